@@ -1,0 +1,18 @@
+//! Postern: a callback receiver and verifier gateway.
+//!
+//! Platforms that reward players, run questionnaires, show ads or push messages call it. It
+//! verifies each call against stored secrets, records it durably, answers in the sender's own
+//! words and delivers every genuine event, once per transaction, to the backend that wants it.
+//!
+//! # The life of a callback
+//!
+//! ```text
+//! Received ─▶ Verified ─▶ Resolved ─▶ Recorded ─▶ Reply      then      Recorded ─▶ Delivery ─▶ Attempt …
+//! (intake)    (sender)    (sender)    (ledger)    (sender)             (delivery)
+//! ```
+//!
+//! Each phase's result is a type that only that phase can make, so that skipping one does not
+//! compile. The modules carry the names of the phases; `ARCHITECTURE.md` tells the whole story.
+
+pub mod clock;
+pub mod sender;

@@ -1,0 +1,37 @@
+//! Senders: how a platform calls, signs, identifies a transaction and wants to be answered.
+//!
+//! A sender is one TOML file under `src/sender/catalog/` (see [`Catalog`]). A [`Sender`] is that
+//! file, checked. A [`Recipe`] is a sender bound to one source: its secrets, names, settings and
+//! replies, compiled once. A [`Callback`] is one request read by a recipe.
+//!
+//! This module is pure: bytes in, values out. It imports nothing of ours, reads no clock, does no
+//! I/O and is never async, so it can be fuzzed, property-tested and benchmarked alone.
+//!
+//! # The life of a callback here
+//!
+//! ```text
+//! Recipe::read(Request) ─▶ Callback::verify ─▶ Verified::resolve ─▶ Resolved
+//!                             └──────────────▶ Callback::reply ◀──────┘
+//! ```
+
+mod callback;
+mod catalog;
+mod definition;
+mod fault;
+mod outcome;
+mod recipe;
+mod reply;
+mod request;
+mod resolved;
+mod secret;
+
+pub use callback::{Callback, Judgement, PublicKey, Refusal, Resolution, Verified};
+pub use catalog::Catalog;
+pub use definition::{Patience, Sender};
+pub use fault::Fault;
+pub use outcome::{Outcome, Reason};
+pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
+pub use reply::{Answer, Reply};
+pub use request::Request;
+pub use resolved::{Resolved, Role};
+pub use secret::Secret;
