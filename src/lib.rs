@@ -15,4 +15,5 @@
 //! compile. The modules carry the names of the phases; `ARCHITECTURE.md` tells the whole story.
 
 pub mod clock;
+pub mod config;
 pub mod sender;

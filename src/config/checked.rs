@@ -1,0 +1,233 @@
+//! The checked configuration: only values that can be used as they are.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::sender::{Catalog, Recipe, Secret};
+
+/// Everything the gateway is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners and their limits.
+    pub server: Server,
+    /// Who may use the admin listener.
+    pub admin: Admin,
+    /// Where the ledger is.
+    pub store: Store,
+    /// What deliveries may reach.
+    pub egress: Egress,
+    /// The senders: embedded and the user's own.
+    pub catalog: Arc<Catalog>,
+    /// The sources, by name.
+    pub sources: BTreeMap<String, Arc<Source>>,
+    /// The destinations, by name.
+    pub destinations: BTreeMap<String, Arc<Destination>>,
+    /// The management APIs, as written; checked by the modules that serve them.
+    pub manage: toml::Table,
+}
+
+/// Listeners and their limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where senders call.
+    pub callbacks: SocketAddr,
+    /// Where operators and scrapers call.
+    pub admin: SocketAddr,
+    /// Where the management APIs listen, if not on the admin listener.
+    pub management: Option<SocketAddr>,
+    /// Scheme and authority for links that the management APIs hand out.
+    pub management_url: Option<String>,
+    /// Scheme and authority as senders see them, without a path or a slash at the end.
+    pub public_url: Option<String>,
+    /// Proxies whose forwarded addresses are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a stop may take.
+    pub drain: Duration,
+    /// Certificate chain and key of the callback listener, PEM files.
+    pub tls: Option<Tls>,
+    /// Bounds, each with a default that says why in `limits`.
+    pub limits: Limits,
+}
+
+/// PEM files of a listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Bounds of the callback listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections, callbacks listener.
+    pub connections: usize,
+    /// Bytes of all bodies being read before verification, together.
+    pub unverified_body_bytes: usize,
+    /// Bytes of one body, where a source does not say its own.
+    pub body_bytes: usize,
+    /// Bytes of a request's head (request line and header fields).
+    pub head_bytes: usize,
+    /// Time for a request's head to arrive.
+    pub head_timeout: Duration,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
+    /// Requests held back in silence at one time.
+    pub held: usize,
+}
+
+/// Who may use the admin listener.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// Bearer tokens. Empty only on loopback.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// A bearer token of the admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// Its name in the audit log.
+    pub name: String,
+    /// The token.
+    pub value: Secret,
+    /// What it may do.
+    pub right: AdminRight,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminRight {
+    /// Everything.
+    Admin,
+    /// Look, change nothing.
+    Read,
+}
+
+/// Where the ledger is, and how long it keeps things.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The engine and where it is.
+    pub engine: StoreEngine,
+    /// How long events with their bodies are kept.
+    pub keep_events: Duration,
+    /// How long transactions are remembered.
+    pub keep_transactions: Duration,
+}
+
+/// The engine of the ledger.
+#[derive(Clone, Debug)]
+pub enum StoreEngine {
+    /// Journal and sled, in a folder.
+    Embedded {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// PostgreSQL.
+    Postgres {
+        /// `postgres://…`.
+        url: Secret,
+        /// Refuse to start without synchronous replication.
+        require_replicated: bool,
+    },
+}
+
+/// What deliveries may reach.
+#[derive(Clone, Debug, Default)]
+pub struct Egress {
+    /// Private ranges that addresses set over the APIs may reach.
+    pub allow: Vec<IpNet>,
+}
+
+/// One inbound endpoint, `/callback/<name>`.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name in the path, the metrics and events.
+    pub name: String,
+    /// What the de-duplication keys are scoped by: the name, unless the source was renamed and
+    /// says its old `id`.
+    pub id: String,
+    /// Whether it takes callbacks.
+    pub enabled: bool,
+    /// The compiled sender.
+    pub recipe: Recipe,
+    /// Names of the destinations that its events are delivered to.
+    pub destinations: Vec<String>,
+    /// Addresses it takes calls from; empty: any.
+    pub allow: Vec<IpNet>,
+    /// Callbacks a second it takes; none: no bound.
+    pub rate: Option<Rate>,
+    /// Bytes of one body.
+    pub body_bytes: usize,
+    /// Which verified callbacks another source stands before.
+    pub superseded: Superseded,
+}
+
+/// A bound on callbacks over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Callbacks …
+    pub count: u32,
+    /// … in this time.
+    pub per: Duration,
+}
+
+/// Which of a source's verified callbacks are answered as a success, and not delivered, because an
+/// `imur-idip` source stands before this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Superseded {
+    /// None.
+    Never,
+    /// All: an IDIP source names this one in `supersedes`.
+    Always,
+    /// Those whose `sid` is one of these: an IDIP source names them in `sids`.
+    Surveys(Vec<String>),
+}
+
+/// A backend that events are delivered to.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// In which form it wants events.
+    pub format: Format,
+    /// What deliveries to it are signed with, the bytes behind `whsec_`; the newest first.
+    pub secrets: Vec<Secret>,
+    /// Header fields of its own.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+    /// When it is tried again.
+    pub retry: Retry,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// Attempts at one time.
+    pub concurrency: usize,
+}
+
+/// In which form a destination wants events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The event's JSON under a Standard Webhooks signature.
+    Event,
+    /// Method, query and body as the sender sent them.
+    Forward,
+    /// The URL and the source's template, resolved.
+    Template,
+}
+
+/// When a delivery is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The first gap.
+    pub first: Duration,
+    /// The longest gap.
+    pub max: Duration,
+    /// Attempts in all.
+    pub attempts: u32,
+}
