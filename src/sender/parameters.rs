@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::encoding::{self, BadEncoding, Plus, Sink};
+use super::encoding::{self, BadEncoding, Plus};
 use super::names::{Names, Slot};
 use super::outcome::Reason;
 use super::{json, xml};
@@ -312,20 +312,6 @@ impl<'v> Value<'v> {
             },
             Cow::Owned(_) => Ok(self.text(plus)?.map(|text| Cow::Owned(text.into_owned()))),
         }
-    }
-
-    /// Writes the decoded text into `sink`; whether there was one.
-    #[inline]
-    pub(super) fn write(&self, plus: Plus, sink: &mut impl Sink) -> Result<bool, BadEncoding> {
-        if matches!(self.place, Place::Query | Place::Form) {
-            encoding::unpercent(&self.raw, plus, sink);
-            return Ok(true);
-        }
-        match self.text(plus)? {
-            Some(text) => sink.put(&text),
-            None => return Ok(false),
-        }
-        Ok(true)
     }
 
     /// The member `name` of a JSON object, of a text that is JSON, or of an XML element.

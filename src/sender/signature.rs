@@ -147,10 +147,16 @@ pub(super) fn compile(
     }
     let of = binder.text(&reading.of, Use::Signed).map_err(|fault| fault.under("of"))?;
     let claim = binder.spot(&reading.r#in, Use::Signed).map_err(|fault| fault.under("in"))?;
+    let reads = |gateway: Gateway| {
+        of.spots().any(|spot| matches!(spot.input, Input::Gateway(read) if read == gateway))
+    };
+    // A further reading takes over lists that its own text may not read.
+    let sorted = if reads(Gateway::Sorted) { reading.sorted.as_slice() } else { &[] };
     let sorted: Result<Vec<_>, Fault> =
-        reading.sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
+        sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
     let sorted = sorted.map_err(|fault| fault.under("sorted"))?;
-    let pairs = reading.pairs.as_ref().map(|pairs| compile_pairs(pairs, &claim, binder));
+    let pairs = reading.pairs.as_ref().filter(|_| reads(Gateway::Pairs));
+    let pairs = pairs.map(|pairs| compile_pairs(pairs, &claim, binder));
     let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
     let key = binder.text(&reading.key, Use::Key).map_err(|fault| fault.under("key"))?;
     let keyed = keyed(&reading.with, Some(&key), &binder.terms.secrets);
