@@ -212,7 +212,7 @@ fn resolve(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("resolve");
     for case in cases() {
         let mut callback = case.recipe.read(case.request(), NOW_MS);
-        let Judgement::Verified(verified) = callback.verify() else { continue };
+        let Judgement::Verified(mut verified) = callback.verify() else { continue };
         if !matches!(verified.resolve("evt_0"), Resolution::Event(_)) {
             continue;
         }

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::definition::{self, Chain, Each, Empty, First, Order, Roles, Step, Which, Writing};
-use super::digest::{self, Algorithm, Hasher, Output};
+use super::digest::{self, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
 use super::modifier::Modifier;
@@ -17,8 +17,6 @@ use super::text::{Piece, Text};
 /// One reading of a signature, compiled.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Its place in the sender's file.
-    pub(super) index: usize,
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
@@ -170,7 +168,6 @@ pub(super) fn compile(
     covers.take_text(&of, &sorted, pairs.as_ref(), binder);
     let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
     Ok(Some(Reading {
-        index,
         when,
         cut_before: cut_before(&of),
         of,
@@ -396,7 +393,7 @@ impl Reading {
     }
 
     /// The output of its chain for what `feed` was fed.
-    pub(super) fn finish(&self, feed: digest::Feed) -> Output {
+    pub(super) fn finish(&self, feed: digest::Feed<'_>) -> Output {
         chained(feed.finish(), &self.with.then)
     }
 
@@ -458,11 +455,15 @@ pub(super) fn written(output: &Output, writing: Writing) -> String {
     }
 }
 
-/// A fresh or keyed hasher for a chain under the secret at `index`.
-pub(super) fn hasher(with: &Chain, keyed: &[Option<Hasher>], index: usize) -> Option<Hasher> {
+/// What a chain starts from under the secret at `index`; `None` where the secret cannot be used.
+pub(super) fn start<'h>(
+    with: &Chain,
+    keyed: &'h [Option<Hasher>],
+    index: usize,
+) -> Option<Start<'h>> {
     match with.first {
-        First::Digest(algorithm) => Some(Algorithm::hasher(algorithm)),
-        First::Keyed(_) => keyed.get(index)?.clone(),
+        First::Digest(algorithm) => Some(Start::Plain(algorithm)),
+        First::Keyed(_) => keyed.get(index)?.as_ref().map(Start::Keyed),
     }
 }
 

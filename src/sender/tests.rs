@@ -16,7 +16,7 @@ struct Came {
 fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
     let mut callback = recipe.read(request.borrow(), now_ms);
     let (outcome, refusal, resolved) = match callback.verify() {
-        Judgement::Verified(verified) => match verified.resolve("evt_test") {
+        Judgement::Verified(mut verified) => match verified.resolve("evt_test") {
             Resolution::Event(resolved) => (Outcome::Accepted, None, Some(resolved)),
             Resolution::Challenge => (Outcome::Challenge, None, None),
             Resolution::Test => (Outcome::Test, None, None),
@@ -110,7 +110,7 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
         }
         super::bound::Input::List { list, item } => {
             let text = callback.list_text(*list, &context).ok()??;
-            let output = callback.matched?.output;
+            let output = callback.matched?.output?;
             let shape = &recipe.sender.lists[*list].shape;
             let mut values = shape.values(&text, item, 4);
             values.find(|value| reading.is_claimed(&output, value))?.to_vec()
