@@ -16,5 +16,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod intake;
+pub mod keys;
 pub mod ledger;
+pub mod lifecycle;
 pub mod sender;
+pub mod telemetry;
+pub mod wire;
