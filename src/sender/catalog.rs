@@ -22,7 +22,8 @@ impl Catalog {
         let mut faults = Vec::new();
         for (name, text) in EMBEDDED {
             if let Err(found) = catalog.add(name, text) {
-                faults.extend(found.into_iter().map(|fault| (format!("catalog/{name}.toml"), fault)));
+                faults
+                    .extend(found.into_iter().map(|fault| (format!("catalog/{name}.toml"), fault)));
             }
         }
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
