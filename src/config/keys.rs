@@ -1,5 +1,6 @@
 //! Every key that a configuration may have, by table. The reference page is held against it.
 
+use super::file::nearest;
 use super::{admin, destination, manage, server, source, store};
 
 /// Keys that stand above every table.
@@ -35,6 +36,9 @@ pub(super) fn home(key: &str) -> Option<String> {
     if TOP.contains(&key) {
         return Some(String::from("it belongs at the top of the file, above every table"));
     }
-    let table = TABLES.iter().find(|(_, keys)| keys.contains(&key));
-    table.map(|(table, _)| format!("it belongs under {table}"))
+    if let Some((table, _)) = TABLES.iter().find(|(_, keys)| keys.contains(&key)) {
+        return Some(format!("it belongs under {table}"));
+    }
+    let near = TABLES.iter().find_map(|(table, keys)| Some((table, nearest(key, keys)?)));
+    near.map(|(table, near)| format!("did you mean {near}, under {table}?"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::file::{Item, Section};
+use super::file::{Item, Problem, Read, Section};
 use super::{
     BackgroundChecks, CallbackAddresses, Company, Manage, Manager, PushApp, PushConfig,
     RewardRules, secret, unit,
@@ -87,7 +87,7 @@ fn users<'a, T>(
 ) -> Vec<T> {
     let tables = api.sections(key);
     if tables.is_empty() && api.item(key).is_none_or(|item| item.elements().is_empty()) {
-        let what = "is missing: this API would answer nobody";
+        let what = "names nobody, so that this API would answer nobody";
         api.fault(key, what, format!("write {key} = [{{ … }}], or leave out [{}]", api.path));
     }
     tables
@@ -103,6 +103,8 @@ fn need_secret(section: &Section<'_>, key: &str) -> Option<Secret> {
     section.need(key, "\"env:…\"", secret::secret)
 }
 
-fn company_id(item: &Item<'_>) -> super::file::Read<u64> {
-    unit::count(0..=usize::MAX)(item).map(|id| id as u64)
+fn company_id(item: &Item<'_>) -> Read<u64> {
+    let number = item.value.as_integer();
+    let id = number.and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+    id.ok_or_else(|| Problem::new("is no company's number", "write a number such as 42"))
 }

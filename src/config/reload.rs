@@ -202,3 +202,148 @@ fn same_store(one: &StoreEngine, other: &StoreEngine) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Machine;
+
+    const GOOD: &str = "[server]\ndrain = \"1s\"\n";
+
+    fn started(folder: &Path, text: &str) -> Watcher {
+        let path = folder.join("postern.toml");
+        fs::write(&path, text).unwrap();
+        let loaded = load_from(&Machine, &path).unwrap();
+        Watcher::new(Arc::new(Machine), path, loaded)
+    }
+
+    /// Looks until nothing is unsettled: what two ticks of the clock do.
+    fn settled(watcher: &mut Watcher) -> Option<Result<Arc<Config>, Faults>> {
+        assert!(watcher.poll().is_none(), "a change is not read before it has settled");
+        watcher.poll()
+    }
+
+    fn drain(watcher: &Watcher) -> Duration {
+        watcher.snapshots().load().server.drain
+    }
+
+    #[test]
+    fn a_change_is_in_force_when_it_has_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        assert!(settled(&mut watcher).is_none());
+        fs::write(&watcher.path, "[server]\ndrain = \"2s\"\n").unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(drain(&watcher), Duration::from_secs(2));
+        assert_eq!(watcher.state().load().generation, 2);
+        assert!(settled(&mut watcher).is_none(), "it is read once");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        for part in ["[server]\ndra", "[server]\ndrain = \"3", "[server]\ndrain = \"3s\""] {
+            fs::write(&watcher.path, part).unwrap();
+            assert!(watcher.poll().is_none(), "{part}");
+        }
+        assert!(watcher.poll().unwrap().is_ok());
+        assert_eq!(drain(&watcher), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_bad_file_keeps_the_old_one_in_force_and_is_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::write(&watcher.path, "[server]\ndrain = 1\n").unwrap();
+        let faults = settled(&mut watcher).unwrap().unwrap_err();
+        assert_eq!(faults.faults[0].key, "server.drain");
+        assert_eq!(drain(&watcher), Duration::from_secs(1));
+        let state = watcher.state();
+        assert_eq!(state.load().last, Reloaded::Refused(faults));
+        assert!(settled(&mut watcher).is_none(), "it is told of once");
+        fs::write(&watcher.path, GOOD).unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_keeps_the_old_one_in_force_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::remove_file(&watcher.path).unwrap();
+        assert!(settled(&mut watcher).unwrap().is_err());
+        fs::write(&watcher.path, GOOD).unwrap();
+        assert!(settled(&mut watcher).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_new_secret_in_its_file_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "old").unwrap();
+        let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
+        fs::write(folder.path().join("token.new"), "new").unwrap();
+        fs::rename(folder.path().join("token.new"), folder.path().join("token")).unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(config.admin.tokens[0].value.expose(), b"new");
+    }
+
+    /// 1. A secret is mounted as Kubernetes does it: `token` links to `data/token`, and `data`
+    ///    links to a folder of that version.
+    /// 2. A new version comes: a new folder is made, and `data` is turned to it by a rename.
+    /// 3. Neither `token` nor the old file was touched, and the new secret is in force.
+    #[test]
+    fn links_that_are_turned_to_another_folder_are_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["v1", "v2"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("token"), version).unwrap();
+        }
+        symlink("v1", at("data")).unwrap();
+        symlink("data/token", at("token")).unwrap();
+        let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
+        symlink("v2", at("data.new")).unwrap();
+        fs::rename(at("data.new"), at("data")).unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(config.admin.tokens[0].value.expose(), b"v2");
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_said_until_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        let moved = "[server]\ncallbacks = \"127.0.0.1:1\"\n[store]\npath = \"other\"\n";
+        let state = watcher.state();
+        for text in [moved, &format!("{moved}keep_events = \"1d\"\n")] {
+            fs::write(&watcher.path, text).unwrap();
+            settled(&mut watcher).unwrap().unwrap();
+            let waiting = Reloaded::InForce(vec!["server.callbacks", "store"]);
+            assert_eq!(state.load().last, waiting);
+        }
+        fs::write(&watcher.path, GOOD).unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
+    }
+
+    #[test]
+    fn asked_for_it_reads_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::write(&watcher.path, "[server]\ndrain = \"4s\"\n").unwrap();
+        watcher.reload().unwrap();
+        assert_eq!(drain(&watcher), Duration::from_secs(4));
+        assert!(settled(&mut watcher).is_none());
+    }
+
+    #[tokio::test]
+    async fn it_watches_until_it_is_told_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let watcher = started(folder.path(), GOOD);
+        watcher.run(std::future::ready(())).await.unwrap();
+    }
+}

@@ -110,7 +110,7 @@ pub(super) fn name(item: &Item<'_>) -> Read<String> {
 pub(super) fn word<T: Copy>(set: &'static [(&'static str, T)]) -> impl Fn(&Item<'_>) -> Read<T> {
     move |item| {
         let words: Vec<String> = set.iter().map(|(word, _)| format!("{word:?}")).collect();
-        let wanted = words.join(" or ");
+        let wanted = format!("one of {}", words.join(", "));
         let text = item.text(&wanted)?;
         let found = set.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| *value).ok_or_else(|| not(text, &wanted))
