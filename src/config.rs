@@ -1,6 +1,199 @@
 //! Configuration: the file as written becomes the checked configuration, in one pass that reports
 //! every fault at once and binds nothing.
+//!
+//! ```text
+//! text ─▶ file (tables with places) ─▶ one checker a table ─▶ Config, or every Finding
+//! ```
+//!
+//! What a configuration reads besides its own text (the environment, secrets, sender files,
+//! certificates) goes through [`Input`], so that tests feed maps, and every file it read is in
+//! [`Loaded::files`], so that [`Watcher`] knows what to look at again. No finding, warning or
+//! `Debug` shows a secret.
 
+mod admin;
 mod checked;
+mod destination;
+mod file;
+mod finding;
+mod keys;
+pub mod limits;
+mod manage;
+mod network;
+mod pass;
+mod reload;
+mod secret;
+mod senders;
+mod server;
+mod source;
+mod store;
+mod supersede;
+mod unit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use file::Section;
+use pass::Pass;
 
 pub use checked::*;
+pub use finding::{Faults, Finding, Paint};
+pub use keys::TABLES;
+pub use network::{forbidden, parse_range, wrapped};
+pub use pass::{Access, Contents, Files, Input, Machine};
+pub use reload::{Reloaded, Snapshots, State, Watcher};
+pub use unit::{show, show_size};
+
+/// A configuration that can be used, with what was remarked upon and read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Remarks: nothing stops for them.
+    pub warnings: Vec<Finding>,
+    /// The files that it was made of.
+    pub files: Files,
+}
+
+/// Reads and checks the configuration at `path`, with this machine's environment and files.
+///
+/// # Errors
+/// Every mistake in it, at once.
+pub fn load(path: &Path) -> Result<Loaded, Faults> {
+    load_from(&Machine, path)
+}
+
+/// Reads and checks the configuration at `path` as `input` holds it.
+///
+/// # Errors
+/// Every mistake in it, at once.
+pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
+    let alone = Pass::new(input, path, "");
+    let unreadable = |what: String, remedy: &str| {
+        let (file, remedy) = (path.to_owned(), remedy.to_owned());
+        Finding { file, line: None, column: None, key: String::new(), what, remedy }
+    };
+    let text = match alone.contents(path) {
+        Ok(contents) => String::from_utf8(contents.bytes)
+            .map_err(|_| unreadable(String::from("is not UTF-8"), "save it as UTF-8")),
+        Err(error) => {
+            Err(unreadable(format!("cannot be read: {error}"), "name a file with --config FILE"))
+        }
+    };
+    let files = alone.into_findings().files;
+    let mut result = match text {
+        Ok(text) => load_str(input, path, &text),
+        Err(fault) => Err(Faults { faults: vec![fault], ..Faults::default() }),
+    };
+    match &mut result {
+        Ok(loaded) => loaded.files.add(files),
+        Err(faults) => faults.files.add(files),
+    }
+    result
+}
+
+/// Checks the configuration `text` as if it stood at `path`.
+///
+/// # Errors
+/// Every mistake in it, at once.
+pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Faults> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let pass = Pass::new(input, path, text);
+    let config = match errors.is_empty() {
+        true => check(&pass, &table),
+        false => {
+            errors.iter().for_each(|error| not_toml(&pass, error));
+            None
+        }
+    };
+    let found = pass.into_findings();
+    match config.filter(|_| found.faults.is_empty()) {
+        Some(config) => Ok(Loaded { config, warnings: found.warnings, files: found.files }),
+        None => Err(Faults { faults: found.faults, warnings: found.warnings, files: found.files }),
+    }
+}
+
+/// Notes that a line is not TOML. The line is not shown: it may hold a secret.
+fn not_toml(pass: &Pass<'_>, error: &toml::de::Error) {
+    let span = error.span();
+    pass.fault(Finding {
+        file: pass.file().to_owned(),
+        line: span.as_ref().map(|span| pass.line(span)),
+        column: span.as_ref().map(|span| pass.column(span)),
+        key: String::new(),
+        what: format!("is not TOML: {}", error.message()),
+        remedy: String::from("see https://toml.io"),
+    });
+}
+
+/// All tables. Nothing where a mistake leaves no configuration to speak of; there may be mistakes
+/// on the list all the same.
+fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Config> {
+    let top = Section::top(pass, table);
+    top.refuse_unknown(keys::TOP);
+    let part = |key: &str, known: &[&str]| {
+        let section = top.section(key).unwrap_or_else(|| Section::absent(pass, key));
+        section.refuse_unknown(known);
+        section
+    };
+    let server = server::check(&part("server", server::KEYS));
+    let admin = admin::check(&part("admin", admin::KEYS), server.admin);
+    let store = store::check(&part("store", store::KEYS));
+    let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
+    let manage = manage::check(&part("manage", manage::KEYS));
+    let catalog = senders::check(&top);
+    let (names, destinations) = destinations(&top);
+    let inline = |d: &&Destination| matches!(d.mode, Mode::Inline { .. });
+    let sources = catalog.as_ref().map(|catalog| {
+        let known = source::Known {
+            catalog,
+            destinations: &names,
+            inline: &destinations.values().filter(inline).map(|d| d.name.clone()).collect(),
+            keep_transactions: store.as_ref().map(|store| store.keep_transactions),
+            body_bytes: server.limits.body_bytes,
+            unverified_body_bytes: server.limits.unverified_body_bytes,
+        };
+        sources(&top, &known)
+    });
+    Some(Config {
+        server,
+        admin,
+        store: store?,
+        egress,
+        catalog: Arc::new(catalog?),
+        sources: sources?,
+        destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
+        manage,
+    })
+}
+
+/// The destinations, and the names of all of them, also of those that have mistakes.
+fn destinations(top: &Section<'_>) -> (BTreeSet<String>, BTreeMap<String, Destination>) {
+    let sections = top.sections("destination");
+    let mut names = BTreeSet::new();
+    for section in &sections {
+        let Some(name) = section.peek("name") else { continue };
+        if !names.insert(name.to_owned()) {
+            let what = format!("{name} is the name of another destination");
+            section.fault("name", what, "give each its own name");
+        }
+    }
+    let checked = sections.iter().filter_map(destination::check);
+    (names, checked.map(|destination| (destination.name.clone(), destination)).collect())
+}
+
+fn sources(top: &Section<'_>, known: &source::Known<'_>) -> BTreeMap<String, Arc<Source>> {
+    let sections = top.sections("source");
+    source::refuse_shared(&sections);
+    supersede::check(&sections);
+    let mut drafts: Vec<source::Draft> =
+        sections.iter().filter_map(|section| source::check(section, known)).collect();
+    supersede::settle(&mut drafts);
+    drafts.into_iter().map(|d| (d.source.name.clone(), Arc::new(d.source))).collect()
+}

@@ -14,6 +14,7 @@
 //! Each phase's result is a type that only that phase can make, so that skipping one does not
 //! compile. The modules carry the names of the phases; `ARCHITECTURE.md` tells the whole story.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod intake;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::limits;
 use crate::sender::{Catalog, Recipe, Secret};
 
 /// Everything the gateway is told, checked.
@@ -27,8 +28,8 @@ pub struct Config {
     pub sources: BTreeMap<String, Arc<Source>>,
     /// The destinations, by name.
     pub destinations: BTreeMap<String, Arc<Destination>>,
-    /// The management APIs, as written; checked by the modules that serve them.
-    pub manage: toml::Table,
+    /// The management APIs and who may use them.
+    pub manage: Manage,
 }
 
 /// Listeners and their limits.
@@ -208,6 +209,47 @@ pub struct Destination {
     pub timeout: Duration,
     /// Attempts at one time.
     pub concurrency: usize,
+    /// Attempts over time; none: no bound.
+    pub rate: Option<Rate>,
+    /// Whether a sender waits for its verdict.
+    pub mode: Mode,
+    /// PEM file of the authorities that its certificate is checked against, in place of the
+    /// public ones.
+    pub ca: Option<PathBuf>,
+    /// What deliveries show to it.
+    pub identity: Option<ClientIdentity>,
+}
+
+/// Whether a sender waits for a destination's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The sender is answered when the event is recorded.
+    Async,
+    /// The sender is answered with the backend's verdict.
+    Inline {
+        /// What the sender is told when the backend is late.
+        late: Late,
+    },
+}
+
+/// What a sender is told when an inline backend is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// That the callback is accepted.
+    Accepted,
+    /// That it is refused.
+    Rejected,
+    /// To come again: the same callback then gets the verdict.
+    Unavailable,
+}
+
+/// PEM files of a client certificate.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
 }
 
 /// In which form a destination wants events.
@@ -221,6 +263,18 @@ pub enum Format {
     Template,
 }
 
+impl Format {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Forward => "forward",
+            Self::Template => "template",
+        }
+    }
+}
+
 /// When a delivery is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -230,4 +284,92 @@ pub struct Retry {
     pub max: Duration,
     /// Attempts in all.
     pub attempts: u32,
+}
+
+/// The management APIs and who may use them. One that is not configured is not served.
+#[derive(Clone, Debug, Default)]
+pub struct Manage {
+    /// Reward rules (seed 001).
+    pub reward_rule: Option<RewardRules>,
+    /// Callback addresses (seed 000).
+    pub callback_address: Option<CallbackAddresses>,
+    /// Push configuration (seed 002).
+    pub push_config: Option<PushConfig>,
+    /// Background checks (seed 004).
+    pub background_check: Option<BackgroundChecks>,
+}
+
+/// Who may manage reward rules.
+#[derive(Clone, Debug)]
+pub struct RewardRules {
+    /// The publishers' keys.
+    pub publishers: Vec<Secret>,
+}
+
+/// Who may manage callback addresses, and of what.
+#[derive(Clone, Debug)]
+pub struct CallbackAddresses {
+    /// The managers.
+    pub managers: Vec<Manager>,
+    /// The assessments that there are addresses for.
+    pub prefixes: Vec<String>,
+}
+
+/// A manager of callback addresses.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    /// The name that requests carry.
+    pub name: String,
+    /// What they are signed with.
+    pub key: Secret,
+    /// The companies whose addresses it may see and set.
+    pub companies: Vec<u64>,
+}
+
+/// Who may configure message pushes.
+#[derive(Clone, Debug)]
+pub struct PushConfig {
+    /// The apps.
+    pub apps: Vec<PushApp>,
+}
+
+/// An app whose pushes may be configured.
+#[derive(Clone, Debug)]
+pub struct PushApp {
+    /// The app's id.
+    pub app_id: String,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+/// Who may order background checks.
+#[derive(Clone, Debug)]
+pub struct BackgroundChecks {
+    /// The companies.
+    pub companies: Vec<Company>,
+}
+
+/// A company that may order background checks.
+#[derive(Clone, Debug)]
+pub struct Company {
+    /// The key that requests carry.
+    pub key: Secret,
+    /// What they are signed with.
+    pub token: Secret,
+}
+
+impl Source {
+    /// The path of its URL.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/callback/{}", self.name)
+    }
+
+    /// Whether its name is long and random enough for nobody to guess: such a path is a
+    /// protection where nothing is signed.
+    #[must_use]
+    pub fn is_secret_path(name: &str) -> bool {
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        name.len() >= limits::SECRET_PATH_LENGTH && digits >= limits::SECRET_PATH_DIGITS
+    }
 }

@@ -1,0 +1,208 @@
+//! The command line: one file a command.
+
+mod check;
+mod senders;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Faults, Finding, Loaded, Paint};
+
+/// What the program is asked to do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postern",
+    version,
+    about = "A callback receiver and verifier gateway",
+    long_about = "A callback receiver and verifier gateway.\n\n\
+        Platforms that reward players, run questionnaires, show ads or push messages call it. It \
+        verifies each call, records it once, answers in the sender's own words and delivers every \
+        genuine event to the backend that wants it.",
+    after_help = "Exit codes: 0 done, 1 failed, 64 bad usage or a configuration with mistakes.",
+    arg_required_else_help = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Senders(senders::Senders),
+}
+
+/// The configuration that a command works with.
+#[derive(Args, Debug)]
+struct ConfigFile {
+    /// The configuration.
+    #[arg(long = "config", value_name = "FILE", default_value = "postern.toml")]
+    path: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what it was asked to.
+    Done,
+    /// It could not.
+    Failed,
+    /// It was asked wrongly, or its configuration has mistakes.
+    Usage,
+}
+
+impl Exit {
+    /// The exit code of the process.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 64,
+        }
+    }
+}
+
+/// Where a command writes.
+pub struct Screen<'a> {
+    /// What was asked for.
+    out: &'a mut dyn Write,
+    /// What went wrong.
+    err: &'a mut dyn Write,
+    out_paint: Paint,
+    err_paint: Paint,
+}
+
+impl fmt::Debug for Screen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Screen").field("out_paint", &self.out_paint).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Screen<'a> {
+    /// The process's own output, in colour where it is a terminal and `NO_COLOR` is not set.
+    pub fn of_process(out: &'a mut io::Stdout, err: &'a mut io::Stderr) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let paint = |terminal| if wanted && terminal { Paint::Coloured } else { Paint::Plain };
+        let (out_paint, err_paint) = (paint(out.is_terminal()), paint(err.is_terminal()));
+        Self { out, err, out_paint, err_paint }
+    }
+
+    /// Output without colours, for tests.
+    pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out, err, out_paint: Paint::Plain, err_paint: Paint::Plain }
+    }
+
+    fn warn(&mut self, warnings: &[Finding]) -> io::Result<()> {
+        let word = self.err_paint.yellow("warning:");
+        for warning in warnings {
+            writeln!(self.err, "{word} {}", warning.line_of_text(self.err_paint))?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, faults: &Faults) -> io::Result<Exit> {
+        self.warn(&faults.warnings)?;
+        writeln!(self.err, "{}", faults.text(self.err_paint))?;
+        Ok(Exit::Usage)
+    }
+}
+
+impl ConfigFile {
+    /// The configuration, or how the command ends: its mistakes are on the screen then.
+    fn load(&self, screen: &mut Screen<'_>) -> io::Result<Result<Loaded, Exit>> {
+        match config::load(&self.path) {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(faults) => screen.refuse(&faults).map(Err),
+        }
+    }
+}
+
+/// Runs the command that `args` (the program's name first) ask for.
+pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) -> Exit {
+    let ended = match CommandLine::try_parse_from(args) {
+        Ok(CommandLine { command: Command::Check(command) }) => command.run(screen),
+        Ok(CommandLine { command: Command::Senders(command) }) => command.run(screen),
+        Err(error) => explain_usage(&error, screen),
+    };
+    match ended {
+        Ok(exit) => exit,
+        // Whoever read the output has read enough: `postern senders | head -3`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Help and version were asked for and are no mistake; everything else is.
+fn explain_usage(error: &clap::Error, screen: &mut Screen<'_>) -> io::Result<Exit> {
+    let (to, paint, exit) = match error.use_stderr() {
+        true => (&mut *screen.err, screen.err_paint, Exit::Usage),
+        false => (&mut *screen.out, screen.out_paint, Exit::Done),
+    };
+    let text = error.render();
+    match paint {
+        Paint::Plain => write!(to, "{text}")?,
+        Paint::Coloured => write!(to, "{}", text.ansi())?,
+    }
+    Ok(exit)
+}
+
+/// Rows with their columns under one another, indented by two.
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| {
+        rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..count).map(|at| width(at).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(args: &[&str]) -> (Exit, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = std::iter::once("postern").chain(args.iter().copied()).map(OsString::from);
+        let exit = run(args, &mut Screen::plain(&mut out, &mut err));
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_an_answer_and_bad_usage_is_not() {
+        let (exit, out, err) = ran(&["--help"]);
+        assert_eq!((exit.code(), err.as_str()), (0, ""));
+        assert!(out.contains("check") && out.contains("Exit codes"));
+        assert_eq!(ran(&["--version"]).0.code(), 0);
+        for usage in [&[][..], &["chekc"], &["check", "--confg", "x"]] {
+            let (exit, out, err) = ran(usage);
+            assert_eq!((exit.code(), out.as_str()), (64, ""), "{usage:?}");
+            assert!(!err.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_there_is_bad_usage() {
+        let (exit, _, err) = ran(&["check", "--config", "/nowhere/postern.toml"]);
+        assert_eq!(exit.code(), 64);
+        assert!(err.starts_with("/nowhere/postern.toml: cannot be read: "), "{err}");
+    }
+}

@@ -1,0 +1,126 @@
+//! `postern check`: every mistake of a configuration, or what it would run.
+
+use std::io;
+
+use clap::Args;
+
+use super::{ConfigFile, Exit, Screen, columns};
+use crate::config::{AdminRight, Config, Destination, Mode, Source, StoreEngine, show};
+
+/// Check a configuration and say what it would run
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Check a configuration and say what it would run.\n\n\
+        Every mistake is listed at once, each with its line, its key and what to do about it; \
+        nothing is bound and nothing is changed. Secrets are read (env:, file:) and never shown.",
+    after_help = "Examples:\n  \
+        postern check --config postern.toml\n  \
+        postern check --config new.toml && mv new.toml postern.toml"
+)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Check {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        screen.warn(&loaded.warnings)?;
+        let found = match loaded.warnings.len() {
+            0 => String::from("no mistakes"),
+            1 => String::from("no mistakes, 1 warning"),
+            many => format!("no mistakes, {many} warnings"),
+        };
+        writeln!(screen.out, "{}: {found}", self.config.path.display())?;
+        for (title, rows) in summary(&loaded.config) {
+            if !rows.is_empty() {
+                let title = screen.out_paint.bold(title);
+                write!(screen.out, "\n{title}\n{}", columns(&rows))?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+type Rows = Vec<Vec<String>>;
+
+/// What a configuration would run, table by table.
+fn summary(config: &Config) -> [(&'static str, Rows); 4] {
+    [
+        ("Listeners", listeners(config)),
+        ("Sources", config.sources.values().map(|s| source(config, s)).collect()),
+        ("Destinations", config.destinations.values().map(|d| destination(d)).collect()),
+        ("Store", vec![store(config)]),
+    ]
+}
+
+fn listeners(config: &Config) -> Rows {
+    let server = &config.server;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let seen = server.public_url.as_deref().map(|url| format!("seen as {url}"));
+    let mut rows = vec![
+        vec![
+            String::from("callbacks"),
+            format!("{scheme}://{}", server.callbacks),
+            seen.unwrap_or_default(),
+        ],
+        vec![String::from("admin"), format!("http://{}", server.admin), tokens(config)],
+    ];
+    if let Some(address) = server.management {
+        let seen = server.management_url.as_deref().map(|url| format!("seen as {url}"));
+        let name = String::from("management");
+        rows.push(vec![name, format!("http://{address}"), seen.unwrap_or_default()]);
+    }
+    rows
+}
+
+fn tokens(config: &Config) -> String {
+    if config.admin.tokens.is_empty() {
+        return String::from("this machine only, no token");
+    }
+    let right = |right| match right {
+        AdminRight::Admin => "admin",
+        AdminRight::Read => "read",
+    };
+    let tokens = &config.admin.tokens;
+    let named = tokens.iter().map(|token| format!("{} ({})", token.name, right(token.right)));
+    format!("tokens {}", named.collect::<Vec<_>>().join(", "))
+}
+
+fn source(config: &Config, source: &Source) -> Vec<String> {
+    let base = config.server.public_url.as_deref().unwrap_or_default();
+    let to = match source.destinations.as_slice() {
+        [] => String::from("recorded only"),
+        names => format!("to {}", names.join(", ")),
+    };
+    let state = if source.enabled { "" } else { "switched off" };
+    vec![
+        source.name.clone(),
+        source.recipe.sender().name().to_owned(),
+        format!("{base}{}", source.path()),
+        to,
+        state.to_owned(),
+    ]
+}
+
+fn destination(destination: &Destination) -> Vec<String> {
+    let mode = match destination.mode {
+        Mode::Async => "",
+        Mode::Inline { .. } => "inline",
+    };
+    let Destination { name, url, .. } = destination;
+    vec![name.clone(), destination.format.as_str().to_owned(), url.clone(), mode.to_owned()]
+}
+
+fn store(config: &Config) -> Vec<String> {
+    let engine = match &config.store.engine {
+        StoreEngine::Embedded { path } => format!("embedded in {}", path.display()),
+        StoreEngine::Postgres { .. } => String::from("postgres"),
+    };
+    let (events, transactions) = (config.store.keep_events, config.store.keep_transactions);
+    let kept = format!("events {}, transactions {}", show(events), show(transactions));
+    vec![engine, kept]
+}

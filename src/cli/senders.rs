@@ -1,0 +1,133 @@
+//! `postern senders`: the platforms whose callbacks can be verified.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigFile, Exit, Screen, columns};
+use crate::config::show;
+use crate::sender::{Catalog, Patience, Sender};
+
+/// List the known senders, or show one of them
+#[derive(Args, Debug)]
+#[command(
+    long_about = "List the known senders, or show one of them.\n\n\
+        A sender is a platform's contract: how it calls, signs, identifies a transaction and wants \
+        to be answered. With a NAME the contract is shown; what nobody outside has confirmed is \
+        said. Senders of your own are listed where --config names the configuration with them.",
+    after_help = "Examples:\n  \
+        postern senders\n  \
+        postern senders taku\n  \
+        postern senders taku --toml > my-sender.toml\n  \
+        postern senders --config postern.toml my-sender"
+)]
+pub(super) struct Senders {
+    /// The sender to show.
+    name: Option<String>,
+    /// Show the sender's file as it is written, to begin one of your own with.
+    #[arg(long, requires = "name")]
+    toml: bool,
+    /// The configuration whose own senders are known too.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Senders {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let catalog = match self.catalog(screen)? {
+            Ok(catalog) => catalog,
+            Err(exit) => return Ok(exit),
+        };
+        let Some(name) = &self.name else {
+            let row = |s: &Arc<Sender>| vec![s.name().to_owned(), s.title().to_owned()];
+            let rows: Vec<_> = catalog.iter().map(row).collect();
+            write!(screen.out, "{}", columns(&rows))?;
+            return Ok(Exit::Done);
+        };
+        let Some(sender) = catalog.get(name) else {
+            writeln!(screen.err, "there is no sender {name:?}; `postern senders` lists them")?;
+            return Ok(Exit::Usage);
+        };
+        match self.toml {
+            true => write!(screen.out, "{}", sender.text())?,
+            false => contract(sender, screen)?,
+        }
+        Ok(Exit::Done)
+    }
+
+    fn catalog(&self, screen: &mut Screen<'_>) -> io::Result<Result<Arc<Catalog>, Exit>> {
+        if let Some(path) = self.config.clone() {
+            let loaded = ConfigFile { path }.load(screen)?;
+            return Ok(loaded.map(|loaded| loaded.config.catalog));
+        }
+        match Catalog::embedded() {
+            Ok(catalog) => Ok(Ok(Arc::new(catalog))),
+            Err(faults) => {
+                for (file, fault) in faults {
+                    writeln!(screen.err, "{file}: {fault}")?;
+                }
+                Ok(Err(Exit::Failed))
+            }
+        }
+    }
+}
+
+/// The contract of one sender, for people.
+fn contract(sender: &Sender, screen: &mut Screen<'_>) -> io::Result<()> {
+    let paint = screen.out_paint;
+    writeln!(screen.out, "{}: {}", paint.bold(sender.name()), sender.title())?;
+    for link in sender.docs() {
+        writeln!(screen.out, "  {}", paint.dim(link))?;
+    }
+    let parts = [
+        ("Not confirmed by anybody outside", listed(sender.unconfirmed())),
+        ("Secret", vec![vec![secret(sender)]]),
+        ("Further keys of a source", settings(sender)),
+        ("Published addresses (allow = \"sender\")", listed(sender.addresses())),
+        ("Patience", patience(sender.patience())),
+    ];
+    for (title, rows) in parts.iter().filter(|(_, rows)| !rows.is_empty()) {
+        write!(screen.out, "\n{}\n{}", paint.bold(title), columns(rows))?;
+    }
+    let hint = format!("postern senders {} --toml shows the rules themselves", sender.name());
+    writeln!(screen.out, "\n{}", paint.dim(&hint))
+}
+
+type Rows = Vec<Vec<String>>;
+
+fn listed(lines: &[String]) -> Rows {
+    lines.iter().map(|line| vec![line.clone()]).collect()
+}
+
+fn secret(sender: &Sender) -> String {
+    sender.secret().map_or_else(|| String::from("none: leave `secrets` out"), str::to_owned)
+}
+
+fn settings(sender: &Sender) -> Rows {
+    sender.settings().iter().map(|(name, what)| vec![name.clone(), what.clone()]).collect()
+}
+
+fn patience(patience: &Patience) -> Rows {
+    let Patience { timeout, retries, gaps, horizon, .. } = patience;
+    let mut rows = Vec::new();
+    let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
+    match timeout {
+        Some(timeout) => row("waits", show(*timeout)),
+        None => row("waits", String::from("unknown")),
+    }
+    match retries {
+        Some(retries) => row("tries again", format!("{retries} times")),
+        None => row("tries again", String::from("unknown")),
+    }
+    if !gaps.is_empty() {
+        let gaps: Vec<String> = gaps.iter().copied().map(show).collect();
+        row("after", gaps.join(", "));
+    }
+    if let Some(horizon) = horizon.filter(|horizon| *horizon > Duration::ZERO) {
+        row("for", format!("{} in all", show(horizon)));
+    }
+    rows
+}

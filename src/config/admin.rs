@@ -1,0 +1,65 @@
+//! `[admin]`: who may use the admin listener.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use toml::de::DeValue;
+
+use super::file::{Item, Section};
+use super::limits::TOKEN_BYTES_GOOD;
+use super::{Admin, AdminRight, AdminToken, secret, unit};
+
+pub(super) const KEYS: &[&str] = &["token"];
+pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
+
+const RIGHTS: &[(&str, AdminRight)] = &[("admin", AdminRight::Admin), ("read", AdminRight::Read)];
+const MAKE_ONE: &str = "write token = \"env:POSTERN_ADMIN_TOKEN\" under [admin]";
+
+/// The table `[admin]`, or what holds without one, for a listener at `address`.
+pub(super) fn check(section: &Section<'_>, address: SocketAddr) -> Admin {
+    let tokens = section.item("token").map(|item| tokens(item, address));
+    if tokens.is_none() && !address.ip().is_loopback() {
+        let what = format!("is missing, and {address} can be reached from elsewhere");
+        let remedy = format!("{MAKE_ONE}, or set server.admin to 127.0.0.1");
+        section.fault("token", what, remedy);
+    }
+    Admin { tokens: tokens.unwrap_or_default() }
+}
+
+fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {
+    let whole = item.clone();
+    let mut tokens = Vec::new();
+    let mut names = BTreeSet::new();
+    let elements = item.elements();
+    if elements.is_empty() {
+        whole.fault("is an empty list", "write a token, or leave the key out");
+    }
+    for (at, element) in elements.iter().enumerate() {
+        let Some(token) = token(element, at) else { continue };
+        if !names.insert(token.name.clone()) {
+            element.fault(format!("{} is named twice", token.name), "give each its own name");
+        }
+        if tokens.iter().any(|other: &AdminToken| other.value == token.value) {
+            element.fault("is the same token once more", "give each name its own token");
+        }
+        if !address.ip().is_loopback() && token.value.expose().len() < TOKEN_BYTES_GOOD {
+            element.warning("is short enough to be guessed", "make one: openssl rand -hex 32");
+        }
+        tokens.push(token);
+    }
+    tokens
+}
+
+fn token(item: &Item<'_>, at: usize) -> Option<AdminToken> {
+    if !matches!(item.value, DeValue::Table(_)) {
+        let value = item.note(secret::secret(item))?;
+        let name = if at == 0 { String::from("admin") } else { format!("admin-{}", at + 1) };
+        return Some(AdminToken { name, value, right: AdminRight::Admin });
+    }
+    let section = item.note(item.section(MAKE_ONE))?;
+    section.refuse_unknown(TOKEN_KEYS);
+    let name = section.need("name", "\"ops\"", unit::name);
+    let value = section.need("value", "\"env:POSTERN_OPS_TOKEN\"", secret::secret);
+    let right = section.take_or("right", AdminRight::Admin, unit::word(RIGHTS));
+    Some(AdminToken { name: name?, value: value?, right })
+}

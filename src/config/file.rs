@@ -1,0 +1,380 @@
+//! The file as written: tables whose keys are taken one at a time.
+//!
+//! A reader of a section never stops at a mistake. It takes a key, gets a value that can be used
+//! or nothing, and the mistake is on the list with its place. So one run shows them all.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::pass::Pass;
+use super::{Finding, keys};
+use crate::sender::Fault;
+
+/// A table of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Section<'a> {
+    pub(super) pass: &'a Pass<'a>,
+    /// The dotted name that findings show; empty at the top.
+    pub(super) path: String,
+    /// Where it is written; nowhere if it is not.
+    span: Option<Range<usize>>,
+    /// What is in it.
+    table: Option<&'a DeTable<'a>>,
+}
+
+/// A value of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Item<'a> {
+    pub(super) pass: &'a Pass<'a>,
+    pub(super) path: String,
+    pub(super) span: Range<usize>,
+    pub(super) value: &'a DeValue<'a>,
+}
+
+/// What is wrong with a value; the place is known where it is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+/// A value that was read, or what is wrong with it.
+pub(super) type Read<T> = Result<T, Problem>;
+
+impl Problem {
+    pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+// ---- Section ----
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn top(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
+        Self { pass, path: String::new(), span: None, table: Some(table.get_ref()) }
+    }
+
+    /// A table that is not there.
+    pub(super) fn absent(pass: &'a Pass<'a>, path: &str) -> Self {
+        Self { pass, path: path.to_owned(), span: None, table: None }
+    }
+
+    /// The value of `key`, if it is there.
+    pub(super) fn item(&self, key: &str) -> Option<Item<'a>> {
+        let value = self.table?.get(key)?;
+        let span = value.span();
+        Some(Item { pass: self.pass, path: self.under(key), span, value: value.get_ref() })
+    }
+
+    /// Whether `key` is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The text of `key`, without a word where there is none: for checks across sections.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a str> {
+        self.table?.get(key)?.get_ref().as_str()
+    }
+
+    /// Whether a mistake was noted at `key` or inside it.
+    pub(super) fn is_faulty(&self, key: &str) -> bool {
+        self.pass.is_faulty(&self.under(key))
+    }
+
+    /// All keys, each with its value.
+    pub(super) fn items(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
+        self.table.into_iter().flatten().map(|(key, value)| {
+            let item = Item {
+                pass: self.pass,
+                path: self.under(key.get_ref()),
+                span: value.span(),
+                value: value.get_ref(),
+            };
+            (key.get_ref().as_ref(), item)
+        })
+    }
+
+    /// The value of `key` as `read` reads it; nothing if it is absent or wrong.
+    pub(super) fn take<T>(&self, key: &str, read: impl FnOnce(&Item<'a>) -> Read<T>) -> Option<T> {
+        let item = self.item(key)?;
+        item.note(read(&item))
+    }
+
+    /// The value of `key`, or `default`.
+    pub(super) fn take_or<T>(
+        &self,
+        key: &str,
+        default: T,
+        read: impl FnOnce(&Item<'a>) -> Read<T>,
+    ) -> T {
+        self.take(key, read).unwrap_or(default)
+    }
+
+    /// The value of `key`, which has to be there; `example` shows what to write.
+    pub(super) fn need<T>(
+        &self,
+        key: &str,
+        example: &str,
+        read: impl FnOnce(&Item<'a>) -> Read<T>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.fault(key, "is missing", format!("write {key} = {example}"));
+            return None;
+        }
+        self.take(key, read)
+    }
+
+    /// The values of the list `key`; one value may stand without brackets. Nothing if it is
+    /// absent; what is wrong in it is left out.
+    pub(super) fn list<T>(&self, key: &str, read: impl Fn(&Item<'a>) -> Read<T>) -> Option<Vec<T>> {
+        let items = self.item(key)?.elements();
+        Some(items.iter().filter_map(|item| item.note(read(item))).collect())
+    }
+
+    /// The values of the table `key` by name. What is wrong in it is left out.
+    pub(super) fn map<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Item<'a>) -> Read<T>,
+    ) -> BTreeMap<String, T> {
+        let Some(inner) = self.section(key) else { return BTreeMap::new() };
+        inner
+            .items()
+            .filter_map(|(name, item)| Some((name.to_owned(), item.note(read(&item))?)))
+            .collect()
+    }
+
+    /// The table `key`, if it is there.
+    pub(super) fn section(&self, key: &str) -> Option<Section<'a>> {
+        self.take(key, |item| item.section(&format!("write [{}]", self.under(key))))
+    }
+
+    /// The tables of the list `key`, each shown by its `name` if it has one, else by its place.
+    pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        if let DeValue::Table(table) = item.value {
+            let remedy = format!("write [[{}]], once for each", item.path);
+            item.fault("is one table, and a list of tables is wanted", remedy);
+            return vec![item.clone().named(table, &item.path)];
+        }
+        let whole = item.path.clone();
+        let elements = item.elements().into_iter();
+        elements
+            .filter_map(|item| match item.value {
+                DeValue::Table(table) => Some(item.clone().named(table, &whole)),
+                _ => item.note(Err(item.expected("a table"))),
+            })
+            .collect()
+    }
+
+    /// Refuses every key that is not `known`, with the one that was probably meant.
+    pub(super) fn refuse_unknown(&self, known: &[&str]) {
+        self.refuse_unknown_or(known, |_| None);
+    }
+
+    /// The same; `advise` may know better what was meant.
+    pub(super) fn refuse_unknown_or(
+        &self,
+        known: &[&str],
+        advise: impl Fn(&str) -> Option<String>,
+    ) {
+        for (key, value) in self.table.into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let remedy = advise(name)
+                .or_else(|| nearest(name, known).map(|near| format!("did you mean {near}?")))
+                .or_else(|| keys::home(name))
+                .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
+            // The key of a table in brackets has no place of its own.
+            let span = if key.span().is_empty() { value.span() } else { key.span() };
+            let finding = self.finding(name, Some(&span));
+            self.pass.fault(Finding {
+                what: String::from("is not a known key"),
+                remedy,
+                ..finding
+            });
+        }
+    }
+
+    /// Notes a mistake at `key`, or at the section where there is no such key.
+    pub(super) fn fault(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let finding = self.finding(key, self.locate(key).as_ref());
+        self.pass.fault(Finding { what: what.into(), remedy: remedy.into(), ..finding });
+    }
+
+    /// Notes a remark at `key`, or at the section where there is no such key.
+    pub(super) fn warning(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let finding = self.finding(key, self.locate(key).as_ref());
+        self.pass.warning(Finding { what: what.into(), remedy: remedy.into(), ..finding });
+    }
+
+    /// Notes a mistake that a sender found in this section.
+    pub(super) fn sender_fault(&self, fault: &Fault) {
+        let (what, remedy) = (fault.what.clone(), fault.remedy.clone());
+        let finding = self.finding(&fault.key, self.locate(&fault.key).as_ref());
+        self.pass.fault(Finding { column: fault.column, what, remedy, ..finding });
+    }
+
+    /// Where the dotted `key` is written, or as much of it as is.
+    pub(super) fn locate(&self, key: &str) -> Option<Range<usize>> {
+        let mut found = self.span.clone();
+        let mut at: Option<&DeValue<'_>> = None;
+        for step in key.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+            let table = at.map_or(self.table, DeValue::as_table);
+            let next = match (table, at.and_then(DeValue::as_array), step.parse::<usize>()) {
+                (Some(table), ..) => table.get(step),
+                (_, Some(list), Ok(index)) => list.get(index),
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            found = Some(next.span());
+            at = Some(next.get_ref());
+        }
+        found
+    }
+
+    fn under(&self, key: &str) -> String {
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
+    }
+
+    fn finding(&self, key: &str, span: Option<&Range<usize>>) -> Finding {
+        Finding {
+            file: self.pass.file().to_owned(),
+            line: span.map(|span| self.pass.line(span)),
+            key: self.under(key),
+            ..Finding::default()
+        }
+    }
+}
+
+// ---- Item ----
+
+impl<'a> Item<'a> {
+    /// What `read` holds; what is wrong is noted at this item.
+    pub(super) fn note<T>(&self, read: Read<T>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.fault(problem.what, problem.remedy);
+                None
+            }
+        }
+    }
+
+    /// Notes a mistake here.
+    pub(super) fn fault(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.pass.fault(self.finding(what, remedy));
+    }
+
+    /// Notes a remark here.
+    pub(super) fn warning(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.pass.warning(self.finding(what, remedy));
+    }
+
+    /// The text, where `wanted` says what it should be: `a duration such as "15s"`.
+    pub(super) fn text(&self, wanted: &str) -> Read<&'a str> {
+        match self.value {
+            DeValue::String(text) => Ok(text.as_ref()),
+            _ => Err(self.expected(wanted)),
+        }
+    }
+
+    /// The table, where `remedy` says how one is written.
+    pub(super) fn section(&self, remedy: &str) -> Read<Section<'a>> {
+        match self.value {
+            DeValue::Table(table) => Ok(Section {
+                pass: self.pass,
+                path: self.path.clone(),
+                span: Some(self.span.clone()),
+                table: Some(table),
+            }),
+            _ => Err(Problem::new(format!("is {}, and a table is wanted", self.kind()), remedy)),
+        }
+    }
+
+    /// The elements of a list; one value is a list of one.
+    pub(super) fn elements(self) -> Vec<Item<'a>> {
+        let DeValue::Array(list) = self.value else { return vec![self] };
+        let element = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Item {
+            pass: self.pass,
+            path: format!("{}[{index}]", self.path),
+            span: value.span(),
+            value: value.get_ref(),
+        };
+        list.iter().enumerate().map(element).collect()
+    }
+
+    /// The problem that something else was `wanted`. The value is not shown: it may be a secret.
+    pub(super) fn expected(&self, wanted: &str) -> Problem {
+        Problem::new(format!("is {}", self.kind()), format!("write {wanted}"))
+    }
+
+    /// The same table, shown by its `name`.
+    fn named(self, table: &'a DeTable<'a>, whole: &str) -> Section<'a> {
+        let name = table.get("name").and_then(|name| name.get_ref().as_str());
+        let path = name.map_or(self.path, |name| format!("{whole}[{name}]"));
+        Section { pass: self.pass, path, span: Some(self.span), table: Some(table) }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.value {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) | DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        }
+    }
+
+    fn finding(&self, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding {
+            file: self.pass.file().to_owned(),
+            line: Some(self.pass.line(&self.span)),
+            key: self.path.clone(),
+            what: what.into(),
+            remedy: remedy.into(),
+            ..Finding::default()
+        }
+    }
+}
+
+/// The one of `known` that a person who typed `word` probably meant.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distance = |name: &str| strsim::damerau_levenshtein(&word.to_lowercase(), name);
+    let near = known.iter().map(|name| (distance(name), *name)).min()?;
+    (near.0 <= (word.len().max(near.1.len()) / 3).max(1)).then_some(near.1)
+}
+
+/// The line of the TOML file `text` that the dotted `key` is on.
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+    let table = DeTable::parse(text).ok()?;
+    let pass = Pass::new(&super::Machine, Path::new(""), text);
+    let span = Section::top(&pass, &table).locate(key)?;
+    Some(pass.line(&span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised_and_another_word_is_not() {
+        let known = ["callbacks", "admin", "drain", "tls"];
+        assert_eq!(nearest("calbacks", &known), Some("callbacks"));
+        assert_eq!(nearest("Admin", &known), Some("admin"));
+        assert_eq!(nearest("lts", &known), Some("tls"));
+        assert_eq!(nearest("database", &known), None);
+    }
+}

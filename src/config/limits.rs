@@ -1,0 +1,150 @@
+//! Every default and every bound of the configuration: its name, its unit and its reason.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---- files ----
+
+/// Bytes of one file that a configuration reads. A thousand sources with everything set are under
+/// one MiB; a device or a log given by mistake is not read into memory.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+// ---- [server] ----
+
+/// Where senders call: every address, the port of the documentation.
+pub const CALLBACKS: &str = "0.0.0.0:8080";
+/// Where operators call: this machine only, so that no token is needed to begin with.
+pub const ADMIN: &str = "127.0.0.1:9090";
+/// How long a stop may take. The longest answer that a sender waits for is five seconds (WeChat);
+/// orchestrators kill after thirty.
+pub const DRAIN: Duration = Duration::from_secs(15);
+/// What a stop may be told to take.
+pub const DRAIN_BOUND: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+
+// ---- [server.limits] ----
+
+/// Open connections of the callback listener. At about 20 KiB each that is 200 MiB.
+pub const CONNECTIONS: usize = 10_000;
+/// What the number of connections may be set to; above it the file descriptors of one process end.
+pub const CONNECTIONS_BOUND: RangeInclusive<usize> = 1..=1_000_000;
+/// Bytes of one body. The largest of the known senders (a questionnaire with its answers) is a
+/// quarter of it.
+pub const BODY_BYTES: usize = 256 * KIB;
+/// What a body may be allowed to hold; above it a callback is an upload.
+pub const BODY_BYTES_BOUND: RangeInclusive<usize> = 1..=64 * MIB;
+/// Bytes of all bodies being read before verification, together: 256 of the largest at once.
+pub const UNVERIFIED_BODY_BYTES: usize = 64 * MIB;
+/// What the bodies being read may hold together.
+pub const UNVERIFIED_BODY_BYTES_BOUND: RangeInclusive<usize> = 4 * KIB..=4096 * MIB;
+/// Bytes of a request's head. A target of 32 KiB (Taku with `ilrd`) and its header fields fit, and so
+/// does the longest target that the `http` crate takes (65 534 bytes).
+pub const HEAD_BYTES: usize = 64 * KIB;
+/// What a head may be allowed to hold: hyper needs 8 KiB; more than 1 MiB is no callback.
+pub const HEAD_BYTES_BOUND: RangeInclusive<usize> = 8 * KIB..=MIB;
+/// Time for a head to arrive. Senders wait one to five seconds for the whole answer, so whoever
+/// needs longer is a slow attacker.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a body to arrive; as for the head.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What either time may be set to.
+pub const ARRIVAL_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
+/// Requests held back in silence at one time: each costs a connection, and a tenth of them is
+/// left for it.
+pub const HELD: usize = 1_000;
+/// What the number of held requests may be set to. Zero: they are closed at once.
+pub const HELD_BOUND: RangeInclusive<usize> = 0..=1_000_000;
+
+// ---- [admin] ----
+
+/// Bytes under which a token that is open to a network draws a remark: 16 random bytes cannot be
+/// guessed.
+pub const TOKEN_BYTES_GOOD: usize = 16;
+
+// ---- [store] ----
+
+/// The folder of the embedded ledger.
+pub const STORE_PATH: &str = "postern-data";
+/// How long events are kept: a month's disputes.
+pub const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long transactions are remembered: three times as long as any sender is known to retry or
+/// an operator to replay.
+pub const KEEP_TRANSACTIONS: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// What either may be set to: a century is for ever.
+pub const KEEP_BOUND: RangeInclusive<Duration> =
+    SECOND..=Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+// ---- [[source]] ----
+
+/// Bytes of a source's or destination's name: it is a metric label and a part of every URL.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Characters from which on a name can be a secret path …
+pub const SECRET_PATH_LENGTH: usize = 24;
+/// … of which so many are digits, as they are in 16 random bytes written in hex (of 32 characters
+/// 20 are, and fewer than four are less likely than one in a hundred million), and not in words.
+pub const SECRET_PATH_DIGITS: usize = 4;
+/// What an age may be set to.
+pub const MAX_AGE_BOUND: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3650 * 86_400);
+
+// ---- [[destination]] ----
+
+/// The first gap between two attempts: long enough for a restart that is under way.
+pub const RETRY_FIRST: Duration = SECOND;
+/// The longest gap: within an hour of a backend's return everything is delivered.
+pub const RETRY_MAX: Duration = HOUR;
+/// Attempts in all. The gaps double from 1 s to 2,048 s (12 of them, 4,095 s) and are an hour from
+/// then on (71 of them), which makes three days: a weekend's outage loses nothing.
+pub const RETRY_ATTEMPTS: u32 = 84;
+/// What a gap may be set to.
+pub const RETRY_GAP_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+/// What the number of attempts may be set to.
+pub const RETRY_ATTEMPTS_BOUND: RangeInclusive<usize> = 1..=10_000;
+/// Time for one attempt. The documented advice of Standard Webhooks is 15 to 30 s.
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// What it may be set to: an attempt holds a place of its destination all that time.
+pub const DELIVERY_TIMEOUT_BOUND: RangeInclusive<Duration> = Duration::from_millis(10)..=MINUTE;
+/// Attempts at one time. At 50 ms an answer that is 320 a second.
+pub const DELIVERY_CONCURRENCY: usize = 16;
+/// What it may be set to.
+pub const DELIVERY_CONCURRENCY_BOUND: RangeInclusive<usize> = 1..=10_000;
+/// Bytes under which a delivery secret draws a remark: Standard Webhooks asks for 24 to 64.
+pub const DELIVERY_SECRET_BYTES_GOOD: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_schedule_lasts_three_days() {
+        let gaps = (0..RETRY_ATTEMPTS - 1).map(|n| {
+            RETRY_FIRST
+                .checked_mul(2_u32.saturating_pow(n))
+                .map_or(RETRY_MAX, |gap| gap.min(RETRY_MAX))
+        });
+        let total: Duration = gaps.sum();
+        assert!(total >= DAY * 3 && total < DAY * 3 + HOUR, "{total:?}");
+    }
+
+    #[test]
+    fn every_default_is_within_its_bound() {
+        assert!(DRAIN_BOUND.contains(&DRAIN));
+        assert!(CONNECTIONS_BOUND.contains(&CONNECTIONS));
+        assert!(BODY_BYTES_BOUND.contains(&BODY_BYTES));
+        assert!(UNVERIFIED_BODY_BYTES_BOUND.contains(&UNVERIFIED_BODY_BYTES));
+        assert!(UNVERIFIED_BODY_BYTES >= BODY_BYTES);
+        assert!(HEAD_BYTES_BOUND.contains(&HEAD_BYTES));
+        assert!(ARRIVAL_BOUND.contains(&HEAD_TIMEOUT) && ARRIVAL_BOUND.contains(&BODY_TIMEOUT));
+        assert!(HELD_BOUND.contains(&HELD) && HELD <= CONNECTIONS);
+        assert!(KEEP_BOUND.contains(&KEEP_EVENTS) && KEEP_BOUND.contains(&KEEP_TRANSACTIONS));
+        assert!(KEEP_TRANSACTIONS >= KEEP_EVENTS);
+        assert!(RETRY_GAP_BOUND.contains(&RETRY_FIRST) && RETRY_GAP_BOUND.contains(&RETRY_MAX));
+        assert!(DELIVERY_TIMEOUT_BOUND.contains(&DELIVERY_TIMEOUT));
+        assert!(DELIVERY_CONCURRENCY_BOUND.contains(&DELIVERY_CONCURRENCY));
+    }
+}

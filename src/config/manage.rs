@@ -1,0 +1,110 @@
+//! `[manage.*]`: the management APIs and who may use them.
+
+use std::collections::BTreeSet;
+
+use super::file::{Item, Problem, Read, Section};
+use super::{
+    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, PushApp, PushConfig,
+    RewardRules, secret, unit,
+};
+use crate::sender::Secret;
+
+pub(super) const KEYS: &[&str] =
+    &["reward_rule", "callback_address", "push_config", "background_check"];
+pub(super) const REWARD_RULE_KEYS: &[&str] = &["publishers"];
+pub(super) const PUBLISHER_KEYS: &[&str] = &["key"];
+pub(super) const CALLBACK_ADDRESS_KEYS: &[&str] = &["managers", "prefixes"];
+pub(super) const MANAGER_KEYS: &[&str] = &["name", "key", "companies"];
+pub(super) const PUSH_CONFIG_KEYS: &[&str] = &["apps"];
+pub(super) const APP_KEYS: &[&str] = &["app_id", "secret"];
+pub(super) const BACKGROUND_CHECK_KEYS: &[&str] = &["companies"];
+pub(super) const COMPANY_KEYS: &[&str] = &["key", "token"];
+
+/// The table `[manage]`.
+pub(super) fn check(section: &Section<'_>) -> Manage {
+    Manage {
+        reward_rule: section.section("reward_rule").map(|api| reward_rule(&api)),
+        callback_address: section.section("callback_address").map(|api| callback_address(&api)),
+        push_config: section.section("push_config").map(|api| push_config(&api)),
+        background_check: section.section("background_check").map(|api| background_check(&api)),
+    }
+}
+
+fn reward_rule(section: &Section<'_>) -> RewardRules {
+    section.refuse_unknown(REWARD_RULE_KEYS);
+    let publishers =
+        users(section, "publishers", PUBLISHER_KEYS, |publisher| need_secret(publisher, "key"));
+    RewardRules { publishers }
+}
+
+fn callback_address(section: &Section<'_>) -> CallbackAddresses {
+    section.refuse_unknown(CALLBACK_ADDRESS_KEYS);
+    let managers = users(section, "managers", MANAGER_KEYS, |manager| {
+        let name = manager.need("name", "\"m1\"", unit::text);
+        let key = need_secret(manager, "key");
+        let companies = manager.list("companies", company_id).unwrap_or_default();
+        if !manager.has("companies") {
+            manager.fault("companies", "is missing", "write companies = [42]");
+        }
+        Some(Manager { name: name?, key: key?, companies })
+    });
+    let mut names = BTreeSet::new();
+    for manager in &managers {
+        if !names.insert(&manager.name) {
+            let what = format!("{} is named twice", manager.name);
+            section.fault("managers", what, "give each its own name");
+        }
+    }
+    let prefixes = section.list("prefixes", unit::name).unwrap_or_default();
+    CallbackAddresses { managers, prefixes }
+}
+
+fn push_config(section: &Section<'_>) -> PushConfig {
+    section.refuse_unknown(PUSH_CONFIG_KEYS);
+    let apps = users(section, "apps", APP_KEYS, |app| {
+        let app_id = app.need("app_id", "\"wx…\"", unit::text);
+        let secret = need_secret(app, "secret");
+        Some(PushApp { app_id: app_id?, secret: secret? })
+    });
+    PushConfig { apps }
+}
+
+fn background_check(section: &Section<'_>) -> BackgroundChecks {
+    section.refuse_unknown(BACKGROUND_CHECK_KEYS);
+    let companies = users(section, "companies", COMPANY_KEYS, |company| {
+        let (key, token) = (need_secret(company, "key"), need_secret(company, "token"));
+        Some(Company { key: key?, token: token? })
+    });
+    BackgroundChecks { companies }
+}
+
+/// The users of an API, each a table of `known` keys. An API without one would answer nobody.
+fn users<'a, T>(
+    api: &Section<'a>,
+    key: &str,
+    known: &[&str],
+    read: impl Fn(&Section<'a>) -> Option<T>,
+) -> Vec<T> {
+    let tables = api.sections(key);
+    if tables.is_empty() && api.item(key).is_none_or(|item| item.elements().is_empty()) {
+        let what = "names nobody, so that this API would answer nobody";
+        api.fault(key, what, format!("write {key} = [{{ … }}], or leave out [{}]", api.path));
+    }
+    tables
+        .iter()
+        .filter_map(|user| {
+            user.refuse_unknown(known);
+            read(user)
+        })
+        .collect()
+}
+
+fn need_secret(section: &Section<'_>, key: &str) -> Option<Secret> {
+    section.need(key, "\"env:…\"", secret::secret)
+}
+
+fn company_id(item: &Item<'_>) -> Read<u64> {
+    let number = item.value.as_integer();
+    let id = number.and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
+    id.ok_or_else(|| Problem::new("is no company's number", "write a number such as 42"))
+}

@@ -1,0 +1,260 @@
+//! One pass over a configuration: what it may read, what it has read, and what it found.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Finding;
+use super::limits::FILE_BYTES_MAX;
+use crate::clock::{self, UnixMillis};
+
+/// What a configuration is read from besides its own text. Tests feed maps.
+pub trait Input: fmt::Debug + Send + Sync {
+    /// The environment variable `name`.
+    fn variable(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// The file at `path`.
+    ///
+    /// # Errors
+    /// It is not there, may not be read, or is larger than any configuration.
+    fn read(&self, path: &Path) -> io::Result<Contents>;
+
+    /// The time, for secrets that end.
+    fn now_ms(&self) -> UnixMillis;
+}
+
+/// A file that was read.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Who else may read or change it.
+    pub access: Access,
+}
+
+/// Who may read or change a file besides its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody but its group, which may only read.
+    Narrow,
+    /// Everybody may read it, or its group may change it.
+    Wide,
+}
+
+/// The environment, the files and the clock of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine;
+
+impl Input for Machine {
+    fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        std::env::var_os(OsStr::new(name)).map(OsStringExt::into_vec)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Contents> {
+        let file = File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        }
+        let access = if mode & OPEN_TO_OTHERS == 0 { Access::Narrow } else { Access::Wide };
+        Ok(Contents { bytes, access })
+    }
+
+    fn now_ms(&self) -> UnixMillis {
+        clock::now_ms()
+    }
+}
+
+/// Write for the group; read, write and search for everybody.
+const OPEN_TO_OTHERS: u32 = 0o027;
+
+/// The files that a configuration was made of, each with the digest of what it held. A file that
+/// could not be read is among them, so that its coming is a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(BTreeMap<PathBuf, Option<[u8; 32]>>);
+
+impl Files {
+    /// Their paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
+    /// Adds `others`.
+    pub(super) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// The same files as they are now. It is their content that is compared, so that a new file
+    /// put in the old one's place and a link that is turned to another folder are changes, and a
+    /// touch is none.
+    #[must_use]
+    pub fn now(&self, input: &dyn Input) -> Self {
+        Self(self.0.keys().map(|path| (path.clone(), digest(&input.read(path)))).collect())
+    }
+}
+
+fn digest(read: &io::Result<Contents>) -> Option<[u8; 32]> {
+    read.as_ref().ok().map(|contents| Sha256::digest(&contents.bytes).into())
+}
+
+/// One pass over a configuration.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    input: &'a dyn Input,
+    file: PathBuf,
+    /// Offsets at which lines begin.
+    lines: Vec<usize>,
+    read: RefCell<Files>,
+    faults: RefCell<Vec<Finding>>,
+    warnings: RefCell<Vec<Finding>>,
+}
+
+/// What a pass comes to.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) files: Files,
+    pub(super) faults: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over `text`, which is what `file` holds.
+    pub(super) fn new(input: &'a dyn Input, file: &Path, text: &str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self {
+            input,
+            file: file.to_owned(),
+            lines: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect(),
+            read: RefCell::default(),
+            faults: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// The environment variable `name`.
+    pub(super) fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        self.input.variable(name)
+    }
+
+    /// The file at `path`, which is watched from now on.
+    pub(super) fn contents(&self, path: &Path) -> io::Result<Contents> {
+        let contents = self.input.read(path);
+        self.read.borrow_mut().0.insert(path.to_owned(), digest(&contents));
+        contents
+    }
+
+    /// `path` as seen from the folder of the configuration file.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The time of the pass.
+    pub(super) fn now_ms(&self) -> UnixMillis {
+        self.input.now_ms()
+    }
+
+    /// The line of the configuration file that `span` begins in.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        self.lines.partition_point(|start| *start <= span.start)
+    }
+
+    /// The column in its line that `span` begins at, in bytes.
+    pub(super) fn column(&self, span: &Range<usize>) -> usize {
+        let line = self.line(span);
+        span.start - self.lines.get(line - 1).copied().unwrap_or(0) + 1
+    }
+
+    /// The configuration file, as it was named.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Records a mistake.
+    pub(super) fn fault(&self, finding: Finding) {
+        self.faults.borrow_mut().push(finding);
+    }
+
+    /// Records a remark.
+    pub(super) fn warning(&self, finding: Finding) {
+        self.warnings.borrow_mut().push(finding);
+    }
+
+    /// Whether a mistake was found at `key` or inside it.
+    pub(super) fn is_faulty(&self, key: &str) -> bool {
+        let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        let faults = self.faults.borrow();
+        faults.iter().any(|fault| fault.key.strip_prefix(key).is_some_and(inside))
+    }
+
+    /// Everything found, in the order of the file.
+    pub(super) fn into_findings(self) -> Findings {
+        let ordered = |found: RefCell<Vec<Finding>>| {
+            let mut found = found.into_inner();
+            found.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+            found
+        };
+        Findings {
+            files: self.read.into_inner(),
+            faults: ordered(self.faults),
+            warnings: ordered(self.warnings),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_are_counted_from_one() {
+        let pass = Pass::new(&Machine, Path::new("x.toml"), "a\nbc\n\nd");
+        let places = [0, 1, 2, 3, 5, 6].map(|at| (pass.line(&(at..at)), pass.column(&(at..at))));
+        assert_eq!(places, [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1)]);
+    }
+
+    #[test]
+    fn a_file_counts_as_changed_by_its_content_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let pass = Pass::new(&Machine, Path::new("x.toml"), "");
+        pass.contents(&path).unwrap();
+        let files = pass.into_findings().files;
+        std::fs::write(&path, "one").unwrap();
+        assert_eq!(files.now(&Machine), files);
+        std::fs::write(&path, "two").unwrap();
+        assert_ne!(files.now(&Machine), files);
+        std::fs::remove_file(&path).unwrap();
+        assert_ne!(files.now(&Machine), files);
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_for_ever() {
+        let error = Machine.read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_read_is_wide() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let access = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            Machine.read(&path).unwrap().access
+        };
+        assert_eq!([0o600, 0o640, 0o400].map(access), [Access::Narrow; 3]);
+        assert_eq!([0o644, 0o660, 0o604].map(access), [Access::Wide; 3]);
+    }
+}

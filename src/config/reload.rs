@@ -1,0 +1,349 @@
+//! Reading the configuration again: on SIGHUP, and when what it was made of has changed.
+//!
+//! What is compared is content: of the configuration, the secrets' files, the sender files and the
+//! certificates. So an atomic rename and the turned links of a mounted secret are seen, where
+//! watching file events misses them. A configuration with mistakes changes nothing: the old one
+//! stays in force, and the mistakes are logged and kept in [`State`] for others to show.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Config, Faults, Files, Input, Loaded, StoreEngine, load_from};
+use crate::clock::UnixMillis;
+
+/// How often the files are looked at. A change is in force after two looks, so within two seconds;
+/// a look reads a few small files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The configuration in force. Whoever needs one for longer than a moment loads it once and keeps
+/// what it loaded.
+pub type Snapshots = Arc<ArcSwap<Config>>;
+
+/// What became of the last reading.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// How many configurations have been in force, this one included.
+    pub generation: u64,
+    /// When it was last read.
+    pub at_ms: UnixMillis,
+    /// What came of it.
+    pub last: Reloaded,
+}
+
+/// What came of reading a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It is in force, but for these keys, which wait for a restart.
+    InForce(Vec<&'static str>),
+    /// It has mistakes, and the one before it stays in force.
+    Refused(Faults),
+}
+
+/// Reads the configuration again when it has changed.
+#[derive(Debug)]
+pub struct Watcher {
+    input: Arc<dyn Input>,
+    path: PathBuf,
+    /// What the program started with: listeners and store stay as they are there.
+    started: Arc<Config>,
+    current: Snapshots,
+    state: Arc<ArcSwap<State>>,
+    /// What the last reading read.
+    files: Files,
+    /// A change that was seen once. A file that is being written is not read half done.
+    unsettled: Option<Files>,
+}
+
+impl Watcher {
+    /// A watcher of the configuration at `path`, which was `loaded` through `input`.
+    pub fn new(input: Arc<dyn Input>, path: impl Into<PathBuf>, loaded: Loaded) -> Self {
+        let started = Arc::new(loaded.config);
+        let last = Reloaded::InForce(Vec::new());
+        let state = State { generation: 1, at_ms: input.now_ms(), last };
+        Self {
+            path: path.into(),
+            current: Arc::new(ArcSwap::new(Arc::clone(&started))),
+            started,
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            files: loaded.files,
+            unsettled: None,
+            input,
+        }
+    }
+
+    /// The configuration in force, now and later.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        Arc::clone(&self.current)
+    }
+
+    /// What became of the last reading, now and later.
+    #[must_use]
+    pub fn state(&self) -> Arc<ArcSwap<State>> {
+        Arc::clone(&self.state)
+    }
+
+    /// Looks at the files, and reads the configuration again if they have changed and are the same
+    /// as at the last look.
+    ///
+    /// # Errors
+    /// Every mistake in the new configuration. The old one stays in force.
+    pub fn poll(&mut self) -> Option<Result<Arc<Config>, Faults>> {
+        let now = self.files.now(&*self.input);
+        if now == self.files {
+            self.unsettled = None;
+            return None;
+        }
+        if self.unsettled.as_ref() == Some(&now) {
+            return Some(self.reload());
+        }
+        self.unsettled = Some(now);
+        None
+    }
+
+    /// Reads the configuration again, whether or not it has changed.
+    ///
+    /// # Errors
+    /// Every mistake in the new configuration. The old one stays in force.
+    pub fn reload(&mut self) -> Result<Arc<Config>, Faults> {
+        self.unsettled = None;
+        match load_from(&*self.input, &self.path) {
+            Ok(loaded) => Ok(self.put_in_force(loaded)),
+            Err(faults) => {
+                self.files = faults.files.clone();
+                self.refuse(&faults);
+                Err(faults)
+            }
+        }
+    }
+
+    /// Watches until `stop`, on a thread that may wait for a disk.
+    ///
+    /// # Errors
+    /// SIGHUP cannot be caught, or a reading panicked.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            let look: fn(&mut Self) = tokio::select! {
+                () = &mut stop => return Ok(()),
+                _ = hangup.recv() => |watcher| drop(watcher.reload()),
+                _ = looks.tick() => |watcher| drop(watcher.poll()),
+            };
+            let looked = tokio::task::spawn_blocking(move || {
+                look(&mut self);
+                self
+            });
+            self = looked.await?;
+        }
+    }
+
+    fn put_in_force(&mut self, loaded: Loaded) -> Arc<Config> {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let config = Arc::new(loaded.config);
+        let waiting = waiting_for_restart(&self.started, &config);
+        if !waiting.is_empty() {
+            tracing::warn!(keys = ?waiting, "these changes wait for a restart");
+        }
+        self.files = loaded.files;
+        self.current.store(Arc::clone(&config));
+        let generation = self.state.load().generation + 1;
+        tracing::info!(generation, "configuration read again and in force");
+        self.note(generation, Reloaded::InForce(waiting));
+        config
+    }
+
+    fn refuse(&self, faults: &Faults) {
+        for fault in &faults.faults {
+            tracing::error!("{fault}");
+        }
+        tracing::error!(
+            mistakes = faults.faults.len(),
+            "the new configuration has mistakes; the old one stays in force"
+        );
+        self.note(self.state.load().generation, Reloaded::Refused(faults.clone()));
+    }
+
+    fn note(&self, generation: u64, last: Reloaded) {
+        let at_ms = self.input.now_ms();
+        self.state.store(Arc::new(State { generation, at_ms, last }));
+    }
+}
+
+/// The keys whose change cannot be put in force while the program runs.
+fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
+    let bound = [
+        ("server.callbacks", started.server.callbacks != new.server.callbacks),
+        ("server.admin", started.server.admin != new.server.admin),
+        ("server.management", started.server.management != new.server.management),
+        ("store", !same_store(&started.store.engine, &new.store.engine)),
+    ];
+    bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+fn same_store(one: &StoreEngine, other: &StoreEngine) -> bool {
+    match (one, other) {
+        (StoreEngine::Embedded { path: a }, StoreEngine::Embedded { path: b }) => a == b,
+        (
+            StoreEngine::Postgres { url: a, require_replicated: c },
+            StoreEngine::Postgres { url: b, require_replicated: d },
+        ) => a == b && c == d,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Machine;
+
+    const GOOD: &str = "[server]\ndrain = \"1s\"\n";
+
+    fn started(folder: &Path, text: &str) -> Watcher {
+        let path = folder.join("postern.toml");
+        fs::write(&path, text).unwrap();
+        let loaded = load_from(&Machine, &path).unwrap();
+        Watcher::new(Arc::new(Machine), path, loaded)
+    }
+
+    /// Looks until nothing is unsettled: what two ticks of the clock do.
+    fn settled(watcher: &mut Watcher) -> Option<Result<Arc<Config>, Faults>> {
+        assert!(watcher.poll().is_none(), "a change is not read before it has settled");
+        watcher.poll()
+    }
+
+    fn drain(watcher: &Watcher) -> Duration {
+        watcher.snapshots().load().server.drain
+    }
+
+    #[test]
+    fn a_change_is_in_force_when_it_has_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        assert!(settled(&mut watcher).is_none());
+        fs::write(&watcher.path, "[server]\ndrain = \"2s\"\n").unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(drain(&watcher), Duration::from_secs(2));
+        assert_eq!(watcher.state().load().generation, 2);
+        assert!(settled(&mut watcher).is_none(), "it is read once");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        for part in ["[server]\ndra", "[server]\ndrain = \"3", "[server]\ndrain = \"3s\""] {
+            fs::write(&watcher.path, part).unwrap();
+            assert!(watcher.poll().is_none(), "{part}");
+        }
+        assert!(watcher.poll().unwrap().is_ok());
+        assert_eq!(drain(&watcher), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_bad_file_keeps_the_old_one_in_force_and_is_told_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::write(&watcher.path, "[server]\ndrain = 1\n").unwrap();
+        let faults = settled(&mut watcher).unwrap().unwrap_err();
+        assert_eq!(faults.faults[0].key, "server.drain");
+        assert_eq!(drain(&watcher), Duration::from_secs(1));
+        let state = watcher.state();
+        assert_eq!(state.load().last, Reloaded::Refused(faults));
+        assert!(settled(&mut watcher).is_none(), "it is told of once");
+        fs::write(&watcher.path, GOOD).unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_keeps_the_old_one_in_force_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::remove_file(&watcher.path).unwrap();
+        assert!(settled(&mut watcher).unwrap().is_err());
+        fs::write(&watcher.path, GOOD).unwrap();
+        assert!(settled(&mut watcher).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_new_secret_in_its_file_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "old").unwrap();
+        let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
+        fs::write(folder.path().join("token.new"), "new").unwrap();
+        fs::rename(folder.path().join("token.new"), folder.path().join("token")).unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(config.admin.tokens[0].value.expose(), b"new");
+    }
+
+    /// 1. A secret is mounted as Kubernetes does it: `token` links to `data/token`, and `data`
+    ///    links to a folder of that version.
+    /// 2. A new version comes: a new folder is made, and `data` is turned to it by a rename.
+    /// 3. Neither `token` nor the old file was touched, and the new secret is in force.
+    #[test]
+    fn links_that_are_turned_to_another_folder_are_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["v1", "v2"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("token"), version).unwrap();
+        }
+        symlink("v1", at("data")).unwrap();
+        symlink("data/token", at("token")).unwrap();
+        let mut watcher = started(folder.path(), "[admin]\ntoken = \"file:token\"\n");
+        symlink("v2", at("data.new")).unwrap();
+        fs::rename(at("data.new"), at("data")).unwrap();
+        let config = settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(config.admin.tokens[0].value.expose(), b"v2");
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_said_until_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        let moved = "[server]\ncallbacks = \"127.0.0.1:1\"\n[store]\npath = \"other\"\n";
+        let state = watcher.state();
+        for text in [moved, &format!("{moved}keep_events = \"1d\"\n")] {
+            fs::write(&watcher.path, text).unwrap();
+            settled(&mut watcher).unwrap().unwrap();
+            let waiting = Reloaded::InForce(vec!["server.callbacks", "store"]);
+            assert_eq!(state.load().last, waiting);
+        }
+        fs::write(&watcher.path, GOOD).unwrap();
+        settled(&mut watcher).unwrap().unwrap();
+        assert_eq!(state.load().last, Reloaded::InForce(Vec::new()));
+    }
+
+    #[test]
+    fn asked_for_it_reads_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = started(folder.path(), GOOD);
+        fs::write(&watcher.path, "[server]\ndrain = \"4s\"\n").unwrap();
+        watcher.reload().unwrap();
+        assert_eq!(drain(&watcher), Duration::from_secs(4));
+        assert!(settled(&mut watcher).is_none());
+    }
+
+    #[tokio::test]
+    async fn it_watches_until_it_is_told_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let watcher = started(folder.path(), GOOD);
+        watcher.run(std::future::ready(())).await.unwrap();
+    }
+}

@@ -1,0 +1,166 @@
+//! `[server]`: listeners, their TLS and their limits.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::file::{Item, Problem, Read, Section};
+use super::secret::unreadable;
+use super::{Limits, Server, Tls, limits, network, unit};
+
+pub(super) const KEYS: &[&str] = &[
+    "callbacks",
+    "admin",
+    "management",
+    "management_url",
+    "public_url",
+    "trusted_proxies",
+    "drain",
+    "tls",
+    "limits",
+];
+
+pub(super) const TLS_KEYS: &[&str] = &["cert", "key"];
+
+pub(super) const LIMIT_KEYS: &[&str] =
+    &["connections", "body", "unverified_body", "head", "head_timeout", "body_timeout", "held"];
+
+/// The table `[server]`, or what holds without one.
+pub(super) fn check(section: &Section<'_>) -> Server {
+    let server = Server {
+        callbacks: listener(section, "callbacks", limits::CALLBACKS),
+        admin: listener(section, "admin", limits::ADMIN),
+        management: section.take("management", network::listen),
+        management_url: section.take("management_url", network::origin),
+        public_url: section.take("public_url", network::origin),
+        trusted_proxies: section.list("trusted_proxies", network::range).unwrap_or_default(),
+        drain: section.take_or("drain", limits::DRAIN, unit::duration(limits::DRAIN_BOUND)),
+        tls: section.section("tls").and_then(|tls| check_tls(&tls)),
+        limits: check_limits(section),
+    };
+    if let Some(range) = server.trusted_proxies.iter().find(|range| range.prefix_len() == 0) {
+        let what = format!("{range} believes every address that a caller makes up");
+        section.warning("trusted_proxies", what, "name the proxies' own ranges");
+    }
+    refuse_shared_ports(section, &server);
+    if server.management.is_some() && server.management_url.is_none() {
+        let remedy = "write management_url = \"https://…\", as partners see it";
+        section.warning("management", "has no URL for the links that it hands out", remedy);
+    }
+    server
+}
+
+fn listener(section: &Section<'_>, key: &str, default: &str) -> SocketAddr {
+    let fallback = default.parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    section.take_or(key, fallback, network::listen)
+}
+
+/// Two listeners cannot share a port, unless each has an address of its own or the port is
+/// chosen by the system.
+fn refuse_shared_ports(section: &Section<'_>, server: &Server) {
+    let listeners = [
+        ("callbacks", Some(server.callbacks)),
+        ("admin", Some(server.admin)),
+        ("management", server.management),
+    ];
+    for (at, (key, address)) in listeners.iter().enumerate() {
+        let taken = listeners[..at].iter().find(|(_, other)| clash(*other, *address));
+        if let Some((other, _)) = taken {
+            section.fault(key, format!("takes the port of {other}"), "give each a port of its own");
+        }
+    }
+}
+
+fn clash(one: Option<SocketAddr>, other: Option<SocketAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    let overlap =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+// ---- TLS ----
+
+fn check_tls(section: &Section<'_>) -> Option<Tls> {
+    section.refuse_unknown(TLS_KEYS);
+    let cert = section.need("cert", "\"chain.pem\"", certificates);
+    let key = section.need("key", "\"key.pem\"", private_key);
+    Some(Tls { cert: cert?, key: key? })
+}
+
+/// The path of a PEM file that has a certificate in it.
+pub(super) fn certificates(item: &Item<'_>) -> Read<PathBuf> {
+    pem::<CertificateDer<'static>>(item, "certificate")
+}
+
+/// The path of a PEM file that has a private key in it.
+pub(super) fn private_key(item: &Item<'_>) -> Read<PathBuf> {
+    pem::<PrivateKeyDer<'static>>(item, "private key")
+}
+
+fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
+    let text = item.text("the path of a PEM file")?;
+    let path = item.pass.beside(text.strip_prefix("file:").unwrap_or(text));
+    let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
+    if T::pem_slice_iter(&contents.bytes).next().is_some_and(|found| found.is_ok()) {
+        return Ok(path);
+    }
+    let what = format!("there is no {wanted} in {}", path.display());
+    Err(Problem::new(what, "give a PEM file that has one"))
+}
+
+// ---- limits ----
+
+fn check_limits(server: &Section<'_>) -> Limits {
+    let Some(section) = server.section("limits") else { return Limits::default() };
+    section.refuse_unknown(LIMIT_KEYS);
+    let limits = Limits {
+        connections: section.take_or(
+            "connections",
+            limits::CONNECTIONS,
+            unit::count(limits::CONNECTIONS_BOUND),
+        ),
+        unverified_body_bytes: section.take_or(
+            "unverified_body",
+            limits::UNVERIFIED_BODY_BYTES,
+            unit::size(limits::UNVERIFIED_BODY_BYTES_BOUND),
+        ),
+        body_bytes: section.take_or(
+            "body",
+            limits::BODY_BYTES,
+            unit::size(limits::BODY_BYTES_BOUND),
+        ),
+        head_bytes: section.take_or(
+            "head",
+            limits::HEAD_BYTES,
+            unit::size(limits::HEAD_BYTES_BOUND),
+        ),
+        head_timeout: arrival(&section, "head_timeout", limits::HEAD_TIMEOUT),
+        body_timeout: arrival(&section, "body_timeout", limits::BODY_TIMEOUT),
+        held: section.take_or("held", limits::HELD, unit::count(limits::HELD_BOUND)),
+    };
+    if limits.body_bytes > limits.unverified_body_bytes {
+        let what = "is more than all bodies may hold together, so that it could never be read";
+        section.fault("body", what, "raise unverified_body, or lower body");
+    }
+    limits
+}
+
+fn arrival(section: &Section<'_>, key: &str, default: std::time::Duration) -> std::time::Duration {
+    section.take_or(key, default, unit::duration(limits::ARRIVAL_BOUND))
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS,
+            unverified_body_bytes: limits::UNVERIFIED_BODY_BYTES,
+            body_bytes: limits::BODY_BYTES,
+            head_bytes: limits::HEAD_BYTES,
+            head_timeout: limits::HEAD_TIMEOUT,
+            body_timeout: limits::BODY_TIMEOUT,
+            held: limits::HELD,
+        }
+    }
+}

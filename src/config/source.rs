@@ -1,0 +1,389 @@
+//! `[[source]]`: the inbound endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::file::{Item, Problem, Read, Section};
+use super::secret;
+use super::{Source, Superseded, limits, network, unit};
+use crate::clock;
+use crate::sender::{Catalog, LiveSecret, Recipe, Sender, Terms};
+
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "id",
+    "sender",
+    "secrets",
+    "destinations",
+    "template",
+    "enabled",
+    "params",
+    "allow",
+    "max_age",
+    "rate",
+    "require",
+    "unsigned",
+    "reply",
+    "rewards",
+    "body",
+    "key_set_url",
+    "sids",
+    "supersedes",
+];
+
+pub(super) const SECRET_KEYS: &[&str] = &["value", "id", "until"];
+
+/// Names that people give to what is called `secrets` here.
+const SECRET_WORDS: &[&str] =
+    &["secret", "sec_key", "appSecret", "app_secret", "token", "key", "manager_key", "secret_key"];
+
+/// What the sources are checked against.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) catalog: &'a Catalog,
+    /// The destinations' names, also of those that have mistakes of their own.
+    pub(super) destinations: &'a BTreeSet<String>,
+    /// Which of them a sender waits for.
+    pub(super) inline: &'a BTreeSet<String>,
+    pub(super) keep_transactions: Option<Duration>,
+    pub(super) body_bytes: usize,
+    pub(super) unverified_body_bytes: usize,
+}
+
+/// A source, and which others it stands before.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) source: Source,
+    pub(super) sids: Vec<String>,
+    pub(super) supersedes: Vec<String>,
+}
+
+/// One table of `[[source]]`.
+pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
+    let name = section.need("name", "\"level-end\"", unit::name);
+    let sender = section.need("sender", "\"taku\"", |item| sender(item, known.catalog));
+    refuse_unknown(section, sender, known.catalog);
+    let allow = allow(section, sender);
+    let terms = terms(section, sender);
+    let destinations = destinations(section, known);
+    let rate = section.take("rate", unit::rate);
+    let body_bytes = body(section, known);
+    let id = section.take("id", unit::name);
+    let enabled = section.take_or("enabled", true, unit::switch);
+    let sids = section.list("sids", unit::text).unwrap_or_default();
+    let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
+
+    let sender = sender?;
+    warn_of_forgotten_retries(section, sender, known.keep_transactions);
+    let recipe = compile(section, sender, &terms);
+    let name = name?;
+    refuse_unprotected(section, &name, &terms, &allow);
+    let recipe = recipe?;
+    let source = Source {
+        id: id.unwrap_or_else(|| name.clone()),
+        superseded: Superseded::Never,
+        name,
+        enabled,
+        recipe,
+        destinations,
+        allow,
+        rate,
+        body_bytes,
+    };
+    Some(Draft { source, sids, supersedes })
+}
+
+// ---- the sender and its keys ----
+
+fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
+    let name = item.text("a sender's name such as \"taku\"")?;
+    catalog.get(name).ok_or_else(|| {
+        let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
+        let near = super::file::nearest(name, &names);
+        let remedy = near.map_or_else(
+            || String::from("`postern senders` lists those there are; senders = [\"…\"] adds one"),
+            |near| format!("did you mean {near}?"),
+        );
+        Problem::new(format!("there is no sender {name:?}"), remedy)
+    })
+}
+
+/// Refuses keys that neither a source nor its sender has. Where the sender is not known, a
+/// setting of any sender passes: its mistake is the sender's name.
+fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Catalog) {
+    let own = sender.map_or_else(|| all.iter().collect(), |sender| vec![sender]);
+    let settings = own.iter().flat_map(|sender| sender.settings());
+    let known: Vec<&str> =
+        KEYS.iter().copied().chain(settings.map(|(name, _)| name.as_str())).collect();
+    section.refuse_unknown_or(&known, |key| {
+        if SECRET_WORDS.contains(&key) {
+            return Some(String::from("write secrets, whatever the sender calls it"));
+        }
+        let has = |sender: &&Arc<Sender>| sender.settings().iter().any(|(k, _)| k == key);
+        let other = all.iter().find(has)?;
+        Some(format!("it is a setting of the sender {}", other.name()))
+    });
+}
+
+fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
+    let own = sender.map_or(&[][..], |sender| sender.settings());
+    let names = own.iter().map(|(name, _)| name.as_str()).chain(["key_set_url"]);
+    let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
+    Terms {
+        secrets: secrets(section),
+        settings: names.filter_map(setting).collect(),
+        params: section.map("params", unit::text),
+        template: section.take("template", |item| item.text("a text").map(str::to_owned)),
+        max_age: section.take("max_age", unit::max_age),
+        require: section.list("require", unit::text).unwrap_or_default(),
+        unsigned: section.take_or("unsigned", false, unit::switch),
+        reply: section.take("reply", table).unwrap_or_default(),
+        rewards: section.map("rewards", amount),
+    }
+}
+
+/// Binds the sender to the source. A key that is wrong already is not told off twice.
+fn compile(section: &Section<'_>, sender: &Arc<Sender>, terms: &Terms) -> Option<Recipe> {
+    let faults = match Recipe::compile(sender, terms) {
+        Ok(recipe) => return Some(recipe),
+        Err(faults) => faults,
+    };
+    for fault in &faults {
+        let first = fault.key.split(['.', '[']).next().unwrap_or_default();
+        if !section.is_faulty(first) {
+            section.sender_fault(fault);
+        }
+    }
+    None
+}
+
+// ---- secrets ----
+
+fn secrets(section: &Section<'_>) -> Vec<LiveSecret> {
+    let Some(item) = section.item("secrets") else { return Vec::new() };
+    let whole = item.clone();
+    let elements = item.elements();
+    if elements.is_empty() {
+        whole.fault("is an empty list", "write a secret, or leave the key out");
+    }
+    let mut ids = BTreeSet::new();
+    let mut secrets = Vec::new();
+    for (at, element) in elements.iter().enumerate() {
+        let Some((given, mut live)) = live_secret(element, at) else { continue };
+        if ids.contains(&live.id) && given == Id::Given {
+            element.fault(format!("{} is named twice", live.id), "give each its own id");
+        } else if ids.contains(&live.id) {
+            live.id = format!("{}-{}", live.id, at + 1);
+        }
+        ids.insert(live.id.clone());
+        secrets.push(live);
+    }
+    let now_ms = section.pass.now_ms();
+    let ended = |live: &LiveSecret| live.until_ms.is_some_and(|until| until <= now_ms);
+    if !secrets.is_empty() && secrets.iter().all(ended) {
+        whole.warning("have all ended: every callback is refused", "give one that has not");
+    }
+    secrets
+}
+
+/// Where a secret's id comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Id {
+    Given,
+    Derived,
+}
+
+fn live_secret(item: &Item<'_>, at: usize) -> Option<(Id, LiveSecret)> {
+    let place = || (at + 1).to_string();
+    if !matches!(item.value, DeValue::Table(_)) {
+        let value = item.note(secret::secret(item))?;
+        let id = secret::origin(item).unwrap_or_else(place);
+        return Some((Id::Derived, LiveSecret { id, value, until_ms: None }));
+    }
+    let section = item.note(item.section("write { value = \"env:…\" }"))?;
+    section.refuse_unknown(SECRET_KEYS);
+    let value = section.need("value", "\"env:…\"", secret::secret);
+    let until_ms = section.take("until", until);
+    let given = section.take("id", unit::name);
+    let kind = if given.is_some() { Id::Given } else { Id::Derived };
+    let origin = || section.item("value").as_ref().and_then(secret::origin);
+    let id = given.or_else(origin).unwrap_or_else(place);
+    Some((kind, LiveSecret { id, value: value?, until_ms }))
+}
+
+/// A date with its offset, as TOML has it or as text.
+fn until(item: &Item<'_>) -> Read<i64> {
+    const WANTED: &str = "a time with its offset such as 2026-12-31T00:00:00Z";
+    let text = match item.value {
+        DeValue::Datetime(date) => date.to_string(),
+        _ => item.text(WANTED)?.to_owned(),
+    };
+    let stamp: Result<jiff::Timestamp, _> = text.parse();
+    let unread = |_| Problem::new(format!("{text:?} cannot be read"), format!("write {WANTED}"));
+    let stamp = stamp.map_err(unread)?;
+    if stamp.as_millisecond() <= item.pass.now_ms() {
+        let since = clock::rfc3339(stamp.as_millisecond());
+        item.warning(format!("the secret ended at {since}"), "take it out");
+    }
+    Ok(stamp.as_millisecond())
+}
+
+// ---- guards ----
+
+/// Addresses that a source takes calls from; `sender` stands for those that the sender publishes.
+fn allow(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<IpNet> {
+    let Some(item) = section.item("allow") else { return Vec::new() };
+    let whole = item.clone();
+    let elements = item.elements();
+    if elements.is_empty() {
+        whole.fault("is an empty list", "leave it out, or write enabled = false");
+    }
+    let ranges = elements.iter().filter_map(|element| match element.value.as_str() {
+        Some("sender") => sender.and_then(|sender| element.note(published(sender))),
+        _ => element.note(network::range(element)).map(|range| vec![range]),
+    });
+    ranges.flatten().collect()
+}
+
+fn published(sender: &Sender) -> Read<Vec<IpNet>> {
+    let ranges: Vec<IpNet> =
+        sender.addresses().iter().filter_map(|text| network::parse_range(text)).collect();
+    if ranges.is_empty() {
+        let what = format!("{} publishes no addresses", sender.name());
+        return Err(Problem::new(what, "write the ranges that its calls come from"));
+    }
+    Ok(ranges)
+}
+
+/// A source that checks no signature has to be protected in another way, and to say so.
+fn refuse_unprotected(section: &Section<'_>, name: &str, terms: &Terms, allow: &[IpNet]) {
+    if !terms.secrets.is_empty() || section.has("secrets") {
+        return;
+    }
+    if terms.unsigned && allow.is_empty() && !section.has("allow") && !Source::is_secret_path(name)
+    {
+        let remedy = format!(
+            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: at least {} \
+             characters with {} digits (openssl rand -hex 16)",
+            limits::SECRET_PATH_LENGTH,
+            limits::SECRET_PATH_DIGITS
+        );
+        section.fault("unsigned", "lets everybody send events", remedy);
+    }
+}
+
+fn warn_of_forgotten_retries(section: &Section<'_>, sender: &Sender, keep: Option<Duration>) {
+    let (Some(horizon), Some(keep)) = (sender.patience().horizon, keep) else { return };
+    if horizon > keep {
+        let what = format!(
+            "{} tries again for {}, and transactions are forgotten after {}",
+            sender.name(),
+            unit::show(horizon),
+            unit::show(keep)
+        );
+        section.warning("sender", what, "raise store.keep_transactions");
+    }
+}
+
+fn body(section: &Section<'_>, known: &Known<'_>) -> usize {
+    let size = unit::size(limits::BODY_BYTES_BOUND);
+    let bytes = section.take_or("body", known.body_bytes, size);
+    if bytes > known.unverified_body_bytes {
+        let what = "is more than server.limits.unverified_body, so that it could never be read";
+        section.fault("body", what, "raise the one, or lower the other");
+    }
+    bytes
+}
+
+fn destinations(section: &Section<'_>, known: &Known<'_>) -> Vec<String> {
+    let Some(item) = section.item("destinations") else { return Vec::new() };
+    let mut names: Vec<String> = Vec::new();
+    for element in item.elements() {
+        let Some(name) = element.note(element.text("a destination's name")) else { continue };
+        if names.iter().any(|other| other == name) {
+            element.fault(format!("{name} is named twice"), "name it once");
+        } else if !known.destinations.contains(name) {
+            let all: Vec<&str> = known.destinations.iter().map(String::as_str).collect();
+            let near = super::file::nearest(name, &all).map(|near| format!("did you mean {near}?"));
+            let remedy = near.unwrap_or_else(|| format!("write [[destination]] name = {name:?}"));
+            element.fault(format!("there is no destination {name:?}"), remedy);
+        } else {
+            if known.inline.contains(name) && names.iter().any(|n| known.inline.contains(n)) {
+                let remedy = "leave mode = \"inline\" with the one whose verdict counts";
+                element.fault("is the second one that the sender waits for", remedy);
+            }
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+// ---- small readers ----
+
+/// An amount as text or number; a number is kept as it is spelled.
+fn amount(item: &Item<'_>) -> Read<String> {
+    match item.value {
+        DeValue::Integer(number) => Ok(number.to_string()),
+        DeValue::Float(number) => Ok(number.to_string()),
+        _ => item.text("an amount such as \"10\"").map(str::to_owned),
+    }
+}
+
+/// A table as written, for those who read it themselves.
+fn table(item: &Item<'_>) -> Read<toml::Table> {
+    match plain(item.value)? {
+        toml::Value::Table(table) => Ok(table),
+        _ => Err(item.expected("a table")),
+    }
+}
+
+fn plain(value: &DeValue<'_>) -> Read<toml::Value> {
+    let number = || Problem::new("has a number that is too large", "write it as a text");
+    Ok(match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Integer(integer) => {
+            let read = i64::from_str_radix(integer.as_str(), integer.radix());
+            toml::Value::Integer(read.map_err(|_| number())?)
+        }
+        DeValue::Float(float) => toml::Value::Float(float.as_str().parse().map_err(|_| number())?),
+        DeValue::Boolean(on) => toml::Value::Boolean(*on),
+        DeValue::Datetime(date) => toml::Value::Datetime(*date),
+        DeValue::Array(list) => {
+            let read: Read<Vec<_>> = list.iter().map(|value| plain(value.get_ref())).collect();
+            toml::Value::Array(read?)
+        }
+        DeValue::Table(table) => {
+            let pair = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                Ok((key.to_string(), plain(value.get_ref())?))
+            };
+            toml::Value::Table(table.iter().map(pair).collect::<Read<toml::Table>>()?)
+        }
+    })
+}
+
+// ---- across sources ----
+
+/// Refuses names and ids that two sources have: also where either has mistakes of its own.
+pub(super) fn refuse_shared(sections: &[Section<'_>]) {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut ids: BTreeMap<&str, &str> = BTreeMap::new();
+    for section in sections {
+        let Some(name) = section.peek("name") else { continue };
+        let id = section.peek("id").unwrap_or(name);
+        if names.insert(name, name).is_some() {
+            let what = format!("{name} is the name of another source");
+            section.fault("name", what, "give each its own name");
+        } else if let Some(other) = ids.insert(id, name) {
+            let key = if section.has("id") { "id" } else { "name" };
+            let what = format!("{id} is the id of the source {other}");
+            let remedy = "give this one an id of its own: two sources with one would take each \
+                          other's callbacks for duplicates";
+            section.fault(key, what, remedy);
+        }
+    }
+}

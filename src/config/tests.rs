@@ -1,0 +1,486 @@
+//! Whole configurations.
+//!
+//! `fixtures/config/*.txt` are what is expected of the files beside them. Where one is to change,
+//! run the test, read the difference and take what the message says.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::UnixMillis;
+
+/// An environment, files and a clock on paper.
+#[derive(Clone, Debug, Default)]
+struct Paper {
+    variables: BTreeMap<String, String>,
+    files: BTreeMap<PathBuf, Contents>,
+}
+
+/// 2026-01-02T03:04:05Z
+const NOW_MS: UnixMillis = 1_767_323_045_000;
+const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+const AES_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
+const WHSEC: &str = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3";
+
+impl Input for Paper {
+    fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        self.variables.get(name).map(|value| value.clone().into_bytes())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Contents> {
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn now_ms(&self) -> UnixMillis {
+        NOW_MS
+    }
+}
+
+impl Paper {
+    fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    fn file(self, path: &str, text: &str) -> Self {
+        self.file_with(path, text, Access::Narrow)
+    }
+
+    fn file_with(mut self, path: &str, text: &str, access: Access) -> Self {
+        self.files.insert(path.into(), Contents { bytes: text.into(), access });
+        self
+    }
+
+    fn load(&self, text: &str) -> Result<Loaded, Faults> {
+        load_str(self, Path::new("postern.toml"), text)
+    }
+
+    fn config(&self, text: &str) -> Config {
+        self.load(text).unwrap_or_else(|faults| panic!("{faults}")).config
+    }
+
+    /// The mistakes of `text`, each as `line key: what`.
+    fn mistakes(&self, text: &str) -> Vec<String> {
+        let faults = self.load(text).map(|_| ()).unwrap_err().faults;
+        let line = |fault: &Finding| fault.line.map(|line| format!("{line} ")).unwrap_or_default();
+        faults.iter().map(|f| format!("{}{}: {}", line(f), f.key, f.what)).collect()
+    }
+
+    fn warnings(&self, text: &str) -> Vec<String> {
+        let warnings = self.load(text).unwrap_or_else(|faults| panic!("{faults}")).warnings;
+        warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.what)).collect()
+    }
+}
+
+fn paper() -> Paper {
+    Paper::default()
+}
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn assert_golden(name: &str, actual: &str) {
+    let expected = fixture(name);
+    if expected != actual {
+        let made = std::env::temp_dir().join(name);
+        std::fs::write(&made, actual).unwrap();
+        panic!("fixtures/config/{name} differs from {}:\n{actual}", made.display());
+    }
+}
+
+// ---- the two golden files ----
+
+/// What `complete.toml` needs around it.
+fn surroundings() -> Paper {
+    paper()
+        .variable("POSTERN_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")
+        .variable("TAKU_SEC_KEY", "new-key")
+        .variable("IMUR_APP_SECRET", "app-secret")
+        .variable("WECHAT_TOKEN", "gatewaytoken")
+        .variable("GAME_SECRET", WHSEC)
+        .variable("GAME_TOKEN", "Bearer abc")
+        .variable("PUBLISHER_KEY", "publisher")
+        .variable("WECHAT_APP_SECRET", "app")
+        .variable("COMPANY_TOKEN", "company")
+        .file("secrets/dashboards", "fedcba9876543210fedcba9876543210\n")
+        .file("secrets/taku-old", "old-key\r\n")
+        .file("secrets/aes-key", AES_KEY)
+        .file("secrets/m1", "manager")
+        .file("senders/my-sender.toml", &fixture("senders/my-sender.toml"))
+        .file("tls/chain.pem", CERT)
+        .file("tls/key.pem", KEY)
+}
+
+#[test]
+fn a_complete_file_is_read_to_the_last_key() {
+    let loaded = surroundings().load(&fixture("complete.toml"));
+    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(loaded.warnings, []);
+    let Config { server, admin, store, egress, sources, destinations, manage, .. } = &loaded.config;
+    let mut text = format!("{server:#?}\n{admin:#?}\n{store:#?}\n{egress:#?}\n");
+    for source in sources.values() {
+        let Source { name, id, enabled, destinations, allow, rate, body_bytes, .. } = &**source;
+        let ids: Vec<&str> = source.recipe.secret_ids().collect();
+        let sender = source.recipe.sender().name();
+        let _ = writeln!(text, "source {name} id {id} sender {sender} enabled {enabled}");
+        let _ = writeln!(text, "    secrets {ids:?} to {destinations:?} allow {allow:?}");
+        let _ = writeln!(text, "    rate {rate:?} body {body_bytes} {:?}", source.superseded);
+    }
+    let _ = writeln!(text, "{destinations:#?}\n{manage:#?}");
+    assert_golden("complete.txt", &text);
+}
+
+#[test]
+fn every_mistake_is_reported_in_one_run() {
+    let faults = paper().load(&fixture("mistakes.toml")).map(|_| ()).unwrap_err();
+    assert_golden("mistakes.txt", &format!("{faults}\n"));
+}
+
+#[test]
+fn no_finding_shows_a_secret() {
+    let faults = paper().load(&fixture("mistakes.toml")).map(|_| ()).unwrap_err();
+    assert!(!format!("{faults:?}").contains("plain-secret"));
+    let unended = paper().load("[admin]\ntoken = \"plain-secret\n").map(|_| ()).unwrap_err();
+    assert!(!format!("{unended:?}").contains("plain-secret"));
+    let loaded = surroundings().load(&fixture("complete.toml")).unwrap();
+    for secret in ["0123456789abcdef", "new-key", "old-key", "written-here", AES_KEY, "Bearer"] {
+        assert!(!format!("{:?}", loaded.config).contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for (table, keys) in TABLES {
+        let heading = format!("`{table}`\n");
+        let at = page.find(&heading).unwrap_or_else(|| panic!("no heading for {table}"));
+        let body = &page[at + heading.len()..];
+        let body = &body[..body.find("\n## ").unwrap_or(body.len())];
+        for key in *keys {
+            assert!(body.contains(&format!("| `{key}` |")), "{table} {key}");
+        }
+    }
+}
+
+// ---- the file as a whole ----
+
+#[test]
+fn an_empty_file_is_a_gateway_without_sources() {
+    let config = paper().config("");
+    assert_eq!(config.server.callbacks, limits::CALLBACKS.parse().unwrap());
+    assert_eq!(config.server.admin, limits::ADMIN.parse().unwrap());
+    assert!(config.admin.tokens.is_empty() && config.sources.is_empty());
+    assert_eq!(config.store.keep_transactions, limits::KEEP_TRANSACTIONS);
+}
+
+#[test]
+fn what_is_no_toml_has_its_line_and_column() {
+    let faults = paper().load("[server]\ndrain = = 1\n").map(|_| ()).unwrap_err();
+    assert_eq!((faults.faults[0].line, faults.faults[0].column), (Some(2), Some(9)));
+    let twice = paper().mistakes("[server]\ndrain = \"1s\"\ndrain = \"2s\"\n");
+    assert_eq!(twice, ["3 : is not TOML: duplicate key"]);
+}
+
+#[test]
+fn a_key_of_another_table_is_sent_home() {
+    let remedy = |text: &str| {
+        let faults = paper().load(text).map(|_| ()).unwrap_err().faults;
+        faults[0].remedy.clone()
+    };
+    assert_eq!(remedy("drain = \"1s\""), "it belongs under [server]");
+    let above = "it belongs at the top of the file, above every table";
+    assert_eq!(remedy("[server]\nsenders = []"), above);
+    assert_eq!(remedy("[server]\ncalback = 1"), "did you mean callbacks?");
+    assert_eq!(remedy("[egress]\nzzzz = 1"), "known here: allow");
+}
+
+#[test]
+fn a_table_that_should_be_a_list_of_tables_is_read_all_the_same() {
+    let mistakes = paper().mistakes("[destination]\nname = 7\n");
+    assert_eq!(
+        mistakes,
+        [
+            "1 destination: is one table, and a list of tables is wanted",
+            "1 destination.url: is missing",
+            "2 destination.name: is a number",
+        ]
+    );
+}
+
+// ---- [server], [admin] ----
+
+#[test]
+fn listeners_do_not_share_a_port() {
+    let same = "[server]\ncallbacks = \"127.0.0.1:90\"\nadmin = \"127.0.0.1:90\"";
+    assert_eq!(paper().mistakes(same), ["3 server.admin: takes the port of callbacks"]);
+    let covered = "[server]\ncallbacks = \"0.0.0.0:90\"\nadmin = \"127.0.0.1:90\"";
+    assert_eq!(paper().mistakes(covered).len(), 1);
+    paper().config("[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"");
+    paper().config("[server]\ncallbacks = \"127.0.0.2:90\"\nadmin = \"127.0.0.1:90\"");
+}
+
+#[test]
+fn an_admin_listener_that_others_can_reach_needs_a_token() {
+    let open = "[server]\nadmin = \"0.0.0.0:9090\"\n";
+    let missing = "admin.token: is missing, and 0.0.0.0:9090 can be reached from elsewhere";
+    assert_eq!(paper().mistakes(open), [missing]);
+    let config = paper().config(&format!("{open}[admin]\ntoken = \"0123456789abcdef\""));
+    assert_eq!(config.admin.tokens[0].right, AdminRight::Admin);
+    let short = format!("{open}[admin]\ntoken = \"short\"");
+    assert_eq!(paper().warnings(&short), ["admin.token: is short enough to be guessed"]);
+    assert!(paper().warnings("[admin]\ntoken = \"short\"").is_empty());
+}
+
+#[test]
+fn tokens_have_names_and_values_of_their_own() {
+    let text = "[admin]\ntoken = [\"a\", { name = \"admin\", value = \"b\" }, { name = \"c\", value = \"a\" }, { name = \"d\", value = \"d\", right = \"root\" }]";
+    assert_eq!(
+        paper().mistakes(text),
+        [
+            "2 admin.token[1]: admin is named twice",
+            "2 admin.token[2]: is the same token once more",
+            "2 admin.token[3].right: \"root\" cannot be read",
+        ]
+    );
+}
+
+#[test]
+fn a_proxy_range_that_is_everybody_draws_a_remark() {
+    let warnings = paper().warnings("[server]\ntrusted_proxies = \"0.0.0.0/0\"");
+    let expected =
+        "server.trusted_proxies: 0.0.0.0/0 believes every address that a caller makes up";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn tls_files_are_looked_into() {
+    let text = "[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }";
+    let config = paper().file("c.pem", CERT).file("k.pem", KEY).config(text);
+    assert_eq!(config.server.tls.unwrap().cert, Path::new("c.pem"));
+    let swapped = paper().file("c.pem", KEY).file("k.pem", CERT).mistakes(text);
+    assert_eq!(
+        swapped,
+        [
+            "2 server.tls.cert: there is no certificate in c.pem",
+            "2 server.tls.key: there is no private key in k.pem",
+        ]
+    );
+}
+
+#[test]
+fn one_body_fits_into_all_bodies() {
+    let text = "[server.limits]\nbody = \"2MiB\"\nunverified_body = \"1MiB\"";
+    assert!(paper().mistakes(text)[0].starts_with("2 server.limits.body: is more than"));
+}
+
+// ---- [store], [egress] ----
+
+#[test]
+fn transactions_outlive_events() {
+    let longer = paper().config("[store]\nkeep_events = \"120d\"").store;
+    assert_eq!(longer.keep_transactions, longer.keep_events);
+    let shorter = paper().mistakes("[store]\nkeep_transactions = \"20d\"");
+    assert!(shorter[0].starts_with("2 store.keep_transactions: is 20d, less than"), "{shorter:?}");
+}
+
+#[test]
+fn each_engine_has_its_own_keys() {
+    let text = "[store]\nengine = \"postgres\"\nurl = \"env:DB\"\nrequire_replicated = true";
+    let config = paper().variable("DB", "postgres://u@h/d").config(text);
+    let StoreEngine::Postgres { require_replicated: true, .. } = config.store.engine else {
+        panic!("{:?}", config.store);
+    };
+    let wrong = paper().variable("DB", "mysql://h/d").mistakes(text);
+    assert_eq!(wrong, ["3 store.url: does not begin with postgres://"]);
+    let mixed = paper().mistakes("[store]\nurl = \"postgres://h\"");
+    assert_eq!(mixed, ["2 store.url: belongs to engine = \"postgres\""]);
+    let bare = paper().mistakes("[store]\nengine = \"postgres\"\npath = \"x\"");
+    assert_eq!(bare.len(), 2, "{bare:?}");
+}
+
+#[test]
+fn paths_are_seen_from_the_folder_of_the_file() {
+    let loaded = load_str(&paper(), Path::new("/etc/postern/postern.toml"), "").unwrap();
+    let StoreEngine::Embedded { path } = loaded.config.store.engine else { panic!() };
+    assert_eq!(path, Path::new("/etc/postern/postern-data"));
+}
+
+// ---- secrets ----
+
+#[test]
+fn a_secret_comes_from_the_environment_a_file_or_the_text() {
+    let token = |paper: Paper, text: &str| {
+        let config = paper.config(&format!("[admin]\ntoken = \"{text}\""));
+        config.admin.tokens[0].value.expose().to_vec()
+    };
+    assert_eq!(token(paper(), "plain"), b"plain");
+    assert_eq!(token(paper().variable("A", "b c\n"), "env:A"), b"b c\n");
+    for text in ["x", "x\n", "x\r\n"] {
+        assert_eq!(token(paper().file("f", text), "file:f"), b"x", "{text:?}");
+    }
+    assert_eq!(token(paper().file("f", "x\n\n"), "file:f"), b"x\n");
+}
+
+#[test]
+fn a_secret_that_is_not_there_names_the_variable_or_the_file() {
+    let mistake = |paper: Paper, text: &str| {
+        paper.mistakes(&format!("[admin]\ntoken = \"{text}\"")).remove(0)
+    };
+    let unset = "2 admin.token: the variable A is not set";
+    assert_eq!(mistake(paper(), "env:A"), unset);
+    let empty = "2 admin.token: the variable A is empty";
+    assert_eq!(mistake(paper().variable("A", ""), "env:A"), empty);
+    let absent = "2 admin.token: the file f is not there";
+    assert_eq!(mistake(paper(), "file:f"), absent);
+    let hollow = "2 admin.token: the file f is empty";
+    assert_eq!(mistake(paper().file("f", "\n"), "file:f"), hollow);
+    assert_eq!(mistake(paper(), ""), "2 admin.token: is empty");
+}
+
+#[test]
+fn a_secret_file_that_is_open_draws_a_remark() {
+    let open = paper().file_with("f", "x", Access::Wide);
+    let warnings = open.warnings("[admin]\ntoken = \"file:f\"");
+    let expected = "admin.token: f can be read by everybody or changed by its group";
+    assert_eq!(warnings, [expected]);
+}
+
+// ---- [[destination]] ----
+
+fn destination_mistakes(keys: &str) -> Vec<String> {
+    let text = format!("[[destination]]\nname = \"d\"\n{keys}\n");
+    let strip = |mistake: String| mistake.replace("destination[d].", "");
+    paper().mistakes(&text).into_iter().map(strip).collect()
+}
+
+#[test]
+fn a_destination_has_defaults() {
+    let text =
+        "[[destination]]\nname = \"d\"\nurl = \"http://127.0.0.1:7000\"\nformat = \"forward\"";
+    let config = paper().config(text);
+    let destination = &config.destinations["d"];
+    assert_eq!(destination.mode, Mode::Async);
+    assert_eq!(destination.retry.attempts, limits::RETRY_ATTEMPTS);
+    assert_eq!(destination.timeout, Duration::from_secs(15));
+}
+
+#[test]
+fn an_event_without_a_signature_draws_a_remark() {
+    let text = "[[destination]]\nname = \"d\"\nurl = \"http://127.0.0.1:7000\"";
+    let expected = "destination[d].secret: is missing: events are delivered without a signature";
+    assert_eq!(paper().warnings(text), [expected]);
+    let weak = format!("{text}\nsecret = \"whsec_c2hvcnQ=\"");
+    let expected = "destination[d].secret: is a key of 5 bytes, which can be guessed";
+    assert_eq!(paper().warnings(&weak), [expected]);
+}
+
+#[test]
+fn addresses_that_are_never_reached_are_refused_when_they_are_configured() {
+    for host in ["169.254.169.254", "[::ffff:169.254.169.254]", "0.0.0.0", "2852039166"] {
+        let mistakes = destination_mistakes(&format!("url = \"http://{host}:80/x\""));
+        assert!(mistakes[0].starts_with("3 url: points at "), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn urls_are_templates_only_where_they_are_said_to_be() {
+    let plain = destination_mistakes("url = \"http://h/{user}\"");
+    assert_eq!(plain, ["3 url: has a path or query that is no plain URL"]);
+    let host = destination_mistakes("url = \"http://{user}.h/\"\nformat = \"template\"");
+    assert_eq!(host, ["3 url: has a placeholder in its host"]);
+    assert_eq!(destination_mistakes("url = \"ftp://h/\""), ["3 url: is no URL of http or https"]);
+    assert_eq!(destination_mistakes("url = \"http://h/#x\""), ["3 url: has a fragment"]);
+    let ca = destination_mistakes("url = \"http://h/\"\nclient_cert = \"c\"");
+    assert_eq!(ca.len(), 2, "{ca:?}");
+}
+
+// ---- never a panic ----
+
+/// Values and tables of all kinds under names that mean something, in the wrong places.
+fn scrap() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("name"),
+        Just("secrets"),
+        Just("url"),
+        Just("allow"),
+        Just("token"),
+        Just("retry"),
+        Just("sender"),
+        Just("limits"),
+        Just("tls"),
+        Just("reply"),
+        Just("template"),
+        Just("x-y"),
+        Just("companies"),
+        Just("until"),
+        Just("value"),
+        Just("headers"),
+        Just("destinations"),
+    ];
+    let leaf = prop_oneof![
+        Just(String::from("\"taku\"")),
+        Just(String::from("\"env:A\"")),
+        Just(String::from("7")),
+        Just(String::from("[]")),
+        Just(String::from("{}")),
+        Just(String::from("1979-05-27")),
+        Just(String::from("\"sender\"")),
+        Just(String::from("\"http://[::]/{a}(\"")),
+        Just(String::from("true")),
+        Just(String::from("0x7fffffffffffffffff")),
+        Just(String::from("nan")),
+        "[a-z0-9:/.{}\\[\\]|()&=]{0,12}".prop_map(|text| format!("{text:?}")),
+    ];
+    let pair = (word.clone(), leaf).prop_map(|(key, value)| (key, value));
+    let value = proptest::collection::vec(pair, 1..4).prop_map(|pairs| {
+        let pairs: BTreeMap<_, _> = pairs.into_iter().collect();
+        let pairs: Vec<String> =
+            pairs.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        format!("{{ {} }}", pairs.join(", "))
+    });
+    let list =
+        proptest::collection::vec(value, 0..3).prop_map(|list| format!("[{}]", list.join(", ")));
+    let table = prop_oneof![
+        Just("server"),
+        Just("admin"),
+        Just("store"),
+        Just("egress"),
+        Just("source"),
+        Just("destination"),
+        Just("manage"),
+        Just("senders"),
+        Just("other"),
+    ];
+    proptest::collection::btree_map(table, list, 0..5).prop_map(|tables| {
+        let lines: Vec<String> =
+            tables.iter().map(|(key, list)| format!("{key} = {list}")).collect();
+        lines.join("\n")
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_odd(text in "[a-z=\\[\\]{}\"'.,:0-9\\n #/]{0,200}") {
+        let _ = paper().load(&text);
+    }
+
+    #[test]
+    fn no_table_is_too_odd(text in scrap()) {
+        let _ = paper().variable("A", "a").load(&text);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_no_panic(at in 0_usize..4000) {
+        let text = fixture("complete.toml");
+        let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+        let _ = surroundings().load(&text[..at]);
+    }
+}
