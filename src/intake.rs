@@ -22,6 +22,7 @@ mod desk;
 mod gate;
 mod held;
 mod received;
+mod record;
 mod rejections;
 mod route;
 

@@ -14,18 +14,37 @@
 //!                             └──────────────▶ Callback::reply ◀──────┘
 //! ```
 
+mod bound;
 mod callback;
 mod catalog;
+mod cipher;
+mod condition;
 mod definition;
+mod digest;
+mod encoding;
+mod evaluate;
 mod fault;
+mod file;
+mod json;
+mod modifier;
+mod names;
 mod outcome;
+mod parameters;
 mod recipe;
 mod reply;
 mod request;
+mod resolve;
 mod resolved;
 mod secret;
+mod shape;
+mod signature;
+mod text;
+mod time;
+mod unreplaced;
+mod vector;
+mod xml;
 
-pub use callback::{Callback, Judgement, PublicKey, Refusal, Resolution, Verified};
+pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
 pub use definition::{Patience, Sender};
 pub use fault::Fault;
@@ -35,3 +54,7 @@ pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
+pub use vector::OwnedRequest;
+
+#[cfg(test)]
+mod tests;

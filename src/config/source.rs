@@ -68,7 +68,8 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = section.need("sender", "\"taku\"", |item| sender(item, known.catalog));
     refuse_unknown(section, sender, known.catalog);
     let allow = allow(section, sender);
-    let terms = terms(section, sender);
+    let mut terms = terms(section, sender);
+    terms.source = name.clone().unwrap_or_default();
     let destinations = destinations(section, known);
     let rate = section.take("rate", unit::rate);
     let body_bytes = body(section, known);
@@ -134,6 +135,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
     let names = own.iter().map(|(name, _)| name.as_str()).chain(["key_set_url"]);
     let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
     Terms {
+        source: String::new(),
         secrets: secrets(section),
         settings: names.filter_map(setting).collect(),
         params: section.map("params", unit::text),

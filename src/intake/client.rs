@@ -96,7 +96,9 @@ fn node(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn seen(peer: &str, headers: &[(&'static str, &'static str)]) -> String {
+    type Headers = &'static [(&'static str, &'static str)];
+
+    fn seen(peer: &str, headers: Headers) -> String {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let map: HeaderMap = headers
             .iter()
@@ -109,7 +111,7 @@ mod tests {
     fn spoofed_and_honest_headers() {
         const XFF: &str = "x-forwarded-for";
         const RFC: &str = "forwarded";
-        let table: &[(&str, &[(&str, &str)], &str)] = &[
+        let table: &[(&str, Headers, &str)] = &[
             // Not a proxy of ours: nothing that it says counts.
             ("203.0.113.9", &[(XFF, "198.51.100.1")], "203.0.113.9"),
             ("203.0.113.9", &[(RFC, "for=198.51.100.1")], "203.0.113.9"),

@@ -3,10 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::desk::Entry;
-use crate::clock;
 use crate::ledger::{Book, LedgerError, NewEvent, Recorded, Standing};
 use crate::sender::Outcome;
 
@@ -16,14 +15,13 @@ type Answer = Result<Recorded, LedgerError>;
 /// went away, the event is recorded all the same, and its entry then says what became of it.
 pub(super) struct Commit<'e> {
     entry: &'e mut Option<Entry>,
-    offered: Instant,
     answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
 }
 
 impl<'e> Commit<'e> {
     pub fn new(entry: &'e mut Option<Entry>, book: Book, event: NewEvent, time: Duration) -> Self {
         let answer = async move { book.record_within(event, time).await };
-        Self { entry, offered: clock::instant(), answer: Some(Box::pin(answer)) }
+        Self { entry, answer: Some(Box::pin(answer)) }
     }
 }
 
@@ -36,9 +34,8 @@ impl Future for Commit<'_> {
         };
         let answer = std::task::ready!(pending.as_mut().poll(cx));
         self.answer = None;
-        let offered = self.offered;
         if let Some(entry) = self.entry.as_mut() {
-            conclude(entry, offered, &answer);
+            conclude(entry, &answer);
         }
         Poll::Ready(answer)
     }
@@ -49,19 +46,17 @@ impl Drop for Commit<'_> {
         let (Some(pending), Some(mut entry)) = (self.answer.take(), self.entry.take()) else {
             return;
         };
-        let offered = self.offered;
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let answer = pending.await;
-                conclude(&mut entry, offered, &answer);
+                conclude(&mut entry, &answer);
             });
         }
     }
 }
 
 /// Notes what became of a verified callback.
-fn conclude(entry: &mut Entry, offered: Instant, answer: &Answer) {
-    entry.recorded_after(offered);
+fn conclude(entry: &mut Entry, answer: &Answer) {
     match answer {
         Ok(recorded) => {
             entry.known_as(recorded.first());

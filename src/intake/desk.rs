@@ -110,11 +110,6 @@ impl Entry {
         self.status = Some(status);
     }
 
-    /// The ledger has answered.
-    pub fn recorded_after(&self, offered: Instant) {
-        self.route.desk.metrics.commit_seconds.observe(offered.elapsed().as_secs_f64());
-    }
-
     /// What became of it so far, and why.
     fn outcome(&self) -> (Outcome, Option<Reason>) {
         (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))

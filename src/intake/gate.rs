@@ -10,28 +10,23 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::client;
-use super::commit::{Commit, outcome};
 use super::desk::{Desk, Entry};
 use super::held::Held;
 use super::received::{Head, Received};
+use super::record::Genuine;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock;
-use crate::config::{Config, Superseded};
-use crate::keys::{KeyAnswer, KeySets};
-use crate::ledger::{Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded};
+use crate::config::Config;
+use crate::ledger::{Book, EventId};
 use crate::sender::{
-    Answer, Callback, Judgement, Outcome, PublicKey, Reason, Refusal, Reply, Resolution, Resolved,
-    Role,
+    Answer, Callback, Judgement, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
 
 /// Where every callback's path begins.
 const PREFIX: &[u8] = b"/callback/";
-
-/// The parameter that names a survey, by which an IDIP source stands before others.
-const SURVEY: &str = "sid";
 
 /// The receiving path, shared by all threads that serve it.
 #[derive(Clone, Debug)]
@@ -42,13 +37,12 @@ struct Shared {
     view: ArcSwap<View>,
     desk: Arc<Desk>,
     book: Book,
-    keys: Arc<dyn KeySets>,
     pool: Arc<BytePool>,
     held: Held,
 }
 
 /// A callback that goes no further, and what becomes of it.
-enum Stop {
+pub(super) enum Stop {
     Is(Outcome),
     Refused(Outcome, Refusal),
 }
@@ -61,20 +55,19 @@ enum Ruling {
 
 /// The entry of the callback that is being served; taken away if its sender hangs up while it is
 /// being recorded.
-type Slot = Option<Entry>;
+pub(super) type Slot = Option<Entry>;
 
 impl Gate {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
     /// those of this configuration for good; everything else follows [`Gate::apply`].
     #[must_use]
-    pub fn new(config: &Config, book: Book, keys: Arc<dyn KeySets>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, book: Book, metrics: Arc<Metrics>) -> Self {
         let desk = Desk::new(metrics);
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(config, None, &desk)),
             desk,
             book,
-            keys,
             pool: BytePool::new(limits.unverified_body_bytes),
             held: Held::new(limits.held),
         }))
@@ -143,21 +136,15 @@ impl Shared {
             }
         };
         let mut callback = recipe.read(received.request(), received.at_ms());
-        let key = match callback.key_id() {
-            None => None,
-            Some(id) => match self.keys.find(&received.route().source, &id).await {
-                KeyAnswer::Found(key) => Some(key),
-                KeyAnswer::Unknown => None,
-                KeyAnswer::Unavailable => {
-                    return stopped(slot, &callback, &received, Stop::Is(Outcome::Unavailable));
-                }
-            },
-        };
-        let ruling = self.judge(&mut callback, key.as_ref());
+        let id = EventId::new(received.at_ms());
+        let ruling = self.judge(&mut callback, id);
         drop(taken);
         match ruling {
             Ruling::Stop(stop) => stopped(slot, &callback, &received, stop),
-            Ruling::Event(resolved) => self.genuine(slot, &callback, &received, &resolved).await,
+            Ruling::Event(resolved) => {
+                let genuine = Genuine { id, callback: &callback, received: &received, resolved };
+                genuine.record(slot, &self.book).await
+            }
         }
     }
 
@@ -186,12 +173,12 @@ impl Shared {
     }
 
     /// Verifies and resolves.
-    fn judge(&self, callback: &mut Callback<'_>, key: Option<&PublicKey>) -> Ruling {
+    fn judge(&self, callback: &mut Callback<'_>, id: EventId) -> Ruling {
         let began = clock::instant();
-        let ruling = match callback.verify(key) {
+        let ruling = match callback.verify() {
             Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
             Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-            Judgement::Verified(verified) => match verified.resolve() {
+            Judgement::Verified(verified) => match verified.resolve(&id.to_string()) {
                 Resolution::Event(resolved) => Ruling::Event(resolved),
                 Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
@@ -200,64 +187,6 @@ impl Shared {
         };
         self.desk.metrics.verify_seconds.observe(began.elapsed().as_secs_f64());
         ruling
-    }
-
-    /// Records a genuine callback and answers it.
-    async fn genuine(
-        &self,
-        slot: &mut Slot,
-        callback: &Callback<'_>,
-        received: &Received,
-        resolved: &Resolved,
-    ) -> Reply {
-        let route = received.route();
-        if is_superseded(&route.source.superseded, callback) {
-            return stopped(slot, callback, received, Stop::Is(Outcome::Superseded));
-        }
-        // The rate is that of genuine callbacks: forged ones must not use it up.
-        if route.rate.as_ref().is_some_and(|rate| !rate.take(clock::instant())) {
-            return stopped(slot, callback, received, Stop::Is(Outcome::Unavailable));
-        }
-        let first = callback
-            .answer_depends_on_callback()
-            .then(|| callback.reply(Outcome::Accepted, None, &salt));
-        let Some(event) = new_event(slot, received, resolved, first.as_ref()) else {
-            return stopped(slot, callback, received, Stop::Is(Outcome::Unavailable));
-        };
-        let left = self.time_left(route, slot);
-        let reply = match Commit::new(slot, self.book.clone(), event, left).await {
-            Ok(recorded) => self.reply(callback, &recorded, first).await,
-            Err(_) => callback.reply(Outcome::Unavailable, None, &salt),
-        };
-        told(slot, reply)
-    }
-
-    fn time_left(&self, route: &Route, slot: &Slot) -> std::time::Duration {
-        let spent = slot.as_ref().map(|entry| entry.began.elapsed()).unwrap_or_default();
-        route.patience.saturating_sub(spent)
-    }
-
-    /// The answer to a recorded callback: a duplicate gets what the first one got.
-    async fn reply(
-        &self,
-        callback: &Callback<'_>,
-        recorded: &Recorded,
-        first: Option<Reply>,
-    ) -> Reply {
-        match (outcome(recorded), first) {
-            (Outcome::Accepted, Some(first)) => first,
-            (outcome, None) => callback.reply(outcome, None, &salt),
-            (outcome, Some(_)) => match self.kept_answer(recorded.first()).await {
-                Some(kept) => Reply::Answer(kept),
-                None => callback.reply(outcome, None, &salt),
-            },
-        }
-    }
-
-    /// The answer that was kept with an event; none if it has expired or cannot be read.
-    async fn kept_answer(&self, of: EventId) -> Option<Answer> {
-        let detail = self.book.event(of).await.ok()??;
-        EventBody::decode(&detail.event.body).ok()?.reply?.answer().ok()
     }
 }
 
@@ -268,50 +197,13 @@ fn source_name(target: &[u8]) -> Option<&str> {
     std::str::from_utf8(&name[..end]).ok()
 }
 
-fn is_superseded(superseded: &Superseded, callback: &Callback<'_>) -> bool {
-    match superseded {
-        Superseded::Never => false,
-        Superseded::Always => true,
-        Superseded::Surveys(sids) => callback.value(SURVEY).is_some_and(|sid| sids.contains(&sid)),
-    }
-}
-
-/// The event to be recorded. `None` if it cannot be written down, which no sender causes.
-fn new_event(
-    slot: &mut Slot,
-    received: &Received,
-    resolved: &Resolved,
-    first: Option<&Reply>,
-) -> Option<NewEvent> {
-    let route = received.route();
-    let at_ms = received.at_ms();
-    let id = EventId::new(at_ms);
-    let sender = route.source.recipe.sender().name();
-    let event = Event::new(id, &route.source.name, sender, at_ms, resolved);
-    let kept = match first {
-        Some(Reply::Answer(answer)) => Some(answer),
-        Some(Reply::Silence) | None => None,
-    };
-    let body = EventBody::encode(&event, &received.request(), kept).ok()?;
-    if let Some(entry) = slot {
-        entry.verified(id, &event.transaction, resolved.secret());
-    }
-    Some(NewEvent {
-        id,
-        source: route.id.clone(),
-        keys: DedupeKey::all(&route.id, resolved),
-        fingerprint: Fingerprint::of(resolved),
-        transaction: event.transaction,
-        user: resolved.role(Role::User).map(str::to_owned),
-        received_ms: at_ms,
-        test: resolved.is_test(),
-        body,
-        targets: route.targets.clone(),
-    })
-}
-
 /// Ends a callback that is not recorded: noted, kept if it is refused, and answered.
-fn stopped(slot: &mut Slot, callback: &Callback<'_>, received: &Received, stop: Stop) -> Reply {
+pub(super) fn stopped(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: Stop,
+) -> Reply {
     let (outcome, reason) = match stop {
         Stop::Is(outcome) => (outcome, None),
         Stop::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
@@ -335,7 +227,7 @@ fn stopped(slot: &mut Slot, callback: &Callback<'_>, received: &Received, stop: 
     told(slot, reply)
 }
 
-fn told(slot: &mut Slot, reply: Reply) -> Reply {
+pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
     if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
         entry.answered(answer.status);
     }
@@ -377,7 +269,7 @@ fn bare(status: StatusCode) -> Response {
 }
 
 /// Random bytes for a sealed answer. The operating system never runs out of them.
-fn salt() -> [u8; 16] {
+pub(super) fn salt() -> [u8; 16] {
     let mut bytes = [0; 16];
     let _ = getrandom::fill(&mut bytes);
     bytes

@@ -1,12 +1,61 @@
 //! One request, read by a recipe: verified, resolved, answered.
 
-use super::{Outcome, Reason, Recipe, Reply, Request, Resolved};
+use std::borrow::Cow;
+
+use super::bound::{Bound, Gateway, Input, Scope};
+use super::cipher::Sealing;
+use super::definition::{First, Reads, Writing};
+use super::digest::{Algorithm, Feed, Output};
+use super::encoding::{self, Plus};
+use super::evaluate::{Context, Lack, Nul, Said};
+use super::outcome::{Outcome, Reason};
+use super::parameters::{Parameters, Place, Unreadable};
+use super::recipe::{Also, Kind, Recipe, WhenBody};
+use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
+use super::request::Request;
+use super::resolved::Resolved;
+use super::signature::{self, Reading, Twin};
+use super::text::{Piece, Text};
+use super::unreplaced;
 
 /// One request, read by a recipe.
 #[derive(Debug)]
 pub struct Callback<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) request: Request<'a>,
+    pub(super) now_ms: i64,
+    pub(super) query: &'a [u8],
+    pub(super) parameters: Parameters,
+    unreadable: Option<Unreadable>,
+    pub(super) opened: Option<Opened>,
+    pub(super) matched: Option<Match>,
+    pub(super) kind: Option<usize>,
+    pub(super) nature: Nature,
+}
+
+/// Whether a callback brings something or asks for the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// It brings something.
+    Message,
+    /// It checks the address.
+    Challenge,
+}
+
+/// A sealed message, opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) message: Vec<u8>,
+    pub(super) parameters: Parameters,
+}
+
+/// The reading and secret that matched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Match {
+    /// Index into the recipe's readings; `None`: nothing is signed.
+    pub(super) reading: Option<usize>,
+    pub(super) secret: Option<usize>,
+    pub(super) output: Output,
 }
 
 /// What verification says.
@@ -49,22 +98,362 @@ pub enum Resolution {
     Refused(Refusal),
 }
 
-/// A public key of a sender, found by the id that the callback names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey(pub Vec<u8>);
-
-impl<'a> Callback<'a> {
-    /// Decides whether the callback is genuine: guards, freshness, decryption, signature.
-    /// `key` is the public key that [`Callback::key_id`] asked for.
-    pub fn verify(&mut self, key: Option<&PublicKey>) -> Judgement<'_, 'a> {
-        let _ = key;
-        todo!()
+impl Refusal {
+    pub(super) fn new(reason: Reason) -> Self {
+        Self { reason, parameter: None }
     }
 
-    /// The id of the public key that this callback names, for senders with a key set.
-    #[must_use]
-    pub fn key_id(&self) -> Option<String> {
-        None
+    pub(super) fn of(reason: Reason, parameter: &str) -> Self {
+        Self { reason, parameter: Some(parameter.to_owned()) }
+    }
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(unreadable: Unreadable) -> Self {
+        Self { reason: unreadable.reason, parameter: unreadable.parameter }
+    }
+}
+
+impl From<Lack<'_>> for Refusal {
+    fn from(lack: Lack<'_>) -> Self {
+        match lack {
+            Lack::Missing(name) => Self::of(Reason::MissingParameter, name),
+            Lack::Unreadable(unreadable) => unreadable.into(),
+        }
+    }
+}
+
+impl<'a> Callback<'a> {
+    pub(super) fn read(recipe: &'a Recipe, request: Request<'a>, now_ms: i64) -> Self {
+        let target = request.target;
+        let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
+        let mut callback = Self {
+            recipe,
+            request,
+            now_ms,
+            query,
+            parameters: Parameters::new(&recipe.names),
+            unreadable: None,
+            opened: None,
+            matched: None,
+            kind: None,
+            nature: Nature::Message,
+        };
+        let mut read = Ok(());
+        if recipe.sender.reads.contains(&Reads::Query) {
+            read = callback.parameters.read_pairs(Place::Query, query, &recipe.names);
+        }
+        if recipe.body == WhenBody::BeforeVerification {
+            read = read.and_then(|()| callback.read_body());
+        }
+        callback.unreadable = read.err();
+        callback
+    }
+
+    fn read_body(&mut self) -> Result<(), Unreadable> {
+        read_body(self.recipe, self.request.body, &mut self.parameters)
+    }
+
+    /// Decides whether the callback is genuine: guards, freshness, signature, decryption.
+    pub fn verify(&mut self) -> Judgement<'_, 'a> {
+        match self.judge() {
+            Ok(()) => Judgement::Verified(Verified { callback: self }),
+            Err(refusal) => {
+                self.matched = None;
+                self.not_verified(refusal)
+            }
+        }
+    }
+
+    fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
+        use super::definition::Probes;
+        let probes = self.recipe.sender.test.probes == Probes::Unsigned;
+        if probes && self.unreadable.is_none() && self.holds(&self.recipe.test) {
+            return Judgement::Probe;
+        }
+        let about_values = matches!(
+            refusal.reason,
+            Reason::BadSignature | Reason::MissingParameter | Reason::BadEncoding
+        );
+        match self.first_unreplaced().filter(|_| about_values) {
+            Some(name) => Judgement::Refused(Refusal::of(
+                Reason::UnresolvedPlaceholder,
+                &unreplaced::shown(name),
+            )),
+            None => Judgement::Refused(refusal),
+        }
+    }
+
+    fn judge(&mut self) -> Result<(), Refusal> {
+        if let Some(unreadable) = &self.unreadable {
+            return Err(unreadable.clone().into());
+        }
+        if !self.recipe.sender.methods.contains(self.request.method) {
+            return Err(Refusal::new(Reason::WrongMethod));
+        }
+        self.required()?;
+        self.fresh()?;
+        self.matched = Some(self.signature()?);
+        if self.recipe.body == WhenBody::AfterVerification {
+            self.read_body()?;
+        }
+        if self.holds(&self.recipe.challenge) {
+            self.nature = Nature::Challenge;
+            return Ok(());
+        }
+        if self.recipe.open.is_some() {
+            self.open()?;
+        }
+        self.kind = self.recipe.kinds.iter().position(|kind| self.holds(&kind.when));
+        match self.kind_here().map(|kind| &kind.also) {
+            Some(Also::Reading(reading)) => self.also(reading),
+            Some(Also::Lacking) => Err(Refusal::new(Reason::BadSignature)),
+            Some(Also::None) | None => Ok(()),
+        }
+    }
+
+    fn required(&self) -> Result<(), Refusal> {
+        let (parameters, buffers) = self.side(Scope::Outer);
+        for slot in &self.recipe.require {
+            let there = parameters.get(*slot, buffers).is_some_and(|p| !p.raw.is_empty());
+            if !there {
+                let name = unreplaced::shown(self.recipe.names.name(*slot));
+                return Err(Refusal::of(Reason::MissingParameter, &name));
+            }
+        }
+        Ok(())
+    }
+
+    fn fresh(&self) -> Result<(), Refusal> {
+        let Some(time) = &self.recipe.time else { return Ok(()) };
+        let Some((past, future)) = time.within else { return Ok(()) };
+        let mut text: smallvec::SmallVec<[u8; 32]> = smallvec::SmallVec::new();
+        match self.put(&time.r#in, &Context::default(), &mut text) {
+            Ok(()) => {}
+            // Nothing is signed, so a time that is not there proves no less than one that is.
+            Err(Lack::Missing(_)) if self.recipe.secrets.is_empty() => return Ok(()),
+            Err(lack) => return Err(lack.into()),
+        }
+        let name = time.r#in.spots().next().map_or("", |spot| &spot.name);
+        let at_ms = time
+            .stamp
+            .read(&text, time.zone)
+            .ok_or_else(|| Refusal::of(Reason::BadEncoding, name))?;
+        if self.now_ms.saturating_sub(at_ms) > past {
+            return Err(Refusal::of(Reason::Stale, name));
+        }
+        if at_ms.saturating_sub(self.now_ms) > future {
+            return Err(Refusal::of(Reason::Future, name));
+        }
+        Ok(())
+    }
+
+    /// Finds the reading and secret that match. The first claim that is there decides.
+    fn signature(&self) -> Result<Match, Refusal> {
+        let unsigned = Match { reading: None, secret: None, output: Algorithm::Md5.of(b"") };
+        if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
+            return Ok(unsigned);
+        }
+        let mut decided = None;
+        let mut lacking = None;
+        let mut tried = false;
+        for (index, reading) in self.recipe.readings.iter().enumerate() {
+            let another = decided.is_some_and(|group| group != reading.claim_group);
+            let idle = reading.twin == Twin::OfPlus && !self.parameters.plus;
+            if another || idle || !self.holds(&reading.when) {
+                continue;
+            }
+            if !self.has_claim(reading)? {
+                lacking.get_or_insert(&*reading.claim.name);
+                continue;
+            }
+            decided = Some(reading.claim_group);
+            self.refuse_strays(reading)?;
+            match self.try_reading(reading) {
+                Ok(Some((secret, output))) => {
+                    return Ok(Match { reading: Some(index), secret: Some(secret), output });
+                }
+                Ok(None) => tried = true,
+                Err(Lack::Missing(name)) => {
+                    lacking.get_or_insert(name);
+                }
+                Err(Lack::Unreadable(unreadable)) => return Err(unreadable.into()),
+            }
+        }
+        match lacking.filter(|_| !tried) {
+            Some(name) => Err(Refusal::of(Reason::MissingParameter, name)),
+            None => Err(Refusal::new(Reason::BadSignature)),
+        }
+    }
+
+    fn try_reading<'r>(&self, reading: &'r Reading) -> Result<Option<(usize, Output)>, Lack<'r>> {
+        for (index, secret) in self.recipe.secrets.iter().enumerate() {
+            if secret.until_ms.is_some_and(|until| until <= self.now_ms) {
+                continue;
+            }
+            let Some(output) = self.output(reading, index, secret.value.expose())? else {
+                continue;
+            };
+            if self.claims(reading, &output)? {
+                return Ok(Some((index, output)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What `reading` makes of this callback under one secret; `None` where the secret cannot be
+    /// used with it.
+    pub(super) fn output<'r>(
+        &self,
+        reading: &'r Reading,
+        index: usize,
+        secret: &[u8],
+    ) -> Result<Option<Output>, Lack<'r>> {
+        let Some(hasher) = signature::hasher(&reading.with, &reading.keyed, index) else {
+            return Ok(None);
+        };
+        let context = Context {
+            plus: reading.plus,
+            secret,
+            reading: Some(reading),
+            nul: Nul::Refused,
+            said: None,
+        };
+        let mut feed = Feed::new(hasher);
+        match self.put(&reading.of, &context, &mut feed) {
+            Ok(()) => Ok(Some(reading.finish(feed))),
+            Err(Lack::Missing(name)) if name == "sorted" => {
+                Err(Lack::Missing(self.lacking(reading, &context)))
+            }
+            Err(lack) => Err(lack),
+        }
+    }
+
+    fn has_claim(&self, reading: &Reading) -> Result<bool, Refusal> {
+        if let Input::Parameter { slot, steps, scope } = &reading.claim.input
+            && steps.is_empty()
+        {
+            let (parameters, buffers) = self.side(*scope);
+            return Ok(parameters.get(*slot, buffers).is_some());
+        }
+        Ok(self.value(&reading.claim, &Context::default())?.is_some())
+    }
+
+    /// Whether a claim of the callback says `output`.
+    pub(super) fn claims(&self, reading: &Reading, output: &Output) -> Result<bool, Unreadable> {
+        let context = Context { plus: claim_plus(reading), ..Context::default() };
+        if let Input::List { list, item } = &reading.claim.input {
+            let Some(text) = self.list_text(*list, &context)? else { return Ok(false) };
+            let shape = &self.recipe.sender.lists[*list].shape;
+            let any = shape
+                .values(&text, item, CLAIMS_MAX)
+                .fold(false, |any, claim| any | reading.is_claimed(output, claim));
+            return Ok(any);
+        }
+        let claim = self.value(&reading.claim, &context)?;
+        Ok(claim.is_some_and(|claim| reading.is_claimed(output, &claim)))
+    }
+
+    /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
+    fn refuse_strays(&self, reading: &Reading) -> Result<(), Refusal> {
+        let (parameters, buffers) = self.side(Scope::Outer);
+        for slot in reading.pairs.iter().flat_map(|pairs| &pairs.added) {
+            if parameters.get(*slot, buffers).is_some() {
+                let name = unreplaced::shown(self.recipe.names.name(*slot));
+                return Err(Refusal::of(Reason::RepeatedParameter, &name));
+            }
+        }
+        let Some(cut) = &reading.cut_before else { return Ok(()) };
+        let behind = parameters
+            .iter(buffers)
+            .filter(|parameter| parameter.place == Place::Query)
+            .skip_while(|parameter| parameter.name != cut.as_bytes());
+        for parameter in behind {
+            let slot = self.recipe.names.find(parameter.name);
+            let known = slot.is_some_and(|slot| usize::from(slot) < self.recipe.file_slots);
+            if !known {
+                let name = unreplaced::shown(parameter.name);
+                return Err(Refusal::of(Reason::UnsignedParameter, &name));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), Refusal> {
+        let Some(opener) = &self.recipe.open else { return Ok(()) };
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let mut refusal = Refusal::new(Reason::BadEncoding);
+        let mut opened = None;
+        for text in &opener.of {
+            let mut sealed = Vec::new();
+            match self.put(text, &context, &mut sealed) {
+                Ok(()) => {}
+                Err(Lack::Missing(name)) => {
+                    return Err(Refusal::of(Reason::MissingParameter, name));
+                }
+                Err(Lack::Unreadable(_)) => continue,
+            }
+            match opener.open(&sealed) {
+                Ok(message) => {
+                    let mut parameters = Parameters::new(&self.recipe.names);
+                    match read_body(self.recipe, &message, &mut parameters) {
+                        Ok(()) => {
+                            opened = Some(Opened { message, parameters });
+                            break;
+                        }
+                        Err(unreadable) => refusal = unreadable.into(),
+                    }
+                }
+                Err(Sealing::NotOurs) => refusal = Refusal::new(Reason::NotOurs),
+                Err(Sealing::Broken) => {}
+            }
+        }
+        self.opened = Some(opened.ok_or(refusal)?);
+        Ok(())
+    }
+
+    fn also(&self, reading: &Reading) -> Result<(), Refusal> {
+        let key_is_setting = matches!(reading.with.first, First::Keyed(_));
+        let secrets = if key_is_setting { 1 } else { self.recipe.secrets.len() };
+        let matches = (0..secrets).try_fold(false, |any, index| {
+            let secret = self.recipe.secrets.get(index);
+            let secret = secret.map_or(&[][..], |secret| secret.value.expose());
+            match self.output(reading, index, secret)? {
+                Some(output) => Ok::<_, Lack<'_>>(any | self.claims(reading, &output)?),
+                None => Ok(any),
+            }
+        });
+        if matches? { Ok(()) } else { Err(Refusal::of(Reason::BadSignature, &reading.claim.name)) }
+    }
+
+    /// The first parameter whose value is a macro that the sender left in place.
+    pub(super) fn first_unreplaced(&self) -> Option<&[u8]> {
+        self.unreplaced().next()
+    }
+
+    /// The parameters whose value is a macro that the sender left in place.
+    pub(super) fn unreplaced(&self) -> impl Iterator<Item = &[u8]> {
+        let (parameters, buffers) = self.side(Scope::Message);
+        parameters.iter(buffers).filter_map(|parameter| {
+            if !unreplaced::may_be_macro(parameter.raw) {
+                return None;
+            }
+            let value = super::parameters::Value {
+                place: parameter.place,
+                raw: Cow::Borrowed(parameter.raw),
+            };
+            let text = value.text(Plus::Blank).ok()??;
+            self.recipe.macros.is_unreplaced(&text).then_some(parameter.name)
+        })
+    }
+
+    /// The reading that matched.
+    pub(super) fn matched_reading(&self) -> Option<&'a Reading> {
+        self.recipe.readings.get(self.matched.as_ref()?.reading?)
+    }
+
+    pub(super) fn kind_here(&self) -> Option<&'a Kind> {
+        self.recipe.kinds.get(self.kind?)
     }
 
     /// The request.
@@ -73,18 +462,30 @@ impl<'a> Callback<'a> {
         &self.request
     }
 
-    /// The decoded value of the parameter `name` (the sender's own name for it), if it came.
+    /// The decoded value of the parameter `name` (its name on the wire), if it came.
     #[must_use]
-    pub fn value(&self, name: &str) -> Option<String> {
-        let _ = name;
-        todo!()
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let (parameters, buffers) = self.side(Scope::Message);
+        let parameter = parameters.find(name.as_bytes(), buffers)?;
+        let value =
+            super::parameters::Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
+        let text = value.text(self.plus()).ok()??;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
+        reply::names(outcome, reason).find_map(|name| {
+            let own = self.recipe.own_replies.get(name);
+            let kind = || self.kind_here().and_then(|kind| kind.replies.get(name));
+            own.or_else(kind).or_else(|| self.recipe.replies.get(name))
+        })
     }
 
     /// Whether the answer to an accepted callback is made from the callback, so that it has to be
     /// kept with the event for duplicates to get the same one.
     #[must_use]
     pub fn answer_depends_on_callback(&self) -> bool {
-        todo!()
+        matches!(self.spec(Outcome::Accepted, None), Some(Spec::Made(_)))
     }
 
     /// The sender's answer for `outcome`; `reason` with [`Outcome::Rejected`] or
@@ -95,16 +496,165 @@ impl<'a> Callback<'a> {
         reason: Option<Reason>,
         salt: &dyn Fn() -> [u8; 16],
     ) -> Reply {
-        let _ = (outcome, reason, salt, self.recipe);
-        todo!()
+        match self.spec(outcome, reason) {
+            Some(Spec::Silence) | None => Reply::Silence,
+            Some(Spec::Fixed(answer)) => Reply::Answer(answer.clone()),
+            Some(Spec::Made(made)) => {
+                let countersign = self.countersign();
+                let code = self.code(outcome, reason);
+                let said = Said {
+                    reason,
+                    at_ms: self.now_ms,
+                    countersign: &countersign,
+                    code: code.and_then(toml::Value::as_str).unwrap_or_default(),
+                    event_id: "",
+                };
+                let answer = made.answer(&Speaker { callback: self, said: &said, code });
+                match made.sealed {
+                    Sealed::LikeTheCallback => Reply::Answer(self.sealed(answer, salt)),
+                    Sealed::Never => Reply::Answer(answer),
+                }
+            }
+        }
+    }
+
+    fn code(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a toml::Value> {
+        let codes = &self.recipe.sender.codes;
+        reply::names(outcome, reason).find_map(|name| codes.get(name))
+    }
+
+    /// Our own signature. Only a callback that verified gets one: anything else would sign
+    /// whatever a stranger asks for.
+    fn countersign(&self) -> String {
+        let Some(sign) = &self.recipe.countersign else { return String::new() };
+        let secret = self.matched.as_ref().and_then(|matched| matched.secret);
+        let Some((index, secret)) =
+            secret.and_then(|index| Some((index, self.recipe.secrets.get(index)?)))
+        else {
+            return String::new();
+        };
+        let context = Context { secret: secret.value.expose(), ..Context::default() };
+        let Some(hasher) = signature::hasher(&sign.with, &sign.keyed, index) else {
+            return String::new();
+        };
+        let mut feed = Feed::new(hasher);
+        match self.put(&sign.of, &context, &mut feed) {
+            Ok(()) => {
+                let output = signature::chained(feed.finish(), &sign.with.then);
+                signature::written(&output, sign.writing)
+            }
+            Err(_) => String::new(),
+        }
+    }
+
+    /// The answer in WeChat's envelope, where the callback came in one.
+    fn sealed(&self, answer: Answer, salt: &dyn Fn() -> [u8; 16]) -> Answer {
+        let (Some(_), Some(opener)) = (&self.opened, &self.recipe.open) else { return answer };
+        let secret = self.matched.as_ref().and_then(|matched| matched.secret);
+        let Some(secret) = secret.and_then(|index| self.recipe.secrets.get(index)) else {
+            return answer;
+        };
+        let salt = salt();
+        let encrypt = encoding::base64(&opener.seal(&answer.body, salt));
+        let stamp = self.now_ms.div_euclid(1000).to_string();
+        let nonce = u64::from_be_bytes(std::array::from_fn(|i| salt[i])).to_string();
+        let mut parts =
+            [secret.value.expose(), stamp.as_bytes(), nonce.as_bytes(), encrypt.as_bytes()];
+        parts.sort_unstable();
+        let digest = Algorithm::Sha1.of(&parts.concat());
+        let signature = signature::written(&digest, Writing::Hex);
+        let (body, content_type) = match style_of(self.request.body) {
+            Style::Json => (
+                format!(
+                    "{{\"Encrypt\":\"{encrypt}\",\"MsgSignature\":\"{signature}\",\
+                     \"TimeStamp\":{stamp},\"Nonce\":\"{nonce}\"}}"
+                ),
+                reply::JSON,
+            ),
+            Style::Xml => (
+                format!(
+                    "<xml><Encrypt><![CDATA[{encrypt}]]></Encrypt>\
+                     <MsgSignature><![CDATA[{signature}]]></MsgSignature>\
+                     <TimeStamp>{stamp}</TimeStamp><Nonce><![CDATA[{nonce}]]></Nonce></xml>"
+                ),
+                reply::XML,
+            ),
+        };
+        Answer { body: body.into(), content_type: Some(content_type), ..answer }
     }
 }
 
-impl Verified<'_, '_> {
-    /// Finds out what the callback says: its kind, roles, parameters and template.
-    #[must_use]
-    pub fn resolve(&self) -> Resolution {
-        let _ = self.callback;
-        todo!()
+/// Claims of one list that are looked at.
+const CLAIMS_MAX: usize = 4;
+
+/// Base64 may stand in a query as it is, so a `+` in a claim is one.
+fn claim_plus(reading: &Reading) -> Plus {
+    match reading.writing {
+        Writing::Hex => reading.plus,
+        Writing::Base64 | Writing::Base64Url => Plus::Kept,
+    }
+}
+
+/// Reads `body` in the first of the sender's writings that it looks like.
+fn read_body(recipe: &Recipe, body: &[u8], parameters: &mut Parameters) -> Result<(), Unreadable> {
+    let reads = |place| recipe.sender.reads.contains(&place);
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let Some(first) = first else { return Ok(()) };
+    match first {
+        b'<' if reads(Reads::Xml) => parameters.read_xml(body, &recipe.names),
+        b'{' | b'[' if reads(Reads::Json) => parameters.read_json(body, &recipe.names),
+        _ if reads(Reads::Form) => parameters.read_pairs(Place::Form, body, &recipe.names),
+        _ if reads(Reads::Json) || reads(Reads::Xml) => Err(Unreadable::new(Reason::BadBody)),
+        _ => Ok(()),
+    }
+}
+
+fn style_of(body: &[u8]) -> Style {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<') => Style::Xml,
+        _ => Style::Json,
+    }
+}
+
+/// Says a reply's texts from the callback.
+struct Speaker<'s, 'a> {
+    callback: &'s Callback<'a>,
+    said: &'s Said<'s>,
+    code: Option<&'s toml::Value>,
+}
+
+impl Voice<Bound> for Speaker<'_, '_> {
+    fn text(&self, text: &Text<Bound>) -> Option<String> {
+        let context =
+            Context { plus: self.callback.plus(), said: Some(self.said), ..Context::default() };
+        let mut out = Vec::new();
+        for piece in &text.pieces {
+            match piece {
+                Piece::Literal(bytes) => out.extend_from_slice(bytes),
+                Piece::Value(spot) => {
+                    if let Ok(Some(value)) = self.callback.value(spot, &context) {
+                        out.extend_from_slice(&value);
+                    }
+                }
+                Piece::Optional(_) => {
+                    let one = Text { pieces: vec![piece.clone()] };
+                    let _ = self.callback.put(&one, &context, &mut out);
+                }
+            }
+        }
+        let left_out = out.is_empty() && matches!(text.pieces.as_slice(), [Piece::Optional(_)]);
+        (!left_out).then(|| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    fn code(&self, text: &Text<Bound>) -> Option<&toml::Value> {
+        let just_code = matches!(
+            text.pieces.as_slice(),
+            [Piece::Value(Bound { input: Input::Gateway(Gateway::Code), .. })]
+        );
+        self.code.filter(|_| just_code)
+    }
+
+    fn style(&self) -> Style {
+        style_of(self.callback.message())
     }
 }

@@ -1,14 +1,30 @@
-//! A sender bound to one source, compiled once.
+//! A sender bound to one source, compiled once: texts, keyed states, replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Callback, Fault, Request, Secret, Sender};
+use jiff::tz::Offset;
+use zeroize::Zeroizing;
+
+use super::bound::{Binder, Bound, Gate, Use, file_names};
+use super::callback::Callback;
+use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Writing};
+use super::fault::Fault;
+use super::names::{Names, Slot};
+use super::reply::{Answer, Rows, Spec};
+use super::request::Request;
+use super::secret::Secret;
+use super::signature::{self, Reading};
+use super::text::{Strictness, Text, is_key};
+use super::time::Stamp;
+use super::unreplaced::Macros;
 
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
+    /// The source's name, for `[source]` in its template.
+    pub source: String,
     /// Its secrets; any that is still valid may match. At most [`Terms::SECRETS_MAX`].
     pub secrets: Vec<LiveSecret>,
     /// The sender's own settings: `aes_key`, `app_id`, …
@@ -54,10 +70,96 @@ pub enum MaxAge {
     Within(Duration),
 }
 
-/// A sender bound to one source, compiled once: texts, secrets with their keyed states, replies.
+/// A sender bound to one source, compiled once.
 #[derive(Debug)]
 pub struct Recipe {
     pub(super) sender: Arc<Sender>,
+    pub(super) source: String,
+    pub(super) names: Names,
+    /// Slots below this are names that the sender's file reads; above are the source's own.
+    pub(super) file_slots: usize,
+    pub(super) secrets: Vec<LiveSecret>,
+    pub(super) readings: Vec<Reading>,
+    pub(super) lists: Vec<Text<Bound>>,
+    pub(super) time: Option<Freshness>,
+    pub(super) require: Vec<Slot>,
+    pub(super) body: WhenBody,
+    pub(super) open: Option<Opener>,
+    pub(super) challenge: Gate,
+    pub(super) test: Gate,
+    pub(super) flag: Gate,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) roles: Roles<Bound>,
+    pub(super) template: Vec<(String, Text<Bound>)>,
+    pub(super) own_replies: Rows<Bound>,
+    pub(super) replies: Rows<Bound>,
+    pub(super) countersign: Option<Countersign>,
+    pub(super) macros: Macros,
+    pub(super) rewards: BTreeMap<String, String>,
+    /// Slots of claims: masked wherever parameters are shown.
+    pub(super) claims: Vec<Slot>,
+}
+
+/// When the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenBody {
+    /// Verification reads its parameters.
+    BeforeVerification,
+    /// Nothing that verification reads is a parameter of the body.
+    AfterVerification,
+}
+
+/// Where a callback's time stands and how old it may be.
+#[derive(Debug)]
+pub(super) struct Freshness {
+    pub(super) r#in: Text<Bound>,
+    pub(super) stamp: Stamp,
+    pub(super) zone: Offset,
+    /// Milliseconds of past and future allowed.
+    pub(super) within: Option<(i64, i64)>,
+}
+
+/// How a sealed message is opened.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) of: Vec<Text<Bound>>,
+    pub(super) key: Zeroizing<[u8; 32]>,
+    pub(super) iv: Iv,
+    pub(super) pad: u8,
+    pub(super) frame: Option<Vec<u8>>,
+    /// The slot of the cipher text, where it is one parameter.
+    pub(super) slot: Option<Slot>,
+}
+
+/// A kind of event.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) name: String,
+    pub(super) when: Gate,
+    pub(super) roles: Roles<Bound>,
+    pub(super) replies: Rows<Bound>,
+    pub(super) also: Also,
+}
+
+/// The second signature of a kind.
+#[derive(Debug)]
+pub(super) enum Also {
+    /// It has none.
+    None,
+    /// It has one.
+    Reading(Box<Reading>),
+    /// It has one, and the source lacks the setting that it needs.
+    Lacking,
+}
+
+/// A signature of ours.
+#[derive(Debug)]
+pub(super) struct Countersign {
+    pub(super) of: Text<Bound>,
+    pub(super) with: Chain,
+    pub(super) writing: Writing,
+    /// For each secret the keyed state, where the chain starts with an HMAC.
+    pub(super) keyed: Vec<Option<super::digest::Hasher>>,
 }
 
 impl Recipe {
@@ -66,8 +168,13 @@ impl Recipe {
     /// # Errors
     /// Every mistake in `terms`, at once.
     pub fn compile(sender: &Arc<Sender>, terms: &Terms) -> Result<Self, Vec<Fault>> {
-        let _ = (sender, terms);
-        todo!()
+        let mut binder = Binder::new(sender, terms)?;
+        let mut compiler = Compiler { faults: Vec::new() };
+        let recipe = compiler.recipe(sender, &mut binder);
+        match recipe {
+            Some(recipe) if compiler.faults.is_empty() => Ok(recipe),
+            _ => Err(compiler.faults),
+        }
     }
 
     /// The sender.
@@ -78,14 +185,337 @@ impl Recipe {
 
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.secrets.iter().map(|secret| secret.id.as_str())
     }
 
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
     /// wrong with the request is said by [`Callback::verify`], and it can be answered all the same.
     #[must_use]
     pub fn read<'a>(&'a self, request: Request<'a>, now_ms: i64) -> Callback<'a> {
-        let _ = (request, now_ms);
-        todo!()
+        Callback::read(self, request, now_ms)
     }
+
+    /// The answer to [`super::Outcome::Unavailable`] where it is the same for every callback, for
+    /// the moments when a request cannot be read. `None`: it has to be made, or it is silence.
+    #[must_use]
+    pub fn fixed_unavailable(&self) -> Option<&Answer> {
+        let spec = self.own_replies.get("unavailable").or_else(|| self.replies.get("unavailable"));
+        match spec {
+            Some(Spec::Fixed(answer)) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// What is to be pasted into the sender's console behind the URL of the source: its own macros
+    /// under the names of this source, cut to the names that the file reads.
+    #[must_use]
+    pub fn paste(&self) -> String {
+        let pairs: Vec<String> = self
+            .sender
+            .paste
+            .iter()
+            .enumerate()
+            .map(|(index, pasted)| {
+                let name = self.macros.wire(index).unwrap_or(&pasted.name);
+                format!("{name}={}", pasted.value)
+            })
+            .collect();
+        pairs.join("&")
+    }
+}
+
+/// Compiles a recipe and collects the mistakes of its source.
+struct Compiler {
+    faults: Vec<Fault>,
+}
+
+impl Compiler {
+    fn recipe(&mut self, sender: &Arc<Sender>, binder: &mut Binder<'_>) -> Option<Recipe> {
+        self.secrets(sender, binder.terms);
+        for name in file_names(sender) {
+            let slot = binder.slot(&name);
+            self.take(slot, "params");
+        }
+        let file_slots = binder.names.len();
+        let lists: Vec<_> = sender
+            .lists
+            .iter()
+            .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
+            .collect();
+        let readings = self.readings(sender, binder);
+        let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
+        let challenge = self.gate(&sender.challenge, binder, Gate::Never);
+        let test = self.gate(&sender.test.when, binder, Gate::Never);
+        let flag = self.gate(&sender.test.flag, binder, Gate::Never);
+        let kinds = self.kinds(sender, binder);
+        let roles = self.own_roles(sender, binder)?;
+        let template = self.template(binder);
+        let own_replies = self.own_replies(binder);
+        let replies =
+            self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
+        let mut recipe = Recipe {
+            sender: Arc::clone(sender),
+            source: binder.terms.source.clone(),
+            file_slots,
+            secrets: binder.terms.secrets.clone(),
+            claims: signature::claim_slots(&readings),
+            readings,
+            lists,
+            time: self.freshness(sender, binder),
+            require: self.require(binder),
+            body: WhenBody::AfterVerification,
+            open,
+            challenge,
+            test,
+            flag,
+            kinds,
+            roles,
+            template,
+            own_replies,
+            replies,
+            countersign: self.countersign(sender, binder),
+            macros: Macros::new(sender, binder),
+            rewards: binder.terms.rewards.clone(),
+            names: std::mem::take(&mut binder.names),
+        };
+        recipe.body = when_body(&recipe);
+        self.covered_time(&recipe);
+        Some(recipe)
+    }
+
+    fn take<T>(&mut self, result: Result<T, Fault>, key: &str) -> Option<T> {
+        result.map_err(|fault| self.faults.push(fault.under(key))).ok()
+    }
+
+    fn fault(&mut self, key: impl Into<String>, what: &str, remedy: &str) {
+        self.faults.push(Fault::new(key, what, remedy));
+    }
+
+    fn gate(
+        &mut self,
+        conditions: &[super::condition::Condition],
+        binder: &mut Binder<'_>,
+        unsaid: Gate,
+    ) -> Gate {
+        if conditions.is_empty() {
+            return unsaid;
+        }
+        self.take(binder.gate(conditions), "when").unwrap_or(Gate::Never)
+    }
+
+    fn secrets(&mut self, sender: &Sender, terms: &Terms) {
+        if terms.secrets.len() > Terms::SECRETS_MAX {
+            self.fault("secrets", "are too many", "at most four; take out those that ended");
+        }
+        if terms.secrets.iter().any(|secret| secret.value.expose().is_empty()) {
+            self.fault("secrets", "one is empty", "give its value");
+        }
+        let signed = !sender.readings.is_empty() && sender.secret.is_some();
+        if signed && terms.secrets.is_empty() && !terms.unsigned {
+            let about = sender.secret.as_deref().unwrap_or_default();
+            let remedy = format!("set it to the {about}");
+            self.fault("secrets", "is not there", &remedy);
+        }
+        if terms.unsigned && !terms.secrets.is_empty() {
+            self.fault("unsigned", "stands beside a secret", "take one of the two out");
+        }
+        if terms.unsigned && !sender.may_be_unsigned() {
+            self.fault("unsigned", "is not for this sender: it signs", "give its secret");
+        }
+        for name in terms.settings.keys() {
+            if !sender.settings.iter().any(|(setting, _)| setting == name) {
+                self.fault(name, "is no setting of this sender", "see `postern senders`");
+            }
+        }
+    }
+
+    fn readings(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        for (index, reading) in sender.readings.iter().enumerate() {
+            match signature::compile(index, reading, binder) {
+                Ok(Some(reading)) => readings.push(reading),
+                Ok(None) => {}
+                Err(fault) => self.faults.push(fault.under("signature")),
+            }
+        }
+        for (index, secret) in binder.terms.secrets.iter().enumerate() {
+            let usable = readings.iter().any(|reading| reading.can_use(index));
+            if !usable && !readings.is_empty() {
+                let remedy = "look at how the sender writes it (prefix, base64)";
+                self.fault(format!("secrets[{}]", secret.id), "fits no signature", remedy);
+            }
+        }
+        readings
+    }
+
+    fn own_roles(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Roles<Bound>> {
+        let mut roles = self.take(binder.roles(&sender.roles), "")?;
+        // A role that the file leaves open is whatever parameter the source says.
+        for (name, wire) in &binder.terms.params.clone() {
+            let Some(role) = super::Role::from_name(name) else { continue };
+            if roles.texts.contains_key(&role) {
+                continue;
+            }
+            let text = Text::parse(&format!("{{{wire}}}"), Strictness::Lenient);
+            let of = text.and_then(|text| binder.text(&text, Use::Fact));
+            if let Some(of) = self.take(of, &format!("params.{name}")) {
+                let text = super::definition::RoleText { of, when: Vec::new() };
+                roles.texts.insert(role, vec![text]);
+            }
+        }
+        Some(roles)
+    }
+
+    fn opener(&mut self, open: &Open, binder: &mut Binder<'_>) -> Option<Opener> {
+        if matches!(self.take(binder.gate(&open.when), "open.when")?, Gate::Never) {
+            return None;
+        }
+        let of: Option<Vec<_>> = open
+            .of
+            .iter()
+            .map(|text| self.take(binder.text(text, Use::Signed), "open.of"))
+            .collect();
+        let of = of?;
+        let key = self.take(binder.text(&open.key, Use::Key), "open.key")?;
+        let key: Option<[u8; 32]> =
+            signature::fixed(&key, &[]).and_then(|key| key.as_slice().try_into().ok());
+        if key.is_none() {
+            let remedy = "set the sender's EncodingAESKey, 43 characters of base64";
+            self.fault(setting_in(&open.key), "is no key of 32 bytes", remedy);
+        }
+        let frame = match &open.frame {
+            None => None,
+            Some(frame) => {
+                let text = self.take(binder.text(frame, Use::Key), "open.frame")?;
+                let bytes = signature::fixed(&text, &[]);
+                if bytes.is_none() {
+                    self.fault(setting_in(frame), "is not there", "sealed messages end with it");
+                }
+                Some(bytes?)
+            }
+        };
+        let slot = signature::only_slot(of.first()?);
+        Some(Opener { of, key: Zeroizing::new(key?), iv: open.iv, pad: open.pad, frame, slot })
+    }
+
+    fn kinds(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        for kind in &sender.kinds {
+            let key = format!("kind[{}]", kind.name);
+            let also = match &kind.also {
+                None => Also::None,
+                Some(also) => match signature::compile(0, also, binder) {
+                    Ok(Some(reading)) => Also::Reading(Box::new(reading)),
+                    Ok(None) | Err(_) => Also::Lacking,
+                },
+            };
+            let when = self.gate(&kind.when, binder, Gate::Always);
+            let roles = self.take(binder.roles(&kind.roles), &key);
+            let replies = kind.replies.bind(&mut |spot| binder.spot(spot, Use::Reply));
+            let replies = self.take(replies, &key);
+            if let (Some(roles), Some(replies)) = (roles, replies) {
+                kinds.push(Kind { name: kind.name.clone(), when, roles, replies, also });
+            }
+        }
+        kinds
+    }
+
+    fn template(&mut self, binder: &mut Binder<'_>) -> Vec<(String, Text<Bound>)> {
+        let Some(template) = &binder.terms.template else { return Vec::new() };
+        let mut pairs = Vec::new();
+        let mut column = 1;
+        for pair in template.split('&') {
+            let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+            let offset = column + name.chars().count();
+            let bound = Text::parse(text, Strictness::Strict)
+                .and_then(|text| binder.text(&text, Use::Template))
+                .map_err(|fault| {
+                    let at = fault.column.map_or(offset, |at| at + offset);
+                    fault.at(at)
+                });
+            if name.is_empty() || !is_key(name) {
+                self.faults.push(
+                    Fault::new("template", "has a pair without a plain name", "write k=v&k=v")
+                        .at(column),
+                );
+            }
+            if let Some(text) = self.take(bound, "template") {
+                pairs.push((name.to_owned(), text));
+            }
+            column += pair.chars().count() + 1;
+        }
+        pairs
+    }
+
+    fn own_replies(&mut self, binder: &mut Binder<'_>) -> Rows<Bound> {
+        match Rows::parse(&binder.terms.reply) {
+            Ok(rows) => self
+                .take(rows.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")
+                .unwrap_or_default(),
+            Err(faults) => {
+                self.faults.extend(faults.into_iter().map(|fault| fault.under("reply")));
+                Rows::default()
+            }
+        }
+    }
+
+    fn freshness(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Freshness> {
+        let rule = sender.time.as_ref()?;
+        let r#in = self.take(binder.text(&rule.r#in, Use::Fact), "time.in")?;
+        let within = match binder.terms.max_age {
+            None => rule.within,
+            Some(MaxAge::Off) => None,
+            Some(MaxAge::Within(age)) => {
+                let ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                Some((ms, ms))
+            }
+        };
+        Some(Freshness { r#in, stamp: rule.stamp.clone(), zone: rule.zone, within })
+    }
+
+    fn require(&mut self, binder: &mut Binder<'_>) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        for name in &binder.terms.require.clone() {
+            slots.extend(self.take(binder.slot(name), "require"));
+        }
+        slots
+    }
+
+    fn countersign(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Countersign> {
+        let sign = sender.countersign.as_ref()?;
+        let of = self.take(binder.text(&sign.of, Use::Signed), "countersign.of")?;
+        let key = sign.key.as_ref().map(|key| binder.text(key, Use::Key)).transpose();
+        let key = self.take(key, "countersign.key")?;
+        let keyed = signature::keyed(&sign.with, key.as_ref(), &binder.terms.secrets);
+        Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
+    }
+
+    /// A time that is checked has to be signed, or anybody can make it fresh again.
+    fn covered_time(&mut self, recipe: &Recipe) {
+        let Some(time) = recipe.time.as_ref().filter(|time| time.within.is_some()) else { return };
+        let covered = recipe
+            .readings
+            .iter()
+            .all(|reading| time.r#in.spots().all(|spot| reading.covers.may_cover(spot, recipe)));
+        if !covered {
+            let remedy = "sign it, or leave `within` out and set max_age = \"off\"";
+            self.fault("time.within", "is checked on a time that is not signed", remedy);
+        }
+    }
+}
+
+fn setting_in(text: &Text) -> String {
+    text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
+}
+
+/// Whether verification reads anything that could be a parameter of the body.
+fn when_body(recipe: &Recipe) -> WhenBody {
+    let bodies = recipe.sender.reads.iter().any(|place| *place != Reads::Query);
+    let reads = recipe.open.is_some()
+        || !recipe.require.is_empty()
+        || recipe.sender.test.probes == Probes::Unsigned
+        || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
+        || matches!(recipe.challenge, Gate::Any(_))
+        || recipe.readings.iter().any(Reading::reads_parameters);
+    if bodies && reads { WhenBody::BeforeVerification } else { WhenBody::AfterVerification }
 }

@@ -46,6 +46,12 @@ impl Role {
             Self::Reverses => "reverses",
         }
     }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
 }
 
 /// What a genuine callback says. Only [`super::Verified::resolve`] makes one.

@@ -1,7 +1,7 @@
 //! The log: JSON or text, one line an event, through [`Lines`].
 
 use std::fmt;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -50,13 +50,13 @@ enum Colour {
 ///
 /// # Errors
 /// When a log was started before, or no thread can be.
-pub fn init(format: Option<LogFormat>) -> Result<LinesGuard, Box<dyn std::error::Error>> {
+pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let colour = if terminal { Colour::Always } else { Colour::Never };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
     let (lines, guard) = Lines::to(std::io::stderr())?;
-    build(format, colour, filter, lines).try_init()?;
+    build(format, colour, filter, lines).try_init().map_err(io::Error::other)?;
     Ok(guard)
 }
 
@@ -236,7 +236,7 @@ fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;

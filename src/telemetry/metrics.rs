@@ -32,7 +32,7 @@ pub struct Metrics {
     pub callback_seconds: Histogram,
     /// Reading, verifying and resolving.
     pub verify_seconds: Histogram,
-    /// From offering an event to the ledger to knowing that it is durable.
+    /// One commit of the ledger.
     pub commit_seconds: Histogram,
     /// Events of one commit.
     pub commit_batch_size: Histogram,
@@ -87,7 +87,7 @@ impl Metrics {
             )?,
             commit_seconds: family.histogram(
                 "postern_commit_seconds",
-                "From offering an event to the ledger to knowing it durable",
+                "One commit of the ledger",
                 SECONDS,
             )?,
             commit_batch_size: family.histogram(

@@ -169,12 +169,12 @@ impl<H: Handler> Front<H> {
             Version::Http1 => {
                 let stream = Stream::http1(socket, first, Arc::clone(&pulse), raw);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, |c| c.graceful_shutdown(), &pulse).await;
+                self.drive(connection, http1::Connection::graceful_shutdown, &pulse).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&pulse));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, |c| c.graceful_shutdown(), &pulse).await;
+                self.drive(connection, http2::Connection::graceful_shutdown, &pulse).await;
             }
         }
     }

@@ -1,0 +1,240 @@
+//! Digests and keyed digests, and the buffer that feeds them.
+//!
+//! Everything here is RustCrypto's; nothing is allocated, and an HMAC's key blocks are computed
+//! when its secret is loaded.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256, Sha512};
+
+use super::encoding::Sink;
+
+/// A digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Md5,
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+impl Algorithm {
+    pub(super) const ALL: [Self; 4] = [Self::Md5, Self::Sha1, Self::Sha256, Self::Sha512];
+
+    /// The digest called `name` in a sender file.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Its name in a sender file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Bytes of its output.
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// The digest of `bytes`.
+    pub(super) fn of(self, bytes: &[u8]) -> Output {
+        match self {
+            Self::Md5 => Output::new(&Md5::digest(bytes)),
+            Self::Sha1 => Output::new(&Sha1::digest(bytes)),
+            Self::Sha256 => Output::new(&Sha256::digest(bytes)),
+            Self::Sha512 => Output::new(&Sha512::digest(bytes)),
+        }
+    }
+
+    /// A fresh hasher.
+    pub(super) fn hasher(self) -> Hasher {
+        match self {
+            Self::Md5 => Hasher::Md5(Md5::new()),
+            Self::Sha1 => Hasher::Sha1(Sha1::new()),
+            Self::Sha256 => Hasher::Sha256(Sha256::new()),
+            Self::Sha512 => Hasher::Sha512(Sha512::new()),
+        }
+    }
+
+    /// A hasher keyed with `key`; any length will do.
+    pub(super) fn keyed(self, key: &[u8]) -> Option<Hasher> {
+        Some(match self {
+            Self::Md5 => Hasher::HmacMd5(Hmac::new_from_slice(key).ok()?),
+            Self::Sha1 => Hasher::HmacSha1(Hmac::new_from_slice(key).ok()?),
+            Self::Sha256 => Hasher::HmacSha256(Hmac::new_from_slice(key).ok()?),
+            Self::Sha512 => Hasher::HmacSha512(Hmac::new_from_slice(key).ok()?),
+        })
+    }
+}
+
+/// The state of a digest.
+#[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "cloned to the stack, never stored in bulk")]
+pub(super) enum Hasher {
+    Md5(Md5),
+    Sha1(Sha1),
+    Sha256(Sha256),
+    Sha512(Sha512),
+    HmacMd5(Hmac<Md5>),
+    HmacSha1(Hmac<Sha1>),
+    HmacSha256(Hmac<Sha256>),
+    HmacSha512(Hmac<Sha512>),
+}
+
+impl Hasher {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Md5(state) => state.update(bytes),
+            Self::Sha1(state) => sha2::Digest::update(state, bytes),
+            Self::Sha256(state) => sha2::Digest::update(state, bytes),
+            Self::Sha512(state) => sha2::Digest::update(state, bytes),
+            Self::HmacMd5(state) => state.update(bytes),
+            Self::HmacSha1(state) => state.update(bytes),
+            Self::HmacSha256(state) => state.update(bytes),
+            Self::HmacSha512(state) => state.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Output {
+        match self {
+            Self::Md5(state) => Output::new(&state.finalize()),
+            Self::Sha1(state) => Output::new(&state.finalize()),
+            Self::Sha256(state) => Output::new(&state.finalize()),
+            Self::Sha512(state) => Output::new(&state.finalize()),
+            Self::HmacMd5(state) => Output::new(&state.finalize().into_bytes()),
+            Self::HmacSha1(state) => Output::new(&state.finalize().into_bytes()),
+            Self::HmacSha256(state) => Output::new(&state.finalize().into_bytes()),
+            Self::HmacSha512(state) => Output::new(&state.finalize().into_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher(***)")
+    }
+}
+
+/// What a digest comes to: at most 64 bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
+    bytes: [u8; 64],
+    len: u8,
+}
+
+impl Output {
+    fn new(digest: &[u8]) -> Self {
+        let mut bytes = [0; 64];
+        let len = digest.len().min(64);
+        bytes[..len].copy_from_slice(&digest[..len]);
+        Self { bytes, len: u8::try_from(len).unwrap_or(64) }
+    }
+
+    /// The digest's bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Its lower-case hex text, at most 128 characters, in `buffer`.
+    pub(super) fn hex<'b>(&self, buffer: &'b mut [u8; 128]) -> &'b [u8] {
+        let text = &mut buffer[..usize::from(self.len) * 2];
+        match const_hex::encode_to_slice(self.bytes(), text) {
+            Ok(()) => text,
+            Err(_) => &[],
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Output(***)")
+    }
+}
+
+/// Bytes gathered before they are hashed: most signed texts fit, and hashing them at once saves
+/// the hasher's own bookkeeping per part.
+const GATHERED: usize = 512;
+
+/// Feeds a hasher.
+pub(super) struct Feed {
+    hasher: Hasher,
+    len: usize,
+    gathered: [u8; GATHERED],
+}
+
+impl Feed {
+    /// Feeds `hasher`.
+    pub(super) fn new(hasher: Hasher) -> Self {
+        Self { hasher, len: 0, gathered: [0; GATHERED] }
+    }
+
+    /// The digest of all that was put.
+    pub(super) fn finish(mut self) -> Output {
+        self.hasher.update(&self.gathered[..self.len]);
+        self.hasher.finish()
+    }
+}
+
+impl Sink for Feed {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(space) = self.gathered.get_mut(self.len..end) {
+            space.copy_from_slice(bytes);
+            self.len = end;
+            return;
+        }
+        self.hasher.update(&self.gathered[..self.len]);
+        self.len = 0;
+        if bytes.len() > GATHERED {
+            self.hasher.update(bytes);
+        } else {
+            self.gathered[..bytes.len()].copy_from_slice(bytes);
+            self.len = bytes.len();
+        }
+    }
+}
+
+/// Compares in time that depends on the lengths alone.
+#[inline]
+pub(super) fn same(ours: &[u8], theirs: &[u8]) -> bool {
+    constant_time_eq::constant_time_eq(ours, theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_hash_like_the_whole() {
+        let text: Vec<u8> = (0..3000_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        for algorithm in Algorithm::ALL {
+            for cut in [1, 7, 511, 512, 513, 2999] {
+                let mut feed = Feed::new(algorithm.hasher());
+                text.chunks(cut).for_each(|part| feed.put(part));
+                assert_eq!(feed.finish().bytes(), algorithm.of(&text).bytes());
+                assert_eq!(algorithm.of(&text).bytes().len(), algorithm.len());
+            }
+        }
+    }
+
+    #[test]
+    fn rfc_2104() {
+        let mut feed = Feed::new(Algorithm::Md5.keyed(b"Jefe").unwrap());
+        feed.put(b"what do ya want for nothing?");
+        assert_eq!(const_hex::encode(feed.finish().bytes()), "750c783e6ab0b503eaa86e310a5db738");
+    }
+}

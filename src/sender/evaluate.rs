@@ -1,0 +1,652 @@
+//! Texts and conditions, evaluated on one callback.
+//!
+//! The verify path streams: literals, secrets and parameter slices go straight into the sink, and
+//! nothing is allocated unless a value has a modifier, an escape in JSON or a step into it.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::bound::{Bound, Gate, Gateway, Input, Scope};
+use super::callback::Callback;
+use super::condition::{Condition, Subject};
+use super::definition::{Each, Empty};
+use super::digest::Algorithm;
+use super::encoding::{self, BadEncoding, Plus, Sink};
+use super::modifier::Modifier;
+use super::outcome::Reason;
+use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value};
+use super::signature::{Listed, ListedValue, Pairs, Plan, Reading};
+use super::text::{Piece, Text};
+use super::time::Stamp;
+
+/// What a text is evaluated with.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Context<'x> {
+    /// What `+` means.
+    pub(super) plus: Plus,
+    /// The secret that is tried.
+    pub(super) secret: &'x [u8],
+    /// The reading that is tried.
+    pub(super) reading: Option<&'x Reading>,
+    /// Whether a NUL in a value is refused.
+    pub(super) nul: Nul,
+    /// What a reply says.
+    pub(super) said: Option<&'x Said<'x>>,
+}
+
+/// Whether a value may hold a NUL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Nul {
+    /// It may.
+    #[default]
+    Allowed,
+    /// Signed texts: the padding of a length extension always holds one.
+    Refused,
+}
+
+/// What the gateway adds to a reply or a template.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<'x> {
+    pub(super) reason: Option<Reason>,
+    pub(super) at_ms: i64,
+    pub(super) countersign: &'x str,
+    pub(super) code: &'x str,
+    pub(super) event_id: &'x str,
+}
+
+/// Why a text cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lack<'r> {
+    /// A placeholder that has to be there is not.
+    Missing(&'r str),
+    /// A value cannot be read.
+    Unreadable(Unreadable),
+}
+
+impl From<Unreadable> for Lack<'_> {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}
+
+impl From<BadEncoding> for Unreadable {
+    fn from(_: BadEncoding) -> Self {
+        Self::new(Reason::BadEncoding)
+    }
+}
+
+/// Writes what it takes in PHP's form encoding.
+struct FormSink<'s, S>(&'s mut S);
+
+impl<S: Sink> Sink for FormSink<'_, S> {
+    fn put(&mut self, bytes: &[u8]) {
+        encoding::form(bytes, self.0);
+    }
+}
+
+/// Writes what it takes percent-encoded.
+struct PercentSink<'s, S>(&'s mut S);
+
+impl<S: Sink> Sink for PercentSink<'_, S> {
+    fn put(&mut self, bytes: &[u8]) {
+        encoding::percent(bytes, self.0);
+    }
+}
+
+impl<const N: usize> Sink for SmallVec<[u8; N]> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Callback<'_> {
+    /// The parameters of one side of the callback, with their buffers.
+    pub(super) fn side(&self, scope: Scope) -> (&Parameters, Buffers<'_>) {
+        match (&self.opened, scope) {
+            (Some(opened), Scope::Message) => {
+                (&opened.parameters, Buffers { query: b"", body: &opened.message })
+            }
+            _ => (&self.parameters, Buffers { query: self.query, body: self.request.body }),
+        }
+    }
+
+    /// Writes `text` into `sink`.
+    pub(super) fn put<'r>(
+        &self,
+        text: &'r Text<Bound>,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lack<'r>> {
+        for piece in &text.pieces {
+            match piece {
+                Piece::Literal(bytes) => sink.put(bytes),
+                Piece::Value(spot) => {
+                    if !self.put_spot(spot, context, sink)? {
+                        return Err(Lack::Missing(&spot.name));
+                    }
+                }
+                Piece::Optional(inner) => self.put_optional(inner, context, sink)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn put_optional(
+        &self,
+        inner: &[Piece<Bound>],
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        for piece in inner {
+            if let Piece::Value(spot) = piece
+                && self.value(spot, context)?.is_none_or(|value| value.is_empty())
+            {
+                return Ok(());
+            }
+        }
+        for piece in inner {
+            match piece {
+                Piece::Literal(bytes) => sink.put(bytes),
+                Piece::Value(spot) => {
+                    self.put_spot(spot, context, sink)?;
+                }
+                Piece::Optional(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the value of `spot`; whether there is one.
+    #[inline]
+    fn put_spot(
+        &self,
+        spot: &Bound,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<bool, Unreadable> {
+        if spot.modifiers.is_empty() {
+            match &spot.input {
+                Input::Parameter { slot, steps, scope } if steps.is_empty() => {
+                    let (parameters, buffers) = self.side(*scope);
+                    let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(false) };
+                    return self.put_parameter(parameter, context, sink);
+                }
+                Input::Gateway(Gateway::Secret) => {
+                    sink.put(context.secret);
+                    return Ok(true);
+                }
+                Input::Gateway(Gateway::Body) => {
+                    sink.put(self.message());
+                    return Ok(true);
+                }
+                Input::Gateway(Gateway::Pairs) => {
+                    if let Some(pairs) = context.reading.and_then(|r| r.pairs.as_ref()) {
+                        self.put_pairs(pairs, context, sink)?;
+                    }
+                    return Ok(true);
+                }
+                Input::Gateway(Gateway::Sorted) => {
+                    return self.put_sorted(context, sink);
+                }
+                _ => {}
+            }
+        }
+        match self.value(spot, context)? {
+            Some(value) => {
+                refuse_nul(&value, context.nul)?;
+                sink.put(&value);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    #[inline]
+    fn put_parameter(
+        &self,
+        parameter: Parameter<'_>,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<bool, Unreadable> {
+        match parameter.place {
+            Place::Query | Place::Form => {
+                let exempt = self.recipe.open.is_some();
+                if context.nul == Nul::Refused && !exempt && holds_nul(parameter.raw) {
+                    return Err(Unreadable::new(Reason::BadEncoding));
+                }
+                encoding::unpercent(parameter.raw, context.plus, sink);
+                Ok(true)
+            }
+            place => {
+                let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
+                let Some(text) = value.text(context.plus)? else { return Ok(false) };
+                refuse_nul(&text, context.nul)?;
+                sink.put(&text);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The message that was opened, or the body.
+    pub(super) fn message(&self) -> &[u8] {
+        self.opened.as_ref().map_or(self.request.body, |opened| &opened.message)
+    }
+
+    /// The value of `spot`, decoded and modified; `None` when it is not there.
+    pub(super) fn value<'s>(
+        &'s self,
+        spot: &'s Bound,
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        let raw = spot.modifiers.first() == Some(&Modifier::Raw);
+        let value = match &spot.input {
+            Input::Parameter { slot, steps, scope } => {
+                let Some(value) = self.stepped(*slot, steps, *scope)? else { return Ok(None) };
+                if raw { Some(value.raw) } else { value.into_text(context.plus)? }
+            }
+            input => self.known(input, spot, context)?,
+        };
+        let Some(mut value) = value else { return Ok(None) };
+        for modifier in &spot.modifiers {
+            value = modifier.apply(value)?;
+        }
+        Ok(Some(value))
+    }
+
+    /// The parameter in `slot`, or what the steps into it lead to.
+    pub(super) fn stepped(
+        &self,
+        slot: u8,
+        steps: &[Box<str>],
+        scope: Scope,
+    ) -> Result<Option<Value<'_>>, Unreadable> {
+        let (parameters, buffers) = self.side(scope);
+        let Some(parameter) = parameters.get(slot, buffers) else { return Ok(None) };
+        let mut value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
+        for step in steps {
+            match value.step(step)? {
+                Some(inner) => value = inner,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value))
+    }
+
+    fn known<'s>(
+        &'s self,
+        input: &'s Input,
+        spot: &Bound,
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        Ok(match input {
+            Input::Header(name) => {
+                self.request.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
+            }
+            Input::List { list, item } => self.listed(*list, item, context)?,
+            Input::Setting(value) => Some(Cow::Borrowed(value.expose())),
+            Input::Absent | Input::Parameter { .. } => None,
+            Input::Known(text) => {
+                let mut out = Vec::new();
+                match self.put(text, context, &mut out) {
+                    Ok(()) => Some(Cow::Owned(out)),
+                    Err(Lack::Missing(_)) => None,
+                    Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
+                }
+            }
+            Input::Role(role) => self.role(*role)?.map(Cow::Owned),
+            Input::Gateway(gateway) => self.gateway(*gateway, spot, context),
+        })
+    }
+
+    /// The first value of `item` in a list.
+    fn listed<'s>(
+        &'s self,
+        list: usize,
+        item: &'s [u8],
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        let Some(text) = self.list_text(list, context)? else { return Ok(None) };
+        let shape = &self.recipe.sender.lists[list].shape;
+        Ok(match text {
+            Cow::Borrowed(text) => shape.values(text, item, 1).next().map(Cow::Borrowed),
+            Cow::Owned(text) => {
+                shape.values(&text, item, 1).next().map(|value| Cow::Owned(value.to_vec()))
+            }
+        })
+    }
+
+    /// The text that a list is in.
+    pub(super) fn list_text<'s>(
+        &'s self,
+        list: usize,
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        let Some(of) = self.recipe.lists.get(list) else { return Ok(None) };
+        match of.pieces.as_slice() {
+            [Piece::Value(spot)] => self.value(spot, context),
+            _ => {
+                let mut out = Vec::new();
+                match self.put(of, context, &mut out) {
+                    Ok(()) => Ok(Some(Cow::Owned(out))),
+                    Err(Lack::Missing(_)) => Ok(None),
+                    Err(Lack::Unreadable(unreadable)) => Err(unreadable),
+                }
+            }
+        }
+    }
+
+    fn gateway<'s>(
+        &'s self,
+        gateway: Gateway,
+        spot: &Bound,
+        context: &Context<'s>,
+    ) -> Option<Cow<'s, [u8]>> {
+        let text = |text: &'s str| Some(Cow::Borrowed(text.as_bytes()));
+        match gateway {
+            Gateway::Secret => Some(Cow::Borrowed(context.secret)),
+            Gateway::Body => Some(Cow::Borrowed(self.message())),
+            Gateway::BodySha256 => {
+                let digest = Algorithm::Sha256.of(self.message());
+                Some(Cow::Owned(const_hex::encode(digest.bytes()).into_bytes()))
+            }
+            Gateway::Query => Some(Cow::Borrowed(self.query)),
+            Gateway::Url => {
+                Some(Cow::Owned([self.request.base.as_bytes(), self.request.target].concat()))
+            }
+            Gateway::Method => text(self.request.method.as_str()),
+            Gateway::Now => Some(Cow::Owned(self.now(spot, context).into_bytes())),
+            Gateway::Signed => self
+                .matched
+                .as_ref()
+                .map(|matched| Cow::Owned(const_hex::encode(matched.output.bytes()).into_bytes())),
+            Gateway::Source => text(&self.recipe.source),
+            Gateway::ReceivedAt => Some(Cow::Owned(self.now_ms.to_string().into_bytes())),
+            Gateway::Reason => context.said?.reason.and_then(|reason| text(reason.as_str())),
+            Gateway::Code => text(context.said?.code),
+            Gateway::Countersign => text(context.said?.countersign),
+            Gateway::EventId => text(context.said?.event_id),
+            Gateway::Pairs | Gateway::Sorted => {
+                let mut out = Vec::new();
+                let plain =
+                    Bound { input: Input::Gateway(gateway), modifiers: [].into(), name: "".into() };
+                self.put_spot(&plain, context, &mut out).ok()?;
+                Some(Cow::Owned(out))
+            }
+        }
+    }
+
+    fn now(&self, spot: &Bound, context: &Context<'_>) -> String {
+        let at_ms = context.said.map_or(self.now_ms, |said| said.at_ms);
+        let written = spot.modifiers.iter().find_map(|modifier| match modifier {
+            Modifier::Time(stamp) => Some(stamp),
+            _ => None,
+        });
+        let usual = self.recipe.time.as_ref();
+        let zone = usual.map_or(jiff::tz::Offset::UTC, |time| time.zone);
+        let stamp = written.or(usual.map(|time| &time.stamp)).unwrap_or(&Stamp::Seconds);
+        stamp.write(at_ms, zone)
+    }
+
+    /// Writes the parameters that a reading signs as a list.
+    fn put_pairs(
+        &self,
+        pairs: &Pairs,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        match &pairs.plan {
+            Plan::Listed(list) => {
+                let mut first = true;
+                for listed in list {
+                    self.put_listed(listed, pairs, context, &mut first, sink)?;
+                }
+                Ok(())
+            }
+            Plan::Gathered { .. } => self.put_gathered(pairs, context, sink),
+        }
+    }
+
+    #[inline]
+    fn put_listed(
+        &self,
+        listed: &Listed,
+        pairs: &Pairs,
+        context: &Context<'_>,
+        first: &mut bool,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        match &listed.value {
+            ListedValue::Parameter(slot) => {
+                let (parameters, buffers) = self.side(Scope::Outer);
+                let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(()) };
+                if pairs.empty == Empty::Dropped && is_empty(parameter) {
+                    return Ok(());
+                }
+                put_label(&listed.label, pairs, first, sink);
+                self.put_each(parameter, pairs.each, context, sink)
+            }
+            ListedValue::Ours(text) => {
+                put_label(&listed.label, pairs, first, sink);
+                self.put_ours(text, context, sink)
+            }
+        }
+    }
+
+    fn put_ours(
+        &self,
+        text: &Text<Bound>,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        match self.put(text, context, sink) {
+            Ok(()) | Err(Lack::Missing(_)) => Ok(()),
+            Err(Lack::Unreadable(unreadable)) => Err(unreadable),
+        }
+    }
+
+    fn put_each(
+        &self,
+        parameter: Parameter<'_>,
+        each: Each,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        match each {
+            Each::Raw => {
+                if context.nul == Nul::Refused && holds_nul(parameter.raw) {
+                    return Err(Unreadable::new(Reason::BadEncoding));
+                }
+                sink.put(parameter.raw);
+            }
+            Each::Decoded => {
+                self.put_parameter(parameter, context, sink)?;
+            }
+            Each::Form => {
+                self.put_parameter(parameter, context, &mut FormSink(sink))?;
+            }
+            Each::Percent => {
+                self.put_parameter(parameter, context, &mut PercentSink(sink))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_gathered(
+        &self,
+        pairs: &Pairs,
+        context: &Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Unreadable> {
+        let Plan::Gathered { places, except, order, add } = &pairs.plan else { return Ok(()) };
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let claim = context.reading.and_then(|reading| match &reading.claim.input {
+            Input::Parameter { slot, .. } => Some(self.recipe.names.name(*slot)),
+            _ => None,
+        });
+        let mut entries: SmallVec<[Entry<'_>; 40]> = SmallVec::new();
+        for index in 0..parameters.len() {
+            let Some(parameter) = parameters.at(index, buffers) else { continue };
+            let left_out = !places.contains(&parameter.place)
+                || Some(parameter.name) == claim
+                || except.iter().any(|except| except.takes(parameter.name))
+                || (pairs.empty == Empty::Dropped && is_empty(parameter));
+            if !left_out {
+                entries.push(Entry { name: parameter.name, of: EntryOf::Parameter(parameter) });
+            }
+        }
+        entries.extend(add.iter().map(|(name, text)| Entry { name, of: EntryOf::Ours(text) }));
+        if *order != super::definition::Order::Given {
+            entries.sort_unstable_by(|one, other| one.name.cmp(other.name));
+        }
+        let mut first = true;
+        for entry in &entries {
+            put_gap(pairs, &mut first, sink);
+            match &entry.of {
+                EntryOf::Parameter(parameter) => {
+                    put_name(parameter.name, pairs, sink);
+                    self.put_each(*parameter, pairs.each, context, sink)?;
+                }
+                EntryOf::Ours(text) => {
+                    put_name(entry.name, pairs, sink);
+                    self.put_ours(text, context, sink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a reading's texts, sorted as bytes.
+    fn put_sorted(&self, context: &Context<'_>, sink: &mut impl Sink) -> Result<bool, Unreadable> {
+        let Some(reading) = context.reading else { return Ok(false) };
+        let mut scratch: SmallVec<[u8; 512]> = SmallVec::new();
+        let mut parts: SmallVec<[(usize, usize); 8]> = SmallVec::new();
+        for text in &reading.sorted {
+            let start = scratch.len();
+            match self.put(text, context, &mut scratch) {
+                Ok(()) => parts.push((start, scratch.len())),
+                Err(Lack::Missing(_)) => return Ok(false),
+                Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
+            }
+        }
+        parts.sort_unstable_by(|one, other| scratch[one.0..one.1].cmp(&scratch[other.0..other.1]));
+        for (start, end) in parts {
+            sink.put(&scratch[start..end]);
+        }
+        Ok(true)
+    }
+
+    /// The placeholder of a reading's texts that is not there, for its refusal.
+    pub(super) fn lacking<'r>(&self, reading: &'r Reading, context: &Context<'_>) -> &'r str {
+        let texts = reading.sorted.iter().chain(std::iter::once(&reading.of));
+        let lacking = texts.flat_map(|text| text.pieces.iter()).find_map(|piece| match piece {
+            Piece::Value(spot) => {
+                let composed = matches!(
+                    spot.input,
+                    Input::Gateway(Gateway::Pairs | Gateway::Sorted | Gateway::Secret)
+                );
+                let there = composed || matches!(self.value(spot, context), Ok(Some(_)));
+                (!there).then_some(&*spot.name)
+            }
+            _ => None,
+        });
+        lacking.unwrap_or(&reading.claim.name)
+    }
+
+    /// Whether the conditions of `gate` hold.
+    pub(super) fn holds(&self, gate: &Gate) -> bool {
+        match gate {
+            Gate::Always => true,
+            Gate::Never => false,
+            Gate::Any(conditions) => conditions.iter().any(|one| self.holds_one(one)),
+        }
+    }
+
+    /// Whether one of `conditions` holds, or there are none.
+    pub(super) fn holds_any(&self, conditions: &[Condition<Bound>]) -> bool {
+        conditions.is_empty() || conditions.iter().any(|one| self.holds_one(one))
+    }
+
+    fn holds_one(&self, condition: &Condition<Bound>) -> bool {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let holds = match &condition.subject {
+            Subject::There(spot) => {
+                matches!(self.value(spot, &context), Ok(Some(value)) if !value.is_empty())
+            }
+            Subject::Is(spot, word) => {
+                matches!(self.value(spot, &context), Ok(Some(value)) if value.as_ref() == &**word)
+            }
+            // A callback that verifies says what it says, whatever it looks like.
+            Subject::Unreplaced => self.matched.is_none() && self.first_unreplaced().is_some(),
+            Subject::Recut => !self.recut().is_empty(),
+        };
+        holds != condition.negated
+    }
+
+    /// What `+` means to the reading that matched.
+    pub(super) fn plus(&self) -> Plus {
+        self.matched_reading().map_or(Plus::Blank, |reading| reading.plus)
+    }
+}
+
+struct Entry<'e> {
+    name: &'e [u8],
+    of: EntryOf<'e>,
+}
+
+enum EntryOf<'e> {
+    Parameter(Parameter<'e>),
+    Ours(&'e Text<Bound>),
+}
+
+/// Whether a parameter is empty once decoded.
+pub(super) fn is_empty(parameter: Parameter<'_>) -> bool {
+    match parameter.place {
+        Place::Query | Place::Form => parameter.raw.is_empty(),
+        place => {
+            let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
+            matches!(value.text(Plus::Blank), Ok(None))
+                || matches!(value.text(Plus::Blank), Ok(Some(text)) if text.is_empty())
+        }
+    }
+}
+
+fn put_gap(pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
+    if !std::mem::take(first) {
+        sink.put(&pairs.shape.between);
+    }
+}
+
+fn put_label(label: &[u8], pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
+    put_gap(pairs, first, sink);
+    if let Some(within) = &pairs.shape.within {
+        sink.put(label);
+        sink.put(within);
+    }
+}
+
+fn put_name(name: &[u8], pairs: &Pairs, sink: &mut impl Sink) {
+    let Some(within) = &pairs.shape.within else { return };
+    match pairs.each {
+        Each::Decoded | Each::Raw => sink.put(name),
+        Each::Form => encoding::form(name, sink),
+        Each::Percent => encoding::percent(name, sink),
+    }
+    sink.put(within);
+}
+
+/// Whether a query or form value holds a NUL once decoded.
+#[inline]
+fn holds_nul(raw: &[u8]) -> bool {
+    let Some(at) = memchr::memchr2(0, b'%', raw) else { return false };
+    raw[at] == 0
+        || memchr::memchr(0, &raw[at..]).is_some()
+        || memchr::memmem::find(&raw[at..], b"%00").is_some()
+}
+
+fn refuse_nul(value: &[u8], nul: Nul) -> Result<(), Unreadable> {
+    if nul == Nul::Refused && memchr::memchr(0, value).is_some() {
+        return Err(Unreadable::new(Reason::BadEncoding));
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! JSON bodies, read as slices: members keep the bytes they were spelled with.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use super::parameters::{self, Span, Unreadable};
+
+/// One member of an object.
+#[derive(Debug)]
+pub(super) struct Member<'j> {
+    /// Its name, decoded.
+    pub(super) name: Cow<'j, str>,
+    /// Its value, as spelled.
+    pub(super) raw: &'j [u8],
+}
+
+type Members<'j> = SmallVec<[Member<'j>; 16]>;
+
+/// The members of the object that `text` is; `None` when it is no object, or no JSON.
+pub(super) fn members(text: &[u8]) -> Option<Members<'_>> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let members = reader.deserialize_map(MembersVisitor).ok()?;
+    reader.end().ok()?;
+    Some(members)
+}
+
+/// The value of the member `name` of the object that `text` is.
+///
+/// # Errors
+/// `repeated_parameter` when there are two.
+pub(super) fn member<'j>(text: &'j [u8], name: &str) -> Result<Option<&'j [u8]>, Unreadable> {
+    let Some(members) = members(text) else { return Ok(None) };
+    let mut found = members.iter().filter(|member| member.name == name);
+    let first = found.next().map(|member| member.raw);
+    if found.next().is_some() { Err(parameters::repeated(name)) } else { Ok(first) }
+}
+
+/// Where `part`, a slice of `whole`, stands in it.
+pub(super) fn span(whole: &[u8], part: &[u8]) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    Span::new(start, start + part.len())
+}
+
+struct MembersVisitor;
+
+impl<'j> Visitor<'j> for MembersVisitor {
+    type Value = Members<'j>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::new();
+        while let Some((Name(name), raw)) = map.next_entry::<Name<'j>, &'j RawValue>()? {
+            members.push(Member { name, raw: raw.get().as_bytes() });
+        }
+        Ok(members)
+    }
+}
+
+/// A member's name, borrowed where it holds no escape.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_keep_their_spelling() {
+        let text = br#" {"a": 1.50, "b\u0063": "x", "c": {"d": [1, 2]} } "#;
+        let members = members(text).unwrap();
+        let shown: Vec<_> = members
+            .iter()
+            .map(|member| (member.name.as_ref(), std::str::from_utf8(member.raw).unwrap()))
+            .collect();
+        assert_eq!(shown, [("a", "1.50"), ("bc", "\"x\""), ("c", r#"{"d": [1, 2]}"#)]);
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_members() {
+        for text in ["[1]", "1", "", "{", "{} x", "{\"a\":}", "\u{feff}{}"] {
+            assert!(members(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_deep_value_does_not_exhaust_the_stack() {
+        let text = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let _ = members(text.as_bytes());
+    }
+}

@@ -1,0 +1,240 @@
+//! What stands behind a placeholder's bars: `{reward_name|raw}`, `[secret|after:whsec_|unbase64]`.
+
+use std::borrow::Cow;
+
+use super::encoding::{self, BadEncoding, Plus};
+use super::fault::Fault;
+use super::time::Stamp;
+
+/// One modifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Modifier {
+    /// The value as on the wire.
+    Raw,
+    /// Percent escapes decoded; `+` stays.
+    Unpercent,
+    /// Hex decoded.
+    Unhex,
+    /// Base64 decoded, either alphabet.
+    Unbase64,
+    /// Percent-encoded.
+    Percent,
+    /// Encoded as PHP does.
+    Form,
+    /// In lower-case hex.
+    Hex,
+    /// In base64.
+    Base64,
+    /// In lower case.
+    Lower,
+    /// In upper case.
+    Upper,
+    /// A decimal text cut to its integer.
+    Int,
+    /// Of a query or URL: what stands before the parameter of that name.
+    Before(String),
+    /// Of a query or URL: all but the parameter of that name.
+    Without(String),
+    /// Behind that prefix, which must be there.
+    After(String),
+    /// One word for another; a word that is not listed stands.
+    Map(Vec<(String, String)>),
+    /// Of `[now]`: how it is written.
+    Time(Stamp),
+}
+
+impl Modifier {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// A fault without a key when there is no such modifier.
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        match (name, argument) {
+            ("raw", None) => Ok(Self::Raw),
+            ("unpercent", None) => Ok(Self::Unpercent),
+            ("unhex", None) => Ok(Self::Unhex),
+            ("unbase64", None) => Ok(Self::Unbase64),
+            ("percent", None) => Ok(Self::Percent),
+            ("form", None) => Ok(Self::Form),
+            ("hex", None) => Ok(Self::Hex),
+            ("base64", None) => Ok(Self::Base64),
+            ("lower", None) => Ok(Self::Lower),
+            ("upper", None) => Ok(Self::Upper),
+            ("int", None) => Ok(Self::Int),
+            ("before", Some(name)) if !name.is_empty() => Ok(Self::Before(name.to_owned())),
+            ("without", Some(name)) if !name.is_empty() => Ok(Self::Without(name.to_owned())),
+            ("after", Some(prefix)) if !prefix.is_empty() => Ok(Self::After(prefix.to_owned())),
+            ("map", Some(pairs)) => words(pairs),
+            (pattern, None) => Stamp::parse(pattern).map(Self::Time).ok_or_else(|| unknown(text)),
+            _ => Err(unknown(text)),
+        }
+    }
+
+    /// `value`, modified.
+    ///
+    /// # Errors
+    /// [`BadEncoding`] when it cannot be decoded, or the prefix of `after` is not there.
+    pub(super) fn apply<'v>(&self, value: Cow<'v, [u8]>) -> Result<Cow<'v, [u8]>, BadEncoding> {
+        Ok(match self {
+            Self::Raw | Self::Time(_) => value,
+            Self::Unpercent => Cow::Owned(encoding::unpercented(&value, Plus::Kept).into_owned()),
+            Self::Unhex => Cow::Owned(encoding::unhex(&value)?),
+            Self::Unbase64 => Cow::Owned(encoding::unbase64(&value)?),
+            Self::Percent => encoded(&value, encoding::percent),
+            Self::Form => encoded(&value, encoding::form),
+            Self::Hex => Cow::Owned(const_hex::encode(&value).into_bytes()),
+            Self::Base64 => Cow::Owned(encoding::base64(&value).into_bytes()),
+            Self::Lower => Cow::Owned(value.to_ascii_lowercase()),
+            Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
+            Self::Int => integer(value)?,
+            Self::Before(name) => before(value, name),
+            Self::Without(name) => Cow::Owned(without(&value, name)),
+            Self::After(prefix) => after(value, prefix)?,
+            Self::Map(words) => mapped(value, words),
+        })
+    }
+}
+
+fn unknown(text: &str) -> Fault {
+    Fault::new(
+        "",
+        format!("`{text}` is no modifier"),
+        "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
+         before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, or for [now] s, ms or a pattern",
+    )
+}
+
+fn words(pairs: &str) -> Result<Modifier, Fault> {
+    pairs
+        .split(',')
+        .map(|pair| pair.split_once('=').map(|(from, to)| (from.to_owned(), to.to_owned())))
+        .collect::<Option<Vec<_>>>()
+        .map(Modifier::Map)
+        .ok_or_else(|| Fault::new("", "`map` has a part without `=`", "write map:a=b,c=d"))
+}
+
+fn encoded<'v>(value: &[u8], encode: fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {
+    let mut out = Vec::with_capacity(value.len() + 16);
+    encode(value, &mut out);
+    Cow::Owned(out)
+}
+
+fn integer(value: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, BadEncoding> {
+    let end = memchr::memchr(b'.', &value).unwrap_or(value.len());
+    let digits = value[..end].strip_prefix(b"-").unwrap_or(&value[..end]);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(BadEncoding);
+    }
+    Ok(cut(value, 0, end))
+}
+
+fn cut(value: Cow<'_, [u8]>, from: usize, to: usize) -> Cow<'_, [u8]> {
+    match value {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[from..to]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(to);
+            bytes.drain(..from);
+            Cow::Owned(bytes)
+        }
+    }
+}
+
+/// Where the query starts in a URL or query: behind the first `?`, or at once.
+fn query_start(value: &[u8]) -> usize {
+    memchr::memchr(b'?', value).map_or(0, |at| at + 1)
+}
+
+/// The parameter called `name`: where it starts and ends, without its `&`.
+pub(super) fn parameter(value: &[u8], name: &str) -> Option<(usize, usize)> {
+    let mut at = query_start(value);
+    while at <= value.len() {
+        let end = memchr::memchr(b'&', &value[at..]).map_or(value.len(), |len| at + len);
+        let pair = &value[at..end];
+        let key = &pair[..memchr::memchr(b'=', pair).unwrap_or(pair.len())];
+        if key == name.as_bytes() {
+            return Some((at, end));
+        }
+        at = end + 1;
+    }
+    None
+}
+
+fn before<'v>(value: Cow<'v, [u8]>, name: &str) -> Cow<'v, [u8]> {
+    match parameter(&value, name) {
+        Some((start, _)) => cut(value, 0, start.saturating_sub(1)),
+        None => value,
+    }
+}
+
+fn without(value: &[u8], name: &str) -> Vec<u8> {
+    let Some((start, end)) = parameter(value, name) else { return value.to_vec() };
+    let (head, tail) = (&value[..start], &value[end..]);
+    let tail = tail.strip_prefix(b"&").unwrap_or(tail);
+    let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
+    let head = if tail.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
+    [head, tail].concat()
+}
+
+fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, BadEncoding> {
+    if !value.starts_with(prefix.as_bytes()) {
+        return Err(BadEncoding);
+    }
+    let end = value.len();
+    Ok(cut(value, prefix.len(), end))
+}
+
+fn mapped<'v>(value: Cow<'v, [u8]>, words: &[(String, String)]) -> Cow<'v, [u8]> {
+    match words.iter().find(|(from, _)| from.as_bytes() == value.as_ref()) {
+        Some((_, to)) => Cow::Owned(to.clone().into_bytes()),
+        None => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(modifier: &str, value: &str) -> Result<String, BadEncoding> {
+        Modifier::parse(modifier)
+            .unwrap()
+            .apply(Cow::Borrowed(value.as_bytes()))
+            .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap())
+    }
+
+    #[test]
+    fn a_query_is_cut_at_a_whole_name() {
+        assert_eq!(
+            applied("before:signature", "a=1&xsignature=2&signature=3&k=4").unwrap(),
+            "a=1&xsignature=2"
+        );
+        assert_eq!(applied("before:signature", "signature=3").unwrap(), "");
+        assert_eq!(applied("without:v", "https://h/p?a=1&v=2&b=3").unwrap(), "https://h/p?a=1&b=3");
+        assert_eq!(applied("without:v", "https://h/p?a=1&v=2").unwrap(), "https://h/p?a=1");
+        assert_eq!(applied("without:v", "https://h/p?v=2").unwrap(), "https://h/p");
+    }
+
+    #[test]
+    fn words_are_mapped_and_others_stand() {
+        assert_eq!(applied("map:true=0,false=1", "true").unwrap(), "0");
+        assert_eq!(applied("map:true=0,false=1", "2").unwrap(), "2");
+    }
+
+    #[test]
+    fn decimals_are_cut_and_a_prefix_must_be_there() {
+        assert_eq!(applied("int", "100.1234").unwrap(), "100");
+        assert!(applied("int", "ten").is_err());
+        assert_eq!(applied("after:whsec_", "whsec_x").unwrap(), "x");
+        assert!(applied("after:whsec_", "x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_modifier_is_refused() {
+        for text in ["", "upperr", "map:x", "before:", "before", "yyyyQQ"] {
+            assert!(Modifier::parse(text).is_err(), "{text}");
+        }
+    }
+}

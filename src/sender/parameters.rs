@@ -1,0 +1,454 @@
+//! The parameters of a request: slices of the untouched target and body, decoded only when read.
+//!
+//! Queries and forms are split by hand, JSON by `serde_json` and XML by `quick-xml`; whatever the
+//! place, a parameter is two spans of its buffer. Nothing is allocated for a query or form whose
+//! names hold no escapes.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::encoding::{self, BadEncoding, Plus, Sink};
+use super::names::{Names, Slot};
+use super::outcome::Reason;
+use super::{json, xml};
+
+/// Parameters that one callback may have. The longest known sender sends fewer than forty.
+pub(super) const PARAMETERS_MAX: usize = 200;
+
+/// How many parameters of one callback stay off the heap.
+const INLINE: usize = 24;
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the query.
+    Query,
+    /// In a body of `k=v&k=v`.
+    Form,
+    /// A member of a JSON object.
+    Json,
+    /// A child of an XML root.
+    Xml,
+}
+
+/// Part of a buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: bound(start), end: bound(end) }
+    }
+
+    fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    place: Place,
+    /// The name is decoded in `Parameters::decoded`, not in the buffer.
+    decoded: bool,
+    name: Span,
+    value: Span,
+}
+
+/// The buffers that spans are parts of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffers<'b> {
+    /// What stands behind the first `?` of the target.
+    pub(super) query: &'b [u8],
+    /// The body, or the message that was opened.
+    pub(super) body: &'b [u8],
+}
+
+impl<'b> Buffers<'b> {
+    fn get(self, place: Place) -> &'b [u8] {
+        match place {
+            Place::Query => self.query,
+            Place::Form | Place::Json | Place::Xml => self.body,
+        }
+    }
+}
+
+/// Why parameters cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// The closed reason.
+    pub(super) reason: Reason,
+    /// The parameter it is about.
+    pub(super) parameter: Option<String>,
+}
+
+impl Unreadable {
+    pub(super) fn new(reason: Reason) -> Self {
+        Self { reason, parameter: None }
+    }
+
+    fn repeated(name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name).chars().take(64).collect();
+        Self { reason: Reason::RepeatedParameter, parameter: Some(name) }
+    }
+}
+
+/// The parameters of one request, in order of appearance.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    pairs: SmallVec<[Pair; INLINE]>,
+    /// For each slot the index of its pair plus one; 0: it did not come.
+    slots: SmallVec<[u8; 32]>,
+    /// Names that hold escapes, decoded.
+    decoded: Vec<u8>,
+    /// Whether a `+` stands in a query or form, so that readings of it can differ.
+    pub(super) plus: bool,
+}
+
+/// One parameter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parameter<'p> {
+    /// Its decoded name.
+    pub(super) name: &'p [u8],
+    /// Where it stands.
+    pub(super) place: Place,
+    /// Its value as on the wire.
+    pub(super) raw: &'p [u8],
+}
+
+impl Parameters {
+    /// No parameters, with room for the slots of `names`.
+    pub(super) fn new(names: &Names) -> Self {
+        Self { slots: SmallVec::from_elem(0, names.len()), ..Self::default() }
+    }
+
+    /// Takes the pairs of a query or form.
+    ///
+    /// # Errors
+    /// `repeated_parameter` or `too_large`.
+    pub(super) fn read_pairs(
+        &mut self,
+        place: Place,
+        buffer: &[u8],
+        names: &Names,
+    ) -> Result<(), Unreadable> {
+        let from = self.pairs.len();
+        let escapes = memchr::memchr2(b'%', b'+', buffer).is_some();
+        self.plus |= escapes && memchr::memchr(b'+', buffer).is_some();
+        let mut at = 0;
+        while at < buffer.len() {
+            let rest = &buffer[at..];
+            let (name_len, len) = match memchr::memchr2(b'=', b'&', rest) {
+                Some(mark) if rest[mark] == b'=' => {
+                    let len = memchr::memchr(b'&', &rest[mark..]).map_or(rest.len(), |l| mark + l);
+                    (mark, len)
+                }
+                Some(mark) => (mark, mark),
+                None => (rest.len(), rest.len()),
+            };
+            if len > 0 {
+                let value = Span::new(at + (name_len + 1).min(len), at + len);
+                let (name, decoded) = self.name(buffer, Span::new(at, at + name_len), escapes);
+                let pair = Pair { place, decoded, name, value };
+                self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
+            }
+            at += len + 1;
+        }
+        self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
+    }
+
+    /// Takes the members of the JSON object in `buffer`.
+    ///
+    /// # Errors
+    /// `bad_body` when it is none, `repeated_parameter` or `too_large`.
+    pub(super) fn read_json(&mut self, buffer: &[u8], names: &Names) -> Result<(), Unreadable> {
+        let from = self.pairs.len();
+        let members = json::members(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
+        for member in members {
+            let (name, decoded) = match member.name {
+                Cow::Borrowed(name) => (json::span(buffer, name.as_bytes()), false),
+                Cow::Owned(name) => (self.keep(name.as_bytes()), true),
+            };
+            let value = json::span(buffer, member.raw);
+            let pair = Pair { place: Place::Json, decoded, name, value };
+            self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
+        }
+        self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
+    }
+
+    /// Takes the children of the XML root in `buffer`.
+    ///
+    /// # Errors
+    /// `bad_body` when it is none or has a document type, `repeated_parameter` or `too_large`.
+    pub(super) fn read_xml(&mut self, buffer: &[u8], names: &Names) -> Result<(), Unreadable> {
+        let from = self.pairs.len();
+        let children = xml::children_of_root(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
+        for (name, value) in children {
+            let pair = Pair { place: Place::Xml, decoded: false, name, value };
+            self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
+        }
+        self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
+    }
+
+    fn name(&mut self, buffer: &[u8], raw: Span, escapes: bool) -> (Span, bool) {
+        if !escapes {
+            return (raw, false);
+        }
+        match encoding::unpercented(raw.of(buffer), Plus::Blank) {
+            Cow::Borrowed(_) => (raw, false),
+            Cow::Owned(name) => (self.keep(&name), true),
+        }
+    }
+
+    fn keep(&mut self, name: &[u8]) -> Span {
+        let start = self.decoded.len();
+        self.decoded.extend_from_slice(name);
+        Span::new(start, self.decoded.len())
+    }
+
+    #[inline]
+    fn take(&mut self, pair: Pair, buffers: Buffers<'_>, names: &Names) -> Result<(), Unreadable> {
+        if self.pairs.len() >= PARAMETERS_MAX {
+            return Err(Unreadable::new(Reason::TooLarge));
+        }
+        let name = if pair.decoded { &self.decoded } else { buffers.get(pair.place) };
+        let name = pair.name.of(name);
+        if let Some(slot) = names.find(name) {
+            let link = &mut self.slots[usize::from(slot)];
+            if *link != 0 {
+                return Err(Unreadable::repeated(name));
+            }
+            *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
+        }
+        self.pairs.push(pair);
+        Ok(())
+    }
+
+    /// Names that no text reads must not repeat within their place either: parsers behind us
+    /// disagree on which one counts.
+    fn refuse_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), Unreadable> {
+        let taken = &self.pairs[from..];
+        for (index, pair) in taken.iter().enumerate() {
+            let name = self.parameter(pair, buffers).name;
+            let repeated = taken[..index].iter().any(|earlier| {
+                let other = self.parameter(earlier, buffers).name;
+                other.len() == name.len() && other == name
+            });
+            if repeated {
+                return Err(Unreadable::repeated(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn parameter<'p>(&'p self, pair: &Pair, buffers: Buffers<'p>) -> Parameter<'p> {
+        let names = if pair.decoded { &self.decoded } else { buffers.get(pair.place) };
+        Parameter {
+            name: pair.name.of(names),
+            place: pair.place,
+            raw: pair.value.of(buffers.get(pair.place)),
+        }
+    }
+
+    /// The parameter in `slot`, if it came.
+    #[inline]
+    pub(super) fn get<'p>(&'p self, slot: Slot, buffers: Buffers<'p>) -> Option<Parameter<'p>> {
+        let link = *self.slots.get(usize::from(slot))?;
+        let pair = self.pairs.get(usize::from(link).checked_sub(1)?)?;
+        Some(self.parameter(pair, buffers))
+    }
+
+    /// The parameter called `name` in any place, if it came.
+    pub(super) fn find<'p>(&'p self, name: &[u8], buffers: Buffers<'p>) -> Option<Parameter<'p>> {
+        self.iter(buffers).find(|parameter| parameter.name == name)
+    }
+
+    /// Every parameter, in order of appearance.
+    pub(super) fn iter<'p>(&'p self, buffers: Buffers<'p>) -> impl Iterator<Item = Parameter<'p>> {
+        self.pairs.iter().map(move |pair| self.parameter(pair, buffers))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The parameter at `index` of [`Self::iter`].
+    pub(super) fn at<'p>(&'p self, index: usize, buffers: Buffers<'p>) -> Option<Parameter<'p>> {
+        self.pairs.get(index).map(|pair| self.parameter(pair, buffers))
+    }
+}
+
+/// A value with the writing it is in.
+#[derive(Clone, Debug)]
+pub(super) struct Value<'v> {
+    /// The writing.
+    pub(super) place: Place,
+    /// The value as on the wire.
+    pub(super) raw: Cow<'v, [u8]>,
+}
+
+impl<'v> Value<'v> {
+    /// The decoded text; `None` for JSON's `null`.
+    pub(super) fn text(&self, plus: Plus) -> Result<Option<Cow<'_, [u8]>>, BadEncoding> {
+        match self.place {
+            Place::Query | Place::Form => Ok(Some(encoding::unpercented(&self.raw, plus))),
+            Place::Json => encoding::json_text(&self.raw),
+            Place::Xml => xml::text(&self.raw).map(Some),
+        }
+    }
+
+    /// The decoded text, given away; `None` for JSON's `null`.
+    pub(super) fn into_text(self, plus: Plus) -> Result<Option<Cow<'v, [u8]>>, BadEncoding> {
+        match self.raw {
+            Cow::Borrowed(raw) => match self.place {
+                Place::Query | Place::Form => Ok(Some(encoding::unpercented(raw, plus))),
+                Place::Json => encoding::json_text(raw),
+                Place::Xml => xml::text(raw).map(Some),
+            },
+            Cow::Owned(_) => Ok(self.text(plus)?.map(|text| Cow::Owned(text.into_owned()))),
+        }
+    }
+
+    /// Writes the decoded text into `sink`; whether there was one.
+    #[inline]
+    pub(super) fn write(&self, plus: Plus, sink: &mut impl Sink) -> Result<bool, BadEncoding> {
+        if matches!(self.place, Place::Query | Place::Form) {
+            encoding::unpercent(&self.raw, plus, sink);
+            return Ok(true);
+        }
+        match self.text(plus)? {
+            Some(text) => sink.put(&text),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The member `name` of a JSON object, of a text that is JSON, or of an XML element.
+    ///
+    /// # Errors
+    /// `repeated_parameter` when there are two.
+    pub(super) fn step(self, name: &str) -> Result<Option<Value<'v>>, Unreadable> {
+        if self.place == Place::Xml {
+            let child = match &self.raw {
+                Cow::Borrowed(raw) => xml::child(raw, name)?.map(Cow::Borrowed),
+                Cow::Owned(raw) => xml::child(raw, name)?.map(|raw| Cow::Owned(raw.to_vec())),
+            };
+            if let Some(raw) = child {
+                return Ok(Some(Value { place: Place::Xml, raw }));
+            }
+        }
+        let object = match self.place {
+            Place::Json if self.raw.first() == Some(&b'{') => Some(self.raw),
+            _ => self.into_text(Plus::Blank).ok().flatten(),
+        };
+        let raw = match object {
+            Some(Cow::Borrowed(object)) => json::member(object, name)?.map(Cow::Borrowed),
+            Some(Cow::Owned(object)) => {
+                json::member(&object, name)?.map(|raw| Cow::Owned(raw.to_vec()))
+            }
+            None => None,
+        };
+        Ok(raw.map(|raw| Value { place: Place::Json, raw }))
+    }
+}
+
+/// The repeated name `name`, as a refusal.
+pub(super) fn repeated(name: &str) -> Unreadable {
+    Unreadable::repeated(name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Names {
+        let mut names = Names::default();
+        for name in list {
+            names.intern(name.as_bytes()).unwrap();
+        }
+        names
+    }
+
+    fn query(text: &str, known: &[&str]) -> Result<Vec<(String, String)>, Unreadable> {
+        let names = names(known);
+        let mut parameters = Parameters::new(&names);
+        parameters.read_pairs(Place::Query, text.as_bytes(), &names)?;
+        let buffers = Buffers { query: text.as_bytes(), body: b"" };
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(parameters.iter(buffers).map(|p| (shown(p.name), shown(p.raw))).collect())
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_query_is_split_and_left_as_it_is() {
+        assert_eq!(
+            query("a=1&&b&c=&d=x=y&=z&e%5B0%5D=%20", &["a"]).unwrap(),
+            pairs(&[("a", "1"), ("b", ""), ("c", ""), ("d", "x=y"), ("", "z"), ("e[0]", "%20")]),
+        );
+        assert_eq!(query("", &[]).unwrap(), pairs(&[]));
+    }
+
+    #[test]
+    fn a_name_may_stand_once_however_it_is_escaped() {
+        for text in ["a=1&a=2", "a=1&%61=1", "x=1&x=2", "x+y=1&x%20y=2"] {
+            assert_eq!(
+                query(text, &["a"]).unwrap_err().reason,
+                Reason::RepeatedParameter,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_number_of_parameters_is_bounded() {
+        let text: String = (0..=PARAMETERS_MAX).map(|i| format!("p{i}=1&")).collect();
+        assert_eq!(query(&text, &[]).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn json_and_xml_are_stepped_into() {
+        let value = Value {
+            place: Place::Json,
+            raw: Cow::Borrowed(br#"{"P":"{\"n\":12345678901234567890}"}"#),
+        };
+        let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
+        assert_eq!(inner.text(Plus::Blank).unwrap().unwrap().as_ref(), b"12345678901234567890");
+        let value =
+            Value { place: Place::Xml, raw: Cow::Borrowed(b"<P><![CDATA[{\"n\":1}]]></P>") };
+        let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
+        assert_eq!(inner.text(Plus::Blank).unwrap().unwrap().as_ref(), b"1");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn splitting_agrees_with_a_library(text in "[a-c=&%+0-9A-F]{0,40}") {
+            if let Ok(ours) = query(&text, &["a", "b"]) {
+                let theirs: Vec<(String, String)> = serde_urlencoded::from_str(&text).unwrap();
+                let ours: Vec<(String, String)> = ours
+                    .into_iter()
+                    .map(|(name, raw)| {
+                        let value = encoding::unpercented(raw.as_bytes(), Plus::Blank);
+                        (name, String::from_utf8_lossy(&value).into_owned())
+                    })
+                    .collect();
+                proptest::prop_assert_eq!(ours, theirs);
+            }
+        }
+
+        #[test]
+        fn any_body_is_read_or_refused(body in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            let names = names(&["a"]);
+            let _ = Parameters::new(&names).read_json(&body, &names);
+            let _ = Parameters::new(&names).read_xml(&body, &names);
+            let _ = Parameters::new(&names).read_pairs(Place::Form, &body, &names);
+        }
+    }
+}

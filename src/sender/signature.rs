@@ -1,0 +1,566 @@
+//! Signatures: a reading compiled for one source, and what it covers.
+
+use http::HeaderName;
+
+use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
+use super::definition::{self, Chain, Each, Empty, First, Order, Roles, Step, Which, Writing};
+use super::digest::{self, Algorithm, Hasher, Output};
+use super::encoding::{self, Plus};
+use super::fault::Fault;
+use super::modifier::Modifier;
+use super::names::Slot;
+use super::parameters::Place;
+use super::recipe::{LiveSecret, Recipe};
+use super::shape::Shape;
+use super::text::{Piece, Text};
+
+/// One reading of a signature, compiled.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Its place in the sender's file.
+    pub(super) index: usize,
+    pub(super) when: Gate,
+    pub(super) of: Text<Bound>,
+    pub(super) with: Chain,
+    /// For each secret the keyed state, where the chain starts with an HMAC.
+    pub(super) keyed: Vec<Option<Hasher>>,
+    pub(super) claim: Bound,
+    /// The first reading of the file that has the same claim.
+    pub(super) claim_group: usize,
+    pub(super) writing: Writing,
+    pub(super) cut: Option<usize>,
+    pub(super) plus: Plus,
+    /// An earlier reading differs in the meaning of `+` alone.
+    pub(super) twin: Twin,
+    pub(super) sorted: Vec<Text<Bound>>,
+    pub(super) pairs: Option<Pairs>,
+    pub(super) roles: Roles<Bound>,
+    pub(super) covers: Covers,
+    /// The parameter that the signed query or URL is cut before.
+    pub(super) cut_before: Option<Box<str>>,
+}
+
+/// Whether a reading can say anything that an earlier one did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twin {
+    /// It stands for itself.
+    No,
+    /// Only where a `+` came.
+    OfPlus,
+}
+
+/// The parameters that a reading signs as a list.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    pub(super) plan: Plan,
+    pub(super) shape: Shape,
+    pub(super) each: Each,
+    pub(super) empty: Empty,
+    /// Names of ours that a callback must not bring.
+    pub(super) added: Vec<Slot>,
+}
+
+/// How the list is gathered.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Known names in a known order.
+    Listed(Vec<Listed>),
+    /// Whatever came.
+    Gathered {
+        places: &'static [Place],
+        except: Vec<Except>,
+        order: Order,
+        add: Vec<(Box<[u8]>, Text<Bound>)>,
+    },
+}
+
+/// One pair of a known list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// Its name as the signature writes it.
+    pub(super) label: Box<[u8]>,
+    pub(super) value: ListedValue,
+}
+
+/// Where the value of a listed pair comes from.
+#[derive(Debug)]
+pub(super) enum ListedValue {
+    Parameter(Slot),
+    Ours(Text<Bound>),
+}
+
+/// A name, or a pattern with `*` at its ends, that is left out.
+#[derive(Clone, Debug)]
+pub(super) struct Except {
+    /// The name, or what stands between the stars.
+    text: Vec<u8>,
+    open_start: bool,
+    open_end: bool,
+}
+
+impl Except {
+    fn new(pattern: &str) -> Self {
+        let text = pattern.trim_matches('*');
+        Self {
+            text: text.as_bytes().to_vec(),
+            open_start: pattern.starts_with('*'),
+            open_end: pattern.ends_with('*'),
+        }
+    }
+
+    /// Whether `name` is left out. Patterns know no case, plain names do.
+    pub(super) fn takes(&self, name: &[u8]) -> bool {
+        if !self.open_start && !self.open_end {
+            return name == self.text.as_slice();
+        }
+        let fits = |part: &[u8]| part.eq_ignore_ascii_case(&self.text);
+        let len = self.text.len();
+        match (self.open_start, self.open_end) {
+            (true, true) => name.windows(len.max(1)).any(fits) || len == 0,
+            (true, false) => name.len() >= len && fits(&name[name.len() - len..]),
+            _ => name.len() >= len && fits(&name[..len]),
+        }
+    }
+}
+
+/// What a reading covers.
+#[derive(Debug, Default)]
+pub(super) struct Covers {
+    parameters: Vec<(Slot, Box<[Box<str>]>)>,
+    headers: Vec<HeaderName>,
+    /// Everything in the query, or in query and form, but for `except`.
+    pub(super) query: bool,
+    form: bool,
+    body: bool,
+    except: Vec<Except>,
+}
+
+/// Compiles `reading`, the one at `index` of its file; `None` when its condition can never hold.
+pub(super) fn compile(
+    index: usize,
+    reading: &definition::Reading,
+    binder: &mut Binder<'_>,
+) -> Result<Option<Reading>, Fault> {
+    let when = binder.gate(&reading.when)?;
+    if matches!(when, Gate::Never) {
+        return Ok(None);
+    }
+    let of = binder.text(&reading.of, Use::Signed).map_err(|fault| fault.under("of"))?;
+    let claim = binder.spot(&reading.r#in, Use::Signed).map_err(|fault| fault.under("in"))?;
+    let sorted: Result<Vec<_>, Fault> =
+        reading.sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
+    let sorted = sorted.map_err(|fault| fault.under("sorted"))?;
+    let pairs = reading.pairs.as_ref().map(|pairs| compile_pairs(pairs, &claim, binder));
+    let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
+    let key = binder.text(&reading.key, Use::Key).map_err(|fault| fault.under("key"))?;
+    let keyed = keyed(&reading.with, Some(&key), &binder.terms.secrets);
+    let lacking = matches!(reading.with.first, First::Keyed(_))
+        && keyed.iter().all(Option::is_none)
+        && fixed(&key, b"").is_none_or(|key| key.is_empty());
+    if lacking && !reads_secret(&key) {
+        return Err(Fault::new("key", "needs a setting that is not there", "set it"));
+    }
+    let mut covers = Covers::default();
+    covers.take_text(&of, &sorted, pairs.as_ref(), binder);
+    let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
+    Ok(Some(Reading {
+        index,
+        when,
+        cut_before: cut_before(&of),
+        of,
+        with: reading.with.clone(),
+        keyed,
+        claim,
+        claim_group: binder
+            .sender
+            .readings
+            .iter()
+            .position(|other| same_claim(other, reading))
+            .unwrap_or(index),
+        writing: reading.r#as,
+        cut: reading.cut,
+        plus: reading.plus,
+        twin: if earlier.iter().any(|other| twins(other, reading)) {
+            Twin::OfPlus
+        } else {
+            Twin::No
+        },
+        sorted,
+        pairs,
+        roles: binder.roles(&reading.roles)?,
+        covers,
+    }))
+}
+
+fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
+    one.r#in.key == other.r#in.key && one.r#in.origin == other.r#in.origin
+}
+
+/// Whether two readings differ in the meaning of `+` alone.
+fn twins(one: &definition::Reading, other: &definition::Reading) -> bool {
+    same_claim(one, other)
+        && one.plus != other.plus
+        && one.when == other.when
+        && one.sorted == other.sorted
+        && one.of == other.of
+        && one.with == other.with
+        && pairs_key(one) == pairs_key(other)
+}
+
+fn pairs_key(reading: &definition::Reading) -> Option<String> {
+    reading.pairs.as_ref().map(|pairs| format!("{pairs:?}"))
+}
+
+fn cut_before(of: &Text<Bound>) -> Option<Box<str>> {
+    of.spots().flat_map(|spot| spot.modifiers.iter()).find_map(|modifier| match modifier {
+        Modifier::Before(name) => Some(name.as_str().into()),
+        _ => None,
+    })
+}
+
+fn compile_pairs(
+    pairs: &definition::Pairs,
+    claim: &Bound,
+    binder: &mut Binder<'_>,
+) -> Result<Pairs, Fault> {
+    let except: Vec<_> = pairs.except.iter().map(|name| Except::new(name)).collect();
+    let left_out = |name: &str| {
+        name == &*claim.name || except.iter().any(|except| except.takes(name.as_bytes()))
+    };
+    let names: Vec<String> = match &pairs.which {
+        Which::Names(names) => names.iter().filter(|name| !left_out(name)).cloned().collect(),
+        Which::Pasted => {
+            let mut pasted: Vec<_> = binder.sender.paste.clone();
+            if pairs.order == Order::Macro {
+                pasted.sort_by(|one, other| one.value.cmp(&other.value));
+            }
+            pasted.into_iter().map(|p| p.name).filter(|name| !left_out(name)).collect()
+        }
+        Which::Query | Which::All => Vec::new(),
+    };
+    let mut added = Vec::new();
+    let mut add = Vec::new();
+    for (name, text) in &pairs.add {
+        added.push(binder.slot(name)?);
+        add.push((label(name, pairs.each), binder.text(text, Use::Signed)?));
+    }
+    let plan = match &pairs.which {
+        Which::Names(_) | Which::Pasted => listed(&names, add, pairs, binder)?,
+        Which::Query => gathered(&[Place::Query], except, add, pairs.order),
+        Which::All => gathered(&[Place::Query, Place::Form], except, add, pairs.order),
+    };
+    Ok(Pairs { plan, shape: pairs.shape.clone(), each: pairs.each, empty: pairs.empty, added })
+}
+
+fn listed(
+    names: &[String],
+    add: Vec<(Box<[u8]>, Text<Bound>)>,
+    pairs: &definition::Pairs,
+    binder: &mut Binder<'_>,
+) -> Result<Plan, Fault> {
+    let mut list = Vec::new();
+    for name in names {
+        let value = ListedValue::Parameter(binder.slot(name)?);
+        list.push(Listed { label: label(name, pairs.each), value });
+    }
+    list.extend(
+        add.into_iter().map(|(label, text)| Listed { label, value: ListedValue::Ours(text) }),
+    );
+    if pairs.order == Order::Name {
+        list.sort_by(|one, other| one.label.cmp(&other.label));
+    }
+    Ok(Plan::Listed(list))
+}
+
+fn gathered(
+    places: &'static [Place],
+    except: Vec<Except>,
+    add: Vec<(Box<[u8]>, Text<Bound>)>,
+    order: Order,
+) -> Plan {
+    Plan::Gathered { places, except, order, add }
+}
+
+/// A name as the signature writes it.
+fn label(name: &str, each: Each) -> Box<[u8]> {
+    let mut out = Vec::new();
+    match each {
+        Each::Decoded | Each::Raw => out.extend_from_slice(name.as_bytes()),
+        Each::Form => encoding::form(name.as_bytes(), &mut out),
+        Each::Percent => encoding::percent(name.as_bytes(), &mut out),
+    }
+    out.into()
+}
+
+/// The keyed states of a chain that starts with an HMAC, one for each secret; `None` where the
+/// secret cannot be read as the key's text wants it.
+pub(super) fn keyed(
+    with: &Chain,
+    key: Option<&Text<Bound>>,
+    secrets: &[LiveSecret],
+) -> Vec<Option<Hasher>> {
+    let First::Keyed(algorithm) = with.first else { return Vec::new() };
+    let state = |secret: &[u8]| {
+        let key = key.map_or_else(|| Some(secret.to_vec()), |key| fixed(key, secret))?;
+        algorithm.keyed(&key)
+    };
+    if key.is_some_and(|key| !reads_secret(key)) {
+        // The key is a setting: it is the same under every secret, and without any.
+        let state = state(&[]);
+        return std::iter::repeat_n(state, secrets.len().max(1)).collect();
+    }
+    secrets.iter().map(|secret| state(secret.value.expose())).collect()
+}
+
+fn reads_secret(key: &Text<Bound>) -> bool {
+    key.spots().any(|spot| matches!(spot.input, Input::Gateway(Gateway::Secret)))
+}
+
+/// A text that reads nothing but `secret` and settings.
+pub(super) fn fixed(text: &Text<Bound>, secret: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for piece in &text.pieces {
+        match piece {
+            Piece::Literal(bytes) => out.extend_from_slice(bytes),
+            Piece::Value(spot) => {
+                let value = match &spot.input {
+                    Input::Gateway(Gateway::Secret) => secret,
+                    Input::Setting(value) => value.expose(),
+                    _ => return None,
+                };
+                let mut value = std::borrow::Cow::Borrowed(value);
+                for modifier in &spot.modifiers {
+                    value = modifier.apply(value).ok()?;
+                }
+                out.extend_from_slice(&value);
+            }
+            Piece::Optional(_) => return None,
+        }
+    }
+    Some(out)
+}
+
+/// The slot of a text that is one parameter and nothing else.
+pub(super) fn only_slot(text: &Text<Bound>) -> Option<Slot> {
+    match text.pieces.as_slice() {
+        [Piece::Value(Bound { input: Input::Parameter { slot, .. }, .. })] => Some(*slot),
+        _ => None,
+    }
+}
+
+/// Whether a text reads a parameter.
+pub(super) fn reads_parameters(text: &Text<Bound>) -> bool {
+    text.spots().any(|spot| matches!(spot.input, Input::Parameter { .. } | Input::Known(_)))
+}
+
+/// The slots of the claims of `readings`.
+pub(super) fn claim_slots(readings: &[Reading]) -> Vec<Slot> {
+    readings
+        .iter()
+        .filter_map(|reading| match reading.claim.input {
+            Input::Parameter { slot, .. } => Some(slot),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Reading {
+    /// Whether the secret at `index` can be used with it.
+    pub(super) fn can_use(&self, index: usize) -> bool {
+        match self.with.first {
+            First::Digest(_) => true,
+            First::Keyed(_) => self.keyed.get(index).is_some_and(Option::is_some),
+        }
+    }
+
+    /// Whether it reads a parameter, so that the body may have to be read before it.
+    pub(super) fn reads_parameters(&self) -> bool {
+        let conditions = match &self.when {
+            Gate::Any(list) => list
+                .iter()
+                .filter_map(|condition| condition.spot())
+                .any(|spot| matches!(spot.input, Input::Parameter { .. })),
+            _ => false,
+        };
+        conditions
+            || matches!(self.claim.input, Input::Parameter { .. })
+            || reads_parameters(&self.of)
+            || self.sorted.iter().any(reads_parameters)
+            || self.pairs.is_some()
+    }
+
+    /// The output of its chain for what `feed` was fed.
+    pub(super) fn finish(&self, feed: digest::Feed) -> Output {
+        chained(feed.finish(), &self.with.then)
+    }
+
+    /// Whether the written `claim` says `output`, in time that depends on lengths alone.
+    pub(super) fn is_claimed(&self, output: &Output, claim: &[u8]) -> bool {
+        if let Some(cut) = self.cut {
+            let ours = written(output, self.writing);
+            return claim.len() == cut
+                && ours.len() >= cut
+                && digest::same(ours[..cut].as_bytes(), &folded(claim, self.writing));
+        }
+        let mut decoded = [0; 96];
+        let ours = output.bytes();
+        match self.writing {
+            Writing::Hex => {
+                let Some(theirs) = decoded.get_mut(..ours.len()) else { return false };
+                claim.len() == ours.len() * 2
+                    && const_hex::decode_to_slice(claim, theirs).is_ok()
+                    && digest::same(ours, theirs)
+            }
+            Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, &mut decoded)
+                .is_ok_and(|len| digest::same(ours, &decoded[..len])),
+        }
+    }
+}
+
+fn folded(claim: &[u8], writing: Writing) -> Vec<u8> {
+    match writing {
+        Writing::Hex => claim.to_ascii_lowercase(),
+        _ => claim.to_vec(),
+    }
+}
+
+/// What a chain makes of its first output.
+pub(super) fn chained(first: Output, steps: &[Step]) -> Output {
+    let mut output = first;
+    let mut hex = [0; 128];
+    let mut written: Option<usize> = None;
+    for step in steps {
+        match step {
+            Step::Hex => written = Some(output.hex(&mut hex).len()),
+            Step::Digest(algorithm) => {
+                output = match written.take() {
+                    Some(len) => algorithm.of(&hex[..len]),
+                    None => algorithm.of(output.bytes()),
+                };
+            }
+        }
+    }
+    output
+}
+
+/// An output as a claim is written.
+pub(super) fn written(output: &Output, writing: Writing) -> String {
+    match writing {
+        Writing::Hex => const_hex::encode(output.bytes()),
+        Writing::Base64 => encoding::base64(output.bytes()),
+        Writing::Base64Url => encoding::base64url(output.bytes()),
+    }
+}
+
+/// A fresh or keyed hasher for a chain under the secret at `index`.
+pub(super) fn hasher(with: &Chain, keyed: &[Option<Hasher>], index: usize) -> Option<Hasher> {
+    match with.first {
+        First::Digest(algorithm) => Some(Algorithm::hasher(algorithm)),
+        First::Keyed(_) => keyed.get(index)?.clone(),
+    }
+}
+
+impl Covers {
+    fn take_text(
+        &mut self,
+        of: &Text<Bound>,
+        sorted: &[Text<Bound>],
+        pairs: Option<&Pairs>,
+        binder: &Binder<'_>,
+    ) {
+        for spot in of.spots().chain(sorted.iter().flat_map(Text::spots)) {
+            match &spot.input {
+                Input::Parameter { slot, steps, .. } => {
+                    self.parameters.push((*slot, steps.clone()));
+                }
+                Input::Header(name) => self.headers.push(name.clone()),
+                Input::List { list, .. } => {
+                    let of = &binder.sender.lists[*list].of;
+                    let names = of.spots().filter_map(|spot| spot.key.strip_prefix("header."));
+                    self.headers.extend(names.filter_map(|name| name.parse().ok()));
+                }
+                Input::Gateway(Gateway::Query | Gateway::Url) => self.query = true,
+                Input::Gateway(Gateway::Body | Gateway::BodySha256) => self.body = true,
+                _ => {}
+            }
+        }
+        match pairs.map(|pairs| &pairs.plan) {
+            Some(Plan::Listed(list)) => {
+                self.parameters.extend(list.iter().filter_map(|listed| match listed.value {
+                    ListedValue::Parameter(slot) => Some((slot, Box::default())),
+                    ListedValue::Ours(_) => None,
+                }));
+            }
+            Some(Plan::Gathered { places, except, .. }) => {
+                self.query |= places.contains(&Place::Query);
+                self.form |= places.contains(&Place::Form);
+                self.except.extend(except.iter().cloned());
+            }
+            None => {}
+        }
+    }
+
+    /// Whether the parameter in `slot`, which came in `place` under `name`, is covered, at least
+    /// as far as `steps` go into it.
+    pub(super) fn parameter(
+        &self,
+        slot: Slot,
+        steps: &[Box<str>],
+        place: Place,
+        name: &[u8],
+    ) -> bool {
+        let named =
+            self.parameters.iter().any(|(known, into)| *known == slot && steps.starts_with(into));
+        let whole = match place {
+            Place::Query => self.query,
+            Place::Form => self.form || self.body,
+            Place::Json | Place::Xml => self.body,
+        };
+        named || (whole && !self.except.iter().any(|except| except.takes(name)))
+    }
+
+    /// Whether the parameter in `slot` is covered by its name.
+    pub(super) fn slot(&self, slot: Slot) -> bool {
+        self.parameters.iter().any(|(known, _)| *known == slot)
+    }
+
+    /// Whether the header field is covered.
+    pub(super) fn header(&self, name: &HeaderName) -> bool {
+        self.headers.contains(name)
+    }
+
+    /// Whether the body is covered.
+    pub(super) fn body(&self) -> bool {
+        self.body
+    }
+
+    /// Whether there is a place where the value of `spot` would be covered.
+    pub(super) fn may_cover(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        match &spot.input {
+            Input::Parameter { slot, .. } => {
+                self.query || self.form || self.body || self.slot(*slot)
+            }
+            Input::Header(name) => self.headers.contains(name),
+            Input::List { list, .. } => recipe.lists.get(*list).is_some_and(|of| {
+                of.spots().all(|spot| matches!(&spot.input, Input::Header(name) if self.headers.contains(name)))
+            }),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_left_out() {
+        let takes = |pattern: &str, name: &str| Except::new(pattern).takes(name.as_bytes());
+        assert!(takes("manager_name", "manager_name"));
+        assert!(!takes("manager_name", "manager_name2"));
+        assert!(takes("*debug_*", "Xdebug_on") && takes("*debug_*", "Debug_on"));
+        assert!(!takes("*debug_*", "debug"));
+        assert!(takes("sig*", "signature") && !takes("sig*", "xsig"));
+        assert!(takes("*sig", "xSIG") && !takes("*sig", "sigx"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Macros that a sender left in place of values: the commonest set-up error of this field.
+
+use std::borrow::Cow;
+
+use super::bound::{Binder, file_names};
+use super::definition::Sender;
+use super::text::is_key;
+
+/// The macros of one sender, as they would arrive if they were not replaced.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Macros {
+    /// The names in the brackets of `paste`; empty where the file has none.
+    macros: Vec<String>,
+    /// The names that the file reads, for senders without `paste`.
+    names: Vec<String>,
+    /// The wire name of each pair of `paste`.
+    wires: Vec<String>,
+}
+
+impl Macros {
+    pub(super) fn new(sender: &Sender, binder: &Binder<'_>) -> Self {
+        let macros = sender.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()));
+        Self {
+            macros: macros.map(str::to_owned).collect(),
+            names: if sender.paste.is_empty() { file_names(sender) } else { Vec::new() },
+            wires: sender.paste.iter().map(|p| binder.wire(&p.name).to_owned()).collect(),
+        }
+    }
+
+    /// The wire name of the pair at `index` of `paste`.
+    pub(super) fn wire(&self, index: usize) -> Option<&str> {
+        self.wires.get(index).map(String::as_str)
+    }
+
+    /// Whether the decoded `value` is nothing but one of the sender's own macros, in any brackets.
+    ///
+    /// Without `paste` any key in brackets will do, but for `[x]`, which has to be a name of the
+    /// file: a player may be called `[PRO]`.
+    pub(super) fn is_unreplaced(&self, value: &[u8]) -> bool {
+        let Some(name) = name_of(value) else { return false };
+        if !self.macros.is_empty() {
+            return self.macros.iter().any(|known| known == name);
+        }
+        value.first() != Some(&b'[') || self.names.iter().any(|known| known == name)
+    }
+}
+
+/// Whether a value as on the wire could start with a bracket: all others need no decoding.
+pub(super) fn may_be_macro(raw: &[u8]) -> bool {
+    let first = raw.iter().find(|byte| **byte != b'"').copied().unwrap_or_default();
+    matches!(first, b'{' | b'[' | b'<' | b'%')
+}
+
+/// The key in the brackets of `{x}`, `{{x}}`, `[x]`, `<x>` or `%x%`.
+fn name_of(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
+    [("{{", "}}"), ("{", "}"), ("[", "]"), ("<", ">"), ("%", "%")]
+        .into_iter()
+        .filter_map(|(open, close)| inside(open, close))
+        .find(|name| is_key(name))
+}
+
+/// The name, shortened for refusals.
+pub(super) fn shown(name: &[u8]) -> String {
+    let text: Cow<'_, str> = String::from_utf8_lossy(name);
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn macros(names: &[&str]) -> Macros {
+        Macros { macros: names.iter().map(|n| (*n).to_owned()).collect(), ..Macros::default() }
+    }
+
+    #[test]
+    fn own_macros_in_any_brackets() {
+        let taku = macros(&["user_id", "trans_id"]);
+        for value in ["{user_id}", "{{user_id}}", "[user_id]", "<user_id>", "%user_id%"] {
+            assert!(taku.is_unreplaced(value.as_bytes()), "{value}");
+        }
+        for value in ["[PRO]", "{other}", "x{user_id}", "user_id", "", "{user id}"] {
+            assert!(!taku.is_unreplaced(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn without_macros_square_brackets_need_a_known_name() {
+        let survey = Macros { names: vec!["uid_info".into()], ..Macros::default() };
+        assert!(survey.is_unreplaced(b"{anything}"));
+        assert!(survey.is_unreplaced(b"[uid_info]"));
+        assert!(!survey.is_unreplaced(b"[PRO]"));
+    }
+}

@@ -1,0 +1,169 @@
+//! A sender's own test vectors: a request as it stands on the wire and what must come of it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::fault::Fault;
+use super::file;
+use super::recipe::{LiveSecret, MaxAge, Terms};
+use super::request::Request;
+use super::secret::Secret;
+use super::time;
+
+/// One vector.
+#[derive(Clone, Debug)]
+pub(super) struct Vector {
+    pub(super) about: String,
+    pub(super) source: toml::Table,
+    pub(super) now_ms: Option<i64>,
+    pub(super) request: OwnedRequest,
+    expect: toml::Table,
+}
+
+/// A request with buffers of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRequest {
+    /// The method.
+    pub method: Method,
+    /// Path and query as on the wire.
+    pub target: Vec<u8>,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl OwnedRequest {
+    /// The request, borrowed.
+    #[must_use]
+    pub fn borrow(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            target: &self.target,
+            base: "",
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    /// Reads a request as people write one down: request line without version, header fields, an
+    /// empty line, the body.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let line = lines.next().unwrap_or_default();
+        let wrong = |what: &str| Fault::new("request", what, "write METHOD /target, headers, body");
+        let (method, target) = line.split_once(' ').ok_or_else(|| wrong("has no target"))?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| wrong("has no method"))?;
+        let mut headers = HeaderMap::new();
+        for line in lines.filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').ok_or_else(|| wrong("has a bad header"))?;
+            let name = HeaderName::from_bytes(name.trim().as_bytes());
+            let value = HeaderValue::from_str(value.trim());
+            match (name, value) {
+                (Ok(name), Ok(value)) => headers.append(name, value),
+                _ => return Err(wrong("has a bad header")),
+            };
+        }
+        Ok(Self { method, target: target.into(), headers, body: body.into() })
+    }
+}
+
+impl Vector {
+    pub(super) fn parse(vector: file::Vector) -> Result<Self, Fault> {
+        let now_ms = match vector.now {
+            None => None,
+            Some(now) => {
+                let stamp: Result<jiff::Timestamp, _> = now.to_string().parse();
+                let stamp = stamp
+                    .map_err(|_| Fault::new("now", "is no point in time", "give it an offset"))?;
+                Some(stamp.as_millisecond())
+            }
+        };
+        Ok(Self {
+            about: vector.about,
+            source: vector.source,
+            now_ms,
+            request: OwnedRequest::parse(&vector.request)?,
+            expect: vector.expect,
+        })
+    }
+
+    /// Whether it expects `key` to be `value`.
+    pub(super) fn expects(&self, key: &str, value: &str) -> bool {
+        self.expected(key) == Some(value)
+    }
+
+    /// What it expects `key` to be.
+    pub(super) fn expected(&self, key: &str) -> Option<&str> {
+        self.expect.get(key).and_then(toml::Value::as_str)
+    }
+
+    /// What its source says.
+    pub(super) fn terms(&self) -> Terms {
+        let mut terms = Terms { source: "vector".into(), ..Terms::default() };
+        for (key, value) in &self.source {
+            match (key.as_str(), value) {
+                ("secrets", toml::Value::String(secret)) => terms.secrets.push(live(0, secret)),
+                ("secrets", toml::Value::Array(list)) => {
+                    let texts = list.iter().filter_map(toml::Value::as_str).enumerate();
+                    terms.secrets.extend(texts.map(|(index, secret)| live(index, secret)));
+                }
+                ("params", toml::Value::Table(params)) => {
+                    terms.params = params
+                        .iter()
+                        .filter_map(|(name, wire)| Some((name.clone(), wire.as_str()?.to_owned())))
+                        .collect();
+                }
+                ("require", toml::Value::Array(list)) => {
+                    terms.require =
+                        list.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+                }
+                ("reply", toml::Value::Table(reply)) => terms.reply = reply.clone(),
+                ("unsigned", toml::Value::Boolean(true)) => terms.unsigned = true,
+                ("template", toml::Value::String(text)) => terms.template = Some(text.clone()),
+                ("max_age", toml::Value::String(text)) => {
+                    terms.max_age = Some(max_age(text));
+                }
+                (name, toml::Value::String(text)) => {
+                    terms.settings.insert(name.to_owned(), Secret::new(text.as_bytes()));
+                }
+                _ => {}
+            }
+        }
+        terms
+    }
+}
+
+fn live(index: usize, secret: &str) -> LiveSecret {
+    LiveSecret {
+        id: (index + 1).to_string(),
+        value: Secret::new(secret.as_bytes()),
+        until_ms: None,
+    }
+}
+
+fn max_age(text: &str) -> MaxAge {
+    match time::duration_ms(text) {
+        Some(ms) => MaxAge::Within(std::time::Duration::from_millis(ms.unsigned_abs())),
+        None => MaxAge::Off,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_request_keeps_its_body() {
+        let request =
+            OwnedRequest::parse("POST /?a=1\nContent-Type: text/xml\n\n<xml>\n\n</xml>\n").unwrap();
+        assert_eq!(request.method, Method::POST);
+        assert_eq!(request.target, b"/?a=1");
+        assert_eq!(request.headers["content-type"], "text/xml");
+        assert_eq!(request.body, b"<xml>\n\n</xml>\n");
+        assert!(OwnedRequest::parse("GET").is_err());
+    }
+}
