@@ -77,9 +77,11 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
     let (begin, drain) = tokio::sync::oneshot::channel();
     let (hurry, now) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
-        tracing::info!(signal = signals.next().await, "asked to stop");
+        let signal = signals.next().await;
+        tracing::info!(signal, "asked to stop");
         let _ = begin.send(());
-        tracing::warn!(signal = signals.next().await, "asked to stop at once");
+        let signal = signals.next().await;
+        tracing::warn!(signal, "asked to stop at once");
         let _ = hurry.send(());
         // A third one: whatever it hangs on, it has had its time.
         signals.next().await;

@@ -43,9 +43,8 @@ impl Future for Commit<'_> {
 
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
-        let (Some(pending), Some(mut entry)) = (self.answer.take(), self.entry.take()) else {
-            return;
-        };
+        let Some(pending) = self.answer.take() else { return };
+        let Some(mut entry) = self.entry.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let answer = pending.await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -40,6 +40,8 @@ struct Shared {
     pool: Arc<BytePool>,
     held: Held,
 }
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A callback that goes no further, and what becomes of it.
 pub(super) enum Stop {
@@ -257,6 +259,8 @@ fn refused(outcome: Outcome, reason: Reason) -> Stop {
 fn respond(answer: Answer) -> Response {
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
+    // An answer may hold what the callback said: nothing is to be made of it but what it is.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     if let Some(content_type) = answer.content_type {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }

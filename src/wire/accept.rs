@@ -2,10 +2,9 @@
 //! last one waiting when the gateway drains.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +18,9 @@ use super::connection::{Front, Handler};
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// A connection, and who opened it.
+type Accepted = (TcpStream, SocketAddr);
+
 /// Accepts on `listener` until the gateway drains, and serves every connection to its end.
 ///
 /// Dropping the future closes nothing that was accepted; that is the runtime's end.
@@ -26,16 +28,18 @@ pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
     // Every connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let mut pause = PAUSE_FIRST;
-    while let Some(permit) = permit(&front).await {
+    loop {
         let accepted = tokio::select! {
             biased;
             () = front.life().draining() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => {
+            Ok(next) => {
                 pause = PAUSE_FIRST;
-                spawn(&front, (socket, peer), permit, open.clone());
+                if let Some(permit) = permit(&front).await {
+                    spawn(&front, next, permit, open.clone());
+                }
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -46,32 +50,34 @@ pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
         }
     }
     // Those in the kernel's queue have been promised a connection: closing now would reset them.
-    while let Some(Ok(next)) = waiting(&listener).await {
+    for next in waiting(listener) {
         let Ok(permit) = Arc::clone(&front.connections).try_acquire_owned() else { break };
         spawn(&front, next, permit, open.clone());
     }
-    drop((listener, open));
+    drop(open);
     tokio::select! {
         _ = all_closed.recv() => {}
         () = front.life().ended() => {}
     }
 }
 
-/// Room for one more connection; `None` when the gateway drains.
+/// Room for one more connection; `None` if the gateway drains before there is any. At the bound one
+/// connection waits here and the others in the kernel's queue: another may close any moment, and a
+/// sender that is refused may never come again.
 async fn permit<H: Handler>(front: &Front<H>) -> Option<OwnedSemaphorePermit> {
-    // At the bound, connections wait in the kernel's queue: one may close any moment, and a
-    // refused sender may never come again.
+    if let Ok(permit) = Arc::clone(&front.connections).try_acquire_owned() {
+        return Some(permit);
+    }
     let room: Arc<Semaphore> = Arc::clone(&front.connections);
     tokio::select! {
-        biased;
-        () = front.life().draining() => None,
         permit = room.acquire_owned() => permit.ok(),
+        () = front.life().draining() => None,
     }
 }
 
 fn spawn<H: Handler>(
     front: &Arc<Front<H>>,
-    (socket, peer): (TcpStream, std::net::SocketAddr),
+    (socket, peer): Accepted,
     permit: OwnedSemaphorePermit,
     open: mpsc::Sender<Infallible>,
 ) {
@@ -82,13 +88,15 @@ fn spawn<H: Handler>(
     });
 }
 
-/// A connection that is in the queue already.
-async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, std::net::SocketAddr)>> {
-    poll_fn(|cx| match listener.poll_accept(cx) {
-        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-        Poll::Pending => Poll::Ready(None),
+/// The connections that are in the kernel's queue already; then the listener is closed. They are
+/// taken from the socket itself: the runtime may not have heard of them yet.
+fn waiting(listener: TcpListener) -> impl Iterator<Item = Accepted> {
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        let (socket, peer) = listener.as_ref()?.accept().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(socket).ok()?, peer))
     })
-    .await
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {

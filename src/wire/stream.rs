@@ -130,7 +130,7 @@ impl Heads {
             self.scan.begin();
         }
         self.scan.bytes(bytes);
-        if let Some(target) = self.scan.take_at_end() {
+        if let Some(target) = self.scan.take_raw() {
             self.raw.put(Some(target));
         }
     }

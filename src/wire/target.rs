@@ -27,6 +27,8 @@ pub(super) struct Scan {
     /// The target so far, once it is cut in two by a read or holds an odd byte.
     target: Vec<u8>,
     odd: bool,
+    /// The target of the head that was scanned to its end, if hyper was shown another.
+    raw: Option<RawTarget>,
     /// Line ends seen in a row, to find the empty line.
     line_ends: u8,
 }
@@ -64,12 +66,8 @@ impl Scan {
     }
 
     /// The target of the head that was scanned to its end, once, if hyper was shown another.
-    pub(super) fn take_at_end(&mut self) -> Option<RawTarget> {
-        let shown_another = self.odd && self.at == At::End;
-        shown_another.then(|| {
-            self.odd = false;
-            RawTarget(Bytes::from(std::mem::take(&mut self.target)))
-        })
+    pub(super) fn take_raw(&mut self) -> Option<RawTarget> {
+        self.raw.take()
     }
 
     /// Looks at `bytes` of a head and makes its target fit for hyper.
@@ -135,7 +133,7 @@ impl Scan {
             self.line_ends = if empty { self.line_ends + 1 } else { 1 };
             done = line_end + 1;
             if self.line_ends == 2 {
-                self.at = At::End;
+                self.end();
                 return done;
             }
         }
@@ -144,6 +142,13 @@ impl Scan {
             self.line_ends = 0;
         }
         bytes.len()
+    }
+
+    fn end(&mut self) {
+        self.at = At::End;
+        if std::mem::take(&mut self.odd) {
+            self.raw = Some(RawTarget(Bytes::from(std::mem::take(&mut self.target))));
+        }
     }
 }
 
@@ -179,10 +184,10 @@ mod tests {
     fn odd_bytes_are_replaced_in_the_target_only() {
         let (mut scan, shown) = scan(&[ODD]);
         assert_eq!(shown, b"GET /callback/a?x={_k_:1}&y=_b____ HTTP/1.1\r\nA: \"#<>\r\n\r\n");
-        let raw = scan.take_at_end().unwrap();
+        let raw = scan.take_raw().unwrap();
         assert_eq!(&raw.0[..], b"/callback/a?x={\"k\":1}&y=<b>#\xc4\xe3");
         assert_eq!(scan.at, At::End);
-        assert_eq!(scan.take_at_end(), None);
+        assert_eq!(scan.take_raw(), None);
     }
 
     #[test]
@@ -191,7 +196,7 @@ mod tests {
         let (mut scan, shown) = scan(&[plain]);
         assert_eq!(shown, plain);
         assert_eq!(scan.target.capacity(), 0);
-        assert_eq!(scan.take_at_end(), None);
+        assert_eq!(scan.take_raw(), None);
     }
 
     #[test]
@@ -199,6 +204,7 @@ mod tests {
         let two = [ODD, ODD].concat();
         let (mut scan, shown) = scan(&[&two]);
         assert_eq!(&shown[ODD.len()..], ODD);
+        assert!(scan.take_raw().is_some(), "the first is still known");
         assert_eq!(scan.at, At::Lost);
         scan.begin();
         assert_eq!(scan.at, At::Lost, "once lost, lost for good");
@@ -229,7 +235,7 @@ mod tests {
             let (mut whole, shown) = scan(&[ODD]);
             let (mut cut, same) = scan(&pieces);
             prop_assert_eq!(shown, same);
-            prop_assert_eq!(whole.take_at_end(), cut.take_at_end());
+            prop_assert_eq!(whole.take_raw(), cut.take_raw());
             prop_assert_eq!(cut.at, At::End);
         }
     }
