@@ -2,6 +2,7 @@
 
 mod check;
 mod senders;
+mod serve;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -34,6 +35,7 @@ struct CommandLine {
 enum Command {
     Check(check::Check),
     Senders(senders::Senders),
+    Serve(serve::Serve),
 }
 
 /// The configuration that a command works with.
@@ -127,6 +129,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) ->
     let ended = match CommandLine::try_parse_from(args) {
         Ok(CommandLine { command: Command::Check(command) }) => command.run(screen),
         Ok(CommandLine { command: Command::Senders(command) }) => command.run(screen),
+        Ok(CommandLine { command: Command::Serve(command) }) => command.run(screen),
         Err(error) => explain_usage(&error, screen),
     };
     match ended {

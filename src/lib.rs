@@ -17,4 +17,11 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod intake;
+pub mod ledger;
+pub mod lifecycle;
+pub mod manage;
 pub mod sender;
+pub mod server;
+pub mod telemetry;
+pub mod wire;

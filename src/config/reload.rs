@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Config, Faults, Files, Input, Loaded, StoreEngine, load_from};
@@ -54,6 +55,7 @@ pub struct Watcher {
     /// What the program started with: listeners and store stay as they are there.
     started: Arc<Config>,
     current: Snapshots,
+    changes: watch::Sender<Arc<Config>>,
     state: Arc<ArcSwap<State>>,
     /// What the last reading read.
     files: Files,
@@ -70,6 +72,7 @@ impl Watcher {
         Self {
             path: path.into(),
             current: Arc::new(ArcSwap::new(Arc::clone(&started))),
+            changes: watch::Sender::new(Arc::clone(&started)),
             started,
             state: Arc::new(ArcSwap::from_pointee(state)),
             files: loaded.files,
@@ -82,6 +85,12 @@ impl Watcher {
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
         Arc::clone(&self.current)
+    }
+
+    /// The configuration in force, for whoever has to do something when it changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.changes.subscribe()
     }
 
     /// What became of the last reading, now and later.
@@ -158,6 +167,7 @@ impl Watcher {
         }
         self.files = loaded.files;
         self.current.store(Arc::clone(&config));
+        self.changes.send_replace(Arc::clone(&config));
         let generation = self.state.load().generation + 1;
         tracing::info!(generation, "configuration read again and in force");
         self.note(generation, Reloaded::InForce(waiting));

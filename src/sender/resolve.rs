@@ -334,8 +334,10 @@ impl<'a> Callback<'a> {
         Ok(object.finish())
     }
 
-    /// The parameters as received, claims masked, as a JSON object.
-    fn params(&self) -> Box<RawValue> {
+    /// The parameters as received, claims masked, as a JSON object: what people may see of a
+    /// callback, refused or not.
+    #[must_use]
+    pub fn params(&self) -> Box<RawValue> {
         let (parameters, buffers) = self.side(Scope::Message);
         let mut object = Object::new();
         for parameter in parameters.iter(buffers) {

@@ -1,0 +1,99 @@
+//! `postern serve`: the gateway.
+
+use std::io;
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{ConfigFile, Exit, Screen};
+use crate::config::{Loaded, Machine, Watcher};
+use crate::ledger::{Book, BookOptions, Memory, StoreClock};
+use crate::lifecycle::{Signals, Stop};
+use crate::server::{self, Listeners, Observed, Parts, ServeError};
+use crate::telemetry::{self, LogFormat, Metrics};
+use crate::wire::Inherited;
+
+/// Threads for the admin listener, deliveries and reloads; callbacks have threads of their own.
+const SIDE_THREADS: usize = 2;
+
+/// Run the gateway
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Run the gateway.\n\n\
+        SIGTERM and SIGINT stop it in good order: what is in flight is answered, for the drain \
+        time at most; a second one ends it at once. SIGHUP reads the configuration again.",
+    after_help = "Examples:\n  \
+        postern serve --config postern.toml\n  \
+        postern serve --config postern.toml --log-format json"
+)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// How log lines look: text on a terminal and json elsewhere, unless said
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        screen.warn(&loaded.warnings)?;
+        let format = self.log_format.as_deref().and_then(LogFormat::from_name);
+        let _log = telemetry::init(format)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SIDE_THREADS)
+            .enable_all()
+            .build()?;
+        match runtime.block_on(serve(self.config.path.clone(), loaded)) {
+            Ok(()) => Ok(Exit::Done),
+            Err(error) => {
+                writeln!(screen.err, "{error}")?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+}
+
+/// Runs the gateway of a configuration until a signal ends it.
+async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
+    let mut signals = Signals::install()?;
+    let listeners =
+        Listeners::bind(&loaded.config.server, Inherited::take().map_err(ServeError::Inherited)?)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let book = Book::new(
+        Memory::new(StoreClock::process()),
+        BookOptions::default(),
+        Arc::new(Observed(Arc::clone(&metrics))),
+    );
+    let watcher = Watcher::new(Arc::new(Machine), path, loaded);
+    let config = watcher.changes();
+    tokio::spawn(watcher.run(std::future::pending()));
+
+    let (begin, drain) = tokio::sync::oneshot::channel();
+    let (hurry, now) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::info!(signal, "asked to stop");
+        let _ = begin.send(());
+        let signal = signals.next().await;
+        tracing::warn!(signal, "asked to stop at once");
+        let _ = hurry.send(());
+        // A third one: whatever it hangs on, it has had its time.
+        signals.next().await;
+        process::exit(i32::from(Exit::Failed.code()));
+    });
+    let stop = Stop {
+        drain: async {
+            let _ = drain.await;
+        },
+        now: async {
+            let _ = now.await;
+        },
+    };
+    server::run_until(Parts { config, book, metrics, listeners }, stop).await
+}

@@ -1,0 +1,31 @@
+//! The receiving path: a request to `/callback/<source>`, from its head to its sender's answer.
+//!
+//! ```text
+//! find ─▶ receive ─▶ judge ─▶ record ─▶ reply
+//!  │        │          │        │         └ in the sender's own words, or silence
+//!  │        │          │        └ the ledger; what it says is durable, and only then told
+//!  │        │          └ the sender's recipe: verified, resolved, or why not
+//!  │        └ switched off? from where? then the body: bounded, timed, within the pool
+//!  └ source and caller, from the snapshot of the configuration
+//! ```
+//!
+//! Every callback has an entry that is counted and logged exactly once, when it is dropped. A
+//! sender that hangs up while its event is recorded changes nothing but the answer.
+//!
+//! After a source is found, whatever is transient is that sender's own `unavailable`: many never
+//! come back after a 429 or a 5xx.
+
+mod bucket;
+mod client;
+mod commit;
+mod desk;
+mod gate;
+mod held;
+mod received;
+mod record;
+mod rejections;
+mod route;
+
+pub use gate::Gate;
+pub use received::Received;
+pub use rejections::{Rejection, RejectionQuery, Rejections};

@@ -1,0 +1,131 @@
+//! Rates: how many of something may happen in a time.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::Rate;
+
+/// Cells of [`ByAddress`]: 32 KiB. Addresses that share a cell share its rate, which can only make
+/// the log of refused callbacks shorter.
+const CELLS: usize = 4096;
+
+/// A rate that all threads share: one atomic word, the time at which it will have recovered.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    origin: Instant,
+    rate: Pace,
+    recovered_ns: AtomicU64,
+}
+
+/// One such rate for every address, in fixed memory.
+#[derive(Debug)]
+pub(super) struct ByAddress {
+    origin: Instant,
+    rate: Pace,
+    cells: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+/// A rate in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    each_ns: u64,
+    all_ns: u64,
+}
+
+impl Pace {
+    fn new(rate: Rate) -> Self {
+        let all_ns = nanos(rate.per).max(1);
+        Self { each_ns: (all_ns / u64::from(rate.count.max(1))).max(1), all_ns }
+    }
+
+    /// Takes one, if the rate allows: all of a period's at once, then one after the other.
+    fn take(self, recovered_ns: &AtomicU64, now_ns: u64) -> bool {
+        recovered_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |recovered| {
+                let next = recovered.max(now_ns).saturating_add(self.each_ns);
+                (next - now_ns <= self.all_ns).then_some(next)
+            })
+            .is_ok()
+    }
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn new(rate: Rate, origin: Instant) -> Self {
+        Self { origin, rate: Pace::new(rate), recovered_ns: AtomicU64::new(0) }
+    }
+
+    /// Another one that is as full as this one is now.
+    pub(super) fn again(&self) -> Self {
+        let recovered_ns = AtomicU64::new(self.recovered_ns.load(Ordering::Relaxed));
+        Self { origin: self.origin, rate: self.rate, recovered_ns }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&self, now: Instant) -> bool {
+        self.rate.take(&self.recovered_ns, nanos(now.saturating_duration_since(self.origin)))
+    }
+}
+
+impl ByAddress {
+    /// Full buckets.
+    pub(super) fn new(rate: Rate, origin: Instant) -> Self {
+        let cells = std::iter::repeat_with(AtomicU64::default).take(CELLS).collect();
+        Self { origin, rate: Pace::new(rate), cells, hasher: RandomState::new() }
+    }
+
+    /// Takes one of `address`, if there is one. Of IPv6 the network counts, since whoever has one
+    /// address there has 2^64.
+    pub(super) fn take(&self, address: IpAddr, now: Instant) -> bool {
+        let hash = match address {
+            IpAddr::V4(address) => self.hasher.hash_one(address.to_bits()),
+            IpAddr::V6(address) => self.hasher.hash_one(address.to_bits() >> 64),
+        };
+        let at = usize::try_from(hash).unwrap_or(usize::MAX) % CELLS;
+        let now_ns = nanos(now.saturating_duration_since(self.origin));
+        self.cells.get(at).is_some_and(|cell| self.rate.take(cell, now_ns))
+    }
+}
+
+fn nanos(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const TEN: Rate = Rate { count: 10, per: Duration::from_secs(1) };
+
+    #[test]
+    fn a_burst_then_a_steady_rate() {
+        let origin = clock::instant();
+        let bucket = Bucket::new(TEN, origin);
+        let burst = (0..100).filter(|_| bucket.take(origin)).count();
+        assert_eq!(burst, 10);
+        let later = origin + Duration::from_millis(100);
+        assert!(bucket.take(later));
+        assert!(!bucket.take(later));
+        let much_later = origin + Duration::from_secs(60);
+        assert_eq!((0..100).filter(|_| bucket.take(much_later)).count(), 10);
+    }
+
+    #[test]
+    fn one_loud_address_leaves_room_for_others() {
+        let origin = clock::instant();
+        let by_address = ByAddress::new(TEN, origin);
+        let loud: IpAddr = "203.0.113.1".parse().unwrap();
+        assert_eq!((0..100).filter(|_| by_address.take(loud, origin)).count(), 10);
+        let others = (0..200u8).filter(|n| by_address.take([198, 51, 100, *n].into(), origin));
+        assert!(others.count() >= 198, "two of 200 may share the cell of the loud one");
+        let one: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        assert_eq!((0..100).filter(|_| by_address.take(one, origin)).count(), 10);
+        assert!(!by_address.take(neighbour, origin), "the same network");
+    }
+}

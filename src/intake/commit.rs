@@ -1,0 +1,78 @@
+//! Recording an event, even when its sender hangs up meanwhile.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::desk::Entry;
+use crate::ledger::{Book, LedgerError, NewEvent, Recorded, Standing};
+use crate::sender::Outcome;
+
+type Answer = Result<Recorded, LedgerError>;
+
+/// Waits for the ledger. When this is dropped before the ledger has answered, because the sender
+/// went away, the event is recorded all the same, and its entry then says what became of it.
+pub(super) struct Commit<'e> {
+    entry: &'e mut Option<Entry>,
+    answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+}
+
+impl<'e> Commit<'e> {
+    pub fn new(entry: &'e mut Option<Entry>, book: Book, event: NewEvent, time: Duration) -> Self {
+        let answer = async move { book.record_within(event, time).await };
+        Self { entry, answer: Some(Box::pin(answer)) }
+    }
+}
+
+impl Future for Commit<'_> {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Some(pending) = &mut self.answer else {
+            return Poll::Ready(Err(LedgerError::Unknown));
+        };
+        let answer = std::task::ready!(pending.as_mut().poll(cx));
+        self.answer = None;
+        if let Some(entry) = self.entry.as_mut() {
+            conclude(entry, &answer);
+        }
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        let Some(pending) = self.answer.take() else { return };
+        let Some(mut entry) = self.entry.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let answer = pending.await;
+                conclude(&mut entry, &answer);
+            });
+        }
+    }
+}
+
+/// Notes what became of a verified callback.
+fn conclude(entry: &mut Entry, answer: &Answer) {
+    match answer {
+        Ok(recorded) => {
+            entry.known_as(recorded.first());
+            entry.is(outcome(recorded));
+        }
+        Err(error) => {
+            tracing::debug!(%error, "not recorded");
+            entry.is(Outcome::Unavailable);
+        }
+    }
+}
+
+/// The outcome of a callback that is recorded.
+pub(super) fn outcome(recorded: &Recorded) -> Outcome {
+    match recorded.standing() {
+        Standing::New => Outcome::Accepted,
+        Standing::Duplicate => Outcome::Duplicate,
+        Standing::Conflict => Outcome::Conflict,
+    }
+}

@@ -1,0 +1,177 @@
+//! The desk that every callback passes on its way out: counted and logged once, and, where it was
+//! refused, kept for whoever asks why.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::bucket::ByAddress;
+use super::received::Received;
+use super::rejections::{Rejection, Rejections};
+use super::route::Route;
+use crate::clock;
+use crate::config::Rate;
+use crate::ledger::EventId;
+use crate::sender::{Outcome, Reason, Refusal};
+use crate::telemetry::Metrics;
+
+/// Refused callbacks of one address that are logged and kept.
+const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
+
+/// Bytes of a parameter's name that are logged: it may come from the request.
+const PARAMETER_BYTES_MAX: usize = 64;
+
+/// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
+/// signature.
+const PATH_BYTES_MAX: usize = 128;
+
+/// What all callbacks share on their way out.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub metrics: Arc<Metrics>,
+    pub rejections: Rejections,
+    by_address: ByAddress,
+}
+
+impl Desk {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
+        Arc::new(Self { metrics, rejections: Rejections::default(), by_address })
+    }
+
+    /// A request that belongs to no source: perhaps a slip in a sender's console.
+    pub fn stranger(&self, peer: IpAddr, target: &[u8]) {
+        if self.by_address.take(peer, clock::instant()) {
+            let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
+            let path = String::from_utf8_lossy(&target[..end]);
+            tracing::info!(target: "postern::callback", path = &*path, "no such source");
+        }
+    }
+}
+
+/// One callback on its way, counted and logged when this is dropped, whatever happened: by
+/// default as one that was not decided.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub route: Arc<Route>,
+    pub client: IpAddr,
+    pub began: Instant,
+    outcome: Outcome,
+    refusal: Option<Refusal>,
+    event: Option<EventId>,
+    transaction: Option<String>,
+    secret: Option<usize>,
+    status: Option<StatusCode>,
+    logged: bool,
+}
+
+impl Entry {
+    pub fn new(route: Arc<Route>, client: IpAddr, began: Instant) -> Self {
+        Self {
+            route,
+            client,
+            began,
+            outcome: Outcome::Unavailable,
+            refusal: None,
+            event: None,
+            transaction: None,
+            secret: None,
+            status: None,
+            logged: true,
+        }
+    }
+
+    /// What became of it.
+    pub fn is(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Why it is refused.
+    pub fn refused(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+    }
+
+    /// It was verified, and is the event with that id and transaction.
+    pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
+        self.event = Some(event);
+        self.transaction = Some(transaction.to_owned());
+        self.secret = secret;
+    }
+
+    /// The id that it is logged under: its own, or that of the first with its transaction.
+    pub fn known_as(&mut self, event: EventId) {
+        self.event = Some(event);
+    }
+
+    /// What its sender is told; nothing in silence.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// What became of it so far, and why.
+    fn outcome(&self) -> (Outcome, Option<Reason>) {
+        (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
+    }
+
+    /// Keeps a refused callback and has it logged, as far as the rates for that allow. They bound
+    /// this work only: no callback is ever refused because of those before it.
+    pub fn keep(&mut self, received: &Received) {
+        let Some(refusal) = &self.refusal else { return };
+        let now = clock::instant();
+        let desk = &self.route.desk;
+        self.logged = desk.by_address.take(self.client, now) && self.route.failures.take(now);
+        if !self.logged {
+            return;
+        }
+        desk.rejections.keep(Rejection {
+            number: 0,
+            at_ms: received.at_ms(),
+            source: self.route.source.name.clone(),
+            reason: refusal.reason,
+            parameter: refusal.parameter.as_deref().map(|name| cut(name).to_owned()),
+            client: self.client,
+            request: received.to_raw(),
+        });
+    }
+
+    fn log(&self, micros: u64) {
+        let source = self.route.source.name.as_str();
+        let outcome = self.outcome.as_str();
+        let transaction = self.transaction.as_deref();
+        let event = self.event.map(tracing::field::display);
+        let status = self.status.map(|status| status.as_u16());
+        let Some(Refusal { reason, parameter }) = &self.refusal else {
+            tracing::info!(
+                target: "postern::callback", source, outcome, transaction, event, status, micros, "callback"
+            );
+            return;
+        };
+        let (reason, parameter) = (reason.as_str(), parameter.as_deref().map(cut));
+        let client = tracing::field::display(self.client);
+        tracing::warn!(
+            target: "postern::callback", source, outcome, reason, parameter, client, status, micros, "callback"
+        );
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let (outcome, reason) = self.outcome();
+        self.route.counters.count(outcome, reason);
+        if let Some(index) = self.secret {
+            self.route.counters.count_secret(index);
+        }
+        let took = self.began.elapsed();
+        self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
+        if self.logged {
+            self.log(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// The part of a name that is logged.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(PARAMETER_BYTES_MAX)]
+}

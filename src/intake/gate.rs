@@ -1,0 +1,295 @@
+//! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::client;
+use super::desk::{Desk, Entry};
+use super::held::Held;
+use super::received::{Head, Received};
+use super::record::Genuine;
+use super::rejections::Rejections;
+use super::route::{Route, View};
+use crate::clock;
+use crate::config::Config;
+use crate::ledger::{Book, EventId};
+use crate::sender::{
+    Answer, Callback, Judgement, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
+};
+use crate::telemetry::Metrics;
+use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+
+/// Where every callback's path begins.
+const PREFIX: &[u8] = b"/callback/";
+
+/// The receiving path, shared by all threads that serve it.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    view: ArcSwap<View>,
+    desk: Arc<Desk>,
+    book: Book,
+    pool: Arc<BytePool>,
+    held: Held,
+}
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A callback that goes no further, and what becomes of it.
+pub(super) enum Stop {
+    Is(Outcome),
+    Refused(Outcome, Refusal),
+}
+
+/// What is decided about a callback before anything is recorded.
+enum Ruling {
+    Event(Box<Resolved>),
+    Stop(Stop),
+}
+
+/// The entry of the callback that is being served; taken away if its sender hangs up while it is
+/// being recorded.
+pub(super) type Slot = Option<Entry>;
+
+impl Gate {
+    /// The receiving path for the sources of `config`. The bounds over all sources together are
+    /// those of this configuration for good; everything else follows [`Gate::apply`].
+    #[must_use]
+    pub fn new(config: &Config, book: Book, metrics: Arc<Metrics>) -> Self {
+        let desk = Desk::new(metrics);
+        let limits = &config.server.limits;
+        Self(Arc::new(Shared {
+            view: ArcSwap::from_pointee(View::new(config, None, &desk)),
+            desk,
+            book,
+            pool: BytePool::new(limits.unverified_body_bytes),
+            held: Held::new(limits.held),
+        }))
+    }
+
+    /// Goes on under another configuration. Requests that are under way end under the old one.
+    pub fn apply(&self, config: &Config) {
+        let before = self.0.view.load_full();
+        let view = View::new(config, Some(&before), &self.0.desk);
+        self.0.view.store(Arc::new(view));
+    }
+
+    /// The latest refused callbacks.
+    #[must_use]
+    pub fn rejections(&self) -> &Rejections {
+        &self.0.desk.rejections
+    }
+}
+
+impl Handler for Gate {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        let began = clock::instant();
+        let (parts, body) = request.into_parts();
+        let head = Head::new(parts);
+        let (route, client) = match self.0.find(&head, peer) {
+            Ok(found) => found,
+            Err(status) => return Ok(bare(status)),
+        };
+        let received = Received::new(&route, client, head, clock::now_ms());
+        let reply = {
+            let mut slot = Some(Entry::new(Arc::clone(&route), client, began));
+            self.0.pass(&mut slot, received, body).await
+        };
+        match reply {
+            Reply::Answer(answer) => Ok(respond(answer)),
+            Reply::Silence => Err(self.0.held.hold(began + route.silence).await),
+        }
+    }
+}
+
+impl Shared {
+    /// The source that a request is for, and who sent it.
+    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, IpAddr), StatusCode> {
+        let target = head.target();
+        if target.is_empty() {
+            return Err(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let view = self.view.load();
+        let route = source_name(target).and_then(|name| view.route(name));
+        let Some(route) = route else {
+            self.desk.stranger(peer.0.ip(), target);
+            return Err(StatusCode::NOT_FOUND);
+        };
+        let client = client::address(peer.0.ip(), &head.headers, &view.trusted);
+        Ok((Arc::clone(route), client))
+    }
+
+    /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
+    async fn pass(&self, slot: &mut Slot, received: Received, body: Incoming) -> Reply {
+        let recipe = &Arc::clone(received.route()).source.recipe;
+        let (received, taken) = match self.receive(received, body).await {
+            Ok(whole) => whole,
+            Err((received, stop)) => {
+                let callback = recipe.read(received.request(), received.at_ms());
+                return stopped(slot, &callback, &received, stop);
+            }
+        };
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        let id = EventId::new(received.at_ms());
+        let ruling = self.judge(&mut callback, id);
+        drop(taken);
+        match ruling {
+            Ruling::Stop(stop) => stopped(slot, &callback, &received, stop),
+            Ruling::Event(resolved) => {
+                let genuine = Genuine { id, callback: &callback, received: &received, resolved };
+                genuine.record(slot, &self.book).await
+            }
+        }
+    }
+
+    /// Looks at what does not need the body, then reads it.
+    async fn receive(
+        &self,
+        received: Received,
+        body: Incoming,
+    ) -> Result<(Received, crate::wire::Taken<'_>), (Received, Stop)> {
+        let route = received.route();
+        let source = &route.source;
+        let stop = if !source.enabled {
+            Some(refused(Outcome::Disabled, Reason::Disabled))
+        } else if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
+            Some(refused(Outcome::Rejected, Reason::ForbiddenAddress))
+        } else {
+            None
+        };
+        if let Some(stop) = stop {
+            return Err((received, stop));
+        }
+        match self.pool.read(body, source.body_bytes, route.body_time).await {
+            Ok((body, taken)) => Ok((received.with_body(body), taken)),
+            Err(fault) => Err((received, faulty(fault))),
+        }
+    }
+
+    /// Verifies and resolves.
+    fn judge(&self, callback: &mut Callback<'_>, id: EventId) -> Ruling {
+        let began = clock::instant();
+        let ruling = match callback.verify() {
+            Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
+            Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+            Judgement::Verified(mut verified) => match verified.resolve(&id.to_string()) {
+                Resolution::Event(resolved) => Ruling::Event(resolved),
+                Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+                Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
+                Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+            },
+        };
+        self.desk.metrics.verify_seconds.observe(began.elapsed().as_secs_f64());
+        ruling
+    }
+}
+
+/// What stands behind `/callback/` up to the query.
+fn source_name(target: &[u8]) -> Option<&str> {
+    let name = target.strip_prefix(PREFIX)?;
+    let end = memchr::memchr(b'?', name).unwrap_or(name.len());
+    std::str::from_utf8(&name[..end]).ok()
+}
+
+/// Ends a callback that is not recorded: noted, kept if it is refused, and answered.
+pub(super) fn stopped(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: Stop,
+) -> Reply {
+    let (outcome, reason) = match stop {
+        Stop::Is(outcome) => (outcome, None),
+        Stop::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+    };
+    if let Some(entry) = slot {
+        entry.is(outcome);
+        if let Stop::Refused(_, refusal) = stop {
+            entry.refused(refusal);
+            entry.keep(received);
+        }
+    }
+    let reply = match reason {
+        // A bound is a bound in everybody's words.
+        Some(Reason::TooLarge) => Reply::Answer(Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            content_type: None,
+            body: Bytes::new(),
+        }),
+        _ => callback.reply(outcome, reason, &salt),
+    };
+    told(slot, reply)
+}
+
+pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
+    if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
+        entry.answered(answer.status);
+    }
+    reply
+}
+
+fn faulty(fault: BodyFault) -> Stop {
+    match fault {
+        BodyFault::TooLarge => refused(Outcome::Rejected, Reason::TooLarge),
+        BodyFault::Late => refused(Outcome::Rejected, Reason::Timeout),
+        BodyFault::Crowded => Stop::Is(Outcome::Unavailable),
+    }
+}
+
+fn by_sender(refusal: Refusal) -> Stop {
+    let outcome = match refusal.reason {
+        Reason::Disabled => Outcome::Disabled,
+        _ => Outcome::Rejected,
+    };
+    Stop::Refused(outcome, refusal)
+}
+
+fn refused(outcome: Outcome, reason: Reason) -> Stop {
+    Stop::Refused(outcome, Refusal { reason, parameter: None })
+}
+
+fn respond(answer: Answer) -> Response {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
+    // An answer may hold what the callback said: nothing is to be made of it but what it is.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if let Some(content_type) = answer.content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// An answer for a request that belongs to no source.
+fn bare(status: StatusCode) -> Response {
+    respond(Answer { status, content_type: None, body: Bytes::new() })
+}
+
+/// Random bytes for a sealed answer. The operating system never runs out of them.
+pub(super) fn salt() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_stands_before_the_query() {
+        assert_eq!(source_name(b"/callback/level-end?a=/callback/b"), Some("level-end"));
+        assert_eq!(source_name(b"/callback/reward/17"), Some("reward/17"));
+        assert_eq!(source_name(b"/callback/"), Some(""));
+        assert_eq!(source_name(b"/callback"), None);
+        assert_eq!(source_name(b"/Callback/a"), None);
+        assert_eq!(source_name(b"/callback/\xff"), None);
+    }
+}

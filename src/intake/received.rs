@@ -1,0 +1,102 @@
+//! The first phase: one whole request to one source.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::route::Route;
+use crate::clock::UnixMillis;
+use crate::ledger::RawRequest;
+use crate::sender::Request;
+use crate::wire::RawTarget;
+
+/// A whole request to one source, with who sent it and when. Only the intake makes one, after the
+/// address and the rate were looked at and the body is there.
+#[derive(Debug)]
+pub struct Received {
+    route: Arc<Route>,
+    client: IpAddr,
+    head: Head,
+    body: Bytes,
+    at_ms: UnixMillis,
+}
+
+/// What a request begins with.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub method: Method,
+    pub uri: Uri,
+    /// The target as on the wire, where `uri` is not.
+    pub raw: Option<RawTarget>,
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    pub fn new(mut parts: http::request::Parts) -> Self {
+        let raw = parts.extensions.remove::<RawTarget>();
+        Self { method: parts.method, uri: parts.uri, raw, headers: parts.headers }
+    }
+
+    /// Path and query as on the wire.
+    pub fn target(&self) -> &[u8] {
+        match &self.raw {
+            Some(raw) => &raw.0,
+            None => self.uri.path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
+        }
+    }
+}
+
+impl Received {
+    pub(super) fn new(route: &Arc<Route>, client: IpAddr, head: Head, at_ms: UnixMillis) -> Self {
+        Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
+    }
+
+    pub(super) fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The request as a recipe reads it.
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.head.method,
+            target: self.head.target(),
+            base: &self.route.base,
+            headers: &self.head.headers,
+            body: &self.body,
+        }
+    }
+
+    /// Who sent it.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// When it came.
+    #[must_use]
+    pub fn at_ms(&self) -> UnixMillis {
+        self.at_ms
+    }
+
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// The request to be kept beyond its life. It is copied: what hyper handed out are slices of
+    /// a connection's whole buffer.
+    pub(super) fn to_raw(&self) -> RawRequest {
+        let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+            let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+        };
+        RawRequest {
+            method: self.head.method.clone(),
+            target: Bytes::copy_from_slice(self.head.target()),
+            headers: self.head.headers.iter().filter_map(copy).collect(),
+            body: Bytes::copy_from_slice(&self.body),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A genuine callback becomes an event: recorded, and answered with what the ledger says.
+
+use crate::clock;
+use crate::config::Superseded;
+use crate::ledger::{Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded};
+use crate::sender::{Answer, Callback, Outcome, Reply, Resolved};
+
+use super::commit::{Commit, outcome};
+use super::gate::{Slot, Stop, salt, stopped, told};
+use super::received::Received;
+
+/// The parameter that names a survey, by which an IDIP source stands before others.
+const SURVEY: &str = "sid";
+
+/// A callback that was verified and resolved.
+pub(super) struct Genuine<'g, 'a> {
+    pub id: EventId,
+    pub callback: &'g Callback<'a>,
+    pub received: &'g Received,
+    pub resolved: Box<Resolved>,
+}
+
+impl Genuine<'_, '_> {
+    /// Records it, unless another source stands before this one or its rate is used up, and
+    /// answers it.
+    pub async fn record(&self, slot: &mut Slot, book: &Book) -> Reply {
+        let Self { callback, received, .. } = self;
+        if let Some(outcome) = self.passed_over() {
+            return stopped(slot, callback, received, Stop::Is(outcome));
+        }
+        let first = callback
+            .answer_depends_on_callback()
+            .then(|| callback.reply(Outcome::Accepted, None, &salt));
+        let Some(event) = self.event(first.as_ref()) else {
+            return stopped(slot, callback, received, Stop::Is(Outcome::Unavailable));
+        };
+        let mut spent = std::time::Duration::ZERO;
+        if let Some(entry) = slot {
+            entry.verified(self.id, &event.transaction, self.resolved.secret());
+            spent = entry.began.elapsed();
+        }
+        let left = received.route().patience.saturating_sub(spent);
+        let reply = match Commit::new(slot, book.clone(), event, left).await {
+            Ok(recorded) => self.reply(book, &recorded, first).await,
+            Err(_) => callback.reply(Outcome::Unavailable, None, &salt),
+        };
+        told(slot, reply)
+    }
+
+    /// Why it is not recorded although it is genuine.
+    fn passed_over(&self) -> Option<Outcome> {
+        let route = self.received.route();
+        let superseded = match &route.source.superseded {
+            Superseded::Never => false,
+            Superseded::Always => true,
+            Superseded::Surveys(sids) => {
+                self.callback.parameter(SURVEY).is_some_and(|sid| sids.contains(&sid))
+            }
+        };
+        // The rate is that of genuine callbacks: forged ones must not use it up.
+        let over = || route.rate.as_ref().is_some_and(|rate| !rate.take(clock::instant()));
+        match superseded {
+            true => Some(Outcome::Superseded),
+            false => over().then_some(Outcome::Unavailable),
+        }
+    }
+
+    /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
+    /// written down, which no sender causes.
+    fn event(&self, first: Option<&Reply>) -> Option<NewEvent> {
+        let Self { id, received, resolved, .. } = self;
+        let route = received.route();
+        let at_ms = received.at_ms();
+        let sender = route.source.recipe.sender().name();
+        let event = Event::new(*id, &route.source.name, sender, at_ms, resolved);
+        let kept = match first {
+            Some(Reply::Answer(answer)) => Some(answer),
+            Some(Reply::Silence) | None => None,
+        };
+        let body = EventBody::encode(&event, &received.request(), kept).ok()?;
+        Some(NewEvent {
+            id: *id,
+            source: route.id.clone(),
+            keys: DedupeKey::all(&route.id, resolved),
+            fingerprint: Fingerprint::of(resolved),
+            transaction: event.transaction,
+            user: event.user,
+            received_ms: at_ms,
+            test: resolved.is_test(),
+            body,
+            targets: route.targets.clone(),
+        })
+    }
+
+    /// The answer to a recorded callback: a duplicate gets what the first one got.
+    async fn reply(&self, book: &Book, recorded: &Recorded, first: Option<Reply>) -> Reply {
+        match (outcome(recorded), first) {
+            (Outcome::Accepted, Some(first)) => first,
+            (outcome, None) => self.callback.reply(outcome, None, &salt),
+            (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
+                Some(kept) => Reply::Answer(kept),
+                None => self.callback.reply(outcome, None, &salt),
+            },
+        }
+    }
+}
+
+/// The answer that was kept with an event; none if it has expired or cannot be read.
+async fn kept_answer(book: &Book, of: EventId) -> Option<Answer> {
+    let detail = book.event(of).await.ok()??;
+    EventBody::decode(&detail.event.body).ok()?.reply?.answer().ok()
+}

@@ -1,0 +1,121 @@
+//! Sources as they run: each with its counters, its rate and its times, found once and shared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::bucket::Bucket;
+use super::desk::Desk;
+use crate::clock;
+use crate::config::{Config, Rate, Source};
+use crate::ledger::{SourceId, TargetId};
+use crate::telemetry::SourceMetrics;
+
+/// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
+const PATIENCE_UNKNOWN: Duration = Duration::from_secs(5);
+
+/// What is left of a sender's patience for the way back: a tenth, within these bounds. The lower
+/// one is a slow round trip, the upper one is more than any.
+const MARGIN_MIN: Duration = Duration::from_millis(100);
+const MARGIN_MAX: Duration = Duration::from_millis(500);
+
+/// How long beyond its time-out a sender is met with silence, so that its clock surely ran out.
+const SILENCE_MARGIN: Duration = Duration::from_secs(1);
+
+/// Refused callbacks of one source that are logged and kept: enough to see what is wrong, too few
+/// for whoever forges calls to make work. Counting goes on beyond it.
+const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
+
+/// A source as it runs.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub source: Arc<Source>,
+    pub id: SourceId,
+    pub targets: SmallVec<[TargetId; 2]>,
+    pub counters: SourceMetrics,
+    pub rate: Option<Bucket>,
+    pub failures: Bucket,
+    /// Scheme and authority as senders see them.
+    pub base: Arc<str>,
+    /// From its arrival, when a callback has to be answered.
+    pub patience: Duration,
+    /// From its arrival, when silence ends.
+    pub silence: Duration,
+    pub body_time: Duration,
+    pub desk: Arc<Desk>,
+}
+
+/// One state of the configuration, as the hot path reads it.
+#[derive(Debug)]
+pub(super) struct View {
+    routes: HashMap<String, Arc<Route>>,
+    pub trusted: Vec<IpNet>,
+}
+
+impl View {
+    /// The sources of `config`. Those that `before` had too go on with its counters and, where it
+    /// did not change, its rate.
+    pub fn new(config: &Config, before: Option<&Self>, desk: &Arc<Desk>) -> Self {
+        let now = clock::instant();
+        let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
+        let routes = config.sources.iter().map(|(name, source)| {
+            let old = before.and_then(|view| view.routes.get(name));
+            let mut route = Route::new(source, Arc::clone(&base), desk, now);
+            route.body_time = config.server.limits.body_timeout;
+            if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
+                route.rate = old.rate.as_ref().map(Bucket::again);
+            }
+            (name.clone(), Arc::new(route))
+        });
+        let view =
+            Self { routes: routes.collect(), trusted: config.server.trusted_proxies.clone() };
+        if let Some(before) = before {
+            view.forget_series(before, desk);
+        }
+        view
+    }
+
+    /// The source called `name`.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.get(name)
+    }
+
+    /// Takes the series away of sources and secrets that are no more.
+    fn forget_series(&self, before: &Self, desk: &Desk) {
+        for (name, old) in &before.routes {
+            let Some(new) = self.routes.get(name) else {
+                desk.metrics.forget_source(name, &old.counters);
+                continue;
+            };
+            for id in old.counters.secrets() {
+                if !new.counters.secrets().any(|kept| kept == id) {
+                    desk.metrics.forget_secret(name, id);
+                }
+            }
+        }
+    }
+}
+
+impl Route {
+    fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<Desk>, now: Instant) -> Self {
+        let recipe = &source.recipe;
+        let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
+        let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);
+        Self {
+            id: SourceId::from(source.id.as_str()),
+            targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
+            counters: desk.metrics.source(&source.name, recipe.secret_ids()),
+            rate: source.rate.map(|rate| Bucket::new(rate, now)),
+            failures: Bucket::new(FAILURES, now),
+            base,
+            patience: patience.saturating_sub(margin).max(MARGIN_MIN),
+            silence: patience + SILENCE_MARGIN,
+            body_time: patience,
+            desk: Arc::clone(desk),
+            source: Arc::clone(source),
+        }
+    }
+}

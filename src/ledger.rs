@@ -1,0 +1,204 @@
+//! The ledger keeps what must not be lost: which transactions were seen, the events, their
+//! deliveries, and the documents that people manage.
+//!
+//! ```text
+//! gateway ─▶ Book (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
+//!                                                       └─▶ Memory   (the model, for tests)
+//! ```
+//!
+//! [`Ledger`] is what an engine promises and [`conformance`] checks; [`Engine`] is the closed set
+//! of engines; [`Book`] is the handle that the gateway uses. A [`Recorded`] is the proof that an
+//! event is durable, and only a [`Book`] makes one.
+//!
+//! What a caller may rely on, whatever the engine:
+//!
+//! - batch in, batch out, answers in the order of the batch; one call is at most one commit;
+//! - [`Accepted::Fresh`] and [`Accepted::Duplicate`] are answered only when the fact is durable,
+//!   anything else is an error;
+//! - ids are made by the gateway before the call and kept over retries, so that a retry after
+//!   [`LedgerError::Unknown`] finds its own first try and is told `Fresh`;
+//! - deliveries happen at least once; an old lease changes nothing;
+//! - cursors are opaque, and belong to the query that they came from.
+//!
+//! The ledger does not know HTTP, does not verify, and does not read what an event says.
+
+mod accept;
+mod body;
+mod book;
+mod clock;
+mod codec;
+#[doc(hidden)]
+pub mod conformance;
+mod delivery;
+mod document;
+mod engine;
+mod error;
+mod event;
+mod id;
+mod log;
+mod memory;
+mod upkeep;
+
+pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse};
+pub use body::{EventBody, KeptReply, RawRequest};
+pub use book::{Book, BookOptions, Due, Observer, Recorded, Standing, Unobserved};
+pub use clock::StoreClock;
+pub use delivery::{
+    Attempt, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, Lease, LeaseAsk, LeaseBatch,
+    ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
+};
+pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
+pub use engine::Engine;
+pub use error::LedgerError;
+pub use event::Event;
+pub use id::{EventId, NodeId, ReplayId, SourceId, TargetId};
+pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
+pub use memory::Memory;
+pub use upkeep::{Durability, Health, Retention, Stats, Swept, TargetStats};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// What every engine does. Each operation says what it promises; [`conformance`] holds engines to
+/// it.
+///
+/// A future that is dropped before it is ready may have taken effect all the same. Every operation
+/// may fail with [`LedgerError::Unavailable`], [`LedgerError::Unknown`], [`LedgerError::Corrupt`]
+/// or [`LedgerError::Fatal`]; further errors are named where they can occur.
+pub trait Ledger: Send + Sync {
+    /// Records events whose keys are all unknown, and tells of the others who came first.
+    ///
+    /// All or nothing for the whole batch. An event is a duplicate if **either** of its keys is
+    /// known; of two events of one batch with a key in common the first is `Fresh` and the other a
+    /// duplicate of it. An event whose own id was recorded before is `Fresh` again. One delivery is
+    /// made for each target of a fresh event, due at once.
+    ///
+    /// Survives: the process and the machine, as far as [`Ledger::health`] says `durability`.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooLarge`] if an event exceeds what the engine stores; nothing was recorded.
+    fn accept(
+        &self,
+        batch: &[NewEvent],
+    ) -> impl Future<Output = Result<Vec<Accepted>, LedgerError>> + Send;
+
+    /// Notes nonces, each until its own end, and tells which were used before.
+    ///
+    /// Of two equal nonces of one batch the first is [`NonceUse::First`]. Survives what
+    /// [`Ledger::accept`] survives.
+    fn check_nonces(
+        &self,
+        batch: &[Nonce],
+    ) -> impl Future<Output = Result<Vec<NonceUse>, LedgerError>> + Send;
+
+    /// Hands out deliveries that are due, earliest first, to `who`, for `ask.ttl`.
+    ///
+    /// A lease that is neither settled nor released becomes due again after its time. Each lease
+    /// raises the attempt and the token. Leases of an embedded engine die with the process.
+    fn lease(
+        &self,
+        who: &NodeId,
+        ask: &LeaseAsk,
+    ) -> impl Future<Output = Result<LeaseBatch, LedgerError>> + Send;
+
+    /// Says what became of leased deliveries. A token that is no longer the newest changes nothing
+    /// and is answered [`Settled::Stale`].
+    ///
+    /// [`Verdict::Retry`] and [`Verdict::Dead`] are durable when answered. [`Verdict::Done`] may be
+    /// lost in a crash: the delivery is then made once more under the same event id.
+    fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<Settled>, LedgerError>> + Send;
+
+    /// Gives back every lease of `who` without using up its attempt; answers how many there were.
+    fn release(&self, who: &NodeId) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+
+    /// Makes the deliveries of recorded events anew, attempt 0, due at once: never a new event.
+    ///
+    /// Idempotent for one [`ReplayOrder::id`] and event: repeating a page changes nothing. Works
+    /// through at most `limit` events a call, newest first, going on from `cursor`. Durable when
+    /// answered.
+    fn replay(
+        &self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<ReplayPage, LedgerError>> + Send;
+
+    /// Recorded events, newest id first, at most `limit` (1 at least).
+    ///
+    /// A page may hold fewer than `limit` and still have a next one.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<LogPage, LedgerError>> + Send;
+
+    /// One event with its deliveries and their attempts; `None` if there is none (any more).
+    fn event(
+        &self,
+        id: EventId,
+    ) -> impl Future<Output = Result<Option<EventDetail>, LedgerError>> + Send;
+
+    /// Deliveries in one state, newest event first, at most `limit` (1 at least), without their
+    /// attempts.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<DeliveryPage, LedgerError>> + Send;
+
+    /// Counts for metrics and pages. They may be a few seconds old.
+    fn stats(&self) -> impl Future<Output = Result<Stats, LedgerError>> + Send;
+
+    /// The document `id` of `kind`, if there is one.
+    fn document(
+        &self,
+        kind: Kind,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<Document>, LedgerError>> + Send;
+
+    /// Every document of `kind`, by id, and the revision that they show.
+    fn documents(&self, kind: Kind) -> impl Future<Output = Result<Documents, LedgerError>> + Send;
+
+    /// Writes or deletes one document, and answers the new revision, which is also the version of
+    /// the document written. Durable when answered.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] if the document is not as `change.expect` says: nothing changed.
+    fn change(
+        &self,
+        change: &DocumentChange,
+    ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
+
+    /// Waits, `wait` at most, until the documents are newer than `after`, and answers their
+    /// revision. It may answer early, with a revision that is not newer.
+    fn changed(
+        &self,
+        after: Revision,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
+
+    /// Removes what `policy` no longer keeps, about `budget` events at a call.
+    ///
+    /// Never an event with a pending or a dead delivery, never a document. Safe at any time, on
+    /// every node; what is left over is said in the answer.
+    fn sweep(
+        &self,
+        policy: &Retention,
+        budget: usize,
+    ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
+
+    /// Whether it can write, how durable that is, and what it holds.
+    fn health(&self) -> impl Future<Output = Result<Health, LedgerError>> + Send;
+}

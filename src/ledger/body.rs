@@ -1,0 +1,248 @@
+//! What is kept of an event: its JSON, the request as it came, and sometimes the answer.
+//!
+//! Encoded once, before the event is recorded, and from then on handed around as bytes. The first
+//! byte is the version of the form; what an older program wrote stays readable.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::Event;
+use super::codec::{Malformed, Put, Take, share};
+use crate::sender::{Answer, Request};
+
+/// What is kept of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventBody {
+    /// The event's JSON, exactly as it is shown and delivered.
+    pub json: Bytes,
+    /// The request as it came.
+    pub request: RawRequest,
+    /// The answer, where it depends on the callback and a duplicate must get the very same one.
+    pub reply: Option<KeptReply>,
+}
+
+/// A request as its sender made it, for replay, for disputes and for `format = "forward"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawRequest {
+    /// The method.
+    pub method: Method,
+    /// Path and query exactly as on the wire.
+    pub target: Bytes,
+    /// The header fields, in the order of the map, values of one name in the order they came.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// An answer that was made from the callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptReply {
+    /// The status.
+    pub status: u16,
+    /// The content type, if it has one.
+    pub content_type: Option<Bytes>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The form that this program writes.
+const VERSION: u8 = 1;
+
+impl EventBody {
+    /// Encodes what is kept of `event`. The request is borrowed and copied once.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the event cannot be written as JSON, which no event of a sender causes.
+    pub fn encode(
+        event: &Event,
+        request: &Request<'_>,
+        reply: Option<&Answer>,
+    ) -> Result<Bytes, Malformed> {
+        let size = 600 + event.size_hint() + request.target.len() + request.body.len();
+        let mut to = Vec::with_capacity(size + reply.map_or(0, |answer| answer.body.len()));
+        to.push(VERSION);
+        // The JSON is written in place; its length is four bytes in front, not of variable size.
+        to.extend_from_slice(&[0; 4]);
+        serde_json::to_writer(&mut to, event).or(Err(Malformed))?;
+        let len = u32::try_from(to.len() - 5).or(Err(Malformed))?;
+        to[1..5].copy_from_slice(&len.to_le_bytes());
+        put_request(&mut to, request);
+        to.push(u8::from(reply.is_some()));
+        if let Some(answer) = reply {
+            to.extend_from_slice(&answer.status.as_u16().to_le_bytes());
+            let content_type = answer.content_type.as_ref().map(HeaderValue::as_bytes);
+            to.put_bytes(content_type.unwrap_or_default());
+            to.put_bytes(&answer.body);
+        }
+        Ok(to.into())
+    }
+
+    /// Reads what [`EventBody::encode`] wrote; the parts share `bytes`.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is of another form or a later version.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let mut from = Take(bytes);
+        let json = take_json(&mut from)?;
+        let request = take_request(&mut from, bytes)?;
+        let reply = match from.u8()? {
+            0 => None,
+            _ => Some(take_reply(&mut from, bytes)?),
+        };
+        from.end()?;
+        Ok(Self { json: share(bytes, json), request, reply })
+    }
+
+    /// The event's JSON alone, for lists and deliveries that need nothing else.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is of another form or a later version.
+    pub fn json_of(bytes: &Bytes) -> Result<Bytes, Malformed> {
+        take_json(&mut Take(bytes)).map(|json| share(bytes, json))
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// [`Malformed`] if its JSON is not that of an event.
+    pub fn event(&self) -> Result<Event, Malformed> {
+        serde_json::from_slice(&self.json).or(Err(Malformed))
+    }
+}
+
+impl KeptReply {
+    /// The answer, to be given once more.
+    ///
+    /// # Errors
+    /// [`Malformed`] if status or content type are none.
+    pub fn answer(&self) -> Result<Answer, Malformed> {
+        let content_type = self.content_type.clone().map(HeaderValue::from_maybe_shared);
+        Ok(Answer {
+            status: StatusCode::from_u16(self.status).or(Err(Malformed))?,
+            content_type: content_type.transpose().or(Err(Malformed))?,
+            body: self.body.clone(),
+        })
+    }
+}
+
+impl RawRequest {
+    /// The header fields as a map.
+    #[must_use]
+    pub fn header_map(&self) -> HeaderMap {
+        self.headers.iter().cloned().collect()
+    }
+
+    /// The request as a sender's recipe reads it, with the `headers` of
+    /// [`RawRequest::header_map`].
+    #[must_use]
+    pub fn as_request<'a>(&'a self, base: &'a str, headers: &'a HeaderMap) -> Request<'a> {
+        Request { method: &self.method, target: &self.target, base, headers, body: &self.body }
+    }
+}
+
+// Common methods take one byte on disk; any other is written out behind a zero.
+const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
+
+fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {
+    match METHODS.iter().position(|method| method == request.method) {
+        Some(at) => to.push(at as u8 + 1),
+        None => {
+            to.push(0);
+            to.put_bytes(request.method.as_str().as_bytes());
+        }
+    }
+    to.put_bytes(request.target);
+    to.put_len(request.headers.len());
+    for (name, value) in request.headers {
+        to.put_bytes(name.as_str().as_bytes());
+        to.put_bytes(value.as_bytes());
+    }
+    to.put_bytes(request.body);
+}
+
+fn take_json<'a>(from: &mut Take<'a>) -> Result<&'a [u8], Malformed> {
+    if from.u8()? != VERSION {
+        return Err(Malformed);
+    }
+    let len = from.u32()? as usize;
+    from.raw(len)
+}
+
+fn take_request(from: &mut Take<'_>, whole: &Bytes) -> Result<RawRequest, Malformed> {
+    let method = match from.u8()? {
+        0 => Method::from_bytes(from.bytes()?).or(Err(Malformed))?,
+        at => METHODS.get(usize::from(at) - 1).cloned().ok_or(Malformed)?,
+    };
+    let target = share(whole, from.bytes()?);
+    let count = from.len()?;
+    let mut headers = Vec::with_capacity(count.min(from.0.len()));
+    for _ in 0..count {
+        let name = HeaderName::from_bytes(from.bytes()?).or(Err(Malformed))?;
+        let value = HeaderValue::from_maybe_shared(share(whole, from.bytes()?));
+        headers.push((name, value.or(Err(Malformed))?));
+    }
+    Ok(RawRequest { method, target, headers, body: share(whole, from.bytes()?) })
+}
+
+fn take_reply(from: &mut Take<'_>, whole: &Bytes) -> Result<KeptReply, Malformed> {
+    let status = u16::from_le_bytes(from.array()?);
+    let content_type = Some(share(whole, from.bytes()?)).filter(|text| !text.is_empty());
+    Ok(KeptReply { status, content_type, body: share(whole, from.bytes()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::event::tests::sample;
+
+    fn request_parts() -> (Method, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        headers.append("x-one", HeaderValue::from_static("1"));
+        headers.append("x-two", HeaderValue::from_bytes(b"\xff raw").unwrap());
+        headers.append("x-one", HeaderValue::from_static("again"));
+        (Method::from_bytes(b"REPORT").unwrap(), headers)
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_to_the_byte() {
+        let (method, headers) = request_parts();
+        let target = b"/callback/a?x=%7Bu%7D&y=\xe4";
+        let request = Request { method: &method, target, base: "", headers: &headers, body: b"{}" };
+        let answer = Answer {
+            status: StatusCode::from_u16(601).unwrap(),
+            content_type: Some(HeaderValue::from_static("text/xml")),
+            body: Bytes::from_static(b"<ok/>"),
+        };
+        let event = sample();
+        let bytes = EventBody::encode(&event, &request, Some(&answer)).unwrap();
+        let body = EventBody::decode(&bytes).unwrap();
+        assert_eq!(body.json, serde_json::to_vec(&event).unwrap());
+        assert_eq!(EventBody::json_of(&bytes).unwrap(), body.json);
+        assert_eq!(body.event().unwrap().id, event.id);
+        let map = body.request.header_map();
+        assert_eq!(map, headers);
+        let again = body.request.as_request("", &map);
+        assert_eq!((again.method, again.target, again.body), (&method, &target[..], &b"{}"[..]));
+        assert_eq!(body.reply.unwrap().answer().unwrap(), answer);
+    }
+
+    #[test]
+    fn no_cut_and_no_other_version_is_read() {
+        let (_, headers) = request_parts();
+        let request = Request {
+            method: &Method::GET,
+            target: b"/callback/a",
+            base: "",
+            headers: &headers,
+            body: b"",
+        };
+        let bytes = EventBody::encode(&sample(), &request, None).unwrap();
+        assert_eq!(EventBody::decode(&bytes).unwrap().reply, None);
+        for cut in 0..bytes.len() {
+            assert_eq!(EventBody::decode(&bytes.slice(..cut)), Err(Malformed));
+        }
+        let mut later = bytes.to_vec();
+        later[0] = 2;
+        assert_eq!(EventBody::decode(&later.into()), Err(Malformed));
+    }
+}

@@ -1,0 +1,207 @@
+//! Lanes: where events wait for their commit.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::writer::Writer;
+use super::{BookOptions, Recorded, Shared};
+use crate::clock::instant;
+use crate::ledger::{LedgerError, NewEvent};
+
+/// Threads beyond that many share lanes, which costs wake-ups across runtimes and nothing else.
+const LANES: usize = 16;
+
+/// All lanes, and how many events wait in them or are being committed.
+pub(super) struct Lanes {
+    lanes: [Lane; LANES],
+    waiting: AtomicUsize,
+    waiting_max: usize,
+}
+
+/// The events of one thread.
+#[derive(Default)]
+pub(super) struct Lane {
+    state: Mutex<State>,
+    /// The linger is over: as many events wait as were wanted.
+    pub(super) filled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Ticket>,
+    writers: usize,
+    /// How many events a lingering writer waits for.
+    wanted: usize,
+    /// How many were being committed or waiting when the last commit ended: about as many callers
+    /// as there are.
+    callers: usize,
+}
+
+/// An event that waits, and who waits for it.
+struct Ticket {
+    event: NewEvent,
+    waiter: Waiter,
+}
+
+/// Who waits for an event, and until when.
+pub(super) struct Waiter {
+    pub(super) deadline: Instant,
+    answer: oneshot::Sender<Result<Recorded, LedgerError>>,
+}
+
+/// Events that are committed together, and who waits for each: `None` once it was told to stop.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) events: Vec<NewEvent>,
+    pub(super) waiters: Vec<Option<Waiter>>,
+}
+
+impl Waiter {
+    /// Nobody listens if the caller stopped waiting, which is its right.
+    pub(super) fn tell(self, answer: Result<Recorded, LedgerError>) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl Lanes {
+    pub(super) fn new(waiting_max: usize) -> Self {
+        Self { lanes: Default::default(), waiting: AtomicUsize::new(0), waiting_max }
+    }
+
+    pub(super) fn get(&self, at: usize) -> &Lane {
+        &self.lanes[at]
+    }
+
+    /// A place among those who wait, until it is dropped.
+    fn enter(&self) -> Result<Place<'_>, LedgerError> {
+        let place = Place(&self.waiting);
+        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if others < self.waiting_max { Ok(place) } else { Err(LedgerError::Overloaded) }
+    }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The lane of this thread.
+fn own_lane() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+    }
+    OWN.with(|own| *own)
+}
+
+/// Queues `event` and waits for what becomes of it.
+pub(super) async fn record(
+    shared: &Arc<Shared>,
+    event: NewEvent,
+    patience: Duration,
+) -> Result<Recorded, LedgerError> {
+    let _place = shared.lanes.enter()?;
+    let (answer, answered) = oneshot::channel();
+    let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
+    let at = own_lane();
+    if shared.lanes.get(at).push(ticket, shared.engine.writers()) {
+        tokio::spawn(Writer::new(Arc::clone(shared), at).run());
+    }
+    // A writer that vanished with its runtime leaves its batch undecided.
+    answered.await.unwrap_or(Err(LedgerError::Unknown))
+}
+
+impl Lane {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a ticket; whether a writer has to be started for it.
+    fn push(&self, ticket: Ticket, writers_max: usize) -> bool {
+        let mut state = self.state();
+        state.queue.push_back(ticket);
+        if state.queue.len() == state.wanted {
+            self.filled.notify_one();
+        }
+        let start = state.writers < writers_max;
+        state.writers += usize::from(start);
+        start
+    }
+
+    /// Takes the next batch. If there is none its writer counts as gone from this moment on, so
+    /// that the next event starts another.
+    pub(super) fn take(&self, options: &BookOptions) -> Option<Batch> {
+        let now = instant();
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        let mut state = self.state();
+        while let Some(ticket) = state.queue.pop_front_if(|ticket| {
+            bytes += ticket.event.body.len();
+            batch.events.is_empty() || bytes <= options.batch_bytes
+        }) {
+            if ticket.waiter.answer.is_closed() {
+                continue;
+            }
+            if ticket.waiter.deadline <= now {
+                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                continue;
+            }
+            batch.events.push(ticket.event);
+            batch.waiters.push(Some(ticket.waiter));
+            if batch.events.len() >= options.batch_events {
+                break;
+            }
+        }
+        if batch.events.is_empty() {
+            state.writers -= 1;
+            return None;
+        }
+        Some(batch)
+    }
+
+    /// How many more events are worth waiting for: those who waited at the last commit and are not
+    /// back yet. Whoever brings the last of them signals [`Lane::filled`].
+    pub(super) fn missing(&self, options: &BookOptions) -> usize {
+        let mut state = self.state();
+        let wanted = state.callers.min(options.batch_events);
+        let missing = wanted.saturating_sub(state.queue.len());
+        state.wanted = if missing > 0 { wanted } else { 0 };
+        missing
+    }
+
+    /// A commit of `events` events has ended.
+    pub(super) fn committed(&self, events: usize) {
+        let mut state = self.state();
+        state.callers = events + state.queue.len();
+    }
+
+    /// Tells those whose time is over before their commit began; answers when the next one's is.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        for ticket in mem::take(&mut state.queue) {
+            if ticket.waiter.deadline <= now {
+                ticket.waiter.tell(Err(LedgerError::Overloaded));
+            } else {
+                state.queue.push_back(ticket);
+            }
+        }
+        state.queue.iter().map(|ticket| ticket.waiter.deadline).min()
+    }
+
+    /// A writer died with its runtime: what waits is known not to be recorded.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        state.writers -= 1;
+        for ticket in state.queue.drain(..) {
+            ticket.waiter.tell(Err(LedgerError::Overloaded));
+        }
+    }
+}

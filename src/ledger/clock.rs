@@ -1,0 +1,57 @@
+//! The clock that leases and due times go by.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use crate::clock::{UnixMillis, instant, now_ms};
+
+/// The engine's own clock. It never jumps while the process lives: it starts at the wall clock and
+/// goes on with the monotonic one, so that a corrected wall clock delays no delivery.
+#[derive(Clone, Debug)]
+pub struct StoreClock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Process { start: Instant, start_ms: UnixMillis },
+    Manual(Arc<AtomicI64>),
+}
+
+impl StoreClock {
+    /// The clock of a program.
+    #[must_use]
+    pub fn process() -> Self {
+        Self(Source::Process { start: instant(), start_ms: now_ms() })
+    }
+
+    /// A clock that stands still until it is moved, for tests.
+    #[must_use]
+    pub fn manual(ms: UnixMillis) -> Self {
+        Self(Source::Manual(Arc::new(AtomicI64::new(ms))))
+    }
+
+    /// Moves a manual clock, and every clone of it, `ms` on; a clock of a program ignores it.
+    pub fn advance(&self, ms: i64) {
+        if let Source::Manual(now) = &self.0 {
+            now.fetch_add(ms, Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        match &self.0 {
+            Source::Process { start, start_ms } => {
+                let since = instant().saturating_duration_since(*start).as_millis();
+                start_ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+            }
+            Source::Manual(now) => now.load(Ordering::SeqCst),
+        }
+    }
+}
+
+impl Default for StoreClock {
+    fn default() -> Self {
+        Self::process()
+    }
+}

@@ -1,0 +1,155 @@
+//! The few shapes that binary forms of the ledger are made of: little-endian numbers, and bytes
+//! with their length before them as a variable-length number.
+
+use bytes::Bytes;
+
+/// Writes to the end of a buffer.
+pub(super) trait Put {
+    /// Seven bits a byte, lowest first, the top bit says that more follow.
+    fn put_len(&mut self, n: usize);
+    /// Bytes behind their length.
+    fn put_bytes(&mut self, bytes: &[u8]);
+    /// One byte that says whether there is a text, then the text.
+    fn put_opt(&mut self, text: Option<&str>);
+}
+
+impl Put for Vec<u8> {
+    fn put_len(&mut self, mut n: usize) {
+        while n >= 0x80 {
+            self.push((n & 0x7f) as u8 | 0x80);
+            n >>= 7;
+        }
+        self.push(n as u8);
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_len(bytes.len());
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_opt(&mut self, text: Option<&str>) {
+        self.push(u8::from(text.is_some()));
+        if let Some(text) = text {
+            self.put_bytes(text.as_bytes());
+        }
+    }
+}
+
+/// Bytes that are not of the expected form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not of the expected form")]
+pub struct Malformed;
+
+/// Reads from the front of a slice. Everything is checked; nothing panics.
+#[derive(Debug)]
+pub(super) struct Take<'a>(pub(super) &'a [u8]);
+
+impl<'a> Take<'a> {
+    /// The next `n` bytes.
+    pub(super) fn raw(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    /// The next `N` bytes.
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    /// One byte.
+    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// A 32-bit number.
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// A 64-bit number.
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A signed 64-bit number.
+    pub(super) fn i64(&mut self) -> Result<i64, Malformed> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    /// What [`Put::put_len`] wrote.
+    pub(super) fn len(&mut self) -> Result<usize, Malformed> {
+        let mut n = 0_u64;
+        for shift in (0..35).step_by(7) {
+            let byte = self.u8()?;
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return usize::try_from(n).or(Err(Malformed));
+            }
+        }
+        Err(Malformed)
+    }
+
+    /// What [`Put::put_bytes`] wrote.
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let n = self.len()?;
+        self.raw(n)
+    }
+
+    /// What [`Put::put_bytes`] wrote, as text.
+    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).or(Err(Malformed))
+    }
+
+    /// What [`Put::put_opt`] wrote.
+    pub(super) fn opt(&mut self) -> Result<Option<&'a str>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => self.text().map(Some),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Nothing is left.
+    pub(super) fn end(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+/// The part of `whole` that `part`, a slice of it, covers, without copying.
+pub(super) fn share(whole: &Bytes, part: &[u8]) -> Bytes {
+    if part.is_empty() { Bytes::new() } else { whole.slice_ref(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_every_size_come_back() {
+        for n in [0, 1, 127, 128, 300, 16_383, 16_384, 1 << 28, (1 << 32) - 1] {
+            let mut buffer = Vec::new();
+            buffer.put_len(n);
+            let mut take = Take(&buffer);
+            assert_eq!(take.len(), Ok(n));
+            assert_eq!(take.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let mut buffer = Vec::new();
+        buffer.put_bytes(b"hello");
+        buffer.put_opt(Some("x"));
+        buffer.put_opt(None);
+        for cut in 0..buffer.len() {
+            let mut take = Take(&buffer[..cut]);
+            let read = take.bytes().and_then(|_| take.opt()).and_then(|_| take.opt());
+            assert_eq!(read, Err(Malformed));
+        }
+        assert_eq!(Take(&[0xff; 9]).len(), Err(Malformed));
+        assert_eq!(Take(&[2]).opt(), Err(Malformed));
+    }
+}

@@ -1,0 +1,135 @@
+//! The closed set of engines. No dynamic dispatch: a call is a match and then the engine's own
+//! future.
+
+use std::time::Duration;
+
+use super::{
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
+    Revision, Settled, Settlement, Stats, Swept,
+};
+
+/// One of the engines.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// The model in memory, which forgets everything with the process.
+    Memory(Memory),
+}
+
+impl From<Memory> for Engine {
+    fn from(memory: Memory) -> Self {
+        Self::Memory(memory)
+    }
+}
+
+impl Engine {
+    /// How many commits at once make it faster.
+    #[must_use]
+    pub fn writers(&self) -> usize {
+        match self {
+            Self::Memory(_) => 1,
+        }
+    }
+
+    /// How long its last sync took; zero where it has none.
+    #[must_use]
+    pub fn last_sync(&self) -> Duration {
+        match self {
+            Self::Memory(_) => Duration::ZERO,
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $engine:ident => $call:expr) => {
+        match $self {
+            Engine::Memory($engine) => $call.await,
+        }
+    };
+}
+
+impl Ledger for Engine {
+    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        each!(self, engine => engine.accept(batch))
+    }
+
+    async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        each!(self, engine => engine.check_nonces(batch))
+    }
+
+    async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
+        each!(self, engine => engine.lease(who, ask))
+    }
+
+    async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        each!(self, engine => engine.settle(who, settlements))
+    }
+
+    async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
+        each!(self, engine => engine.release(who))
+    }
+
+    async fn replay(
+        &self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ReplayPage, LedgerError> {
+        each!(self, engine => engine.replay(order, cursor, limit))
+    }
+
+    async fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        each!(self, engine => engine.query(query, cursor, limit))
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
+        each!(self, engine => engine.event(id))
+    }
+
+    async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        each!(self, engine => engine.deliveries(query, cursor, limit))
+    }
+
+    async fn stats(&self) -> Result<Stats, LedgerError> {
+        each!(self, engine => engine.stats())
+    }
+
+    async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
+        each!(self, engine => engine.document(kind, id))
+    }
+
+    async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
+        each!(self, engine => engine.documents(kind))
+    }
+
+    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
+        each!(self, engine => engine.change(change))
+    }
+
+    async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
+        each!(self, engine => engine.changed(after, wait))
+    }
+
+    async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
+        each!(self, engine => engine.sweep(policy, budget))
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        each!(self, engine => engine.health())
+    }
+}

@@ -1,0 +1,252 @@
+//! Names of things: events, sources, destinations, nodes.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::clock::UnixMillis;
+
+/// The id of an event: a version 7 UUID, so that ids sort by the time they were made.
+///
+/// Its text is `evt_` and 32 lower-case hexadecimal digits, everywhere and always.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(Uuid);
+
+/// The id of one order to replay: repeating the order under the same id changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplayId(Uuid);
+
+/// A text that is no id of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event id is `evt_` and 32 lower-case hexadecimal digits")]
+pub struct NotAnEventId;
+
+const PREFIX: &str = "evt_";
+const TEXT_LEN: usize = PREFIX.len() + 32;
+/// The last millisecond that 48 bits hold, in the year 10889.
+const MS_MAX: u64 = (1 << 48) - 1;
+
+impl EventId {
+    /// A new id for something received at `ms`; no other call gives the same one.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        Self(uuid_at(ms, random()))
+    }
+
+    /// The smallest id of that millisecond, for ranges of time.
+    #[must_use]
+    pub fn floor(ms: UnixMillis) -> Self {
+        let ms = u64::try_from(ms).unwrap_or(0).min(MS_MAX);
+        Self(Uuid::from_u128(u128::from(ms) << 80))
+    }
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Its bytes, which sort as the ids do.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The millisecond that it was made for.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+}
+
+impl ReplayId {
+    /// A new id, for an order given at `ms`.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        Self(uuid_at(ms, random()))
+    }
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {
+    let ms = u64::try_from(ms).unwrap_or(0).min(MS_MAX);
+    uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
+}
+
+/// Random bytes of the operating system, fetched for many ids at once: a system call for each
+/// would cost more than the id.
+fn random() -> [u8; 10] {
+    const IDS: usize = 48;
+    thread_local! {
+        static POOL: RefCell<Vec<[u8; 10]>> = const { RefCell::new(Vec::new()) };
+    }
+    POOL.with_borrow_mut(|pool| {
+        if pool.is_empty() {
+            let mut fresh = [0; 10 * IDS];
+            if getrandom::fill(&mut fresh).is_err() {
+                return fallback();
+            }
+            pool.extend(fresh.as_chunks().0);
+        }
+        pool.pop().unwrap_or_else(fallback)
+    })
+}
+
+/// Where the operating system has no random bytes, the random keys of the standard library's maps
+/// and a count still make ids that differ.
+fn fallback() -> [u8; 10] {
+    use std::hash::BuildHasher;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let hash = std::hash::RandomState::new().hash_one(count);
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&hash.to_le_bytes());
+    bytes[8..].copy_from_slice(&count.to_le_bytes()[..2]);
+    bytes
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = NotAnEventId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEventId> {
+        let digits = text.strip_prefix(PREFIX).ok_or(NotAnEventId)?;
+        let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if text.len() != TEXT_LEN || !lower {
+            return Err(NotAnEventId);
+        }
+        u128::from_str_radix(digits, 16).map(|n| Self(Uuid::from_u128(n))).or(Err(NotAnEventId))
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! name {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as a text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<T: Into<Arc<str>>> From<T> for $name {
+            fn from(text: T) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name! {
+    /// The id of a source, which outlives its name: renaming a source forgets no transaction.
+    SourceId
+}
+
+name! {
+    /// The name of a destination.
+    TargetId
+}
+
+name! {
+    /// The name of one gateway process, for leases and for people.
+    NodeId
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_text_form_goes_both_ways() {
+        let id = EventId::new(1_767_323_045_678);
+        let text = id.to_string();
+        assert_eq!(text.len(), 36);
+        assert!(text.starts_with("evt_0"));
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(serde_json::from_str::<EventId>(&format!("\"{text}\"")).unwrap(), id);
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let text = EventId::new(1).to_string();
+        let upper = text.to_uppercase();
+        let signed = format!("evt_+{}", &text[5..]);
+        for bad in ["", "evt_", &text[4..], &upper, &signed, &format!("{text}0"), "evt_é"] {
+            assert_eq!(bad.parse::<EventId>(), Err(NotAnEventId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_time_and_keep_it() {
+        let ids: Vec<EventId> = (0..50).map(|ms| EventId::new(ms * 1000)).collect();
+        assert!(ids.is_sorted());
+        assert_eq!(ids[7].ms(), 7000);
+        assert!(EventId::floor(7000) <= ids[7] && ids[7] < EventId::floor(7001));
+        assert_eq!(EventId::new(-5).ms(), 0);
+        assert_eq!(EventId::new(i64::MAX).ms(), (1 << 48) - 1);
+    }
+
+    #[test]
+    fn many_ids_of_one_millisecond_differ() {
+        let ids: HashSet<EventId> = (0..10_000).map(|_| EventId::new(1)).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+}

@@ -1,0 +1,147 @@
+//! The model: a ledger in memory, simple enough to be seen to be right.
+//!
+//! It says what the other engines are held to ([`super::conformance`] and the property tests
+//! compare them with it), and serves tests and demonstrations. It forgets everything with the
+//! process.
+
+mod model;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use self::model::Model;
+use super::{
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
+    EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, Stats, StoreClock, Swept,
+};
+
+/// A ledger in memory. Clones share it.
+#[derive(Clone)]
+pub struct Memory {
+    model: Arc<Mutex<Model>>,
+    revision: Arc<watch::Sender<Revision>>,
+}
+
+impl Memory {
+    /// An empty ledger whose leases and due times go by `clock`.
+    #[must_use]
+    pub fn new(clock: StoreClock) -> Self {
+        Self {
+            model: Arc::new(Mutex::new(Model::new(clock))),
+            revision: Arc::new(watch::Sender::new(Revision(0))),
+        }
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl Ledger for Memory {
+    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        let mut model = self.model();
+        Ok(batch.iter().map(|event| model.accept(event)).collect())
+    }
+
+    async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        let mut model = self.model();
+        Ok(batch.iter().map(|nonce| model.use_nonce(nonce)).collect())
+    }
+
+    async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
+        Ok(self.model().lease(who, ask))
+    }
+
+    async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        let mut model = self.model();
+        Ok(settlements.iter().map(|settlement| model.settle(who, settlement)).collect())
+    }
+
+    async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
+        Ok(self.model().release(who))
+    }
+
+    async fn replay(
+        &self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ReplayPage, LedgerError> {
+        self.model().replay(order, cursor, limit)
+    }
+
+    async fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        self.model().query(query, cursor, limit)
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
+        Ok(self.model().detail(id))
+    }
+
+    async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        self.model().deliveries(query, cursor, limit)
+    }
+
+    async fn stats(&self) -> Result<Stats, LedgerError> {
+        Ok(self.model().stats())
+    }
+
+    async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
+        Ok(self.model().document(kind, id))
+    }
+
+    async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
+        Ok(self.model().documents(kind))
+    }
+
+    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
+        let revision = self.model().change(change)?;
+        self.revision.send_if_modified(|newest| {
+            let newer = revision > *newest;
+            *newest = revision.max(*newest);
+            newer
+        });
+        Ok(revision)
+    }
+
+    async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
+        let mut revisions = self.revision.subscribe();
+        let newer = revisions.wait_for(|revision| *revision > after);
+        // An end of the time is no error: the caller is told the revision that there is.
+        let _ = tokio::time::timeout(wait, newer).await;
+        Ok(*self.revision.borrow())
+    }
+
+    async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
+        Ok(self.model().sweep(policy, budget))
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        Ok(Health { stopped: None, durability: Durability::Unsynced, bytes: 0, mended: Vec::new() })
+    }
+}

@@ -1,0 +1,452 @@
+//! The state behind [`super::Memory`] and the rules that change it: no I/O, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use crate::clock::UnixMillis;
+use crate::ledger::upkeep::millis;
+use crate::ledger::{
+    Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
+    Document, DocumentChange, Documents, EventDetail, EventId, EventState, Fingerprint, Kind,
+    Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NodeId, Nonce,
+    NonceUse, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled,
+    Settlement, SourceId, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
+};
+
+/// Everything that a ledger knows.
+pub(super) struct Model {
+    clock: StoreClock,
+    keys: HashMap<DedupeKey, Known>,
+    events: BTreeMap<EventId, Stored>,
+    /// Deliveries that are pending or dead; one that is done has no row.
+    rows: BTreeMap<(EventId, TargetId), Row>,
+    replayed: HashSet<(ReplayId, EventId, TargetId)>,
+    nonces: HashMap<DedupeKey, UnixMillis>,
+    documents: BTreeMap<(Kind, String), Document>,
+    revision: Revision,
+    last_token: u64,
+}
+
+/// What is remembered of a key, also after its event is gone.
+struct Known {
+    first: EventId,
+    first_seen_ms: UnixMillis,
+    fingerprint: Fingerprint,
+    source: SourceId,
+}
+
+struct Stored {
+    event: NewEvent,
+    attempts: BTreeMap<TargetId, Vec<Attempt>>,
+}
+
+struct Row {
+    dead: bool,
+    attempt: u32,
+    /// When it is due; while it is leased, when the lease ends.
+    due_ms: UnixMillis,
+    token: u64,
+    lease: Option<NodeId>,
+}
+
+impl Row {
+    fn new(due_ms: UnixMillis) -> Self {
+        Self { dead: false, attempt: 0, due_ms, token: 0, lease: None }
+    }
+
+    fn state(&self) -> DeliveryState {
+        if self.dead { DeliveryState::Dead } else { DeliveryState::Pending }
+    }
+}
+
+// === The way of a callback ===
+
+impl Model {
+    pub(super) fn new(clock: StoreClock) -> Self {
+        Self {
+            clock,
+            keys: HashMap::new(),
+            events: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            replayed: HashSet::new(),
+            nonces: HashMap::new(),
+            documents: BTreeMap::new(),
+            revision: Revision(0),
+            last_token: 0,
+        }
+    }
+
+    pub(super) fn accept(&mut self, event: &NewEvent) -> Accepted {
+        if let Some(known) = event.keys.iter().find_map(|key| self.keys.get(key)) {
+            if known.first == event.id {
+                return Accepted::Fresh;
+            }
+            return Accepted::Duplicate {
+                first: known.first,
+                first_seen_ms: known.first_seen_ms,
+                fingerprint: known.fingerprint,
+            };
+        }
+        for key in &event.keys {
+            let known = Known {
+                first: event.id,
+                first_seen_ms: event.received_ms,
+                fingerprint: event.fingerprint,
+                source: event.source.clone(),
+            };
+            self.keys.insert(*key, known);
+        }
+        let now = self.clock.ms();
+        let mut attempts = BTreeMap::new();
+        for target in &event.targets {
+            self.rows.insert((event.id, target.clone()), Row::new(now));
+            attempts.insert(target.clone(), Vec::new());
+        }
+        self.events.insert(event.id, Stored { event: event.clone(), attempts });
+        Accepted::Fresh
+    }
+
+    pub(super) fn use_nonce(&mut self, nonce: &Nonce) -> NonceUse {
+        let now = self.clock.ms();
+        match self.nonces.get(&nonce.key) {
+            Some(expires_ms) if *expires_ms > now => NonceUse::Repeated,
+            _ => {
+                self.nonces.insert(nonce.key, nonce.expires_ms);
+                NonceUse::First
+            }
+        }
+    }
+}
+
+// === Deliveries ===
+
+impl Model {
+    pub(super) fn lease(&mut self, who: &NodeId, ask: &LeaseAsk) -> LeaseBatch {
+        let now = self.clock.ms();
+        let mut due: Vec<(UnixMillis, EventId, TargetId)> = self
+            .rows
+            .iter()
+            .filter(|((_, target), row)| !row.dead && ask.targets.admits(target))
+            .map(|((event, target), row)| (row.due_ms, *event, target.clone()))
+            .collect();
+        due.sort();
+        let ready = due.iter().take_while(|(due_ms, ..)| *due_ms <= now).count().min(ask.max);
+        let leases: Vec<Lease> = due
+            .drain(..ready)
+            .filter_map(|(_, event, target)| self.lease_one(who, ask.ttl, (event, target)))
+            .collect();
+        let next = self
+            .rows
+            .iter()
+            .filter(|((_, target), row)| !row.dead && ask.targets.admits(target))
+            .map(|(_, row)| row.due_ms)
+            .min();
+        LeaseBatch { leases, next_due: next.map(|ms| until(ms, now)) }
+    }
+
+    fn lease_one(
+        &mut self,
+        who: &NodeId,
+        ttl: Duration,
+        key: (EventId, TargetId),
+    ) -> Option<Lease> {
+        let row = self.rows.get_mut(&key)?;
+        self.last_token += 1;
+        row.attempt += 1;
+        row.token = self.last_token;
+        row.lease = Some(who.clone());
+        row.due_ms = self.clock.ms().saturating_add(millis(ttl));
+        let (event, target) = key;
+        Some(Lease {
+            event,
+            target,
+            attempt: row.attempt,
+            token: row.token,
+            body: self.events.get(&event)?.event.body.clone(),
+            expires_in: ttl,
+        })
+    }
+
+    pub(super) fn settle(&mut self, who: &NodeId, settlement: &Settlement) -> Settled {
+        let key = (settlement.event, settlement.target.clone());
+        let now = self.clock.ms();
+        let Some(row) = self.rows.get_mut(&key) else { return Settled::Stale };
+        if row.lease.as_ref() != Some(who) || row.token != settlement.token {
+            return Settled::Stale;
+        }
+        row.lease = None;
+        match settlement.verdict {
+            Verdict::Done => {
+                self.rows.remove(&key);
+            }
+            Verdict::Retry { after } => row.due_ms = now.saturating_add(millis(after)),
+            Verdict::Dead => row.dead = true,
+            Verdict::Postpone { after } => {
+                row.attempt -= 1;
+                row.due_ms = now.saturating_add(millis(after));
+                return Settled::Applied;
+            }
+        }
+        if let Some(stored) = self.events.get_mut(&settlement.event) {
+            let attempts = stored.attempts.entry(settlement.target.clone()).or_default();
+            attempts.push(settlement.attempt.clone().trimmed());
+        }
+        Settled::Applied
+    }
+
+    pub(super) fn release(&mut self, who: &NodeId) -> u64 {
+        let now = self.clock.ms();
+        let mut released = 0;
+        for row in self.rows.values_mut().filter(|row| row.lease.as_ref() == Some(who)) {
+            row.lease = None;
+            row.attempt -= 1;
+            row.due_ms = now;
+            released += 1;
+        }
+        released
+    }
+
+    pub(super) fn replay(
+        &mut self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ReplayPage, LedgerError> {
+        let (ids, next) = match &order.what {
+            ReplayWhat::Events(ids) => self.page_of_ids(ids, cursor, limit)?,
+            ReplayWhat::Matching(query) => {
+                let page = self.query(query, cursor, limit)?;
+                (page.events.iter().map(|event| event.id).collect(), page.next)
+            }
+        };
+        let mut page = ReplayPage { next, ..ReplayPage::default() };
+        for id in ids {
+            let made = self.replay_one(order, id);
+            page.events += u64::from(made > 0);
+            page.deliveries += made;
+        }
+        Ok(page)
+    }
+
+    fn page_of_ids(
+        &self,
+        ids: &[EventId],
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<EventId>, Option<Cursor>), LedgerError> {
+        let before = cursor.map(Cursor::event).transpose()?;
+        let ids: BTreeSet<EventId> = ids.iter().copied().collect();
+        let mut ids = ids
+            .into_iter()
+            .rev()
+            .filter(|id| before.is_none_or(|before| *id < before) && self.events.contains_key(id));
+        let page: Vec<EventId> = ids.by_ref().take(limit.max(1)).collect();
+        let more = ids.next().is_some();
+        let next = page.last().filter(|_| more).map(|id| Cursor::after(*id));
+        Ok((page, next))
+    }
+
+    fn replay_one(&mut self, order: &ReplayOrder, id: EventId) -> u64 {
+        let Some(stored) = self.events.get_mut(&id) else { return 0 };
+        let targets: BTreeSet<TargetId> = match &order.targets {
+            Some(targets) => targets.iter().cloned().collect(),
+            None => stored.attempts.keys().cloned().collect(),
+        };
+        let now = self.clock.ms();
+        let mut made = 0;
+        for target in targets {
+            if self.replayed.insert((order.id, id, target.clone())) {
+                stored.attempts.entry(target.clone()).or_default();
+                self.rows.insert((id, target), Row::new(now));
+                made += 1;
+            }
+        }
+        made
+    }
+}
+
+// === The log ===
+
+impl Model {
+    pub(super) fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        let before = cursor.map(Cursor::event).transpose()?;
+        let mut found = self
+            .events
+            .iter()
+            .rev()
+            .filter(|(id, _)| before.is_none_or(|before| **id < before))
+            .filter(|(id, stored)| self.matches(query, **id, &stored.event));
+        let page: Vec<Logged> =
+            found.by_ref().take(limit.max(1)).map(|(_, stored)| self.logged(stored)).collect();
+        let more = found.next().is_some();
+        let next = page.last().filter(|_| more).map(|event| Cursor::after(event.id));
+        Ok(LogPage { events: page, next })
+    }
+
+    fn matches(&self, query: &LogQuery, id: EventId, event: &NewEvent) -> bool {
+        query.source.as_ref().is_none_or(|source| *source == event.source)
+            && query.transaction.as_ref().is_none_or(|text| *text == event.transaction)
+            && (query.user.is_none() || query.user == event.user)
+            && query.test.is_none_or(|test| test == event.test)
+            && query.in_time(event.received_ms)
+            && query.state.is_none_or(|state| state == self.state(id))
+    }
+
+    fn rows_of(&self, id: EventId) -> impl Iterator<Item = (&TargetId, &Row)> {
+        let from = (id, TargetId::from(""));
+        let rows = self.rows.range(from..).take_while(move |((event, _), _)| *event == id);
+        rows.map(|((_, target), row)| (target, row))
+    }
+
+    fn state(&self, id: EventId) -> EventState {
+        EventState::of(self.rows_of(id).map(|(_, row)| row.state()))
+    }
+
+    fn logged(&self, stored: &Stored) -> Logged {
+        let event = &stored.event;
+        Logged {
+            id: event.id,
+            source: event.source.clone(),
+            received_ms: event.received_ms,
+            test: event.test,
+            state: self.state(event.id),
+            body: event.body.clone(),
+        }
+    }
+
+    pub(super) fn detail(&self, id: EventId) -> Option<EventDetail> {
+        let stored = self.events.get(&id)?;
+        let deliveries = stored.attempts.iter().map(|(target, attempts)| {
+            let delivery = self.delivery(id, target);
+            Delivery { attempts: attempts.clone(), ..delivery }
+        });
+        Some(EventDetail { event: self.logged(stored), deliveries: deliveries.collect() })
+    }
+
+    fn delivery(&self, event: EventId, target: &TargetId) -> Delivery {
+        let row = self.rows.get(&(event, target.clone()));
+        Delivery {
+            event,
+            target: target.clone(),
+            state: row.map_or(DeliveryState::Done, Row::state),
+            attempt: row.map_or(0, |row| row.attempt),
+            due_ms: row.filter(|row| !row.dead).map(|row| row.due_ms),
+            attempts: Vec::new(),
+        }
+    }
+
+    pub(super) fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        let after = cursor.map(Cursor::delivery).transpose()?;
+        let mut found = self
+            .events
+            .iter()
+            .rev()
+            .flat_map(|(id, stored)| stored.attempts.keys().map(|target| (*id, target)))
+            .filter(|(id, target)| {
+                after.as_ref().is_none_or(|(last, name)| {
+                    id < last || (id == last && target.as_str() > name.as_str())
+                })
+            })
+            .filter(|(_, target)| query.target.as_ref().is_none_or(|only| only == *target))
+            .map(|(id, target)| self.delivery(id, target))
+            .filter(|delivery| delivery.state == query.state);
+        let page: Vec<Delivery> = found.by_ref().take(limit.max(1)).collect();
+        let more = found.next().is_some();
+        let next = page.last().filter(|_| more).map(Cursor::behind);
+        Ok(DeliveryPage { deliveries: page, next })
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let now = self.clock.ms();
+        let mut targets: BTreeMap<&TargetId, TargetStats> = BTreeMap::new();
+        for ((_, target), row) in &self.rows {
+            let stats = targets.entry(target).or_insert_with(|| TargetStats::new(target.clone()));
+            stats.count(row.state(), now.saturating_sub(row.due_ms));
+        }
+        let targets = targets.into_values().collect();
+        Stats::sum(self.events.len() as u64, self.keys.len() as u64, targets)
+    }
+}
+
+// === Documents and upkeep ===
+
+impl Model {
+    pub(super) fn document(&self, kind: Kind, id: &str) -> Option<Document> {
+        self.documents.get(&(kind, id.to_owned())).cloned()
+    }
+
+    pub(super) fn documents(&self, kind: Kind) -> Documents {
+        let documents = self.documents.iter().filter(|((of, _), _)| *of == kind);
+        Documents {
+            documents: documents.map(|(_, document)| document.clone()).collect(),
+            revision: self.revision,
+        }
+    }
+
+    pub(super) fn change(&mut self, change: &DocumentChange) -> Result<Revision, LedgerError> {
+        let key = (change.kind, change.id.clone());
+        let current = self.documents.get(&key).map(|document| document.version);
+        if !change.expect.holds(current) {
+            return Err(LedgerError::Conflict { current });
+        }
+        self.revision.0 += 1;
+        match &change.body {
+            Some(body) => {
+                let document = Document {
+                    id: change.id.clone(),
+                    version: self.revision,
+                    at_ms: change.at_ms,
+                    who: change.who.clone(),
+                    body: body.clone(),
+                };
+                self.documents.insert(key, document);
+            }
+            None => {
+                self.documents.remove(&key);
+            }
+        }
+        Ok(self.revision)
+    }
+
+    pub(super) fn sweep(&mut self, policy: &Retention, budget: usize) -> Swept {
+        let before = policy.events_before();
+        let mut old: Vec<EventId> = self
+            .events
+            .iter()
+            .filter(|(id, stored)| {
+                stored.event.received_ms < before && self.rows_of(**id).next().is_none()
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let more = old.len() > budget;
+        old.truncate(budget);
+        for id in &old {
+            self.events.remove(id);
+        }
+        let keys = self.keys.len();
+        let (events, before) = (&self.events, policy.keys_before());
+        self.keys.retain(|_, known| {
+            known.first_seen_ms >= before
+                || policy.for_ever.contains(&known.source)
+                || events.contains_key(&known.first)
+        });
+        let now = self.clock.ms();
+        self.nonces.retain(|_, expires_ms| *expires_ms > now);
+        self.replayed.retain(|(_, event, _)| events.contains_key(event));
+        Swept { events: old.len() as u64, keys: (keys - self.keys.len()) as u64, bytes: 0, more }
+    }
+}
+
+fn until(ms: UnixMillis, now: UnixMillis) -> Duration {
+    Duration::from_millis(u64::try_from(ms.saturating_sub(now)).unwrap_or(0))
+}

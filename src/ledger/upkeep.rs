@@ -1,0 +1,147 @@
+//! Upkeep: counts, retention, health.
+
+use std::time::Duration;
+
+use super::{DeliveryState, SourceId, TargetId};
+use crate::clock::UnixMillis;
+
+/// Counts of what the ledger holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events that can be queried.
+    pub events: u64,
+    /// De-duplication keys remembered.
+    pub keys: u64,
+    /// Deliveries that are pending.
+    pub pending: u64,
+    /// Deliveries that are dead.
+    pub dead: u64,
+    /// How long the oldest pending delivery that is due has been due; `None`: nothing is due.
+    pub oldest_due: Option<Duration>,
+    /// The same by destination, by name, for those that have pending or dead deliveries.
+    pub targets: Vec<TargetStats>,
+}
+
+/// Counts of one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStats {
+    /// The destination.
+    pub target: TargetId,
+    /// Deliveries that are pending.
+    pub pending: u64,
+    /// Deliveries that are dead.
+    pub dead: u64,
+    /// How long the oldest pending delivery that is due has been due.
+    pub oldest_due: Option<Duration>,
+}
+
+/// What to keep, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The time to count from.
+    pub now_ms: UnixMillis,
+    /// How long an event and its body are kept.
+    pub keep_events: Duration,
+    /// How long a transaction is remembered; never shorter than its event.
+    pub keep_transactions: Duration,
+    /// Sources whose transactions are remembered for ever, because their callbacks carry no time
+    /// and could be replayed for ever.
+    pub for_ever: Vec<SourceId>,
+}
+
+/// What a sweep removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Events.
+    pub events: u64,
+    /// De-duplication keys.
+    pub keys: u64,
+    /// Bytes given back to the file system.
+    pub bytes: u64,
+    /// Whether another call would remove more at once.
+    pub more: bool,
+}
+
+/// What an answer of the ledger survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The process and the operating system; not the loss of this machine's disk.
+    Local,
+    /// The loss of any one machine.
+    Replicated,
+    /// Nothing: the ledger is in memory, or its disk is told not to sync.
+    Unsynced,
+}
+
+/// Whether the ledger works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing can be recorded; `None`: it can.
+    pub stopped: Option<String>,
+    /// What an answer survives.
+    pub durability: Durability,
+    /// Bytes that it takes on disk.
+    pub bytes: u64,
+    /// What was found and mended when it was opened, for people.
+    pub mended: Vec<String>,
+}
+
+impl Health {
+    /// Whether events can be recorded.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.stopped.is_none()
+    }
+}
+
+impl Retention {
+    /// Events received before this may go.
+    #[must_use]
+    pub fn events_before(&self) -> UnixMillis {
+        self.now_ms.saturating_sub(millis(self.keep_events))
+    }
+
+    /// Keys of events received before this may go.
+    #[must_use]
+    pub fn keys_before(&self) -> UnixMillis {
+        self.now_ms.saturating_sub(millis(self.keep_transactions.max(self.keep_events)))
+    }
+}
+
+impl TargetStats {
+    pub(super) fn new(target: TargetId) -> Self {
+        Self { target, pending: 0, dead: 0, oldest_due: None }
+    }
+
+    /// Counts one delivery that has been due for `overdue_ms`; less than zero: it is not yet due.
+    pub(super) fn count(&mut self, state: DeliveryState, overdue_ms: i64) {
+        match state {
+            DeliveryState::Dead => self.dead += 1,
+            DeliveryState::Done => {}
+            DeliveryState::Pending => {
+                self.pending += 1;
+                let overdue = u64::try_from(overdue_ms).ok().map(Duration::from_millis);
+                self.oldest_due = self.oldest_due.max(overdue);
+            }
+        }
+    }
+}
+
+impl Stats {
+    /// The counts of all `targets` together.
+    pub(super) fn sum(events: u64, keys: u64, targets: Vec<TargetStats>) -> Self {
+        Self {
+            events,
+            keys,
+            pending: targets.iter().map(|target| target.pending).sum(),
+            dead: targets.iter().map(|target| target.dead).sum(),
+            oldest_due: targets.iter().filter_map(|target| target.oldest_due).max(),
+            targets,
+        }
+    }
+}
+
+/// A duration in whole milliseconds; what does not fit is for ever.
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

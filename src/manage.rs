@@ -1,0 +1,12 @@
+//! The admin listener: metrics, health, the admin API; later the management APIs of the seeds and
+//! the console.
+//!
+//! Routing is a match on a path's segments. Who may ask is decided in one place, before a handler
+//! sees the request: on loopback the name by which it was called (a web page must not get at it by
+//! rebinding a name of its own), and the bearer token where tokens are configured.
+
+mod access;
+mod admin;
+mod http;
+
+pub use admin::Admin;

@@ -1,0 +1,130 @@
+//! Recorded events: a list, and one with its deliveries and attempts.
+
+use bytes::Bytes;
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Admin, query};
+use crate::clock::rfc3339;
+use crate::ledger::{
+    Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, SourceId,
+};
+use crate::manage::http::{Answered, Problem, Query, json};
+use crate::sender::Outcome;
+
+const PARAMETERS: [&str; 8] =
+    ["source", "transaction", "user", "outcome", "since", "until", "limit", "cursor"];
+
+#[derive(Serialize)]
+struct Page {
+    events: Vec<Box<RawValue>>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DeliveryView<'a> {
+    destination: &'a str,
+    state: &'static str,
+    due_at: Option<String>,
+    attempts: Vec<AttemptView<'a>>,
+}
+
+#[derive(Serialize)]
+struct AttemptView<'a> {
+    at: String,
+    status: Option<u16>,
+    millis: u32,
+    answer: String,
+    error: Option<&'a str>,
+}
+
+impl Admin {
+    pub(super) async fn events(&self, head: &Parts) -> Answered {
+        let query = Query::read(query(head), &PARAMETERS)?;
+        let limit = query.limit()?;
+        let cursor = query
+            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let Some(wanted) = self.wanted(&query)? else {
+            return Ok(json(&Page { events: Vec::new(), next_cursor: None }));
+        };
+        let page = self.book.query(&wanted, cursor.as_ref(), limit).await;
+        let page = page.map_err(|error| Problem::ledger(&error))?;
+        let events = page.events.iter().filter_map(|logged| as_json(&logged.body)).collect();
+        let next_cursor = page.next.map(|cursor| cursor.to_string());
+        Ok(json(&Page { events, next_cursor }))
+    }
+
+    /// What to ask the ledger for; `None` where the outcome is of callbacks that it never has.
+    fn wanted(&self, query: &Query) -> Result<Option<LogQuery>, Problem> {
+        let outcome = query.read_as("outcome", "an outcome", Outcome::from_name)?;
+        let test = match outcome {
+            None | Some(Outcome::Accepted) => None,
+            Some(Outcome::Test) => Some(true),
+            Some(_) => return Ok(None),
+        };
+        let config = self.config.load();
+        let source = query.text("source").map(|name| {
+            let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
+            SourceId::from(id)
+        });
+        Ok(Some(LogQuery {
+            source,
+            transaction: query.text("transaction").map(str::to_owned),
+            user: query.text("user").map(str::to_owned),
+            state: None,
+            test,
+            since_ms: query.time("since")?,
+            until_ms: query.time("until")?,
+        }))
+    }
+
+    pub(super) async fn event(&self, id: &str) -> Answered {
+        let id: EventId = id.parse().map_err(|_| Problem::absent("that is no id of an event"))?;
+        let detail = self.book.event(id).await.map_err(|error| Problem::ledger(&error))?;
+        let Some(detail) = detail else {
+            return Err(Problem::absent("there is no event of that id (any more)"));
+        };
+        let deliveries: Vec<_> = detail.deliveries.iter().map(DeliveryView::of).collect();
+        match with_deliveries(&detail.event.body, &deliveries) {
+            Some(shown) => Ok(json(&shown)),
+            None => Err(Problem::ledger(&LedgerError::Corrupt(id.to_string()))),
+        }
+    }
+}
+
+impl<'a> DeliveryView<'a> {
+    fn of(delivery: &'a Delivery) -> Self {
+        Self {
+            destination: delivery.target.as_str(),
+            state: delivery.state.as_str(),
+            due_at: delivery.due_ms.map(rfc3339),
+            attempts: delivery.attempts.iter().map(AttemptView::of).collect(),
+        }
+    }
+}
+
+impl<'a> AttemptView<'a> {
+    fn of(attempt: &'a Attempt) -> Self {
+        Self {
+            at: rfc3339(attempt.at_ms),
+            status: attempt.status,
+            millis: attempt.latency_ms,
+            answer: String::from_utf8_lossy(&attempt.head).into_owned(),
+            error: attempt.error.as_deref(),
+        }
+    }
+}
+
+/// An event exactly as it is delivered, and behind its members what became of its deliveries.
+fn with_deliveries(body: &Bytes, deliveries: &[DeliveryView<'_>]) -> Option<Box<RawValue>> {
+    let event = EventBody::json_of(body).ok()?;
+    let members = std::str::from_utf8(&event).ok()?.trim_end().strip_suffix('}')?;
+    let deliveries = serde_json::to_string(deliveries).ok()?;
+    RawValue::from_string(format!("{members},\"deliveries\":{deliveries}}}")).ok()
+}
+
+fn as_json(body: &Bytes) -> Option<Box<RawValue>> {
+    let json = EventBody::json_of(body).ok()?;
+    RawValue::from_string(String::from_utf8(json.to_vec()).ok()?).ok()
+}

@@ -1,0 +1,110 @@
+//! Why a captured callback verifies or does not.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::clock;
+use crate::manage::http::{Answered, Problem, json};
+use crate::sender::{Judgement, Recipe, Refusal, Request};
+
+/// What is asked: a URL alone, or a whole request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    source: String,
+    url: Option<String>,
+    method: Option<String>,
+    target: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    body: String,
+}
+
+#[derive(Serialize)]
+struct Explanation {
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    parameter: Option<String>,
+    signed_text: Option<String>,
+    mistake: Option<String>,
+}
+
+impl Admin {
+    pub(super) fn explain(&self, body: &Bytes) -> Answered {
+        let question: Question = serde_json::from_slice(body)
+            .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
+        let config = self.config.load();
+        let Some(source) = config.sources.get(&question.source) else {
+            return Err(Problem::absent(format!("there is no source {:?}", question.source)));
+        };
+        let (base, target) = question.target()?;
+        let own = config.server.public_url.as_deref().unwrap_or_default();
+        let method = question.method()?;
+        let headers = question.headers()?;
+        let request = Request {
+            method: &method,
+            target: target.as_bytes(),
+            base: if base.is_empty() { own } else { base },
+            headers: &headers,
+            body: question.body.as_bytes(),
+        };
+        Ok(json(&explained(&source.recipe, request)))
+    }
+}
+
+impl Question {
+    /// Scheme and authority, if they were given, and path with query.
+    fn target(&self) -> Result<(&str, &str), Problem> {
+        let text = match (&self.url, &self.target) {
+            (Some(text), None) | (None, Some(text)) => text.as_str(),
+            _ => return Err(Problem::bad("say either url or target")),
+        };
+        let authority = text.find("://").map_or(0, |at| at + 3);
+        if authority == 0 && text.starts_with('/') {
+            return Ok(("", text));
+        }
+        match text[authority..].find('/').filter(|_| authority > 0) {
+            Some(path) => Ok(text.split_at(authority + path)),
+            None => Err(Problem::bad("url: expected a path with its query, or a whole URL")),
+        }
+    }
+
+    fn method(&self) -> Result<Method, Problem> {
+        let usual = if self.body.is_empty() { "GET" } else { "POST" };
+        let name = self.method.as_deref().unwrap_or(usual);
+        Method::from_bytes(name.as_bytes()).map_err(|_| Problem::bad("method: no HTTP method"))
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Problem> {
+        let pair = |(name, value): (&String, &String)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+        };
+        let all: Option<HeaderMap> = self.headers.iter().map(pair).collect();
+        all.ok_or_else(|| Problem::bad("headers: a name or a value that no header can have"))
+    }
+}
+
+fn explained(recipe: &Recipe, request: Request<'_>) -> Explanation {
+    let mut callback = recipe.read(request, clock::now_ms());
+    let refusal = match callback.verify() {
+        Judgement::Refused(refusal) => Some(refusal),
+        Judgement::Verified(_) | Judgement::Probe => None,
+    };
+    let (reason, parameter) = match refusal {
+        Some(Refusal { reason, parameter }) => (Some(reason.as_str()), parameter),
+        None => (None, None),
+    };
+    Explanation {
+        verdict: if reason.is_some() { "rejected" } else { "verified" },
+        reason,
+        parameter,
+        signed_text: None,
+        mistake: None,
+    }
+}

@@ -1,0 +1,59 @@
+//! Metrics, liveness, readiness.
+
+use http::{HeaderValue, StatusCode};
+
+use super::Admin;
+use crate::lifecycle::Phase;
+use crate::manage::http::{Answered, Problem, with_body};
+use crate::wire::Response;
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+impl Admin {
+    /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
+    pub(super) async fn metrics(&self) -> Answered {
+        self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
+        if let Ok(health) = self.book.health().await {
+            self.metrics.store_bytes.set(i64::try_from(health.bytes).unwrap_or(i64::MAX));
+        }
+        if let Ok(stats) = self.book.stats().await {
+            let oldest = stats.oldest_due.unwrap_or_default();
+            self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
+            for name in self.config.load().destinations.keys() {
+                let target = stats.targets.iter().find(|target| target.target.as_str() == name);
+                let pending = target.map_or(0, |target| target.pending);
+                let pending = i64::try_from(pending).unwrap_or(i64::MAX);
+                self.metrics.delivery_backlog.with_label_values(&[name]).set(pending);
+            }
+        }
+        match self.metrics.page() {
+            Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
+            Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        }
+    }
+
+    /// The process answers.
+    pub(super) fn alive() -> Response {
+        with_body(StatusCode::OK, PLAIN, "ok\n")
+    }
+
+    /// Whether callbacks should be sent here.
+    pub(super) async fn ready(&self) -> Response {
+        match self.not_ready().await {
+            None => with_body(StatusCode::OK, PLAIN, "ready\n"),
+            Some(why) => with_body(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+        }
+    }
+
+    async fn not_ready(&self) -> Option<String> {
+        match self.life.phase() {
+            Phase::Ready => {}
+            phase => return Some(phase.as_str().to_owned()),
+        }
+        match self.book.health().await {
+            Ok(health) => health.stopped.map(|why| format!("the ledger has stopped: {why}")),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}

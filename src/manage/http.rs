@@ -1,0 +1,194 @@
+//! What handlers say and read: JSON, problem details (RFC 9457), query parameters.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::wire::Response;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Something that cannot be done, for people and programs.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    header: Option<(header::HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), header: None }
+    }
+
+    /// The request makes no sense.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// There is no such thing.
+    pub fn absent(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, what)
+    }
+
+    /// The ledger cannot answer.
+    pub fn ledger(error: &crate::ledger::LedgerError) -> Self {
+        match error {
+            crate::ledger::LedgerError::BadCursor => Self::bad(error.to_string()),
+            other => Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string()),
+        }
+    }
+
+    /// Another method is needed here.
+    pub fn method(allowed: &Method) -> Self {
+        let problem =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is served"));
+        match HeaderValue::from_str(allowed.as_str()) {
+            Ok(value) => problem.with(header::ALLOW, value),
+            Err(_) => problem,
+        }
+    }
+
+    pub fn with(self, name: header::HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    pub fn response(self) -> Response {
+        let details = Details {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Problem"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
+        let mut response = with_body(self.status, PROBLEM, to_json(&details));
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// What a handler answers.
+pub(super) type Answered = Result<Response, Problem>;
+
+/// `value` as a JSON answer.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    with_body(StatusCode::OK, JSON, to_json(value))
+}
+
+/// An answer of that type.
+pub(super) fn with_body(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // What is shown here is for one pair of eyes, and changes all the time.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    // Only a map with keys that are no texts cannot be written, and there is none.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// Query parameters, each of which may be there once.
+#[derive(Debug)]
+pub(super) struct Query(HashMap<String, String>);
+
+impl Query {
+    /// Reads `query`; names outside of `known` are a mistake, so that a slip of the pen does not
+    /// list everything.
+    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
+            .map_err(|_| Problem::bad("the query cannot be read"))?;
+        let mut map = HashMap::new();
+        for (name, value) in pairs {
+            if !known.contains(&name.as_str()) {
+                let known = known.join(", ");
+                return Err(Problem::bad(format!("no parameter {name:?} here; there are {known}")));
+            }
+            if map.insert(name.clone(), value).is_some() {
+                return Err(Problem::bad(format!("{name} is there twice")));
+            }
+        }
+        Ok(Self(map))
+    }
+
+    /// The value of `name`, if it is there and not empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The value of `name`, read by `read`; `what` says what is expected.
+    pub fn read_as<T>(
+        &self,
+        name: &str,
+        what: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match read(text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Problem::bad(format!("{name}: expected {what}, found {text:?}"))),
+        }
+    }
+
+    /// The time `name` in milliseconds.
+    pub fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
+        self.read_as(name, "a time such as 2026-01-02T03:04:05Z or Unix milliseconds", |text| {
+            text.parse().ok().or_else(|| {
+                text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+            })
+        })
+    }
+
+    /// How many are wanted: 100 unless said, 1000 at most.
+    pub fn limit(&self) -> Result<usize, Problem> {
+        let read = |text: &str| text.parse::<usize>().ok().filter(|limit| *limit > 0);
+        let limit = self.read_as("limit", "a number from 1", read)?;
+        Ok(limit.unwrap_or(LIMIT).min(LIMIT_MAX))
+    }
+}
+
+/// Entries of a page, unless said.
+const LIMIT: usize = 100;
+
+/// Entries of a page at most: some 2 MiB of JSON.
+const LIMIT_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_in_a_query_is_told() {
+        assert!(Query::read(Some("sorce=a"), &["source"]).is_err());
+        assert!(Query::read(Some("source=a&source=b"), &["source"]).is_err());
+        let query =
+            Query::read(Some("limit=5000&since=2026-01-02T03:04:05.5Z"), &["limit", "since"]);
+        let query = query.unwrap();
+        assert_eq!(query.limit().unwrap(), 1000);
+        assert_eq!(query.time("since").unwrap(), Some(1_767_323_045_500));
+        let query = Query::read(Some("limit=0&since=yesterday"), &["limit", "since"]).unwrap();
+        assert!(query.limit().is_err());
+        assert!(query.time("since").is_err());
+        assert_eq!(Query::read(None, &[]).unwrap().limit().unwrap(), 100);
+    }
+}

@@ -1,0 +1,320 @@
+//! The program: listeners, the receiving path and the admin listener, from the first connection to
+//! the last answer.
+//!
+//! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
+//! where the configuration, the ledger and the sockets come from.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::{self, Config, Limits};
+use crate::intake::Gate;
+use crate::ledger::{Book, LedgerError, Observer};
+use crate::lifecycle::{Lifecycle, Stop};
+use crate::manage::Admin;
+use crate::telemetry::Metrics;
+use crate::wire::{self, Bounds, Certificate, Front, Inherited, TlsError, Worker};
+
+/// Open connections of the admin listener: people, scrapers and probes.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// Bytes of a head on the admin listener: a cursor and a token.
+const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// Time for a head on the admin listener.
+const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long a connection may idle between two requests: longer than the usual proxy keeps one, so
+/// that it is the proxy who closes, and no request is lost on a connection that just closed.
+const IDLE_TIME: Duration = Duration::from_secs(75);
+
+/// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
+const WORKERS_MAX: usize = 16;
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration, now and whenever it changes.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The ledger.
+    pub book: Book,
+    /// The metrics, which [`Observed`] feeds from the ledger.
+    pub metrics: Arc<Metrics>,
+    /// Bound sockets.
+    pub listeners: Listeners,
+}
+
+/// Bound sockets, not yet accepting.
+#[derive(Debug)]
+pub struct Listeners {
+    callbacks: Vec<TcpListener>,
+    admin: TcpListener,
+    management: Option<TcpListener>,
+}
+
+/// Where the listeners are; with port 0 configured, what was given instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where senders call.
+    pub callbacks: SocketAddr,
+    /// Where operators call.
+    pub admin: SocketAddr,
+    /// Where the management APIs listen, if not on the admin listener.
+    pub management: Option<SocketAddr>,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A socket cannot be had.
+    #[error("server.{which} = {address}: {cause}")]
+    Bind {
+        /// The key of the configuration.
+        which: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// An inherited socket cannot be used.
+    #[error("inherited listeners: {0}")]
+    Inherited(io::Error),
+    /// The certificate cannot be used.
+    #[error("server.tls: {0}")]
+    Tls(#[from] TlsError),
+    /// The system gives no thread, no event queue or no signal handler.
+    #[error("the system does not let it run: {0}")]
+    System(#[from] io::Error),
+    /// The ledger cannot be opened.
+    #[error("store: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Listeners {
+    /// Takes what was `inherited` and binds the rest.
+    ///
+    /// # Errors
+    /// When an address cannot be had.
+    pub fn bind(server: &config::Server, mut inherited: Inherited) -> Result<Self, ServeError> {
+        let count = workers();
+        let callbacks = match inherited.remove("callbacks") {
+            Some(listener) => share(listener, count).map_err(ServeError::Inherited)?,
+            None => wire::bind_shared(server.callbacks, count)
+                .map_err(refused("callbacks", server.callbacks))?,
+        };
+        let admin = match inherited.remove("admin") {
+            Some(listener) => listener,
+            None => wire::bind(server.admin).map_err(refused("admin", server.admin))?,
+        };
+        let management = match (inherited.remove("management"), server.management) {
+            (Some(listener), _) => Some(listener),
+            (None, Some(address)) => {
+                Some(wire::bind(address).map_err(refused("management", address))?)
+            }
+            (None, None) => None,
+        };
+        for name in inherited.left_over() {
+            tracing::warn!(name, "an inherited listener that nothing here is called by");
+        }
+        Ok(Self { callbacks, admin, management })
+    }
+
+    /// Where they are.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn addresses(&self) -> io::Result<Addresses> {
+        let callbacks = self.callbacks.first().unwrap_or(&self.admin);
+        Ok(Addresses {
+            callbacks: callbacks.local_addr()?,
+            admin: self.admin.local_addr()?,
+            management: self.management.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    }
+}
+
+fn refused(which: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> ServeError {
+    move |cause| ServeError::Bind { which, address, cause }
+}
+
+/// One inherited socket for several threads: they share its queue.
+fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    let mut all = Vec::with_capacity(count);
+    for _ in 1..count {
+        all.push(listener.try_clone()?);
+    }
+    all.push(listener);
+    Ok(all)
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+}
+
+/// Feeds the metrics of the ledger.
+#[derive(Debug)]
+pub struct Observed(pub Arc<Metrics>);
+
+impl Observer for Observed {
+    fn committed(&self, took: Duration, events: usize) {
+        self.0.commit_seconds.observe(took.as_secs_f64());
+        self.0.commit_batch_size.observe(events as f64);
+    }
+
+    fn failed(&self, error: &LedgerError, events: usize) {
+        tracing::error!(%error, events, "a commit failed");
+    }
+}
+
+/// Serves until `stop.drain`, then answers what is in flight, for the drain time of the
+/// configuration at most and not beyond `stop.now`.
+///
+/// # Errors
+/// When it cannot start. Once it serves, it ends well.
+pub async fn run_until<D, N>(parts: Parts, stop: Stop<D, N>) -> Result<(), ServeError>
+where
+    D: Future<Output = ()>,
+    N: Future<Output = ()>,
+{
+    let Parts { mut config, book, metrics, listeners } = parts;
+    let addresses = listeners.addresses()?;
+    let running = Running::start(config.borrow_and_update().clone(), book, metrics, listeners)?;
+    tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "ready");
+    let mut drain = std::pin::pin!(stop.drain);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut drain => break,
+            changed = config.changed() => match changed {
+                Ok(()) => running.apply(&config.borrow_and_update().clone()),
+                // Whoever watched the file is gone; the configuration stays as it is.
+                Err(_) => {
+                    drain.await;
+                    break;
+                }
+            },
+        }
+    }
+    let time = config.borrow().server.drain;
+    running.end(time, stop.now).await;
+    Ok(())
+}
+
+/// A gateway that serves.
+struct Running {
+    life: Arc<Lifecycle>,
+    gate: Gate,
+    admin: Arc<Admin>,
+    certificate: Option<Arc<Certificate>>,
+    workers: Vec<Worker>,
+    side: Side,
+}
+
+/// The admin listener, which answers until the last callback is answered.
+struct Side {
+    life: Arc<Lifecycle>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Running {
+    fn start(
+        config: Arc<Config>,
+        book: Book,
+        metrics: Arc<Metrics>,
+        listeners: Listeners,
+    ) -> Result<Self, ServeError> {
+        let life = Arc::new(Lifecycle::new());
+        let gate = Gate::new(&config, book.clone(), Arc::clone(&metrics));
+        let certificate =
+            config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        let bounds = bounds(&config.server.limits);
+        let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
+
+        let address = listeners.admin.local_addr()?.ip();
+        let shared = (metrics, Arc::clone(&life));
+        let admin = Arc::new(Admin::new(address, config, gate.clone(), book, shared));
+        let side = Side::start(listeners.admin, Arc::clone(&admin))?;
+
+        let mut workers = Vec::with_capacity(listeners.callbacks.len());
+        for (index, listener) in listeners.callbacks.into_iter().enumerate() {
+            let name = format!("callbacks-{index}");
+            workers.push(Worker::start(name, listener, Arc::clone(&front))?);
+        }
+        // The management APIs come with their own issue; until then nobody is promised an answer.
+        drop(listeners.management);
+        life.ready();
+        Ok(Self { life, gate, admin, certificate, workers, side })
+    }
+
+    /// Goes on under another configuration. What is bound stays as it was.
+    fn apply(&self, config: &Arc<Config>) {
+        self.gate.apply(config);
+        self.admin.apply(config);
+        if let (Some(certificate), Some(files)) = (&self.certificate, &config.server.tls)
+            && let Err(error) = certificate.reload(files)
+        {
+            tracing::error!(%error, "the certificate could not be read again; the old one stays");
+        }
+    }
+
+    async fn end(self, time: Duration, now: impl Future<Output = ()>) {
+        tracing::info!(seconds = time.as_secs(), "draining");
+        self.life.drain();
+        let workers = self.workers;
+        let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
+        let mut joined = std::pin::pin!(joined);
+        let drained = tokio::select! {
+            _ = &mut joined => true,
+            () = tokio::time::sleep(time) => false,
+            () = now => false,
+        };
+        self.life.stopped();
+        if !drained {
+            tracing::warn!("the drain was cut short; what was in flight is closed unanswered");
+            let _ = joined.await;
+        }
+        self.side.end().await;
+        tracing::info!("stopped");
+    }
+}
+
+impl Side {
+    fn start(listener: TcpListener, admin: Arc<Admin>) -> Result<Self, ServeError> {
+        let life = Arc::new(Lifecycle::new());
+        let front = Front::new(admin, Arc::clone(&life), ADMIN, None)?;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
+        Ok(Self { life, tasks })
+    }
+
+    async fn end(mut self) {
+        self.life.stopped();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+const ADMIN: Bounds = Bounds {
+    connections: ADMIN_CONNECTIONS,
+    head_bytes: ADMIN_HEAD_BYTES,
+    head_time: ADMIN_HEAD_TIME,
+    idle_time: IDLE_TIME,
+};
+
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        connections: limits.connections,
+        head_bytes: limits.head_bytes,
+        head_time: limits.head_timeout,
+        idle_time: IDLE_TIME,
+    }
+}

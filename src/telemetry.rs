@@ -1,0 +1,13 @@
+//! What the gateway says about itself: metrics and log lines.
+//!
+//! Labels are closed sets and configured names, never anything that came with a request, so that
+//! the number of series is a function of the configuration. A log line carries closed fields; no
+//! secret, no signature and no signed text is ever one of them.
+
+mod lines;
+mod log;
+mod metrics;
+
+pub use lines::{LineWriter, Lines, LinesGuard};
+pub use log::{LogFormat, init, subscriber};
+pub use metrics::{Metrics, SourceMetrics};

@@ -1,0 +1,292 @@
+//! The log: JSON or text, one line an event, through [`Lines`].
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::{Lines, LinesGuard};
+use crate::clock;
+
+/// What is logged when `RUST_LOG` says nothing.
+const DEFAULT_FILTER: &str = "info";
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: time, level, message, fields.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The format with that name on the command line.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a line is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Colour {
+    Always,
+    Never,
+}
+
+/// Starts the log on standard error, filtered by `RUST_LOG`. Without a `format` it is text on a
+/// terminal and JSON elsewhere. The guard writes what is left when it is dropped.
+///
+/// # Errors
+/// When a log was started before, or no thread can be.
+pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
+    let terminal = std::io::stderr().is_terminal();
+    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let colour = if terminal { Colour::Always } else { Colour::Never };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_FILTER.into());
+    let (lines, guard) = Lines::to(std::io::stderr())?;
+    build(format, colour, filter, lines).try_init().map_err(io::Error::other)?;
+    Ok(guard)
+}
+
+/// A subscriber that writes to `out` without colours, for tests and embedding.
+pub fn subscriber<W>(format: LogFormat, filter: &str, out: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    build(format, Colour::Never, filter.into(), out)
+}
+
+fn build<W>(
+    format: LogFormat,
+    colour: Colour,
+    filter: EnvFilter,
+    out: W,
+) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .event_format(Line { format, colour })
+        .with_writer(out)
+        .finish()
+}
+
+/// Writes one line. Spans are not used on the callback path and are not shown.
+struct Line {
+    format: LogFormat,
+    colour: Colour,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let meta = event.metadata();
+        let at = clock::rfc3339(clock::now_ms());
+        match self.format {
+            LogFormat::Json => {
+                let level = meta.level();
+                write!(
+                    out,
+                    "{{\"at\":\"{at}\",\"level\":\"{level}\",\"target\":\"{}\"",
+                    meta.target()
+                )?;
+                let mut fields = JsonFields { out, result: Ok(()) };
+                event.record(&mut fields);
+                fields.result?;
+                fields.out.write_str("}\n")
+            }
+            LogFormat::Text => {
+                write!(out, "{at} {} ", self.level(*meta.level()))?;
+                let mut fields = TextFields { out, result: Ok(()) };
+                event.record(&mut fields);
+                fields.result?;
+                fields.out.write_str("\n")
+            }
+        }
+    }
+}
+
+impl Line {
+    fn level(&self, level: tracing::Level) -> &'static str {
+        use tracing::Level;
+        match (self.colour, level) {
+            (Colour::Always, Level::ERROR) => "\x1b[31mERROR\x1b[0m",
+            (Colour::Always, Level::WARN) => "\x1b[33m WARN\x1b[0m",
+            (Colour::Always, Level::INFO) => "\x1b[32m INFO\x1b[0m",
+            (_, Level::ERROR) => "ERROR",
+            (_, Level::WARN) => " WARN",
+            (_, Level::INFO) => " INFO",
+            (_, Level::DEBUG) => "DEBUG",
+            (_, Level::TRACE) => "TRACE",
+        }
+    }
+}
+
+/// Fields as members of the line's JSON object.
+struct JsonFields<'a> {
+    out: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl JsonFields<'_> {
+    fn member(&mut self, name: &str, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        if self.result.is_ok() {
+            self.result = write!(self.out, ",\"{name}\":").and_then(|()| write(&mut self.out));
+        }
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field.name(), |out| write!(out, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field.name(), |out| write!(out, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field.name(), |out| write!(out, "{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field.name(), |out| write_json_text(out, value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        self.member(field.name(), |out| write_json_text(out, &text));
+    }
+}
+
+/// Fields as `name=value`, the message first and bare.
+struct TextFields<'a> {
+    out: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl TextFields<'_> {
+    fn pair(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if self.result.is_ok() {
+            self.result = match field.name() {
+                "message" => self.out.write_fmt(value),
+                name => write!(self.out, " {name}={value}"),
+            };
+        }
+    }
+}
+
+impl Visit for TextFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // Escaped unless it is a plain word, so that a value cannot forge a line or a field.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+        if field.name() == "message" || (!value.is_empty() && value.bytes().all(plain)) {
+            self.pair(field, format_args!("{value}"));
+        } else {
+            self.pair(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.pair(field, format_args!("{value:?}"));
+    }
+}
+
+/// Writes `text` as a JSON text.
+fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
+    out.write_char('"')?;
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() || c == '"' || c == '\\') {
+        let (clean, odd) = rest.split_at(at);
+        out.write_str(clean)?;
+        let mut chars = odd.chars();
+        match chars.next() {
+            Some('"') => out.write_str("\\\"")?,
+            Some('\\') => out.write_str("\\\\")?,
+            Some('\n') => out.write_str("\\n")?,
+            Some(other) => write!(out, "\\u{:04x}", u32::from(other))?,
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    out.write_str(rest)?;
+    out.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, write: impl FnOnce()) -> String {
+        let sink = Sink::default();
+        let out = sink.clone();
+        let subscriber = subscriber(format, "info", move || out.clone());
+        tracing::subscriber::with_default(subscriber, write);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_is_json_whatever_the_value() {
+        let odd = "a\"b\\c\nd\u{1}é\u{7f}";
+        let line = logged(LogFormat::Json, || {
+            tracing::info!(transaction = odd, status = 200_u64, reused = true, "callback");
+        });
+        let value: serde_json::Value = serde_json::from_str(line.trim_end()).unwrap();
+        assert_eq!(value["transaction"], odd);
+        assert_eq!(value["status"], 200);
+        assert_eq!(value["message"], "callback");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_text_value_cannot_forge_a_line_or_a_field() {
+        let line = logged(LogFormat::Text, || {
+            tracing::info!(transaction = "x\nINFO outcome=accepted", source = "a", "callback");
+        });
+        assert_eq!(line.lines().count(), 1);
+        assert!(
+            line.contains("callback transaction=\"x\\nINFO outcome=accepted\" source=a"),
+            "{line}"
+        );
+        assert!(!line.contains('\u{1b}'), "colours without a terminal");
+    }
+}

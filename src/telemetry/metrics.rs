@@ -1,0 +1,303 @@
+//! The registry: every metric of the gateway, made at the start with all its label values.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::sender::{Outcome, Reason};
+
+/// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
+/// sender is known to wait.
+const SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
+
+/// Seconds of a delivery attempt: its time-out may be set up to a minute.
+const ATTEMPT_SECONDS: &[f64] =
+    &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Events of one commit: powers of two up to the ledger's batch.
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// Every metric of the gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    callbacks: IntCounterVec,
+    rejections: IntCounterVec,
+    secret_used: IntCounterVec,
+    /// From the request's head to its answer.
+    pub callback_seconds: Histogram,
+    /// Reading, verifying and resolving.
+    pub verify_seconds: Histogram,
+    /// One commit of the ledger.
+    pub commit_seconds: Histogram,
+    /// Events of one commit.
+    pub commit_batch_size: Histogram,
+    /// Attempts by destination and outcome.
+    pub deliveries: IntCounterVec,
+    /// One attempt.
+    pub delivery_attempt_seconds: Histogram,
+    /// Deliveries that are not settled, by destination.
+    pub delivery_backlog: IntGaugeVec,
+    /// How long the delivery that is due for longest has been due.
+    pub oldest_due_seconds: Gauge,
+    /// Bytes of the ledger.
+    pub store_bytes: IntGauge,
+    /// Since a sender's key set was fetched.
+    pub key_set_age_seconds: GaugeVec,
+    /// 1 while callbacks are taken.
+    pub ready: IntGauge,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When two metrics have one name, which a test keeps from happening in a released program.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let family = Family(Registry::new());
+        Ok(Self {
+            callbacks: family.counters(
+                "postern_callbacks_total",
+                "Callbacks by what became of them",
+                &["source", "outcome"],
+            )?,
+            rejections: family.counters(
+                "postern_rejections_total",
+                "Callbacks that were refused, by reason",
+                &["source", "reason"],
+            )?,
+            secret_used: family.counters(
+                "postern_secret_used_total",
+                "Callbacks by the secret that verified them",
+                &["source", "secret"],
+            )?,
+            callback_seconds: family.histogram(
+                "postern_callback_seconds",
+                "From a callback's head to its answer",
+                SECONDS,
+            )?,
+            verify_seconds: family.histogram(
+                "postern_verify_seconds",
+                "Reading, verifying and resolving a callback",
+                SECONDS,
+            )?,
+            commit_seconds: family.histogram(
+                "postern_commit_seconds",
+                "One commit of the ledger",
+                SECONDS,
+            )?,
+            commit_batch_size: family.histogram(
+                "postern_commit_batch_size",
+                "Events of one commit",
+                BATCH,
+            )?,
+            deliveries: family.counters(
+                "postern_deliveries_total",
+                "Delivery attempts by outcome",
+                &["destination", "outcome"],
+            )?,
+            delivery_attempt_seconds: family.histogram(
+                "postern_delivery_attempt_seconds",
+                "One delivery attempt",
+                ATTEMPT_SECONDS,
+            )?,
+            delivery_backlog: family.gauges(
+                "postern_delivery_backlog",
+                "Deliveries that are not settled",
+                &["destination"],
+            )?,
+            oldest_due_seconds: family.seconds(
+                "postern_oldest_due_seconds",
+                "How long the delivery due for longest has been due",
+            )?,
+            store_bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
+            key_set_age_seconds: family.ages(
+                "postern_key_set_age_seconds",
+                "Since a sender's key set was fetched",
+                &["sender"],
+            )?,
+            ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
+            registry: family.0,
+        })
+    }
+
+    /// The counters of one source, each at zero from the start.
+    #[must_use]
+    pub fn source<'a>(
+        &self,
+        name: &str,
+        secrets: impl IntoIterator<Item = &'a str>,
+    ) -> SourceMetrics {
+        let outcome = |of: &Outcome| self.callbacks.with_label_values(&[name, of.as_str()]);
+        let reason = |of: &Reason| self.rejections.with_label_values(&[name, of.as_str()]);
+        SourceMetrics {
+            outcomes: Outcome::ALL.iter().map(outcome).collect(),
+            reasons: Reason::ALL.iter().map(reason).collect(),
+            secrets: secrets
+                .into_iter()
+                .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
+                .collect(),
+        }
+    }
+
+    /// Takes the series of a source away when the source is gone.
+    pub fn forget_source(&self, name: &str, of: &SourceMetrics) {
+        // An unknown label set is an error of the crate; it means there is nothing to take away.
+        for outcome in Outcome::ALL {
+            let _ = self.callbacks.remove_label_values(&[name, outcome.as_str()]);
+        }
+        for reason in Reason::ALL {
+            let _ = self.rejections.remove_label_values(&[name, reason.as_str()]);
+        }
+        for (id, _) in &of.secrets {
+            self.forget_secret(name, id);
+        }
+    }
+
+    /// Takes the series of one secret away when its source no longer has it.
+    pub fn forget_secret(&self, source: &str, id: &str) {
+        let _ = self.secret_used.remove_label_values(&[source, id]);
+    }
+
+    /// The page that is scraped, and its content type.
+    ///
+    /// # Errors
+    /// When a metric cannot be written, which a test keeps from happening.
+    pub fn page(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// The counters of one source, found once so that counting is one atomic addition.
+#[derive(Clone, Debug)]
+pub struct SourceMetrics {
+    outcomes: Vec<IntCounter>,
+    reasons: Vec<IntCounter>,
+    secrets: Vec<(String, IntCounter)>,
+}
+
+impl SourceMetrics {
+    /// Counts a callback.
+    pub fn count(&self, outcome: Outcome, reason: Option<Reason>) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.inc();
+        }
+        if let Some(counter) = reason.and_then(|reason| self.reasons.get(reason as usize)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts the use of the secret at `index` of the recipe's secrets.
+    pub fn count_secret(&self, index: usize) {
+        if let Some((_, counter)) = self.secrets.get(index) {
+            counter.inc();
+        }
+    }
+
+    /// The name of the secret at `index`.
+    #[must_use]
+    pub fn secret(&self, index: usize) -> Option<&str> {
+        self.secrets.get(index).map(|(id, _)| id.as_str())
+    }
+
+    /// The names of the secrets that are counted.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|(id, _)| id.as_str())
+    }
+}
+
+/// Registers what it makes.
+struct Family(Registry);
+
+impl Family {
+    fn add<M>(&self, made: Result<M, prometheus::Error>) -> Result<M, prometheus::Error>
+    where
+        M: prometheus::core::Collector + Clone + 'static,
+    {
+        let made = made?;
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn ages(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::with_opts(Opts::new(name, help)))
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::with_opts(Opts::new(name, help)))
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> Result<Histogram, prometheus::Error> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_series_is_there_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        let source = metrics.source("level-end", ["sec_key"]);
+        let page = metrics.page().unwrap();
+        for outcome in Outcome::ALL {
+            let series =
+                format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"level-end\"}} 0");
+            assert!(page.contains(&series), "{series} is missing");
+        }
+        for reason in Reason::ALL {
+            assert!(page.contains(&format!("reason=\"{reason}\",source=\"level-end\"}} 0")));
+        }
+        assert!(
+            page.contains("postern_secret_used_total{secret=\"sec_key\",source=\"level-end\"} 0")
+        );
+        assert!(page.contains("postern_callback_seconds_bucket{le=\"0.00005\"} 0"));
+        assert!(page.contains("postern_ready 0"));
+        metrics.forget_source("level-end", &source);
+        assert!(!metrics.page().unwrap().contains("level-end"));
+    }
+
+    #[test]
+    fn counting_finds_the_right_series() {
+        let metrics = Metrics::new().unwrap();
+        let source = metrics.source("a", ["k1", "k2"]);
+        source.count(Outcome::Rejected, Some(Reason::Stale));
+        source.count_secret(1);
+        let page = metrics.page().unwrap();
+        assert!(page.contains("postern_callbacks_total{outcome=\"rejected\",source=\"a\"} 1"));
+        assert!(page.contains("postern_rejections_total{reason=\"stale\",source=\"a\"} 1"));
+        assert!(page.contains("postern_secret_used_total{secret=\"k2\",source=\"a\"} 1"));
+    }
+}

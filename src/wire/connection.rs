@@ -1,0 +1,277 @@
+//! One connection: TLS, the version of HTTP, its requests, and its end.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::pulse::{Pulse, Verdict};
+use super::stream::{RawSlot, Socket, Stream, Version};
+use super::tls::{Certificate, TlsError};
+use crate::lifecycle::Lifecycle;
+
+/// hyper buffers at least this much of a connection.
+const HEAD_BYTES_MIN: usize = 8192;
+
+/// Streams of one HTTP/2 connection at one time: a sender's burst, not a proxy's whole traffic.
+const STREAMS_MAX: u32 = 128;
+
+/// Bytes that one HTTP/2 stream may send ahead of being read; what is read is bounded elsewhere.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_WAIT: Duration = Duration::from_secs(20);
+
+/// An answer.
+pub type Response = http::Response<Full<Bytes>>;
+
+/// What a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of a head.
+    pub head_bytes: usize,
+    /// From a head's first byte to its last; also for the TLS handshake and for the first head.
+    pub head_time: Duration,
+    /// Between two requests.
+    pub idle_time: Duration,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// The connection is closed without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hangup;
+
+impl fmt::Display for Hangup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("closed without an answer")
+    }
+}
+
+impl std::error::Error for Hangup {}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. The future is dropped if its sender goes away.
+    fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Hangup>> + Send;
+}
+
+/// One listener's side of every connection.
+pub struct Front<H> {
+    handler: H,
+    life: Arc<Lifecycle>,
+    bounds: Bounds,
+    pub(super) connections: Arc<Semaphore>,
+    tls: Option<TlsAcceptor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl<H> fmt::Debug for Front<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Front<H> {
+    /// A listener whose requests `handler` answers, until `life` drains.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(
+        handler: H,
+        life: Arc<Lifecycle>,
+        bounds: Bounds,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Result<Arc<Self>, TlsError> {
+        let mut http1 = http1::Builder::new();
+        // A sender that closes its half after the request still wants the answer. The time a head
+        // may take is this module's `Pulse`; hyper's, which wants the timer, is off.
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .half_close(true)
+            .max_buf_size(bounds.head_bytes.max(HEAD_BYTES_MIN))
+            .max_header_size(bounds.head_bytes);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WAIT)
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX));
+        Ok(Arc::new(Self {
+            handler,
+            life,
+            bounds,
+            connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
+            tls: certificate.map(Certificate::acceptor).transpose()?,
+            http1,
+            http2,
+        }))
+    }
+
+    /// What answers the requests.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    pub(super) fn life(&self) -> &Lifecycle {
+        &self.life
+    }
+
+    /// Serves one connection to its end.
+    pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        // Without it an answer could wait for the acknowledgement of the one before.
+        let _ = socket.set_nodelay(true);
+        let pulse = Arc::new(Pulse::new());
+        let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
+        let Ok(Some((socket, version, first))) = opened else { return };
+        let raw = Arc::new(RawSlot::default());
+        let requests = Requests {
+            front: Arc::clone(&self),
+            peer: Peer(peer),
+            pulse: Arc::clone(&pulse),
+            raw: Arc::clone(&raw),
+        };
+        let requests = Arc::new(requests);
+        let service = service_fn(move |request| Arc::clone(&requests).answer(request));
+        match version {
+            Version::Http1 => {
+                let stream = Stream::http1(socket, first, Arc::clone(&pulse), raw);
+                let connection = self.http1.serve_connection(TokioIo::new(stream), service);
+                self.drive(connection, http1::Connection::graceful_shutdown, &pulse).await;
+            }
+            Version::Http2 => {
+                let stream = Stream::http2(socket, first, Arc::clone(&pulse));
+                let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+                self.drive(connection, http2::Connection::graceful_shutdown, &pulse).await;
+            }
+        }
+    }
+
+    async fn open(&self, socket: TcpStream) -> Option<(Socket, Version, Bytes)> {
+        let mut socket = match &self.tls {
+            Some(tls) => Socket::Tls(Box::new(tls.accept(socket).await.ok()?)),
+            None => Socket::Plain(socket),
+        };
+        let (version, first) = socket.version().await.ok()?;
+        Some((socket, version, first))
+    }
+
+    /// Runs a connection until it ends, winding it up when the gateway drains or it idles.
+    async fn drive<C>(&self, connection: C, wind_up: fn(Pin<&mut C>), pulse: &Pulse)
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
+        let mut bell =
+            Bell { life: &self.life, ring: pin!(self.life.draining()), heard: Heard::No };
+        let mut watch = pin!(tokio::time::sleep(self.bounds.head_time));
+        poll_fn(|cx| {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut finish = bell.poll(cx);
+            while watch.as_mut().poll(cx).is_ready() {
+                let now = Instant::now();
+                let wait = match pulse.judge(now, self.bounds.head_time, self.bounds.idle_time) {
+                    Verdict::Wait(wait) => wait,
+                    Verdict::Finish if !finish => {
+                        finish = true;
+                        self.bounds.head_time
+                    }
+                    Verdict::Finish | Verdict::Close => return Poll::Ready(()),
+                };
+                watch.as_mut().reset(now + wait);
+            }
+            if finish {
+                wind_up(connection.as_mut());
+                return connection.as_mut().poll(cx).map(|_| ());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Hears once that the gateway drains. Between its first poll and the ring it costs one load.
+struct Bell<'a, R> {
+    life: &'a Lifecycle,
+    ring: Pin<&'a mut R>,
+    heard: Heard,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    No,
+    Listening,
+    Yes,
+}
+
+impl<R: Future<Output = ()>> Bell<'_, R> {
+    /// Whether it rings now, for the first time.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let look = match self.heard {
+            Heard::No => true,
+            Heard::Listening => self.life.is_draining(),
+            Heard::Yes => false,
+        };
+        if !look {
+            return false;
+        }
+        let rings = self.ring.as_mut().poll(cx).is_ready();
+        self.heard = if rings { Heard::Yes } else { Heard::Listening };
+        rings
+    }
+}
+
+/// The requests of one connection.
+struct Requests<H> {
+    front: Arc<Front<H>>,
+    peer: Peer,
+    pulse: Arc<Pulse>,
+    raw: Arc<RawSlot>,
+}
+
+impl<H: Handler> Requests<H> {
+    async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response, Hangup> {
+        let _busy = self.pulse.begin();
+        if !request.body().is_end_stream() {
+            self.pulse.saw_body();
+        }
+        if let Some(target) = self.raw.take() {
+            request.extensions_mut().insert(target);
+        }
+        self.front.handler.handle(self.peer, request).await
+    }
+}

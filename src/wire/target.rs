@@ -1,0 +1,242 @@
+//! Request targets as senders really write them.
+//!
+//! Some senders put values into a URL unescaped: JSON with its `"`, a name in GBK. hyper refuses
+//! `"`, `<`, `>` and bytes that are not UTF-8 in a target, and cuts it at a `#`; the signature is
+//! over just these bytes. So, while a head is on its way from the socket to hyper, the [`Scan`]
+//! keeps the target as it was and puts a harmless byte in the place of each that hyper would not
+//! take. Lengths stay the same, and nothing that separates one request from the next is touched.
+//!
+//! It is done only where it is certain that a head starts here: on the first request of a
+//! connection and after requests without a body that were not pipelined. Elsewhere hyper's refusal
+//! stands.
+
+use bytes::Bytes;
+use memchr::{memchr, memchr_iter, memchr2, memchr3};
+
+/// Stands in for a byte that hyper would refuse.
+const STAND_IN: u8 = b'_';
+
+/// The target as it was on the wire, where hyper was shown another. An extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawTarget(pub Bytes);
+
+/// Follows one connection's heads.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    at: At,
+    /// The target so far, once it is cut in two by a read or holds an odd byte.
+    target: Vec<u8>,
+    odd: bool,
+    /// The target of the head that was scanned to its end, if hyper was shown another.
+    raw: Option<RawTarget>,
+    /// Line ends seen in a row, to find the empty line.
+    line_ends: u8,
+}
+
+/// Where in a head the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    /// Before a request.
+    #[default]
+    Start,
+    Method,
+    Target,
+    Rest,
+    /// Behind the empty line.
+    End,
+    /// Nobody knows.
+    Lost,
+}
+
+impl Scan {
+    /// A new head begins.
+    pub(super) fn begin(&mut self) {
+        self.at = match self.at {
+            At::Start | At::End => At::Start,
+            _ => At::Lost,
+        };
+        self.target.clear();
+        self.odd = false;
+        self.line_ends = 0;
+    }
+
+    /// From now on nobody knows where a head starts.
+    pub(super) fn lose(&mut self) {
+        self.at = At::Lost;
+    }
+
+    /// The target of the head that was scanned to its end, once, if hyper was shown another.
+    pub(super) fn take_raw(&mut self) -> Option<RawTarget> {
+        self.raw.take()
+    }
+
+    /// Looks at `bytes` of a head and makes its target fit for hyper.
+    pub(super) fn bytes(&mut self, bytes: &mut [u8]) {
+        let mut next = 0;
+        while next < bytes.len() {
+            let rest = &mut bytes[next..];
+            next += match self.at {
+                At::Start => self.start(rest),
+                At::Method => self.method(rest),
+                At::Target => self.target(rest),
+                At::Rest => self.rest(rest),
+                At::End | At::Lost => {
+                    self.at = At::Lost;
+                    return;
+                }
+            };
+        }
+    }
+
+    fn start(&mut self, bytes: &[u8]) -> usize {
+        let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if blank < bytes.len() {
+            self.at = At::Method;
+        }
+        blank
+    }
+
+    fn method(&mut self, bytes: &[u8]) -> usize {
+        match memchr2(b' ', b'\n', bytes) {
+            Some(end) => {
+                self.at = if bytes[end] == b' ' { At::Target } else { At::Lost };
+                end + 1
+            }
+            None => bytes.len(),
+        }
+    }
+
+    fn target(&mut self, bytes: &mut [u8]) -> usize {
+        let end = memchr3(b' ', b'\r', b'\n', bytes);
+        let piece_len = end.unwrap_or(bytes.len());
+        let piece = &mut bytes[..piece_len];
+        let odd = is_odd(piece);
+        if odd || end.is_none() || !self.target.is_empty() {
+            self.target.extend_from_slice(piece);
+        }
+        if odd {
+            self.odd = true;
+            piece.iter_mut().filter(|byte| is_odd_byte(**byte)).for_each(|byte| *byte = STAND_IN);
+        }
+        if end.is_some() {
+            self.at = At::Rest;
+        }
+        piece.len()
+    }
+
+    /// Goes on to the empty line.
+    fn rest(&mut self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        for line_end in memchr_iter(b'\n', bytes) {
+            let between = &bytes[done..line_end];
+            let empty = between.is_empty() || between == b"\r";
+            self.line_ends = if empty { self.line_ends + 1 } else { 1 };
+            done = line_end + 1;
+            if self.line_ends == 2 {
+                self.end();
+                return done;
+            }
+        }
+        let tail = &bytes[done..];
+        if !(tail.is_empty() || tail == b"\r") {
+            self.line_ends = 0;
+        }
+        bytes.len()
+    }
+
+    fn end(&mut self) {
+        self.at = At::End;
+        if std::mem::take(&mut self.odd) {
+            self.raw = Some(RawTarget(Bytes::from(std::mem::take(&mut self.target))));
+        }
+    }
+}
+
+fn is_odd(piece: &[u8]) -> bool {
+    memchr3(b'"', b'<', b'>', piece).is_some() || memchr(b'#', piece).is_some() || !piece.is_ascii()
+}
+
+fn is_odd_byte(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'#') || !byte.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scan(pieces: &[&[u8]]) -> (Scan, Vec<u8>) {
+        let mut scan = Scan::default();
+        let mut shown = Vec::new();
+        scan.begin();
+        for piece in pieces {
+            let mut piece = piece.to_vec();
+            scan.bytes(&mut piece);
+            shown.extend(piece);
+        }
+        (scan, shown)
+    }
+
+    const ODD: &[u8] = b"GET /callback/a?x={\"k\":1}&y=<b>#\xc4\xe3 HTTP/1.1\r\nA: \"#<>\r\n\r\n";
+
+    #[test]
+    fn odd_bytes_are_replaced_in_the_target_only() {
+        let (mut scan, shown) = scan(&[ODD]);
+        assert_eq!(shown, b"GET /callback/a?x={_k_:1}&y=_b____ HTTP/1.1\r\nA: \"#<>\r\n\r\n");
+        let raw = scan.take_raw().unwrap();
+        assert_eq!(&raw.0[..], b"/callback/a?x={\"k\":1}&y=<b>#\xc4\xe3");
+        assert_eq!(scan.at, At::End);
+        assert_eq!(scan.take_raw(), None);
+    }
+
+    #[test]
+    fn a_plain_head_is_left_alone_and_kept_nowhere() {
+        let plain = b"\r\nGET /callback/a?x=%22&y=|^`\\{} HTTP/1.1\r\nA: \"#<>\r\n\r\n";
+        let (mut scan, shown) = scan(&[plain]);
+        assert_eq!(shown, plain);
+        assert_eq!(scan.target.capacity(), 0);
+        assert_eq!(scan.take_raw(), None);
+    }
+
+    #[test]
+    fn what_follows_a_head_is_never_touched() {
+        let two = [ODD, ODD].concat();
+        let (mut scan, shown) = scan(&[&two]);
+        assert_eq!(&shown[ODD.len()..], ODD);
+        assert!(scan.take_raw().is_some(), "the first is still known");
+        assert_eq!(scan.at, At::Lost);
+        scan.begin();
+        assert_eq!(scan.at, At::Lost, "once lost, lost for good");
+    }
+
+    #[test]
+    fn a_head_that_ends_otherwise_is_not_followed_by_a_guess() {
+        let (mut scan, _) = scan(&[b"GET /a HTTP/1.1\r\nA: b"]);
+        scan.begin();
+        assert_eq!(scan.at, At::Lost);
+        let (scan, shown) = self::scan(&[b"GET\n\"x\" \"y\" "]);
+        assert_eq!(shown, b"GET\n\"x\" \"y\" ");
+        assert_eq!(scan.at, At::Lost);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_a_head_is_cut(cuts in proptest::collection::vec(0..ODD.len(), 0..6)) {
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts {
+                pieces.push(&ODD[from..cut]);
+                from = cut;
+            }
+            pieces.push(&ODD[from..]);
+            let (mut whole, shown) = scan(&[ODD]);
+            let (mut cut, same) = scan(&pieces);
+            prop_assert_eq!(shown, same);
+            prop_assert_eq!(whole.take_raw(), cut.take_raw());
+            prop_assert_eq!(cut.at, At::End);
+        }
+    }
+}

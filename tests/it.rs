@@ -1,0 +1,19 @@
+//! The gateway over real sockets. One binary, one module a subject.
+
+mod it {
+    mod admin;
+    mod answers;
+    mod bounds;
+    mod drain;
+    mod gateway;
+    mod http2;
+    mod inherited;
+    mod logs;
+    mod metrics;
+    mod proxies;
+    mod race;
+    mod silence;
+    mod targets;
+    mod tls;
+    mod wire;
+}

@@ -1,0 +1,194 @@
+//! Everything has a bound: heads, bodies, time, connections.
+
+use std::time::{Duration, Instant};
+
+use super::gateway::{Gateway, PLAIN, eventually, series, taku};
+use super::wire::{Wire, ask, get, get_bytes, post_bytes};
+
+const SHORT: &str = r#"
+[server]
+callbacks = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+limits = { head_timeout = "300ms", body_timeout = "300ms", body = "1KiB" }
+
+[[source]]
+name = "level-end"
+sender = "form"
+secrets = "k"
+
+[[source]]
+name = "taku"
+sender = "taku"
+secrets = "0123456789abcdefghijklmnopqrstuv"
+"#;
+
+fn rejections(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric(&format!("postern_rejections_total{{reason=\"{reason}\",source=\"level-end\"}}"))
+}
+
+#[test]
+fn a_head_that_trickles_in_is_cut_off() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let began = Instant::now();
+    let mut wire = Wire::open(gateway.at.callbacks);
+    for byte in b"GET /callback/level-end HTTP/1.1\r\nHost: slow\r\n" {
+        if !wire.try_send([*byte]) || began.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert!(wire.is_closed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_second_head_that_trickles_in_is_cut_off_too() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send(get_bytes("/nowhere"));
+    assert_eq!(wire.answer().unwrap().status, 404);
+    std::thread::sleep(Duration::from_millis(700));
+    let began = Instant::now();
+    wire.send("GET /nowhere HT");
+    assert!(wire.is_closed());
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed_and_one_that_idles_is_kept() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let mut silent = Wire::open(gateway.at.callbacks);
+    let mut idle = Wire::open(gateway.at.callbacks);
+    idle.send(get_bytes("/nowhere"));
+    assert_eq!(idle.answer().unwrap().status, 404);
+    assert!(silent.is_closed());
+    assert!(idle.stays_silent(Duration::from_millis(900)), "between requests it may idle");
+    idle.send(get_bytes("/nowhere"));
+    assert_eq!(idle.answer().unwrap().status, 404);
+}
+
+#[test]
+fn the_beginning_of_http2_that_trickles_in_is_cut_off() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send("PRI * HT");
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn a_body_that_does_not_come_is_a_timeout() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let lying = "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nt=1";
+    let began = Instant::now();
+    assert_eq!(ask(gateway.at.callbacks, lying).status, 400);
+    assert!(began.elapsed() < Duration::from_secs(3));
+    eventually("counted", || rejections(&gateway, "timeout") == 1.0);
+
+    let mut gone = Wire::open(gateway.at.callbacks);
+    gone.send(lying);
+    gone.close_half();
+    drop(gone);
+    eventually("counted", || rejections(&gateway, "timeout") == 2.0);
+}
+
+#[test]
+fn an_oversize_body_is_413_and_never_cut() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let to = gateway.at.callbacks;
+    let fits = "x=".to_owned() + &"a".repeat(1022);
+    assert_eq!(ask(to, post_bytes("/callback/level-end", &fits)).status, 400, "read and refused");
+    let over = format!("{fits}a");
+    assert_eq!(ask(to, post_bytes("/callback/level-end", &over)).status, 413);
+
+    // What is announced is refused before it is sent.
+    let mut wire = Wire::open(to);
+    wire.send(
+        "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\
+         Expect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(wire.answer().unwrap().status, 413);
+
+    // A chunked body without an end stops at the bound.
+    let mut wire = Wire::open(to);
+    wire.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..1000 {
+        if !wire.try_send("10\r\n0123456789abcdef\r\n") {
+            break;
+        }
+    }
+    assert_eq!(wire.answer().unwrap().status, 413);
+    eventually("counted", || rejections(&gateway, "too_large") == 3.0);
+}
+
+#[test]
+fn expect_continue_is_answered() {
+    let gateway = Gateway::start(&with_form(SHORT));
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send(
+        "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+         Expect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(wire.answer().unwrap().status, 100);
+    wire.send("t=1");
+    assert_eq!(wire.answer().unwrap().status, 400);
+}
+
+#[test]
+fn a_target_of_32_kib_is_taken_and_of_64_kib_is_not() {
+    let gateway = Gateway::start(PLAIN);
+    let to = gateway.at.callbacks;
+    let long = format!("{}&extra_data={}", taku("long"), "a".repeat(40 * 1024));
+    assert_eq!(get(to, &long).status, 200);
+    let longer = format!("{}&extra_data={}", taku("longer"), "a".repeat(80 * 1024));
+    let mut wire = Wire::open(to);
+    wire.try_send(get_bytes(&longer));
+    assert!(matches!(wire.answer().unwrap().status, 414 | 431));
+    assert!(wire.is_closed());
+    let fields: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
+    let many = format!("GET {} HTTP/1.1\r\nHost: a\r\n{fields}\r\n", taku("many"));
+    assert_eq!(ask(to, many).status, 431);
+}
+
+#[test]
+fn bodies_that_are_not_verified_share_a_bound() {
+    let text =
+        with_form(SHORT).replace("body = \"1KiB\"", "body = \"4KiB\", unverified_body = \"4KiB\"");
+    let gateway = Gateway::start(&text.replace("300ms", "5s"));
+    let mut first = Wire::open(gateway.at.callbacks);
+    let head = "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
+    first.send(format!("{head}x={}", "a".repeat(3000)));
+    eventually("the second is told to come again", || {
+        let second =
+            ask(gateway.at.callbacks, post_bytes("/callback/level-end", &"b".repeat(2000)));
+        second.status == 503
+    });
+    first.send("a".repeat(4000 - 3002));
+    assert_eq!(first.answer().unwrap().status, 400, "the first goes on");
+    let third = ask(gateway.at.callbacks, post_bytes("/callback/level-end", &"b".repeat(2000)));
+    assert_eq!(third.status, 400, "there is room again");
+    assert!(gateway.outcomes("unavailable") >= 1.0);
+}
+
+#[test]
+fn at_the_bound_a_connection_waits_for_another_to_close() {
+    let text = PLAIN.replace("drain = \"5s\"", "drain = \"5s\"\nlimits = { connections = 2 }");
+    let gateway = Gateway::start(&text);
+    let mut open: Vec<Wire> = (0..2).map(|_| Wire::open(gateway.at.callbacks)).collect();
+    for (n, wire) in open.iter_mut().enumerate() {
+        wire.send(get_bytes(&taku(&format!("c{n}"))));
+        assert_eq!(wire.answer().unwrap().status, 200);
+    }
+    let mut third = Wire::open(gateway.at.callbacks);
+    third.send(get_bytes(&taku("c3")));
+    assert!(third.stays_silent(Duration::from_millis(300)));
+    drop(open.pop());
+    assert_eq!(third.answer().unwrap().status, 200);
+    gateway.await_metric(&series("accepted"), 3.0);
+}
+
+/// The configuration with a sender of our own that posts a form.
+pub fn with_form(text: &str) -> String {
+    let sender = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/form.toml");
+    format!("senders = [{:?}]\n{text}", sender.display().to_string())
+}

@@ -1,0 +1,71 @@
+//! A stop in good order.
+
+use std::time::{Duration, Instant};
+
+use super::bounds::with_form;
+use super::gateway::{Gateway, PLAIN, eventually, taku};
+use super::wire::{Wire, get, get_bytes};
+
+#[test]
+fn what_is_in_flight_is_answered_and_idle_connections_are_closed() {
+    let mut gateway = Gateway::start(&with_form(&PLAIN.replace("\"taku\"", "\"form\"")));
+    let mut idle = Wire::open(gateway.at.callbacks);
+    idle.send(get_bytes("/nowhere"));
+    assert_eq!(idle.answer().unwrap().status, 404);
+    let mut busy = Wire::open(gateway.at.callbacks);
+    busy.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nt");
+    std::thread::sleep(Duration::from_millis(200));
+
+    gateway.ask_to_stop();
+    assert!(idle.is_closed());
+    let ready = || get(gateway.at.admin, "/readyz");
+    eventually("not ready", || ready().status == 503);
+    assert_eq!(ready().body, "draining\n");
+    assert_eq!(gateway.metric("postern_ready"), 0.0);
+    assert!(!gateway.has_ended(), "one is in flight");
+
+    busy.send("=1");
+    let answer = busy.answer().unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(answer.head.to_ascii_lowercase().contains("connection: close"), "{}", answer.head);
+    assert!(busy.is_closed());
+    eventually("the end", || gateway.has_ended());
+}
+
+#[test]
+fn a_drain_takes_no_longer_than_it_may() {
+    let text = with_form(&PLAIN.replace("\"taku\"", "\"form\"").replace("5s", "300ms"));
+    let gateway = Gateway::start(&text);
+    let mut busy = Wire::open(gateway.at.callbacks);
+    busy.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nt");
+    std::thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    gateway.stop();
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
+    assert!(busy.is_closed());
+}
+
+#[test]
+fn an_empty_gateway_stops_at_once() {
+    let gateway = Gateway::start(PLAIN);
+    assert_eq!(get(gateway.at.callbacks, &taku("e1")).status, 200);
+    let began = Instant::now();
+    gateway.stop();
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn connections_in_the_queue_are_served_not_reset() {
+    for _ in 0..5 {
+        let mut gateway = Gateway::start(PLAIN);
+        let mut all: Vec<Wire> = (0..20).map(|_| Wire::open(gateway.at.callbacks)).collect();
+        for (n, wire) in all.iter_mut().enumerate() {
+            wire.send(get_bytes(&taku(&format!("q{n}"))));
+        }
+        gateway.ask_to_stop();
+        for wire in &mut all {
+            assert_eq!(wire.answer().map(|answer| answer.status), Some(200));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! HTTP/2 in clear text, by prior knowledge.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::gateway::{Gateway, PLAIN, series, taku};
+
+/// Runs a client.
+pub fn run<T>(client: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(client)
+}
+
+/// An HTTP/2 connection.
+pub struct Client(http2::SendRequest<Empty<Bytes>>);
+
+impl Client {
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (requests, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        Self(requests)
+    }
+
+    /// One GET; 0 where the stream was reset instead.
+    pub async fn get(&mut self, target: &str) -> u16 {
+        let uri = format!("http://localhost{target}");
+        let request = Request::builder().uri(uri).body(Empty::new()).unwrap();
+        match self.0.send_request(request).await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                answer.into_body().collect().await.unwrap();
+                status
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+#[test]
+fn many_streams_of_one_connection() {
+    let gateway = Gateway::start(PLAIN);
+    run(async {
+        let stream = TcpStream::connect(gateway.at.callbacks).await.unwrap();
+        let client = Client::over(stream).await;
+        let all = (0..50).map(|n| {
+            let mut client = Client(client.0.clone());
+            tokio::spawn(async move { client.get(&taku(&format!("h{n}"))).await })
+        });
+        for one in all.collect::<Vec<_>>() {
+            assert_eq!(one.await.unwrap(), 200);
+        }
+        let mut client = client;
+        assert_eq!(client.get("/callback/nobody").await, 404);
+    });
+    gateway.await_metric(&series("accepted"), 50.0);
+}
+
+#[test]
+fn silence_resets_the_stream_and_leaves_the_connection() {
+    let text = PLAIN.replace("drain", "limits = { held = 0 }\ndrain");
+    let gateway = Gateway::without_room(&text);
+    run(async {
+        let stream = TcpStream::connect(gateway.at.callbacks).await.unwrap();
+        let mut client = Client::over(stream).await;
+        assert_eq!(client.get(&taku("r1")).await, 0);
+        assert_eq!(client.get("/callback/nobody").await, 404);
+    });
+}
+
+#[test]
+fn a_drain_lets_streams_end() {
+    let mut gateway = Gateway::start(PLAIN);
+    run(async {
+        let stream = TcpStream::connect(gateway.at.callbacks).await.unwrap();
+        let mut client = Client::over(stream).await;
+        assert_eq!(client.get(&taku("d1")).await, 200);
+        gateway.ask_to_stop();
+        client.0.ready().await.ok();
+    });
+    super::gateway::eventually("the end", || gateway.has_ended());
+}

@@ -1,0 +1,57 @@
+//! One line a callback, and never a secret, a signature or a signed text in it.
+
+use super::gateway::{Gateway, PLAIN, TAKU_SECRET, await_lines, logged, taku};
+use super::wire::{get, post};
+
+#[test]
+fn a_callback_is_one_line() {
+    let gateway = Gateway::start(&PLAIN.replace("level-end", "log-one"));
+    let to = gateway.at.callbacks;
+    let target = taku("log-1").replace("level-end", "log-one");
+    get(to, &target);
+    get(to, &target);
+    get(to, &target.replace("coin", "gold"));
+    let lines = await_lines("\"source\":\"log-one\"", 3);
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    let values: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes: Vec<&str> = values.iter().map(|v| v["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["accepted", "duplicate", "rejected"]);
+    assert_eq!(values[0]["transaction"], "log-1");
+    assert_eq!(values[0]["event"], values[1]["event"], "the event that is stored");
+    assert_eq!(values[0]["status"], 200, "{}", lines[0]);
+    assert_eq!(values[2]["reason"], "bad_signature");
+    assert!(values[2]["micros"].is_number());
+}
+
+#[test]
+fn no_secret_and_no_claim_is_ever_logged() {
+    let gateway = Gateway::start(PLAIN);
+    let to = gateway.at.callbacks;
+    let good = taku("log-2");
+    let claim = good.rsplit_once("sign=").unwrap().1.to_owned();
+    get(to, &good);
+    get(to, &good.replace("log-2", "log-3"));
+    get(to, &format!("{good}&sign={claim}"));
+    get(to, &good.replace("level-end", "nobody"));
+    post(to, &good, &format!("sign={claim}"));
+    await_lines("no such source", 1);
+    let everything = logged();
+    assert!(!everything.contains(TAKU_SECRET), "the secret");
+    assert!(!everything.contains(&claim), "a claim");
+}
+
+#[test]
+fn a_flood_of_forged_callbacks_is_counted_but_not_all_of_it_logged() {
+    let gateway = Gateway::start(&PLAIN.replace("level-end", "flooded"));
+    let to = gateway.at.callbacks;
+    let good = taku("flood-1").replace("level-end", "flooded");
+    for n in 0..300 {
+        assert_eq!(get(to, &format!("{}{n}", good)).status, 601);
+    }
+    let series = "postern_rejections_total{reason=\"bad_signature\",source=\"flooded\"}";
+    assert_eq!(gateway.metric(series), 300.0);
+    let lines = logged().lines().filter(|line| line.contains("\"flooded\"")).count();
+    assert!((1..200).contains(&lines), "{lines} lines");
+    assert_eq!(get(to, &good).status, 200, "and a genuine one gets through");
+}

@@ -1,0 +1,129 @@
+//! Bytes on a socket: requests written by hand, answers read by hand.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Longer than anything takes that ends at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// A connection.
+pub struct Wire(TcpStream, Vec<u8>);
+
+impl Wire {
+    pub fn open(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(stream, Vec::new())
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends what the other side may already refuse to read.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// The next answer; `None` if the connection ends instead.
+    pub fn answer(&mut self) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.1.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.more() {
+                assert!(
+                    self.1.is_empty(),
+                    "half an answer: {:?}",
+                    String::from_utf8_lossy(&self.1)
+                );
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.1.drain(..end).collect()).unwrap();
+        let status: u16 = head[9..12].parse().unwrap();
+        let length = head
+            .to_ascii_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok())
+            .unwrap_or(0);
+        while self.1.len() < length {
+            assert!(self.more(), "a body that ends early");
+        }
+        let body = String::from_utf8(self.1.drain(..length).collect()).unwrap();
+        Some(Answer { status, head, body })
+    }
+
+    /// Whether something comes that begins like HTTP; `None` if nothing comes at all.
+    pub fn raw_answer(&mut self) -> Option<bool> {
+        self.more().then(|| self.1.starts_with(b"HTTP/"))
+    }
+
+    /// Whether the other side closes now, without another byte.
+    pub fn is_closed(&mut self) -> bool {
+        !self.more() && self.1.is_empty()
+    }
+
+    /// Whether nothing comes for that long, and the connection stays open.
+    pub fn stays_silent(&mut self, time: Duration) -> bool {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let read = self.0.read(&mut [0; 1]);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    pub fn close_half(&self) {
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    fn more(&mut self) -> bool {
+        let mut piece = [0; 4096];
+        match self.0.read(&mut piece) {
+            Ok(0) => false,
+            Ok(len) => {
+                self.1.extend_from_slice(&piece[..len]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The bytes of a GET.
+pub fn get_bytes(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// One GET on a connection of its own.
+pub fn get(to: SocketAddr, target: &str) -> Answer {
+    ask(to, get_bytes(target))
+}
+
+/// One request on a connection of its own.
+pub fn ask(to: SocketAddr, bytes: impl AsRef<[u8]>) -> Answer {
+    let mut wire = Wire::open(to);
+    wire.send(bytes);
+    wire.answer().expect("an answer")
+}
+
+/// One POST on a connection of its own.
+pub fn post(to: SocketAddr, target: &str, body: &str) -> Answer {
+    ask(to, post_bytes(target, body))
+}
+
+/// The bytes of a POST.
+pub fn post_bytes(target: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
+}
