@@ -145,3 +145,14 @@ impl Ledger for Memory {
         Ok(Health { stopped: None, durability: Durability::Unsynced, bytes: 0, mended: Vec::new() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::conformance;
+
+    #[tokio::test]
+    async fn the_model_conforms() {
+        conformance::all(Memory::new).await;
+    }
+}
