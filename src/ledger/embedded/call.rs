@@ -86,7 +86,7 @@ impl Item {
         let has_targets = !event.targets.is_empty();
         Self {
             id: event.id,
-            keys: event.keys.clone(),
+            keys: record::distinct_keys(event),
             payload,
             row: FullRow { row, transaction, user },
             targets: event.targets.clone(),

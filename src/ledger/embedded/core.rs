@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use super::EmbeddedOptions;
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Row};
 use super::documents::Shelf;
 use super::files::Files;
 use super::index::Index;
@@ -86,7 +86,12 @@ impl Gathered {
             }
         }
         for ((event, target), row) in &tables.deliveries {
-            self.deliveries.put(*event, target, *row);
+            // What was never tried is due at once, whatever the clock said when it came.
+            let row = row.map(|row| match row.attempt {
+                0 => Row { due_ms: row.due_ms.min(now), ..row },
+                _ => row,
+            });
+            self.deliveries.put(*event, target, row);
         }
         for nonce in tables.nonces.iter().filter(|nonce| nonce.expires_ms > now) {
             self.memory.nonces.insert(nonce.key.0, nonce.expires_ms);

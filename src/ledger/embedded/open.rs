@@ -42,9 +42,10 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     };
     reader.gathered.notices.extend(thrown_away);
     let segments = reader.segments(&journal_dir)?;
-    let (run, scan) = match segments.last_key_value() {
-        Some(_) => reader.read_all(segments)?,
-        None => reader.begin(&journal_dir, options.segment_bytes)?,
+    let (run, scan) = if segments.is_empty() {
+        reader.begin(&journal_dir, options.segment_bytes)?
+    } else {
+        reader.read_all(segments)?
     };
     let Reader { index, gathered, unindexed, .. } = reader;
     let (core, memory) = Core::new(options, files, index, lock, gathered);
@@ -141,17 +142,22 @@ impl Reader {
         let mut next: Option<(u32, u64)> = None;
         for (number, segment) in segments {
             check_order(&segment, next)?;
-            let next_seq = self.closed(number, segment)?;
+            let next_seq = self.closed(number, &segment)?;
             next = Some((number + 1, next_seq));
         }
         check_order(&newest, next)?;
+        if !self.unindexed.is_empty() {
+            let count = self.unindexed.len();
+            let what = format!("{count} closed segments were not in the index and were read anew");
+            self.gathered.notices.push(what);
+        }
         self.last(last, newest)
     }
 
     /// A segment that nothing more is written to: from the index if that has it, else from its
     /// file. Answers the sequence that the next one begins with.
-    fn closed(&mut self, number: u32, segment: Segment) -> Result<u64, LedgerError> {
-        let segment = Arc::new(Segment::at_rest(&self.files, &segment));
+    fn closed(&mut self, number: u32, segment: &Segment) -> Result<u64, LedgerError> {
+        let segment = Arc::new(Segment::at_rest(&self.files, segment));
         match self.index.load(&segment) {
             Ok(Some((tables, run))) => {
                 self.gathered.absorb(&segment, &tables, self.now)?;

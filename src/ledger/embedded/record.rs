@@ -151,7 +151,7 @@ impl<'a> KeysRecord<'a> {
 /// Writes an event.
 pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     to.push(EVENT);
-    let keys: SmallVec<[[u8; 16]; 2]> = event.keys.iter().map(|key| key.0).collect();
+    let keys: SmallVec<[[u8; 16]; 2]> = distinct_keys(event).iter().map(|key| key.0).collect();
     let head = KeysRecord {
         id: event.id,
         received_ms: event.received_ms,
@@ -165,6 +165,17 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     to.put_bytes(event.transaction.as_bytes());
     to.put_opt(event.user.as_deref());
     to.extend_from_slice(&event.body);
+}
+
+/// The keys of an event, each once.
+pub(super) fn distinct_keys(event: &NewEvent) -> SmallVec<[DedupeKey; 2]> {
+    let mut keys = SmallVec::new();
+    for key in &event.keys {
+        if !keys.contains(key) {
+            keys.push(*key);
+        }
+    }
+    keys
 }
 
 /// About how many bytes [`put_event`] writes, at least.
