@@ -23,6 +23,7 @@ mod definition;
 mod digest;
 mod encoding;
 mod evaluate;
+mod explain;
 mod fault;
 mod file;
 mod json;
@@ -37,6 +38,7 @@ mod resolve;
 mod resolved;
 mod secret;
 mod shape;
+mod sign;
 mod signature;
 mod text;
 mod time;
@@ -47,6 +49,9 @@ mod xml;
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
 pub use definition::{Patience, Sender};
+pub use explain::{
+    DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain,
+};
 pub use fault::Fault;
 pub use outcome::{Outcome, Reason};
 pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
@@ -54,6 +59,7 @@ pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
+pub use sign::{Composing, Signing};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

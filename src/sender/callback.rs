@@ -587,10 +587,10 @@ impl<'a> Callback<'a> {
 }
 
 /// Claims of one list that are looked at.
-const CLAIMS_MAX: usize = 4;
+pub(super) const CLAIMS_MAX: usize = 4;
 
 /// Base64 may stand in a query as it is, so a `+` in a claim is one.
-fn claim_plus(reading: &Reading) -> Plus {
+pub(super) fn claim_plus(reading: &Reading) -> Plus {
     match reading.writing {
         Writing::Hex => reading.plus,
         Writing::Base64 | Writing::Base64Url => Plus::Kept,
@@ -598,7 +598,11 @@ fn claim_plus(reading: &Reading) -> Plus {
 }
 
 /// Reads `body` in the first of the sender's writings that it looks like.
-fn read_body(recipe: &Recipe, body: &[u8], parameters: &mut Parameters) -> Result<(), Unreadable> {
+pub(super) fn read_body(
+    recipe: &Recipe,
+    body: &[u8],
+    parameters: &mut Parameters,
+) -> Result<(), Unreadable> {
     let reads = |place| recipe.sender.reads.contains(&place);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first else { return Ok(()) };

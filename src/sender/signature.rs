@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
+    /// The key of an HMAC, for those who have to make it anew.
+    pub(super) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
     pub(super) keyed: Vec<Option<Hasher>>,
     pub(super) claim: Bound,
@@ -172,6 +174,7 @@ pub(super) fn compile(
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
+        key,
         keyed,
         claim,
         claim_group: binder
