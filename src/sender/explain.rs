@@ -247,7 +247,7 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
         Judgement::Refused(refusal) => refusal,
-        Judgement::Verified(verified) => match verified.resolve("") {
+        Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),
             Resolution::Challenge => return (Outcome::Challenge, None),
             Resolution::Test => return (Outcome::Test, None),
@@ -259,19 +259,16 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
 
 /// A probe is answered as a test; who asks why wants to know that nothing was replaced in it.
 fn probe(callback: &Callback<'_>) -> (Outcome, Option<Refusal>) {
-    let unreplaced = callback.first_unreplaced().map(|name| {
-        Refusal::of(Reason::UnresolvedPlaceholder, &super::unreplaced::shown(name))
-    });
+    let unreplaced = callback
+        .first_unreplaced()
+        .map(|name| Refusal::of(Reason::UnresolvedPlaceholder, &super::unreplaced::shown(name)));
     (Outcome::Test, unreplaced)
 }
 
 /// Whether the signature is to be looked at. A callback that is too old is told so; that its
 /// signature is wrong as well is worth knowing, because captured calls are always old.
 fn is_about_signature(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BadSignature | Reason::BadEncoding | Reason::Stale | Reason::Future
-    )
+    matches!(reason, Reason::BadSignature | Reason::BadEncoding | Reason::Stale | Reason::Future)
 }
 
 /// The readings that decide: of the second signature, where that is the one that fails.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::sender::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::callback::{self, Callback};
 use crate::sender::definition::{Chain, First};
-use crate::sender::digest::{Feed, Output};
+use crate::sender::digest::{Feed, Output, Start};
 use crate::sender::encoding::Sink as _;
 use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
@@ -144,13 +144,16 @@ impl<'c> Case<'c> {
         if !budget.spend(text.len()) {
             return None;
         }
-        let hasher = match chain.first {
-            First::Digest(algorithm) => algorithm.hasher(),
-            First::Keyed(algorithm) => algorithm.keyed(key)?,
+        let first = match chain.first {
+            First::Digest(algorithm) => algorithm.of(text),
+            First::Keyed(algorithm) => {
+                let keyed = algorithm.keyed(key)?;
+                let mut feed = Feed::new(Start::Keyed(&keyed));
+                feed.put(text);
+                feed.finish()
+            }
         };
-        let mut feed = Feed::new(hasher);
-        feed.put(text);
-        Some(signature::chained(feed.finish(), &chain.then))
+        Some(signature::chained(first, &chain.then))
     }
 
     /// The key that the rule makes of `material`; empty where it has none.

@@ -403,13 +403,7 @@ impl Drafter<'_, '_> {
         Some(())
     }
 
-    fn stepped(
-        &self,
-        spot: &Bound,
-        slot: u8,
-        steps: &[Box<str>],
-        scope: Scope,
-    ) -> Option<Field> {
+    fn stepped(&self, spot: &Bound, slot: u8, steps: &[Box<str>], scope: Scope) -> Option<Field> {
         let value = self.callback.stepped(slot, steps, scope).ok()??;
         let text = self.callback.value(spot, &self.context()).ok()??.into_owned();
         let decoded = value.text(self.reading.plus).ok()??.into_owned();

@@ -20,11 +20,7 @@ pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
 }
 
 /// What the rule makes of the callback under `material`.
-pub(super) fn own_output(
-    case: &Case<'_>,
-    material: &[u8],
-    budget: &mut Budget,
-) -> Option<Output> {
+pub(super) fn own_output(case: &Case<'_>, material: &[u8], budget: &mut Budget) -> Option<Output> {
     let text = case.draft.written(material)?;
     let key = case.key(material)?;
     case.output(&case.reading.with, &text, &key, budget)
@@ -143,8 +139,7 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
 
 /// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
 pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    let mistake =
-        |advice: &str| Mistake::new(MistakeKind::SecretEncoding, None, advice.to_owned());
+    let mistake = |advice: &str| Mistake::new(MistakeKind::SecretEncoding, None, advice.to_owned());
     for material in &case.materials {
         let variants = encodings(material);
         for one in &variants {
@@ -242,12 +237,7 @@ pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mista
 }
 
 /// A digest of the hex text of another, that text in upper case.
-fn upper_hex(
-    case: &Case<'_>,
-    text: &[u8],
-    key: &[u8],
-    budget: &mut Budget,
-) -> Option<Mistake> {
+fn upper_hex(case: &Case<'_>, text: &[u8], key: &[u8], budget: &mut Budget) -> Option<Mistake> {
     for outer in Algorithm::ALL {
         for inner in Algorithm::ALL {
             let plain = Chain { first: First::Digest(inner), then: Vec::new() };

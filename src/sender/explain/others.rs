@@ -46,9 +46,8 @@ pub(super) fn sender(
         let mut budget = Budget::of(PER_SENDER);
         for case in Case::all(&callback) {
             let own = case.matches(&case.draft, &mut budget);
-            let ours = secrets
-                .iter()
-                .any(|secret| case.matches_under(&case.draft, secret, &mut budget));
+            let ours =
+                secrets.iter().any(|secret| case.matches_under(&case.draft, secret, &mut budget));
             if !own && !ours {
                 continue;
             }

@@ -83,11 +83,7 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
                     "`{name}` was signed, and the sender does not sign it: leave it out of the \
                      signed text."
                 );
-                return Some(Mistake::new(
-                    MistakeKind::ExtraParameterSigned,
-                    Some(name),
-                    advice,
-                ));
+                return Some(Mistake::new(MistakeKind::ExtraParameterSigned, Some(name), advice));
             }
         }
     }
@@ -95,8 +91,7 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         return None;
     }
     let names: Vec<_> = extras.iter().map(|item| format!("`{}`", item.name)).collect();
-    let advice =
-        format!("{} were signed: leave them out of the signed text.", names.join(", "));
+    let advice = format!("{} were signed: leave them out of the signed text.", names.join(", "));
     Some(Mistake::new(MistakeKind::ExtraParameterSigned, None, advice))
 }
 
@@ -105,7 +100,8 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
     let callback = case.callback;
     let draft = &case.draft;
     let claims = &callback.recipe.claims;
-    let each = case.reading.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
+    let each =
+        case.reading.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
     let (parameters, buffers) = callback.side(Scope::Outer);
     let labelled = draft.is_labelled();
     parameters
@@ -113,8 +109,7 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
         .filter(|parameter| {
             let slot = callback.recipe.names.find(parameter.name);
             let is_claim = slot.is_some_and(|slot| claims.contains(&slot));
-            let is_signed =
-                draft.items.iter().any(|item| item.name.as_bytes() == parameter.name);
+            let is_signed = draft.items.iter().any(|item| item.name.as_bytes() == parameter.name);
             !is_claim && !is_signed
         })
         .filter_map(|parameter| {
@@ -312,10 +307,8 @@ fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             }
             if case.matches(&bare, budget) {
                 let place = if end == End::Back { "end" } else { "front" };
-                let advice = format!(
-                    "The secret was put at the {place} on its own: {}",
-                    in_order(draft)
-                );
+                let advice =
+                    format!("The secret was put at the {place} on its own: {}", in_order(draft));
                 return Some(Mistake::new(MistakeKind::Order, None, advice));
             }
         }
@@ -337,7 +330,8 @@ fn permuted(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mi
         if case.matches(&draft.ordered(&order), budget) {
             let moved = order.iter().zip(places).find(|(one, other)| one != other);
             let name = moved.map(|(one, _)| draft.items[*one].name.as_str());
-            let name = name.filter(|_| !moved.is_some_and(|(one, _)| draft.items[*one].is_secret()));
+            let name =
+                name.filter(|_| !moved.is_some_and(|(one, _)| draft.items[*one].is_secret()));
             let names: Vec<&str> =
                 order.iter().map(|&index| draft.items[index].name.as_str()).collect();
             let shown = names.get(..NAMED_MAX).unwrap_or(&names).join(", ");
@@ -390,9 +384,7 @@ const WITHINS: &[&str] = &["=", "", ":", "_", ","];
 
 /// Other separators, a name too many or none at all.
 pub(super) fn separator(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    single_gap(case, budget)
-        .or_else(|| ends(case, budget))
-        .or_else(|| all_gaps(case, budget))
+    single_gap(case, budget).or_else(|| ends(case, budget)).or_else(|| all_gaps(case, budget))
 }
 
 /// One separator is missing, or the secret has one of its own.
@@ -412,7 +404,8 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             changed.push(bare);
         }
         if item.is_secret() {
-            let own = BETWEENS.iter().map(|b| Item { between: b.as_bytes().to_vec(), ..item.clone() });
+            let own =
+                BETWEENS.iter().map(|b| Item { between: b.as_bytes().to_vec(), ..item.clone() });
             changed.extend(own);
         }
         for item in changed {

@@ -50,10 +50,7 @@ fn decoded(_: &Case<'_>, draft: &Draft) -> Option<Draft> {
     })
 }
 
-fn texts(
-    draft: &Draft,
-    of: fn(&crate::sender::explain::draft::Field) -> Vec<u8>,
-) -> Option<Draft> {
+fn texts(draft: &Draft, of: fn(&crate::sender::explain::draft::Field) -> Vec<u8>) -> Option<Draft> {
     let mut changed = draft.clone();
     let mut any = false;
     for item in &mut changed.items {
