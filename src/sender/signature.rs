@@ -17,6 +17,8 @@ use super::text::{Piece, Text};
 /// One reading of a signature, compiled.
 #[derive(Debug)]
 pub(super) struct Reading {
+    /// Its place in the sender's file.
+    pub(super) index: usize,
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
@@ -170,6 +172,7 @@ pub(super) fn compile(
     covers.take_text(&of, &sorted, pairs.as_ref(), binder);
     let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
     Ok(Some(Reading {
+        index,
         when,
         cut_before: cut_before(&of),
         of,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::sender::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::callback::{self, Callback};
 use crate::sender::definition::{Chain, First};
-use crate::sender::digest::{Feed, Output};
+use crate::sender::digest::{Feed, Output, Start};
 use crate::sender::encoding::Sink as _;
 use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
@@ -144,11 +144,15 @@ impl<'c> Case<'c> {
         if !budget.spend(text.len()) {
             return None;
         }
-        let hasher = match chain.first {
-            First::Digest(algorithm) => algorithm.hasher(),
-            First::Keyed(algorithm) => algorithm.keyed(key)?,
+        let keyed;
+        let start = match chain.first {
+            First::Digest(algorithm) => Start::Plain(algorithm),
+            First::Keyed(algorithm) => {
+                keyed = algorithm.keyed(key)?;
+                Start::Keyed(&keyed)
+            }
         };
-        let mut feed = Feed::new(hasher);
+        let mut feed = Feed::new(start);
         feed.put(text);
         Some(signature::chained(feed.finish(), &chain.then))
     }
