@@ -210,13 +210,19 @@ pub fn explain(
     let mut callback = recipe.read(*request, now_ms);
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
+    // An opened message hides what stands outside of it, and that is what is signed.
+    let outside = recipe.read(*request, now_ms);
     let mut budget = Budget::default();
-    let cases = cases(callback, refusal.as_ref());
+    let (first, second) = (Case::all(&outside), second(callback));
     let mut scrubber = Scrubber::new(recipe);
-    for case in cases.iter().chain(&Case::all(callback)).chain(&second(callback)) {
+    for other in others {
+        scrubber.take(case::live_secrets(other.recipe, now_ms).into_iter().map(<[u8]>::to_vec));
+    }
+    for case in first.iter().chain(&second) {
         scrubber.take(case.claims.iter().cloned());
         scrubber.take(keys::expected(case, &mut Budget::default()));
     }
+    let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
     let mistake = refusal
         .as_ref()
         .filter(|refusal| is_about_signature(refusal.reason))
@@ -271,15 +277,11 @@ fn is_about_signature(reason: Reason) -> bool {
     matches!(reason, Reason::BadSignature | Reason::BadEncoding | Reason::Stale | Reason::Future)
 }
 
-/// The readings that decide: of the second signature, where that is the one that fails.
-fn cases<'c>(callback: &'c Callback<'c>, refusal: Option<&Refusal>) -> Vec<Case<'c>> {
+/// Whether it is the second signature that fails.
+fn is_about(refusal: Option<&Refusal>, second: &[Case<'_>]) -> bool {
     let about = refusal.filter(|refusal| refusal.reason == Reason::BadSignature);
     let name = about.and_then(|refusal| refusal.parameter.as_deref());
-    let second: Vec<_> = second(callback)
-        .into_iter()
-        .filter(|case| name == Some(&*case.reading.claim.name))
-        .collect();
-    if second.is_empty() { Case::all(callback) } else { second }
+    second.iter().any(|case| name == Some(&*case.reading.claim.name))
 }
 
 /// The case of the callback's second signature, if it has one.

@@ -144,16 +144,17 @@ impl<'c> Case<'c> {
         if !budget.spend(text.len()) {
             return None;
         }
-        let first = match chain.first {
-            First::Digest(algorithm) => algorithm.of(text),
+        let keyed;
+        let start = match chain.first {
+            First::Digest(algorithm) => Start::Plain(algorithm),
             First::Keyed(algorithm) => {
-                let keyed = algorithm.keyed(key)?;
-                let mut feed = Feed::new(Start::Keyed(&keyed));
-                feed.put(text);
-                feed.finish()
+                keyed = algorithm.keyed(key)?;
+                Start::Keyed(&keyed)
             }
         };
-        Some(signature::chained(first, &chain.then))
+        let mut feed = Feed::new(start);
+        feed.put(text);
+        Some(signature::chained(feed.finish(), &chain.then))
     }
 
     /// The key that the rule makes of `material`; empty where it has none.

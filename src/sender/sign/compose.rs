@@ -5,7 +5,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::callback::{Callback, Match};
 use crate::sender::definition::Reads;
-use crate::sender::digest::Algorithm;
 use crate::sender::evaluate::Context;
 use crate::sender::fault::Fault;
 use crate::sender::names::Slot;
@@ -140,7 +139,10 @@ impl Recipe {
         layout: Layout,
     ) -> Result<OwnedRequest, Fault> {
         let reads = &self.sender.reads;
-        let in_body = reads.iter().copied().find(|place| *place != Reads::Query);
+        let in_body = match reads.contains(&Reads::Json) {
+            true => Some(Reads::Json),
+            false => reads.iter().copied().find(|place| *place != Reads::Query),
+        };
         let first = reads.first().copied().unwrap_or(Reads::Query);
         let mut place = match (layout, in_body) {
             (Layout::MessageInBody, Some(body)) => body,
@@ -214,11 +216,8 @@ impl Recipe {
         if callback.holds(&self.challenge) {
             return lacking.take().unwrap_or_default();
         }
-        callback.matched = index.map(|_| Match {
-            reading: index,
-            secret: None,
-            output: Some(Algorithm::Md5.of(b"")),
-        });
+        callback.matched =
+            index.map(|_| Match { reading: index, secret: None, output: None });
         callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
         let mut lacking = lacking.unwrap_or_default();
         if !matches!(callback.role(Role::Transaction), Ok(Some(_))) {
@@ -235,10 +234,13 @@ impl Recipe {
 
     fn lacking_for(&self, callback: &Callback<'_>, reading: &Reading) -> Vec<String> {
         let time = self.time.as_ref().map(|time| &time.r#in);
-        let is_time =
-            |spot: &Bound| time.is_some_and(|time| time.spots().any(|time| time.name == spot.name));
+        let is_time = |spot: &Bound| {
+            time.is_some_and(|time| time.spots().any(|time| time.name == spot.name))
+        };
         let cipher = self.open.as_ref().and_then(|opener| opener.slot);
-        let is_cipher = |spot: &Bound| matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher);
+        let is_cipher = |spot: &Bound| {
+            matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher)
+        };
         let texts = reading.sorted.iter().chain([&reading.of]);
         texts
             .flat_map(|text| needed(text))
