@@ -208,4 +208,67 @@ mod tests {
         assert_eq!(exit.code(), 64);
         assert!(err.starts_with("/nowhere/postern.toml: cannot be read: "), "{err}");
     }
+
+    fn written(text: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postern.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, path.display().to_string())
+    }
+
+    #[test]
+    fn check_lists_all_mistakes_and_counts_them() {
+        let (_folder, path) = written("[server]\ndrain = 1\ncalbacks = 2\n");
+        let (exit, out, err) = ran(&["check", "--config", &path]);
+        assert_eq!((exit.code(), out.as_str()), (64, ""));
+        let lines: Vec<&str> = err.lines().collect();
+        assert!(lines[0].starts_with(&format!("{path}:2: server.drain: is a number; ")), "{err}");
+        assert!(lines[1].ends_with("did you mean callbacks?"), "{err}");
+        assert_eq!(lines[2], "2 mistakes");
+    }
+
+    #[test]
+    fn check_says_what_would_run() {
+        let (_folder, path) = written(
+            "[server]\npublic_url = \"https://cb.example.com\"\n\
+             [[source]]\nname = \"level-end\"\nsender = \"taku\"\nsecrets = \"hidden\"\ndestinations = \"game\"\n\
+             [[destination]]\nname = \"game\"\nurl = \"http://127.0.0.1:7000/\"\n",
+        );
+        let (exit, out, err) = ran(&["check", "--config", &path]);
+        assert_eq!(exit.code(), 0, "{err}");
+        assert!(err.starts_with("warning: ") && err.contains("destination[game].secret"), "{err}");
+        assert!(out.starts_with(&format!("{path}: no mistakes, 1 warning\n")), "{out}");
+        let source = "  level-end  taku  https://cb.example.com/callback/level-end  to game\n";
+        assert!(out.contains(source) && out.contains("this machine only, no token"), "{out}");
+        assert!(!out.contains("hidden") && !err.contains("hidden"));
+    }
+
+    #[test]
+    fn senders_are_listed_shown_and_copied() {
+        let (exit, out, _) = ran(&["senders"]);
+        assert_eq!(exit.code(), 0);
+        assert!(out.contains("  taku "), "{out}");
+        let (exit, out, _) = ran(&["senders", "taku"]);
+        assert_eq!(exit.code(), 0);
+        for part in ["Taku / TopOn", "reward_sec_key", "a 5xx is final", "2s, 4s, 8s"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        let (_, toml, _) = ran(&["senders", "taku", "--toml"]);
+        assert!(crate::sender::Sender::parse("taku", &toml).is_ok());
+        let (exit, _, err) = ran(&["senders", "takoo"]);
+        assert_eq!(
+            (exit.code(), err.as_str()),
+            (64, "there is no sender \"takoo\"; did you mean taku?\n")
+        );
+    }
+
+    #[test]
+    fn senders_of_ones_own_are_known_where_the_configuration_is() {
+        let (folder, path) = written("senders = \"own.toml\"");
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/config/senders/my-sender.toml");
+        std::fs::copy(own, folder.path().join("own.toml")).unwrap();
+        let (exit, out, err) = ran(&["senders", "own", "--config", &path]);
+        assert_eq!((exit.code(), err.as_str()), (0, ""));
+        assert!(out.starts_with("own: A platform of our own\n"), "{out}");
+    }
 }

@@ -43,6 +43,7 @@ use file::Section;
 use pass::Pass;
 
 pub use checked::*;
+pub use file::nearest;
 pub use finding::{Faults, Finding, Paint};
 pub use keys::TABLES;
 pub use network::{forbidden, parse_range, wrapped};
@@ -142,8 +143,9 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         section.refuse_unknown(known);
         section
     };
-    let server = server::check(&part("server", server::KEYS));
-    let admin = admin::check(&part("admin", admin::KEYS), server.admin);
+    let listeners = part("server", server::KEYS);
+    let server = server::check(&listeners);
+    let admin = admin::check(&part("admin", admin::KEYS), &listeners, server.admin);
     let store = store::check(&part("store", store::KEYS));
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));

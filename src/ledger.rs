@@ -31,6 +31,7 @@ mod codec;
 pub mod conformance;
 mod delivery;
 mod document;
+mod embedded;
 mod engine;
 mod error;
 mod event;
@@ -48,6 +49,7 @@ pub use delivery::{
     ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
+pub use embedded::{Embedded, EmbeddedOptions};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::Event;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use http::Method;
 
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::show;
+use crate::config::{nearest, show};
 use crate::sender::{Catalog, Patience, Sender};
 
 /// List the known senders, or show one of them
@@ -48,7 +49,10 @@ impl Senders {
             return Ok(Exit::Done);
         };
         let Some(sender) = catalog.get(name) else {
-            writeln!(screen.err, "there is no sender {name:?}; `postern senders` lists them")?;
+            let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
+            let remedy = nearest(name, &names).map(|near| format!("did you mean {near}?"));
+            let remedy = remedy.unwrap_or_else(|| String::from("`postern senders` lists them"));
+            writeln!(screen.err, "there is no sender {name:?}; {remedy}")?;
             return Ok(Exit::Usage);
         };
         match self.toml {
@@ -84,7 +88,10 @@ fn contract(sender: &Sender, screen: &mut Screen<'_>) -> io::Result<()> {
     }
     let parts = [
         ("Not confirmed by anybody outside", listed(sender.unconfirmed())),
+        ("Calls with", vec![vec![methods(sender)]]),
         ("Secret", vec![vec![secret(sender)]]),
+        ("Other readings of its signature", readings(sender)),
+        ("Set by the app, signed or not", from_client(sender)),
         ("Further keys of a source", settings(sender)),
         ("Published addresses (allow = \"sender\")", listed(sender.addresses())),
         ("Patience", patience(sender.patience())),
@@ -102,8 +109,25 @@ fn listed(lines: &[String]) -> Rows {
     lines.iter().map(|line| vec![line.clone()]).collect()
 }
 
+fn methods(sender: &Sender) -> String {
+    sender.methods().iter().map(Method::as_str).collect::<Vec<_>>().join(" or ")
+}
+
 fn secret(sender: &Sender) -> String {
-    sender.secret().map_or_else(|| String::from("none: leave `secrets` out"), str::to_owned)
+    match (sender.secret(), sender.may_be_unsigned()) {
+        (Some(secret), false) => secret.to_owned(),
+        (Some(secret), true) => format!("{secret}, or unsigned = true"),
+        (None, false) => String::from("none: public keys are used, leave `secrets` out"),
+        (None, true) => String::from("none: nothing is signed, write unsigned = true"),
+    }
+}
+
+fn readings(sender: &Sender) -> Rows {
+    sender.readings().flatten().map(|why| vec![why.to_owned()]).collect()
+}
+
+fn from_client(sender: &Sender) -> Rows {
+    sender.from_client().iter().map(|role| vec![role.as_str().to_owned()]).collect()
 }
 
 fn settings(sender: &Sender) -> Rows {
@@ -111,7 +135,7 @@ fn settings(sender: &Sender) -> Rows {
 }
 
 fn patience(patience: &Patience) -> Rows {
-    let Patience { timeout, retries, gaps, horizon, .. } = patience;
+    let Patience { timeout, retries, gaps, horizon, when } = patience;
     let mut rows = Vec::new();
     let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
     match timeout {
@@ -121,6 +145,9 @@ fn patience(patience: &Patience) -> Rows {
     match retries {
         Some(retries) => row("tries again", format!("{retries} times")),
         None => row("tries again", String::from("unknown")),
+    }
+    if let Some(when) = when {
+        row("because of", when.clone());
     }
     if !gaps.is_empty() {
         let gaps: Vec<String> = gaps.iter().copied().map(show).collect();

@@ -15,13 +15,12 @@ pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
 const RIGHTS: &[(&str, AdminRight)] = &[("admin", AdminRight::Admin), ("read", AdminRight::Read)];
 const MAKE_ONE: &str = "write token = \"env:POSTERN_ADMIN_TOKEN\" under [admin]";
 
-/// The table `[admin]`, or what holds without one, for a listener at `address`.
-pub(super) fn check(section: &Section<'_>, address: SocketAddr) -> Admin {
+/// The table `[admin]`, or what holds without one, for a listener at `address` of `server`.
+pub(super) fn check(section: &Section<'_>, server: &Section<'_>, address: SocketAddr) -> Admin {
     let tokens = section.item("token").map(|item| tokens(item, address));
     if tokens.is_none() && !address.ip().is_loopback() {
-        let what = format!("is missing, and {address} can be reached from elsewhere");
-        let remedy = format!("{MAKE_ONE}, or set server.admin to 127.0.0.1");
-        section.fault("token", what, remedy);
+        let what = format!("{address} can be reached from elsewhere, and there is no token");
+        server.fault("admin", what, format!("{MAKE_ONE}, or listen on 127.0.0.1"));
     }
     Admin { tokens: tokens.unwrap_or_default() }
 }

@@ -139,7 +139,7 @@ fn identity(section: &Section<'_>) -> Option<ClientIdentity> {
     let key = section.take("client_key", server::private_key);
     for (one, other) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
         if section.has(one) && !section.has(other) {
-            section.fault(other, format!("is missing beside {one}"), "give both or neither");
+            section.fault(one, format!("has no {other} beside it"), "give both or neither");
         }
     }
     Some(ClientIdentity { cert: cert?, key: key? })

@@ -351,10 +351,11 @@ impl<'a> Item<'a> {
 }
 
 /// The one of `known` that a person who typed `word` probably meant.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |name: &str| strsim::damerau_levenshtein(&word.to_lowercase(), name);
     let near = known.iter().map(|name| (distance(name), *name)).min()?;
-    (near.0 <= (word.len().max(near.1.len()) / 3).max(1)).then_some(near.1)
+    (near.0 <= ((word.len().max(near.1.len()) + 1) / 3).max(1)).then_some(near.1)
 }
 
 /// The line of the TOML file `text` that the dotted `key` is on.

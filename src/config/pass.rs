@@ -81,8 +81,15 @@ const OPEN_TO_OTHERS: u32 = 0o027;
 
 /// The files that a configuration was made of, each with the digest of what it held. A file that
 /// could not be read is among them, so that its coming is a change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Files(BTreeMap<PathBuf, Option<[u8; 32]>>);
+
+/// Only the paths: a short secret can be found from its digest.
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Files {
     /// Their paths.

@@ -356,4 +356,29 @@ mod tests {
         let watcher = started(folder.path(), GOOD);
         watcher.run(std::future::ready(())).await.unwrap();
     }
+
+    /// 1. The watcher runs, and its files do not change.
+    /// 2. SIGHUP comes.
+    /// 3. They are read again all the same, which a look at the files alone would not do.
+    #[tokio::test]
+    async fn it_reads_again_on_sighup() {
+        let folder = tempfile::tempdir().unwrap();
+        let watcher = started(folder.path(), GOOD);
+        let (state, (stop, stopped)) = (watcher.state(), tokio::sync::oneshot::channel::<()>());
+        let running = tokio::spawn(watcher.run(async move { drop(stopped.await) }));
+        tokio::task::yield_now().await;
+        // Whatever the order of tasks: from here on SIGHUP does not end the test.
+        let _caught = signal(SignalKind::hangup()).unwrap();
+        let hangup = format!("kill -HUP {}", std::process::id());
+        let sent = std::process::Command::new("sh").args(["-c", &hangup]).status().unwrap();
+        assert!(sent.success());
+        let read_again = async {
+            while state.load().generation < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read_again).await.unwrap();
+        drop(stop);
+        running.await.unwrap().unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Problem, Read, Section, nearest};
 use super::secret;
 use super::{Source, Superseded, limits, network, unit};
 use crate::clock;
@@ -68,8 +68,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = section.need("sender", "\"taku\"", |item| sender(item, known.catalog));
     refuse_unknown(section, sender, known.catalog);
     let allow = allow(section, sender);
-    let mut terms = terms(section, sender);
-    terms.source = name.clone().unwrap_or_default();
+    let terms = terms(section, sender);
     let destinations = destinations(section, known);
     let rate = section.take("rate", unit::rate);
     let body_bytes = body(section, known);
@@ -81,9 +80,8 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let sender = sender?;
     warn_of_forgotten_retries(section, sender, known.keep_transactions);
     let recipe = compile(section, sender, &terms);
-    let name = name?;
-    refuse_unprotected(section, &name, &terms, &allow);
-    let recipe = recipe?;
+    refuse_unprotected(section, sender, &terms, &allow);
+    let (name, recipe) = (name?, recipe?);
     let source = Source {
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
@@ -104,7 +102,7 @@ fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
     let name = item.text("a sender's name such as \"taku\"")?;
     catalog.get(name).ok_or_else(|| {
         let names: Vec<&str> = catalog.iter().map(|sender| sender.name()).collect();
-        let near = super::file::nearest(name, &names);
+        let near = nearest(name, &names);
         let remedy = near.map_or_else(
             || String::from("`postern senders` lists those there are; senders = [\"…\"] adds one"),
             |near| format!("did you mean {near}?"),
@@ -135,7 +133,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
     let names = own.iter().map(|(name, _)| name.as_str()).chain(["key_set_url"]);
     let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
     Terms {
-        source: String::new(),
+        source: section.peek("name").unwrap_or_default().to_owned(),
         secrets: secrets(section),
         settings: names.filter_map(setting).collect(),
         params: section.map("params", unit::text),
@@ -261,16 +259,18 @@ fn published(sender: &Sender) -> Read<Vec<IpNet>> {
     Ok(ranges)
 }
 
-/// A source that checks no signature has to be protected in another way, and to say so.
-fn refuse_unprotected(section: &Section<'_>, name: &str, terms: &Terms, allow: &[IpNet]) {
-    if !terms.secrets.is_empty() || section.has("secrets") {
-        return;
+/// A source that checks no signature has to be protected in another way, and to say so. That one
+/// of a sender that signs has its secret is the sender's own check.
+fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, allow: &[IpNet]) {
+    if !terms.unsigned && sender.readings().next().is_none() {
+        let what = format!("is missing: nothing signs what {} sends", sender.name());
+        section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
     }
-    if terms.unsigned && allow.is_empty() && !section.has("allow") && !Source::is_secret_path(name)
-    {
+    let allowed = !allow.is_empty() || section.has("allow");
+    if terms.unsigned && !allowed && !Source::is_secret_path(&terms.source) {
         let remedy = format!(
             "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: at least {} \
-             characters with {} digits (openssl rand -hex 16)",
+             characters, {} of them digits (openssl rand -hex 16)",
             limits::SECRET_PATH_LENGTH,
             limits::SECRET_PATH_DIGITS
         );
@@ -310,7 +310,7 @@ fn destinations(section: &Section<'_>, known: &Known<'_>) -> Vec<String> {
             element.fault(format!("{name} is named twice"), "name it once");
         } else if !known.destinations.contains(name) {
             let all: Vec<&str> = known.destinations.iter().map(String::as_str).collect();
-            let near = super::file::nearest(name, &all).map(|near| format!("did you mean {near}?"));
+            let near = nearest(name, &all).map(|near| format!("did you mean {near}?"));
             let remedy = near.unwrap_or_else(|| format!("write [[destination]] name = {name:?}"));
             element.fault(format!("there is no destination {name:?}"), remedy);
         } else {

@@ -24,7 +24,7 @@ struct Paper {
 const NOW_MS: UnixMillis = 1_767_323_045_000;
 const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-const AES_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
+const AES_KEY: &str = "cG9zdGVybnBvc3Rlcm5wb3N0ZXJucG9zdGVybjEyMzQ";
 const WHSEC: &str = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3";
 
 impl Input for Paper {
@@ -100,7 +100,7 @@ fn assert_golden(name: &str, actual: &str) {
 /// What `complete.toml` needs around it.
 fn surroundings() -> Paper {
     paper()
-        .variable("POSTERN_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")
+        .variable("POSTERN_ADMIN_TOKEN", "token-of-the-operators")
         .variable("TAKU_SEC_KEY", "new-key")
         .variable("IMUR_APP_SECRET", "app-secret")
         .variable("WECHAT_TOKEN", "gatewaytoken")
@@ -138,8 +138,15 @@ fn a_complete_file_is_read_to_the_last_key() {
 }
 
 #[test]
-fn every_mistake_is_reported_in_one_run() {
-    let faults = paper().load(&fixture("mistakes.toml")).map(|_| ()).unwrap_err();
+fn every_mistake_is_reported_in_one_run_on_its_own_line() {
+    let text = fixture("mistakes.toml");
+    let faults = paper().load(&text).map(|_| ()).unwrap_err();
+    for (at, line) in text.lines().enumerate() {
+        let marks =
+            line.split_once("  # ").map_or("", |(_, marks)| marks.split(':').next().unwrap());
+        let told = faults.faults.iter().filter(|fault| fault.line == Some(at + 1)).count();
+        assert_eq!(told, marks.split_whitespace().count(), "line {}: {line}\n{faults}", at + 1);
+    }
     assert_golden("mistakes.txt", &format!("{faults}\n"));
 }
 
@@ -150,8 +157,13 @@ fn no_finding_shows_a_secret() {
     let unended = paper().load("[admin]\ntoken = \"plain-secret\n").map(|_| ()).unwrap_err();
     assert!(!format!("{unended:?}").contains("plain-secret"));
     let loaded = surroundings().load(&fixture("complete.toml")).unwrap();
-    for secret in ["0123456789abcdef", "new-key", "old-key", "written-here", AES_KEY, "Bearer"] {
-        assert!(!format!("{:?}", loaded.config).contains(secret), "{secret}");
+    let shown = format!("{:?}", loaded.config);
+    for secret in ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, "Bearer"] {
+        let bytes = format!("{:?}", secret.as_bytes());
+        assert!(
+            !shown.contains(secret) && !shown.contains(bytes.trim_end_matches(']')),
+            "{secret}"
+        );
     }
 }
 
@@ -230,7 +242,8 @@ fn listeners_do_not_share_a_port() {
 #[test]
 fn an_admin_listener_that_others_can_reach_needs_a_token() {
     let open = "[server]\nadmin = \"0.0.0.0:9090\"\n";
-    let missing = "admin.token: is missing, and 0.0.0.0:9090 can be reached from elsewhere";
+    let missing =
+        "2 server.admin: 0.0.0.0:9090 can be reached from elsewhere, and there is no token";
     assert_eq!(paper().mistakes(open), [missing]);
     let config = paper().config(&format!("{open}[admin]\ntoken = \"0123456789abcdef\""));
     assert_eq!(config.admin.tokens[0].right, AdminRight::Admin);
@@ -400,6 +413,188 @@ fn urls_are_templates_only_where_they_are_said_to_be() {
     assert_eq!(destination_mistakes("url = \"http://h/#x\""), ["3 url: has a fragment"]);
     let ca = destination_mistakes("url = \"http://h/\"\nclient_cert = \"c\"");
     assert_eq!(ca.len(), 2, "{ca:?}");
+}
+
+// ---- [[source]] ----
+
+/// A file of one source of Taku's with these keys.
+fn taku(keys: &str) -> String {
+    format!("[[source]]\nname = \"s\"\nsender = \"taku\"\nsecrets = \"k\"\n{keys}\n")
+}
+
+fn source_mistakes(keys: &str) -> Vec<String> {
+    let strip = |mistake: String| mistake.replace("source[s].", "");
+    paper().mistakes(&taku(keys)).into_iter().map(strip).collect()
+}
+
+#[test]
+fn a_source_needs_a_name_a_sender_and_its_secret() {
+    let config = paper().config(&taku(""));
+    let source = &config.sources["s"];
+    assert_eq!(
+        (source.id.as_str(), source.enabled, source.path().as_str()),
+        ("s", true, "/callback/s")
+    );
+    assert_eq!(source.body_bytes, limits::BODY_BYTES);
+    assert_eq!(source.superseded, Superseded::Never);
+    let bare = paper().mistakes("[[source]]\nname = \"s\"\nsender = \"taku\"");
+    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+}
+
+#[test]
+fn a_template_that_cannot_be_read_has_its_column() {
+    let faults = paper().load(&taku("template = \"who={user_id\"")).map(|_| ()).unwrap_err().faults;
+    assert_eq!((faults[0].line, faults[0].key.as_str()), (Some(5), "source[s].template"));
+    assert_eq!(faults[0].column, Some(5));
+}
+
+#[test]
+fn secrets_have_ids_that_tell_nothing_about_them() {
+    let text = taku("").replace(
+        "\"k\"",
+        "[\"plain\", \"env:NEW\", \"file:run/old\", { value = \"env:NEW\", until = 2030-01-01T00:00:00+08:00 }]",
+    );
+    let paper = paper().variable("NEW", "a").file("run/old", "b");
+    let config = paper.config(&text);
+    let ids: Vec<_> = config.sources["s"].recipe.secret_ids().collect();
+    assert_eq!(ids, ["1", "NEW", "old", "NEW-4"]);
+}
+
+#[test]
+fn secrets_end() {
+    let with = |until: &str| {
+        taku("").replace("\"k\"", &format!("[{{ value = \"k\", id = \"a\", until = {until} }}]"))
+    };
+    let ended = [
+        "source[s].secrets[0].until: the secret ended at 2025-01-01T00:00:00.000Z",
+        "source[s].secrets: have all ended: every callback is refused",
+    ];
+    assert_eq!(paper().warnings(&with("2025-01-01T00:00:00Z")), ended);
+    assert!(paper().warnings(&with("\"2030-01-01T00:00:00Z\"")).is_empty());
+    for local in ["2030-01-01", "2030-01-01T00:00:00", "\"soon\""] {
+        let mistakes = paper().mistakes(&with(local));
+        assert!(mistakes[0].ends_with("cannot be read"), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn names_fit_into_a_path_and_ids_are_not_shared() {
+    let named = |name: &str| paper().mistakes(&taku("").replace("\"s\"", &format!("{name:?}")));
+    for name in ["", "a b", "a/b", "ä", "..", "a?b", &"x".repeat(129)] {
+        assert_eq!(named(name).len(), 1, "{name}");
+    }
+    assert!(named("reward/1")[0].ends_with("belong to the reward-rule API"));
+    let renamed = taku("id = \"old\"") + &taku("").replace("\"s\"", "\"old\"");
+    assert_eq!(paper().mistakes(&renamed), ["7 source[old].name: old is the id of the source s"]);
+}
+
+#[test]
+fn a_source_without_a_signature_says_so_and_is_protected() {
+    let idip = |name: &str, keys: &str| {
+        format!("[[source]]\nname = {name:?}\nsender = \"imur-idip\"\n{keys}\n")
+    };
+    let bare = paper().mistakes(&idip("s", ""));
+    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+    let open = paper().mistakes(&idip("s", "unsigned = true"));
+    assert_eq!(open, ["4 source[s].unsigned: lets everybody send events"]);
+    paper().config(&idip("s", "unsigned = true\nallow = \"203.0.113.0/24\""));
+    paper().config(&idip("survey-7f9c2e41d8b3a650c4e1", "unsigned = true"));
+    let words = paper().mistakes(&idip("the-survey-of-the-summer-campaign", "unsigned = true"));
+    assert_eq!(words.len(), 1);
+    let taku = taku("unsigned = true").replace("secrets = \"k\"\n", "allow = \"10.0.0.1\"\n");
+    assert_eq!(paper().mistakes(&taku).len(), 1, "Taku signs");
+}
+
+#[test]
+fn settings_are_secrets_that_the_sender_knows() {
+    let text = "[[source]]\nname = \"s\"\nsender = \"wechat-push\"\nsecrets = \"t\"\naes_key = \"env:AES\"\napp_id = \"wx1\"";
+    paper().variable("AES", AES_KEY).config(text);
+    assert_eq!(paper().mistakes(text), ["5 source[s].aes_key: the variable AES is not set"]);
+    let faults = paper().load(&taku("aes_key = \"x\"")).map(|_| ()).unwrap_err().faults;
+    assert_eq!(faults[0].remedy, "it is a setting of the sender wechat-ad");
+}
+
+#[test]
+fn allow_may_mean_what_the_sender_publishes() {
+    assert_eq!(source_mistakes("allow = \"sender\""), ["5 allow: taku publishes no addresses"]);
+    let paper = paper().file(
+        "own.toml",
+        &format!("addresses = [\"203.0.113.0/24\"]\n{}", fixture("senders/my-sender.toml")),
+    );
+    let text = "senders = \"own.toml\"\n[[source]]\nname = \"s\"\nsender = \"own\"\nsecrets = \"k\"\nallow = [\"sender\", \"10.0.0.1\"]";
+    let allow =
+        paper.config(text).sources["s"].allow.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(allow, ["203.0.113.0/24", "10.0.0.1/32"]);
+}
+
+#[test]
+fn one_inline_destination_a_source() {
+    let destination = |name: &str| {
+        format!(
+            "[[destination]]\nname = {name:?}\nurl = \"http://h/\"\nformat = \"forward\"\nmode = \"inline\"\n"
+        )
+    };
+    let both = taku("destinations = [\"a\", \"b\"]") + &destination("a") + &destination("b");
+    let expected = "5 source[s].destinations[1]: is the second one that the sender waits for";
+    assert_eq!(paper().mistakes(&both), [expected]);
+}
+
+#[test]
+fn transactions_that_are_forgotten_before_the_last_retry_draw_a_remark() {
+    let text = format!("[store]\nkeep_events = \"10s\"\nkeep_transactions = \"20s\"\n{}", taku(""));
+    let expected =
+        "source[s].sender: taku tries again for 62s, and transactions are forgotten after 20s";
+    assert_eq!(paper().warnings(&text), [expected]);
+}
+
+#[test]
+fn idip_stands_before_http() {
+    let text = |enabled: &str, keys: &str| {
+        format!(
+            "[[source]]\nname = \"idip\"\nsender = \"imur-idip\"\nsecrets = \"t\"\nenabled = {enabled}\n{keys}\n\
+             [[source]]\nname = \"a\"\nsender = \"imur-http\"\nsecrets = \"t\"\n\
+             [[source]]\nname = \"b\"\nsender = \"imur-http\"\nsecrets = \"t\"\n"
+        )
+    };
+    let superseded = |text: &str| {
+        let config = paper().config(text);
+        ["idip", "a", "b"].map(|name| config.sources[name].superseded.clone())
+    };
+    let surveys = Superseded::Surveys(vec![String::from("s1"), String::from("s2")]);
+    let never = || Superseded::Never;
+    assert_eq!(superseded(&text("true", "")), [never(), never(), never()]);
+    let sids = "sids = [\"s2\", \"s1\"]";
+    assert_eq!(superseded(&text("true", sids)), [never(), surveys.clone(), surveys.clone()]);
+    let both = format!("{sids}\nsupersedes = \"a\"");
+    assert_eq!(superseded(&text("true", &both)), [never(), Superseded::Always, surveys]);
+    assert_eq!(superseded(&text("false", &both)), [never(), never(), never()]);
+    let itself = paper().mistakes(&text("true", "supersedes = [\"idip\", \"c\"]"));
+    assert_eq!(
+        itself,
+        [
+            "6 source[idip].supersedes[0]: idip is a source of \"imur-idip\"",
+            "6 source[idip].supersedes[1]: there is no source \"c\"",
+        ]
+    );
+}
+
+#[test]
+fn a_mistake_in_a_sender_file_is_found_in_that_file() {
+    let broken =
+        fixture("senders/my-sender.toml").replace("{sign}\"\n\n[reply]", "{sign\"\n\n[reply]");
+    let faults =
+        paper().file("own.toml", &broken).load("senders = \"own.toml\"").map(|_| ()).unwrap_err();
+    let fault = &faults.faults[0];
+    assert_eq!((fault.file.as_path(), fault.line), (Path::new("own.toml"), Some(12)));
+    assert_eq!(fault.key, "signature.in");
+}
+
+#[test]
+fn a_sender_of_a_known_name_takes_its_place() {
+    let paper = paper().file("taku.toml", &fixture("senders/my-sender.toml"));
+    let text = "senders = \"taku.toml\"";
+    assert_eq!(paper.warnings(text), ["senders: takes the place of the sender taku"]);
+    assert_eq!(paper.config(text).catalog.get("taku").unwrap().title(), "A platform of our own");
 }
 
 // ---- never a panic ----

@@ -174,7 +174,7 @@ impl Shared {
         let ruling = match callback.verify() {
             Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
             Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-            Judgement::Verified(verified) => {
+            Judgement::Verified(mut verified) => {
                 let id = EventId::new(at_ms);
                 match verified.resolve(&id.to_string()) {
                     Resolution::Event(resolved) => Ruling::Event(id, resolved),

@@ -1,1 +1,154 @@
-//! What every engine is held to.
+//! What every engine is held to: one suite, run against each of them.
+//!
+//! [`all`] gets a fresh ledger for every check, made by the caller, whose leases and due times go
+//! by the clock that it is handed. A check that fails panics with the place where it did.
+
+mod accepting;
+mod delivering;
+mod keeping;
+mod reading;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{
+    Accepted, Attempt, DedupeKey, EventId, Fingerprint, Lease, LeaseAsk, Ledger, LedgerError,
+    NewEvent, NodeId, Settled, Settlement, SourceId, StoreClock, TargetFilter, TargetId, Verdict,
+};
+use std::time::Duration;
+
+/// What a check comes to: errors are failures that were not expected.
+pub type Checked = Result<(), LedgerError>;
+
+/// Where the clocks of the checks begin.
+pub const START_MS: i64 = 1_767_323_045_000;
+
+macro_rules! run {
+    ($make:ident, $failed:ident: $($check:path,)+) => {
+        $({
+            let clock = StoreClock::manual(START_MS);
+            let ledger = $make(clock.clone());
+            if let Err(error) = $check(&ledger, &clock).await {
+                $failed.push(format!("{}: {error}", stringify!($check)));
+            }
+        })+
+    };
+}
+
+/// Runs every check against ledgers that `make` makes.
+///
+/// # Panics
+/// Where the engine does not do what it promises.
+pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
+    let mut failed = Vec::new();
+    run!(make, failed:
+        accepting::a_second_callback_is_a_duplicate_of_the_first,
+        accepting::either_key_makes_a_duplicate,
+        accepting::a_batch_is_judged_in_its_order,
+        accepting::the_same_id_again_is_fresh_again,
+        accepting::of_many_at_once_one_is_fresh,
+        accepting::an_event_that_is_too_large_changes_nothing,
+        accepting::a_nonce_is_first_once_until_it_ends,
+        delivering::each_target_gets_one_delivery_due_at_once,
+        delivering::a_lease_is_held_by_one_and_ends,
+        delivering::an_old_token_changes_nothing,
+        delivering::verdicts_do_what_they_say,
+        delivering::a_postponed_delivery_uses_up_no_attempt,
+        delivering::release_gives_back_what_is_held,
+        delivering::filters_choose_destinations,
+        delivering::the_earliest_comes_first_and_the_next_is_announced,
+        delivering::a_replay_makes_deliveries_anew_once,
+        delivering::a_replay_goes_page_by_page,
+        reading::the_log_is_newest_first_and_pages,
+        reading::the_log_filters,
+        reading::an_event_tells_its_whole_story,
+        reading::deliveries_are_listed_by_state,
+        reading::foreign_cursors_are_refused,
+        reading::stats_count_what_is_there,
+        keeping::documents_have_versions_that_never_come_back,
+        keeping::a_change_wakes_who_waits_for_it,
+        keeping::kinds_are_kept_apart,
+        keeping::a_sweep_keeps_what_it_must,
+        keeping::a_healthy_ledger_says_so,
+    );
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+// === What the checks are written with ===
+
+/// The `n`th event of source `s`, received `n` milliseconds after the start, for `targets`.
+pub fn event(n: u64, targets: &[&str]) -> NewEvent {
+    let received_ms = START_MS + i64::try_from(n).unwrap_or(0);
+    NewEvent {
+        id: EventId::new(received_ms),
+        source: SourceId::from("s"),
+        keys: SmallVec::from_slice(&[key(n)]),
+        fingerprint: Fingerprint(n),
+        transaction: format!("t-{n}"),
+        user: Some(format!("u-{}", n % 3)),
+        received_ms,
+        test: false,
+        body: Bytes::from(format!("body of {n}")),
+        targets: targets.iter().map(|target| TargetId::from(*target)).collect(),
+    }
+}
+
+/// The `n`th key.
+pub fn key(n: u64) -> DedupeKey {
+    DedupeKey::new(&SourceId::from("s"), &n.to_le_bytes())
+}
+
+/// The node that most checks lease as.
+pub fn node() -> NodeId {
+    NodeId::from("node-1")
+}
+
+fn ask(max: usize) -> LeaseAsk {
+    LeaseAsk { targets: TargetFilter::All, max, ttl: Duration::from_secs(30) }
+}
+
+/// What is due now, leased by [`node`].
+async fn lease(ledger: &impl Ledger, max: usize) -> Result<Vec<Lease>, LedgerError> {
+    Ok(ledger.lease(&node(), &ask(max)).await?.leases)
+}
+
+async fn accept(ledger: &impl Ledger, event: &NewEvent) -> Result<Accepted, LedgerError> {
+    let accepted = ledger.accept(std::slice::from_ref(event)).await?;
+    assert_eq!(accepted.len(), 1);
+    Ok(accepted.into_iter().next().unwrap_or(Accepted::Fresh))
+}
+
+fn duplicate_of(first: &NewEvent) -> Accepted {
+    Accepted::Duplicate {
+        first: first.id,
+        first_seen_ms: first.received_ms,
+        fingerprint: first.fingerprint,
+    }
+}
+
+/// The verdict of [`node`] on a lease.
+pub fn settlement(lease: &Lease, verdict: Verdict) -> Settlement {
+    Settlement {
+        event: lease.event,
+        target: lease.target.clone(),
+        token: lease.token,
+        verdict,
+        attempt: Attempt {
+            at_ms: START_MS + i64::from(lease.attempt),
+            latency_ms: 12,
+            status: Some(200),
+            head: Bytes::from_static(b"{}"),
+            error: None,
+        },
+    }
+}
+
+async fn settle(
+    ledger: &impl Ledger,
+    lease: &Lease,
+    verdict: Verdict,
+) -> Result<Settled, LedgerError> {
+    let settled = ledger.settle(&node(), &[settlement(lease, verdict)]).await?;
+    assert_eq!(settled.len(), 1);
+    Ok(settled.first().copied().unwrap_or(Settled::Stale))
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
     LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
     Revision, Settled, Settlement, Stats, Swept,
@@ -13,8 +13,16 @@ use super::{
 /// One of the engines.
 #[derive(Clone, Debug)]
 pub enum Engine {
+    /// The journal and its index on this machine's disk.
+    Embedded(Embedded),
     /// The model in memory, which forgets everything with the process.
     Memory(Memory),
+}
+
+impl From<Embedded> for Engine {
+    fn from(embedded: Embedded) -> Self {
+        Self::Embedded(embedded)
+    }
 }
 
 impl From<Memory> for Engine {
@@ -28,7 +36,7 @@ impl Engine {
     #[must_use]
     pub fn writers(&self) -> usize {
         match self {
-            Self::Memory(_) => 1,
+            Self::Embedded(_) | Self::Memory(_) => 1,
         }
     }
 
@@ -36,6 +44,7 @@ impl Engine {
     #[must_use]
     pub fn last_sync(&self) -> Duration {
         match self {
+            Self::Embedded(embedded) => embedded.last_sync(),
             Self::Memory(_) => Duration::ZERO,
         }
     }
@@ -44,6 +53,7 @@ impl Engine {
 macro_rules! each {
     ($self:ident, $engine:ident => $call:expr) => {
         match $self {
+            Engine::Embedded($engine) => $call.await,
             Engine::Memory($engine) => $call.await,
         }
     };

@@ -37,6 +37,13 @@ impl Memory {
         }
     }
 
+    /// Does what a restart of an embedded engine does, so that the two can be compared: leases end,
+    /// and with them the attempts that were not settled.
+    #[doc(hidden)]
+    pub fn restart(&self) {
+        self.model().restart();
+    }
+
     fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,5 +150,16 @@ impl Ledger for Memory {
 
     async fn health(&self) -> Result<Health, LedgerError> {
         Ok(Health { stopped: None, durability: Durability::Unsynced, bytes: 0, mended: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::conformance;
+
+    #[tokio::test]
+    async fn the_model_conforms() {
+        conformance::all(Memory::new).await;
     }
 }

@@ -111,6 +111,21 @@ impl Use {
     }
 }
 
+impl Bound {
+    /// The slot of a placeholder that is one whole parameter, taken as it comes.
+    #[inline]
+    pub(super) fn plain_slot(&self) -> Option<Slot> {
+        match &self.input {
+            Input::Parameter { slot, steps, scope: Scope::Message }
+                if steps.is_empty() && self.modifiers.is_empty() =>
+            {
+                Some(*slot)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a condition on settings alone says once the source is known.
 #[derive(Clone, Debug)]
 pub(super) enum Gate {

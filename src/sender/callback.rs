@@ -55,7 +55,8 @@ pub(super) struct Match {
     /// Index into the recipe's readings; `None`: nothing is signed.
     pub(super) reading: Option<usize>,
     pub(super) secret: Option<usize>,
-    pub(super) output: Output,
+    /// What the signature came to.
+    pub(super) output: Option<Output>,
 }
 
 /// What verification says.
@@ -72,7 +73,7 @@ pub enum Judgement<'c, 'a> {
 /// A callback that is genuine. Only [`Callback::verify`] makes one.
 #[derive(Debug)]
 pub struct Verified<'c, 'a> {
-    pub(super) callback: &'c Callback<'a>,
+    pub(super) callback: &'c mut Callback<'a>,
 }
 
 /// Why a callback is refused.
@@ -150,7 +151,7 @@ impl<'a> Callback<'a> {
         callback
     }
 
-    fn read_body(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn read_body(&mut self) -> Result<(), Unreadable> {
         read_body(self.recipe, self.request.body, &mut self.parameters)
     }
 
@@ -194,7 +195,7 @@ impl<'a> Callback<'a> {
         self.required()?;
         self.fresh()?;
         self.matched = Some(self.signature()?);
-        if self.recipe.body == WhenBody::AfterVerification {
+        if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
         if self.holds(&self.recipe.challenge) {
@@ -250,7 +251,7 @@ impl<'a> Callback<'a> {
 
     /// Finds the reading and secret that match. The first claim that is there decides.
     fn signature(&self) -> Result<Match, Refusal> {
-        let unsigned = Match { reading: None, secret: None, output: Algorithm::Md5.of(b"") };
+        let unsigned = Match { reading: None, secret: None, output: None };
         if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
             return Ok(unsigned);
         }
@@ -271,7 +272,8 @@ impl<'a> Callback<'a> {
             self.refuse_strays(reading)?;
             match self.try_reading(reading) {
                 Ok(Some((secret, output))) => {
-                    return Ok(Match { reading: Some(index), secret: Some(secret), output });
+                    let (secret, output) = (Some(secret), Some(output));
+                    return Ok(Match { reading: Some(index), secret, output });
                 }
                 Ok(None) => tried = true,
                 Err(Lack::Missing(name)) => {
@@ -309,7 +311,7 @@ impl<'a> Callback<'a> {
         index: usize,
         secret: &[u8],
     ) -> Result<Option<Output>, Lack<'r>> {
-        let Some(hasher) = signature::hasher(&reading.with, &reading.keyed, index) else {
+        let Some(start) = signature::start(&reading.with, &reading.keyed, index) else {
             return Ok(None);
         };
         let context = Context {
@@ -319,7 +321,7 @@ impl<'a> Callback<'a> {
             nul: Nul::Refused,
             said: None,
         };
-        let mut feed = Feed::new(hasher);
+        let mut feed = Feed::new(start);
         match self.put(&reading.of, &context, &mut feed) {
             Ok(()) => Ok(Some(reading.finish(feed))),
             Err(Lack::Missing(name)) if name == "sorted" => {
@@ -534,10 +536,10 @@ impl<'a> Callback<'a> {
             return String::new();
         };
         let context = Context { secret: secret.value.expose(), ..Context::default() };
-        let Some(hasher) = signature::hasher(&sign.with, &sign.keyed, index) else {
+        let Some(start) = signature::start(&sign.with, &sign.keyed, index) else {
             return String::new();
         };
-        let mut feed = Feed::new(hasher);
+        let mut feed = Feed::new(start);
         match self.put(&sign.of, &context, &mut feed) {
             Ok(()) => {
                 let output = signature::chained(feed.finish(), &sign.with.then);

@@ -59,8 +59,7 @@ impl Algorithm {
         }
     }
 
-    /// A fresh hasher.
-    pub(super) fn hasher(self) -> Hasher {
+    fn hasher(self) -> Hasher {
         match self {
             Self::Md5 => Hasher::Md5(Md5::new()),
             Self::Sha1 => Hasher::Sha1(Sha1::new()),
@@ -168,42 +167,75 @@ impl fmt::Debug for Output {
 /// the hasher's own bookkeeping per part.
 const GATHERED: usize = 512;
 
-/// Feeds a hasher.
-pub(super) struct Feed {
-    hasher: Hasher,
+/// Feeds a digest.
+pub(super) struct Feed<'h> {
+    start: Start<'h>,
+    /// The running state, once more came than is gathered.
+    running: Option<Hasher>,
     len: usize,
     gathered: [u8; GATHERED],
 }
 
-impl Feed {
-    /// Feeds `hasher`.
-    pub(super) fn new(hasher: Hasher) -> Self {
-        Self { hasher, len: 0, gathered: [0; GATHERED] }
+/// What a digest starts from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'h> {
+    /// Nothing.
+    Plain(Algorithm),
+    /// A keyed state.
+    Keyed(&'h Hasher),
+}
+
+impl<'h> Feed<'h> {
+    /// Feeds a digest that starts from `start`.
+    pub(super) fn new(start: Start<'h>) -> Self {
+        Self { start, running: None, len: 0, gathered: [0; GATHERED] }
     }
 
     /// The digest of all that was put.
-    pub(super) fn finish(mut self) -> Output {
-        self.hasher.update(&self.gathered[..self.len]);
-        self.hasher.finish()
-    }
-}
-
-impl Sink for Feed {
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        if let Some(space) = self.gathered.get_mut(self.len..end) {
-            space.copy_from_slice(bytes);
-            self.len = end;
-            return;
+    pub(super) fn finish(self) -> Output {
+        let gathered = &self.gathered[..self.len];
+        match (self.running, self.start) {
+            (Some(mut hasher), _) => {
+                hasher.update(gathered);
+                hasher.finish()
+            }
+            (None, Start::Plain(algorithm)) => algorithm.of(gathered),
+            (None, Start::Keyed(keyed)) => {
+                let mut hasher = keyed.clone();
+                hasher.update(gathered);
+                hasher.finish()
+            }
         }
-        self.hasher.update(&self.gathered[..self.len]);
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        let start = self.start;
+        let hasher = self.running.get_or_insert_with(|| match start {
+            Start::Plain(algorithm) => algorithm.hasher(),
+            Start::Keyed(keyed) => keyed.clone(),
+        });
+        hasher.update(&self.gathered[..self.len]);
         self.len = 0;
         if bytes.len() > GATHERED {
-            self.hasher.update(bytes);
+            hasher.update(bytes);
         } else {
             self.gathered[..bytes.len()].copy_from_slice(bytes);
             self.len = bytes.len();
+        }
+    }
+}
+
+impl Sink for Feed<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.gathered.get_mut(self.len..end) {
+            Some(space) => {
+                space.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => self.spill(bytes),
         }
     }
 }
@@ -223,7 +255,7 @@ mod tests {
         let text: Vec<u8> = (0..3000_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
         for algorithm in Algorithm::ALL {
             for cut in [1, 7, 511, 512, 513, 2999] {
-                let mut feed = Feed::new(algorithm.hasher());
+                let mut feed = Feed::new(Start::Plain(algorithm));
                 text.chunks(cut).for_each(|part| feed.put(part));
                 assert_eq!(feed.finish().bytes(), algorithm.of(&text).bytes());
                 assert_eq!(algorithm.of(&text).bytes().len(), algorithm.len());
@@ -233,7 +265,8 @@ mod tests {
 
     #[test]
     fn rfc_2104() {
-        let mut feed = Feed::new(Algorithm::Md5.keyed(b"Jefe").unwrap());
+        let keyed = Algorithm::Md5.keyed(b"Jefe").unwrap();
+        let mut feed = Feed::new(Start::Keyed(&keyed));
         feed.put(b"what do ya want for nothing?");
         assert_eq!(const_hex::encode(feed.finish().bytes()), "750c783e6ab0b503eaa86e310a5db738");
     }

@@ -118,11 +118,19 @@ impl Callback<'_> {
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Lack<'r>> {
+        let (parameters, buffers) = self.side(Scope::Message);
         for piece in &text.pieces {
             match piece {
                 Piece::Literal(bytes) => sink.put(bytes),
                 Piece::Value(spot) => {
-                    if !self.put_spot(spot, context, sink)? {
+                    // The commonest by far: a whole parameter of a query without escapes.
+                    if let Some(slot) = spot.plain_slot()
+                        && parameters.is_plain()
+                        && let Some(parameter) = parameters.get(slot, buffers)
+                        && parameter.place == Place::Query
+                    {
+                        sink.put(parameter.raw);
+                    } else if !self.put_spot(spot, context, sink)? {
                         return Err(Lack::Missing(&spot.name));
                     }
                 }
@@ -170,7 +178,7 @@ impl Callback<'_> {
                 Input::Parameter { slot, steps, scope } if steps.is_empty() => {
                     let (parameters, buffers) = self.side(*scope);
                     let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(false) };
-                    return self.put_parameter(parameter, context, sink);
+                    return self.put_parameter(parameters, parameter, context, sink);
                 }
                 Input::Gateway(Gateway::Secret) => {
                     sink.put(context.secret);
@@ -205,11 +213,16 @@ impl Callback<'_> {
     #[inline]
     fn put_parameter(
         &self,
+        parameters: &Parameters,
         parameter: Parameter<'_>,
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<bool, Unreadable> {
         match parameter.place {
+            Place::Query | Place::Form if parameters.is_plain() => {
+                sink.put(parameter.raw);
+                Ok(true)
+            }
             Place::Query | Place::Form => {
                 let exempt = self.recipe.open.is_some();
                 if context.nul == Nul::Refused && !exempt && holds_nul(parameter.raw) {
@@ -356,10 +369,10 @@ impl Callback<'_> {
             }
             Gateway::Method => text(self.request.method.as_str()),
             Gateway::Now => Some(Cow::Owned(self.now(spot, context).into_bytes())),
-            Gateway::Signed => self
-                .matched
-                .as_ref()
-                .map(|matched| Cow::Owned(const_hex::encode(matched.output.bytes()).into_bytes())),
+            Gateway::Signed => {
+                let output = self.matched.as_ref()?.output.as_ref()?;
+                Some(Cow::Owned(const_hex::encode(output.bytes()).into_bytes()))
+            }
             Gateway::Source => text(&self.recipe.source),
             Gateway::ReceivedAt => Some(Cow::Owned(self.now_ms.to_string().into_bytes())),
             Gateway::Reason => context.said?.reason.and_then(|reason| text(reason.as_str())),
@@ -452,6 +465,7 @@ impl Callback<'_> {
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
+        let (parameters, _) = self.side(Scope::Outer);
         match each {
             Each::Raw => {
                 if context.nul == Nul::Refused && holds_nul(parameter.raw) {
@@ -460,13 +474,13 @@ impl Callback<'_> {
                 sink.put(parameter.raw);
             }
             Each::Decoded => {
-                self.put_parameter(parameter, context, sink)?;
+                self.put_parameter(parameters, parameter, context, sink)?;
             }
             Each::Form => {
-                self.put_parameter(parameter, context, &mut FormSink(sink))?;
+                self.put_parameter(parameters, parameter, context, &mut FormSink(sink))?;
             }
             Each::Percent => {
-                self.put_parameter(parameter, context, &mut PercentSink(sink))?;
+                self.put_parameter(parameters, parameter, context, &mut PercentSink(sink))?;
             }
         }
         Ok(())

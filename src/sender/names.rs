@@ -48,7 +48,7 @@ impl Names {
         let mut link = self.buckets[bucket(name)];
         while link != 0 {
             let slot = link - 1;
-            if &*self.names[usize::from(slot)] == name {
+            if same(&self.names[usize::from(slot)], name) {
                 return Some(slot);
             }
             link = self.next[usize::from(slot)];
@@ -64,6 +64,22 @@ impl Names {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.names.len()
+    }
+}
+
+/// Whether two names are equal: most are of 8 to 16 bytes, for which two words do.
+#[inline]
+fn same(known: &[u8], name: &[u8]) -> bool {
+    if known.len() != name.len() {
+        return false;
+    }
+    match (known.first_chunk::<8>(), name.first_chunk::<8>()) {
+        (Some(known_head), Some(head)) => {
+            known_head == head
+                && known.last_chunk::<8>() == name.last_chunk::<8>()
+                && (name.len() <= 16 || known == name)
+        }
+        _ => known.iter().eq(name),
     }
 }
 

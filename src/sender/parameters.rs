@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::encoding::{self, BadEncoding, Plus, Sink};
+use super::encoding::{self, BadEncoding, Plus};
 use super::names::{Names, Slot};
 use super::outcome::Reason;
 use super::{json, xml};
@@ -55,8 +55,17 @@ struct Pair {
     place: Place,
     /// The name is decoded in `Parameters::decoded`, not in the buffer.
     decoded: bool,
+    /// Whether the recipe knows the name.
+    known: Known,
     name: Span,
     value: Span,
+}
+
+/// Whether a recipe knows a name: repeats of those that it does are found by their slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Yes,
+    No,
 }
 
 /// The buffers that spans are parts of.
@@ -107,6 +116,20 @@ pub(super) struct Parameters {
     decoded: Vec<u8>,
     /// Whether a `+` stands in a query or form, so that readings of it can differ.
     pub(super) plus: bool,
+    /// What stands in the values of query and form.
+    values: Values,
+    /// Pairs whose names no text reads.
+    strangers: u8,
+}
+
+/// What stands in the values of query and form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Values {
+    /// Nothing that has to be decoded, and no NUL.
+    #[default]
+    Plain,
+    /// Escapes.
+    Escaped,
 }
 
 /// One parameter.
@@ -137,27 +160,21 @@ impl Parameters {
         names: &Names,
     ) -> Result<(), Unreadable> {
         let from = self.pairs.len();
-        let escapes = memchr::memchr2(b'%', b'+', buffer).is_some();
-        self.plus |= escapes && memchr::memchr(b'+', buffer).is_some();
-        let mut at = 0;
-        while at < buffer.len() {
-            let rest = &buffer[at..];
-            let (name_len, len) = match memchr::memchr2(b'=', b'&', rest) {
-                Some(mark) if rest[mark] == b'=' => {
-                    let len = memchr::memchr(b'&', &rest[mark..]).map_or(rest.len(), |l| mark + l);
-                    (mark, len)
-                }
-                Some(mark) => (mark, mark),
-                None => (rest.len(), rest.len()),
-            };
-            if len > 0 {
-                let value = Span::new(at + (name_len + 1).min(len), at + len);
-                let (name, decoded) = self.name(buffer, Span::new(at, at + name_len), escapes);
-                let pair = Pair { place, decoded, name, value };
-                self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
-            }
-            at += len + 1;
+        if memchr::memchr3(b'%', b'+', 0, buffer).is_some() {
+            self.values = Values::Escaped;
+            self.plus |= memchr::memchr(b'+', buffer).is_some();
         }
+        let mut start = 0;
+        let mut equals = None;
+        for mark in memchr::memchr2_iter(b'&', b'=', buffer) {
+            if buffer[mark] == b'=' {
+                equals.get_or_insert(mark);
+                continue;
+            }
+            self.take_pair((start, equals.take(), mark), place, buffer, names)?;
+            start = mark + 1;
+        }
+        self.take_pair((start, equals, buffer.len()), place, buffer, names)?;
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
     }
 
@@ -174,7 +191,7 @@ impl Parameters {
                 Cow::Owned(name) => (self.keep(name.as_bytes()), true),
             };
             let value = json::span(buffer, member.raw);
-            let pair = Pair { place: Place::Json, decoded, name, value };
+            let pair = Pair { place: Place::Json, decoded, known: Known::No, name, value };
             self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
         }
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
@@ -188,14 +205,34 @@ impl Parameters {
         let from = self.pairs.len();
         let children = xml::children_of_root(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
         for (name, value) in children {
-            let pair = Pair { place: Place::Xml, decoded: false, name, value };
+            let pair = Pair { place: Place::Xml, decoded: false, known: Known::No, name, value };
             self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
         }
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
     }
 
-    fn name(&mut self, buffer: &[u8], raw: Span, escapes: bool) -> (Span, bool) {
-        if !escapes {
+    /// Takes the pair that starts, has its first `=` and ends there.
+    #[inline]
+    fn take_pair(
+        &mut self,
+        (start, equals, end): (usize, Option<usize>, usize),
+        place: Place,
+        buffer: &[u8],
+        names: &Names,
+    ) -> Result<(), Unreadable> {
+        if start == end {
+            return Ok(());
+        }
+        let name_end = equals.unwrap_or(end);
+        let value = Span::new((name_end + 1).min(end), end);
+        let (name, decoded) = self.name(buffer, Span::new(start, name_end));
+        let pair = Pair { place, decoded, known: Known::No, name, value };
+        self.take(pair, Buffers { query: buffer, body: buffer }, names)
+    }
+
+    #[inline]
+    fn name(&mut self, buffer: &[u8], raw: Span) -> (Span, bool) {
+        if self.values == Values::Plain {
             return (raw, false);
         }
         match encoding::unpercented(raw.of(buffer), Plus::Blank) {
@@ -211,7 +248,12 @@ impl Parameters {
     }
 
     #[inline]
-    fn take(&mut self, pair: Pair, buffers: Buffers<'_>, names: &Names) -> Result<(), Unreadable> {
+    fn take(
+        &mut self,
+        mut pair: Pair,
+        buffers: Buffers<'_>,
+        names: &Names,
+    ) -> Result<(), Unreadable> {
         if self.pairs.len() >= PARAMETERS_MAX {
             return Err(Unreadable::new(Reason::TooLarge));
         }
@@ -223,6 +265,9 @@ impl Parameters {
                 return Err(Unreadable::repeated(name));
             }
             *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
+            pair.known = Known::Yes;
+        } else {
+            self.strangers = self.strangers.saturating_add(1);
         }
         self.pairs.push(pair);
         Ok(())
@@ -231,14 +276,14 @@ impl Parameters {
     /// Names that no text reads must not repeat within their place either: parsers behind us
     /// disagree on which one counts.
     fn refuse_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), Unreadable> {
-        let taken = &self.pairs[from..];
-        for (index, pair) in taken.iter().enumerate() {
+        if self.strangers < 2 {
+            return Ok(());
+        }
+        let strangers = || self.pairs[from..].iter().filter(|pair| pair.known == Known::No);
+        for (index, pair) in strangers().enumerate() {
             let name = self.parameter(pair, buffers).name;
-            let repeated = taken[..index].iter().any(|earlier| {
-                let other = self.parameter(earlier, buffers).name;
-                other.len() == name.len() && other == name
-            });
-            if repeated {
+            let mut earlier = strangers().take(index);
+            if earlier.any(|other| self.parameter(other, buffers).name == name) {
                 return Err(Unreadable::repeated(name));
             }
         }
@@ -270,6 +315,12 @@ impl Parameters {
     /// Every parameter, in order of appearance.
     pub(super) fn iter<'p>(&'p self, buffers: Buffers<'p>) -> impl Iterator<Item = Parameter<'p>> {
         self.pairs.iter().map(move |pair| self.parameter(pair, buffers))
+    }
+
+    /// Whether no value of query and form has an escape or a NUL, so that each stands as it is.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.values == Values::Plain
     }
 
     /// How many there are.
@@ -312,20 +363,6 @@ impl<'v> Value<'v> {
             },
             Cow::Owned(_) => Ok(self.text(plus)?.map(|text| Cow::Owned(text.into_owned()))),
         }
-    }
-
-    /// Writes the decoded text into `sink`; whether there was one.
-    #[inline]
-    pub(super) fn write(&self, plus: Plus, sink: &mut impl Sink) -> Result<bool, BadEncoding> {
-        if matches!(self.place, Place::Query | Place::Form) {
-            encoding::unpercent(&self.raw, plus, sink);
-            return Ok(true);
-        }
-        match self.text(plus)? {
-            Some(text) => sink.put(&text),
-            None => return Ok(false),
-        }
-        Ok(true)
     }
 
     /// The member `name` of a JSON object, of a text that is JSON, or of an XML element.

@@ -11,7 +11,7 @@ use super::encoding;
 use super::evaluate::{self, Context, Said};
 use super::outcome::Reason;
 use super::parameters::{Parameter, Place, Unreadable, Value};
-use super::recipe::Also;
+use super::recipe::{Also, WhenBody};
 use super::resolved::{Resolved, Role};
 use super::signature::{Covers, ListedValue, Pairs, Plan};
 use super::text::{Piece, Text};
@@ -24,8 +24,15 @@ impl Verified<'_, '_> {
     /// Finds out what the callback says. `event_id` is the id that the event will have, for
     /// `[event_id]` in the source's template.
     #[must_use]
-    pub fn resolve(&self, event_id: &str) -> Resolution {
-        let callback = self.callback;
+    pub fn resolve(&mut self, event_id: &str) -> Resolution {
+        let callback = &mut *self.callback;
+        let late = callback.recipe.body == WhenBody::AfterVerification;
+        if late
+            && callback.recipe.kinds.is_empty()
+            && let Err(unreadable) = callback.read_body()
+        {
+            return Resolution::Refused(unreadable.into());
+        }
         if callback.nature == Nature::Challenge {
             return Resolution::Challenge;
         }

@@ -46,10 +46,18 @@ impl Shape {
         split(text, &self.between)
             .filter_map(move |pair| {
                 let pair = pair.trim_ascii();
-                let at = memchr::memmem::find(pair, within)?;
+                let at = find(pair, within)?;
                 (&pair[..at] == name).then(|| &pair[at + within.len()..])
             })
             .take(most)
+    }
+}
+
+/// Where `part` starts; separators are mostly one byte, for which no searcher is built.
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    match part {
+        [byte] => memchr::memchr(*byte, text),
+        _ => memchr::memmem::find(text, part),
     }
 }
 
@@ -57,7 +65,7 @@ fn split<'t>(text: &'t [u8], between: &'t [u8]) -> impl Iterator<Item = &'t [u8]
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let now = rest?;
-        match memchr::memmem::find(now, between).filter(|_| !between.is_empty()) {
+        match find(now, between).filter(|_| !between.is_empty()) {
             Some(at) => {
                 rest = Some(&now[at + between.len()..]);
                 Some(&now[..at])

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::definition::{self, Chain, Each, Empty, First, Order, Roles, Step, Which, Writing};
-use super::digest::{self, Algorithm, Hasher, Output};
+use super::digest::{self, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
 use super::modifier::Modifier;
@@ -17,8 +17,6 @@ use super::text::{Piece, Text};
 /// One reading of a signature, compiled.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Its place in the sender's file.
-    pub(super) index: usize,
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
@@ -147,10 +145,16 @@ pub(super) fn compile(
     }
     let of = binder.text(&reading.of, Use::Signed).map_err(|fault| fault.under("of"))?;
     let claim = binder.spot(&reading.r#in, Use::Signed).map_err(|fault| fault.under("in"))?;
+    let reads = |gateway: Gateway| {
+        of.spots().any(|spot| matches!(spot.input, Input::Gateway(read) if read == gateway))
+    };
+    // A further reading takes over lists that its own text may not read.
+    let sorted = if reads(Gateway::Sorted) { reading.sorted.as_slice() } else { &[] };
     let sorted: Result<Vec<_>, Fault> =
-        reading.sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
+        sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
     let sorted = sorted.map_err(|fault| fault.under("sorted"))?;
-    let pairs = reading.pairs.as_ref().map(|pairs| compile_pairs(pairs, &claim, binder));
+    let pairs = reading.pairs.as_ref().filter(|_| reads(Gateway::Pairs));
+    let pairs = pairs.map(|pairs| compile_pairs(pairs, &claim, binder));
     let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
     let key = binder.text(&reading.key, Use::Key).map_err(|fault| fault.under("key"))?;
     let keyed = keyed(&reading.with, Some(&key), &binder.terms.secrets);
@@ -164,7 +168,6 @@ pub(super) fn compile(
     covers.take_text(&of, &sorted, pairs.as_ref(), binder);
     let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
     Ok(Some(Reading {
-        index,
         when,
         cut_before: cut_before(&of),
         of,
@@ -390,7 +393,7 @@ impl Reading {
     }
 
     /// The output of its chain for what `feed` was fed.
-    pub(super) fn finish(&self, feed: digest::Feed) -> Output {
+    pub(super) fn finish(&self, feed: digest::Feed<'_>) -> Output {
         chained(feed.finish(), &self.with.then)
     }
 
@@ -452,11 +455,15 @@ pub(super) fn written(output: &Output, writing: Writing) -> String {
     }
 }
 
-/// A fresh or keyed hasher for a chain under the secret at `index`.
-pub(super) fn hasher(with: &Chain, keyed: &[Option<Hasher>], index: usize) -> Option<Hasher> {
+/// What a chain starts from under the secret at `index`; `None` where the secret cannot be used.
+pub(super) fn start<'h>(
+    with: &Chain,
+    keyed: &'h [Option<Hasher>],
+    index: usize,
+) -> Option<Start<'h>> {
     match with.first {
-        First::Digest(algorithm) => Some(Algorithm::hasher(algorithm)),
-        First::Keyed(_) => keyed.get(index)?.clone(),
+        First::Digest(algorithm) => Some(Start::Plain(algorithm)),
+        First::Keyed(_) => keyed.get(index)?.as_ref().map(Start::Keyed),
     }
 }
 

@@ -16,7 +16,7 @@ struct Came {
 fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
     let mut callback = recipe.read(request.borrow(), now_ms);
     let (outcome, refusal, resolved) = match callback.verify() {
-        Judgement::Verified(verified) => match verified.resolve("evt_test") {
+        Judgement::Verified(mut verified) => match verified.resolve("evt_test") {
             Resolution::Event(resolved) => (Outcome::Accepted, None, Some(resolved)),
             Resolution::Challenge => (Outcome::Challenge, None, None),
             Resolution::Test => (Outcome::Test, None, None),
@@ -82,10 +82,400 @@ fn every_vector_of_every_file() {
         differs("reason", refusal);
         differs("reply", Some(&came.reply));
         differs("kind", came.resolved.as_ref().and_then(|resolved| resolved.kind()));
+        let joined = |list: &[String]| list.join(" ");
+        let recut = came.resolved.as_ref().map(|resolved| joined(resolved.recut()));
+        differs("recut", recut.as_deref());
+        let unresolved = came.resolved.as_ref().map(|resolved| joined(resolved.unresolved()));
+        differs("unresolved", unresolved.as_deref());
         for role in Role::ALL {
             differs(role.as_str(), came.resolved.as_ref().and_then(|r| r.role(role)));
         }
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 25, "{count} vectors");
+}
+
+/// The claim of an accepted vector, as it stands in the request.
+fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
+    let mut callback = recipe.read(vector.request.borrow(), now(vector));
+    let Judgement::Verified(verified) = callback.verify() else { return None };
+    let callback = verified.callback;
+    let reading = callback.matched_reading()?;
+    let context = super::evaluate::Context::default();
+    let claim = match &reading.claim.input {
+        super::bound::Input::Parameter { slot, .. } => {
+            let (parameters, buffers) = callback.side(super::bound::Scope::Outer);
+            let raw = parameters.get(*slot, buffers)?.raw;
+            raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw).to_vec()
+        }
+        super::bound::Input::List { list, item } => {
+            let text = callback.list_text(*list, &context).ok()??;
+            let output = callback.matched?.output?;
+            let shape = &recipe.sender.lists[*list].shape;
+            let mut values = shape.values(&text, item, 4);
+            values.find(|value| reading.is_claimed(&output, value))?.to_vec()
+        }
+        _ => callback.value(&reading.claim, &context).ok()??.into_owned(),
+    };
+    Some(claim)
+}
+
+/// Every place in the request where `part` could be changed: `change` is given each.
+fn changed(request: &OwnedRequest, part: &[u8], with: &[u8]) -> Option<OwnedRequest> {
+    let swap = |text: &[u8]| {
+        let at = memchr::memmem::find(text, part)?;
+        Some([&text[..at], with, &text[at + part.len()..]].concat())
+    };
+    if let Some(target) = swap(&request.target) {
+        return Some(OwnedRequest { target, ..request.clone() });
+    }
+    if let Some(body) = swap(&request.body) {
+        return Some(OwnedRequest { body, ..request.clone() });
+    }
+    for (name, value) in &request.headers {
+        if let Some(value) = swap(value.as_bytes()) {
+            let mut changed = request.clone();
+            changed.headers.insert(name.clone(), http::HeaderValue::from_bytes(&value).ok()?);
+            return Some(changed);
+        }
+    }
+    None
+}
+
+fn accepted(mut check: impl FnMut(&std::sync::Arc<Sender>, &Vector, &Recipe)) {
+    each_vector(|sender, vector, recipe| {
+        let signed = !recipe.secrets.is_empty() && !recipe.readings.is_empty();
+        if signed && vector.expects("outcome", "accepted") {
+            check(sender, vector, recipe);
+        }
+    });
+}
+
+#[test]
+fn every_other_byte_of_a_claim_is_refused() {
+    let mut tried = 0;
+    accepted(|sender, vector, recipe| {
+        let claim = claim_of(recipe, vector).unwrap();
+        let text = String::from_utf8(claim.clone()).unwrap();
+        // The last character before the padding of base64 has spare bits.
+        let spare =
+            if text.ends_with('=') { text.trim_end_matches('=').len() - 1 } else { text.len() };
+        for at in (0..text.len()).filter(|at| *at != spare && claim[*at] != b'=') {
+            let mut wrong = claim.clone();
+            wrong[at] = if claim[at] == b'0' { b'1' } else { b'0' };
+            let request = changed(&vector.request, &claim, &wrong).unwrap();
+            let came = run(recipe, &request, now(vector));
+            assert_eq!(came.outcome, Outcome::Rejected, "{}: {}", sender.name(), vector.about);
+            tried += 1;
+        }
+        for wrong in [&claim[1..], &[], b"%00", &[&claim[..], b"0"].concat()] {
+            let request = changed(&vector.request, &claim, wrong).unwrap();
+            assert_eq!(run(recipe, &request, now(vector)).outcome, Outcome::Rejected);
+        }
+    });
+    assert!(tried > 800, "{tried}");
+}
+
+#[test]
+fn a_wrong_secret_is_refused() {
+    accepted(|sender, vector, _| {
+        let mut terms = vector.terms();
+        for secret in &mut terms.secrets {
+            let mut bytes = secret.value.expose().to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] = if bytes[middle] == b'A' { b'B' } else { b'A' };
+            secret.value = Secret::new(bytes);
+        }
+        let recipe = Recipe::compile(sender, &terms).unwrap();
+        let came = run(&recipe, &vector.request, now(vector));
+        assert_eq!(came.outcome, Outcome::Rejected, "{}: {}", sender.name(), vector.about);
+    });
+}
+
+#[test]
+fn a_secret_ends_at_its_date() {
+    accepted(|sender, vector, _| {
+        let mut terms = vector.terms();
+        for secret in &mut terms.secrets {
+            secret.until_ms = Some(now(vector));
+        }
+        let recipe = Recipe::compile(sender, &terms).unwrap();
+        assert_eq!(run(&recipe, &vector.request, now(vector)).outcome, Outcome::Rejected);
+        assert_eq!(run(&recipe, &vector.request, now(vector) - 1).outcome, Outcome::Accepted);
+    });
+}
+
+#[test]
+fn proven_roles_cannot_be_changed_and_others_can() {
+    let (mut proven, mut open) = (0, 0);
+    accepted(|sender, vector, recipe| {
+        let came = run(recipe, &vector.request, now(vector));
+        let resolved = came.resolved.unwrap();
+        for role in Role::ALL {
+            let Some(value) = resolved.role(role) else { continue };
+            // Roles of several parts and of opened messages are not one piece of the request.
+            let wire = encoded(value);
+            let named = format!("={wire}");
+            let Some(request) =
+                changed(&vector.request, named.as_bytes(), format!("{named}7").as_bytes())
+            else {
+                continue;
+            };
+            let came = run(recipe, &request, now(vector));
+            let covered = resolved.authenticated().contains(&role);
+            if !resolved.recut().is_empty() {
+                continue; // signed, and yet not to be relied on
+            }
+            let about = format!("{}: {}, {}", sender.name(), vector.about, role.as_str());
+            if covered {
+                proven += 1;
+                assert_eq!(came.outcome, Outcome::Rejected, "{about}");
+            } else {
+                open += 1;
+                assert_eq!(came.outcome, Outcome::Accepted, "{about}");
+            }
+        }
+    });
+    assert!(proven >= 40 && open >= 5, "{proven} proven, {open} not");
+}
+
+fn encoded(value: &str) -> String {
+    let mut out = Vec::new();
+    super::encoding::percent(value.as_bytes(), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_duplicate_is_answered_like_the_first() {
+    accepted(|sender, vector, recipe| {
+        let mut callback = recipe.read(vector.request.borrow(), now(vector));
+        assert!(matches!(callback.verify(), Judgement::Verified(_)));
+        let salt = || [7; 16];
+        let first = callback.reply(Outcome::Accepted, None, &salt);
+        let again = callback.reply(Outcome::Duplicate, None, &salt);
+        assert_eq!(first, again, "{}", sender.name());
+    });
+}
+
+#[test]
+fn no_reply_holds_a_secret_or_signs_for_a_stranger() {
+    each_vector(|sender, vector, recipe| {
+        let mut callback = recipe.read(vector.request.borrow(), now(vector));
+        let verified = matches!(callback.verify(), Judgement::Verified(_));
+        for outcome in Outcome::ALL {
+            let reasons = Reason::ALL.iter().map(|reason| Some(*reason));
+            for reason in reasons.chain([None]) {
+                let reply = shown(&callback.reply(*outcome, reason, &|| [7; 16]));
+                for secret in &recipe.secrets {
+                    let secret = String::from_utf8_lossy(secret.value.expose()).into_owned();
+                    // The vectors' secrets of one letter are in every text.
+                    assert!(secret.len() < 4 || !reply.contains(&secret), "{}", sender.name());
+                }
+                if !verified {
+                    assert!(!reply.contains("\"sign\":\"7"), "{}: {reply}", sender.name());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn order_escapes_and_strangers_in_a_query_change_nothing_that_is_not_signed() {
+    accepted(|sender, vector, recipe| {
+        let signs_order = recipe.readings.iter().any(|reading| reading.covers.query);
+        if signs_order || vector.request.method != http::Method::GET {
+            return;
+        }
+        let target = String::from_utf8_lossy(&vector.request.target).into_owned();
+        let Some((path, query)) = target.split_once('?') else { return };
+        let mut pairs: Vec<&str> = query.split('&').collect();
+        pairs.reverse();
+        let reversed = format!("{path}?{}&exch_rate_c2u=7.1", pairs.join("&"));
+        let request = OwnedRequest { target: reversed.into_bytes(), ..vector.request.clone() };
+        let came = run(recipe, &request, now(vector));
+        assert_eq!(came.outcome, Outcome::Accepted, "{}: {}", sender.name(), vector.about);
+    });
+}
+
+/// A source of `sender` with the given TOML.
+fn source(sender: &str, source: &str) -> Result<Recipe, Vec<Fault>> {
+    let catalog = Catalog::embedded().unwrap();
+    let file = super::file::Vector {
+        about: String::new(),
+        source: source.parse().unwrap(),
+        now: None,
+        request: "GET /".to_owned(),
+        expect: toml::Table::new(),
+    };
+    Recipe::compile(catalog.get(sender).unwrap(), &Vector::parse(file).unwrap().terms())
+}
+
+fn get(target: &str) -> OwnedRequest {
+    OwnedRequest::parse(&format!("GET {target}")).unwrap()
+}
+
+const TAKU: &str = "secrets = \"0123456789abcdefghijklmnopqrstuv\"\n";
+const TAKU_QUERY: &str = "trans_id=tr-0001&placement_id=b1e2f3a4b5c6d7&adsource_id=90001\
+    &reward_amount=10&reward_name=coin&sign=a88acafa514d10c31a897037694fe8b4";
+
+#[test]
+fn a_template_is_resolved_and_says_what_is_missing() {
+    let recipe = source(
+        "taku",
+        &format!("{TAKU}template = \"type=1&who={{user_id}}&where=<scenario_id>&ok=[effective]&t=[transaction]&e=[event_id]\""),
+    )
+    .unwrap();
+    let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&user_id=a%26b%3D1")), 0);
+    let resolved = came.resolved.unwrap();
+    assert_eq!(
+        resolved.template().get(),
+        r#"{"type":"1","who":"a&b=1","where":"","ok":"","t":"tr-0001","e":"evt_test"}"#,
+    );
+    assert_eq!(resolved.unresolved(), ["scenario_id", "effective"]);
+}
+
+#[test]
+fn a_player_may_be_called_pro_and_a_macro_is_no_user() {
+    let recipe = source("taku", TAKU).unwrap();
+    let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&user_id=%5BPRO%5D")), 0);
+    assert_eq!(came.resolved.unwrap().role(Role::User), Some("[PRO]"));
+    let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&user_id=%7Buser_id%7D&is_test=1")), 0);
+    let resolved = came.resolved.unwrap();
+    assert_eq!(resolved.role(Role::User), None);
+    assert_eq!(resolved.unresolved(), ["user_id"]);
+    assert!(resolved.is_test());
+}
+
+#[test]
+fn an_unreplaced_macro_names_itself_where_the_signature_fails() {
+    let recipe = source("levelplay", "secrets = \"k\"").unwrap();
+    let came = run(
+        &recipe,
+        &get("/?userId=%5BUSER_ID%5D&eventId=e&rewards=1&timestamp=1&signature=00"),
+        0,
+    );
+    let refusal = came.refusal.unwrap();
+    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
+    assert_eq!(refusal.parameter.as_deref(), Some("userId"));
+}
+
+#[test]
+fn a_pinned_reward_refuses_another_amount() {
+    let recipe = |table: &str| {
+        let mut terms = vector_terms(TAKU);
+        terms.rewards.insert("coin".to_owned(), table.to_owned());
+        let catalog = Catalog::embedded().unwrap();
+        Recipe::compile(catalog.get("taku").unwrap(), &terms).unwrap()
+    };
+    let request = get(&format!("/?{TAKU_QUERY}"));
+    assert_eq!(run(&recipe("10.0"), &request, 0).outcome, Outcome::Accepted);
+    let refusal = run(&recipe("1"), &request, 0).refusal.unwrap();
+    assert_eq!(refusal.reason, Reason::PinnedReward);
+}
+
+fn vector_terms(text: &str) -> Terms {
+    let file = super::file::Vector {
+        about: String::new(),
+        source: text.parse().unwrap(),
+        now: None,
+        request: "GET /".to_owned(),
+        expect: toml::Table::new(),
+    };
+    Vector::parse(file).unwrap().terms()
+}
+
+#[test]
+fn mistakes_of_a_source_name_their_key() {
+    for (sender, text, key) in [
+        ("taku", "", "secrets"),
+        ("taku", "secrets = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "secrets"),
+        ("taku", "unsigned = true", "unsigned"),
+        ("taku", "secrets = \"k\"\naes_key = \"x\"", "aes_key"),
+        ("taku", "secrets = \"k\"\n[params]\nplayer = \"p\"", "params.player"),
+        ("taku", "secrets = \"k\"\ntemplate = \"a={x\"", "template"),
+        ("taku", "secrets = \"k\"\ntemplate = \"a=[secret]\"", "template"),
+        ("taku", "secrets = \"k\"\ntemplate = \"a=[nothing]\"", "template"),
+        ("taku", "secrets = \"k\"\n[reply]\naccepted = { body = \"[secret]\" }", "reply.accepted"),
+        ("wechat-push", "secrets = \"k\"\naes_key = \"short\"\napp_id = \"wx\"", "aes_key"),
+        ("wechat-push", &format!("secrets = \"k\"\naes_key = \"{}\"", "A".repeat(43)), "app_id"),
+        ("standard-webhooks", "secrets = \"no-prefix\"", "secrets[1]"),
+    ] {
+        let faults = source(sender, text).unwrap_err();
+        assert!(faults.iter().any(|fault| fault.key == key), "{sender} {text:?}: {faults:?}");
+    }
+    let faults = source("taku", "secrets = \"k\"\ntemplate = \"a=1&b={x\"").unwrap_err();
+    assert_eq!(faults[0].column, Some(7));
+}
+
+#[test]
+fn a_nul_in_a_signed_value_is_refused() {
+    let recipe = source("levelplay", "secrets = \"k\"").unwrap();
+    let came = run(&recipe, &get("/?userId=a%00b&eventId=e&rewards=1&timestamp=1&signature=00"), 0);
+    assert_eq!(came.refusal.unwrap().reason, Reason::BadEncoding);
+}
+
+#[test]
+fn a_repeated_name_is_refused_before_anything_is_hashed() {
+    let recipe = source("taku", TAKU).unwrap();
+    let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&%75ser_id=a&user_id=b")), 0);
+    assert_eq!(came.refusal.unwrap().reason, Reason::RepeatedParameter);
+}
+
+#[test]
+fn a_captured_call_under_a_fresh_answer_id_shares_a_key() {
+    let catalog = Catalog::embedded().unwrap();
+    let sender = catalog.get("imur-http").unwrap();
+    let recipe = Recipe::compile(sender, &vector_terms("secrets = \"s3cr3t\"")).unwrap();
+    let honest = "/?sid=64b0c0ffee00000000000001&timestamp=1700000000&uid=player-7&uid_source=demo\
+        &user_type=weak_third_party&effective=true&aid=a2&sign=23bc2fff6aab542a7411a2bc5890f50f";
+    let keys = |target: &str| run(&recipe, &get(target), 0).resolved.unwrap().keys().to_vec();
+    let first = keys(honest);
+    assert_eq!(first.len(), 2);
+    let fresh = keys(&honest.replace("aid=a2", "aid=a3"));
+    assert_ne!(first[0], fresh[0]);
+    assert_eq!(first[1], fresh[1]);
+    let recut = keys(&honest.replace("uid=player-7&uid_source=demo", "uid=player-7uid_sourcedemo"));
+    assert_eq!(first[1], recut[1]);
+}
+
+#[test]
+fn optional_parts_of_a_key_cannot_stand_in_for_each_other() {
+    let recipe = source("wechat-push", "secrets = \"gatewaytoken\"").unwrap();
+    let key = |body: &str| {
+        let request = OwnedRequest::parse(&format!(
+            "POST /?signature=be4d53cdd56d183a856b22073582ac8e79219493&timestamp=1700000000&nonce=12345\n\n{body}"
+        ))
+        .unwrap();
+        run(&recipe, &request, 1_700_000_000_000).resolved.unwrap().keys()[0].clone()
+    };
+    let one = key(r#"{"FromUserName":"o","CreateTime":1,"MsgType":"event","OrderId":"7"}"#);
+    let other = key(r#"{"FromUserName":"o","CreateTime":1,"MsgType":"event","EventKey":"7"}"#);
+    assert_ne!(one, other);
+}
+
+/// A recipe for each vector, and the vector's time.
+static RECIPES: std::sync::LazyLock<Vec<(Recipe, i64)>> = std::sync::LazyLock::new(|| {
+    let mut recipes = Vec::new();
+    each_vector(|sender, vector, _| recipes.push((recipe(sender, vector), now(vector))));
+    recipes
+});
+
+proptest::proptest! {
+    #[test]
+    fn any_request_is_judged_and_answered(
+        query in "[ -~]{0,120}",
+        body in proptest::collection::vec(proptest::num::u8::ANY, 0..120),
+        post in proptest::bool::ANY,
+    ) {
+        let method = if post { http::Method::POST } else { http::Method::GET };
+        let request = OwnedRequest {
+            method,
+            target: format!("/callback/x?{query}").into_bytes(),
+            headers: http::HeaderMap::new(),
+            body,
+        };
+        for (recipe, now_ms) in RECIPES.iter() {
+            assert_ne!(run(recipe, &request, *now_ms).outcome, Outcome::Accepted);
+        }
+    }
 }

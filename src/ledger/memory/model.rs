@@ -47,11 +47,14 @@ struct Row {
     due_ms: UnixMillis,
     token: u64,
     lease: Option<NodeId>,
+    /// Attempt and due time as they were last written down.
+    written: (u32, UnixMillis),
 }
 
 impl Row {
     fn new(due_ms: UnixMillis) -> Self {
-        Self { dead: false, attempt: 0, due_ms, token: 0, lease: None }
+        let written = (0, due_ms);
+        Self { dead: false, attempt: 0, due_ms, token: 0, lease: None, written }
     }
 
     fn state(&self) -> DeliveryState {
@@ -179,7 +182,10 @@ impl Model {
             Verdict::Done => {
                 self.rows.remove(&key);
             }
-            Verdict::Retry { after } => row.due_ms = now.saturating_add(millis(after)),
+            Verdict::Retry { after } => {
+                row.due_ms = now.saturating_add(millis(after));
+                row.written = (row.attempt, row.due_ms);
+            }
             Verdict::Dead => row.dead = true,
             Verdict::Postpone { after } => {
                 row.attempt -= 1;
@@ -204,6 +210,14 @@ impl Model {
             released += 1;
         }
         released
+    }
+
+    /// What a restart of an embedded engine does: what was not written down never was.
+    pub(super) fn restart(&mut self) {
+        for row in self.rows.values_mut().filter(|row| !row.dead) {
+            row.lease = None;
+            (row.attempt, row.due_ms) = row.written;
+        }
     }
 
     pub(super) fn replay(

@@ -1,0 +1,138 @@
+//! Keeping: documents, retention, health.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Checked, START_MS, accept, duplicate_of, event, lease, settle};
+use crate::ledger::{
+    DocumentChange, Expect, Kind, Ledger, LedgerError, LogQuery, Retention, Revision, SourceId,
+    StoreClock, Verdict,
+};
+
+const RULE: Kind = Kind::new("rule");
+const ADDRESS: Kind = Kind::new("address");
+
+fn put(kind: Kind, id: &str, expect: Expect, body: &'static str) -> DocumentChange {
+    DocumentChange {
+        kind,
+        id: id.to_owned(),
+        expect,
+        body: Some(Bytes::from_static(body.as_bytes())),
+        who: "me".to_owned(),
+        at_ms: START_MS,
+    }
+}
+
+fn delete(kind: Kind, id: &str, version: Revision) -> DocumentChange {
+    DocumentChange { body: None, ..put(kind, id, Expect::Version(version), "") }
+}
+
+pub(super) async fn documents_have_versions_that_never_come_back<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    assert_eq!(ledger.document(RULE, "1").await?, None);
+    let first = ledger.change(&put(RULE, "1", Expect::Absent, "one")).await?;
+    let again = ledger.change(&put(RULE, "1", Expect::Absent, "two")).await;
+    assert_eq!(again, Err(LedgerError::Conflict { current: Some(first) }));
+    let second = ledger.change(&put(RULE, "1", Expect::Version(first), "two")).await?;
+    assert!(second > first);
+    let late = ledger.change(&put(RULE, "1", Expect::Version(first), "three")).await;
+    assert_eq!(late, Err(LedgerError::Conflict { current: Some(second) }));
+    let Some(document) = ledger.document(RULE, "1").await? else {
+        return Err(LedgerError::Corrupt("the document is missing".into()));
+    };
+    assert_eq!((document.version, document.body.as_ref()), (second, &b"two"[..]));
+    assert_eq!((document.who.as_str(), document.at_ms), ("me", START_MS));
+    let gone = ledger.change(&delete(RULE, "1", second)).await?;
+    assert_eq!(ledger.document(RULE, "1").await?, None);
+    let absent = ledger.change(&delete(RULE, "1", second)).await;
+    assert_eq!(absent, Err(LedgerError::Conflict { current: None }));
+    let back = ledger.change(&put(RULE, "1", Expect::Absent, "four")).await?;
+    assert!(back > gone && gone > second);
+    Ok(())
+}
+
+pub(super) async fn a_change_wakes_who_waits_for_it<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let before = ledger.documents(RULE).await?.revision;
+    assert_eq!(ledger.changed(before, Duration::ZERO).await?, before);
+    let change = put(RULE, "1", Expect::Absent, "one");
+    let (waited, changed) =
+        tokio::join!(ledger.changed(before, Duration::from_secs(10)), ledger.change(&change));
+    assert_eq!(waited?, changed?);
+    assert!(ledger.changed(before, Duration::from_secs(10)).await? > before);
+    Ok(())
+}
+
+pub(super) async fn kinds_are_kept_apart<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
+    for id in ["b", "a"] {
+        ledger.change(&put(RULE, id, Expect::Absent, "rule")).await?;
+    }
+    let last = ledger.change(&put(ADDRESS, "a", Expect::Absent, "address")).await?;
+    let rules = ledger.documents(RULE).await?;
+    assert_eq!(rules.revision, last);
+    let ids: Vec<&str> = rules.documents.iter().map(|document| document.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(ledger.documents(ADDRESS).await?.documents.len(), 1);
+    assert_eq!(ledger.documents(Kind::new("rul")).await?.documents, []);
+    Ok(())
+}
+
+pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let day = Duration::from_secs(86_400);
+    let done = event(1, &["a"]);
+    let (pending, dead) = (event(2, &["a", "p"]), event(3, &["d"]));
+    for event in [&done, &pending, &dead] {
+        accept(ledger, event).await?;
+    }
+    ledger.change(&put(RULE, "1", Expect::Absent, "one")).await?;
+    for lease in lease(ledger, 10).await? {
+        match lease.target.as_str() {
+            "a" => settle(ledger, &lease, Verdict::Done).await?,
+            "d" => settle(ledger, &lease, Verdict::Dead).await?,
+            _ => continue,
+        };
+    }
+    clock.advance(40 * 86_400_000);
+    let fresh = event(40 * 86_400_000, &[]);
+    accept(ledger, &fresh).await?;
+    let policy = Retention {
+        now_ms: clock.ms(),
+        keep_events: 30 * day,
+        keep_transactions: 90 * day,
+        for_ever: vec![SourceId::from("other")],
+    };
+    for _ in 0..5 {
+        ledger.sweep(&policy, 100).await?;
+    }
+    // Events that are pending, dead or young stay, and every key does.
+    for kept in [&pending, &dead, &fresh] {
+        let detail = ledger.event(kept.id).await?;
+        assert_eq!(detail.map(|detail| detail.event.body), Some(kept.body.clone()));
+    }
+    for known in [&done, &pending, &dead, &fresh] {
+        let mut again = event(7, &[]);
+        again.keys.clone_from(&known.keys);
+        assert_eq!(accept(ledger, &again).await?, duplicate_of(known));
+    }
+    assert!(ledger.document(RULE, "1").await?.is_some());
+    assert_eq!(lease(ledger, 10).await?.len(), 1);
+    // Whatever was removed, the log still reads.
+    let left = ledger.query(&LogQuery::default(), None, 10).await?.events.len();
+    assert!((3..=4).contains(&left));
+    Ok(())
+}
+
+pub(super) async fn a_healthy_ledger_says_so<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
+    let health = ledger.health().await?;
+    assert!(health.is_writable());
+    assert_eq!(health.mended, [""; 0]);
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Reading: the log, single events, lists, counts.
+
+use std::time::Duration;
+
+use super::{Checked, START_MS, accept, event, lease, settle};
+use crate::ledger::{
+    Cursor, DeliveryQuery, DeliveryState, EventState, Ledger, LedgerError, LogQuery, Logged,
+    ReplayId, ReplayOrder, ReplayWhat, SourceId, StoreClock, TargetId, Verdict,
+};
+
+/// Every page of a query, of `limit` each, through the text form of its cursors.
+async fn pages<L: Ledger>(
+    ledger: &L,
+    query: &LogQuery,
+    limit: usize,
+) -> Result<Vec<Logged>, LedgerError> {
+    let mut events = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    loop {
+        let page = ledger.query(query, cursor.as_ref(), limit).await?;
+        assert!(page.events.len() <= limit);
+        events.extend(page.events);
+        match page.next {
+            Some(next) => cursor = next.to_string().parse().ok(),
+            None => return Ok(events),
+        }
+        assert!(cursor.is_some() && events.len() < 10_000);
+    }
+}
+
+pub(super) async fn the_log_is_newest_first_and_pages<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let mut events: Vec<_> = (0..25).map(|n| event(n, &[])).collect();
+    // They need not come in the order of their ids.
+    events.swap(3, 20);
+    ledger.accept(&events).await?;
+    events.sort_by_key(|event| std::cmp::Reverse(event.id));
+    for limit in [1, 7, 25, 100] {
+        let found = pages(ledger, &LogQuery::default(), limit).await?;
+        assert_eq!(found.len(), 25);
+        for (found, event) in found.iter().zip(&events) {
+            assert_eq!((found.id, &found.source), (event.id, &event.source));
+            assert_eq!((found.received_ms, found.test), (event.received_ms, event.test));
+            assert_eq!((found.state, &found.body), (EventState::Done, &event.body));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn the_log_filters<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
+    let mut events: Vec<_> = (0..30_u64).map(|n| event(n, &["a"])).collect();
+    for (n, event) in events.iter_mut().enumerate() {
+        event.test = n % 5 == 0;
+        event.source = SourceId::from(if n % 2 == 0 { "even" } else { "odd" });
+        event.user = event.user.take().filter(|_| n % 7 != 0);
+        event.transaction = format!("t-{}", n / 2);
+    }
+    ledger.accept(&events).await?;
+    for (n, lease) in lease(ledger, 20).await?.iter().enumerate() {
+        let retry = Verdict::Retry { after: Duration::from_secs(9) };
+        settle(ledger, lease, [Verdict::Done, Verdict::Dead, retry][n % 3]).await?;
+    }
+    let all = LogQuery::default();
+    let queries = [
+        LogQuery { source: Some("even".into()), ..all.clone() },
+        LogQuery { source: Some("none".into()), ..all.clone() },
+        LogQuery { transaction: Some("t-4".into()), ..all.clone() },
+        LogQuery { transaction: Some("t-4".into()), source: Some("odd".into()), ..all.clone() },
+        LogQuery { user: Some("u-1".into()), ..all.clone() },
+        LogQuery { user: Some("u-1".into()), test: Some(true), ..all.clone() },
+        LogQuery { test: Some(false), ..all.clone() },
+        LogQuery { state: Some(EventState::Done), ..all.clone() },
+        LogQuery { state: Some(EventState::Dead), ..all.clone() },
+        LogQuery { state: Some(EventState::Pending), source: Some("odd".into()), ..all.clone() },
+        LogQuery { since_ms: Some(START_MS + 10), ..all.clone() },
+        LogQuery { until_ms: Some(START_MS + 10), ..all.clone() },
+        LogQuery { since_ms: Some(START_MS + 5), until_ms: Some(START_MS + 6), ..all },
+    ];
+    let expected = [15, 0, 2, 1, 8, 2, 24, 7, 7, 8, 20, 10, 1];
+    for (query, expected) in queries.iter().zip(expected) {
+        for limit in [2, 100] {
+            let found = pages(ledger, query, limit).await?;
+            assert_eq!(found.len(), expected, "{query:?}");
+            assert!(found.iter().rev().is_sorted_by_key(|event| event.id));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn an_event_tells_its_whole_story<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let one = event(1, &["b", "a"]);
+    accept(ledger, &one).await?;
+    assert!(ledger.event(event(1, &[]).id).await?.is_none());
+    let first = lease(ledger, 1).await?.remove(0);
+    settle(ledger, &first, Verdict::Retry { after: Duration::from_secs(5) }).await?;
+    let Some(detail) = ledger.event(one.id).await? else {
+        return Err(LedgerError::Corrupt("the event is missing".into()));
+    };
+    assert_eq!(detail.event.body, one.body);
+    assert_eq!(detail.event.state, EventState::Pending);
+    let [a, b] = &detail.deliveries[..] else {
+        return Err(LedgerError::Corrupt("not two deliveries".into()));
+    };
+    assert_eq!((a.target.as_str(), a.state, a.attempt), ("a", DeliveryState::Pending, 1));
+    assert_eq!((b.target.as_str(), b.state, b.attempt), ("b", DeliveryState::Pending, 0));
+    assert_eq!((a.due_ms, b.due_ms), (Some(START_MS + 5000), Some(START_MS)));
+    assert_eq!(a.attempts.len(), 1);
+    assert_eq!((a.attempts[0].status, a.attempts[0].latency_ms), (Some(200), 12));
+    assert_eq!(a.attempts[0].head.as_ref(), b"{}");
+    Ok(())
+}
+
+pub(super) async fn deliveries_are_listed_by_state<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let events: Vec<_> = (0..6).map(|n| event(n, &["a", "b", "c"])).collect();
+    ledger.accept(&events).await?;
+    for lease in lease(ledger, 100).await? {
+        match lease.target.as_str() {
+            "a" => settle(ledger, &lease, Verdict::Done).await?,
+            "b" => settle(ledger, &lease, Verdict::Dead).await?,
+            _ => continue,
+        };
+    }
+    let order = ReplayOrder {
+        id: ReplayId::new(1),
+        what: ReplayWhat::Events(vec![events[0].id]),
+        targets: Some(vec![TargetId::from("z")]),
+    };
+    ledger.replay(&order, None, 10).await?;
+    let expected =
+        [(DeliveryState::Done, 6), (DeliveryState::Dead, 6), (DeliveryState::Pending, 7)];
+    for (state, expected) in expected {
+        for limit in [1, 2, 5, 100] {
+            let query = DeliveryQuery { state, target: None };
+            let (mut found, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = ledger.deliveries(&query, cursor.as_ref(), limit).await?;
+                assert!(page.deliveries.len() <= limit);
+                found.extend(page.deliveries);
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+                assert!(found.len() < 100);
+            }
+            assert_eq!(found.len(), expected, "{state:?} by {limit}");
+            assert!(found.iter().all(|delivery| delivery.state == state));
+            let order =
+                |one: &crate::ledger::Delivery| (std::cmp::Reverse(one.event), one.target.clone());
+            assert!(found.is_sorted_by_key(order));
+        }
+    }
+    let query = DeliveryQuery { state: DeliveryState::Dead, target: Some(TargetId::from("a")) };
+    assert_eq!(ledger.deliveries(&query, None, 10).await?.deliveries, []);
+    Ok(())
+}
+
+pub(super) async fn foreign_cursors_are_refused<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
+    let Ok(cursor) = "00".parse::<Cursor>() else {
+        return Err(LedgerError::BadCursor);
+    };
+    let query = LogQuery::default();
+    assert_eq!(ledger.query(&query, Some(&cursor), 1).await, Err(LedgerError::BadCursor));
+    let query = DeliveryQuery { state: DeliveryState::Done, target: None };
+    assert_eq!(ledger.deliveries(&query, Some(&cursor), 1).await, Err(LedgerError::BadCursor));
+    Ok(())
+}
+
+pub(super) async fn stats_count_what_is_there<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    ledger.accept(&[event(1, &["a", "b"]), event(2, &["a"]), event(3, &[])]).await?;
+    clock.advance(2000);
+    let leases = lease(ledger, 2).await?;
+    settle(ledger, &leases[1], Verdict::Dead).await?;
+    let stats = ledger.stats().await?;
+    assert_eq!((stats.events, stats.keys), (3, 3));
+    assert_eq!((stats.pending, stats.dead), (2, 1));
+    assert_eq!(stats.oldest_due, Some(Duration::from_secs(2)));
+    let counts: Vec<_> =
+        stats.targets.iter().map(|one| (one.target.as_str(), one.pending, one.dead)).collect();
+    assert_eq!(counts, [("a", 2, 0), ("b", 0, 1)]);
+    assert_eq!(stats.targets[1].oldest_due, None);
+    Ok(())
+}

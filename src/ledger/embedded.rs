@@ -1,0 +1,368 @@
+//! The embedded engine: a journal for durability and sled for look-ups. One machine, nothing to
+//! install.
+//!
+//! ```text
+//!  callers ─▶ calls ─▶ committer ─▶ journal/0000000007-0.journal   one frame, one sync, answers
+//!                          │ closed segments
+//!                          ▼
+//!                       keeper ───▶ index/…  (sled)                tables of closed segments
+//! ```
+//!
+//! The **journal** is the truth (`segment`): append-only segments of checksummed frames, one frame
+//! a commit. The **index** can be thrown away at any time: it holds, for each closed segment, what
+//! reading that segment would tell (`tables`). In memory are the de-duplication keys, 20 to 40
+//! bytes each (`keys`), the deliveries that are not done (`deliveries`), the documents, and the
+//! events of the segment being written (`run`).
+//!
+//! At the start the tables are loaded, and the last segment is read. A torn last frame, which
+//! nobody was told of, is cut and reported in [`Health::mended`]; damage anywhere else refuses to
+//! open and says which file and where. After a failed write or sync, or a panic of a thread, the
+//! ledger answers [`LedgerError::Fatal`] until it is opened again.
+//!
+//! What survives what: everything that was answered survives a crash of the process and of the
+//! operating system, except leases and attempts that were begun and not settled (they end with
+//! the process) and deliveries that were done in the last 20 milliseconds (they are made once
+//! more). The loss of the disk is not survived.
+
+mod call;
+mod committer;
+mod core;
+mod deliveries;
+mod documents;
+mod files;
+mod index;
+mod journal;
+mod keeper;
+mod keys;
+mod open;
+mod poison;
+mod query;
+mod record;
+mod run;
+mod segment;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, oneshot};
+
+use self::call::{AcceptCall, Answer, Call, ReplayCall, SettleCall};
+use self::committer::Committer;
+use self::core::Core;
+use self::deliveries::Handed;
+use self::files::{Disk, Files};
+use self::keeper::Job;
+use self::open::{Opened, open};
+use super::{
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
+    EventDetail, EventId, Health, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, Stats, StoreClock, Swept,
+};
+
+/// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
+/// the directory is free for the next.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+/// Where and how an [`Embedded`] keeps its data.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Its directory, made if it is not there.
+    pub path: PathBuf,
+    /// The size of a segment. Large ones make fewer files, small ones a quicker start: the last
+    /// segment is read whole. From 64 kB to 1 GB.
+    pub segment_bytes: u64,
+    /// What leases and due times go by.
+    pub clock: StoreClock,
+}
+
+impl EmbeddedOptions {
+    /// The usual options for `path`: segments of 64 MiB, the clock of the process.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), segment_bytes: 64 << 20, clock: StoreClock::process() }
+    }
+}
+
+struct Shared {
+    core: Arc<Core>,
+    calls: Option<mpsc::Sender<Call>>,
+    threads: Vec<JoinHandle<()>>,
+    /// One replay at a time: it reads what was made before it makes more.
+    replays: Mutex<()>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.calls = None;
+        for thread in self.threads.drain(..) {
+            // A panic was caught and has poisoned the ledger.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+// === Opening and calling ===
+
+impl Embedded {
+    /// Opens the ledger in `options.path`, or begins one. Reads the disk and blocks.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] if another process has it or the disk fails;
+    /// [`LedgerError::Corrupt`], with file and offset, if the journal is damaged.
+    pub fn open(options: EmbeddedOptions) -> Result<Self, LedgerError> {
+        Self::open_with(options, Arc::new(Disk))
+    }
+
+    fn open_with(mut options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Self, LedgerError> {
+        options.segment_bytes = options.segment_bytes.clamp(64 << 10, 1 << 30);
+        let Opened { core, memory, journal, unindexed } = open(options, files)?;
+        let core = Arc::new(core);
+        let (jobs, todo) = mpsc::channel();
+        let closed = unindexed.into_iter().map(Job::Close);
+        for job in closed.chain([Job::MakeSpare]) {
+            // The keeper is not running yet; the channel holds them.
+            let _ = jobs.send(job);
+        }
+        let (calls, taken) = mpsc::channel();
+        let committer = Committer::new(Arc::clone(&core), memory, journal, jobs);
+        let keeping = Arc::clone(&core);
+        let threads = vec![
+            start("ledger-commit", &core, move || committer.run(&taken))?,
+            start("ledger-keep", &core, move || keeper::run(&keeping, &todo))?,
+        ];
+        let replays = Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, replays }) })
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.core().options.path
+    }
+
+    /// How long the last sync took.
+    #[must_use]
+    pub fn last_sync(&self) -> Duration {
+        Duration::from_nanos(self.core().last_sync_ns.load(Ordering::Relaxed))
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.core
+    }
+
+    /// Hands a call to the committer and waits for the answer.
+    async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, LedgerError> {
+        self.core().poison.check()?;
+        let (answer, answered) = oneshot::channel();
+        if let Some(calls) = &self.shared.calls
+            && calls.send(call(answer)).is_ok()
+            && let Ok(result) = answered.await
+        {
+            return result;
+        }
+        // The committer ended under the call: with a panic, which is noted only after this.
+        Err(self.core().poison.set("the committer has ended".into()))
+    }
+
+    /// Reads where blocking is allowed.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let core = Arc::clone(self.core());
+        let read = tokio::task::spawn_blocking(move || read(&core));
+        read.await
+            .unwrap_or_else(|error| Err(LedgerError::Corrupt(format!("a read ended: {error}"))))
+    }
+}
+
+/// Starts a thread whose panic ends the ledger.
+fn start(
+    name: &str,
+    core: &Arc<Core>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, LedgerError> {
+    let core = Arc::clone(core);
+    let thread = name.to_owned();
+    let guarded = move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            core.poison.set(format!("the thread {thread} panicked"));
+        }
+    };
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
+    started.map_err(|error| LedgerError::Unavailable(format!("could not start {name}: {error}")))
+}
+
+// === The operations ===
+
+impl Ledger for Embedded {
+    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        let max = journal::payload_max(self.core().options.segment_bytes);
+        let accept = AcceptCall::new(batch, max)?;
+        self.call(|answer| Call::Accept(accept, answer)).await
+    }
+
+    async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        self.call(|answer| Call::Nonces(batch.to_vec(), answer)).await
+    }
+
+    async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
+        self.core().poison.check()?;
+        let (handed, next_due) = {
+            let now = self.core().now();
+            let mut deliveries = self.core().deliveries();
+            let handed = deliveries.lease(who, ask, now);
+            (handed, deliveries.next_due(&ask.targets, now))
+        };
+        let ttl = ask.ttl;
+        let leases = if handed.iter().all(|handed| handed.body.is_some()) {
+            with_bodies(self.core(), handed, ttl)
+        } else {
+            self.read(move |core| Ok(with_bodies(core, handed, ttl))).await?
+        };
+        Ok(LeaseBatch { leases, next_due })
+    }
+
+    async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        let settle = SettleCall::new(who, settlements);
+        self.call(|answer| Call::Settle(settle, answer)).await
+    }
+
+    async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
+        let now = self.core().now();
+        Ok(self.core().deliveries().release(who, now))
+    }
+
+    async fn replay(
+        &self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ReplayPage, LedgerError> {
+        let _turn = self.shared.replays.lock().await;
+        let (id, order, cursor) = (order.id, order.clone(), cursor.cloned());
+        let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
+        let (chosen, page) = self.read(choose).await?;
+        if chosen.is_empty() {
+            return Ok(page);
+        }
+        self.call(|answer| Call::Replay(ReplayCall { id, chosen, page }, answer)).await
+    }
+
+    async fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        let (query, cursor) = (query.clone(), cursor.cloned());
+        self.read(move |core| core.query(&query, cursor.as_ref(), limit)).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
+        if self.core().lazy.load(Ordering::Acquire) && self.core().poison.reason().is_none() {
+            // Attempts are read from the journal, so they have to be there.
+            self.call(Call::Flush).await?;
+        }
+        self.read(move |core| core.detail(id)).await
+    }
+
+    async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        let (query, cursor) = (query.clone(), cursor.cloned());
+        self.read(move |core| core.list(&query, cursor.as_ref(), limit)).await
+    }
+
+    async fn stats(&self) -> Result<Stats, LedgerError> {
+        let core = self.core();
+        let events = core.all_runs().iter().map(|run| run.len() as u64).sum();
+        let targets = core.deliveries().stats(core.now());
+        Ok(Stats::sum(events, core.keys.load(Ordering::Relaxed), targets))
+    }
+
+    async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
+        Ok(self.core().documents().get(kind, id))
+    }
+
+    async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
+        Ok(self.core().documents().all(kind))
+    }
+
+    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
+        self.call(|answer| Call::Change(change.clone(), answer)).await
+    }
+
+    async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
+        let mut revisions = self.core().revision.subscribe();
+        let newer = revisions.wait_for(|revision| *revision > after);
+        // An end of the time is no error: the caller is told the revision that there is.
+        let _ = tokio::time::timeout(wait, newer).await;
+        Ok(*self.core().revision.borrow())
+    }
+
+    async fn sweep(&self, _policy: &Retention, _budget: usize) -> Result<Swept, LedgerError> {
+        Ok(Swept::default())
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        self.read(|core| {
+            let segments = core.all_runs().iter().map(|run| run.segment().size).sum::<u64>();
+            Ok(Health {
+                stopped: core.poison.reason().map(str::to_owned),
+                durability: Durability::Local,
+                bytes: segments + core.index.size(),
+                mended: core.notices(),
+            })
+        })
+        .await
+    }
+}
+
+/// Adds the bodies that are not in memory. A delivery whose body cannot be read stays leased, is
+/// reported, and comes again when its lease ends.
+fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
+    let lease = |handed: Handed| {
+        let body = match handed.body {
+            Some(body) => body,
+            None => match core.body(handed.event) {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    core.notice(format!("{}: its record is missing", handed.event));
+                    return None;
+                }
+                Err(error) => {
+                    core.notice(format!("{}: {error}", handed.event));
+                    return None;
+                }
+            },
+        };
+        let Handed { event, target, attempt, token, .. } = handed;
+        Some(Lease { event, target, attempt, token, body, expires_in: ttl })
+    };
+    handed.into_iter().filter_map(lease).collect()
+}

@@ -1,0 +1,421 @@
+//! The committer: the one thread that writes.
+//!
+//! It takes every call that waits, looks keys up, adds records to one frame, writes and syncs the
+//! frame, makes the change visible and answers. Whatever it answers is on disk by then, with one
+//! exception: deliveries that are done are answered at once and written with the next frame, or
+//! [`LAZY`] later at the latest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::call::{AcceptCall, Answer, Call, Item, ReplayCall, SettleCall};
+use super::core::{Core, Memory};
+use super::deliveries::Ruling;
+use super::journal::{Journal, Spare, file_name, new_header};
+use super::keeper::Job;
+use super::keys::Keys;
+use super::record::{self, Outcome, Record};
+use super::run::{OpenRun, Run};
+use super::segment::{HEADER, Position, Scan};
+use super::tables::{FullRow, Note, half_id};
+use crate::clock::{UnixMillis, instant};
+use crate::ledger::{
+    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, Nonce, NonceUse, Revision, Settled,
+    TargetId,
+};
+
+/// How long a delivery that is done may wait for company on its way to the disk.
+const LAZY: Duration = Duration::from_millis(20);
+/// A frame that has this many bytes takes no further call.
+const FRAME_MAX: usize = 4 << 20;
+
+/// The state of the committer.
+pub(super) struct Committer {
+    core: Arc<Core>,
+    journal: Journal,
+    keys: Keys,
+    nonces: HashMap<[u8; 16], UnixMillis>,
+    jobs: Sender<Job>,
+    staged: Staged,
+    /// Answers that wait for the sync.
+    waiting: Vec<Waiting>,
+    /// When the oldest record that nobody waits for was added.
+    lazy_since: Option<Instant>,
+}
+
+/// An answer that waits for the sync: called with what became of it.
+type Waiting = Box<dyn FnOnce(Result<(), &LedgerError>) + Send>;
+
+/// What becomes visible after the sync.
+#[derive(Default)]
+struct Staged {
+    rows: Vec<FullRow>,
+    notes: Vec<Note>,
+    fresh: Vec<(EventId, SmallVec<[TargetId; 2]>, Bytes)>,
+    renewed: Vec<(EventId, Vec<TargetId>)>,
+    changes: Vec<(Revision, DocumentChange)>,
+}
+
+fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
+    Box::new(move |committed| {
+        // Nobody listens if the caller stopped waiting; what was committed stays.
+        let _ = answer.send(committed.map(|()| value).map_err(Clone::clone));
+    })
+}
+
+fn tell<T>(answer: Answer<T>, result: Result<T, LedgerError>) {
+    let _ = answer.send(result);
+}
+
+// === The loop ===
+
+impl Committer {
+    pub(super) fn new(
+        core: Arc<Core>,
+        memory: Memory,
+        journal: Journal,
+        jobs: Sender<Job>,
+    ) -> Self {
+        Self {
+            core,
+            journal,
+            keys: memory.keys,
+            nonces: memory.nonces,
+            jobs,
+            staged: Staged::default(),
+            waiting: Vec::new(),
+            lazy_since: None,
+        }
+    }
+
+    /// Works until there are no more callers, and then writes what is left.
+    pub(super) fn run(mut self, calls: &Receiver<Call>) {
+        loop {
+            match self.next(calls) {
+                Ok(call) => self.take(call),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.commit();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break self.commit(),
+            }
+            while self.journal.pending() < FRAME_MAX {
+                match calls.try_recv() {
+                    Ok(call) => self.take(call),
+                    Err(_) => break,
+                }
+            }
+            if !self.waiting.is_empty() || self.journal.pending() >= FRAME_MAX {
+                self.commit();
+            }
+        }
+    }
+
+    fn next(&self, calls: &Receiver<Call>) -> Result<Call, RecvTimeoutError> {
+        match self.lazy_since {
+            None => calls.recv().or(Err(RecvTimeoutError::Disconnected)),
+            Some(since) => {
+                let waited = instant().saturating_duration_since(since);
+                calls.recv_timeout(LAZY.saturating_sub(waited))
+            }
+        }
+    }
+
+    fn take(&mut self, call: Call) {
+        match call {
+            Call::Accept(call, answer) => match self.accept(call) {
+                Ok(accepted) => self.waiting.push(waiting(answer, accepted)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Nonces(nonces, answer) => match self.use_nonces(&nonces) {
+                Ok(uses) => self.waiting.push(waiting(answer, uses)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Settle(call, answer) => self.settle(&call, answer),
+            Call::Replay(call, answer) => match self.replay(&call) {
+                Ok(()) => self.waiting.push(waiting(answer, call.page)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Change(change, answer) => match self.change(change) {
+                Ok(revision) => self.waiting.push(waiting(answer, revision)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Flush(answer) => self.waiting.push(waiting(answer, ())),
+        }
+    }
+
+    /// Writes the frame, syncs it, makes it visible, answers.
+    fn commit(&mut self) {
+        if self.lazy_since.take().is_some() {
+            self.core.lazy.store(false, Ordering::Release);
+        }
+        let committed = self.write();
+        if committed.is_ok() {
+            self.publish();
+        }
+        for waiting in self.waiting.drain(..) {
+            waiting(committed.as_ref().copied());
+        }
+    }
+
+    fn write(&mut self) -> Result<(), LedgerError> {
+        self.core.poison.check()?;
+        if self.journal.is_empty() {
+            return Ok(());
+        }
+        match self.journal.commit() {
+            Ok(took) => {
+                self.core.note_sync(took);
+                Ok(())
+            }
+            Err(error) => {
+                let path = self.journal.segment().path.display().to_string();
+                Err(self.core.poison.set(format!("could not write {path}: {error}")))
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let Staged { rows, notes, fresh, renewed, changes } = &mut self.staged;
+        self.journal.run.extend(rows.drain(..), notes.drain(..));
+        if !fresh.is_empty() || !renewed.is_empty() {
+            let now = self.core.now();
+            let mut deliveries = self.core.deliveries();
+            for (event, targets, body) in fresh.drain(..) {
+                deliveries.keep_body(event, &body);
+                targets.iter().for_each(|target| deliveries.renew(event, target, now));
+            }
+            for (event, targets) in renewed.drain(..) {
+                targets.iter().for_each(|target| deliveries.renew(event, target, now));
+            }
+        }
+        if let Some((newest, _)) = changes.last() {
+            let newest = *newest;
+            let mut shelf = self.core.documents();
+            changes.drain(..).for_each(|(revision, change)| shelf.apply(revision, &change));
+            drop(shelf);
+            self.core.revision.send_replace(newest);
+        }
+        self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Makes room for payloads of `bytes` in `count` records: a segment that is too full is left
+    /// behind, and what waits is committed to it first.
+    fn make_room(&mut self, bytes: usize, count: usize) -> Result<(), LedgerError> {
+        self.core.poison.check()?;
+        if self.journal.fits(bytes, count) {
+            return Ok(());
+        }
+        self.commit();
+        self.core.poison.check()?;
+        self.roll()?;
+        if self.journal.fits(bytes, count) {
+            return Ok(());
+        }
+        let max = super::journal::payload_max(self.core.options.segment_bytes);
+        Err(LedgerError::TooLarge { size: bytes, max })
+    }
+
+    /// Goes on in a new segment. A disk that is full is no end: nothing was written.
+    fn roll(&mut self) -> Result<(), LedgerError> {
+        let core = &self.core;
+        let number = self.journal.segment().header.number + 1;
+        let spare = match core.spare.take() {
+            Some(spare) => spare,
+            None => {
+                let name = file_name(number, 0);
+                let size = core.options.segment_bytes;
+                Spare::make(&*core.files, &core.journal_dir(), &name, size)?
+            }
+        };
+        let header = new_header(number, self.journal.next_seq(), core.now());
+        let segment = spare.adopt(&*core.files, header).map_err(|error| {
+            core.poison.set(format!("could not begin segment {number}: {error}"))
+        })?;
+        let run = Arc::new(OpenRun::new(Arc::new(segment)));
+        core.put_run(number, Run::Open(Arc::clone(&run)));
+        let scan = Scan { end: HEADER, next_seq: header.first_seq, records: 0 };
+        self.journal = Journal::new(run, scan);
+        // A keeper that is gone has poisoned the ledger; nothing more is to be done for it here.
+        let _ = self.jobs.send(Job::MakeSpare);
+        let _ = self.jobs.send(Job::Close(number - 1));
+        Ok(())
+    }
+}
+
+// === Events ===
+
+/// What is known of a key.
+struct Known {
+    first: EventId,
+    answer: Accepted,
+}
+
+impl Committer {
+    fn accept(&mut self, call: AcceptCall) -> Result<Vec<Accepted>, LedgerError> {
+        self.make_room(call.payloads.len(), call.items.len())?;
+        let mark = self.journal.mark();
+        let staged = (self.staged.rows.len(), self.staged.fresh.len());
+        let mut added = Vec::with_capacity(call.items.len());
+        let mut accepted = Vec::with_capacity(call.items.len());
+        for item in call.items {
+            match self.find(&item) {
+                Ok(Some(known)) if known.first != item.id => accepted.push(known.answer),
+                Ok(Some(_)) => accepted.push(Accepted::Fresh),
+                Ok(None) => {
+                    added.push(self.add(item, &call.payloads));
+                    accepted.push(Accepted::Fresh);
+                }
+                Err(error) => {
+                    for (keys, at) in added {
+                        keys.iter().for_each(|key| self.keys.replace(key, at, None));
+                    }
+                    self.journal.go_back(mark);
+                    self.staged.rows.truncate(staged.0);
+                    self.staged.fresh.truncate(staged.1);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn add(&mut self, item: Item, payloads: &[u8]) -> (SmallVec<[DedupeKey; 2]>, Position) {
+        let payload = payloads.get(item.payload).unwrap_or_default();
+        let at = self.journal.append(|to| to.extend_from_slice(payload));
+        for key in &item.keys {
+            self.keys.insert(key, at);
+        }
+        let mut row = item.row;
+        row.row.offset = at.offset;
+        self.staged.rows.push(row);
+        if !item.targets.is_empty() {
+            self.staged.fresh.push((item.id, item.targets, item.body));
+        }
+        (item.keys, at)
+    }
+
+    /// What is known of an event's keys, the first key before the second.
+    fn find(&self, item: &Item) -> Result<Option<Known>, LedgerError> {
+        for key in &item.keys {
+            for at in self.keys.find(key) {
+                let known = match self.journal.peek(at) {
+                    Some(payload) => known(payload, key),
+                    None => {
+                        let segment = self.core.segment(at.segment).ok_or_else(|| {
+                            LedgerError::Corrupt(format!("segment {} is gone", at.segment))
+                        })?;
+                        known(&segment.read(at.offset)?, key)
+                    }
+                };
+                if known.is_some() {
+                    return Ok(known);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn use_nonces(&mut self, nonces: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        self.make_room(32 * nonces.len(), nonces.len())?;
+        let now = self.core.now();
+        let uses = nonces.iter().map(|nonce| {
+            let known = self.nonces.get(&nonce.key.0);
+            if known.is_some_and(|expires_ms| *expires_ms > now) {
+                return NonceUse::Repeated;
+            }
+            self.nonces.insert(nonce.key.0, nonce.expires_ms);
+            self.journal.append(|to| record::put_nonce(to, nonce));
+            NonceUse::First
+        });
+        Ok(uses.collect())
+    }
+}
+
+/// Whether a record is that of `key`, and whose.
+fn known(payload: &[u8], key: &DedupeKey) -> Option<Known> {
+    let record = Record::read(payload).ok()?;
+    let head = record.keys().filter(|head| head.has(key))?;
+    let answer = Accepted::Duplicate {
+        first: head.id,
+        first_seen_ms: head.received_ms,
+        fingerprint: head.fingerprint,
+    };
+    Some(Known { first: head.id, answer })
+}
+
+// === Deliveries and documents ===
+
+impl Committer {
+    fn settle(&mut self, call: &SettleCall, answer: Answer<Vec<Settled>>) {
+        if let Err(error) = self.make_room(call.size(), call.settlements.len()) {
+            return tell(answer, Err(error));
+        }
+        let mut lazy = true;
+        let mut settled = Vec::with_capacity(call.settlements.len());
+        for (settlement, detail) in &call.settlements {
+            let now = self.core.now();
+            let ruling = self.core.deliveries().settle(&call.who, settlement, now);
+            settled.push(match ruling {
+                Ruling::Stale => Settled::Stale,
+                Ruling::Postponed => Settled::Applied,
+                Ruling::Settled(outcome, attempt) => {
+                    let at =
+                        self.journal.append(|to| record::put_attempt(to, outcome, attempt, detail));
+                    let event = half_id(settlement.event);
+                    self.staged.notes.push(Note { event, offset: at.offset });
+                    lazy &= outcome == Outcome::Done;
+                    Settled::Applied
+                }
+            });
+        }
+        if !lazy {
+            return self.waiting.push(waiting(answer, settled));
+        }
+        if !self.journal.is_empty() && self.lazy_since.is_none() {
+            self.lazy_since = Some(instant());
+            self.core.lazy.store(true, Ordering::Release);
+        }
+        tell(answer, Ok(settled));
+    }
+
+    fn replay(&mut self, call: &ReplayCall) -> Result<(), LedgerError> {
+        self.make_room(call.size(), call.chosen.len())?;
+        let now = self.core.now();
+        for (event, targets) in &call.chosen {
+            let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
+            let at = self.journal.append(put);
+            self.staged.notes.push(Note { event: half_id(*event), offset: at.offset });
+            self.staged.renewed.push((*event, targets.clone()));
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: DocumentChange) -> Result<Revision, LedgerError> {
+        let body = change.body.as_ref().map_or(0, Bytes::len);
+        let size = 96 + body + change.id.len() + change.who.len() + change.kind.as_str().len();
+        self.make_room(size, 1)?;
+        let staged = self.staged.changes.iter().rev();
+        let mut same =
+            staged.filter(|(_, other)| other.kind == change.kind && other.id == change.id);
+        let current = match same.next() {
+            Some((revision, other)) => other.body.as_ref().map(|_| *revision),
+            None => self.core.documents().get(change.kind, &change.id).map(|found| found.version),
+        };
+        if !change.expect.holds(current) {
+            return Err(LedgerError::Conflict { current });
+        }
+        let newest = self.staged.changes.last().map(|(revision, _)| *revision);
+        let newest = newest.unwrap_or_else(|| self.core.documents().revision());
+        let revision = Revision(newest.0 + 1);
+        self.journal.append(|to| record::put_document(to, revision, &change));
+        self.staged.changes.push((revision, change));
+        Ok(revision)
+    }
+}

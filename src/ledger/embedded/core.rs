@@ -1,0 +1,216 @@
+//! What the threads of the engine share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use super::EmbeddedOptions;
+use super::deliveries::{Deliveries, Row};
+use super::documents::Shelf;
+use super::files::Files;
+use super::index::Index;
+use super::journal::SpareSlot;
+use super::keys::Keys;
+use super::poison::Poison;
+use super::record::Record;
+use super::run::Run;
+use super::segment::{Position, Segment};
+use super::tables::Tables;
+use crate::clock::UnixMillis;
+use crate::ledger::{LedgerError, Revision};
+
+/// What the threads share. The committer alone changes what a commit changes; everybody reads.
+pub(super) struct Core {
+    pub(super) options: EmbeddedOptions,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) index: Arc<Index>,
+    /// The runs by the number of their segment.
+    pub(super) runs: RwLock<BTreeMap<u32, Run>>,
+    deliveries: Mutex<Deliveries>,
+    documents: Mutex<Shelf>,
+    pub(super) revision: watch::Sender<Revision>,
+    pub(super) poison: Poison,
+    pub(super) spare: SpareSlot,
+    /// What was mended, and what went wrong without stopping anything.
+    notices: Mutex<Vec<String>>,
+    pub(super) last_sync_ns: AtomicU64,
+    pub(super) keys: AtomicU64,
+    /// Deliveries are done that are not yet written.
+    pub(super) lazy: AtomicBool,
+    /// Held as long as anybody works on the directory.
+    pub(super) _lock: File,
+}
+
+/// What only the committer needs: found at the start, and then its own.
+pub(super) struct Memory {
+    pub(super) keys: Keys,
+    /// Nonces and when they end.
+    pub(super) nonces: HashMap<[u8; 16], UnixMillis>,
+}
+
+/// Everything that is gathered at the start.
+pub(super) struct Gathered {
+    pub(super) memory: Memory,
+    pub(super) runs: BTreeMap<u32, Run>,
+    pub(super) deliveries: Deliveries,
+    pub(super) documents: Shelf,
+    pub(super) notices: Vec<String>,
+}
+
+impl Gathered {
+    pub(super) fn new() -> Self {
+        Self {
+            memory: Memory { keys: Keys::new(), nonces: HashMap::new() },
+            runs: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            documents: Shelf::default(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Adds what a segment says. Segments come in their order.
+    pub(super) fn absorb(
+        &mut self,
+        segment: &Segment,
+        tables: &Tables,
+        now: UnixMillis,
+    ) -> Result<(), LedgerError> {
+        for (half, offset) in &tables.keys {
+            let at = Position { segment: segment.header.number, offset: *offset };
+            if !self.memory.keys.insert_half(*half, at) {
+                self.absorb_twin(segment, *half, at)?;
+            }
+        }
+        for ((event, target), row) in &tables.deliveries {
+            // What was never tried is due at once, whatever the clock said when it came.
+            let row = row.map(|row| match row.attempt {
+                0 => Row { due_ms: row.due_ms.min(now), ..row },
+                _ => row,
+            });
+            self.deliveries.put(*event, target, row);
+        }
+        for nonce in tables.nonces.iter().filter(|nonce| nonce.expires_ms > now) {
+            self.memory.nonces.insert(nonce.key.0, nonce.expires_ms);
+        }
+        for offset in &tables.documents {
+            let payload = segment.read(*offset)?;
+            match Record::read(&payload) {
+                Ok(Record::Document(record)) => self.documents.replay(&record),
+                _ => return Err(segment.damaged(*offset, "no document is here")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a key whose first half another key has: the record says the whole of it.
+    fn absorb_twin(
+        &mut self,
+        segment: &Segment,
+        half: u64,
+        at: Position,
+    ) -> Result<(), LedgerError> {
+        let payload = segment.read(at.offset)?;
+        let record = Record::read(&payload);
+        let head = record.as_ref().ok().and_then(Record::keys);
+        let head = head.ok_or_else(|| segment.damaged(at.offset, "no event is here"))?;
+        for key in head.keys().filter(|key| super::keys::half(key) == half) {
+            self.memory.keys.insert(&key, at);
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// A core of what was gathered.
+    pub(super) fn new(
+        options: EmbeddedOptions,
+        files: Arc<dyn Files>,
+        index: Arc<Index>,
+        lock: File,
+        gathered: Gathered,
+    ) -> (Self, Memory) {
+        let core = Self {
+            options,
+            files,
+            index,
+            runs: RwLock::new(gathered.runs),
+            deliveries: Mutex::new(gathered.deliveries),
+            revision: watch::Sender::new(gathered.documents.revision()),
+            documents: Mutex::new(gathered.documents),
+            poison: Poison::default(),
+            spare: SpareSlot::default(),
+            notices: Mutex::new(gathered.notices),
+            last_sync_ns: AtomicU64::new(0),
+            keys: AtomicU64::new(gathered.memory.keys.len() as u64),
+            lazy: AtomicBool::new(false),
+            _lock: lock,
+        };
+        (core, gathered.memory)
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        self.options.clock.ms()
+    }
+
+    pub(super) fn journal_dir(&self) -> PathBuf {
+        journal_dir(&self.options.path)
+    }
+
+    pub(super) fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn documents(&self) -> MutexGuard<'_, Shelf> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All runs, oldest first.
+    pub(super) fn all_runs(&self) -> Vec<Run> {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        runs.values().cloned().collect()
+    }
+
+    pub(super) fn segment(&self, number: u32) -> Option<Arc<Segment>> {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        runs.get(&number).map(|run| Arc::clone(run.segment()))
+    }
+
+    pub(super) fn put_run(&self, number: u32, run: Run) {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).insert(number, run);
+    }
+
+    /// Notes something for people; the oldest are forgotten first.
+    pub(super) fn notice(&self, what: String) {
+        const KEPT: usize = 100;
+        tracing::warn!(what, "the ledger");
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() == KEPT {
+            notices.remove(0);
+        }
+        notices.push(what);
+    }
+
+    pub(super) fn notices(&self) -> Vec<String> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_sync(&self, took: std::time::Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.last_sync_ns.store(ns, Ordering::Relaxed);
+    }
+}
+
+/// Where the segments are.
+pub(super) fn journal_dir(path: &Path) -> PathBuf {
+    path.join("journal")
+}
+
+/// Where the index is. A period has a directory of its own, so that removing the directory gives
+/// its space back; there is one period for now.
+pub(super) fn index_dir(path: &Path) -> PathBuf {
+    path.join("index").join("period-0000000000")
+}

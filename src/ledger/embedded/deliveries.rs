@@ -1,0 +1,352 @@
+//! Deliveries that are not done: what is pending, leased and dead. All of it in memory, rebuilt
+//! from the journal at the start; leases are not, they die with the process.
+//!
+//! Each destination has a queue of its own, so that one with a long backlog costs the others
+//! nothing. About 100 bytes for each delivery that waits.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::record::Outcome;
+use crate::clock::UnixMillis;
+use crate::ledger::upkeep::millis;
+use crate::ledger::{
+    Delivery, DeliveryState, EventId, EventState, LeaseAsk, NodeId, Settlement, TargetFilter,
+    TargetId, TargetStats, Verdict,
+};
+
+/// Bodies of fresh events kept in memory, so that a delivery at once reads nothing.
+const BODIES_MAX: usize = 32 << 20;
+
+/// The number of a destination within this process.
+type TargetNo = u16;
+type Key = (EventId, TargetNo);
+
+/// All deliveries that are not done.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    rows: BTreeMap<Key, Row>,
+    queues: Vec<Queue>,
+    numbers: HashMap<TargetId, TargetNo>,
+    leases: HashMap<Key, Held>,
+    bodies: HashMap<EventId, Bytes>,
+    bodies_size: usize,
+    last_token: u64,
+}
+
+/// What is known of a delivery that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) dead: bool,
+    pub(super) attempt: u32,
+    /// When it is due; while it is leased, when the lease ends.
+    pub(super) due_ms: UnixMillis,
+}
+
+impl Row {
+    /// A new delivery.
+    pub(super) fn due(due_ms: UnixMillis) -> Self {
+        Self { dead: false, attempt: 0, due_ms }
+    }
+
+    fn state(&self) -> DeliveryState {
+        if self.dead { DeliveryState::Dead } else { DeliveryState::Pending }
+    }
+}
+
+/// A lease.
+struct Held {
+    who: NodeId,
+    token: u64,
+}
+
+/// The deliveries of one destination, by when they are due.
+struct Queue {
+    target: TargetId,
+    due: BTreeSet<(UnixMillis, EventId)>,
+    dead: u64,
+}
+
+/// A delivery handed out; its body if it is in memory.
+pub(super) struct Handed {
+    pub(super) event: EventId,
+    pub(super) target: TargetId,
+    pub(super) attempt: u32,
+    pub(super) token: u64,
+    pub(super) body: Option<Bytes>,
+}
+
+/// What a settlement comes to.
+pub(super) enum Ruling {
+    /// Not the newest lease: nothing changed.
+    Stale,
+    /// Given back; nothing to write down.
+    Postponed,
+    /// To be written down: the outcome, and how many attempts were begun.
+    Settled(Outcome, u32),
+}
+
+// === Rows ===
+
+impl Deliveries {
+    fn number(&mut self, target: &TargetId) -> Option<TargetNo> {
+        if let Some(number) = self.numbers.get(target) {
+            return Some(*number);
+        }
+        let number = TargetNo::try_from(self.queues.len()).ok()?;
+        self.queues.push(Queue { target: target.clone(), due: BTreeSet::new(), dead: 0 });
+        self.numbers.insert(target.clone(), number);
+        Some(number)
+    }
+
+    /// Makes a delivery what `row` says, or done.
+    ///
+    /// There are at most 65,536 destinations in the life of a process; a delivery for one more
+    /// waits for the next start.
+    pub(super) fn put(&mut self, event: EventId, target: &TargetId, row: Option<Row>) {
+        if let Some(number) = self.number(target) {
+            self.set((event, number), row);
+        }
+    }
+
+    fn set(&mut self, key: Key, row: Option<Row>) {
+        let queue = &mut self.queues[usize::from(key.1)];
+        let before = match row {
+            Some(row) => self.rows.insert(key, row),
+            None => self.rows.remove(&key),
+        };
+        match before {
+            Some(Row { dead: true, .. }) => queue.dead -= 1,
+            Some(Row { due_ms, .. }) => {
+                queue.due.remove(&(due_ms, key.0));
+            }
+            None => {}
+        }
+        match row {
+            Some(Row { dead: true, .. }) => queue.dead += 1,
+            Some(Row { due_ms, .. }) => {
+                queue.due.insert((due_ms, key.0));
+            }
+            None => {}
+        }
+    }
+
+    /// A delivery made now: no lease of before counts.
+    pub(super) fn renew(&mut self, event: EventId, target: &TargetId, now: UnixMillis) {
+        if let Some(number) = self.number(target) {
+            self.leases.remove(&(event, number));
+            self.set((event, number), Some(Row::due(now)));
+        }
+    }
+
+    /// Keeps the body of a fresh event for its first attempt, while there is room.
+    pub(super) fn keep_body(&mut self, event: EventId, body: &Bytes) {
+        if self.bodies_size + body.len() > BODIES_MAX {
+            // Nobody fetches them: there is a backlog, and those at its front were read long ago.
+            self.bodies.clear();
+            self.bodies_size = 0;
+        }
+        self.bodies_size += body.len();
+        self.bodies.insert(event, body.clone());
+    }
+
+    fn drop_body(&mut self, event: EventId) {
+        if let Some(body) = self.bodies.remove(&event) {
+            self.bodies_size -= body.len();
+        }
+    }
+
+    fn rows_of(&self, event: EventId) -> impl Iterator<Item = (&TargetId, &Row)> {
+        let rows = self.rows.range((event, TargetNo::MIN)..=(event, TargetNo::MAX));
+        rows.map(|((_, number), row)| (&self.queues[usize::from(*number)].target, row))
+    }
+
+    /// How far the deliveries of an event are.
+    pub(super) fn state(&self, event: EventId) -> EventState {
+        EventState::of(self.rows_of(event).map(|(_, row)| row.state()))
+    }
+
+    /// Whether the event has a delivery that is not done.
+    pub(super) fn is_live(&self, event: EventId) -> bool {
+        self.rows_of(event).next().is_some()
+    }
+
+    /// One delivery, without its attempts; done if nothing is known of it.
+    pub(super) fn delivery(&self, event: EventId, target: &TargetId) -> Delivery {
+        let row = self.numbers.get(target).and_then(|number| self.rows.get(&(event, *number)));
+        Delivery {
+            event,
+            target: target.clone(),
+            state: row.map_or(DeliveryState::Done, Row::state),
+            attempt: row.map_or(0, |row| row.attempt),
+            due_ms: row.filter(|row| !row.dead).map(|row| row.due_ms),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// Destinations of an event that are not done.
+    pub(super) fn live_targets(&self, event: EventId) -> Vec<TargetId> {
+        self.rows_of(event).map(|(target, _)| target.clone()).collect()
+    }
+
+    /// Events below `before` with deliveries that are not done, newest first; at most `max` of
+    /// them, which `admit` chooses.
+    pub(super) fn live_events(
+        &self,
+        before: EventId,
+        max: usize,
+        admit: &dyn Fn(&TargetId, DeliveryState) -> bool,
+    ) -> Vec<EventId> {
+        let mut events: Vec<EventId> = Vec::new();
+        for ((event, number), row) in self.rows.range(..(before, TargetNo::MIN)).rev() {
+            let target = &self.queues[usize::from(*number)].target;
+            if events.last() == Some(event) || !admit(target, row.state()) {
+                continue;
+            }
+            if events.len() == max {
+                break;
+            }
+            events.push(*event);
+        }
+        events
+    }
+
+    /// Counts by destination, by name.
+    pub(super) fn stats(&self, now: UnixMillis) -> Vec<TargetStats> {
+        let mut targets: Vec<TargetStats> = self
+            .queues
+            .iter()
+            .filter(|queue| queue.dead > 0 || !queue.due.is_empty())
+            .map(|queue| {
+                let oldest = queue.due.first().map(|(due_ms, _)| now.saturating_sub(*due_ms));
+                let overdue = oldest.and_then(|ms| u64::try_from(ms).ok());
+                TargetStats {
+                    target: queue.target.clone(),
+                    pending: queue.due.len() as u64,
+                    dead: queue.dead,
+                    oldest_due: overdue.map(Duration::from_millis),
+                }
+            })
+            .collect();
+        targets.sort_by(|a, b| a.target.cmp(&b.target));
+        targets
+    }
+}
+
+// === Leases ===
+
+impl Deliveries {
+    /// Hands out what is due.
+    pub(super) fn lease(&mut self, who: &NodeId, ask: &LeaseAsk, now: UnixMillis) -> Vec<Handed> {
+        let queues = self.admitted(&ask.targets);
+        let mut due: Vec<(UnixMillis, EventId, TargetNo)> = Vec::new();
+        for number in queues {
+            let queue = self.queues[usize::from(number)].due.iter();
+            let ready = queue.take_while(|(due_ms, _)| *due_ms <= now).take(ask.max);
+            due.extend(ready.map(|(due_ms, event)| (*due_ms, *event, number)));
+        }
+        due.sort_by(|a, b| {
+            let name = |number: TargetNo| &self.queues[usize::from(number)].target;
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| name(a.2).cmp(name(b.2)))
+        });
+        due.truncate(ask.max);
+        let until = now.saturating_add(millis(ask.ttl));
+        due.into_iter()
+            .filter_map(|(_, event, no)| self.hand_out(who, until, (event, no)))
+            .collect()
+    }
+
+    fn hand_out(&mut self, who: &NodeId, until: UnixMillis, key: Key) -> Option<Handed> {
+        let row = *self.rows.get(&key)?;
+        let attempt = row.attempt + 1;
+        self.set(key, Some(Row { dead: false, attempt, due_ms: until }));
+        self.last_token += 1;
+        let token = self.last_token;
+        self.leases.insert(key, Held { who: who.clone(), token });
+        Some(Handed {
+            event: key.0,
+            target: self.queues[usize::from(key.1)].target.clone(),
+            attempt,
+            token,
+            body: self.bodies.get(&key.0).cloned(),
+        })
+    }
+
+    fn admitted(&self, filter: &TargetFilter) -> Vec<TargetNo> {
+        (0..)
+            .zip(&self.queues)
+            .filter(|(_, q)| filter.admits(&q.target))
+            .map(|(no, _)| no)
+            .collect()
+    }
+
+    /// How long until the next delivery of those destinations is due.
+    pub(super) fn next_due(&self, filter: &TargetFilter, now: UnixMillis) -> Option<Duration> {
+        let queues = self.queues.iter().filter(|queue| filter.admits(&queue.target));
+        let next = queues.filter_map(|queue| queue.due.first()).map(|(due_ms, _)| *due_ms).min()?;
+        Some(Duration::from_millis(u64::try_from(next.saturating_sub(now)).unwrap_or(0)))
+    }
+
+    /// Settles a lease, if it is the newest of its delivery.
+    pub(super) fn settle(
+        &mut self,
+        who: &NodeId,
+        settlement: &Settlement,
+        now: UnixMillis,
+    ) -> Ruling {
+        let Some(number) = self.numbers.get(&settlement.target) else { return Ruling::Stale };
+        let key = (settlement.event, *number);
+        let newest = self.leases.get(&key);
+        let is_newest =
+            newest.is_some_and(|held| held.who == *who && held.token == settlement.token);
+        let Some(row) = self.rows.get(&key).copied().filter(|_| is_newest) else {
+            return Ruling::Stale;
+        };
+        self.leases.remove(&key);
+        let attempt = row.attempt;
+        let outcome = match settlement.verdict {
+            Verdict::Postpone { after } => {
+                let due_ms = now.saturating_add(millis(after));
+                self.set(
+                    key,
+                    Some(Row { dead: false, attempt: attempt.saturating_sub(1), due_ms }),
+                );
+                return Ruling::Postponed;
+            }
+            Verdict::Done => Outcome::Done,
+            Verdict::Retry { after } => {
+                Outcome::Retry { due_ms: now.saturating_add(millis(after)) }
+            }
+            Verdict::Dead => Outcome::Dead,
+        };
+        self.set(key, after(outcome, attempt));
+        if outcome != Outcome::Done || !self.is_live(key.0) {
+            self.drop_body(key.0);
+        }
+        Ruling::Settled(outcome, attempt)
+    }
+
+    /// Gives back the leases of `who`.
+    pub(super) fn release(&mut self, who: &NodeId, now: UnixMillis) -> u64 {
+        let theirs = self.leases.extract_if(|_, held| held.who == *who);
+        let keys: Vec<Key> = theirs.map(|(key, _)| key).collect();
+        for key in &keys {
+            if let Some(row) = self.rows.get(key).copied() {
+                let attempt = row.attempt.saturating_sub(1);
+                self.set(*key, Some(Row { dead: false, attempt, due_ms: now }));
+            }
+        }
+        keys.len() as u64
+    }
+}
+
+/// What a delivery is after an outcome; `None`: done.
+pub(super) fn after(outcome: Outcome, attempt: u32) -> Option<Row> {
+    match outcome {
+        Outcome::Done => None,
+        Outcome::Retry { due_ms } => Some(Row { dead: false, attempt, due_ms }),
+        Outcome::Dead => Some(Row { dead: true, attempt, due_ms: 0 }),
+    }
+}

@@ -1,0 +1,165 @@
+//! The only way from the journal to the disk, so that tests can make it fail.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What the journal asks of a file system.
+pub(super) trait Files: Send + Sync {
+    /// Creates the file, or empties the one that is there.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Opens a file to read and write.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// The files of a directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Renames a file, in place of one of that name. Durable only after [`Files::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes names in a directory durable, the step that is easily forgotten.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub(super) trait Handle: Send + Sync {
+    /// Fills `buffer` from `offset`, as far as the file goes; answers how far.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Survives a crash of the operating system from here on, as far as the disk is honest.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Its length.
+    fn len(&self) -> io::Result<u64>;
+}
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Disk;
+
+impl Files for Disk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Box::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+impl Handle for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.metadata().map(|metadata| metadata.len())
+    }
+}
+
+/// A file system that does what it is told to fail at, for tests.
+#[cfg(test)]
+pub(super) mod faulty {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Which operations fail from now on.
+    #[derive(Clone, Debug, Default)]
+    pub(in crate::ledger) struct Faults {
+        pub(in crate::ledger) sync: Arc<AtomicBool>,
+        pub(in crate::ledger) write: Arc<AtomicBool>,
+        pub(in crate::ledger) create: Arc<AtomicBool>,
+        pub(in crate::ledger) panic: Arc<AtomicBool>,
+    }
+
+    struct FaultyHandle(Box<dyn Handle>, Faults);
+
+    fn check(fault: &AtomicBool, what: &str) -> io::Result<()> {
+        if fault.load(Ordering::SeqCst) { Err(io::Error::other(what)) } else { Ok(()) }
+    }
+
+    impl Files for Faults {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+            check(&self.create, "no space left (injected)")?;
+            Ok(Box::new(FaultyHandle(Disk.create(path)?, self.clone())))
+        }
+
+        fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+            Ok(Box::new(FaultyHandle(Disk.open(path)?, self.clone())))
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+            Disk.list(dir)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            Disk.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            Disk.remove(path)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            Disk.sync_dir(dir)
+        }
+    }
+
+    impl Handle for FaultyHandle {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, offset)
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            assert!(!self.1.panic.load(Ordering::SeqCst), "injected panic");
+            check(&self.1.write, "write failed (injected)")?;
+            self.0.write_at(bytes, offset)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            check(&self.1.sync, "sync failed (injected)")?;
+            self.0.sync_data()
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The end of the journal, where the committer writes.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::files::{Files, Handle};
+use super::run::OpenRun;
+use super::segment::{FRAME_HEAD, HEADER, Header, Position, RECORD_HEAD, Scan, Segment, failed};
+use crate::clock::{UnixMillis, instant};
+use crate::ledger::LedgerError;
+
+/// Zeros are written in steps, so that the disk can sync something else between two of them.
+const ZEROS: usize = 1 << 20;
+
+/// The segment being written, and the frame being filled.
+pub(super) struct Journal {
+    pub(super) run: Arc<OpenRun>,
+    /// Where the frame will begin.
+    base: u32,
+    frame: Vec<u8>,
+    count: u32,
+    next_seq: u64,
+}
+
+impl Journal {
+    /// Goes on behind what `scan` found in the segment of `run`.
+    pub(super) fn new(run: Arc<OpenRun>, scan: Scan) -> Self {
+        Self { run, base: scan.end, frame: vec![0; FRAME_HEAD], count: 0, next_seq: scan.next_seq }
+    }
+
+    pub(super) fn segment(&self) -> &Segment {
+        &self.run.segment
+    }
+
+    pub(super) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Bytes in the frame.
+    pub(super) fn pending(&self) -> usize {
+        self.frame.len() - FRAME_HEAD
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether payloads of that many bytes in `count` records still fit into the segment.
+    pub(super) fn fits(&self, bytes: usize, count: usize) -> bool {
+        let frame = self.frame.len() + bytes + count * RECORD_HEAD + FRAME_HEAD;
+        self.base as usize + frame <= self.segment().size as usize
+    }
+
+    /// Adds a record whose payload `put` writes; answers where it will be.
+    pub(super) fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Position {
+        let start = self.frame.len();
+        self.frame.resize(start + RECORD_HEAD, 0);
+        put(&mut self.frame);
+        let header = self.run.segment.header;
+        let offset = self.base + start as u32;
+        let (head, payload) = self.frame[start..].split_at_mut(RECORD_HEAD);
+        head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        head[4..].copy_from_slice(&header.crc(offset, payload).to_le_bytes());
+        self.count += 1;
+        Position { segment: header.number, offset }
+    }
+
+    /// The payload of a record that is in the frame and not yet on disk.
+    pub(super) fn peek(&self, at: Position) -> Option<&[u8]> {
+        if at.segment != self.segment().header.number {
+            return None;
+        }
+        let record = self.frame.get(at.offset.checked_sub(self.base)? as usize..)?;
+        let len = record.first_chunk().map(|len| u32::from_le_bytes(*len) as usize)?;
+        record.get(RECORD_HEAD..RECORD_HEAD + len)
+    }
+
+    /// Where the frame ends now, to go back to.
+    pub(super) fn mark(&self) -> (usize, u32) {
+        (self.frame.len(), self.count)
+    }
+
+    /// Forgets what was added behind a mark.
+    pub(super) fn go_back(&mut self, (len, count): (usize, u32)) {
+        self.frame.truncate(len);
+        self.count = count;
+    }
+
+    /// Writes the frame and syncs it; answers how long the sync took. After an error nothing is
+    /// known of what is on disk, and the journal must not be used again.
+    pub(super) fn commit(&mut self) -> std::io::Result<Duration> {
+        let segment = Arc::clone(&self.run);
+        let segment = &segment.segment;
+        segment.header.seal(&mut self.frame, self.base, self.count, self.next_seq);
+        segment.file.write_at(&self.frame, u64::from(self.base))?;
+        let start = instant();
+        segment.file.sync_data()?;
+        let took = instant().saturating_duration_since(start);
+        self.base += self.frame.len() as u32;
+        self.next_seq += 1;
+        self.count = 0;
+        self.frame.truncate(FRAME_HEAD);
+        Ok(took)
+    }
+}
+
+// === New segments ===
+
+/// A file full of zeros, ready to become a segment.
+pub(super) struct Spare {
+    path: PathBuf,
+    file: Box<dyn Handle>,
+    size: u64,
+}
+
+/// The spare that the keeper made and the committer has not taken yet.
+#[derive(Default)]
+pub(super) struct SpareSlot(Mutex<Option<Spare>>);
+
+impl SpareSlot {
+    pub(super) fn take(&self) -> Option<Spare> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put(&self, spare: Spare) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(spare);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// The file name of a segment.
+pub(super) fn file_name(number: u32, generation: u32) -> String {
+    format!("{number:010}-{generation}.journal")
+}
+
+/// Number and generation from a file name, if it is one of a segment.
+pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".journal")?;
+    let (number, generation) = name.split_once('-')?;
+    Some((number.parse().ok()?, generation.parse().ok()?))
+}
+
+impl Spare {
+    /// Writes `size` zeros to `<dir>/<name>.tmp` and syncs them.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`], for example when the disk is full; nothing is left behind.
+    pub(super) fn make(
+        files: &dyn Files,
+        dir: &Path,
+        name: &str,
+        size: u64,
+    ) -> Result<Self, LedgerError> {
+        let path = dir.join(format!("{name}.tmp"));
+        let zeroed = files.create(&path).and_then(|file| {
+            let zeros = vec![0; ZEROS.min(size as usize)];
+            let mut at = 0;
+            while at < size {
+                let step = zeros.len().min((size - at) as usize);
+                file.write_at(&zeros[..step], at)?;
+                file.sync_data()?;
+                at += step as u64;
+            }
+            Ok(file)
+        });
+        match zeroed {
+            Ok(file) => Ok(Self { path, file, size }),
+            Err(error) => {
+                let _ = files.remove(&path);
+                Err(failed(&path, "create", &error))
+            }
+        }
+    }
+
+    /// Makes it the segment that `header` describes: header, sync, name, sync of the directory.
+    ///
+    /// # Errors
+    /// Of the file system. Nothing acknowledged is touched, but the name may be taken.
+    pub(super) fn adopt(self, files: &dyn Files, header: Header) -> std::io::Result<Segment> {
+        self.file.write_at(&header.bytes(), 0)?;
+        self.file.sync_data()?;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let path = dir.join(file_name(header.number, header.generation));
+        files.rename(&self.path, &path)?;
+        files.sync_dir(dir)?;
+        Ok(Segment { header, path, file: self.file, size: self.size })
+    }
+}
+
+/// The header of a segment that begins now.
+pub(super) fn new_header(number: u32, first_seq: u64, now_ms: UnixMillis) -> Header {
+    let mut salt = [0; 4];
+    // Without random bytes the time still tells this segment from what was on the disk before.
+    if getrandom::fill(&mut salt).is_err() {
+        salt = (now_ms as u32 ^ number).to_le_bytes();
+    }
+    let salt = u32::from_le_bytes(salt);
+    Header { number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0 }
+}
+
+/// The largest payload that fits into a segment of that size.
+pub(super) fn payload_max(segment_bytes: u64) -> usize {
+    let room = segment_bytes as usize - HEADER as usize - 2 * FRAME_HEAD - 2 * RECORD_HEAD;
+    room.min(16 << 20)
+}

@@ -1,0 +1,176 @@
+//! Which de-duplication keys are known, and where in the journal their events are.
+//!
+//! Half of a key (8 bytes) and a position (8 bytes) for each, in maps that fill to 7/8 and grow
+//! one by one: 20 to 40 bytes a key, and no growth that stops the committer for longer than a
+//! sync. The journal has the whole key; whoever finds half of one reads it there. Two keys that
+//! share their first half are rare and go to a map of their own, so that nothing rests on luck.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::segment::Position;
+use crate::ledger::DedupeKey;
+
+/// Enough that one map of 20 million keys grows by 20,000 at a time, in a millisecond.
+const SHARDS: usize = 1024;
+
+/// The keys of all segments.
+pub(super) struct Keys {
+    shards: Vec<HashMap<u64, u64, BuildHasherDefault<AsIs>>>,
+    /// Keys whose first half was taken by another.
+    second: HashMap<DedupeKey, u64>,
+    len: usize,
+}
+
+/// Keys are digests: their bits need no hashing.
+#[derive(Default)]
+pub(super) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+/// The half of a key that is kept in memory.
+pub(super) fn half(key: &DedupeKey) -> u64 {
+    key.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
+}
+
+/// The middle bits choose the shard: the maps themselves use the lowest and the highest.
+fn shard(half: u64) -> usize {
+    (half >> 32) as usize % SHARDS
+}
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| HashMap::default()).collect();
+        Self { shards, second: HashMap::new(), len: 0 }
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Makes room for about `more` keys.
+    pub(super) fn reserve(&mut self, more: usize) {
+        for shard in &mut self.shards {
+            shard.reserve(more / SHARDS + more / SHARDS / 16);
+        }
+    }
+
+    /// Where the key may be: each place has to be looked at.
+    pub(super) fn find(&self, key: &DedupeKey) -> impl Iterator<Item = Position> + use<> {
+        let half = half(key);
+        let first = self.shards[shard(half)].get(&half).copied();
+        let second = if self.second.is_empty() { None } else { self.second.get(key).copied() };
+        first.into_iter().chain(second).map(Position::unpack)
+    }
+
+    /// Notes where a key is that is not there yet.
+    pub(super) fn insert(&mut self, key: &DedupeKey, at: Position) {
+        let half = half(key);
+        if !self.insert_half(half, at) {
+            self.second.insert(*key, at.pack());
+            self.len += 1;
+        }
+    }
+
+    /// Notes where a key with this first half is; false if another key has it.
+    pub(super) fn insert_half(&mut self, half: u64, at: Position) -> bool {
+        match self.shards[shard(half)].entry(half) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(at.pack());
+                self.len += 1;
+                true
+            }
+        }
+    }
+
+    /// Moves a key from one position to another, or forgets it.
+    pub(super) fn replace(&mut self, key: &DedupeKey, from: Position, to: Option<Position>) {
+        let half = half(key);
+        let shard = &mut self.shards[shard(half)];
+        let first = shard.get_mut(&half).filter(|at| **at == from.pack());
+        match (first, to) {
+            (Some(at), Some(to)) => *at = to.pack(),
+            (Some(_), None) => {
+                shard.remove(&half);
+                self.len -= 1;
+            }
+            (None, Some(to)) => {
+                if let Some(at) = self.second.get_mut(key).filter(|at| **at == from.pack()) {
+                    *at = to.pack();
+                }
+            }
+            (None, None) => {
+                if self.second.get(key) == Some(&from.pack()) {
+                    self.second.remove(key);
+                    self.len -= 1;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u32) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    fn key(first: u8, last: u8) -> DedupeKey {
+        let mut bytes = [first; 16];
+        bytes[15] = last;
+        DedupeKey(bytes)
+    }
+
+    fn found(keys: &Keys, key: &DedupeKey) -> Vec<u32> {
+        keys.find(key).map(|position| position.offset).collect()
+    }
+
+    #[test]
+    fn keys_that_share_a_half_are_kept_apart() {
+        let mut keys = Keys::new();
+        keys.insert(&key(1, 1), at(10));
+        keys.insert(&key(1, 2), at(20));
+        assert_eq!(found(&keys, &key(1, 1)), [10]);
+        assert_eq!(found(&keys, &key(1, 2)), [10, 20]);
+        assert_eq!(found(&keys, &key(1, 3)), [10]);
+        assert_eq!(found(&keys, &key(2, 1)), [0; 0]);
+        assert_eq!(keys.len(), 2);
+        keys.replace(&key(1, 2), at(20), Some(at(21)));
+        keys.replace(&key(1, 1), at(10), None);
+        assert_eq!(found(&keys, &key(1, 2)), [21]);
+        keys.replace(&key(1, 2), at(20), None);
+        assert_eq!(keys.len(), 1);
+        keys.replace(&key(1, 2), at(21), None);
+        assert_eq!(keys.len(), 0);
+    }
+
+    #[test]
+    fn a_million_keys_take_forty_bytes_each() {
+        let mut keys = Keys::new();
+        for n in 0..1_000_000_u64 {
+            let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
+            keys.insert_half(digest, Position::unpack(n));
+        }
+        let room: usize = keys.shards.iter().map(|shard| shard.capacity() * 8 / 7 * 17).sum();
+        assert_eq!(keys.len(), 1_000_000);
+        assert!(room / keys.len() <= 45, "{}", room / keys.len());
+    }
+}

@@ -1,0 +1,449 @@
+//! What the journal's records say: their payloads, written once and read back without copying.
+//!
+//! The first byte is the kind. Numbers are little-endian. A new kind or a new form of one is a new
+//! number; what is written today stays readable.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::clock::UnixMillis;
+use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::{
+    Attempt, DedupeKey, DocumentChange, EventId, Fingerprint, NewEvent, Nonce, ReplayId, Revision,
+    Settlement, TargetId,
+};
+
+const EVENT: u8 = 1;
+const ATTEMPT: u8 = 2;
+const REPLAY: u8 = 3;
+const DOCUMENT: u8 = 4;
+const NONCE: u8 = 5;
+const KEYS: u8 = 6;
+
+const TEST: u8 = 1;
+
+const DONE: u8 = 0;
+const RETRY: u8 = 1;
+const DEAD: u8 = 2;
+
+/// A record, read.
+#[derive(Debug)]
+pub(super) enum Record<'a> {
+    Event(EventRecord<'a>),
+    Attempt(AttemptRecord<'a>),
+    Replay(ReplayRecord<'a>),
+    Document(DocumentRecord<'a>),
+    Nonce(Nonce),
+    Keys(KeysRecord<'a>),
+}
+
+/// What identifies an event for as long as its keys are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeysRecord<'a> {
+    pub(super) id: EventId,
+    pub(super) received_ms: UnixMillis,
+    pub(super) fingerprint: Fingerprint,
+    keys: &'a [[u8; 16]],
+    pub(super) source: &'a str,
+}
+
+/// A recorded event.
+#[derive(Debug)]
+pub(super) struct EventRecord<'a> {
+    pub(super) head: KeysRecord<'a>,
+    pub(super) test: bool,
+    pub(super) targets: SmallVec<[&'a str; 4]>,
+    pub(super) transaction: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) body: &'a [u8],
+}
+
+/// What a settled delivery is from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Retry { due_ms: UnixMillis },
+    Dead,
+}
+
+/// A settled attempt.
+#[derive(Debug)]
+pub(super) struct AttemptRecord<'a> {
+    pub(super) outcome: Outcome,
+    /// How many attempts were begun.
+    pub(super) attempt: u32,
+    pub(super) event: EventId,
+    pub(super) target: &'a str,
+    detail: Take<'a>,
+}
+
+/// Deliveries made anew.
+#[derive(Debug)]
+pub(super) struct ReplayRecord<'a> {
+    pub(super) replay: ReplayId,
+    pub(super) event: EventId,
+    pub(super) at_ms: UnixMillis,
+    pub(super) targets: SmallVec<[&'a str; 4]>,
+}
+
+/// A change to a document.
+#[derive(Debug)]
+pub(super) struct DocumentRecord<'a> {
+    pub(super) revision: Revision,
+    pub(super) at_ms: UnixMillis,
+    pub(super) kind: &'a str,
+    pub(super) id: &'a str,
+    pub(super) who: &'a str,
+    /// `None`: it was deleted.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+impl<'a> Record<'a> {
+    /// Reads a payload.
+    pub(super) fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut from = Take(payload);
+        Ok(match from.u8()? {
+            EVENT => Self::Event(read_event(from)?),
+            ATTEMPT => Self::Attempt(read_attempt(from)?),
+            REPLAY => Self::Replay(read_replay(from)?),
+            DOCUMENT => Self::Document(read_document(from)?),
+            NONCE => {
+                let key = DedupeKey(from.array()?);
+                Self::Nonce(Nonce { key, expires_ms: from.i64()? })
+            }
+            KEYS => {
+                let head = read_keys(&mut from)?;
+                from.end()?;
+                Self::Keys(head)
+            }
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// The keys of an event, whether or not its body is still there.
+    pub(super) fn keys(&self) -> Option<&KeysRecord<'a>> {
+        match self {
+            Self::Event(event) => Some(&event.head),
+            Self::Keys(keys) => Some(keys),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> KeysRecord<'a> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = DedupeKey> + use<'a> {
+        self.keys.iter().map(|key| DedupeKey(*key))
+    }
+
+    pub(super) fn has(&self, key: &DedupeKey) -> bool {
+        self.keys.contains(&key.0)
+    }
+
+    /// Writes the keys alone, for when the event's time is over and theirs is not.
+    pub(super) fn put(&self, to: &mut Vec<u8>) {
+        to.push(KEYS);
+        put_head(to, self);
+    }
+}
+
+// === Events ===
+
+/// Writes an event.
+pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
+    to.push(EVENT);
+    let keys: SmallVec<[[u8; 16]; 2]> = distinct_keys(event).iter().map(|key| key.0).collect();
+    let head = KeysRecord {
+        id: event.id,
+        received_ms: event.received_ms,
+        fingerprint: event.fingerprint,
+        keys: &keys,
+        source: event.source.as_str(),
+    };
+    put_head(to, &head);
+    to.push(if event.test { TEST } else { 0 });
+    put_targets(to, &event.targets);
+    to.put_bytes(event.transaction.as_bytes());
+    to.put_opt(event.user.as_deref());
+    to.extend_from_slice(&event.body);
+}
+
+/// The keys of an event, each once.
+pub(super) fn distinct_keys(event: &NewEvent) -> SmallVec<[DedupeKey; 2]> {
+    let mut keys = SmallVec::new();
+    for key in &event.keys {
+        if !keys.contains(key) {
+            keys.push(*key);
+        }
+    }
+    keys
+}
+
+/// About how many bytes [`put_event`] writes, at least.
+pub(super) fn size_of_event(event: &NewEvent) -> usize {
+    let texts = event.source.as_str().len()
+        + event.transaction.len()
+        + event.user.as_ref().map_or(0, String::len)
+        + event.targets.iter().map(|target| target.as_str().len() + 5).sum::<usize>();
+    64 + 16 * event.keys.len() + texts + event.body.len()
+}
+
+fn put_head(to: &mut Vec<u8>, head: &KeysRecord<'_>) {
+    to.extend_from_slice(head.id.as_bytes());
+    to.extend_from_slice(&head.received_ms.to_le_bytes());
+    to.extend_from_slice(&head.fingerprint.0.to_le_bytes());
+    to.put_len(head.keys.len());
+    to.extend_from_slice(head.keys.as_flattened());
+    to.put_bytes(head.source.as_bytes());
+}
+
+fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, Malformed> {
+    let id = EventId::from_bytes(from.array()?);
+    let received_ms = from.i64()?;
+    let fingerprint = Fingerprint(from.u64()?);
+    let size = from.len()?.checked_mul(16).ok_or(Malformed)?;
+    let (keys, _) = from.raw(size)?.as_chunks();
+    Ok(KeysRecord { id, received_ms, fingerprint, keys, source: from.text()? })
+}
+
+fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
+    Ok(EventRecord {
+        head: read_keys(&mut from)?,
+        test: from.u8()? & TEST != 0,
+        targets: read_targets(&mut from)?,
+        transaction: from.text()?,
+        user: from.opt()?,
+        body: from.0,
+    })
+}
+
+fn put_targets(to: &mut Vec<u8>, targets: &[TargetId]) {
+    to.put_len(targets.len());
+    for target in targets {
+        to.put_bytes(target.as_str().as_bytes());
+    }
+}
+
+fn read_targets<'a>(from: &mut Take<'a>) -> Result<SmallVec<[&'a str; 4]>, Malformed> {
+    let count = from.len()?;
+    (0..count).map(|_| from.text()).collect()
+}
+
+// === Deliveries ===
+
+/// Writes what the committer knows of a settled attempt; the rest is [`attempt_detail`].
+pub(super) fn put_attempt(to: &mut Vec<u8>, outcome: Outcome, attempt: u32, detail: &[u8]) {
+    let (code, due_ms) = match outcome {
+        Outcome::Done => (DONE, 0),
+        Outcome::Retry { due_ms } => (RETRY, due_ms),
+        Outcome::Dead => (DEAD, 0),
+    };
+    to.extend_from_slice(&[ATTEMPT, code]);
+    to.put_len(attempt as usize);
+    if code == RETRY {
+        to.extend_from_slice(&due_ms.to_le_bytes());
+    }
+    to.extend_from_slice(detail);
+}
+
+/// What the caller knows of an attempt.
+pub(super) fn attempt_detail(settlement: &Settlement) -> Vec<u8> {
+    let attempt = settlement.attempt.clone().trimmed();
+    let mut to = Vec::with_capacity(64 + attempt.head.len());
+    to.extend_from_slice(settlement.event.as_bytes());
+    to.put_bytes(settlement.target.as_str().as_bytes());
+    to.extend_from_slice(&attempt.at_ms.to_le_bytes());
+    to.put_len(attempt.latency_ms as usize);
+    to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
+    to.put_bytes(&attempt.head);
+    to.put_opt(attempt.error.as_deref());
+    to
+}
+
+fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, Malformed> {
+    let code = from.u8()?;
+    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let outcome = match code {
+        DONE => Outcome::Done,
+        RETRY => Outcome::Retry { due_ms: from.i64()? },
+        DEAD => Outcome::Dead,
+        _ => return Err(Malformed),
+    };
+    let event = EventId::from_bytes(from.array()?);
+    Ok(AttemptRecord { outcome, attempt, event, target: from.text()?, detail: from })
+}
+
+impl AttemptRecord<'_> {
+    /// The attempt itself, which only the log shows.
+    pub(super) fn attempt(mut self) -> Result<Attempt, Malformed> {
+        let from = &mut self.detail;
+        Ok(Attempt {
+            at_ms: from.i64()?,
+            latency_ms: u32::try_from(from.len()?).or(Err(Malformed))?,
+            status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
+            head: Bytes::copy_from_slice(from.bytes()?),
+            error: from.opt()?.map(str::to_owned),
+        })
+    }
+}
+
+/// Writes deliveries made anew.
+pub(super) fn put_replay(
+    to: &mut Vec<u8>,
+    replay: ReplayId,
+    event: EventId,
+    at_ms: UnixMillis,
+    targets: &[TargetId],
+) {
+    to.push(REPLAY);
+    to.extend_from_slice(replay.as_bytes());
+    to.extend_from_slice(event.as_bytes());
+    to.extend_from_slice(&at_ms.to_le_bytes());
+    put_targets(to, targets);
+}
+
+fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, Malformed> {
+    Ok(ReplayRecord {
+        replay: ReplayId::from_bytes(from.array()?),
+        event: EventId::from_bytes(from.array()?),
+        at_ms: from.i64()?,
+        targets: read_targets(&mut from)?,
+    })
+}
+
+// === Documents and nonces ===
+
+/// Writes a change to a document.
+pub(super) fn put_document(to: &mut Vec<u8>, revision: Revision, change: &DocumentChange) {
+    to.push(DOCUMENT);
+    to.extend_from_slice(&revision.0.to_le_bytes());
+    to.extend_from_slice(&change.at_ms.to_le_bytes());
+    to.put_bytes(change.kind.as_str().as_bytes());
+    to.put_bytes(change.id.as_bytes());
+    to.put_bytes(change.who.as_bytes());
+    to.push(u8::from(change.body.is_some()));
+    to.extend_from_slice(change.body.as_deref().unwrap_or_default());
+}
+
+fn read_document(mut from: Take<'_>) -> Result<DocumentRecord<'_>, Malformed> {
+    Ok(DocumentRecord {
+        revision: Revision(from.u64()?),
+        at_ms: from.i64()?,
+        kind: from.text()?,
+        id: from.text()?,
+        who: from.text()?,
+        body: (from.u8()? != 0).then_some(from.0),
+    })
+}
+
+/// Writes a nonce.
+pub(super) fn put_nonce(to: &mut Vec<u8>, nonce: &Nonce) {
+    to.push(NONCE);
+    to.extend_from_slice(&nonce.key.0);
+    to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::ledger::{Expect, Kind, SourceId, Verdict};
+
+    fn event() -> NewEvent {
+        NewEvent {
+            id: EventId::new(5),
+            source: SourceId::from("s"),
+            keys: smallvec![DedupeKey([1; 16]), DedupeKey([2; 16])],
+            fingerprint: Fingerprint(9),
+            transaction: "t:1".into(),
+            user: Some("ü".into()),
+            received_ms: 5,
+            test: true,
+            body: Bytes::from_static(b"body"),
+            targets: smallvec![TargetId::from("a"), TargetId::from("b")],
+        }
+    }
+
+    #[test]
+    fn an_event_comes_back_and_so_do_its_keys_alone() {
+        let event = event();
+        let mut payload = Vec::new();
+        put_event(&mut payload, &event);
+        assert!(payload.len() <= size_of_event(&event));
+        let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
+        assert_eq!((read.head.id, read.head.received_ms), (event.id, 5));
+        assert!(event.keys.iter().all(|key| read.head.has(key)));
+        assert!(read.head.keys().eq(event.keys.iter().copied()));
+        assert_eq!((read.test, read.transaction, read.user), (true, "t:1", Some("ü")));
+        assert_eq!((read.targets.as_slice(), read.body), (&["a", "b"][..], &b"body"[..]));
+        let mut alone = Vec::new();
+        read.head.put(&mut alone);
+        let Ok(Record::Keys(keys)) = Record::read(&alone) else { panic!() };
+        assert_eq!(keys, read.head);
+    }
+
+    #[test]
+    fn an_attempt_comes_back() {
+        let settlement = Settlement {
+            event: EventId::new(1),
+            target: TargetId::from("game"),
+            token: 3,
+            verdict: Verdict::Dead,
+            attempt: Attempt {
+                at_ms: 77,
+                latency_ms: 300,
+                status: Some(503),
+                head: Bytes::from_static(b"no"),
+                error: Some("closed".into()),
+            },
+        };
+        for outcome in [Outcome::Done, Outcome::Retry { due_ms: -1 }, Outcome::Dead] {
+            let mut payload = Vec::new();
+            put_attempt(&mut payload, outcome, 300, &attempt_detail(&settlement));
+            let Ok(Record::Attempt(read)) = Record::read(&payload) else { panic!() };
+            assert_eq!((read.outcome, read.attempt), (outcome, 300));
+            assert_eq!((read.event, read.target), (settlement.event, "game"));
+            assert_eq!(read.attempt().unwrap(), settlement.attempt);
+        }
+    }
+
+    #[test]
+    fn documents_nonces_and_replays_come_back() {
+        let change = DocumentChange {
+            kind: Kind::new("rule"),
+            id: "7".into(),
+            expect: Expect::Absent,
+            body: Some(Bytes::from_static(b"{}")),
+            who: "me".into(),
+            at_ms: 3,
+        };
+        for body in [None, Some(Bytes::new()), Some(Bytes::from_static(b"{}"))] {
+            let change = DocumentChange { body: body.clone(), ..change.clone() };
+            let mut payload = Vec::new();
+            put_document(&mut payload, Revision(4), &change);
+            let Ok(Record::Document(read)) = Record::read(&payload) else { panic!() };
+            assert_eq!((read.revision, read.kind, read.id), (Revision(4), "rule", "7"));
+            assert_eq!((read.who, read.at_ms, read.body), ("me", 3, body.as_deref()));
+        }
+        let mut payload = Vec::new();
+        let (replay, event) = (ReplayId::new(1), EventId::new(2));
+        put_replay(&mut payload, replay, event, 9, &[TargetId::from("a")]);
+        let Ok(Record::Replay(read)) = Record::read(&payload) else { panic!() };
+        assert_eq!((read.replay, read.event, read.at_ms), (replay, event, 9));
+        let nonce = Nonce { key: DedupeKey([4; 16]), expires_ms: 11 };
+        let mut payload = Vec::new();
+        put_nonce(&mut payload, &nonce);
+        assert!(matches!(Record::read(&payload), Ok(Record::Nonce(read)) if read == nonce));
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_never_panics() {
+        let mut payload = Vec::new();
+        put_event(&mut payload, &event());
+        for cut in 0..payload.len() - 4 {
+            assert!(Record::read(&payload[..cut]).is_err());
+        }
+        assert!(Record::read(&[99]).is_err());
+        assert!(Record::read(&[]).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! Runs: the events of one segment, to be searched. In memory while the segment is young, in the
+//! index afterwards.
+
+use std::collections::BinaryHeap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::index::IndexedRun;
+use super::segment::Segment;
+use super::tables::{By, EventRow, FullRow, Note, half_id};
+use crate::ledger::{EventId, LedgerError};
+
+/// Rows are handed to readers in pieces of this size, so that a reader holds up the committer for
+/// no longer than it takes to copy one.
+const CHUNK: usize = 4096;
+
+/// The events of a segment that is not indexed yet.
+pub(super) struct OpenRun {
+    pub(super) segment: Arc<Segment>,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Default)]
+struct Rows {
+    /// Full chunks, each by id.
+    chunks: Vec<Arc<[FullRow]>>,
+    /// The newest, in the order they came.
+    tail: Vec<FullRow>,
+    notes: Vec<Note>,
+}
+
+impl OpenRun {
+    pub(super) fn new(segment: Arc<Segment>) -> Self {
+        Self { segment, rows: Mutex::default() }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what was committed.
+    pub(super) fn extend(
+        &self,
+        events: impl Iterator<Item = FullRow>,
+        notes: impl Iterator<Item = Note>,
+    ) {
+        let mut rows = self.rows();
+        for row in events {
+            rows.tail.push(row);
+            if rows.tail.len() == CHUNK {
+                let mut full = mem::take(&mut rows.tail);
+                full.sort_unstable();
+                rows.chunks.push(full.into());
+            }
+        }
+        rows.notes.extend(notes);
+    }
+
+    /// How many events there are.
+    pub(super) fn len(&self) -> usize {
+        let rows = self.rows();
+        rows.chunks.len() * CHUNK + rows.tail.len()
+    }
+
+    fn chunks(&self) -> Vec<Arc<[FullRow]>> {
+        let (mut chunks, mut tail) = {
+            let rows = self.rows();
+            (rows.chunks.clone(), rows.tail.clone())
+        };
+        tail.sort_unstable();
+        chunks.push(tail.into());
+        chunks
+    }
+
+    fn notes(&self, half: u64) -> Vec<u32> {
+        let rows = self.rows();
+        rows.notes.iter().filter(|note| note.event == half).map(|note| note.offset).collect()
+    }
+}
+
+/// The run of one segment.
+#[derive(Clone)]
+pub(super) enum Run {
+    Open(Arc<OpenRun>),
+    Indexed(Arc<IndexedRun>),
+}
+
+impl Run {
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        match self {
+            Self::Open(run) => &run.segment,
+            Self::Indexed(run) => &run.segment,
+        }
+    }
+
+    /// How many events there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Open(run) => run.len(),
+            Self::Indexed(run) => run.len(),
+        }
+    }
+
+    fn views(&self) -> Vec<View> {
+        match self {
+            Self::Open(run) => run.chunks().into_iter().map(View::Chunk).collect(),
+            Self::Indexed(run) => vec![View::Indexed(Arc::clone(run))],
+        }
+    }
+
+    /// The records about the deliveries of an event, in the order they were written. Records of
+    /// other events may be among them.
+    pub(super) fn notes(&self, event: EventId) -> Result<Vec<u32>, LedgerError> {
+        let half = half_id(event);
+        let mut offsets = match self {
+            Self::Open(run) => run.notes(half),
+            Self::Indexed(run) => run.notes(half)?,
+        };
+        offsets.sort_unstable();
+        Ok(offsets)
+    }
+
+    /// The event with that id.
+    pub(super) fn find(&self, id: EventId) -> Result<Option<EventRow>, LedgerError> {
+        for view in self.views() {
+            let mut cursor = Cursor::new(view, Arc::clone(self.segment()));
+            let end = cursor.view.lower(id)?;
+            if end < cursor.view.len() {
+                let row = cursor.row(end)?;
+                if row.id == id {
+                    return Ok(Some(row));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Events that may have that hash, in no order.
+    pub(super) fn find_by(&self, by: By, hash: u32) -> Result<Vec<EventRow>, LedgerError> {
+        match self {
+            Self::Open(run) => {
+                let hit = |row: &&FullRow| row.hash(by) == Some(hash);
+                let chunks = run.chunks();
+                let rows = chunks.iter().flat_map(|chunk| chunk.iter().filter(hit));
+                Ok(rows.map(|full| full.row).collect())
+            }
+            Self::Indexed(run) => run.find_by(by, hash),
+        }
+    }
+}
+
+/// Rows sorted by id, to be searched.
+enum View {
+    Chunk(Arc<[FullRow]>),
+    Indexed(Arc<IndexedRun>),
+}
+
+impl View {
+    fn len(&self) -> usize {
+        match self {
+            Self::Chunk(rows) => rows.len(),
+            Self::Indexed(run) => run.len(),
+        }
+    }
+
+    /// How many rows have a smaller id.
+    fn lower(&self, id: EventId) -> Result<usize, LedgerError> {
+        match self {
+            Self::Chunk(rows) => Ok(rows.partition_point(|full| full.row.id < id)),
+            Self::Indexed(run) => run.lower(id),
+        }
+    }
+}
+
+/// Walks a view from its newest row to its oldest.
+struct Cursor {
+    view: View,
+    segment: Arc<Segment>,
+    /// Rows that are still to come.
+    left: usize,
+    /// The block read last.
+    block: Option<(usize, Bytes)>,
+}
+
+impl Cursor {
+    fn new(view: View, segment: Arc<Segment>) -> Self {
+        let left = view.len();
+        Self { view, segment, left, block: None }
+    }
+
+    fn row(&mut self, at: usize) -> Result<EventRow, LedgerError> {
+        match &self.view {
+            View::Chunk(rows) => {
+                let row = rows.get(at).map(|full| full.row);
+                row.ok_or_else(|| LedgerError::Corrupt("a row is missing in memory".into()))
+            }
+            View::Indexed(run) => run.row(at, &mut self.block),
+        }
+    }
+
+    /// The largest id that may still come.
+    fn newest(&mut self) -> Result<Option<EventId>, LedgerError> {
+        if self.left == 0 { Ok(None) } else { self.row(self.left - 1).map(|row| Some(row.id)) }
+    }
+}
+
+/// Walks the events of many runs together, newest id first. Runs are opened only when their turn
+/// comes.
+pub(super) struct Walk {
+    cursors: Vec<Cursor>,
+    heap: BinaryHeap<(EventId, usize)>,
+    from: EventId,
+}
+
+impl Walk {
+    /// Events below `before` and not below `from`.
+    pub(super) fn new(runs: &[Run], before: EventId, from: EventId) -> Result<Self, LedgerError> {
+        let mut walk = Self { cursors: Vec::new(), heap: BinaryHeap::new(), from };
+        for run in runs {
+            if let Run::Indexed(run) = run
+                && (run.newest() < from || run.oldest() >= before)
+            {
+                continue;
+            }
+            for view in run.views() {
+                let mut cursor = Cursor::new(view, Arc::clone(run.segment()));
+                let newest = match run {
+                    // Known without reading a block.
+                    Run::Indexed(run) if run.newest() < before => Some(run.newest()),
+                    _ => {
+                        cursor.left = cursor.view.lower(before)?;
+                        cursor.newest()?
+                    }
+                };
+                if let Some(newest) = newest.filter(|newest| *newest >= from) {
+                    walk.heap.push((newest, walk.cursors.len()));
+                    walk.cursors.push(cursor);
+                }
+            }
+        }
+        Ok(walk)
+    }
+
+    /// The next event.
+    pub(super) fn next(&mut self) -> Result<Option<(EventRow, Arc<Segment>)>, LedgerError> {
+        let Some((_, at)) = self.heap.pop() else { return Ok(None) };
+        let Some(cursor) = self.cursors.get_mut(at) else { return Ok(None) };
+        cursor.left -= 1;
+        let row = cursor.row(cursor.left)?;
+        let segment = Arc::clone(&cursor.segment);
+        if let Some(newest) = cursor.newest()?.filter(|newest| *newest >= self.from) {
+            self.heap.push((newest, at));
+        }
+        Ok(Some((row, segment)))
+    }
+}

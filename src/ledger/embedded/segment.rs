@@ -1,0 +1,391 @@
+//! Segments: the files that the journal is made of.
+//!
+//! ```text
+//! file    header (64 bytes) · frame · frame · … · zeros
+//! header  magic "POSTERNJ" · version u16 · 0 u16 · generation u32 · number u32 · salt u32
+//!         · first sequence u64 · created i64 · next sequence u64 · zeros · crc32
+//! frame   length u32 · count u32 · sequence u64 · crc32 · mark u32 · records · zeros to 8 bytes
+//! record  length u32 · crc32 · payload
+//! ```
+//!
+//! One frame is one commit: written in one piece and synced before anything in it is answered, and
+//! before the next is written. So at most the last frame of the last segment can be torn by a
+//! crash, and a whole frame *behind* a broken one is damage. Checksums start from the segment's
+//! random salt and the offset: what belongs elsewhere, or was written before, never fits.
+//!
+//! Files are written full of zeros before they are used, because a sync is two to three times
+//! faster when it has no new blocks to note. `generation` counts how often a segment was written
+//! anew by retention; only then `next sequence` is not zero.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::files::{Files, Handle};
+use crate::clock::UnixMillis;
+use crate::ledger::LedgerError;
+
+/// The first bytes of every segment.
+const MAGIC: &[u8; 8] = b"POSTERNJ";
+/// The form that this program writes, and the newest that it reads.
+const VERSION: u16 = 1;
+/// Bytes before the first frame.
+pub(super) const HEADER: u32 = 64;
+/// Bytes before the records of a frame.
+pub(super) const FRAME_HEAD: usize = 24;
+/// Bytes before the payload of a record.
+pub(super) const RECORD_HEAD: usize = 8;
+const MARK: u32 = 0x4d_41_52_46;
+/// Frames begin at multiples of this.
+const ALIGN: usize = 8;
+/// What is read at once when a segment is walked through.
+const WINDOW: usize = 1 << 20;
+/// What is read first of a record; most need no second read.
+const GUESS: usize = 2048;
+
+/// Where a record is. Packed into eight bytes where there are many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+}
+
+impl Position {
+    pub(super) fn pack(self) -> u64 {
+        u64::from(self.segment) << 32 | u64::from(self.offset)
+    }
+
+    pub(super) fn unpack(packed: u64) -> Self {
+        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
+    }
+}
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) number: u32,
+    pub(super) generation: u32,
+    pub(super) salt: u32,
+    pub(super) first_seq: u64,
+    pub(super) created_ms: UnixMillis,
+    /// The sequence of the next segment's first frame, for a segment written anew; else 0.
+    pub(super) next_seq: u64,
+}
+
+impl Header {
+    pub(super) fn bytes(&self) -> [u8; HEADER as usize] {
+        let mut to = Vec::with_capacity(HEADER as usize);
+        to.extend_from_slice(MAGIC);
+        to.extend_from_slice(&VERSION.to_le_bytes());
+        to.extend_from_slice(&[0; 2]);
+        for number in [self.generation, self.number, self.salt] {
+            to.extend_from_slice(&number.to_le_bytes());
+        }
+        to.extend_from_slice(&self.first_seq.to_le_bytes());
+        to.extend_from_slice(&self.created_ms.to_le_bytes());
+        to.extend_from_slice(&self.next_seq.to_le_bytes());
+        let mut bytes = [0; HEADER as usize];
+        bytes[..to.len()].copy_from_slice(&to);
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8; HEADER as usize]) -> Result<Self, String> {
+        if &bytes[..8] != MAGIC {
+            return Err("this is no journal of Postern (offset 0)".into());
+        }
+        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+        if version != VERSION {
+            return Err(format!("written in version {version}; this program reads {VERSION}"));
+        }
+        if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
+            return Err("the header is damaged (offset 0)".into());
+        }
+        Ok(Self {
+            generation: u32_at(bytes, 12),
+            number: u32_at(bytes, 16),
+            salt: u32_at(bytes, 20),
+            first_seq: u64_at(bytes, 24),
+            created_ms: u64_at(bytes, 32) as i64,
+            next_seq: u64_at(bytes, 40),
+        })
+    }
+
+    /// The checksum of what stands at `offset`.
+    pub(super) fn crc(&self, offset: u32, bytes: &[u8]) -> u32 {
+        let seed = self.salt.wrapping_add(offset.wrapping_mul(0x9e37_79b1));
+        let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+
+    /// Writes the head of a frame whose records follow it in `frame`, which begins at `offset`,
+    /// and fills it up.
+    pub(super) fn seal(&self, frame: &mut Vec<u8>, offset: u32, count: u32, seq: u64) {
+        let len = (frame.len() - FRAME_HEAD) as u32;
+        frame.resize(frame.len().next_multiple_of(ALIGN), 0);
+        frame[..4].copy_from_slice(&len.to_le_bytes());
+        frame[4..8].copy_from_slice(&count.to_le_bytes());
+        frame[8..16].copy_from_slice(&seq.to_le_bytes());
+        let crc = self.crc(offset, &frame[..16]);
+        frame[16..20].copy_from_slice(&crc.to_le_bytes());
+        frame[20..24].copy_from_slice(&MARK.to_le_bytes());
+    }
+}
+
+/// The head of a frame, read and checked.
+#[derive(Clone, Copy, Debug)]
+struct FrameHead {
+    len: u32,
+    count: u32,
+    seq: u64,
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |chunk| u32::from_le_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |chunk| u64::from_le_bytes(*chunk))
+}
+
+/// A segment, open for reading, and for the committer to write.
+pub(super) struct Segment {
+    pub(super) header: Header,
+    pub(super) path: PathBuf,
+    pub(super) file: Box<dyn Handle>,
+    pub(super) size: u64,
+}
+
+/// What was found at the end of a segment's whole frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing but zeros.
+    Clean,
+    /// A broken frame and nothing whole behind it, up to this offset.
+    Torn { until: u32 },
+    /// A broken frame, and a whole one behind it at this offset.
+    Damaged { whole_at: u32 },
+}
+
+/// How far a segment can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scan {
+    /// Where the next frame would begin.
+    pub(super) end: u32,
+    /// The sequence that it would have.
+    pub(super) next_seq: u64,
+    pub(super) records: u64,
+}
+
+/// Gets the offset and payload of each record.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
+
+impl Segment {
+    /// The same segment, whose file is opened only while it is read: closed segments are many,
+    /// and open files are few.
+    pub(super) fn at_rest(files: &Arc<dyn Files>, segment: &Self) -> Self {
+        let (header, path, size) = (segment.header, segment.path.clone(), segment.size);
+        let file = Box::new(AtRest { files: Arc::clone(files), path: path.clone() });
+        Self { header, path, file, size }
+    }
+
+    /// Opens a segment and checks its header.
+    pub(super) fn open(files: &Arc<dyn Files>, path: &Path) -> Result<Self, LedgerError> {
+        let file = files.open(path).map_err(|error| failed(path, "open", &error))?;
+        let size = file.len().map_err(|error| failed(path, "measure", &error))?;
+        let mut bytes = [0; HEADER as usize];
+        file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read", &error))?;
+        let header = Header::read(&bytes)
+            .map_err(|what| LedgerError::Corrupt(format!("{}: {what}", path.display())))?;
+        Ok(Self { header, path: path.to_owned(), file, size })
+    }
+
+    /// The payload of the record at `offset`.
+    pub(super) fn read(&self, offset: u32) -> Result<Bytes, LedgerError> {
+        let mut buffer = vec![0; GUESS];
+        let filled = self.read_some(&mut buffer, offset)?;
+        let len = u32_at(&buffer, 0) as usize;
+        if filled < RECORD_HEAD || u64::from(offset) + len as u64 > self.size {
+            return Err(self.damaged(offset, "no record is here"));
+        }
+        let whole = RECORD_HEAD + len;
+        buffer.resize(whole, 0);
+        if whole > filled {
+            self.read_some(&mut buffer[filled..], offset + filled as u32)?;
+        }
+        let crc = u32_at(&buffer, 4);
+        let payload = Bytes::from(buffer).split_off(RECORD_HEAD);
+        if crc == self.header.crc(offset, &payload) {
+            Ok(payload)
+        } else {
+            Err(self.damaged(offset, "the record's checksum is wrong"))
+        }
+    }
+
+    fn read_some(&self, buffer: &mut [u8], offset: u32) -> Result<usize, LedgerError> {
+        let read = self.file.read_at(buffer, u64::from(offset));
+        read.map_err(|error| failed(&self.path, "read", &error))
+    }
+
+    /// An error that says where.
+    pub(super) fn damaged(&self, offset: u32, what: &str) -> LedgerError {
+        LedgerError::Corrupt(format!("{}: {what} (offset {offset})", self.path.display()))
+    }
+
+    /// Walks through all whole frames.
+    pub(super) fn scan(&self, visit: Visit<'_>) -> Result<Scan, LedgerError> {
+        let mut window = Window::new(self);
+        let mut scan = Scan { end: HEADER, next_seq: self.header.first_seq, records: 0 };
+        while let Some(head) = window.frame_head(scan.end)? {
+            if head.seq != scan.next_seq || !window.is_whole(scan.end, head)? {
+                break;
+            }
+            let mut offset = scan.end + FRAME_HEAD as u32;
+            for _ in 0..head.count {
+                let payload = window
+                    .record(offset)?
+                    .ok_or_else(|| self.damaged(offset, "a record vanished while it was read"))?;
+                let size = (RECORD_HEAD + payload.len()) as u32;
+                visit(offset, payload)?;
+                offset += size;
+            }
+            scan.end += frame_size(head);
+            scan.next_seq += 1;
+            scan.records += u64::from(head.count);
+        }
+        Ok(scan)
+    }
+
+    /// What stands behind the last whole frame.
+    pub(super) fn rest(&self, scan: Scan) -> Result<Rest, LedgerError> {
+        let mut window = Window::new(self);
+        let mut until = None;
+        let mut offset = scan.end;
+        while let Some(bytes) = window.get(offset, ALIGN)? {
+            if bytes.iter().any(|byte| *byte != 0) {
+                until = Some(offset + ALIGN as u32);
+                if offset > scan.end && window.frame_head(offset)?.is_some() {
+                    return Ok(Rest::Damaged { whole_at: offset });
+                }
+            }
+            offset += ALIGN as u32;
+        }
+        Ok(until.map_or(Rest::Clean, |until| Rest::Torn { until }))
+    }
+
+    /// Writes zeros over a torn frame, so that nothing of it is ever taken for a frame.
+    pub(super) fn cut(&self, scan: Scan, until: u32) -> Result<(), LedgerError> {
+        let zeros = vec![0; (until - scan.end) as usize];
+        let written = self.file.write_at(&zeros, u64::from(scan.end));
+        written
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| failed(&self.path, "cut the torn end of", &error))
+    }
+}
+
+/// A file that is opened anew for each step.
+struct AtRest {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+}
+
+impl Handle for AtRest {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.files.open(&self.path)?.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.files.open(&self.path)?.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.files.open(&self.path)?.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.files.open(&self.path)?.len()
+    }
+}
+
+fn frame_size(head: FrameHead) -> u32 {
+    (FRAME_HEAD + head.len as usize).next_multiple_of(ALIGN) as u32
+}
+
+/// An error of the file system: nothing was changed by reading or opening.
+pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> LedgerError {
+    LedgerError::Unavailable(format!("could not {what} {}: {error}", path.display()))
+}
+
+/// Reads a segment from front to back in large steps.
+struct Window<'s> {
+    segment: &'s Segment,
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl<'s> Window<'s> {
+    fn new(segment: &'s Segment) -> Self {
+        Self { segment, start: 0, bytes: Vec::new() }
+    }
+
+    /// `len` bytes at `offset`; `None` where the file is too short for that.
+    fn get(&mut self, offset: u32, len: usize) -> Result<Option<&[u8]>, LedgerError> {
+        if u64::from(offset) + len as u64 > self.segment.size {
+            return Ok(None);
+        }
+        let inside =
+            offset >= self.start && (offset - self.start) as usize + len <= self.bytes.len();
+        if !inside {
+            self.bytes.resize(WINDOW.max(len), 0);
+            let filled = self.segment.read_some(&mut self.bytes, offset)?;
+            self.bytes.truncate(filled);
+            self.start = offset;
+        }
+        let from = (offset - self.start) as usize;
+        Ok(self.bytes.get(from..from + len))
+    }
+
+    /// The head of a frame that begins at `offset`, if one does.
+    fn frame_head(&mut self, offset: u32) -> Result<Option<FrameHead>, LedgerError> {
+        let header = self.segment.header;
+        Ok(self.get(offset, FRAME_HEAD)?.and_then(|bytes| {
+            let fits =
+                u32_at(bytes, 20) == MARK && u32_at(bytes, 16) == header.crc(offset, &bytes[..16]);
+            fits.then(|| FrameHead {
+                len: u32_at(bytes, 0),
+                count: u32_at(bytes, 4),
+                seq: u64_at(bytes, 8),
+            })
+        }))
+    }
+
+    /// Whether all records of a frame are there, to the byte.
+    fn is_whole(&mut self, start: u32, head: FrameHead) -> Result<bool, LedgerError> {
+        let first = start + FRAME_HEAD as u32;
+        if self.get(first, head.len as usize)?.is_none() {
+            return Ok(false);
+        }
+        let mut offset = first;
+        for _ in 0..head.count {
+            match self.record(offset)? {
+                Some(payload) => offset += (RECORD_HEAD + payload.len()) as u32,
+                None => return Ok(false),
+            }
+        }
+        Ok(offset - first == head.len)
+    }
+
+    /// The payload at `offset`, if its checksum is right.
+    fn record(&mut self, offset: u32) -> Result<Option<&[u8]>, LedgerError> {
+        let Some(head) = self.get(offset, RECORD_HEAD)? else { return Ok(None) };
+        let (len, crc) = (u32_at(head, 0) as usize, u32_at(head, 4));
+        let header = self.segment.header;
+        let whole = self.get(offset, RECORD_HEAD + len)?;
+        let payload = whole.map(|bytes| &bytes[RECORD_HEAD..]);
+        Ok(payload.filter(|payload| header.crc(offset, payload) == crc))
+    }
+}

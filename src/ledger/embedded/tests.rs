@@ -1,0 +1,172 @@
+//! Tests of the embedded engine as a whole.
+
+mod crash;
+mod model;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex as StdMutex;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::ledger::conformance::{self, START_MS, event, node};
+use crate::ledger::{TargetFilter, Verdict};
+
+/// Small segments, so that a test meets many.
+fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {
+    let mut options = EmbeddedOptions::new(dir.path());
+    options.segment_bytes = 64 << 10;
+    options.clock = clock;
+    options
+}
+
+fn open_in(dir: &TempDir) -> Result<Embedded, LedgerError> {
+    Embedded::open(options(dir, StoreClock::manual(START_MS)))
+}
+
+/// The segments in the order of their numbers.
+fn segments(dir: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(core::journal_dir(dir.path())).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "journal"));
+    paths.sort();
+    paths
+}
+
+fn ask(max: usize) -> LeaseAsk {
+    LeaseAsk { targets: TargetFilter::All, max, ttl: Duration::from_secs(30) }
+}
+
+/// Accepts events `from..to`, whose bodies are `size` bytes, one at a time.
+async fn fill(ledger: &Embedded, numbers: std::ops::Range<u64>, size: usize) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    for n in numbers {
+        let mut event = event(n, &["a"]);
+        event.body = vec![n as u8; size].into();
+        assert_eq!(ledger.accept(std::slice::from_ref(&event)).await, Ok(vec![Accepted::Fresh]));
+        events.push(event);
+    }
+    events
+}
+
+/// Every event is there, with its body, its delivery and its key, whatever happened since.
+async fn assert_kept(ledger: &Embedded, events: &[NewEvent]) {
+    let leases = ledger.lease(&node(), &ask(events.len() + 1)).await.unwrap().leases;
+    assert_eq!(leases.len(), events.len());
+    for event in events {
+        let detail = ledger.event(event.id).await.unwrap().expect("the event is there");
+        assert_eq!(detail.event.body, event.body);
+        assert!(leases.iter().any(|lease| lease.event == event.id && lease.body == event.body));
+        let mut again = conformance::event(1_000_000, &["a"]);
+        again.keys.clone_from(&event.keys);
+        let accepted = ledger.accept(&[again]).await.unwrap();
+        assert!(matches!(accepted[0], Accepted::Duplicate { first, .. } if first == event.id));
+    }
+    assert_eq!(ledger.stats().await.unwrap().events, events.len() as u64);
+}
+
+#[tokio::test]
+async fn the_embedded_engine_conforms() {
+    let dirs = StdMutex::new(Vec::new());
+    conformance::all(|clock| {
+        let dir = TempDir::new().unwrap();
+        let ledger = Embedded::open(options(&dir, clock)).unwrap();
+        dirs.lock().unwrap().push(dir);
+        ledger
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_segments_are_closed_indexed_and_read_again() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..300, 1500).await;
+    assert!(segments(&dir).len() > 5);
+    assert_kept(&ledger, &events).await;
+    drop(ledger);
+    let ledger = open_in(&dir).unwrap();
+    assert_eq!(ledger.health().await.unwrap().mended, [""; 0]);
+    let indexed = ledger.core().all_runs();
+    assert!(indexed.iter().filter(|run| matches!(run, run::Run::Indexed(_))).count() > 4);
+    assert_kept(&ledger, &events).await;
+}
+
+#[tokio::test]
+async fn the_index_can_be_thrown_away() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..200, 1500).await;
+    drop(ledger);
+    let index = core::index_dir(dir.path());
+    // Gone; emptied, which looks healthy; and damaged, where sled may panic.
+    fs::remove_dir_all(&index).unwrap();
+    let ledger = open_in(&dir).unwrap();
+    assert_kept(&ledger, &events).await;
+    drop(ledger);
+    fs::remove_dir_all(&index).unwrap();
+    drop(sled::open(&index).unwrap());
+    let ledger = open_in(&dir).unwrap();
+    assert_kept(&ledger, &events).await;
+    drop(ledger);
+    let length = fs::metadata(index.join("db")).unwrap().len() as usize;
+    fs::write(index.join("db"), vec![0xa5; length]).unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let mended = ledger.health().await.unwrap().mended;
+    assert!(mended.iter().any(|what| what.contains("read anew")), "{mended:?}");
+    assert_kept(&ledger, &events).await;
+}
+
+#[tokio::test]
+async fn a_lost_block_of_the_index_is_read_from_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..200, 1500).await;
+    drop(ledger);
+    let db = sled::open(core::index_dir(dir.path())).unwrap();
+    // The keys of segment 1, and the deliveries of segment 2.
+    for key in [[2, 0, 0, 0, 1, 0, 0, 0, 0], [8, 0, 0, 0, 2, 0, 0, 0, 0]] {
+        assert!(db.remove(key).unwrap().is_some());
+    }
+    db.flush().unwrap();
+    drop(db);
+    let ledger = open_in(&dir).unwrap();
+    assert_kept(&ledger, &events).await;
+}
+
+#[tokio::test]
+async fn a_second_owner_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let refused = open_in(&dir).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("belongs to another process"), "{refused}");
+    drop(ledger);
+    assert!(open_in(&dir).is_ok());
+}
+
+#[tokio::test]
+async fn leases_die_with_the_process_and_what_was_settled_does_not() {
+    let dir = TempDir::new().unwrap();
+    let clock = StoreClock::manual(START_MS);
+    let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+    fill(&ledger, 0..4, 10).await;
+    let leases = ledger.lease(&node(), &ask(4)).await.unwrap().leases;
+    let retry = Verdict::Retry { after: Duration::from_secs(60) };
+    let settlements: Vec<_> = leases
+        .iter()
+        .zip([Verdict::Done, Verdict::Dead, retry])
+        .map(|(lease, verdict)| conformance::settlement(lease, verdict))
+        .collect();
+    ledger.settle(&node(), &settlements).await.unwrap();
+    drop(ledger);
+    let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+    let stats = ledger.stats().await.unwrap();
+    assert_eq!((stats.pending, stats.dead), (2, 1));
+    let due = ledger.lease(&node(), &ask(9)).await.unwrap();
+    assert_eq!(due.next_due, Some(Duration::from_secs(30)));
+    assert_eq!((due.leases.len(), due.leases[0].event), (1, leases[3].event));
+    assert_eq!(due.leases[0].attempt, 1);
+    clock.advance(60_000);
+    assert_eq!(ledger.lease(&node(), &ask(9)).await.unwrap().leases.len(), 2);
+}

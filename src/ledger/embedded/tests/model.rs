@@ -1,0 +1,253 @@
+//! The embedded engine does what the model does, also across restarts.
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use super::*;
+use crate::ledger::conformance::{key, settlement};
+use crate::ledger::{
+    DedupeKey, DeliveryState, Expect, Memory, ReplayId, ReplayWhat, SourceId, TargetId,
+};
+
+/// One step of a story.
+#[derive(Clone, Debug)]
+enum Step {
+    Accept(Vec<Offer>),
+    /// The `n`th event of all that were offered is offered again under its own id.
+    Retry(usize),
+    Lease(usize),
+    Settle(usize, u8),
+    Release,
+    Advance(u16),
+    Replay(usize, Option<u8>),
+    Change(u8, bool, bool),
+    Nonces(Vec<(u8, u16)>),
+    Restart,
+}
+
+#[derive(Clone, Debug)]
+struct Offer {
+    keys: Vec<u8>,
+    targets: u8,
+    size: u16,
+    user: Option<u8>,
+    test: bool,
+}
+
+fn offer() -> impl Strategy<Value = Offer> {
+    let keys = prop::collection::vec(0_u8..40, 1..=2);
+    (keys, 0_u8..8, 0_u16..4000, prop::option::of(0_u8..4), any::<bool>())
+        .prop_map(|(keys, targets, size, user, test)| Offer { keys, targets, size, user, test })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::collection::vec(offer(), 1..8).prop_map(Step::Accept),
+        1 => any::<usize>().prop_map(Step::Retry),
+        4 => (1_usize..6).prop_map(Step::Lease),
+        6 => (any::<usize>(), 0_u8..4).prop_map(|(at, verdict)| Step::Settle(at, verdict)),
+        1 => Just(Step::Release),
+        2 => (0_u16..40_000).prop_map(Step::Advance),
+        1 => (any::<usize>(), prop::option::of(0_u8..8)).prop_map(|(at, to)| Step::Replay(at, to)),
+        2 => (0_u8..4, any::<bool>(), any::<bool>()).prop_map(|(id, right, delete)| {
+            Step::Change(id, right, delete)
+        }),
+        1 => prop::collection::vec((0_u8..6, 0_u16..30_000), 1..4).prop_map(Step::Nonces),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn targets(bits: u8) -> Vec<TargetId> {
+    let names = ["a", "b", "c"];
+    let chosen = (0..3).filter(|bit| bits >> bit & 1 == 1);
+    chosen.map(|bit| TargetId::from(names[bit])).collect()
+}
+
+fn verdict(code: u8) -> Verdict {
+    let after = Duration::from_secs(7);
+    [Verdict::Done, Verdict::Retry { after }, Verdict::Dead, Verdict::Postpone { after }]
+        [usize::from(code)]
+}
+
+/// Both ledgers, and what was done to them.
+struct Pair {
+    dir: TempDir,
+    clock: StoreClock,
+    model: Memory,
+    embedded: Option<Embedded>,
+    offered: Vec<NewEvent>,
+    /// The same lease of both.
+    held: Vec<(Lease, Lease)>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = StoreClock::manual(START_MS);
+        let embedded = Embedded::open(options(&dir, clock.clone())).unwrap();
+        let model = Memory::new(clock.clone());
+        Self { dir, clock, model, embedded: Some(embedded), offered: vec![], held: vec![] }
+    }
+
+    fn embedded(&self) -> &Embedded {
+        self.embedded.as_ref().unwrap()
+    }
+
+    fn event(&self, offer: &Offer) -> NewEvent {
+        let n = self.offered.len() as u64;
+        NewEvent {
+            id: EventId::new(self.clock.ms()),
+            source: SourceId::from(["one", "two"][usize::from(offer.test)]),
+            keys: offer.keys.iter().map(|key| DedupeKey([*key; 16])).collect(),
+            fingerprint: crate::ledger::Fingerprint(n),
+            transaction: format!("t-{}", n % 10),
+            user: offer.user.map(|user| format!("u-{user}")),
+            received_ms: self.clock.ms(),
+            test: offer.test,
+            body: vec![n as u8; usize::from(offer.size)].into(),
+            targets: targets(offer.targets).into(),
+        }
+    }
+
+    async fn accept(&mut self, events: Vec<NewEvent>) {
+        let expected = self.model.accept(&events).await.unwrap();
+        assert_eq!(self.embedded().accept(&events).await.unwrap(), expected);
+        self.offered.extend(events);
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Accept(offers) => {
+                let events = offers.iter().map(|offer| self.event(offer)).collect();
+                self.accept(events).await;
+            }
+            Step::Retry(at) if !self.offered.is_empty() => {
+                let again = self.offered[at % self.offered.len()].clone();
+                self.accept(vec![again]).await;
+            }
+            Step::Lease(max) => self.lease(max).await,
+            Step::Settle(at, code) if !self.held.is_empty() => {
+                let (ours, theirs) = &self.held[at % self.held.len()];
+                let expected = self.model.settle(&node(), &[settlement(ours, verdict(code))]).await;
+                let theirs = settlement(theirs, verdict(code));
+                assert_eq!(self.embedded().settle(&node(), &[theirs]).await, expected);
+            }
+            Step::Release => {
+                let expected = self.model.release(&node()).await;
+                assert_eq!(self.embedded().release(&node()).await, expected);
+            }
+            Step::Advance(ms) => self.clock.advance(i64::from(ms)),
+            Step::Replay(at, to) if !self.offered.is_empty() => self.replay(at, to).await,
+            Step::Change(id, right, delete) => self.change(id, right, delete).await,
+            Step::Nonces(nonces) => {
+                let nonces: Vec<Nonce> = nonces
+                    .iter()
+                    .map(|(n, ms)| Nonce {
+                        key: key(u64::from(*n)),
+                        expires_ms: self.clock.ms() + i64::from(*ms),
+                    })
+                    .collect();
+                let expected = self.model.check_nonces(&nonces).await;
+                assert_eq!(self.embedded().check_nonces(&nonces).await, expected);
+            }
+            Step::Restart => {
+                self.embedded = None;
+                self.model.restart();
+                self.held.clear();
+                self.embedded =
+                    Some(Embedded::open(options(&self.dir, self.clock.clone())).unwrap());
+            }
+            Step::Retry(_) | Step::Settle(..) | Step::Replay(..) => {}
+        }
+    }
+
+    async fn lease(&mut self, max: usize) {
+        let ours = self.model.lease(&node(), &ask(max)).await.unwrap();
+        let theirs = self.embedded().lease(&node(), &ask(max)).await.unwrap();
+        assert_eq!(ours.next_due, theirs.next_due);
+        assert_eq!(ours.leases.len(), theirs.leases.len());
+        for (ours, theirs) in ours.leases.into_iter().zip(theirs.leases) {
+            assert_eq!(Lease { token: 0, ..ours.clone() }, Lease { token: 0, ..theirs.clone() });
+            self.held.push((ours, theirs));
+        }
+    }
+
+    async fn replay(&mut self, at: usize, to: Option<u8>) {
+        let event = self.offered[at % self.offered.len()].id;
+        let order = ReplayOrder {
+            // Some orders are repeated.
+            id: ReplayId::from_bytes([(at % 5) as u8; 16]),
+            what: ReplayWhat::Events(vec![event]),
+            targets: to.map(targets),
+        };
+        let expected = self.model.replay(&order, None, 5).await;
+        assert_eq!(self.embedded().replay(&order, None, 5).await, expected);
+    }
+
+    async fn change(&mut self, id: u8, right: bool, delete: bool) {
+        let kind = Kind::new("rule");
+        let id = format!("doc-{id}");
+        let current = self.model.document(kind, &id).await.unwrap().map(|found| found.version);
+        let expect = match current {
+            Some(version) if right => Expect::Version(version),
+            None if !right => Expect::Version(Revision(1)),
+            _ => Expect::Absent,
+        };
+        let body = (!delete).then(|| bytes::Bytes::from(format!("{id} at {current:?}")));
+        let at_ms = self.clock.ms();
+        let change = DocumentChange { kind, id, expect, body, who: "me".into(), at_ms };
+        let expected = self.model.change(&change).await;
+        assert_eq!(self.embedded().change(&change).await, expected);
+    }
+
+    /// Everything that can be read is the same.
+    async fn compare(&self) {
+        let (model, embedded) = (&self.model, self.embedded());
+        assert_eq!(embedded.stats().await, model.stats().await);
+        let kind = Kind::new("rule");
+        assert_eq!(embedded.documents(kind).await, model.documents(kind).await);
+        for event in &self.offered {
+            assert_eq!(embedded.event(event.id).await, model.event(event.id).await);
+        }
+        let text = |text: &str| Some(text.to_owned());
+        let queries = [
+            LogQuery::default(),
+            LogQuery { source: Some("one".into()), ..LogQuery::default() },
+            LogQuery { transaction: text("t-3"), ..LogQuery::default() },
+            LogQuery { user: text("u-1"), test: Some(true), ..LogQuery::default() },
+            LogQuery { state: Some(crate::ledger::EventState::Pending), ..LogQuery::default() },
+            LogQuery { state: Some(crate::ledger::EventState::Dead), ..LogQuery::default() },
+            LogQuery { since_ms: Some(START_MS + 30_000), ..LogQuery::default() },
+        ];
+        for query in &queries {
+            let expected = model.query(query, None, 10_000).await.unwrap().events;
+            assert_eq!(embedded.query(query, None, 10_000).await.unwrap().events, expected);
+        }
+        for state in [DeliveryState::Pending, DeliveryState::Dead, DeliveryState::Done] {
+            let query = DeliveryQuery { state, target: None };
+            let expected = model.deliveries(&query, None, 10_000).await.unwrap().deliveries;
+            let found = embedded.deliveries(&query, None, 10_000).await.unwrap().deliveries;
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 48, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn the_embedded_engine_does_what_the_model_does(
+        steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut pair = Pair::new();
+            for step in steps {
+                pair.step(step).await;
+            }
+            pair.compare().await;
+            pair.step(Step::Restart).await;
+            pair.compare().await;
+        });
+    }
+}
