@@ -1,5 +1,7 @@
 //! The gateway over real sockets. One binary, one module a subject.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod it {
     mod admin;
     mod answers;
