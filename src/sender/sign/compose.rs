@@ -216,8 +216,7 @@ impl Recipe {
         if callback.holds(&self.challenge) {
             return lacking.take().unwrap_or_default();
         }
-        callback.matched =
-            index.map(|_| Match { reading: index, secret: None, output: None });
+        callback.matched = index.map(|_| Match { reading: index, secret: None, output: None });
         callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
         let mut lacking = lacking.unwrap_or_default();
         if !matches!(callback.role(Role::Transaction), Ok(Some(_))) {
@@ -234,13 +233,10 @@ impl Recipe {
 
     fn lacking_for(&self, callback: &Callback<'_>, reading: &Reading) -> Vec<String> {
         let time = self.time.as_ref().map(|time| &time.r#in);
-        let is_time = |spot: &Bound| {
-            time.is_some_and(|time| time.spots().any(|time| time.name == spot.name))
-        };
+        let is_time =
+            |spot: &Bound| time.is_some_and(|time| time.spots().any(|time| time.name == spot.name));
         let cipher = self.open.as_ref().and_then(|opener| opener.slot);
-        let is_cipher = |spot: &Bound| {
-            matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher)
-        };
+        let is_cipher = |spot: &Bound| matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher);
         let texts = reading.sorted.iter().chain([&reading.of]);
         texts
             .flat_map(|text| needed(text))

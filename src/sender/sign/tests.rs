@@ -81,8 +81,7 @@ fn stripped(recipe: &Recipe, request: &OwnedRequest, index: usize) -> OwnedReque
             let text = request.headers[name].to_str().unwrap();
             let between = std::str::from_utf8(&shape.between).unwrap();
             let item = std::str::from_utf8(item).unwrap();
-            let kept: Vec<_> =
-                text.split(between).filter(|pair| !pair.starts_with(item)).collect();
+            let kept: Vec<_> = text.split(between).filter(|pair| !pair.starts_with(item)).collect();
             bare.headers.insert(name.clone(), kept.join(between).parse().unwrap());
         }
         input => panic!("a claim in {input:?}"),
@@ -206,9 +205,8 @@ fn every_sender_can_be_composed_from_roles() {
         let mut given = Vec::new();
         for (role, texts) in &recipe.roles.texts {
             let single = texts.iter().any(|text| {
-                let came = |spot: &Bound| {
-                    matches!(spot.input, Input::Parameter { .. } | Input::Header(_))
-                };
+                let came =
+                    |spot: &Bound| matches!(spot.input, Input::Parameter { .. } | Input::Header(_));
                 text.of.spots().count() == 1 && text.of.spots().all(came)
             });
             if single {
@@ -246,11 +244,7 @@ fn what_is_lacking_is_named_under_the_names_of_the_source() {
     let catalog = Catalog::embedded().unwrap();
     let sender = catalog.get("taku").unwrap();
     let mut terms = Terms { source: "s".into(), ..Terms::default() };
-    terms.secrets.push(LiveSecret {
-        id: "1".into(),
-        value: Secret::new("k"),
-        until_ms: None,
-    });
+    terms.secrets.push(LiveSecret { id: "1".into(), value: Secret::new("k"), until_ms: None });
     terms.params.insert("placement_id".into(), "pid".into());
     let recipe = Recipe::compile(sender, &terms).unwrap();
     let given = [("transaction", "t"), ("amount", "1"), ("item", "coin"), ("adsource_id", "9")];
@@ -304,8 +298,7 @@ fn an_ad_is_verified_by_either_method() {
     let recipe = source(catalog.get("wechat-ad").unwrap());
     let given = [("transaction", "tx-1"), ("user", "u-1"), ("amount", "5")];
     for method in [None, Some(http::Method::GET)] {
-        let signed =
-            recipe.sign(&composed(&recipe, &given, method), &Signing::at(NOW)).unwrap();
+        let signed = recipe.sign(&composed(&recipe, &given, method), &Signing::at(NOW)).unwrap();
         assert_eq!(transaction(&recipe, &signed, NOW), "tx-1", "{signed:?}");
     }
 }
