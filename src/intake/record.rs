@@ -97,6 +97,9 @@ impl Genuine<'_, '_> {
         match (outcome(recorded), first) {
             (Outcome::Accepted, Some(first)) => first,
             (outcome, None) => self.callback.reply(outcome, None, &salt),
+            (outcome, _) if self.callback.has_own_answer(outcome) => {
+                self.callback.reply(outcome, None, &salt)
+            }
             (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
                 Some(kept) => Reply::Answer(kept),
                 None => self.callback.reply(outcome, None, &salt),
