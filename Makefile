@@ -79,12 +79,15 @@ fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS; needs a nightl
 	@if ! cargo +nightly --version >/dev/null 2>&1 || ! cargo fuzz --version >/dev/null 2>&1; then \
 	    echo "SKIPPED: fuzzing needs 'rustup toolchain install nightly' and 'cargo install cargo-fuzz'"; exit 0; \
 	fi; \
+	failed=; \
 	for target in $(FUZZ_TARGETS); do \
 	    echo "== $$target, $(FUZZ_SECONDS) s"; \
 	    mkdir -p tests/fuzz/corpus/$$target; \
 	    cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
-	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0; \
-	done
+	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 \
+	        || failed="$$failed $$target"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "fuzz: failed:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; fi
 
 clean: ## Removes what was built
 	cargo clean

@@ -82,6 +82,12 @@ impl Parts {
 
 /// A source that takes everything it can read, so that what comes after verification is reached.
 pub fn open_recipe(reads: &str, template: Option<&str>) -> Recipe {
+    let vector = match reads {
+        "form" => "POST /\nContent-Type: application/x-www-form-urlencoded\n\nid=1",
+        "json" => "POST /\nContent-Type: application/json\n\n{\"id\":1}",
+        "xml" => "POST /\nContent-Type: text/xml\n\n<xml><id>1</id></xml>",
+        _ => "GET /?id=1",
+    };
     let text = format!(
         r#"
 title    = "Everything"
@@ -98,6 +104,13 @@ custom      = "{{data}}"
 accepted    = {{ json = {{ id = "{{id}}", user = "{{user.name}}", data = "{{data}}" }} }}
 rejected    = 403
 unavailable = 500
+
+[[vector]]
+about   = "the least there is"
+source  = {{ unsigned = true }}
+request = '''
+{vector}'''
+expect  = {{ outcome = "accepted", transaction = "1" }}
 "#
     );
     let sender = Arc::new(Sender::parse("everything", &text).expect("the sender file is right"));
@@ -108,8 +121,8 @@ unavailable = 500
 /// Takes a request through verification and resolution.
 pub fn resolve(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
     let mut callback = recipe.read(parts.request(), NOW_MS);
-    match callback.verify(None) {
-        Judgement::Verified(verified) => match verified.resolve() {
+    match callback.verify() {
+        Judgement::Verified(verified) => match verified.resolve("evt_fuzz") {
             Resolution::Event(resolved) => Some(*resolved),
             _ => None,
         },
@@ -147,4 +160,27 @@ pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
         }
     }
     Some(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_of_an_open_source_is_an_event() {
+        let form = Some("application/x-www-form-urlencoded");
+        let pairs = include_bytes!("../seeds/query_and_form/plain");
+        let json = include_bytes!("../seeds/json_body/plain");
+        let xml = include_bytes!("../seeds/xml_body/plain");
+        let template = include_str!("../seeds/template/plain");
+        for (reads, parts) in [
+            ("query", Parts::made(pairs, None, b"")),
+            ("form", Parts::made(b"", form, pairs)),
+            ("json", Parts::made(b"", Some("application/json"), json)),
+            ("xml", Parts::made(b"", Some("text/xml"), xml)),
+        ] {
+            let event = check_open(&open_recipe(reads, Some(template)), &parts);
+            assert!(event.is_some(), "{reads}");
+        }
+    }
 }
