@@ -122,7 +122,7 @@ expect  = {{ outcome = "accepted", transaction = "1" }}
 pub fn resolve(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
     let mut callback = recipe.read(parts.request(), NOW_MS);
     match callback.verify() {
-        Judgement::Verified(verified) => match verified.resolve("evt_fuzz") {
+        Judgement::Verified(mut verified) => match verified.resolve("evt_fuzz") {
             Resolution::Event(resolved) => Some(*resolved),
             _ => None,
         },
