@@ -10,6 +10,7 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod kill;
     mod logs;
     mod metrics;
     mod proxies;
