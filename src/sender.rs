@@ -41,6 +41,7 @@ mod signature;
 mod text;
 mod time;
 mod unreplaced;
+mod url;
 mod vector;
 mod xml;
 
@@ -54,6 +55,7 @@ pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
+pub use url::{Placeholder, UrlTemplate};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]
