@@ -44,6 +44,7 @@ mod signature;
 mod text;
 mod time;
 mod unreplaced;
+mod url;
 mod vector;
 mod xml;
 
@@ -60,6 +61,7 @@ pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Signing};
+pub use url::{Placeholder, UrlTemplate};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 mod it {
     mod admin;
     mod answers;
+    mod backend;
     mod bounds;
+    mod deliver;
     mod drain;
     mod gateway;
     mod http2;
