@@ -24,7 +24,7 @@ use serde::{Serialize, Serializer};
 
 use super::callback::{Callback, Judgement, Refusal, Resolution};
 use super::outcome::{Outcome, Reason};
-use super::recipe::{Also, Recipe};
+use super::recipe::{Also, Recipe, WhenBody};
 use super::request::Request;
 use case::{Budget, Case};
 use shown::Scrubber;
@@ -211,7 +211,11 @@ pub fn explain(
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
     // An opened message hides what stands outside of it, and that is what is signed.
-    let outside = recipe.read(*request, now_ms);
+    let mut outside = recipe.read(*request, now_ms);
+    if recipe.body == WhenBody::AfterVerification {
+        // Nothing of it is signed, which is not what everybody thinks.
+        let _ = outside.read_body();
+    }
     let mut budget = Budget::default();
     let (first, second) = (Case::all(&outside), second(callback));
     let mut scrubber = Scrubber::new(recipe);
@@ -223,10 +227,19 @@ pub fn explain(
         scrubber.take(keys::expected(case, &mut Budget::default()));
     }
     let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
-    let mistake = refusal
-        .as_ref()
-        .filter(|refusal| is_about_signature(refusal.reason))
-        .and_then(|_| search(&cases, request, others, &mut budget));
+    let reason = refusal.as_ref().map(|refusal| refusal.reason);
+    let mistake = reason.and_then(|reason| match scope(reason) {
+        Search::All => search(&outside, &cases, others, &mut budget),
+        Search::Likely => search(&outside, &cases, others, &mut budget)
+            .filter(|mistake| mistake.kind != MistakeKind::Unknown),
+        // What lacks more than the signature may be another sender's, if it is not ours.
+        Search::OtherSenders => {
+            let ours = cases.iter().any(|case| case.matches(&case.draft, &mut budget));
+            let secrets = case::live_secrets(recipe, now_ms);
+            let elsewhere = || others::sender(recipe, request, (now_ms, &secrets), others);
+            (!ours).then(elsewhere).flatten()
+        }
+    });
     let used = callback.matched_reading().map(|reading| reading.index);
     let used = used.or_else(|| cases.first().map(|case| case.reading.index));
     let text = cases
@@ -237,7 +250,7 @@ pub fn explain(
     Explanation {
         verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
         outcome,
-        reason: refusal.as_ref().map(|refusal| refusal.reason),
+        reason,
         parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
         signed_text: text.map(|text| scrubber.text(&text)),
         reading: used
@@ -271,10 +284,26 @@ fn probe(callback: &Callback<'_>) -> (Outcome, Option<Refusal>) {
     (Outcome::Test, unreplaced)
 }
 
-/// Whether the signature is to be looked at. A callback that is too old is told so; that its
-/// signature is wrong as well is worth knowing, because captured calls are always old.
-fn is_about_signature(reason: Reason) -> bool {
-    matches!(reason, Reason::BadSignature | Reason::BadEncoding | Reason::Stale | Reason::Future)
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// Every mistake; where none matches, that is said.
+    All,
+    /// The same, but the reason says enough where none matches.
+    Likely,
+    /// The rules of other senders alone.
+    OtherSenders,
+}
+
+/// What is looked for behind a reason. A callback that is too old is told so; that its signature
+/// is wrong as well is worth knowing, because captured calls are always old. One that lacks what
+/// this sender sends may be another sender's.
+fn scope(reason: Reason) -> Search {
+    match reason {
+        Reason::BadSignature | Reason::Stale | Reason::Future => Search::All,
+        Reason::BadEncoding | Reason::UnresolvedPlaceholder => Search::Likely,
+        _ => Search::OtherSenders,
+    }
 }
 
 /// Whether it is the second signature that fails.
@@ -307,6 +336,7 @@ const FAMILIES: &[Family] = &[
     parts::extra,
     parts::order,
     parts::separator,
+    parts::several_left_out,
     keys::other_digest,
     values::reformatted,
     twice::twice,
@@ -314,8 +344,8 @@ const FAMILIES: &[Family] = &[
 
 /// Finds the mistake; `None` where the signature is right after all.
 fn search(
+    callback: &Callback<'_>,
     cases: &[Case<'_>],
-    request: &Request<'_>,
     others: &[Other<'_>],
     budget: &mut Budget,
 ) -> Option<Mistake> {
@@ -333,9 +363,9 @@ fn search(
         })
     };
     let own = secret.or_else(own);
-    let now_ms = cases.first().map_or(0, |case| case.callback.now_ms);
-    let secrets = cases.first().map(|case| case.materials.clone()).unwrap_or_default();
-    own.or_else(|| others::sender(request, now_ms, &secrets, others))
+    let (recipe, now_ms) = (callback.recipe, callback.now_ms);
+    let secrets = case::live_secrets(recipe, now_ms);
+    own.or_else(|| others::sender(recipe, &callback.request, (now_ms, &secrets), others))
         .or_else(|| Some(Mistake::unknown()))
 }
 

@@ -4,6 +4,7 @@
 //! once more and recorded, so that a search can change one piece and write it again.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use crate::sender::bound::{Bound, Gateway, Input, Scope};
 use crate::sender::callback::Callback;
@@ -20,8 +21,8 @@ use crate::sender::text::{Piece, Text};
 pub(super) struct Draft {
     /// The literal in front of the first item.
     pub(super) head: Vec<u8>,
-    /// Its items, in order.
-    pub(super) items: Vec<Item>,
+    /// Its items, in order; shared, because a search makes thousands of texts that differ in one.
+    pub(super) items: Vec<Rc<Item>>,
     /// The literal behind the last item.
     pub(super) tail: Vec<u8>,
     /// How the items are put together.
@@ -227,7 +228,7 @@ impl Draft {
         let mut draft = drafter.draft;
         let between = draft.between();
         if let Some(first) = draft.items.first_mut().filter(|item| item.between.is_empty()) {
-            first.between = between;
+            Rc::make_mut(first).between = between;
         }
         Some(draft)
     }
@@ -270,7 +271,7 @@ impl Draft {
 
     /// The items that the rule signs.
     pub(super) fn signed(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| item.is_signed())
+        self.items.iter().map(Rc::as_ref).filter(|item| item.is_signed())
     }
 
     /// The indexes of the items that the rule signs.
@@ -280,7 +281,7 @@ impl Draft {
 
     /// Where the secret stands among the items.
     pub(super) fn secret(&self) -> Option<usize> {
-        self.items.iter().position(Item::is_secret)
+        self.items.iter().position(|item| item.is_secret())
     }
 
     /// What usually stands between two items.
@@ -302,8 +303,13 @@ impl Draft {
     /// The same text with another item at `index`.
     pub(super) fn with(&self, index: usize, item: Item) -> Self {
         let mut draft = self.clone();
-        draft.items[index] = item;
+        draft.items[index] = Rc::new(item);
         draft
+    }
+
+    /// The item at `index`, to be changed.
+    pub(super) fn item_mut(&mut self, index: usize) -> &mut Item {
+        Rc::make_mut(&mut self.items[index])
     }
 
     /// The same text without the item at `index`.
@@ -317,7 +323,7 @@ impl Draft {
     pub(super) fn ordered(&self, order: &[usize]) -> Self {
         Self {
             head: self.head.clone(),
-            items: order.iter().map(|&index| self.items[index].clone()).collect(),
+            items: order.iter().map(|&index| Rc::clone(&self.items[index])).collect(),
             tail: self.tail.clone(),
             arrangement: Arrangement::Written,
         }
@@ -526,14 +532,14 @@ impl Drafter<'_, '_> {
             self.draft.head.extend_from_slice(&pending);
         }
         let within = pairs.shape.within.as_deref();
-        self.draft.items.push(Item {
+        self.draft.items.push(Rc::new(Item {
             between: pairs.shape.between.to_vec(),
             label: if within.is_some() { label.to_vec() } else { Vec::new() },
             within: within.unwrap_or_default().to_vec(),
             name: name.to_owned(),
             content,
             presence,
-        });
+        }));
     }
 
     fn push(&mut self, name: &str, content: Content) {
@@ -545,14 +551,14 @@ impl Drafter<'_, '_> {
         } else {
             between
         };
-        self.draft.items.push(Item {
+        self.draft.items.push(Rc::new(Item {
             between,
             label,
             within,
             name: name.to_owned(),
             content,
             presence: self.presence,
-        });
+        }));
     }
 
     fn context(&self) -> Context<'static> {

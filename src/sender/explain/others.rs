@@ -36,12 +36,12 @@ pub(super) fn secret(
 
 /// Another sender's rule, under its own secrets or under those of this source.
 pub(super) fn sender(
+    recipe: &Recipe,
     request: &Request<'_>,
-    now_ms: i64,
-    secrets: &[&[u8]],
+    (now_ms, secrets): (i64, &[&[u8]]),
     others: &[Other<'_>],
 ) -> Option<Mistake> {
-    for other in others {
+    for other in others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name) {
         let callback = other.recipe.read(*request, now_ms);
         let mut budget = Budget::of(PER_SENDER);
         for case in Case::all(&callback) {

@@ -1,5 +1,7 @@
 //! Mistakes in what is signed: a part too many or too few, another order, other separators.
 
+use std::rc::Rc;
+
 use crate::sender::bound::Scope;
 use crate::sender::explain::case::{Budget, Case};
 use crate::sender::explain::draft::{Arrangement, Content, Draft, Field, Item, Presence, encoded};
@@ -24,6 +26,14 @@ pub(super) fn left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
             return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(name), advice));
         }
     }
+    None
+}
+
+/// Two signed parameters that were left out, or all that the sender's file does not name.
+pub(super) fn several_left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let places: Vec<usize> =
+        draft.places().into_iter().filter(|&index| !draft.items[index].is_secret()).collect();
     unknown_left_out(case, &places, budget).or_else(|| two_left_out(case, &places, budget))
 }
 
@@ -40,7 +50,7 @@ fn unknown_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> O
         return None;
     }
     let mut draft = case.draft.clone();
-    unknown.iter().for_each(|&index| draft.items[index].presence = Presence::Dropped);
+    unknown.iter().for_each(|&index| draft.item_mut(index).presence = Presence::Dropped);
     if !case.matches(&draft, budget) {
         return None;
     }
@@ -57,8 +67,8 @@ fn two_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Optio
     for (at, &one) in places.iter().enumerate() {
         for &other in &places[at + 1..] {
             let mut draft = case.draft.clone();
-            draft.items[one].presence = Presence::Dropped;
-            draft.items[other].presence = Presence::Dropped;
+            draft.item_mut(one).presence = Presence::Dropped;
+            draft.item_mut(other).presence = Presence::Dropped;
             if case.matches(&draft, budget) {
                 let (one, other) = (&case.draft.items[one].name, &case.draft.items[other].name);
                 let advice =
@@ -76,7 +86,7 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     for item in &extras {
         for place in placements(&case.draft, item) {
             let mut draft = case.draft.clone();
-            draft.items.insert(place, item.clone());
+            draft.items.insert(place, Rc::new(item.clone()));
             if case.matches(&draft, budget) {
                 let name = &item.name;
                 let advice = format!(
@@ -104,6 +114,16 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
         case.reading.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
     let (parameters, buffers) = callback.side(Scope::Outer);
     let labelled = draft.is_labelled();
+    let body = callback.request.body;
+    let has_body = !body.is_empty() && !draft.items.iter().any(|item| item.name == "body");
+    let body = has_body.then(|| Item {
+        between: draft.between(),
+        label: Vec::new(),
+        within: Vec::new(),
+        name: "body".to_owned(),
+        content: Content::Field(Field::plain(body)),
+        presence: Presence::Signed,
+    });
     parameters
         .iter(buffers)
         .filter(|parameter| {
@@ -122,6 +142,7 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
                 presence: Presence::Signed,
             })
         })
+        .chain(body)
         .collect()
 }
 
@@ -130,7 +151,7 @@ pub(super) fn with_extras(draft: &Draft, extras: &[Item]) -> Draft {
     let mut draft = draft.clone();
     for item in extras {
         let place = placements(&draft, item).first().copied().unwrap_or_default();
-        draft.items.insert(place, item.clone());
+        draft.items.insert(place, Rc::new(item.clone()));
     }
     draft
 }
@@ -289,21 +310,22 @@ fn arrived(case: &Case<'_>) -> Vec<usize> {
 /// The secret at one end, without a name or a separator of its own.
 fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let draft = &case.draft;
-    let secret = draft.secret()?;
+    draft.secret()?;
     for end in [End::Back, End::Front] {
         for between in [Vec::new(), draft.between()] {
             let order = secret_at(draft, &draft.places(), end);
             let mut bare = draft.ordered(&order);
             let at = if end == End::Back { bare.items.len() - 1 } else { 0 };
-            let item = &mut bare.items[at];
-            if item.label.is_empty() && draft.items[secret].between == between {
+            let item = bare.item_mut(at);
+            // In its place and without a name, only its separator can be another one.
+            if item.label.is_empty() && order == draft.places() {
                 continue;
             }
             item.label.clear();
             item.within.clear();
             item.between.clone_from(&between);
             if let Some(next) = bare.items.get_mut(1).filter(|_| end == End::Front) {
-                next.between = between;
+                Rc::make_mut(next).between = between;
             }
             if case.matches(&bare, budget) {
                 let place = if end == End::Back { "end" } else { "front" };
@@ -394,18 +416,19 @@ fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         let item = &draft.items[index];
         let mut changed = Vec::new();
         if nth > 0 && !item.between.is_empty() {
-            changed.push(Item { between: Vec::new(), ..item.clone() });
+            changed.push(Item { between: Vec::new(), ..Item::clone(item) });
         }
         if !item.within.is_empty() {
-            changed.push(Item { within: Vec::new(), ..item.clone() });
+            changed.push(Item { within: Vec::new(), ..Item::clone(item) });
         }
         if !item.label.is_empty() {
-            let bare = Item { label: Vec::new(), within: Vec::new(), ..item.clone() };
+            let bare = Item { label: Vec::new(), within: Vec::new(), ..Item::clone(item) };
             changed.push(bare);
         }
         if item.is_secret() {
-            let own =
-                BETWEENS.iter().map(|b| Item { between: b.as_bytes().to_vec(), ..item.clone() });
+            let own = BETWEENS
+                .iter()
+                .map(|b| Item { between: b.as_bytes().to_vec(), ..Item::clone(item) });
             changed.extend(own);
         }
         for item in changed {
@@ -517,6 +540,7 @@ fn separated_by(
         if item.is_secret() && secret == Own::Kept {
             continue;
         }
+        let item = Rc::make_mut(item);
         item.between = between.as_bytes().to_vec();
         match names {
             Names::AsRuled if item.label.is_empty() => {}

@@ -1,5 +1,7 @@
 //! Two mistakes at once, where both are common: then the first is named and the other told.
 
+use std::rc::Rc;
+
 use crate::sender::encoding::{self, Plus};
 use crate::sender::explain::case::{Budget, Case};
 use crate::sender::explain::draft::{Content, Draft, Presence};
@@ -54,7 +56,7 @@ fn texts(draft: &Draft, of: fn(&crate::sender::explain::draft::Field) -> Vec<u8>
     let mut changed = draft.clone();
     let mut any = false;
     for item in &mut changed.items {
-        if let Content::Field(field) = &mut item.content {
+        if let Content::Field(field) = &mut Rc::make_mut(item).content {
             let text = of(field);
             any |= text != field.text;
             field.text = text;
@@ -67,7 +69,7 @@ fn kept(_: &Case<'_>, draft: &Draft) -> Option<Draft> {
     let mut changed = draft.clone();
     let mut any = false;
     for item in changed.items.iter_mut().filter(|item| !item.is_signed()) {
-        item.presence = Presence::Signed;
+        Rc::make_mut(item).presence = Presence::Signed;
         any = true;
     }
     any.then_some(changed)
@@ -78,7 +80,7 @@ fn dropped(_: &Case<'_>, draft: &Draft) -> Option<Draft> {
     let mut any = false;
     for item in &mut changed.items {
         if item.field().is_some_and(|field| field.text.is_empty()) && item.is_signed() {
-            item.presence = Presence::Dropped;
+            Rc::make_mut(item).presence = Presence::Dropped;
             any = true;
         }
     }
@@ -121,6 +123,7 @@ fn bare(_: &Case<'_>, draft: &Draft) -> Option<Draft> {
     }
     let mut changed = draft.clone();
     for item in &mut changed.items {
+        let item = Rc::make_mut(item);
         item.label.clear();
         item.within.clear();
         item.between.clear();

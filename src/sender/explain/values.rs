@@ -1,5 +1,7 @@
 //! Mistakes in values: raw or decoded, what `+` means, empty ones, rewritten ones.
 
+use std::rc::Rc;
+
 use crate::sender::encoding::{self, Plus};
 use crate::sender::explain::case::{Budget, Case};
 use crate::sender::explain::draft::{Content, Draft, Field, Item, Presence};
@@ -112,6 +114,7 @@ pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mis
     const DECODED: &[Change] = &[
         Change { about: "decoded", value: decoded, label: plain_label },
         Change { about: "decoded twice", value: decoded_twice, label: plain_label },
+        Change { about: "decoded twice", value: rewritten_twice, label: same_label },
     ];
     for change in ENCODED {
         if let Some(found) = changed(case, budget, &change.value, &change.label) {
@@ -191,6 +194,10 @@ fn decoded_twice(field: &Field) -> Option<Vec<u8>> {
     Some(encoding::unpercented(&field.decoded, Plus::Kept).into_owned())
 }
 
+fn rewritten_twice(field: &Field) -> Option<Vec<u8>> {
+    field.rewritten(&decoded_twice(field)?)
+}
+
 fn raw_label(item: &Item) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     encoding::percent(item.name.as_bytes(), &mut out);
@@ -237,7 +244,7 @@ pub(super) fn changed(
         // A name is written like its value, where it is written at all.
         let item = &one.items[*index];
         if let Some(label) = label(item).filter(|l| !item.label.is_empty() && *l != item.label) {
-            one.items[*index].label = label;
+            one.item_mut(*index).label = label;
             if case.matches(&one, budget) {
                 return Some(Found(Some(draft.items[*index].name.clone())));
             }
@@ -253,14 +260,14 @@ fn with_all(
 ) -> Draft {
     let mut all = draft.clone();
     for (index, text) in texts {
-        all.items[*index] = draft.items[*index].saying(text.clone());
+        *all.item_mut(*index) = draft.items[*index].saying(text.clone());
     }
     for item in &mut all.items {
         if item.is_secret() || item.label.is_empty() {
             continue;
         }
         if let Some(label) = label(item).filter(|_| item.label.ends_with(item.name.as_bytes())) {
-            item.label = label;
+            Rc::make_mut(item).label = label;
         }
     }
     all
@@ -290,7 +297,7 @@ fn kept(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
     let empty: Vec<usize> =
         (0..draft.items.len()).filter(|&i| !draft.items[i].is_signed()).collect();
     some_of(case, budget, &empty, |draft, index| {
-        draft.items[index].presence = Presence::Signed;
+        draft.item_mut(index).presence = Presence::Signed;
     })
 }
 
@@ -302,7 +309,7 @@ fn dropped(case: &Case<'_>, budget: &mut Budget) -> Option<Found> {
     };
     let empty: Vec<usize> = draft.places().into_iter().filter(is_empty).collect();
     some_of(case, budget, &empty, |draft, index| {
-        draft.items[index].presence = Presence::Dropped;
+        draft.item_mut(index).presence = Presence::Dropped;
     })
 }
 
