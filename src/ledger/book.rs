@@ -12,6 +12,8 @@
 
 mod lane;
 mod recorded;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
