@@ -5,6 +5,7 @@
 //! to read the others against.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing to say")]
 
 use std::fs::File;
 use std::hint::black_box;

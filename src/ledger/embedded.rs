@@ -30,6 +30,7 @@ mod core;
 mod deliveries;
 mod documents;
 pub(in crate::ledger) mod files;
+mod frame;
 mod index;
 mod journal;
 mod keeper;
@@ -40,6 +41,7 @@ mod query;
 mod record;
 mod run;
 mod segment;
+mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -98,8 +100,9 @@ struct Shared {
     core: Arc<Core>,
     calls: Option<mpsc::Sender<Call>>,
     threads: Vec<JoinHandle<()>>,
-    /// One replay at a time: it reads what was made before it makes more.
-    replays: Mutex<()>,
+    /// One replay or sweep at a time: a replay reads what was made before it makes more, and what
+    /// it found must not be swept away meanwhile.
+    turns: Mutex<()>,
 }
 
 impl Drop for Shared {
@@ -150,8 +153,8 @@ impl Embedded {
             start("ledger-commit", &core, move || committer.run(&taken))?,
             start("ledger-keep", &core, move || keeper::run(&keeping, &todo))?,
         ];
-        let replays = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, replays }) })
+        let turns = Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
     }
 
     /// Its directory.
@@ -269,7 +272,7 @@ impl Ledger for Embedded {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
-        let _turn = self.shared.replays.lock().await;
+        let _turn = self.shared.turns.lock().await;
         let (id, order, cursor) = (order.id, order.clone(), cursor.cloned());
         let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
         let (chosen, page) = self.read(choose).await?;
@@ -334,8 +337,12 @@ impl Ledger for Embedded {
         Ok(*self.core().revision.borrow())
     }
 
-    async fn sweep(&self, _policy: &Retention, _budget: usize) -> Result<Swept, LedgerError> {
-        Ok(Swept::default())
+    async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
+        self.core().poison.check()?;
+        let _turn = self.shared.turns.lock().await;
+        let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
+        let policy = policy.clone();
+        self.read(move |core| core.sweep(&policy, budget, &calls)).await
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {

@@ -1,5 +1,7 @@
 //! The book over an embedded engine whose disk can be held, so that nothing rests on timing.
 
+#![expect(clippy::await_holding_lock, reason = "the lock is the disk, which is held on purpose")]
+
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
@@ -49,8 +51,7 @@ impl Bench {
         Self { book, faults, heard, _dir: dir }
     }
 
-    /// Holds every sync until what it answers is dropped. The spare segment may be in the way of
-    /// nothing: it is written by another thread.
+    /// Holds every sync until what it answers is dropped.
     fn hold(&self) -> MutexGuard<'_, ()> {
         self.faults.hold.lock().unwrap()
     }
@@ -114,7 +115,7 @@ async fn a_batch_is_bounded_in_events_and_in_bytes() {
 
 #[tokio::test]
 async fn a_full_queue_is_told_at_once() {
-    let bench = Bench::new(BookOptions { queue_max: 3, ..patient() });
+    let bench = Bench::new(BookOptions { queue_events: 3, ..patient() });
     let hold = bench.hold();
     let waiters: Vec<_> = (0..3).map(|n| bench.spawn(n)).collect();
     settle_down().await;
@@ -125,6 +126,42 @@ async fn a_full_queue_is_told_at_once() {
         waiter.await.unwrap().unwrap();
     }
     assert!(bench.book.record(event(9, &[])).await.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_that_wait_are_bounded_too() {
+    let bench = Bench::new(BookOptions { queue_bytes: 20, ..patient() });
+    let hold = bench.hold();
+    // Bodies of 9 bytes.
+    let waiters: Vec<_> = (0..2).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    assert_eq!(bench.book.record(event(2, &[])).await, Err(LedgerError::Overloaded));
+    drop(hold);
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    let mut large = event(3, &[]);
+    large.body = vec![0; 100].into();
+    assert!(bench.book.record(large).await.is_ok(), "alone it may be larger");
+}
+
+#[tokio::test]
+async fn one_that_is_too_large_fails_alone() {
+    let bench = Bench::new(BookOptions { batch_bytes: 1 << 30, ..patient() });
+    let hold = bench.hold();
+    let mut waiters = vec![bench.spawn(0)];
+    settle_down().await;
+    let mut large = event(1, &[]);
+    large.body = vec![0; 2 << 20].into();
+    let (book, huge) = (bench.book.clone(), large);
+    let huge = tokio::spawn(async move { book.record(huge).await });
+    waiters.extend((2..5).map(|n| bench.spawn(n)));
+    settle_down().await;
+    drop(hold);
+    assert!(matches!(huge.await.unwrap(), Err(LedgerError::TooLarge { .. })));
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), Standing::New);
+    }
 }
 
 #[tokio::test]
