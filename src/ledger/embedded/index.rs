@@ -9,6 +9,9 @@
 //! One thread writes, with the blocking `flush`; no transactions, no ranges are deleted. Expired
 //! segments leave free space inside sled that later ones use.
 
+mod meta;
+mod pack;
+
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,13 +19,17 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::deliveries::Row;
+use self::meta::Meta;
+use self::pack::{
+    DeliveryEntry, EVENT, KEY, LOOKUP, NONCE, NOTE, lookups, pack_event, pack_keys, pack_lookups,
+    pack_nonces, pack_notes, put_delivery, read_event, take_delivery, u32_of, u64_of,
+};
 use super::files::Files;
 use super::segment::{Scan, Segment};
-use super::tables::{By, EventRow, FullRow, Note, Tables};
+use super::tables::{By, EventRow, Tables};
 use crate::clock::UnixMillis;
-use crate::ledger::codec::{Malformed, Put, Take};
-use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce, TargetId};
+use crate::ledger::codec::Take;
+use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce};
 
 /// The form of what is put into sled; another one is thrown away.
 const FORMAT: &[u8] = b"postern index 1";
@@ -58,40 +65,9 @@ impl Table {
     ];
 }
 
-const KEY: usize = 12;
-const EVENT: usize = 24;
-const LOOKUP: usize = 8;
-const NOTE: usize = 12;
-const NONCE: usize = 24;
 /// Entries in a block, so that most are three to four kilobytes.
 const BLOCK: usize = 256;
 const EVENT_BLOCK: usize = 128;
-
-/// What the blocks of a segment add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Meta {
-    salt: u32,
-    generation: u32,
-    end: u32,
-    next_seq: u64,
-    records: u64,
-    newest_ms: UnixMillis,
-    keys: u32,
-    events: u32,
-    lookups: u32,
-    users: u32,
-    notes: u32,
-    nonces: u32,
-    deliveries: u32,
-    documents: u32,
-    /// The first id of each block of events, and the last id.
-    ids: Vec<EventId>,
-    last: Option<EventId>,
-    /// The first hash, or half of an id, of each block.
-    transactions: Vec<u32>,
-    user_fences: Vec<u32>,
-    note_fences: Vec<u64>,
-}
 
 /// The database.
 pub(super) struct Index {
@@ -282,84 +258,6 @@ impl Index {
     }
 }
 
-fn pack_keys(keys: &[(u64, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(keys.len() * KEY);
-    for (half, offset) in keys {
-        to.extend_from_slice(&half.to_le_bytes());
-        to.extend_from_slice(&offset.to_le_bytes());
-    }
-    to
-}
-
-fn pack_event(full: &FullRow) -> [u8; EVENT] {
-    let mut bytes = [0; EVENT];
-    bytes[..16].copy_from_slice(full.row.id.as_bytes());
-    bytes[16..20].copy_from_slice(&full.row.offset.to_le_bytes());
-    bytes[20..].copy_from_slice(&full.row.tag.to_le_bytes());
-    bytes
-}
-
-/// Hashes and the numbers of their rows, sorted.
-fn lookups(events: &[FullRow], by: By) -> Vec<(u32, u32)> {
-    let hashes = (0..).zip(events).filter_map(|(at, full)| full.hash(by).map(|hash| (hash, at)));
-    let mut lookups: Vec<(u32, u32)> = hashes.collect();
-    lookups.sort_unstable();
-    lookups
-}
-
-fn pack_lookups(lookups: &[(u32, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(lookups.len() * LOOKUP);
-    for (hash, row) in lookups {
-        to.extend_from_slice(&hash.to_le_bytes());
-        to.extend_from_slice(&row.to_le_bytes());
-    }
-    to
-}
-
-fn pack_notes(notes: &[Note]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(notes.len() * NOTE);
-    for note in notes {
-        to.extend_from_slice(&note.event.to_le_bytes());
-        to.extend_from_slice(&note.offset.to_le_bytes());
-    }
-    to
-}
-
-fn pack_nonces(nonces: &[Nonce]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(nonces.len() * NONCE);
-    for nonce in nonces {
-        to.extend_from_slice(&nonce.key.0);
-        to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
-    }
-    to
-}
-
-const PENDING: u8 = 0;
-const DEAD: u8 = 1;
-const DONE: u8 = 2;
-
-fn put_delivery(to: &mut Vec<u8>, event: EventId, target: &TargetId, row: Option<Row>) {
-    to.extend_from_slice(event.as_bytes());
-    to.put_bytes(target.as_str().as_bytes());
-    to.push(row.map_or(DONE, |row| if row.dead { DEAD } else { PENDING }));
-    if let Some(row) = row {
-        to.put_len(row.attempt as usize);
-        to.extend_from_slice(&row.due_ms.to_le_bytes());
-    }
-}
-
-type DeliveryEntry = ((EventId, TargetId), Option<Row>);
-
-fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malformed> {
-    let key = (EventId::from_bytes(from.array()?), TargetId::from(from.text()?));
-    let dead = match from.u8()? {
-        DONE => return Ok((key, None)),
-        state => state == DEAD,
-    };
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
-    Ok((key, Some(Row { dead, attempt, due_ms: from.i64()? })))
-}
-
 // === Loading ===
 
 impl Index {
@@ -455,14 +353,6 @@ impl Index {
         }
         Ok(())
     }
-}
-
-fn u32_of(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk))
-}
-
-fn u64_of(bytes: &[u8]) -> u64 {
-    bytes.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
 // === Searching ===
@@ -598,107 +488,4 @@ impl IndexedRun {
 fn blocks_of<T: Ord>(fences: &[T], wanted: &T) -> std::ops::Range<usize> {
     let first = fences.partition_point(|fence| fence < wanted).saturating_sub(1);
     first..fences.partition_point(|fence| fence <= wanted)
-}
-
-fn read_event(bytes: &[u8; EVENT]) -> EventRow {
-    let mut id = [0; 16];
-    id.copy_from_slice(&bytes[..16]);
-    EventRow {
-        id: EventId::from_bytes(id),
-        offset: u32_of(&bytes[16..]),
-        tag: u32_of(&bytes[20..]),
-    }
-}
-
-// === What the blocks add up to ===
-
-impl Meta {
-    fn new(segment: &Segment, tables: &Tables, scan: Scan) -> Self {
-        let ids = tables.events.iter().step_by(EVENT_BLOCK).map(|full| full.row.id);
-        Self {
-            salt: segment.header.salt,
-            generation: segment.header.generation,
-            end: scan.end,
-            next_seq: scan.next_seq,
-            records: scan.records,
-            newest_ms: tables.newest_ms,
-            keys: tables.keys.len() as u32,
-            events: tables.events.len() as u32,
-            notes: tables.notes.len() as u32,
-            nonces: tables.nonces.len() as u32,
-            deliveries: tables.deliveries.len() as u32,
-            documents: tables.documents.len() as u32,
-            ids: ids.collect(),
-            last: tables.events.last().map(|full| full.row.id),
-            note_fences: tables.notes.iter().step_by(BLOCK).map(|note| note.event).collect(),
-            ..Self::default()
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut to = Vec::new();
-        for n in [self.salt, self.generation, self.end] {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        for n in [self.next_seq, self.records, self.newest_ms as u64] {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        for n in self.counts() {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        to.put_len(self.ids.len());
-        for id in self.ids.iter().chain(&self.last) {
-            to.extend_from_slice(id.as_bytes());
-        }
-        for fences in [&self.transactions, &self.user_fences] {
-            to.put_len(fences.len());
-            to.extend(fences.iter().flat_map(|fence| fence.to_le_bytes()));
-        }
-        to.put_len(self.note_fences.len());
-        to.extend(self.note_fences.iter().flat_map(|fence| fence.to_le_bytes()));
-        let crc = crc32fast::hash(&to);
-        to.extend_from_slice(&crc.to_le_bytes());
-        to
-    }
-
-    fn counts(&self) -> [u32; 8] {
-        let Self { keys, events, lookups, users, notes, nonces, deliveries, documents, .. } = *self;
-        [keys, events, lookups, users, notes, nonces, deliveries, documents]
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (body, crc) = bytes.split_last_chunk().ok_or(Malformed)?;
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return Err(Malformed);
-        }
-        let from = &mut Take(body);
-        let mut meta = Self {
-            salt: from.u32()?,
-            generation: from.u32()?,
-            end: from.u32()?,
-            next_seq: from.u64()?,
-            records: from.u64()?,
-            newest_ms: from.i64()?,
-            keys: from.u32()?,
-            events: from.u32()?,
-            lookups: from.u32()?,
-            users: from.u32()?,
-            notes: from.u32()?,
-            nonces: from.u32()?,
-            deliveries: from.u32()?,
-            documents: from.u32()?,
-            ..Self::default()
-        };
-        let blocks = from.len()?;
-        let id = |from: &mut Take<'_>| from.array().map(EventId::from_bytes);
-        meta.ids = (0..blocks).map(|_| id(from)).collect::<Result<_, _>>()?;
-        meta.last = if blocks > 0 { Some(id(from)?) } else { None };
-        for fences in [&mut meta.transactions, &mut meta.user_fences] {
-            let len = from.len()?;
-            *fences = (0..len).map(|_| from.u32()).collect::<Result<_, _>>()?;
-        }
-        let len = from.len()?;
-        meta.note_fences = (0..len).map(|_| from.u64()).collect::<Result<_, _>>()?;
-        Ok(meta)
-    }
 }

@@ -17,9 +17,9 @@ struct Old {
 
 /// What an event's delivery came to: every 50th is dead, every 51st still pending.
 fn fate(n: usize) -> Verdict {
-    if n % 50 == 0 {
+    if n.is_multiple_of(50) {
         Verdict::Dead
-    } else if n % 51 == 0 {
+    } else if n.is_multiple_of(51) {
         Verdict::Retry { after: 1000 * DAY }
     } else {
         Verdict::Done
