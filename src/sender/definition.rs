@@ -408,7 +408,7 @@ impl Reader {
             reads: self.reads(file.reads),
             paste,
             unsigned: file.unsigned,
-            from_client: self.from_client(file.from_client),
+            from_client: self.client_roles(file.from_client),
             addresses: file.addresses.into_vec(),
             settings: self.settings(file.settings),
             lists: self.lists(file.lists),
@@ -519,7 +519,7 @@ impl Reader {
         pairs
     }
 
-    fn from_client(&mut self, names: Many<String>) -> Vec<Role> {
+    fn client_roles(&mut self, names: Many<String>) -> Vec<Role> {
         let mut roles = Vec::new();
         for name in names.into_vec() {
             match Role::from_name(&name) {

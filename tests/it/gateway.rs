@@ -47,7 +47,7 @@ impl Gateway {
 
     /// One whose ledger has no room for any event.
     pub fn without_room(text: &str) -> Self {
-        Self::with(text, BookOptions { queue_max: 0, ..BookOptions::default() })
+        Self::with(text, BookOptions { queue_events: 0, ..BookOptions::default() })
     }
 
     /// One over a ledger that outlives it.
