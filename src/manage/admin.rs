@@ -1,5 +1,6 @@
 //! The admin listener's router, and what its handlers share.
 
+mod deliveries;
 mod events;
 mod explain;
 mod health;
@@ -54,6 +55,8 @@ enum Resource<'p> {
     Ready,
     Events,
     Event(&'p str),
+    Replay(&'p str),
+    Deliveries,
     Rejections,
     Senders,
     Explain,
@@ -69,6 +72,8 @@ impl<'p> Resource<'p> {
             ["admin", "v1", rest @ ..] => match rest {
                 ["events"] => Self::Events,
                 ["events", id] => Self::Event(id),
+                ["events", id, "replay"] => Self::Replay(id),
+                ["deliveries"] => Self::Deliveries,
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
@@ -80,7 +85,7 @@ impl<'p> Resource<'p> {
 
     fn method(&self) -> Method {
         match self {
-            Self::Explain => Method::POST,
+            Self::Explain | Self::Replay(_) => Method::POST,
             _ => Method::GET,
         }
     }
@@ -88,6 +93,7 @@ impl<'p> Resource<'p> {
     fn need(&self) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Replay(_) => Need::Change,
             _ => Need::Look,
         }
     }
@@ -130,6 +136,8 @@ impl Admin {
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
+            Resource::Replay(id) => self.replay(id).await,
+            Resource::Deliveries => self.deliveries(&head).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
             Resource::Explain => self.explain(&self.body(body).await?),
