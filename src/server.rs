@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config, Limits};
 use crate::delivery::Courier;
 use crate::intake::Gate;
-use crate::ledger::{Book, LedgerError, Observer};
+use crate::ledger::{Book, BookOptions, Embedded, EmbeddedOptions, LedgerError, Observer};
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::Admin;
 use crate::telemetry::Metrics;
@@ -160,6 +160,22 @@ fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
 
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
+}
+
+/// Opens the ledger that `store` names. Reads the disk and blocks.
+///
+/// # Errors
+/// When it cannot be opened: another process has it, the disk fails, or data is damaged.
+pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
+    let engine = match &store.engine {
+        config::StoreEngine::Embedded { path } => Embedded::open(EmbeddedOptions::new(path))?,
+        config::StoreEngine::Postgres { .. } => {
+            let sentence = "engine = \"postgres\" is not in this version; use \"embedded\"";
+            return Err(LedgerError::Fatal(sentence.to_owned()).into());
+        }
+    };
+    let observer = Arc::new(Observed(Arc::clone(metrics)));
+    Ok(Book::new(engine, BookOptions::default(), observer))
 }
 
 /// Feeds the metrics of the ledger.

@@ -1,5 +1,7 @@
 //! The gateway over real sockets. One binary, one module a subject.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod it {
     mod admin;
     mod answers;
@@ -11,6 +13,7 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod kill;
     mod logs;
     mod metrics;
     mod proxies;

@@ -143,7 +143,7 @@ pub(super) struct Binder<'s> {
     pub(super) sender: &'s Sender,
     pub(super) terms: &'s Terms,
     pub(super) names: Names,
-    renames: BTreeMap<String, String>,
+    pub(super) renames: BTreeMap<String, String>,
 }
 
 impl<'s> Binder<'s> {

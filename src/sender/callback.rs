@@ -520,6 +520,16 @@ impl<'a> Callback<'a> {
         }
     }
 
+    /// Whether the sender, or the source, has an answer for just this outcome, so that it is not
+    /// given the one that the first callback of its transaction got.
+    #[must_use]
+    pub fn has_own_answer(&self, outcome: Outcome) -> bool {
+        let name = outcome.as_str();
+        self.recipe.own_replies.get(name).is_some()
+            || self.kind_here().is_some_and(|kind| kind.replies.get(name).is_some())
+            || self.recipe.replies.get(name).is_some()
+    }
+
     fn code(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a toml::Value> {
         let codes = &self.recipe.sender.codes;
         reply::names(outcome, reason).find_map(|name| codes.get(name))
@@ -587,10 +597,10 @@ impl<'a> Callback<'a> {
 }
 
 /// Claims of one list that are looked at.
-const CLAIMS_MAX: usize = 4;
+pub(super) const CLAIMS_MAX: usize = 4;
 
 /// Base64 may stand in a query as it is, so a `+` in a claim is one.
-fn claim_plus(reading: &Reading) -> Plus {
+pub(super) fn claim_plus(reading: &Reading) -> Plus {
     match reading.writing {
         Writing::Hex => reading.plus,
         Writing::Base64 | Writing::Base64Url => Plus::Kept,
@@ -598,7 +608,11 @@ fn claim_plus(reading: &Reading) -> Plus {
 }
 
 /// Reads `body` in the first of the sender's writings that it looks like.
-fn read_body(recipe: &Recipe, body: &[u8], parameters: &mut Parameters) -> Result<(), Unreadable> {
+pub(super) fn read_body(
+    recipe: &Recipe,
+    body: &[u8],
+    parameters: &mut Parameters,
+) -> Result<(), Unreadable> {
     let reads = |place| recipe.sender.reads.contains(&place);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first else { return Ok(()) };

@@ -75,6 +75,8 @@ pub enum MaxAge {
 pub struct Recipe {
     pub(super) sender: Arc<Sender>,
     pub(super) source: String,
+    /// Names of the file to their names on the wire, where they differ.
+    pub(super) renames: BTreeMap<String, String>,
     pub(super) names: Names,
     /// Slots below this are names that the sender's file reads; above are the source's own.
     pub(super) file_slots: usize,
@@ -256,6 +258,7 @@ impl Compiler {
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
+            renames: binder.renames.clone(),
             file_slots,
             secrets: binder.terms.secrets.clone(),
             claims: signature::claim_slots(&readings),

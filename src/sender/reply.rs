@@ -172,6 +172,15 @@ impl Rows {
         texts
     }
 
+    /// The texts of the reply called `name`.
+    pub(super) fn texts_of(&self, name: &str) -> Vec<&Text> {
+        let mut texts = Vec::new();
+        if let Some(Spec::Made(made)) = self.get(name) {
+            made.body.collect(&mut texts);
+        }
+        texts
+    }
+
     /// The same table under other keys.
     ///
     /// # Errors

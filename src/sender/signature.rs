@@ -17,9 +17,13 @@ use super::text::{Piece, Text};
 /// One reading of a signature, compiled.
 #[derive(Debug)]
 pub(super) struct Reading {
+    /// Its place in the sender's file.
+    pub(super) index: usize,
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
+    /// The key of an HMAC, for those who have to make it anew.
+    pub(super) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
     pub(super) keyed: Vec<Option<Hasher>>,
     pub(super) claim: Bound,
@@ -168,10 +172,12 @@ pub(super) fn compile(
     covers.take_text(&of, &sorted, pairs.as_ref(), binder);
     let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
     Ok(Some(Reading {
+        index,
         when,
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
+        key,
         keyed,
         claim,
         claim_group: binder

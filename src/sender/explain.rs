@@ -1,0 +1,350 @@
+//! Explain: why a signature does not match.
+//!
+//! A signature that does not match says nothing by itself. This module takes the text that a
+//! sender signs apart, makes the usual mistakes one by one, each by name, and reports the one
+//! under which the signature would match: a fault inside the sender's own rule before another
+//! sender's rule. What it shows never holds a secret or the signature that would have been right.
+//!
+//! It is no part of the verify path: it is asked by people, and bounded by [`DIGESTS_MAX`].
+
+mod case;
+mod draft;
+mod keys;
+mod others;
+mod parts;
+mod rewrite;
+mod shown;
+mod twice;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Serialize, Serializer};
+
+use super::callback::{Callback, Judgement, Refusal, Resolution};
+use super::outcome::{Outcome, Reason};
+use super::recipe::{Also, Recipe};
+use super::request::Request;
+use case::{Budget, Case};
+use shown::Scrubber;
+
+pub use case::DIGESTS_MAX;
+
+/// What a callback came to, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether it is genuine and can be taken.
+    pub verdict: Verdict,
+    /// What the gateway would make of it.
+    #[serde(serialize_with = "word")]
+    pub outcome: Outcome,
+    /// Why it is refused.
+    #[serde(serialize_with = "reason")]
+    pub reason: Option<Reason>,
+    /// The parameter that the reason is about.
+    pub parameter: Option<String>,
+    /// The text that the sender signs, secrets masked, cut to a length that can be shown.
+    pub signed_text: Option<String>,
+    /// Why the reading of the signature that was used is there; `None`: it is the usual one.
+    pub reading: Option<String>,
+    /// The parameters that were read, signatures masked.
+    pub parameters: Vec<Shown>,
+    /// The mistake under which the signature would match.
+    pub mistake: Option<Mistake>,
+}
+
+/// Whether a callback is genuine and can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is.
+    Verified,
+    /// It is not.
+    Rejected,
+}
+
+/// A parameter as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Its name on the wire.
+    pub name: String,
+    /// Where it stands: `query`, `form`, `json` or `xml`.
+    pub r#in: &'static str,
+    /// Its decoded value.
+    pub value: String,
+}
+
+/// What went wrong when the callback was signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mistake {
+    /// Its kind.
+    pub kind: MistakeKind,
+    /// The parameter that it is about, where it is one.
+    pub parameter: Option<String>,
+    /// What to change, and where.
+    pub advice: String,
+}
+
+/// The usual mistakes: a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MistakeKind {
+    /// Values signed encoded, where the sender signs them decoded.
+    RawValues,
+    /// Values signed decoded, where the sender signs them encoded.
+    DecodedValues,
+    /// `+` signed as a blank, where it is a plus sign.
+    PlusAsBlank,
+    /// `+` signed as a plus sign, where it is a blank.
+    PlusKept,
+    /// A blank or line end at an end of the secret.
+    SecretWhitespace,
+    /// The secret of another configured source.
+    OtherSecret,
+    /// The secret decoded or not, in another case, with its prefix or without.
+    SecretEncoding,
+    /// Empty parameters signed, where the sender leaves them out.
+    EmptyKept,
+    /// Empty parameters left out, where the sender signs them.
+    EmptyDropped,
+    /// A parameter signed that the sender does not sign.
+    ExtraParameterSigned,
+    /// A parameter left out that the sender signs.
+    ParameterNotSigned,
+    /// The parts in another order, the secret on the other side included.
+    Order,
+    /// Other separators, or names where there are none, or the reverse.
+    Separator,
+    /// Another digest.
+    OtherDigest,
+    /// The signature written in another way: hex, base64, cut.
+    OtherEncoding,
+    /// Another sender's rule.
+    OtherSender,
+    /// A number, a JSON text or the case of letters rewritten.
+    ValueReformatted,
+    /// A changed value or a wrong secret: nothing that was tried matches.
+    Unknown,
+}
+
+impl MistakeKind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 18] = [
+        Self::RawValues,
+        Self::DecodedValues,
+        Self::PlusAsBlank,
+        Self::PlusKept,
+        Self::SecretWhitespace,
+        Self::OtherSecret,
+        Self::SecretEncoding,
+        Self::EmptyKept,
+        Self::EmptyDropped,
+        Self::ExtraParameterSigned,
+        Self::ParameterNotSigned,
+        Self::Order,
+        Self::Separator,
+        Self::OtherDigest,
+        Self::OtherEncoding,
+        Self::OtherSender,
+        Self::ValueReformatted,
+        Self::Unknown,
+    ];
+
+    /// Its name in the admin API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RawValues => "raw_values",
+            Self::DecodedValues => "decoded_values",
+            Self::PlusAsBlank => "plus_as_blank",
+            Self::PlusKept => "plus_kept",
+            Self::SecretWhitespace => "secret_whitespace",
+            Self::OtherSecret => "other_secret",
+            Self::SecretEncoding => "secret_encoding",
+            Self::EmptyKept => "empty_kept",
+            Self::EmptyDropped => "empty_dropped",
+            Self::ExtraParameterSigned => "extra_parameter_signed",
+            Self::ParameterNotSigned => "parameter_not_signed",
+            Self::Order => "order",
+            Self::Separator => "separator",
+            Self::OtherDigest => "other_digest",
+            Self::OtherEncoding => "other_encoding",
+            Self::OtherSender => "other_sender",
+            Self::ValueReformatted => "value_reformatted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Another source, whose secret or rule may have been used by mistake.
+#[derive(Clone, Copy, Debug)]
+pub struct Other<'o> {
+    /// Its name; for a sender of the catalog that no source has, the sender's.
+    pub source: &'o str,
+    /// Its recipe; for a sender of the catalog see [`Recipe::under`].
+    pub recipe: &'o Recipe,
+}
+
+impl Mistake {
+    fn new(kind: MistakeKind, parameter: Option<&str>, advice: impl Into<String>) -> Self {
+        Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into() }
+    }
+
+    fn unknown() -> Self {
+        let advice = "Nothing usual explains it: a value was changed after it was signed, or the \
+                      secret is another one; compare both with the sender's console.";
+        Self::new(MistakeKind::Unknown, None, advice)
+    }
+}
+
+/// Explains what becomes of `request`, which came at `now_ms`, under `recipe`. `others` are the
+/// other configured sources, and the other senders of the catalog under this source's secrets.
+#[must_use]
+pub fn explain(
+    recipe: &Recipe,
+    request: &Request<'_>,
+    now_ms: i64,
+    others: &[Other<'_>],
+) -> Explanation {
+    let mut callback = recipe.read(*request, now_ms);
+    let (outcome, refusal) = judged(&mut callback);
+    let callback = &callback;
+    // An opened message hides what stands outside of it, and that is what is signed.
+    let outside = recipe.read(*request, now_ms);
+    let mut budget = Budget::default();
+    let (first, second) = (Case::all(&outside), second(callback));
+    let mut scrubber = Scrubber::new(recipe);
+    for other in others {
+        scrubber.take(case::live_secrets(other.recipe, now_ms).into_iter().map(<[u8]>::to_vec));
+    }
+    for case in first.iter().chain(&second) {
+        scrubber.take(case.claims.iter().cloned());
+        scrubber.take(keys::expected(case, &mut Budget::default()));
+    }
+    let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
+    let mistake = refusal
+        .as_ref()
+        .filter(|refusal| is_about_signature(refusal.reason))
+        .and_then(|_| search(&cases, request, others, &mut budget));
+    let used = callback.matched_reading().map(|reading| reading.index);
+    let used = used.or_else(|| cases.first().map(|case| case.reading.index));
+    let text = cases
+        .iter()
+        .find(|case| Some(case.reading.index) == used)
+        .or(cases.first())
+        .and_then(Case::masked);
+    Explanation {
+        verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
+        outcome,
+        reason: refusal.as_ref().map(|refusal| refusal.reason),
+        parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
+        signed_text: text.map(|text| scrubber.text(&text)),
+        reading: used
+            .and_then(|index| recipe.sender.readings.get(index))
+            .and_then(|reading| reading.why.clone()),
+        parameters: shown::parameters(callback, &scrubber),
+        mistake: mistake.map(|mistake| scrubber.mistake(mistake)),
+    }
+}
+
+/// What the gateway would make of the callback.
+fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
+    let refused = match callback.verify() {
+        Judgement::Probe => return probe(callback),
+        Judgement::Refused(refusal) => refusal,
+        Judgement::Verified(mut verified) => match verified.resolve("") {
+            Resolution::Event(_) => return (Outcome::Accepted, None),
+            Resolution::Challenge => return (Outcome::Challenge, None),
+            Resolution::Test => return (Outcome::Test, None),
+            Resolution::Refused(refusal) => refusal,
+        },
+    };
+    (Outcome::Rejected, Some(refused))
+}
+
+/// A probe is answered as a test; who asks why wants to know that nothing was replaced in it.
+fn probe(callback: &Callback<'_>) -> (Outcome, Option<Refusal>) {
+    let unreplaced = callback
+        .first_unreplaced()
+        .map(|name| Refusal::of(Reason::UnresolvedPlaceholder, &super::unreplaced::shown(name)));
+    (Outcome::Test, unreplaced)
+}
+
+/// Whether the signature is to be looked at. A callback that is too old is told so; that its
+/// signature is wrong as well is worth knowing, because captured calls are always old.
+fn is_about_signature(reason: Reason) -> bool {
+    matches!(reason, Reason::BadSignature | Reason::BadEncoding | Reason::Stale | Reason::Future)
+}
+
+/// Whether it is the second signature that fails.
+fn is_about(refusal: Option<&Refusal>, second: &[Case<'_>]) -> bool {
+    let about = refusal.filter(|refusal| refusal.reason == Reason::BadSignature);
+    let name = about.and_then(|refusal| refusal.parameter.as_deref());
+    second.iter().any(|case| name == Some(&*case.reading.claim.name))
+}
+
+/// The case of the callback's second signature, if it has one.
+fn second<'c>(callback: &'c Callback<'c>) -> Vec<Case<'c>> {
+    match callback.kind_here().map(|kind| &kind.also) {
+        Some(Also::Reading(reading)) => Case::of(callback, reading).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+type Family = fn(&Case<'_>, &mut Budget) -> Option<Mistake>;
+
+/// The families of mistakes, in the order in which they are tried: where two of them make the same
+/// bytes, the first one is the more specific.
+const FAMILIES: &[Family] = &[
+    keys::encoding,
+    values::plus,
+    values::raw_or_decoded,
+    keys::secret_whitespace,
+    values::empties,
+    keys::secret_encoding,
+    parts::left_out,
+    parts::extra,
+    parts::order,
+    parts::separator,
+    keys::other_digest,
+    values::reformatted,
+    twice::twice,
+];
+
+/// Finds the mistake; `None` where the signature is right after all.
+fn search(
+    cases: &[Case<'_>],
+    request: &Request<'_>,
+    others: &[Other<'_>],
+    budget: &mut Budget,
+) -> Option<Mistake> {
+    if cases.iter().any(|case| case.matches(&case.draft, budget)) {
+        return None;
+    }
+    // Few digests, and a mistake that no other search can name.
+    let secret = cases.iter().find_map(|case| others::secret(case, others, budget));
+    let own = || {
+        FAMILIES.iter().find_map(|family| {
+            cases.iter().find_map(|case| {
+                let more = !budget.is_spent();
+                more.then(|| family(case, budget)).flatten()
+            })
+        })
+    };
+    let own = secret.or_else(own);
+    let now_ms = cases.first().map_or(0, |case| case.callback.now_ms);
+    let secrets = cases.first().map(|case| case.materials.clone()).unwrap_or_default();
+    own.or_else(|| others::sender(request, now_ms, &secrets, others))
+        .or_else(|| Some(Mistake::unknown()))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn word<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(outcome.as_str())
+}
+
+#[expect(clippy::ref_option, reason = "serde asks for a reference")]
+fn reason<S: Serializer>(reason: &Option<Reason>, serializer: S) -> Result<S::Ok, S::Error> {
+    reason.map(Reason::as_str).serialize(serializer)
+}

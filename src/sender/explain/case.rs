@@ -1,0 +1,234 @@
+//! A case: one reading of one callback, to be tried under changed texts, secrets and digests.
+
+use std::borrow::Cow;
+
+use crate::sender::bound::{Bound, Gate, Gateway, Input};
+use crate::sender::callback::{self, Callback};
+use crate::sender::definition::{Chain, First};
+use crate::sender::digest::{Feed, Output, Start};
+use crate::sender::encoding::Sink as _;
+use crate::sender::evaluate::Context;
+use crate::sender::explain::draft::{self, Draft};
+use crate::sender::recipe::Recipe;
+use crate::sender::signature::{self, Reading, Twin};
+use crate::sender::text::Piece;
+
+/// Digests that one explanation may cost: about a millisecond's work for a usual text.
+pub const DIGESTS_MAX: usize = 4096;
+
+/// Bytes that one explanation may hash, so that a large body cannot make it slow.
+pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
+
+/// What is left to spend on one explanation.
+#[derive(Debug)]
+pub(super) struct Budget {
+    digests: usize,
+    bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { digests: DIGESTS_MAX, bytes: HASHED_MAX }
+    }
+}
+
+impl Budget {
+    /// Enough for so many digests.
+    pub(super) fn of(digests: usize) -> Self {
+        Self { digests, ..Self::default() }
+    }
+
+    /// Takes the cost of one digest of `len` bytes; whether there was enough left.
+    fn spend(&mut self, len: usize) -> bool {
+        let enough = self.digests > 0 && self.bytes >= len;
+        if enough {
+            self.digests -= 1;
+            self.bytes -= len;
+        } else {
+            self.digests = 0;
+        }
+        enough
+    }
+
+    /// Whether nothing more can be tried.
+    pub(super) fn is_spent(&self) -> bool {
+        self.digests == 0
+    }
+}
+
+/// One reading of one callback.
+#[derive(Debug)]
+pub(super) struct Case<'c> {
+    /// The callback.
+    pub(super) callback: &'c Callback<'c>,
+    /// The reading.
+    pub(super) reading: &'c Reading,
+    /// What it signs.
+    pub(super) draft: Draft,
+    /// The signatures that came, as written.
+    pub(super) claims: Vec<Vec<u8>>,
+    /// What it may be signed with: the live secrets, or the setting that is the key.
+    pub(super) materials: Vec<&'c [u8]>,
+}
+
+impl<'c> Case<'c> {
+    /// The readings that would decide on `callback`: those of the first claim that came.
+    pub(super) fn all(callback: &'c Callback<'c>) -> Vec<Self> {
+        let mut decided = None;
+        let mut cases = Vec::new();
+        for reading in &callback.recipe.readings {
+            let another = decided.is_some_and(|group| group != reading.claim_group);
+            let idle = reading.twin == Twin::OfPlus && !callback.parameters.plus;
+            let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
+            if another || idle || !holds {
+                continue;
+            }
+            if let Some(case) = Self::of(callback, reading) {
+                decided = Some(reading.claim_group);
+                cases.push(case);
+            }
+        }
+        cases
+    }
+
+    /// The case of `reading`; `None` where its text cannot be made or no claim of it came.
+    pub(super) fn of(callback: &'c Callback<'c>, reading: &'c Reading) -> Option<Self> {
+        let claims = claims(callback, reading);
+        if claims.is_empty() {
+            return None;
+        }
+        let draft = Draft::of(callback, reading)?;
+        let materials = match setting(reading) {
+            Some(setting) => vec![setting],
+            None => live_secrets(callback.recipe, callback.now_ms),
+        };
+        Some(Self { callback, reading, draft, claims, materials })
+    }
+
+    /// Whether the claim says the digest of `draft` under one of the case's secrets.
+    pub(super) fn matches(&self, draft: &Draft, budget: &mut Budget) -> bool {
+        self.materials.iter().any(|material| self.matches_under(draft, material, budget))
+    }
+
+    /// Whether the claim says the digest of `draft` under `material`.
+    pub(super) fn matches_under(
+        &self,
+        draft: &Draft,
+        material: &[u8],
+        budget: &mut Budget,
+    ) -> bool {
+        let text = draft.written(material);
+        let key = self.key(material);
+        match (text, key) {
+            (Some(text), Some(key)) => self.says(&text, &key, budget),
+            _ => false,
+        }
+    }
+
+    /// Whether the claim says the digest of `text` under `key`.
+    pub(super) fn says(&self, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
+        match self.output(&self.reading.with, text, key, budget) {
+            Some(output) => self.claims.iter().any(|one| self.reading.is_claimed(&output, one)),
+            None => false,
+        }
+    }
+
+    /// The digest of `text` by `chain` under `key`; `None` when the budget is spent.
+    pub(super) fn output(
+        &self,
+        chain: &Chain,
+        text: &[u8],
+        key: &[u8],
+        budget: &mut Budget,
+    ) -> Option<Output> {
+        if !budget.spend(text.len()) {
+            return None;
+        }
+        let keyed;
+        let start = match chain.first {
+            First::Digest(algorithm) => Start::Plain(algorithm),
+            First::Keyed(algorithm) => {
+                keyed = algorithm.keyed(key)?;
+                Start::Keyed(&keyed)
+            }
+        };
+        let mut feed = Feed::new(start);
+        feed.put(text);
+        Some(signature::chained(feed.finish(), &chain.then))
+    }
+
+    /// The key that the rule makes of `material`; empty where it has none.
+    pub(super) fn key(&self, material: &[u8]) -> Option<Vec<u8>> {
+        if !self.is_keyed() {
+            return Some(Vec::new());
+        }
+        let mut key = Vec::new();
+        let own = setting(self.reading).is_some();
+        for piece in &self.reading.key.pieces {
+            match piece {
+                Piece::Literal(bytes) => key.extend_from_slice(bytes),
+                Piece::Value(spot) => {
+                    let value = match &spot.input {
+                        Input::Gateway(Gateway::Secret) => material,
+                        Input::Setting(_) if own => material,
+                        Input::Setting(value) => value.expose(),
+                        _ => return None,
+                    };
+                    key.extend_from_slice(&draft::modified(value, &spot.modifiers)?);
+                }
+                Piece::Optional(_) => return None,
+            }
+        }
+        Some(key)
+    }
+
+    /// Whether the rule is an HMAC.
+    pub(super) fn is_keyed(&self) -> bool {
+        matches!(self.reading.with.first, First::Keyed(_))
+    }
+
+    /// The secret that the text is shown under, masked.
+    pub(super) fn masked(&self) -> Option<Vec<u8>> {
+        self.draft.masked(self.materials.first().copied().unwrap_or_default())
+    }
+}
+
+/// The setting that is the key of `reading`, where its key does not read the secret.
+fn setting(reading: &Reading) -> Option<&[u8]> {
+    let mut settings = reading.key.spots().map(|spot| match &spot.input {
+        Input::Setting(value) => Some(value.expose()),
+        _ => None,
+    });
+    match (settings.next(), settings.next()) {
+        (Some(Some(setting)), None) => Some(setting),
+        _ => None,
+    }
+}
+
+/// The secrets of `recipe` that have not ended.
+pub(super) fn live_secrets(recipe: &Recipe, now_ms: i64) -> Vec<&[u8]> {
+    recipe
+        .secrets
+        .iter()
+        .filter(|secret| secret.until_ms.is_none_or(|until| until > now_ms))
+        .map(|secret| secret.value.expose())
+        .collect()
+}
+
+/// The signatures that came for `reading`, as written.
+pub(super) fn claims(callback: &Callback<'_>, reading: &Reading) -> Vec<Vec<u8>> {
+    let context = Context { plus: callback::claim_plus(reading), ..Context::default() };
+    if let Input::List { list, item } = &reading.claim.input {
+        let text = callback.list_text(*list, &context).ok().flatten().unwrap_or(Cow::Borrowed(b""));
+        let shape = &callback.recipe.sender.lists[*list].shape;
+        let all = shape.values(&text, item, callback::CLAIMS_MAX);
+        return all.map(<[u8]>::to_vec).collect();
+    }
+    let bare = Bound { modifiers: Box::default(), ..reading.claim.clone() };
+    let claim = match callback.value(&reading.claim, &context) {
+        Ok(claim) => claim,
+        // A claim that lacks its prefix, say: it can still be looked at as it stands.
+        Err(_) => callback.value(&bare, &context).ok().flatten(),
+    };
+    claim.map(Cow::into_owned).into_iter().collect()
+}

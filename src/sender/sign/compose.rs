@@ -1,0 +1,358 @@
+//! Composes the request that a sender would make from `key=value` pairs.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
+use crate::sender::callback::{Callback, Match};
+use crate::sender::definition::Reads;
+use crate::sender::evaluate::Context;
+use crate::sender::fault::Fault;
+use crate::sender::names::Slot;
+use crate::sender::recipe::Recipe;
+use crate::sender::resolved::Role;
+use crate::sender::sign::{Signing, edit, is_nonce, missing, unmodified};
+use crate::sender::signature::{Reading, Twin};
+use crate::sender::text::{Piece, Text};
+use crate::sender::vector::OwnedRequest;
+
+/// How a request is composed.
+#[derive(Clone, Debug)]
+pub struct Composing<'c> {
+    /// The path, `/callback/<source>`.
+    pub path: &'c str,
+    /// The method; `None`: the sender's first that can carry what is given.
+    pub method: Option<Method>,
+}
+
+impl<'c> Composing<'c> {
+    /// The usual way, to `path`.
+    #[must_use]
+    pub fn to(path: &'c str) -> Self {
+        Self { path, method: None }
+    }
+}
+
+/// What was given, by where it goes.
+#[derive(Debug, Default)]
+struct Given {
+    /// Parameters under their names on the wire; a dot steps into them.
+    parameters: Vec<(String, String)>,
+    headers: HeaderMap,
+    body: Option<String>,
+}
+
+impl Recipe {
+    /// The unsigned request that the sender would make of `parameters`. A name is a role, a name of
+    /// the sender's file or one on the wire; `header.NAME` is a header field, `body` the whole
+    /// body; a dot steps into JSON or XML.
+    ///
+    /// # Errors
+    /// Names that are given twice, and what the sender signs or needs and is not given.
+    pub fn compose(
+        &self,
+        parameters: &[(String, String)],
+        composing: &Composing<'_>,
+    ) -> Result<OwnedRequest, Fault> {
+        let given = self.given(parameters)?;
+        let mut request = self.laid_out(&given, composing, Layout::Usual)?;
+        let envelope = self.outer_names();
+        let is_message = |name: &str| !envelope.iter().any(|outer| outer == name.as_bytes());
+        let brings = given.parameters.iter().any(|(name, _)| is_message(name));
+        if brings && composing.method.is_none() && self.asks_for_address(&request) {
+            request = self.laid_out(&given, composing, Layout::MessageInBody)?;
+        }
+        let lacking = self.lacking_in(&request);
+        if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
+    }
+
+    /// The name on the wire of what the file calls `name`.
+    pub(super) fn wire<'n>(&'n self, name: &'n str) -> &'n str {
+        self.renames.get(name).map_or(name, String::as_str)
+    }
+
+    fn given(&self, pairs: &[(String, String)]) -> Result<Given, Fault> {
+        let mut given = Given::default();
+        for (name, value) in pairs {
+            if name == "body" {
+                given.body = Some(value.clone());
+            } else if let Some(header) = name.strip_prefix("header.") {
+                given.header(header, value)?;
+            } else if let Some(texts) = self.role_texts_of(name) {
+                self.give_role(&mut given, (name, value), texts)?;
+            } else {
+                let (first, rest) = name.split_once('.').unwrap_or((name, ""));
+                let dot = if rest.is_empty() { "" } else { "." };
+                given.parameter(&format!("{}{dot}{rest}", self.wire(first)), value)?;
+            }
+        }
+        Ok(given)
+    }
+
+    /// The texts of the role called `name`, where the file has it.
+    fn role_texts_of(&self, name: &str) -> Option<Vec<&Text<Bound>>> {
+        let texts = self.roles.texts.get(&Role::from_name(name)?)?;
+        Some(texts.iter().map(|text| &text.of).collect())
+    }
+
+    /// Gives a role: one value, or one for each part of it.
+    fn give_role(
+        &self,
+        given: &mut Given,
+        (name, value): (&str, &str),
+        texts: Vec<&Text<Bound>>,
+    ) -> Result<(), Fault> {
+        let fits = texts.iter().find_map(|text| taken_apart(text, value));
+        let Some(parts) = fits else {
+            let parts: Vec<_> =
+                texts.iter().flat_map(|text| needed(text)).map(|spot| &*spot.name).collect();
+            let remedy = format!("give its parts: {}", parts.join(", "));
+            return Err(Fault::new(name, "is made of several parts", remedy));
+        };
+        for (spot, value) in parts {
+            let value = String::from_utf8_lossy(&unmodified(value.as_bytes(), &spot.modifiers))
+                .into_owned();
+            match &spot.input {
+                Input::Parameter { slot, steps, .. } => {
+                    let mut path = self.name_of(*slot);
+                    for step in steps {
+                        path.push('.');
+                        path.push_str(step);
+                    }
+                    given.parameter(&path, &value)?;
+                }
+                Input::Header(header) => given.header(header.as_str(), &value)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, slot: Slot) -> String {
+        String::from_utf8_lossy(self.names.name(slot)).into_owned()
+    }
+
+    /// Writes what was given where the sender writes it.
+    fn laid_out(
+        &self,
+        given: &Given,
+        composing: &Composing<'_>,
+        layout: Layout,
+    ) -> Result<OwnedRequest, Fault> {
+        let reads = &self.sender.reads;
+        let in_body = match reads.contains(&Reads::Json) {
+            true => Some(Reads::Json),
+            false => reads.iter().copied().find(|place| *place != Reads::Query),
+        };
+        let first = reads.first().copied().unwrap_or(Reads::Query);
+        let mut place = match (layout, in_body) {
+            (Layout::MessageInBody, Some(body)) => body,
+            _ => first,
+        };
+        if given.body.is_some() && reads.contains(&Reads::Query) {
+            place = Reads::Query;
+        }
+        let asked = composing.method.clone();
+        if asked == Some(Method::GET) && reads.contains(&Reads::Query) {
+            place = Reads::Query;
+        }
+        let posts = place != Reads::Query || given.body.is_some();
+        let method = asked.unwrap_or_else(|| self.method_that(posts));
+        let envelope = self.outer_names();
+        let outside = |name: &str| {
+            layout == Layout::MessageInBody && envelope.iter().any(|outer| outer == name.as_bytes())
+        };
+        let (query, rest): (Vec<_>, Vec<_>) = given
+            .parameters
+            .iter()
+            .cloned()
+            .partition(|(name, _)| place == Reads::Query || outside(name));
+        let target = edit::with_query(composing.path.as_bytes(), &edit::as_pairs(&query));
+        let mut headers = given.headers.clone();
+        let body = match (&given.body, place) {
+            (Some(body), Reads::Query) => body.clone().into_bytes(),
+            (Some(_), _) if !rest.is_empty() => {
+                return Err(Fault::new("body", "stands beside parameters of its own", "give one"));
+            }
+            (Some(body), _) => body.clone().into_bytes(),
+            (None, Reads::Query) => Vec::new(),
+            (None, place) => {
+                let (body, kind) = written(&rest, place)
+                    .ok_or_else(|| Fault::new("body", "cannot be written", "give it whole"))?;
+                headers.entry(http::header::CONTENT_TYPE).or_insert(kind);
+                body
+            }
+        };
+        Ok(OwnedRequest { method, target, headers, body })
+    }
+
+    fn method_that(&self, posts: bool) -> Method {
+        let methods = &self.sender.methods;
+        let fits = methods.iter().find(|method| !posts || **method != Method::GET);
+        fits.or(methods.first()).cloned().unwrap_or(Method::GET)
+    }
+
+    fn asks_for_address(&self, request: &OwnedRequest) -> bool {
+        self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
+    }
+
+    /// What the sender signs or needs and the request does not have, but for what
+    /// [`Self::sign`] makes up.
+    fn lacking_in(&self, request: &OwnedRequest) -> Vec<String> {
+        let signing = Signing::at(0);
+        let mut callback = self.opened_book(request, &signing);
+        let mut best: Option<(usize, Vec<String>)> = None;
+        for (index, reading) in self.readings.iter().enumerate() {
+            let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
+            if !holds || reading.twin == Twin::OfPlus {
+                continue;
+            }
+            let lacking = self.lacking_for(&callback, reading);
+            let better = best.as_ref().is_none_or(|(_, known)| lacking.len() < known.len());
+            if better {
+                best = Some((index, lacking));
+            }
+        }
+        let (index, mut lacking) = best.unzip();
+        if callback.holds(&self.challenge) {
+            return lacking.take().unwrap_or_default();
+        }
+        callback.matched = index.map(|_| Match { reading: index, secret: None, output: None });
+        callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
+        let mut lacking = lacking.unwrap_or_default();
+        if !matches!(callback.role(Role::Transaction), Ok(Some(_))) {
+            lacking.extend(self.lacking_for_transaction(&callback));
+        }
+        let mut once = Vec::new();
+        for name in lacking {
+            if !once.contains(&name) {
+                once.push(name);
+            }
+        }
+        once
+    }
+
+    fn lacking_for(&self, callback: &Callback<'_>, reading: &Reading) -> Vec<String> {
+        let time = self.time.as_ref().map(|time| &time.r#in);
+        let is_time =
+            |spot: &Bound| time.is_some_and(|time| time.spots().any(|time| time.name == spot.name));
+        let cipher = self.open.as_ref().and_then(|opener| opener.slot);
+        let is_cipher = |spot: &Bound| matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher);
+        let texts = reading.sorted.iter().chain([&reading.of]);
+        texts
+            .flat_map(|text| needed(text))
+            .filter(|spot| !is_time(spot) && !is_nonce(&spot.name) && !is_cipher(spot))
+            .filter(|spot| !is_there(callback, spot))
+            .map(|spot| self.shown(spot))
+            .collect()
+    }
+
+    fn lacking_for_transaction(&self, callback: &Callback<'_>) -> Vec<String> {
+        let kind = callback.kind_here().map(|kind| &kind.roles);
+        let roles = kind.filter(|roles| roles.texts.contains_key(&Role::Transaction));
+        let texts = roles.unwrap_or(&self.roles).texts.get(&Role::Transaction);
+        let first = texts.and_then(|texts| texts.first());
+        let needed = first.into_iter().flat_map(|text| needed(&text.of));
+        needed.filter(|spot| !is_there(callback, spot)).map(|spot| self.shown(spot)).collect()
+    }
+
+    /// A placeholder's name as it is given to [`Self::compose`].
+    fn shown(&self, spot: &Bound) -> String {
+        match &spot.input {
+            Input::Parameter { slot, steps, .. } => {
+                steps.iter().fold(self.name_of(*slot), |path, step| format!("{path}.{step}"))
+            }
+            Input::Header(name) => format!("header.{name}"),
+            _ => spot.name.to_string(),
+        }
+    }
+}
+
+/// Where the parameters of a request go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Where the sender's file looks first.
+    Usual,
+    /// The envelope in the query, the message in the body.
+    MessageInBody,
+}
+
+impl Given {
+    fn parameter(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        match self.parameters.iter().find(|(known, _)| known == name) {
+            Some((_, known)) if known != value => {
+                Err(Fault::new(name, "is given twice", "give it once"))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.parameters.push((name.to_owned(), value.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    fn header(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        let wrong = || Fault::new(format!("header.{name}"), "is no header", "change it");
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+        self.headers.insert(key, value);
+        Ok(())
+    }
+}
+
+/// The placeholders outside of optional parts.
+fn needed(text: &Text<Bound>) -> impl Iterator<Item = &Bound> {
+    text.pieces.iter().filter_map(|piece| match piece {
+        Piece::Value(spot) => Some(spot),
+        _ => None,
+    })
+}
+
+/// `value` as the placeholders of `text` would say it together; `None` where it does not fit.
+fn taken_apart<'t>(text: &'t Text<Bound>, value: &str) -> Option<Vec<(&'t Bound, String)>> {
+    let mut parts = Vec::new();
+    let mut rest = value;
+    let mut pieces = text.pieces.iter().filter(|p| !matches!(p, Piece::Optional(_))).peekable();
+    while let Some(piece) = pieces.next() {
+        match piece {
+            Piece::Literal(bytes) => {
+                rest = rest.strip_prefix(std::str::from_utf8(bytes).ok()?)?;
+            }
+            Piece::Value(spot) => {
+                if !matches!(spot.input, Input::Parameter { .. } | Input::Header(_)) {
+                    return None;
+                }
+                let end = match pieces.peek() {
+                    Some(Piece::Literal(bytes)) => rest.find(std::str::from_utf8(bytes).ok()?)?,
+                    Some(_) => return None,
+                    None => rest.len(),
+                };
+                parts.push((spot, rest[..end].to_owned()));
+                rest = &rest[end..];
+            }
+            Piece::Optional(_) => {}
+        }
+    }
+    Some(parts)
+}
+
+fn is_there(callback: &Callback<'_>, spot: &Bound) -> bool {
+    let composed = [Gateway::Pairs, Gateway::Sorted, Gateway::Secret];
+    match &spot.input {
+        Input::Gateway(gateway) if composed.contains(gateway) => true,
+        Input::Parameter { slot, steps, .. } if steps.is_empty() => {
+            let (parameters, buffers) = callback.side(Scope::Outer);
+            parameters.get(*slot, buffers).is_some()
+        }
+        _ => matches!(callback.value(spot, &Context::default()), Ok(Some(_))),
+    }
+}
+
+/// `pairs` as a body, with its content type.
+fn written(pairs: &[(String, String)], place: Reads) -> Option<(Vec<u8>, HeaderValue)> {
+    let written = match place {
+        Reads::Json => (edit::as_json(pairs)?, "application/json"),
+        Reads::Xml => (edit::as_xml(pairs)?, "text/xml"),
+        Reads::Form | Reads::Query => (edit::as_pairs(pairs), "application/x-www-form-urlencoded"),
+    };
+    Some((written.0, HeaderValue::from_static(written.1)))
+}
