@@ -8,6 +8,7 @@ mod it {
     mod backend;
     mod bounds;
     mod deliver;
+    mod deliver_tls;
     mod drain;
     mod gateway;
     mod http2;

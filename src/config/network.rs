@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Format;
 use super::file::{Item, Problem, Read};
+use crate::sender::UrlTemplate;
 
 const RANGE: &str = "an address or a range such as \"10.0.0.0/8\"";
 const LISTEN: &str = "an address with a port such as \"0.0.0.0:8080\" or \"[::]:8080\"";
@@ -48,7 +49,12 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
             let remedy = "leave out # and what is behind it: it is never sent";
             return Err(Problem::new("has a fragment", remedy));
         }
-        if format != Format::Template {
+        if format == Format::Template {
+            UrlTemplate::parse(text).map_err(|fault| {
+                let column = fault.column.map(|at| format!(" (column {at})")).unwrap_or_default();
+                Problem::new(format!("is no template{column}: {}", fault.what), fault.remedy)
+            })?;
+        } else {
             let path = if url.rest.starts_with('?') { "/" } else { "" };
             let target = format!("{path}{}", url.rest);
             let sound = target.is_empty() || PathAndQuery::try_from(target.as_str()).is_ok();

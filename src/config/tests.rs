@@ -409,6 +409,8 @@ fn urls_are_templates_only_where_they_are_said_to_be() {
     assert_eq!(plain, ["3 url: has a path or query that is no plain URL"]);
     let host = destination_mistakes("url = \"http://{user}.h/\"\nformat = \"template\"");
     assert_eq!(host, ["3 url: has a placeholder in its host"]);
+    let torn = destination_mistakes("url = \"http://h/{user\"\nformat = \"template\"");
+    assert!(torn[0].starts_with("3 url: is no template (column 10): "), "{torn:?}");
     assert_eq!(destination_mistakes("url = \"ftp://h/\""), ["3 url: is no URL of http or https"]);
     assert_eq!(destination_mistakes("url = \"http://h/#x\""), ["3 url: has a fragment"]);
     let ca = destination_mistakes("url = \"http://h/\"\nclient_cert = \"c\"");

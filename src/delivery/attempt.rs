@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::client::{Client, told};
 use super::ending::Ending;
-use super::parcel::Form;
+use super::parcel::{Form, Unwritable};
 use super::schedule;
 use crate::clock;
 use crate::config::Destination;
@@ -59,7 +59,10 @@ impl Postal {
             Ok(request) => request,
             Err(why) => {
                 attempt.error = Some(why.to_string());
-                return Ending::Unwritable;
+                return match why {
+                    Unwritable::Stored | Unwritable::Url(_) => Ending::Unwritable,
+                    Unwritable::Unusable(_) => Ending::Unable,
+                };
             }
         };
         call(client, request, self.destination.timeout, attempt).await

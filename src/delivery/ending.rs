@@ -22,7 +22,7 @@ pub(super) enum Ending {
     /// The event could not be written in the form that the destination wants: trying again does
     /// not help, only a person does.
     Unwritable,
-    /// The destination could not be called at all: its certificate or key cannot be used.
+    /// The destination could not be called at all: its certificate, key or URL cannot be used.
     Unable,
 }
 

@@ -1,17 +1,19 @@
 //! What is sent: an event in the form that its destination wants.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::signature;
 use crate::clock::UnixMillis;
 use crate::config::{Destination, Format};
 use crate::ledger::{EventBody, EventId, RawRequest};
-use crate::sender::UrlTemplate;
+use crate::sender::{Placeholder, UrlTemplate};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION")));
@@ -35,9 +37,12 @@ pub(super) enum Unwritable {
     /// What is stored cannot be read.
     #[error("the event as it is stored cannot be read")]
     Stored,
-    /// The URL is none.
-    #[error("the destination's URL cannot be used: {0}")]
+    /// With this event's values the URL is none.
+    #[error("the destination's URL cannot be made: {0}")]
     Url(String),
+    /// The URL is none, whatever the event.
+    #[error("the destination's URL cannot be used: {0}")]
+    Unusable(String),
 }
 
 impl Form {
@@ -68,7 +73,7 @@ impl Form {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to) => forwarded(to, stored)?,
             Self::Template(template) => resolved(template, stored)?,
-            Self::Unusable(why) => return Err(Unwritable::Url(why.clone())),
+            Self::Unusable(why) => return Err(Unwritable::Unusable(why.clone())),
         };
         // A sender that signs in these very fields is passed on with its own.
         if ![signature::ID, signature::TIMESTAMP, signature::SIGNATURE]
@@ -184,47 +189,80 @@ fn resolved(template: &UrlTemplate, stored: &Bytes) -> Result<Parcel, Unwritable
 }
 
 /// What placeholders of a URL stand for: the event's own JSON, read by member.
-struct Values(serde_json::Map<String, serde_json::Value>);
+struct Values {
+    members: Map<String, Value>,
+    resolved: Pairs,
+}
+
+/// The source's template, resolved, in its own order.
+#[derive(Default)]
+struct Pairs(Vec<(String, String)>);
+
+#[derive(serde::Deserialize)]
+struct Templated {
+    #[serde(default)]
+    resolved: Pairs,
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Self;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self, A::Error> {
+        while let Some((name, value)) = members.next_entry::<String, Value>()? {
+            self.0.extend(shown(&value).map(|value| (name, value)));
+        }
+        Ok(self)
+    }
+}
 
 impl Values {
     fn read(event: &[u8]) -> Option<Self> {
-        serde_json::from_slice(event).ok().map(Self)
+        let members = serde_json::from_slice(event).ok()?;
+        let Templated { resolved } = serde_json::from_slice(event).ok()?;
+        Some(Self { members, resolved })
     }
 
     /// The value of a placeholder. `{key}` is a parameter as received, or else a member of the
     /// event (`{user}`, `{amount}`); `[key]` is what the gateway knows, or else what the source's
     /// template made of the callback, or a parameter.
-    fn get(&self, origin: crate::sender::Placeholder, key: &str) -> Option<String> {
-        use crate::sender::Placeholder;
-        let inside = |object: &str| self.0.get(object)?.get(key).and_then(shown);
+    fn get(&self, origin: Placeholder, key: &str) -> Option<String> {
+        let received = || self.members.get("params")?.get(key).and_then(shown);
         let own = || match key {
-            "event_id" => self.0.get("id").and_then(shown),
+            "event_id" => self.members.get("id").and_then(shown),
             "params" | "resolved" => None,
-            _ => self.0.get(key).and_then(shown),
+            _ => self.members.get(key).and_then(shown),
+        };
+        let made = || {
+            let pair = self.resolved.0.iter().find(|(name, _)| name == key);
+            pair.map(|(_, value)| value.clone())
         };
         match origin {
-            Placeholder::Received => inside("params").or_else(own),
-            Placeholder::Known => own().or_else(|| inside("resolved")).or_else(|| inside("params")),
+            Placeholder::Received => received().or_else(own),
+            Placeholder::Known => own().or_else(made).or_else(received),
         }
     }
 
     /// The source's template, resolved, as a query.
     fn pairs(&self) -> String {
-        let resolved = self.0.get("resolved").and_then(|resolved| resolved.as_object());
-        let pairs: Vec<(&String, String)> = resolved
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, value)| Some((name, shown(value)?)))
-            .collect();
         // Pairs of texts can always be written.
-        serde_urlencoded::to_string(pairs).unwrap_or_default()
+        serde_urlencoded::to_string(&self.resolved.0).unwrap_or_default()
     }
 }
 
-fn shown(value: &serde_json::Value) -> Option<String> {
+fn shown(value: &Value) -> Option<String> {
     match value {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text.clone()),
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }
 }
@@ -258,7 +296,7 @@ mod tests {
     #[test]
     fn placeholders_find_parameters_members_and_what_the_template_made() {
         let event = br#"{"id":"evt_1","user":"u 1","source":"s","transaction":"t",
-            "params":{"uid":"p&1","n":5,"source":"theirs"},"resolved":{"type":"1","x":null}}"#;
+            "params":{"uid":"p&1","n":5,"source":"theirs"},"resolved":{"type":"1","x":null,"a":"2"}}"#;
         let values = Values::read(event).unwrap();
         let template = UrlTemplate::parse(
             "https://a/{uid}/[event_id]?u={user}&n={n}&s=[source]&p={source}&t=[type](&z={zz})?&q={zz}",
@@ -268,6 +306,6 @@ mod tests {
             template.fill(|origin, key| values.get(origin, key)),
             "https://a/p%261/evt_1?u=u%201&n=5&s=s&p=theirs&t=1&q="
         );
-        assert_eq!(values.pairs(), "type=1");
+        assert_eq!(values.pairs(), "type=1&a=2");
     }
 }

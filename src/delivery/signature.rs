@@ -59,7 +59,7 @@ mod tests {
         let body = br#"{"test": 2432232314}"#;
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         assert_eq!(
-            signatures(id, "1614265330", body, &[secret.clone()]),
+            signatures(id, "1614265330", body, std::slice::from_ref(&secret)),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         let two = signatures(id, "1614265330", body, &[secret.clone(), secret]);

@@ -17,7 +17,6 @@ pub(super) enum Need {
     /// Look.
     Look,
     /// Change something.
-    #[expect(dead_code, reason = "the first handler that changes something is of the next issue")]
     Change,
 }
 

@@ -1,5 +1,6 @@
 //! The admin listener's router, and what its handlers share.
 
+mod deliveries;
 mod events;
 mod explain;
 mod health;
@@ -56,6 +57,8 @@ enum Resource<'p> {
     Ready,
     Events,
     Event(&'p str),
+    Replay(&'p str),
+    Deliveries,
     Rejections,
     Senders,
     Explain,
@@ -71,6 +74,8 @@ impl<'p> Resource<'p> {
             ["admin", "v1", rest @ ..] => match rest {
                 ["events"] => Self::Events,
                 ["events", id] => Self::Event(id),
+                ["events", id, "replay"] => Self::Replay(id),
+                ["deliveries"] => Self::Deliveries,
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
@@ -82,7 +87,7 @@ impl<'p> Resource<'p> {
 
     fn method(&self) -> Method {
         match self {
-            Self::Explain => Method::POST,
+            Self::Explain | Self::Replay(_) => Method::POST,
             _ => Method::GET,
         }
     }
@@ -90,6 +95,7 @@ impl<'p> Resource<'p> {
     fn need(&self) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Replay(_) => Need::Change,
             _ => Need::Look,
         }
     }
@@ -132,6 +138,8 @@ impl Admin {
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
+            Resource::Replay(id) => self.replay(id).await,
+            Resource::Deliveries => self.deliveries(&head).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
             Resource::Explain => self.explain(&self.body(body).await?),

@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use super::backend::{Backend, Got, Say, ok, status};
 use super::gateway::{Gateway, PLAIN, TAKU_SECRET, eventually, logged, taku};
-use super::wire::{get, post_bytes};
+use super::wire::{get, post, post_bytes};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 const OLD_KEY: &[u8] = b"fedcba9876543210fedcba9876543210";
@@ -330,4 +330,30 @@ fn a_stop_lets_an_attempt_end() {
     gateway.stop();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(backend.got().len(), 1, "no new attempt begins in a drain");
+}
+
+#[test]
+fn what_is_dead_is_listed_and_delivered_again_by_hand() {
+    let backend = Backend::saying([status(410)]);
+    let gateway = Gateway::start(&with(&[("game", game(backend.at))]));
+    call(&gateway, "l1");
+    let id = backend.await_count(1)[0].header("webhook-id").to_owned();
+    let list = |state: &str| -> serde_json::Value {
+        let page = get(gateway.at.admin, &format!("/admin/v1/deliveries?state={state}"));
+        assert_eq!(page.status, 200, "{}", page.body);
+        serde_json::from_str(&page.body).unwrap()
+    };
+    eventually("dead", || list("dead")["deliveries"].as_array().unwrap().len() == 1);
+    assert_eq!(list("dead")["deliveries"][0]["event"], id.as_str());
+    assert_eq!(list("dead")["deliveries"][0]["destination"], "game");
+    assert_eq!(get(gateway.at.admin, "/admin/v1/deliveries").status, 400);
+
+    let replay = |id: &str| post(gateway.at.admin, &format!("/admin/v1/events/{id}/replay"), "");
+    let answer = replay(&id);
+    assert_eq!((answer.status, answer.body.trim()), (202, "{\"events\":1,\"deliveries\":1}"));
+    assert_eq!(backend.await_count(2)[1].header("webhook-id"), id);
+    eventually("done", || list("done")["deliveries"].as_array().unwrap().len() == 1);
+    assert!(list("dead")["deliveries"].as_array().unwrap().is_empty());
+    assert_eq!(replay("evt_00000000000000000000000000000000").status, 404);
+    assert_eq!(get(gateway.at.admin, &format!("/admin/v1/events/{id}/replay")).status, 405);
 }
