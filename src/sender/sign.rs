@@ -110,11 +110,7 @@ impl Recipe {
     }
 
     /// The request, read with its body whether or not verification needs it.
-    fn opened_book<'r>(
-        &'r self,
-        request: &'r OwnedRequest,
-        signing: &Signing<'r>,
-    ) -> Callback<'r> {
+    fn opened_book<'r>(&'r self, request: &'r OwnedRequest, signing: &Signing<'r>) -> Callback<'r> {
         let request = Request { base: signing.base, ..request.borrow() };
         let mut callback = self.read(request, signing.now_ms);
         if self.body == WhenBody::AfterVerification {

@@ -97,7 +97,8 @@ fn number(text: &str) -> Option<(&str, &str, &str)> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    (!whole.is_empty() && is_digits(whole) && is_digits(fraction)).then_some((sign, whole, fraction))
+    (!whole.is_empty() && is_digits(whole) && is_digits(fraction))
+        .then_some((sign, whole, fraction))
 }
 
 fn integer(text: &str) -> Option<String> {

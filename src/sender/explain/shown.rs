@@ -48,12 +48,11 @@ impl Scrubber {
             crate::sender::recipe::Also::Reading(reading) => Some(&reading.key),
             _ => None,
         });
-        let settings = texts.chain(also).flat_map(Text::spots).filter_map(|spot| {
-            match &spot.input {
+        let settings =
+            texts.chain(also).flat_map(Text::spots).filter_map(|spot| match &spot.input {
                 Input::Setting(value) => Some(value.expose().to_vec()),
                 _ => None,
-            }
-        });
+            });
         scrubber.take(settings);
         scrubber
     }

@@ -102,7 +102,11 @@ fn replaced(text: &[u8], from: u8, to: u8) -> Vec<u8> {
 pub(super) fn raw_or_decoded(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     const ENCODED: &[Change] = &[
         Change { about: "as it stands on the wire", value: raw, label: raw_label },
-        Change { about: "as it stands on the wire, quotes included", value: quoted, label: same_label },
+        Change {
+            about: "as it stands on the wire, quotes included",
+            value: quoted,
+            label: same_label,
+        },
         Change { about: "percent-encoded", value: percented, label: raw_label },
         Change { about: "form-encoded", value: formed, label: formed_label },
         Change { about: "percent-encoded in lower case", value: percented_low, label: raw_label },

@@ -230,8 +230,14 @@ mod tests {
 
     #[test]
     fn a_member_is_replaced_or_appended_and_the_rest_stands() {
-        assert_eq!(shown(put_json(b"{ \"a\" : 1.50 }", &["b"], "x")), "{ \"a\" : 1.50 ,\"b\":\"x\"}");
-        assert_eq!(shown(put_json(b"{\"a\":{\"b\":1}}", &["a", "b"], "2")), "{\"a\":{\"b\":\"2\"}}");
+        assert_eq!(
+            shown(put_json(b"{ \"a\" : 1.50 }", &["b"], "x")),
+            "{ \"a\" : 1.50 ,\"b\":\"x\"}"
+        );
+        assert_eq!(
+            shown(put_json(b"{\"a\":{\"b\":1}}", &["a", "b"], "2")),
+            "{\"a\":{\"b\":\"2\"}}"
+        );
         assert_eq!(shown(put_json(b"{}", &["a", "b"], "\"")), r#"{"a":{"b":"\""}}"#);
         assert_eq!(
             shown(put_json(br#"{"p":"{\"x\":1}"}"#, &["p", "y"], "2")),

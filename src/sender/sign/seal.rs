@@ -84,8 +84,7 @@ impl Recipe {
             }
             Some(place) => Ok(Some((std::mem::take(&mut request.body), place))),
             None => {
-                let (kept, message) =
-                    edit::split_pairs(edit::query(&request.target), is_message);
+                let (kept, message) = edit::split_pairs(edit::query(&request.target), is_message);
                 request.target = edit::with_query(&request.target, &kept);
                 Ok(as_message(&message).map(|message| (message, Reads::Query)))
             }
