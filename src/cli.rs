@@ -1,8 +1,14 @@
 //! The command line: one file a command.
 
 mod check;
+mod client;
+mod demo;
+mod events;
+mod explain;
 mod senders;
 mod serve;
+mod sign;
+mod url;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -33,9 +39,29 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
+    Demo(demo::Demo),
     Check(check::Check),
     Senders(senders::Senders),
-    Serve(serve::Serve),
+    Url(url::Url),
+    Sign(sign::Sign),
+    Explain(explain::Explain),
+    Events(events::Events),
+}
+
+impl Command {
+    fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        match self {
+            Self::Serve(command) => command.run(screen),
+            Self::Demo(command) => command.run(screen),
+            Self::Check(command) => command.run(screen),
+            Self::Senders(command) => command.run(screen),
+            Self::Url(command) => command.run(screen),
+            Self::Sign(command) => command.run(screen),
+            Self::Explain(command) => command.run(screen),
+            Self::Events(command) => command.run(screen),
+        }
+    }
 }
 
 /// The configuration that a command works with.
@@ -127,9 +153,7 @@ impl ConfigFile {
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) -> Exit {
     let ended = match CommandLine::try_parse_from(args) {
-        Ok(CommandLine { command: Command::Check(command) }) => command.run(screen),
-        Ok(CommandLine { command: Command::Senders(command) }) => command.run(screen),
-        Ok(CommandLine { command: Command::Serve(command) }) => command.run(screen),
+        Ok(CommandLine { command }) => command.run(screen),
         Err(error) => explain_usage(&error, screen),
     };
     match ended {

@@ -24,12 +24,50 @@ pub fn instant() -> Instant {
 }
 
 /// `ms` as RFC 3339 in UTC with milliseconds, `2026-01-02T03:04:05.678Z`.
+///
+/// Written for every event and every line of the log, so it is worked out here, without a calendar
+/// of time zones.
 #[must_use]
 pub fn rfc3339(ms: UnixMillis) -> String {
-    match jiff::Timestamp::from_millisecond(ms) {
-        Ok(stamp) => format!("{stamp:.3}"),
-        Err(_) => String::from("out of range"),
+    const MS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
+    let (year, month, day) = date(ms.div_euclid(MS_OF_DAY));
+    if !(0..=9999).contains(&year) {
+        return String::from("out of range");
     }
+    let rest = ms.rem_euclid(MS_OF_DAY);
+    let mut digits = *b"0000-00-00T00:00:00.000Z";
+    let fields = [
+        (0, 4, year),
+        (5, 2, month),
+        (8, 2, day),
+        (11, 2, rest / 3_600_000),
+        (14, 2, rest / 60_000 % 60),
+        (17, 2, rest / 1000 % 60),
+        (20, 3, rest % 1000),
+    ];
+    for (at, len, mut value) in fields {
+        for place in digits[at..at + len].iter_mut().rev() {
+            *place = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    }
+    str::from_utf8(&digits).unwrap_or_default().to_owned()
+}
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar. Years are counted from
+/// March, so that the leap day is their last, in cycles of 400.
+fn date(day: i64) -> (i64, i64, i64) {
+    let from_march_0000 = day + 719_468;
+    let cycle = from_march_0000.div_euclid(146_097);
+    let day_of_cycle = from_march_0000.rem_euclid(146_097);
+    let leaps = day_of_cycle / 1_460 - day_of_cycle / 36_524 + day_of_cycle / 146_096;
+    let year_of_cycle = (day_of_cycle - leaps) / 365;
+    let before = 365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100;
+    let day_of_year = day_of_cycle - before;
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_cycle + 400 * cycle + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -40,5 +78,22 @@ mod tests {
     fn a_stamp_has_three_decimals_even_when_they_are_zero() {
         assert_eq!(rfc3339(1_767_323_045_678), "2026-01-02T03:04:05.678Z");
         assert_eq!(rfc3339(1_767_323_045_000), "2026-01-02T03:04:05.000Z");
+    }
+
+    #[test]
+    fn the_ends_of_what_can_be_written() {
+        assert_eq!(rfc3339(-62_167_219_200_000), "0000-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(-62_167_219_200_001), "out of range");
+        assert_eq!(rfc3339(i64::MAX), "out of range");
+        assert_eq!(rfc3339(i64::MIN), "out of range");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_is_what_a_calendar_says(ms in -62_167_219_200_000..=253_402_207_200_999_i64) {
+            let stamp = jiff::Timestamp::from_millisecond(ms).unwrap();
+            proptest::prop_assert_eq!(rfc3339(ms), format!("{stamp:.3}"));
+        }
     }
 }

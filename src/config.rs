@@ -49,7 +49,7 @@ pub use keys::TABLES;
 pub use network::{forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
-pub use unit::{show, show_size};
+pub use unit::{parse_duration, show, show_size};
 
 /// A configuration that can be used, with what was remarked upon and read.
 #[derive(Debug)]

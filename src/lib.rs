@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod intake;
 pub mod ledger;
 pub mod lifecycle;

@@ -10,3 +10,4 @@ mod admin;
 mod http;
 
 pub use admin::Admin;
+pub(crate) use admin::explained;

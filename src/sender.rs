@@ -31,6 +31,7 @@ mod modifier;
 mod names;
 mod outcome;
 mod parameters;
+mod prove;
 mod recipe;
 mod reply;
 mod request;
@@ -43,6 +44,7 @@ mod signature;
 mod text;
 mod time;
 mod unreplaced;
+mod url;
 mod vector;
 mod xml;
 
@@ -52,12 +54,14 @@ pub use definition::{Patience, Sender};
 pub use explain::{DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain};
 pub use fault::Fault;
 pub use outcome::{Outcome, Reason};
+pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
 pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Signing};
+pub use url::{Placeholder, UrlTemplate};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

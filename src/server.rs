@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Limits};
+use crate::delivery::Courier;
 use crate::intake::Gate;
-use crate::ledger::{Book, LedgerError, Observer};
+use crate::ledger::{Book, BookOptions, Embedded, EmbeddedOptions, LedgerError, Observer};
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::Admin;
 use crate::telemetry::Metrics;
@@ -161,6 +162,22 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
+/// Opens the ledger that `store` names. Reads the disk and blocks.
+///
+/// # Errors
+/// When it cannot be opened: another process has it, the disk fails, or data is damaged.
+pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
+    let engine = match &store.engine {
+        config::StoreEngine::Embedded { path } => Embedded::open(EmbeddedOptions::new(path))?,
+        config::StoreEngine::Postgres { .. } => {
+            let sentence = "engine = \"postgres\" is not in this version; use \"embedded\"";
+            return Err(LedgerError::Fatal(sentence.to_owned()).into());
+        }
+    };
+    let observer = Arc::new(Observed(Arc::clone(metrics)));
+    Ok(Book::new(engine, BookOptions::default(), observer))
+}
+
 /// Feeds the metrics of the ledger.
 #[derive(Debug)]
 pub struct Observed(pub Arc<Metrics>);
@@ -215,6 +232,7 @@ struct Running {
     life: Arc<Lifecycle>,
     gate: Gate,
     admin: Arc<Admin>,
+    courier: Courier,
     certificate: Option<Arc<Certificate>>,
     workers: Vec<Worker>,
     side: Side,
@@ -241,6 +259,7 @@ impl Running {
         let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let address = listeners.admin.local_addr()?.ip();
+        let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
         let shared = (metrics, Arc::clone(&life));
         let admin = Arc::new(Admin::new(address, config, gate.clone(), book, shared));
         let side = Side::start(listeners.admin, Arc::clone(&admin))?;
@@ -253,13 +272,14 @@ impl Running {
         // The management APIs come with their own issue; until then nobody is promised an answer.
         drop(listeners.management);
         life.ready();
-        Ok(Self { life, gate, admin, certificate, workers, side })
+        Ok(Self { life, gate, admin, courier, certificate, workers, side })
     }
 
     /// Goes on under another configuration. What is bound stays as it was.
     fn apply(&self, config: &Arc<Config>) {
         self.gate.apply(config);
         self.admin.apply(config);
+        self.courier.apply(config);
         if let (Some(certificate), Some(files)) = (&self.certificate, &config.server.tls)
             && let Err(error) = certificate.reload(files)
         {
@@ -272,16 +292,18 @@ impl Running {
         self.life.drain();
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
-        let mut joined = std::pin::pin!(joined);
+        let mut ended = std::pin::pin!(async {
+            let _ = tokio::join!(joined, self.courier.ended());
+        });
         let drained = tokio::select! {
-            _ = &mut joined => true,
+            () = &mut ended => true,
             () = tokio::time::sleep(time) => false,
             () = now => false,
         };
         self.life.stopped();
         if !drained {
-            tracing::warn!("the drain was cut short; what was in flight is closed unanswered");
-            let _ = joined.await;
+            tracing::warn!("the drain was cut short; what was in flight is closed");
+            ended.await;
         }
         self.side.end().await;
         tracing::info!("stopped");

@@ -4,10 +4,12 @@
 //! the number of series is a function of the configuration. A log line carries closed fields; no
 //! secret, no signature and no signed text is ever one of them.
 
+mod delivery;
 mod lines;
 mod log;
 mod metrics;
 
+pub use delivery::{DeliveryMetrics, DeliveryOutcome};
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};

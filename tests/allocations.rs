@@ -1,5 +1,7 @@
 //! The verify path of digest and HMAC senders allocates nothing.
 
+#![expect(clippy::expect_used, reason = "a test")]
+
 use http::{HeaderMap, Method};
 use postern::sender::{Catalog, Judgement, LiveSecret, Recipe, Request, Secret, Terms};
 

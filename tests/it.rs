@@ -1,13 +1,18 @@
 //! The gateway over real sockets. One binary, one module a subject.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod it {
     mod admin;
     mod answers;
+    mod backend;
     mod bounds;
+    mod deliver;
     mod drain;
     mod gateway;
     mod http2;
     mod inherited;
+    mod kill;
     mod logs;
     mod metrics;
     mod proxies;

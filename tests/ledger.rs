@@ -4,6 +4,8 @@
 //! what was acknowledged, and is killed with SIGKILL at random moments. Whatever it printed must
 //! be there afterwards, and must never be fresh again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{BufRead, BufReader, Lines, Write};

@@ -9,9 +9,8 @@ use clap::Args;
 
 use super::{ConfigFile, Exit, Screen};
 use crate::config::{Loaded, Machine, Watcher};
-use crate::ledger::{Book, BookOptions, Memory, StoreClock};
 use crate::lifecycle::{Signals, Stop};
-use crate::server::{self, Listeners, Observed, Parts, ServeError};
+use crate::server::{self, Listeners, Parts, ServeError};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::wire::Inherited;
 
@@ -65,11 +64,10 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
     let listeners =
         Listeners::bind(&loaded.config.server, Inherited::take().map_err(ServeError::Inherited)?)?;
     let metrics = Arc::new(Metrics::new()?);
-    let book = Book::new(
-        Memory::new(StoreClock::process()),
-        BookOptions::default(),
-        Arc::new(Observed(Arc::clone(&metrics))),
-    );
+    let store = loaded.config.store.clone();
+    let opening = Arc::clone(&metrics);
+    let book = tokio::task::spawn_blocking(move || server::open_book(&store, &opening));
+    let book = book.await.map_err(io::Error::other)??;
     let watcher = Watcher::new(Arc::new(Machine), path, loaded);
     let config = watcher.changes();
     tokio::spawn(watcher.run(std::future::pending()));

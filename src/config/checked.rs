@@ -191,7 +191,7 @@ pub enum Superseded {
 }
 
 /// A backend that events are delivered to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Its name.
     pub name: String,
@@ -244,7 +244,7 @@ pub enum Late {
 }
 
 /// PEM files of a client certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
     /// Certificate chain.
     pub cert: PathBuf,

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Config, Faults, Files, Input, Loaded, StoreEngine, load_from};
+use super::{Config, Faults, Files, Input, Limits, Loaded, StoreEngine, load_from};
 use crate::clock::UnixMillis;
 
 /// How often the files are looked at. A change is in force after two looks, so within two seconds;
@@ -197,9 +197,17 @@ fn waiting_for_restart(started: &Config, new: &Config) -> Vec<&'static str> {
         ("server.callbacks", started.server.callbacks != new.server.callbacks),
         ("server.admin", started.server.admin != new.server.admin),
         ("server.management", started.server.management != new.server.management),
+        ("server.limits", fixed(&started.server.limits) != fixed(&new.server.limits)),
+        ("server.tls", started.server.tls.is_some() != new.server.tls.is_some()),
         ("store", !same_store(&started.store.engine, &new.store.engine)),
     ];
     bound.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// The limits that are built into what is running: those over all sources and connections.
+fn fixed(limits: &Limits) -> ([usize; 4], Duration) {
+    let Limits { connections, unverified_body_bytes, head_bytes, held, .. } = *limits;
+    ([connections, unverified_body_bytes, head_bytes, held], limits.head_timeout)
 }
 
 fn same_store(one: &StoreEngine, other: &StoreEngine) -> bool {

@@ -3,7 +3,7 @@
 use super::file::{Item, Problem, Read, Section, line_of};
 use super::secret::unreadable;
 use super::{Finding, unit};
-use crate::sender::{Catalog, Fault};
+use crate::sender::{Catalog, Fault, prove};
 
 /// The embedded senders and those that `senders = ["my-sender.toml"]` adds.
 pub(super) fn check(top: &Section<'_>) -> Option<Catalog> {
@@ -34,11 +34,11 @@ fn add(item: &Item<'_>, catalog: &mut Catalog) -> Read<()> {
     if catalog.get(name).is_some() {
         item.warning(format!("takes the place of the sender {name}"), "rename it to keep both");
     }
-    if let Err(faults) = catalog.add(name, &text) {
-        for fault in faults {
-            let (file, line) = (path.clone(), line_of(&text, &fault.key));
-            item.pass.fault(Finding { file, line, ..of_sender(fault) });
-        }
+    let added = catalog.add(name, &text);
+    let proven = || catalog.get(name).map(prove).unwrap_or_default();
+    for fault in added.map_or_else(|faults| faults, |()| proven()) {
+        let (file, line) = (path.clone(), line_of(&text, &fault.key));
+        item.pass.fault(Finding { file, line, ..of_sender(fault) });
     }
     Ok(())
 }

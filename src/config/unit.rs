@@ -130,7 +130,7 @@ fn not(text: &str, wanted: &str) -> Problem {
 // ---- grammars ----
 
 /// `1h30m`: numbers, each with a unit.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {

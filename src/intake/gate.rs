@@ -16,14 +16,14 @@ use super::received::{Head, Received};
 use super::record::Genuine;
 use super::rejections::Rejections;
 use super::route::{Route, View};
-use crate::clock;
+use crate::clock::{self, UnixMillis};
 use crate::config::Config;
 use crate::ledger::{Book, EventId};
 use crate::sender::{
     Answer, Callback, Judgement, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
 
 /// Where every callback's path begins.
 const PREFIX: &[u8] = b"/callback/";
@@ -51,7 +51,7 @@ pub(super) enum Stop {
 
 /// What is decided about a callback before anything is recorded.
 enum Ruling {
-    Event(Box<Resolved>),
+    Event(EventId, Box<Resolved>),
     Stop(Stop),
 }
 
@@ -98,10 +98,10 @@ impl Handler for Gate {
             Ok(found) => found,
             Err(status) => return Ok(bare(status)),
         };
-        let received = Received::new(&route, client, head, clock::now_ms());
         let reply = {
+            let mut received = Received::new(&route, client, head, clock::now_ms());
             let mut slot = Some(Entry::new(Arc::clone(&route), client, began));
-            self.0.pass(&mut slot, received, body).await
+            self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
             Reply::Answer(answer) => Ok(respond(answer)),
@@ -128,64 +128,61 @@ impl Shared {
     }
 
     /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
-    async fn pass(&self, slot: &mut Slot, received: Received, body: Incoming) -> Reply {
-        let recipe = &Arc::clone(received.route()).source.recipe;
-        let (received, taken) = match self.receive(received, body).await {
-            Ok(whole) => whole,
-            Err((received, stop)) => {
+    async fn pass(&self, slot: &mut Slot, received: &mut Received, body: Incoming) -> Reply {
+        let route = Arc::clone(received.route());
+        let recipe = &route.source.recipe;
+        let taken = match self.receive(received, body).await {
+            Ok(taken) => taken,
+            Err(stop) => {
                 let callback = recipe.read(received.request(), received.at_ms());
-                return stopped(slot, &callback, &received, stop);
+                return stopped(slot, &callback, received, stop);
             }
         };
+        let received = &*received;
         let mut callback = recipe.read(received.request(), received.at_ms());
-        let id = EventId::new(received.at_ms());
-        let ruling = self.judge(&mut callback, id);
+        let ruling = self.judge(&mut callback, received.at_ms());
         drop(taken);
         match ruling {
-            Ruling::Stop(stop) => stopped(slot, &callback, &received, stop),
-            Ruling::Event(resolved) => {
-                let genuine = Genuine { id, callback: &callback, received: &received, resolved };
+            Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
+            Ruling::Event(id, resolved) => {
+                let genuine = Genuine { id, callback: &callback, received, resolved };
                 genuine.record(slot, &self.book).await
             }
         }
     }
 
-    /// Looks at what does not need the body, then reads it.
-    async fn receive(
-        &self,
-        received: Received,
-        body: Incoming,
-    ) -> Result<(Received, crate::wire::Taken<'_>), (Received, Stop)> {
+    /// Looks at what does not need the body, then reads it. What it took of the pool is given back
+    /// when the callback is verified.
+    async fn receive(&self, received: &mut Received, body: Incoming) -> Result<Taken<'_>, Stop> {
         let route = received.route();
         let source = &route.source;
-        let stop = if !source.enabled {
-            Some(refused(Outcome::Disabled, Reason::Disabled))
-        } else if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
-            Some(refused(Outcome::Rejected, Reason::ForbiddenAddress))
-        } else {
-            None
-        };
-        if let Some(stop) = stop {
-            return Err((received, stop));
+        if !source.enabled {
+            return Err(refused(Outcome::Disabled, Reason::Disabled));
         }
-        match self.pool.read(body, source.body_bytes, route.body_time).await {
-            Ok((body, taken)) => Ok((received.with_body(body), taken)),
-            Err(fault) => Err((received, faulty(fault))),
+        if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
+            return Err(refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
+        let whole = self.pool.read(body, source.body_bytes, route.body_time).await;
+        let (body, taken) = whole.map_err(faulty)?;
+        received.set_body(body);
+        Ok(taken)
     }
 
     /// Verifies and resolves.
-    fn judge(&self, callback: &mut Callback<'_>, id: EventId) -> Ruling {
+    fn judge(&self, callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
         let began = clock::instant();
         let ruling = match callback.verify() {
             Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
             Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-            Judgement::Verified(mut verified) => match verified.resolve(&id.to_string()) {
-                Resolution::Event(resolved) => Ruling::Event(resolved),
-                Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
-                Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-            },
+            Judgement::Verified(mut verified) => {
+                let id = EventId::new(at_ms);
+                match verified.resolve(&id.to_string()) {
+                    Resolution::Event(resolved) => Ruling::Event(id, resolved),
+                    Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+                    Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
+                    Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+                }
+            }
         };
         self.desk.metrics.verify_seconds.observe(began.elapsed().as_secs_f64());
         ruling

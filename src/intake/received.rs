@@ -53,8 +53,8 @@ impl Received {
         Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
     }
 
-    pub(super) fn with_body(self, body: Bytes) -> Self {
-        Self { body, ..self }
+    pub(super) fn set_body(&mut self, body: Bytes) {
+        self.body = body;
     }
 
     /// The request as a recipe reads it.

@@ -83,8 +83,8 @@ impl Genuine<'_, '_> {
             source: route.id.clone(),
             keys: DedupeKey::all(&route.id, resolved),
             fingerprint: Fingerprint::of(resolved),
-            transaction: event.transaction,
-            user: event.user,
+            transaction: event.transaction.into_owned(),
+            user: event.user.map(std::borrow::Cow::into_owned),
             received_ms: at_ms,
             test: resolved.is_test(),
             body,
@@ -97,6 +97,9 @@ impl Genuine<'_, '_> {
         match (outcome(recorded), first) {
             (Outcome::Accepted, Some(first)) => first,
             (outcome, None) => self.callback.reply(outcome, None, &salt),
+            (outcome, _) if self.callback.has_own_answer(outcome) => {
+                self.callback.reply(outcome, None, &salt)
+            }
             (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
                 Some(kept) => Reply::Answer(kept),
                 None => self.callback.reply(outcome, None, &salt),

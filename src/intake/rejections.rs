@@ -91,6 +91,12 @@ impl Rejections {
         (page, wanted.next().is_some())
     }
 
+    /// The one with that number, if it is still kept.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<Arc<Rejection>> {
+        self.lock().kept.iter().find(|kept| kept.number == number).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,9 +52,9 @@ impl EventBody {
     /// Encodes what is kept of `event`. The request is borrowed and copied once.
     ///
     /// # Errors
-    /// [`Malformed`] if the event cannot be written as JSON, which no event of a sender causes.
+    /// `Malformed` if the event cannot be written as JSON, which no event of a sender causes.
     pub fn encode(
-        event: &Event,
+        event: &Event<'_>,
         request: &Request<'_>,
         reply: Option<&Answer>,
     ) -> Result<Bytes, Malformed> {
@@ -80,7 +80,7 @@ impl EventBody {
     /// Reads what [`EventBody::encode`] wrote; the parts share `bytes`.
     ///
     /// # Errors
-    /// [`Malformed`] if it is of another form or a later version.
+    /// `Malformed` if it is of another form or a later version.
     pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let mut from = Take(bytes);
         let json = take_json(&mut from)?;
@@ -96,7 +96,7 @@ impl EventBody {
     /// The event's JSON alone, for lists and deliveries that need nothing else.
     ///
     /// # Errors
-    /// [`Malformed`] if it is of another form or a later version.
+    /// `Malformed` if it is of another form or a later version.
     pub fn json_of(bytes: &Bytes) -> Result<Bytes, Malformed> {
         take_json(&mut Take(bytes)).map(|json| share(bytes, json))
     }
@@ -104,8 +104,8 @@ impl EventBody {
     /// The event.
     ///
     /// # Errors
-    /// [`Malformed`] if its JSON is not that of an event.
-    pub fn event(&self) -> Result<Event, Malformed> {
+    /// `Malformed` if its JSON is not that of an event.
+    pub fn event(&self) -> Result<Event<'static>, Malformed> {
         serde_json::from_slice(&self.json).or(Err(Malformed))
     }
 }
@@ -114,7 +114,7 @@ impl KeptReply {
     /// The answer, to be given once more.
     ///
     /// # Errors
-    /// [`Malformed`] if status or content type are none.
+    /// `Malformed` if status or content type are none.
     pub fn answer(&self) -> Result<Answer, Malformed> {
         let content_type = self.content_type.clone().map(HeaderValue::from_maybe_shared);
         Ok(Answer {

@@ -12,6 +12,8 @@
 
 mod lane;
 mod recorded;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
@@ -48,9 +50,10 @@ struct Shared {
 /// Bounds of a [`Book`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BookOptions {
-    /// Events that may wait at once; one more is told [`LedgerError::Overloaded`]. At about 2 kB
-    /// an event the default is 32 MB.
-    pub queue_max: usize,
+    /// Events that may wait at once; one more is told [`LedgerError::Overloaded`].
+    pub queue_events: usize,
+    /// Bytes of their bodies.
+    pub queue_bytes: usize,
     /// Events in one commit.
     pub batch_events: usize,
     /// Bytes of bodies in one commit; a single larger event goes alone.
@@ -64,7 +67,8 @@ pub struct BookOptions {
 impl Default for BookOptions {
     fn default() -> Self {
         Self {
-            queue_max: 16_384,
+            queue_events: 16_384,
+            queue_bytes: 64 << 20,
             batch_events: 256,
             batch_bytes: 1 << 20,
             patience: Duration::from_millis(2500),
@@ -115,7 +119,7 @@ impl Book {
         options: BookOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let lanes = Lanes::new(options.queue_max);
+        let lanes = Lanes::new(&options);
         let due = watch::Sender::new(());
         Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, lanes, due }) }
     }

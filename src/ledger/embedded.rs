@@ -29,7 +29,8 @@ mod committer;
 mod core;
 mod deliveries;
 mod documents;
-mod files;
+pub(in crate::ledger) mod files;
+mod frame;
 mod index;
 mod journal;
 mod keeper;
@@ -40,6 +41,7 @@ mod query;
 mod record;
 mod run;
 mod segment;
+mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -98,8 +100,9 @@ struct Shared {
     core: Arc<Core>,
     calls: Option<mpsc::Sender<Call>>,
     threads: Vec<JoinHandle<()>>,
-    /// One replay at a time: it reads what was made before it makes more.
-    replays: Mutex<()>,
+    /// One replay or sweep at a time: a replay reads what was made before it makes more, and what
+    /// it found must not be swept away meanwhile.
+    turns: Mutex<()>,
 }
 
 impl Drop for Shared {
@@ -130,7 +133,10 @@ impl Embedded {
         Self::open_with(options, Arc::new(Disk))
     }
 
-    fn open_with(mut options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Self, LedgerError> {
+    pub(in crate::ledger) fn open_with(
+        mut options: EmbeddedOptions,
+        files: Arc<dyn Files>,
+    ) -> Result<Self, LedgerError> {
         options.segment_bytes = options.segment_bytes.clamp(64 << 10, 1 << 30);
         let Opened { core, memory, journal, unindexed } = open(options, files)?;
         let core = Arc::new(core);
@@ -147,8 +153,8 @@ impl Embedded {
             start("ledger-commit", &core, move || committer.run(&taken))?,
             start("ledger-keep", &core, move || keeper::run(&keeping, &todo))?,
         ];
-        let replays = Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, replays }) })
+        let turns = Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
     }
 
     /// Its directory.
@@ -161,6 +167,12 @@ impl Embedded {
     #[must_use]
     pub fn last_sync(&self) -> Duration {
         Duration::from_nanos(self.core().last_sync_ns.load(Ordering::Relaxed))
+    }
+
+    /// Takes the last sync for one of that length, so that tests need no slow disk.
+    #[cfg(test)]
+    pub(in crate::ledger) fn pretend_sync(&self, took: Duration) {
+        self.core().note_sync(took);
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -260,7 +272,7 @@ impl Ledger for Embedded {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
-        let _turn = self.shared.replays.lock().await;
+        let _turn = self.shared.turns.lock().await;
         let (id, order, cursor) = (order.id, order.clone(), cursor.cloned());
         let choose = move |core: &Core| core.choose(&order, cursor.as_ref(), limit);
         let (chosen, page) = self.read(choose).await?;
@@ -325,8 +337,12 @@ impl Ledger for Embedded {
         Ok(*self.core().revision.borrow())
     }
 
-    async fn sweep(&self, _policy: &Retention, _budget: usize) -> Result<Swept, LedgerError> {
-        Ok(Swept::default())
+    async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
+        self.core().poison.check()?;
+        let _turn = self.shared.turns.lock().await;
+        let Some(calls) = self.shared.calls.clone() else { return Ok(Swept::default()) };
+        let policy = policy.clone();
+        self.read(move |core| core.sweep(&policy, budget, &calls)).await
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {

@@ -1,5 +1,7 @@
 //! An event, as the admin API shows it and as format `event` delivers it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -8,83 +10,84 @@ use crate::clock::{UnixMillis, rfc3339};
 use crate::sender::{Resolved, Role};
 
 /// An event. Its JSON is a promise to people outside: members and their order stay as they are,
-/// new ones come last and only when they are present.
+/// new ones come last and only when they are present. On its way into the ledger it borrows from
+/// the callback; read back, it owns what it says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
+pub struct Event<'e> {
     /// Its id, the same on every attempt of every delivery.
     pub id: EventId,
     /// The name that the source had when the event was received.
-    pub source: String,
+    pub source: Cow<'e, str>,
     /// The sender's name.
-    pub sender: String,
+    pub sender: Cow<'e, str>,
     /// The sender's own id of what happened.
-    pub transaction: String,
+    pub transaction: Cow<'e, str>,
     /// When it was received, RFC 3339 in UTC with milliseconds.
     pub received_at: String,
     /// Who is rewarded.
-    pub user: Option<String>,
+    pub user: Option<Cow<'e, str>>,
     /// What is given.
-    pub item: Option<String>,
+    pub item: Option<Cow<'e, str>>,
     /// How much of it, as the sender wrote it.
-    pub amount: Option<String>,
+    pub amount: Option<Cow<'e, str>>,
     /// Whether the sender marks it as a test.
     pub test: bool,
     /// What was asked for and not there, or left unreplaced by the sender.
-    pub unresolved: Vec<String>,
+    pub unresolved: Vec<Cow<'e, str>>,
     /// The roles that the signature covers.
-    pub authenticated: Vec<String>,
+    pub authenticated: Vec<Cow<'e, str>>,
     /// The parameters as received.
-    pub params: Box<RawValue>,
+    pub params: Cow<'e, RawValue>,
     /// The source's template, resolved.
-    pub resolved: Box<RawValue>,
+    pub resolved: Cow<'e, RawValue>,
     /// In which currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<String>,
+    pub currency: Option<Cow<'e, str>>,
     /// What the app passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub custom: Option<String>,
+    pub custom: Option<Cow<'e, str>>,
     /// The kind of event, where the sender has kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    pub kind: Option<Cow<'e, str>>,
     /// The transaction that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reverses: Option<String>,
+    pub reverses: Option<Cow<'e, str>>,
     /// Parameters whose value could have been cut anew without changing the signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub recut: Vec<String>,
+    pub recut: Vec<Cow<'e, str>>,
 }
 
-impl Event {
+impl<'e> Event<'e> {
     /// The event `id` of a callback that `sender` made to `source` at `received_ms`.
     #[must_use]
     pub fn new(
         id: EventId,
-        source: &str,
-        sender: &str,
+        source: &'e str,
+        sender: &'e str,
         received_ms: UnixMillis,
-        resolved: &Resolved,
+        resolved: &'e Resolved,
     ) -> Self {
-        let role = |role| resolved.role(role).map(str::to_owned);
-        let authenticated = resolved.authenticated().iter().map(|role| role.as_str().to_owned());
+        let role = |role| resolved.role(role).map(Cow::Borrowed);
+        let authenticated = resolved.authenticated().iter().map(|role| role.as_str().into());
         Self {
             id,
-            source: source.to_owned(),
-            sender: sender.to_owned(),
+            source: source.into(),
+            sender: sender.into(),
             transaction: role(Role::Transaction).unwrap_or_default(),
             received_at: rfc3339(received_ms),
             user: role(Role::User),
             item: role(Role::Item),
             amount: role(Role::Amount),
             test: resolved.is_test(),
-            unresolved: resolved.unresolved().to_vec(),
+            unresolved: resolved.unresolved().iter().map(Into::into).collect(),
             authenticated: authenticated.collect(),
-            params: resolved.params().to_owned(),
-            resolved: resolved.template().to_owned(),
+            params: Cow::Borrowed(resolved.params()),
+            resolved: Cow::Borrowed(resolved.template()),
             currency: role(Role::Currency),
             custom: role(Role::Custom),
-            kind: resolved.kind().map(str::to_owned),
+            kind: resolved.kind().map(Cow::Borrowed),
             reverses: role(Role::Reverses),
-            recut: resolved.recut().to_vec(),
+            recut: resolved.recut().iter().map(Into::into).collect(),
         }
     }
 
@@ -98,7 +101,7 @@ impl Event {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::ledger) fn sample() -> Event {
+    pub(in crate::ledger) fn sample() -> Event<'static> {
         Event {
             id: EventId::from_bytes([7; 16]),
             source: "level-end".into(),
@@ -111,8 +114,8 @@ pub(super) mod tests {
             test: false,
             unresolved: vec![],
             authenticated: vec!["transaction".into()],
-            params: RawValue::from_string(r#"{"a":"1",  "b":2.50}"#.into()).unwrap(),
-            resolved: RawValue::from_string("{}".into()).unwrap(),
+            params: Cow::Owned(RawValue::from_string(r#"{"a":"1",  "b":2.50}"#.into()).unwrap()),
+            resolved: Cow::Owned(RawValue::from_string("{}".into()).unwrap()),
             currency: None,
             custom: None,
             kind: None,

@@ -106,8 +106,7 @@ mod tests {
     #[test]
     fn a_rebound_name_is_refused_on_loopback_only() {
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        let ours =
-            ["localhost", "LOCALHOST:9090", "127.0.0.1:9090", "[::1]:9090", "127.8.8.8", "::1"];
+        let ours = ["localhost", "LOCALHOST:9090", "127.0.0.1:9090", "[::1]:9090", "127.8.8.8"];
         for host in ours {
             assert!(check_host(loopback, &head(&[("host", host)])).is_ok(), "{host}");
         }

@@ -16,6 +16,8 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
+pub(crate) use explain::explained;
+
 use super::access::{self, Need};
 use super::http::{Answered, Problem};
 use crate::config::Config;

@@ -520,6 +520,16 @@ impl<'a> Callback<'a> {
         }
     }
 
+    /// Whether the sender, or the source, has an answer for just this outcome, so that it is not
+    /// given the one that the first callback of its transaction got.
+    #[must_use]
+    pub fn has_own_answer(&self, outcome: Outcome) -> bool {
+        let name = outcome.as_str();
+        self.recipe.own_replies.get(name).is_some()
+            || self.kind_here().is_some_and(|kind| kind.replies.get(name).is_some())
+            || self.recipe.replies.get(name).is_some()
+    }
+
     fn code(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a toml::Value> {
         let codes = &self.recipe.sender.codes;
         reply::names(outcome, reason).find_map(|name| codes.get(name))

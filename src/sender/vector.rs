@@ -96,6 +96,11 @@ impl Vector {
         self.expected(key) == Some(value)
     }
 
+    /// The keys that it expects something of.
+    pub(super) fn expectations(&self) -> impl Iterator<Item = &str> {
+        self.expect.keys().map(String::as_str)
+    }
+
     /// What it expects `key` to be.
     pub(super) fn expected(&self, key: &str) -> Option<&str> {
         self.expect.get(key).and_then(toml::Value::as_str)

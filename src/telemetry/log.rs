@@ -1,6 +1,6 @@
 //! The log: JSON or text, one line an event, through [`Lines`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 
 use tracing::field::{Field, Visit};
@@ -105,12 +105,12 @@ where
         let at = clock::rfc3339(clock::now_ms());
         match self.format {
             LogFormat::Json => {
-                let level = meta.level();
-                write!(
-                    out,
-                    "{{\"at\":\"{at}\",\"level\":\"{level}\",\"target\":\"{}\"",
-                    meta.target()
-                )?;
+                let level = meta.level().as_str();
+                for piece in ["{\"at\":\"", &at, "\",\"level\":\"", level, "\",\"target\":\""] {
+                    out.write_str(piece)?;
+                }
+                out.write_str(meta.target())?;
+                out.write_char('"')?;
                 let mut fields = JsonFields { out, result: Ok(()) };
                 event.record(&mut fields);
                 fields.result?;
@@ -143,7 +143,8 @@ impl Line {
     }
 }
 
-/// Fields as members of the line's JSON object.
+/// Fields as members of the line's JSON object. Written piece by piece: this is done for every
+/// callback, and formatting machinery would cost as much as the callback's verification.
 struct JsonFields<'a> {
     out: Writer<'a>,
     result: fmt::Result,
@@ -152,8 +153,14 @@ struct JsonFields<'a> {
 impl JsonFields<'_> {
     fn member(&mut self, name: &str, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         if self.result.is_ok() {
-            self.result = write!(self.out, ",\"{name}\":").and_then(|()| write(&mut self.out));
+            self.result = self.name(name).and_then(|()| write(&mut self.out));
         }
+    }
+
+    fn name(&mut self, name: &str) -> fmt::Result {
+        self.out.write_str(",\"")?;
+        self.out.write_str(name)?;
+        self.out.write_str("\":")
     }
 }
 
@@ -163,20 +170,27 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field.name(), |out| write!(out, "{value}"));
+        self.member(field.name(), |out| write_decimal(out, value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field.name(), |out| write!(out, "{value}"));
+        self.member(field.name(), |out| out.write_str(if value { "true" } else { "false" }));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field.name(), |out| write_json_text(out, value));
+        self.member(field.name(), |out| {
+            out.write_char('"')?;
+            Escaped(&mut *out).write_str(value)?;
+            out.write_char('"')
+        });
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
-        self.member(field.name(), |out| write_json_text(out, &text));
+        self.member(field.name(), |out| {
+            out.write_char('"')?;
+            write!(Escaped(&mut *out), "{value:?}")?;
+            out.write_char('"')
+        });
     }
 }
 
@@ -213,25 +227,42 @@ impl Visit for TextFields<'_> {
     }
 }
 
-/// Writes `text` as a JSON text.
-fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
-    out.write_char('"')?;
-    let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c.is_control() || c == '"' || c == '\\') {
-        let (clean, odd) = rest.split_at(at);
-        out.write_str(clean)?;
-        let mut chars = odd.chars();
-        match chars.next() {
-            Some('"') => out.write_str("\\\"")?,
-            Some('\\') => out.write_str("\\\\")?,
-            Some('\n') => out.write_str("\\n")?,
-            Some(other) => write!(out, "\\u{:04x}", u32::from(other))?,
-            None => {}
+/// Escapes what is written, for the inside of a JSON text.
+struct Escaped<'w, 'o>(&'w mut Writer<'o>);
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let odd = |byte: &u8| *byte < b' ' || matches!(*byte, b'"' | b'\\' | 0x7f);
+        let mut rest = text;
+        while let Some(at) = rest.as_bytes().iter().position(odd) {
+            let (clean, from) = rest.split_at(at);
+            self.0.write_str(clean)?;
+            let (one, behind) = from.split_at(1);
+            match one {
+                "\"" => self.0.write_str("\\\"")?,
+                "\\" => self.0.write_str("\\\\")?,
+                "\n" => self.0.write_str("\\n")?,
+                other => write!(self.0, "\\u{:04x}", other.as_bytes()[0])?,
+            }
+            rest = behind;
         }
-        rest = chars.as_str();
+        self.0.write_str(rest)
     }
-    out.write_str(rest)?;
-    out.write_char('"')
+}
+
+/// Digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+fn write_decimal(out: &mut Writer<'_>, mut value: u64) -> fmt::Result {
+    let mut digits = [b'0'; DIGITS_MAX];
+    let mut from = DIGITS_MAX - 1;
+    while value > 9 {
+        digits[from] = b'0' + (value % 10) as u8;
+        value /= 10;
+        from -= 1;
+    }
+    digits[from] = b'0' + value as u8;
+    out.write_str(std::str::from_utf8(&digits[from..]).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -268,11 +299,13 @@ mod tests {
     fn a_json_line_is_json_whatever_the_value() {
         let odd = "a\"b\\c\nd\u{1}é\u{7f}";
         let line = logged(LogFormat::Json, || {
-            tracing::info!(transaction = odd, status = 200_u64, reused = true, "callback");
+            tracing::info!(transaction = odd, same = ?odd, status = 200_u64, all = u64::MAX, "callback");
         });
         let value: serde_json::Value = serde_json::from_str(line.trim_end()).unwrap();
         assert_eq!(value["transaction"], odd);
+        assert_eq!(value["same"], format!("{odd:?}"));
         assert_eq!(value["status"], 200);
+        assert_eq!(value["all"], u64::MAX);
         assert_eq!(value["message"], "callback");
         assert_eq!(line.lines().count(), 1);
     }

@@ -5,6 +5,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::{DeliveryMetrics, DeliveryOutcome};
 use crate::sender::{Outcome, Reason};
 
 /// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
@@ -36,8 +37,7 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Events of one commit.
     pub commit_batch_size: Histogram,
-    /// Attempts by destination and outcome.
-    pub deliveries: IntCounterVec,
+    deliveries: IntCounterVec,
     /// One attempt.
     pub delivery_attempt_seconds: Histogram,
     /// Deliveries that are not settled, by destination.
@@ -161,6 +161,21 @@ impl Metrics {
     /// Takes the series of one secret away when its source no longer has it.
     pub fn forget_secret(&self, source: &str, id: &str) {
         let _ = self.secret_used.remove_label_values(&[source, id]);
+    }
+
+    /// The counters of one destination, each at zero from the start.
+    #[must_use]
+    pub fn destination(&self, name: &str) -> DeliveryMetrics {
+        DeliveryMetrics::new(&self.deliveries, name)
+    }
+
+    /// Takes the series of a destination away when the destination is gone.
+    pub fn forget_destination(&self, name: &str) {
+        // As above: there is nothing to take away.
+        for outcome in DeliveryOutcome::ALL {
+            let _ = self.deliveries.remove_label_values(&[name, outcome.as_str()]);
+        }
+        let _ = self.delivery_backlog.remove_label_values(&[name]);
     }
 
     /// The page that is scraped, and its content type.

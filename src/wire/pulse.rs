@@ -17,6 +17,8 @@ pub(super) struct Pulse {
     since_ms: AtomicU64,
     /// Requests being answered.
     busy: AtomicU32,
+    /// Requests so far, round and round.
+    begun: AtomicU32,
     /// Whether a part of a head has come.
     head: AtomicBool,
     /// Whether a request had a body, so that nobody knows where the next head starts.
@@ -45,6 +47,7 @@ impl Pulse {
             origin: Instant::now(),
             since_ms: AtomicU64::new(0),
             busy: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             head: AtomicBool::new(true),
             had_body: AtomicBool::new(false),
         }
@@ -53,6 +56,11 @@ impl Pulse {
     /// Whether a request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many requests have begun, round and round.
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Whether a request so far had a body.
@@ -65,19 +73,18 @@ impl Pulse {
         self.had_body.store(true, Ordering::Relaxed);
     }
 
-    /// Bytes of a head came; says whether they are its first.
-    pub(super) fn head(&self) -> bool {
-        if self.head.load(Ordering::Relaxed) {
-            return false;
+    /// The first bytes of a head came, and not all of it. A head that comes whole, as nearly all
+    /// do, is a request before anybody could look, and needs no stamp.
+    pub(super) fn head(&self) {
+        if !self.head.swap(true, Ordering::Relaxed) {
+            self.stamp();
         }
-        self.head.store(true, Ordering::Relaxed);
-        self.stamp();
-        true
     }
 
     /// A request begins.
     pub(super) fn begin(&self) -> Busy<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.head.store(false, Ordering::Relaxed);
         Busy(self)
     }
@@ -125,9 +132,9 @@ mod tests {
         drop(pulse.begin());
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Wait(HEAD));
-        assert!(pulse.head(), "the first byte");
-        assert!(!pulse.head(), "another byte");
+        pulse.head();
         tokio::time::advance(Duration::from_secs(9)).await;
+        pulse.head();
         assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Wait(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Close);

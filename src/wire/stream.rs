@@ -48,6 +48,8 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct Heads {
     scan: Scan,
+    /// The requests that had begun when the head that is scanned began.
+    begun: u32,
     /// Where the service finds the target of the request it is called with.
     raw: Arc<RawSlot>,
 }
@@ -98,9 +100,8 @@ impl Stream {
         pulse: Arc<Pulse>,
         raw: Arc<RawSlot>,
     ) -> Self {
-        let mut scan = Scan::default();
-        scan.begin();
-        Self { socket, first, pulse, heads: Some(Heads { scan, raw }) }
+        let heads = Heads { scan: Scan::default(), begun: pulse.begun(), raw };
+        Self { socket, first, pulse, heads: Some(heads) }
     }
 
     /// `socket`, of which `first` was read already, as HTTP/2.
@@ -123,15 +124,23 @@ impl Stream {
 impl Heads {
     /// Bytes of an HTTP/1 connection came.
     fn follow(&mut self, pulse: &Pulse, bytes: &mut [u8]) {
-        if pulse.is_busy() || pulse.had_body() {
-            self.scan.lose();
-        }
-        if !pulse.is_busy() && pulse.head() {
-            self.scan.begin();
+        if self.scan.is_at_end() {
+            // These bytes begin a head if the one before has become a request, and that is over
+            // and had no body. Else they may be anything.
+            let begun = pulse.begun();
+            if begun == self.begun || pulse.is_busy() || pulse.had_body() {
+                self.scan.lose();
+            } else {
+                self.begun = begun;
+                self.scan.begin();
+            }
         }
         self.scan.bytes(bytes);
         if let Some(target) = self.scan.take_raw() {
             self.raw.put(Some(target));
+        }
+        if !self.scan.is_at_end() {
+            pulse.head();
         }
     }
 }

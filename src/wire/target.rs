@@ -49,12 +49,9 @@ enum At {
 }
 
 impl Scan {
-    /// A new head begins.
+    /// Another head begins, behind one that has come whole.
     pub(super) fn begin(&mut self) {
-        self.at = match self.at {
-            At::Start | At::End => At::Start,
-            _ => At::Lost,
-        };
+        self.at = if self.at == At::End { At::Start } else { At::Lost };
         self.target.clear();
         self.odd = false;
         self.line_ends = 0;
@@ -68,6 +65,11 @@ impl Scan {
     /// The target of the head that was scanned to its end, once, if hyper was shown another.
     pub(super) fn take_raw(&mut self) -> Option<RawTarget> {
         self.raw.take()
+    }
+
+    /// Whether a head has come whole, and nothing behind it.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == At::End
     }
 
     /// Looks at `bytes` of a head and makes its target fit for hyper.
@@ -128,8 +130,11 @@ impl Scan {
     fn rest(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         for line_end in memchr_iter(b'\n', bytes) {
-            let between = &bytes[done..line_end];
-            let empty = between.is_empty() || between == b"\r";
+            let empty = match line_end - done {
+                0 => true,
+                1 => bytes[done] == b'\r',
+                _ => false,
+            };
             self.line_ends = if empty { self.line_ends + 1 } else { 1 };
             done = line_end + 1;
             if self.line_ends == 2 {
@@ -169,7 +174,6 @@ mod tests {
     fn scan(pieces: &[&[u8]]) -> (Scan, Vec<u8>) {
         let mut scan = Scan::default();
         let mut shown = Vec::new();
-        scan.begin();
         for piece in pieces {
             let mut piece = piece.to_vec();
             scan.bytes(&mut piece);

@@ -89,7 +89,7 @@ fn rejections_say_why_and_show_no_claim() {
     get(gateway.at.callbacks, &good.replace("coin", "gold"));
     ask(
         gateway.at.callbacks,
-        format!("GET {}&user_id=2 HTTP/1.1\r\nHost: a\r\nX-Signature: {claim}\r\n\r\n", good),
+        format!("GET {good}&user_id=2 HTTP/1.1\r\nHost: a\r\nX-Signature: {claim}\r\n\r\n"),
     );
     let page = list(&gateway, "rejections");
     let [second, first] = page["rejections"].as_array().unwrap().as_slice() else {

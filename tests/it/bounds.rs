@@ -1,6 +1,8 @@
 //! Everything has a bound: heads, bodies, time, connections.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use postern::clock;
 
 use super::gateway::{Gateway, PLAIN, eventually, series, taku};
 use super::wire::{Wire, ask, get, get_bytes, post_bytes};
@@ -29,7 +31,7 @@ fn rejections(gateway: &Gateway, reason: &str) -> f64 {
 #[test]
 fn a_head_that_trickles_in_is_cut_off() {
     let gateway = Gateway::start(&with_form(SHORT));
-    let began = Instant::now();
+    let began = clock::instant();
     let mut wire = Wire::open(gateway.at.callbacks);
     for byte in b"GET /callback/level-end HTTP/1.1\r\nHost: slow\r\n" {
         if !wire.try_send([*byte]) || began.elapsed() > Duration::from_secs(5) {
@@ -48,7 +50,7 @@ fn a_second_head_that_trickles_in_is_cut_off_too() {
     wire.send(get_bytes("/nowhere"));
     assert_eq!(wire.answer().unwrap().status, 404);
     std::thread::sleep(Duration::from_millis(700));
-    let began = Instant::now();
+    let began = clock::instant();
     wire.send("GET /nowhere HT");
     assert!(wire.is_closed());
     let took = began.elapsed();
@@ -80,7 +82,7 @@ fn the_beginning_of_http2_that_trickles_in_is_cut_off() {
 fn a_body_that_does_not_come_is_a_timeout() {
     let gateway = Gateway::start(&with_form(SHORT));
     let lying = "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nt=1";
-    let began = Instant::now();
+    let began = clock::instant();
     assert_eq!(ask(gateway.at.callbacks, lying).status, 400);
     assert!(began.elapsed() < Duration::from_secs(3));
     eventually("counted", || rejections(&gateway, "timeout") == 1.0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use postern::config::{self, Config};
-use postern::ledger::{Book, BookOptions, Memory, StoreClock};
+use postern::ledger::{Book, BookOptions, Engine, Memory, StoreClock};
 use postern::lifecycle::Stop;
 use postern::server::{self, Addresses, Listeners, Observed, Parts};
 use postern::telemetry::{self, LogFormat, Metrics};
@@ -50,7 +50,16 @@ impl Gateway {
         Self::with(text, BookOptions { queue_max: 0, ..BookOptions::default() })
     }
 
+    /// One over a ledger that outlives it.
+    pub fn over(text: &str, engine: impl Into<Engine>) -> Self {
+        Self::on(text, engine, BookOptions::default())
+    }
+
     fn with(text: &str, options: BookOptions) -> Self {
+        Self::on(text, Memory::new(StoreClock::process()), options)
+    }
+
+    fn on(text: &str, engine: impl Into<Engine>, options: BookOptions) -> Self {
         capture();
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(&folder, text);
@@ -58,7 +67,7 @@ impl Gateway {
         let at = listeners.addresses().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let observer = Arc::new(Observed(Arc::clone(&metrics)));
-        let book = Book::new(Memory::new(StoreClock::process()), options, observer);
+        let book = Book::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
         let parts = Parts { config: changes, book, metrics, listeners };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -47,7 +47,7 @@ fn a_flood_of_forged_callbacks_is_counted_but_not_all_of_it_logged() {
     let to = gateway.at.callbacks;
     let good = taku("flood-1").replace("level-end", "flooded");
     for n in 0..300 {
-        assert_eq!(get(to, &format!("{}{n}", good)).status, 601);
+        assert_eq!(get(to, &format!("{good}{n}")).status, 601);
     }
     let series = "postern_rejections_total{reason=\"bad_signature\",source=\"flooded\"}";
     assert_eq!(gateway.metric(series), 300.0);

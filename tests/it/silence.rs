@@ -1,6 +1,8 @@
 //! Senders that only try again after a time-out are met with silence.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use postern::clock;
 
 use super::bounds::with_form;
 use super::gateway::{Gateway, series, taku};
@@ -23,7 +25,7 @@ secrets = "0123456789abcdefghijklmnopqrstuv"
 fn silence_outlasts_the_sender_and_then_the_connection_is_closed() {
     let gateway = Gateway::without_room(SILENT);
     let mut wire = Wire::open(gateway.at.callbacks);
-    let began = Instant::now();
+    let began = clock::instant();
     wire.send(get_bytes(&taku("s1")));
     assert!(wire.is_closed(), "closed without a byte");
     // Taku waits for two seconds.
@@ -62,7 +64,7 @@ fn a_stop_does_not_wait_for_silence_beyond_the_drain() {
     let mut wire = Wire::open(gateway.at.callbacks);
     wire.send(get_bytes(&taku("d1")));
     gateway.await_metric(&series("unavailable"), 1.0);
-    let began = Instant::now();
+    let began = clock::instant();
     gateway.stop();
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(wire.is_closed());

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use postern::clock;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -79,7 +80,7 @@ fn a_handshake_that_does_not_come_is_cut_off_and_plain_http_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     certificate(folder.path());
     let gateway = Gateway::start(&text(folder.path()));
-    let began = Instant::now();
+    let began = clock::instant();
     let mut silent = Wire::open(gateway.at.callbacks);
     assert!(silent.is_closed());
     assert!(began.elapsed() < Duration::from_secs(3));

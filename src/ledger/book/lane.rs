@@ -16,11 +16,13 @@ use crate::ledger::{LedgerError, NewEvent};
 /// Threads beyond that many share lanes, which costs wake-ups across runtimes and nothing else.
 const LANES: usize = 16;
 
-/// All lanes, and how many events wait in them or are being committed.
+/// All lanes, and what waits in them or is being committed.
 pub(super) struct Lanes {
     lanes: [Lane; LANES],
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    events: AtomicUsize,
+    events_max: usize,
+    bytes: AtomicUsize,
+    bytes_max: usize,
 }
 
 /// The events of one thread.
@@ -69,27 +71,39 @@ impl Waiter {
 }
 
 impl Lanes {
-    pub(super) fn new(waiting_max: usize) -> Self {
-        Self { lanes: Default::default(), waiting: AtomicUsize::new(0), waiting_max }
+    pub(super) fn new(options: &BookOptions) -> Self {
+        Self {
+            lanes: Default::default(),
+            events: AtomicUsize::new(0),
+            events_max: options.queue_events,
+            bytes: AtomicUsize::new(0),
+            bytes_max: options.queue_bytes,
+        }
     }
 
     pub(super) fn get(&self, at: usize) -> &Lane {
         &self.lanes[at]
     }
 
-    /// A place among those who wait, until it is dropped.
-    fn enter(&self) -> Result<Place<'_>, LedgerError> {
-        let place = Place(&self.waiting);
-        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
-        if others < self.waiting_max { Ok(place) } else { Err(LedgerError::Overloaded) }
+    /// A place among those who wait, until it is dropped. One who is alone always has one.
+    fn enter(&self, bytes: usize) -> Result<Place<'_>, LedgerError> {
+        let place = Place { lanes: self, bytes };
+        let events = self.events.fetch_add(1, Ordering::Relaxed);
+        let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let full = events >= self.events_max || (others > 0 && others + bytes > self.bytes_max);
+        if full { Err(LedgerError::Overloaded) } else { Ok(place) }
     }
 }
 
-struct Place<'a>(&'a AtomicUsize);
+struct Place<'a> {
+    lanes: &'a Lanes,
+    bytes: usize,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.lanes.events.fetch_sub(1, Ordering::Relaxed);
+        self.lanes.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -108,7 +122,7 @@ pub(super) async fn record(
     event: NewEvent,
     patience: Duration,
 ) -> Result<Recorded, LedgerError> {
-    let _place = shared.lanes.enter()?;
+    let _place = shared.lanes.enter(event.body.len())?;
     let (answer, answered) = oneshot::channel();
     let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
     let at = own_lane();

@@ -74,12 +74,29 @@ impl Writer {
                 self.shared.observer.committed(took, events.len());
                 self.announce(&events, &accepted, waiters);
             }
-            Err(error) => {
-                self.shared.observer.failed(&error, events.len());
-                for waiter in waiters.into_iter().flatten() {
-                    waiter.tell(Err(error.clone()));
-                }
+            Err(error) if events.len() > 1 && is_about_one(&error) => {
+                self.one_by_one(events, waiters).await;
             }
+            Err(error) => self.refuse(&error, waiters),
+        }
+    }
+
+    /// One event was at fault for the whole batch: the others shall not suffer for it.
+    async fn one_by_one(&self, events: Vec<NewEvent>, waiters: Vec<Option<Waiter>>) {
+        for (event, waiter) in events.iter().zip(waiters) {
+            let mut waiters = vec![waiter];
+            let events = std::slice::from_ref(event);
+            match self.accept(events, &mut waiters).await {
+                Ok(accepted) => self.announce(events, &accepted, waiters),
+                Err(error) => self.refuse(&error, waiters),
+            }
+        }
+    }
+
+    fn refuse(&self, error: &LedgerError, waiters: Vec<Option<Waiter>>) {
+        self.shared.observer.failed(error, waiters.len());
+        for waiter in waiters.into_iter().flatten() {
+            waiter.tell(Err(error.clone()));
         }
     }
 
@@ -120,6 +137,11 @@ impl Writer {
             next = [self.lane().expire(now), earliest(waiters)].into_iter().flatten().min();
         }
     }
+}
+
+/// Whether an error, known not to have taken effect, may come from a single event of a batch.
+fn is_about_one(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::TooLarge { .. } | LedgerError::Corrupt(_))
 }
 
 fn earliest(waiters: &[Option<Waiter>]) -> Option<Instant> {

@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::record::{self, attempt_detail};
+use super::run::Run;
+use super::segment::Position;
 use super::tables::{EventRow, FullRow, hash, tag};
 use crate::ledger::{
     Accepted, DedupeKey, DocumentChange, EventId, LedgerError, NewEvent, NodeId, Nonce, NonceUse,
@@ -26,6 +28,18 @@ pub(super) enum Call {
     Change(DocumentChange, Answer<Revision>),
     /// Write what is lazy.
     Flush(Answer<()>),
+    /// Read from another run, or from none, from now on; the old segment is kept at hand.
+    Swap(u32, Option<Run>, Answer<()>),
+    /// Keys are elsewhere now.
+    Move(Vec<Move>, Answer<()>),
+}
+
+/// A key that moves, or that is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Move {
+    pub(super) key: DedupeKey,
+    pub(super) from: Position,
+    pub(super) to: Option<Position>,
 }
 
 /// Events, encoded.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::call::{AcceptCall, Answer, Call, Item, ReplayCall, SettleCall};
+use super::call::{AcceptCall, Answer, Call, Item, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::Ruling;
 use super::journal::{Journal, Spare, file_name, new_header};
@@ -32,6 +32,8 @@ use crate::ledger::{
 
 /// How long a delivery that is done may wait for company on its way to the disk.
 const LAZY: Duration = Duration::from_millis(20);
+/// How long a full disk is left alone before another segment is tried.
+const NO_ROOM_MS: i64 = 1000;
 /// A frame that has this many bytes takes no further call.
 const FRAME_MAX: usize = 4 << 20;
 
@@ -47,6 +49,8 @@ pub(super) struct Committer {
     waiting: Vec<Waiting>,
     /// When the oldest record that nobody waits for was added.
     lazy_since: Option<Instant>,
+    /// Why there was no new segment when one was needed last, and when that is tried again.
+    no_room: Option<(LedgerError, UnixMillis)>,
 }
 
 /// An answer that waits for the sync: called with what became of it.
@@ -91,6 +95,7 @@ impl Committer {
             staged: Staged::default(),
             waiting: Vec::new(),
             lazy_since: None,
+            no_room: None,
         }
     }
 
@@ -105,13 +110,13 @@ impl Committer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break self.commit(),
             }
-            while self.journal.pending() < FRAME_MAX {
+            while self.journal.frame.pending() < FRAME_MAX {
                 match calls.try_recv() {
                     Ok(call) => self.take(call),
                     Err(_) => break,
                 }
             }
-            if !self.waiting.is_empty() || self.journal.pending() >= FRAME_MAX {
+            if !self.waiting.is_empty() || self.journal.frame.pending() >= FRAME_MAX {
                 self.commit();
             }
         }
@@ -147,6 +152,21 @@ impl Committer {
                 Err(error) => tell(answer, Err(error)),
             },
             Call::Flush(answer) => self.waiting.push(waiting(answer, ())),
+            Call::Swap(number, run, answer) => {
+                self.core.set_retiring(self.core.segment(number));
+                match run {
+                    Some(run) => self.core.put_run(number, run),
+                    None => self.core.remove_run(number),
+                }
+                tell(answer, Ok(()));
+            }
+            Call::Move(moves, answer) => {
+                for Move { key, from, to } in moves {
+                    self.keys.replace(&key, from, to);
+                }
+                self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
+                tell(answer, Ok(()));
+            }
         }
     }
 
@@ -166,7 +186,7 @@ impl Committer {
 
     fn write(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        if self.journal.is_empty() {
+        if self.journal.frame.is_empty() {
             return Ok(());
         }
         match self.journal.commit() {
@@ -229,9 +249,16 @@ impl Committer {
         let spare = match core.spare.take() {
             Some(spare) => spare,
             None => {
-                let name = file_name(number, 0);
-                let size = core.options.segment_bytes;
-                Spare::make(&*core.files, &core.journal_dir(), &name, size)?
+                if let Some((why, until)) = &self.no_room
+                    && core.now() < *until
+                {
+                    return Err(why.clone());
+                }
+                let (name, size) = (file_name(number, 0), core.options.segment_bytes);
+                let made = Spare::make(&*core.files, &core.journal_dir(), &name, size);
+                let until = core.now().saturating_add(NO_ROOM_MS);
+                self.no_room = made.as_ref().err().map(|why| (why.clone(), until));
+                made?
             }
         };
         let header = new_header(number, self.journal.next_seq(), core.now());
@@ -242,6 +269,8 @@ impl Committer {
         core.put_run(number, Run::Open(Arc::clone(&run)));
         let scan = Scan { end: HEADER, next_seq: header.first_seq, records: 0 };
         self.journal = Journal::new(run, scan);
+        let now = self.core.now();
+        self.nonces.retain(|_, expires_ms| *expires_ms > now);
         // A keeper that is gone has poisoned the ledger; nothing more is to be done for it here.
         let _ = self.jobs.send(Job::MakeSpare);
         let _ = self.jobs.send(Job::Close(number - 1));
@@ -260,7 +289,7 @@ struct Known {
 impl Committer {
     fn accept(&mut self, call: AcceptCall) -> Result<Vec<Accepted>, LedgerError> {
         self.make_room(call.payloads.len(), call.items.len())?;
-        let mark = self.journal.mark();
+        let mark = self.journal.frame.mark();
         let staged = (self.staged.rows.len(), self.staged.fresh.len());
         let mut added = Vec::with_capacity(call.items.len());
         let mut accepted = Vec::with_capacity(call.items.len());
@@ -276,7 +305,7 @@ impl Committer {
                     for (keys, at) in added {
                         keys.iter().for_each(|key| self.keys.replace(key, at, None));
                     }
-                    self.journal.go_back(mark);
+                    self.journal.frame.go_back(mark);
                     self.staged.rows.truncate(staged.0);
                     self.staged.fresh.truncate(staged.1);
                     return Err(error);
@@ -288,12 +317,12 @@ impl Committer {
 
     fn add(&mut self, item: Item, payloads: &[u8]) -> (SmallVec<[DedupeKey; 2]>, Position) {
         let payload = payloads.get(item.payload).unwrap_or_default();
-        let at = self.journal.append(|to| to.extend_from_slice(payload));
+        let at = self.journal.frame.append(|to| to.extend_from_slice(payload));
         for key in &item.keys {
             self.keys.insert(key, at);
         }
         let mut row = item.row;
-        row.row.offset = at.offset;
+        row.row.offset = at.offset();
         self.staged.rows.push(row);
         if !item.targets.is_empty() {
             self.staged.fresh.push((item.id, item.targets, item.body));
@@ -305,14 +334,9 @@ impl Committer {
     fn find(&self, item: &Item) -> Result<Option<Known>, LedgerError> {
         for key in &item.keys {
             for at in self.keys.find(key) {
-                let known = match self.journal.peek(at) {
+                let known = match self.journal.frame.peek(at) {
                     Some(payload) => known(payload, key),
-                    None => {
-                        let segment = self.core.segment(at.segment).ok_or_else(|| {
-                            LedgerError::Corrupt(format!("segment {} is gone", at.segment))
-                        })?;
-                        known(&segment.read(at.offset)?, key)
-                    }
+                    None => known(&self.core.segment_at(at)?.read(at.offset())?, key),
                 };
                 if known.is_some() {
                     return Ok(known);
@@ -331,7 +355,7 @@ impl Committer {
                 return NonceUse::Repeated;
             }
             self.nonces.insert(nonce.key.0, nonce.expires_ms);
-            self.journal.append(|to| record::put_nonce(to, nonce));
+            self.journal.frame.append(|to| record::put_nonce(to, nonce));
             NonceUse::First
         });
         Ok(uses.collect())
@@ -366,10 +390,12 @@ impl Committer {
                 Ruling::Stale => Settled::Stale,
                 Ruling::Postponed => Settled::Applied,
                 Ruling::Settled(outcome, attempt) => {
-                    let at =
-                        self.journal.append(|to| record::put_attempt(to, outcome, attempt, detail));
+                    let at = self
+                        .journal
+                        .frame
+                        .append(|to| record::put_attempt(to, outcome, attempt, detail));
                     let event = half_id(settlement.event);
-                    self.staged.notes.push(Note { event, offset: at.offset });
+                    self.staged.notes.push(Note { event, offset: at.offset() });
                     lazy &= outcome == Outcome::Done;
                     Settled::Applied
                 }
@@ -378,7 +404,7 @@ impl Committer {
         if !lazy {
             return self.waiting.push(waiting(answer, settled));
         }
-        if !self.journal.is_empty() && self.lazy_since.is_none() {
+        if !self.journal.frame.is_empty() && self.lazy_since.is_none() {
             self.lazy_since = Some(instant());
             self.core.lazy.store(true, Ordering::Release);
         }
@@ -390,8 +416,8 @@ impl Committer {
         let now = self.core.now();
         for (event, targets) in &call.chosen {
             let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
-            let at = self.journal.append(put);
-            self.staged.notes.push(Note { event: half_id(*event), offset: at.offset });
+            let at = self.journal.frame.append(put);
+            self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
             self.staged.renewed.push((*event, targets.clone()));
         }
         Ok(())
@@ -414,7 +440,7 @@ impl Committer {
         let newest = self.staged.changes.last().map(|(revision, _)| *revision);
         let newest = newest.unwrap_or_else(|| self.core.documents().revision());
         let revision = Revision(newest.0 + 1);
-        self.journal.append(|to| record::put_document(to, revision, &change));
+        self.journal.frame.append(|to| record::put_document(to, revision, &change));
         self.staged.changes.push((revision, change));
         Ok(revision)
     }

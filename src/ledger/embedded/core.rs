@@ -19,6 +19,7 @@ use super::poison::Poison;
 use super::record::Record;
 use super::run::Run;
 use super::segment::{Position, Segment};
+use super::sweep::LastSweep;
 use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::{LedgerError, Revision};
@@ -30,8 +31,11 @@ pub(super) struct Core {
     pub(super) index: Arc<Index>,
     /// The runs by the number of their segment.
     pub(super) runs: RwLock<BTreeMap<u32, Run>>,
+    retiring: Mutex<Option<Arc<Segment>>>,
     deliveries: Mutex<Deliveries>,
     documents: Mutex<Shelf>,
+    /// What was known of each segment when it was last swept.
+    pub(super) last_sweeps: Mutex<HashMap<u32, LastSweep>>,
     pub(super) revision: watch::Sender<Revision>,
     pub(super) poison: Poison,
     pub(super) spare: SpareSlot,
@@ -80,7 +84,7 @@ impl Gathered {
         now: UnixMillis,
     ) -> Result<(), LedgerError> {
         for (half, offset) in &tables.keys {
-            let at = Position { segment: segment.header.number, offset: *offset };
+            let at = Position::new(&segment.header, *offset);
             if !self.memory.keys.insert_half(*half, at) {
                 self.absorb_twin(segment, *half, at)?;
             }
@@ -113,10 +117,10 @@ impl Gathered {
         half: u64,
         at: Position,
     ) -> Result<(), LedgerError> {
-        let payload = segment.read(at.offset)?;
+        let payload = segment.read(at.offset())?;
         let record = Record::read(&payload);
         let head = record.as_ref().ok().and_then(Record::keys);
-        let head = head.ok_or_else(|| segment.damaged(at.offset, "no event is here"))?;
+        let head = head.ok_or_else(|| segment.damaged(at.offset(), "no event is here"))?;
         for key in head.keys().filter(|key| super::keys::half(key) == half) {
             self.memory.keys.insert(&key, at);
         }
@@ -138,6 +142,8 @@ impl Core {
             files,
             index,
             runs: RwLock::new(gathered.runs),
+            retiring: Mutex::default(),
+            last_sweeps: Mutex::default(),
             deliveries: Mutex::new(gathered.deliveries),
             revision: watch::Sender::new(gathered.documents.revision()),
             documents: Mutex::new(gathered.documents),
@@ -172,6 +178,28 @@ impl Core {
     pub(super) fn all_runs(&self) -> Vec<Run> {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         runs.values().cloned().collect()
+    }
+
+    /// The segment that a position is in.
+    pub(super) fn segment_at(&self, at: Position) -> Result<Arc<Segment>, LedgerError> {
+        let current = self.segment(at.segment()).filter(|segment| at.is_in(&segment.header));
+        current
+            .or_else(|| self.retiring(at.segment()))
+            .ok_or_else(|| LedgerError::Corrupt(format!("segment {} is gone", at.segment())))
+    }
+
+    fn retiring(&self, number: u32) -> Option<Arc<Segment>> {
+        let retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        retiring.as_ref().filter(|old| old.header.number == number).cloned()
+    }
+
+    /// Keeps the old form of a segment at hand while positions move to the new one.
+    pub(super) fn set_retiring(&self, segment: Option<Arc<Segment>>) {
+        *self.retiring.lock().unwrap_or_else(PoisonError::into_inner) = segment;
+    }
+
+    pub(super) fn remove_run(&self, number: u32) {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
     pub(super) fn segment(&self, number: u32) -> Option<Arc<Segment>> {

@@ -32,11 +32,15 @@ impl Shelf {
         }
     }
 
-    /// Whether this is the record that the document is now read from.
-    pub(super) fn is_newest(&self, record: &DocumentRecord<'_>) -> bool {
+    /// Whether the record is needed to read the shelf again: the newest version of a document, or
+    /// the word that there is none.
+    pub(super) fn needs(&self, record: &DocumentRecord<'_>) -> bool {
         let key = (record.kind.to_owned(), record.id.to_owned());
         let newest = self.documents.get(&key).map(|document| document.version);
-        newest.is_none_or(|newest| newest == record.revision)
+        match record.body {
+            Some(_) => newest == Some(record.revision),
+            None => newest.is_none(),
+        }
     }
 
     /// What a change makes of the shelf at its `revision`.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What the journal asks of a file system.
-pub(super) trait Files: Send + Sync {
+pub(in crate::ledger) trait Files: Send + Sync {
     /// Creates the file, or empties the one that is there.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Opens a file to read and write.
@@ -22,7 +22,7 @@ pub(super) trait Files: Send + Sync {
 }
 
 /// An open file.
-pub(super) trait Handle: Send + Sync {
+pub(in crate::ledger) trait Handle: Send + Sync {
     /// Fills `buffer` from `offset`, as far as the file goes; answers how far.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
@@ -94,9 +94,9 @@ impl Handle for File {
 
 /// A file system that does what it is told to fail at, for tests.
 #[cfg(test)]
-pub(super) mod faulty {
-    use std::sync::Arc;
+pub(in crate::ledger) mod faulty {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -107,6 +107,8 @@ pub(super) mod faulty {
         pub(in crate::ledger) write: Arc<AtomicBool>,
         pub(in crate::ledger) create: Arc<AtomicBool>,
         pub(in crate::ledger) panic: Arc<AtomicBool>,
+        /// While somebody holds this, syncs wait.
+        pub(in crate::ledger) hold: Arc<Mutex<()>>,
     }
 
     struct FaultyHandle(Box<dyn Handle>, Faults);
@@ -154,6 +156,7 @@ pub(super) mod faulty {
         }
 
         fn sync_data(&self) -> io::Result<()> {
+            drop(self.1.hold.lock());
             check(&self.1.sync, "sync failed (injected)")?;
             self.0.sync_data()
         }

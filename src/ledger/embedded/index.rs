@@ -9,19 +9,27 @@
 //! One thread writes, with the blocking `flush`; no transactions, no ranges are deleted. Expired
 //! segments leave free space inside sled that later ones use.
 
+mod meta;
+mod pack;
+
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::deliveries::Row;
+use self::meta::Meta;
+use self::pack::{
+    DeliveryEntry, EVENT, KEY, LOOKUP, NONCE, NOTE, lookups, pack_event, pack_keys, pack_lookups,
+    pack_nonces, pack_notes, put_delivery, read_event, take_delivery, u32_of, u64_of,
+};
+use super::files::Files;
 use super::segment::{Scan, Segment};
-use super::tables::{By, EventRow, FullRow, Note, Tables};
+use super::tables::{By, EventRow, Tables};
 use crate::clock::UnixMillis;
-use crate::ledger::codec::{Malformed, Put, Take};
-use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce, TargetId};
+use crate::ledger::codec::Take;
+use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce};
 
 /// The form of what is put into sled; another one is thrown away.
 const FORMAT: &[u8] = b"postern index 1";
@@ -43,40 +51,23 @@ enum Table {
     Documents = 9,
 }
 
-const KEY: usize = 12;
-const EVENT: usize = 24;
-const LOOKUP: usize = 8;
-const NOTE: usize = 12;
-const NONCE: usize = 24;
+impl Table {
+    const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Keys,
+        Self::Events,
+        Self::Transactions,
+        Self::Users,
+        Self::Notes,
+        Self::Nonces,
+        Self::Deliveries,
+        Self::Documents,
+    ];
+}
+
 /// Entries in a block, so that most are three to four kilobytes.
 const BLOCK: usize = 256;
 const EVENT_BLOCK: usize = 128;
-
-/// What the blocks of a segment add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Meta {
-    salt: u32,
-    generation: u32,
-    end: u32,
-    next_seq: u64,
-    records: u64,
-    newest_ms: UnixMillis,
-    keys: u32,
-    events: u32,
-    lookups: u32,
-    users: u32,
-    notes: u32,
-    nonces: u32,
-    deliveries: u32,
-    documents: u32,
-    /// The first id of each block of events, and the last id.
-    ids: Vec<EventId>,
-    last: Option<EventId>,
-    /// The first hash, or half of an id, of each block.
-    transactions: Vec<u32>,
-    user_fences: Vec<u32>,
-    note_fences: Vec<u64>,
-}
 
 /// The database.
 pub(super) struct Index {
@@ -98,12 +89,30 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, LedgerError> 
     }
 }
 
-fn key(table: Table, segment: u32, block: usize) -> [u8; 9] {
-    let mut key = [table as u8; 9];
-    key[1..5].copy_from_slice(&segment.to_be_bytes());
-    key[5..].copy_from_slice(&(block as u32).to_be_bytes());
-    key
+/// A segment in one of its forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    number: u32,
+    generation: u32,
 }
+
+impl Form {
+    fn of(segment: &Segment) -> Self {
+        Self { number: segment.header.number, generation: segment.header.generation }
+    }
+
+    fn key(self, table: Table, block: usize) -> [u8; KEY_LEN] {
+        let mut key = [table as u8; KEY_LEN];
+        key[1..5].copy_from_slice(&self.number.to_be_bytes());
+        key[5..9].copy_from_slice(&self.generation.to_be_bytes());
+        key[9..].copy_from_slice(&(block as u32).to_be_bytes());
+        key
+    }
+}
+
+const KEY_LEN: usize = 13;
+/// Bytes of a key that all blocks of a table have in common.
+const PREFIX: usize = 9;
 
 // === Opening ===
 
@@ -164,10 +173,26 @@ impl Index {
         guarded(|| self.db.size_on_disk()).unwrap_or(0)
     }
 
-    fn block(&self, table: Table, segment: u32, block: usize) -> Result<Bytes, LedgerError> {
-        let found = guarded(|| self.db.get(key(table, segment, block)))?;
-        let found = found.ok_or_else(|| broken("has lost a block"))?;
-        Ok(Bytes::copy_from_slice(&found))
+    /// Removes all blocks of a segment's form, the one that makes them count first.
+    fn forget(&self, form: Form) -> Result<(), LedgerError> {
+        for table in Table::ALL {
+            let mut at = 0;
+            while guarded(|| self.db.remove(form.key(table, at)))?.is_some() {
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&self, table: Table, form: Form, block: usize) -> Result<Bytes, LedgerError> {
+        match guarded(|| self.db.get(form.key(table, block)))? {
+            Some(found) => Ok(Bytes::copy_from_slice(&found)),
+            None => {
+                // Without its count the segment is read again at the next start.
+                guarded(|| self.db.remove(form.key(Table::Meta, 0)))?;
+                Err(broken("has lost a block"))
+            }
+        }
     }
 }
 
@@ -181,44 +206,44 @@ impl Index {
         tables: &Tables,
         scan: Scan,
     ) -> Result<IndexedRun, LedgerError> {
-        let number = segment.header.number;
+        let form = Form::of(segment);
         let mut meta = Meta::new(segment, tables, scan);
-        self.put_blocks(Table::Keys, number, BLOCK * KEY, &pack_keys(&tables.keys))?;
+        self.put_blocks(Table::Keys, form, BLOCK * KEY, &pack_keys(&tables.keys))?;
         let events: Vec<u8> = tables.events.iter().flat_map(pack_event).collect();
-        self.put_blocks(Table::Events, number, EVENT_BLOCK * EVENT, &events)?;
+        self.put_blocks(Table::Events, form, EVENT_BLOCK * EVENT, &events)?;
         let transactions = lookups(&tables.events, By::Transaction);
         let users = lookups(&tables.events, By::User);
         meta.lookups = transactions.len() as u32;
         meta.users = users.len() as u32;
         meta.transactions = transactions.iter().step_by(BLOCK).map(|entry| entry.0).collect();
         meta.user_fences = users.iter().step_by(BLOCK).map(|entry| entry.0).collect();
-        self.put_blocks(Table::Transactions, number, BLOCK * LOOKUP, &pack_lookups(&transactions))?;
-        self.put_blocks(Table::Users, number, BLOCK * LOOKUP, &pack_lookups(&users))?;
-        self.put_blocks(Table::Notes, number, BLOCK * NOTE, &pack_notes(&tables.notes))?;
-        self.put_blocks(Table::Nonces, number, BLOCK * NONCE, &pack_nonces(&tables.nonces))?;
+        self.put_blocks(Table::Transactions, form, BLOCK * LOOKUP, &pack_lookups(&transactions))?;
+        self.put_blocks(Table::Users, form, BLOCK * LOOKUP, &pack_lookups(&users))?;
+        self.put_blocks(Table::Notes, form, BLOCK * NOTE, &pack_notes(&tables.notes))?;
+        self.put_blocks(Table::Nonces, form, BLOCK * NONCE, &pack_nonces(&tables.nonces))?;
         let documents: Vec<u8> = tables.documents.iter().flat_map(|at| at.to_le_bytes()).collect();
-        self.put_blocks(Table::Documents, number, BLOCK * 4, &documents)?;
-        self.put_deliveries(number, tables)?;
+        self.put_blocks(Table::Documents, form, BLOCK * 4, &documents)?;
+        self.put_deliveries(form, tables)?;
         self.settle()?;
-        self.put(&key(Table::Meta, number, 0), &meta.bytes())?;
+        self.put(&form.key(Table::Meta, 0), &meta.bytes())?;
         self.settle()?;
-        Ok(IndexedRun { segment: Arc::clone(segment), index: Arc::clone(self), meta })
+        Ok(IndexedRun::new(segment, self, meta))
     }
 
     fn put_blocks(
         &self,
         table: Table,
-        segment: u32,
+        form: Form,
         size: usize,
         entries: &[u8],
     ) -> Result<(), LedgerError> {
         for (at, block) in entries.chunks(size).enumerate() {
-            self.put(&key(table, segment, at), block)?;
+            self.put(&form.key(table, at), block)?;
         }
         Ok(())
     }
 
-    fn put_deliveries(&self, segment: u32, tables: &Tables) -> Result<(), LedgerError> {
+    fn put_deliveries(&self, form: Form, tables: &Tables) -> Result<(), LedgerError> {
         let mut entries = tables.deliveries.iter().peekable();
         let mut at = 0;
         while entries.peek().is_some() {
@@ -226,89 +251,11 @@ impl Index {
             for ((event, target), row) in entries.by_ref().take(BLOCK) {
                 put_delivery(&mut block, *event, target, *row);
             }
-            self.put(&key(Table::Deliveries, segment, at), &block)?;
+            self.put(&form.key(Table::Deliveries, at), &block)?;
             at += 1;
         }
         Ok(())
     }
-}
-
-fn pack_keys(keys: &[(u64, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(keys.len() * KEY);
-    for (half, offset) in keys {
-        to.extend_from_slice(&half.to_le_bytes());
-        to.extend_from_slice(&offset.to_le_bytes());
-    }
-    to
-}
-
-fn pack_event(full: &FullRow) -> [u8; EVENT] {
-    let mut bytes = [0; EVENT];
-    bytes[..16].copy_from_slice(full.row.id.as_bytes());
-    bytes[16..20].copy_from_slice(&full.row.offset.to_le_bytes());
-    bytes[20..].copy_from_slice(&full.row.tag.to_le_bytes());
-    bytes
-}
-
-/// Hashes and the numbers of their rows, sorted.
-fn lookups(events: &[FullRow], by: By) -> Vec<(u32, u32)> {
-    let hashes = (0..).zip(events).filter_map(|(at, full)| full.hash(by).map(|hash| (hash, at)));
-    let mut lookups: Vec<(u32, u32)> = hashes.collect();
-    lookups.sort_unstable();
-    lookups
-}
-
-fn pack_lookups(lookups: &[(u32, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(lookups.len() * LOOKUP);
-    for (hash, row) in lookups {
-        to.extend_from_slice(&hash.to_le_bytes());
-        to.extend_from_slice(&row.to_le_bytes());
-    }
-    to
-}
-
-fn pack_notes(notes: &[Note]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(notes.len() * NOTE);
-    for note in notes {
-        to.extend_from_slice(&note.event.to_le_bytes());
-        to.extend_from_slice(&note.offset.to_le_bytes());
-    }
-    to
-}
-
-fn pack_nonces(nonces: &[Nonce]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(nonces.len() * NONCE);
-    for nonce in nonces {
-        to.extend_from_slice(&nonce.key.0);
-        to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
-    }
-    to
-}
-
-const PENDING: u8 = 0;
-const DEAD: u8 = 1;
-const DONE: u8 = 2;
-
-fn put_delivery(to: &mut Vec<u8>, event: EventId, target: &TargetId, row: Option<Row>) {
-    to.extend_from_slice(event.as_bytes());
-    to.put_bytes(target.as_str().as_bytes());
-    to.push(row.map_or(DONE, |row| if row.dead { DEAD } else { PENDING }));
-    if let Some(row) = row {
-        to.put_len(row.attempt as usize);
-        to.extend_from_slice(&row.due_ms.to_le_bytes());
-    }
-}
-
-type DeliveryEntry = ((EventId, TargetId), Option<Row>);
-
-fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malformed> {
-    let key = (EventId::from_bytes(from.array()?), TargetId::from(from.text()?));
-    let dead = match from.u8()? {
-        DONE => return Ok((key, None)),
-        state => state == DEAD,
-    };
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
-    Ok((key, Some(Row { dead, attempt, due_ms: from.i64()? })))
 }
 
 // === Loading ===
@@ -320,8 +267,12 @@ impl Index {
         self: &Arc<Self>,
         segment: &Arc<Segment>,
     ) -> Result<Option<(Tables, IndexedRun)>, LedgerError> {
-        let number = segment.header.number;
-        let Some(bytes) = guarded(|| self.db.get(key(Table::Meta, number, 0)))? else {
+        let form = Form::of(segment);
+        if let Some(generation) = form.generation.checked_sub(1) {
+            // Left behind if the segment was written anew and nobody could clean up.
+            self.forget(Form { generation, ..form })?;
+        }
+        let Some(bytes) = guarded(|| self.db.get(form.key(Table::Meta, 0)))? else {
             return Ok(None);
         };
         let header = &segment.header;
@@ -329,16 +280,16 @@ impl Index {
             .ok()
             .filter(|meta| meta.salt == header.salt && meta.generation == header.generation);
         let Some(meta) = meta else { return Ok(None) };
-        let tables = self.load_tables(number, &meta)?;
-        let run = IndexedRun { segment: Arc::clone(segment), index: Arc::clone(self), meta };
+        let tables = self.load_tables(form, &meta)?;
+        let run = IndexedRun::new(segment, self, meta);
         Ok(tables.map(|tables| (tables, run)))
     }
 
-    fn load_tables(&self, number: u32, meta: &Meta) -> Result<Option<Tables>, LedgerError> {
-        let keys = self.entries::<KEY>(Table::Keys, number)?;
-        let nonces = self.entries::<NONCE>(Table::Nonces, number)?;
-        let documents = self.entries::<4>(Table::Documents, number)?;
-        let deliveries = self.load_deliveries(number)?;
+    fn load_tables(&self, form: Form, meta: &Meta) -> Result<Option<Tables>, LedgerError> {
+        let keys = self.entries::<KEY>(Table::Keys, form)?;
+        let nonces = self.entries::<NONCE>(Table::Nonces, form)?;
+        let documents = self.entries::<4>(Table::Documents, form)?;
+        let deliveries = self.load_deliveries(form)?;
         let lens = [keys.len(), nonces.len(), documents.len(), deliveries.len()];
         let counts = [meta.keys, meta.nonces, meta.documents, meta.deliveries];
         if !lens.into_iter().eq(counts.into_iter().map(|count| count as usize)) {
@@ -365,10 +316,10 @@ impl Index {
     fn entries<const N: usize>(
         &self,
         table: Table,
-        segment: u32,
+        form: Form,
     ) -> Result<Vec<[u8; N]>, LedgerError> {
         let mut entries = Vec::new();
-        self.each_block(table, segment, &mut |block| {
+        self.each_block(table, form, &mut |block| {
             let (whole, rest) = block.as_chunks::<N>();
             entries.extend_from_slice(whole);
             if rest.is_empty() { Ok(()) } else { Err(broken("has a block of odd length")) }
@@ -376,9 +327,9 @@ impl Index {
         Ok(entries)
     }
 
-    fn load_deliveries(&self, segment: u32) -> Result<Vec<DeliveryEntry>, LedgerError> {
+    fn load_deliveries(&self, form: Form) -> Result<Vec<DeliveryEntry>, LedgerError> {
         let mut entries = Vec::new();
-        self.each_block(Table::Deliveries, segment, &mut |block| {
+        self.each_block(Table::Deliveries, form, &mut |block| {
             let mut from = Take(block);
             while !from.0.is_empty() {
                 let entry = take_delivery(&mut from);
@@ -392,24 +343,16 @@ impl Index {
     fn each_block(
         &self,
         table: Table,
-        segment: u32,
+        form: Form,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let prefix = &key(table, segment, 0)[..5];
-        let mut blocks = guarded(|| Ok(self.db.scan_prefix(prefix)))?;
+        let first = form.key(table, 0);
+        let mut blocks = guarded(|| Ok(self.db.scan_prefix(&first[..PREFIX])))?;
         while let Some((_, block)) = guarded(|| blocks.next().transpose())? {
             visit(&block)?;
         }
         Ok(())
     }
-}
-
-fn u32_of(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk))
-}
-
-fn u64_of(bytes: &[u8]) -> u64 {
-    bytes.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
 // === Searching ===
@@ -419,9 +362,46 @@ pub(super) struct IndexedRun {
     pub(super) segment: Arc<Segment>,
     index: Arc<Index>,
     meta: Meta,
+    /// Set when the segment was written anew: file and blocks go with the last reader.
+    retired: OnceLock<Arc<dyn Files>>,
+}
+
+impl Drop for IndexedRun {
+    fn drop(&mut self) {
+        if let Some(files) = self.retired.get() {
+            // What cannot be removed now is removed at the next start.
+            let _ = files.remove(&self.segment.path);
+            let _ = self.index.forget(self.form());
+        }
+    }
 }
 
 impl IndexedRun {
+    fn new(segment: &Arc<Segment>, index: &Arc<Index>, meta: Meta) -> Self {
+        let (segment, index) = (Arc::clone(segment), Arc::clone(index));
+        Self { segment, index, meta, retired: OnceLock::new() }
+    }
+
+    /// Removes the segment's file and blocks once nobody reads them any more.
+    pub(super) fn retire(&self, files: &Arc<dyn Files>) {
+        let _ = self.retired.set(Arc::clone(files));
+    }
+
+    /// How many de-duplication keys there are.
+    pub(super) fn keys(&self) -> usize {
+        self.meta.keys as usize
+    }
+
+    /// How many records about deliveries there are.
+    pub(super) fn notes_len(&self) -> usize {
+        self.meta.notes as usize
+    }
+
+    /// When the newest event was received.
+    pub(super) fn newest_ms(&self) -> UnixMillis {
+        self.meta.newest_ms
+    }
+
     pub(super) fn len(&self) -> usize {
         self.meta.events as usize
     }
@@ -442,8 +422,8 @@ impl IndexedRun {
         self.meta.last.unwrap_or(EventId::from_bytes([0; 16]))
     }
 
-    fn number(&self) -> u32 {
-        self.segment.header.number
+    fn form(&self) -> Form {
+        Form::of(&self.segment)
     }
 
     /// A row by its number; `block` keeps the block that was read last.
@@ -456,7 +436,7 @@ impl IndexedRun {
         let bytes = match block {
             Some((number, bytes)) if *number == wanted => bytes,
             _ => {
-                let bytes = self.index.block(Table::Events, self.number(), wanted)?;
+                let bytes = self.index.block(Table::Events, self.form(), wanted)?;
                 &block.insert((wanted, bytes)).1
             }
         };
@@ -468,7 +448,7 @@ impl IndexedRun {
     pub(super) fn lower(&self, id: EventId) -> Result<usize, LedgerError> {
         let blocks = self.meta.ids.partition_point(|first| *first < id);
         let Some(block) = blocks.checked_sub(1) else { return Ok(0) };
-        let bytes = self.index.block(Table::Events, self.number(), block)?;
+        let bytes = self.index.block(Table::Events, self.form(), block)?;
         let (rows, _) = bytes.as_chunks::<EVENT>();
         Ok(block * EVENT_BLOCK + rows.partition_point(|row| read_event(row).id < id))
     }
@@ -482,7 +462,7 @@ impl IndexedRun {
         let mut rows = Vec::new();
         let mut block = None;
         for at in blocks_of(fences, &hash) {
-            let bytes = self.index.block(table, self.number(), at)?;
+            let bytes = self.index.block(table, self.form(), at)?;
             let (entries, _) = bytes.as_chunks::<LOOKUP>();
             for entry in entries.iter().filter(|entry| u32_of(&entry[..]) == hash) {
                 rows.push(self.row(u32_of(&entry[4..]) as usize, &mut block)?);
@@ -495,7 +475,7 @@ impl IndexedRun {
     pub(super) fn notes(&self, half: u64) -> Result<Vec<u32>, LedgerError> {
         let mut offsets = Vec::new();
         for at in blocks_of(&self.meta.note_fences, &half) {
-            let bytes = self.index.block(Table::Notes, self.number(), at)?;
+            let bytes = self.index.block(Table::Notes, self.form(), at)?;
             let (entries, _) = bytes.as_chunks::<NOTE>();
             let hits = entries.iter().filter(|entry| u64_of(&entry[..]) == half);
             offsets.extend(hits.map(|entry| u32_of(&entry[8..])));
@@ -508,107 +488,4 @@ impl IndexedRun {
 fn blocks_of<T: Ord>(fences: &[T], wanted: &T) -> std::ops::Range<usize> {
     let first = fences.partition_point(|fence| fence < wanted).saturating_sub(1);
     first..fences.partition_point(|fence| fence <= wanted)
-}
-
-fn read_event(bytes: &[u8; EVENT]) -> EventRow {
-    let mut id = [0; 16];
-    id.copy_from_slice(&bytes[..16]);
-    EventRow {
-        id: EventId::from_bytes(id),
-        offset: u32_of(&bytes[16..]),
-        tag: u32_of(&bytes[20..]),
-    }
-}
-
-// === What the blocks add up to ===
-
-impl Meta {
-    fn new(segment: &Segment, tables: &Tables, scan: Scan) -> Self {
-        let ids = tables.events.iter().step_by(EVENT_BLOCK).map(|full| full.row.id);
-        Self {
-            salt: segment.header.salt,
-            generation: segment.header.generation,
-            end: scan.end,
-            next_seq: scan.next_seq,
-            records: scan.records,
-            newest_ms: tables.newest_ms,
-            keys: tables.keys.len() as u32,
-            events: tables.events.len() as u32,
-            notes: tables.notes.len() as u32,
-            nonces: tables.nonces.len() as u32,
-            deliveries: tables.deliveries.len() as u32,
-            documents: tables.documents.len() as u32,
-            ids: ids.collect(),
-            last: tables.events.last().map(|full| full.row.id),
-            note_fences: tables.notes.iter().step_by(BLOCK).map(|note| note.event).collect(),
-            ..Self::default()
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut to = Vec::new();
-        for n in [self.salt, self.generation, self.end] {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        for n in [self.next_seq, self.records, self.newest_ms as u64] {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        for n in self.counts() {
-            to.extend_from_slice(&n.to_le_bytes());
-        }
-        to.put_len(self.ids.len());
-        for id in self.ids.iter().chain(&self.last) {
-            to.extend_from_slice(id.as_bytes());
-        }
-        for fences in [&self.transactions, &self.user_fences] {
-            to.put_len(fences.len());
-            to.extend(fences.iter().flat_map(|fence| fence.to_le_bytes()));
-        }
-        to.put_len(self.note_fences.len());
-        to.extend(self.note_fences.iter().flat_map(|fence| fence.to_le_bytes()));
-        let crc = crc32fast::hash(&to);
-        to.extend_from_slice(&crc.to_le_bytes());
-        to
-    }
-
-    fn counts(&self) -> [u32; 8] {
-        let Self { keys, events, lookups, users, notes, nonces, deliveries, documents, .. } = *self;
-        [keys, events, lookups, users, notes, nonces, deliveries, documents]
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (body, crc) = bytes.split_last_chunk().ok_or(Malformed)?;
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return Err(Malformed);
-        }
-        let from = &mut Take(body);
-        let mut meta = Self {
-            salt: from.u32()?,
-            generation: from.u32()?,
-            end: from.u32()?,
-            next_seq: from.u64()?,
-            records: from.u64()?,
-            newest_ms: from.i64()?,
-            keys: from.u32()?,
-            events: from.u32()?,
-            lookups: from.u32()?,
-            users: from.u32()?,
-            notes: from.u32()?,
-            nonces: from.u32()?,
-            deliveries: from.u32()?,
-            documents: from.u32()?,
-            ..Self::default()
-        };
-        let blocks = from.len()?;
-        let id = |from: &mut Take<'_>| from.array().map(EventId::from_bytes);
-        meta.ids = (0..blocks).map(|_| id(from)).collect::<Result<_, _>>()?;
-        meta.last = if blocks > 0 { Some(id(from)?) } else { None };
-        for fences in [&mut meta.transactions, &mut meta.user_fences] {
-            let len = from.len()?;
-            *fences = (0..len).map(|_| from.u32()).collect::<Result<_, _>>()?;
-        }
-        let len = from.len()?;
-        meta.note_fences = (0..len).map(|_| from.u64()).collect::<Result<_, _>>()?;
-        Ok(meta)
-    }
 }

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::files::{Files, Handle};
+use super::frame::Frame;
 use super::run::OpenRun;
-use super::segment::{FRAME_HEAD, HEADER, Header, Position, RECORD_HEAD, Scan, Segment, failed};
+use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, failed};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 
@@ -16,17 +17,15 @@ const ZEROS: usize = 1 << 20;
 /// The segment being written, and the frame being filled.
 pub(super) struct Journal {
     pub(super) run: Arc<OpenRun>,
-    /// Where the frame will begin.
-    base: u32,
-    frame: Vec<u8>,
-    count: u32,
+    pub(super) frame: Frame,
     next_seq: u64,
 }
 
 impl Journal {
     /// Goes on behind what `scan` found in the segment of `run`.
     pub(super) fn new(run: Arc<OpenRun>, scan: Scan) -> Self {
-        Self { run, base: scan.end, frame: vec![0; FRAME_HEAD], count: 0, next_seq: scan.next_seq }
+        let frame = Frame::new(run.segment.header, scan.end);
+        Self { run, frame, next_seq: scan.next_seq }
     }
 
     pub(super) fn segment(&self) -> &Segment {
@@ -37,70 +36,22 @@ impl Journal {
         self.next_seq
     }
 
-    /// Bytes in the frame.
-    pub(super) fn pending(&self) -> usize {
-        self.frame.len() - FRAME_HEAD
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Whether payloads of that many bytes in `count` records still fit into the segment.
     pub(super) fn fits(&self, bytes: usize, count: usize) -> bool {
-        let frame = self.frame.len() + bytes + count * RECORD_HEAD + FRAME_HEAD;
-        self.base as usize + frame <= self.segment().size as usize
-    }
-
-    /// Adds a record whose payload `put` writes; answers where it will be.
-    pub(super) fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Position {
-        let start = self.frame.len();
-        self.frame.resize(start + RECORD_HEAD, 0);
-        put(&mut self.frame);
-        let header = self.run.segment.header;
-        let offset = self.base + start as u32;
-        let (head, payload) = self.frame[start..].split_at_mut(RECORD_HEAD);
-        head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        head[4..].copy_from_slice(&header.crc(offset, payload).to_le_bytes());
-        self.count += 1;
-        Position { segment: header.number, offset }
-    }
-
-    /// The payload of a record that is in the frame and not yet on disk.
-    pub(super) fn peek(&self, at: Position) -> Option<&[u8]> {
-        if at.segment != self.segment().header.number {
-            return None;
-        }
-        let record = self.frame.get(at.offset.checked_sub(self.base)? as usize..)?;
-        let len = record.first_chunk().map(|len| u32::from_le_bytes(*len) as usize)?;
-        record.get(RECORD_HEAD..RECORD_HEAD + len)
-    }
-
-    /// Where the frame ends now, to go back to.
-    pub(super) fn mark(&self) -> (usize, u32) {
-        (self.frame.len(), self.count)
-    }
-
-    /// Forgets what was added behind a mark.
-    pub(super) fn go_back(&mut self, (len, count): (usize, u32)) {
-        self.frame.truncate(len);
-        self.count = count;
+        self.frame.end_with(bytes, count) <= self.segment().size as usize
     }
 
     /// Writes the frame and syncs it; answers how long the sync took. After an error nothing is
     /// known of what is on disk, and the journal must not be used again.
     pub(super) fn commit(&mut self) -> std::io::Result<Duration> {
-        let segment = Arc::clone(&self.run);
-        let segment = &segment.segment;
-        segment.header.seal(&mut self.frame, self.base, self.count, self.next_seq);
-        segment.file.write_at(&self.frame, u64::from(self.base))?;
+        let file = &self.run.segment.file;
+        let base = u64::from(self.frame.base());
+        file.write_at(self.frame.seal(self.next_seq), base)?;
         let start = instant();
-        segment.file.sync_data()?;
+        file.sync_data()?;
         let took = instant().saturating_duration_since(start);
-        self.base += self.frame.len() as u32;
+        self.frame.next();
         self.next_seq += 1;
-        self.count = 0;
-        self.frame.truncate(FRAME_HEAD);
         Ok(took)
     }
 }

@@ -16,13 +16,14 @@ const SHARDS: usize = 1024;
 
 /// The keys of all segments.
 pub(super) struct Keys {
-    shards: Vec<HashMap<u64, u64, BuildHasherDefault<AsIs>>>,
+    shards: Vec<HashMap<u64, Position, BuildHasherDefault<AsIs>>>,
     /// Keys whose first half was taken by another.
-    second: HashMap<DedupeKey, u64>,
+    second: HashMap<DedupeKey, Position>,
     len: usize,
 }
 
-/// Keys are digests: their bits need no hashing.
+/// Keys are digests: their bits need no hashing. The top bits, which choose the shard, are the same
+/// throughout a map and are turned to where a map does not look.
 #[derive(Default)]
 pub(super) struct AsIs(u64);
 
@@ -38,7 +39,7 @@ impl Hasher for AsIs {
     }
 
     fn write_u64(&mut self, n: u64) {
-        self.0 = n;
+        self.0 = n.rotate_left(32);
     }
 }
 
@@ -47,9 +48,10 @@ pub(super) fn half(key: &DedupeKey) -> u64 {
     key.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
-/// The middle bits choose the shard: the maps themselves use the lowest and the highest.
+/// The top bits choose the shard, so that keys that are loaded in their order fill one map after
+/// the other, each small enough for the processor's cache.
 fn shard(half: u64) -> usize {
-    (half >> 32) as usize % SHARDS
+    (half >> (64 - SHARDS.ilog2())) as usize
 }
 
 impl Keys {
@@ -63,26 +65,19 @@ impl Keys {
         self.len
     }
 
-    /// Makes room for about `more` keys.
-    pub(super) fn reserve(&mut self, more: usize) {
-        for shard in &mut self.shards {
-            shard.reserve(more / SHARDS + more / SHARDS / 16);
-        }
-    }
-
     /// Where the key may be: each place has to be looked at.
     pub(super) fn find(&self, key: &DedupeKey) -> impl Iterator<Item = Position> + use<> {
         let half = half(key);
         let first = self.shards[shard(half)].get(&half).copied();
         let second = if self.second.is_empty() { None } else { self.second.get(key).copied() };
-        first.into_iter().chain(second).map(Position::unpack)
+        first.into_iter().chain(second)
     }
 
     /// Notes where a key is that is not there yet.
     pub(super) fn insert(&mut self, key: &DedupeKey, at: Position) {
         let half = half(key);
         if !self.insert_half(half, at) {
-            self.second.insert(*key, at.pack());
+            self.second.insert(*key, at);
             self.len += 1;
         }
     }
@@ -92,7 +87,7 @@ impl Keys {
         match self.shards[shard(half)].entry(half) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(at.pack());
+                place.insert(at);
                 self.len += 1;
                 true
             }
@@ -103,20 +98,20 @@ impl Keys {
     pub(super) fn replace(&mut self, key: &DedupeKey, from: Position, to: Option<Position>) {
         let half = half(key);
         let shard = &mut self.shards[shard(half)];
-        let first = shard.get_mut(&half).filter(|at| **at == from.pack());
+        let first = shard.get_mut(&half).filter(|at| **at == from);
         match (first, to) {
-            (Some(at), Some(to)) => *at = to.pack(),
+            (Some(at), Some(to)) => *at = to,
             (Some(_), None) => {
                 shard.remove(&half);
                 self.len -= 1;
             }
             (None, Some(to)) => {
-                if let Some(at) = self.second.get_mut(key).filter(|at| **at == from.pack()) {
-                    *at = to.pack();
+                if let Some(at) = self.second.get_mut(key).filter(|at| **at == from) {
+                    *at = to;
                 }
             }
             (None, None) => {
-                if self.second.get(key) == Some(&from.pack()) {
+                if self.second.get(key) == Some(&from) {
                     self.second.remove(key);
                     self.len -= 1;
                 }
@@ -128,9 +123,12 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::embedded::segment::Header;
 
     fn at(offset: u32) -> Position {
-        Position { segment: 1, offset }
+        let header =
+            Header { number: 1, generation: 0, salt: 0, first_seq: 1, created_ms: 0, next_seq: 0 };
+        Position::new(&header, offset)
     }
 
     fn key(first: u8, last: u8) -> DedupeKey {
@@ -140,7 +138,7 @@ mod tests {
     }
 
     fn found(keys: &Keys, key: &DedupeKey) -> Vec<u32> {
-        keys.find(key).map(|position| position.offset).collect()
+        keys.find(key).map(Position::offset).collect()
     }
 
     #[test]
@@ -167,7 +165,7 @@ mod tests {
         let mut keys = Keys::new();
         for n in 0..1_000_000_u64 {
             let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-            keys.insert_half(digest, Position::unpack(n));
+            keys.insert_half(digest, at(n as u32));
         }
         let room: usize = keys.shards.iter().map(|shard| shard.capacity() * 8 / 7 * 17).sum();
         assert_eq!(keys.len(), 1_000_000);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) struct Opened {
 /// Opens the ledger in `options.path`, or begins one.
 pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Opened, LedgerError> {
     let journal_dir = journal_dir(&options.path);
-    fs::create_dir_all(&journal_dir).map_err(|error| failed(&journal_dir, "create", &error))?;
+    make_dir(&*files, &journal_dir)?;
     let lock = lock(&options.path)?;
     let (index, thrown_away) = Index::open(&index_dir(&options.path))?;
     let mut reader = Reader {
@@ -50,6 +50,22 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let Reader { index, gathered, unindexed, .. } = reader;
     let (core, memory) = Core::new(options, files, index, lock, gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan), unindexed })
+}
+
+/// Makes a directory with those above it, so that they are there after a crash: a name is durable
+/// only when the directory that it stands in is synced.
+fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    make_dir(files, parent)?;
+    let made = match fs::create_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    made.and_then(|()| files.sync_dir(parent)).map_err(|error| failed(dir, "create", &error))
 }
 
 /// Makes this process the only one that works in the directory.
@@ -169,11 +185,8 @@ impl Reader {
             Err(error) => self.gathered.notices.push(format!("segment {number}: {error}")),
         }
         let (tables, scan) = Tables::read(&segment)?;
-        match segment.rest(scan)? {
-            Rest::Clean => {}
-            Rest::Torn { .. } | Rest::Damaged { .. } => {
-                return Err(segment.damaged(scan.end, "a frame is broken, and others follow"));
-            }
+        if !segment.is_complete(scan)? {
+            return Err(segment.damaged(scan.end, "a frame is broken, and others follow"));
         }
         self.gathered.absorb(&segment, &tables, self.now)?;
         let run = OpenRun::new(segment);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::index::IndexedRun;
 use super::segment::Segment;
 use super::tables::{By, EventRow, FullRow, Note, half_id};
+use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError};
 
 /// Rows are handed to readers in pieces of this size, so that a reader holds up the committer for
@@ -100,6 +101,17 @@ impl Run {
         match self {
             Self::Open(run) => run.len(),
             Self::Indexed(run) => run.len(),
+        }
+    }
+
+    /// When the newest event was received, as far as its id says; `None` where there is none.
+    pub(super) fn newest_ms(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Open(run) => {
+                let chunks = run.chunks();
+                chunks.iter().filter_map(|chunk| chunk.last()).map(|full| full.row.id.ms()).max()
+            }
+            Self::Indexed(run) => Some(run.newest_ms()),
         }
     }
 

@@ -45,20 +45,31 @@ const WINDOW: usize = 1 << 20;
 /// What is read first of a record; most need no second read.
 const GUESS: usize = 2048;
 
-/// Where a record is. Packed into eight bytes where there are many.
+/// Where a record is: segment, generation (one bit of it, so that the two that are there while a
+/// segment is written anew can be told apart) and offset. Eight bytes, because there are many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) segment: u32,
-    pub(super) offset: u32,
-}
+pub(super) struct Position(u64);
 
 impl Position {
-    pub(super) fn pack(self) -> u64 {
-        u64::from(self.segment) << 32 | u64::from(self.offset)
+    /// Segments are smaller than this.
+    const GENERATION: u32 = 1 << 31;
+
+    pub(super) fn new(header: &Header, offset: u32) -> Self {
+        let generation = if header.generation & 1 == 1 { Self::GENERATION } else { 0 };
+        Self(u64::from(header.number) << 32 | u64::from(offset | generation))
     }
 
-    pub(super) fn unpack(packed: u64) -> Self {
-        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
+    pub(super) fn segment(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn offset(self) -> u32 {
+        self.0 as u32 & !Self::GENERATION
+    }
+
+    /// Whether it is in the segment with that header.
+    pub(super) fn is_in(self, header: &Header) -> bool {
+        self == Self::new(header, self.offset())
     }
 }
 
@@ -185,6 +196,15 @@ pub(super) struct Scan {
 pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
 
 impl Segment {
+    /// Whether a segment that nothing is written to any more ends as it must: with zeros, or, when
+    /// it was written anew, with its last frame.
+    pub(super) fn is_complete(&self, scan: Scan) -> Result<bool, LedgerError> {
+        if self.header.generation > 0 {
+            return Ok(u64::from(scan.end) == self.size);
+        }
+        Ok(self.rest(scan)? == Rest::Clean)
+    }
+
     /// The same segment, whose file is opened only while it is read: closed segments are many,
     /// and open files are few.
     pub(super) fn at_rest(files: &Arc<dyn Files>, segment: &Self) -> Self {
@@ -256,6 +276,9 @@ impl Segment {
             scan.end += frame_size(head);
             scan.next_seq += 1;
             scan.records += u64::from(head.count);
+        }
+        if self.header.next_seq > 0 {
+            scan.next_seq = self.header.next_seq;
         }
         Ok(scan)
     }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod model;
+mod sweep;
 
 use std::fs;
 use std::path::PathBuf;
@@ -126,7 +127,9 @@ async fn a_lost_block_of_the_index_is_read_from_the_journal() {
     drop(ledger);
     let db = sled::open(core::index_dir(dir.path())).unwrap();
     // The keys of segment 1, and the deliveries of segment 2.
-    for key in [[2, 0, 0, 0, 1, 0, 0, 0, 0], [8, 0, 0, 0, 2, 0, 0, 0, 0]] {
+    for (table, segment) in [(2, 1), (8, 2)] {
+        let mut key = [0; 13];
+        (key[0], key[4]) = (table, segment);
         assert!(db.remove(key).unwrap().is_some());
     }
     db.flush().unwrap();

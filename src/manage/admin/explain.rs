@@ -1,21 +1,25 @@
 //! Why a captured callback verifies or does not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
+use crate::config::{Config, Source};
 use crate::manage::http::{Answered, Problem, json};
-use crate::sender::{Judgement, Recipe, Refusal, Request};
+use crate::sender::{Explanation, Other, Request, Sender, explain};
 
 /// What is asked: a URL alone, or a whole request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
     source: String,
+    /// The number of a callback that this gateway refused, in place of the request.
+    rejection: Option<u64>,
     url: Option<String>,
     method: Option<String>,
     target: Option<String>,
@@ -23,15 +27,6 @@ struct Question {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     body: String,
-}
-
-#[derive(Serialize)]
-struct Explanation {
-    verdict: &'static str,
-    reason: Option<&'static str>,
-    parameter: Option<String>,
-    signed_text: Option<String>,
-    mistake: Option<String>,
 }
 
 impl Admin {
@@ -42,8 +37,17 @@ impl Admin {
         let Some(source) = config.sources.get(&question.source) else {
             return Err(Problem::absent(format!("there is no source {:?}", question.source)));
         };
-        let (base, target) = question.target()?;
         let own = config.server.public_url.as_deref().unwrap_or_default();
+        if let Some(number) = question.rejection {
+            let kept = self.gate.rejections().get(number);
+            let kept = kept.filter(|kept| kept.source == question.source).ok_or_else(|| {
+                Problem::absent("there is no such rejection of that source (any more)")
+            })?;
+            let headers = kept.request.header_map();
+            let request = kept.request.as_request(own, &headers);
+            return Ok(json(&explained(&config, source, &request, kept.at_ms)));
+        }
+        let (base, target) = question.target()?;
         let method = question.method()?;
         let headers = question.headers()?;
         let request = Request {
@@ -53,8 +57,29 @@ impl Admin {
             headers: &headers,
             body: question.body.as_bytes(),
         };
-        Ok(json(&explained(&source.recipe, request)))
+        Ok(json(&explained(&config, source, &request, clock::now_ms())))
     }
+}
+
+/// Explains a request to `source`, with the other sources of `config` and the other senders of its
+/// catalog to tell apart from.
+pub(crate) fn explained(
+    config: &Config,
+    source: &Source,
+    request: &Request<'_>,
+    at_ms: i64,
+) -> Explanation {
+    let known = |sender: &Arc<Sender>| {
+        config.sources.values().any(|other| other.recipe.sender().name() == sender.name())
+    };
+    let unused = config.catalog.iter().filter(|sender| !known(sender));
+    let catalog: Vec<_> = unused.filter_map(|sender| source.recipe.under(sender)).collect();
+    let configured = config.sources.values().filter(|other| other.name != source.name);
+    let others: Vec<Other<'_>> = configured
+        .map(|other| Other { source: &other.name, recipe: &other.recipe })
+        .chain(catalog.iter().map(|recipe| Other { source: recipe.sender().name(), recipe }))
+        .collect();
+    explain(&source.recipe, request, at_ms, &others)
 }
 
 impl Question {
@@ -87,24 +112,5 @@ impl Question {
         };
         let all: Option<HeaderMap> = self.headers.iter().map(pair).collect();
         all.ok_or_else(|| Problem::bad("headers: a name or a value that no header can have"))
-    }
-}
-
-fn explained(recipe: &Recipe, request: Request<'_>) -> Explanation {
-    let mut callback = recipe.read(request, clock::now_ms());
-    let refusal = match callback.verify() {
-        Judgement::Refused(refusal) => Some(refusal),
-        Judgement::Verified(_) | Judgement::Probe => None,
-    };
-    let (reason, parameter) = match refusal {
-        Some(Refusal { reason, parameter }) => (Some(reason.as_str()), parameter),
-        None => (None, None),
-    };
-    Explanation {
-        verdict: if reason.is_some() { "rejected" } else { "verified" },
-        reason,
-        parameter,
-        signed_text: None,
-        mistake: None,
     }
 }

@@ -8,9 +8,13 @@ use crate::ledger::embedded::files::faulty::Faults;
 use crate::ledger::embedded::segment::{FRAME_HEAD, HEADER};
 
 fn open_faulty(dir: &TempDir) -> (Embedded, Faults) {
+    open_faulty_at(dir, &StoreClock::manual(START_MS))
+}
+
+fn open_faulty_at(dir: &TempDir, clock: &StoreClock) -> (Embedded, Faults) {
     let faults = Faults::default();
     let files: Arc<dyn Files> = Arc::new(faults.clone());
-    let options = options(dir, StoreClock::manual(START_MS));
+    let options = options(dir, clock.clone());
     (Embedded::open_with(options, files).unwrap(), faults)
 }
 
@@ -75,7 +79,8 @@ async fn a_panic_of_the_committer_ends_the_ledger() {
 #[tokio::test]
 async fn a_full_disk_is_no_end() {
     let dir = TempDir::new().unwrap();
-    let (ledger, faults) = open_faulty(&dir);
+    let clock = StoreClock::manual(START_MS);
+    let (ledger, faults) = open_faulty_at(&dir, &clock);
     faults.create.store(true, Ordering::SeqCst);
     let mut kept = Vec::new();
     let mut refused = 0;
@@ -96,6 +101,7 @@ async fn a_full_disk_is_no_end() {
     }
     assert_eq!(refused, 5);
     faults.create.store(false, Ordering::SeqCst);
+    clock.advance(1000);
     assert_eq!(offer(&ledger, 900).await, Ok(vec![Accepted::Fresh]));
     kept.push(event(900, &["a"]));
     assert_eq!(ledger.stats().await.unwrap().events, kept.len() as u64);

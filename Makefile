@@ -1,0 +1,94 @@
+# The recipes are the CI jobs: CI runs `make test`, and each of its steps can be run alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:                           # the steps share one build folder, and two cores
+
+export PATH := $(CURDIR)/target/tools/usr/bin:$(PATH)
+
+# One hanging test must not take CI's whole time.
+UNIT_TIMEOUT := 40m
+# Seconds for each fuzz target.
+FUZZ_SECONDS := 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+
+.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench load deploy-check fuzz fuzz-check clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Starts `postern demo`: a gateway, a sender and a backend, with something to look at
+	@echo "Building Postern without optimisation: half the wait for the first look. For speed, see make load."
+	cargo run --locked -- demo
+
+test: setup fmt lint deny unit bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs what is missing
+	@echo "make test: all of it passed"
+
+setup: ## Installs what the checks need: cargo-deny, promtool, …
+	@scripts/setup
+
+fmt: ## Format, checked (make fmt-fix writes it)
+	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+
+fmt-fix:
+	cargo fmt
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
+
+lint: ## Clippy on all targets, warnings are errors
+	cargo clippy --locked --all-targets -- -D warnings
+
+deny: ## Licences, duplicate and unwanted dependencies, sources; advisories where they can be had
+	cargo deny --locked check bans licenses sources
+	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then \
+	    echo "cargo deny --locked check advisories"; \
+	    cargo deny --locked check --disable-fetch advisories; \
+	else \
+	    echo "SKIPPED: advisories: the RustSec database can't be fetched from here"; \
+	fi
+
+unit: ## All tests: unit, integration, examples of the documentation
+	timeout $(UNIT_TIMEOUT) cargo test --locked
+
+bench-test: ## Every benchmark once, as a test
+	timeout $(UNIT_TIMEOUT) cargo test --locked --benches
+
+doc: ## The documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+bench: ## The criterion suite: each figure beside the bare digest of the same bytes
+	cargo bench --locked
+
+load: ## The release build under load, in turn with a bare hyper server (ARGS=--help)
+	@scripts/setup load
+	cargo build --locked --release --bin postern --example bare_hyper
+	python3 benches/load/run.py $(ARGS)
+
+deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations
+	python3 scripts/deploy-check
+
+# The fuzz package takes the dependencies' versions from ours, so that there is one lock file to keep.
+tests/fuzz/Cargo.lock: Cargo.lock tests/fuzz/Cargo.toml
+	cp Cargo.lock $@
+
+fuzz-check: tests/fuzz/Cargo.lock ## The fuzz targets compile
+	cargo check --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir target --no-default-features
+
+fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
+	@if ! cargo +nightly --version >/dev/null 2>&1 || ! cargo fuzz --version >/dev/null 2>&1; then \
+	    echo "SKIPPED: fuzzing needs 'rustup toolchain install nightly' and 'cargo install cargo-fuzz'"; exit 0; \
+	fi; \
+	failed=; \
+	for target in $(FUZZ_TARGETS); do \
+	    echo "== $$target, $(FUZZ_SECONDS) s"; \
+	    mkdir -p tests/fuzz/corpus/$$target; \
+	    cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	        -- -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 \
+	        || failed="$$failed $$target"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "fuzz: failed:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; fi
+
+clean: ## Removes what was built
+	cargo clean
+	rm -rf tests/fuzz/Cargo.lock tests/fuzz/target tests/fuzz/artifacts

@@ -1,0 +1,160 @@
+//! The ledger: accepting with 64 callers at once, and finding a duplicate.
+//!
+//! `accept/…` drives a [`Book`] from one current-thread runtime, as a gateway worker does; each
+//! element is one durable answer. `sync` is the bare cost of one write and sync of the same disk,
+//! to read the others against.
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing to say")]
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use postern::ledger::{
+    Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, Engine, EventId, Fingerprint, Memory,
+    NewEvent, SourceId, StoreClock, TargetId, Unobserved,
+};
+use tokio::runtime::{Builder, Runtime};
+
+const CALLERS: u64 = 64;
+/// Events that each caller records in one iteration.
+const EACH: u64 = 16;
+
+struct Load {
+    source: SourceId,
+    body: Bytes,
+    targets: Vec<TargetId>,
+    next: u64,
+}
+
+impl Load {
+    fn new(targets: &[&str]) -> Self {
+        let targets = targets.iter().map(|target| TargetId::from(*target)).collect();
+        let body = Bytes::from(vec![b'x'; 700]);
+        Self { source: SourceId::from("level-end"), body, targets, next: 0 }
+    }
+
+    fn event(&self, n: u64) -> NewEvent {
+        let received_ms = 1_767_323_045_000 + i64::try_from(n / 50).unwrap_or(0);
+        NewEvent {
+            id: EventId::new(received_ms),
+            source: self.source.clone(),
+            keys: [DedupeKey::new(&self.source, &n.to_le_bytes())].into_iter().collect(),
+            fingerprint: Fingerprint(n),
+            transaction: format!("transaction-{n:016}"),
+            user: Some(format!("user-{}", n % 5000)),
+            received_ms,
+            test: false,
+            body: self.body.clone(),
+            targets: self.targets.iter().cloned().collect(),
+        }
+    }
+
+    /// One iteration: every caller records its events one after the other.
+    fn run(&mut self, runtime: &Runtime, book: &Book) {
+        let first = self.next;
+        self.next += CALLERS * EACH;
+        runtime.block_on(async {
+            let mut callers = Vec::new();
+            for caller in 0..CALLERS {
+                let book = book.clone();
+                let from = first + caller * EACH;
+                let events: Vec<NewEvent> = (from..from + EACH).map(|n| self.event(n)).collect();
+                callers.push(tokio::spawn(async move {
+                    for event in events {
+                        black_box(book.record(event).await.expect("the ledger works"));
+                    }
+                }));
+            }
+            for caller in callers {
+                caller.await.expect("no caller panics");
+            }
+        });
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn book(engine: impl Into<Engine>) -> Book {
+    Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+}
+
+fn embedded(dir: &tempfile::TempDir) -> Embedded {
+    Embedded::open(EmbeddedOptions::new(dir.path())).expect("an empty directory")
+}
+
+/// Where the disk is that is measured: beside the build, not in memory.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a writable target directory")
+}
+
+fn accept(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("accept");
+    group.throughput(Throughput::Elements(CALLERS * EACH)).sample_size(20);
+    for (name, targets) in [("no-target", &[][..]), ("one-target", &["game"][..])] {
+        let runtime = runtime();
+        let memory = book(Memory::new(StoreClock::process()));
+        let mut load = Load::new(targets);
+        group.bench_function(BenchmarkId::new("memory", name), |bencher| {
+            bencher.iter(|| load.run(&runtime, &memory));
+        });
+        let dir = directory();
+        let embedded = book(embedded(&dir));
+        let mut load = Load::new(targets);
+        group.bench_function(BenchmarkId::new("embedded", name), |bencher| {
+            bencher.iter(|| load.run(&runtime, &embedded));
+        });
+    }
+    group.finish();
+}
+
+fn duplicate(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("duplicate");
+    group.throughput(Throughput::Elements(CALLERS * EACH)).sample_size(20);
+    let runtime = runtime();
+    let dir = directory();
+    for (name, book) in
+        [("memory", book(Memory::new(StoreClock::process()))), ("embedded", book(embedded(&dir)))]
+    {
+        let mut load = Load::new(&[]);
+        load.run(&runtime, &book);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                load.next = 0;
+                load.run(&runtime, &book);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn sync(criterion: &mut Criterion) {
+    let dir = directory();
+    let file = File::create(dir.path().join("file")).expect("a writable directory");
+    file.write_all_at(&vec![0; 64 << 20], 0).expect("space");
+    file.sync_all().expect("a sync");
+    let mut group = criterion.benchmark_group("sync");
+    group.measurement_time(Duration::from_secs(2));
+    for size in [1 << 10, 50 << 10] {
+        let bytes = vec![7; size];
+        let mut at = 0;
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                file.write_all_at(&bytes, at).expect("a write");
+                file.sync_data().expect("a sync");
+                at = (at + size as u64) % (32 << 20);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sync, accept, duplicate);
+criterion_main!(benches);

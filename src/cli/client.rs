@@ -1,0 +1,152 @@
+//! Calls over HTTP: the admin listener of a gateway that runs, and the demo's own callbacks.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::config::Config;
+
+/// Bytes of an answer that are read: a page of a thousand events with their parameters fits.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long an answer is waited for. A held callback (Taku, 2 s) is longer than any page.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A client for plain HTTP on this machine or in this network.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Came {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Client {
+    pub(super) fn new() -> Self {
+        Self { pool: Pool::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// Sends one request and reads its answer whole.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> io::Result<Came> {
+        let mut request = http::Request::builder()
+            .method(method.clone())
+            .uri(url)
+            .body(Full::new(body))
+            .map_err(io::Error::other)?;
+        request.headers_mut().extend(headers.clone());
+        let answered = async {
+            let (head, body) =
+                self.pool.request(request).await.map_err(io::Error::other)?.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(io::Error::other)?.to_bytes();
+            Ok(Came { status: head.status, body })
+        };
+        tokio::time::timeout(PATIENCE, answered)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+    }
+}
+
+/// The admin API of the gateway that a configuration describes.
+#[derive(Debug)]
+pub(super) struct AdminApi {
+    client: Client,
+    base: String,
+    headers: HeaderMap,
+}
+
+impl AdminApi {
+    pub(super) fn of(config: &Config) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = config.admin.tokens.first() {
+            let text = [b"Bearer ", token.value.expose()].concat();
+            if let Ok(mut value) = http::HeaderValue::from_bytes(&text) {
+                value.set_sensitive(true);
+                headers.insert(header::AUTHORIZATION, value);
+            }
+        }
+        Self {
+            client: Client::new(),
+            base: format!("http://{}", reachable(config.server.admin)),
+            headers,
+        }
+    }
+
+    /// The JSON at `path`.
+    ///
+    /// # Errors
+    /// A sentence for people: nobody listens, or what the gateway said against it.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
+        self.call(&Method::GET, path, Bytes::new()).await
+    }
+
+    /// The answer to `question`, put to `path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn post(&self, path: &str, question: &Value) -> Result<Value, String> {
+        self.call(&Method::POST, path, question.to_string().into()).await
+    }
+
+    async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
+        let url = format!("{}{path}", self.base);
+        let came = self.client.send(method, &url, &self.headers, body).await;
+        let came = came.map_err(|error| {
+            format!("no gateway answers at {} ({error}); start it with `postern serve`", self.base)
+        })?;
+        let json = serde_json::from_slice::<Value>(&came.body);
+        match (came.status.is_success(), json) {
+            (true, Ok(json)) => Ok(json),
+            (_, json) => {
+                let detail = json.ok().and_then(|json| Some(json["detail"].as_str()?.to_owned()));
+                let detail = detail.unwrap_or_else(|| came.status.to_string());
+                Err(format!("the gateway at {} says: {detail}", self.base))
+            }
+        }
+    }
+}
+
+/// Where a listener that is bound to all addresses can be called from here.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+/// A runtime for a command that makes a few calls.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_called_on_loopback() {
+        let called = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(called("0.0.0.0:9090"), "127.0.0.1:9090");
+        assert_eq!(called("[::]:9090"), "[::1]:9090");
+        assert_eq!(called("10.1.2.3:9090"), "10.1.2.3:9090");
+    }
+}

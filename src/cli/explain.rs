@@ -1,0 +1,137 @@
+//! `postern explain`: why a captured callback verifies or does not.
+
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{AdminApi, runtime};
+use super::url::find;
+use super::{ConfigFile, Exit, Screen};
+use crate::clock;
+use crate::manage::explained;
+use crate::sender::OwnedRequest;
+
+/// Explain why a captured callback verifies or does not
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Explain why a captured callback verifies or does not.\n\n\
+        Says what was read, the text that was signed with the secret masked, and the verdict; on a \
+        mismatch the usual mistakes are tried, each by name. A request that needs more than a URL \
+        is read from a file: request line, header fields, an empty line, body. --rejection takes \
+        one that a running gateway refused (`postern events --rejected`).",
+    after_help = "Examples:\n  \
+        postern explain --config postern.toml level-end '/callback/level-end?trans_id=…&sign=…'\n  \
+        postern explain --config postern.toml push --request captured.http\n  \
+        postern explain --config postern.toml level-end --rejection 17"
+)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The source.
+    source: String,
+    /// The captured URL, or its path and query.
+    url: Option<String>,
+    /// A file with the captured request; - reads standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    request: Option<PathBuf>,
+    /// A callback that the running gateway refused, by its number.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["url", "request"])]
+    rejection: Option<u64>,
+    /// When it came, Unix milliseconds, in place of now.
+    #[arg(long, value_name = "MS")]
+    at_ms: Option<i64>,
+    /// The explanation as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        let config = &loaded.config;
+        let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
+        if let Some(number) = self.rejection {
+            let api = AdminApi::of(config);
+            let question = json!({ "source": self.source, "rejection": number });
+            return match runtime()?.block_on(api.post("/admin/v1/explain", &question)) {
+                Ok(answer) => self.show(&answer, screen),
+                Err(sentence) => {
+                    writeln!(screen.err, "{sentence}")?;
+                    Ok(Exit::Failed)
+                }
+            };
+        }
+        let request = match self.captured() {
+            Ok(request) => request,
+            Err(sentence) => {
+                writeln!(screen.err, "{sentence}")?;
+                return Ok(Exit::Usage);
+            }
+        };
+        let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
+        let mut borrowed = request.borrow();
+        borrowed.base = config.server.public_url.as_deref().unwrap_or_default();
+        let explanation = explained(config, source, &borrowed, at_ms);
+        let answer = serde_json::to_value(explanation).map_err(io::Error::other)?;
+        self.show(&answer, screen)
+    }
+
+    /// The captured request.
+    fn captured(&self) -> Result<OwnedRequest, String> {
+        let text = match (&self.url, &self.request) {
+            (Some(url), _) => format!("GET {}", path_of(url)?),
+            (None, Some(path)) if path.as_os_str() == "-" => {
+                let mut text = String::new();
+                io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+                text
+            }
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+            (None, None) => {
+                return Err(String::from("give a URL, --request FILE or --rejection NUMBER"));
+            }
+        };
+        let text = text.replace("\r\n", "\n").replacen(" HTTP/1.1\n", "\n", 1);
+        OwnedRequest::parse(&text).map_err(|fault| fault.to_string())
+    }
+
+    fn show(&self, answer: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let verified = answer["verdict"] == "verified";
+        let exit = if verified { Exit::Done } else { Exit::Failed };
+        if self.json {
+            writeln!(screen.out, "{answer:#}")?;
+            return Ok(exit);
+        }
+        let line = |out: &mut dyn io::Write, name: &str, value: &Value| match value.as_str() {
+            Some(text) => writeln!(out, "{name:<12} {text}"),
+            None => Ok(()),
+        };
+        line(screen.out, "verdict", &answer["verdict"])?;
+        line(screen.out, "reason", &answer["reason"])?;
+        line(screen.out, "parameter", &answer["parameter"])?;
+        line(screen.out, "signed text", &answer["signed_text"])?;
+        line(screen.out, "reading", &answer["reading"])?;
+        for parameter in answer["parameters"].as_array().into_iter().flatten() {
+            let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
+            writeln!(screen.out, "{:<12} {} = {}", text("in"), text("name"), text("value"))?;
+        }
+        line(screen.out, "mistake", &answer["mistake"]["kind"])?;
+        line(screen.out, "about", &answer["mistake"]["parameter"])?;
+        line(screen.out, "advice", &answer["mistake"]["advice"])?;
+        Ok(exit)
+    }
+}
+
+/// Path and query of a URL.
+fn path_of(url: &str) -> Result<&str, String> {
+    let rest = match url.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
+        None => url,
+    };
+    if rest.starts_with('/') { Ok(rest) } else { Err(format!("{url:?} is no URL and no path")) }
+}

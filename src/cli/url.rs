@@ -1,0 +1,82 @@
+//! `postern url`: what to paste into a sender's console.
+
+use std::io;
+
+use clap::Args;
+
+use super::{ConfigFile, Exit, Screen};
+use crate::config::{Config, Source, nearest};
+
+/// Print the URL to paste into a sender's console
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Print the URL to paste into a sender's console, with the sender's own macros.\n\n\
+        Only the URL goes to standard output; what to know about it goes to standard error.",
+    after_help = "Examples:\n  postern url --config postern.toml level-end"
+)]
+pub(super) struct Url {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The source.
+    source: String,
+}
+
+impl Url {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        let config = &loaded.config;
+        let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
+        writeln!(screen.out, "{}", url_of(config, source))?;
+        let sender = source.recipe.sender();
+        if config.server.public_url.is_none() {
+            writeln!(
+                screen.err,
+                "server.public_url is not set: the address is this machine's; set it to what \
+                 {} can reach",
+                sender.title()
+            )?;
+        }
+        if let Some(about) = sender.secret() {
+            writeln!(screen.err, "secret: {about}")?;
+        }
+        for line in sender.unconfirmed() {
+            writeln!(screen.err, "unconfirmed: {line}")?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The source called `name`; says so where there is none.
+pub(super) fn find<'c>(
+    config: &'c Config,
+    name: &str,
+    screen: &mut Screen<'_>,
+) -> io::Result<Option<&'c Source>> {
+    let found = config.sources.get(name).map(AsRef::as_ref);
+    if found.is_none() {
+        let names: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+        let remedy = nearest(name, &names).map(|near| format!("did you mean {near}?"));
+        let remedy = remedy.unwrap_or_else(|| format!("there are: {}", names.join(", ")));
+        writeln!(screen.err, "there is no source {name:?}; {remedy}")?;
+    }
+    Ok(found)
+}
+
+/// Scheme, authority and path of a source, as its sender calls it.
+pub(super) fn address_of(config: &Config, source: &Source) -> String {
+    let base = config.server.public_url.clone();
+    let base = base.unwrap_or_else(|| format!("http://{}", config.server.callbacks));
+    format!("{base}{}", source.path())
+}
+
+/// The whole URL to paste.
+pub(super) fn url_of(config: &Config, source: &Source) -> String {
+    let address = address_of(config, source);
+    match source.recipe.paste() {
+        paste if paste.is_empty() => address,
+        paste => format!("{address}?{paste}"),
+    }
+}

@@ -1,0 +1,33 @@
+//! Delivery: recorded events reach their destinations, at least once, each time under the same id.
+//!
+//! ```text
+//! Book ─lease─▶ Courier ─one a delivery─▶ Attempt ─▶ Clerk ─settle─▶ Book
+//!                  └ Lane: one a destination: places, breaker, client
+//! ```
+//!
+//! The [`Courier`] is one task. It sleeps until something is due, and nothing polls: it is woken by
+//! the ledger (an event was recorded, replayed, given back), by the time that the ledger named, by
+//! an attempt that ended, and by a new configuration. What it leases it starts at once; a
+//! destination that has no place left, whose breaker is open or that the configuration no longer
+//! has is left out of what it asks for, so that it neither holds up another nor uses up attempts.
+//!
+//! What is promised: an event is settled as done only after a 2xx; whatever else happens it is
+//! tried again until its attempts are used up, and then it is dead, which is kept. What is not: any
+//! order, and that a backend sees an event once only. It knows a repetition by `webhook-id`.
+
+mod attempt;
+mod breaker;
+mod clerk;
+mod client;
+mod courier;
+mod egress;
+mod ending;
+mod lane;
+mod lanes;
+mod parcel;
+mod rate;
+mod schedule;
+mod signature;
+
+pub use courier::Courier;
+pub use egress::{Guard, Scheme, Trust, is_public};

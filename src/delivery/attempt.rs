@@ -1,0 +1,106 @@
+//! One HTTP try of a delivery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+
+use super::client::{Client, told};
+use super::ending::Ending;
+use super::parcel::Form;
+use super::schedule;
+use crate::clock;
+use crate::config::Destination;
+use crate::ledger::{Attempt, EventId};
+
+/// What is needed to call one destination. It does not change: a new configuration makes a new one.
+#[derive(Debug)]
+pub(super) struct Postal {
+    pub(super) destination: Arc<Destination>,
+    pub(super) form: Form,
+    /// The client, or why there is none.
+    pub(super) client: Result<Client, String>,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) attempt: Attempt,
+    pub(super) ending: Ending,
+}
+
+impl Postal {
+    /// Makes one attempt; it takes as long as the destination's time-out at most.
+    pub(super) async fn attempt(&self, event: EventId, stored: &Bytes) -> Report {
+        let at_ms = clock::now_ms();
+        let began = clock::instant();
+        let mut attempt = Attempt { at_ms, ..Attempt::default() };
+        let ending = self.make((event, stored), &mut attempt).await;
+        let took = clock::instant().saturating_duration_since(began).as_millis();
+        attempt.latency_ms = u32::try_from(took).unwrap_or(u32::MAX);
+        if attempt.error.is_none() {
+            attempt.error = ending.why().map(str::to_owned);
+        }
+        Report { attempt, ending }
+    }
+
+    async fn make(&self, parcel: (EventId, &Bytes), attempt: &mut Attempt) -> Ending {
+        let client = match &self.client {
+            Ok(client) => client,
+            Err(why) => {
+                attempt.error = Some(why.clone());
+                return Ending::Unable;
+            }
+        };
+        let request = match self.form.request(&self.destination, parcel, attempt.at_ms) {
+            Ok(request) => request,
+            Err(why) => {
+                attempt.error = Some(why.to_string());
+                return Ending::Unwritable;
+            }
+        };
+        call(client, request, self.destination.timeout, attempt).await
+    }
+}
+
+async fn call(
+    client: &Client,
+    request: Request<Full<Bytes>>,
+    time: Duration,
+    attempt: &mut Attempt,
+) -> Ending {
+    let until = tokio::time::Instant::from_std(clock::instant() + time);
+    let answer = match tokio::time::timeout_at(until, client.send(request)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            attempt.error = Some(told(&error));
+            return Ending::Broken;
+        }
+        Err(_) => return Ending::Late,
+    };
+    let status = answer.status();
+    attempt.status = Some(status.as_u16());
+    let asked = schedule::retry_after(answer.headers(), attempt.at_ms);
+    // The status is the answer. A body that is late or torn changes nothing about it.
+    let mut head = Vec::new();
+    let _ = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
+    attempt.head = Bytes::from(head);
+    Ending::Answered(status, asked)
+}
+
+/// Reads as much of a body as is kept. What is longer is not read at all, which costs its
+/// connection; what is shorter is read to its end, so that the connection can be used again.
+async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) {
+    let mut body = answer.into_body();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(data) = frame.data_ref() else { continue };
+        let left = Attempt::HEAD_MAX - head.len();
+        head.extend_from_slice(&data[..data.len().min(left)]);
+        if data.len() > left {
+            return;
+        }
+    }
+}

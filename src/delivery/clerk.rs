@@ -1,0 +1,92 @@
+//! The clerk writes down what became of deliveries, beside the courier, who never waits for a sync.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use crate::ledger::{Book, NodeId, Settled, Settlement, Verdict};
+
+/// Settlements of one call.
+const BATCH: usize = 256;
+
+/// The first pause after a failed call; it doubles up to the last.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a call is tried: half a minute in all, and then the leases are over anyway.
+const TRIES: u32 = 20;
+
+/// Where settlements are handed in. There are never more of them than leases.
+#[derive(Debug)]
+pub(super) struct Clerk {
+    desk: UnboundedSender<Settlement>,
+    task: JoinHandle<()>,
+}
+
+impl Clerk {
+    /// One that settles in the name of `who`, and calls `settled` when something has become due at
+    /// another time.
+    pub(super) fn start(book: Book, who: NodeId, settled: impl Fn() + Send + 'static) -> Self {
+        let (desk, pile) = unbounded_channel();
+        Self { desk, task: tokio::spawn(work(book, who, pile, settled)) }
+    }
+
+    /// Takes a settlement in.
+    pub(super) fn settle(&self, settlement: Settlement) {
+        // It ends before the courier only if it panicked; the lease then ends by itself.
+        let _ = self.desk.send(settlement);
+    }
+
+    /// Waits until everything that was taken in is written down.
+    pub(super) async fn end(self) {
+        drop(self.desk);
+        let _ = self.task.await;
+    }
+}
+
+async fn work(
+    book: Book,
+    who: NodeId,
+    mut pile: UnboundedReceiver<Settlement>,
+    settled: impl Fn(),
+) {
+    let mut batch = Vec::new();
+    while pile.recv_many(&mut batch, BATCH).await > 0 {
+        write(&book, &who, &batch).await;
+        if batch.iter().any(|settlement| settlement.verdict != Verdict::Done) {
+            settled();
+        }
+        batch.clear();
+    }
+}
+
+async fn write(book: &Book, who: &NodeId, batch: &[Settlement]) {
+    let mut pause = PAUSE_FIRST;
+    for _ in 0..TRIES {
+        let error = match book.settle(who, batch).await {
+            Ok(answers) => return warn_of_stale(batch, &answers),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, settlements = batch.len(), "deliveries could not be settled");
+        if !error.is_transient() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    tracing::error!(
+        settlements = batch.len(),
+        "deliveries stay unsettled; they are made again when their leases are over"
+    );
+}
+
+fn warn_of_stale(batch: &[Settlement], answers: &[Settled]) {
+    for (settlement, answer) in batch.iter().zip(answers) {
+        if *answer == Settled::Stale {
+            let (event, destination) = (settlement.event, settlement.target.as_str());
+            // A replay by hand while the attempt was under way, or a lease that was over.
+            tracing::debug!(%event, destination, "an attempt ended after its lease");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One HTTP client a destination: its connections, its TLS, and the guard in front of them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::{io, vec};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tower_service::Service;
+
+use super::egress::{Guard, Scheme};
+use crate::config::Destination;
+
+/// How long a connection is kept without a delivery: less than most servers keep theirs, so that it
+/// is seldom the server who closes first.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// A connection of HTTP/2 is asked whether it is alive so often …
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// … and given up when it does not answer: otherwise all attempts of a destination would go on
+/// timing out on one dead connection.
+const PING_TIME: Duration = Duration::from_secs(10);
+
+/// The client of one destination. Clones share its connections.
+#[derive(Clone, Debug)]
+pub(super) struct Client(legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>);
+
+/// Why a destination has no client.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientFault {
+    /// A file cannot be read or holds no PEM of the kind.
+    #[error("{file}: {cause}", file = file.display())]
+    File { file: PathBuf, cause: rustls_pki_types::pem::Error },
+    /// Certificates or key cannot be used.
+    #[error("certificate or key: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Client {
+    /// The client of `destination`, which reaches what `guard` lets it.
+    pub(super) fn new(destination: &Destination, guard: Guard) -> Result<Self, ClientFault> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(destination)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(Guarded::new(guard));
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_max_idle_per_host(destination.concurrency)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIME)
+            .build(connector);
+        Ok(Self(client))
+    }
+
+    /// Sends `request`; answers when the head of the answer is there.
+    pub(super) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        self.0.request(request).await
+    }
+}
+
+/// What went wrong, from the outside in, for people.
+pub(super) fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        // Writing to a text cannot fail.
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+// === TLS ===
+
+fn tls(destination: &Destination) -> Result<ClientConfig, ClientFault> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(destination.ca.as_deref())?);
+    let Some(identity) = &destination.identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&identity.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(in_file(&identity.key))?;
+    Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+/// The authorities of that file, or the public ones, which are read once.
+fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientFault> {
+    static PUBLIC: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let Some(file) = ca else {
+        let public = || Arc::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
+        return Ok(Arc::clone(PUBLIC.get_or_init(public)));
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        store.add(certificate)?;
+    }
+    Ok(Arc::new(store))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientFault> {
+    CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(in_file(file))
+}
+
+fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientFault {
+    let file = file.to_owned();
+    move |cause| ClientFault::File { file, cause }
+}
+
+// === The guard ===
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
+
+/// A connector that asks the guard about every address before it connects.
+#[derive(Clone, Debug)]
+struct Guarded {
+    guard: Arc<Guard>,
+}
+
+/// A resolver that keeps to itself what the guard refuses.
+#[derive(Clone, Debug)]
+struct Resolver {
+    guard: Arc<Guard>,
+    scheme: Scheme,
+}
+
+impl Guarded {
+    fn new(guard: Guard) -> Self {
+        Self { guard: Arc::new(guard) }
+    }
+}
+
+impl Service<Uri> for Guarded {
+    type Response = Connection;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let guard = Arc::clone(&self.guard);
+        Box::pin(async move {
+            let plain = to.scheme() == Some(&uri::Scheme::HTTP);
+            let scheme = if plain { Scheme::Http } else { Scheme::Https };
+            // An address is connected to without being resolved, so the resolver never sees it.
+            if let Some(address) = literal(&to) {
+                guard.check(address, scheme)?;
+            }
+            let mut http = HttpConnector::new_with_resolver(Resolver { guard, scheme });
+            http.enforce_http(false);
+            http.set_nodelay(true);
+            Ok(http.call(to).await?)
+        })
+    }
+}
+
+fn literal(to: &Uri) -> Option<IpAddr> {
+    let host = to.host()?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok()
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { guard, scheme } = self.clone();
+        Box::pin(async move {
+            let found = GaiResolver::new().call(name).await?;
+            let mut refused = None;
+            let admitted: Vec<SocketAddr> = found
+                .filter(|address| match guard.check(address.ip(), scheme) {
+                    Ok(()) => true,
+                    Err(why) => {
+                        refused = Some(why);
+                        false
+                    }
+                })
+                .collect();
+            match refused {
+                Some(why) if admitted.is_empty() => {
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+                }
+                _ => Ok(admitted.into_iter()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::egress::Trust;
+
+    async fn refusal(trust: Trust, url: &str) -> String {
+        let error = Guarded::new(Guard::new(trust, vec![])).call(url.parse().unwrap()).await;
+        told(error.err().unwrap().as_ref())
+    }
+
+    #[tokio::test]
+    async fn addresses_are_asked_about_however_they_are_written() {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[64:ff9b::a9fe:a9fe]:80/",
+            "http://2852039166/",
+            "http://0xa9fea9fe/",
+            "http://0.0.0.0:1/",
+        ] {
+            let told = refusal(Trust::File, url).await;
+            assert!(told.contains("deliveries may not reach"), "{url}: {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_asked_about_after_it_was_resolved() {
+        let told = refusal(Trust::Api, "https://localhost:1/").await;
+        assert!(told.contains("which is private"), "{told}");
+    }
+}

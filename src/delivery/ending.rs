@@ -1,0 +1,113 @@
+//! How an attempt ended, and what follows from it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::breaker::Sign;
+use super::schedule;
+use crate::config::Retry;
+use crate::ledger::Verdict;
+use crate::telemetry::DeliveryOutcome;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The backend answered with this status, and perhaps said when to come again.
+    Answered(StatusCode, Option<Duration>),
+    /// No answer within the destination's time.
+    Late,
+    /// No connection, or no HTTP on it.
+    Broken,
+    /// The event could not be written in the form that the destination wants: trying again does
+    /// not help, only a person does.
+    Unwritable,
+    /// The destination could not be called at all: its certificate or key cannot be used.
+    Unable,
+}
+
+impl Ending {
+    /// What it says about the destination's health.
+    pub(super) fn sign(self) -> Sign {
+        match self {
+            Self::Answered(status, _) if status.is_server_error() => Sign::Failing,
+            Self::Answered(..) => Sign::Alive,
+            Self::Late | Self::Broken => Sign::Failing,
+            Self::Unwritable | Self::Unable => Sign::Unknown,
+        }
+    }
+
+    /// What becomes of the delivery whose attempt number `attempt` (from 1) this was.
+    pub(super) fn verdict(self, attempt: u32, retry: Retry) -> (Verdict, DeliveryOutcome) {
+        let asked = match self {
+            Self::Answered(status, _) if status.is_success() => {
+                return (Verdict::Done, DeliveryOutcome::Done);
+            }
+            Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
+            Self::Unwritable => return (Verdict::Dead, DeliveryOutcome::Dead),
+            Self::Answered(_, asked) => asked,
+            Self::Late | Self::Broken | Self::Unable => None,
+        };
+        if attempt >= retry.attempts {
+            return (Verdict::Dead, DeliveryOutcome::Dead);
+        }
+        let after = schedule::gap(retry, attempt, asked);
+        (Verdict::Retry { after }, DeliveryOutcome::Retry)
+    }
+
+    /// Why there was no good answer, for people; none where the status says it.
+    pub(super) fn why(self) -> Option<&'static str> {
+        match self {
+            Self::Answered(status, _) if status.is_redirection() => {
+                Some("redirects are not followed")
+            }
+            Self::Answered(StatusCode::GONE, _) => Some("the backend wants no more deliveries"),
+            Self::Answered(..) | Self::Broken | Self::Unwritable | Self::Unable => None,
+            Self::Late => Some("no answer in time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Retry =
+        Retry { first: Duration::from_secs(1), max: Duration::from_secs(60), attempts: 3 };
+
+    fn answered(status: u16) -> Ending {
+        Ending::Answered(StatusCode::from_u16(status).unwrap(), None)
+    }
+
+    #[test]
+    fn only_2xx_is_done_and_only_410_is_dead_at_once() {
+        for status in 100..1000 {
+            let (verdict, outcome) = answered(status).verdict(1, RETRY);
+            match status {
+                200..=299 => assert_eq!((verdict, outcome), (Verdict::Done, DeliveryOutcome::Done)),
+                410 => assert_eq!((verdict, outcome), (Verdict::Dead, DeliveryOutcome::Gone)),
+                _ => assert_eq!(outcome, DeliveryOutcome::Retry, "{status}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_last() {
+        for ending in [answered(500), answered(404), answered(301), Ending::Late, Ending::Broken] {
+            assert_eq!(ending.verdict(2, RETRY).1, DeliveryOutcome::Retry);
+            assert_eq!(ending.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
+        }
+        assert_eq!(answered(200).verdict(3, RETRY).0, Verdict::Done);
+    }
+
+    #[test]
+    fn a_4xx_is_no_failure_of_the_backend() {
+        for status in [200, 301, 400, 404, 410, 429] {
+            assert_eq!(answered(status).sign(), Sign::Alive, "{status}");
+        }
+        for ending in [answered(500), answered(503), Ending::Late, Ending::Broken] {
+            assert_eq!(ending.sign(), Sign::Failing, "{ending:?}");
+        }
+        assert_eq!(Ending::Unwritable.sign(), Sign::Unknown);
+    }
+}

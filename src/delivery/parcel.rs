@@ -1,0 +1,273 @@
+//! What is sent: an event in the form that its destination wants.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::Full;
+
+use super::signature;
+use crate::clock::UnixMillis;
+use crate::config::{Destination, Format};
+use crate::ledger::{EventBody, EventId, RawRequest};
+use crate::sender::UrlTemplate;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION")));
+
+/// How events are written for one destination, worked out once.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// The event's JSON, posted.
+    Event(Uri),
+    /// The sender's own request.
+    Forward(Uri),
+    /// A URL with values in it.
+    Template(UrlTemplate),
+    /// The URL cannot be used, which the configuration's check keeps from happening.
+    Unusable(String),
+}
+
+/// An event that cannot be written in the form that is wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwritable {
+    /// What is stored cannot be read.
+    #[error("the event as it is stored cannot be read")]
+    Stored,
+    /// The URL is none.
+    #[error("the destination's URL cannot be used: {0}")]
+    Url(String),
+}
+
+impl Form {
+    /// The form of `destination`.
+    pub(super) fn of(destination: &Destination) -> Self {
+        let uri = |make: fn(Uri) -> Self| match destination.url.parse() {
+            Ok(uri) => make(uri),
+            Err(error) => Self::Unusable(format!("{error}")),
+        };
+        match destination.format {
+            Format::Event => uri(Self::Event),
+            Format::Forward => uri(Self::Forward),
+            Format::Template => match UrlTemplate::parse(&destination.url) {
+                Ok(template) => Self::Template(template),
+                Err(fault) => Self::Unusable(fault.to_string()),
+            },
+        }
+    }
+
+    /// The request that brings `event` to `destination`, made at `now_ms`.
+    pub(super) fn request(
+        &self,
+        destination: &Destination,
+        (event, stored): (EventId, &Bytes),
+        now_ms: UnixMillis,
+    ) -> Result<Request<Full<Bytes>>, Unwritable> {
+        let mut parcel = match self {
+            Self::Event(to) => posted(to, stored)?,
+            Self::Forward(to) => forwarded(to, stored)?,
+            Self::Template(template) => resolved(template, stored)?,
+            Self::Unusable(why) => return Err(Unwritable::Url(why.clone())),
+        };
+        // A sender that signs in these very fields is passed on with its own.
+        if ![signature::ID, signature::TIMESTAMP, signature::SIGNATURE]
+            .iter()
+            .any(|name| parcel.headers.contains_key(name))
+        {
+            let signed = (&parcel.body[..], destination.secrets.as_slice());
+            signature::put(&mut parcel.headers, event, now_ms, signed);
+        }
+        parcel.headers.entry(header::USER_AGENT).or_insert(AGENT);
+        for (name, value) in &destination.headers {
+            if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
+                value.set_sensitive(true);
+                parcel.headers.insert(name, value);
+            }
+        }
+        Ok(parcel.wrapped())
+    }
+}
+
+/// A request in the making.
+struct Parcel {
+    method: Method,
+    to: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Parcel {
+    fn wrapped(self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.to;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+fn posted(to: &Uri, stored: &Bytes) -> Result<Parcel, Unwritable> {
+    let body = EventBody::json_of(stored).or(Err(Unwritable::Stored))?;
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
+    Ok(Parcel { method: Method::POST, to: to.clone(), headers, body })
+}
+
+// === forward ===
+
+/// Fields of a sender's request that are about its connection to the gateway, or about the ways it
+/// took there. Everything else may be what the backend verifies.
+fn is_of_the_way(name: &HeaderName) -> bool {
+    const OF_THE_WAY: [HeaderName; 13] = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::EXPECT,
+        header::ACCEPT_ENCODING,
+        header::FORWARDED,
+        header::VIA,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("x-real-ip"),
+    ];
+    let name_text = name.as_str();
+    OF_THE_WAY.contains(name)
+        || name_text.starts_with("x-forwarded-")
+        || name_text.starts_with("proxy-")
+}
+
+fn forwarded(to: &Uri, stored: &Bytes) -> Result<Parcel, Unwritable> {
+    let body = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
+    let RawRequest { method, target, headers, body } = body.request;
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    let to = with_query(to, query.unwrap_or_default())?;
+    let kept = headers.into_iter().filter(|(name, _)| !is_of_the_way(name));
+    let mut map = HeaderMap::new();
+    for (name, value) in kept {
+        map.append(name, value);
+    }
+    Ok(Parcel { method, to, headers: map, body })
+}
+
+/// The URL with `query` behind its own; what no URL may hold is escaped, everything else stays as
+/// the sender wrote it.
+fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, Unwritable> {
+    if query.is_empty() {
+        return Ok(to.clone());
+    }
+    let mut text = to.to_string();
+    text.push(if to.query().is_some() { '&' } else { '?' });
+    for byte in query {
+        match byte {
+            b'"' | b'<' | b'>' | b'#' | 0..=b' ' | 0x7f.. => {
+                // Writing to a text cannot fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
+            _ => text.push(char::from(*byte)),
+        }
+    }
+    text.parse().map_err(|error| Unwritable::Url(format!("{error}")))
+}
+
+// === template ===
+
+fn resolved(template: &UrlTemplate, stored: &Bytes) -> Result<Parcel, Unwritable> {
+    let event = EventBody::json_of(stored).or(Err(Unwritable::Stored))?;
+    let values = Values::read(&event).ok_or(Unwritable::Stored)?;
+    let to = template.fill(|origin, key| values.get(origin, key));
+    let to: Uri = to.parse().map_err(|error| Unwritable::Url(format!("{error}")))?;
+    let to = with_query(&to, values.pairs().as_bytes())?;
+    Ok(Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+}
+
+/// What placeholders of a URL stand for: the event's own JSON, read by member.
+struct Values(serde_json::Map<String, serde_json::Value>);
+
+impl Values {
+    fn read(event: &[u8]) -> Option<Self> {
+        serde_json::from_slice(event).ok().map(Self)
+    }
+
+    /// The value of a placeholder. `{key}` is a parameter as received, or else a member of the
+    /// event (`{user}`, `{amount}`); `[key]` is what the gateway knows, or else what the source's
+    /// template made of the callback, or a parameter.
+    fn get(&self, origin: crate::sender::Placeholder, key: &str) -> Option<String> {
+        use crate::sender::Placeholder;
+        let inside = |object: &str| self.0.get(object)?.get(key).and_then(shown);
+        let own = || match key {
+            "event_id" => self.0.get("id").and_then(shown),
+            "params" | "resolved" => None,
+            _ => self.0.get(key).and_then(shown),
+        };
+        match origin {
+            Placeholder::Received => inside("params").or_else(own),
+            Placeholder::Known => own().or_else(|| inside("resolved")).or_else(|| inside("params")),
+        }
+    }
+
+    /// The source's template, resolved, as a query.
+    fn pairs(&self) -> String {
+        let resolved = self.0.get("resolved").and_then(|resolved| resolved.as_object());
+        let pairs: Vec<(&String, String)> = resolved
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name, shown(value)?)))
+            .collect();
+        // Pairs of texts can always be written.
+        serde_urlencoded::to_string(pairs).unwrap_or_default()
+    }
+}
+
+fn shown(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_passed_on_as_it_came() {
+        let with = |to: &'static str, query: &[u8]| {
+            with_query(&Uri::from_static(to), query).unwrap().to_string()
+        };
+        assert_eq!(with("http://a/x", b"a=1&b=%7B+c"), "http://a/x?a=1&b=%7B+c");
+        assert_eq!(with("http://a/x?k=v", b"a=1"), "http://a/x?k=v&a=1");
+        assert_eq!(with("http://a", b"a=1"), "http://a/?a=1");
+        assert_eq!(with("http://a/x?k=v", b""), "http://a/x?k=v");
+        assert_eq!(with("http://a/", b"n={\"k\":<\xe4#>}"), "http://a/?n={%22k%22:%3C%E4%23%3E}");
+    }
+
+    #[test]
+    fn fields_of_the_way_stay_behind() {
+        for name in ["host", "connection", "x-forwarded-for", "proxy-authorization", "via"] {
+            assert!(is_of_the_way(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["content-type", "x-hub-signature-256", "authorization", "webhook-signature"] {
+            assert!(!is_of_the_way(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn placeholders_find_parameters_members_and_what_the_template_made() {
+        let event = br#"{"id":"evt_1","user":"u 1","source":"s","transaction":"t",
+            "params":{"uid":"p&1","n":5,"source":"theirs"},"resolved":{"type":"1","x":null}}"#;
+        let values = Values::read(event).unwrap();
+        let template = UrlTemplate::parse(
+            "https://a/{uid}/[event_id]?u={user}&n={n}&s=[source]&p={source}&t=[type](&z={zz})?&q={zz}",
+        )
+        .unwrap();
+        assert_eq!(
+            template.fill(|origin, key| values.get(origin, key)),
+            "https://a/p%261/evt_1?u=u%201&n=5&s=s&p=theirs&t=1&q="
+        );
+        assert_eq!(values.pairs(), "type=1");
+    }
+}

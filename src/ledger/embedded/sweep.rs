@@ -1,0 +1,318 @@
+//! Retention: closed segments are written anew without what is no longer kept.
+//!
+//! Two lifetimes: when an event's time is over, its keys stay behind in a record of their own
+//! until theirs is over too. An event with a delivery that is pending or dead stays whole,
+//! whatever its age, and so do its attempts. Documents stay in their newest version, nonces until
+//! they end.
+//!
+//! Segments are swept strictly from the oldest on, so that no verdict goes before the event that
+//! it is about. The new form of a segment is complete, synced and named before the old one goes;
+//! a crash at any point leaves at least one of them, and the newer one counts.
+//!
+//! Ages are counted from the newest event that was recorded, if that is older than the clock says
+//! by more than a day: a clock that jumped ahead expires nothing until the world has followed it.
+
+use std::sync::{Arc, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
+
+use super::call::{Answer, Call, Move};
+use super::core::Core;
+use super::files::Handle;
+use super::frame::Frame;
+use super::index::IndexedRun;
+use super::journal::file_name;
+use super::record::{EventRecord, KeysRecord, Record};
+use super::run::Run;
+use super::segment::{HEADER, Header, Position, Segment, failed};
+use super::tables::Tables;
+use crate::clock::UnixMillis;
+use crate::ledger::{LedgerError, Retention, SourceId, Swept};
+
+/// Keys that move between two commits.
+const MOVES: usize = 2000;
+/// A frame of a segment that is written anew is about so large.
+const FRAME: usize = 1 << 20;
+const DAY_MS: i64 = 86_400_000;
+
+/// What was known of a segment when it was last swept: as long as nothing of this has changed, it
+/// is not looked at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LastSweep {
+    live: usize,
+    keys_are_old: bool,
+    for_ever: Vec<SourceId>,
+    day: i64,
+}
+
+/// What a sweep goes by.
+struct Policy<'p> {
+    events_before: UnixMillis,
+    keys_before: UnixMillis,
+    for_ever: &'p [SourceId],
+}
+
+impl Core {
+    /// Removes what `policy` does not keep, until about `budget` events and keys are gone.
+    pub(super) fn sweep(
+        &self,
+        policy: &Retention,
+        budget: usize,
+        calls: &mpsc::Sender<Call>,
+    ) -> Result<Swept, LedgerError> {
+        let runs = self.all_runs();
+        let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
+        let now_ms = policy.now_ms.min(newest.saturating_add(DAY_MS));
+        let counted = Retention { now_ms, ..policy.clone() };
+        let policy = Policy {
+            events_before: counted.events_before(),
+            keys_before: counted.keys_before(),
+            for_ever: &policy.for_ever,
+        };
+        let mut swept = Swept::default();
+        for run in runs {
+            // A segment that is written, or not indexed yet, ends the sweep: order matters.
+            let Run::Indexed(run) = run else { break };
+            if run.newest_ms() >= policy.events_before {
+                break;
+            }
+            if swept.events + swept.keys >= budget as u64 {
+                swept.more = true;
+                break;
+            }
+            self.sweep_one(&run, &policy, &mut swept, calls)?;
+        }
+        Ok(swept)
+    }
+
+    fn sweep_one(
+        &self,
+        run: &Arc<IndexedRun>,
+        policy: &Policy<'_>,
+        swept: &mut Swept,
+        calls: &mpsc::Sender<Call>,
+    ) -> Result<(), LedgerError> {
+        let number = run.segment.header.number;
+        let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
+        let mut rewrite = Rewrite::begin(self, &run.segment, policy)?;
+        let written = rewrite.copy(&run.segment);
+        if written.is_ok() {
+            let mut last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+            last.insert(number, found);
+        }
+        if written.is_err() || rewrite.removed == 0 {
+            let _ = self.files.remove(&rewrite.path);
+            return written;
+        }
+        swept.events += rewrite.events;
+        swept.keys += rewrite.keys;
+        swept.bytes += run.segment.size.saturating_sub(rewrite.size());
+        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
+        let moves = std::mem::take(&mut rewrite.moves);
+        let new = if rewrite.records == 0 && oldest == Some(number) {
+            let _ = self.files.remove(&rewrite.path);
+            None
+        } else {
+            Some(Run::Indexed(Arc::new(rewrite.finish()?)))
+        };
+        ask(calls, |answer| Call::Swap(number, new, answer))?;
+        for moves in moves.chunks(MOVES) {
+            ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
+        }
+        self.set_retiring(None);
+        run.retire(&self.files);
+        Ok(())
+    }
+
+    /// Whether anything can be removed from the segment, as far as that is known without reading
+    /// it; and what to remember if it turns out that nothing can.
+    fn worth_it(
+        &self,
+        run: &IndexedRun,
+        policy: &Policy<'_>,
+    ) -> Result<Option<LastSweep>, LedgerError> {
+        let mut live = 0;
+        let mut block = None;
+        for at in 0..run.len() {
+            let id = run.row(at, &mut block)?.id;
+            live += usize::from(self.deliveries().is_live(id));
+        }
+        let keys_are_old = run.keys() > 0 && run.newest_ms() < policy.keys_before;
+        let day = policy.events_before / DAY_MS;
+        let found = LastSweep { live, keys_are_old, for_ever: policy.for_ever.to_vec(), day };
+        let last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let anything = live < run.len() || keys_are_old || run.notes_len() > 0;
+        let known = last.get(&run.segment.header.number) == Some(&found);
+        Ok(Some(found).filter(|_| anything && !known))
+    }
+}
+
+/// Asks the committer from a thread that may block.
+fn ask(
+    calls: &mpsc::Sender<Call>,
+    call: impl FnOnce(Answer<()>) -> Call,
+) -> Result<(), LedgerError> {
+    let (answer, answered) = oneshot::channel();
+    let ended = || LedgerError::Fatal("the committer has ended".into());
+    calls.send(call(answer)).map_err(|_| ended())?;
+    answered.blocking_recv().unwrap_or_else(|_| Err(ended()))
+}
+
+/// A segment on its way to its next form.
+struct Rewrite<'c> {
+    core: &'c Core,
+    policy: &'c Policy<'c>,
+    path: std::path::PathBuf,
+    file: Box<dyn Handle>,
+    header: Header,
+    frame: Frame,
+    seq: u64,
+    moves: Vec<Move>,
+    /// Events and keys that are removed.
+    events: u64,
+    keys: u64,
+    /// Records that are kept, and that are not.
+    records: u64,
+    removed: u64,
+}
+
+impl<'c> Rewrite<'c> {
+    fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
+        let (_, scan) = Tables::read(old)?;
+        let header =
+            Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
+        let path = core.journal_dir().join("sweep.tmp");
+        let file = core.files.create(&path).map_err(|error| failed(&path, "create", &error))?;
+        let frame = Frame::new(header, HEADER);
+        Ok(Self {
+            core,
+            policy,
+            path,
+            file,
+            header,
+            frame,
+            seq: header.first_seq,
+            moves: Vec::new(),
+            events: 0,
+            keys: 0,
+            records: 0,
+            removed: 0,
+        })
+    }
+
+    fn size(&self) -> u64 {
+        u64::from(self.frame.base())
+    }
+
+    /// Copies what is kept, and syncs it.
+    fn copy(&mut self, old: &Segment) -> Result<(), LedgerError> {
+        let head = self.header.bytes();
+        self.file.write_at(&head, 0).map_err(|error| failed(&self.path, "write", &error))?;
+        old.scan(&mut |offset, payload| {
+            let record = Record::read(payload)
+                .map_err(|_| old.damaged(offset, "the record is of no known form"))?;
+            self.judge(Position::new(&old.header, offset), &record, payload);
+            if self.frame.pending() >= FRAME { self.write() } else { Ok(()) }
+        })?;
+        self.write()?;
+        self.file.sync_data().map_err(|error| failed(&self.path, "sync", &error))
+    }
+
+    fn write(&mut self) -> Result<(), LedgerError> {
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        let base = u64::from(self.frame.base());
+        let written = self.file.write_at(self.frame.seal(self.seq), base);
+        written.map_err(|error| failed(&self.path, "write", &error))?;
+        self.frame.next();
+        self.seq += 1;
+        Ok(())
+    }
+
+    fn keep(&mut self, payload: &[u8]) -> Position {
+        self.records += 1;
+        self.frame.append(|to| to.extend_from_slice(payload))
+    }
+
+    /// Decides what becomes of a record.
+    fn judge(&mut self, from: Position, record: &Record<'_>, payload: &[u8]) {
+        let kept = match record {
+            Record::Event(event) => return self.judge_event(from, event, payload),
+            Record::Keys(head) => {
+                let to = (!self.is_old(head)).then(|| self.keep(payload));
+                return self.note_moves(from, head, to);
+            }
+            Record::Attempt(attempt) => self.is_kept(attempt.event),
+            Record::Replay(replay) => self.is_kept(replay.event),
+            Record::Document(record) => self.core.documents().needs(record),
+            Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
+        };
+        if kept {
+            self.keep(payload);
+        } else {
+            self.removed += 1;
+        }
+    }
+
+    fn judge_event(&mut self, from: Position, event: &EventRecord<'_>, payload: &[u8]) {
+        let head = &event.head;
+        let live = self.core.deliveries().is_live(head.id);
+        if live || head.received_ms >= self.policy.events_before {
+            let to = self.keep(payload);
+            return self.note_moves(from, head, Some(to));
+        }
+        self.events += 1;
+        self.removed += 1;
+        let to = (!self.is_old(head)).then(|| {
+            self.records += 1;
+            self.frame.append(|to| head.put(to))
+        });
+        self.note_moves(from, head, to);
+    }
+
+    /// Whether the time of these keys is over.
+    fn is_old(&self, head: &KeysRecord<'_>) -> bool {
+        let for_ever = self.policy.for_ever.iter().any(|source| source.as_str() == head.source);
+        head.received_ms < self.policy.keys_before && !for_ever
+    }
+
+    fn note_moves(&mut self, from: Position, head: &KeysRecord<'_>, to: Option<Position>) {
+        self.moves.extend(head.keys().map(|key| Move { key, from, to }));
+        if to.is_none() {
+            self.keys += head.keys().count() as u64;
+            self.removed += 1;
+        }
+    }
+
+    /// Whether the event of an attempt is still there. Every segment before this one was swept, so
+    /// an old event is there only if it has a delivery that is not done.
+    fn is_kept(&self, event: crate::ledger::EventId) -> bool {
+        event.ms() >= self.policy.events_before || self.core.deliveries().is_live(event)
+    }
+
+    /// Gives the new form its name, reads it back and indexes it.
+    fn finish(self) -> Result<IndexedRun, LedgerError> {
+        let dir = self.core.journal_dir();
+        let path = dir.join(file_name(self.header.number, self.header.generation));
+        let files = &self.core.files;
+        let named = files.rename(&self.path, &path).and_then(|()| files.sync_dir(&dir));
+        named.map_err(|error| failed(&path, "name", &error))?;
+        let indexed = self.index(&path);
+        if indexed.is_err() {
+            // The old form stays in use, so it must be the one that the next start finds.
+            let _ = files.remove(&path).and_then(|()| files.sync_dir(&dir));
+        }
+        indexed
+    }
+
+    fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
+        let segment = Segment::open(&self.core.files, path)?;
+        let segment = Arc::new(Segment::at_rest(&self.core.files, &segment));
+        let (tables, scan) = Tables::read(&segment)?;
+        if scan.records != self.records || !segment.is_complete(scan)? {
+            return Err(segment.damaged(scan.end, "it does not read back as it was written"));
+        }
+        self.core.index.write(&segment, &tables, scan)
+    }
+}

@@ -1,0 +1,254 @@
+//! Retention: what goes, what stays, and what a crash in between leaves.
+
+use super::*;
+use crate::ledger::{DeliveryState, Expect, SourceId};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const DAY_MS: i64 = 86_400_000;
+const KIND: Kind = Kind::new("rule");
+
+/// A ledger with many closed segments of the first day, and its clock.
+struct Old {
+    dir: TempDir,
+    clock: StoreClock,
+    ledger: Embedded,
+    events: Vec<NewEvent>,
+}
+
+/// What an event's delivery came to: every 50th is dead, every 51st still pending.
+fn fate(n: usize) -> Verdict {
+    if n.is_multiple_of(50) {
+        Verdict::Dead
+    } else if n.is_multiple_of(51) {
+        Verdict::Retry { after: 1000 * DAY }
+    } else {
+        Verdict::Done
+    }
+}
+
+impl Old {
+    async fn new(count: u64) -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = StoreClock::manual(START_MS + DAY_MS / 2);
+        let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+        let put = |n: u64, expect| DocumentChange {
+            kind: KIND,
+            id: "1".into(),
+            expect,
+            body: Some(format!("version {n}").into()),
+            who: "me".into(),
+            at_ms: START_MS,
+        };
+        let first = ledger.change(&put(1, Expect::Absent)).await.unwrap();
+        let events = fill(&ledger, 0..count, 1500).await;
+        ledger.change(&put(2, Expect::Version(first))).await.unwrap();
+        let leases = ledger.lease(&node(), &ask(events.len())).await.unwrap().leases;
+        for lease in &leases {
+            let n = events.iter().position(|event| event.id == lease.event).unwrap();
+            let settlement = conformance::settlement(lease, fate(n));
+            ledger.settle(&node(), &[settlement]).await.unwrap();
+        }
+        Self { dir, clock, ledger, events }
+    }
+
+    fn reopen(self) -> Self {
+        let Self { dir, clock, ledger, events } = self;
+        drop(ledger);
+        let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+        Self { dir, clock, ledger, events }
+    }
+
+    /// The world goes on: three more events `days` after the first, so large that each fills a
+    /// segment and closes the one before.
+    async fn at_day(&self, days: i64) {
+        self.clock.advance(START_MS + days * DAY_MS - self.clock.ms());
+        for n in 0..3 {
+            let mut late = event((days * DAY_MS + n) as u64, &[]);
+            late.body = vec![1; 60_000].into();
+            self.ledger.accept(&[late]).await.unwrap();
+        }
+    }
+
+    fn policy(&self, for_ever: &[&str]) -> Retention {
+        Retention {
+            now_ms: self.clock.ms(),
+            keep_events: 30 * DAY,
+            keep_transactions: 90 * DAY,
+            for_ever: for_ever.iter().map(|source| SourceId::from(*source)).collect(),
+        }
+    }
+
+    /// Sweeps until nothing is left to do; a closed segment may still be on its way to the index.
+    async fn sweep(&self, for_ever: &[&str]) -> Swept {
+        let mut sum = Swept::default();
+        while self.ledger.core().all_runs().iter().rev().skip(1).any(is_open) {
+            std::thread::yield_now();
+        }
+        loop {
+            let swept = self.ledger.sweep(&self.policy(for_ever), 50).await.unwrap();
+            sum.events += swept.events;
+            sum.keys += swept.keys;
+            sum.bytes += swept.bytes;
+            if !swept.more {
+                return sum;
+            }
+        }
+    }
+
+    /// Events whose delivery is not done are whole, the others are gone.
+    async fn assert_events_are_swept(&self) {
+        for (n, event) in self.events.iter().enumerate() {
+            let detail = self.ledger.event(event.id).await.unwrap();
+            if fate(n) == Verdict::Done {
+                assert_eq!(detail, None);
+                continue;
+            }
+            let detail = detail.unwrap();
+            assert_eq!(detail.event.body, event.body);
+            let dead = fate(n) == Verdict::Dead;
+            let state = if dead { DeliveryState::Dead } else { DeliveryState::Pending };
+            assert_eq!((detail.deliveries[0].state, detail.deliveries[0].attempt), (state, 1));
+            assert_eq!(detail.deliveries[0].attempts.len(), 1);
+        }
+        let document = self.ledger.document(KIND, "1").await.unwrap().unwrap();
+        assert_eq!(document.body, "version 2");
+    }
+
+    /// Whether each event's key is known; nothing is recorded by asking.
+    async fn known(&self) -> Vec<bool> {
+        let mut known = Vec::new();
+        for event in &self.events {
+            // Offered beside a key that is certainly known, it is a duplicate of the one or the
+            // other.
+            let mut again = conformance::event(5, &[]);
+            again.keys = [event.keys[0], self.events[0].keys[0]].as_slice().into();
+            match &self.ledger.accept(&[again]).await.unwrap()[0] {
+                Accepted::Duplicate { first, .. } => known.push(*first == event.id),
+                Accepted::Fresh => known.push(false),
+            }
+        }
+        known
+    }
+}
+
+fn is_open(run: &run::Run) -> bool {
+    matches!(run, run::Run::Open(_))
+}
+
+#[tokio::test]
+async fn events_go_after_their_time_and_keys_after_theirs() {
+    let old = Old::new(300).await;
+    old.at_day(20).await;
+    assert_eq!(old.sweep(&[]).await, Swept::default());
+    old.at_day(40).await;
+    let swept = old.sweep(&[]).await;
+    assert_eq!((swept.events, swept.keys), (289, 0));
+    assert!(swept.bytes > 300_000, "{swept:?}");
+    old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
+    // The same after a restart, with the index and without.
+    let old = old.reopen();
+    old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
+    fs::remove_dir_all(core::index_dir(old.dir.path())).unwrap();
+    let old = old.reopen();
+    old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
+    // Nothing more goes until the keys are old.
+    assert_eq!(old.sweep(&[]).await.events, 0);
+    old.at_day(100).await;
+    let kept = old.sweep(&["s"]).await;
+    assert_eq!(
+        (kept.events, kept.keys),
+        (6, 0),
+        "the events of day 20 and 40 go, and no key of `s`"
+    );
+    assert!(old.known().await.into_iter().all(|known| known));
+    let swept = old.sweep(&[]).await;
+    assert_eq!((swept.events, swept.keys), (0, 289));
+    let known = old.known().await;
+    assert!(known.iter().enumerate().all(|(n, known)| *known == (fate(n) != Verdict::Done)));
+    let old = old.reopen();
+    old.assert_events_are_swept().await;
+    assert_eq!(old.known().await, known);
+}
+
+#[tokio::test]
+async fn a_segment_with_nothing_left_is_removed() {
+    let old = Old::new(60).await;
+    old.at_day(2).await;
+    for n in 0..2 {
+        // Now the dead and the pending are done too.
+        old.clock.advance(2000 * DAY_MS * n);
+        for lease in old.ledger.lease(&node(), &ask(100)).await.unwrap().leases {
+            let done = conformance::settlement(&lease, Verdict::Done);
+            old.ledger.settle(&node(), &[done]).await.unwrap();
+        }
+    }
+    let order = ReplayOrder {
+        id: crate::ledger::ReplayId::new(1),
+        what: crate::ledger::ReplayWhat::Events(vec![old.events[0].id, old.events[50].id]),
+        targets: None,
+    };
+    old.ledger.replay(&order, None, 10).await.unwrap();
+    for lease in old.ledger.lease(&node(), &ask(100)).await.unwrap().leases {
+        let done = conformance::settlement(&lease, Verdict::Done);
+        old.ledger.settle(&node(), &[done]).await.unwrap();
+    }
+    old.at_day(2200).await;
+    let swept = old.sweep(&[]).await;
+    assert!(swept.events >= 60 && swept.keys >= 60, "{swept:?}");
+    // The document in the first segment was superseded, so that one is gone.
+    assert!(!segments(&old.dir)[0].ends_with(journal::file_name(0, 0)));
+    let old = old.reopen();
+    assert_eq!(old.ledger.health().await.unwrap().mended, [""; 0]);
+    assert_eq!(old.ledger.document(KIND, "1").await.unwrap().unwrap().body, "version 2");
+}
+
+#[tokio::test]
+async fn a_crash_between_the_new_form_and_the_old_leaves_the_new_one() {
+    let old = Old::new(100).await;
+    old.at_day(40).await;
+    let saved: Vec<(PathBuf, Vec<u8>)> = segments(&old.dir)
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    old.sweep(&[]).await;
+    let Old { dir, clock, ledger, events } = old;
+    drop(ledger);
+    // As if the machine had died before the old forms were removed.
+    for (path, bytes) in saved {
+        if !path.exists() {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    let ledger = Embedded::open(options(&dir, clock.clone())).unwrap();
+    let old = Old { dir, clock, ledger, events };
+    old.assert_events_are_swept().await;
+    assert!(old.known().await.into_iter().all(|known| known));
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_ahead_expires_nothing() {
+    let old = Old::new(100).await;
+    old.clock.advance(1000 * DAY_MS);
+    assert_eq!(old.sweep(&[]).await, Swept::default());
+    assert!(old.known().await.into_iter().all(|known| known));
+}
+
+#[tokio::test]
+async fn duplicates_are_found_while_their_keys_move() {
+    let old = Old::new(200).await;
+    old.at_day(40).await;
+    while old.ledger.core().all_runs().iter().rev().skip(1).any(is_open) {
+        std::thread::yield_now();
+    }
+    let (ledger, policy) = (old.ledger.clone(), old.policy(&[]));
+    let sweeping = tokio::spawn(async move { ledger.sweep(&policy, usize::MAX).await });
+    let mut rounds = 0;
+    while !sweeping.is_finished() || rounds == 0 {
+        assert!(old.known().await.into_iter().all(|known| known));
+        rounds += 1;
+    }
+    assert_eq!(sweeping.await.unwrap().unwrap().events, 193);
+}

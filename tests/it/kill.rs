@@ -1,0 +1,134 @@
+//! The program, killed under load.
+//!
+//! 1. Eight senders call at once, each transaction twice.
+//! 2. The process is killed with signal 9 while they do.
+//! 3. It is started again on the same ledger.
+//! 4. Every transaction that was answered is there, and none is there twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::gateway::{PLAIN, taku};
+use super::wire::{get, get_bytes};
+
+/// How often the process is killed.
+const CYCLES: usize = 6;
+
+/// Senders at one time.
+const SENDERS: usize = 8;
+
+/// A gateway in a process of its own.
+struct Process {
+    child: Child,
+    callbacks: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Process {
+    fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["serve", "--log-format", "json", "--config"])
+            .arg(config)
+            .env("RUST_LOG", "info,postern::callback=off")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let ready = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"ready\""));
+        let ready = ready.expect("a gateway that gets ready");
+        // Whoever writes to a pipe that nobody reads would wait.
+        thread::spawn(move || lines.for_each(drop));
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let at = |key: &str| {
+            let found = ready.get(key).or_else(|| ready["fields"].get(key));
+            found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
+        };
+        Self { callbacks: at("callbacks"), admin: at("admin"), child }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Calls until the connection breaks; every transaction that was answered with success.
+fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<String>>) {
+    let Ok(mut stream) = TcpStream::connect(to) else { return };
+    stream.set_nodelay(true).unwrap();
+    for number in 0.. {
+        // Two senders share each transaction, so that copies race across the kill as well.
+        let transaction = format!("tr-{cycle}-{}-{number}", sender / 2);
+        if stream.write_all(get_bytes(&taku(&transaction)).as_bytes()).is_err() {
+            return;
+        }
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                _ => return,
+            }
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+        answered.lock().unwrap().push(transaction);
+    }
+}
+
+/// How often each recorded transaction is in the ledger.
+fn recorded(admin: SocketAddr) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let mut cursor = String::new();
+    loop {
+        let answer = get(admin, &format!("/admin/v1/events?limit=1000{cursor}"));
+        let page: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        for event in page["events"].as_array().unwrap() {
+            *found.entry(event["transaction"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn nothing_answered_is_lost_and_nothing_is_recorded_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("postern.toml");
+    std::fs::write(&config, PLAIN).unwrap();
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    for cycle in 0..CYCLES {
+        let process = Process::start(&config);
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let to = process.callbacks;
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let answered = Arc::clone(&answered);
+                thread::spawn(move || send(to, cycle, sender, &answered))
+            })
+            .collect();
+        // Killed after another number of answers each time, not after a time.
+        let enough = 150 + 130 * cycle;
+        while answered.lock().unwrap().len() < enough {
+            thread::sleep(Duration::from_millis(1));
+        }
+        process.kill();
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        all.extend(answered.lock().unwrap().iter().cloned());
+    }
+    let process = Process::start(&config);
+    let found = recorded(process.admin);
+    let lost: Vec<_> = all.iter().filter(|one| !found.contains_key(*one)).collect();
+    let twice: Vec<_> = found.iter().filter(|(_, times)| **times > 1).collect();
+    process.kill();
+    assert!(lost.is_empty(), "{} of {} answered are lost: {lost:?}", lost.len(), all.len());
+    assert!(twice.is_empty(), "recorded twice: {twice:?}");
+    assert!(all.len() > 1000, "{}", all.len());
+}
