@@ -12,7 +12,9 @@ mod draft;
 mod keys;
 mod others;
 mod parts;
+mod record;
 mod rewrite;
+mod separators;
 mod shown;
 mod twice;
 mod values;
@@ -216,48 +218,63 @@ pub fn explain(
         // Nothing of it is signed, which is not what everybody thinks.
         let _ = outside.read_body();
     }
-    let mut budget = Budget::default();
     let (first, second) = (Case::all(&outside), second(callback));
-    let mut scrubber = Scrubber::new(recipe);
-    for other in others {
-        scrubber.take(case::live_secrets(other.recipe, now_ms).into_iter().map(<[u8]>::to_vec));
-    }
-    for case in first.iter().chain(&second) {
-        scrubber.take(case.claims.iter().cloned());
-        scrubber.take(keys::expected(case, &mut Budget::default()));
-    }
+    let scrubber = scrubber(callback, others, first.iter().chain(&second));
     let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
     let reason = refusal.as_ref().map(|refusal| refusal.reason);
-    let mistake = reason.and_then(|reason| match scope(reason) {
-        Search::All => search(&outside, &cases, others, &mut budget),
-        Search::Likely => search(&outside, &cases, others, &mut budget)
-            .filter(|mistake| mistake.kind != MistakeKind::Unknown),
-        // What lacks more than the signature may be another sender's, if it is not ours.
-        Search::OtherSenders => {
-            let ours = cases.iter().any(|case| case.matches(&case.draft, &mut budget));
-            let secrets = case::live_secrets(recipe, now_ms);
-            let elsewhere = || others::sender(recipe, request, (now_ms, &secrets), others);
-            (!ours).then(elsewhere).flatten()
-        }
-    });
+    let mistake = reason.and_then(|reason| mistake(reason, &outside, &cases, others));
     let used = callback.matched_reading().map(|reading| reading.index);
-    let used = used.or_else(|| cases.first().map(|case| case.reading.index));
-    let text = cases
-        .iter()
-        .find(|case| Some(case.reading.index) == used)
-        .or(cases.first())
-        .and_then(Case::masked);
+    let used = cases.iter().find(|case| Some(case.reading.index) == used).or(cases.first());
+    let secret = callback.matched.and_then(|matched| recipe.secrets.get(matched.secret?));
+    let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
+    let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
     Explanation {
         verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
         outcome,
         reason,
         parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
         signed_text: text.map(|text| scrubber.text(&text)),
-        reading: used
-            .and_then(|index| recipe.sender.readings.get(index))
-            .and_then(|reading| reading.why.clone()),
+        reading: why.and_then(|reading| reading.why.clone()),
         parameters: shown::parameters(callback, &scrubber),
         mistake: mistake.map(|mistake| scrubber.mistake(mistake)),
+    }
+}
+
+/// Hides the secrets, the signatures that came and those that would be right.
+fn scrubber<'c>(
+    callback: &Callback<'_>,
+    others: &[Other<'_>],
+    cases: impl Iterator<Item = &'c Case<'c>>,
+) -> Scrubber {
+    let mut scrubber = Scrubber::new(callback.recipe);
+    for other in others {
+        let secrets = case::live_secrets(other.recipe, callback.now_ms);
+        scrubber.take(secrets.into_iter().map(<[u8]>::to_vec));
+    }
+    for case in cases {
+        scrubber.take(case.claims.iter().cloned());
+        scrubber.take(keys::expected(case, &mut Budget::default()));
+    }
+    scrubber
+}
+
+/// The mistake behind `reason`, if there is one to be named.
+fn mistake(
+    reason: Reason,
+    outside: &Callback<'_>,
+    cases: &[Case<'_>],
+    others: &[Other<'_>],
+) -> Option<Mistake> {
+    let mut budget = Budget::default();
+    match scope(reason) {
+        Search::All => search(outside, cases, others, &mut budget),
+        Search::Likely => search(outside, cases, others, &mut budget)
+            .filter(|mistake| mistake.kind != MistakeKind::Unknown),
+        // What lacks more than the signature may be another sender's, if it is not ours.
+        Search::OtherSenders => {
+            let ours = cases.iter().any(|case| case.matches(&case.draft, &mut budget));
+            (!ours).then(|| others::sender(outside, others)).flatten()
+        }
     }
 }
 
@@ -335,7 +352,7 @@ const FAMILIES: &[Family] = &[
     parts::left_out,
     parts::extra,
     parts::order,
-    parts::separator,
+    separators::separator,
     parts::several_left_out,
     keys::other_digest,
     values::reformatted,
@@ -363,18 +380,13 @@ fn search(
         })
     };
     let own = secret.or_else(own);
-    let (recipe, now_ms) = (callback.recipe, callback.now_ms);
-    let secrets = case::live_secrets(recipe, now_ms);
-    own.or_else(|| others::sender(recipe, &callback.request, (now_ms, &secrets), others))
-        .or_else(|| Some(Mistake::unknown()))
+    own.or_else(|| others::sender(callback, others)).or_else(|| Some(Mistake::unknown()))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn word<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(outcome.as_str())
 }
 
-#[expect(clippy::ref_option, reason = "serde asks for a reference")]
 fn reason<S: Serializer>(reason: &Option<Reason>, serializer: S) -> Result<S::Ok, S::Error> {
     reason.map(Reason::as_str).serialize(serializer)
 }

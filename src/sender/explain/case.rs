@@ -187,9 +187,10 @@ impl<'c> Case<'c> {
         matches!(self.reading.with.first, First::Keyed(_))
     }
 
-    /// The secret that the text is shown under, masked.
-    pub(super) fn masked(&self) -> Option<Vec<u8>> {
-        self.draft.masked(self.materials.first().copied().unwrap_or_default())
+    /// The text under `secret`, or under the first there is, which is masked in it.
+    pub(super) fn masked(&self, secret: Option<&[u8]>) -> Option<Vec<u8>> {
+        let first = self.materials.first().copied();
+        self.draft.masked(secret.or(first).unwrap_or_default())
     }
 }
 

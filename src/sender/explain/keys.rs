@@ -59,26 +59,30 @@ fn written_as(output: &Output, claim: &[u8]) -> Option<&'static str> {
 }
 
 fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
-    let hex = const_hex::encode(output.bytes());
-    let claimed = claim.to_ascii_lowercase();
+    let bytes = output.bytes();
     let same = |text: &str| digest::same(text.as_bytes(), claim);
-    if digest::same(hex.as_bytes(), &claimed) {
-        return Some("in hex");
+    let claimed = claim.to_ascii_lowercase();
+    let hex = const_hex::encode(bytes);
+    if claim.len() > hex.len() {
+        let upper = hex.to_ascii_uppercase();
+        return if same(&encoding::base64(hex.as_bytes())) {
+            Some("as the base64 of its hex text")
+        } else {
+            same(&encoding::base64(upper.as_bytes()))
+                .then_some("as the base64 of its hex text in upper case")
+        };
     }
-    if same(&encoding::base64(output.bytes())) || same(&encoding::base64url(output.bytes())) {
+    if claim.len() == hex.len() {
+        return digest::same(hex.as_bytes(), &claimed).then_some("in hex");
+    }
+    let padded = encoding::base64(bytes);
+    if same(&padded) || same(&encoding::base64url(bytes)) {
         return Some("in base64");
     }
-    let unpadded = encoding::base64(output.bytes());
-    if same(unpadded.trim_end_matches('=')) {
+    if same(padded.trim_end_matches('=')) {
         return Some("in base64 without padding");
     }
-    if same(&encoding::base64(hex.as_bytes())) {
-        return Some("as the base64 of its hex text");
-    }
-    if same(&encoding::base64(hex.to_ascii_uppercase().as_bytes())) {
-        return Some("as the base64 of its hex text in upper case");
-    }
-    if claim.len() < CUT_MIN || claim.len() >= hex.len() {
+    if claim.len() < CUT_MIN {
         return None;
     }
     let middle = hex.len() / 4..hex.len() * 3 / 4;
@@ -86,7 +90,7 @@ fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
     if parts.iter().any(|part| digest::same(part.as_bytes(), &claimed)) {
         return Some("cut to a part of its hex");
     }
-    same(&unpadded[..claim.len().min(unpadded.len())]).then_some("cut to a part of its base64")
+    same(&padded[..claim.len().min(padded.len())]).then_some("cut to a part of its base64")
 }
 
 /// A claim without blanks, quotes and a word in front.

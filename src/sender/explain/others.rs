@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::sender::callback::Callback;
 use crate::sender::definition::Sender;
 use crate::sender::explain::case::{Budget, Case, live_secrets};
 use crate::sender::explain::{Mistake, MistakeKind, Other};
 use crate::sender::recipe::{MaxAge, Recipe, Terms};
-use crate::sender::request::Request;
 
 /// Digests that each other sender may cost.
 const PER_SENDER: usize = 32;
@@ -35,14 +35,11 @@ pub(super) fn secret(
 }
 
 /// Another sender's rule, under its own secrets or under those of this source.
-pub(super) fn sender(
-    recipe: &Recipe,
-    request: &Request<'_>,
-    (now_ms, secrets): (i64, &[&[u8]]),
-    others: &[Other<'_>],
-) -> Option<Mistake> {
+pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mistake> {
+    let (recipe, now_ms) = (callback.recipe, callback.now_ms);
+    let secrets = live_secrets(recipe, now_ms);
     for other in others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name) {
-        let callback = other.recipe.read(*request, now_ms);
+        let callback = other.recipe.read(callback.request, now_ms);
         let mut budget = Budget::of(PER_SENDER);
         for case in Case::all(&callback) {
             let own = case.matches(&case.draft, &mut budget);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::sender::encoding::{self, Plus};
 use crate::sender::explain::case::{Budget, Case};
-use crate::sender::explain::draft::{Content, Draft, Presence};
+use crate::sender::explain::draft::{Content, Draft, Field, Presence};
 use crate::sender::explain::{Mistake, MistakeKind, parts};
 
 /// A common change of the whole text.
@@ -52,7 +52,7 @@ fn decoded(_: &Case<'_>, draft: &Draft) -> Option<Draft> {
     })
 }
 
-fn texts(draft: &Draft, of: fn(&crate::sender::explain::draft::Field) -> Vec<u8>) -> Option<Draft> {
+fn texts(draft: &Draft, of: fn(&Field) -> Vec<u8>) -> Option<Draft> {
     let mut changed = draft.clone();
     let mut any = false;
     for item in &mut changed.items {

@@ -61,7 +61,12 @@ impl Recipe {
         if brings && composing.method.is_none() && self.asks_for_address(&request) {
             request = self.laid_out(&given, composing, Layout::MessageInBody)?;
         }
-        let lacking = self.lacking_in(&request);
+        let errand = if brings || !self.asks_for_address(&request) {
+            Errand::Message
+        } else {
+            Errand::AddressCheck
+        };
+        let lacking = self.lacking_in(&request, errand);
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
     }
 
@@ -78,7 +83,7 @@ impl Recipe {
             } else if let Some(header) = name.strip_prefix("header.") {
                 given.header(header, value)?;
             } else if let Some(texts) = self.role_texts_of(name) {
-                self.give_role(&mut given, (name, value), texts)?;
+                self.give_role(&mut given, (name, value), &texts)?;
             } else {
                 let (first, rest) = name.split_once('.').unwrap_or((name, ""));
                 let dot = if rest.is_empty() { "" } else { "." };
@@ -99,7 +104,7 @@ impl Recipe {
         &self,
         given: &mut Given,
         (name, value): (&str, &str),
-        texts: Vec<&Text<Bound>>,
+        texts: &[&Text<Bound>],
     ) -> Result<(), Fault> {
         let fits = texts.iter().find_map(|text| taken_apart(text, value));
         let Some(parts) = fits else {
@@ -138,25 +143,14 @@ impl Recipe {
         composing: &Composing<'_>,
         layout: Layout,
     ) -> Result<OwnedRequest, Fault> {
-        let reads = &self.sender.reads;
-        let in_body = match reads.contains(&Reads::Json) {
-            true => Some(Reads::Json),
-            false => reads.iter().copied().find(|place| *place != Reads::Query),
+        let place = self.place_for(given, composing, layout);
+        let carries = if place != Reads::Query || given.body.is_some() {
+            self.sender.methods.iter().find(|method| **method != Method::GET)
+        } else {
+            None
         };
-        let first = reads.first().copied().unwrap_or(Reads::Query);
-        let mut place = match (layout, in_body) {
-            (Layout::MessageInBody, Some(body)) => body,
-            _ => first,
-        };
-        if given.body.is_some() && reads.contains(&Reads::Query) {
-            place = Reads::Query;
-        }
-        let asked = composing.method.clone();
-        if asked == Some(Method::GET) && reads.contains(&Reads::Query) {
-            place = Reads::Query;
-        }
-        let posts = place != Reads::Query || given.body.is_some();
-        let method = asked.unwrap_or_else(|| self.method_that(posts));
+        let usual = carries.or(self.sender.methods.first()).unwrap_or(&Method::GET);
+        let method = composing.method.as_ref().unwrap_or(usual).clone();
         let envelope = self.outer_names();
         let outside = |name: &str| {
             layout == Layout::MessageInBody && envelope.iter().any(|outer| outer == name.as_bytes())
@@ -185,10 +179,21 @@ impl Recipe {
         Ok(OwnedRequest { method, target, headers, body })
     }
 
-    fn method_that(&self, posts: bool) -> Method {
-        let methods = &self.sender.methods;
-        let fits = methods.iter().find(|method| !posts || **method != Method::GET);
-        fits.or(methods.first()).cloned().unwrap_or(Method::GET)
+    /// Where the parameters go.
+    fn place_for(&self, given: &Given, composing: &Composing<'_>, layout: Layout) -> Reads {
+        let reads = &self.sender.reads;
+        let bodiless = given.body.is_some() || composing.method == Some(Method::GET);
+        if bodiless && reads.contains(&Reads::Query) {
+            return Reads::Query;
+        }
+        let first = reads.first().copied().unwrap_or(Reads::Query);
+        match layout {
+            Layout::Usual => first,
+            Layout::MessageInBody if reads.contains(&Reads::Json) => Reads::Json,
+            Layout::MessageInBody => {
+                reads.iter().copied().find(|place| *place != Reads::Query).unwrap_or(first)
+            }
+        }
     }
 
     fn asks_for_address(&self, request: &OwnedRequest) -> bool {
@@ -197,7 +202,7 @@ impl Recipe {
 
     /// What the sender signs or needs and the request does not have, but for what
     /// [`Self::sign`] makes up.
-    fn lacking_in(&self, request: &OwnedRequest) -> Vec<String> {
+    fn lacking_in(&self, request: &OwnedRequest, errand: Errand) -> Vec<String> {
         let signing = Signing::at(0);
         let mut callback = self.opened_book(request, &signing);
         let mut best: Option<(usize, Vec<String>)> = None;
@@ -212,9 +217,9 @@ impl Recipe {
                 best = Some((index, lacking));
             }
         }
-        let (index, mut lacking) = best.unzip();
-        if callback.holds(&self.challenge) {
-            return lacking.take().unwrap_or_default();
+        let (index, lacking) = best.unzip();
+        if errand == Errand::AddressCheck {
+            return lacking.unwrap_or_default();
         }
         callback.matched = index.map(|_| Match { reading: index, secret: None, output: None });
         callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
@@ -239,7 +244,7 @@ impl Recipe {
         let is_cipher = |spot: &Bound| matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher);
         let texts = reading.sorted.iter().chain([&reading.of]);
         texts
-            .flat_map(|text| needed(text))
+            .flat_map(needed)
             .filter(|spot| !is_time(spot) && !is_nonce(&spot.name) && !is_cipher(spot))
             .filter(|spot| !is_there(callback, spot))
             .map(|spot| self.shown(spot))
@@ -274,6 +279,15 @@ enum Layout {
     Usual,
     /// The envelope in the query, the message in the body.
     MessageInBody,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// It asks whether the address is there.
+    AddressCheck,
+    /// It brings something.
+    Message,
 }
 
 impl Given {

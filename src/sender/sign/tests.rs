@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::callback::Judgement;
 use super::super::vector::Vector;
-use super::super::{Catalog, LiveSecret, Resolution, Secret, Sender, Terms};
+use super::super::{Catalog, LiveSecret, Resolution, Role, Secret, Sender, Terms};
 use super::*;
 
 fn now(vector: &Vector) -> i64 {
@@ -186,9 +186,7 @@ fn transaction(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> String {
     let mut callback = recipe.read(request.borrow(), now_ms);
     match callback.verify() {
         Judgement::Verified(mut verified) => match verified.resolve("evt") {
-            Resolution::Event(resolved) => {
-                resolved.role(super::super::Role::Transaction).unwrap().to_owned()
-            }
+            Resolution::Event(resolved) => resolved.role(Role::Transaction).unwrap().to_owned(),
             other => format!("{other:?}"),
         },
         other => format!("{other:?}"),
@@ -300,6 +298,39 @@ fn an_ad_is_verified_by_either_method() {
     for method in [None, Some(http::Method::GET)] {
         let signed = recipe.sign(&composed(&recipe, &given, method), &Signing::at(NOW)).unwrap();
         assert_eq!(transaction(&recipe, &signed, NOW), "tx-1", "{signed:?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(32))]
+
+    #[test]
+    fn any_values_are_signed_so_that_they_verify(
+        user in "[^\\p{C}\\[\\]{}<>%]{1,12}",
+        item in "\\PC{1,12}",
+        amount in "[0-9]{1,20}(\\.[0-9]{1,6})?",
+    ) {
+        let catalog = Catalog::embedded().unwrap();
+        for sender in catalog.iter() {
+            let recipe = source(sender);
+            let given: Vec<_> = [(Role::User, &user), (Role::Item, &item), (Role::Amount, &amount)]
+                .into_iter()
+                .filter(|(role, _)| recipe.roles.texts.contains_key(role))
+                .map(|(role, value)| (role.as_str(), value.as_str()))
+                .collect();
+            let request = composed(&recipe, &given, None);
+            let signed = recipe.sign(&request, &Signing::at(NOW)).unwrap();
+            let mut callback = recipe.read(signed.borrow(), NOW);
+            let Judgement::Verified(mut verified) = callback.verify() else {
+                panic!("{}: {signed:?}", sender.name());
+            };
+            let Resolution::Event(resolved) = verified.resolve("evt") else {
+                panic!("{}: {signed:?}", sender.name());
+            };
+            if recipe.roles.texts.contains_key(&Role::User) {
+                proptest::prop_assert_eq!(resolved.role(Role::User), Some(user.as_str()));
+            }
+        }
     }
 }
 

@@ -41,7 +41,6 @@ pub(super) struct Own {
     pub(super) cut: Option<usize>,
     pub(super) each: String,
     pub(super) plus_kept: bool,
-    pub(super) signs_all: bool,
     /// The placeholder that the claim is read by.
     pub(super) claim: String,
     pub(super) empty_dropped: bool,
@@ -84,7 +83,6 @@ pub(super) fn read(
             cut: signature.get("cut").and_then(toml::Value::as_integer).map(|n| n as usize),
             each: string(&table(&signature, "pairs"), "each"),
             plus_kept: string(&signature, "plus") == "kept",
-            signs_all: false,
             claim: string(&signature, "in"),
             empty_dropped: string(&table(&signature, "pairs"), "empty") == "dropped",
         },
@@ -136,10 +134,12 @@ fn renames(file: &toml::Table, params: &toml::Table) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Place, name, raw value, decoded value with `+` a blank, and with `+` kept.
+type Value = (&'static str, String, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// A request, taken apart by hand.
 struct Wire {
-    /// Place, name, raw value, decoded value with `+` a blank, and with `+` kept.
-    values: Vec<(&'static str, String, Vec<u8>, Vec<u8>, Vec<u8>)>,
+    values: Vec<Value>,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
@@ -167,7 +167,7 @@ impl Wire {
             }
         } else if let Some(at) = start.find("<Encrypt><![CDATA[") {
             let rest = &start[at + 18..];
-            let text = rest[..rest.find("]]>").unwrap()].as_bytes().to_vec();
+            let text = rest.as_bytes()[..rest.find("]]>").unwrap()].to_vec();
             values.push(("xml", "Encrypt".into(), text.clone(), text.clone(), text));
         } else if !start.starts_with('<') {
             pairs("form", start);
@@ -347,50 +347,47 @@ impl Reader {
         });
     }
 
-    fn pairs(&mut self, pairs: &toml::Table) {
-        let which = strings(pairs.get("which"));
+    /// The names of the parameters in the list: what they are sorted by, and what is sent.
+    fn names(&mut self, pairs: &toml::Table) -> Vec<(String, String)> {
         let except = strings(pairs.get("except"));
-        let shape = string(pairs, "shape");
         let claim = self.own.claim.trim_matches(['{', '}']).to_owned();
-        let left_out = |name: &str| {
-            name == claim
-                || except.iter().any(|pattern| match pattern.trim_matches('*') {
-                    inner if pattern.starts_with('*') && pattern.ends_with('*') => {
-                        name.to_lowercase().contains(&inner.to_lowercase())
-                    }
-                    _ => name == pattern,
-                })
+        let takes = |pattern: &String, name: &str| match pattern.trim_matches('*') {
+            inner if pattern.starts_with('*') && pattern.ends_with('*') => {
+                name.to_lowercase().contains(&inner.to_lowercase())
+            }
+            _ => name == pattern,
         };
-        let mut names: Vec<(String, String)> = Vec::new(); // name to sort by, name on the wire
+        let left_out =
+            |name: &str| name == claim || except.iter().any(|pattern| takes(pattern, name));
+        let mut names: Vec<(String, String)> = Vec::new();
+        let mut all = |places: &[&str]| {
+            let all = self.request.values.iter().filter(|value| places.contains(&value.0));
+            names.extend(all.map(|value| (value.1.clone(), value.1.clone())));
+        };
+        let which = strings(pairs.get("which"));
         match which.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["query"] => {
-                let all = self.request.values.iter().filter(|value| value.0 == "query");
-                names.extend(all.map(|value| (value.1.clone(), value.1.clone())));
-                self.own.signs_all = true;
-            }
-            ["all"] => {
-                let all = self.request.values.iter().filter(|v| v.0 == "query" || v.0 == "form");
-                names.extend(all.map(|value| (value.1.clone(), value.1.clone())));
-                self.own.signs_all = true;
-            }
+            ["query"] => all(&["query"]),
+            ["all"] => all(&["query", "form"]),
             ["pasted"] => {
-                for pair in self.paste.split('&') {
-                    let (name, r#macro) = pair.trim().split_once('=').unwrap();
-                    if !left_out(name) {
-                        names.push((r#macro.to_owned(), self.wire(name)));
-                    }
-                }
+                let pasted = self.paste.split('&').map(|pair| pair.trim().split_once('=').unwrap());
+                let pasted = pasted.filter(|(name, _)| !left_out(name));
+                names.extend(pasted.map(|(name, r#macro)| (r#macro.to_owned(), self.wire(name))));
             }
             list => names.extend(list.iter().map(|name| ((*name).to_owned(), self.wire(name)))),
         }
         names.retain(|(_, name)| !left_out(name));
+        names
+    }
+
+    fn pairs(&mut self, pairs: &toml::Table) {
+        let mut names = self.names(pairs);
         for (name, _) in table(pairs, "add") {
             names.push((name.clone(), format!("\0{name}")));
         }
         if string(pairs, "order") != "given" {
             names.sort();
         }
-        let (label, within, between) = match shape.as_str() {
+        let (label, within, between) = match string(pairs, "shape").as_str() {
             "vv" => (false, "", ""),
             "kvkv" => (true, "", ""),
             "k=v&k=v" => (true, "=", "&"),
@@ -407,19 +404,16 @@ impl Reader {
                 },
             };
             let shown = ours.unwrap_or(&name);
-            let text = match self.own.each.as_str() {
-                "form" => form(&decoded),
-                "raw" => raw.clone(),
-                _ => decoded.clone(),
+            let written = match self.own.each.as_str() {
+                "form" => String::from_utf8(form(shown.as_bytes())).unwrap(),
+                _ => shown.to_owned(),
             };
-            let written =
-                if self.own.each == "form" { form(shown.as_bytes()) } else { shown.into() };
             let part = Part {
                 between: between.into(),
-                label: if label { String::from_utf8(written).unwrap() } else { String::new() },
+                label: if label { written } else { String::new() },
                 within: within.into(),
                 name: ours.is_none().then(|| name.clone()),
-                text,
+                text: self.each(&raw, &decoded),
                 listed: true,
                 raw,
                 decoded,
@@ -429,6 +423,14 @@ impl Reader {
             } else {
                 self.own.parts.push(part);
             }
+        }
+    }
+
+    fn each(&self, raw: &[u8], decoded: &[u8]) -> Vec<u8> {
+        match self.own.each.as_str() {
+            "form" => form(decoded),
+            "raw" => raw.to_vec(),
+            _ => decoded.to_vec(),
         }
     }
 }
