@@ -289,10 +289,8 @@ impl Recipe {
                 Place::Xml => Reads::Xml,
             };
         }
-        let in_query = parameters.iter(buffers).any(|one| one.place == Place::Query);
-        let whole_in_body = body.is_some() && !in_query;
         match body {
-            Some(body) if path.len() > 1 || whole_in_body => body,
+            Some(body) if path.len() > 1 => body,
             _ if reads.contains(&Reads::Query) => Reads::Query,
             _ => body.or(reads.first().copied()).unwrap_or(Reads::Query),
         }
