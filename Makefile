@@ -19,7 +19,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Starts `postern demo`: a gateway, a sender and a backend, with something to look at
-	@echo "Building Postern without optimisation: half the wait for the first look. For speed, see make load."
+	@echo "Building Postern quickly, not for speed; make load builds and measures the release."
 	cargo run --locked -- demo
 
 test: setup fmt lint deny unit bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs what is missing

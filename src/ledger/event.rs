@@ -134,7 +134,7 @@ pub(super) mod tests {
             r#""authenticated":["transaction"],"params":{"a":"1",  "b":2.50},"resolved":{}}"#,
         );
         assert_eq!(text, expected);
-        let back: Event = serde_json::from_str(&text).unwrap();
+        let back: Event<'_> = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), expected);
     }
 

@@ -100,7 +100,7 @@ pub(super) fn percent(bytes: &[u8], sink: &mut impl Sink) {
     for &byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                sink.put(&[byte])
+                sink.put(&[byte]);
             }
             _ => escape(byte, sink),
         }

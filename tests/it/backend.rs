@@ -175,5 +175,5 @@ fn read(reader: &mut BufReader<TcpStream>, connection: usize) -> Option<Got> {
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
-    Some(Got { at: Instant::now(), connection, line, headers, body })
+    Some(Got { at: postern::clock::instant(), connection, line, headers, body })
 }

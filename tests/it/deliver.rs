@@ -67,7 +67,7 @@ fn an_event_comes_at_once_and_signed() {
     let gateway = Gateway::start(&with(&[("game", game(backend.at))]));
     call(&gateway, "warm");
     backend.await_count(1);
-    let began = Instant::now();
+    let began = postern::clock::instant();
     call(&gateway, "d1");
     let got = &backend.await_count(2)[1];
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
@@ -326,7 +326,7 @@ fn a_stop_lets_an_attempt_end() {
     let gateway = Gateway::start(&with(&[("game", game(backend.at).replace("300ms", "200ms"))]));
     call(&gateway, "e1");
     backend.await_count(1);
-    let began = Instant::now();
+    let began = postern::clock::instant();
     gateway.stop();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(backend.got().len(), 1, "no new attempt begins in a drain");
