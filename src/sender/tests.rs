@@ -11,7 +11,6 @@ struct Came {
     outcome: Outcome,
     refusal: Option<Refusal>,
     resolved: Option<Box<Resolved>>,
-    reply: String,
 }
 
 fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
@@ -26,9 +25,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
         Judgement::Probe => (Outcome::Test, None, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
     };
-    let reason = refusal.as_ref().map(|refusal| refusal.reason);
-    let reply = shown(&callback.reply(outcome, reason, &|| [7; 16]));
-    Came { outcome, refusal, resolved, reply }
+    Came { outcome, refusal, resolved }
 }
 
 fn recipe(sender: &std::sync::Arc<Sender>, vector: &Vector) -> Recipe {
