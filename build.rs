@@ -1,9 +1,5 @@
 //! Lists the sender files, so that adding a sender is adding a file under `src/sender/catalog/`.
-<<<<<<< HEAD
 #![expect(clippy::expect_used, reason = "what goes wrong here stops the build, which is right")]
-=======
-#![expect(clippy::expect_used, reason = "a build that cannot go on says why and stops")]
->>>>>>> gate
 
 use std::fmt::Write as _;
 use std::{env, fs, path::Path};
