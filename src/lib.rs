@@ -13,6 +13,22 @@
 //!
 //! Each phase's result is a type that only that phase can make, so that skipping one does not
 //! compile. The modules carry the names of the phases; `ARCHITECTURE.md` tells the whole story.
+//!
+//! Nobody but verification makes a [`sender::Verified`]:
+//!
+//! ```compile_fail,E0451
+//! fn forge<'c, 'a>(callback: &'c mut postern::sender::Callback<'a>) -> postern::sender::Verified<'c, 'a> {
+//!     postern::sender::Verified { callback }
+//! }
+//! ```
+//!
+//! nobody but resolution makes a [`sender::Resolved`]:
+//!
+//! ```compile_fail,E0599
+//! let resolved = postern::sender::Resolved::default();
+//! ```
+//!
+//! and nobody but the ledger makes a [`ledger::Recorded`].
 
 pub mod cli;
 pub mod clock;
