@@ -19,7 +19,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Starts `postern demo`: a gateway, a sender and a backend, with something to look at
-	@echo "Building Postern quickly, not for speed; make load builds and measures the release."
+	@echo "Building Postern as the tests do; make load builds the release, and measures it."
 	cargo run --locked -- demo
 
 test: setup fmt lint deny unit bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs what is missing
