@@ -54,7 +54,7 @@ impl Guard {
     /// Whether `address` may be reached in this way.
     ///
     /// # Errors
-    /// [`Refused`], which says why not.
+    /// `Refused`, which says why not.
     pub fn check(&self, address: IpAddr, scheme: Scheme) -> Result<(), Refused> {
         let refused = |why| Err(Refused { address, why });
         if let Some(why) = forbidden(address) {

@@ -26,7 +26,7 @@ pub struct Callback<'a> {
     pub(super) now_ms: i64,
     pub(super) query: &'a [u8],
     pub(super) parameters: Parameters,
-    unreadable: Option<Unreadable>,
+    pub(super) unreadable: Option<Unreadable>,
     pub(super) opened: Option<Opened>,
     pub(super) matched: Option<Match>,
     pub(super) kind: Option<usize>,

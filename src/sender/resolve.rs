@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 use super::bound::{Bound, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
 use super::definition::{RoleText, Roles};
-use super::encoding;
 use super::evaluate::{self, Context, Said};
 use super::outcome::Reason;
 use super::parameters::{Parameter, Place, Unreadable, Value};
@@ -18,7 +17,10 @@ use super::text::{Piece, Text};
 use super::unreplaced;
 
 /// What stands in place of a claim wherever parameters are shown.
-const MASK: &str = "\"***\"";
+const MASK: &str = "***";
+
+/// A value with the text that made it.
+type Made<'t> = (Vec<u8>, &'t Text<Bound>);
 
 impl Verified<'_, '_> {
     /// Finds out what the callback says. `event_id` is the id that the event will have, for
@@ -154,7 +156,7 @@ impl<'a> Callback<'a> {
             .map_or(&[], Vec::as_slice)
     }
 
-    fn role_text(&self, role: Role) -> Result<Option<(Vec<u8>, &'a Text<Bound>)>, Unreadable> {
+    fn role_text(&self, role: Role) -> Result<Option<Made<'a>>, Unreadable> {
         self.first_made(self.role_texts(role))
     }
 
@@ -164,10 +166,7 @@ impl<'a> Callback<'a> {
     }
 
     /// The first text that can be made and is not empty.
-    fn first_made<'t>(
-        &self,
-        texts: &'t [RoleText<Bound>],
-    ) -> Result<Option<(Vec<u8>, &'t Text<Bound>)>, Unreadable> {
+    fn first_made<'t>(&self, texts: &'t [RoleText<Bound>]) -> Result<Option<Made<'t>>, Unreadable> {
         for text in texts {
             if !self.holds_any(&text.when) {
                 continue;
@@ -306,7 +305,7 @@ impl<'a> Callback<'a> {
     ) -> Result<Box<RawValue>, Refusal> {
         let said = Said { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
         let context = Context { plus: self.plus(), said: Some(&said), ..Context::default() };
-        let mut object = Object::new();
+        let mut object = Object::with_capacity(self.recipe.template.len() * 32);
         for (name, text) in &self.recipe.template {
             let mut out = Vec::new();
             for piece in &text.pieces {
@@ -329,7 +328,8 @@ impl<'a> Callback<'a> {
                     }
                 }
             }
-            object.member(name, &encoding::json_string(&String::from_utf8_lossy(&out)));
+            object.name(name);
+            object.text(&String::from_utf8_lossy(&out));
         }
         Ok(object.finish())
     }
@@ -339,21 +339,25 @@ impl<'a> Callback<'a> {
     #[must_use]
     pub fn params(&self) -> Box<RawValue> {
         let (parameters, buffers) = self.side(Scope::Message);
-        let mut object = Object::new();
-        for parameter in parameters.iter(buffers) {
-            let name = String::from_utf8_lossy(parameter.name);
-            let slot = self.recipe.names.find(parameter.name);
-            if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) {
-                object.member(&name, MASK);
+        let len: usize = parameters.iter(buffers).map(|p| p.name.len() + p.raw.len() + 8).sum();
+        let mut object = Object::with_capacity(len);
+        for (index, parameter) in parameters.iter(buffers).enumerate() {
+            // What was read stands once in its place; of two places the first counts.
+            let once = self.unreadable.is_none() && parameter.place == Place::Query;
+            let mut earlier = parameters.iter(buffers).take(index);
+            if !once && earlier.any(|other| other.name == parameter.name) {
                 continue;
             }
-            match parameter.place {
-                Place::Json => object.member(&name, &String::from_utf8_lossy(parameter.raw)),
-                place => {
-                    let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
-                    let text = value.text(self.plus()).ok().flatten().unwrap_or_default();
-                    object.member(&name, &encoding::json_string(&String::from_utf8_lossy(&text)));
-                }
+            object.name(&String::from_utf8_lossy(parameter.name));
+            let slot = self.recipe.names.find(parameter.name);
+            if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) {
+                object.text(MASK);
+            } else if parameter.place == Place::Json {
+                object.raw(parameter.raw);
+            } else {
+                let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
+                let text = value.text(self.plus()).ok().flatten().unwrap_or_default();
+                object.text(&String::from_utf8_lossy(&text));
             }
         }
         object.finish()
@@ -369,33 +373,38 @@ fn same_amount(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
 }
 
-/// A JSON object, written member by member; a name that is there already is left out.
-struct Object {
-    text: String,
-    names: Vec<String>,
-}
+/// A JSON object, written member by member.
+struct Object(Vec<u8>);
 
 impl Object {
-    fn new() -> Self {
-        Self { text: String::from("{"), names: Vec::new() }
+    fn with_capacity(bytes: usize) -> Self {
+        let mut text = Vec::with_capacity(bytes + 2);
+        text.push(b'{');
+        Self(text)
     }
 
-    fn member(&mut self, name: &str, value: &str) {
-        if self.names.iter().any(|known| known == name) {
-            return;
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
         }
-        if !self.names.is_empty() {
-            self.text.push(',');
-        }
-        self.text.push_str(&encoding::json_string(name));
-        self.text.push(':');
-        self.text.push_str(value);
-        self.names.push(name.to_owned());
+        self.text(name);
+        self.0.push(b':');
+    }
+
+    fn text(&mut self, text: &str) {
+        // A vector takes whatever is written to it.
+        let _ = serde_json::to_writer(&mut self.0, text);
+    }
+
+    /// A value that is JSON already.
+    fn raw(&mut self, json: &[u8]) {
+        self.0.extend_from_slice(json);
     }
 
     fn finish(mut self) -> Box<RawValue> {
-        self.text.push('}');
-        RawValue::from_string(self.text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+        self.0.push(b'}');
+        let text = String::from_utf8(self.0).unwrap_or_default();
+        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }
 
