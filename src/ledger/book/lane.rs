@@ -157,6 +157,7 @@ impl Lane {
         let mut batch = Batch::default();
         let mut bytes = 0;
         let mut state = self.state();
+        state.wanted = 0;
         while let Some(ticket) = state.queue.pop_front_if(|ticket| {
             bytes += ticket.event.body.len();
             batch.events.is_empty() || bytes <= options.batch_bytes
@@ -186,7 +187,11 @@ impl Lane {
     pub(super) fn missing(&self, options: &BookOptions) -> usize {
         let mut state = self.state();
         let wanted = state.callers.min(options.batch_events);
-        let missing = wanted.saturating_sub(state.queue.len());
+        let missing = match state.queue.len() {
+            // Nobody waits, so nobody is kept waiting for company.
+            0 => 0,
+            waiting => wanted.saturating_sub(waiting),
+        };
         state.wanted = if missing > 0 { wanted } else { 0 };
         missing
     }

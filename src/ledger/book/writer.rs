@@ -1,7 +1,7 @@
 //! Writers: tasks that commit what waits in a lane.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -148,8 +148,15 @@ fn earliest(waiters: &[Option<Waiter>]) -> Option<Instant> {
     waiters.iter().flatten().map(|waiter| waiter.deadline).min()
 }
 
-/// Sleeps for less than a millisecond, which tokio's timer cannot.
+/// Sleeps for less than a millisecond, which tokio's timer cannot. Dropping it wakes the thread
+/// that sleeps, so that nothing is left behind.
 async fn pause(time: Duration) {
+    let (awake, asleep) = mpsc::channel::<()>();
+    let sleeping = tokio::task::spawn_blocking(move || {
+        // Either the time is over or the other end is gone: both end the sleep.
+        let _ = asleep.recv_timeout(time);
+    });
     // It fails only when the runtime is ending, and then there is nothing to linger for.
-    let _ = tokio::task::spawn_blocking(move || std::thread::sleep(time)).await;
+    let _ = sleeping.await;
+    drop(awake);
 }

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::call::{AcceptCall, Answer, Call, Item, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::Ruling;
-use super::journal::{Journal, Spare, file_name, new_header};
+use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
 use super::record::{self, Outcome, Record};
@@ -254,8 +254,8 @@ impl Committer {
                 {
                     return Err(why.clone());
                 }
-                let (name, size) = (file_name(number, 0), core.options.segment_bytes);
-                let made = Spare::make(&*core.files, &core.journal_dir(), &name, size);
+                let size = core.options.segment_bytes;
+                let made = Spare::make(&*core.files, &core.journal_dir(), size);
                 let until = core.now().saturating_add(NO_ROOM_MS);
                 self.no_room = made.as_ref().err().map(|why| (why.clone(), until));
                 made?

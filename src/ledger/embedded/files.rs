@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What the journal asks of a file system.
 pub(in crate::ledger) trait Files: Send + Sync {
-    /// Creates the file, or empties the one that is there.
+    /// Creates a file. One that is there is an error: nothing is ever emptied.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Opens a file to read and write.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
@@ -40,7 +40,7 @@ pub(super) struct Disk;
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = options.read(true).write(true).create_new(true).open(path)?;
         Ok(Box::new(file))
     }
 

@@ -1,6 +1,7 @@
 //! The end of the journal, where the committer writes.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,13 @@ impl SpareSlot {
     }
 }
 
+/// A name that no other file of this process has. What is left of a process before is removed when
+/// the ledger is opened.
+pub(super) fn temporary(dir: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    dir.join(format!("{}.tmp", COUNT.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// The file name of a segment.
 pub(super) fn file_name(number: u32, generation: u32) -> String {
     format!("{number:010}-{generation}.journal")
@@ -96,17 +104,13 @@ pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
 }
 
 impl Spare {
-    /// Writes `size` zeros to `<dir>/<name>.tmp` and syncs them.
+    /// Writes `size` zeros to a new file in `dir` and syncs them. No two files of a process have
+    /// the same name: the committer may be at work on one while the keeper makes the next.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`], for example when the disk is full; nothing is left behind.
-    pub(super) fn make(
-        files: &dyn Files,
-        dir: &Path,
-        name: &str,
-        size: u64,
-    ) -> Result<Self, LedgerError> {
-        let path = dir.join(format!("{name}.tmp"));
+    pub(super) fn make(files: &dyn Files, dir: &Path, size: u64) -> Result<Self, LedgerError> {
+        let path = temporary(dir);
         let zeroed = files.create(&path).and_then(|file| {
             let zeros = vec![0; ZEROS.min(size as usize)];
             let mut at = 0;

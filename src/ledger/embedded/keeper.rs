@@ -39,7 +39,7 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
         return Ok(());
     }
     let size = core.options.segment_bytes;
-    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), "spare", size)?);
+    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size)?);
     Ok(())
 }
 

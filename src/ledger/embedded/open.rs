@@ -11,7 +11,7 @@ use super::EmbeddedOptions;
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::files::Files;
 use super::index::Index;
-use super::journal::{Journal, Spare, file_name, new_header, parse_name};
+use super::journal::{Journal, Spare, new_header, parse_name};
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, failed};
 use super::tables::Tables;
@@ -137,7 +137,7 @@ impl Reader {
 
     /// The first segment of a new ledger.
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
-        let spare = Spare::make(&*self.files, dir, &file_name(0, 0), size)?;
+        let spare = Spare::make(&*self.files, dir, size)?;
         let header = new_header(0, 1, self.now);
         let segment =
             spare.adopt(&*self.files, header).map_err(|error| failed(dir, "begin", &error))?;

@@ -21,7 +21,7 @@ use super::core::Core;
 use super::files::Handle;
 use super::frame::Frame;
 use super::index::IndexedRun;
-use super::journal::file_name;
+use super::journal::{file_name, temporary};
 use super::record::{EventRecord, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
@@ -181,7 +181,7 @@ impl<'c> Rewrite<'c> {
         let (_, scan) = Tables::read(old)?;
         let header =
             Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
-        let path = core.journal_dir().join("sweep.tmp");
+        let path = temporary(&core.journal_dir());
         let file = core.files.create(&path).map_err(|error| failed(&path, "create", &error))?;
         let frame = Frame::new(header, HEADER);
         Ok(Self {
