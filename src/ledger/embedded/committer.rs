@@ -62,7 +62,6 @@ struct Staged {
     rows: Vec<FullRow>,
     notes: Vec<Note>,
     fresh: Vec<(EventId, SmallVec<[TargetId; 2]>, Bytes)>,
-    renewed: Vec<(EventId, Vec<TargetId>)>,
     changes: Vec<(Revision, DocumentChange)>,
 }
 
@@ -202,16 +201,13 @@ impl Committer {
     }
 
     fn publish(&mut self) {
-        let Staged { rows, notes, fresh, renewed, changes } = &mut self.staged;
+        let Staged { rows, notes, fresh, changes } = &mut self.staged;
         self.journal.run.extend(rows.drain(..), notes.drain(..));
-        if !fresh.is_empty() || !renewed.is_empty() {
+        if !fresh.is_empty() {
             let now = self.core.now();
             let mut deliveries = self.core.deliveries();
             for (event, targets, body) in fresh.drain(..) {
                 deliveries.keep_body(event, &body);
-                targets.iter().for_each(|target| deliveries.renew(event, target, now));
-            }
-            for (event, targets) in renewed.drain(..) {
                 targets.iter().for_each(|target| deliveries.renew(event, target, now));
             }
         }
@@ -418,7 +414,10 @@ impl Committer {
             let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
             let at = self.journal.frame.append(put);
             self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
-            self.staged.renewed.push((*event, targets.clone()));
+            // At once, not after the sync: a verdict on an older lease, written behind this
+            // record, must not count any more. Should the sync fail, nothing is leased either.
+            let mut deliveries = self.core.deliveries();
+            targets.iter().for_each(|target| deliveries.renew(*event, target, now));
         }
         Ok(())
     }

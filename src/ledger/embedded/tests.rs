@@ -173,3 +173,28 @@ async fn leases_die_with_the_process_and_what_was_settled_does_not() {
     clock.advance(60_000);
     assert_eq!(ledger.lease(&node(), &ask(9)).await.unwrap().leases.len(), 2);
 }
+
+#[tokio::test]
+async fn a_verdict_behind_a_replay_in_one_commit_does_not_undo_it() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open_in(&dir).unwrap();
+    let events = fill(&ledger, 0..1, 10).await;
+    let lease = ledger.lease(&node(), &ask(1)).await.unwrap().leases.remove(0);
+    // Both calls wait in the channel together, the replay in front.
+    let replay = ReplayCall {
+        id: crate::ledger::ReplayId::new(1),
+        chosen: vec![(events[0].id, vec![lease.target.clone()])],
+        page: ReplayPage::default(),
+    };
+    let settle = SettleCall::new(&node(), &[conformance::settlement(&lease, Verdict::Done)]);
+    let calls = ledger.shared.calls.as_ref().unwrap();
+    let ((to_replay, replayed), (to_settle, settled)) = (oneshot::channel(), oneshot::channel());
+    calls.send(Call::Replay(replay, to_replay)).unwrap();
+    calls.send(Call::Settle(settle, to_settle)).unwrap();
+    replayed.await.unwrap().unwrap();
+    assert_eq!(settled.await.unwrap().unwrap(), [Settled::Stale]);
+    assert_eq!(ledger.stats().await.unwrap().pending, 1);
+    drop(ledger);
+    let ledger = open_in(&dir).unwrap();
+    assert_eq!(ledger.stats().await.unwrap().pending, 1);
+}
