@@ -1,7 +1,7 @@
 //! The pure half of a callback: parse, verify, resolve, reply. Each recipe kind stands beside the
 //! bare digest of the same bytes, so that the ratio, not the machine, is what is read.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a benchmark, and criterion's own macros")]
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 

@@ -324,9 +324,7 @@ impl<'a> Callback<'a> {
         let mut feed = Feed::new(start);
         match self.put(&reading.of, &context, &mut feed) {
             Ok(()) => Ok(Some(reading.finish(feed))),
-            Err(Lack::Missing(name)) if name == "sorted" => {
-                Err(Lack::Missing(self.lacking(reading, &context)))
-            }
+            Err(Lack::Missing("sorted")) => Err(Lack::Missing(self.lacking(reading, &context))),
             Err(lack) => Err(lack),
         }
     }

@@ -409,41 +409,36 @@ impl Callback<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
         match &pairs.plan {
-            Plan::Listed(list) => {
-                let mut first = true;
-                for listed in list {
-                    self.put_listed(listed, pairs, context, &mut first, sink)?;
-                }
-                Ok(())
-            }
+            Plan::Listed(list) => self.put_list(list, pairs, context, sink),
             Plan::Gathered { .. } => self.put_gathered(pairs, context, sink),
         }
     }
 
-    #[inline]
-    fn put_listed(
+    fn put_list(
         &self,
-        listed: &Listed,
+        list: &[Listed],
         pairs: &Pairs,
         context: &Context<'_>,
-        first: &mut bool,
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
-        match &listed.value {
-            ListedValue::Parameter(slot) => {
-                let (parameters, buffers) = self.side(Scope::Outer);
-                let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(()) };
-                if pairs.empty == Empty::Dropped && is_empty(parameter) {
-                    return Ok(());
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let mut first = true;
+        for listed in list {
+            match &listed.value {
+                ListedValue::Parameter(slot) => {
+                    let parameter = parameters.get(*slot, buffers);
+                    let dropped = |p: &Parameter<'_>| pairs.empty == Empty::Dropped && is_empty(*p);
+                    let Some(parameter) = parameter.filter(|p| !dropped(p)) else { continue };
+                    put_label(&listed.label, pairs, &mut first, sink);
+                    self.put_each(parameter, pairs.each, context, sink)?;
                 }
-                put_label(&listed.label, pairs, first, sink);
-                self.put_each(parameter, pairs.each, context, sink)
-            }
-            ListedValue::Ours(text) => {
-                put_label(&listed.label, pairs, first, sink);
-                self.put_ours(text, context, sink)
+                ListedValue::Ours(text) => {
+                    put_label(&listed.label, pairs, &mut first, sink);
+                    self.put_ours(text, context, sink)?;
+                }
             }
         }
+        Ok(())
     }
 
     fn put_ours(

@@ -409,7 +409,7 @@ impl Reading {
             let ours = written(output, self.writing);
             return claim.len() == cut
                 && ours.len() >= cut
-                && digest::same(ours[..cut].as_bytes(), &folded(claim, self.writing));
+                && digest::same(&ours.as_bytes()[..cut], &folded(claim, self.writing));
         }
         let mut decoded = [0; 96];
         let ours = output.bytes();
