@@ -162,6 +162,12 @@ impl Shared {
         if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
             return Err(refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
+        if !source.recipe.sender().methods().contains(received.request().method) {
+            return Err(refused(Outcome::Rejected, Reason::WrongMethod));
+        }
+        if !source.recipe.reads_body() {
+            return Ok(self.pool.nothing());
+        }
         let whole = self.pool.read(body, source.body_bytes, route.body_time).await;
         let (body, taken) = whole.map_err(faulty)?;
         received.set_body(body);

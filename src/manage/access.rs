@@ -23,6 +23,10 @@ pub(super) enum Need {
 /// Refuses a request that a browser was tricked into: on loopback, whoever comes under another
 /// name than loopback's was led here by a name that somebody else's DNS answers for.
 pub(super) fn check_host(address: IpAddr, head: &http::request::Parts) -> Result<(), Problem> {
+    if comes_from_another_site(head) {
+        let status = StatusCode::FORBIDDEN;
+        return Err(Problem::new(status, "a page of another site may not call this listener"));
+    }
     if !address.is_loopback() {
         return Ok(());
     }
@@ -36,6 +40,16 @@ pub(super) fn check_host(address: IpAddr, head: &http::request::Parts) -> Result
     }
     let status = StatusCode::MISDIRECTED_REQUEST;
     Err(Problem::new(status, "call this listener localhost, 127.0.0.1 or [::1]"))
+}
+
+/// Whether a browser says that a page of another site made the request: without a token nothing
+/// else would stop it.
+fn comes_from_another_site(head: &http::request::Parts) -> bool {
+    let field = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = field("host").unwrap_or_default();
+    let foreign = |origin: &str| origin.split_once("://").is_none_or(|(_, named)| named != host);
+    field("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        || field("origin").is_some_and(foreign)
 }
 
 fn is_loopback(authority: &str) -> bool {

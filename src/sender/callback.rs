@@ -426,6 +426,15 @@ impl<'a> Callback<'a> {
         if matches? { Ok(()) } else { Err(Refusal::of(Reason::BadSignature, &reading.claim.name)) }
     }
 
+    /// Whether a claim is there that is no macro: whoever signs does not merely probe.
+    pub(super) fn bears_claim(&self) -> bool {
+        self.recipe.readings.iter().any(|reading| {
+            let claim = self.value(&reading.claim, &Context::default()).ok().flatten();
+            claim
+                .is_some_and(|claim| !claim.is_empty() && !self.recipe.macros.is_unreplaced(&claim))
+        })
+    }
+
     /// The first parameter whose value is a macro that the sender left in place.
     pub(super) fn first_unreplaced(&self) -> Option<&[u8]> {
         self.unreplaced().next()

@@ -586,7 +586,9 @@ impl Callback<'_> {
                 matches!(self.value(spot, &context), Ok(Some(value)) if value.as_ref() == &**word)
             }
             // A callback that verifies says what it says, whatever it looks like.
-            Subject::Unreplaced => self.matched.is_none() && self.first_unreplaced().is_some(),
+            Subject::Unreplaced => {
+                self.matched.is_none() && !self.bears_claim() && self.first_unreplaced().is_some()
+            }
             Subject::Recut => !self.recut().is_empty(),
         };
         holds != condition.negated

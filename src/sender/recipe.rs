@@ -190,6 +190,13 @@ impl Recipe {
         self.secrets.iter().map(|secret| secret.id.as_str())
     }
 
+    /// Whether it looks at the body at all: where it does not, nobody has to wait for one.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.sender.reads.iter().any(|place| *place != Reads::Query)
+            || self.readings.iter().any(|reading| reading.covers.body())
+    }
+
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
     /// wrong with the request is said by [`Callback::verify`], and it can be answered all the same.
     #[must_use]

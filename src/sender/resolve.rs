@@ -12,7 +12,7 @@ use super::outcome::Reason;
 use super::parameters::{Parameter, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
 use super::resolved::{Resolved, Role};
-use super::signature::{Covers, ListedValue, Pairs, Plan};
+use super::signature::{Covers, ListedValue, Pairs, Plan, Seams};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -117,8 +117,17 @@ impl<'a> Callback<'a> {
         let texts = &self.recipe.roles.replay;
         match self.first_made(texts)? {
             Some((_, text)) => Ok(Some(self.key(1, texts, text)?)),
+            None if texts.is_empty() => Ok(self.signed_key()),
             None => Ok(None),
         }
+    }
+
+    /// What was signed, as a key, where its values could be cut anew under the same signature.
+    /// It knows no kind: a parameter that nothing covers must not make a new event of an old call.
+    fn signed_key(&self) -> Option<Vec<u8>> {
+        let hidden = self.matched_reading().is_some_and(|reading| reading.seams == Seams::Hidden);
+        let output = self.matched.as_ref()?.output.as_ref()?;
+        hidden.then(|| [&[2], output.bytes()].concat())
     }
 
     /// A de-duplication key: which key and which of its texts, then for each placeholder its place
@@ -135,7 +144,10 @@ impl<'a> Callback<'a> {
         let mut key = vec![which, small(index.unwrap_or_default()), small(kind)];
         let context = Context { plus: self.plus(), ..Context::default() };
         for (place, spot) in text.spots().enumerate() {
-            let Some(value) = self.value(spot, &context)? else { continue };
+            // An optional part that is empty is left out, and so is one that did not come.
+            let Some(value) = self.value(spot, &context)?.filter(|value| !value.is_empty()) else {
+                continue;
+            };
             let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
             key.push(small(place));
             key.extend_from_slice(&len.to_be_bytes());
@@ -311,7 +323,8 @@ impl<'a> Callback<'a> {
             for piece in &text.pieces {
                 match piece {
                     Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                    Piece::Value(spot) => match self.value(spot, &context)? {
+                    // What cannot be read is not there: a template refuses nobody's reward.
+                    Piece::Value(spot) => match self.value(spot, &context).unwrap_or_default() {
                         Some(value) if !self.is_macro(spot, &value) => {
                             out.extend_from_slice(&value);
                         }

@@ -38,8 +38,19 @@ pub(super) struct Reading {
     pub(super) pairs: Option<Pairs>,
     pub(super) roles: Roles<Bound>,
     pub(super) covers: Covers,
+    pub(super) seams: Seams,
     /// The parameter that the signed query or URL is cut before.
     pub(super) cut_before: Option<Box<str>>,
+}
+
+/// Whether the signed text says where each of its values ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seams {
+    /// It does.
+    Plain,
+    /// Values stand side by side, or unescaped in a list, so that they can be cut anew under the
+    /// same signature: what was signed is then a de-duplication key as well.
+    Hidden,
 }
 
 /// Whether a reading can say anything that an earlier one did not.
@@ -174,6 +185,7 @@ pub(super) fn compile(
     Ok(Some(Reading {
         index,
         when,
+        seams: seams(&of, pairs.as_ref()),
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
@@ -199,6 +211,21 @@ pub(super) fn compile(
         roles: binder.roles(&reading.roles)?,
         covers,
     }))
+}
+
+fn seams(of: &Text<Bound>, pairs: Option<&Pairs>) -> Seams {
+    let is_value = |piece: &Piece<Bound>| match piece {
+        Piece::Literal(_) => false,
+        Piece::Value(spot) => matches!(spot.input, Input::Parameter { .. } | Input::Known(_)),
+        Piece::Optional(inner) => !matches!(inner.first(), Some(Piece::Literal(_))),
+    };
+    let side_by_side = of.pieces.windows(2).any(|two| is_value(&two[0]) && is_value(&two[1]));
+    let unescaped = pairs.is_some_and(|pairs| {
+        let written = matches!(pairs.each, Each::Decoded | Each::Raw);
+        let gathered = matches!(pairs.plan, Plan::Gathered { .. });
+        pairs.shape.is_seamless() || (gathered && written)
+    });
+    if side_by_side || unescaped { Seams::Hidden } else { Seams::Plain }
 }
 
 fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {

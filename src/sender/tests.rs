@@ -455,3 +455,72 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_call_cut_anew_shares_a_key_with_the_honest_one() {
+    let cases = [
+        (
+            "levelplay",
+            "secrets = \"supersecret\"",
+            "/?userId=userId&eventId=eventId&rewards=10&timestamp=123123&signature=9a9232cf5155cb0226cc1cb777cd926f",
+            "/?userId=userId&eventId=3eventId&rewards=10&timestamp=12312&signature=9a9232cf5155cb0226cc1cb777cd926f",
+        ),
+        (
+            "fyber",
+            "secrets = \"tok\"",
+            "/?uid=u1&amount=12.5&_trans_id_=t-1&pub0=a&pub2=c&sid=b57771c3547efcc5c6cdc6adc09e9f2d8a3dea75",
+            "/?uid=u1&amount=12.5&_trans_id_=t-1a&pub2=c&sid=b57771c3547efcc5c6cdc6adc09e9f2d8a3dea75",
+        ),
+        (
+            "unity-ads",
+            "secrets = \"xyzKEY\"",
+            "/?productid=1234&sid=1234567890&oid=0987654321&hmac=106ed4300f91145aff6378a355fced73",
+            "/?oid=0987654321%2Cproductid%3D1234&sid=1234567890&hmac=106ed4300f91145aff6378a355fced73",
+        ),
+        (
+            "levelplay",
+            "secrets = \"supersecret\"",
+            "/?userId=userId&eventId=eventId&rewards=10&timestamp=123123&signature=9a9232cf5155cb0226cc1cb777cd926f",
+            "/?userId=userId&eventId=eventId&rewards=10&timestamp=123123&negativeCallback=true&signature=9a9232cf5155cb0226cc1cb777cd926f",
+        ),
+    ];
+    for (sender, text, honest, recut) in cases {
+        let recipe = source(sender, text).unwrap();
+        let keys = |target: &str| run(&recipe, &get(target), 0).resolved.unwrap().keys().to_vec();
+        let (honest, recut) = (keys(honest), keys(recut));
+        assert_ne!(honest[0], recut[0], "{sender}");
+        assert_eq!(honest[1], recut[1], "{sender}");
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_made_refuses_nobody() {
+    let text = format!("{TAKU}template = \"p={{extra_data|after:p-}}&n={{reward_name|int}}\"");
+    let recipe = source("taku", &text).unwrap();
+    let resolved = run(&recipe, &get(&format!("/?{TAKU_QUERY}&extra_data=x")), 0).resolved.unwrap();
+    assert_eq!(resolved.template().get(), r#"{"p":"","n":""}"#);
+    assert_eq!(resolved.unresolved(), ["extra_data", "reward_name"]);
+}
+
+#[test]
+fn a_macro_beside_a_signature_is_no_probe() {
+    let recipe = source("taku", TAKU).unwrap();
+    let query = TAKU_QUERY.replace("sign=a88", "extra_data=%7Bextra_data%7D&sign=b88");
+    let refusal = run(&recipe, &get(&format!("/?{query}")), 0).refusal.unwrap();
+    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
+    assert_eq!(refusal.parameter.as_deref(), Some("extra_data"));
+}
+
+#[test]
+fn empty_and_absent_optional_parts_make_the_same_key() {
+    let recipe = source("renaren", "secrets = \"demo-manager-key\"\nmax_age = \"off\"").unwrap();
+    let key = |form: &str| {
+        let request = OwnedRequest::parse(&format!(
+            "POST /?company_id=42&time_stamp=1700000000&prefix=leaderpro&manager_sign=86781f46ac\n\n{form}"
+        ))
+        .unwrap();
+        run(&recipe, &request, 0).resolved.unwrap().keys()[0].clone()
+    };
+    assert_eq!(key("report_number=3"), key("report_number=3&status="));
+    assert_ne!(key("report_number=3"), key("report_number=3&status=1"));
+}

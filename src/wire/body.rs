@@ -34,6 +34,11 @@ pub enum BodyFault {
 }
 
 impl BytePool {
+    /// Nothing taken, for a request whose body nobody reads.
+    pub fn nothing(&self) -> Taken<'_> {
+        Taken { pool: self, bytes: 0 }
+    }
+
     /// A pool of `bytes`.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {

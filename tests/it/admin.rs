@@ -179,3 +179,16 @@ fn a_token_is_needed_where_one_is_configured() {
     }
     assert_eq!(get(gateway.at.admin, "/admin/v1/nothing").status, 404);
 }
+
+#[test]
+fn a_page_of_another_site_is_refused() {
+    let gateway = Gateway::start(PLAIN);
+    for field in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"] {
+        let bytes = format!(
+            "POST /admin/v1/explain HTTP/1.1\r\nHost: localhost\r\n{field}\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(super::wire::ask(gateway.at.admin, bytes).status, 403, "{field}");
+    }
+    let own = "GET /admin/v1/events HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n\r\n";
+    assert_eq!(super::wire::ask(gateway.at.admin, own).status, 200);
+}
