@@ -26,6 +26,7 @@ mod evaluate;
 mod fault;
 mod file;
 mod json;
+mod marks;
 mod modifier;
 mod names;
 mod outcome;
