@@ -3,181 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
+#[path = "sender/cases.rs"]
+mod cases;
+
 use std::hint::black_box;
 
+use cases::{Case, cases};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use md5::{Digest, Md5};
-use postern::sender::{
-    Catalog, Judgement, LiveSecret, Outcome, Recipe, Request, Resolution, Secret, Terms,
-};
-use sha1::Sha1;
-use sha2::Sha256;
-
-const NOW_MS: i64 = 1_700_000_000_000;
-const TAKU_SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
-
-fn recipe(sender: &str, secret: &str) -> Recipe {
-    let catalog = Catalog::embedded().unwrap();
-    let value = Secret::new(secret.as_bytes());
-    let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
-    let template = Some("type=1&who={user_id}".into());
-    let terms = Terms { secrets, template, ..Terms::default() };
-    Recipe::compile(catalog.get(sender).unwrap(), &terms).unwrap()
-}
-
-/// A request of a sender with the text that it signs.
-struct Case {
-    name: &'static str,
-    recipe: Recipe,
-    method: Method,
-    target: String,
-    headers: HeaderMap,
-    body: Vec<u8>,
-    signed: Vec<u8>,
-    bare: fn(&[u8]),
-}
-
-impl Case {
-    fn request(&self) -> Request<'_> {
-        Request {
-            method: &self.method,
-            target: self.target.as_bytes(),
-            base: "",
-            headers: &self.headers,
-            body: &self.body,
-        }
-    }
-
-    fn verify(&self) {
-        let mut callback = self.recipe.read(self.request(), NOW_MS);
-        assert!(matches!(black_box(callback.verify()), Judgement::Verified(_)));
-    }
-}
-
-fn bare_md5(text: &[u8]) {
-    black_box(Md5::digest(black_box(text)));
-}
-
-fn bare_sha1(text: &[u8]) {
-    black_box(Sha1::digest(black_box(text)));
-}
-
-fn taku_text(transaction: &str) -> String {
-    format!(
-        "trans_id={transaction}&placement_id=b1e2f3a4b5c6d7&adsource_id=90001&reward_amount=10\
-         &reward_name=coin&sec_key={TAKU_SECRET}"
-    )
-}
-
-/// MD5 over a fixed text of about 180 bytes.
-fn fixed_text() -> Case {
-    let transaction = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
-    let signed = taku_text(transaction);
-    let sign = const_hex::encode(Md5::digest(&signed));
-    let target = format!(
-        "/callback/level-end?user_id=player-7&trans_id={transaction}&placement_id=b1e2f3a4b5c6d7\
-         &adsource_id=90001&reward_amount=10&reward_name=coin&network_firm_id=66&sign={sign}"
-    );
-    case("fixed text, md5", recipe("taku", TAKU_SECRET), target, signed, bare_md5)
-}
-
-/// MD5 over sorted parameters of about 180 bytes.
-fn sorted_parameters() -> Case {
-    let secret = "uIVtlG06";
-    let signed = format!(
-        "appSecret{secret}callback_paramscallbackparams-0123456789-0123infotestinfo\
-         sid5fe4428376051f85cc5f3973timestamp1609408137uidtestuser-0123456789\
-         uid_sourcetestsourceuser_typeweak_third_party"
-    );
-    let sign = const_hex::encode(Md5::digest(&signed));
-    let target = format!(
-        "/callback/survey?sid=5fe4428376051f85cc5f3973&timestamp=1609408137\
-         &uid=testuser-0123456789&user_type=weak_third_party&uid_source=testsource\
-         &callback_params=callbackparams-0123456789-0123&info=testinfo&effective=true&aid=a1\
-         &sign={sign}"
-    );
-    case("sorted parameters, md5", recipe("imur-http", secret), target, signed, bare_md5)
-}
-
-/// SHA-1 over three sorted values.
-fn sorted_values() -> Case {
-    let target = "/callback/push?signature=be4d53cdd56d183a856b22073582ac8e79219493\
-        &timestamp=1700000000&nonce=12345&echostr=4375120948345356249"
-        .to_owned();
-    let signed = "123451700000000gatewaytoken".to_owned();
-    case("sorted values, sha1", recipe("wechat-push", "gatewaytoken"), target, signed, bare_sha1)
-}
-
-/// HMAC-SHA256 over whatever came, sorted.
-fn gathered_parameters() -> Case {
-    let secret = "api-key";
-    let signed = "amount=10&is_chargeback=0&item=gold&transaction_id=t-1&user=u1".to_owned();
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(signed.as_bytes());
-    let claim = const_hex::encode(mac.finalize().into_bytes());
-    let target =
-        "/callback/wall?user=u1&transaction_id=t-1&amount=10&item=gold&is_chargeback=0".to_owned();
-    let mut case = case("all parameters, hmac", recipe("ayet", secret), target, signed, bare_hmac);
-    let name = HeaderName::from_static("x-ayetstudios-security-hash");
-    case.headers.insert(name, HeaderValue::from_str(&claim).unwrap());
-    case
-}
-
-thread_local! {
-    static KEYED: Hmac<Sha256> = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
-}
-
-fn bare_hmac(text: &[u8]) {
-    let mut mac = KEYED.with(Clone::clone);
-    mac.update(black_box(text));
-    black_box(mac.finalize().into_bytes());
-}
-
-/// HMAC-SHA256 over a body of 1 kB.
-fn body_hmac() -> Case {
-    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
-    let body = format!("{{\"type\":\"reward.granted\",\"data\":\"{}\"}}", "x".repeat(960));
-    let signed = format!("msg_1.1700000000.{body}");
-    let mut mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef01234567").unwrap();
-    mac.update(signed.as_bytes());
-    let claim = base64_of(&mac.finalize().into_bytes());
-    let recipe = recipe("standard-webhooks", secret);
-    let mut case = case("body, hmac", recipe, "/callback/hook".to_owned(), signed, bare_hmac);
-    case.method = Method::POST;
-    case.body = body.into_bytes();
-    for (name, value) in [
-        ("webhook-id", "msg_1".to_owned()),
-        ("webhook-timestamp", "1700000000".to_owned()),
-        ("webhook-signature", format!("v1,{claim}")),
-    ] {
-        let name = HeaderName::from_static(name);
-        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
-    }
-    case
-}
-
-fn base64_of(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-fn case(
-    name: &'static str,
-    recipe: Recipe,
-    target: String,
-    signed: String,
-    bare: fn(&[u8]),
-) -> Case {
-    let signed = signed.into_bytes();
-    let (method, headers, body) = (Method::GET, HeaderMap::new(), Vec::new());
-    Case { name, recipe, method, target, headers, body, signed, bare }
-}
-
-fn cases() -> Vec<Case> {
-    vec![fixed_text(), sorted_parameters(), sorted_values(), gathered_parameters(), body_hmac()]
-}
+use postern::sender::{Judgement, Outcome, Resolution};
 
 fn parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
@@ -185,7 +18,7 @@ fn parse(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(case.target.len() as u64));
         group.bench_function(case.name, |bench| {
             bench.iter(|| {
-                black_box(case.recipe.read(black_box(case.request()), NOW_MS));
+                black_box(case.read());
             });
         });
     }
@@ -201,7 +34,7 @@ fn verify(criterion: &mut Criterion) {
 fn beside_bare(group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>, case: &Case) {
     group.throughput(Throughput::Bytes(case.signed.len() as u64));
     group.bench_function(format!("{}/bare digest", case.name), |bench| {
-        bench.iter(|| (case.bare)(&case.signed));
+        bench.iter(|| case.bare());
     });
     group.bench_function(format!("{}/parse and verify", case.name), |bench| {
         bench.iter(|| case.verify());
@@ -211,7 +44,7 @@ fn beside_bare(group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>,
 fn resolve(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("resolve");
     for case in cases() {
-        let mut callback = case.recipe.read(case.request(), NOW_MS);
+        let mut callback = case.read();
         let Judgement::Verified(mut verified) = callback.verify() else { continue };
         if !matches!(verified.resolve("evt_0"), Resolution::Event(_)) {
             continue;
@@ -223,7 +56,7 @@ fn resolve(criterion: &mut Criterion) {
 fn reply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reply");
     for case in cases() {
-        let mut callback = case.recipe.read(case.request(), NOW_MS);
+        let mut callback = case.read();
         let verified = matches!(callback.verify(), Judgement::Verified(_));
         assert!(verified);
         group.bench_function(case.name, |bench| {

@@ -27,6 +27,7 @@ mod explain;
 mod fault;
 mod file;
 mod json;
+mod marks;
 mod modifier;
 mod names;
 mod outcome;

@@ -27,7 +27,7 @@ pub struct Callback<'a> {
     pub(super) query: &'a [u8],
     pub(super) parameters: Parameters,
     pub(super) unreadable: Option<Unreadable>,
-    pub(super) opened: Option<Opened>,
+    pub(super) opened: Option<Box<Opened>>,
     pub(super) matched: Option<Match>,
     pub(super) kind: Option<usize>,
     pub(super) nature: Nature,
@@ -133,22 +133,26 @@ impl<'a> Callback<'a> {
             request,
             now_ms,
             query,
-            parameters: Parameters::new(&recipe.names),
+            parameters: Parameters::new(),
             unreadable: None,
             opened: None,
             matched: None,
             kind: None,
             nature: Nature::Message,
         };
-        let mut read = Ok(());
-        if recipe.sender.reads.contains(&Reads::Query) {
-            read = callback.parameters.read_pairs(Place::Query, query, &recipe.names);
-        }
-        if recipe.body == WhenBody::BeforeVerification {
-            read = read.and_then(|()| callback.read_body());
-        }
-        callback.unreadable = read.err();
+        callback.unreadable = callback.read_parameters().err();
         callback
+    }
+
+    fn read_parameters(&mut self) -> Result<(), Unreadable> {
+        let recipe = self.recipe;
+        if recipe.sender.reads.contains(&Reads::Query) {
+            self.parameters.read_pairs(Place::Query, self.query, &recipe.names)?;
+        }
+        match recipe.body {
+            WhenBody::BeforeVerification => self.read_body(),
+            WhenBody::AfterVerification => Ok(()),
+        }
     }
 
     pub(super) fn read_body(&mut self) -> Result<(), Unreadable> {
@@ -192,9 +196,13 @@ impl<'a> Callback<'a> {
         if !self.recipe.sender.methods.contains(self.request.method) {
             return Err(Refusal::new(Reason::WrongMethod));
         }
-        self.required()?;
-        self.fresh()?;
-        self.matched = Some(self.signature()?);
+        if !self.recipe.require.is_empty() {
+            self.required()?;
+        }
+        if self.recipe.time.is_some() {
+            self.fresh()?;
+        }
+        self.match_signature()?;
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
@@ -213,6 +221,7 @@ impl<'a> Callback<'a> {
         }
     }
 
+    #[inline(never)]
     fn required(&self) -> Result<(), Refusal> {
         let (parameters, buffers) = self.side(Scope::Outer);
         for slot in &self.recipe.require {
@@ -225,6 +234,7 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn fresh(&self) -> Result<(), Refusal> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
         let Some((past, future)) = time.within else { return Ok(()) };
@@ -249,12 +259,25 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// Finds the reading and secret that match. The first claim that is there decides.
-    fn signature(&self) -> Result<Match, Refusal> {
-        let unsigned = Match { reading: None, secret: None, output: None };
-        if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
-            return Ok(unsigned);
-        }
+    /// Finds the reading and secret that match.
+    fn match_signature(&mut self) -> Result<(), Refusal> {
+        let mut output = Output::NONE;
+        let matched = if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
+            None
+        } else {
+            Some(self.signature(&mut output)?)
+        };
+        self.matched = Some(Match {
+            reading: matched.map(|(reading, _)| reading),
+            secret: matched.map(|(_, secret)| secret),
+            output: matched.map(|_| output),
+        });
+        Ok(())
+    }
+
+    /// Finds the reading and secret that match; `output` is what they make. The first claim that
+    /// is there decides.
+    fn signature(&self, output: &mut Output) -> Result<(usize, usize), Refusal> {
         let mut decided = None;
         let mut lacking = None;
         let mut tried = false;
@@ -270,11 +293,8 @@ impl<'a> Callback<'a> {
             }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
-            match self.try_reading(reading) {
-                Ok(Some((secret, output))) => {
-                    let (secret, output) = (Some(secret), Some(output));
-                    return Ok(Match { reading: Some(index), secret, output });
-                }
+            match self.try_reading(reading, output) {
+                Ok(Some(secret)) => return Ok((index, secret)),
                 Ok(None) => tried = true,
                 Err(Lack::Missing(name)) => {
                     lacking.get_or_insert(name);
@@ -288,16 +308,19 @@ impl<'a> Callback<'a> {
         }
     }
 
-    fn try_reading<'r>(&self, reading: &'r Reading) -> Result<Option<(usize, Output)>, Lack<'r>> {
+    /// The secret under which a claim of `reading` says what it makes.
+    fn try_reading<'r>(
+        &self,
+        reading: &'r Reading,
+        output: &mut Output,
+    ) -> Result<Option<usize>, Lack<'r>> {
         for (index, secret) in self.recipe.secrets.iter().enumerate() {
             if secret.until_ms.is_some_and(|until| until <= self.now_ms) {
                 continue;
             }
-            let Some(output) = self.output(reading, index, secret.value.expose())? else {
-                continue;
-            };
-            if self.claims(reading, &output)? {
-                return Ok(Some((index, output)));
+            let usable = self.put_output(reading, index, secret.value.expose(), output)?;
+            if usable && self.claims(reading, output)? {
+                return Ok(Some(index));
             }
         }
         Ok(None)
@@ -311,8 +334,20 @@ impl<'a> Callback<'a> {
         index: usize,
         secret: &[u8],
     ) -> Result<Option<Output>, Lack<'r>> {
+        let mut output = Output::NONE;
+        Ok(self.put_output(reading, index, secret, &mut output)?.then_some(output))
+    }
+
+    /// [`Self::output`], put where it stays; whether the secret can be used.
+    fn put_output<'r>(
+        &self,
+        reading: &'r Reading,
+        index: usize,
+        secret: &[u8],
+        output: &mut Output,
+    ) -> Result<bool, Lack<'r>> {
         let Some(start) = signature::start(&reading.with, &reading.keyed, index) else {
-            return Ok(None);
+            return Ok(false);
         };
         let context = Context {
             plus: reading.plus,
@@ -323,7 +358,10 @@ impl<'a> Callback<'a> {
         };
         let mut feed = Feed::new(start);
         match self.put(&reading.of, &context, &mut feed) {
-            Ok(()) => Ok(Some(reading.finish(feed))),
+            Ok(()) => {
+                *output = reading.finish(&feed);
+                Ok(true)
+            }
             Err(Lack::Missing("sorted")) => Err(Lack::Missing(self.lacking(reading, &context))),
             Err(lack) => Err(lack),
         }
@@ -333,8 +371,7 @@ impl<'a> Callback<'a> {
         if let Input::Parameter { slot, steps, scope } = &reading.claim.input
             && steps.is_empty()
         {
-            let (parameters, buffers) = self.side(*scope);
-            return Ok(parameters.get(*slot, buffers).is_some());
+            return Ok(self.side(*scope).0.has(*slot));
         }
         Ok(self.value(&reading.claim, &Context::default())?.is_some())
     }
@@ -355,6 +392,7 @@ impl<'a> Callback<'a> {
     }
 
     /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
+    #[inline(never)]
     fn refuse_strays(&self, reading: &Reading) -> Result<(), Refusal> {
         let (parameters, buffers) = self.side(Scope::Outer);
         for slot in reading.pairs.iter().flat_map(|pairs| &pairs.added) {
@@ -395,10 +433,10 @@ impl<'a> Callback<'a> {
             }
             match opener.open(&sealed) {
                 Ok(message) => {
-                    let mut parameters = Parameters::new(&self.recipe.names);
+                    let mut parameters = Parameters::new();
                     match read_body(self.recipe, &message, &mut parameters) {
                         Ok(()) => {
-                            opened = Some(Opened { message, parameters });
+                            opened = Some(Box::new(Opened { message, parameters }));
                             break;
                         }
                         Err(unreadable) => refusal = unreadable.into(),

@@ -76,6 +76,28 @@ impl From<BadEncoding> for Unreadable {
     }
 }
 
+/// A query without escapes, whose values stand as they are.
+#[derive(Clone, Copy)]
+struct PlainQuery<'q> {
+    parameters: &'q Parameters,
+    query: &'q [u8],
+}
+
+impl<'q> PlainQuery<'q> {
+    /// The value of `spot`, if it is one whole parameter of the query.
+    #[inline]
+    fn value(self, spot: &Bound) -> Option<&'q [u8]> {
+        self.parameters.get_plain(spot.plain_slot()?, self.query)
+    }
+}
+
+/// The secret, where `spot` is that and nothing else.
+#[inline]
+fn secret<'x>(spot: &Bound, context: &Context<'x>) -> Option<&'x [u8]> {
+    let is_secret = matches!(spot.input, Input::Gateway(Gateway::Secret));
+    (is_secret && spot.modifiers.is_empty()).then_some(context.secret)
+}
+
 /// Writes what it takes in PHP's form encoding.
 struct FormSink<'s, S>(&'s mut S);
 
@@ -118,18 +140,14 @@ impl Callback<'_> {
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Lack<'r>> {
-        let (parameters, buffers) = self.side(Scope::Message);
+        let plain = self.plain_query();
         for piece in &text.pieces {
             match piece {
                 Piece::Literal(bytes) => sink.put(bytes),
                 Piece::Value(spot) => {
-                    // The commonest by far: a whole parameter of a query without escapes.
-                    if let Some(slot) = spot.plain_slot()
-                        && parameters.is_plain()
-                        && let Some(parameter) = parameters.get(slot, buffers)
-                        && parameter.place == Place::Query
-                    {
-                        sink.put(parameter.raw);
+                    let value = plain.and_then(|plain| plain.value(spot));
+                    if let Some(value) = value.or_else(|| secret(spot, context)) {
+                        sink.put(value);
                     } else if !self.put_spot(spot, context, sink)? {
                         return Err(Lack::Missing(&spot.name));
                     }
@@ -140,16 +158,25 @@ impl Callback<'_> {
         Ok(())
     }
 
+    /// The parameters that texts read, where they stand in a query without escapes: the commonest
+    /// by far.
+    #[inline]
+    fn plain_query(&self) -> Option<PlainQuery<'_>> {
+        let plain = self.opened.is_none() && self.parameters.is_plain();
+        plain.then_some(PlainQuery { parameters: &self.parameters, query: self.query })
+    }
+
     fn put_optional(
         &self,
         inner: &[Piece<Bound>],
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
+        let (parameters, _) = self.side(Scope::Message);
         for piece in inner {
-            if let Piece::Value(spot) = piece
-                && self.value(spot, context)?.is_none_or(|value| value.is_empty())
-            {
+            let Piece::Value(spot) = piece else { continue };
+            let absent = spot.plain_slot().is_some_and(|slot| !parameters.has(slot));
+            if absent || self.value(spot, context)?.is_none_or(|value| value.is_empty()) {
                 return Ok(());
             }
         }
@@ -166,7 +193,7 @@ impl Callback<'_> {
     }
 
     /// Writes the value of `spot`; whether there is one.
-    #[inline]
+    #[inline(never)]
     fn put_spot(
         &self,
         spot: &Bound,
@@ -179,10 +206,6 @@ impl Callback<'_> {
                     let (parameters, buffers) = self.side(*scope);
                     let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(false) };
                     return self.put_parameter(parameters, parameter, context, sink);
-                }
-                Input::Gateway(Gateway::Secret) => {
-                    sink.put(context.secret);
-                    return Ok(true);
                 }
                 Input::Gateway(Gateway::Body) => {
                     sink.put(self.message());
@@ -252,6 +275,9 @@ impl Callback<'_> {
         spot: &'s Bound,
         context: &Context<'s>,
     ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        if let Some(value) = self.plain_query().and_then(|plain| plain.value(spot)) {
+            return Ok(Some(Cow::Borrowed(value)));
+        }
         let raw = spot.modifiers.first() == Some(&Modifier::Raw);
         let value = match &spot.input {
             Input::Parameter { slot, steps, scope } => {

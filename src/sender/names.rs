@@ -1,17 +1,24 @@
-//! The wire names that a recipe reads, each with a slot, found without a hash of the whole name.
+//! The wire names that a recipe reads, each with a slot, found by a few words of the name.
 
 /// Names and their slots.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    names: Vec<Box<[u8]>>,
+    entries: Vec<Entry>,
     /// For each bucket the first slot plus one; 0 is an empty bucket.
     buckets: [u8; BUCKETS],
-    /// For each slot the next one of its bucket, plus one.
-    next: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    key: Key,
+    /// The next slot of the bucket plus one; 0: it is the last.
+    next: u8,
+    name: Box<[u8]>,
 }
 
 /// A power of two, several times the names of the longest sender file.
-const BUCKETS: usize = 128;
+const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKET_BITS: u32 = 7;
 
 /// Slots fit a byte, with one value to spare.
 pub(super) const SLOTS_MAX: usize = 250;
@@ -21,7 +28,7 @@ pub(super) type Slot = u8;
 
 impl Default for Names {
     fn default() -> Self {
-        Self { names: Vec::new(), buckets: [0; BUCKETS], next: Vec::new() }
+        Self { entries: Vec::new(), buckets: [0; BUCKETS] }
     }
 }
 
@@ -31,70 +38,79 @@ impl Names {
         if let Some(slot) = self.find(name) {
             return Some(slot);
         }
-        if self.names.len() >= SLOTS_MAX {
+        if self.entries.len() >= SLOTS_MAX {
             return None;
         }
-        let slot = Slot::try_from(self.names.len()).ok()?;
-        let bucket = bucket(name);
-        self.names.push(name.into());
-        self.next.push(self.buckets[bucket]);
-        self.buckets[bucket] = slot + 1;
+        let slot = Slot::try_from(self.entries.len()).ok()?;
+        let key = Key::of(name);
+        let bucket = &mut self.buckets[key.bucket()];
+        let next = std::mem::replace(bucket, slot + 1);
+        self.entries.push(Entry { key, next, name: name.into() });
         Some(slot)
     }
 
     /// The slot of `name`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, name: &[u8]) -> Option<Slot> {
-        let mut link = self.buckets[bucket(name)];
-        while link != 0 {
-            let slot = link - 1;
-            if same(&self.names[usize::from(slot)], name) {
+        let key = Key::of(name);
+        let mut slot = self.buckets[key.bucket()].checked_sub(1)?;
+        loop {
+            let entry = self.entries.get(usize::from(slot))?;
+            if entry.key == key && (name.len() <= Key::WHOLE || same(&entry.name, name)) {
                 return Some(slot);
             }
-            link = self.next[usize::from(slot)];
+            slot = entry.next.checked_sub(1)?;
         }
-        None
     }
 
     /// The name of `slot`.
     pub(super) fn name(&self, slot: Slot) -> &[u8] {
-        &self.names[usize::from(slot)]
+        &self.entries[usize::from(slot)].name
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.entries.len()
     }
 }
 
-/// Whether two names are equal: most are of 8 to 16 bytes, for which two words do.
-#[inline]
+#[cold]
 fn same(known: &[u8], name: &[u8]) -> bool {
-    if known.len() != name.len() {
-        return false;
-    }
-    match (known.first_chunk::<8>(), name.first_chunk::<8>()) {
-        (Some(known_head), Some(head)) => {
-            known_head == head
-                && known.last_chunk::<8>() == name.last_chunk::<8>()
-                && (name.len() <= 16 || known == name)
-        }
-        _ => known.iter().eq(name),
-    }
+    known == name
 }
 
-/// Names of one sender differ in length, head or tail: that is all that is looked at.
-#[inline]
-fn bucket(name: &[u8]) -> usize {
-    let (first, last) = match name {
-        [] => (0, 0),
-        [only] => (*only, *only),
-        [first, .., last] => (*first, *last),
-    };
-    let middle = name.get(name.len() / 2).copied().unwrap_or_default();
-    let mixed =
-        name.len() * 37 + usize::from(first) * 5 + usize::from(middle) * 11 + usize::from(last) * 3;
-    mixed & (BUCKETS - 1)
+/// The length, the head and the tail of a name: two names of at most [`Key::WHOLE`] bytes are
+/// equal when these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    len: usize,
+    head: u64,
+    tail: u64,
+}
+
+impl Key {
+    const WHOLE: usize = 16;
+
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let (head, tail) = if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk())
+        {
+            (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+        } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+            (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)))
+        } else if let [first, .., last] = name {
+            (u64::from(*first) | u64::from(name[name.len() / 2]) << 8, u64::from(*last))
+        } else {
+            (name.first().copied().map_or(0, u64::from), 0)
+        };
+        Self { len: name.len(), head, tail }
+    }
+
+    #[inline]
+    fn bucket(self) -> usize {
+        let mixed = (self.head ^ self.tail.rotate_left(23)).wrapping_add(self.len as u64);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKET_BITS)) as usize
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +131,21 @@ mod tests {
             assert_eq!(names.name(Slot::try_from(slot).unwrap()), word.as_bytes());
         }
         assert_eq!(names.find(b""), None);
+    }
+
+    #[test]
+    fn names_that_differ_in_one_place_are_told_apart() {
+        for len in 1..40 {
+            let mut names = Names::default();
+            let word = vec![b'a'; len];
+            let slot = names.intern(&word);
+            for at in 0..len {
+                let mut other = word.clone();
+                other[at] = b'b';
+                assert_eq!(names.find(&other), None, "{len} {at}");
+            }
+            assert_eq!(names.find(&word), slot);
+            assert_eq!(names.find(&word[1..]), None);
+        }
     }
 }

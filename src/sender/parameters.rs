@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::encoding::{self, BadEncoding, Plus};
+use super::marks;
 use super::names::{Names, Slot};
 use super::outcome::Reason;
 use super::{json, xml};
@@ -18,6 +19,9 @@ pub(super) const PARAMETERS_MAX: usize = 200;
 
 /// How many parameters of one callback stay off the heap.
 const INLINE: usize = 24;
+
+/// A link for each slot that there can be, so that none has to be checked.
+const LINKS: usize = Slot::MAX as usize + 1;
 
 /// Where a parameter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ impl Span {
         Self { start: bound(start), end: bound(end) }
     }
 
+    #[inline]
     fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -100,6 +105,7 @@ impl Unreadable {
         Self { reason, parameter: None }
     }
 
+    #[cold]
     fn repeated(name: &[u8]) -> Self {
         let name = String::from_utf8_lossy(name).chars().take(64).collect();
         Self { reason: Reason::RepeatedParameter, parameter: Some(name) }
@@ -107,11 +113,11 @@ impl Unreadable {
 }
 
 /// The parameters of one request, in order of appearance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parameters {
     pairs: SmallVec<[Pair; INLINE]>,
     /// For each slot the index of its pair plus one; 0: it did not come.
-    slots: SmallVec<[u8; 32]>,
+    links: [u8; LINKS],
     /// Names that hold escapes, decoded.
     decoded: Vec<u8>,
     /// Whether a `+` stands in a query or form, so that readings of it can differ.
@@ -123,10 +129,9 @@ pub(super) struct Parameters {
 }
 
 /// What stands in the values of query and form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Values {
     /// Nothing that has to be decoded, and no NUL.
-    #[default]
     Plain,
     /// Escapes.
     Escaped,
@@ -144,9 +149,17 @@ pub(super) struct Parameter<'p> {
 }
 
 impl Parameters {
-    /// No parameters, with room for the slots of `names`.
-    pub(super) fn new(names: &Names) -> Self {
-        Self { slots: SmallVec::from_elem(0, names.len()), ..Self::default() }
+    /// No parameters.
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self {
+            pairs: SmallVec::new(),
+            links: [0; LINKS],
+            decoded: Vec::new(),
+            plus: false,
+            values: Values::Plain,
+            strangers: 0,
+        }
     }
 
     /// Takes the pairs of a query or form.
@@ -159,22 +172,26 @@ impl Parameters {
         buffer: &[u8],
         names: &Names,
     ) -> Result<(), Unreadable> {
+        let end = u32::try_from(buffer.len()).map_err(|_| Unreadable::new(Reason::TooLarge))?;
         let from = self.pairs.len();
-        if memchr::memchr3(b'%', b'+', 0, buffer).is_some() {
-            self.values = Values::Escaped;
-            self.plus |= memchr::memchr(b'+', buffer).is_some();
-        }
         let mut start = 0;
         let mut equals = None;
-        for mark in memchr::memchr2_iter(b'&', b'=', buffer) {
-            if buffer[mark] == b'=' {
-                equals.get_or_insert(mark);
-                continue;
+        for block in marks::blocks(buffer, end) {
+            if block.escaped {
+                self.values = Values::Escaped;
             }
-            self.take_pair((start, equals.take(), mark), place, buffer, names)?;
-            start = mark + 1;
+            for mark in block.separators() {
+                if buffer[mark as usize] == b'=' {
+                    equals.get_or_insert(mark);
+                    continue;
+                }
+                let spans = spans(start, equals.take(), mark);
+                self.take_spans(spans, place, buffer, names)?;
+                start = mark + 1;
+            }
         }
-        self.take_pair((start, equals, buffer.len()), place, buffer, names)?;
+        self.take_spans(spans(start, equals, end), place, buffer, names)?;
+        self.plus |= !self.is_plain() && memchr::memchr(b'+', buffer).is_some();
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
     }
 
@@ -186,13 +203,13 @@ impl Parameters {
         let from = self.pairs.len();
         let members = json::members(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
         for member in members {
-            let (name, decoded) = match member.name {
+            let (name, decoded) = match &member.name {
                 Cow::Borrowed(name) => (json::span(buffer, name.as_bytes()), false),
                 Cow::Owned(name) => (self.keep(name.as_bytes()), true),
             };
             let value = json::span(buffer, member.raw);
             let pair = Pair { place: Place::Json, decoded, known: Known::No, name, value };
-            self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
+            self.take(pair, member.name.as_bytes(), names)?;
         }
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
     }
@@ -206,39 +223,47 @@ impl Parameters {
         let children = xml::children_of_root(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
         for (name, value) in children {
             let pair = Pair { place: Place::Xml, decoded: false, known: Known::No, name, value };
-            self.take(pair, Buffers { query: buffer, body: buffer }, names)?;
+            self.take(pair, name.of(buffer), names)?;
         }
         Ok(())
     }
 
-    /// Takes the pair that starts, has its first `=` and ends there.
-    #[inline]
-    fn take_pair(
+    /// Takes a pair of a query or form. Here and in [`Self::take`] the common path is inlined and
+    /// the other one is not, so that a pair is written once, where it stays: a processor waits
+    /// long for what was just written in parts and is read as a whole.
+    #[inline(always)]
+    fn take_spans(
         &mut self,
-        (start, equals, end): (usize, Option<usize>, usize),
+        (name, value): (Span, Span),
         place: Place,
         buffer: &[u8],
         names: &Names,
     ) -> Result<(), Unreadable> {
-        if start == end {
-            return Ok(());
+        if name.start == value.end {
+            Ok(())
+        } else if self.is_plain() {
+            let pair = Pair { place, decoded: false, known: Known::No, name, value };
+            self.take(pair, name.of(buffer), names)
+        } else {
+            self.take_escaped((name, value), place, buffer, names)
         }
-        let name_end = equals.unwrap_or(end);
-        let value = Span::new((name_end + 1).min(end), end);
-        let (name, decoded) = self.name(buffer, Span::new(start, name_end));
-        let pair = Pair { place, decoded, known: Known::No, name, value };
-        self.take(pair, Buffers { query: buffer, body: buffer }, names)
     }
 
-    #[inline]
-    fn name(&mut self, buffer: &[u8], raw: Span) -> (Span, bool) {
-        if self.values == Values::Plain {
-            return (raw, false);
-        }
-        match encoding::unpercented(raw.of(buffer), Plus::Blank) {
-            Cow::Borrowed(_) => (raw, false),
-            Cow::Owned(name) => (self.keep(&name), true),
-        }
+    /// Takes a pair whose name may hold escapes.
+    #[inline(never)]
+    fn take_escaped(
+        &mut self,
+        (name, value): (Span, Span),
+        place: Place,
+        buffer: &[u8],
+        names: &Names,
+    ) -> Result<(), Unreadable> {
+        let text = encoding::unpercented(name.of(buffer), Plus::Blank);
+        let (name, decoded) = match &text {
+            Cow::Borrowed(_) => (name, false),
+            Cow::Owned(text) => (self.keep(text), true),
+        };
+        self.take(Pair { place, decoded, known: Known::No, name, value }, &text, names)
     }
 
     fn keep(&mut self, name: &[u8]) -> Span {
@@ -247,27 +272,22 @@ impl Parameters {
         Span::new(start, self.decoded.len())
     }
 
-    #[inline]
-    fn take(
-        &mut self,
-        mut pair: Pair,
-        buffers: Buffers<'_>,
-        names: &Names,
-    ) -> Result<(), Unreadable> {
+    /// Takes `pair`, which is called `name`.
+    #[inline(always)]
+    fn take(&mut self, mut pair: Pair, name: &[u8], names: &Names) -> Result<(), Unreadable> {
         if self.pairs.len() >= PARAMETERS_MAX {
             return Err(Unreadable::new(Reason::TooLarge));
         }
-        let name = if pair.decoded { &self.decoded } else { buffers.get(pair.place) };
-        let name = pair.name.of(name);
-        if let Some(slot) = names.find(name) {
-            let link = &mut self.slots[usize::from(slot)];
-            if *link != 0 {
-                return Err(Unreadable::repeated(name));
+        match names.find(name) {
+            Some(slot) => {
+                let link = &mut self.links[usize::from(slot)];
+                if *link != 0 {
+                    return Err(Unreadable::repeated(name));
+                }
+                *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
+                pair.known = Known::Yes;
             }
-            *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
-            pair.known = Known::Yes;
-        } else {
-            self.strangers = self.strangers.saturating_add(1);
+            None => self.strangers = self.strangers.saturating_add(1),
         }
         self.pairs.push(pair);
         Ok(())
@@ -302,9 +322,23 @@ impl Parameters {
     /// The parameter in `slot`, if it came.
     #[inline]
     pub(super) fn get<'p>(&'p self, slot: Slot, buffers: Buffers<'p>) -> Option<Parameter<'p>> {
-        let link = *self.slots.get(usize::from(slot))?;
+        let link = self.links[usize::from(slot)];
         let pair = self.pairs.get(usize::from(link).checked_sub(1)?)?;
         Some(self.parameter(pair, buffers))
+    }
+
+    /// Whether the parameter in `slot` came.
+    #[inline]
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.links[usize::from(slot)] != 0
+    }
+
+    /// The value in `slot` as it stands in `query`, if it came there.
+    #[inline]
+    pub(super) fn get_plain<'p>(&'p self, slot: Slot, query: &'p [u8]) -> Option<&'p [u8]> {
+        let link = self.links[usize::from(slot)];
+        let pair = self.pairs.get(usize::from(link).checked_sub(1)?)?;
+        (pair.place == Place::Query).then(|| pair.value.of(query))
     }
 
     /// The parameter called `name` in any place, if it came.
@@ -331,6 +365,15 @@ impl Parameters {
     /// The parameter at `index` of [`Self::iter`].
     pub(super) fn at<'p>(&'p self, index: usize, buffers: Buffers<'p>) -> Option<Parameter<'p>> {
         self.pairs.get(index).map(|pair| self.parameter(pair, buffers))
+    }
+}
+
+/// The name and the value of a pair that starts, has its first `=` and ends there.
+#[inline]
+fn spans(start: u32, equals: Option<u32>, end: u32) -> (Span, Span) {
+    match equals {
+        Some(equals) => (Span { start, end: equals }, Span { start: equals + 1, end }),
+        None => (Span { start, end }, Span { start: end, end }),
     }
 }
 
@@ -413,7 +456,7 @@ mod tests {
 
     fn query(text: &str, known: &[&str]) -> Result<Vec<(String, String)>, Unreadable> {
         let names = names(known);
-        let mut parameters = Parameters::new(&names);
+        let mut parameters = Parameters::new();
         parameters.read_pairs(Place::Query, text.as_bytes(), &names)?;
         let buffers = Buffers { query: text.as_bytes(), body: b"" };
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -483,9 +526,9 @@ mod tests {
         #[test]
         fn any_body_is_read_or_refused(body in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
             let names = names(&["a"]);
-            let _ = Parameters::new(&names).read_json(&body, &names);
-            let _ = Parameters::new(&names).read_xml(&body, &names);
-            let _ = Parameters::new(&names).read_pairs(Place::Form, &body, &names);
+            let _ = Parameters::new().read_json(&body, &names);
+            let _ = Parameters::new().read_xml(&body, &names);
+            let _ = Parameters::new().read_pairs(Place::Form, &body, &names);
         }
     }
 }

@@ -426,7 +426,7 @@ impl Reading {
     }
 
     /// The output of its chain for what `feed` was fed.
-    pub(super) fn finish(&self, feed: digest::Feed<'_>) -> Output {
+    pub(super) fn finish(&self, feed: &digest::Feed<'_>) -> Output {
         chained(feed.finish(), &self.with.then)
     }
 
@@ -462,6 +462,9 @@ fn folded(claim: &[u8], writing: Writing) -> Vec<u8> {
 
 /// What a chain makes of its first output.
 pub(super) fn chained(first: Output, steps: &[Step]) -> Output {
+    if steps.is_empty() {
+        return first;
+    }
     let mut output = first;
     let mut hex = [0; 128];
     let mut written: Option<usize> = None;

@@ -158,7 +158,7 @@ mod tests {
 
     fn shown(document: &str) -> Option<Vec<(String, String)>> {
         let names = Names::default();
-        let mut parameters = Parameters::new(&names);
+        let mut parameters = Parameters::new();
         parameters.read_xml(document.as_bytes(), &names).ok()?;
         let buffers = Buffers { query: b"", body: document.as_bytes() };
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

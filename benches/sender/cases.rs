@@ -1,0 +1,246 @@
+//! The requests that the benchmarks of the pure half verify: one of each kind of recipe.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use aes::Aes256;
+use aes::cipher::block_padding::NoPadding;
+use aes::cipher::{BlockModeDecrypt, KeyIvInit};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use md5::{Digest, Md5};
+use postern::sender::{Callback, Catalog, Judgement, LiveSecret, Recipe, Request, Secret, Terms};
+use sha1::Sha1;
+use sha2::Sha256;
+
+/// The time of every request.
+pub const NOW_MS: i64 = 1_700_000_000_000;
+const TAKU_SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+
+fn recipe(sender: &str, secret: &str) -> Recipe {
+    recipe_with(sender, secret, BTreeMap::new())
+}
+
+fn recipe_with(sender: &str, secret: &str, settings: BTreeMap<String, Secret>) -> Recipe {
+    let catalog = Catalog::embedded().unwrap();
+    let value = Secret::new(secret.as_bytes());
+    let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
+    let template = Some("type=1&who={user_id}".into());
+    let terms = Terms { secrets, template, settings, ..Terms::default() };
+    Recipe::compile(catalog.get(sender).unwrap(), &terms).unwrap()
+}
+
+/// A request of a sender with the text that it signs.
+pub struct Case {
+    /// Its kind of recipe.
+    pub name: &'static str,
+    recipe: Recipe,
+    method: Method,
+    /// Path and query.
+    pub target: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    /// The bytes that are signed.
+    pub signed: Vec<u8>,
+    bare: fn(&[u8]),
+}
+
+impl Case {
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            target: self.target.as_bytes(),
+            base: "",
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    /// The digest alone, and where a message is sealed its cipher.
+    pub fn bare(&self) {
+        (self.bare)(&self.signed);
+    }
+
+    /// The request, read.
+    pub fn read(&self) -> Callback<'_> {
+        let case = black_box(self);
+        case.recipe.read(case.request(), NOW_MS)
+    }
+
+    /// Reads the request and verifies it.
+    pub fn verify(&self) {
+        let mut callback = self.read();
+        assert!(black_box(matches!(callback.verify(), Judgement::Verified(_))));
+    }
+}
+
+fn bare_md5(text: &[u8]) {
+    black_box(Md5::digest(black_box(text)));
+}
+
+fn bare_sha1(text: &[u8]) {
+    black_box(Sha1::digest(black_box(text)));
+}
+
+fn taku_text(transaction: &str) -> String {
+    format!(
+        "trans_id={transaction}&placement_id=b1e2f3a4b5c6d7&adsource_id=90001&reward_amount=10\
+         &reward_name=coin&sec_key={TAKU_SECRET}"
+    )
+}
+
+/// MD5 over a fixed text of about 180 bytes.
+fn fixed_text() -> Case {
+    let transaction = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
+    let signed = taku_text(transaction);
+    let sign = const_hex::encode(Md5::digest(&signed));
+    let target = format!(
+        "/callback/level-end?user_id=player-7&trans_id={transaction}&placement_id=b1e2f3a4b5c6d7\
+         &adsource_id=90001&reward_amount=10&reward_name=coin&network_firm_id=66&sign={sign}"
+    );
+    case("fixed text, md5", recipe("taku", TAKU_SECRET), target, signed, bare_md5)
+}
+
+/// MD5 over sorted parameters of about 180 bytes.
+fn sorted_parameters() -> Case {
+    let secret = "uIVtlG06";
+    let signed = format!(
+        "appSecret{secret}callback_paramscallbackparams-0123456789-0123infotestinfo\
+         sid5fe4428376051f85cc5f3973timestamp1609408137uidtestuser-0123456789\
+         uid_sourcetestsourceuser_typeweak_third_party"
+    );
+    let sign = const_hex::encode(Md5::digest(&signed));
+    let target = format!(
+        "/callback/survey?sid=5fe4428376051f85cc5f3973&timestamp=1609408137\
+         &uid=testuser-0123456789&user_type=weak_third_party&uid_source=testsource\
+         &callback_params=callbackparams-0123456789-0123&info=testinfo&effective=true&aid=a1\
+         &sign={sign}"
+    );
+    case("sorted parameters, md5", recipe("imur-http", secret), target, signed, bare_md5)
+}
+
+/// SHA-1 over three sorted values.
+fn sorted_values() -> Case {
+    let target = "/callback/push?signature=be4d53cdd56d183a856b22073582ac8e79219493\
+        &timestamp=1700000000&nonce=12345&echostr=4375120948345356249"
+        .to_owned();
+    let signed = "123451700000000gatewaytoken".to_owned();
+    case("sorted values, sha1", recipe("wechat-push", "gatewaytoken"), target, signed, bare_sha1)
+}
+
+/// HMAC-SHA256 over whatever came, sorted.
+fn gathered_parameters() -> Case {
+    let secret = "api-key";
+    let signed = "amount=10&is_chargeback=0&item=gold&transaction_id=t-1&user=u1".to_owned();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let claim = const_hex::encode(mac.finalize().into_bytes());
+    let target =
+        "/callback/wall?user=u1&transaction_id=t-1&amount=10&item=gold&is_chargeback=0".to_owned();
+    let mut case = case("all parameters, hmac", recipe("ayet", secret), target, signed, bare_hmac);
+    let name = HeaderName::from_static("x-ayetstudios-security-hash");
+    case.headers.insert(name, HeaderValue::from_str(&claim).unwrap());
+    case
+}
+
+thread_local! {
+    static KEYED: Hmac<Sha256> = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
+}
+
+fn bare_hmac(text: &[u8]) {
+    let mut mac = KEYED.with(Clone::clone);
+    mac.update(black_box(text));
+    black_box(mac.finalize().into_bytes());
+}
+
+/// HMAC-SHA256 over a body of 1 kB.
+fn body_hmac() -> Case {
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
+    let body = format!("{{\"type\":\"reward.granted\",\"data\":\"{}\"}}", "x".repeat(960));
+    let signed = format!("msg_1.1700000000.{body}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef01234567").unwrap();
+    mac.update(signed.as_bytes());
+    let claim = STANDARD.encode(mac.finalize().into_bytes());
+    let recipe = recipe("standard-webhooks", secret);
+    let mut case = case("body, hmac", recipe, "/callback/hook".to_owned(), signed, bare_hmac);
+    case.method = Method::POST;
+    case.body = body.into_bytes();
+    for (name, value) in [
+        ("webhook-id", "msg_1".to_owned()),
+        ("webhook-timestamp", "1700000000".to_owned()),
+        ("webhook-signature", format!("v1,{claim}")),
+    ] {
+        let name = HeaderName::from_static(name);
+        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
+    }
+    case
+}
+
+/// SHA-256 of the SHA-256 of a plain text.
+fn plain_text() -> Case {
+    let (secret, transaction) = ("0123456789abcdefghijklmnopqrstuv", "c1d2e3f4a5b6c7d8e9f0");
+    let signed = format!("{secret}:{transaction}");
+    let digest = const_hex::encode(Sha256::digest(Sha256::digest(&signed)));
+    let target = format!("/callback/video?user=player-7&txid={transaction}&digest={digest}");
+    case("plain text, sha256 twice", recipe("vungle", secret), target, signed, bare_sha256_twice)
+}
+
+fn bare_sha256_twice(text: &[u8]) {
+    black_box(Sha256::digest(Sha256::digest(black_box(text))));
+}
+
+const AES_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
+const SEALED: &str = "j6vsOpBNQ16EYTy8Pn5HPboD3HE7tAdL4GRfHPwTB7+CBwpIwhTPtyAyOQyi09x7AS1Cn77m\
+    FYpmq//GvZTuttjRTtoyoQGqdR7PCTQ6AxpJ+qLVuszzhifD6PrVsar4";
+
+/// A message sealed with AES-256-CBC, its cipher text under SHA-1.
+fn sealed_message() -> Case {
+    let settings = [("aes_key", AES_KEY), ("app_id", "wx0000000000000001")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), Secret::new(value)));
+    let recipe = recipe_with("wechat-push", "gatewaytoken", settings.into());
+    let mut parts = ["gatewaytoken", "1700000001", "12341", SEALED];
+    parts.sort_unstable();
+    let target = "/callback/push?timestamp=1700000001&nonce=12341&encrypt_type=aes\
+        &msg_signature=c8d8f7dc96403a920e4d6b23ea8c797f6f7367fc"
+        .to_owned();
+    let mut case = case("sealed message, aes", recipe, target, parts.concat(), bare_sealed);
+    case.method = Method::POST;
+    case.body = format!("{{\"ToUserName\":\"gh_1\",\"Encrypt\":\"{SEALED}\"}}").into_bytes();
+    case
+}
+
+fn bare_sealed(text: &[u8]) {
+    bare_sha1(text);
+    let key: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+    let iv: [u8; 16] = *b"0123456789abcdef";
+    let sealed = STANDARD.decode(black_box(SEALED)).unwrap();
+    let open = cbc::Decryptor::<Aes256>::new((&black_box(key)).into(), (&iv).into());
+    black_box(open.decrypt_padded_vec::<NoPadding>(&sealed).unwrap());
+}
+
+fn case(
+    name: &'static str,
+    recipe: Recipe,
+    target: String,
+    signed: String,
+    bare: fn(&[u8]),
+) -> Case {
+    let signed = signed.into_bytes();
+    let (method, headers, body) = (Method::GET, HeaderMap::new(), Vec::new());
+    Case { name, recipe, method, target, headers, body, signed, bare }
+}
+
+/// One case of each kind.
+pub fn cases() -> Vec<Case> {
+    vec![
+        fixed_text(),
+        plain_text(),
+        sorted_parameters(),
+        sorted_values(),
+        gathered_parameters(),
+        body_hmac(),
+        sealed_message(),
+    ]
+}
