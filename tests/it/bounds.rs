@@ -157,18 +157,26 @@ fn bodies_that_are_not_verified_share_a_bound() {
     let text =
         with_form(SHORT).replace("body = \"1KiB\"", "body = \"4KiB\", unverified_body = \"4KiB\"");
     let gateway = Gateway::start(&text.replace("300ms", "5s"));
-    let mut first = Wire::open(gateway.at.callbacks);
-    let head = "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
-    first.send(format!("{head}x={}", "a".repeat(3000)));
+    let second = || ask(gateway.at.callbacks, post_bytes("/callback/level-end", &"b".repeat(2000)));
+    let begun = || {
+        let mut wire = Wire::open(gateway.at.callbacks);
+        wire.send(format!(
+            "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\nx={}",
+            "a".repeat(3000)
+        ));
+        wire
+    };
+    let mut first = begun();
     eventually("the second is told to come again", || {
-        let second =
-            ask(gateway.at.callbacks, post_bytes("/callback/level-end", &"b".repeat(2000)));
-        second.status == 503
+        // Where the second was read before it, it was the first that was told so: once more.
+        if !first.stays_silent(Duration::from_millis(20)) {
+            first = begun();
+        }
+        second().status == 503
     });
     first.send("a".repeat(4000 - 3002));
     assert_eq!(first.answer().unwrap().status, 400, "the first goes on");
-    let third = ask(gateway.at.callbacks, post_bytes("/callback/level-end", &"b".repeat(2000)));
-    assert_eq!(third.status, 400, "there is room again");
+    assert_eq!(second().status, 400, "there is room again");
     assert!(gateway.outcomes("unavailable") >= 1.0);
 }
 
