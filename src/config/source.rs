@@ -137,6 +137,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         secrets: secrets(section),
         settings: names.filter_map(setting).collect(),
         params: section.map("params", unit::text),
+        keys: BTreeMap::new(),
         template: section.take("template", |item| item.text("a text").map(str::to_owned)),
         max_age: section.take("max_age", unit::max_age),
         require: section.list("require", unit::text).unwrap_or_default(),

@@ -4,17 +4,19 @@ use std::borrow::Cow;
 
 use super::bound::{Bound, Gateway, Input, Scope};
 use super::cipher::Sealing;
-use super::definition::{First, Reads, Writing};
+use super::definition::{First, Reads, Signs, Writing};
 use super::digest::{Algorithm, Feed, Output};
 use super::encoding::{self, Plus};
 use super::evaluate::{Context, Lack, Nul, Said};
+use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::parameters::{Parameters, Place, Unreadable};
-use super::recipe::{Also, Kind, Recipe, WhenBody};
+use super::public_key::PublicKey;
+use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
-use super::signature::{self, Reading, Twin};
+use super::signature::{self, Keys, Public, Reading, SIGNATURE_MAX, Twin, Whole};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -24,6 +26,7 @@ pub struct Callback<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) request: Request<'a>,
     pub(super) now_ms: i64,
+    pub(super) keys: Option<&'a KeySet>,
     pub(super) query: &'a [u8],
     pub(super) parameters: Parameters,
     pub(super) unreadable: Option<Unreadable>,
@@ -66,8 +69,20 @@ pub enum Judgement<'c, 'a> {
     Verified(Verified<'c, 'a>),
     /// It is one of the sender's unsigned probes: answer [`Outcome::Test`], store nothing.
     Probe,
+    /// The sender's public keys were never had, so that nobody can say: answer
+    /// [`Outcome::Unavailable`].
+    Undecided,
     /// It is refused.
     Refused(Refusal),
+}
+
+/// Under what a signature matched.
+#[derive(Clone, Copy, Debug)]
+enum Under {
+    /// The secret at that place.
+    Secret(usize),
+    /// A public key that belongs to no secret.
+    PublicKey,
 }
 
 /// A callback that is genuine. Only [`Callback::verify`] makes one.
@@ -132,6 +147,7 @@ impl<'a> Callback<'a> {
             recipe,
             request,
             now_ms,
+            keys: recipe.known_keys.as_ref(),
             query,
             parameters: Parameters::new(),
             unreadable: None,
@@ -142,6 +158,20 @@ impl<'a> Callback<'a> {
         };
         callback.unreadable = callback.read_parameters().err();
         callback
+    }
+
+    /// The same callback, to be verified with these public keys of its sender.
+    #[must_use]
+    pub fn under(mut self, keys: Option<&'a KeySet>) -> Self {
+        self.keys = keys.or(self.keys);
+        self
+    }
+
+    /// The id of the public key that it names, where its sender has a list of them.
+    #[must_use]
+    pub fn key_id(&self) -> Option<Cow<'_, [u8]>> {
+        let list = self.recipe.key_list.as_ref()?;
+        self.value(&list.pick, &Context::default()).ok()?
     }
 
     fn read_parameters(&mut self) -> Result<(), Unreadable> {
@@ -172,6 +202,9 @@ impl<'a> Callback<'a> {
 
     fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
         use super::definition::Probes;
+        if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
+            return Judgement::Undecided;
+        }
         let probes = self.recipe.sender.test.probes == Probes::Unsigned;
         if probes && self.unreadable.is_none() && self.holds(&self.recipe.test) {
             return Judgement::Probe;
@@ -242,7 +275,9 @@ impl<'a> Callback<'a> {
         match self.put(&time.r#in, &Context::default(), &mut text) {
             Ok(()) => {}
             // Nothing is signed, so a time that is not there proves no less than one that is.
-            Err(Lack::Missing(_)) if self.recipe.secrets.is_empty() => return Ok(()),
+            Err(Lack::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
+                return Ok(());
+            }
             Err(lack) => return Err(lack.into()),
         }
         let name = time.r#in.spots().next().map_or("", |spot| &spot.name);
@@ -262,22 +297,23 @@ impl<'a> Callback<'a> {
     /// Finds the reading and secret that match.
     fn match_signature(&mut self) -> Result<(), Refusal> {
         let mut output = Output::NONE;
-        let matched = if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
-            None
-        } else {
-            Some(self.signature(&mut output)?)
-        };
-        self.matched = Some(Match {
-            reading: matched.map(|(reading, _)| reading),
-            secret: matched.map(|(_, secret)| secret),
-            output: matched.map(|_| output),
+        self.matched = Some(match self.recipe.protection {
+            Protection::Unsigned => Match { reading: None, secret: None, output: None },
+            Protection::Signed => {
+                let (reading, under) = self.signature(&mut output)?;
+                let secret = match under {
+                    Under::Secret(index) => Some(index),
+                    Under::PublicKey => None,
+                };
+                Match { reading: Some(reading), secret, output: Some(output) }
+            }
         });
         Ok(())
     }
 
-    /// Finds the reading and secret that match; `output` is what they make. The first claim that
-    /// is there decides.
-    fn signature(&self, output: &mut Output) -> Result<(usize, usize), Refusal> {
+    /// Finds the reading that matches, and under what; `output` is what they make. The first claim
+    /// that is there decides.
+    fn signature(&self, output: &mut Output) -> Result<(usize, Under), Refusal> {
         let mut decided = None;
         let mut lacking = None;
         let mut tried = false;
@@ -291,10 +327,13 @@ impl<'a> Callback<'a> {
                 lacking.get_or_insert(&*reading.claim.name);
                 continue;
             }
+            if !self.is_usable(reading) {
+                continue;
+            }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
             match self.try_reading(reading, output) {
-                Ok(Some(secret)) => return Ok((index, secret)),
+                Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
                 Err(Lack::Missing(name)) => {
                     lacking.get_or_insert(name);
@@ -308,22 +347,117 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// The secret under which a claim of `reading` says what it makes.
+    /// Whether the source has anything that a claim of `reading` can be checked with. A claim that
+    /// cannot be checked at all decides nothing.
+    fn is_usable(&self, reading: &Reading) -> bool {
+        let secrets = &self.recipe.secrets;
+        secrets.is_empty() || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
+    }
+
+    /// Whether the secret at `index` has not ended.
+    fn is_live(&self, index: usize) -> bool {
+        let until = self.recipe.secrets.get(index).and_then(|secret| secret.until_ms);
+        until.is_none_or(|until| until > self.now_ms)
+    }
+
+    /// Under what a claim of `reading` says what it makes.
     fn try_reading<'r>(
         &self,
         reading: &'r Reading,
         output: &mut Output,
-    ) -> Result<Option<usize>, Lack<'r>> {
+    ) -> Result<Option<Under>, Lack<'r>> {
+        if let Some(public) = &reading.public {
+            return self.try_public(reading, public, output);
+        }
         for (index, secret) in self.recipe.secrets.iter().enumerate() {
-            if secret.until_ms.is_some_and(|until| until <= self.now_ms) {
+            if !self.is_live(index) {
                 continue;
             }
             let usable = self.put_output(reading, index, secret.value.expose(), output)?;
             if usable && self.claims(reading, output)? {
-                return Ok(Some(index));
+                return Ok(Some(Under::Secret(index)));
             }
         }
         Ok(None)
+    }
+
+    /// Under which public key a claim of `reading` is a signature of what it makes.
+    fn try_public<'r>(
+        &self,
+        reading: &'r Reading,
+        public: &'r Public,
+        output: &mut Output,
+    ) -> Result<Option<Under>, Lack<'r>> {
+        match &public.keys {
+            Keys::List => {
+                let key = self.listed_key()?;
+                let message = self.message_of(reading, public, output)?;
+                let signed = self.is_signed(reading, public, key, &message)?;
+                Ok(signed.then_some(Under::PublicKey))
+            }
+            Keys::Secrets(keys) => {
+                let message = self.message_of(reading, public, output)?;
+                for (index, key) in keys.iter().enumerate() {
+                    let Some(key) = key.as_ref().filter(|_| self.is_live(index)) else { continue };
+                    if self.is_signed(reading, public, key, &message)? {
+                        let of_secret = index < self.recipe.secrets.len();
+                        return Ok(Some(if of_secret { Under::Secret(index) } else { Under::PublicKey }));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The key of the sender's list that the callback names.
+    pub(super) fn listed_key(&self) -> Result<&'a PublicKey, Unreadable> {
+        let pick = self.recipe.key_list.as_ref().map(|list| &list.pick);
+        let wrong = |reason| {
+            let parameter = pick.map(|pick| pick.name.to_string());
+            Unreadable { reason, parameter }
+        };
+        let id = self.key_id().filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| wrong(Reason::MissingParameter))?;
+        let key = self.keys.and_then(|keys| keys.get(&id));
+        key.ok_or_else(|| wrong(Reason::UnknownKey))
+    }
+
+    /// What the private key signs under `reading`; `output` is what it is remembered by.
+    pub(super) fn message_of<'r>(
+        &self,
+        reading: &'r Reading,
+        public: &Public,
+        output: &mut Output,
+    ) -> Result<Message, Lack<'r>> {
+        if public.signs == Signs::Text {
+            let context = Context {
+                plus: reading.plus,
+                reading: Some(reading),
+                nul: Nul::Refused,
+                ..Context::default()
+            };
+            let mut message = Message::new();
+            self.put(&reading.of, &context, &mut message)?;
+            *output = Algorithm::Sha256.of(&message);
+            return Ok(message);
+        }
+        self.put_output(reading, 0, &[], output)?;
+        Ok(reading.message(public, output))
+    }
+
+    /// Whether a claim of the callback is a signature of `message`.
+    fn is_signed(
+        &self,
+        reading: &Reading,
+        public: &Public,
+        key: &PublicKey,
+        message: &[u8],
+    ) -> Result<bool, Unreadable> {
+        self.any_claim(reading, |claim| {
+            let mut buffer = [0; SIGNATURE_MAX];
+            let signature = reading.unwritten(claim, &mut buffer);
+            signature.is_some_and(|signature| public.scheme.verifies(key, message, signature))
+        })
     }
 
     /// What `reading` makes of this callback under one secret; `None` where the secret cannot be
@@ -378,17 +512,27 @@ impl<'a> Callback<'a> {
 
     /// Whether a claim of the callback says `output`.
     pub(super) fn claims(&self, reading: &Reading, output: &Output) -> Result<bool, Unreadable> {
+        self.any_claim(reading, |claim| reading.is_claimed(output, claim))
+    }
+
+    /// Whether `says` holds of a claim of the callback.
+    #[inline]
+    fn any_claim(
+        &self,
+        reading: &Reading,
+        says: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Unreadable> {
         let context = Context { plus: claim_plus(reading), ..Context::default() };
         if let Input::List { list, item } = &reading.claim.input {
             let Some(text) = self.list_text(*list, &context)? else { return Ok(false) };
             let shape = &self.recipe.sender.lists[*list].shape;
             let any = shape
                 .values(&text, item, CLAIMS_MAX)
-                .fold(false, |any, claim| any | reading.is_claimed(output, claim));
+                .fold(false, |any, claim| any | says(claim));
             return Ok(any);
         }
         let claim = self.value(&reading.claim, &context)?;
-        Ok(claim.is_some_and(|claim| reading.is_claimed(output, &claim)))
+        Ok(claim.is_some_and(|claim| says(&claim)))
     }
 
     /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
@@ -408,11 +552,35 @@ impl<'a> Callback<'a> {
             .skip_while(|parameter| parameter.name != cut.as_bytes());
         for parameter in behind {
             let slot = self.recipe.names.find(parameter.name);
-            let known = slot.is_some_and(|slot| usize::from(slot) < self.recipe.file_slots);
-            if !known {
+            // Nothing vouches for a value there: only what the signature itself needs has its place.
+            if !slot.is_some_and(|slot| self.recipe.unsigned.contains(&slot)) {
                 let name = unreplaced::shown(parameter.name);
                 return Err(Refusal::of(Reason::UnsignedParameter, &name));
             }
+        }
+        match reading.whole {
+            Whole::Decoded => self.refuse_hidden_repeats(reading),
+            Whole::No => Ok(()),
+        }
+    }
+
+    /// Refuses a name that would repeat if the query were decoded before it is taken apart: what
+    /// is signed then fits another query too, in which that value is a parameter of its own.
+    fn refuse_hidden_repeats(&self, reading: &Reading) -> Result<(), Refusal> {
+        if self.parameters.is_plain() {
+            return Ok(());
+        }
+        let context = Context { plus: reading.plus, ..Context::default() };
+        let mut text = Vec::new();
+        self.put(&reading.of, &context, &mut text)?;
+        let mut seen: smallvec::SmallVec<[u8; 32]> = smallvec::SmallVec::new();
+        for pair in text.split(|byte| *byte == b'&') {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            let Some(slot) = self.recipe.names.find(name) else { continue };
+            if seen.contains(&slot) {
+                return Err(Refusal::of(Reason::RepeatedParameter, &unreplaced::shown(name)));
+            }
+            seen.push(slot);
         }
         Ok(())
     }
@@ -583,13 +751,14 @@ impl<'a> Callback<'a> {
     /// Our own signature. Only a callback that verified gets one: anything else would sign
     /// whatever a stranger asks for.
     fn countersign(&self) -> String {
-        let Some(sign) = &self.recipe.countersign else { return String::new() };
         let secret = self.matched.as_ref().and_then(|matched| matched.secret);
-        let Some((index, secret)) =
-            secret.and_then(|index| Some((index, self.recipe.secrets.get(index)?)))
-        else {
-            return String::new();
-        };
+        secret.map_or_else(String::new, |index| self.countersigned(index))
+    }
+
+    /// Our own signature under the secret at `index`.
+    pub(super) fn countersigned(&self, index: usize) -> String {
+        let Some(sign) = &self.recipe.countersign else { return String::new() };
+        let Some(secret) = self.recipe.secrets.get(index) else { return String::new() };
         let context = Context { secret: secret.value.expose(), ..Context::default() };
         let Some(start) = signature::start(&sign.with, &sign.keyed, index) else {
             return String::new();
@@ -640,6 +809,9 @@ impl<'a> Callback<'a> {
         Answer { body: body.into(), content_type: Some(content_type), ..answer }
     }
 }
+
+/// What a private key signs: most texts stay off the heap.
+pub(super) type Message = smallvec::SmallVec<[u8; 512]>;
 
 /// Claims of one list that are looked at.
 pub(super) const CLAIMS_MAX: usize = 4;

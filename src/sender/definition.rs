@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode, Uri};
 use jiff::tz::Offset;
 
 use super::condition::Condition;
@@ -11,6 +11,7 @@ use super::digest::Algorithm;
 use super::encoding::Plus;
 use super::fault::Fault;
 use super::file::{self, File, Many};
+use super::public_key::Scheme;
 use super::reply::Rows;
 use super::resolved::Role;
 use super::shape::Shape;
@@ -42,6 +43,7 @@ pub struct Sender {
     pub(super) test: Test,
     pub(super) kinds: Vec<Kind>,
     pub(super) open: Option<Open>,
+    pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
     pub(super) patience: Patience,
     pub(super) readings: Vec<Reading>,
@@ -158,6 +160,24 @@ pub(super) enum Iv {
     Key,
 }
 
+/// Where a sender publishes its public keys.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    pub(super) url: Uri,
+    pub(super) headers: Vec<(HeaderName, Text)>,
+    /// The member of the answer that is the list, and of its entries those that are id and key.
+    pub(super) entries: String,
+    pub(super) id: String,
+    pub(super) key: String,
+    /// The longest time that it is kept.
+    pub(super) keep: Duration,
+    /// The id that a callback names.
+    pub(super) pick: Spot,
+}
+
+/// How long a list of keys is kept where its sender's file says nothing.
+const KEEP: &str = "24h";
+
 /// A signature of ours.
 #[derive(Debug)]
 pub(super) struct Countersign {
@@ -200,12 +220,31 @@ pub(super) enum Writing {
     Base64Url,
 }
 
+/// A signature that a private key makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Public {
+    pub(super) scheme: Scheme,
+    pub(super) signs: Signs,
+}
+
+/// What a private key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signs {
+    /// The text.
+    Text,
+    /// What the chain of digests makes of it.
+    Bytes,
+    /// The same, in hex.
+    Hex,
+}
+
 /// One reading of a signature.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) why: Option<String>,
     pub(super) of: Text,
     pub(super) with: Chain,
+    pub(super) public: Option<Public>,
     pub(super) key: Text,
     pub(super) r#in: Spot,
     pub(super) r#as: Writing,
@@ -353,6 +392,12 @@ impl Sender {
         &self.methods
     }
 
+    /// Where it publishes its public keys, and the longest time that they are kept.
+    #[must_use]
+    pub fn key_set(&self) -> Option<(&Uri, Duration)> {
+        self.key_set.as_ref().map(|set| (&set.url, set.keep))
+    }
+
     /// Further keys that a source of this sender may have: name and what it is.
     #[must_use]
     pub fn settings(&self) -> &[(String, String)] {
@@ -423,6 +468,7 @@ impl Reader {
             test: file.test.map(|test| self.test(test)).unwrap_or_default(),
             kinds: self.kinds(file.kind),
             open: file.open.and_then(|open| self.open(&open)),
+            key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
             patience: self.patience(file.patience),
             readings,
@@ -446,6 +492,14 @@ impl Reader {
         }
         if !sender.challenge.is_empty() && !sender.replies.has("challenge") {
             self.fault("reply.challenge", "is not there", "say how the address check is answered");
+        }
+        let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
+        match &sender.key_set {
+            None if listed => self.fault("key_set", "is not there", "say where [public_key] is"),
+            Some(_) if !listed => {
+                self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
+            }
+            _ => {}
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
@@ -632,6 +686,9 @@ impl Reader {
         for kind in kinds {
             let key = format!("kind[{}]", kind.name);
             let also = kind.also.and_then(|also| self.reading(&format!("{key}.also"), also));
+            if also.as_ref().is_some_and(|also| also.public.is_some()) {
+                self.fault(format!("{key}.also"), "ends in a public key", "use digests");
+            }
             known.push(Kind {
                 when: self.conditions(&format!("{key}.when"), kind.when),
                 roles: self.roles(&format!("{key}.roles"), kind.roles),
@@ -676,6 +733,38 @@ impl Reader {
                 .map(|frame| self.text("open.frame", frame, Strictness::Strict)),
             when: self.conditions("open.when", open.when.clone()),
         })
+    }
+
+    fn key_set(&mut self, set: file::KeySet) -> Option<KeySet> {
+        let url = set.url.parse::<Uri>().ok();
+        let url = url.filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
+        if url.is_none() {
+            self.fault("key_set.url", "is no URL of https", "write https://host/path");
+        }
+        let mut headers = Vec::new();
+        for (name, text) in set.headers {
+            let key = format!("key_set.headers.{name}");
+            let text = self.text(&key, &text, Strictness::Strict);
+            if text.spots().any(Spot::came) {
+                self.fault(&key, "reads a callback", "there is none when keys are fetched");
+            }
+            match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => headers.push((name, text)),
+                Err(_) => self.fault(&key, "is no header", "name a header"),
+            }
+        }
+        let keep = set.keep.as_deref().unwrap_or(KEEP);
+        let keep = time::duration_ms(keep).map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        if keep.is_none() {
+            self.fault("key_set.keep", "is no length of time", "write 24h");
+        }
+        let pick = self.text("key_set.pick", &set.pick, Strictness::Strict);
+        let pick = pick.spots().next().filter(|_| pick.pieces.len() == 1).cloned();
+        if pick.is_none() {
+            self.fault("key_set.pick", "is not one placeholder", "say where the key's id stands");
+        }
+        let file::KeySet { entries, id, key, .. } = set;
+        Some(KeySet { url: url?, headers, entries, id, key, keep: keep?, pick: pick? })
     }
 
     fn countersign(&mut self, sign: file::Countersign) -> Option<Countersign> {
@@ -736,7 +825,7 @@ impl Reader {
         }
         let of = self.text(&at("of"), of, Strictness::Strict);
         let with = signature.with.map(Many::into_vec).unwrap_or_default();
-        let with = self.chain(&at("with"), &with);
+        let (public, with) = self.public(&at("with"), &with);
         let claim = signature.r#in.as_deref().unwrap_or_default();
         let claim = self.text(&at("in"), claim, Strictness::Strict);
         let claim = claim.spots().next().filter(|_| claim.pieces.len() == 1).cloned();
@@ -752,8 +841,18 @@ impl Reader {
             }
         };
         let key_text = signature.key.as_deref().unwrap_or("[secret]");
+        let key = self.text(&at("key"), key_text, Strictness::Strict);
+        if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
+            let remedy = "sign with a private key what everybody may know, and send it whole";
+            self.fault(&at("with"), "needs no secret text and no cut", remedy);
+        }
+        if public.is_none() && reads(&key, "public_key") {
+            let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
+            self.fault(&at("key"), "is a public key", remedy);
+        }
         Some(Reading {
-            key: self.text(&at("key"), key_text, Strictness::Strict),
+            public,
+            key,
             r#as: self.writing(&at("as"), signature.r#as.as_deref()),
             cut: signature.cut,
             when: self.conditions(&at("when"), signature.when),
@@ -841,6 +940,27 @@ impl Reader {
         )
     }
 
+    /// A chain that may end in a signature. Where that is over the text itself, the chain says how
+    /// what was signed is remembered.
+    fn public(&mut self, key: &str, steps: &[String]) -> (Option<Public>, Option<Chain>) {
+        let last = steps.split_last();
+        let scheme = last.and_then(|(last, rest)| Some((Scheme::from_name(last)?, rest)));
+        let Some((scheme, rest)) = scheme else { return (None, self.chain(key, steps)) };
+        let (signs, digests) = match rest {
+            [] => {
+                let with = Chain { first: First::Digest(Algorithm::Sha256), then: Vec::new() };
+                return (Some(Public { scheme, signs: Signs::Text }), Some(with));
+            }
+            [digests @ .., last] if last == "hex" => (Signs::Hex, digests),
+            digests => (Signs::Bytes, digests),
+        };
+        let chain = self.chain(key, digests);
+        if chain.as_ref().is_some_and(|chain| matches!(chain.first, First::Keyed(_))) {
+            self.fault(key, "signs an HMAC", "a private key signs the text or a plain digest");
+        }
+        (Some(Public { scheme, signs }), chain)
+    }
+
     fn chain(&mut self, key: &str, steps: &[String]) -> Option<Chain> {
         let mut steps = steps.iter();
         let first = steps.next().map(String::as_str).unwrap_or_default();
@@ -885,6 +1005,18 @@ const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";
 /// The status that a number in a file stands for.
 pub(super) fn status(number: i64) -> Option<StatusCode> {
     u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok())
+}
+
+/// Whether `text` reads what is known here as `key`.
+fn reads(text: &Text, key: &str) -> bool {
+    text.spots().any(|spot| !spot.came() && spot.key == key)
+}
+
+impl Reading {
+    /// Whether its key reads what is known here as `key`.
+    pub(super) fn reads(&self, key: &str) -> bool {
+        reads(&self.key, key)
+    }
 }
 
 impl Spot {

@@ -229,7 +229,10 @@ pub fn explain(
     let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
     let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
     Explanation {
-        verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
+        verdict: match refusal.is_some() || outcome == Outcome::Unavailable {
+            true => Verdict::Rejected,
+            false => Verdict::Verified,
+        },
         outcome,
         reason,
         parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
@@ -282,6 +285,7 @@ fn mistake(
 fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
+        Judgement::Undecided => return (Outcome::Unavailable, None),
         Judgement::Refused(refusal) => refusal,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),

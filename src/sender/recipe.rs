@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use zeroize::Zeroizing;
 
-use super::bound::{Binder, Bound, Gate, Use, file_names};
+use super::bound::{Binder, Bound, Gate, Input, Use, file_names};
 use super::callback::Callback;
-use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Writing};
+use super::definition::{Chain, Iv, KeySet as KeySetRule, Open, Probes, Reads, Roles, Sender, Writing};
 use super::fault::Fault;
+use super::key_set::{self, KeyList, KeySet, UrlOrigin};
 use super::names::{Names, Slot};
 use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
@@ -27,7 +28,9 @@ pub struct Terms {
     pub source: String,
     /// Its secrets; any that is still valid may match. At most [`Terms::SECRETS_MAX`].
     pub secrets: Vec<LiveSecret>,
-    /// The sender's own settings: `aes_key`, `app_id`, …
+    /// Public keys by id, as written, that are known without being fetched: vectors have some.
+    pub keys: BTreeMap<String, String>,
+    /// The sender's own settings: `aes_key`, `app_id`, …; and [`Terms::KEY_SET_URL`].
     pub settings: BTreeMap<String, Secret>,
     /// Renamed parameters: role or name of the file to the name on the wire.
     pub params: BTreeMap<String, String>,
@@ -48,6 +51,10 @@ pub struct Terms {
 impl Terms {
     /// Live secrets a source may have: with four readings that bounds the digests of one callback.
     pub const SECRETS_MAX: usize = 4;
+
+    /// The setting of every sender that publishes public keys: where they are, in place of its own
+    /// URL.
+    pub const KEY_SET_URL: &str = "key_set_url";
 }
 
 /// A secret with the name that the metrics show and the date it ends.
@@ -81,7 +88,11 @@ pub struct Recipe {
     /// Slots below this are names that the sender's file reads; above are the source's own.
     pub(super) file_slots: usize,
     pub(super) secrets: Vec<LiveSecret>,
+    pub(super) protection: Protection,
     pub(super) readings: Vec<Reading>,
+    pub(super) key_list: Option<KeyList>,
+    /// Public keys that are known without being fetched.
+    pub(super) known_keys: Option<KeySet>,
     pub(super) lists: Vec<Text<Bound>>,
     pub(super) time: Option<Freshness>,
     pub(super) require: Vec<Slot>,
@@ -100,6 +111,18 @@ pub struct Recipe {
     pub(super) rewards: BTreeMap<String, String>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
+    /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
+    pub(super) unsigned: Vec<Slot>,
+}
+
+/// Whether callbacks have to be signed. It follows from the sender and from what the source says,
+/// never from a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protection {
+    /// They have to.
+    Signed,
+    /// Nothing signs them: something else protects the source.
+    Unsigned,
 }
 
 /// When the body is read.
@@ -252,6 +275,7 @@ impl Compiler {
             .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
             .collect();
         let readings = self.readings(sender, binder);
+        let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge, binder, Gate::Never);
         let test = self.gate(&sender.test.when, binder, Gate::Never);
@@ -262,14 +286,19 @@ impl Compiler {
         let own_replies = self.own_replies(binder);
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
+        let claims = signature::claim_slots(&readings);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
             renames: binder.renames.clone(),
             file_slots,
             secrets: binder.terms.secrets.clone(),
-            claims: signature::claim_slots(&readings),
+            protection: protection(sender, binder.terms),
+            unsigned: claims.iter().copied().chain(pick_slot(key_list.as_ref())).collect(),
+            claims,
             readings,
+            key_list,
+            known_keys: known_keys(binder.terms),
             lists,
             time: self.freshness(sender, binder),
             require: self.require(binder),
@@ -321,7 +350,7 @@ impl Compiler {
             self.fault("secrets", "one is empty", "give its value");
         }
         let signed = !sender.readings.is_empty() && sender.secret.is_some();
-        if signed && terms.secrets.is_empty() && !terms.unsigned {
+        if signed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
             let remedy = format!("set it to the {about}");
             self.fault("secrets", "is not there", &remedy);
@@ -332,8 +361,13 @@ impl Compiler {
         if terms.unsigned && !sender.may_be_unsigned() {
             self.fault("unsigned", "is not for this sender: it signs", "give its secret");
         }
+        if sender.secret.is_none() && !sender.readings.is_empty() && !terms.secrets.is_empty() {
+            let what = "are not for this sender: it signs with a private key of its own";
+            self.fault("secrets", what, "take them out");
+        }
         for name in terms.settings.keys() {
-            if !sender.settings.iter().any(|(setting, _)| setting == name) {
+            let of_list = name == Terms::KEY_SET_URL && sender.key_set.is_some();
+            if !of_list && !sender.settings.iter().any(|(setting, _)| setting == name) {
                 self.fault(name, "is no setting of this sender", "see `postern senders`");
             }
         }
@@ -347,6 +381,10 @@ impl Compiler {
                 Ok(None) => {}
                 Err(fault) => self.faults.push(fault.under("signature")),
             }
+        }
+        if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
+            let remedy = "set what its signature needs; see `postern senders`";
+            self.fault("signature", "no reading of it can ever apply", remedy);
         }
         for (index, secret) in binder.terms.secrets.iter().enumerate() {
             let usable = readings.iter().any(|reading| reading.can_use(index));
@@ -374,6 +412,55 @@ impl Compiler {
             }
         }
         Some(roles)
+    }
+
+    fn key_list(&mut self, set: &KeySetRule, binder: &mut Binder<'_>) -> Option<KeyList> {
+        let pick = self.take(binder.spot(&set.pick, Use::Fact), "key_set.pick")?;
+        let mut headers = Vec::new();
+        for (name, text) in &set.headers {
+            let text = self.take(binder.text(text, Use::Signed), "key_set.headers")?;
+            self.lacking_settings(&text, binder.terms);
+            headers.push((name.clone(), text));
+        }
+        let own = binder.terms.settings.get(Terms::KEY_SET_URL);
+        let (url, origin) = match own {
+            None => (set.url.clone(), UrlOrigin::Sender),
+            Some(own) => match http::Uri::try_from(own.expose()).ok().filter(is_web) {
+                Some(url) => (url, UrlOrigin::Source),
+                None => {
+                    let remedy = "write https://host/path";
+                    self.fault(Terms::KEY_SET_URL, "is no URL of http or https", remedy);
+                    return None;
+                }
+            },
+        };
+        let sender = binder.sender;
+        let settings = &binder.terms.settings;
+        let parts = [sender.name.as_bytes(), sender.text.as_bytes()];
+        let settings = settings.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose()]);
+        let schemes = sender.readings.iter().filter_map(|reading| reading.public);
+        Some(KeyList {
+            url,
+            origin,
+            headers,
+            entries: set.entries.clone(),
+            id: set.id.clone(),
+            key: set.key.clone(),
+            keep: set.keep,
+            pick,
+            kinds: schemes.map(|public| public.scheme.kind()).collect(),
+            identity: key_set::identity(parts.into_iter().chain(settings)),
+        })
+    }
+
+    /// Settings that the request for a list needs and the source does not have.
+    fn lacking_settings(&mut self, text: &Text<Bound>, terms: &Terms) {
+        if !terms.keys.is_empty() {
+            return; // nothing is asked for
+        }
+        for spot in text.spots().filter(|spot| matches!(spot.input, Input::Absent)) {
+            self.fault(&*spot.name, "is not there: the sender's keys cannot be had", "set it");
+        }
     }
 
     fn opener(&mut self, open: &Open, binder: &mut Binder<'_>) -> Option<Opener> {
@@ -514,6 +601,31 @@ impl Compiler {
     }
 }
 
+fn protection(sender: &Sender, terms: &Terms) -> Protection {
+    if terms.unsigned || sender.readings.is_empty() {
+        Protection::Unsigned
+    } else {
+        Protection::Signed
+    }
+}
+
+fn known_keys(terms: &Terms) -> Option<KeySet> {
+    let keys = terms.keys.iter().map(|(id, key)| (id.as_str(), key.as_str()));
+    (!terms.keys.is_empty()).then(|| KeySet::of(keys))
+}
+
+fn pick_slot(list: Option<&KeyList>) -> Option<Slot> {
+    match list?.pick.input {
+        Input::Parameter { slot, .. } => Some(slot),
+        _ => None,
+    }
+}
+
+/// Whether a URL is one of http or https, with a host.
+fn is_web(url: &http::Uri) -> bool {
+    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+}
+
 fn setting_in(text: &Text) -> String {
     text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
 }
@@ -526,6 +638,7 @@ fn when_body(recipe: &Recipe) -> WhenBody {
         || recipe.sender.test.probes == Probes::Unsigned
         || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
         || matches!(recipe.challenge, Gate::Any(_))
+        || pick_slot(recipe.key_list.as_ref()).is_some()
         || recipe.readings.iter().any(Reading::reads_parameters);
     if bodies && reads { WhenBody::BeforeVerification } else { WhenBody::AfterVerification }
 }

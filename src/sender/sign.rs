@@ -22,7 +22,7 @@ use super::evaluate::{Context, Lack};
 use super::fault::Fault;
 use super::modifier::Modifier;
 use super::parameters::Place;
-use super::recipe::{Also, Recipe, WhenBody};
+use super::recipe::{Also, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::signature::{self, Reading, Twin};
 use super::text::{Piece, Text};
@@ -71,12 +71,24 @@ impl Recipe {
             self.sign_second(&mut request, signing)?;
             self.seal(&mut request, signing)?;
         }
-        if self.readings.is_empty() || self.secrets.is_empty() {
+        if self.protection == Protection::Unsigned {
             return Ok(request);
+        }
+        if !self.can_sign() {
+            let remedy = "use a callback that the sender made: `postern explain` takes one";
+            let what = "is made with a private key, which only the sender has";
+            return Err(Fault::new("signature", what, remedy));
         }
         let (reading, output) = self.first_output(&request, signing)?;
         self.put_claim(&mut request, reading, &output)?;
         Ok(request)
+    }
+
+    /// Whether the source has a secret that its sender signs with, and not only one to verify with.
+    #[must_use]
+    pub fn can_sign(&self) -> bool {
+        let usable = |reading: &Reading| (0..self.secrets.len()).any(|at| reading.can_use(at));
+        self.readings.iter().any(|reading| reading.public.is_none() && usable(reading))
     }
 
     /// Fills in what a sender makes up itself: its time, and a nonce that it signs.
@@ -182,6 +194,7 @@ impl Recipe {
             .readings
             .iter()
             .filter(|reading| match signing.reading {
+                _ if reading.public.is_some() => false,
                 Some(index) => reading.index == index,
                 None => {
                     let holds =

@@ -75,7 +75,7 @@ impl Recipe {
     pub fn under(&self, sender: &Arc<Sender>) -> Option<Self> {
         let terms = Terms {
             source: sender.name.clone(),
-            secrets: self.secrets.clone(),
+            secrets: if sender.secret.is_some() { self.secrets.clone() } else { Vec::new() },
             max_age: Some(MaxAge::Off),
             ..Terms::default()
         };
