@@ -54,7 +54,9 @@ mod xml;
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
 pub use definition::{Patience, Sender};
-pub use explain::{DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain};
+pub use explain::{
+    DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
+};
 pub use fault::Fault;
 pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 pub use outcome::{Outcome, Reason};

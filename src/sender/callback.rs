@@ -16,7 +16,7 @@ use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
-use super::signature::{self, Keys, Public, Reading, SIGNATURE_MAX, Twin, Whole};
+use super::signature::{self, Keys, Public, Reading, Twin, Whole};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -442,7 +442,7 @@ impl<'a> Callback<'a> {
             return Ok(message);
         }
         self.put_output(reading, 0, &[], output)?;
-        Ok(reading.message(public, output))
+        Ok(signature::message(public.signs, output))
     }
 
     /// Whether a claim of the callback is a signature of `message`.
@@ -453,11 +453,7 @@ impl<'a> Callback<'a> {
         key: &PublicKey,
         message: &[u8],
     ) -> Result<bool, Unreadable> {
-        self.any_claim(reading, |claim| {
-            let mut buffer = [0; SIGNATURE_MAX];
-            let signature = reading.unwritten(claim, &mut buffer);
-            signature.is_some_and(|signature| public.scheme.verifies(key, message, signature))
-        })
+        self.any_claim(reading, |claim| public.is_signature(reading, key, message, claim))
     }
 
     /// What `reading` makes of this callback under one secret; `None` where the secret cannot be

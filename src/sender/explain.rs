@@ -12,6 +12,7 @@ mod draft;
 mod keys;
 mod others;
 mod parts;
+mod public;
 mod record;
 mod rewrite;
 mod separators;
@@ -25,6 +26,7 @@ mod tests;
 use serde::{Serialize, Serializer};
 
 use super::callback::{Callback, Judgement, Refusal, Resolution};
+use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::recipe::{Also, Recipe, WhenBody};
 use super::request::Request;
@@ -186,6 +188,8 @@ pub struct Other<'o> {
     pub source: &'o str,
     /// Its recipe; for a sender of the catalog see [`Recipe::under`].
     pub recipe: &'o Recipe,
+    /// The public keys of its sender, where it has some.
+    pub keys: Option<&'o KeySet>,
 }
 
 impl Mistake {
@@ -209,11 +213,24 @@ pub fn explain(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    let mut callback = recipe.read(*request, now_ms);
+    explain_under(recipe, None, request, now_ms, others)
+}
+
+/// As [`explain`], with the public keys that the sender publishes. Without them, nobody can say what
+/// becomes of a callback that is signed with a private key.
+#[must_use]
+pub fn explain_under(
+    recipe: &Recipe,
+    keys: Option<&KeySet>,
+    request: &Request<'_>,
+    now_ms: i64,
+    others: &[Other<'_>],
+) -> Explanation {
+    let mut callback = recipe.read(*request, now_ms).under(keys);
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
     // An opened message hides what stands outside of it, and that is what is signed.
-    let mut outside = recipe.read(*request, now_ms);
+    let mut outside = recipe.read(*request, now_ms).under(keys);
     if recipe.body == WhenBody::AfterVerification {
         // Nothing of it is signed, which is not what everybody thinks.
         let _ = outside.read_body();

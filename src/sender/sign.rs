@@ -65,6 +65,7 @@ impl Recipe {
         request: &OwnedRequest,
         signing: &Signing<'_>,
     ) -> Result<OwnedRequest, Fault> {
+        self.signable()?;
         let mut request = request.clone();
         self.make_up(&mut request, signing)?;
         if !self.is_sealed(&request, signing) {
@@ -74,21 +75,25 @@ impl Recipe {
         if self.protection == Protection::Unsigned {
             return Ok(request);
         }
-        if !self.can_sign() {
-            let remedy = "use a callback that the sender made: `postern explain` takes one";
-            let what = "is made with a private key, which only the sender has";
-            return Err(Fault::new("signature", what, remedy));
-        }
         let (reading, output) = self.first_output(&request, signing)?;
         self.put_claim(&mut request, reading, &output)?;
         Ok(request)
     }
 
-    /// Whether the source has a secret that its sender signs with, and not only one to verify with.
-    #[must_use]
-    pub fn can_sign(&self) -> bool {
-        let usable = |reading: &Reading| (0..self.secrets.len()).any(|at| reading.can_use(at));
-        self.readings.iter().any(|reading| reading.public.is_none() && usable(reading))
+    /// Whether anything can be signed here: a source may have nothing but public keys.
+    ///
+    /// # Errors
+    /// That its callbacks are signed with a private key.
+    pub fn signable(&self) -> Result<(), Fault> {
+        let signs = |reading: &Reading| {
+            reading.public.is_none() && (0..self.secrets.len()).any(|at| reading.can_use(at))
+        };
+        if self.protection == Protection::Unsigned || self.readings.iter().any(signs) {
+            return Ok(());
+        }
+        let what = "is made with a private key, which only the sender has";
+        let remedy = "have the sender make a callback; `postern explain` takes a captured one";
+        Err(Fault::new("signature", what, remedy))
     }
 
     /// Fills in what a sender makes up itself: its time, and a nonce that it signs.

@@ -80,7 +80,7 @@ pub(super) enum Whole {
 }
 
 /// Bytes of a signature: that of an RSA key of 8192 bits.
-pub(super) const SIGNATURE_MAX: usize = 1024;
+const SIGNATURE_MAX: usize = 1024;
 
 /// Whether the signed text says where each of its values ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -466,6 +466,44 @@ impl Public {
     }
 }
 
+impl Public {
+    /// Whether the written `claim` of `reading` is a signature of `message` under `key`.
+    pub(super) fn is_signature(
+        &self,
+        reading: &Reading,
+        key: &PublicKey,
+        message: &[u8],
+        claim: &[u8],
+    ) -> bool {
+        is_signature(reading, self.scheme, key, (message, claim))
+    }
+
+    /// Whether its key is one of the sender's list.
+    pub(super) fn is_listed(&self) -> bool {
+        matches!(self.keys, Keys::List)
+    }
+}
+
+/// Whether the written `claim` of `reading` is a signature of `message` under `key`.
+pub(super) fn is_signature(
+    reading: &Reading,
+    scheme: Scheme,
+    key: &PublicKey,
+    (message, claim): (&[u8], &[u8]),
+) -> bool {
+    let mut buffer = [0; SIGNATURE_MAX];
+    let signature = reading.unwritten(claim, &mut buffer);
+    signature.is_some_and(|signature| scheme.verifies(key, message, signature))
+}
+
+/// What a private key signs of a chain's `output`.
+pub(super) fn message(signs: Signs, output: &Output) -> Message {
+    match signs {
+        Signs::Text | Signs::Bytes => output.bytes().into(),
+        Signs::Hex => output.hex(&mut [0; 128]).into(),
+    }
+}
+
 impl Reading {
     /// Whether the secret at `index` can be used with it.
     pub(super) fn can_use(&self, index: usize) -> bool {
@@ -501,16 +539,8 @@ impl Reading {
         chained(feed.finish(), &self.with.then)
     }
 
-    /// What a private key signs of the chain's `output`.
-    pub(super) fn message(&self, public: &Public, output: &Output) -> Message {
-        match public.signs {
-            Signs::Text | Signs::Bytes => output.bytes().into(),
-            Signs::Hex => output.hex(&mut [0; 128]).into(),
-        }
-    }
-
     /// The bytes that the written `claim` stands for, in `buffer`.
-    pub(super) fn unwritten<'b>(
+    fn unwritten<'b>(
         &self,
         claim: &[u8],
         buffer: &'b mut [u8; SIGNATURE_MAX],

@@ -89,11 +89,27 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
             let output = callback.matched?.output?;
             let shape = &recipe.sender.lists[*list].shape;
             let mut values = shape.values(&text, item, 4);
-            values.find(|value| reading.is_claimed(&output, value))?.to_vec()
+            let key = reading.public.as_ref().map(|public| key_of(public));
+            let says = |value: &&[u8]| match (&reading.public, &key) {
+                (Some(public), Some(key)) => {
+                    let message = callback.message_of(reading, public, &mut output.clone());
+                    public.is_signature(reading, key, &message.unwrap(), value)
+                }
+                _ => reading.is_claimed(&output, value),
+            };
+            values.find(says)?.to_vec()
         }
         _ => callback.value(&reading.claim, &context).ok()??.into_owned(),
     };
     Some(claim)
+}
+
+/// The key of a public reading that belongs to the first secret.
+fn key_of(public: &super::signature::Public) -> super::public_key::PublicKey {
+    match &public.keys {
+        super::signature::Keys::Secrets(keys) => keys[0].clone().unwrap(),
+        super::signature::Keys::List => panic!("a list in a header"),
+    }
 }
 
 /// Every place in the request where `part` could be changed: `change` is given each.
@@ -175,7 +191,11 @@ fn other_key(written: &str) -> String {
     let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE";
     match written.starts_with(p256) {
         true => format!("{p256}axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="),
-        false => super::encoding::base64(&super::public_key::tests::rsa_spki()),
+        false => {
+            let mut key = super::public_key::tests::rsa_spki();
+            key[100] ^= 4;
+            super::encoding::base64(&key)
+        }
     }
 }
 

@@ -76,8 +76,8 @@ pub(crate) fn explained(
     let catalog: Vec<_> = unused.filter_map(|sender| source.recipe.under(sender)).collect();
     let configured = config.sources.values().filter(|other| other.name != source.name);
     let others: Vec<Other<'_>> = configured
-        .map(|other| Other { source: &other.name, recipe: &other.recipe })
-        .chain(catalog.iter().map(|recipe| Other { source: recipe.sender().name(), recipe }))
+        .map(|other| Other { source: &other.name, recipe: &other.recipe, keys: None })
+        .chain(catalog.iter().map(|recipe| Other { source: recipe.sender().name(), recipe, keys: None }))
         .collect();
     explain(&source.recipe, request, at_ms, &others)
 }
