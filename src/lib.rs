@@ -36,6 +36,7 @@ pub mod config;
 pub mod delivery;
 pub mod egress;
 pub mod intake;
+pub mod keys;
 
 pub mod ledger;
 pub mod lifecycle;

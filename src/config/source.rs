@@ -130,12 +130,14 @@ fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Cat
 
 fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
     let own = sender.map_or(&[][..], |sender| sender.settings());
-    let names = own.iter().map(|(name, _)| name.as_str()).chain(["key_set_url"]);
     let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
+    let mut settings: BTreeMap<_, _> = own.iter().filter_map(|(name, _)| setting(name)).collect();
+    let key_set_url = section.take(Terms::KEY_SET_URL, network::key_set);
+    settings.extend(key_set_url.map(|url| (Terms::KEY_SET_URL.to_owned(), url)));
     Terms {
         source: section.peek("name").unwrap_or_default().to_owned(),
         secrets: secrets(section),
-        settings: names.filter_map(setting).collect(),
+        settings,
         params: section.map("params", unit::text),
         keys: BTreeMap::new(),
         template: section.take("template", |item| item.text("a text").map(str::to_owned)),

@@ -401,7 +401,11 @@ impl<'a> Callback<'a> {
                     let Some(key) = key.as_ref().filter(|_| self.is_live(index)) else { continue };
                     if self.is_signed(reading, public, key, &message)? {
                         let of_secret = index < self.recipe.secrets.len();
-                        return Ok(Some(if of_secret { Under::Secret(index) } else { Under::PublicKey }));
+                        return Ok(Some(if of_secret {
+                            Under::Secret(index)
+                        } else {
+                            Under::PublicKey
+                        }));
                     }
                 }
                 Ok(None)
@@ -522,9 +526,8 @@ impl<'a> Callback<'a> {
         if let Input::List { list, item } = &reading.claim.input {
             let Some(text) = self.list_text(*list, &context)? else { return Ok(false) };
             let shape = &self.recipe.sender.lists[*list].shape;
-            let any = shape
-                .values(&text, item, CLAIMS_MAX)
-                .fold(false, |any, claim| any | says(claim));
+            let any =
+                shape.values(&text, item, CLAIMS_MAX).fold(false, |any, claim| any | says(claim));
             return Ok(any);
         }
         let claim = self.value(&reading.claim, &context)?;

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::bound::{Binder, Bound, Gate, Input, Use, file_names};
 use super::callback::Callback;
-use super::definition::{Chain, Iv, KeySet as KeySetRule, Open, Probes, Reads, Roles, Sender, Writing};
+use super::definition::{
+    Chain, Iv, KeySet as KeySetRule, Open, Probes, Reads, Roles, Sender, Writing,
+};
 use super::fault::Fault;
 use super::key_set::{self, KeyList, KeySet, UrlOrigin};
 use super::names::{Names, Slot};

@@ -10,8 +10,8 @@ use super::definition::{
 use super::digest::{self, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
-use super::modifier::Modifier;
 use super::key_set;
+use super::modifier::Modifier;
 use super::names::Slot;
 use super::parameters::Place;
 use super::public_key::{PublicKey, Scheme};
@@ -267,7 +267,11 @@ fn seams(of: &Text<Bound>, pairs: Option<&Pairs>) -> Seams {
         let gathered = matches!(pairs.plan, Plan::Gathered { .. });
         pairs.shape.is_seamless() || (gathered && written)
     });
-    if side_by_side || unescaped || whole(of) == Whole::Decoded { Seams::Hidden } else { Seams::Plain }
+    if side_by_side || unescaped || whole(of) == Whole::Decoded {
+        Seams::Hidden
+    } else {
+        Seams::Plain
+    }
 }
 
 fn whole(of: &Text<Bound>) -> Whole {
@@ -540,11 +544,7 @@ impl Reading {
     }
 
     /// The bytes that the written `claim` stands for, in `buffer`.
-    fn unwritten<'b>(
-        &self,
-        claim: &[u8],
-        buffer: &'b mut [u8; SIGNATURE_MAX],
-    ) -> Option<&'b [u8]> {
+    fn unwritten<'b>(&self, claim: &[u8], buffer: &'b mut [u8; SIGNATURE_MAX]) -> Option<&'b [u8]> {
         let len = match self.writing {
             Writing::Hex => {
                 let len = claim.len() / 2;

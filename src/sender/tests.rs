@@ -190,7 +190,9 @@ fn a_wrong_secret_or_public_key_is_refused() {
 fn other_key(written: &str) -> String {
     let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE";
     match written.starts_with(p256) {
-        true => format!("{p256}axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="),
+        true => format!(
+            "{p256}axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="
+        ),
         false => {
             let mut key = super::public_key::tests::rsa_spki();
             key[100] ^= 4;

@@ -9,8 +9,8 @@ use crate::sender::digest::{Feed, Output, Start};
 use crate::sender::encoding::Sink as _;
 use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
-use crate::sender::recipe::Recipe;
 use crate::sender::public_key::{PublicKey, Scheme};
+use crate::sender::recipe::Recipe;
 use crate::sender::signature::{self, Keys, Public, Reading, Twin};
 use crate::sender::text::Piece;
 
