@@ -13,6 +13,7 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod keys;
     mod kill;
     mod logs;
     mod metrics;
