@@ -4,6 +4,8 @@
 //! stands around it (PEM, base64, DER) is taken off here: strictly, because one key written in two
 //! ways would be two keys.
 
+use std::borrow::Cow;
+
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
@@ -103,7 +105,7 @@ const PEM_HEAD: &[u8] = b"-----BEGIN ";
 impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo`: DER, PEM, or either in base64.
     pub(super) fn read(written: &[u8]) -> Option<Self> {
-        let mut text = std::borrow::Cow::Borrowed(written);
+        let mut text = Cow::Borrowed(written);
         for _ in 0..=LAYERS_MAX {
             if text.len() > WRITTEN_MAX {
                 return None;
@@ -116,8 +118,9 @@ impl PublicKey {
                 let der = SubjectPublicKeyInfoDer::from_pem_slice(trimmed).ok()?;
                 return Self::from_spki(&der);
             }
-            let decoded = encoding::unbase64(trimmed).ok()?;
-            text = std::borrow::Cow::Owned(decoded);
+            let unbroken: Vec<u8> =
+                trimmed.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            text = Cow::Owned(encoding::unbase64(&unbroken).ok()?);
         }
         None
     }
@@ -257,5 +260,180 @@ pub(super) mod tests {
         let algorithm = element(SEQUENCE, algorithm);
         let bits = element(BIT_STRING, &[&[0], key].concat());
         element(SEQUENCE, &[algorithm, bits].concat())
+    }
+
+    const POINT: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE6GVBIW2k2FehoPuEUBBDZGDVbivORESuj2B9dnVM+F\
+                         53oSqjTZeIx2L0jX/WFMbgxPBtRwDtHmEjBHR9Vn/sTA==";
+
+    fn der(base64: &str) -> Vec<u8> {
+        encoding::unbase64(base64.as_bytes()).unwrap()
+    }
+
+    fn kind(written: &[u8]) -> Option<KeyKind> {
+        PublicKey::read(written).map(|key| key.kind())
+    }
+
+    fn pem(der: &[u8]) -> String {
+        let text = encoding::base64(der);
+        let lines: Vec<_> =
+            text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+    }
+
+    #[test]
+    fn a_key_is_read_in_each_writing() {
+        let edwards = der("MCowBQYDK2VwAyEANU3m+PzNTMqn/0lM7NhKGerDEtsK++PkSSU0Jb2HERI=");
+        for (der, expected) in
+            [(der(POINT), KeyKind::P256), (rsa_spki(), KeyKind::Rsa), (edwards, KeyKind::Ed25519)]
+        {
+            let key = PublicKey::read(&der);
+            assert_eq!(key.as_ref().map(PublicKey::kind), Some(expected));
+            let pem = pem(&der);
+            for written in [
+                encoding::base64(&der),
+                encoding::base64url(&der),
+                pem.clone(),
+                pem.replace('\n', "\r\n"),
+                format!("\n  {pem}  \n"),
+                encoding::base64(pem.as_bytes()),
+                encoding::base64(pem.as_bytes()).replace('A', "A\n"),
+                encoding::base64(encoding::base64(&der).as_bytes()),
+            ] {
+                assert_eq!(PublicKey::read(written.as_bytes()), key, "{written}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_curves_sizes_and_writings_are_no_keys() {
+        let secp256k1 = "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEQf0LOUnJRZbqvJKQVISKNeqSKSP+VL+DXp8/7uQ+PfDJAkvvm1rw0dtv079wu3/UQ+bcbL/AvkTmk8y6uJQANQ==";
+        let compressed =
+            "MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAC6GVBIW2k2FehoPuEUBBDZGDVbivORESuj2B9dnVM+F4=";
+        let rsa_1024 = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC7/Bd5FZPVrSeCGI5nW/tp1dg86nQmmSJzaUL0hx0WbyPDkghwrL7op1xdgPLCV4UrQSnCbgRCFRhL65GKZ6vgYCquP8Lmo3/7+V9j7kJmeFDewT4Bq8FrT+V7Hp7HmW7KY+p5dCmvaVB+24mshdgvezdCeHcgib0UIT5ekfZ98QIDAQAB";
+        let explicit = "MIIBSzCCAQMGByqGSM49AgEwgfcCAQEwLAYHKoZIzj0BAQIhAP////8AAAABAAAAAAAAAAAAAAAA////////////////MFsEIP////8AAAABAAAAAAAAAAAAAAAA///////////////8BCBaxjXYqjqT57PrvVV2mIa8ZR0GsMxTsPY7zjw+J9JgSwMVAMSdNgiG5wSTamZ44ROdJreBn36QBEEEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9QIhAP////8AAAAA//////////+85vqtpxeehPO5ysL8YyVRAgEBA0IABOhlQSFtpNhXoaD7hFAQQ2Rg1W4rzkREro9gfXZ1TPhed6Eqo02XiMdi9I1/1hTG4MTwbUcA7R5hIwR0fVZ/7Ew=";
+        for other in [secp256k1, compressed, rsa_1024, explicit, "", "AA==", "====", "MA=="] {
+            assert_eq!(kind(other.as_bytes()), None, "{other}");
+        }
+        let private = pem(&der(POINT)).replace("PUBLIC", "PRIVATE");
+        assert_eq!(kind(private.as_bytes()), None);
+        assert_eq!(kind(pem(&der(POINT)).replace("END", "FIN").as_bytes()), None);
+        assert_eq!(kind(&[b'A'; WRITTEN_MAX + 1]), None);
+        // Base64 of base64 of base64 of base64.
+        let deep = (0..4).fold(der(POINT), |text, _| encoding::base64(&text).into_bytes());
+        assert_eq!(kind(&deep), None);
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_not_taken_for_a_scheme() {
+        let bare = [7; ED25519_LEN];
+        for scheme in Scheme::ALL {
+            let is_edwards = scheme == Scheme::Ed25519;
+            assert_eq!(PublicKey::read_for(scheme, &bare).is_some(), is_edwards);
+            let point = PublicKey::read_for(scheme, &der(POINT));
+            assert_eq!(point.is_some(), scheme == Scheme::EcdsaP256);
+            let rsa = PublicKey::read_for(scheme, &rsa_spki());
+            assert_eq!(rsa.is_some(), scheme.kind() == KeyKind::Rsa);
+            let key = PublicKey::read(&der(POINT)).unwrap();
+            assert!(!scheme.verifies(&key, b"message", b""), "{scheme:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_8032() {
+        let key =
+            const_hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        let signature = const_hex::decode(
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+             085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        );
+        let key = PublicKey::read_for(Scheme::Ed25519, &key.unwrap()).unwrap();
+        assert!(Scheme::Ed25519.verifies(&key, b"\x72", &signature.clone().unwrap()));
+        assert!(!Scheme::Ed25519.verifies(&key, b"\x73", &signature.unwrap()));
+    }
+
+    /// Signed with the private half of the test key by `padding`.
+    fn rsa_signed(padding: &'static dyn ring::signature::RsaEncoding, message: &[u8]) -> Vec<u8> {
+        let pair = rsa_pair();
+        let mut signature = vec![0; pair.public().modulus_len()];
+        let random = ring::rand::SystemRandom::new();
+        pair.sign(padding, &random, message, &mut signature).unwrap();
+        signature
+    }
+
+    #[test]
+    fn each_padding_of_rsa_is_its_own_scheme() {
+        let key = PublicKey::read(&rsa_spki()).unwrap();
+        let pss = rsa_signed(&ring::signature::RSA_PSS_SHA256, b"message");
+        let pkcs1 = rsa_signed(&ring::signature::RSA_PKCS1_SHA256, b"message");
+        for (signature, right, wrong) in
+            [(&pss, Scheme::RsaPss, Scheme::RsaPkcs1), (&pkcs1, Scheme::RsaPkcs1, Scheme::RsaPss)]
+        {
+            assert!(right.verifies(&key, b"message", signature));
+            assert!(!right.verifies(&key, b"Message", signature));
+            assert!(!right.verifies(&key, b"message", &signature[1..]));
+            assert!(!wrong.verifies(&key, b"message", signature));
+        }
+    }
+
+    #[test]
+    fn what_stands_around_a_point_is_the_same_for_all_points() {
+        let right = der(POINT);
+        let key = &right[right.len() - POINT_LEN..];
+        assert_eq!(spki(P256, key), right);
+        for at in 0..=right.len() - POINT_LEN {
+            for change in [1, 0x80, 0xff] {
+                let mut wrong = right.clone();
+                wrong[at] ^= change;
+                assert_eq!(PublicKey::from_spki(&wrong), None, "byte {at}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_key_or_none(bytes: Vec<u8>) {
+            let _ = PublicKey::read(&bytes);
+            let _ = PublicKey::from_spki(&element(SEQUENCE, &bytes));
+            let _ = is_rsa(&element(SEQUENCE, &bytes));
+        }
+
+        #[test]
+        fn a_key_that_is_cut_or_goes_on_is_none(more in proptest::collection::vec(0_u8.., 1..20)) {
+            for right in [der(POINT), rsa_spki()] {
+                let cut = &right[..right.len() - more.len()];
+                proptest::prop_assert_eq!(PublicKey::from_spki(cut), None);
+                let longer = [&right[..], &more].concat();
+                proptest::prop_assert_eq!(PublicKey::from_spki(&longer), None);
+            }
+        }
+
+        /// A key has one writing in DER: whatever is read is written again as it was.
+        #[test]
+        fn a_key_that_is_read_has_one_writing(at in 0_usize..294, byte: u8) {
+            for mut changed in [der(POINT), rsa_spki()] {
+                let at = at % changed.len();
+                changed[at] = byte;
+                let Some(key) = PublicKey::from_spki(&changed) else { continue };
+                let algorithm = if key.kind == KeyKind::P256 { P256 } else { RSA };
+                proptest::prop_assert_eq!(spki(algorithm, &key.bytes), changed);
+            }
+        }
+
+        #[test]
+        fn only_what_was_signed_verifies(message: Vec<u8>, at: usize, byte in 1_u8..) {
+            use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as SIGNING, EcdsaKeyPair, KeyPair as _};
+            let random = ring::rand::SystemRandom::new();
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(&SIGNING, &random).unwrap();
+            let pair = EcdsaKeyPair::from_pkcs8(&SIGNING, pkcs8.as_ref(), &random).unwrap();
+            let key = PublicKey::read(&spki(P256, pair.public_key().as_ref())).unwrap();
+            let signature = pair.sign(&random, &message).unwrap().as_ref().to_vec();
+            proptest::prop_assert!(Scheme::EcdsaP256.verifies(&key, &message, &signature));
+            let mut forged = signature.clone();
+            let at = at % forged.len();
+            forged[at] ^= byte;
+            proptest::prop_assert!(!Scheme::EcdsaP256.verifies(&key, &message, &forged));
+            let longer = [&message[..], &[byte]].concat();
+            proptest::prop_assert!(!Scheme::EcdsaP256.verifies(&key, &longer, &signature));
+        }
     }
 }
