@@ -224,7 +224,7 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     let lacks_key = match callback.verify() {
         Judgement::Undecided => true,
         Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
-        Judgement::Verified(_) | Judgement::Probe => false,
+        _ => false,
     };
     lacks_key.then_some(id)
 }

@@ -100,7 +100,6 @@ impl KeySet {
 }
 
 /// The list of one source's sender, and how it is read.
-#[derive(Debug)]
 pub struct KeyList {
     pub(super) url: Uri,
     pub(super) origin: UrlOrigin,
@@ -124,12 +123,25 @@ pub enum UrlOrigin {
 }
 
 /// A request for a list, to be sent as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyRequest {
     /// Where it goes.
     pub url: Uri,
     /// Its header fields; they may prove who asks.
     pub headers: HeaderMap,
+}
+
+// A URL that a source is given may hold a secret, and so may what proves who asks.
+impl fmt::Debug for KeyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyList").field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRequest").field("host", &self.url.host()).finish_non_exhaustive()
+    }
 }
 
 impl KeyList {

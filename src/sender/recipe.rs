@@ -586,6 +586,12 @@ impl Compiler {
         let key = sign.key.as_ref().map(|key| binder.text(key, Use::Key)).transpose();
         let key = self.take(key, "countersign.key")?;
         let keyed = signature::keyed(&sign.with, key.as_ref(), &binder.terms.secrets);
+        for (secret, keyed) in binder.terms.secrets.iter().zip(&keyed) {
+            if keyed.is_none() {
+                let remedy = "look at how the sender writes it (prefix, base64)";
+                self.fault(format!("secrets[{}]", secret.id), "is no key to sign with", remedy);
+            }
+        }
         Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
     }
 

@@ -404,6 +404,15 @@ fn vector_terms(text: &str) -> Terms {
 #[test]
 fn mistakes_of_a_source_name_their_key() {
     for (sender, text, key) in [
+        ("admob", "secrets = \"k\"", "secrets"),
+        ("admob", "key_set_url = \"ftp://a/b\"", "key_set_url"),
+        ("admob", "key_set_url = \"/keys.json\"", "key_set_url"),
+        ("admob", "developer_id = \"d\"", "developer_id"),
+        ("taku", "secrets = \"k\"\nkey_set_url = \"https://a/b\"", "key_set_url"),
+        ("huawei", "secrets = \"a2V5\"", "developer_id"),
+        ("huawei", "developer_id = \"d\"", "secrets"),
+        ("huawei", "developer_id = \"d\"\nsecrets = \"*\"", "secrets[1]"),
+        ("standard-webhooks", "secrets = \"whpk_YQ==\"", "secrets[1]"),
         ("taku", "", "secrets"),
         ("taku", "secrets = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "secrets"),
         ("taku", "unsigned = true", "unsigned"),
