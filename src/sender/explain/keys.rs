@@ -153,7 +153,7 @@ pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mi
     if case.reading.public.is_some() {
         return None; // likewise
     }
-    let mistake = |advice: &str| Mistake::new(MistakeKind::SecretEncoding, None, advice.to_owned());
+    let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
     for material in &case.materials {
         let variants = encodings(material);
         for one in &variants {
