@@ -574,3 +574,5 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
     assert_eq!(key("report_number=3"), key("report_number=3&status="));
     assert_ne!(key("report_number=3"), key("report_number=3&status=1"));
 }
+
+mod public;

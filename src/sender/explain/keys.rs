@@ -11,7 +11,8 @@ use crate::sender::signature;
 /// The right digest, written in another way.
 pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     if case.reading.public.is_some() {
-        return public::encoding(case, budget);
+        // Few checks, before the others use up what may be spent.
+        return public::encoding(case, budget).or_else(|| public::other_scheme(case, budget));
     }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
@@ -226,7 +227,7 @@ const CHAINED_MAX: usize = 2;
 /// Another digest over the same parts.
 pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     if case.reading.public.is_some() {
-        return public::other_scheme(case, budget);
+        return None; // tried first
     }
     let all = chains();
     let single: Vec<Chain> = all.iter().filter(|chain| chain.then.is_empty()).cloned().collect();
