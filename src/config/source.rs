@@ -78,6 +78,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
 
     let sender = sender?;
+    warn_of_strangers(section, sender);
     warn_of_forgotten_retries(section, sender, known.keep_transactions);
     let recipe = compile(section, sender, &terms);
     refuse_unprotected(section, sender, &terms, &allow);
@@ -278,6 +279,17 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
             limits::SECRET_PATH_DIGITS
         );
         section.fault("unsigned", "lets everybody send events", remedy);
+    }
+}
+
+/// A sender that signs for everybody alike, and a source that does not say what is its own.
+fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
+    for name in sender.ours().filter(|name| !section.has(name)) {
+        let what = format!(
+            "is missing: {} signs for all its publishers, and callbacks of any of them are taken",
+            sender.name()
+        );
+        section.warning(name, what, "name your own, separated by blanks");
     }
 }
 

@@ -401,6 +401,7 @@ impl Sender {
             conditions.extend(&reading.when);
         }
         spots.extend(self.key_set.iter().map(|set| &set.pick));
+        texts.extend(self.ours.iter().map(|(_, text)| text));
         texts.extend(self.time.iter().map(|time| &time.r#in));
         texts.extend(self.known.iter().map(|(_, text)| text));
         texts.extend(self.open.iter().flat_map(|open| &open.of));

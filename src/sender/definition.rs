@@ -35,6 +35,8 @@ pub struct Sender {
     pub(super) addresses: Vec<String>,
     pub(super) settings: Vec<(String, String)>,
     pub(super) lists: Vec<List>,
+    /// Settings that say what is the source's own, each with where a callback names it.
+    pub(super) ours: Vec<(String, Text)>,
     pub(super) roles: Roles,
     pub(super) time: Option<TimeRule>,
     pub(super) known: Vec<(String, Text)>,
@@ -404,6 +406,12 @@ impl Sender {
         &self.settings
     }
 
+    /// Settings that say what is the source's own. A sender that signs for everybody alike has
+    /// some: without them, anybody's callbacks are taken.
+    pub fn ours(&self) -> impl Iterator<Item = &str> {
+        self.ours.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Its patience.
     #[must_use]
     pub fn patience(&self) -> &Patience {
@@ -457,6 +465,7 @@ impl Reader {
             addresses: file.addresses.into_vec(),
             settings: self.settings(file.settings),
             lists: self.lists(file.lists),
+            ours: self.ours(file.ours),
             roles: self.roles("roles", file.roles),
             time: file.time.and_then(|time| self.time(&time)),
             known: self.known(file.known),
@@ -500,6 +509,11 @@ impl Reader {
                 self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
             }
             _ => {}
+        }
+        for (name, _) in &sender.ours {
+            if !sender.settings.iter().any(|(setting, _)| setting == name) {
+                self.fault(format!("ours.{name}"), "is no setting", "name it in [settings]");
+            }
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
@@ -606,6 +620,14 @@ impl Reader {
             }
         }
         known
+    }
+
+    fn ours(&mut self, written: BTreeMap<String, String>) -> Vec<(String, Text)> {
+        let read = |(name, text): (String, String)| {
+            let text = self.text(&format!("ours.{name}"), &text, Strictness::Strict);
+            (name, text)
+        };
+        written.into_iter().map(read).collect()
     }
 
     fn roles(&mut self, key: &str, written: BTreeMap<String, Many<file::RoleText>>) -> Roles {

@@ -58,6 +58,8 @@ pub(super) struct File {
     pub(super) settings: toml::Table,
     #[serde(default)]
     pub(super) lists: BTreeMap<String, List>,
+    #[serde(default)]
+    pub(super) ours: BTreeMap<String, String>,
     pub(super) roles: BTreeMap<String, Many<RoleText>>,
     pub(super) time: Option<Time>,
     #[serde(default)]

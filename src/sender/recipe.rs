@@ -111,10 +111,20 @@ pub struct Recipe {
     pub(super) countersign: Option<Countersign>,
     pub(super) macros: Macros,
     pub(super) rewards: BTreeMap<String, String>,
+    /// What has to be the source's own, and which ones are.
+    pub(super) ours: Vec<Ours>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
     /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
     pub(super) unsigned: Vec<Slot>,
+}
+
+/// Something that a callback names and that has to be the source's own.
+#[derive(Debug)]
+pub(super) struct Ours {
+    pub(super) of: Text<Bound>,
+    /// Its values, separated by blanks or commas.
+    pub(super) own: Secret,
 }
 
 /// Whether callbacks have to be signed. It follows from the sender and from what the source says,
@@ -317,6 +327,7 @@ impl Compiler {
             countersign: self.countersign(sender, binder),
             macros: Macros::new(sender, binder),
             rewards: binder.terms.rewards.clone(),
+            ours: self.ours(sender, binder),
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
@@ -414,6 +425,16 @@ impl Compiler {
             }
         }
         Some(roles)
+    }
+
+    fn ours(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Ours> {
+        let mut all = Vec::new();
+        for (name, text) in &sender.ours {
+            let Some(own) = binder.terms.settings.get(name).cloned() else { continue };
+            let of = self.take(binder.text(text, Use::Fact), "ours");
+            all.extend(of.map(|of| Ours { of, own }));
+        }
+        all
     }
 
     fn key_list(&mut self, set: &KeySetRule, binder: &mut Binder<'_>) -> Option<KeyList> {
