@@ -558,16 +558,22 @@ impl<'a> Callback<'a> {
             }
         }
         match reading.whole {
-            Whole::Decoded => self.refuse_hidden_repeats(reading),
+            Whole::Decoded => self.refuse_ambiguity(reading),
             Whole::No => Ok(()),
         }
     }
 
-    /// Refuses a name that would repeat if the query were decoded before it is taken apart: what
-    /// is signed then fits another query too, in which that value is a parameter of its own.
-    fn refuse_hidden_repeats(&self, reading: &Reading) -> Result<(), Refusal> {
+    /// Refuses a query that says something else once it is decoded: what is signed then fits other
+    /// queries too. A name that repeats, or that only the decoded text has, is one that somebody
+    /// has put into a value, or hidden in one. What an app sets may hold anything.
+    fn refuse_ambiguity(&self, reading: &Reading) -> Result<(), Refusal> {
         if self.parameters.is_plain() {
             return Ok(());
+        }
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let splits = |name: &[u8]| memchr::memchr2(b'&', b'=', name).is_some();
+        if let Some(odd) = parameters.iter(buffers).find(|parameter| splits(parameter.name)) {
+            return Err(Refusal::of(Reason::BadEncoding, &unreplaced::shown(odd.name)));
         }
         let context = Context { plus: reading.plus, ..Context::default() };
         let mut text = Vec::new();
@@ -576,7 +582,8 @@ impl<'a> Callback<'a> {
         for pair in text.split(|byte| *byte == b'&') {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
             let Some(slot) = self.recipe.names.find(name) else { continue };
-            if seen.contains(&slot) {
+            let hidden = !parameters.has(slot) && !self.recipe.from_client.contains(&slot);
+            if hidden || seen.contains(&slot) {
                 return Err(Refusal::of(Reason::RepeatedParameter, &unreplaced::shown(name)));
             }
             seen.push(slot);

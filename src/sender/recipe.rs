@@ -115,6 +115,8 @@ pub struct Recipe {
     pub(super) ours: Vec<Ours>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
+    /// Slots of roles whose value an app sets.
+    pub(super) from_client: Vec<Slot>,
     /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
     pub(super) unsigned: Vec<Slot>,
 }
@@ -299,6 +301,7 @@ impl Compiler {
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
         let claims = signature::claim_slots(&readings);
+        let from_client = client_slots(sender, &roles);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
@@ -328,6 +331,7 @@ impl Compiler {
             macros: Macros::new(sender, binder),
             rewards: binder.terms.rewards.clone(),
             ours: self.ours(sender, binder),
+            from_client,
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
@@ -636,6 +640,11 @@ fn protection(sender: &Sender, terms: &Terms) -> Protection {
     } else {
         Protection::Signed
     }
+}
+
+fn client_slots(sender: &Sender, roles: &Roles<Bound>) -> Vec<Slot> {
+    let texts = sender.from_client.iter().filter_map(|role| roles.texts.get(role)).flatten();
+    texts.filter_map(|text| signature::only_slot(&text.of)).collect()
 }
 
 fn known_keys(terms: &Terms) -> Option<KeySet> {

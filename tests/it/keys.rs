@@ -153,6 +153,18 @@ fn a_value_does_not_become_a_parameter() {
     assert_ne!(recut, signed);
     assert_eq!(get(gateway.at.callbacks, &recut).status, 403);
     assert_eq!(refused(&gateway, "repeated_parameter"), 1.0);
+    // A parameter is hidden in the value before it, or in its own name.
+    let signed = key.signed("custom_data=a&reward_amount=10&transaction_id=t6&user_id=u1");
+    for (hidden, reason) in [
+        (signed.replace("a&reward_amount=", "a%26reward_amount%3D"), "repeated_parameter"),
+        (signed.replace("reward_amount=", "reward_amount%3D"), "bad_encoding"),
+        (signed.replace("&user_id=u1", "&user_id%3Du1"), "bad_encoding"),
+        (signed.replace("reward_amount=10", "reward_amount=10%00"), "bad_encoding"),
+    ] {
+        let before = refused(&gateway, reason);
+        assert_eq!(get(gateway.at.callbacks, &hidden).status, 403, "{hidden}");
+        assert_eq!(refused(&gateway, reason), before + 1.0, "{reason}: {hidden}");
+    }
     // A name that came once only: the signature is right, so it is the same event at most.
     let signed = key.signed("custom_data=a%26user_id%3Du9&transaction_id=t5");
     let recut = signed.replace("a%26user_id%3Du9", "a&user_id=u9");
@@ -160,6 +172,22 @@ fn a_value_does_not_become_a_parameter() {
     assert_eq!(get(gateway.at.callbacks, &recut).status, 200);
     assert_eq!(outcomes(&gateway, "accepted"), 1.0);
     assert_eq!(outcomes(&gateway, "conflict"), 1.0);
+}
+
+#[test]
+fn a_genuine_callback_of_another_publisher_is_refused_where_the_source_says_what_is_its_own() {
+    let key = Key::new("1");
+    let server = Backend::start();
+    server.says(list(&[&key]));
+    let gateway = Gateway::start(&(text(&server) + "ad_units = \"2, 3\"\n"));
+    let to = gateway.at.callbacks;
+    eventually("the list is there", || get(to, &key.admob("p1")).status == 200);
+    let theirs = |unit: &str| key.signed(&format!("{unit}&transaction_id=p2&user_id=u1"));
+    for unit in ["ad_unit=4", "ad_unit=", "ad_unit=2%203", "ad_unit=%2C", "x=2"] {
+        assert_eq!(get(to, &theirs(unit)).status, 403, "{unit}");
+    }
+    assert_eq!(refused(&gateway, "not_ours"), 5.0);
+    assert_eq!(get(to, &theirs("ad_unit=3")).status, 200);
 }
 
 #[test]
