@@ -1,9 +1,11 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
+mod public;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderName, Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use jiff::tz::Offset;
 
 use super::condition::Condition;
@@ -11,13 +13,14 @@ use super::digest::Algorithm;
 use super::encoding::Plus;
 use super::fault::Fault;
 use super::file::{self, File, Many};
-use super::public_key::Scheme;
 use super::reply::Rows;
 use super::resolved::Role;
 use super::shape::Shape;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
 use super::vector::Vector;
+
+pub(super) use public::{KeySet, Public, Signs};
 
 /// A sender: one file of the catalog, checked.
 #[derive(Debug)]
@@ -162,24 +165,6 @@ pub(super) enum Iv {
     Key,
 }
 
-/// Where a sender publishes its public keys.
-#[derive(Debug)]
-pub(super) struct KeySet {
-    pub(super) url: Uri,
-    pub(super) headers: Vec<(HeaderName, Text)>,
-    /// The member of the answer that is the list, and of its entries those that are id and key.
-    pub(super) entries: String,
-    pub(super) id: String,
-    pub(super) key: String,
-    /// The longest time that it is kept.
-    pub(super) keep: Duration,
-    /// The id that a callback names.
-    pub(super) pick: Spot,
-}
-
-/// How long a list of keys is kept where its sender's file says nothing.
-const KEEP: &str = "24h";
-
 /// A signature of ours.
 #[derive(Debug)]
 pub(super) struct Countersign {
@@ -220,24 +205,6 @@ pub(super) enum Writing {
     Base64,
     /// Base64 of the URL-safe alphabet.
     Base64Url,
-}
-
-/// A signature that a private key makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Public {
-    pub(super) scheme: Scheme,
-    pub(super) signs: Signs,
-}
-
-/// What a private key signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signs {
-    /// The text.
-    Text,
-    /// What the chain of digests makes of it.
-    Bytes,
-    /// The same, in hex.
-    Hex,
 }
 
 /// One reading of a signature.
@@ -757,38 +724,6 @@ impl Reader {
         })
     }
 
-    fn key_set(&mut self, set: file::KeySet) -> Option<KeySet> {
-        let url = set.url.parse::<Uri>().ok();
-        let url = url.filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
-        if url.is_none() {
-            self.fault("key_set.url", "is no URL of https", "write https://host/path");
-        }
-        let mut headers = Vec::new();
-        for (name, text) in set.headers {
-            let key = format!("key_set.headers.{name}");
-            let text = self.text(&key, &text, Strictness::Strict);
-            if text.spots().any(Spot::came) {
-                self.fault(&key, "reads a callback", "there is none when keys are fetched");
-            }
-            match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => headers.push((name, text)),
-                Err(_) => self.fault(&key, "is no header", "name a header"),
-            }
-        }
-        let keep = set.keep.as_deref().unwrap_or(KEEP);
-        let keep = time::duration_ms(keep).map(|ms| Duration::from_millis(ms.unsigned_abs()));
-        if keep.is_none() {
-            self.fault("key_set.keep", "is no length of time", "write 24h");
-        }
-        let pick = self.text("key_set.pick", &set.pick, Strictness::Strict);
-        let pick = pick.spots().next().filter(|_| pick.pieces.len() == 1).cloned();
-        if pick.is_none() {
-            self.fault("key_set.pick", "is not one placeholder", "say where the key's id stands");
-        }
-        let file::KeySet { entries, id, key, .. } = set;
-        Some(KeySet { url: url?, headers, entries, id, key, keep: keep?, pick: pick? })
-    }
-
     fn countersign(&mut self, sign: file::Countersign) -> Option<Countersign> {
         let with = self.chain("countersign.with", &sign.with.into_vec())?;
         Some(Countersign {
@@ -866,11 +801,11 @@ impl Reader {
         let key = self.text(&at("key"), key_text, Strictness::Strict);
         if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
             let remedy = "sign with a private key what everybody may know, and send it whole";
-            self.fault(&at("with"), "needs no secret text and no cut", remedy);
+            self.fault(at("with"), "needs no secret text and no cut", remedy);
         }
         if public.is_none() && reads(&key, "public_key") {
             let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
-            self.fault(&at("key"), "is a public key", remedy);
+            self.fault(at("key"), "is a public key", remedy);
         }
         Some(Reading {
             public,
@@ -960,27 +895,6 @@ impl Reader {
                 ("base64url", Writing::Base64Url),
             ],
         )
-    }
-
-    /// A chain that may end in a signature. Where that is over the text itself, the chain says how
-    /// what was signed is remembered.
-    fn public(&mut self, key: &str, steps: &[String]) -> (Option<Public>, Option<Chain>) {
-        let last = steps.split_last();
-        let scheme = last.and_then(|(last, rest)| Some((Scheme::from_name(last)?, rest)));
-        let Some((scheme, rest)) = scheme else { return (None, self.chain(key, steps)) };
-        let (signs, digests) = match rest {
-            [] => {
-                let with = Chain { first: First::Digest(Algorithm::Sha256), then: Vec::new() };
-                return (Some(Public { scheme, signs: Signs::Text }), Some(with));
-            }
-            [digests @ .., last] if last == "hex" => (Signs::Hex, digests),
-            digests => (Signs::Bytes, digests),
-        };
-        let chain = self.chain(key, digests);
-        if chain.as_ref().is_some_and(|chain| matches!(chain.first, First::Keyed(_))) {
-            self.fault(key, "signs an HMAC", "a private key signs the text or a plain digest");
-        }
-        (Some(Public { scheme, signs }), chain)
     }
 
     fn chain(&mut self, key: &str, steps: &[String]) -> Option<Chain> {

@@ -1,5 +1,7 @@
 //! A sender bound to one source, compiled once: texts, keyed states, replies.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +9,11 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use zeroize::Zeroizing;
 
-use super::bound::{Binder, Bound, Gate, Input, Use, file_names};
+use super::bound::{Binder, Bound, Gate, Use, file_names};
 use super::callback::Callback;
-use super::definition::{
-    Chain, Iv, KeySet as KeySetRule, Open, Probes, Reads, Roles, Sender, Writing,
-};
+use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Writing};
 use super::fault::Fault;
-use super::key_set::{self, KeyList, KeySet, UrlOrigin};
+use super::key_set::{KeyList, KeySet};
 use super::names::{Names, Slot};
 use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
@@ -22,6 +22,7 @@ use super::signature::{self, Reading};
 use super::text::{Strictness, Text, is_key};
 use super::time::Stamp;
 use super::unreplaced::Macros;
+use keys::{Ours, client_slots, known_keys, pick_slot};
 
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
@@ -119,14 +120,6 @@ pub struct Recipe {
     pub(super) from_client: Vec<Slot>,
     /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
     pub(super) unsigned: Vec<Slot>,
-}
-
-/// Something that a callback names and that has to be the source's own.
-#[derive(Debug)]
-pub(super) struct Ours {
-    pub(super) of: Text<Bound>,
-    /// Its values, separated by blanks or commas.
-    pub(super) own: Secret,
 }
 
 /// Whether callbacks have to be signed. It follows from the sender and from what the source says,
@@ -431,65 +424,6 @@ impl Compiler {
         Some(roles)
     }
 
-    fn ours(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Ours> {
-        let mut all = Vec::new();
-        for (name, text) in &sender.ours {
-            let Some(own) = binder.terms.settings.get(name).cloned() else { continue };
-            let of = self.take(binder.text(text, Use::Fact), "ours");
-            all.extend(of.map(|of| Ours { of, own }));
-        }
-        all
-    }
-
-    fn key_list(&mut self, set: &KeySetRule, binder: &mut Binder<'_>) -> Option<KeyList> {
-        let pick = self.take(binder.spot(&set.pick, Use::Fact), "key_set.pick")?;
-        let mut headers = Vec::new();
-        for (name, text) in &set.headers {
-            let text = self.take(binder.text(text, Use::Signed), "key_set.headers")?;
-            self.lacking_settings(&text, binder.terms);
-            headers.push((name.clone(), text));
-        }
-        let own = binder.terms.settings.get(Terms::KEY_SET_URL);
-        let (url, origin) = match own {
-            None => (set.url.clone(), UrlOrigin::Sender),
-            Some(own) => match http::Uri::try_from(own.expose()).ok().filter(is_web) {
-                Some(url) => (url, UrlOrigin::Source),
-                None => {
-                    let remedy = "write https://host/path";
-                    self.fault(Terms::KEY_SET_URL, "is no URL of http or https", remedy);
-                    return None;
-                }
-            },
-        };
-        let sender = binder.sender;
-        let settings = &binder.terms.settings;
-        let parts = [sender.name.as_bytes(), sender.text.as_bytes()];
-        let settings = settings.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose()]);
-        let schemes = sender.readings.iter().filter_map(|reading| reading.public);
-        Some(KeyList {
-            url,
-            origin,
-            headers,
-            entries: set.entries.clone(),
-            id: set.id.clone(),
-            key: set.key.clone(),
-            keep: set.keep,
-            pick,
-            kinds: schemes.map(|public| public.scheme.kind()).collect(),
-            identity: key_set::identity(parts.into_iter().chain(settings)),
-        })
-    }
-
-    /// Settings that the request for a list needs and the source does not have.
-    fn lacking_settings(&mut self, text: &Text<Bound>, terms: &Terms) {
-        if !terms.keys.is_empty() {
-            return; // nothing is asked for
-        }
-        for spot in text.spots().filter(|spot| matches!(spot.input, Input::Absent)) {
-            self.fault(&*spot.name, "is not there: the sender's keys cannot be had", "set it");
-        }
-    }
-
     fn opener(&mut self, open: &Open, binder: &mut Binder<'_>) -> Option<Opener> {
         if matches!(self.take(binder.gate(&open.when), "open.when")?, Gate::Never) {
             return None;
@@ -640,28 +574,6 @@ fn protection(sender: &Sender, terms: &Terms) -> Protection {
     } else {
         Protection::Signed
     }
-}
-
-fn client_slots(sender: &Sender, roles: &Roles<Bound>) -> Vec<Slot> {
-    let texts = sender.from_client.iter().filter_map(|role| roles.texts.get(role)).flatten();
-    texts.filter_map(|text| signature::only_slot(&text.of)).collect()
-}
-
-fn known_keys(terms: &Terms) -> Option<KeySet> {
-    let keys = terms.keys.iter().map(|(id, key)| (id.as_str(), key.as_str()));
-    (!terms.keys.is_empty()).then(|| KeySet::of(keys))
-}
-
-fn pick_slot(list: Option<&KeyList>) -> Option<Slot> {
-    match list?.pick.input {
-        Input::Parameter { slot, .. } => Some(slot),
-        _ => None,
-    }
-}
-
-/// Whether a URL is one of http or https, with a host.
-fn is_web(url: &http::Uri) -> bool {
-    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
 }
 
 fn setting_in(text: &Text) -> String {

@@ -99,6 +99,8 @@ pub(super) enum Twin {
     No,
     /// Only where a `+` came.
     OfPlus,
+    /// Only where an escape came.
+    OfEscapes,
 }
 
 /// The parameters that a reading signs as a list.
@@ -243,11 +245,7 @@ pub(super) fn compile(
         writing: reading.r#as,
         cut: reading.cut,
         plus: reading.plus,
-        twin: if earlier.iter().any(|other| twins(other, reading)) {
-            Twin::OfPlus
-        } else {
-            Twin::No
-        },
+        twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Twin::No),
         sorted,
         pairs,
         roles: binder.roles(&reading.roles)?,
@@ -286,15 +284,30 @@ fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
     one.r#in.key == other.r#in.key && one.r#in.origin == other.r#in.origin
 }
 
-/// Whether two readings differ in the meaning of `+` alone.
-fn twins(one: &definition::Reading, other: &definition::Reading) -> bool {
-    same_claim(one, other)
-        && one.plus != other.plus
+/// In what alone two readings differ, where that is the meaning of `+` or of escapes in the query.
+fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Twin> {
+    let alike = same_claim(one, other)
         && one.when == other.when
         && one.sorted == other.sorted
-        && one.of == other.of
         && one.with == other.with
-        && pairs_key(one) == pairs_key(other)
+        && one.public == other.public
+        && pairs_key(one) == pairs_key(other);
+    match (one.plus == other.plus, one.of == other.of) {
+        (false, true) if alike => Some(Twin::OfPlus),
+        (true, false) if alike && raw(&one.of) == raw(&other.of) => Some(Twin::OfEscapes),
+        _ => None,
+    }
+}
+
+/// A text with whatever it decodes left as it is.
+fn raw(of: &Text) -> Text {
+    let mut of = of.clone();
+    for piece in &mut of.pieces {
+        if let Piece::Value(spot) = piece {
+            spot.modifiers.retain(|modifier| *modifier != Modifier::Unpercent);
+        }
+    }
+    of
 }
 
 fn pairs_key(reading: &definition::Reading) -> Option<String> {

@@ -89,7 +89,7 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
             let output = callback.matched?.output?;
             let shape = &recipe.sender.lists[*list].shape;
             let mut values = shape.values(&text, item, 4);
-            let key = reading.public.as_ref().map(|public| key_of(public));
+            let key = reading.public.as_ref().map(key_of);
             let says = |value: &&[u8]| match (&reading.public, &key) {
                 (Some(public), Some(key)) => {
                     let message = callback.message_of(reading, public, &mut output.clone());
@@ -151,7 +151,7 @@ fn every_other_byte_of_a_claim_is_refused() {
         // The last character before the padding of base64, there or not, has spare bits.
         let hex = recipe.readings.iter().any(|reading| reading.writing == Writing::Hex);
         let whole = text.trim_end_matches('=').len();
-        let spare = if hex || whole % 4 == 0 { text.len() } else { whole - 1 };
+        let spare = if hex || whole.is_multiple_of(4) { text.len() } else { whole - 1 };
         for at in (0..text.len()).filter(|at| *at != spare && claim[*at] != b'=') {
             let mut wrong = claim.clone();
             wrong[at] = if claim[at] == b'0' { b'1' } else { b'0' };

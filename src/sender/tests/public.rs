@@ -67,6 +67,7 @@ fn sources_share_a_list_by_url_and_settings_and_not_by_secrets() {
     let one = identity("developer_id = \"d\"\nsecrets = \"a2V5\"");
     assert_eq!(one, identity("developer_id = \"d\"\nsecrets = \"b3RoZXI=\""));
     assert_ne!(one, identity("developer_id = \"e\"\nsecrets = \"a2V5\""));
+    assert_eq!(one, identity("developer_id = \"d\"\nad_ids = \"a\"\nsecrets = \"a2V5\""));
     let url = "key_set_url = \"https://mirror/keys\"";
     assert_ne!(one, identity(&format!("developer_id = \"d\"\nsecrets = \"a2V5\"\n{url}")));
 }
