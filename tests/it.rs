@@ -19,6 +19,7 @@ mod it {
     mod proxies;
     mod race;
     mod silence;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;
