@@ -20,6 +20,7 @@ mod it {
     mod proxies;
     mod race;
     mod silence;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;
