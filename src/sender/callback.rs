@@ -17,7 +17,7 @@ use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
-use super::signature::{self, Reading, Twin, Whole};
+use super::signature::{self, Public, Reading, Twin, Whole};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -344,7 +344,10 @@ impl<'a> Callback<'a> {
     /// cannot be checked at all decides nothing.
     fn is_usable(&self, reading: &Reading) -> bool {
         let secrets = &self.recipe.secrets;
-        secrets.is_empty() || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
+        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
+        listed
+            || secrets.is_empty()
+            || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
     }
 
     /// Whether the secret at `index` has not ended.

@@ -481,9 +481,7 @@ impl Public {
         };
         Self { scheme, signs, keys: Keys::Secrets(keys) }
     }
-}
 
-impl Public {
     /// Whether the written `claim` of `reading` is a signature of `message` under `key`.
     pub(super) fn is_signature(
         &self,
