@@ -71,6 +71,7 @@ pub(super) enum Gateway {
     Reason,
     Code,
     Countersign,
+    Message,
     Source,
     EventId,
     ReceivedAt,
@@ -95,13 +96,13 @@ impl Use {
     fn may(self, gateway: Gateway) -> bool {
         use Gateway as G;
         match self {
-            Self::Signed => !matches!(gateway, G::Reason | G::Code | G::EventId),
+            Self::Signed => !matches!(gateway, G::Reason | G::Code | G::EventId | G::Message),
             Self::Key => gateway == G::Secret,
             Self::Fact => matches!(gateway, G::Method | G::BodySha256 | G::Signed | G::Source),
             Self::Template => matches!(gateway, G::Source | G::EventId | G::ReceivedAt),
             Self::Reply => {
                 matches!(gateway, G::Reason | G::Code | G::Countersign | G::Now | G::Source)
-                    || matches!(gateway, G::ReceivedAt)
+                    || matches!(gateway, G::ReceivedAt | G::Message)
             }
         }
     }
@@ -337,6 +338,7 @@ fn gateway(key: &str) -> Option<Gateway> {
         "reason" => Gateway::Reason,
         "code" => Gateway::Code,
         "countersign" => Gateway::Countersign,
+        "message" => Gateway::Message,
         "source" => Gateway::Source,
         "event_id" => Gateway::EventId,
         "received_at" => Gateway::ReceivedAt,
@@ -403,7 +405,9 @@ impl Sender {
         texts.extend(self.open.iter().flat_map(|open| &open.of));
         texts.extend(self.lists.iter().map(|list| &list.of));
         texts.extend(self.replies.texts());
-        conditions.extend(self.challenge.iter().chain(&self.test.when).chain(&self.test.flag));
+        texts.extend(&self.challenge.open);
+        let asked = self.challenge.when.iter().chain(&self.test.when).chain(&self.test.flag);
+        conditions.extend(asked);
         for kind in &self.kinds {
             conditions.extend(&kind.when);
             texts.extend(kind.replies.texts());

@@ -114,6 +114,8 @@ pub(super) struct Time {
 #[serde(deny_unknown_fields)]
 pub(super) struct Challenge {
     pub(super) when: Many<String>,
+    pub(super) open: Option<String>,
+    pub(super) signed: Option<bool>,
 }
 
 /// `[test]`.
@@ -138,6 +140,7 @@ pub(super) struct Kind {
     #[serde(default)]
     pub(super) reply: toml::Table,
     pub(super) also: Option<Signature>,
+    pub(super) test: Option<bool>,
 }
 
 /// `[open]`.

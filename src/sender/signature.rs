@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::definition::{self, Chain, Each, Empty, First, Order, Roles, Step, Which, Writing};
-use super::digest::{self, Hasher, Output, Start};
+use super::digest::{self, Algorithm, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
 use super::modifier::Modifier;
@@ -348,7 +348,8 @@ pub(super) fn keyed(
     secrets.iter().map(|secret| state(secret.value.expose())).collect()
 }
 
-fn reads_secret(key: &Text<Bound>) -> bool {
+/// Whether a key depends on which secret is tried.
+pub(super) fn reads_secret(key: &Text<Bound>) -> bool {
     key.spots().any(|spot| matches!(spot.input, Input::Gateway(Gateway::Secret)))
 }
 
@@ -404,7 +405,7 @@ impl Reading {
     /// Whether the secret at `index` can be used with it.
     pub(super) fn can_use(&self, index: usize) -> bool {
         match self.with.first {
-            First::Digest(_) => true,
+            First::Digest(_) | First::Equal => true,
             First::Keyed(_) => self.keyed.get(index).is_some_and(Option::is_some),
         }
     }
@@ -449,6 +450,7 @@ impl Reading {
             }
             Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, &mut decoded)
                 .is_ok_and(|len| digest::same(ours, &decoded[..len])),
+            Writing::Text => digest::same(ours, Algorithm::Sha256.of(claim).bytes()),
         }
     }
 }
@@ -485,7 +487,8 @@ pub(super) fn chained(first: Output, steps: &[Step]) -> Output {
 /// An output as a claim is written.
 pub(super) fn written(output: &Output, writing: Writing) -> String {
     match writing {
-        Writing::Hex => const_hex::encode(output.bytes()),
+        // Of a text there is but its digest here: see `First::Equal`.
+        Writing::Hex | Writing::Text => const_hex::encode(output.bytes()),
         Writing::Base64 => encoding::base64(output.bytes()),
         Writing::Base64Url => encoding::base64url(output.bytes()),
     }
@@ -499,6 +502,7 @@ pub(super) fn start<'h>(
 ) -> Option<Start<'h>> {
     match with.first {
         First::Digest(algorithm) => Some(Start::Plain(algorithm)),
+        First::Equal => Some(Start::Plain(Algorithm::Sha256)),
         First::Keyed(_) => keyed.get(index)?.as_ref().map(Start::Keyed),
     }
 }

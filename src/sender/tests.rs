@@ -23,6 +23,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
         },
         Judgement::Probe => (Outcome::Test, None, None),
+        Judgement::Challenge => (Outcome::Challenge, None, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
     };
     Came { outcome, refusal, resolved }
@@ -446,6 +447,7 @@ proptest::proptest! {
         let method = if post { http::Method::POST } else { http::Method::GET };
         let request = OwnedRequest {
             method,
+            base: String::new(),
             target: format!("/callback/x?{query}").into_bytes(),
             headers: http::HeaderMap::new(),
             body,

@@ -176,7 +176,7 @@ impl Recipe {
                 body
             }
         };
-        Ok(OwnedRequest { method, target, headers, body })
+        Ok(OwnedRequest { method, base: String::new(), target, headers, body })
     }
 
     /// Where the parameters go.
@@ -196,6 +196,7 @@ impl Recipe {
         }
     }
 
+    /// Whether the request, as far as it is laid out, asks whether the address is there.
     fn asks_for_address(&self, request: &OwnedRequest) -> bool {
         self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
     }
