@@ -51,7 +51,7 @@ mod xml;
 
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
-pub use definition::{Patience, Sender};
+pub use definition::{Basis, Patience, Sender};
 pub use explain::{DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain};
 pub use fault::Fault;
 pub use outcome::{Outcome, Reason};

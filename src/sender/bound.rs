@@ -384,7 +384,7 @@ pub(super) fn file_names(sender: &Sender) -> Vec<String> {
 
 impl Sender {
     /// Every placeholder of the file.
-    fn spots(&self) -> impl Iterator<Item = &Spot> {
+    pub(super) fn spots(&self) -> impl Iterator<Item = &Spot> {
         let roles = std::iter::once(&self.roles)
             .chain(self.kinds.iter().map(|kind| &kind.roles))
             .chain(self.readings.iter().map(|reading| &reading.roles));

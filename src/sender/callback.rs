@@ -187,13 +187,14 @@ impl<'a> Callback<'a> {
     }
 
     /// Whether it asks for the address, and its sender signs no such question. One that bears a
-    /// wrong signature is refused like any other.
+    /// wrong signature is refused like any other, and so is an open one where they come sealed.
     fn is_unsigned_challenge(&mut self, refusal: &Refusal) -> bool {
         let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
         unsigned
             && self.unreadable.is_none()
             && refusal.reason == Reason::MissingParameter
             && self.asks_for_address()
+            && (self.recipe.challenge_open.is_none() || self.opened.is_some())
     }
 
     /// Whether it asks for the address. What is sealed in it then stays open.
@@ -585,7 +586,10 @@ impl<'a> Callback<'a> {
     }
 
     fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
-        let refused = outcome == Outcome::Rejected && self.holds(&self.recipe.challenge);
+        // Inside an opened message the condition would read other parameters.
+        let refused = outcome == Outcome::Rejected
+            && self.opened.is_none()
+            && self.holds(&self.recipe.challenge);
         let challenge = refused.then_some(reply::CHALLENGE_REJECTED);
         challenge.into_iter().chain(reply::names(outcome, reason)).find_map(|name| {
             let own = self.recipe.own_replies.get(name);

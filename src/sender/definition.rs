@@ -24,6 +24,7 @@ pub struct Sender {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) docs: Vec<String>,
+    pub(super) basis: Option<Basis>,
     pub(super) unconfirmed: Vec<String>,
     pub(super) secret: Option<String>,
     pub(super) methods: Vec<Method>,
@@ -48,6 +49,26 @@ pub struct Sender {
     pub(super) replies: Rows,
     pub(super) vectors: Vec<Vector>,
     pub(super) text: String,
+}
+
+/// What a file's facts rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The sender's own documentation says so.
+    Documentation,
+    /// Public implementations do so; the sender's own word has not been seen.
+    Implementations,
+}
+
+impl Basis {
+    /// A sentence for people.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Documentation => "confirmed by the sender's own documentation",
+            Self::Implementations => "taken from public implementations, not from the sender",
+        }
+    }
 }
 
 /// Readings of a signature that a file may have: with four live secrets that bounds the digests
@@ -359,6 +380,12 @@ impl Sender {
         &self.docs
     }
 
+    /// What its facts rest on, where its file says so.
+    #[must_use]
+    pub fn basis(&self) -> Option<Basis> {
+        self.basis
+    }
+
     /// What nobody outside has confirmed; shown wherever the sender is.
     #[must_use]
     pub fn unconfirmed(&self) -> &[String] {
@@ -432,6 +459,7 @@ impl Reader {
             name: name.to_owned(),
             title: file.title,
             docs: file.docs.into_vec(),
+            basis: file.basis.and_then(|basis| self.basis(&basis)),
             unconfirmed: file.unconfirmed.into_vec(),
             secret: file.secret,
             methods: self.methods(file.method),
@@ -504,6 +532,17 @@ impl Reader {
             }
         }
         conditions
+    }
+
+    fn basis(&mut self, basis: &str) -> Option<Basis> {
+        match basis {
+            "documentation" => Some(Basis::Documentation),
+            "implementations" => Some(Basis::Implementations),
+            _ => {
+                self.fault("basis", &format!("`{basis}`"), "use documentation or implementations");
+                None
+            }
+        }
     }
 
     fn methods(&mut self, methods: Many<String>) -> Vec<Method> {

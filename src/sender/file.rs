@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) title: String,
     #[serde(default)]
     pub(super) docs: Many<String>,
+    pub(super) basis: Option<String>,
     #[serde(default)]
     pub(super) unconfirmed: Many<String>,
     pub(super) secret: Option<String>,

@@ -81,6 +81,11 @@ impl Modifier {
         }
     }
 
+    /// Whether two values can come out as one.
+    pub(super) fn is_lossy(&self) -> bool {
+        matches!(self, Self::Lower | Self::Upper | Self::Int | Self::Map(_))
+    }
+
     /// `value`, modified.
     ///
     /// # Errors

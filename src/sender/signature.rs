@@ -517,6 +517,8 @@ impl Covers {
     ) {
         for spot in of.spots().chain(sorted.iter().flat_map(Text::spots)) {
             match &spot.input {
+                // What a value loses before it is signed is not covered.
+                Input::Parameter { .. } if spot.modifiers.iter().any(Modifier::is_lossy) => {}
                 Input::Parameter { slot, steps, .. } => {
                     self.parameters.push((*slot, steps.clone()));
                 }

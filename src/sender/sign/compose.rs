@@ -78,9 +78,10 @@ impl Recipe {
     fn given(&self, pairs: &[(String, String)]) -> Result<Given, Fault> {
         let mut given = Given::default();
         for (name, value) in pairs {
+            let header = name.strip_prefix("header.").filter(|_| !self.reads_parameter(name));
             if name == "body" {
                 given.body = Some(value.clone());
-            } else if let Some(header) = name.strip_prefix("header.") {
+            } else if let Some(header) = header {
                 given.header(header, value)?;
             } else if let Some(texts) = self.role_texts_of(name) {
                 self.give_role(&mut given, (name, value), &texts)?;
@@ -91,6 +92,12 @@ impl Recipe {
             }
         }
         Ok(given)
+    }
+
+    /// Whether the file reads a parameter by just that name, steps included: a sender's JSON may have
+    /// a member called `header`.
+    fn reads_parameter(&self, name: &str) -> bool {
+        self.sender.spots().any(|spot| spot.came() && spot.key == name)
     }
 
     /// The texts of the role called `name`, where the file has it.
