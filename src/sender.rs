@@ -19,6 +19,7 @@ mod callback;
 mod catalog;
 mod cipher;
 mod condition;
+mod contract;
 mod definition;
 mod digest;
 mod encoding;
@@ -51,6 +52,7 @@ mod xml;
 
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
+pub use contract::{Cell, Contract, Part, index};
 pub use definition::{Basis, Patience, Sender};
 pub use explain::{DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain};
 pub use fault::Fault;

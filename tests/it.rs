@@ -18,6 +18,7 @@ mod it {
     mod metrics;
     mod proxies;
     mod race;
+    mod senders;
     mod silence;
     mod targets;
     mod tls;

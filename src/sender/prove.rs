@@ -12,7 +12,7 @@ use super::resolved::Role;
 use super::vector::Vector;
 
 /// When a vector is run that names no time of its own: its sender's callbacks have none either.
-const SOME_TIME_MS: i64 = 1_700_000_000_000;
+pub(super) const SOME_TIME_MS: i64 = 1_700_000_000_000;
 
 /// Runs every vector of `sender`; a fault for each thing that came out otherwise than it says.
 #[must_use]

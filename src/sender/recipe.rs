@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use zeroize::Zeroizing;
 
-use super::bound::{Binder, Bound, Gate, Use, file_names};
+use super::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
 use super::callback::Callback;
 use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Stands, Writing};
 use super::fault::Fault;
@@ -199,6 +199,13 @@ impl Recipe {
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
             || self.readings.iter().any(|reading| reading.covers.body())
+    }
+
+    /// Whether a signature covers scheme and authority, as the sender sees them.
+    #[must_use]
+    pub fn signs_url(&self) -> bool {
+        let mut spots = self.readings.iter().flat_map(|reading| reading.of.spots());
+        spots.any(|spot| matches!(spot.input, Input::Gateway(Gateway::Url)))
     }
 
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
@@ -393,7 +400,8 @@ impl Compiler {
         for role in [super::Role::Item, super::Role::Amount] {
             if !roles.texts.contains_key(&role) {
                 let what = format!("pin the {0}, and this sender names no {0}", role.as_str());
-                let remedy = format!("say which parameter it is: params = {{ {} = \"…\" }}", role.as_str());
+                let remedy =
+                    format!("say which parameter it is: params = {{ {} = \"…\" }}", role.as_str());
                 self.fault("rewards", &what, &remedy);
             }
         }

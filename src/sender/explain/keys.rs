@@ -47,10 +47,7 @@ fn rule(case: &Case<'_>) -> String {
 const CUT_MIN: usize = 8;
 
 /// How `claim` is written, where `says` tells how it is once the usual additions are gone.
-fn written_as(
-    says: impl Fn(&[u8]) -> Option<&'static str>,
-    claim: &[u8],
-) -> Option<&'static str> {
+fn written_as(says: impl Fn(&[u8]) -> Option<&'static str>, claim: &[u8]) -> Option<&'static str> {
     if let Some(about) = says(claim) {
         return Some(about);
     }

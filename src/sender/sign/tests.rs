@@ -151,8 +151,7 @@ fn a_sealed_message_is_sealed_again() {
         plain.body = message.clone();
         plain.method = http::Method::POST;
         let secret = verified.callback.matched.and_then(|matched| matched.secret);
-        let signed =
-            recipe.sign(&plain, &Signing { secret, ..Signing::at(now(vector)) }).unwrap();
+        let signed = recipe.sign(&plain, &Signing { secret, ..Signing::at(now(vector)) }).unwrap();
         let mut callback = recipe.read(signed.borrow(), now(vector));
         let Judgement::Verified(verified) = callback.verify() else {
             panic!("{}: {}: {signed:?}", sender.name(), vector.about);
