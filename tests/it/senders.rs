@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value as Json, json};
+use sha1::Sha1;
 use toml::{Table, Value};
 
-use super::gateway::Gateway;
-use super::wire::{Answer, ask};
+use super::gateway::{Gateway, PLAIN, taku_for};
+use super::wire::{Answer, ask, get};
 
 /// Scheme and authority in the vectors of senders that sign them.
 const BASE: &str = "https://callbacks.example.com";
@@ -382,4 +385,89 @@ fn held_against(file: &str, text: &str) {
         assert_eq!(expected, got, "{file}:{}", line + 1);
     }
     assert_eq!(written.lines().count(), text.lines().count(), "{file}");
+}
+
+/// The events of a source, oldest first.
+fn events(gateway: &Gateway, source: &str) -> Vec<Json> {
+    let answer = get(gateway.at.admin, &format!("/admin/v1/events?source={source}&limit=100"));
+    let page: Json = serde_json::from_str(&answer.body).unwrap();
+    let mut events = page["events"].as_array().unwrap().clone();
+    events.reverse();
+    events
+}
+
+#[test]
+fn every_event_says_what_its_vector_expects() {
+    let cases: Vec<Case> = cases().into_iter().filter(accepted).collect();
+    let gateway = Gateway::start(&configuration(&cases));
+    let mut reversals = 0;
+    for case in &cases {
+        says(&gateway, case, &case.call);
+        let transaction = text(&case.expect, "transaction");
+        let events = events(&gateway, &case.source);
+        let is_it = |event: &&Json| transaction.is_empty() || event["transaction"] == transaction;
+        let event = events.iter().find(is_it);
+        let Some(event) = event else { panic!("{}: {}: {events:?}", case.sender, case.about) };
+        for name in ["user", "item", "amount", "currency", "kind", "reverses", "test"] {
+            let Some(expected) = case.expect.get(name) else { continue };
+            let got = match &event[name] {
+                Json::Null => Value::String(String::new()),
+                Json::Bool(flag) => Value::Boolean(*flag),
+                other => Value::String(other.as_str().unwrap().to_owned()),
+            };
+            assert_eq!(got, *expected, "{}: {}: {name}", case.sender, case.about);
+        }
+        if let Some(proven) = case.expect.get("authenticated") {
+            let got = event["authenticated"].to_string().replace(',', ", ");
+            assert_eq!(got, proven.to_string(), "{}: {}", case.sender, case.about);
+        }
+        reversals += i32::from(!event["reverses"].is_null());
+    }
+    assert!(reversals >= 4, "{reversals}");
+}
+
+/// A chargeback of a transaction is an event of its own that names the first.
+#[test]
+fn a_reversal_is_linked_to_the_first() {
+    let source = |name: &str| format!("[[source]]\nname = {name:?}\nsender = \"bitlabs\"\n");
+    let gateway = Gateway::start(&format!(
+        "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\npublic_url = \"{BASE}\"\n\
+         {}secrets = \"s3cret\"\n",
+        source("wall")
+    ));
+    let signed = |query: &str| {
+        let mut mac = Hmac::<Sha1>::new_from_slice(b"s3cret").unwrap();
+        mac.update(format!("{BASE}/callback/wall?{query}").as_bytes());
+        let claim = const_hex::encode(mac.finalize().into_bytes());
+        get(gateway.at.callbacks, &format!("/callback/wall?{query}&hash={claim}")).status
+    };
+    assert_eq!(signed("uid=u1&tx=tx-1&val=500&raw=5.00&type=COMPLETE&ref="), 200);
+    let taken_back = "uid=u1&tx=tx-2&val=-500&raw=-5.00&type=RECONCILIATION&ref=tx-1";
+    assert_eq!(signed(taken_back), 200);
+    assert_eq!(signed(taken_back), 200);
+    let events = events(&gateway, "wall");
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0]["reverses"], Json::Null);
+    let second = &events[1];
+    assert_eq!((&second["kind"], &second["transaction"]), (&json!("reversal"), &json!("tx-2")));
+    assert_eq!((&second["reverses"], &second["amount"]), (&json!("tx-1"), &json!("-500")));
+    assert_eq!(second["authenticated"], json!(["transaction", "user", "amount", "reverses"]));
+}
+
+#[test]
+fn a_pinned_reward_is_compared_as_a_number() {
+    let pinned = PLAIN.to_owned() + "rewards = { coin = 10 }\n";
+    let gateway = Gateway::start(&pinned);
+    for (transaction, amount) in [("p1", "10"), ("p2", "10.0"), ("p3", "10.000000")] {
+        let answer = get(gateway.at.callbacks, &taku_for("u1", transaction, amount));
+        assert_eq!(answer.status, 200, "{amount}");
+    }
+    for (transaction, amount) in [("p4", "100"), ("p5", "1e1"), ("p6", "10.01")] {
+        let answer = get(gateway.at.callbacks, &taku_for("u1", transaction, amount));
+        assert_ne!(answer.status, 200, "{amount}");
+    }
+    let refused =
+        gateway.metric("postern_rejections_total{reason=\"pinned_reward\",source=\"level-end\"}");
+    assert_eq!(refused, 3.0);
+    assert_eq!(events(&gateway, "level-end").len(), 3);
 }
