@@ -120,6 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_about_adding_one_shows_a_file_that_is_tested() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+        let page = read("docs/adding-a-sender.md");
+        assert!(page.contains(&read("fixtures/config/senders/my-sender.toml")));
+    }
+
+    #[test]
     fn the_pages_are_those_of_the_catalog() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/senders");
         let pages = pages(&Catalog::embedded().unwrap());

@@ -276,12 +276,12 @@ fn escaped(pair: &str) -> String {
 /// An answer as vectors write one; what a reply says of the time is left out.
 fn shown(answer: &Answer) -> String {
     let mut body = answer.body.clone();
-    if let Ok(serde_json::Value::Object(mut object)) = serde_json::from_str(&body) {
-        if object.contains_key("ts") {
-            object.insert("ts".into(), "(now)".into());
-            object.insert("sign".into(), "(its digest)".into());
-            body = serde_json::to_string(&object).unwrap();
-        }
+    if let Ok(Json::Object(mut object)) = serde_json::from_str(&body)
+        && object.contains_key("ts")
+    {
+        object.insert("ts".into(), "(now)".into());
+        object.insert("sign".into(), "(its digest)".into());
+        body = serde_json::to_string(&object).unwrap();
     }
     format!("{} {body}", answer.status).trim_end().to_owned()
 }
