@@ -7,15 +7,17 @@ mod replies;
 
 pub use markdown::index;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use toml::{Table, Value};
 
+use super::bound::Gate;
 use super::callback::{Judgement, Resolution};
-use super::definition::Sender;
+use super::condition::Subject;
+use super::definition::{First, Sender};
 use super::prove::SOME_TIME_MS;
-use super::recipe::Recipe;
+use super::recipe::{Also, Recipe};
 use super::resolved::Role;
 use super::signature::Reading;
 use super::text::Text;
@@ -151,6 +153,8 @@ struct Coverage {
     unseen: BTreeMap<Role, Proof>,
     /// Whether a vector had a second key beside its transaction.
     second_key: SecondKey,
+    /// Kinds that a parameter makes which nothing signs.
+    open_kinds: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,8 +172,12 @@ enum SecondKey {
 
 impl Coverage {
     fn of(sender: &Arc<Sender>) -> Self {
-        let mut seen =
-            Self { roles: BTreeMap::new(), unseen: BTreeMap::new(), second_key: SecondKey::Absent };
+        let mut seen = Self {
+            roles: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            second_key: SecondKey::Absent,
+            open_kinds: BTreeSet::new(),
+        };
         let accepted = sender.vectors.iter().filter(|one| one.expects("outcome", "accepted"));
         for vector in accepted {
             let Ok(recipe) = Recipe::compile(sender, &vector.terms()) else { continue };
@@ -200,6 +208,20 @@ impl Coverage {
             let proof =
                 if texts.iter().all(|text| may(&text.of)) { Proof::Whole } else { Proof::None };
             self.unseen.insert(*role, proof);
+        }
+        // What is sealed is covered as a whole.
+        let kinds = recipe.kinds.iter().filter(|_| recipe.open.is_none());
+        for kind in kinds.filter(|kind| matches!(kind.also, Also::None)) {
+            let Gate::Any(conditions) = &kind.when else { continue };
+            let open = conditions.iter().any(|condition| match &condition.subject {
+                Subject::There(spot) | Subject::Is(spot, _) => {
+                    !reading.covers.may_cover(spot, recipe)
+                }
+                Subject::Unreplaced | Subject::Recut => false,
+            });
+            if open {
+                self.open_kinds.insert(kind.name.clone());
+            }
         }
     }
 
@@ -346,6 +368,18 @@ impl Reader<'_> {
     fn cares(&self, covers: &Coverage) -> Rows {
         let mut cares = Vec::new();
         let signed = !self.sender.readings.is_empty();
+        if !signed {
+            cares.push(
+                "Nothing is signed: whoever reaches the address makes events. Keep its name secret, \
+                 or take calls from known addresses alone (`allow`).",
+            );
+        }
+        if self.sender.readings.iter().any(|reading| reading.with.first == First::Equal) {
+            cares.push(
+                "The secret itself is sent: whoever sees one call can make any other. Take calls \
+                 over HTTPS, and from the sender's own addresses alone (`allow`).",
+            );
+        }
         let open = |role: Role| signed && covers.proof(role) == Proof::None;
         let has = |role: Role| self.sender.roles.texts.contains_key(&role);
         if open(Role::Transaction) && covers.second_key == SecondKey::Absent {
@@ -370,6 +404,12 @@ impl Reader<'_> {
         if has(Role::User) && open(Role::User) {
             cares.push(
                 "The user is not covered: whoever sees a call before it arrives can name another.",
+            );
+        }
+        if !covers.open_kinds.is_empty() {
+            cares.push(
+                "What kind of event it is is not covered: a captured call can be sent again as \
+                 another kind. Take calls from the sender's own addresses alone (`allow`).",
             );
         }
         if self.file.get("signature").is_some_and(|one| one.to_string().contains("[url")) {
