@@ -20,6 +20,7 @@ mod it {
     mod race;
     mod senders;
     mod silence;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;
