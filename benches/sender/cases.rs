@@ -182,7 +182,7 @@ fn bare_secret() -> Case {
         HeaderName::from_static("content-type"),
         HeaderValue::from_static("application/x-www-form-urlencoded"),
     );
-    case.body = format!("rewarded_id=r-1&user_id=player-7&secret_key={secret}").into_bytes();
+    case.body = format!("tracking_id=r-1&device_id=player-7&secret_key={secret}").into_bytes();
     case
 }
 
