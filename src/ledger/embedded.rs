@@ -29,6 +29,7 @@ mod committer;
 mod core;
 mod deliveries;
 mod documents;
+mod export;
 pub(in crate::ledger) mod files;
 mod frame;
 mod index;
@@ -56,7 +57,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
-use self::call::{AcceptCall, Answer, Call, ReplayCall, SettleCall};
+use self::call::{AcceptCall, Answer, Call, ImportCall, ReplayCall, SettleCall};
 use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
@@ -65,7 +66,7 @@ use self::keeper::Job;
 use self::open::{Opened, open};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, Health, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
     LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
     Settled, Settlement, Stats, StoreClock, Swept,
 };
@@ -87,12 +88,19 @@ pub struct EmbeddedOptions {
     pub segment_bytes: u64,
     /// What leases and due times go by.
     pub clock: StoreClock,
+    /// What the journal is sealed with.
+    pub keys: Keyring,
 }
 
 impl EmbeddedOptions {
-    /// The usual options for `path`: segments of 64 MiB, the clock of the process.
+    /// The usual options for `path`: segments of 64 MiB, the clock of the process, no sealing.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), segment_bytes: 64 << 20, clock: StoreClock::process() }
+        Self {
+            path: path.into(),
+            segment_bytes: 64 << 20,
+            clock: StoreClock::process(),
+            keys: Keyring::default(),
+        }
     }
 }
 
@@ -345,6 +353,29 @@ impl Ledger for Embedded {
         self.read(move |core| core.sweep(&policy, budget, &calls)).await
     }
 
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        // No segment is written anew while a page is read.
+        let _turn = self.shared.turns.lock().await;
+        let cursor = cursor.cloned();
+        self.read(move |core| core.export(cursor.as_ref(), bytes)).await
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        let max = journal::payload_max(self.core().options.segment_bytes);
+        let mut imported = Imported::default();
+        for items in import_batches(items, max)? {
+            let call = ImportCall::new(items);
+            let some = self.call(|answer| Call::Import(call, answer)).await?;
+            imported.taken += some.taken;
+            imported.known += some.known;
+        }
+        Ok(imported)
+    }
+
     async fn health(&self) -> Result<Health, LedgerError> {
         self.read(|core| {
             let segments = core.all_runs().iter().map(|run| run.segment().size).sum::<u64>();
@@ -357,6 +388,27 @@ impl Ledger for Embedded {
         })
         .await
     }
+}
+
+/// Items in batches that fit into a segment each.
+fn import_batches(items: Vec<Item>, max: usize) -> Result<Vec<Vec<Item>>, LedgerError> {
+    let mut batches: Vec<Vec<Item>> = Vec::new();
+    let mut filled = usize::MAX;
+    for item in items {
+        let size = item.stored_size();
+        if size > max {
+            return Err(LedgerError::TooLarge { size, max });
+        }
+        filled = filled.saturating_add(size);
+        match batches.last_mut().filter(|_| filled <= max) {
+            Some(batch) => batch.push(item),
+            None => {
+                filled = size;
+                batches.push(vec![item]);
+            }
+        }
+    }
+    Ok(batches)
 }
 
 /// Adds the bodies that are not in memory. A delivery whose body cannot be read stays leased, is

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::EmbeddedOptions;
 use super::deliveries::{Deliveries, Row};
-use super::documents::Shelf;
+use super::documents::{Shelf, Written};
 use super::files::Files;
 use super::index::Index;
 use super::journal::SpareSlot;
@@ -103,7 +103,7 @@ impl Gathered {
         for offset in &tables.documents {
             let payload = segment.read(*offset)?;
             match Record::read(&payload) {
-                Ok(Record::Document(record)) => self.documents.replay(&record),
+                Ok(Record::Document(record)) => self.documents.apply(Written::read(&record)),
                 _ => return Err(segment.damaged(*offset, "no document is here")),
             }
         }

@@ -21,13 +21,13 @@ use super::core::Core;
 use super::files::Handle;
 use super::frame::Frame;
 use super::index::IndexedRun;
-use super::journal::{file_name, temporary};
+use super::journal::{file_name, no_random, temporary};
 use super::record::{EventRecord, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
-use crate::ledger::{LedgerError, Retention, SourceId, Swept};
+use crate::ledger::{LedgerError, MasterKey, Retention, SourceId, Swept};
 
 /// Keys that move between two commits.
 const MOVES: usize = 2000;
@@ -179,11 +179,14 @@ struct Rewrite<'c> {
 impl<'c> Rewrite<'c> {
     fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
         let (_, scan) = Tables::read(old)?;
-        let header =
+        let mut header =
             Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
+        // Written anew under the key of today.
+        let key = core.options.keys.current();
+        header.key = key.map(MasterKey::id);
         let path = temporary(&core.journal_dir());
         let file = core.files.create(&path).map_err(|error| failed(&path, "create", &error))?;
-        let frame = Frame::new(header, HEADER);
+        let frame = Frame::new(header, HEADER, key).map_err(|error| no_random(&error))?;
         Ok(Self {
             core,
             policy,
@@ -245,6 +248,7 @@ impl<'c> Rewrite<'c> {
             }
             Record::Attempt(attempt) => self.is_kept(attempt.event),
             Record::Replay(replay) => self.is_kept(replay.event),
+            Record::State(state) => self.is_kept(state.event),
             Record::Document(record) => self.core.documents().needs(record),
             Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
         };
@@ -307,7 +311,7 @@ impl<'c> Rewrite<'c> {
     }
 
     fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
-        let segment = Segment::open(&self.core.files, path)?;
+        let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
         let segment = Arc::new(Segment::at_rest(&self.core.files, &segment));
         let (tables, scan) = Tables::read(&segment)?;
         if scan.records != self.records || !segment.is_complete(scan)? {

@@ -140,6 +140,11 @@ impl Tables {
                 self.notes.push(Note { event: half_id(replay.event), offset });
                 self.put_all(replay.event, &replay.targets, Row::due(replay.at_ms));
             }
+            Record::State(state) => {
+                self.notes.push(Note { event: half_id(state.event), offset });
+                let row = after(state.outcome, state.attempt);
+                self.deliveries.insert((state.event, TargetId::from(state.target)), row);
+            }
             Record::Document(_) => self.documents.push(offset),
             Record::Nonce(nonce) => self.nonces.push(nonce.clone()),
             Record::Keys(_) => {}

@@ -121,7 +121,8 @@ async fn a_tail_torn_at_any_byte_is_cut_and_reported() {
         let mut torn = whole.clone();
         torn[cut..end].fill(0);
         fs::write(&path, &torn).unwrap();
-        let segment = segment::Segment::open(&(Arc::new(Disk) as Arc<dyn Files>), &path).unwrap();
+        let files = Arc::new(Disk) as Arc<dyn Files>;
+        let segment = segment::Segment::open(&files, &Keyring::default(), &path).unwrap();
         let (tables, scan) = tables::Tables::read(&segment).unwrap();
         // Padding may be lost without harm; everything else ends before the frame.
         if tables.events.len() == 5 {
