@@ -62,7 +62,7 @@ pub use portable::{
     ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
 };
 pub use seal::{KeyId, Keyring, MasterKey};
-pub use upkeep::{Durability, Health, Retention, Stats, Swept, TargetStats};
+pub use upkeep::{Durability, Health, Retention, Room, Stats, Swept, TargetStats};
 
 use std::future::Future;
 use std::time::Duration;

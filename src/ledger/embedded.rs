@@ -24,6 +24,7 @@
 //! the process) and deliveries that were done in the last 20 milliseconds (they are made once
 //! more). The loss of the disk is not survived.
 
+mod age;
 mod call;
 mod committer;
 mod core;
@@ -86,6 +87,9 @@ pub struct EmbeddedOptions {
     /// The size of a segment. Large ones make fewer files, small ones a quicker start: the last
     /// segment is read whole. From 64 kB to 1 GB.
     pub segment_bytes: u64,
+    /// A segment that is older is closed at the next sweep even if it is not full, so that its
+    /// events can go: a small part of the time that events are kept.
+    pub segment_age: Duration,
     /// What leases and due times go by.
     pub clock: StoreClock,
     /// What the journal is sealed with.
@@ -98,6 +102,7 @@ impl EmbeddedOptions {
         Self {
             path: path.into(),
             segment_bytes: 64 << 20,
+            segment_age: Duration::from_secs(86_400),
             clock: StoreClock::process(),
             keys: Keyring::default(),
         }
@@ -383,6 +388,7 @@ impl Ledger for Embedded {
                 stopped: core.poison.reason().map(str::to_owned),
                 durability: Durability::Local,
                 bytes: segments + core.index.size(),
+                room: core.room(),
                 mended: core.notices(),
             })
         })

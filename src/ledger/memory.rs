@@ -169,7 +169,13 @@ impl Ledger for Memory {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        Ok(Health { stopped: None, durability: Durability::Unsynced, bytes: 0, mended: Vec::new() })
+        Ok(Health {
+            stopped: None,
+            durability: Durability::Unsynced,
+            bytes: 0,
+            room: None,
+            mended: Vec::new(),
+        })
     }
 }
 

@@ -262,10 +262,11 @@ impl Committer {
         self.journal.segment().header.key == current
     }
 
-    /// Closes a segment that has something in it.
+    /// Closes a segment that has something in it, or that is sealed otherwise than today.
     fn roll_if_used(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        if self.journal.frame.base() == HEADER { Ok(()) } else { self.roll() }
+        let unused = self.journal.frame.base() == HEADER && self.is_under_the_current_key();
+        if unused { Ok(()) } else { self.roll() }
     }
 
     /// Goes on in a new segment. A disk that is full is no end: nothing was written.

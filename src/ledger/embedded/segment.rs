@@ -372,6 +372,10 @@ impl Handle for AtRest {
         self.files.open(&self.path)?.sync_data()
     }
 
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.files.open(&self.path)?.cut(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.files.open(&self.path)?.len()
     }

@@ -9,13 +9,14 @@
 //! it is about. The new form of a segment is complete, synced and named before the old one goes;
 //! a crash at any point leaves at least one of them, and the newer one counts.
 //!
-//! Ages are counted from the newest event that was recorded, if that is older than the clock says
-//! by more than a day: a clock that jumped ahead expires nothing until the world has followed it.
+//! Ages are counted with a time that the ledger has seen pass (`age`), so that a clock that jumped
+//! ahead expires nothing. A segment that is old and not full is closed, so that its events can go.
 
 use std::sync::{Arc, PoisonError, mpsc};
 
 use tokio::sync::oneshot;
 
+use super::age::DAY_MS;
 use super::call::{Answer, Call, Move};
 use super::core::Core;
 use super::files::Handle;
@@ -27,13 +28,13 @@ use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
+use crate::ledger::upkeep::millis;
 use crate::ledger::{LedgerError, MasterKey, Retention, SourceId, Swept};
 
 /// Keys that move between two commits.
 const MOVES: usize = 2000;
 /// A frame of a segment that is written anew is about so large.
 const FRAME: usize = 1 << 20;
-const DAY_MS: i64 = 86_400_000;
 
 /// What was known of a segment when it was last swept: as long as nothing of this has changed, it
 /// is not looked at again.
@@ -60,9 +61,10 @@ impl Core {
         budget: usize,
         calls: &mpsc::Sender<Call>,
     ) -> Result<Swept, LedgerError> {
+        self.close_if_old(calls)?;
         let runs = self.all_runs();
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
-        let now_ms = policy.now_ms.min(newest.saturating_add(DAY_MS));
+        let now_ms = self.counted_now(policy.now_ms.min(newest.saturating_add(DAY_MS)));
         let counted = Retention { now_ms, ..policy.clone() };
         let policy = Policy {
             events_before: counted.events_before(),
@@ -85,6 +87,17 @@ impl Core {
         Ok(swept)
     }
 
+    /// Goes on in a new segment where the last one is old.
+    fn close_if_old(&self, calls: &mpsc::Sender<Call>) -> Result<(), LedgerError> {
+        let age = millis(self.options.segment_age);
+        let runs = self.all_runs();
+        let created = runs.last().map(|run| run.segment().header.created_ms);
+        match created.is_some_and(|created| created.saturating_add(age) <= self.now()) {
+            true => ask(calls, Call::Roll),
+            false => Ok(()),
+        }
+    }
+
     fn sweep_one(
         &self,
         run: &Arc<IndexedRun>,
@@ -92,15 +105,50 @@ impl Core {
         swept: &mut Swept,
         calls: &mpsc::Sender<Call>,
     ) -> Result<(), LedgerError> {
-        let number = run.segment.header.number;
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
+        self.write_anew(run, policy, swept, calls)?;
+        let mut last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        last.insert(run.segment.header.number, found);
+        Ok(())
+    }
+
+    /// Writes every closed segment anew that is not sealed as this process seals; `progress` hears
+    /// how many of how many are done.
+    pub(super) fn seal_anew(
+        &self,
+        calls: &mpsc::Sender<Call>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), LedgerError> {
+        let policy =
+            Policy { events_before: UnixMillis::MIN, keys_before: UnixMillis::MIN, for_ever: &[] };
+        let key = self.options.keys.current().map(MasterKey::id);
+        let others: Vec<Run> = self
+            .all_runs()
+            .into_iter()
+            .filter(|run| run.segment().header.key != key)
+            .collect();
+        for (done, run) in others.iter().enumerate() {
+            progress(done, others.len());
+            if let Run::Indexed(run) = run {
+                self.write_anew(run, &policy, &mut Swept::default(), calls)?;
+            }
+        }
+        progress(others.len(), others.len());
+        Ok(())
+    }
+
+    fn write_anew(
+        &self,
+        run: &Arc<IndexedRun>,
+        policy: &Policy<'_>,
+        swept: &mut Swept,
+        calls: &mpsc::Sender<Call>,
+    ) -> Result<(), LedgerError> {
+        let number = run.segment.header.number;
         let mut rewrite = Rewrite::begin(self, &run.segment, policy)?;
         let written = rewrite.copy(&run.segment);
-        if written.is_ok() {
-            let mut last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-            last.insert(number, found);
-        }
-        if written.is_err() || rewrite.removed == 0 {
+        let same = rewrite.removed == 0 && rewrite.header.key == run.segment.header.key;
+        if written.is_err() || same {
             let _ = self.files.remove(&rewrite.path);
             return written;
         }
@@ -148,7 +196,7 @@ impl Core {
 }
 
 /// Asks the committer from a thread that may block.
-fn ask(
+pub(super) fn ask(
     calls: &mpsc::Sender<Call>,
     call: impl FnOnce(Answer<()>) -> Call,
 ) -> Result<(), LedgerError> {

@@ -248,9 +248,9 @@ mod tests {
     use super::super::tests::items;
     use super::*;
 
-    fn written(key: Option<&MasterKey>) -> Vec<u8> {
+    fn written(items: &[Item], key: Option<&MasterKey>) -> Vec<u8> {
         let mut writer = ExportWriter::begin(Vec::new(), key).unwrap();
-        for chunk in items().chunks(2) {
+        for chunk in items.chunks(2) {
             writer.write(chunk).unwrap();
         }
         writer.write(&[]).unwrap();
@@ -268,11 +268,11 @@ mod tests {
 
     #[test]
     fn an_export_comes_back_plain_or_sealed() {
-        let key = MasterKey::new(&[3; 32]);
-        assert_eq!(read(&written(None), &Keyring::default()).unwrap(), items());
-        let sealed = written(Some(&key));
+        let (items, key) = (items(), MasterKey::new(&[3; 32]));
+        assert_eq!(read(&written(&items, None), &Keyring::default()).unwrap(), items);
+        let sealed = written(&items, Some(&key));
         assert!(!sealed.windows(4).any(|four| four == b"rule"));
-        assert_eq!(read(&sealed, &Keyring::new(Some(key.clone()))).unwrap(), items());
+        assert_eq!(read(&sealed, &Keyring::new(Some(key.clone()))).unwrap(), items);
         let other = Keyring::new(Some(MasterKey::new(&[4; 32])));
         for keys in [&Keyring::default(), &other] {
             let error = read(&sealed, keys).unwrap_err().to_string();
@@ -285,8 +285,8 @@ mod tests {
     fn no_cut_and_no_changed_byte_goes_unnoticed() {
         let key = MasterKey::new(&[3; 32]);
         for (bytes, keys) in [
-            (written(None), Keyring::default()),
-            (written(Some(&key)), Keyring::new(Some(key.clone()))),
+            (written(&items(), None), Keyring::default()),
+            (written(&items(), Some(&key)), Keyring::new(Some(key.clone()))),
         ] {
             for at in 0..bytes.len() {
                 assert!(read(&bytes[..at], &keys).is_err(), "cut at {at}");
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn chunks_of_another_export_do_not_fit() {
-        let (one, other) = (written(None), written(None));
+        let (one, other) = (written(&items(), None), written(&items(), None));
         let mut mixed = one[..HEAD].to_vec();
         mixed.extend_from_slice(&other[HEAD..]);
         assert!(read(&mixed, &Keyring::default()).is_err());

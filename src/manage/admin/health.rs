@@ -52,7 +52,7 @@ impl Admin {
             phase => return Some(phase.as_str().to_owned()),
         }
         match self.book.health().await {
-            Ok(health) => health.stopped.map(|why| format!("the ledger has stopped: {why}")),
+            Ok(health) => health.unready(),
             Err(error) => Some(error.to_string()),
         }
     }
