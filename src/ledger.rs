@@ -51,7 +51,7 @@ pub use delivery::{
     ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
-pub use embedded::{Embedded, EmbeddedOptions};
+pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::Event;

@@ -45,6 +45,7 @@ mod run;
 mod segment;
 mod sweep;
 mod tables;
+mod tools;
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +65,7 @@ use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
+pub use self::tools::{Damage, Survey};
 use self::open::{Opened, open};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,

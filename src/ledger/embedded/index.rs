@@ -139,7 +139,8 @@ impl Index {
         }
     }
 
-    fn open_as_is(dir: &Path) -> Result<Self, LedgerError> {
+    /// Opens the database in `dir`, or makes one; does not mend it.
+    pub(super) fn open_as_is(dir: &Path) -> Result<Self, LedgerError> {
         // The periodic flush is what collects sled's garbage; without it space is never used again.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(500));
         let db = guarded(|| config.open())?;
@@ -420,6 +421,17 @@ impl IndexedRun {
     /// The largest id; the smallest possible one where there is none.
     pub(super) fn newest(&self) -> EventId {
         self.meta.last.unwrap_or(EventId::from_bytes([0; 16]))
+    }
+
+    /// Whether it has the events of `tables`, and no others.
+    pub(super) fn has(&self, tables: &Tables) -> Result<bool, LedgerError> {
+        let mut block = None;
+        for (at, full) in tables.events.iter().enumerate() {
+            if at >= self.len() || self.row(at, &mut block)? != full.row {
+                return Ok(false);
+            }
+        }
+        Ok(self.len() == tables.events.len() && self.notes_len() == tables.notes.len())
     }
 
     fn form(&self) -> Form {

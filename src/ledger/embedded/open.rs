@@ -70,7 +70,7 @@ fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
 }
 
 /// Makes this process the only one that works in the directory.
-fn lock(path: &Path) -> Result<File, LedgerError> {
+pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
     let name = path.join("lock");
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).open(&name);

@@ -20,6 +20,8 @@
 //! faster when it has no new blocks to note. `generation` counts how often a segment was written
 //! anew by retention; only then `next sequence` is not zero.
 
+pub(super) mod survey;
+
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ pub(super) const HEADER: u32 = 64;
 pub(super) const FRAME_HEAD: usize = 24;
 /// Bytes before the payload of a record.
 pub(super) const RECORD_HEAD: usize = 8;
+/// Makes the checksums of neighbouring offsets start far apart.
+const SPREAD: u32 = 0x9e37_79b1;
 const MARK: u32 = 0x4d_41_52_46;
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;
@@ -137,9 +141,15 @@ impl Header {
         if flags & !SEALED != 0 {
             return Err(format!("written with flags {flags:#x}, which this program does not know"));
         }
+        Ok(Self::fields(bytes))
+    }
+
+    /// What stands in the fields, whether or not it adds up.
+    fn fields(bytes: &[u8; HEADER as usize]) -> Self {
+        let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
         let mut key = [0; 8];
         key.copy_from_slice(&bytes[48..56]);
-        Ok(Self {
+        Self {
             key: (flags & SEALED != 0).then_some(KeyId(key)),
             generation: u32_at(bytes, 12),
             number: u32_at(bytes, 16),
@@ -147,12 +157,12 @@ impl Header {
             first_seq: u64_at(bytes, 24),
             created_ms: u64_at(bytes, 32) as i64,
             next_seq: u64_at(bytes, 40),
-        })
+        }
     }
 
     /// The checksum of what stands at `offset`.
     pub(super) fn crc(&self, offset: u32, bytes: &[u8]) -> u32 {
-        let seed = self.salt.wrapping_add(offset.wrapping_mul(0x9e37_79b1));
+        let seed = self.salt.wrapping_add(offset.wrapping_mul(SPREAD));
         let mut hasher = crc32fast::Hasher::new_with_initial(seed);
         hasher.update(bytes);
         hasher.finalize()

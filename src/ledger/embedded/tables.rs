@@ -151,6 +151,14 @@ impl Tables {
         }
     }
 
+    /// Whether what an index loads is what `whole`, read from the segment, says.
+    pub(super) fn is_part_of(&self, whole: &Self) -> bool {
+        self.keys == whole.keys
+            && self.nonces == whole.nonces
+            && self.deliveries == whole.deliveries
+            && self.documents == whole.documents
+    }
+
     fn put_all(&mut self, event: EventId, targets: &[&str], row: Row) {
         for target in targets {
             self.deliveries.insert((event, TargetId::from(*target)), Some(row));
