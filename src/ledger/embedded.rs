@@ -142,7 +142,8 @@ impl Embedded {
     /// Opens the ledger in `options.path`, or begins one. Reads the disk and blocks.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`] if another process has it or the disk fails;
+    /// [`LedgerError::InUse`] if another process has it; [`LedgerError::Unavailable`] if the disk
+    /// fails; [`LedgerError::Sealed`] if a master key is missing;
     /// [`LedgerError::Corrupt`], with file and offset, if the journal is damaged.
     pub fn open(options: EmbeddedOptions) -> Result<Self, LedgerError> {
         Self::open_with(options, Arc::new(Disk))
@@ -170,6 +171,12 @@ impl Embedded {
         ];
         let turns = Mutex::new(());
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
+    }
+
+    /// Whether there is a ledger in `path`.
+    #[must_use]
+    pub fn is_in(path: &Path) -> bool {
+        core::journal_dir(path).is_dir()
     }
 
     /// Its directory.

@@ -37,6 +37,9 @@ pub enum LedgerError {
     /// Stored data cannot be read. The text says which file and where.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
+    /// Another process works on the ledger, which belongs to one at a time.
+    #[error("{0}")]
+    InUse(String),
     /// Stored data is sealed with a master key that is not at hand. The text says what helps.
     #[error("{0}")]
     Sealed(String),

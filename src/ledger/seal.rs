@@ -11,6 +11,8 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 
+use crate::sender::Secret;
+
 /// Bytes of a master key.
 const KEY: usize = 32;
 const NONCE: usize = 24;
@@ -50,6 +52,12 @@ impl MasterKey {
         let digest = Sha256::new().chain_update("postern master key").chain_update(bytes);
         id.copy_from_slice(&digest.finalize()[..8]);
         Self { id: KeyId(id), cipher: Arc::new(XChaCha20Poly1305::new(bytes.into())) }
+    }
+
+    /// The key of a secret; `None` if that is not 32 bytes, which the configuration has checked.
+    #[must_use]
+    pub fn of(secret: &Secret) -> Option<Self> {
+        secret.expose().try_into().ok().map(Self::new)
     }
 
     /// Which key it is.
@@ -134,12 +142,17 @@ impl Keyring {
 
     /// Why something that is sealed with another key cannot be read, and what helps.
     pub(super) fn missing(&self, id: KeyId) -> String {
-        match &self.current {
-            None => format!("is sealed (key {id}); set POSTERN_MASTER_KEY to that key"),
-            Some(key) => format!(
-                "is sealed with key {id}, and POSTERN_MASTER_KEY is key {}; set it to the right \
-                 one, or end a change of keys that was begun with `postern rekey`",
-                key.id
+        let held: Vec<String> = [&self.current, &self.former]
+            .into_iter()
+            .flatten()
+            .map(|key| key.id.to_string())
+            .collect();
+        match held.is_empty() {
+            true => format!("is sealed (key {id}); set POSTERN_MASTER_KEY to that key"),
+            false => format!(
+                "is sealed with key {id}, which is not at hand (there is {}); set \
+                 POSTERN_MASTER_KEY to it, or POSTERN_OLD_MASTER_KEY if the key was changed",
+                held.join(" and ")
             ),
         }
     }

@@ -46,6 +46,16 @@ pub struct Metrics {
     pub oldest_due_seconds: Gauge,
     /// Bytes of the ledger.
     pub store_bytes: IntGauge,
+    /// Bytes that may still be written to its disk.
+    pub store_free_bytes: IntGauge,
+    /// Bytes that must be free there.
+    pub store_reserve_bytes: IntGauge,
+    /// Events that the ledger has.
+    pub store_events: IntGauge,
+    /// Transactions' keys that it remembers.
+    pub store_keys: IntGauge,
+    /// What retention removed.
+    pub store_swept: SweptMetrics,
     /// Since a sender's key set was fetched.
     pub key_set_age_seconds: GaugeVec,
     /// 1 while callbacks are taken.
@@ -115,6 +125,22 @@ impl Metrics {
                 "How long the delivery due for longest has been due",
             )?,
             store_bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
+            store_free_bytes: family.gauge(
+                "postern_store_free_bytes",
+                "Bytes that may still be written to the ledger's disk",
+            )?,
+            store_reserve_bytes: family.gauge(
+                "postern_store_reserve_bytes",
+                "Bytes that must be free on the ledger's disk for the gateway to be ready",
+            )?,
+            store_events: family.gauge("postern_store_events", "Events that the ledger has")?,
+            store_keys: family
+                .gauge("postern_store_keys", "Keys of transactions that the ledger remembers")?,
+            store_swept: SweptMetrics::new(&family.counters(
+                "postern_store_swept_total",
+                "What retention removed from the ledger",
+                &["what"],
+            )?),
             key_set_age_seconds: family.ages(
                 "postern_key_set_age_seconds",
                 "Since a sender's key set was fetched",
@@ -184,6 +210,24 @@ impl Metrics {
     /// When a metric cannot be written, which a test keeps from happening.
     pub fn page(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// What retention removed: events, keys, bytes.
+#[derive(Clone, Debug)]
+pub struct SweptMetrics {
+    /// Events.
+    pub events: IntCounter,
+    /// Keys of transactions.
+    pub keys: IntCounter,
+    /// Bytes given back to the file system.
+    pub bytes: IntCounter,
+}
+
+impl SweptMetrics {
+    fn new(family: &IntCounterVec) -> Self {
+        let of = |what: &str| family.with_label_values(&[what]);
+        Self { events: of("events"), keys: of("keys"), bytes: of("bytes") }
     }
 }
 

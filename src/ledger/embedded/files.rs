@@ -105,6 +105,9 @@ impl Handle for File {
     }
 }
 
+#[cfg(test)]
+pub(in crate::ledger) mod sim;
+
 /// A file system that does what it is told to fail at, for tests.
 #[cfg(test)]
 pub(in crate::ledger) mod faulty {

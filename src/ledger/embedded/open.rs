@@ -79,7 +79,7 @@ pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&name).unwrap_or_default();
-            return Err(LedgerError::Unavailable(format!(
+            return Err(LedgerError::InUse(format!(
                 "{} belongs to another process{}; one process owns a ledger",
                 path.display(),
                 if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) },

@@ -275,6 +275,8 @@ impl<'c> Rewrite<'c> {
         }
         let base = u64::from(self.frame.base());
         let written = self.file.write_at(self.frame.seal(self.seq), base);
+        // In small steps: the committer's own syncs wait for what is written beside them.
+        let written = written.and_then(|()| self.file.sync_data());
         written.map_err(|error| failed(&self.path, "write", &error))?;
         self.frame.next();
         self.seq += 1;

@@ -1,6 +1,7 @@
 //! Tests of the embedded engine as a whole.
 
 mod crash;
+mod faults;
 mod model;
 mod sweep;
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
-use crate::ledger::{TargetFilter, Verdict};
+use crate::ledger::{MasterKey, TargetFilter, Verdict};
 
 /// Small segments, so that a test meets many.
 fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::core::{index_dir, journal_dir};
 use super::deliveries::{Row, after};
 use super::documents::{Shelf, Written};
-use super::export::{new_event, past};
+use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
 use super::journal::parse_name;
 use super::open::lock;
-use super::record::Record;
+use super::record::{EventRecord, Record};
 use super::run::Run;
 use super::segment::survey::{End, Found};
 use super::segment::{Segment, failed};
@@ -330,14 +330,19 @@ impl Survey {
 /// What records say together, as far as they are there.
 #[derive(Default)]
 struct Salvage {
-    deliveries: BTreeMap<(EventId, TargetId), Option<Row>>,
+    /// Deliveries that are not done.
+    deliveries: BTreeMap<(EventId, TargetId), Row>,
     documents: Shelf,
 }
 
 impl Salvage {
     fn learn(&mut self, record: &Record<'_>) {
         let mut put = |event, target: &str, row| {
-            self.deliveries.insert((event, TargetId::from(target)), row);
+            let key = (event, TargetId::from(target));
+            match row {
+                Some(row) => self.deliveries.insert(key, row),
+                None => self.deliveries.remove(&key),
+            };
         };
         match record {
             Record::Event(event) => {
@@ -363,7 +368,7 @@ impl Salvage {
     fn item(&self, record: &Record<'_>, now: UnixMillis) -> Option<Item> {
         Some(match record {
             Record::Event(event) => {
-                Item::Event { event: new_event(event), deliveries: self.of(event.head.id) }
+                Item::Event { event: new_event(event), deliveries: self.of(event) }
             }
             Record::Keys(keys) => Item::Past(past(keys)),
             Record::Nonce(nonce @ Nonce { expires_ms, .. }) if *expires_ms > now => {
@@ -373,21 +378,26 @@ impl Salvage {
         })
     }
 
-    fn of(&self, event: EventId) -> Vec<Delivery> {
-        let rows = self.deliveries.range((event, TargetId::from(""))..);
-        let rows = rows.take_while(|((of, _), _)| *of == event);
-        let delivery = |((_, target), row): (&(EventId, TargetId), &Option<Row>)| Delivery {
-            event,
-            target: target.clone(),
-            state: match row {
-                None => DeliveryState::Done,
-                Some(row) if row.dead => DeliveryState::Dead,
-                Some(_) => DeliveryState::Pending,
-            },
-            attempt: row.map_or(0, |row| row.attempt),
-            due_ms: row.filter(|row| !row.dead).map(|row| row.due_ms),
-            attempts: Vec::new(),
-        };
-        rows.map(delivery).collect()
+    /// The deliveries of an event: what nothing else is known of is done.
+    fn of(&self, event: &EventRecord<'_>) -> Vec<Delivery> {
+        let id = event.head.id;
+        let rows = self.deliveries.range((id, TargetId::from(""))..);
+        let rows = rows.take_while(|((of, _), _)| *of == id);
+        let mut deliveries: Vec<Delivery> = rows
+            .map(|((_, target), row)| Delivery {
+                event: id,
+                target: target.clone(),
+                state: if row.dead { DeliveryState::Dead } else { DeliveryState::Pending },
+                attempt: row.attempt,
+                due_ms: Some(row.due_ms).filter(|_| !row.dead),
+                attempts: Vec::new(),
+            })
+            .collect();
+        for target in &event.targets {
+            if !deliveries.iter().any(|delivery| delivery.target.as_str() == *target) {
+                deliveries.push(done(id, target));
+            }
+        }
+        deliveries
     }
 }

@@ -198,6 +198,12 @@ impl<R: Read> ExportReader<R> {
         Ok(Self { from, frame: Frame { stream, chunk: 0 }, key, items: 0 })
     }
 
+    /// What it is read from.
+    #[must_use]
+    pub fn source(&self) -> &R {
+        &self.from
+    }
+
     /// The items of the next chunk; `None` at the end.
     ///
     /// # Errors
