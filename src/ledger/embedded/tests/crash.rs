@@ -26,7 +26,8 @@ async fn offer(ledger: &Embedded, n: u64) -> Result<Vec<Accepted>, LedgerError> 
 fn frames(bytes: &[u8]) -> Vec<usize> {
     let mut starts = vec![HEADER as usize];
     while let Some(start) = starts.last().copied() {
-        let len = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap()) as usize;
+        // A closed segment ends with its last frame.
+        let len = bytes[start..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         if len == 0 {
             break;
         }
