@@ -152,14 +152,7 @@ impl<'a> Screen<'a> {
     /// Output without colours, for tests.
     pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         let (plain, elsewhere) = (Paint::Plain, Where::Elsewhere);
-        Self {
-            out,
-            err,
-            out_paint: plain,
-            err_paint: plain,
-            out_is: elsewhere,
-            err_is: elsewhere,
-        }
+        Self { out, err, out_paint: plain, err_paint: plain, out_is: elsewhere, err_is: elsewhere }
     }
 
     fn warn(&mut self, warnings: &[Finding]) -> io::Result<()> {

@@ -286,8 +286,7 @@ impl Running {
 
         let address = listeners.admin.local_addr()?.ip();
         let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
-        let upkeep =
-            Upkeep::start(&config, book.clone(), Arc::clone(&metrics), Arc::clone(&life));
+        let upkeep = Upkeep::start(&config, book.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let shared = (metrics, Arc::clone(&life));
         let admin = Arc::new(Admin::new(address, config, gate.clone(), book, shared));
         let side = Side::start(listeners.admin, Arc::clone(&admin))?;

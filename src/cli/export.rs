@@ -54,7 +54,10 @@ impl Export {
         let export = Store { config: &loaded.config, options };
         let Some(output) = &self.output else {
             if screen.out_is == Where::Terminal {
-                writeln!(screen.err, "an export is not for reading: say --output FILE, or pipe it")?;
+                writeln!(
+                    screen.err,
+                    "an export is not for reading: say --output FILE, or pipe it"
+                )?;
                 return Ok(Exit::Usage);
             }
             let mut progress = Progress::new(screen.err, screen.err_is);

@@ -78,7 +78,7 @@ fn take(
     progress: &mut Progress<'_>,
 ) -> Result<(), ExportError> {
     let runtime = runtime()?;
-    while let Some(items) = reader.next()? {
+    while let Some(items) = reader.chunk()? {
         let some = runtime.block_on(ledger.import(items))?;
         imported.taken += some.taken;
         imported.known += some.known;

@@ -26,9 +26,9 @@ use self::lane::Lanes;
 pub use self::recorded::{Recorded, Standing};
 use super::{
     Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine, EventDetail,
-    EventId, ExportPage, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
-    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement,
-    Stats, Swept,
+    EventId, ExportPage, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, Stats, Swept,
 };
 
 /// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes

@@ -45,9 +45,9 @@ mod run;
 mod segment;
 mod sweep;
 mod tables;
-mod tools;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,13 +65,13 @@ use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
-pub use self::tools::{Damage, Survey};
 use self::open::{Opened, open};
+pub use self::tools::{Damage, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, StoreClock, Swept,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
 };
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and

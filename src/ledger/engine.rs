@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
-    Revision, Settled, Settlement, Stats, Swept,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
 };
 
 /// One of the engines.

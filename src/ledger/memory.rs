@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, StoreClock, Swept,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
 };
 
 /// A ledger in memory. Clones share it.

@@ -86,7 +86,8 @@ impl Item {
     #[must_use]
     pub fn size(&self) -> usize {
         let attempts = |delivery: &Delivery| {
-            let texts = |one: &Attempt| 32 + one.head.len() + one.error.as_ref().map_or(0, String::len);
+            let texts =
+                |one: &Attempt| 32 + one.head.len() + one.error.as_ref().map_or(0, String::len);
             delivery.target.as_str().len() + 48 + delivery.attempts.iter().map(texts).sum::<usize>()
         };
         match self {

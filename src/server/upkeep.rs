@@ -67,9 +67,9 @@ async fn rounds(changes: &watch::Receiver<Arc<Config>>, book: &Book, metrics: &M
         match book.sweep(&policy, STEP).await {
             Ok(swept) => {
                 let Swept { events, keys, bytes, more: _ } = swept;
-                metrics.store_swept.events.inc_by(events);
-                metrics.store_swept.keys.inc_by(keys);
-                metrics.store_swept.bytes.inc_by(bytes);
+                metrics.store.swept_events.inc_by(events);
+                metrics.store.swept_keys.inc_by(keys);
+                metrics.store.swept_bytes.inc_by(bytes);
                 if events + keys > 0 {
                     tracing::info!(events, keys, bytes, "removed what is no longer kept");
                 }

@@ -148,9 +148,9 @@ impl Item {
 
 impl SettleCall {
     pub(super) fn new(who: &NodeId, settlements: &[Settlement]) -> Self {
-        let encoded = settlements.iter().map(|one| {
-            (one.clone(), attempt_detail(one.event, &one.target, &one.attempt))
-        });
+        let encoded = settlements
+            .iter()
+            .map(|one| (one.clone(), attempt_detail(one.event, &one.target, &one.attempt)));
         Self { who: who.clone(), settlements: encoded.collect() }
     }
 
@@ -182,7 +182,8 @@ impl ImportCall {
                     ImportItem::Document(Written::imported(kind, document))
                 }
                 portable::Item::Event { event, deliveries } => {
-                    call.records += deliveries.iter().map(|one| 1 + one.attempts.len()).sum::<usize>();
+                    call.records +=
+                        deliveries.iter().map(|one| 1 + one.attempts.len()).sum::<usize>();
                     ImportItem::Event(Box::new(EventImport::new(&event, deliveries)))
                 }
                 portable::Item::Past(past) => ImportItem::Past(past),

@@ -262,8 +262,7 @@ pub(super) fn journal_dir(path: &Path) -> PathBuf {
     path.join("journal")
 }
 
-/// Where the index is. A period has a directory of its own, so that removing the directory gives
-/// its space back; there is one period for now.
+/// Where the index is.
 pub(super) fn index_dir(path: &Path) -> PathBuf {
-    path.join("index").join("period-0000000000")
+    path.join("index")
 }

@@ -11,6 +11,7 @@ use crate::ledger::{
 };
 
 /// Where an export goes on.
+#[derive(Clone, Copy, Debug)]
 enum At {
     /// Behind the document written at this revision.
     Documents(Revision),
@@ -129,9 +130,11 @@ impl Core {
                 seq: scan.next_seq,
             },
         };
-        let more = !whole || self.all_runs().last().is_some_and(|last| {
-            last.segment().header.number > header.number
-        });
+        let more = !whole
+            || self
+                .all_runs()
+                .last()
+                .is_some_and(|last| last.segment().header.number > header.number);
         Ok(ExportPage { items: exporter.items, next: more.then(|| next.cursor()) })
     }
 }
@@ -151,7 +154,9 @@ impl Exporter<'_> {
                 Item::Event { event: new_event(event), deliveries }
             }
             Record::Keys(keys) => Item::Past(past(keys)),
-            Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => Item::Nonce(nonce.clone()),
+            Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => {
+                Item::Nonce(nonce.clone())
+            }
             // Documents come first; deliveries come with their events.
             _ => return Ok(()),
         };

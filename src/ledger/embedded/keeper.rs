@@ -1,8 +1,8 @@
 //! The keeper: the thread that does what nobody waits for. It has the next segment ready before it
 //! is needed, and puts the tables of closed segments into the index.
 
-use std::sync::{Arc, PoisonError};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError};
 
 use super::core::Core;
 use super::journal::Spare;

@@ -32,23 +32,23 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let journal_dir = journal_dir(&options.path);
     make_dir(&*files, &journal_dir)?;
     let lock = lock(&options.path)?;
-    let (index, thrown_away) = Index::open(&index_dir(&options.path))?;
     let mut reader = Reader {
         files: Arc::clone(&files),
         keys: options.keys.clone(),
-        index: Arc::new(index),
+        index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
         gathered: Gathered::new(),
         unindexed: Vec::new(),
     };
-    reader.gathered.notices.extend(thrown_away);
     let segments = reader.segments(&journal_dir)?;
     let (run, scan) = if segments.is_empty() {
         reader.begin(&journal_dir, options.segment_bytes)?
     } else {
         reader.read_all(segments)?
     };
-    let Reader { index, gathered, unindexed, .. } = reader;
+    let Reader { index, mut gathered, unindexed, .. } = reader;
+    gathered.notices.extend(index.notices());
+    index.prune(run.segment.header.number);
     let (core, memory) = Core::new(options, files, index, lock, gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }

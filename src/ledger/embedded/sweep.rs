@@ -84,6 +84,9 @@ impl Core {
             }
             self.sweep_one(&run, &policy, &mut swept, calls)?;
         }
+        if let Some(last) = self.all_runs().last() {
+            self.index.prune(last.segment().header.number);
+        }
         Ok(swept)
     }
 
@@ -105,11 +108,23 @@ impl Core {
         swept: &mut Swept,
         calls: &mpsc::Sender<Call>,
     ) -> Result<(), LedgerError> {
+        if run.scan().records == 0 && self.is_oldest(run) {
+            // It was emptied while an older one was there.
+            let number = run.segment.header.number;
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            ask(calls, |answer| Call::Swap(number, None, answer))?;
+            self.set_retiring(None);
+            run.retire(&self.files);
+            return Ok(());
+        }
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
-        self.write_anew(run, policy, swept, calls)?;
-        let mut last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-        last.insert(run.segment.header.number, found);
-        Ok(())
+        let number = run.segment.header.number;
+        self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).insert(number, found);
+        let written = self.write_anew(run, policy, swept, calls);
+        if written.is_err() {
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        }
+        written
     }
 
     /// Writes every closed segment anew that is not sealed as this process seals; `progress` hears
@@ -122,11 +137,8 @@ impl Core {
         let policy =
             Policy { events_before: UnixMillis::MIN, keys_before: UnixMillis::MIN, for_ever: &[] };
         let key = self.options.keys.current().map(MasterKey::id);
-        let others: Vec<Run> = self
-            .all_runs()
-            .into_iter()
-            .filter(|run| run.segment().header.key != key)
-            .collect();
+        let others: Vec<Run> =
+            self.all_runs().into_iter().filter(|run| run.segment().header.key != key).collect();
         for (done, run) in others.iter().enumerate() {
             progress(done, others.len());
             if let Run::Indexed(run) = run {
@@ -155,14 +167,16 @@ impl Core {
         swept.events += rewrite.events;
         swept.keys += rewrite.keys;
         swept.bytes += run.segment.size.saturating_sub(rewrite.size());
-        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
         let moves = std::mem::take(&mut rewrite.moves);
-        let new = if rewrite.records == 0 && oldest == Some(number) {
+        let new = if rewrite.records == 0 && self.is_oldest(run) {
             let _ = self.files.remove(&rewrite.path);
             None
         } else {
             Some(Run::Indexed(Arc::new(rewrite.finish()?)))
         };
+        if new.is_none() {
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        }
         ask(calls, |answer| Call::Swap(number, new, answer))?;
         for moves in moves.chunks(MOVES) {
             ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
@@ -170,6 +184,11 @@ impl Core {
         self.set_retiring(None);
         run.retire(&self.files);
         Ok(())
+    }
+
+    fn is_oldest(&self, run: &IndexedRun) -> bool {
+        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
+        oldest == Some(run.segment.header.number)
     }
 
     /// Whether anything can be removed from the segment, as far as that is known without reading

@@ -22,9 +22,7 @@ use super::sweep::ask;
 use super::tables::Tables;
 use super::{Call, Embedded, EmbeddedOptions};
 use crate::clock::UnixMillis;
-use crate::ledger::{
-    Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId,
-};
+use crate::ledger::{Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId};
 
 /// What was found in a ledger's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,9 +69,9 @@ impl Embedded {
         let mut survey = Survey::default();
         let segments = list(&files, &options.path)?;
         let dir = index_dir(&options.path);
-        let index = if dir.is_dir() { Index::open_as_is(&dir).map(Arc::new).ok() } else { None };
+        let index = dir.is_dir().then(|| Index::new(dir));
         if index.is_none() {
-            survey.remark("there is no index that can be opened".into());
+            survey.remark("there is no index; it is made anew at the next start".into());
         }
         let last = segments.keys().next_back().copied();
         let mut next: Option<(u32, u64)> = None;
@@ -97,6 +95,7 @@ impl Embedded {
             }
             next = Some((number + 1, end.next_seq));
         }
+        survey.remarks.extend(index.iter().flat_map(Index::notices));
         Ok(survey)
     }
 
@@ -309,10 +308,12 @@ impl Survey {
     }
 
     /// Whether the index says of a segment what the segment says.
-    fn compare(&mut self, index: &Arc<Index>, segment: &Arc<Segment>) -> Result<(), LedgerError> {
+    fn compare(&mut self, index: &Index, segment: &Arc<Segment>) -> Result<(), LedgerError> {
         let (tables, _) = Tables::read(segment)?;
         let same = match index.load(segment) {
-            Ok(Some((loaded, run))) => loaded.is_part_of(&tables) && run.has(&tables).unwrap_or(false),
+            Ok(Some((loaded, run))) => {
+                loaded.is_part_of(&tables) && run.has(&tables).unwrap_or(false)
+            }
             Ok(None) | Err(_) => false,
         };
         if !same {

@@ -208,7 +208,7 @@ impl<R: Read> ExportReader<R> {
     ///
     /// # Errors
     /// When the export is damaged or ends early. What was read before is whole.
-    pub fn next(&mut self) -> Result<Option<Vec<Item>>, ExportError> {
+    pub fn chunk(&mut self) -> Result<Option<Vec<Item>>, ExportError> {
         let at = self.frame.chunk;
         let mut head = [0; 8];
         let within = format!("after {} items: its end is missing", self.items);
@@ -266,7 +266,7 @@ mod tests {
     fn read(bytes: &[u8], keys: &Keyring) -> Result<Vec<Item>, ExportError> {
         let mut reader = ExportReader::begin(bytes, keys)?;
         let mut all = Vec::new();
-        while let Some(items) = reader.next()? {
+        while let Some(items) = reader.chunk()? {
             all.extend(items);
         }
         Ok(all)

@@ -20,15 +20,15 @@ impl Admin {
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
         if let Ok(health) = self.book.health().await {
-            self.metrics.store_bytes.set(whole(health.bytes));
+            self.metrics.store.bytes.set(whole(health.bytes));
             if let Some(room) = health.room {
-                self.metrics.store_free_bytes.set(whole(room.free));
-                self.metrics.store_reserve_bytes.set(whole(room.reserve));
+                self.metrics.store.free_bytes.set(whole(room.free));
+                self.metrics.store.reserve_bytes.set(whole(room.reserve));
             }
         }
         if let Ok(stats) = self.book.stats().await {
-            self.metrics.store_events.set(whole(stats.events));
-            self.metrics.store_keys.set(whole(stats.keys));
+            self.metrics.store.events.set(whole(stats.events));
+            self.metrics.store.keys.set(whole(stats.keys));
             let oldest = stats.oldest_due.unwrap_or_default();
             self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
             for name in self.config.load().destinations.keys() {

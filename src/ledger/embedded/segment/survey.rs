@@ -38,8 +38,7 @@ impl Segment {
     /// Visits everything, whole or broken, in its order.
     pub(in crate::ledger::embedded) fn survey(&self, visit: Visit<'_>) -> Result<End, LedgerError> {
         let mut window = Window::new(self);
-        let mut found =
-            End { end: HEADER, next_seq: self.header.first_seq, torn_until: HEADER };
+        let mut found = End { end: HEADER, next_seq: self.header.first_seq, torn_until: HEADER };
         let mut offset = HEADER;
         while let Some(bytes) = window.get(offset, ALIGN)? {
             let any = bytes.iter().any(|byte| *byte != 0);
@@ -99,9 +98,7 @@ impl Segment {
             at = next;
         }
         match broken {
-            Some(from) => {
-                visit(Found::Broken { from, until: stop, what: "records are damaged" })
-            }
+            Some(from) => visit(Found::Broken { from, until: stop, what: "records are damaged" }),
             None => Ok(()),
         }
     }
