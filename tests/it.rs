@@ -19,6 +19,7 @@ mod it {
     mod proxies;
     mod race;
     mod silence;
+    mod store;
     mod targets;
     mod tls;
     mod wire;

@@ -72,9 +72,17 @@ impl Core {
             for_ever: &policy.for_ever,
         };
         let mut swept = Swept::default();
-        for run in runs {
+        let last = runs.len().saturating_sub(1);
+        for (at, run) in runs.into_iter().enumerate() {
             // A segment that is written, or not indexed yet, ends the sweep: order matters.
-            let Run::Indexed(run) = run else { break };
+            let run = match run {
+                Run::Indexed(run) => run,
+                run @ Run::Open(_) => {
+                    let old = run.newest_ms().is_some_and(|newest| newest < policy.events_before);
+                    swept.more = at < last && old;
+                    break;
+                }
+            };
             if run.newest_ms() >= policy.events_before {
                 break;
             }
