@@ -82,13 +82,14 @@ const PAST: u8 = 3;
 const NONCE: u8 = 4;
 
 impl Item {
-    /// About how many bytes it takes.
+    /// How many bytes it takes at most, in an export and in a ledger.
     #[must_use]
     pub fn size(&self) -> usize {
         let attempts = |delivery: &Delivery| {
+            let name = 64 + delivery.target.as_str().len();
             let texts =
-                |one: &Attempt| 32 + one.head.len() + one.error.as_ref().map_or(0, String::len);
-            delivery.target.as_str().len() + 48 + delivery.attempts.iter().map(texts).sum::<usize>()
+                |one: &Attempt| name + one.head.len() + one.error.as_ref().map_or(0, String::len);
+            name + delivery.attempts.iter().map(texts).sum::<usize>()
         };
         match self {
             Self::Document { kind, document } => {

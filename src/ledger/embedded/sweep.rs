@@ -213,7 +213,8 @@ impl Core {
             live += usize::from(self.deliveries().is_live(id));
         }
         let keys_are_old = run.keys() > 0 && run.newest_ms() < policy.keys_before;
-        let day = policy.events_before / DAY_MS;
+        // Once everything in it is old, another day makes no difference.
+        let day = if keys_are_old { 0 } else { policy.events_before / DAY_MS };
         let found = LastSweep { live, keys_are_old, for_ever: policy.for_ever.to_vec(), day };
         let last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         let anything = live < run.len() || keys_are_old || run.notes_len() > 0;

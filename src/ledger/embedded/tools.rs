@@ -80,7 +80,7 @@ impl Embedded {
             let segment = match Segment::open(&files, &options.keys, path) {
                 Ok(segment) => Arc::new(segment),
                 Err(LedgerError::Corrupt(what)) => {
-                    survey.damaged(path, (0, u32::MAX), &what);
+                    survey.damaged(path, (0, length(path)), &what);
                     next = None;
                     continue;
                 }
@@ -122,7 +122,7 @@ impl Embedded {
                     segments.push(segment);
                 }
                 Err(error @ LedgerError::Sealed(_)) => return Err(error.into()),
-                Err(error) => survey.damaged(path, (0, u32::MAX), &error.to_string()),
+                Err(error) => survey.damaged(path, (0, length(path)), &error.to_string()),
             }
         }
         let mut salvage = Salvage::default();
@@ -205,6 +205,11 @@ impl Embedded {
         }
         Ok(())
     }
+}
+
+/// Bytes of a file, for people.
+fn length(path: &Path) -> u32 {
+    std::fs::metadata(path).map_or(0, |found| u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
 
 /// The newest form of each segment, by number.

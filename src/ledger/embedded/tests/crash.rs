@@ -248,3 +248,30 @@ async fn what_an_interrupted_step_left_behind_is_removed() {
     drop(ledger);
     assert_eq!(segments(&dir).len(), 1);
 }
+
+#[tokio::test]
+async fn a_disk_short_of_room_is_said_in_time_and_taken_back_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, faults) = open_faulty(&dir);
+    let reserve = ledger.health().await.unwrap().room.unwrap().reserve;
+    assert_eq!(reserve, 4 * (64 << 10));
+    let enough = reserve + reserve / 4;
+    for (n, (free, short)) in [
+        (reserve, false),
+        (reserve - 1, true),
+        (enough - 1, true),
+        (enough, false),
+        (reserve, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        faults.free.store(free, Ordering::SeqCst);
+        let health = ledger.health().await.unwrap();
+        assert_eq!(health.room.unwrap().short, short, "{free}");
+        assert_eq!(health.unready().is_some(), short);
+        // What comes all the same is recorded as long as there is room for it.
+        assert!(health.is_writable());
+        assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::Fresh]));
+    }
+}

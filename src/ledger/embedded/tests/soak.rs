@@ -71,7 +71,7 @@ async fn disk_and_memory_return_to_a_bound() {
     let (before, rush, after) = (most(15..29), most(30..33), most(DAYS - 14..DAYS));
     println!("journal, all, events, keys, segments, notes: {before:?}; {rush:?}; {after:?}");
     // Four segments are being written, ready, or not yet closed; they do not count.
-    assert!(rush[0] > before[0] * 2);
+    assert!(rush[0] > before[0] + before[0] / 2);
     for at in [0, 2, 3, 4, 5] {
         assert!(after[at] <= before[at] + before[at] / 4, "{at}: {before:?} {after:?}");
     }
