@@ -13,6 +13,7 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod keys;
     mod kill;
     mod logs;
     mod metrics;
@@ -20,6 +21,7 @@ mod it {
     mod race;
     mod silence;
     mod store;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;

@@ -12,6 +12,7 @@ mod draft;
 mod keys;
 mod others;
 mod parts;
+mod public;
 mod record;
 mod rewrite;
 mod separators;
@@ -22,9 +23,12 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer};
 
 use super::callback::{Callback, Judgement, Refusal, Resolution};
+use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::recipe::{Also, Recipe, WhenBody};
 use super::request::Request;
@@ -85,7 +89,7 @@ pub struct Mistake {
     /// The parameter that it is about, where it is one.
     pub parameter: Option<String>,
     /// What to change, and where.
-    pub advice: String,
+    pub advice: Cow<'static, str>,
 }
 
 /// The usual mistakes: a closed set.
@@ -186,10 +190,16 @@ pub struct Other<'o> {
     pub source: &'o str,
     /// Its recipe; for a sender of the catalog see [`Recipe::under`].
     pub recipe: &'o Recipe,
+    /// The public keys of its sender, where it has some.
+    pub keys: Option<&'o KeySet>,
 }
 
 impl Mistake {
-    fn new(kind: MistakeKind, parameter: Option<&str>, advice: impl Into<String>) -> Self {
+    fn new(
+        kind: MistakeKind,
+        parameter: Option<&str>,
+        advice: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into() }
     }
 
@@ -209,11 +219,24 @@ pub fn explain(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    let mut callback = recipe.read(*request, now_ms);
+    explain_under(recipe, None, request, now_ms, others)
+}
+
+/// As [`explain`], with the public keys that the sender publishes. Without them, nobody can say what
+/// becomes of a callback that is signed with a private key.
+#[must_use]
+pub fn explain_under(
+    recipe: &Recipe,
+    keys: Option<&KeySet>,
+    request: &Request<'_>,
+    now_ms: i64,
+    others: &[Other<'_>],
+) -> Explanation {
+    let mut callback = recipe.read(*request, now_ms).under(keys);
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
     // An opened message hides what stands outside of it, and that is what is signed.
-    let mut outside = recipe.read(*request, now_ms);
+    let mut outside = recipe.read(*request, now_ms).under(keys);
     if recipe.body == WhenBody::AfterVerification {
         // Nothing of it is signed, which is not what everybody thinks.
         let _ = outside.read_body();
@@ -229,7 +252,10 @@ pub fn explain(
     let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
     let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
     Explanation {
-        verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
+        verdict: match refusal.is_some() || outcome == Outcome::Unavailable {
+            true => Verdict::Rejected,
+            false => Verdict::Verified,
+        },
         outcome,
         reason,
         parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
@@ -282,6 +308,7 @@ fn mistake(
 fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
+        Judgement::Undecided => return (Outcome::Unavailable, None),
         Judgement::Refused(refusal) => refusal,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),

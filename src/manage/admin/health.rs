@@ -19,6 +19,7 @@ impl Admin {
     /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
+        self.keys.observe();
         if let Ok(health) = self.book.health().await {
             self.metrics.store.bytes.set(whole(health.bytes));
             if let Some(room) = health.room {
