@@ -89,6 +89,9 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     for n in 0..40 {
         assert_eq!(get(process.callbacks, &taku(&format!("tr-{n}"))).status, 200);
     }
+    // The command asks where the configuration says that the gateway listens.
+    let at = PLAIN.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin));
+    fs::write(here.config(), at).unwrap();
     let online = here.path("online.export");
     here.done(&key, &["export", "--output", file(&online)]);
     assert!(!fs::read(&online).unwrap().windows(5).any(|window| window == b"tr-17"));

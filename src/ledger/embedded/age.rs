@@ -30,7 +30,7 @@ impl Age {
     /// As it was noted in `dir`, or else at the newest event; a ledger without any begins now.
     pub(super) fn open(dir: &Path, newest: Option<UnixMillis>, now: UnixMillis) -> Self {
         let noted = fs::read_to_string(dir.join(NAME)).ok();
-        let noted = noted.and_then(|text| text.trim().parse().ok());
+        let noted = noted.and_then(|text| text.trim().parse().ok()).filter(|ms| *ms > 0);
         let start_ms = noted.or(newest).unwrap_or(now).min(now);
         Self { start_ms, start: now, noted: Mutex::new(noted.unwrap_or(UnixMillis::MIN)) }
     }

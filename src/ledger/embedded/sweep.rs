@@ -64,7 +64,7 @@ impl Core {
         self.close_if_old(calls)?;
         let runs = self.all_runs();
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
-        let now_ms = self.counted_now(policy.now_ms.min(newest.saturating_add(DAY_MS)));
+        let now_ms = self.counted_now(policy.now_ms).min(newest.saturating_add(DAY_MS));
         let counted = Retention { now_ms, ..policy.clone() };
         let policy = Policy {
             events_before: counted.events_before(),

@@ -273,3 +273,20 @@ async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
         old = old.reopen();
     }
 }
+
+#[tokio::test]
+async fn a_ledger_that_was_swept_while_it_was_empty_expires_later() {
+    let dir = TempDir::new().unwrap();
+    let clock = StoreClock::manual(START_MS);
+    let old = Old {
+        ledger: Embedded::open(options(&dir, clock.clone())).unwrap(),
+        dir,
+        clock,
+        events: Vec::new(),
+    };
+    assert_eq!(old.sweep(&[]).await, Swept::default());
+    let old = old.reopen();
+    old.at_day(1).await;
+    old.at_day(40).await;
+    assert!(old.sweep(&[]).await.events > 0);
+}
