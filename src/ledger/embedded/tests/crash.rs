@@ -246,3 +246,15 @@ async fn what_an_interrupted_step_left_behind_is_removed() {
     drop(ledger);
     assert_eq!(segments(&dir).len(), 1);
 }
+
+#[tokio::test]
+async fn what_was_decided_is_on_the_disk_before_it_is_answered() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, faults) = open_faulty(&dir);
+    fill(&ledger, 0..2, 100).await;
+    let leases = ledger.lease(&node(), &ask(2)).await.unwrap().leases;
+    let decided = |at: usize| [conformance::settlement(&leases[at], Verdict::Decided)];
+    assert_eq!(ledger.settle(&node(), &decided(0)).await, Ok(vec![Settled::Applied]));
+    faults.sync.store(true, Ordering::SeqCst);
+    assert!(matches!(ledger.settle(&node(), &decided(1)).await, Err(LedgerError::Fatal(_))));
+}
