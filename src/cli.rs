@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod events;
 mod explain;
+mod replay;
 mod senders;
 mod serve;
 mod sign;
@@ -47,6 +48,7 @@ enum Command {
     Sign(sign::Sign),
     Explain(explain::Explain),
     Events(events::Events),
+    Replay(replay::Replay),
 }
 
 impl Command {
@@ -60,6 +62,7 @@ impl Command {
             Self::Sign(command) => command.run(screen),
             Self::Explain(command) => command.run(screen),
             Self::Events(command) => command.run(screen),
+            Self::Replay(command) => command.run(screen),
         }
     }
 }
@@ -103,6 +106,14 @@ pub struct Screen<'a> {
     err: &'a mut dyn Write,
     out_paint: Paint,
     err_paint: Paint,
+    progress: Progress,
+}
+
+/// Whether somebody watches what is written to `err`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Watched,
+    Unwatched,
 }
 
 impl fmt::Debug for Screen<'_> {
@@ -117,12 +128,14 @@ impl<'a> Screen<'a> {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let paint = |terminal| if wanted && terminal { Paint::Coloured } else { Paint::Plain };
         let (out_paint, err_paint) = (paint(out.is_terminal()), paint(err.is_terminal()));
-        Self { out, err, out_paint, err_paint }
+        let progress = if err.is_terminal() { Progress::Watched } else { Progress::Unwatched };
+        Self { out, err, out_paint, err_paint, progress }
     }
 
     /// Output without colours, for tests.
     pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err, out_paint: Paint::Plain, err_paint: Paint::Plain }
+        let (out_paint, err_paint) = (Paint::Plain, Paint::Plain);
+        Self { out, err, out_paint, err_paint, progress: Progress::Unwatched }
     }
 
     fn warn(&mut self, warnings: &[Finding]) -> io::Result<()> {

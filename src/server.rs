@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Limits};
-use crate::delivery::Courier;
+use crate::delivery::{Courier, Tools};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{Book, BookOptions, Embedded, EmbeddedOptions, LedgerError, Observer};
@@ -262,9 +262,15 @@ impl Running {
         let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let address = listeners.admin.local_addr()?.ip();
-        let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
+        let tools = Tools {
+            book: book.clone(),
+            metrics: Arc::clone(&metrics),
+            life: Arc::clone(&life),
+            verdicts: gate.verdicts().clone(),
+        };
+        let courier = Courier::start(&config, tools);
         let shared = (metrics, Arc::clone(&life));
-        let inside = (gate.clone(), keys.clone());
+        let inside = (gate.clone(), keys.clone(), courier.control());
         let admin = Arc::new(Admin::new(address, config, inside, book, shared));
         let side = Side::start(listeners.admin, Arc::clone(&admin))?;
 

@@ -105,6 +105,14 @@ impl AdminApi {
         self.call(&Method::POST, path, question.to_string().into()).await
     }
 
+    /// Deletes what is at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, String> {
+        self.call(&Method::DELETE, path, Bytes::new()).await
+    }
+
     async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
         let url = format!("{}{path}", self.base);
         let came = self.client.send(method, &url, &self.headers, body).await;

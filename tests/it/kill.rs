@@ -24,18 +24,24 @@ const CYCLES: usize = 6;
 const SENDERS: usize = 8;
 
 /// A gateway in a process of its own.
-struct Process {
+pub struct Process {
     child: Child,
-    callbacks: SocketAddr,
-    admin: SocketAddr,
+    pub callbacks: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Process {
-    fn start(config: &Path) -> Self {
+    pub fn start(config: &Path) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// One with these variables in its environment.
+    pub fn start_with(config: &Path, variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["serve", "--log-format", "json", "--config"])
             .arg(config)
             .env("RUST_LOG", "info,postern::callback=off")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -52,14 +58,18 @@ impl Process {
         Self { callbacks: at("callbacks"), admin: at("admin"), child }
     }
 
-    fn kill(mut self) {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
 /// Calls until the connection breaks; every transaction that was answered with success.
-fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<String>>) {
+pub fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<String>>) {
     let Ok(mut stream) = TcpStream::connect(to) else { return };
     stream.set_nodelay(true).unwrap();
     for number in 0.. {
