@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod rebuild;
 mod rekey;
+mod replay;
 mod senders;
 mod serve;
 mod sign;
@@ -58,6 +59,7 @@ enum Command {
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     Rekey(rekey::Rekey),
+    Replay(replay::Replay),
 }
 
 impl Command {
@@ -76,6 +78,7 @@ impl Command {
             Self::Verify(command) => command.run(screen),
             Self::Rebuild(command) => command.run(screen),
             Self::Rekey(command) => command.run(screen),
+            Self::Replay(command) => command.run(screen),
         }
     }
 }
