@@ -24,6 +24,7 @@ mod egress;
 mod ending;
 mod lane;
 mod lanes;
+mod message;
 mod parcel;
 mod rate;
 mod schedule;

@@ -38,6 +38,7 @@ pub mod intake;
 pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
+pub mod registry;
 pub mod sender;
 pub mod server;
 pub mod telemetry;

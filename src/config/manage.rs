@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use sha2::{Digest as _, Sha256};
+
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, PushApp, PushConfig,
+    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, Publisher, PushApp, PushConfig,
     RewardRules, secret, unit,
 };
 use crate::sender::Secret;
@@ -12,7 +14,7 @@ use crate::sender::Secret;
 pub(super) const KEYS: &[&str] =
     &["reward_rule", "callback_address", "push_config", "background_check"];
 pub(super) const REWARD_RULE_KEYS: &[&str] = &["publishers"];
-pub(super) const PUBLISHER_KEYS: &[&str] = &["key"];
+pub(super) const PUBLISHER_KEYS: &[&str] = &["name", "key"];
 pub(super) const CALLBACK_ADDRESS_KEYS: &[&str] = &["managers", "prefixes"];
 pub(super) const MANAGER_KEYS: &[&str] = &["name", "key", "companies"];
 pub(super) const PUSH_CONFIG_KEYS: &[&str] = &["apps"];
@@ -32,9 +34,29 @@ pub(super) fn check(section: &Section<'_>) -> Manage {
 
 fn reward_rule(section: &Section<'_>) -> RewardRules {
     section.refuse_unknown(REWARD_RULE_KEYS);
-    let publishers =
-        users(section, "publishers", PUBLISHER_KEYS, |publisher| need_secret(publisher, "key"));
+    let publishers = users(section, "publishers", PUBLISHER_KEYS, |publisher| {
+        let name = publisher.take("name", unit::name);
+        let key = need_secret(publisher, "key")?;
+        Some(Publisher { name: name.unwrap_or_else(|| digest(&key)), key })
+    });
+    let names = publishers.iter().map(|publisher| publisher.name.as_str());
+    refuse_twice(section, "publishers", names);
     RewardRules { publishers }
+}
+
+/// A name for whoever has that key and no other.
+fn digest(key: &Secret) -> String {
+    let digest = Sha256::digest(key.expose());
+    format!("key-{}", const_hex::encode(&digest[..6]))
+}
+
+fn refuse_twice<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = &'n str>) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            section.fault(key, format!("{name} is there twice"), "write each once");
+        }
+    }
 }
 
 fn callback_address(section: &Section<'_>) -> CallbackAddresses {
@@ -48,14 +70,9 @@ fn callback_address(section: &Section<'_>) -> CallbackAddresses {
         }
         Some(Manager { name: name?, key: key?, companies })
     });
-    let mut names = BTreeSet::new();
-    for manager in &managers {
-        if !names.insert(&manager.name) {
-            let what = format!("{} is named twice", manager.name);
-            section.fault("managers", what, "give each its own name");
-        }
-    }
+    refuse_twice(section, "managers", managers.iter().map(|manager| manager.name.as_str()));
     let prefixes = section.list("prefixes", unit::name).unwrap_or_default();
+    refuse_twice(section, "prefixes", prefixes.iter().map(String::as_str));
     CallbackAddresses { managers, prefixes }
 }
 
@@ -66,6 +83,7 @@ fn push_config(section: &Section<'_>) -> PushConfig {
         let secret = need_secret(app, "secret");
         Some(PushApp { app_id: app_id?, secret: secret? })
     });
+    refuse_twice(section, "apps", apps.iter().map(|app| app.app_id.as_str()));
     PushConfig { apps }
 }
 

@@ -59,9 +59,10 @@ impl Courier {
         Self { config: sender, task: tokio::spawn(round.run()) }
     }
 
-    /// Goes on under another configuration.
-    pub fn apply(&self, config: &Arc<Config>) {
-        self.config.send_replace(Arc::clone(config));
+    /// What has it go on under another configuration.
+    pub fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
+        let changes = self.config.clone();
+        move |config| drop(changes.send_replace(Arc::clone(config)))
     }
 
     /// Waits until it has ended, which it does after a drain.

@@ -10,7 +10,7 @@ use super::egress::{Guard, Trust};
 use super::ending::Ending;
 use super::parcel::Form;
 use super::rate::Pacer;
-use crate::config::Destination;
+use crate::config::{Destination, Reach};
 use crate::ledger::TargetId;
 use crate::telemetry::DeliveryMetrics;
 
@@ -85,8 +85,10 @@ impl Lane {
 }
 
 fn postal(destination: &Arc<Destination>) -> Postal {
-    // Every destination of today stands in the configuration file.
-    let guard = Guard::new(Trust::File, Vec::new());
+    let guard = match &destination.reach {
+        Reach::Private => Guard::new(Trust::File, Vec::new()),
+        Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
+    };
     let client = Client::new(destination, guard).map_err(|fault| fault.to_string());
     if let Err(why) = &client {
         tracing::error!(destination = destination.name, why, "deliveries cannot be made");

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::desk::Desk;
 use crate::clock;
-use crate::config::{Config, Rate, Source};
+use crate::config::{Config, Rate, Routing, Source};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
 
@@ -35,6 +35,8 @@ pub(super) struct Route {
     pub source: Arc<Source>,
     pub id: SourceId,
     pub targets: SmallVec<[TargetId; 2]>,
+    /// Where an event goes besides, or instead.
+    pub routing: Option<Routing>,
     pub counters: SourceMetrics,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
@@ -65,6 +67,7 @@ impl View {
             let old = before.and_then(|view| view.routes.get(name));
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = config.server.limits.body_timeout;
+            route.routing = config.routing.get(name).cloned();
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -107,6 +110,7 @@ impl Route {
         Self {
             id: SourceId::from(source.id.as_str()),
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
+            routing: None,
             counters: desk.metrics.source(&source.name, recipe.secret_ids()),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),

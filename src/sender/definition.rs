@@ -14,6 +14,7 @@ use super::file::{self, File, Many};
 use super::reply::Rows;
 use super::resolved::Role;
 use super::shape::Shape;
+use super::unreplaced::name_of;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
 use super::vector::Vector;
@@ -351,6 +352,11 @@ impl Sender {
     #[must_use]
     pub fn methods(&self) -> &[Method] {
         &self.methods
+    }
+
+    /// The names of the sender's own macros, as its console replaces them in a URL.
+    pub fn macros(&self) -> impl Iterator<Item = &str> {
+        self.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()))
     }
 
     /// Further keys that a source of this sender may have: name and what it is.

@@ -25,7 +25,7 @@ pub(super) enum Call {
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),
-    Change(DocumentChange, Answer<Revision>),
+    Change(Vec<DocumentChange>, Answer<Revision>),
     /// Write what is lazy.
     Flush(Answer<()>),
     /// Read from another run, or from none, from now on; the old segment is kept at hand.

@@ -146,7 +146,7 @@ impl Committer {
                 Ok(()) => self.waiting.push(waiting(answer, call.page)),
                 Err(error) => tell(answer, Err(error)),
             },
-            Call::Change(change, answer) => match self.change(change) {
+            Call::Change(changes, answer) => match self.change_all(changes) {
                 Ok(revision) => self.waiting.push(waiting(answer, revision)),
                 Err(error) => tell(answer, Err(error)),
             },
@@ -422,25 +422,34 @@ impl Committer {
         Ok(())
     }
 
-    fn change(&mut self, change: DocumentChange) -> Result<Revision, LedgerError> {
-        let body = change.body.as_ref().map_or(0, Bytes::len);
-        let size = 96 + body + change.id.len() + change.who.len() + change.kind.as_str().len();
-        self.make_room(size, 1)?;
-        let staged = self.staged.changes.iter().rev();
-        let mut same =
-            staged.filter(|(_, other)| other.kind == change.kind && other.id == change.id);
-        let current = match same.next() {
-            Some((revision, other)) => other.body.as_ref().map(|_| *revision),
-            None => self.core.documents().get(change.kind, &change.id).map(|found| found.version),
-        };
-        if !change.expect.holds(current) {
-            return Err(LedgerError::Conflict { current });
+    /// All changes in one frame, so that a crash leaves all of them or none.
+    fn change_all(&mut self, changes: Vec<DocumentChange>) -> Result<Revision, LedgerError> {
+        let size = changes.iter().map(record::size_of_document).sum();
+        self.make_room(size, changes.len())?;
+        for change in &changes {
+            let current = self.version_of(change);
+            if !change.expect.holds(current) {
+                return Err(LedgerError::Conflict { current });
+            }
         }
         let newest = self.staged.changes.last().map(|(revision, _)| *revision);
         let newest = newest.unwrap_or_else(|| self.core.documents().revision());
         let revision = Revision(newest.0 + 1);
-        self.journal.frame.append(|to| record::put_document(to, revision, &change));
-        self.staged.changes.push((revision, change));
+        for change in changes {
+            self.journal.frame.append(|to| record::put_document(to, revision, &change));
+            self.staged.changes.push((revision, change));
+        }
         Ok(revision)
+    }
+
+    /// The version of the document that `change` is about, what waits for its commit included.
+    fn version_of(&self, change: &DocumentChange) -> Option<Revision> {
+        let staged = self.staged.changes.iter().rev();
+        let mut same =
+            staged.filter(|(_, other)| other.kind == change.kind && other.id == change.id);
+        match same.next() {
+            Some((revision, other)) => other.body.as_ref().map(|_| *revision),
+            None => self.core.documents().get(change.kind, &change.id).map(|found| found.version),
+        }
     }
 }

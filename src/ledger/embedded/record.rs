@@ -312,6 +312,12 @@ fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, Malformed> {
 
 // === Documents and nonces ===
 
+/// About how many bytes [`put_document`] writes, at least.
+pub(super) fn size_of_document(change: &DocumentChange) -> usize {
+    let body = change.body.as_ref().map_or(0, Bytes::len);
+    96 + body + change.id.len() + change.who.len() + change.kind.as_str().len()
+}
+
 /// Writes a change to a document.
 pub(super) fn put_document(to: &mut Vec<u8>, revision: Revision, change: &DocumentChange) {
     to.push(DOCUMENT);

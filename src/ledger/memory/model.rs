@@ -407,13 +407,23 @@ impl Model {
         }
     }
 
-    pub(super) fn change(&mut self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        let key = (change.kind, change.id.clone());
-        let current = self.documents.get(&key).map(|document| document.version);
-        if !change.expect.holds(current) {
-            return Err(LedgerError::Conflict { current });
+    pub(super) fn change_all(
+        &mut self,
+        changes: &[DocumentChange],
+    ) -> Result<Revision, LedgerError> {
+        for change in changes {
+            let current = self.document(change.kind, &change.id).map(|document| document.version);
+            if !change.expect.holds(current) {
+                return Err(LedgerError::Conflict { current });
+            }
         }
         self.revision.0 += 1;
+        changes.iter().for_each(|change| self.put(change));
+        Ok(self.revision)
+    }
+
+    fn put(&mut self, change: &DocumentChange) {
+        let key = (change.kind, change.id.clone());
         match &change.body {
             Some(body) => {
                 let document = Document {
@@ -429,7 +439,6 @@ impl Model {
                 self.documents.remove(&key);
             }
         }
-        Ok(self.revision)
     }
 
     pub(super) fn sweep(&mut self, policy: &Retention, budget: usize) -> Swept {

@@ -20,7 +20,7 @@ impl Admin {
         if let Ok(stats) = self.book.stats().await {
             let oldest = stats.oldest_due.unwrap_or_default();
             self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
-            for name in self.config.load().destinations.keys() {
+            for name in self.config().destinations.keys() {
                 let target = stats.targets.iter().find(|target| target.target.as_str() == name);
                 let pending = target.map_or(0, |target| target.pending);
                 let pending = i64::try_from(pending).unwrap_or(i64::MAX);

@@ -62,7 +62,7 @@ impl Admin {
                 .read_as("cursor", "the next_cursor of a page", |text| text.parse().ok())?,
         };
         let (page, more) = self.gate.rejections().list(&wanted, query.limit()?);
-        let config = self.config.load();
+        let config = self.config();
         let next_cursor = page.last().filter(|_| more).map(|last| last.number.to_string());
         let rejections = page.iter().map(|one| View::of(one, &config)).collect();
         Ok(json(&Page { rejections, next_cursor }))
