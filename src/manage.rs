@@ -8,6 +8,8 @@
 mod access;
 mod admin;
 mod http;
+mod partners;
 
 pub use admin::Admin;
 pub(crate) use admin::explained;
+pub use partners::Partners;

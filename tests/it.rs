@@ -15,6 +15,7 @@ mod it {
     mod inherited;
     mod kill;
     mod logs;
+    mod managed;
     mod metrics;
     mod proxies;
     mod race;

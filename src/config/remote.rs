@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::file::Section;
 use super::pass::Pass;
 use super::{
-    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination, mask_destination,
-    mask_source, source,
+    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination,
+    mask_destination, mask_source, source,
 };
 
 /// The keys of a source or a destination, as they came.
@@ -84,9 +84,7 @@ fn check<T>(
     let faults = pass.into_findings().faults;
     // A place in a text that nobody wrote says nothing.
     let placeless = |fault| Finding { line: None, ..fault };
-    checked
-        .filter(|_| faults.is_empty())
-        .ok_or_else(|| faults.into_iter().map(placeless).collect())
+    checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
 }
 
 fn written(name: &str, table: &Table) -> Result<String, Finding> {

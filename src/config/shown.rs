@@ -122,9 +122,10 @@ fn json(value: &DeValue<'_>) -> Value {
         DeValue::Datetime(date) => Value::from(date.to_string()),
         DeValue::Array(list) => list.iter().map(|value| json(value.get_ref())).collect(),
         DeValue::Table(table) => {
-            let pair = |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
-                (key.get_ref().to_string(), json(value.get_ref()))
-            };
+            let pair = |(key, value): (
+                &toml::Spanned<std::borrow::Cow<'_, str>>,
+                &toml::Spanned<DeValue<'_>>,
+            )| { (key.get_ref().to_string(), json(value.get_ref())) };
             Value::Object(table.iter().map(pair).collect())
         }
     }

@@ -59,7 +59,9 @@ fn written_as(body: &[u8]) -> Option<Notation> {
 }
 
 fn is_sealed(body: &[u8]) -> bool {
-    memchr::memmem::find(body, b"\"Encrypt\"").or(memchr::memmem::find(body, b"<Encrypt>")).is_some()
+    memchr::memmem::find(body, b"\"Encrypt\"")
+        .or(memchr::memmem::find(body, b"<Encrypt>"))
+        .is_some()
 }
 
 fn xml(message: &Map<String, Value>) -> String {

@@ -200,8 +200,7 @@ fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<Parcel, Unwritable> {
     let target = &body.request.target;
     let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
     let query = query.unwrap_or_default();
-    let to: Uri =
-        url.fill(query).parse().map_err(|error| Unwritable::Url(format!("{error}")))?;
+    let to: Uri = url.fill(query).parse().map_err(|error| Unwritable::Url(format!("{error}")))?;
     let test = body.event().or(Err(Unwritable::Stored))?.test;
     let to = if test { with_query(&to, b"is_test=1")? } else { to };
     Ok(Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })

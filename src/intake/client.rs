@@ -19,7 +19,8 @@ const HOPS_MAX: usize = 32;
 ///
 /// When both `X-Forwarded-For` and `Forwarded` came and do not agree, one of them was written by
 /// somebody whom the proxy passes through: neither is believed.
-pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+#[must_use]
+pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_in(peer, trusted) {
         return peer;

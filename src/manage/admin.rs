@@ -1,9 +1,12 @@
 //! The admin listener's router, and what its handlers share.
 
+mod audit;
 mod deliveries;
 mod events;
 mod explain;
 mod health;
+mod managed;
+mod openapi;
 mod rejections;
 mod senders;
 
@@ -11,7 +14,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -21,12 +23,18 @@ pub(crate) use explain::explained;
 
 use super::access::{self, Need};
 use super::http::{Answered, Problem};
+use super::partners::Partners;
 use crate::config::Config;
 use crate::intake::Gate;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
+use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+
+/// Where what is managed is found, by name.
+const SOURCES: &str = "/admin/v1/sources/";
+const DESTINATIONS: &str = "/admin/v1/destinations/";
 
 /// Bytes of a request's body: a captured callback in JSON, escaped.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -42,12 +50,14 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub struct Admin {
     /// Where it listens.
     address: IpAddr,
-    config: ArcSwap<Config>,
+    registry: Registry,
     gate: Gate,
     book: Book,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
+    /// The management APIs, unless they have a listener of their own.
+    partners: Option<Arc<Partners>>,
 }
 
 /// What a path stands for.
@@ -62,7 +72,15 @@ enum Resource<'p> {
     Rejections,
     Senders,
     Explain,
+    All(Managed),
+    One(Managed, &'p str),
+    Audit,
+    OpenApi,
 }
+
+const LOOK: &[Method] = &[Method::GET];
+const DO: &[Method] = &[Method::POST];
+const MANAGE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 
 impl<'p> Resource<'p> {
     fn find(path: &'p str) -> Option<Self> {
@@ -79,23 +97,36 @@ impl<'p> Resource<'p> {
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
+                ["sources"] => Self::All(Managed::Source),
+                ["destinations"] => Self::All(Managed::Destination),
+                // Names of the management APIs have a slash in them.
+                ["sources", _] | ["sources", _, _] => {
+                    Self::One(Managed::Source, path.strip_prefix(SOURCES)?)
+                }
+                ["destinations", ..] if rest.len() <= 4 => {
+                    Self::One(Managed::Destination, path.strip_prefix(DESTINATIONS)?)
+                }
+                ["audit"] => Self::Audit,
+                ["openapi.json"] => Self::OpenApi,
                 _ => return None,
             },
             _ => return None,
         })
     }
 
-    fn method(&self) -> Method {
+    fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Explain | Self::Replay(_) => Method::POST,
-            _ => Method::GET,
+            Self::Explain | Self::Replay(_) => DO,
+            Self::One(..) => MANAGE,
+            _ => LOOK,
         }
     }
 
-    fn need(&self) -> Need {
+    fn need(&self, method: &Method) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
             Self::Replay(_) => Need::Change,
+            Self::One(..) if *method != Method::GET => Need::Change,
             _ => Need::Look,
         }
     }
@@ -106,18 +137,18 @@ impl Admin {
     #[must_use]
     pub fn new(
         address: IpAddr,
-        config: Arc<Config>,
+        registry: Registry,
         gate: Gate,
-        book: Book,
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+        partners: Option<Arc<Partners>>,
     ) -> Self {
-        let bodies = BytePool::new(BODIES_BYTES_MAX);
-        Self { address, config: ArcSwap::new(config), gate, book, metrics, life, bodies }
+        let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
+        Self { address, registry, gate, book, metrics, life, bodies, partners }
     }
 
-    /// Goes on under another configuration.
-    pub fn apply(&self, config: &Arc<Config>) {
-        self.config.store(Arc::clone(config));
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        self.registry.config()
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answered {
@@ -126,11 +157,12 @@ impl Admin {
         let Some(resource) = Resource::find(head.uri.path()) else {
             return Err(Problem::absent("there is nothing at this path"));
         };
-        access::check_token(&self.config.load().admin.tokens, &head, resource.need())?;
-        let method = resource.method();
+        let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        if *asked != method {
-            return Err(Problem::method(&method));
+        let need = resource.need(asked);
+        let who = access::check_token(&self.config().admin.tokens, &head, need)?;
+        if !methods.contains(asked) {
+            return Err(Problem::method(methods));
         }
         match resource {
             Resource::Metrics => self.metrics().await,
@@ -143,6 +175,14 @@ impl Admin {
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
             Resource::Explain => self.explain(&self.body(body).await?),
+            Resource::All(managed) => self.list(managed),
+            Resource::One(managed, name) => match asked.as_str() {
+                "PUT" => self.put(&who, (managed, name), &head, &self.body(body).await?).await,
+                "DELETE" => self.remove(&who, (managed, name), &head).await,
+                _ => self.show(managed, name),
+            },
+            Resource::Audit => self.audit(&head).await,
+            Resource::OpenApi => Ok(openapi::document()),
         }
     }
 
@@ -163,7 +203,12 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(&self, _: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        if let Some(partners) = &self.partners
+            && Partners::serves(request.uri().path())
+        {
+            return partners.handle(peer, request).await;
+        }
         Ok(self.answer(request).await.unwrap_or_else(Problem::response))
     }
 }

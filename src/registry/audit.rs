@@ -162,9 +162,11 @@ pub async fn list(
     while let Some(document) = wanted.next_if(|_| entries.len() < limit) {
         last = Some(number(&document.id));
         let entry = serde_json::from_slice(&document.body);
-        entries.push(entry.map_err(|_| {
-            LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
-        })?);
+        entries.push(
+            entry.map_err(|_| {
+                LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
+            })?,
+        );
     }
     let next = last.filter(|_| wanted.peek().is_some());
     Ok((entries, next))

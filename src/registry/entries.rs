@@ -63,7 +63,8 @@ pub struct Written {
 }
 
 /// Members that are shown and that nobody sets. They may be sent along.
-const READ_ONLY: [&str; 6] = ["origin", "version", "changed_at", "changed_by", "path", "callback_url"];
+const READ_ONLY: [&str; 6] =
+    ["origin", "version", "changed_at", "changed_by", "path", "callback_url"];
 
 impl Managed {
     /// The word for one.
@@ -100,12 +101,17 @@ impl Managed {
         }
     }
 
-    /// What `table` says to people, if it can be used.
-    fn check(self, config: &Config, name: &str, table: &Table) -> Result<Table, Vec<Finding>> {
+    /// What `table` says to people, if it can be used by the one that was called `old`.
+    fn check(
+        self,
+        config: &Config,
+        (old, name): (&str, &str),
+        table: &Table,
+    ) -> Result<Table, Vec<Finding>> {
         let shown = match self {
             Self::Source => {
                 let source = config::check_source(config, name, table)?;
-                let mut others = config.sources.values().filter(|other| other.name != name);
+                let mut others = config.sources.values().filter(|other| other.name != old);
                 if let Some(other) = others.find(|other| other.id == source.id) {
                     let what = format!("{} is the id of the source {}", source.id, other.name);
                     return Err(vec![fault("id", &what, "give this one an id of its own")]);
@@ -206,10 +212,7 @@ impl InForce {
     fn show_destination(&self, name: &str) -> Option<Table> {
         let destination = self.config.destinations.get(name)?;
         let mut shown = Table::clone(&destination.shown);
-        let own = [
-            ("url", json!(destination.url)),
-            ("format", json!(destination.format.as_str())),
-        ];
+        let own = [("url", json!(destination.url)), ("format", json!(destination.format.as_str()))];
         shown.extend(own.map(|(key, value)| (key.to_owned(), value)));
         Some(shown)
     }
@@ -305,16 +308,15 @@ fn plan(
     let wrong = |fault| Failed::Refused(Refusal::Wrong(vec![fault]));
     READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));
     let new_name = renamed(state, (managed, name), old, table.remove("name"))?;
-    if let Some(old) = old {
-        config::unmask(&mut table, &old.value).map_err(|key| {
-            wrong(fault(&key, "is masked, and stands for nothing", "send the secret itself"))
-        })?;
-    }
+    let nothing = Table::new();
+    config::unmask(&mut table, old.map_or(&nothing, |old| &old.value)).map_err(|key| {
+        wrong(fault(&key, "is masked, and stands for nothing", "send the secret itself"))
+    })?;
     if managed == Managed::Source {
         settle_id(&mut table, &new_name, old).map_err(wrong)?;
         name_secrets(&mut table);
     }
-    let shown = managed.check(&state.config, &new_name, &table);
+    let shown = managed.check(&state.config, (name, &new_name), &table);
     let shown = Value::Object(shown.map_err(|faults| Failed::Refused(Refusal::Wrong(faults)))?);
     let before = state.show(managed, name).filter(|_| old.is_some());
     let mut replaced = old;

@@ -32,11 +32,8 @@ pub(super) struct Merged {
 /// Puts `file` and `documents` together. Where both have a name, the file's stays. `compiled` is
 /// what was made under the same file before.
 pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -> Merged {
-    let mut merged = Merged {
-        config: file.clone(),
-        compiled: Compiled::new(),
-        problems: Vec::new(),
-    };
+    let mut merged =
+        Merged { config: file.clone(), compiled: Compiled::new(), problems: Vec::new() };
     for (name, kept) in &documents.destinations {
         merged.add_destination(name, config::check_destination(file, name, &kept.value));
     }
@@ -89,7 +86,8 @@ fn told(findings: &[config::Finding]) -> String {
 impl Merged {
     fn add_destination(&mut self, name: &str, made: Result<Destination, Vec<config::Finding>>) {
         if self.config.destinations.contains_key(name) {
-            self.problems.push(format!("the destination {name} is in the file and was made over an API"));
+            self.problems
+                .push(format!("the destination {name} is in the file and was made over an API"));
             return;
         }
         match made {
@@ -107,7 +105,8 @@ impl Merged {
         made: Result<Arc<Source>, Vec<config::Finding>>,
     ) {
         if self.config.sources.contains_key(name) {
-            self.problems.push(format!("the source {name} is in the file and was made over an API"));
+            self.problems
+                .push(format!("the source {name} is in the file and was made over an API"));
             return;
         }
         let source = match made {
@@ -160,12 +159,10 @@ impl Merged {
         let sender = sender.ok_or_else(|| format!("there is no sender {OF_RULES}"))?;
         let value = Secret::new(rule.reward_sec_key.as_bytes());
         let secret = LiveSecret { id: String::from("1"), value, until_ms: None };
-        let terms =
-            Terms { source: name.to_owned(), secrets: vec![secret], ..Terms::default() };
+        let terms = Terms { source: name.to_owned(), secrets: vec![secret], ..Terms::default() };
         let recipe = Recipe::compile(sender, &terms);
-        let recipe = recipe.map_err(|faults| {
-            faults.first().map_or_else(String::new, ToString::to_string)
-        })?;
+        let recipe = recipe
+            .map_err(|faults| faults.first().map_or_else(String::new, ToString::to_string))?;
         Ok(Source {
             origin: Origin::RewardRule,
             shown: Shown::default(),

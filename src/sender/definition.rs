@@ -14,9 +14,9 @@ use super::file::{self, File, Many};
 use super::reply::Rows;
 use super::resolved::Role;
 use super::shape::Shape;
-use super::unreplaced::name_of;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
+use super::unreplaced::name_of;
 use super::vector::Vector;
 
 /// A sender: one file of the catalog, checked.

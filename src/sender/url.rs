@@ -176,7 +176,18 @@ impl MacroUrl {
 fn keep(url: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
-            b'"' | b'<' | b'>' | b'#' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=b' ' | 0x7f.. => {
+            b'"'
+            | b'<'
+            | b'>'
+            | b'#'
+            | b'\\'
+            | b'^'
+            | b'`'
+            | b'{'
+            | b'|'
+            | b'}'
+            | 0..=b' '
+            | 0x7f.. => {
                 // Writing to a text cannot fail.
                 let _ = write!(url, "%{byte:02X}");
             }

@@ -1,0 +1,145 @@
+//! The management APIs of the senders: whoever has a client for the original finds the same paths,
+//! fields, signatures and error codes here.
+//!
+//! They have signatures of their own and need no bearer token. They listen on `server.management`
+//! where that is set, and on the admin listener otherwise.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::http::Problem;
+use crate::clock::{UnixMillis, now_ms};
+use crate::config::Config;
+use crate::intake::client_address;
+use crate::registry::Registry;
+use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+
+/// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of all bodies being read together.
+const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
+/// Time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The management APIs.
+#[derive(Debug)]
+pub struct Partners {
+    registry: Registry,
+    bodies: Arc<BytePool>,
+}
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource {
+    RewardRule,
+}
+
+/// A request to a management API.
+pub(super) struct Call<'c> {
+    pub config: &'c Config,
+    pub registry: &'c Registry,
+    pub head: &'c Parts,
+    pub client: IpAddr,
+    pub at_ms: UnixMillis,
+}
+
+impl Resource {
+    fn find(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v3/advanced/reward_rule" => Self::RewardRule,
+            _ => return None,
+        })
+    }
+}
+
+impl Call<'_> {
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The query as on the wire.
+    pub fn query(&self) -> &[u8] {
+        match self.head.extensions.get::<RawTarget>() {
+            Some(RawTarget(raw)) => {
+                let query = raw.iter().position(|byte| *byte == b'?');
+                query.map_or(&[][..], |at| &raw[at + 1..])
+            }
+            None => self.head.uri.query().unwrap_or_default().as_bytes(),
+        }
+    }
+
+    /// The one value of a header field; none where it is absent, repeated or no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut all = self.head.headers.get_all(name).iter();
+        let first = all.next()?;
+        if all.next().is_some() { None } else { first.to_str().ok() }
+    }
+}
+
+impl Partners {
+    /// The management APIs over what `registry` keeps.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self { registry, bodies: BytePool::new(BODIES_BYTES_MAX) }
+    }
+
+    /// Whether a path is one of theirs.
+    #[must_use]
+    pub fn serves(path: &str) -> bool {
+        Resource::find(path).is_some()
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        let Some(resource) = Resource::find(head.uri.path()) else { return absent() };
+        let config = self.registry.config();
+        let trusted = &config.server.trusted_proxies;
+        let client = client_address(peer.0.ip(), &head.headers, trusted);
+        let call = Call {
+            config: &config,
+            registry: &self.registry,
+            head: &head,
+            client,
+            at_ms: now_ms(),
+        };
+        let _ = (resource, &call, body);
+        absent()
+    }
+
+    /// The whole body, and whether it came.
+    async fn body(&self, body: Incoming) -> Result<Bytes, BodyFault> {
+        self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await.map(|(bytes, _)| bytes)
+    }
+}
+
+fn absent() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path").response()
+}
+
+impl Handler for Partners {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        Ok(self.answer(peer, request).await)
+    }
+}
+
+impl Handler for Arc<Partners> {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        Partners::handle(self, peer, request).await
+    }
+}
