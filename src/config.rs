@@ -48,7 +48,7 @@ pub use checked::*;
 pub use file::nearest;
 pub use finding::{Faults, Finding, Paint};
 pub use keys::TABLES;
-pub use network::{forbidden, parse_range, wrapped};
+pub use network::{check_origin, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_source};

@@ -26,9 +26,11 @@ mod lane;
 mod lanes;
 mod message;
 mod parcel;
+mod probe;
 mod rate;
 mod schedule;
 mod signature;
 
 pub use courier::Courier;
 pub use egress::{Guard, Scheme, Trust, is_public};
+pub use probe::{Probe, Unanswered};

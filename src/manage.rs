@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod http;
 mod partners;
+mod reward_rule;
 
 pub use admin::Admin;
 pub(crate) use admin::explained;

@@ -19,6 +19,7 @@ mod it {
     mod metrics;
     mod proxies;
     mod race;
+    mod reward_rule;
     mod silence;
     mod targets;
     mod tls;

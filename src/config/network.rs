@@ -67,6 +67,17 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
     }
 }
 
+/// Why deliveries cannot go to the `url` that somebody set over an API, however its path and query
+/// look: those are the backend's own business.
+///
+/// # Errors
+/// The reason, in a few words.
+pub fn check_origin(url: &str) -> Result<(), String> {
+    let parts = Parts::split(url).ok_or("is no URL of http or https")?;
+    let authority = parts.authority().and_then(|authority| refuse_forbidden(&authority));
+    authority.map_err(|problem| problem.what)
+}
+
 fn not(text: &str, wanted: &str) -> Problem {
     Problem::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
 }

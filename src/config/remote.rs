@@ -77,7 +77,7 @@ fn check<T>(
     table: &Table,
     read: impl FnOnce(&Section<'_>) -> Option<T>,
 ) -> Result<T, Vec<Finding>> {
-    let written = written(name, table).map_err(|fault| vec![fault])?;
+    let written = written(name, table)?;
     let pass = Pass::new(&Machine, Path::new(""), &written).remote();
     let (parsed, _) = DeTable::parse_recoverable(&written);
     let checked = read(&Section::top(&pass, &parsed));
@@ -87,12 +87,14 @@ fn check<T>(
     checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
 }
 
-fn written(name: &str, table: &Table) -> Result<String, Finding> {
-    let unfit = |key: &str| Finding {
-        key: key.to_owned(),
-        what: String::from("is a number that is too large"),
-        remedy: String::from("write it as a text"),
-        ..Finding::default()
+fn written(name: &str, table: &Table) -> Result<String, Vec<Finding>> {
+    let unfit = |key: &str| {
+        vec![Finding {
+            key: key.to_owned(),
+            what: String::from("is a number that is too large"),
+            remedy: String::from("write it as a text"),
+            ..Finding::default()
+        }]
     };
     let mut all = toml::Table::new();
     all.insert(String::from("name"), toml::Value::from(name));

@@ -27,7 +27,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tower_service::Service;
 
 use super::egress::{Guard, Scheme};
-use crate::config::Destination;
+use crate::config::{ClientIdentity, Destination};
 
 /// How long a connection is kept without a delivery: less than most servers keep theirs, so that it
 /// is seldom the server who closes first.
@@ -58,8 +58,18 @@ pub(super) enum ClientFault {
 impl Client {
     /// The client of `destination`, which reaches what `guard` lets it.
     pub(super) fn new(destination: &Destination, guard: Guard) -> Result<Self, ClientFault> {
+        let Destination { ca, identity, concurrency, .. } = destination;
+        Ok(Self::with(tls(ca.as_deref(), identity.as_ref())?, guard, *concurrency))
+    }
+
+    /// One for servers that public authorities vouch for.
+    pub(super) fn plain(guard: Guard) -> Result<Self, ClientFault> {
+        Ok(Self::with(tls(None, None)?, guard, 0))
+    }
+
+    fn with(tls: ClientConfig, guard: Guard, idle: usize) -> Self {
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(destination)?)
+            .with_tls_config(tls)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(Guarded::new(guard));
@@ -67,11 +77,11 @@ impl Client {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(destination.concurrency)
+            .pool_max_idle_per_host(idle)
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIME)
             .build(connector);
-        Ok(Self(client))
+        Self(client)
     }
 
     /// Sends `request`; answers when the head of the answer is there.
@@ -97,12 +107,12 @@ pub(super) fn told(error: &dyn Error) -> String {
 
 // === TLS ===
 
-fn tls(destination: &Destination) -> Result<ClientConfig, ClientFault> {
+fn tls(ca: Option<&Path>, identity: Option<&ClientIdentity>) -> Result<ClientConfig, ClientFault> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(destination.ca.as_deref())?);
-    let Some(identity) = &destination.identity else { return Ok(builder.with_no_client_auth()) };
+        .with_root_certificates(roots(ca)?);
+    let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(&identity.cert)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(in_file(&identity.key))?;
     Ok(builder.with_client_auth_cert(chain, key)?)

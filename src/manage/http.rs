@@ -18,7 +18,7 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     header: Option<(header::HeaderName, HeaderValue)>,
-    errors: Vec<Slip>,
+    errors: Box<[Slip]>,
 }
 
 /// One mistake in what was sent.
@@ -44,7 +44,7 @@ struct Details<'a> {
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), header: None, errors: Vec::new() }
+        Self { status, detail: detail.into(), header: None, errors: Box::default() }
     }
 
     /// The request makes no sense.
@@ -70,7 +70,7 @@ impl Problem {
         let first = errors.first();
         let detail =
             first.map_or_else(String::new, |first| format!("{} {}", first.key, first.detail));
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        Self { errors: errors.into(), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
     /// Another method is needed here.

@@ -4,7 +4,9 @@
 //! They have signatures of their own and need no bearer token. They listen on `server.management`
 //! where that is set, and on the admin listener otherwise.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::http::Problem;
+use super::reward_rule;
 use crate::clock::{UnixMillis, now_ms};
-use crate::config::Config;
+use crate::config::{Config, Manage};
 use crate::intake::client_address;
 use crate::registry::Registry;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
@@ -50,6 +53,14 @@ pub(super) struct Call<'c> {
     pub client: IpAddr,
     pub at_ms: UnixMillis,
 }
+
+/// A body on its way.
+pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + Send + 'c>>;
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoBody(&'static str);
 
 impl Resource {
     fn find(path: &str) -> Option<Self> {
@@ -118,13 +129,27 @@ impl Partners {
             client,
             at_ms: now_ms(),
         };
-        let _ = (resource, &call, body);
-        absent()
+        let body = self.body(body);
+        let manage = &config.manage;
+        match (resource, manage) {
+            (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
+                reward_rule::answer(&call, api, body).await
+            }
+            // What is not configured is not there.
+            _ => absent(),
+        }
     }
 
-    /// The whole body, and whether it came.
-    async fn body(&self, body: Incoming) -> Result<Bytes, BodyFault> {
-        self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await.map(|(bytes, _)| bytes)
+    /// The whole body, read when it is asked for.
+    fn body(&self, body: Incoming) -> Came<'_> {
+        Box::pin(async move {
+            match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
+                Ok((bytes, _)) => Ok(bytes),
+                Err(BodyFault::TooLarge) => Err(NoBody("a body may have 1 MiB")),
+                Err(BodyFault::Late) => Err(NoBody("the body did not come in time")),
+                Err(BodyFault::Crowded) => Err(NoBody("too much at one time; try again")),
+            }
+        })
     }
 }
 
