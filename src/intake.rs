@@ -26,6 +26,7 @@ mod record;
 mod rejections;
 mod route;
 
+pub use bucket::ByAddress;
 pub use client::address as client_address;
 pub use gate::Gate;
 pub use received::Received;

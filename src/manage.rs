@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod callback_address;
 mod http;
 mod partners;
 mod reward_rule;

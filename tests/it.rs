@@ -7,6 +7,7 @@ mod it {
     mod answers;
     mod backend;
     mod bounds;
+    mod callback_address;
     mod deliver;
     mod deliver_tls;
     mod drain;

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
+use super::callback_address::{self, Action, Guesses};
 use super::http::Problem;
 use super::reward_rule;
 use crate::clock::{UnixMillis, now_ms};
@@ -37,12 +38,14 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub struct Partners {
     registry: Registry,
     bodies: Arc<BytePool>,
+    guesses: Guesses,
 }
 
 /// What a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     RewardRule,
+    Address(Action),
 }
 
 /// A request to a management API.
@@ -66,6 +69,8 @@ impl Resource {
     fn find(path: &str) -> Option<Self> {
         Some(match path {
             "/v3/advanced/reward_rule" => Self::RewardRule,
+            "/api/backdoor/callback/get" => Self::Address(Action::Get),
+            "/api/backdoor/callback/set" => Self::Address(Action::Set),
             _ => return None,
         })
     }
@@ -107,7 +112,8 @@ impl Partners {
     /// The management APIs over what `registry` keeps.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        Self { registry, bodies: BytePool::new(BODIES_BYTES_MAX) }
+        let bodies = BytePool::new(BODIES_BYTES_MAX);
+        Self { registry, bodies, guesses: Guesses::new() }
     }
 
     /// Whether a path is one of theirs.
@@ -134,6 +140,9 @@ impl Partners {
         match (resource, manage) {
             (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
                 reward_rule::answer(&call, api, body).await
+            }
+            (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
+                callback_address::answer(&call, (api, &self.guesses), action, body).await
             }
             // What is not configured is not there.
             _ => absent(),

@@ -227,16 +227,29 @@ impl Merged {
 
     fn route_addresses(&mut self, addresses: &BTreeMap<String, Kept<Address>>) {
         let set = addresses.iter().filter(|(_, kept)| kept.value.notify_url.is_some());
-        let by_key: BTreeMap<String, String> =
+        let all: BTreeMap<String, String> =
             set.map(|(key, _)| (key.clone(), address_name(key))).collect();
-        if by_key.is_empty() {
+        if all.is_empty() {
             return;
         }
-        let by_key = Arc::new(by_key);
         for source in self.sources_of(OF_ADDRESSES) {
-            let routing = Routing::ByAddress(Arc::clone(&by_key));
+            let mut reached = all.clone();
+            if let Some(companies) = self.companies(&source) {
+                let of = |key: &str| key.split('/').next().and_then(|company| company.parse().ok());
+                reached.retain(|key, _| of(key).is_some_and(|of| companies.contains(&of)));
+            }
+            let routing = Routing::ByAddress(Arc::new(reached));
             self.config.routing.insert(source.name.clone(), routing);
         }
+    }
+
+    /// The companies that a source may speak of: those of the managers whose keys it knows. One
+    /// that knows no manager's key has a secret of its own, and speaks of all.
+    fn companies(&self, source: &Source) -> Option<Vec<u64>> {
+        let api = self.config.manage.callback_address.as_ref()?;
+        let known = api.managers.iter().filter(|manager| source.recipe.knows(&manager.key));
+        let companies: Vec<&Vec<u64>> = known.map(|manager| &manager.companies).collect();
+        (!companies.is_empty()).then(|| companies.into_iter().flatten().copied().collect())
     }
 
     fn route_messages(&mut self, pushes: &BTreeMap<String, Kept<Push>>) {

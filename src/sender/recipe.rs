@@ -185,6 +185,12 @@ impl Recipe {
         &self.sender
     }
 
+    /// Whether `secret` is one of its own, ended or not.
+    #[must_use]
+    pub fn knows(&self, secret: &Secret) -> bool {
+        self.secrets.iter().any(|own| own.value == *secret)
+    }
+
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|secret| secret.id.as_str())
