@@ -10,6 +10,7 @@ mod admin;
 mod callback_address;
 mod http;
 mod partners;
+mod push_config;
 mod reward_rule;
 
 pub use admin::Admin;

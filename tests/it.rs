@@ -19,6 +19,7 @@ mod it {
     mod managed;
     mod metrics;
     mod proxies;
+    mod push_config;
     mod race;
     mod reward_rule;
     mod silence;

@@ -6,28 +6,19 @@
 
 mod form;
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use http::header;
 use serde_json::{Value, json};
 
 use self::form::Fields;
 use super::http::json;
-use super::partners::{Call, Came};
-use crate::clock::instant;
-use crate::config::{CallbackAddresses, Manager, Rate, check_origin};
-use crate::intake::ByAddress;
+use super::partners::{Call, Came, Guesses};
+use crate::config::{CallbackAddresses, Manager, check_origin};
 use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Told, Who, check_reach};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
 
 /// The sender whose rule signs these calls.
 const SENDER: &str = "renaren";
-
-/// Wrong signatures of one manager from one address. Ten hexadecimal digits are sent: whoever
-/// guesses has to be slow.
-const FAILURES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
 /// Bytes of an address: what servers commonly take.
 const URL_BYTES_MAX: usize = 8 * 1024;
@@ -74,20 +65,6 @@ enum Code {
 struct Refused(Code, String);
 
 type Answered = Result<Value, Refused>;
-
-/// Counts wrong signatures.
-#[derive(Debug)]
-pub(super) struct Guesses(ByAddress);
-
-impl Guesses {
-    pub fn new() -> Self {
-        Self(ByAddress::new(FAILURES, instant()))
-    }
-
-    fn is_one_too_many(&self, manager: &str, from: IpAddr) -> bool {
-        !self.0.take_as(manager, from, instant())
-    }
-}
 
 /// A call whose signature is right, by a manager of the company.
 struct Signed<'c> {

@@ -15,12 +15,12 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::callback_address::{self, Action, Guesses};
 use super::http::Problem;
 use super::reward_rule;
-use crate::clock::{UnixMillis, now_ms};
-use crate::config::{Config, Manage};
-use crate::intake::client_address;
+use super::{callback_address, push_config};
+use crate::clock::{UnixMillis, instant, now_ms};
+use crate::config::{Config, Manage, Rate};
+use crate::intake::{ByAddress, client_address};
 use crate::registry::Registry;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
 
@@ -32,6 +32,10 @@ const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Guesses for one name from one address. Ten hexadecimal digits are all that a manager signs with:
+/// whoever guesses has to be slow.
+const GUESSES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
 /// The management APIs.
 #[derive(Debug)]
@@ -45,7 +49,9 @@ pub struct Partners {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     RewardRule,
-    Address(Action),
+    Address(callback_address::Action),
+    Push(push_config::Action),
+    Token,
 }
 
 /// A request to a management API.
@@ -65,12 +71,30 @@ pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + 
 #[error("{0}")]
 pub(super) struct NoBody(&'static str);
 
+/// Counts guesses: wrong signatures and secrets, by whom they are for and from where they come.
+#[derive(Debug)]
+pub(super) struct Guesses(ByAddress);
+
+impl Guesses {
+    fn new() -> Self {
+        Self(ByAddress::new(GUESSES, instant()))
+    }
+
+    /// Notes one; a right one is never asked about.
+    pub fn is_one_too_many(&self, name: &str, from: IpAddr) -> bool {
+        !self.0.take_as(name, from, instant())
+    }
+}
+
 impl Resource {
     fn find(path: &str) -> Option<Self> {
         Some(match path {
             "/v3/advanced/reward_rule" => Self::RewardRule,
-            "/api/backdoor/callback/get" => Self::Address(Action::Get),
-            "/api/backdoor/callback/set" => Self::Address(Action::Set),
+            "/api/backdoor/callback/get" => Self::Address(callback_address::Action::Get),
+            "/api/backdoor/callback/set" => Self::Address(callback_address::Action::Set),
+            "/tcb/getcallbackconfig" => Self::Push(push_config::Action::Get),
+            "/tcb/setcallbackconfig" => Self::Push(push_config::Action::Set),
+            "/cgi-bin/token" => Self::Token,
             _ => return None,
         })
     }
@@ -143,6 +167,12 @@ impl Partners {
             }
             (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
                 callback_address::answer(&call, (api, &self.guesses), action, body).await
+            }
+            (Resource::Push(action), Manage { push_config: Some(api), .. }) => {
+                push_config::answer(&call, api, action, body).await
+            }
+            (Resource::Token, Manage { push_config: Some(api), .. }) => {
+                push_config::answer_token(&call, (api, &self.guesses)).await
             }
             // What is not configured is not there.
             _ => absent(),

@@ -127,7 +127,7 @@ pub struct FunctionCallback {
 }
 
 /// The container that messages go to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Whether they do.
     pub enable: bool,
@@ -144,6 +144,17 @@ pub struct ContainerConfig {
 
 fn json_mode() -> u8 {
     1
+}
+
+impl Default for ContainerConfig {
+    fn default() -> Self {
+        Self {
+            enable: false,
+            qbase_env: String::new(),
+            qbase_container_path: String::new(),
+            text_mode: json_mode(),
+        }
+    }
 }
 
 /// What every change writes too: the numbers that are given next. Whoever changes anything on an
