@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod background_check;
 mod callback_address;
 mod http;
 mod partners;

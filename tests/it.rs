@@ -6,6 +6,7 @@ mod it {
     mod admin;
     mod answers;
     mod backend;
+    mod background_check;
     mod bounds;
     mod callback_address;
     mod deliver;
@@ -18,6 +19,7 @@ mod it {
     mod logs;
     mod managed;
     mod metrics;
+    mod openapi;
     mod proxies;
     mod push_config;
     mod race;

@@ -449,6 +449,8 @@ pub struct PushApp {
 pub struct BackgroundChecks {
     /// The companies.
     pub companies: Vec<Company>,
+    /// Fonts for reports, before those of the system.
+    pub fonts: Vec<PathBuf>,
 }
 
 /// A company that may order background checks.
@@ -458,6 +460,8 @@ pub struct Company {
     pub key: Secret,
     /// What they are signed with.
     pub token: Secret,
+    /// Whether it may order any.
+    pub enabled: bool,
 }
 
 impl Source {

@@ -1,6 +1,7 @@
 //! `[manage.*]`: the management APIs and who may use them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,8 +20,8 @@ pub(super) const CALLBACK_ADDRESS_KEYS: &[&str] = &["managers", "prefixes"];
 pub(super) const MANAGER_KEYS: &[&str] = &["name", "key", "companies"];
 pub(super) const PUSH_CONFIG_KEYS: &[&str] = &["apps"];
 pub(super) const APP_KEYS: &[&str] = &["app_id", "secret"];
-pub(super) const BACKGROUND_CHECK_KEYS: &[&str] = &["companies"];
-pub(super) const COMPANY_KEYS: &[&str] = &["key", "token"];
+pub(super) const BACKGROUND_CHECK_KEYS: &[&str] = &["companies", "fonts"];
+pub(super) const COMPANY_KEYS: &[&str] = &["key", "token", "enabled"];
 
 /// The table `[manage]`.
 pub(super) fn check(section: &Section<'_>) -> Manage {
@@ -91,9 +92,22 @@ fn background_check(section: &Section<'_>) -> BackgroundChecks {
     section.refuse_unknown(BACKGROUND_CHECK_KEYS);
     let companies = users(section, "companies", COMPANY_KEYS, |company| {
         let (key, token) = (need_secret(company, "key"), need_secret(company, "token"));
-        Some(Company { key: key?, token: token? })
+        let enabled = company.take_or("enabled", true, unit::switch);
+        Some(Company { key: key?, token: token?, enabled })
     });
-    BackgroundChecks { companies }
+    let fonts = section.list("fonts", font).unwrap_or_default();
+    BackgroundChecks { companies, fonts }
+}
+
+/// The path of a font that reports can be written with.
+fn font(item: &Item<'_>) -> Read<PathBuf> {
+    let path = item.pass.beside(&unit::text(item)?);
+    let remedy = "name a file of TrueType or OpenType fonts (.ttf, .ttc, .otf)";
+    let data = std::fs::read(&path).map_err(|error| secret::unreadable(&path, &error))?;
+    match ttf_parser::Face::parse(&data, 0) {
+        Ok(_) => Ok(path),
+        Err(_) => Err(Problem::new(format!("{} is no font", path.display()), remedy)),
+    }
 }
 
 /// The users of an API, each a table of `known` keys. An API without one would answer nobody.

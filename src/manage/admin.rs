@@ -223,3 +223,78 @@ impl Handler for Arc<Admin> {
 fn query(head: &Parts) -> Option<&str> {
     head.uri.query()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every path of the document, and what stands for it in the router: a new resource does not
+    /// compile before it has its row.
+    fn path_of(resource: &Resource<'_>) -> &'static str {
+        match resource {
+            Resource::Metrics => "/metrics",
+            Resource::Alive => "/healthz",
+            Resource::Ready => "/readyz",
+            Resource::Events => "/admin/v1/events",
+            Resource::Event(_) => "/admin/v1/events/{id}",
+            Resource::Replay(_) => "/admin/v1/events/{id}/replay",
+            Resource::Deliveries => "/admin/v1/deliveries",
+            Resource::Rejections => "/admin/v1/rejections",
+            Resource::Senders => "/admin/v1/senders",
+            Resource::Explain => "/admin/v1/explain",
+            Resource::All(Managed::Source) => "/admin/v1/sources",
+            Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
+            Resource::All(Managed::Destination) => "/admin/v1/destinations",
+            Resource::One(Managed::Destination, _) => "/admin/v1/destinations/{name}",
+            Resource::Audit => "/admin/v1/audit",
+            Resource::OpenApi => "/admin/v1/openapi.json",
+        }
+    }
+
+    /// How many rows that function has.
+    const ROWS: usize = 16;
+
+    fn document() -> Value {
+        serde_json::from_str(openapi::DOCUMENT).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_the_paths_and_methods_that_are_served() {
+        let document = document();
+        let paths = document["paths"].as_object().unwrap();
+        for (path, item) in paths {
+            let example = path.replace("{id}", "evt_1").replace("{name}", "x");
+            let resource =
+                Resource::find(&example).unwrap_or_else(|| panic!("{path} is not served"));
+            assert_eq!(path_of(&resource), path);
+            let served: BTreeSet<String> =
+                resource.methods().iter().map(|method| method.as_str().to_lowercase()).collect();
+            let told = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+            assert_eq!(told.cloned().collect::<BTreeSet<_>>(), served, "{path}");
+            let open = resource.need(&Method::GET) == Need::Nothing;
+            let told_open = item["get"]["security"] == serde_json::json!([]);
+            assert_eq!(told_open, open, "{path}");
+        }
+        assert_eq!(paths.len(), ROWS, "a path is missing in the document, or in this test");
+    }
+
+    #[test]
+    fn the_document_has_the_parameters_that_are_read() {
+        let document = document();
+        for (path, read) in [
+            ("events", &events::PARAMETERS[..]),
+            ("deliveries", &deliveries::PARAMETERS),
+            ("rejections", &rejections::PARAMETERS),
+            ("audit", &audit::PARAMETERS),
+        ] {
+            let told = &document["paths"][format!("/admin/v1/{path}")]["get"]["parameters"];
+            let told = told.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+            let read: BTreeSet<&str> = read.iter().copied().collect();
+            assert_eq!(told.collect::<BTreeSet<_>>(), read, "{path}");
+        }
+    }
+}

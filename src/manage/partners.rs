@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 
 use super::http::Problem;
 use super::reward_rule;
-use super::{callback_address, push_config};
+use super::{background_check, callback_address, push_config};
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::config::{Config, Manage, Rate};
 use crate::intake::{ByAddress, client_address};
@@ -52,6 +52,8 @@ enum Resource {
     Address(callback_address::Action),
     Push(push_config::Action),
     Token,
+    ReportOrder,
+    Report,
 }
 
 /// A request to a management API.
@@ -95,6 +97,10 @@ impl Resource {
             "/tcb/getcallbackconfig" => Self::Push(push_config::Action::Get),
             "/tcb/setcallbackconfig" => Self::Push(push_config::Action::Set),
             "/cgi-bin/token" => Self::Token,
+            "/open/company/record/generate-temp-report" | "/record/generate-temp-report" => {
+                Self::ReportOrder
+            }
+            path if path.starts_with(background_check::REPORTS) => Self::Report,
             _ => return None,
         })
     }
@@ -173,6 +179,12 @@ impl Partners {
             }
             (Resource::Token, Manage { push_config: Some(api), .. }) => {
                 push_config::answer_token(&call, (api, &self.guesses)).await
+            }
+            (Resource::ReportOrder, Manage { background_check: Some(api), .. }) => {
+                background_check::order(&call, api).await
+            }
+            (Resource::Report, Manage { background_check: Some(api), .. }) => {
+                background_check::fetch(&call, api).await
             }
             // What is not configured is not there.
             _ => absent(),

@@ -7,7 +7,7 @@ use super::{Admin, query};
 use crate::manage::http::{Answered, Problem, Query, json};
 use crate::registry::{Entry, audit_log};
 
-const PARAMETERS: [&str; 2] = ["limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 2] = ["limit", "cursor"];
 
 #[derive(Serialize)]
 struct Page {

@@ -13,7 +13,7 @@ use crate::ledger::{
 use crate::manage::http::{Answered, Problem, Query, json};
 use crate::sender::Outcome;
 
-const PARAMETERS: [&str; 8] =
+pub(super) const PARAMETERS: [&str; 8] =
     ["source", "transaction", "user", "outcome", "since", "until", "limit", "cursor"];
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use crate::manage::http::with_body;
 use crate::wire::Response;
 
 /// The document.
-const DOCUMENT: &str = include_str!("openapi.json");
+pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) fn document() -> Response {
     with_body(StatusCode::OK, HeaderValue::from_static("application/json"), DOCUMENT)

@@ -12,7 +12,7 @@ use crate::intake::{Rejection, RejectionQuery};
 use crate::manage::http::{Answered, Query, json};
 use crate::sender::Reason;
 
-const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
 
 /// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
 /// nobody here knows, and its value is masked.
