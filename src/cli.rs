@@ -268,6 +268,27 @@ mod tests {
     }
 
     #[test]
+    fn a_signed_callback_goes_to_the_public_address_or_to_this_machine() {
+        let (_folder, path) = written(
+            "[server]\ncallbacks = \"0.0.0.0:8080\"\npublic_url = \"https://cb.example.com\"\n\
+             [[source]]\nname = \"level-end\"\nsender = \"taku\"\nsecrets = \"hidden\"\n",
+        );
+        let sign = |more: &[&str]| {
+            let mut args = vec!["sign", "--config", &path];
+            args.extend_from_slice(more);
+            args.extend(["level-end", "transaction=t1", "placement_id=p", "adsource_id=9"]);
+            args.extend(["amount=1", "item=coin"]);
+            let (exit, out, err) = ran(&args);
+            assert_eq!((exit.code(), err.as_str()), (0, ""));
+            out
+        };
+        let public = sign(&[]);
+        assert!(public.starts_with("https://cb.example.com/callback/level-end?"), "{public}");
+        let local = sign(&["--local"]);
+        assert_eq!(local, public.replace("https://cb.example.com", "http://127.0.0.1:8080"));
+    }
+
+    #[test]
     fn senders_are_listed_shown_and_copied() {
         let (exit, out, _) = ran(&["senders"]);
         assert_eq!(exit.code(), 0);

@@ -27,7 +27,7 @@ mod rejections;
 mod route;
 
 pub use bucket::ByAddress;
-pub use client::address as client_address;
+pub use client::{Caller, caller};
 pub use gate::Gate;
 pub use received::Received;
 pub use rejections::{Rejection, RejectionQuery, Rejections};

@@ -25,6 +25,7 @@ mod it {
     mod race;
     mod reward_rule;
     mod silence;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;

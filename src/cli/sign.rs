@@ -5,7 +5,7 @@ use std::io;
 use clap::Args;
 use http::Method;
 
-use super::url::{address_of, find};
+use super::url::{address_of, find, listener};
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::sender::{Composing, Fault, OwnedRequest, Signing};
@@ -19,7 +19,7 @@ use crate::sender::{Composing, Fault, OwnedRequest, Signing};
         a dot steps into JSON. What the sender makes up itself (time, nonce) is filled in.",
     after_help = "Examples:\n  \
         postern sign level-end transaction=tr-1 user=u1 item=coin amount=10 placement_id=b1 adsource_id=9\n  \
-        curl -i \"$(postern sign --config postern.toml level-end transaction=tr-1 …)\""
+        curl -i \"$(postern sign --config postern.toml --local level-end transaction=tr-1 …)\""
 )]
 pub(super) struct Sign {
     #[command(flatten)]
@@ -35,6 +35,9 @@ pub(super) struct Sign {
     /// A curl command, also where a URL would do.
     #[arg(long)]
     curl: bool,
+    /// Call this machine's own listener in place of server.public_url; what is signed is the same.
+    #[arg(long)]
+    local: bool,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -63,6 +66,8 @@ impl Sign {
             .and_then(|request| source.recipe.sign(&request, &signing));
         match signed {
             Ok(request) => {
+                let local = listener(&config.server);
+                let base = if self.local { local.as_str() } else { base };
                 let plain = request.method == Method::GET && request.headers.is_empty();
                 match plain && !self.curl {
                     true => writeln!(screen.out, "{}", url(base, &request))?,

@@ -4,8 +4,9 @@ use std::io;
 
 use clap::Args;
 
+use super::client::reachable;
 use super::{ConfigFile, Exit, Screen};
-use crate::config::{Config, Source, nearest};
+use crate::config::{Config, Server, Source, nearest};
 
 /// Print the URL to paste into a sender's console
 #[derive(Args, Debug)]
@@ -68,8 +69,14 @@ pub(super) fn find<'c>(
 /// Scheme, authority and path of a source, as its sender calls it.
 pub(super) fn address_of(config: &Config, source: &Source) -> String {
     let base = config.server.public_url.clone();
-    let base = base.unwrap_or_else(|| format!("http://{}", config.server.callbacks));
+    let base = base.unwrap_or_else(|| listener(&config.server));
     format!("{base}{}", source.path())
+}
+
+/// Scheme and authority of the callback listener, as this machine reaches it.
+pub(super) fn listener(server: &Server) -> String {
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(server.callbacks))
 }
 
 /// The whole URL to paste.

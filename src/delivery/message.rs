@@ -111,12 +111,11 @@ mod tests {
             "MsgType": "event", "CreateTime": 5, "Content": "a]]><b>", "bad name": 1,
             "List": [{ "Id": "1" }, { "Id": "2" }],
         });
-        assert_eq!(
-            xml(message.as_object().unwrap()),
-            "<xml><MsgType><![CDATA[event]]></MsgType><CreateTime>5</CreateTime>\
-             <Content><![CDATA[a]]]]><![CDATA[>b>]]></Content>\
-             <List><Id><![CDATA[1]]></Id></List><List><Id><![CDATA[2]]></Id></List></xml>"
-                .replace("<![CDATA[>b>", "<![CDATA[><b>")
-        );
+        let parts = [
+            "<xml><Content><![CDATA[a]]]]><![CDATA[><b>]]></Content><CreateTime>5</CreateTime>",
+            "<List><Id><![CDATA[1]]></Id></List><List><Id><![CDATA[2]]></Id></List>",
+            "<MsgType><![CDATA[event]]></MsgType></xml>",
+        ];
+        assert_eq!(xml(message.as_object().unwrap()), parts.concat());
     }
 }

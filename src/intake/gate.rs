@@ -1,6 +1,5 @@
 //! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,7 +8,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::client;
+use super::client::{self, Caller};
 use super::desk::{Desk, Entry};
 use super::held::Held;
 use super::received::{Head, Received};
@@ -100,7 +99,7 @@ impl Handler for Gate {
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
-            let mut slot = Some(Entry::new(Arc::clone(&route), client, began));
+            let mut slot = Some(Entry::new(Arc::clone(&route), client.address(), began));
             self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
@@ -112,7 +111,7 @@ impl Handler for Gate {
 
 impl Shared {
     /// The source that a request is for, and who sent it.
-    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, IpAddr), StatusCode> {
+    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), StatusCode> {
         let target = head.target();
         if target.is_empty() {
             return Err(StatusCode::METHOD_NOT_ALLOWED);
@@ -123,7 +122,7 @@ impl Shared {
             self.desk.stranger(peer.0.ip(), target);
             return Err(StatusCode::NOT_FOUND);
         };
-        let client = client::address(peer.0.ip(), &head.headers, &view.trusted);
+        let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
         Ok((Arc::clone(route), client))
     }
 
@@ -159,7 +158,7 @@ impl Shared {
         if !source.enabled {
             return Err(refused(Outcome::Disabled, Reason::Disabled));
         }
-        if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
+        if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
             return Err(refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
@@ -215,6 +214,9 @@ pub(super) fn stopped(
     };
     if let Some(entry) = slot {
         entry.is(outcome);
+        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
+            entry.spare();
+        }
         if let Stop::Refused(_, refusal) = stop {
             entry.refused(refusal);
             entry.keep(received);

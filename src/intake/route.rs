@@ -65,9 +65,16 @@ impl View {
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
+            let routing = config.routing.get(name);
+            let body_time = config.server.limits.body_timeout;
+            if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))
+                && routing.is_none()
+            {
+                return (name.clone(), Arc::clone(same));
+            }
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
-            route.body_time = config.server.limits.body_timeout;
-            route.routing = config.routing.get(name).cloned();
+            route.body_time = body_time;
+            route.routing = routing.cloned();
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -103,6 +110,14 @@ impl View {
 }
 
 impl Route {
+    /// Whether another one would be just like it: of thousands of sources one has changed.
+    fn is_same(&self, source: &Arc<Source>, base: &Arc<str>, body_time: Duration) -> bool {
+        Arc::ptr_eq(&self.source, source)
+            && self.base == *base
+            && self.body_time == body_time
+            && self.routing.is_none()
+    }
+
     fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<Desk>, now: Instant) -> Self {
         let recipe = &source.recipe;
         let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);

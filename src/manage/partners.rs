@@ -20,7 +20,7 @@ use super::reward_rule;
 use super::{background_check, callback_address, push_config};
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::config::{Config, Manage, Rate};
-use crate::intake::{ByAddress, client_address};
+use crate::intake::{ByAddress, caller};
 use crate::registry::Registry;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
 
@@ -157,7 +157,7 @@ impl Partners {
         let Some(resource) = Resource::find(head.uri.path()) else { return absent() };
         let config = self.registry.config();
         let trusted = &config.server.trusted_proxies;
-        let client = client_address(peer.0.ip(), &head.headers, trusted);
+        let client = caller(peer.0.ip(), &head.headers, trusted).address();
         let call = Call {
             config: &config,
             registry: &self.registry,

@@ -31,8 +31,8 @@ use crate::wire::Response;
 /// Items, or ids, of one call.
 const ITEMS_MAX: usize = 100;
 
-/// Rules of all publishers. Each is a source with its counters, some ten kilobytes in memory.
-const RULES_MAX: usize = 5_000;
+/// Rules of all publishers: each is a source with its counters and a destination with its client.
+const RULES_MAX: usize = 2_000;
 
 /// How long an address may take to answer when it is tried out: more than twice as long as Taku
 /// waits for a reward to be taken.

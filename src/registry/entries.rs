@@ -307,13 +307,17 @@ fn plan(
 ) -> Result<Written, Failed<Refusal>> {
     let wrong = |fault| Failed::Refused(Refusal::Wrong(vec![fault]));
     READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));
-    let new_name = renamed(state, (managed, name), old, table.remove("name"))?;
+    let wanted = table.remove("name");
+    let new_name = renamed(state, (managed, name), old, wanted.as_ref())?;
     let nothing = Table::new();
     config::unmask(&mut table, old.map_or(&nothing, |old| &old.value)).map_err(|key| {
         wrong(fault(&key, "is masked, and stands for nothing", "send the secret itself"))
     })?;
     if managed == Managed::Source {
-        settle_id(&mut table, &new_name, old).map_err(wrong)?;
+        if !settle_id(&mut table, &new_name, old) {
+            let what = "of a source cannot be changed: its transactions are known by it";
+            return Err(wrong(fault("id", what, "leave it out")));
+        }
         name_secrets(&mut table);
     }
     let shown = managed.check(&state.config, (name, &new_name), &table);
@@ -336,9 +340,9 @@ fn renamed(
     state: &InForce,
     (managed, name): (Managed, &str),
     old: Option<&Kept<Table>>,
-    wanted: Option<Value>,
+    wanted: Option<&Value>,
 ) -> Result<String, Failed<Refusal>> {
-    let wanted = match &wanted {
+    let wanted = match wanted {
         None | Some(Value::Null) => name,
         Some(Value::String(wanted)) => wanted,
         Some(_) => "",
@@ -363,20 +367,16 @@ fn renamed(
     Ok(wanted.to_owned())
 }
 
-/// A source is known to the ledger by its id, which stays what it was.
-fn settle_id(table: &mut Table, name: &str, old: Option<&Kept<Table>>) -> Result<(), Finding> {
+/// A source is known to the ledger by its id, which stays what it was. Whether the table says so.
+fn settle_id(table: &mut Table, name: &str, old: Option<&Kept<Table>>) -> bool {
     let kept = old.and_then(|old| old.value.get("id"));
     let wanted = table.get("id").filter(|id| !id.is_null());
-    match (kept, wanted) {
-        (Some(kept), Some(wanted)) if kept != wanted => {
-            let what = "of a source cannot be changed: its transactions are known by it";
-            return Err(fault("id", what, "leave it out"));
-        }
-        (Some(kept), _) => drop(table.insert(String::from("id"), kept.clone())),
-        (None, Some(_)) => {}
-        (None, None) => drop(table.insert(String::from("id"), Value::from(name))),
+    if kept.is_some() && wanted.is_some() && kept != wanted {
+        return false;
     }
-    Ok(())
+    let id = kept.or(wanted).cloned().unwrap_or_else(|| Value::from(name));
+    table.insert(String::from("id"), id);
+    true
 }
 
 /// Gives every secret an id, so that it can be kept, by its id, when others come and go.

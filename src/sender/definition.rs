@@ -890,7 +890,8 @@ const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";
 
 /// The status that a number in a file stands for.
 pub(super) fn status(number: i64) -> Option<StatusCode> {
-    u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok())
+    let number = u16::try_from(number).ok().filter(|number| *number >= 200)?;
+    StatusCode::from_u16(number).ok()
 }
 
 impl Spot {

@@ -22,6 +22,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer};
 
 use super::callback::{Callback, Judgement, Refusal, Resolution};
@@ -85,7 +87,7 @@ pub struct Mistake {
     /// The parameter that it is about, where it is one.
     pub parameter: Option<String>,
     /// What to change, and where.
-    pub advice: String,
+    pub advice: Cow<'static, str>,
 }
 
 /// The usual mistakes: a closed set.
@@ -189,7 +191,11 @@ pub struct Other<'o> {
 }
 
 impl Mistake {
-    fn new(kind: MistakeKind, parameter: Option<&str>, advice: impl Into<String>) -> Self {
+    fn new(
+        kind: MistakeKind,
+        parameter: Option<&str>,
+        advice: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { kind, parameter: parameter.map(str::to_owned), advice: advice.into() }
     }
 

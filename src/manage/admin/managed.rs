@@ -125,7 +125,7 @@ fn told(managed: Managed, name: &str, failed: Failed<Refusal>) -> Problem {
 /// What the request says must be there: `If-Match`, or `If-None-Match: *`.
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     let (matches, none) =
-        (listed(headers, header::IF_MATCH)?, listed(headers, header::IF_NONE_MATCH)?);
+        (listed(headers, &header::IF_MATCH)?, listed(headers, &header::IF_NONE_MATCH)?);
     match (matches.as_deref(), none.as_deref()) {
         (None, None) => Ok(Precondition::None),
         (Some(["*"]), None) => Ok(Precondition::Present),
@@ -139,9 +139,9 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     }
 }
 
-fn listed(headers: &HeaderMap, name: HeaderName) -> Result<Option<Vec<&str>>, Problem> {
+fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Vec<&'h str>>, Problem> {
     let mut all = Vec::new();
-    for value in headers.get_all(&name) {
+    for value in headers.get_all(name) {
         let text = value.to_str().map_err(|_| Problem::bad(format!("{name} cannot be read")))?;
         all.extend(text.split(',').map(str::trim));
     }

@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    fn read(change: Value) -> Result<Wanted, u16> {
+    fn read(change: &Value) -> Result<Wanted, u16> {
         let mut item = json!({
             "rule_name": "r", "reward_name": "coin", "reward_number": 1,
             "reward_url": "https://a.example/", "remark": "",
@@ -223,20 +223,20 @@ mod tests {
     #[test]
     fn names_are_counted_in_characters() {
         let thirty = "规".repeat(30);
-        assert_eq!(read(json!({ "rule_name": thirty })).unwrap().rule_name, thirty);
-        assert_eq!(read(json!({ "rule_name": "规".repeat(31) })), Err(1004));
-        assert_eq!(read(json!({ "reward_name": "" })), Err(1003));
-        assert_eq!(read(json!({ "reward_name": " " })), Err(1003));
-        assert_eq!(read(json!({ "reward_name": null })), Err(1001));
-        assert_eq!(read(json!({ "reward_name": 5 })), Err(1002));
+        assert_eq!(read(&json!({ "rule_name": thirty })).unwrap().rule_name, thirty);
+        assert_eq!(read(&json!({ "rule_name": "规".repeat(31) })), Err(1004));
+        assert_eq!(read(&json!({ "reward_name": "" })), Err(1003));
+        assert_eq!(read(&json!({ "reward_name": " " })), Err(1003));
+        assert_eq!(read(&json!({ "reward_name": null })), Err(1001));
+        assert_eq!(read(&json!({ "reward_name": 5 })), Err(1002));
     }
 
     #[test]
     fn numbers_may_be_texts_and_remarks_numbers() {
-        assert_eq!(read(json!({ "reward_number": "4778999" })).unwrap().reward_number, 4_778_999);
-        assert_eq!(read(json!({ "remark": 222 })).unwrap().remark, "222");
+        assert_eq!(read(&json!({ "reward_number": "4778999" })).unwrap().reward_number, 4_778_999);
+        assert_eq!(read(&json!({ "remark": 222 })).unwrap().remark, "222");
         assert_eq!(
-            read(json!({ "reward_number": 100_000_000 })).unwrap().reward_number,
+            read(&json!({ "reward_number": 100_000_000 })).unwrap().reward_number,
             NUMBER_MAX
         );
         for (number, code) in [
@@ -249,7 +249,7 @@ mod tests {
             (json!([1]), 1002),
             (json!(null), 1001),
         ] {
-            assert_eq!(read(json!({ "reward_number": number })), Err(code), "{number}");
+            assert_eq!(read(&json!({ "reward_number": number })), Err(code), "{number}");
         }
     }
 
@@ -263,10 +263,10 @@ mod tests {
             "a",
             "https://{user_id}/",
         ] {
-            assert_eq!(read(json!({ "reward_url": url })), Err(1006), "{url}");
+            assert_eq!(read(&json!({ "reward_url": url })), Err(1006), "{url}");
         }
-        assert_eq!(read(json!({ "reward_url": "" })), Err(1003));
+        assert_eq!(read(&json!({ "reward_url": "" })), Err(1003));
         let long = format!("https://a/{}", "x".repeat(8192));
-        assert_eq!(read(json!({ "reward_url": long })), Err(1004));
+        assert_eq!(read(&json!({ "reward_url": long })), Err(1004));
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
 
 /// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
 pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    let mistake = |advice: &str| Mistake::new(MistakeKind::SecretEncoding, None, advice.to_owned());
+    let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
     for material in &case.materials {
         let variants = encodings(material);
         for one in &variants {

@@ -79,12 +79,17 @@ impl Scrubber {
         self.bounded(name.as_bytes(), NAME_MAX)
     }
 
-    /// A mistake: its advice names parameters, which the callback chose.
+    /// A mistake: an advice made for the callback names parameters, which the callback chose. One
+    /// that is a sentence of our own is left alone: a mask in it would tell that the word is a
+    /// secret.
     pub(super) fn mistake(&self, mistake: Mistake) -> Mistake {
         Mistake {
             kind: mistake.kind,
             parameter: mistake.parameter.map(|name| self.short(&name)),
-            advice: self.bounded(mistake.advice.as_bytes(), VALUE_MAX),
+            advice: match mistake.advice {
+                Cow::Owned(made) => self.bounded(made.as_bytes(), VALUE_MAX).into(),
+                ours @ Cow::Borrowed(_) => ours,
+            },
         }
     }
 

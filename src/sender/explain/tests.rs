@@ -327,6 +327,16 @@ fn secrets_that_a_callback_brings_are_not_shown() {
 }
 
 #[test]
+fn a_secret_that_is_an_english_word_leaves_no_hole_in_our_own_sentences() {
+    let recipe = source("taku", "another");
+    let text = "GET /?trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=another\
+                &sign=00000000000000000000000000000000";
+    let explanation = said(&recipe, text, &[]);
+    assert_eq!(explanation.mistake, Some(Mistake::unknown()));
+    assert!(explanation.signed_text.unwrap().contains("reward_name=***&"));
+}
+
+#[test]
 fn a_large_callback_is_explained_within_bounds() {
     let recipe = source("stripe", "whsec_test_of_ours");
     let mut large = request("POST /\nStripe-Signature: t=1700000000,v1=00\n\n");
