@@ -51,11 +51,11 @@ fn signed(to: SocketAddr, method: &str, key: &str, query: &str, body: &str) -> A
     send(to, &format!("{method} {PATH}{query}"), &fields, body)
 }
 
-fn call(to: SocketAddr, method: &str, body: &Value) -> Answer {
+pub fn call(to: SocketAddr, method: &str, body: &Value) -> Answer {
     signed(to, method, KEY, "", &body.to_string())
 }
 
-fn list(to: SocketAddr, query: &str) -> Vec<Value> {
+pub fn list(to: SocketAddr, query: &str) -> Vec<Value> {
     let answer = signed(to, "GET", KEY, query, "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["items"].as_array().unwrap().clone()
