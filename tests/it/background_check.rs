@@ -164,9 +164,10 @@ fn a_running_check_gives_a_report_of_what_is_done() {
     ] {
         assert_eq!(fetch(admin, &changed).0, 403, "{changed}");
     }
+    let fresh = order(admin, "s5", number);
     feed(callbacks, (KEY, TOKEN), "c3", &json!({ "recordNo": number, "status": 50 }));
+    assert_eq!(fetch(admin, fresh["msg"].as_str().unwrap()).0, 410);
     assert_eq!(order(admin, "s4", number)["code"], "900", "it does not run any more");
-    assert_eq!(fetch(admin, url).0, 410);
 }
 
 #[test]
