@@ -18,19 +18,14 @@
 mod attempt;
 mod breaker;
 mod clerk;
-mod client;
 mod courier;
-mod egress;
 mod ending;
 mod lane;
 mod lanes;
 mod message;
 mod parcel;
-mod probe;
 mod rate;
 mod schedule;
 mod signature;
 
 pub use courier::Courier;
-pub use egress::{Guard, Scheme, Trust, is_public};
-pub use probe::{Probe, Unanswered};

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config, Limits};
 use crate::delivery::Courier;
 use crate::intake::Gate;
+use crate::keys::Keys;
 use crate::ledger::{Book, BookOptions, Embedded, EmbeddedOptions, LedgerError, Observer};
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::{Admin, Partners};
@@ -257,14 +258,15 @@ impl Running {
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
         let (config, book) = (registry.config(), registry.book().clone());
-        let gate = Gate::new(&config, book.clone(), Arc::clone(&metrics));
+        let keys = Keys::start(&config, Arc::clone(&metrics));
+        let gate = Gate::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
             config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let bounds = bounds(&config.server.limits);
         let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let courier = Courier::start(&config, book, &metrics, Arc::clone(&life));
-        put_in_force(&registry, gate.clone(), &courier, certificate);
+        put_in_force(&registry, (gate.clone(), keys.clone()), &courier, certificate);
         let follower = registry.clone();
         let follower = tokio::spawn(async move { follower.follow().await });
 
@@ -276,7 +278,8 @@ impl Running {
             sides.push(Side::start(listener, partners)?);
             beside = None;
         }
-        let admin = Arc::new(Admin::new(address, registry.clone(), gate, shared, beside));
+        let inside = (gate, keys);
+        let admin = Arc::new(Admin::new(address, registry.clone(), inside, shared, beside));
         sides.push(Side::start(listeners.admin, admin)?);
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
@@ -333,12 +336,13 @@ impl Running {
 /// Has the running parts go on under every new configuration.
 fn put_in_force(
     registry: &Registry,
-    gate: Gate,
+    (gate, keys): (Gate, Keys),
     courier: &Courier,
     certificate: Option<Arc<Certificate>>,
 ) {
     let deliver = courier.applier();
     registry.on_change(move |config| {
+        keys.apply(config);
         gate.apply(config);
         deliver(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)

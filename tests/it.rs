@@ -15,6 +15,7 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod keys;
     mod kill;
     mod logs;
     mod managed;

@@ -60,10 +60,11 @@ pub fn unmask(table: &mut Table, old: &Table) -> Result<(), String> {
     Ok(())
 }
 
-/// All settings of a sender are read as secrets; ids and addresses are none.
+/// All settings of a sender are read as secrets; ids are none. A list of public keys may be behind
+/// a URL that nobody is to know.
 fn is_secret_of(sender: &Sender, key: &str) -> bool {
     let is_setting = sender.settings().iter().any(|(name, _)| name == key);
-    key == "secrets" || is_setting && !key.ends_with("_id") && !key.ends_with("_url")
+    ["secrets", "key_set_url"].contains(&key) || is_setting && !key.ends_with("_id")
 }
 
 fn mask(value: &mut Value) {

@@ -26,6 +26,7 @@ use super::http::{Answered, Problem};
 use super::partners::Partners;
 use crate::config::Config;
 use crate::intake::Gate;
+use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
 use crate::registry::{Managed, Registry};
@@ -52,6 +53,7 @@ pub struct Admin {
     address: IpAddr,
     registry: Registry,
     gate: Gate,
+    keys: Keys,
     book: Book,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -138,12 +140,12 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        gate: Gate,
+        (gate, keys): (Gate, Keys),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
-        Self { address, registry, gate, book, metrics, life, bodies, partners }
+        Self { address, registry, gate, keys, book, metrics, life, bodies, partners }
     }
 
     /// The configuration in force.

@@ -20,7 +20,7 @@ use self::item::{Fields, Slip, SlipCode, Wanted};
 use super::http::{json, with_body};
 use super::partners::{Call, Came};
 use crate::config::{Publisher, RewardRules};
-use crate::delivery::Probe;
+use crate::egress::Probe;
 use crate::ledger::LedgerError;
 use crate::registry::{
     Draft, Failed, InForce, Kept, REWARD_RULE, Rule, RuleStatus, Told, Who, rule_name,

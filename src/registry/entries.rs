@@ -10,7 +10,7 @@ use super::write::{Draft, Failed, Told};
 use super::{InForce, Registry, Who};
 use crate::clock::rfc3339;
 use crate::config::{self, Config, Finding, Origin, Table};
-use crate::delivery::{Guard, Scheme, Trust};
+use crate::egress::{Guard, Scheme, Trust};
 use crate::ledger::{Kind, Revision};
 
 /// Sources or destinations.

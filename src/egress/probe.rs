@@ -7,8 +7,8 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
 
-use super::client::{Client, told};
-use super::egress::{Guard, Trust};
+use super::client::{Client, Trusted, told};
+use super::guard::{Guard, Trust};
 
 /// Calls addresses that came over an API. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Probe {
     /// # Errors
     /// There can be no TLS, which this program's own settings do not cause.
     pub fn new(allow: Vec<IpNet>) -> Result<Self, String> {
-        let client = Client::plain(Guard::new(Trust::Api, allow));
+        let client = Client::new(Trusted::default(), 0, Guard::new(Trust::Api, allow));
         client.map(Self).map_err(|fault| fault.to_string())
     }
 
