@@ -18,9 +18,6 @@ mod entries;
 mod merge;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -150,7 +147,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts in force what others change, for as long as it is polled.
+    /// Puts in force what others change, for as long as it is polled and the ledger works.
     pub async fn follow(&self) {
         let mut seen = Revision(0);
         loop {
@@ -162,6 +159,7 @@ impl Registry {
             };
             match followed.await {
                 Ok(newest) => seen = newest,
+                Err(error) if error.is_fatal() => return,
                 Err(error) => {
                     tracing::warn!(%error, "changes of others cannot be looked for");
                     tokio::time::sleep(PAUSE).await;

@@ -298,3 +298,68 @@ fn message_routes(app: &str, push: &Push) -> MessageRoutes {
         others: container_config.enable.then(|| container_name(app)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Machine, Table, load_str};
+
+    const FILE: &str = r#"
+[[source]]
+name = "file"
+sender = "taku"
+secrets = "s"
+destinations = "game"
+[[destination]]
+name = "game"
+url = "http://127.0.0.1:1/"
+"#;
+
+    fn kept<T>(value: T) -> Kept<T> {
+        Kept { value: Arc::new(value), version: Revision(1), at_ms: 0, who: String::new() }
+    }
+
+    fn source(destination: &str, id: &str) -> Kept<Table> {
+        let table = serde_json::json!({
+            "sender": "taku", "secrets": "s", "destinations": [destination], "id": id,
+        });
+        kept(table.as_object().unwrap().clone())
+    }
+
+    fn merged(sources: &[(&str, Kept<Table>)]) -> Merged {
+        let file = load_str(&Machine, Path::new("postern.toml"), FILE).unwrap().config;
+        let sources = sources.iter().map(|(name, kept)| ((*name).to_owned(), kept.clone()));
+        let documents = Documents { sources: sources.collect(), ..Documents::default() };
+        merge(&file, &documents, &Compiled::new())
+    }
+
+    #[test]
+    fn what_clashes_with_the_file_is_left_out_and_named() {
+        let made = merged(&[
+            ("api", source("game", "api")),
+            ("file", source("game", "other")),
+            ("lost", source("nobody", "lost")),
+            ("twin", source("game", "file")),
+        ]);
+        let names: Vec<&String> = made.config.sources.keys().collect();
+        assert_eq!(names, ["api", "file"]);
+        assert_eq!(made.config.sources["file"].origin, Origin::File);
+        for (problem, word) in made.problems.iter().zip(["file", "nobody", "id of file"]) {
+            assert!(problem.contains(word), "{problem}");
+        }
+        assert_eq!(made.problems.len(), 3);
+    }
+
+    #[test]
+    fn what_is_known_is_not_made_again() {
+        let first = merged(&[("api", source("game", "api"))]);
+        let file = load_str(&Machine, Path::new("postern.toml"), FILE).unwrap().config;
+        let sources = BTreeMap::from([(String::from("api"), source("game", "api"))]);
+        let documents = Documents { sources, ..Documents::default() };
+        let again = merge(&file, &documents, &first.compiled);
+        let (one, other) = (&first.config.sources["api"], &again.config.sources["api"]);
+        assert!(Arc::ptr_eq(one, other));
+    }
+}

@@ -260,3 +260,27 @@ fn tokens_and_configuration_outlive_the_gateway() {
     assert_eq!(push(gateway.at.callbacks, &message("image", "", 2)), 200);
     assert_eq!(game.await_count(1)[0].json()["params"]["MsgType"], "image");
 }
+
+/// The contract's own sealed message, whose time is long over: what is inside goes to the container.
+#[test]
+fn a_sealed_message_comes_open_to_the_container() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let sealed = "secrets = \"gatewaytoken\"\nmax_age = \"off\"\n\
+                  aes_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"";
+    let text = config(&game, &other).replacen("secrets = \"gatewaytoken\"", sealed, 1);
+    let gateway = Gateway::start(&text);
+    let token = token(gateway.at.admin);
+    let container = json!({ "container_config": {
+        "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+        "qbase_container_path": "/c", "text_mode": 2,
+    } });
+    assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+    let body = r#"{"ToUserName":"gh_1","Encrypt":"j6vsOpBNQ16EYTy8Pn5HPboD3HE7tAdL4GRfHPwTB7+CBwpIwhTPtyAyOQyi09x7AS1Cn77mFYpmq//GvZTuttjRTtoyoQGqdR7PCTQ6AxpJ+qLVuszzhifD6PrVsar4"}"#;
+    let query = "timestamp=1700000001&nonce=12341&encrypt_type=aes\
+                 &msg_signature=c8d8f7dc96403a920e4d6b23ea8c797f6f7367fc";
+    assert_eq!(post(gateway.at.callbacks, &format!("/callback/wx?{query}"), body).status, 200);
+    let got = other.await_count(1)[0].clone();
+    let expected =
+        "<xml><Event><![CDATA[debug_demo]]></Event><MsgType><![CDATA[event]]></MsgType></xml>";
+    assert_eq!(String::from_utf8_lossy(&got.body), expected);
+}
