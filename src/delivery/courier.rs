@@ -272,6 +272,10 @@ impl Round {
     /// Starts an attempt for each lease that its destination has a place for, and gives back the
     /// others; answers whether there were any.
     async fn start_all(&mut self, leases: Vec<Lease>) -> Result<bool, LedgerError> {
+        // What was leased may be younger than the newest configuration: it is tried under that.
+        if self.changes.has_changed().unwrap_or(false) {
+            self.apply();
+        }
         let mut back = Vec::new();
         for lease in leases {
             let now = instant();
