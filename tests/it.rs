@@ -25,6 +25,7 @@ mod it {
     mod push_config;
     mod race;
     mod reward_rule;
+    mod senders;
     mod silence;
     mod superseded;
     mod targets;

@@ -40,6 +40,7 @@ pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source
         destinations: &destinations,
         inline: &inline,
         keep_transactions: Some(config.store.keep_transactions),
+        public_url: config.server.public_url.as_deref(),
         body_bytes: config.server.limits.body_bytes,
         unverified_body_bytes: config.server.limits.unverified_body_bytes,
     };

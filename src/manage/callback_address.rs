@@ -172,7 +172,9 @@ fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Refused
     Ok(match read.verify() {
         Judgement::Verified(_) => None,
         Judgement::Refused(refusal) => Some(refusal.reason),
-        Judgement::Probe | Judgement::Undecided => Some(Reason::BadSignature),
+        Judgement::Probe | Judgement::Challenge | Judgement::Undecided => {
+            Some(Reason::BadSignature)
+        }
     })
 }
 

@@ -154,6 +154,11 @@ fn another_padding_or_text_of_huawei_is_named() {
     };
     let right = with("newSign", &rsa_signed(&RSA_PSS_SHA256, &hex));
     assert_eq!(run(&recipe, &right, NOW).outcome, Outcome::Accepted);
+    // The secret opens the list and verifies nothing: that it has ended refuses nobody.
+    let mut ended = Terms { secrets: vector_terms("secrets = \"a2V5\"").secrets, ..terms };
+    ended.secrets[0].until_ms = Some(0);
+    let ended = Recipe::compile(catalog.get("huawei").unwrap(), &ended).unwrap();
+    assert_eq!(run(&ended, &right, NOW).outcome, Outcome::Accepted);
     assert_eq!(mistake(&recipe, &right), None);
     for (name, signature) in [
         ("newSign", rsa_signed(&RSA_PKCS1_SHA256, &hex)),
