@@ -22,9 +22,11 @@ mod master;
 mod network;
 mod pass;
 mod reload;
+mod remote;
 mod secret;
 mod senders;
 mod server;
+mod shown;
 mod source;
 mod store;
 mod supersede;
@@ -48,9 +50,11 @@ pub use file::nearest;
 pub use finding::{Faults, Finding, Paint};
 pub use keys::TABLES;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
-pub use network::{forbidden, parse_range, wrapped};
+pub use network::{check_origin, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
+pub use remote::{Table, check_destination, check_source};
+pub use shown::{MASK, mask_destination, mask_source, unmask};
 pub use unit::{parse_duration, show, show_size};
 
 /// A configuration that can be used, with what was remarked upon and read.
@@ -175,6 +179,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources: sources?,
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
         manage,
+        routing: BTreeMap::new(),
     })
 }
 

@@ -24,6 +24,7 @@ mod ending;
 mod judge;
 mod lane;
 mod lanes;
+mod message;
 mod parcel;
 mod pauses;
 mod rate;

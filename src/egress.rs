@@ -1,9 +1,12 @@
 //! What goes out: HTTP clients, and the guard that asks about every address before it is reached.
 //!
-//! Deliveries and the fetching of public keys go through here, and nothing else goes out.
+//! Deliveries, the fetching of public keys and the trying out of addresses go through here, and nothing
+//! else goes out.
 
 mod client;
 mod guard;
+mod probe;
 
 pub use client::{Client, ClientFault, Trusted, told};
 pub use guard::{Guard, Refused, Scheme, Trust, is_public};
+pub use probe::{Probe, Unanswered};

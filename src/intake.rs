@@ -27,6 +27,8 @@ mod record;
 mod rejections;
 mod route;
 
+pub use bucket::ByAddress;
+pub use client::{Caller, caller};
 pub use gate::Gate;
 pub use received::Received;
 pub use rejections::{Rejection, RejectionQuery, Rejections};

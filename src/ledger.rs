@@ -180,14 +180,28 @@ pub trait Ledger: Send + Sync {
     /// Every document of `kind`, by id, and the revision that they show.
     fn documents(&self, kind: Kind) -> impl Future<Output = Result<Documents, LedgerError>> + Send;
 
-    /// Writes or deletes one document, and answers the new revision, which is also the version of
-    /// the document written. Durable when answered.
+    /// Writes or deletes one document, as [`Ledger::change_all`] does.
     ///
     /// # Errors
-    /// [`LedgerError::Conflict`] if the document is not as `change.expect` says: nothing changed.
+    /// As [`Ledger::change_all`].
     fn change(
         &self,
         change: &DocumentChange,
+    ) -> impl Future<Output = Result<Revision, LedgerError>> + Send {
+        self.change_all(std::slice::from_ref(change))
+    }
+
+    /// Writes and deletes documents, all of them or none, and answers the new revision, which is
+    /// also the version of each document written. Durable when answered. A document may be in
+    /// `changes` once.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] with the version of the first document that is not as its
+    /// `expect` says: nothing changed. [`LedgerError::TooLarge`] if they exceed what the engine
+    /// stores in one piece.
+    fn change_all(
+        &self,
+        changes: &[DocumentChange],
     ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
 
     /// Waits, `wait` at most, until the documents are newer than `after`, and answers their

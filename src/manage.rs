@@ -1,5 +1,5 @@
-//! The admin listener: metrics, health, the admin API; later the management APIs of the seeds and
-//! the console.
+//! The admin listener (metrics, health, the admin API) and the management APIs of the seeds, each a
+//! module that is faithful to its document. What they manage is kept by the `registry`.
 //!
 //! Routing is a match on a path's segments. Who may ask is decided in one place, before a handler
 //! sees the request: on loopback the name by which it was called (a web page must not get at it by
@@ -7,7 +7,13 @@
 
 mod access;
 mod admin;
+mod background_check;
+mod callback_address;
 mod http;
+mod partners;
+mod push_config;
+mod reward_rule;
 
 pub use admin::Admin;
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT, explained};
+pub use partners::Partners;

@@ -69,7 +69,7 @@ pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Signing};
-pub use url::{Placeholder, UrlTemplate};
+pub use url::{MacroUrl, Placeholder, UrlTemplate};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

@@ -24,10 +24,11 @@ use crate::ledger::{
     Book, BookOptions, Embedded, EmbeddedOptions, Keyring, LedgerError, MasterKey, Observer,
 };
 use crate::lifecycle::{Lifecycle, Stop};
-use crate::manage::Admin;
+use crate::manage::{Admin, Partners};
+use crate::registry::{Registry, Unfit};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
-use crate::wire::{self, Bounds, Certificate, Front, Inherited, TlsError, Worker};
+use crate::wire::{self, Bounds, Certificate, Front, Handler, Inherited, TlsError, Worker};
 
 /// Open connections of the admin listener: people, scrapers and probes.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -231,7 +232,9 @@ where
 {
     let Parts { mut config, book, metrics, listeners } = parts;
     let addresses = listeners.addresses()?;
-    let running = Running::start(config.borrow_and_update().clone(), book, metrics, listeners)?;
+    let file = config.borrow_and_update().clone();
+    let registry = Registry::open(book, file).await?;
+    let running = Running::start(registry, metrics, listeners)?;
     tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "ready");
     let mut drain = std::pin::pin!(stop.drain);
     loop {
@@ -239,7 +242,10 @@ where
             biased;
             () = &mut drain => break,
             changed = config.changed() => match changed {
-                Ok(()) => running.apply(&config.borrow_and_update().clone()),
+                Ok(()) => {
+                    let file = config.borrow_and_update().clone();
+                    running.reload(file).await;
+                }
                 // Whoever watched the file is gone; the configuration stays as it is.
                 Err(_) => {
                     drain.await;
@@ -256,17 +262,15 @@ where
 /// A gateway that serves.
 struct Running {
     life: Arc<Lifecycle>,
-    keys: Keys,
-    gate: Gate,
-    admin: Arc<Admin>,
+    registry: Registry,
     courier: Courier,
     upkeep: Upkeep,
-    certificate: Option<Arc<Certificate>>,
     workers: Vec<Worker>,
-    side: Side,
+    sides: Vec<Side>,
+    follower: tokio::task::JoinHandle<()>,
 }
 
-/// The admin listener, which answers until the last callback is answered.
+/// A listener beside that of the callbacks, which answers until the last callback is answered.
 struct Side {
     life: Arc<Lifecycle>,
     tasks: tokio::task::JoinSet<()>,
@@ -274,12 +278,12 @@ struct Side {
 
 impl Running {
     fn start(
-        config: Arc<Config>,
-        book: Book,
+        registry: Registry,
         metrics: Arc<Metrics>,
         listeners: Listeners,
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
+        let (config, book) = (registry.config(), registry.book().clone());
         let keys = Keys::start(&config, Arc::clone(&metrics));
         let gate = Gate::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
@@ -287,7 +291,6 @@ impl Running {
         let bounds = bounds(&config.server.limits);
         let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
-        let address = listeners.admin.local_addr()?.ip();
         let tools = Tools {
             book: book.clone(),
             metrics: Arc::clone(&metrics),
@@ -295,34 +298,45 @@ impl Running {
             verdicts: gate.verdicts().clone(),
         };
         let courier = Courier::start(&config, tools);
-        let upkeep = Upkeep::start(&config, book.clone(), Arc::clone(&metrics), Arc::clone(&life));
-        let shared = (metrics, Arc::clone(&life));
+        let upkeep = Upkeep::start(&config, book, Arc::clone(&metrics), Arc::clone(&life));
         let inside = (gate.clone(), keys.clone(), courier.control());
-        let admin = Arc::new(Admin::new(address, config, inside, book, shared));
-        let side = Side::start(listeners.admin, Arc::clone(&admin))?;
+        put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
+        let follower = registry.clone();
+        let follower = tokio::spawn(async move { follower.follow().await });
+
+        let partners = Arc::new(Partners::new(registry.clone()));
+        let shared = (metrics, Arc::clone(&life));
+        let address = listeners.admin.local_addr()?.ip();
+        let (mut sides, mut beside) = (Vec::new(), Some(Arc::clone(&partners)));
+        if let Some(listener) = listeners.management {
+            sides.push(Side::start(listener, partners)?);
+            beside = None;
+        }
+        let admin = Arc::new(Admin::new(address, registry.clone(), inside, shared, beside));
+        sides.push(Side::start(listeners.admin, admin)?);
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
         for (index, listener) in listeners.callbacks.into_iter().enumerate() {
             let name = format!("callbacks-{index}");
             workers.push(Worker::start(name, listener, Arc::clone(&front))?);
         }
-        // The management APIs come with their own issue; until then nobody is promised an answer.
-        drop(listeners.management);
         life.ready();
-        Ok(Self { life, keys, gate, admin, courier, upkeep, certificate, workers, side })
+        Ok(Self { life, registry, courier, upkeep, workers, sides, follower })
     }
 
-    /// Goes on under another configuration. What is bound stays as it was.
-    fn apply(&self, config: &Arc<Config>) {
-        self.keys.apply(config);
-        self.gate.apply(config);
-        self.admin.apply(config);
-        self.courier.apply(config);
-        self.upkeep.apply(config);
-        if let (Some(certificate), Some(files)) = (&self.certificate, &config.server.tls)
-            && let Err(error) = certificate.reload(files)
-        {
-            tracing::error!(%error, "the certificate could not be read again; the old one stays");
+    /// Goes on under another configuration file. What is bound stays as it was.
+    async fn reload(&self, file: Arc<Config>) {
+        match self.registry.reload(file).await {
+            Ok(()) => {}
+            Err(Unfit::Clash(clashes)) => {
+                for clash in clashes {
+                    tracing::error!(clash, "what was made over an API would not work any more");
+                }
+                tracing::error!("the new configuration is not put in force; the old one stays");
+            }
+            Err(Unfit::Ledger(error)) => {
+                tracing::error!(%error, "the new configuration could not be put in force");
+            }
         }
     }
 
@@ -344,15 +358,39 @@ impl Running {
             tracing::warn!("the drain was cut short; what was in flight is closed");
             ended.await;
         }
-        self.side.end().await;
+        self.follower.abort();
+        for side in self.sides {
+            side.end().await;
+        }
         tracing::info!("stopped");
     }
 }
 
+/// Has the running parts go on under every new configuration.
+fn put_in_force(
+    registry: &Registry,
+    (gate, keys): (Gate, Keys),
+    (courier, upkeep): (&Courier, &Upkeep),
+    certificate: Option<Arc<Certificate>>,
+) {
+    let (deliver, sweep) = (courier.applier(), upkeep.applier());
+    registry.on_change(move |config| {
+        keys.apply(config);
+        gate.apply(config);
+        deliver(config);
+        sweep(config);
+        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)
+            && let Err(error) = certificate.reload(files)
+        {
+            tracing::error!(%error, "the certificate could not be read again; the old one stays");
+        }
+    });
+}
+
 impl Side {
-    fn start(listener: TcpListener, admin: Arc<Admin>) -> Result<Self, ServeError> {
+    fn start<H: Handler>(listener: TcpListener, handler: H) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let front = Front::new(admin, Arc::clone(&life), ADMIN, None)?;
+        let front = Front::new(handler, Arc::clone(&life), ADMIN, None)?;
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
         Ok(Self { life, tasks })

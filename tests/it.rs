@@ -6,7 +6,9 @@ mod it {
     mod admin;
     mod answers;
     mod backend;
+    mod background_check;
     mod bounds;
+    mod callback_address;
     mod crowd;
     mod deliver;
     mod deliver_tls;
@@ -20,10 +22,14 @@ mod it {
     mod kill;
     mod kill_deliver;
     mod logs;
+    mod managed;
     mod metrics;
+    mod openapi;
     mod proxies;
+    mod push_config;
     mod race;
     mod replay;
+    mod reward_rule;
     mod senders;
     mod silence;
     mod standard_webhooks;

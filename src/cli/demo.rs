@@ -1,6 +1,7 @@
 //! `postern demo`: the gateway, its senders and a backend in one process, with something to see.
 
 mod backend;
+mod rule;
 mod script;
 
 use std::io;
@@ -34,8 +35,9 @@ const DELIVERY_TIME: Duration = Duration::from_secs(10);
     long_about = "Run everything at once: a gateway, its senders and a backend.\n\n\
         The gateway runs on an embedded ledger in a folder that is removed afterwards, with one \
         source for each sender of the documents it was made for. Callbacks are signed afresh and \
-        sent over real HTTP: good, repeated, forged, stale, probes, address checks. What each got \
-        is shown; then everything stays up until Ctrl-C.",
+        sent over real HTTP: good, repeated, forged, stale, probes, address checks. Then a reward \
+        rule is made over the API, and rewarded. What each got is shown; then everything stays up \
+        until Ctrl-C.",
     after_help = "Examples:\n  postern demo\n  postern demo --once"
 )]
 pub(super) struct Demo {
@@ -67,7 +69,8 @@ impl Demo {
             Err(error) => return failed(screen, &error.to_string()),
         };
         let script = Script::parse(CALLBACKS).map_err(io::Error::other)?;
-        let rows = script.play(&running.config, running.at).await?;
+        let mut rows = script.play(&running.config, running.at).await?;
+        rows.extend(rule::play(running.at, &backend).await?);
         let wanted = rows.iter().filter(|row| row.came == "accepted").count();
         let delivered = backend.wait_for(wanted, DELIVERY_TIME).await;
         show(&rows, screen)?;
@@ -179,6 +182,8 @@ fn what_to_try(at: Addresses, screen: &mut Screen<'_>) -> io::Result<()> {
          \x20 curl -s  'http://{admin}/admin/v1/events?limit=3'\n\
          \x20 curl -s  'http://{admin}/admin/v1/events?user=player-7'\n\
          \x20 curl -s  'http://{admin}/admin/v1/rejections?source=level-end'\n\
+         \x20 curl -s  'http://{admin}/admin/v1/sources/reward/1'\n\
+         \x20 curl -s  'http://{admin}/admin/v1/audit'\n\
          \x20 curl -s  -d '{{\"source\":\"level-end\",\"rejection\":1}}' 'http://{admin}/admin/v1/explain'\n\
          \x20 curl -s  'http://{admin}/metrics' | grep ^postern_callbacks\n\
          \x20 curl -s  'http://{admin}/readyz'",

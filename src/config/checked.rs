@@ -30,6 +30,8 @@ pub struct Config {
     pub destinations: BTreeMap<String, Arc<Destination>>,
     /// The management APIs and who may use them.
     pub manage: Manage,
+    /// Sources whose events go where it depends on the event, by name.
+    pub routing: BTreeMap<String, Routing>,
 }
 
 /// Listeners and their limits.
@@ -149,9 +151,30 @@ pub struct Egress {
     pub allow: Vec<IpNet>,
 }
 
+/// Who says that there is a source or a destination. Only what an API made can be changed over one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// The admin API.
+    Admin,
+    /// The reward-rule API (seed 001).
+    RewardRule,
+    /// The callback-address API (seed 000).
+    CallbackAddress,
+    /// The push-configuration API (seed 002).
+    PushConfig,
+}
+
 /// One inbound endpoint, `/callback/<name>`.
 #[derive(Debug)]
 pub struct Source {
+    /// Who says that there is one.
+    pub origin: Origin,
+    /// Its keys as written, secrets masked, for people.
+    pub shown: Shown,
+    /// The app that its callbacks are about, where the sender has apps.
+    pub app_id: Option<String>,
     /// Its name in the path, the metrics and events.
     pub name: String,
     /// What the de-duplication keys are scoped by: the name, unless the source was renamed and
@@ -171,6 +194,29 @@ pub struct Source {
     pub body_bytes: usize,
     /// Which verified callbacks another source stands before.
     pub superseded: Superseded,
+}
+
+/// A table as written, secrets masked.
+pub type Shown = Arc<serde_json::Map<String, serde_json::Value>>;
+
+/// Which destinations an event goes to, where those of its source are not all.
+#[derive(Clone, Debug)]
+pub enum Routing {
+    /// The address of the company and assessment that it is about, besides those of the source:
+    /// `<company>/<prefix>` to the destination's name.
+    ByAddress(Arc<BTreeMap<String, String>>),
+    /// What the push configuration of its app says.
+    ByMessage(Arc<MessageRoutes>),
+}
+
+/// Where an app's messages go.
+#[derive(Clone, Debug, Default)]
+pub struct MessageRoutes {
+    /// What is configured for single kinds: message type and event to a destination's name, or to
+    /// nothing where the kind is switched off.
+    pub kinds: BTreeMap<(String, String), Option<String>>,
+    /// The destination of all others, in place of those of the source.
+    pub others: Option<String>,
 }
 
 /// A bound on callbacks over time.
@@ -197,6 +243,12 @@ pub enum Superseded {
 /// A backend that events are delivered to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
+    /// Who says that there is one.
+    pub origin: Origin,
+    /// Its keys as written, secrets masked, for people.
+    pub shown: Shown,
+    /// What its URL may reach.
+    pub reach: Reach,
     /// Its name.
     pub name: String,
     /// Where it is.
@@ -205,6 +257,8 @@ pub struct Destination {
     pub format: Format,
     /// How the source's template goes to a destination of `format = "template"`.
     pub method: TemplateMethod,
+    /// The names that are replaced in its URL, where its form is [`Format::Macros`].
+    pub macros: Arc<[String]>,
     /// What deliveries to it are signed with, the bytes behind `whsec_`; the newest first.
     pub secrets: Vec<Secret>,
     /// Header fields of its own.
@@ -224,6 +278,15 @@ pub struct Destination {
     pub ca: Option<PathBuf>,
     /// What deliveries show to it.
     pub identity: Option<ClientIdentity>,
+}
+
+/// What a URL may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The machine's own backends and plain http: it stands in the configuration file.
+    Private,
+    /// What is public, and these private ranges: it came over an API.
+    Public(Vec<IpNet>),
 }
 
 /// Whether a sender waits for a destination's verdict.
@@ -267,6 +330,34 @@ pub enum Format {
     Forward,
     /// The URL and the source's template, resolved.
     Template,
+    /// The URL with its sender's own macros replaced, and nothing else: that of a reward rule.
+    Macros,
+    /// The message that a push brought, posted in one notation: to the container of a push
+    /// configuration.
+    Message(Notation),
+}
+
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// JSON.
+    Json,
+    /// XML.
+    Xml,
+}
+
+impl Origin {
+    /// The word that people see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Admin => "api",
+            Self::RewardRule => "reward_rule",
+            Self::CallbackAddress => "callback_address",
+            Self::PushConfig => "push_config",
+        }
+    }
 }
 
 /// How the source's template goes to a destination of that format.
@@ -286,6 +377,8 @@ impl Format {
             Self::Event => "event",
             Self::Forward => "forward",
             Self::Template => "template",
+            Self::Macros => "macros",
+            Self::Message(_) => "message",
         }
     }
 }
@@ -317,8 +410,17 @@ pub struct Manage {
 /// Who may manage reward rules.
 #[derive(Clone, Debug)]
 pub struct RewardRules {
-    /// The publishers' keys.
-    pub publishers: Vec<Secret>,
+    /// The publishers.
+    pub publishers: Vec<Publisher>,
+}
+
+/// A publisher, who sees and changes its own rules only.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Whose its rules are, also after its key was changed: its name, or a digest of its key.
+    pub name: String,
+    /// What its requests carry.
+    pub key: Secret,
 }
 
 /// Who may manage callback addresses, and of what.
@@ -362,6 +464,8 @@ pub struct PushApp {
 pub struct BackgroundChecks {
     /// The companies.
     pub companies: Vec<Company>,
+    /// Fonts for reports, before those of the system.
+    pub fonts: Vec<PathBuf>,
 }
 
 /// A company that may order background checks.
@@ -371,6 +475,8 @@ pub struct Company {
     pub key: Secret,
     /// What they are signed with.
     pub token: Secret,
+    /// Whether it may order any.
+    pub enabled: bool,
 }
 
 impl Source {

@@ -1,11 +1,13 @@
 //! `[[destination]]`: the backends that events are delivered to.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    ClientIdentity, Destination, Format, Late, Mode, Retry, TemplateMethod, limits, network,
-    secret, server, unit,
+    ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, TemplateMethod, limits,
+    network, secret, server, shown, unit,
 };
 use crate::sender::Secret;
 
@@ -87,6 +89,10 @@ pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
     let timeout = unit::duration(limits::DELIVERY_TIMEOUT_BOUND);
     let concurrency = unit::count(limits::DELIVERY_CONCURRENCY_BOUND);
     let destination = Destination {
+        origin: Origin::File,
+        shown: shown::destination(section),
+        reach: Reach::Private,
+        macros: Arc::default(),
         secrets,
         headers: headers(section),
         retry: retry(section),

@@ -1,10 +1,13 @@
 //! `[manage.*]`: the management APIs and who may use them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, PushApp, PushConfig,
+    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, Publisher, PushApp, PushConfig,
     RewardRules, secret, unit,
 };
 use crate::sender::Secret;
@@ -12,13 +15,13 @@ use crate::sender::Secret;
 pub(super) const KEYS: &[&str] =
     &["reward_rule", "callback_address", "push_config", "background_check"];
 pub(super) const REWARD_RULE_KEYS: &[&str] = &["publishers"];
-pub(super) const PUBLISHER_KEYS: &[&str] = &["key"];
+pub(super) const PUBLISHER_KEYS: &[&str] = &["name", "key"];
 pub(super) const CALLBACK_ADDRESS_KEYS: &[&str] = &["managers", "prefixes"];
 pub(super) const MANAGER_KEYS: &[&str] = &["name", "key", "companies"];
 pub(super) const PUSH_CONFIG_KEYS: &[&str] = &["apps"];
 pub(super) const APP_KEYS: &[&str] = &["app_id", "secret"];
-pub(super) const BACKGROUND_CHECK_KEYS: &[&str] = &["companies"];
-pub(super) const COMPANY_KEYS: &[&str] = &["key", "token"];
+pub(super) const BACKGROUND_CHECK_KEYS: &[&str] = &["companies", "fonts"];
+pub(super) const COMPANY_KEYS: &[&str] = &["key", "token", "enabled"];
 
 /// The table `[manage]`.
 pub(super) fn check(section: &Section<'_>) -> Manage {
@@ -32,9 +35,29 @@ pub(super) fn check(section: &Section<'_>) -> Manage {
 
 fn reward_rule(section: &Section<'_>) -> RewardRules {
     section.refuse_unknown(REWARD_RULE_KEYS);
-    let publishers =
-        users(section, "publishers", PUBLISHER_KEYS, |publisher| need_secret(publisher, "key"));
+    let publishers = users(section, "publishers", PUBLISHER_KEYS, |publisher| {
+        let name = publisher.take("name", unit::name);
+        let key = need_secret(publisher, "key")?;
+        Some(Publisher { name: name.unwrap_or_else(|| digest(&key)), key })
+    });
+    let names = publishers.iter().map(|publisher| publisher.name.as_str());
+    refuse_twice(section, "publishers", names);
     RewardRules { publishers }
+}
+
+/// A name for whoever has that key and no other.
+fn digest(key: &Secret) -> String {
+    let digest = Sha256::digest(key.expose());
+    format!("key-{}", const_hex::encode(&digest[..6]))
+}
+
+fn refuse_twice<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = &'n str>) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            section.fault(key, format!("{name} is there twice"), "write each once");
+        }
+    }
 }
 
 fn callback_address(section: &Section<'_>) -> CallbackAddresses {
@@ -48,14 +71,9 @@ fn callback_address(section: &Section<'_>) -> CallbackAddresses {
         }
         Some(Manager { name: name?, key: key?, companies })
     });
-    let mut names = BTreeSet::new();
-    for manager in &managers {
-        if !names.insert(&manager.name) {
-            let what = format!("{} is named twice", manager.name);
-            section.fault("managers", what, "give each its own name");
-        }
-    }
+    refuse_twice(section, "managers", managers.iter().map(|manager| manager.name.as_str()));
     let prefixes = section.list("prefixes", unit::name).unwrap_or_default();
+    refuse_twice(section, "prefixes", prefixes.iter().map(String::as_str));
     CallbackAddresses { managers, prefixes }
 }
 
@@ -66,6 +84,7 @@ fn push_config(section: &Section<'_>) -> PushConfig {
         let secret = need_secret(app, "secret");
         Some(PushApp { app_id: app_id?, secret: secret? })
     });
+    refuse_twice(section, "apps", apps.iter().map(|app| app.app_id.as_str()));
     PushConfig { apps }
 }
 
@@ -73,9 +92,22 @@ fn background_check(section: &Section<'_>) -> BackgroundChecks {
     section.refuse_unknown(BACKGROUND_CHECK_KEYS);
     let companies = users(section, "companies", COMPANY_KEYS, |company| {
         let (key, token) = (need_secret(company, "key"), need_secret(company, "token"));
-        Some(Company { key: key?, token: token? })
+        let enabled = company.take_or("enabled", true, unit::switch);
+        Some(Company { key: key?, token: token?, enabled })
     });
-    BackgroundChecks { companies }
+    let fonts = section.list("fonts", font).unwrap_or_default();
+    BackgroundChecks { companies, fonts }
+}
+
+/// The path of a font that reports can be written with.
+fn font(item: &Item<'_>) -> Read<PathBuf> {
+    let path = item.pass.beside(&unit::text(item)?);
+    let remedy = "name a file of TrueType or OpenType fonts (.ttf, .ttc, .otf)";
+    let data = std::fs::read(&path).map_err(|error| secret::unreadable(&path, &error))?;
+    match ttf_parser::Face::parse(&data, 0) {
+        Ok(_) => Ok(path),
+        Err(_) => Err(Problem::new(format!("{} is no font", path.display()), remedy)),
+    }
 }
 
 /// The users of an API, each a table of `known` keys. An API without one would answer nobody.

@@ -67,6 +67,17 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
     }
 }
 
+/// Why deliveries cannot go to the `url` that somebody set over an API, however its path and query
+/// look: those are the backend's own business.
+///
+/// # Errors
+/// The reason, in a few words.
+pub fn check_origin(url: &str) -> Result<(), String> {
+    let parts = Parts::split(url).ok_or("is no URL of http or https")?;
+    let authority = parts.authority().and_then(|authority| refuse_forbidden(&authority));
+    authority.map_err(|problem| problem.what)
+}
+
 /// The URL of a list of public keys, which may hold a secret in its path or query.
 pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     let wanted = "a URL such as \"https://keys.example.com/list.json\"";

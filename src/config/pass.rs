@@ -120,11 +120,21 @@ fn digest(read: &io::Result<Contents>) -> Option<[u8; 32]> {
     read.as_ref().ok().map(|contents| Sha256::digest(&contents.bytes).into())
 }
 
+/// Who wrote what a pass goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Whoever runs the gateway: variables and files are read for them.
+    Operator,
+    /// Somebody over an API, for whom nothing of this machine is read.
+    Remote,
+}
+
 /// One pass over a configuration.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     input: &'a dyn Input,
     file: PathBuf,
+    writer: Writer,
     /// Offsets at which lines begin.
     lines: Vec<usize>,
     read: RefCell<Files>,
@@ -147,11 +157,22 @@ impl<'a> Pass<'a> {
         Self {
             input,
             file: file.to_owned(),
+            writer: Writer::Operator,
             lines: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect(),
             read: RefCell::default(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
         }
+    }
+
+    /// The same, over what came over an API.
+    pub(super) fn remote(self) -> Self {
+        Self { writer: Writer::Remote, ..self }
+    }
+
+    /// Who wrote it.
+    pub(super) fn writer(&self) -> Writer {
+        self.writer
     }
 
     /// The environment variable `name`.

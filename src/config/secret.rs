@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::file::{Item, Problem, Read};
 use super::limits::DELIVERY_SECRET_BYTES_GOOD;
-use super::pass::Access;
+use super::pass::{Access, Writer};
 use crate::sender::Secret;
 
 const WANTED: &str = "a text: \"env:NAME\", \"file:PATH\" or the secret itself";
@@ -17,6 +17,7 @@ const WHSEC: &str = "whsec_";
 /// A secret from where the item says it is.
 pub(super) fn secret(item: &Item<'_>) -> Read<Secret> {
     let text = item.text(WANTED)?;
+    refuse_reference(item, text)?;
     let bytes = if let Some(name) = text.strip_prefix("env:") {
         from_variable(item, name)?
     } else if let Some(path) = text.strip_prefix("file:") {
@@ -27,6 +28,17 @@ pub(super) fn secret(item: &Item<'_>) -> Read<Secret> {
         text.as_bytes().to_vec()
     };
     Ok(Secret::new(bytes))
+}
+
+/// Refuses to read this machine's variables and files for somebody elsewhere, who could have them
+/// sent to a destination.
+fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
+    let refers = text.starts_with("env:") || text.starts_with("file:");
+    if refers && item.pass.writer() == Writer::Remote {
+        let what = "points at a variable or a file of the gateway, which an API does not read";
+        return Err(Problem::new(what, "send the secret itself"));
+    }
+    Ok(())
 }
 
 /// A name for the secret at `item` that tells nothing about it: the variable, the file, or

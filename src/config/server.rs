@@ -7,6 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::file::{Item, Problem, Read, Section};
+use super::pass::Writer;
 use super::secret::unreadable;
 use super::{Limits, Server, Tls, limits, network, unit};
 
@@ -101,6 +102,10 @@ pub(super) fn private_key(item: &Item<'_>) -> Read<PathBuf> {
 
 fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
     let text = item.text("the path of a PEM file")?;
+    if item.pass.writer() == Writer::Remote {
+        let what = "is a file of the gateway, which an API does not read";
+        return Err(Problem::new(what, "write it in the configuration file"));
+    }
     let path = item.pass.beside(text.strip_prefix("file:").unwrap_or(text));
     let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
     if T::pem_slice_iter(&contents.bytes).next().is_some_and(|found| found.is_ok()) {

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::file::{Item, Problem, Read, Section, nearest};
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{Source, Superseded, limits, network, unit};
+use super::{Origin, Source, Superseded, limits, network, shown, unit};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, Sender, Terms};
 
@@ -89,6 +89,9 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let (name, recipe) = (name?, recipe?);
     refuse_unknown_url(section, &recipe, known.public_url);
     let source = Source {
+        origin: Origin::File,
+        shown: shown::source(section, recipe.sender()),
+        app_id: app_id(&terms),
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
         name,
@@ -173,6 +176,12 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         reply: section.take("reply", table).unwrap_or_default(),
         rewards: section.map("rewards", amount),
     }
+}
+
+fn app_id(terms: &Terms) -> Option<String> {
+    let setting = terms.settings.get("app_id")?;
+    // An app's id is no secret, though it is read as settings are.
+    std::str::from_utf8(setting.expose()).ok().map(str::to_owned)
 }
 
 /// Binds the sender to the source. A key that is wrong already is not told off twice.

@@ -85,9 +85,10 @@ impl Courier {
         self.control.clone()
     }
 
-    /// Goes on under another configuration.
-    pub fn apply(&self, config: &Arc<Config>) {
-        self.config.send_replace(Arc::clone(config));
+    /// What has it go on under another configuration.
+    pub fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
+        let changes = self.config.clone();
+        move |config| drop(changes.send_replace(Arc::clone(config)))
     }
 
     /// Waits until it has ended, which it does after a drain.
@@ -350,6 +351,10 @@ impl Round {
     /// Starts an attempt for each lease that its destination has a place for, and gives back the
     /// others; answers whether there were any.
     async fn start_all(&mut self, leases: Vec<Lease>) -> Result<bool, LedgerError> {
+        // What was leased may be younger than the newest configuration: it is tried under that.
+        if self.changes.has_changed().unwrap_or(false) {
+            self.apply();
+        }
         let mut back = Vec::new();
         for lease in leases {
             match self.lanes.begin(&lease.target, instant()) {

@@ -9,7 +9,7 @@ use super::ending::Ending;
 use super::parcel::Form;
 use super::pauses::{Pause, PauseReason};
 use super::rate::Pacer;
-use crate::config::Destination;
+use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
@@ -150,8 +150,10 @@ impl Lane {
 }
 
 fn postal(destination: &Arc<Destination>) -> Postal {
-    // Every destination of today stands in the configuration file.
-    let guard = Guard::new(Trust::File, Vec::new());
+    let guard = match &destination.reach {
+        Reach::Private => Guard::new(Trust::File, Vec::new()),
+        Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
+    };
     let trusted =
         Trusted { ca: destination.ca.as_deref(), identity: destination.identity.as_ref() };
     let client = Client::new(trusted, destination.concurrency, guard);

@@ -9,11 +9,11 @@ use http_body_util::Full;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::signature;
+use super::{message, signature};
 use crate::clock::UnixMillis;
-use crate::config::{Destination, Format, TemplateMethod};
+use crate::config::{Destination, Format, Notation, TemplateMethod};
 use crate::ledger::{EventBody, EventId, RawRequest};
-use crate::sender::{Placeholder, UrlTemplate};
+use crate::sender::{MacroUrl, Placeholder, UrlTemplate};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -28,6 +28,10 @@ pub(super) enum Form {
     Forward(Uri),
     /// A URL with values in it.
     Template(UrlTemplate, TemplateMethod),
+    /// A URL with a sender's own macros in it.
+    Macros(MacroUrl),
+    /// The message that the callback brought, posted.
+    Message(Uri, Notation),
     /// The URL cannot be used, which the configuration's check keeps from happening.
     Unusable(String),
 }
@@ -60,6 +64,14 @@ impl Form {
                 Ok(template) => Self::Template(template, destination.method),
                 Err(fault) => Self::Unusable(fault.to_string()),
             },
+            Format::Macros => {
+                let known = |name: &str| destination.macros.iter().any(|known| known == name);
+                Self::Macros(MacroUrl::read(&destination.url, known))
+            }
+            Format::Message(notation) => match destination.url.parse() {
+                Ok(uri) => Self::Message(uri, notation),
+                Err(error) => Self::Unusable(format!("{error}")),
+            },
         }
     }
 
@@ -74,6 +86,8 @@ impl Form {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to) => forwarded(to, stored)?,
             Self::Template(template, method) => resolved((template, *method), stored)?,
+            Self::Macros(url) => replaced(url, stored)?,
+            Self::Message(to, notation) => message(to, *notation, stored)?,
             Self::Unusable(why) => return Err(Unwritable::Unusable(why.clone())),
         };
         // A sender that signs in these very fields is passed on with its own.
@@ -176,6 +190,33 @@ fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, Unwritable> {
         }
     }
     text.parse().map_err(|error| Unwritable::Url(format!("{error}")))
+}
+
+// === macros ===
+
+/// The URL of a reward rule, called as its sender would: with the parameters as they came, and
+/// marked where they are a test.
+fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<Parcel, Unwritable> {
+    let body = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
+    let target = &body.request.target;
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    let query = query.unwrap_or_default();
+    let to: Uri = url.fill(query).parse().map_err(|error| Unwritable::Url(format!("{error}")))?;
+    let test = body.event().or(Err(Unwritable::Stored))?.test;
+    let to = if test { with_query(&to, b"is_test=1")? } else { to };
+    Ok(Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+}
+
+// === message ===
+
+fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<Parcel, Unwritable> {
+    let kept = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
+    let (content_type, body) = message::of(&kept, notation).ok_or(Unwritable::Stored)?;
+    let headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, content_type),
+        (message::SOURCE, message::OURS),
+    ]);
+    Ok(Parcel { method: Method::POST, to: to.clone(), headers, body })
 }
 
 // === template ===

@@ -22,7 +22,7 @@ pub(super) struct Bucket {
 
 /// One such rate for every address, in fixed memory.
 #[derive(Debug)]
-pub(super) struct ByAddress {
+pub struct ByAddress {
     origin: Instant,
     rate: Pace,
     cells: Box<[AtomicU64]>,
@@ -73,18 +73,25 @@ impl Bucket {
 
 impl ByAddress {
     /// Full buckets.
-    pub(super) fn new(rate: Rate, origin: Instant) -> Self {
+    #[must_use]
+    pub fn new(rate: Rate, origin: Instant) -> Self {
         let cells = std::iter::repeat_with(AtomicU64::default).take(CELLS).collect();
         Self { origin, rate: Pace::new(rate), cells, hasher: RandomState::new() }
     }
 
-    /// Takes one of `address`, if there is one. Of IPv6 the network counts, since whoever has one
-    /// address there has 2^64.
-    pub(super) fn take(&self, address: IpAddr, now: Instant) -> bool {
-        let hash = match address {
-            IpAddr::V4(address) => self.hasher.hash_one(address.to_bits()),
-            IpAddr::V6(address) => self.hasher.hash_one(address.to_bits() >> 64),
+    /// Takes one of `address`, if there is one.
+    pub fn take(&self, address: IpAddr, now: Instant) -> bool {
+        self.take_as("", address, now)
+    }
+
+    /// Takes one of `address` under that name, if there is one. Of IPv6 the network counts, since
+    /// whoever has one address there has 2^64.
+    pub fn take_as(&self, name: &str, address: IpAddr, now: Instant) -> bool {
+        let network = match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits() >> 64,
         };
+        let hash = self.hasher.hash_one((name, address.is_ipv4(), network));
         let at = usize::try_from(hash).unwrap_or(usize::MAX) % CELLS;
         let now_ns = nanos(now.saturating_duration_since(self.origin));
         self.cells.get(at).is_some_and(|cell| self.rate.take(cell, now_ns))

@@ -17,7 +17,7 @@ const HOPS_MAX: usize = 32;
 
 /// Who calls, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub enum Caller {
     /// The caller's own address.
     Known(IpAddr),
     /// Somebody behind this proxy of ours.
@@ -26,6 +26,7 @@ pub(super) enum Caller {
 
 impl Caller {
     /// The nearest address that is known.
+    #[must_use]
     pub fn address(self) -> IpAddr {
         match self {
             Self::Known(address) | Self::Behind(address) => address,
@@ -34,6 +35,7 @@ impl Caller {
 
     /// Whether the caller is in one of `nets`. Somebody behind a proxy is in none of them: the
     /// proxy's own address says nothing of who it is.
+    #[must_use]
     pub fn is_in(self, nets: &[IpNet]) -> bool {
         matches!(self, Self::Known(address) if is_in(address, nets))
     }
@@ -43,7 +45,8 @@ impl Caller {
 ///
 /// When both `X-Forwarded-For` and `Forwarded` came and do not agree, one of them was written by
 /// somebody whom the proxy passes through: neither is believed.
-pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
+#[must_use]
+pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = peer.to_canonical();
     if !is_in(peer, trusted) {
         return Caller::Known(peer);

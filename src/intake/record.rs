@@ -1,8 +1,12 @@
 //! A genuine callback becomes an event: recorded, and answered with what the ledger says.
 
+use smallvec::SmallVec;
+
 use crate::clock;
-use crate::config::Superseded;
-use crate::ledger::{Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded};
+use crate::config::{Routing, Superseded};
+use crate::ledger::{
+    Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded, TargetId,
+};
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved};
 use crate::verdict::Verdicts;
 
@@ -13,6 +17,14 @@ use super::received::Received;
 
 /// The parameter that names a survey, by which an IDIP source stands before others.
 const SURVEY: &str = "sid";
+
+/// The parameters that say which callback address an event is for …
+const COMPANY: &str = "company_id";
+const ASSESSMENT: &str = "prefix";
+
+/// … and what kind of message a push brings.
+const MESSAGE_TYPE: &str = "MsgType";
+const MESSAGE_EVENT: &str = "Event";
 
 /// A callback that was verified and resolved.
 pub(super) struct Genuine<'g, 'a> {
@@ -110,8 +122,33 @@ impl Genuine<'_, '_> {
             received_ms: at_ms,
             test: resolved.is_test(),
             body,
-            targets: route.targets.clone(),
+            targets: self.targets(),
         })
+    }
+
+    /// Where the event goes.
+    fn targets(&self) -> SmallVec<[TargetId; 2]> {
+        let route = self.received.route();
+        let value = |name| self.callback.parameter(name).unwrap_or_default();
+        let mut own = route.targets.clone();
+        match &route.routing {
+            None => own,
+            Some(Routing::ByAddress(names)) => {
+                let key = format!("{}/{}", value(COMPANY), value(ASSESSMENT));
+                own.extend(names.get(&key).map(|name| TargetId::from(name.as_str())));
+                own
+            }
+            Some(Routing::ByMessage(routes)) => {
+                let kind = (value(MESSAGE_TYPE), value(MESSAGE_EVENT));
+                match (routes.kinds.get(&kind), &routes.others) {
+                    (Some(None), _) => SmallVec::new(),
+                    (Some(Some(name)), _) | (None, Some(name)) => {
+                        SmallVec::from_iter([TargetId::from(name.as_str())])
+                    }
+                    (None, None) => own,
+                }
+            }
+        }
     }
 
     /// The answer to a recorded callback: a duplicate gets what the first one got.

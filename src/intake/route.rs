@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::desk::Desk;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Source};
+use crate::config::{Config, Late, Mode, Rate, Routing, Source};
 use crate::keys::{Keys, Published};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -38,6 +38,8 @@ pub(super) struct Route {
     pub targets: SmallVec<[TargetId; 2]>,
     /// The destination whose verdict the sender waits for.
     pub inline: Option<Inline>,
+    /// Where an event goes besides, or instead.
+    pub routing: Option<Routing>,
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<Published>>,
@@ -54,7 +56,7 @@ pub(super) struct Route {
 }
 
 /// A destination whose verdict a sender waits for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Inline {
     pub target: TargetId,
     /// What the sender is told when the verdict is late.
@@ -86,9 +88,19 @@ impl View {
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
+            let routing = config.routing.get(name);
+            let inline = Inline::of(source, config);
+            let body_time = config.server.limits.body_timeout;
+            if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))
+                && routing.is_none()
+                && same.inline == inline
+            {
+                return (name.clone(), Arc::clone(same));
+            }
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
-            route.body_time = config.server.limits.body_timeout;
-            route.inline = Inline::of(source, config);
+            route.body_time = body_time;
+            route.inline = inline;
+            route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
@@ -125,6 +137,15 @@ impl View {
 }
 
 impl Route {
+    /// Whether another one would be just like it: of thousands of sources one has changed.
+    fn is_same(&self, source: &Arc<Source>, base: &Arc<str>, body_time: Duration) -> bool {
+        Arc::ptr_eq(&self.source, source)
+            && self.base == *base
+            && self.body_time == body_time
+            && self.routing.is_none()
+            && self.keys.is_none()
+    }
+
     fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<Desk>, now: Instant) -> Self {
         let recipe = &source.recipe;
         let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
@@ -132,6 +153,7 @@ impl Route {
         Self {
             id: SourceId::from(source.id.as_str()),
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
+            routing: None,
             keys: None,
             counters: desk.metrics.source(&source.name, recipe.secret_ids()),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),

@@ -262,6 +262,11 @@ impl Book {
         self.shared.engine.change(change).await
     }
 
+    /// See [`Ledger::change_all`].
+    pub async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
+        self.shared.engine.change_all(changes).await
+    }
+
     /// See [`Ledger::changed`].
     pub async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         self.shared.engine.changed(after, wait).await

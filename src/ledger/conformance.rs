@@ -67,6 +67,7 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         reading::foreign_cursors_are_refused,
         reading::stats_count_what_is_there,
         keeping::documents_have_versions_that_never_come_back,
+        keeping::changes_happen_together_or_not_at_all,
         keeping::a_change_wakes_who_waits_for_it,
         keeping::kinds_are_kept_apart,
         keeping::a_sweep_keeps_what_it_must,

@@ -347,8 +347,8 @@ impl Ledger for Embedded {
         Ok(self.core().documents().all(kind))
     }
 
-    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        self.call(|answer| Call::Change(change.clone(), answer)).await
+    async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
+        self.call(|answer| Call::Change(changes.to_vec(), answer)).await
     }
 
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {

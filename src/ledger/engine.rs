@@ -127,8 +127,8 @@ impl Ledger for Engine {
         each!(self, engine => engine.documents(kind))
     }
 
-    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        each!(self, engine => engine.change(change))
+    async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
+        each!(self, engine => engine.change_all(changes))
     }
 
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {

@@ -126,8 +126,8 @@ impl Ledger for Memory {
         Ok(self.model().documents(kind))
     }
 
-    async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        let revision = self.model().change(change)?;
+    async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
+        let revision = self.model().change_all(changes)?;
         self.revision.send_if_modified(|newest| {
             let newer = revision > *newest;
             *newest = revision.max(*newest);

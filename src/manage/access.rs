@@ -8,9 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::http::Problem;
 use crate::config::{AdminRight, AdminToken};
-
-/// Who makes a change where no token is needed.
-const NOBODY: &str = "loopback";
+use crate::registry::Who;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +69,9 @@ pub(super) fn check_token(
     tokens: &[AdminToken],
     head: &http::request::Parts,
     need: Need,
-) -> Result<String, Problem> {
+) -> Result<Who, Problem> {
     if need == Need::Nothing || tokens.is_empty() {
-        return Ok(String::from(NOBODY));
+        return Ok(Who::local());
     }
     let Some(given) = head.headers.get(header::AUTHORIZATION).and_then(bearer) else {
         return Err(unauthorized("a bearer token is needed"));
@@ -87,12 +85,12 @@ pub(super) fn check_token(
             found = Some(token);
         }
     }
-    match (found, need) {
-        (None, _) => Err(unauthorized("that token is not known")),
-        (Some(AdminToken { right: AdminRight::Read, .. }), Need::Change) => {
+    let Some(token) = found else { return Err(unauthorized("that token is not known")) };
+    match (token.right, need) {
+        (AdminRight::Read, Need::Change) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "that token may only look"))
         }
-        (Some(token), _) => Ok(token.name.clone()),
+        _ => Ok(Who::new("token", &token.name)),
     }
 }
 

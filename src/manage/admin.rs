@@ -1,11 +1,14 @@
 //! The admin listener's router, and what its handlers share.
 
+mod audit;
 mod deliveries;
 mod destinations;
 mod events;
 mod explain;
 mod export;
 mod health;
+mod managed;
+mod openapi;
 mod rejections;
 mod replay;
 mod senders;
@@ -14,7 +17,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -25,14 +27,20 @@ pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
 use super::access::{self, Need};
 use super::http::{Answered, Problem};
+use super::partners::Partners;
 use crate::config::Config;
 use crate::delivery::{Control, Replays};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
+use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+
+/// Where what is managed is found, by name.
+const SOURCES: &str = "/admin/v1/sources/";
+const DESTINATIONS: &str = "/admin/v1/destinations/";
 
 /// Bytes of a request's body: a captured callback in JSON, escaped.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -48,7 +56,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub struct Admin {
     /// Where it listens.
     address: IpAddr,
-    config: ArcSwap<Config>,
+    registry: Registry,
     gate: Gate,
     control: Control,
     replays: Replays,
@@ -57,6 +65,8 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
+    /// The management APIs, unless they have a listener of their own.
+    partners: Option<Arc<Partners>>,
 }
 
 /// What a path stands for.
@@ -68,8 +78,7 @@ enum Resource<'p> {
     Event(&'p str),
     Replay(&'p str),
     BeginReplay,
-    ReplayProgress(&'p str),
-    CancelReplay(&'p str),
+    Order(&'p str),
     Deliveries,
     Status(&'p str),
     Pause(&'p str),
@@ -79,11 +88,22 @@ enum Resource<'p> {
     Senders,
     Explain,
     Export,
+    All(Managed),
+    One(Managed, &'p str),
+    Audit,
+    OpenApi,
 }
 
+/// What stands behind a destination's name.
+const ACTIONS: &[&str] = &["status", "pause", "resume", "test"];
+
+const LOOK: &[Method] = &[Method::GET];
+const DO: &[Method] = &[Method::POST];
+const WATCH: &[Method] = &[Method::GET, Method::DELETE];
+const MANAGE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
+
 impl<'p> Resource<'p> {
-    /// What `path` is; the method tells two apart that have one path.
-    fn find(path: &'p str, method: &Method) -> Option<Self> {
+    fn find(path: &'p str) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             ["metrics"] => Self::Metrics,
@@ -94,47 +114,68 @@ impl<'p> Resource<'p> {
                 ["events", id] => Self::Event(id),
                 ["events", id, "replay"] => Self::Replay(id),
                 ["replay"] => Self::BeginReplay,
-                ["replay", id] if method == Method::DELETE => Self::CancelReplay(id),
-                ["replay", id] => Self::ReplayProgress(id),
+                ["replay", id] => Self::Order(id),
                 ["deliveries"] => Self::Deliveries,
-                ["destinations", name, "status"] => Self::Status(name),
-                ["destinations", name, "pause"] => Self::Pause(name),
-                ["destinations", name, "resume"] => Self::Resume(name),
-                ["destinations", name, "test"] => Self::Test(name),
+                ["destinations", _, .., last] if ACTIONS.contains(last) => {
+                    let name = path.strip_prefix(DESTINATIONS)?.strip_suffix(last)?;
+                    Self::of_destination(name.strip_suffix('/')?, last)?
+                }
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
                 ["export"] => Self::Export,
+                ["sources"] => Self::All(Managed::Source),
+                ["destinations"] => Self::All(Managed::Destination),
+                // Names of the management APIs have a slash in them.
+                ["sources", _] | ["sources", _, _] => {
+                    Self::One(Managed::Source, path.strip_prefix(SOURCES)?)
+                }
+                ["destinations", ..] if rest.len() <= 4 => {
+                    Self::One(Managed::Destination, path.strip_prefix(DESTINATIONS)?)
+                }
+                ["audit"] => Self::Audit,
+                ["openapi.json"] => Self::OpenApi,
                 _ => return None,
             },
             _ => return None,
         })
     }
 
-    fn method(&self) -> Method {
+    fn of_destination(name: &'p str, action: &str) -> Option<Self> {
+        Some(match action {
+            "status" => Self::Status(name),
+            "pause" => Self::Pause(name),
+            "resume" => Self::Resume(name),
+            "test" => Self::Test(name),
+            _ => return None,
+        })
+    }
+
+    fn methods(&self) -> &'static [Method] {
         match self {
             Self::Explain
             | Self::Replay(_)
             | Self::BeginReplay
             | Self::Pause(_)
             | Self::Resume(_)
-            | Self::Test(_) => Method::POST,
-            Self::CancelReplay(_) => Method::DELETE,
-            _ => Method::GET,
+            | Self::Test(_) => DO,
+            Self::Order(_) => WATCH,
+            Self::One(..) => MANAGE,
+            _ => LOOK,
         }
     }
 
-    fn need(&self) -> Need {
+    fn need(&self, method: &Method) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
             Self::Replay(_)
             | Self::BeginReplay
-            | Self::CancelReplay(_)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
             | Self::Export => Need::Change,
+            Self::One(..) | Self::Order(_) if *method != Method::GET => Need::Change,
             _ => Need::Look,
         }
     }
@@ -145,33 +186,45 @@ impl Admin {
     #[must_use]
     pub fn new(
         address: IpAddr,
-        config: Arc<Config>,
+        registry: Registry,
         (gate, keys, control): (Gate, Keys, Control),
-        book: Book,
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+        partners: Option<Arc<Partners>>,
     ) -> Self {
-        let bodies = BytePool::new(BODIES_BYTES_MAX);
+        let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
         let replays = Replays::new(book.clone(), control.clone());
-        let config = ArcSwap::new(config);
-        Self { address, config, gate, keys, control, replays, book, metrics, life, bodies }
+        Self {
+            address,
+            registry,
+            gate,
+            control,
+            replays,
+            keys,
+            book,
+            metrics,
+            life,
+            bodies,
+            partners,
+        }
     }
 
-    /// Goes on under another configuration.
-    pub fn apply(&self, config: &Arc<Config>) {
-        self.config.store(Arc::clone(config));
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        self.registry.config()
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
         access::check_host(self.address, &head)?;
-        let Some(resource) = Resource::find(head.uri.path(), &head.method) else {
+        let Some(resource) = Resource::find(head.uri.path()) else {
             return Err(Problem::absent("there is nothing at this path"));
         };
-        let who = access::check_token(&self.config.load().admin.tokens, &head, resource.need())?;
-        let method = resource.method();
+        let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        if *asked != method {
-            return Err(Problem::method(&method));
+        let need = resource.need(asked);
+        let who = access::check_token(&self.config().admin.tokens, &head, need)?;
+        if !methods.contains(asked) {
+            return Err(Problem::method(methods));
         }
         match resource {
             Resource::Metrics => self.metrics().await,
@@ -181,8 +234,8 @@ impl Admin {
             Resource::Event(id) => self.event(id).await,
             Resource::Replay(id) => self.replay(id).await,
             Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
-            Resource::ReplayProgress(id) => self.replay_progress(id),
-            Resource::CancelReplay(id) => self.cancel_replay(id, &who).await,
+            Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
+            Resource::Order(id) => self.replay_progress(id),
             Resource::Deliveries => self.deliveries(&head).await,
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, &who).await,
@@ -192,6 +245,14 @@ impl Admin {
             Resource::Senders => self.senders(),
             Resource::Export => self.export(&head).await,
             Resource::Explain => self.explain(&self.body(body).await?),
+            Resource::All(managed) => self.list(managed),
+            Resource::One(managed, name) => match asked.as_str() {
+                "PUT" => self.put(&who, (managed, name), &head, &self.body(body).await?).await,
+                "DELETE" => self.remove(&who, (managed, name), &head).await,
+                _ => self.show(managed, name),
+            },
+            Resource::Audit => self.audit(&head).await,
+            Resource::OpenApi => Ok(openapi::document()),
         }
     }
 
@@ -212,7 +273,12 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(&self, _: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        if let Some(partners) = &self.partners
+            && Partners::serves(request.uri().path())
+        {
+            return partners.handle(peer, request).await;
+        }
         Ok(self.answer(request).await.unwrap_or_else(Problem::response))
     }
 }
@@ -226,4 +292,86 @@ impl Handler for Arc<Admin> {
 /// The query of a request.
 fn query(head: &Parts) -> Option<&str> {
     head.uri.query()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every path of the document, and what stands for it in the router: a new resource does not
+    /// compile before it has its row.
+    fn path_of(resource: &Resource<'_>) -> &'static str {
+        match resource {
+            Resource::Metrics => "/metrics",
+            Resource::Alive => "/healthz",
+            Resource::Ready => "/readyz",
+            Resource::Events => "/admin/v1/events",
+            Resource::Event(_) => "/admin/v1/events/{id}",
+            Resource::Replay(_) => "/admin/v1/events/{id}/replay",
+            Resource::BeginReplay => "/admin/v1/replay",
+            Resource::Order(_) => "/admin/v1/replay/{id}",
+            Resource::Deliveries => "/admin/v1/deliveries",
+            Resource::Status(_) => "/admin/v1/destinations/{name}/status",
+            Resource::Pause(_) => "/admin/v1/destinations/{name}/pause",
+            Resource::Resume(_) => "/admin/v1/destinations/{name}/resume",
+            Resource::Test(_) => "/admin/v1/destinations/{name}/test",
+            Resource::Export => "/admin/v1/export",
+            Resource::Rejections => "/admin/v1/rejections",
+            Resource::Senders => "/admin/v1/senders",
+            Resource::Explain => "/admin/v1/explain",
+            Resource::All(Managed::Source) => "/admin/v1/sources",
+            Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
+            Resource::All(Managed::Destination) => "/admin/v1/destinations",
+            Resource::One(Managed::Destination, _) => "/admin/v1/destinations/{name}",
+            Resource::Audit => "/admin/v1/audit",
+            Resource::OpenApi => "/admin/v1/openapi.json",
+        }
+    }
+
+    /// How many rows that function has.
+    const ROWS: usize = 23;
+
+    fn document() -> Value {
+        serde_json::from_str(openapi::DOCUMENT).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_the_paths_and_methods_that_are_served() {
+        let document = document();
+        let paths = document["paths"].as_object().unwrap();
+        for (path, item) in paths {
+            let example = path.replace("{id}", "evt_1").replace("{name}", "x");
+            let resource =
+                Resource::find(&example).unwrap_or_else(|| panic!("{path} is not served"));
+            assert_eq!(path_of(&resource), path);
+            let served: BTreeSet<String> =
+                resource.methods().iter().map(|method| method.as_str().to_lowercase()).collect();
+            let told = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+            assert_eq!(told.cloned().collect::<BTreeSet<_>>(), served, "{path}");
+            let open = resource.need(&Method::GET) == Need::Nothing;
+            let told_open = item["get"]["security"] == serde_json::json!([]);
+            assert_eq!(told_open, open, "{path}");
+        }
+        assert_eq!(paths.len(), ROWS, "a path is missing in the document, or in this test");
+    }
+
+    #[test]
+    fn the_document_has_the_parameters_that_are_read() {
+        let document = document();
+        for (path, read) in [
+            ("events", &events::PARAMETERS[..]),
+            ("deliveries", &deliveries::PARAMETERS),
+            ("rejections", &rejections::PARAMETERS),
+            ("audit", &audit::PARAMETERS),
+        ] {
+            let told = &document["paths"][format!("/admin/v1/{path}")]["get"]["parameters"];
+            let told = told.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+            let read: BTreeSet<&str> = read.iter().copied().collect();
+            assert_eq!(told.collect::<BTreeSet<_>>(), read, "{path}");
+        }
+    }
 }

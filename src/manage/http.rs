@@ -18,6 +18,18 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     header: Option<(header::HeaderName, HeaderValue)>,
+    errors: Box<[Slip]>,
+}
+
+/// One mistake in what was sent.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Slip {
+    /// Where, dotted: `secrets[1].until`.
+    pub key: String,
+    /// What is wrong.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 #[derive(Serialize)]
@@ -26,11 +38,13 @@ struct Details<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Slip],
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), header: None }
+        Self { status, detail: detail.into(), header: None, errors: Box::default() }
     }
 
     /// The request makes no sense.
@@ -51,11 +65,20 @@ impl Problem {
         }
     }
 
+    /// What was sent has these mistakes.
+    pub fn mistakes(errors: Vec<Slip>) -> Self {
+        let first = errors.first();
+        let detail =
+            first.map_or_else(String::new, |first| format!("{} {}", first.key, first.detail));
+        Self { errors: errors.into(), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
     /// Another method is needed here.
-    pub fn method(allowed: &Method) -> Self {
+    pub fn method(allowed: &[Method]) -> Self {
+        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let problem =
             Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is served"));
-        match HeaderValue::from_str(allowed.as_str()) {
+        match HeaderValue::from_str(&allowed) {
             Ok(value) => problem.with(header::ALLOW, value),
             Err(_) => problem,
         }
@@ -71,6 +94,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or("Problem"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            errors: &self.errors,
         };
         let mut response = with_body(self.status, PROBLEM, to_json(&details));
         if let Some((name, value)) = self.header {

@@ -18,6 +18,7 @@ use super::resolved::Role;
 use super::shape::Shape;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
+use super::unreplaced::name_of;
 use super::vector::Vector;
 
 pub(super) use public::{KeySet, Public, Signs};
@@ -421,6 +422,11 @@ impl Sender {
     #[must_use]
     pub fn methods(&self) -> &[Method] {
         &self.methods
+    }
+
+    /// The names of the sender's own macros, as its console replaces them in a URL.
+    pub fn macros(&self) -> impl Iterator<Item = &str> {
+        self.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()))
     }
 
     /// Where it publishes its public keys, and the longest time that they are kept.

@@ -226,6 +226,12 @@ impl Recipe {
         self.time.as_ref().is_some_and(|time| time.within.is_some())
     }
 
+    /// Whether `secret` is one of its own, ended or not.
+    #[must_use]
+    pub fn knows(&self, secret: &Secret) -> bool {
+        self.secrets.iter().any(|own| own.value == *secret)
+    }
+
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|secret| secret.id.as_str())

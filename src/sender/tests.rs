@@ -461,6 +461,90 @@ fn a_nul_in_a_signed_value_is_refused() {
 }
 
 #[test]
+fn a_time_where_the_signature_does_not_reach_makes_no_call_fresh() {
+    let recipe = source("renaren", "secrets = 'abcdddlsajldj'").unwrap();
+    let text = "POST /?param1=data1&param2=data2&manager_sign=b6dc8c433d\n\
+                Content-Type: application/x-www-form-urlencoded\n\n\
+                prefix=ba&report_number=R-1&time_stamp=1700000000";
+    let came = run(&recipe, &OwnedRequest::parse(text).unwrap(), 1_700_000_000_000);
+    let refusal = came.refusal.unwrap();
+    assert_eq!(refusal.reason, Reason::MissingParameter);
+    assert_eq!(refusal.parameter.as_deref(), Some("time_stamp"));
+}
+
+#[test]
+fn a_header_that_came_twice_is_refused() {
+    let recipe = source("yibeidiao", "secrets = 'T'\nmax_age = 'off'").unwrap();
+    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(b"K20231114221320RAT").bytes());
+    let text = format!("POST /\nkey: K\nts: 20231114221320\nseq: RA\nsign: {claim}\n");
+    let once = run(&recipe, &OwnedRequest::parse(&format!("{text}\n{{}}")).unwrap(), 0);
+    assert_eq!(once.outcome, Outcome::Accepted);
+    let twice = run(&recipe, &OwnedRequest::parse(&format!("{text}seq: RB\n\n{{}}")).unwrap(), 0);
+    assert_eq!(twice.refusal.unwrap().reason, Reason::RepeatedParameter);
+}
+
+#[test]
+fn what_a_sender_brings_of_its_secrets_is_masked() {
+    let recipe = source("imur-idip", "secrets = 'tok-1'\nmax_age = 'off'").unwrap();
+    let signed = "answer_id=a1&effective=0&openid=o1";
+    let text = format!("{signed}&sAMSToken=tok-1");
+    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+    let request = get(&format!("/?{signed}&sAMSToken=tok-1&sAMSSign={claim}"));
+    let came = run(&recipe, &request, 0);
+    let params = came.resolved.unwrap().params().get().to_owned();
+    assert!(!params.contains("tok-1") && params.contains(r#""sAMSToken":"***""#), "{params}");
+
+    let settings = "secrets = 'gatewaytoken'\npay_key = 'appkey-1'\nmax_age = 'off'";
+    let recipe = source("wechat-push", settings).unwrap();
+    let vectors = &recipe.sender().vectors;
+    let paid = vectors.iter().find(|vector| vector.about.starts_with("a payment event")).unwrap();
+    let came = run(&recipe, &paid.request, 1_700_000_000_000);
+    let params = came.resolved.unwrap().params().get().to_owned();
+    assert!(params.contains(r#""PayEventSig":"***""#), "{params}");
+}
+
+#[test]
+fn a_macro_in_an_optional_part_counts_as_absent_and_as_what_it_is() {
+    let recipe = source("taku", "secrets = 'k'").unwrap();
+    let base = "trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin&sec_key=k";
+    for text in [base.to_owned(), format!("{base}&ilrd={{ilrd}}")] {
+        let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+        let request = get(&format!(
+            "/?trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin\
+             &ilrd=%7Bilrd%7D&sign={claim}"
+        ));
+        assert_eq!(run(&recipe, &request, 0).outcome, Outcome::Accepted, "{text}");
+    }
+}
+
+#[test]
+fn a_message_without_a_body_is_no_event() {
+    let recipe = source("wechat-push", "secrets = 'gatewaytoken'\nmax_age = 'off'").unwrap();
+    let target =
+        "/?signature=be4d53cdd56d183a856b22073582ac8e79219493&timestamp=1700000000&nonce=12345";
+    let empty = OwnedRequest::parse(&format!("POST {target}\n\n")).unwrap();
+    assert_eq!(run(&recipe, &empty, 0).refusal.unwrap().reason, Reason::MissingParameter);
+}
+
+#[test]
+fn a_rule_that_anybody_can_keep_does_not_load() {
+    let taku = Catalog::embedded().unwrap().get("taku").unwrap().text().to_owned();
+    let faults = |text: &str| -> Vec<String> {
+        let faults = Sender::parse("mine", text).err().unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(faults(&taku), Vec::<String>::new());
+    for cut in ["0", "7", "129"] {
+        let text = taku.replace("in   = \"{sign}\"", &format!("in   = \"{{sign}}\"\ncut  = {cut}"));
+        assert!(faults(&text).iter().any(|fault| fault.contains("cut")), "{cut}");
+    }
+    let text = taku.replace("&sec_key=[secret]", "");
+    assert!(faults(&text).iter().any(|fault| fault.contains("holds no secret")), "{text}");
+    let keyless = source("standard-webhooks", "secrets = 'whsec_'").unwrap_err();
+    assert!(keyless.iter().any(|fault| fault.to_string().contains("fits no signature")));
+}
+
+#[test]
 fn a_repeated_name_is_refused_before_anything_is_hashed() {
     let recipe = source("taku", TAKU).unwrap();
     let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&%75ser_id=a&user_id=b")), 0);

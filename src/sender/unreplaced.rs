@@ -75,7 +75,7 @@ pub(super) fn may_be_macro(raw: &[u8]) -> bool {
 }
 
 /// The key in the brackets of `{x}`, `{{x}}`, `[x]`, `<x>` or `%x%`.
-fn name_of(value: &[u8]) -> Option<&str> {
+pub(super) fn name_of(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
     [("{{", "}}"), ("{", "}"), ("[", "]"), ("<", ">"), ("%", "%")]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::encoding::{Plus, unpercented};
 use super::fault::Fault;
 use super::text::{Origin, Piece, Spot, Strictness, Text};
 
@@ -58,7 +59,7 @@ impl UrlTemplate {
         for piece in &self.rest.pieces {
             match piece {
                 Piece::Literal(bytes) => literal(&mut url, bytes),
-                Piece::Value(spot) => encoded(&mut url, &get(spot)),
+                Piece::Value(spot) => encoded(&mut url, get(spot).as_bytes()),
                 Piece::Optional(inner) => optional(&mut url, inner, &mut get),
             }
         }
@@ -78,7 +79,7 @@ fn optional(url: &mut String, inner: &[Piece], get: &mut impl FnMut(&Spot) -> St
                     url.truncate(before);
                     return;
                 }
-                encoded(url, &value);
+                encoded(url, value.as_bytes());
             }
             // Parts do not stand in one another.
             Piece::Optional(_) => {}
@@ -90,8 +91,8 @@ fn literal(url: &mut String, bytes: &[u8]) {
     url.push_str(&String::from_utf8_lossy(bytes));
 }
 
-fn encoded(url: &mut String, value: &str) {
-    for byte in value.bytes() {
+fn encoded(url: &mut String, value: &[u8]) {
+    for &byte in value {
         match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'_' | b'.' | b'~' => {
                 url.push(char::from(byte));
@@ -100,6 +101,107 @@ fn encoded(url: &mut String, value: &str) {
             _ => drop(write!(url, "%{byte:02X}")),
         }
     }
+}
+
+/// A URL in which a sender replaces its own macros, `{user_id}`, and nothing else: whatever else it
+/// holds stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacroUrl(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Macro(String),
+}
+
+impl MacroUrl {
+    /// Reads `url`, where `macros` are the names that are replaced.
+    pub fn read<'m>(url: &str, macros: impl Fn(&str) -> bool + 'm) -> Self {
+        let (mut parts, mut text) = (Vec::new(), String::new());
+        let mut rest = url;
+        while let Some(open) = rest.find('{') {
+            let (before, behind) = rest.split_at(open);
+            text.push_str(before);
+            let name = behind[1..].split_once('}').map(|(name, _)| name);
+            let used = match name.filter(|name| macros(name)) {
+                Some(name) => {
+                    parts.push(Part::Text(std::mem::take(&mut text)));
+                    parts.push(Part::Macro(name.to_owned()));
+                    name.len() + 2
+                }
+                None => {
+                    text.push('{');
+                    1
+                }
+            };
+            rest = &behind[used..];
+        }
+        text.push_str(rest);
+        parts.push(Part::Text(text));
+        Self(parts)
+    }
+
+    /// The URL with the value that the raw `query` of a callback has for each macro, escaped so
+    /// that it can add nothing; what no URL may hold as it is, is escaped too.
+    #[must_use]
+    pub fn fill(&self, query: &[u8]) -> String {
+        let mut url = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => keep(&mut url, text),
+                Part::Macro(name) => {
+                    let value = value_in(query, name.as_bytes()).unwrap_or_default();
+                    encoded(&mut url, &unpercented(value, Plus::Blank));
+                }
+            }
+        }
+        url
+    }
+
+    /// The URL with its macros left as they are, as a sender calls it to try it out.
+    #[must_use]
+    pub fn unfilled(&self) -> String {
+        let mut url = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => keep(&mut url, text),
+                Part::Macro(name) => drop(write!(url, "%7B{name}%7D")),
+            }
+        }
+        url
+    }
+}
+
+/// Writes what stands as it is, but for bytes that no request line may hold.
+fn keep(url: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'"'
+            | b'<'
+            | b'>'
+            | b'#'
+            | b'\\'
+            | b'^'
+            | b'`'
+            | b'{'
+            | b'|'
+            | b'}'
+            | 0..=b' '
+            | 0x7f.. => {
+                // Writing to a text cannot fail.
+                let _ = write!(url, "%{byte:02X}");
+            }
+            _ => url.push(char::from(byte)),
+        }
+    }
+}
+
+/// The raw value of the pair called `name`.
+fn value_in<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
+    query.split(|byte| *byte == b'&').find_map(|pair| {
+        let behind = pair.strip_prefix(name)?;
+        behind.strip_prefix(b"=").or(behind.is_empty().then_some(behind))
+    })
 }
 
 #[cfg(test)]
@@ -129,6 +231,29 @@ mod tests {
         assert_eq!(
             filled("http://h/?a={none}&b=1(&c={empty})?(&s=[sid])?"),
             "http://h/?a=&b=1&s=7"
+        );
+    }
+
+    #[test]
+    fn only_a_senders_own_macros_are_replaced() {
+        let known = |name: &str| ["user_id", "ilrd", "sign"].contains(&name);
+        let sample = r#"https://a.example/x?Key=%3D&中文=测试&_!@#$%^&*4353*(233223)_+-={]}[]\|:;"'23<,>.?/E=1&32`~4355"#;
+        let kept = MacroUrl::read(sample, known);
+        assert_eq!(
+            kept.fill(b"user_id=1"),
+            "https://a.example/x?Key=%3D&%E4%B8%AD%E6%96%87=%E6%B5%8B%E8%AF%95&_!@%23$%%5E&*4353*\
+             (233223)_+-=%7B]%7D[]%5C%7C:;%22'23%3C,%3E.?/E=1&32%60~4355"
+        );
+        let url = MacroUrl::read("http://h/{user_id}/{other}?u={user_id}&i={ilrd}&{sign", known);
+        let query = b"x=1&user_id=a+b%26c%2F..&ilrd={\"a\":1}&sign=s";
+        assert_eq!(
+            url.fill(query),
+            "http://h/a%20b%26c%2F../%7Bother%7D?u=a%20b%26c%2F..&i=%7B%22a%22%3A1%7D&%7Bsign"
+        );
+        assert_eq!(url.fill(b""), "http://h//%7Bother%7D?u=&i=&%7Bsign");
+        assert_eq!(
+            url.unfilled(),
+            "http://h/%7Buser_id%7D/%7Bother%7D?u=%7Buser_id%7D&i=%7Bilrd%7D&%7Bsign"
         );
     }
 

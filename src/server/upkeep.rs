@@ -47,9 +47,10 @@ impl Upkeep {
         Self { config: sender, task: tokio::spawn(work) }
     }
 
-    /// Goes on under another configuration.
-    pub(super) fn apply(&self, config: &Arc<Config>) {
-        self.config.send_replace(Arc::clone(config));
+    /// What has it go on under another configuration.
+    pub(super) fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
+        let changes = self.config.clone();
+        move |config| drop(changes.send_replace(Arc::clone(config)))
     }
 
     /// Waits until it has ended. A step that was begun is not waited for.

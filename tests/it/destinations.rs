@@ -21,7 +21,7 @@ fn a_pause_holds_everything_back_and_outlasts_the_process() {
         (&paused["state"], &paused["paused"]["why"]),
         (&"paused".into(), &"operator".into())
     );
-    assert_eq!(paused["paused"]["who"], "loopback");
+    assert_eq!(paused["paused"]["who"], "local");
     call(&gateway, "p1");
     assert_eq!(condition(&gateway, "status")["pending"], 1);
     gateway.stop();

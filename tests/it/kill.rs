@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::backend::Backend;
 use super::gateway::{PLAIN, taku};
-use super::wire::{get, get_bytes};
+use super::reward_rule;
+use super::wire::{self, get, get_bytes};
 
 /// How often the process is killed.
 const CYCLES: usize = 6;
@@ -143,4 +145,44 @@ fn nothing_answered_is_lost_and_nothing_is_recorded_twice() {
     assert!(lost.is_empty(), "{} of {} answered are lost: {lost:?}", lost.len(), all.len());
     assert!(twice.is_empty(), "recorded twice: {twice:?}");
     assert!(all.len() > 1000, "{}", all.len());
+}
+
+/// What is made over an API is there after a kill that comes right behind its answer.
+#[test]
+fn what_was_made_over_the_apis_outlives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("postern.toml");
+    let text = "[manage.reward_rule]\npublishers = [{ key = \"demo-publisher-key\" }]\n[egress]\nallow = [\"127.0.0.0/8\"]\n";
+    std::fs::write(&config, format!("{PLAIN}{text}")).unwrap();
+    let backend = Backend::start();
+    let rule = |n: usize| {
+        let url = format!("http://{}/{n}?t={{trans_id}}", backend.at);
+        serde_json::json!({ "rule_name": n.to_string(), "reward_name": "coin", "reward_number": 1, "reward_url": url, "remark": "" })
+    };
+    let mut made = Vec::new();
+    for cycle in 0..3 {
+        let process = Process::start(&config);
+        let admin = process.admin;
+        assert_eq!(reward_rule::list(admin, "").len(), made.len(), "cycle {cycle}");
+        for n in 0..3 {
+            let items = serde_json::json!({ "items": [rule(n), rule(n + 10)] });
+            let answer = reward_rule::call(admin, "POST", &items);
+            let ids = answer.json()["items"].as_array().unwrap().clone();
+            made.extend(ids.iter().map(|item| item["id"].as_u64().unwrap()));
+        }
+        let source = serde_json::json!({ "sender": "taku", "secrets": "s", "rate": format!("{}/s", cycle + 1) });
+        let put = wire::send(admin, "PUT /admin/v1/sources/bonus", &[], &source.to_string());
+        assert!(put.status == 200 || put.status == 201, "{}", put.body);
+        process.kill();
+    }
+    let process = Process::start(&config);
+    let found = reward_rule::list(process.admin, "");
+    let ids: Vec<u64> = found.iter().map(|rule| rule["id"].as_u64().unwrap()).collect();
+    let source = get(process.admin, "/admin/v1/sources/bonus").json();
+    let audit = get(process.admin, "/admin/v1/audit?limit=1000").json();
+    process.kill();
+    assert_eq!(ids, (1..=18).collect::<Vec<u64>>());
+    assert_eq!(ids, made);
+    assert_eq!(source["rate"], "3/s");
+    assert_eq!(audit["audit"].as_array().unwrap().len(), 18 + 3);
 }

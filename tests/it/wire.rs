@@ -127,3 +127,29 @@ pub fn post_bytes(target: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
 }
+
+/// One request of any kind on a connection of its own.
+pub fn send(to: SocketAddr, line: &str, fields: &[(&str, &str)], body: &str) -> Answer {
+    let mut bytes = format!("{line} HTTP/1.1\r\nHost: localhost\r\n");
+    for (name, value) in fields {
+        bytes.push_str(&format!("{name}: {value}\r\n"));
+    }
+    bytes.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    ask(to, bytes)
+}
+
+impl Answer {
+    /// The value of a header field.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let lower = name.to_ascii_lowercase();
+        self.head.lines().find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            (known.to_ascii_lowercase() == lower).then(|| value.trim().to_owned())
+        })
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}

@@ -54,6 +54,33 @@ pub(super) async fn documents_have_versions_that_never_come_back<L: Ledger>(
     Ok(())
 }
 
+pub(super) async fn changes_happen_together_or_not_at_all<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let both = [put(RULE, "1", Expect::Absent, "one"), put(ADDRESS, "a", Expect::Absent, "a")];
+    let first = ledger.change_all(&both).await?;
+    for (kind, id) in [(RULE, "1"), (ADDRESS, "a")] {
+        let document = ledger.document(kind, id).await?;
+        assert_eq!(document.map(|document| document.version), Some(first));
+    }
+    let torn = [
+        put(RULE, "1", Expect::Version(first), "two"),
+        put(RULE, "2", Expect::Absent, "new"),
+        put(ADDRESS, "a", Expect::Absent, "late"),
+    ];
+    let refused = ledger.change_all(&torn).await;
+    assert_eq!(refused, Err(LedgerError::Conflict { current: Some(first) }));
+    assert_eq!(ledger.document(RULE, "2").await?, None);
+    let rule = ledger.document(RULE, "1").await?;
+    assert_eq!(rule.map(|rule| rule.body), Some(Bytes::from_static(b"one")));
+    assert_eq!(ledger.documents(RULE).await?.revision, first);
+    let over = [delete(RULE, "1", first), put(ADDRESS, "a", Expect::Version(first), "b")];
+    assert!(ledger.change_all(&over).await? > first);
+    assert_eq!(ledger.document(RULE, "1").await?, None);
+    Ok(())
+}
+
 pub(super) async fn a_change_wakes_who_waits_for_it<L: Ledger>(
     ledger: &L,
     _: &StoreClock,

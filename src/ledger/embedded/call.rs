@@ -27,7 +27,7 @@ pub(super) enum Call {
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),
-    Change(DocumentChange, Answer<Revision>),
+    Change(Vec<DocumentChange>, Answer<Revision>),
     Import(ImportCall, Answer<Imported>),
     /// Go on in a new segment, so that this one can be closed.
     Roll(Answer<()>),

@@ -151,7 +151,7 @@ impl Committer {
                 Ok(()) => self.waiting.push(waiting(answer, call.page)),
                 Err(error) => tell(answer, Err(error)),
             },
-            Call::Change(change, answer) => match self.change(change) {
+            Call::Change(changes, answer) => match self.change_all(changes) {
                 Ok(revision) => self.waiting.push(waiting(answer, revision)),
                 Err(error) => tell(answer, Err(error)),
             },
@@ -456,17 +456,23 @@ impl Committer {
         Ok(())
     }
 
-    fn change(&mut self, change: DocumentChange) -> Result<Revision, LedgerError> {
-        let expect = change.expect;
-        let mut written = Written::new(Revision(0), change);
-        self.make_room(written.size(), 1)?;
-        let current = self.version(&written.kind, &written.id);
-        if !expect.holds(current) {
-            return Err(LedgerError::Conflict { current });
+    /// All changes in one frame, so that a crash leaves all of them or none.
+    fn change_all(&mut self, changes: Vec<DocumentChange>) -> Result<Revision, LedgerError> {
+        let revision = Revision(self.revision().0 + 1);
+        let written = |change: &DocumentChange| Written::new(revision, change.clone());
+        let size = changes.iter().map(|change| written(change).size()).sum();
+        self.make_room(size, changes.len())?;
+        // Making room may have moved what was staged: the versions are read behind it.
+        for change in &changes {
+            let current = self.version(change.kind.as_str(), &change.id);
+            if !change.expect.holds(current) {
+                return Err(LedgerError::Conflict { current });
+            }
         }
-        written.revision = Revision(self.revision().0 + 1);
-        let revision = written.revision;
-        self.write_document(written);
+        let revision = Revision(self.revision().0 + 1);
+        for change in changes {
+            self.write_document(Written::new(revision, change));
+        }
         Ok(revision)
     }
 

@@ -414,13 +414,24 @@ impl Model {
         }
     }
 
-    pub(super) fn change(&mut self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        let key = (change.kind.as_str().to_owned(), change.id.clone());
-        let current = self.documents.get(&key).map(|document| document.version);
-        if !change.expect.holds(current) {
-            return Err(LedgerError::Conflict { current });
+    pub(super) fn change_all(
+        &mut self,
+        changes: &[DocumentChange],
+    ) -> Result<Revision, LedgerError> {
+        for change in changes {
+            let key = (change.kind.as_str().to_owned(), change.id.clone());
+            let current = self.documents.get(&key).map(|document| document.version);
+            if !change.expect.holds(current) {
+                return Err(LedgerError::Conflict { current });
+            }
         }
         self.revision.0 += 1;
+        changes.iter().for_each(|change| self.put(change));
+        Ok(self.revision)
+    }
+
+    fn put(&mut self, change: &DocumentChange) {
+        let key = (change.kind.as_str().to_owned(), change.id.clone());
         match &change.body {
             Some(body) => {
                 let document = Document {
@@ -436,7 +447,6 @@ impl Model {
                 self.documents.remove(&key);
             }
         }
-        Ok(self.revision)
     }
 
     pub(super) fn sweep(&mut self, policy: &Retention, budget: usize) -> Swept {

@@ -12,7 +12,7 @@ use crate::ledger::{
 };
 use crate::manage::http::{Answered, Problem, Query, json};
 
-const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
 
 #[derive(Serialize)]
 struct Page<'a> {

@@ -13,6 +13,7 @@ use crate::config::Format;
 use crate::delivery::Condition;
 use crate::ledger::{Event, EventBody, EventId, TargetId};
 use crate::manage::http::{Answered, Problem, json};
+use crate::registry::Who;
 use crate::sender::Request;
 
 #[derive(Serialize)]
@@ -82,17 +83,20 @@ impl Admin {
         }))
     }
 
-    pub(super) async fn pause(&self, name: &str, who: &str) -> Answered {
+    pub(super) async fn pause(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control.pause(&target, who).await.map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who, "paused");
+        self.control.pause(&target, who.as_str()).await.map_err(|error| Problem::ledger(&error))?;
+        tracing::info!(destination = name, who = who.as_str(), "paused");
         self.status(name).await
     }
 
-    pub(super) async fn resume(&self, name: &str, who: &str) -> Answered {
+    pub(super) async fn resume(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control.resume(&target, who).await.map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who, "resumed");
+        self.control
+            .resume(&target, who.as_str())
+            .await
+            .map_err(|error| Problem::ledger(&error))?;
+        tracing::info!(destination = name, who = who.as_str(), "resumed");
         self.status(name).await
     }
 
@@ -104,7 +108,7 @@ impl Admin {
             false => serde_json::from_slice(body)
                 .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
         };
-        let config = self.config.load();
+        let config = self.config();
         let format = config.destinations.get(name).map(|destination| destination.format);
         if format == Some(Format::Forward) {
             let detail = "format = \"forward\" passes on what a sender sent, and nobody sent this; \

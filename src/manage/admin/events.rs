@@ -13,7 +13,7 @@ use crate::ledger::{
 use crate::manage::http::{Answered, Problem, Query, json};
 use crate::sender::Outcome;
 
-const PARAMETERS: [&str; 8] =
+pub(super) const PARAMETERS: [&str; 8] =
     ["source", "transaction", "user", "outcome", "since", "until", "limit", "cursor"];
 
 #[derive(Serialize)]
@@ -63,7 +63,7 @@ impl Admin {
             Some(Outcome::Test) => Some(true),
             Some(_) => return Ok(None),
         };
-        let config = self.config.load();
+        let config = self.config();
         let source = query.text("source").map(|name| {
             let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
             SourceId::from(id)

@@ -33,7 +33,7 @@ impl Admin {
     pub(super) fn explain(&self, body: &Bytes) -> Answered {
         let question: Question = serde_json::from_slice(body)
             .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
-        let config = self.config.load();
+        let config = self.config();
         let Some(source) = config.sources.get(&question.source) else {
             return Err(Problem::absent(format!("there is no source {:?}", question.source)));
         };

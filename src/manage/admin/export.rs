@@ -26,7 +26,7 @@ impl Admin {
         let page = self.book.export(cursor.as_ref(), PAGE).await;
         let page = page.map_err(|error| Problem::ledger(&error))?;
         let mut answer = with_body(StatusCode::OK, OCTETS, Item::encode(&page.items));
-        let config = self.config.load();
+        let config = self.config();
         let key = config.store.master_key.as_ref().and_then(MasterKey::of);
         let said = [
             (NEXT, page.next.map(|next| next.to_string())),

@@ -32,7 +32,7 @@ impl Admin {
             self.metrics.store.keys.set(whole(stats.keys));
             let oldest = stats.oldest_due.unwrap_or_default();
             self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
-            for name in self.config.load().destinations.keys() {
+            for name in self.config().destinations.keys() {
                 let target = stats.targets.iter().find(|target| target.target.as_str() == name);
                 let pending = target.map_or(0, |target| target.pending);
                 self.metrics.delivery_backlog.with_label_values(&[name]).set(whole(pending));

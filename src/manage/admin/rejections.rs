@@ -12,7 +12,7 @@ use crate::intake::{Rejection, RejectionQuery};
 use crate::manage::http::{Answered, Query, json};
 use crate::sender::Reason;
 
-const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
 
 /// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
 /// nobody here knows, and its value is masked.
@@ -62,7 +62,7 @@ impl Admin {
                 .read_as("cursor", "the next_cursor of a page", |text| text.parse().ok())?,
         };
         let (page, more) = self.gate.rejections().list(&wanted, query.limit()?);
-        let config = self.config.load();
+        let config = self.config();
         let next_cursor = page.last().filter(|_| more).map(|last| last.number.to_string());
         let rejections = page.iter().map(|one| View::of(one, &config)).collect();
         Ok(json(&Page { rejections, next_cursor }))

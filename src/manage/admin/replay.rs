@@ -11,6 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, Problem, json, time};
+use crate::registry::Who;
 
 /// How long an order is waited for, so that one for a few events is answered with what it did.
 const WAIT: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ struct Shown<'a> {
 }
 
 impl Admin {
-    pub(super) async fn begin_replay(&self, body: &Bytes, who: &str) -> Answered {
+    pub(super) async fn begin_replay(&self, body: &Bytes, who: &Who) -> Answered {
         let order: Order = serde_json::from_slice(body)
             .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
         let id = match &order.id {
@@ -59,7 +60,7 @@ impl Admin {
         self.replays
             .begin(id, filter, now_ms())
             .map_err(|refused| Problem::new(StatusCode::CONFLICT, refused.to_string()))?;
-        tracing::info!(replay = %id, who, "a replay was ordered");
+        tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
         let progress = self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
         let mut answer = shown(&progress);
         *answer.status_mut() = StatusCode::ACCEPTED;
@@ -71,10 +72,10 @@ impl Admin {
         Ok(shown(&progress))
     }
 
-    pub(super) async fn cancel_replay(&self, id: &str, who: &str) -> Answered {
+    pub(super) async fn cancel_replay(&self, id: &str, who: &Who) -> Answered {
         let id = replay_id(id)?;
         let progress = self.replays.cancel(id).await.ok_or_else(unknown)?;
-        tracing::info!(replay = %id, who, "a replay was cancelled");
+        tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
         Ok(shown(&progress))
     }
 
@@ -87,7 +88,7 @@ impl Admin {
                 Problem::bad(format!("state: expected pending, dead or done, found {name:?}"))
             })?),
         };
-        let config = self.config.load();
+        let config = self.config();
         let source = source.map(|name| {
             let id = config.sources.get(&name).map_or(name.as_str(), |source| source.id.as_str());
             SourceId::from(id)

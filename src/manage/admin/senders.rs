@@ -33,7 +33,7 @@ struct Setting<'a> {
 
 impl Admin {
     pub(super) fn senders(&self) -> Answered {
-        let config = self.config.load();
+        let config = self.config();
         let sources_of = |sender: &Sender| {
             let all = config.sources.values();
             let of = all.filter(|source| source.recipe.sender().name() == sender.name());

@@ -1,0 +1,127 @@
+//! Sources and destinations that came over an API: the same keys, in JSON, under the same checks as
+//! those of the file. Nothing of this machine is read for them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use toml::de::DeTable;
+
+use super::file::Section;
+use super::pass::Pass;
+use super::{
+    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination,
+    mask_destination, mask_source, source,
+};
+
+/// The keys of a source or a destination, as they came.
+pub type Table = serde_json::Map<String, Value>;
+
+/// Keys that say something about other sources, which only the file can.
+const OF_THE_FILE: [&str; 2] = ["sids", "supersedes"];
+
+/// Checks a source called `name` against the senders and destinations of `config`.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source, Vec<Finding>> {
+    let known = |destination: &&Arc<Destination>| {
+        matches!(destination.origin, Origin::File | Origin::Admin)
+    };
+    let names = |filter: fn(&Destination) -> bool| -> BTreeSet<String> {
+        let all = config.destinations.values().filter(known);
+        all.filter(|destination| filter(destination)).map(|found| found.name.clone()).collect()
+    };
+    let (destinations, inline) =
+        (names(|_| true), names(|found| matches!(found.mode, Mode::Inline { .. })));
+    let known = source::Known {
+        catalog: &config.catalog,
+        destinations: &destinations,
+        inline: &inline,
+        keep_transactions: Some(config.store.keep_transactions),
+        public_url: config.server.public_url.as_deref(),
+        body_bytes: config.server.limits.body_bytes,
+        unverified_body_bytes: config.server.limits.unverified_body_bytes,
+    };
+    let source = check(name, table, |section| {
+        for key in OF_THE_FILE.iter().filter(|key| section.has(key)) {
+            section.fault(key, "is about other sources", "write it in the configuration file");
+        }
+        source::check(section, &known).map(|draft| draft.source)
+    })?;
+    let mut shown = table.clone();
+    mask_source(&mut shown, source.recipe.sender());
+    Ok(Source { origin: Origin::Admin, shown: Arc::new(shown), ..source })
+}
+
+/// Checks a destination called `name`.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn check_destination(
+    config: &Config,
+    name: &str,
+    table: &Table,
+) -> Result<Destination, Vec<Finding>> {
+    let destination = check(name, table, destination::check)?;
+    let mut shown = table.clone();
+    mask_destination(&mut shown);
+    let reach = Reach::Public(config.egress.allow.clone());
+    Ok(Destination { origin: Origin::Admin, shown: Arc::new(shown), reach, ..destination })
+}
+
+/// What `read` makes of a table; it is written as the file would have it, so that one reader and
+/// one set of checks do for both.
+fn check<T>(
+    name: &str,
+    table: &Table,
+    read: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Result<T, Vec<Finding>> {
+    let written = written(name, table)?;
+    let pass = Pass::new(&Machine, Path::new(""), &written).remote();
+    let (parsed, _) = DeTable::parse_recoverable(&written);
+    let checked = read(&Section::top(&pass, &parsed));
+    let faults = pass.into_findings().faults;
+    // A place in a text that nobody wrote says nothing.
+    let placeless = |fault| Finding { line: None, ..fault };
+    checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
+}
+
+fn written(name: &str, table: &Table) -> Result<String, Vec<Finding>> {
+    let unfit = |key: &str| {
+        vec![Finding {
+            key: key.to_owned(),
+            what: String::from("is a number that is too large"),
+            remedy: String::from("write it as a text"),
+            ..Finding::default()
+        }]
+    };
+    let mut all = toml::Table::new();
+    all.insert(String::from("name"), toml::Value::from(name));
+    for (key, value) in table.iter().filter(|(key, value)| *key != "name" && !value.is_null()) {
+        all.insert(key.clone(), toml_of(value).ok_or_else(|| unfit(key))?);
+    }
+    toml::to_string(&all).map_err(|_| unfit(name))
+}
+
+fn toml_of(value: &Value) -> Option<toml::Value> {
+    Some(match value {
+        Value::Null => toml::Value::from(""),
+        Value::Bool(on) => toml::Value::from(*on),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => toml::Value::from(whole),
+            None if number.is_f64() => toml::Value::from(number.as_f64()?),
+            None => return None,
+        },
+        Value::String(text) => toml::Value::from(text.as_str()),
+        Value::Array(list) => {
+            toml::Value::Array(list.iter().map(toml_of).collect::<Option<Vec<_>>>()?)
+        }
+        Value::Object(table) => {
+            let there = table.iter().filter(|(_, value)| !value.is_null());
+            let pairs = there.map(|(key, value)| Some((key.clone(), toml_of(value)?)));
+            toml::Value::Table(pairs.collect::<Option<toml::Table>>()?)
+        }
+    })
+}

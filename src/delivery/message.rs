@@ -1,0 +1,121 @@
+//! The message that a push brought, as cloud hosting hands it to a container: JSON or XML, opened.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::config::Notation;
+use crate::ledger::EventBody;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const XML: HeaderValue = HeaderValue::from_static("text/xml");
+
+/// The field by which a container knows that the platform calls it, and not somebody else.
+pub(super) const SOURCE: HeaderName = HeaderName::from_static("x-wx-source");
+
+/// What it says.
+pub(super) const OURS: HeaderValue = HeaderValue::from_static("other");
+
+/// The message of an event. One that came open and in the wanted notation is passed on as it is.
+pub(super) fn of(kept: &EventBody, notation: Notation) -> Option<(HeaderValue, Bytes)> {
+    let content_type = match notation {
+        Notation::Json => JSON,
+        Notation::Xml => XML,
+    };
+    let message = opened(kept)?;
+    let body = &kept.request.body;
+    if !body.is_empty() && written_as(body) == Some(notation) && !is_sealed(body) {
+        return Some((content_type, body.clone()));
+    }
+    let text = match notation {
+        Notation::Json => Value::Object(message).to_string(),
+        Notation::Xml => xml(&message),
+    };
+    Some((content_type, Bytes::from(text)))
+}
+
+/// The parameters of the event that did not come in the query.
+fn opened(kept: &EventBody) -> Option<Map<String, Value>> {
+    let event = kept.event().ok()?;
+    let mut message: Map<String, Value> = serde_json::from_str(event.params.get()).ok()?;
+    let target = &kept.request.target;
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    for pair in query.unwrap_or_default().split(|byte| *byte == b'&') {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        message.remove(&*String::from_utf8_lossy(name));
+    }
+    message.remove("Encrypt");
+    Some(message)
+}
+
+fn written_as(body: &[u8]) -> Option<Notation> {
+    match body.trim_ascii_start().first()? {
+        b'{' => Some(Notation::Json),
+        b'<' => Some(Notation::Xml),
+        _ => None,
+    }
+}
+
+fn is_sealed(body: &[u8]) -> bool {
+    memchr::memmem::find(body, b"\"Encrypt\"")
+        .or(memchr::memmem::find(body, b"<Encrypt>"))
+        .is_some()
+}
+
+fn xml(message: &Map<String, Value>) -> String {
+    let mut text = String::from("<xml>");
+    members(&mut text, message);
+    text.push_str("</xml>");
+    text
+}
+
+fn members(to: &mut String, object: &Map<String, Value>) {
+    for (name, value) in object {
+        match value {
+            Value::Array(list) => list.iter().for_each(|value| member(to, name, value)),
+            value => member(to, name, value),
+        }
+    }
+}
+
+fn member(to: &mut String, name: &str, value: &Value) {
+    // What cannot be the name of an element is not one of a message.
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) || byte >= 0x80;
+    if name.is_empty() || !name.bytes().all(fits) || !name.as_bytes()[0].is_ascii_alphabetic() {
+        return;
+    }
+    // Writing to a text cannot fail.
+    let _ = write!(to, "<{name}>");
+    match value {
+        Value::Object(inner) => members(to, inner),
+        Value::String(text) => {
+            let _ = write!(to, "<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"));
+        }
+        Value::Null => {}
+        other => drop(write!(to, "{other}")),
+    }
+    let _ = write!(to, "</{name}>");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_in_xml_cannot_be_broken_by_its_values() {
+        let message = json!({
+            "MsgType": "event", "CreateTime": 5, "Content": "a]]><b>", "bad name": 1,
+            "List": [{ "Id": "1" }, { "Id": "2" }],
+        });
+        let parts = [
+            "<xml><Content><![CDATA[a]]]]><![CDATA[><b>]]></Content><CreateTime>5</CreateTime>",
+            "<List><Id><![CDATA[1]]></Id></List><List><Id><![CDATA[2]]></Id></List>",
+            "<MsgType><![CDATA[event]]></MsgType></xml>",
+        ];
+        assert_eq!(xml(message.as_object().unwrap()), parts.concat());
+    }
+}

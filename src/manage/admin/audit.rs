@@ -1,0 +1,28 @@
+//! The audit log: who changed what, and when.
+
+use http::request::Parts;
+use serde::Serialize;
+
+use super::{Admin, query};
+use crate::manage::http::{Answered, Problem, Query, json};
+use crate::registry::{Entry, audit_log};
+
+pub(super) const PARAMETERS: [&str; 2] = ["limit", "cursor"];
+
+#[derive(Serialize)]
+struct Page {
+    audit: Vec<Entry>,
+    next_cursor: Option<String>,
+}
+
+impl Admin {
+    pub(super) async fn audit(&self, head: &Parts) -> Answered {
+        let query = Query::read(query(head), &PARAMETERS)?;
+        let limit = query.limit()?;
+        let before = query
+            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
+        let page = audit_log(&self.book, before, limit).await;
+        let (audit, next) = page.map_err(|error| Problem::ledger(&error))?;
+        Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
+    }
+}

@@ -1,0 +1,171 @@
+//! Sources and destinations: shown, written and taken away, with versions.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value};
+
+use super::Admin;
+use crate::config::Origin;
+use crate::manage::http::{Answered, Problem, Slip, json};
+use crate::registry::{Failed, InForce, Managed, Precondition, Refusal, Who};
+use crate::wire::Response;
+
+impl Admin {
+    pub(super) fn list(&self, managed: Managed) -> Answered {
+        let state = self.registry.in_force();
+        let name = format!("{}s", managed.as_str());
+        let page = [(name, Value::Array(state.list(managed))), cursor()];
+        Ok(json(&Map::from_iter(page)))
+    }
+
+    pub(super) fn show(&self, managed: Managed, name: &str) -> Answered {
+        let state = self.registry.in_force();
+        shown(&state, managed, name)
+            .ok_or_else(|| Problem::absent(format!("there is no {} {name}", managed.as_str())))
+    }
+
+    pub(super) async fn put(
+        &self,
+        who: &Who,
+        (managed, name): (Managed, &str),
+        head: &Parts,
+        body: &Bytes,
+    ) -> Answered {
+        let precondition = precondition(&head.headers)?;
+        let table: Map<String, Value> = serde_json::from_slice(body)
+            .map_err(|error| Problem::bad(format!("the body is no JSON object: {error}")))?;
+        let written = self.registry.put(who, (managed, name), &table, &precondition).await;
+        let written = written.map_err(|failed| told(managed, name, failed))?;
+        let state = self.registry.in_force();
+        let mut answer = shown(&state, managed, &written.name)
+            .ok_or_else(|| Problem::absent("it was taken away again"))?;
+        if written.created {
+            *answer.status_mut() = StatusCode::CREATED;
+        }
+        if written.created || written.name != name {
+            let place = format!("/admin/v1/{}s/{}", managed.as_str(), written.name);
+            put_header(&mut answer, header::LOCATION, &place);
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn remove(
+        &self,
+        who: &Who,
+        (managed, name): (Managed, &str),
+        head: &Parts,
+    ) -> Answered {
+        let precondition = precondition(&head.headers)?;
+        let removed = self.registry.remove(who, (managed, name), &precondition).await;
+        removed.map_err(|failed| told(managed, name, failed))?;
+        let mut answer = Response::default();
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        Ok(answer)
+    }
+}
+
+/// Lists are pages, also those that are all on one.
+fn cursor() -> (String, Value) {
+    (String::from("next_cursor"), Value::Null)
+}
+
+fn shown(state: &InForce, managed: Managed, name: &str) -> Option<Response> {
+    let mut answer = json(&state.show(managed, name)?);
+    if let Some(version) = state.version(managed, name) {
+        put_header(&mut answer, header::ETAG, &format!("\"{}\"", version.0));
+    }
+    Some(answer)
+}
+
+fn put_header(answer: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
+    }
+}
+
+fn told(managed: Managed, name: &str, failed: Failed<Refusal>) -> Problem {
+    let word = managed.as_str();
+    let refusal = match failed {
+        Failed::Ledger(error) => return Problem::ledger(&error),
+        Failed::Refused(refusal) => refusal,
+    };
+    let conflict = |detail: String| Problem::new(StatusCode::CONFLICT, detail);
+    match refusal {
+        Refusal::Absent => Problem::absent(format!("there is no {word} {name}")),
+        Refusal::Foreign(Origin::File) => {
+            conflict(format!("the {word} {name} stands in the configuration file; change it there"))
+        }
+        Refusal::Foreign(origin) => {
+            let api = origin.as_str();
+            conflict(format!("the {word} {name} belongs to the API {api}; change it there"))
+        }
+        Refusal::Taken(other) => conflict(format!("{other} is the name of another {word}")),
+        Refusal::Used(sources) => {
+            conflict(format!("the {word} {name} is used by {}", sources.join(", ")))
+        }
+        Refusal::Stale(version) => {
+            let now = version.map_or_else(
+                || format!("there is no {word} {name}"),
+                |version| format!("the {word} {name} is at version {version}"),
+            );
+            Problem::new(StatusCode::PRECONDITION_FAILED, now)
+        }
+        Refusal::Wrong(findings) => {
+            let slips = findings.into_iter().map(|finding| Slip {
+                key: finding.key,
+                detail: finding.what,
+                remedy: finding.remedy,
+            });
+            Problem::mistakes(slips.collect())
+        }
+    }
+}
+
+/// What the request says must be there: `If-Match`, or `If-None-Match: *`.
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    let (matches, none) =
+        (listed(headers, &header::IF_MATCH)?, listed(headers, &header::IF_NONE_MATCH)?);
+    match (matches.as_deref(), none.as_deref()) {
+        (None, None) => Ok(Precondition::None),
+        (Some(["*"]), None) => Ok(Precondition::Present),
+        (None, Some(["*"])) => Ok(Precondition::Absent),
+        (Some(tags), None) => {
+            // A tag that is none of ours stands for no version.
+            let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+            Ok(Precondition::OneOf(tags.iter().filter_map(version).collect()))
+        }
+        _ => Err(Problem::bad("write If-Match with the ETag that was read, or If-None-Match: *")),
+    }
+}
+
+fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Vec<&'h str>>, Problem> {
+    let mut all = Vec::new();
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| Problem::bad(format!("{name} cannot be read")))?;
+        all.extend(text.split(',').map(str::trim));
+    }
+    Ok((!all.is_empty()).then_some(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preconditions() {
+        let read = |name: &'static str, value: &str| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            )]);
+            precondition(&headers).map_err(|problem| problem.response().status())
+        };
+        assert_eq!(read("if-match", "\"7\", \"9\""), Ok(Precondition::OneOf(vec![7, 9])));
+        assert_eq!(read("if-match", "*"), Ok(Precondition::Present));
+        assert_eq!(read("if-match", "W/\"7\""), Ok(Precondition::OneOf(vec![])));
+        assert_eq!(read("if-none-match", "*"), Ok(Precondition::Absent));
+        assert_eq!(read("if-none-match", "\"7\""), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(precondition(&HeaderMap::new()).unwrap(), Precondition::None);
+    }
+}

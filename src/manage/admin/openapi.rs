@@ -1,0 +1,14 @@
+//! The description of the admin API, for programs: written by hand, and held against the router
+//! and against real answers by tests.
+
+use http::{HeaderValue, StatusCode};
+
+use crate::manage::http::with_body;
+use crate::wire::Response;
+
+/// The document.
+pub(super) const DOCUMENT: &str = include_str!("openapi.json");
+
+pub(super) fn document() -> Response {
+    with_body(StatusCode::OK, HeaderValue::from_static("application/json"), DOCUMENT)
+}

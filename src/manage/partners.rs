@@ -1,0 +1,221 @@
+//! The management APIs of the senders: whoever has a client for the original finds the same paths,
+//! fields, signatures and error codes here.
+//!
+//! They have signatures of their own and need no bearer token. They listen on `server.management`
+//! where that is set, and on the admin listener otherwise.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use super::http::Problem;
+use super::reward_rule;
+use super::{background_check, callback_address, push_config};
+use crate::clock::{UnixMillis, instant, now_ms};
+use crate::config::{Config, Manage, Rate};
+use crate::intake::{ByAddress, caller};
+use crate::registry::Registry;
+use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+
+/// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of all bodies being read together.
+const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
+/// Time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Guesses for one name from one address. Ten hexadecimal digits are all that a manager signs with:
+/// whoever guesses has to be slow.
+const GUESSES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
+
+/// The management APIs.
+#[derive(Debug)]
+pub struct Partners {
+    registry: Registry,
+    bodies: Arc<BytePool>,
+    guesses: Guesses,
+}
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource {
+    RewardRule,
+    Address(callback_address::Action),
+    Push(push_config::Action),
+    Token,
+    ReportOrder,
+    Report,
+}
+
+/// A request to a management API.
+pub(super) struct Call<'c> {
+    pub config: &'c Config,
+    pub registry: &'c Registry,
+    pub head: &'c Parts,
+    pub client: IpAddr,
+    pub at_ms: UnixMillis,
+}
+
+/// A body on its way.
+pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + Send + 'c>>;
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoBody(&'static str);
+
+/// Counts guesses: wrong signatures and secrets, by whom they are for and from where they come.
+#[derive(Debug)]
+pub(super) struct Guesses(ByAddress);
+
+impl Guesses {
+    fn new() -> Self {
+        Self(ByAddress::new(GUESSES, instant()))
+    }
+
+    /// Notes one; a right one is never asked about.
+    pub fn is_one_too_many(&self, name: &str, from: IpAddr) -> bool {
+        !self.0.take_as(name, from, instant())
+    }
+}
+
+impl Resource {
+    fn find(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v3/advanced/reward_rule" => Self::RewardRule,
+            "/api/backdoor/callback/get" => Self::Address(callback_address::Action::Get),
+            "/api/backdoor/callback/set" => Self::Address(callback_address::Action::Set),
+            "/tcb/getcallbackconfig" => Self::Push(push_config::Action::Get),
+            "/tcb/setcallbackconfig" => Self::Push(push_config::Action::Set),
+            "/cgi-bin/token" => Self::Token,
+            "/open/company/record/generate-temp-report" | "/record/generate-temp-report" => {
+                Self::ReportOrder
+            }
+            path if path.starts_with(background_check::REPORTS) => Self::Report,
+            _ => return None,
+        })
+    }
+}
+
+impl Call<'_> {
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The query as on the wire.
+    pub fn query(&self) -> &[u8] {
+        match self.head.extensions.get::<RawTarget>() {
+            Some(RawTarget(raw)) => {
+                let query = raw.iter().position(|byte| *byte == b'?');
+                query.map_or(&[][..], |at| &raw[at + 1..])
+            }
+            None => self.head.uri.query().unwrap_or_default().as_bytes(),
+        }
+    }
+
+    /// The one value of a header field; none where it is absent, repeated or no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut all = self.head.headers.get_all(name).iter();
+        let first = all.next()?;
+        if all.next().is_some() { None } else { first.to_str().ok() }
+    }
+}
+
+impl Partners {
+    /// The management APIs over what `registry` keeps.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        let bodies = BytePool::new(BODIES_BYTES_MAX);
+        Self { registry, bodies, guesses: Guesses::new() }
+    }
+
+    /// Whether a path is one of theirs.
+    #[must_use]
+    pub fn serves(path: &str) -> bool {
+        Resource::find(path).is_some()
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        let Some(resource) = Resource::find(head.uri.path()) else { return absent() };
+        let config = self.registry.config();
+        let trusted = &config.server.trusted_proxies;
+        let client = caller(peer.0.ip(), &head.headers, trusted).address();
+        let call = Call {
+            config: &config,
+            registry: &self.registry,
+            head: &head,
+            client,
+            at_ms: now_ms(),
+        };
+        let body = self.body(body);
+        let manage = &config.manage;
+        match (resource, manage) {
+            (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
+                reward_rule::answer(&call, api, body).await
+            }
+            (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
+                callback_address::answer(&call, (api, &self.guesses), action, body).await
+            }
+            (Resource::Push(action), Manage { push_config: Some(api), .. }) => {
+                push_config::answer(&call, api, action, body).await
+            }
+            (Resource::Token, Manage { push_config: Some(api), .. }) => {
+                push_config::answer_token(&call, (api, &self.guesses)).await
+            }
+            (Resource::ReportOrder, Manage { background_check: Some(api), .. }) => {
+                background_check::order(&call, api).await
+            }
+            (Resource::Report, Manage { background_check: Some(api), .. }) => {
+                background_check::fetch(&call, api).await
+            }
+            // What is not configured is not there.
+            _ => absent(),
+        }
+    }
+
+    /// The whole body, read when it is asked for.
+    fn body(&self, body: Incoming) -> Came<'_> {
+        Box::pin(async move {
+            match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
+                Ok((bytes, _)) => Ok(bytes),
+                Err(BodyFault::TooLarge) => Err(NoBody("a body may have 1 MiB")),
+                Err(BodyFault::Late) => Err(NoBody("the body did not come in time")),
+                Err(BodyFault::Crowded) => Err(NoBody("too much at one time; try again")),
+            }
+        })
+    }
+}
+
+fn absent() -> Response {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path").response()
+}
+
+impl Handler for Partners {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        Ok(self.answer(peer, request).await)
+    }
+}
+
+impl Handler for Arc<Partners> {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        Partners::handle(self, peer, request).await
+    }
+}

@@ -1,0 +1,274 @@
+//! Seed 002, `/tcb/getcallbackconfig` and `/tcb/setcallbackconfig`: which messages of an app go
+//! where; and `/cgi-bin/token`, which lets whoever has the app's secret do that.
+//!
+//! `functionName` and `qbase_env` are names of destinations: a function's message goes to the
+//! destination of that name, a container's to the one of its environment, at the path that was set.
+
+mod token;
+
+use std::collections::BTreeSet;
+
+use http::uri::PathAndQuery;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::http::json;
+use super::partners::{Call, Came};
+use crate::config::PushConfig;
+use crate::registry::{
+    ContainerConfig, Failed, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push, Told, Who,
+};
+use crate::wire::Response;
+
+pub(super) use token::answer as answer_token;
+
+/// Kinds of messages of one configuration: WeChat has some dozens.
+const CALLBACKS_MAX: usize = 200;
+
+/// Characters of any text in it.
+const TEXT_MAX: usize = 256;
+
+/// What is done to a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It is shown.
+    Get,
+    /// It is set.
+    Set,
+}
+
+/// Why a call fails: WeChat's own codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+enum Code {
+    /// The ledger does not take it now.
+    Busy = -1,
+    /// It cannot be: functions while a container is on.
+    System = -1000,
+    /// The grant type of a token is another one.
+    GrantType = 40002,
+    /// Nobody has that app id.
+    AppId = 40013,
+    /// The token is none of ours.
+    Token = 40014,
+    /// A parameter is missing, or cannot be read.
+    Missing = 40101,
+    /// The secret is wrong.
+    Secret = 40125,
+    /// There is no token.
+    NoToken = 41001,
+    /// There is no app id.
+    NoAppId = 41002,
+    /// There is no secret.
+    NoSecret = 41004,
+    /// The token has ended.
+    Expired = 42001,
+    /// GET is needed.
+    NotGet = 43001,
+    /// POST is needed.
+    NotPost = 43002,
+    /// Too many wrong secrets.
+    Quota = 45009,
+}
+
+/// A call that fails.
+#[derive(Debug)]
+struct Refused(Code, String);
+
+type Answered = Result<Value, Refused>;
+
+/// What is set; what is left out stays.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    function_config: Option<WantedFunctions>,
+    container_config: Option<WantedContainer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WantedFunctions {
+    enable: bool,
+    #[serde(default)]
+    callbacks: Vec<FunctionCallback>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WantedContainer {
+    enable: bool,
+    #[serde(default)]
+    qbase_env: String,
+    /// The document's example has a blank at its end.
+    #[serde(default, alias = "qbase_container_path ")]
+    qbase_container_path: String,
+    #[serde(default = "json_mode")]
+    text_mode: u8,
+}
+
+fn json_mode() -> u8 {
+    1
+}
+
+fn refused(code: Code, why: impl Into<String>) -> Refused {
+    Refused(code, why.into())
+}
+
+fn answered(result: Answered) -> Response {
+    match result {
+        Ok(value) => json(&value),
+        Err(Refused(code, why)) => json(&json!({ "errcode": code as i32, "errmsg": why })),
+    }
+}
+
+/// Answers one call.
+pub(super) async fn answer(
+    call: &Call<'_>,
+    api: &PushConfig,
+    action: Action,
+    body: Came<'_>,
+) -> Response {
+    answered(act(call, api, action, body).await)
+}
+
+async fn act(call: &Call<'_>, api: &PushConfig, action: Action, body: Came<'_>) -> Answered {
+    if call.method() != http::Method::POST {
+        return Err(refused(Code::NotPost, "require POST method"));
+    }
+    let token = parameter(call, "access_token")?;
+    let token = token.ok_or_else(|| refused(Code::NoToken, "access_token missing"))?;
+    let app = token::app(call.registry.book(), api, &token, call.at_ms).await?;
+    match action {
+        Action::Get => Ok(get(call, &app.app_id)),
+        Action::Set => {
+            let body = body.await.map_err(|why| refused(Code::Missing, why.to_string()))?;
+            set(call, &app.app_id, &body).await
+        }
+    }
+}
+
+/// The value of a parameter of the query, if it is there and not empty.
+fn parameter(call: &Call<'_>, name: &str) -> Result<Option<String>, Refused> {
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(call.query())
+        .map_err(|_| refused(Code::Missing, "the query cannot be read"))?;
+    let mut all = pairs.into_iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+    match (all.next(), all.next()) {
+        (_, Some(_)) => Err(refused(Code::Missing, format!("{name} is there twice"))),
+        (value, None) => Ok(value.filter(|value| !value.is_empty())),
+    }
+}
+
+fn get(call: &Call<'_>, app: &str) -> Value {
+    let state = call.registry.in_force();
+    let kept = state.documents.pushes.get(app);
+    let push = kept.map_or_else(Push::default, |kept| Push::clone(&kept.value));
+    json!({ "errcode": 0, "errmsg": "ok", "data": push })
+}
+
+async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
+    let wanted: Wanted = serde_json::from_slice(body)
+        .map_err(|error| refused(Code::Missing, format!("missing parameter: {error}")))?;
+    if wanted.function_config.is_none() && wanted.container_config.is_none() {
+        let what = "missing parameter: function_config or container_config";
+        return Err(refused(Code::Missing, what));
+    }
+    let functions = wanted.function_config.map(WantedFunctions::checked).transpose()?;
+    let container = wanted.container_config.map(WantedContainer::checked).transpose()?;
+    let who = Who::new("app", app);
+    let written = call.registry.write(&who, |state, draft| {
+        let old = state.documents.pushes.get(app);
+        let before = old.map(|old| Push::clone(&old.value));
+        let mut after = before.clone().unwrap_or_default();
+        after.function_config = functions.clone().unwrap_or(after.function_config);
+        after.container_config = container.clone().unwrap_or(after.container_config);
+        if after.function_config.enable && after.container_config.enable {
+            let what = "system error: functions cannot be enabled while a container is";
+            return Err(Failed::Refused(refused(Code::System, what)));
+        }
+        if before.as_ref() != Some(&after) {
+            let (before, told) = (before.map(|before| json!(before)), json!(after));
+            let told = Told { before: before.as_ref(), after: Some(&told) };
+            draft.put((PUSH_CONFIG, app), old, &after, &told)?;
+        }
+        Ok(after)
+    });
+    match written.await {
+        Ok(push) => {
+            tell_of_missing(call, app, &push);
+            Ok(json!({ "errcode": 0, "errmsg": "ok" }))
+        }
+        Err(Failed::Refused(refused)) => Err(refused),
+        Err(Failed::Ledger(error)) => Err(busy(&error)),
+    }
+}
+
+fn busy(error: &crate::ledger::LedgerError) -> Refused {
+    tracing::warn!(%error, "a push configuration could not be written or read");
+    refused(Code::Busy, "system error")
+}
+
+/// A destination that there is not yet is no mistake: its messages wait for it.
+fn tell_of_missing(call: &Call<'_>, app: &str, push: &Push) {
+    let config = call.registry.config();
+    let functions = push.function_config.callbacks.iter().filter(|callback| callback.enable);
+    let functions = functions.map(|callback| callback.function_name.as_str());
+    let container = &push.container_config;
+    let names = functions.chain(container.enable.then_some(container.qbase_env.as_str()));
+    let missing: BTreeSet<&str> =
+        names.filter(|name| !config.destinations.contains_key(*name)).collect();
+    for destination in missing {
+        tracing::warn!(app, destination, "messages wait for a destination that there is not yet");
+    }
+}
+
+fn missing(what: &str) -> Refused {
+    refused(Code::Missing, format!("missing parameter: {what}"))
+}
+
+impl WantedFunctions {
+    fn checked(self) -> Result<FunctionConfig, Refused> {
+        if self.callbacks.len() > CALLBACKS_MAX {
+            return Err(missing("callbacks has more than 200 entries"));
+        }
+        let mut kinds = BTreeSet::new();
+        for callback in &self.callbacks {
+            let FunctionCallback { msg_type, event, env, function_name, .. } = callback;
+            if msg_type.is_empty() {
+                return Err(missing("msgType"));
+            }
+            if !is_name(function_name) {
+                return Err(missing("functionName: letters, digits, dots, dashes, underscores"));
+            }
+            if [msg_type, event, env].iter().any(|text| text.chars().count() > TEXT_MAX) {
+                return Err(missing("a text has more than 256 characters"));
+            }
+            if !kinds.insert((msg_type, event)) {
+                return Err(missing("one msgType and event are there twice"));
+            }
+        }
+        Ok(FunctionConfig { enable: self.enable, callbacks: self.callbacks })
+    }
+}
+
+/// Whether a text can be a destination's name: those of other APIs have a slash in them.
+fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
+impl WantedContainer {
+    fn checked(self) -> Result<ContainerConfig, Refused> {
+        let Self { enable, qbase_env, qbase_container_path, text_mode } = self;
+        let path = qbase_container_path.as_str();
+        let is_path = path.starts_with('/')
+            && path.len() <= TEXT_MAX
+            && PathAndQuery::try_from(path).is_ok_and(|read| read.query().is_none());
+        if !(is_path || path.is_empty() && !enable) {
+            return Err(missing("qbase_container_path: a path such as /container-echo"));
+        }
+        if !(is_name(&qbase_env) || qbase_env.is_empty() && !enable) {
+            return Err(missing("qbase_env"));
+        }
+        if !matches!(text_mode, 1 | 2) {
+            return Err(missing("text_mode: 1 is JSON, 2 is XML"));
+        }
+        Ok(ContainerConfig { enable, qbase_env, qbase_container_path, text_mode })
+    }
+}

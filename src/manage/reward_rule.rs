@@ -1,0 +1,443 @@
+//! Seed 001, `/v3/advanced/reward_rule`: the rules by which Taku (TopOn) rewards.
+//!
+//! A rule is at once a source, `/callback/reward/<id>`, under its own key, with its address as the
+//! destination. Calls are signed as Taku's open API has it; a call changes all of its items or none.
+
+mod item;
+mod signature;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use self::item::{Fields, Slip, SlipCode, Wanted};
+use super::http::{json, with_body};
+use super::partners::{Call, Came};
+use crate::config::{Publisher, RewardRules};
+use crate::egress::Probe;
+use crate::ledger::LedgerError;
+use crate::registry::{
+    Draft, Failed, InForce, Kept, REWARD_RULE, Rule, RuleStatus, Told, Who, rule_name,
+};
+use crate::sender::MacroUrl;
+use crate::wire::Response;
+
+/// Items, or ids, of one call.
+const ITEMS_MAX: usize = 100;
+
+/// Rules of all publishers: each is a source with its counters and a destination with its client.
+const RULES_MAX: usize = 2_000;
+
+/// How long an address may take to answer when it is tried out: more than twice as long as Taku
+/// waits for a reward to be taken.
+const PROBE_TIME: Duration = Duration::from_secs(5);
+
+/// Addresses that are tried out at one time, for one call.
+const PROBES_AT_ONCE: usize = 32;
+
+/// Characters of a rule's key.
+const KEY_LENGTH: usize = 32;
+
+/// Why a call fails as a whole: the codes of Taku's open API, which are also the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Something of ours.
+    Internal = 500,
+    /// A header field is missing, repeated or out of its time.
+    Header = 600,
+    /// The signature is wrong.
+    Sign = 601,
+    /// A parameter or the body is wrong.
+    Parameter = 602,
+    /// Nobody has that key.
+    Publisher = 603,
+    /// The very same call was made before.
+    Repeated = 606,
+}
+
+/// A call that fails as a whole.
+#[derive(Debug)]
+struct Refused(Fault, String);
+
+/// Why nothing is changed.
+enum Stop {
+    Whole(Refused),
+    Items(Vec<Slip>),
+}
+
+type Answered = Result<Response, Stop>;
+
+#[derive(Serialize)]
+struct Shown<'r> {
+    id: u64,
+    rule_name: &'r str,
+    remark: &'r str,
+    reward_number: u64,
+    reward_name: &'r str,
+    reward_url: &'r str,
+    reward_sec_key: &'r str,
+    status: u8,
+}
+
+#[derive(Deserialize)]
+struct Items {
+    items: Vec<Fields>,
+}
+
+#[derive(Deserialize)]
+struct Ids {
+    ids: Vec<Value>,
+}
+
+/// Answers one call.
+pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Response {
+    match authenticated(call, api, body).await {
+        Ok(response) => response,
+        Err(Stop::Items(errs)) => json(&json!({ "errs": errs })),
+        Err(Stop::Whole(refused)) => refused.response(),
+    }
+}
+
+async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Answered {
+    let (publisher, claim) = signature::publisher(call, api)?;
+    let body = body.await.map_err(|fault| refused(Fault::Parameter, fault.to_string()))?;
+    signature::check(call, publisher, &claim, &body)?;
+    let ours = Ours { call, publisher, who: Who::new("publisher", &publisher.name) };
+    match call.method().as_str() {
+        "GET" => ours.list(),
+        "POST" => ours.create(read(&body)?, &claim).await,
+        "PUT" => ours.change(read(&body)?, &claim).await,
+        "DELETE" => ours.delete(&body, &claim).await,
+        _ => Err(refused(Fault::Parameter, "only GET, POST, PUT and DELETE are served")),
+    }
+}
+
+fn refused(fault: Fault, why: impl Into<String>) -> Stop {
+    Stop::Whole(Refused(fault, why.into()))
+}
+
+impl Refused {
+    fn response(self) -> Response {
+        let code = self.0 as u16;
+        let body = json!({ "code": code, "msg": self.1 }).to_string();
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        with_body(status, HeaderValue::from_static("application/json"), body)
+    }
+}
+
+impl From<Failed<Stop>> for Stop {
+    fn from(failed: Failed<Self>) -> Self {
+        match failed {
+            Failed::Refused(stop) => stop,
+            Failed::Ledger(error) => ledger(&error),
+        }
+    }
+}
+
+fn ledger(error: &LedgerError) -> Stop {
+    tracing::warn!(%error, "a reward rule could not be written");
+    refused(Fault::Internal, "nothing was changed for certain; look, and try again")
+}
+
+fn read(body: &[u8]) -> Result<Vec<Fields>, Stop> {
+    let wrong = |error: serde_json::Error| {
+        refused(Fault::Parameter, format!("the body is not {{\"items\": […]}}: {error}"))
+    };
+    let Items { items } = serde_json::from_slice(body).map_err(wrong)?;
+    match items.len() {
+        1..=ITEMS_MAX => Ok(items),
+        count => {
+            Err(refused(Fault::Parameter, format!("{count} items; 1 to {ITEMS_MAX} are taken")))
+        }
+    }
+}
+
+// === What a publisher does with its own rules ===
+
+struct Ours<'c> {
+    call: &'c Call<'c>,
+    publisher: &'c Publisher,
+    who: Who,
+}
+
+impl Ours<'_> {
+    fn rule<'s>(&self, state: &'s InForce, id: u64) -> Option<&'s Kept<Rule>> {
+        let rule = state.documents.rules.get(&id);
+        rule.filter(|rule| rule.value.publisher == self.publisher.name)
+    }
+
+    fn list(&self) -> Answered {
+        let state = self.call.registry.in_force();
+        let wanted = self.ids_of_query()?;
+        let all = state.documents.rules.iter();
+        let mine = all.filter(|(id, rule)| {
+            rule.value.publisher == self.publisher.name
+                && wanted.as_ref().is_none_or(|wanted| wanted.contains(id))
+        });
+        let items: Vec<Shown<'_>> = mine.map(|(id, rule)| Shown::of(*id, &rule.value)).collect();
+        Ok(json(&json!({ "items": items })))
+    }
+
+    /// `ids=1,2`; nothing where it is absent.
+    fn ids_of_query(&self) -> Result<Option<Vec<u64>>, Stop> {
+        let wrong = |what: &str| Err(refused(Fault::Parameter, what));
+        let Ok(pairs) = serde_urlencoded::from_bytes::<Vec<(String, String)>>(self.call.query())
+        else {
+            return wrong("the query cannot be read");
+        };
+        let mut lists = pairs.iter().filter(|(name, _)| name == "ids").map(|(_, list)| list);
+        let (Some(list), None) = (lists.next(), lists.next()) else {
+            return if pairs.iter().any(|(name, _)| name == "ids") {
+                wrong("ids is there twice")
+            } else {
+                Ok(None)
+            };
+        };
+        let list = list.trim().trim_start_matches('[').trim_end_matches(']');
+        let ids: Option<Vec<u64>> = list.split(',').map(|id| id.trim().parse().ok()).collect();
+        match ids {
+            Some(ids) if ids.len() <= ITEMS_MAX => Ok(Some(ids)),
+            Some(_) => wrong("ids may have 100 numbers"),
+            None => wrong("ids is no list of numbers such as 1,2"),
+        }
+    }
+
+    async fn create(&self, items: Vec<Fields>, claim: &signature::Claim) -> Answered {
+        let wanted = all(items.iter().map(Fields::new_rule))?;
+        self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
+        let keys = wanted.iter().map(|_| sec_key()).collect::<Result<Vec<_>, _>>()?;
+        signature::use_once(self.call, claim).await?;
+        let made = self.call.registry.write(&self.who, |state, draft| {
+            if state.documents.rules.len() + wanted.len() > RULES_MAX {
+                return Err(Failed::Refused(Stop::Items(vec![SlipCode::TooMany.at(0)])));
+            }
+            let mut made = Vec::with_capacity(wanted.len());
+            for (wanted, key) in wanted.iter().zip(&keys) {
+                let rule = self.made(wanted, key, RuleStatus::Running);
+                let id = draft.rule_number();
+                put(draft, id, None, &rule)?;
+                made.push(json!({ "id": id, "reward_sec_key": rule.reward_sec_key }));
+            }
+            Ok(made)
+        });
+        Ok(json(&json!({ "items": made.await? })))
+    }
+
+    async fn change(&self, items: Vec<Fields>, claim: &signature::Claim) -> Answered {
+        let wanted = all(items.iter().map(Fields::changed_rule))?;
+        refuse_twice(wanted.iter().map(|(id, ..)| *id))?;
+        {
+            let state = self.call.registry.in_force();
+            let known = |(id, ..): &(u64, _, _)| self.rule(&state, *id).is_some();
+            all(wanted
+                .iter()
+                .map(|one| if known(one) { Ok(()) } else { Err(SlipCode::Unknown.slip("id")) }))?;
+        }
+        let addresses = self.new_addresses(&wanted);
+        self.try_out(addresses.iter().map(Option::as_deref)).await?;
+        signature::use_once(self.call, claim).await?;
+        let written = self.call.registry.write(&self.who, |state, draft| {
+            for (index, (id, wanted, status)) in wanted.iter().enumerate() {
+                let unknown = || Failed::Refused(Stop::Items(vec![SlipCode::Unknown.at(index)]));
+                let old = self.rule(state, *id).ok_or_else(unknown)?;
+                let rule = self.made(wanted, &old.value.reward_sec_key, *status);
+                if rule != *old.value {
+                    put(draft, *id, Some(old), &rule)?;
+                }
+            }
+            Ok(())
+        });
+        written.await?;
+        Ok(json(&json!({})))
+    }
+
+    /// The address of each rule that is to have another one.
+    fn new_addresses(&self, wanted: &[(u64, Wanted, RuleStatus)]) -> Vec<Option<String>> {
+        let state = self.call.registry.in_force();
+        let changed = |(id, wanted, _): &(u64, Wanted, RuleStatus)| {
+            let old = self.rule(&state, *id).map(|old| &old.value.reward_url);
+            (old != Some(&wanted.reward_url)).then(|| wanted.reward_url.clone())
+        };
+        wanted.iter().map(changed).collect()
+    }
+
+    async fn delete(&self, body: &[u8], claim: &signature::Claim) -> Answered {
+        let wrong = |error: serde_json::Error| {
+            refused(Fault::Parameter, format!("the body is not {{\"ids\": […]}}: {error}"))
+        };
+        let Ids { ids } = serde_json::from_slice(body).map_err(wrong)?;
+        if ids.is_empty() || ids.len() > ITEMS_MAX {
+            return Err(refused(Fault::Parameter, format!("1 to {ITEMS_MAX} ids are taken")));
+        }
+        let ids = all(ids.iter().map(|id| item::number(id).ok_or(SlipCode::Type.slip("id"))))?;
+        refuse_twice(ids.iter().copied())?;
+        signature::use_once(self.call, claim).await?;
+        let written = self.call.registry.write(&self.who, |state, draft| {
+            let known = |id: &u64| self.rule(state, *id).ok_or(SlipCode::Unknown.slip("id"));
+            let rules = all(ids.iter().map(known)).map_err(Failed::Refused)?;
+            for (id, old) in ids.iter().zip(rules) {
+                let before = masked(*id, &old.value);
+                let told = Told { before: Some(&before), after: None };
+                draft.delete((REWARD_RULE, &id.to_string()), old, &told);
+            }
+            Ok(())
+        });
+        written.await?;
+        Ok(json(&json!({})))
+    }
+
+    fn made(&self, wanted: &Wanted, key: &str, status: RuleStatus) -> Rule {
+        let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = wanted.clone();
+        Rule {
+            publisher: self.publisher.name.clone(),
+            rule_name,
+            reward_name,
+            reward_number,
+            reward_url,
+            reward_sec_key: key.to_owned(),
+            remark,
+            status,
+        }
+    }
+
+    /// Calls each address as Taku does when a rule is saved: its macros as they are, and marked as
+    /// a test. Each once, however many rules have it.
+    async fn try_out<'u>(&self, urls: impl Iterator<Item = Option<&'u str>>) -> Result<(), Stop> {
+        let urls: Vec<Option<&str>> = urls.collect();
+        let mut distinct: Vec<&str> = urls.iter().copied().flatten().collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.is_empty() {
+            return Ok(());
+        }
+        let probe = Probe::new(self.call.config.egress.allow.clone());
+        let probe = probe.map_err(|why| refused(Fault::Internal, why))?;
+        let macros = self.call.config.catalog.get("taku");
+        let called = |url: &str| {
+            let known =
+                |name: &str| macros.is_some_and(|sender| sender.macros().any(|m| m == name));
+            let text = MacroUrl::read(url, known).unfilled();
+            let join = if text.contains('?') { '&' } else { '?' };
+            format!("{text}{join}is_test=1")
+        };
+        let (mut calls, places) = (JoinSet::new(), Arc::new(Semaphore::new(PROBES_AT_ONCE)));
+        for url in distinct {
+            let (url, called) = (url.to_owned(), called(url));
+            let (probe, places) = (probe.clone(), Arc::clone(&places));
+            calls.spawn(async move {
+                // Nobody closes the places.
+                let _place = places.acquire_owned().await;
+                (url, answered(&probe, &called).await)
+            });
+        }
+        // What is still under way when the caller hangs up ends with the set.
+        let said: HashMap<String, Option<String>> = calls.join_all().await.into_iter().collect();
+        let bad = |url: &&str| said.get(*url).cloned().flatten();
+        all(urls.iter().map(|url| match url.as_ref().and_then(bad) {
+            None => Ok(()),
+            Some(why) => Err(SlipCode::NoAnswer.because("reward_url", &why)),
+        }))?;
+        Ok(())
+    }
+}
+
+/// What is wrong with how an address answers, if anything.
+async fn answered(probe: &Probe, url: &str) -> Option<String> {
+    match probe.get(url, PROBE_TIME).await {
+        Ok(status) if status.is_success() => None,
+        Ok(status) => Some(format!("it answered {}", status.as_u16())),
+        Err(why) => Some(why.to_string()),
+    }
+}
+
+/// What became of each item, or every slip with its place.
+fn all<T>(items: impl Iterator<Item = Result<T, Slip>>) -> Result<Vec<T>, Stop> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (index, item) in items.enumerate() {
+        match item {
+            Ok(item) => good.push(item),
+            Err(slip) => bad.push(Slip { index, ..slip }),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(Stop::Items(bad)) }
+}
+
+fn refuse_twice(ids: impl Iterator<Item = u64>) -> Result<(), Stop> {
+    let mut seen = std::collections::HashSet::new();
+    all(ids.map(|id| if seen.insert(id) { Ok(()) } else { Err(SlipCode::Twice.slip("id")) }))?;
+    Ok(())
+}
+
+fn put(
+    draft: &mut Draft,
+    id: u64,
+    old: Option<&Kept<Rule>>,
+    rule: &Rule,
+) -> Result<(), Failed<Stop>> {
+    let before = old.map(|old| masked(id, &old.value));
+    let after = masked(id, rule);
+    let told = Told { before: before.as_ref(), after: Some(&after) };
+    Ok(draft.put((REWARD_RULE, &id.to_string()), old, rule, &told)?)
+}
+
+/// A rule for the audit log.
+fn masked(id: u64, rule: &Rule) -> Value {
+    let mut shown = json!(Shown::of(id, rule));
+    shown["reward_sec_key"] = json!(crate::config::MASK);
+    shown["source"] = json!(rule_name(id));
+    shown
+}
+
+/// A new key, from the system's generator.
+fn sec_key() -> Result<String, Stop> {
+    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    // Bytes from here on would make the first letters likelier.
+    const FAIR: usize = 256 / LETTERS.len() * LETTERS.len();
+    let mut key = String::with_capacity(KEY_LENGTH);
+    while key.len() < KEY_LENGTH {
+        let mut bytes = [0; KEY_LENGTH];
+        getrandom::fill(&mut bytes)
+            .map_err(|_| refused(Fault::Internal, "there are no random numbers"))?;
+        let fair = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < FAIR);
+        let letters = fair.map(|byte| char::from(LETTERS[byte % LETTERS.len()]));
+        key.extend(letters.take(KEY_LENGTH - key.len()));
+    }
+    Ok(key)
+}
+
+impl<'r> Shown<'r> {
+    fn of(id: u64, rule: &'r Rule) -> Self {
+        Self {
+            id,
+            rule_name: &rule.rule_name,
+            remark: &rule.remark,
+            reward_number: rule.reward_number,
+            reward_name: &rule.reward_name,
+            reward_url: &rule.reward_url,
+            reward_sec_key: &rule.reward_sec_key,
+            status: match rule.status {
+                RuleStatus::Stopped => item::STOPPED,
+                RuleStatus::Running => item::RUNNING,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_of_lower_case_letters_and_digits() {
+        let (one, other) = (sec_key().ok().unwrap(), sec_key().ok().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 32);
+        assert!(one.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{one}");
+    }
+}

@@ -1,0 +1,193 @@
+//! The audit log: who changed what, and when; secrets masked.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::documents::AUDIT;
+use crate::clock::{UnixMillis, rfc3339};
+use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError};
+
+/// Entries that are kept. At up to a kilobyte each that is a few megabytes of memory, and at a
+/// hundred changes a day a month and a half.
+pub const ENTRIES_MAX: u64 = 5_000;
+
+/// Characters of a value that are kept: enough to know a URL by.
+const VALUE_CHARACTERS_MAX: usize = 200;
+
+/// Who changes something: an operator's token, a publisher, a manager, an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who(String);
+
+/// One change to one document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Who.
+    pub who: String,
+    /// `created`, `changed` or `deleted`.
+    pub action: Action,
+    /// The kind of the document.
+    pub kind: String,
+    /// Its name there.
+    pub name: String,
+    /// What is different: key to its value before and after.
+    pub changes: Map<String, Value>,
+}
+
+/// What was done to a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is new.
+    Created,
+    /// It says something else.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+impl Who {
+    /// Somebody, in that role.
+    #[must_use]
+    pub fn new(role: &str, name: &str) -> Self {
+        Self(format!("{role} {name}"))
+    }
+
+    /// Whoever calls a loopback listener that has no token.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(String::from("local"))
+    }
+
+    /// As it is written down.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Action {
+    fn of(before: Option<&Value>, after: Option<&Value>) -> Self {
+        match (before, after) {
+            (None, _) => Self::Created,
+            (Some(_), Some(_)) => Self::Changed,
+            (Some(_), None) => Self::Deleted,
+        }
+    }
+}
+
+impl Entry {
+    /// What `who` did at `at_ms` to a document that said `before` and says `after`, both masked.
+    pub(super) fn new(
+        (who, at_ms): (&Who, UnixMillis),
+        (kind, name): (Kind, &str),
+        before: Option<&Value>,
+        after: Option<&Value>,
+    ) -> Self {
+        Self {
+            at: rfc3339(at_ms),
+            who: who.0.clone(),
+            action: Action::of(before, after),
+            kind: kind.as_str().to_owned(),
+            name: name.to_owned(),
+            changes: differences(before, after),
+        }
+    }
+}
+
+fn differences(before: Option<&Value>, after: Option<&Value>) -> Map<String, Value> {
+    let member = |of: Option<&Value>, key: &str| of.and_then(|value| value.get(key)).cloned();
+    let keys = [before, after].into_iter().flatten().filter_map(Value::as_object);
+    let mut found = Map::new();
+    for key in keys.flat_map(Map::keys) {
+        let (old, new) = (member(before, key), member(after, key));
+        if old != new && !found.contains_key(key) {
+            let pair = [old, new].map(|value| value.map_or(Value::Null, short));
+            found.insert(key.clone(), Value::from(pair.to_vec()));
+        }
+    }
+    found
+}
+
+fn short(value: Value) -> Value {
+    let long = |text: &str| text.chars().nth(VALUE_CHARACTERS_MAX).is_some();
+    let cut = |text: &str| text.chars().take(VALUE_CHARACTERS_MAX).chain(['…']).collect::<String>();
+    match value {
+        Value::String(text) if long(&text) => Value::from(cut(&text)),
+        Value::Array(_) | Value::Object(_) => match value.to_string() {
+            text if long(&text) => Value::from(cut(&text)),
+            _ => value,
+        },
+        other => other,
+    }
+}
+
+/// The id of the entry with that number: they sort as they came.
+pub(super) fn id(number: u64) -> String {
+    format!("{number:020}")
+}
+
+/// What takes the oldest entry away.
+pub(super) async fn removal(
+    book: &Book,
+    number: u64,
+    at_ms: UnixMillis,
+) -> Result<Option<DocumentChange>, LedgerError> {
+    let oldest = book.document(AUDIT, &id(number)).await?;
+    Ok(oldest.map(|oldest| DocumentChange {
+        kind: AUDIT,
+        id: oldest.id,
+        expect: Expect::Version(oldest.version),
+        body: None,
+        who: String::from("postern"),
+        at_ms,
+    }))
+}
+
+/// Entries from the newest on, those before the number `before`, and the number to go on with.
+///
+/// # Errors
+/// As [`Book::documents`].
+pub async fn list(
+    book: &Book,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
+    let all = book.documents(AUDIT).await?.documents;
+    let number = |id: &str| id.parse::<u64>().unwrap_or(0);
+    let older = |id: &str| before.is_none_or(|before| number(id) < before);
+    let mut wanted = all.iter().rev().filter(|document| older(&document.id)).peekable();
+    let (mut entries, mut last) = (Vec::new(), None);
+    while let Some(document) = wanted.next_if(|_| entries.len() < limit) {
+        last = Some(number(&document.id));
+        let entry = serde_json::from_slice(&document.body);
+        entries.push(
+            entry.map_err(|_| {
+                LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
+            })?,
+        );
+    }
+    let next = last.filter(|_| wanted.peek().is_some());
+    Ok((entries, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_kept_and_no_more_of_it_than_is_needed() {
+        let long = "x".repeat(500);
+        let before = json!({ "a": 1, "b": "same", "gone": [1] });
+        let after = json!({ "a": 2, "b": "same", "url": long });
+        let changes = differences(Some(&before), Some(&after));
+        assert_eq!(changes["a"], json!([1, 2]));
+        assert_eq!(changes["gone"], json!([[1], null]));
+        assert!(!changes.contains_key("b"));
+        assert_eq!(changes["url"][1].as_str().unwrap().chars().count(), 201);
+        assert_eq!(Action::of(Some(&before), None), Action::Deleted);
+    }
+}

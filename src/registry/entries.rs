@@ -1,0 +1,426 @@
+//! Sources and destinations as people manage them: shown, written, taken away.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::documents::{DESTINATION, Kept, SOURCE};
+use super::write::{Draft, Failed, Told};
+use super::{InForce, Registry, Who};
+use crate::clock::rfc3339;
+use crate::config::{self, Config, Finding, Origin, Table};
+use crate::egress::{Guard, Scheme, Trust};
+use crate::ledger::{Kind, Revision};
+
+/// Sources or destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Managed {
+    /// Sources.
+    Source,
+    /// Destinations.
+    Destination,
+}
+
+/// What whoever writes believes to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Whatever it is.
+    #[default]
+    None,
+    /// Nothing.
+    Absent,
+    /// Something.
+    Present,
+    /// One of these versions.
+    OneOf(Vec<u64>),
+}
+
+/// Why a source or a destination is not written or taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none of that name.
+    Absent,
+    /// It stands in the configuration file, or another API made it.
+    Foreign(Origin),
+    /// Another one has the name that it is to have.
+    Taken(String),
+    /// It is not in the version that was expected.
+    Stale(Option<u64>),
+    /// These sources use it.
+    Used(Vec<String>),
+    /// What it says has mistakes.
+    Wrong(Vec<Finding>),
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Whether it is new.
+    pub created: bool,
+    /// The name that it has now.
+    pub name: String,
+}
+
+/// Members that are shown and that nobody sets. They may be sent along.
+const READ_ONLY: [&str; 6] =
+    ["origin", "version", "changed_at", "changed_by", "path", "callback_url"];
+
+impl Managed {
+    /// The word for one.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Source => SOURCE,
+            Self::Destination => DESTINATION,
+        }
+    }
+
+    fn documents(self, state: &InForce) -> &BTreeMap<String, Kept<Table>> {
+        match self {
+            Self::Source => &state.documents.sources,
+            Self::Destination => &state.documents.destinations,
+        }
+    }
+
+    fn names(self, config: &Config) -> Vec<String> {
+        match self {
+            Self::Source => config.sources.keys().cloned().collect(),
+            Self::Destination => config.destinations.keys().cloned().collect(),
+        }
+    }
+
+    fn origin(self, config: &Config, name: &str) -> Option<Origin> {
+        match self {
+            Self::Source => config.sources.get(name).map(|source| source.origin),
+            Self::Destination => config.destinations.get(name).map(|found| found.origin),
+        }
+    }
+
+    /// What `table` says to people, if it can be used by the one that was called `old`.
+    fn check(
+        self,
+        config: &Config,
+        (old, name): (&str, &str),
+        table: &Table,
+    ) -> Result<Table, Vec<Finding>> {
+        let shown = match self {
+            Self::Source => {
+                let source = config::check_source(config, name, table)?;
+                let mut others = config.sources.values().filter(|other| other.name != old);
+                if let Some(other) = others.find(|other| other.id == source.id) {
+                    let what = format!("{} is the id of the source {}", source.id, other.name);
+                    return Err(vec![fault("id", &what, "give this one an id of its own")]);
+                }
+                source.shown
+            }
+            Self::Destination => {
+                let destination = config::check_destination(config, name, table)?;
+                let what = check_reach(config, &destination.url);
+                what.map_err(|what| vec![fault("url", &what, "see egress.allow")])?;
+                destination.shown
+            }
+        };
+        Ok(Table::clone(&shown))
+    }
+}
+
+fn fault(key: &str, what: &str, remedy: &str) -> Finding {
+    let [key, what, remedy] = [key, what, remedy].map(str::to_owned);
+    Finding { key, what, remedy, ..Finding::default() }
+}
+
+/// Refuses a URL over an API that names an address which deliveries to it may not reach. What a
+/// name leads to is asked when it is called.
+///
+/// # Errors
+/// Why not.
+pub fn check_reach(config: &Config, url: &str) -> Result<(), String> {
+    let Ok(uri) = url.parse::<http::Uri>() else { return Ok(()) };
+    let host = uri.host().unwrap_or_default();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let Ok(address) = bare.parse::<IpAddr>() else { return Ok(()) };
+    let plain = uri.scheme_str().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
+    let scheme = if plain { Scheme::Http } else { Scheme::Https };
+    let guard = Guard::new(Trust::Api, config.egress.allow.clone());
+    guard.check(address, scheme).map_err(|refused| refused.to_string())
+}
+
+// === Shown ===
+
+impl InForce {
+    /// Every source or destination, of the file, of the admin API and of the management APIs.
+    #[must_use]
+    pub fn list(&self, managed: Managed) -> Vec<Value> {
+        let mut names = managed.names(&self.config);
+        // What is left out of what runs is shown all the same: it has to be put right.
+        names.extend(managed.documents(self).keys().cloned());
+        names.sort_unstable();
+        names.dedup();
+        names.iter().filter_map(|name| self.show(managed, name)).collect()
+    }
+
+    /// One of them, secrets masked.
+    #[must_use]
+    pub fn show(&self, managed: Managed, name: &str) -> Option<Value> {
+        let kept = managed.documents(self).get(name);
+        let origin = managed.origin(&self.config, name);
+        let kept = kept.filter(|_| origin.is_none_or(|origin| origin == Origin::Admin));
+        let mut shown = match managed {
+            Managed::Source => self.show_source(name),
+            Managed::Destination => self.show_destination(name),
+        }
+        .or_else(|| kept.map(|_| Table::new()))?;
+        let origin = origin.unwrap_or(Origin::Admin);
+        let own = [
+            ("name", json!(name)),
+            ("origin", json!(origin.as_str())),
+            ("version", json!(kept.map(|kept| kept.version.0))),
+            ("changed_at", json!(kept.map(|kept| rfc3339(kept.at_ms)))),
+            ("changed_by", json!(kept.map(|kept| &kept.who))),
+        ];
+        shown.extend(own.map(|(key, value)| (key.to_owned(), value)));
+        Some(Value::Object(shown))
+    }
+
+    /// The version of one that the admin API made.
+    #[must_use]
+    pub fn version(&self, managed: Managed, name: &str) -> Option<Revision> {
+        managed.documents(self).get(name).map(|kept| kept.version)
+    }
+
+    fn show_source(&self, name: &str) -> Option<Table> {
+        let source = self.config.sources.get(name)?;
+        let mut shown = Table::clone(&source.shown);
+        let base = self.config.server.public_url.as_ref();
+        let own = [
+            ("id", json!(source.id)),
+            ("sender", json!(source.recipe.sender().name())),
+            ("enabled", json!(source.enabled)),
+            ("destinations", json!(source.destinations)),
+            ("path", json!(source.path())),
+            ("callback_url", json!(base.map(|base| format!("{base}{}", source.path())))),
+        ];
+        shown.extend(own.map(|(key, value)| (key.to_owned(), value)));
+        Some(shown)
+    }
+
+    fn show_destination(&self, name: &str) -> Option<Table> {
+        let destination = self.config.destinations.get(name)?;
+        let mut shown = Table::clone(&destination.shown);
+        let own = [("url", json!(destination.url)), ("format", json!(destination.format.as_str()))];
+        shown.extend(own.map(|(key, value)| (key.to_owned(), value)));
+        Some(shown)
+    }
+}
+
+// === Changed ===
+
+impl Registry {
+    /// Writes the source or destination called `name`. A source whose table has another `name` is
+    /// renamed; it stays the same source to its sender's transactions.
+    ///
+    /// # Errors
+    /// Why not; nothing changed then.
+    pub async fn put(
+        &self,
+        who: &Who,
+        (managed, name): (Managed, &str),
+        table: &Table,
+        precondition: &Precondition,
+    ) -> Result<Written, Failed<Refusal>> {
+        self.write(who, |state, draft| {
+            let old = standing(state, managed, name, precondition)?;
+            plan(state, draft, (managed, name), (old, table.clone()))
+        })
+        .await
+    }
+
+    /// Takes the source or destination called `name` away. The transactions of a source stay
+    /// known.
+    ///
+    /// # Errors
+    /// Why not; nothing changed then.
+    pub async fn remove(
+        &self,
+        who: &Who,
+        (managed, name): (Managed, &str),
+        precondition: &Precondition,
+    ) -> Result<(), Failed<Refusal>> {
+        self.write(who, |state, draft| {
+            let old = standing(state, managed, name, precondition)?;
+            let old = old.ok_or(Failed::Refused(Refusal::Absent))?;
+            let users = match managed {
+                Managed::Source => Vec::new(),
+                Managed::Destination => users(&state.config, name),
+            };
+            if !users.is_empty() {
+                return Err(Failed::Refused(Refusal::Used(users)));
+            }
+            let before = state.show(managed, name);
+            let told = Told { before: before.as_ref(), after: None };
+            draft.delete((managed.kind(), name), old, &told);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Sources that deliver to a destination.
+fn users(config: &Config, destination: &str) -> Vec<String> {
+    let uses = |names: &[String]| names.iter().any(|name| name == destination);
+    let all = config.sources.values().filter(|source| uses(&source.destinations));
+    all.map(|source| source.name.clone()).collect()
+}
+
+/// What there is under a name now, if it may be changed.
+fn standing<'s>(
+    state: &'s InForce,
+    managed: Managed,
+    name: &str,
+    precondition: &Precondition,
+) -> Result<Option<&'s Kept<Table>>, Failed<Refusal>> {
+    let origin = managed.origin(&state.config, name);
+    if let Some(origin) = origin.filter(|origin| *origin != Origin::Admin) {
+        return Err(Failed::Refused(Refusal::Foreign(origin)));
+    }
+    let kept = managed.documents(state).get(name);
+    let version = kept.map(|kept| kept.version.0);
+    let holds = match precondition {
+        Precondition::None => true,
+        Precondition::Absent => version.is_none(),
+        Precondition::Present => version.is_some(),
+        Precondition::OneOf(versions) => version.is_some_and(|version| versions.contains(&version)),
+    };
+    holds.then_some(kept).ok_or(Failed::Refused(Refusal::Stale(version)))
+}
+
+fn plan(
+    state: &InForce,
+    draft: &mut Draft,
+    (managed, name): (Managed, &str),
+    (old, mut table): (Option<&Kept<Table>>, Table),
+) -> Result<Written, Failed<Refusal>> {
+    let wrong = |fault| Failed::Refused(Refusal::Wrong(vec![fault]));
+    READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));
+    let wanted = table.remove("name");
+    let new_name = renamed(state, (managed, name), old, wanted.as_ref())?;
+    let nothing = Table::new();
+    config::unmask(&mut table, old.map_or(&nothing, |old| &old.value)).map_err(|key| {
+        wrong(fault(&key, "is masked, and stands for nothing", "send the secret itself"))
+    })?;
+    if managed == Managed::Source {
+        if !settle_id(&mut table, &new_name, old) {
+            let what = "of a source cannot be changed: its transactions are known by it";
+            return Err(wrong(fault("id", what, "leave it out")));
+        }
+        name_secrets(&mut table);
+    }
+    let shown = managed.check(&state.config, (name, &new_name), &table);
+    let shown = Value::Object(shown.map_err(|faults| Failed::Refused(Refusal::Wrong(faults)))?);
+    let before = state.show(managed, name).filter(|_| old.is_some());
+    let mut replaced = old;
+    if new_name != name
+        && let Some(old) = replaced.take()
+    {
+        let told = Told { before: before.as_ref(), after: None };
+        draft.delete((managed.kind(), name), old, &told);
+    }
+    let told = Told { before: before.as_ref(), after: Some(&shown) };
+    draft.put((managed.kind(), &new_name), replaced, &table, &told)?;
+    Ok(Written { created: old.is_none(), name: new_name })
+}
+
+/// The name that it is to have.
+fn renamed(
+    state: &InForce,
+    (managed, name): (Managed, &str),
+    old: Option<&Kept<Table>>,
+    wanted: Option<&Value>,
+) -> Result<String, Failed<Refusal>> {
+    let wanted = match wanted {
+        None | Some(Value::Null) => name,
+        Some(Value::String(wanted)) => wanted,
+        Some(_) => "",
+    };
+    if wanted == name {
+        return Ok(name.to_owned());
+    }
+    let wrong = |what: &str, remedy: &str| {
+        Failed::Refused(Refusal::Wrong(vec![fault("name", what, remedy)]))
+    };
+    if old.is_none() {
+        return Err(wrong("is not that of the path", "write the same name, or none"));
+    }
+    if managed == Managed::Destination {
+        let remedy = "make another one: deliveries wait for this one under its name";
+        return Err(wrong("of a destination cannot be changed", remedy));
+    }
+    let taken = managed.origin(&state.config, wanted).is_some();
+    if taken || managed.documents(state).contains_key(wanted) {
+        return Err(Failed::Refused(Refusal::Taken(wanted.to_owned())));
+    }
+    Ok(wanted.to_owned())
+}
+
+/// A source is known to the ledger by its id, which stays what it was. Whether the table says so.
+fn settle_id(table: &mut Table, name: &str, old: Option<&Kept<Table>>) -> bool {
+    let kept = old.and_then(|old| old.value.get("id"));
+    let wanted = table.get("id").filter(|id| !id.is_null());
+    if kept.is_some() && wanted.is_some() && kept != wanted {
+        return false;
+    }
+    let id = kept.or(wanted).cloned().unwrap_or_else(|| Value::from(name));
+    table.insert(String::from("id"), id);
+    true
+}
+
+/// Gives every secret an id, so that it can be kept, by its id, when others come and go.
+fn name_secrets(table: &mut Table) {
+    let Some(secrets) = table.get_mut("secrets") else { return };
+    let list = match secrets.take() {
+        Value::Array(list) => list,
+        one => vec![one],
+    };
+    let used = |id: &str, list: &[Value]| list.iter().any(|value| value["id"] == id);
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        number.to_string()
+    };
+    let mut named = Vec::with_capacity(list.len());
+    for value in &list {
+        let mut value = match value {
+            Value::String(_) => json!({ "value": value }),
+            other => other.clone(),
+        };
+        if let Some(secret) = value.as_object_mut().filter(|secret| !secret.contains_key("id")) {
+            let free = std::iter::repeat_with(&mut next).find(|id| !used(id, &list));
+            secret.insert(String::from("id"), Value::from(free));
+        }
+        named.push(value);
+    }
+    *secrets = Value::Array(named);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_get_ids_that_nobody_has() {
+        let mut table = json!({ "secrets": ["a", { "id": "1", "value": "b" }, "c"] });
+        let table = table.as_object_mut().unwrap();
+        name_secrets(table);
+        assert_eq!(
+            table["secrets"],
+            json!([
+                { "id": "2", "value": "a" }, { "id": "1", "value": "b" }, { "id": "3", "value": "c" }
+            ])
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Changing documents: all or nothing, on the newest state of things, with an entry in the audit
+//! log for each.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::audit::{self, Entry, Who};
+use super::documents::{AUDIT, HEAD, HEAD_ID, Head, Kept};
+use super::{InForce, Registry};
+use crate::clock::{UnixMillis, now_ms};
+use crate::ledger::{DocumentChange, Expect, Kind, LedgerError, Revision};
+
+/// How often a change is tried anew after others changed something meanwhile. Each time one of them
+/// got through, so that this many of them at once are many.
+const TRIES: usize = 16;
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub enum Failed<E> {
+    /// Whoever makes the change says so.
+    Refused(E),
+    /// The ledger does.
+    Ledger(LedgerError),
+}
+
+impl<E> From<LedgerError> for Failed<E> {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+/// A change in the making.
+#[derive(Debug)]
+pub struct Draft {
+    who: Who,
+    at_ms: UnixMillis,
+    head: Head,
+    expect: Expect,
+    changes: Vec<DocumentChange>,
+    entries: Vec<Entry>,
+}
+
+/// What a document says to people before and after a change: masked.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'t> {
+    /// Before, if it was there.
+    pub before: Option<&'t Value>,
+    /// After, if it still is.
+    pub after: Option<&'t Value>,
+}
+
+impl Draft {
+    fn new(who: &Who, state: &InForce) -> Self {
+        let head = state.documents.head.as_ref();
+        Self {
+            who: who.clone(),
+            at_ms: now_ms(),
+            head: head.map(|head| *head.value).unwrap_or_default(),
+            expect: head.map_or(Expect::Absent, |head| Expect::Version(head.version)),
+            changes: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The number of a new reward rule.
+    pub fn rule_number(&mut self) -> u64 {
+        let number = self.head.next_rule;
+        self.head.next_rule += 1;
+        number
+    }
+
+    /// Writes a document in place of `old`.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON, which nothing here causes.
+    pub fn put<T: Serialize>(
+        &mut self,
+        (kind, id): (Kind, &str),
+        old: Option<&Kept<T>>,
+        new: &T,
+        told: &Told<'_>,
+    ) -> Result<(), LedgerError> {
+        let body = written(kind, id, new)?;
+        self.add((kind, id), old.map(|old| old.version), Some(body), told);
+        Ok(())
+    }
+
+    /// Deletes a document.
+    pub fn delete<T>(&mut self, (kind, id): (Kind, &str), old: &Kept<T>, told: &Told<'_>) {
+        self.add((kind, id), Some(old.version), None, told);
+    }
+
+    fn add(
+        &mut self,
+        (kind, id): (Kind, &str),
+        version: Option<Revision>,
+        body: Option<Bytes>,
+        told: &Told<'_>,
+    ) {
+        let expect = version.map_or(Expect::Absent, Expect::Version);
+        let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
+        self.changes.push(DocumentChange { kind, id: id.to_owned(), expect, body, who, at_ms });
+        let stamp = (&self.who, self.at_ms);
+        self.entries.push(Entry::new(stamp, (kind, id), told.before, told.after));
+    }
+
+    /// Everything that is to be written: the documents, their entries in the audit log in place of
+    /// the oldest, and the head.
+    async fn batch(&mut self, registry: &Registry) -> Result<Vec<DocumentChange>, LedgerError> {
+        let mut batch = self.changes.clone();
+        for entry in &self.entries {
+            let number = self.head.next_audit;
+            self.head.next_audit += 1;
+            batch.push(self.own((AUDIT, &audit::id(number)), Expect::Absent, entry)?);
+        }
+        while self.head.next_audit - self.head.first_audit > audit::ENTRIES_MAX {
+            let oldest = self.head.first_audit;
+            self.head.first_audit += 1;
+            batch.extend(audit::removal(registry.book(), oldest, self.at_ms).await?);
+        }
+        batch.push(self.own((HEAD, HEAD_ID), self.expect, &self.head)?);
+        Ok(batch)
+    }
+
+    fn own<T: Serialize>(
+        &self,
+        (kind, id): (Kind, &str),
+        expect: Expect,
+        value: &T,
+    ) -> Result<DocumentChange, LedgerError> {
+        let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
+        let body = Some(written(kind, id, value)?);
+        Ok(DocumentChange { kind, id: id.to_owned(), expect, body, who, at_ms })
+    }
+}
+
+fn written<T: Serialize>(kind: Kind, id: &str, value: &T) -> Result<Bytes, LedgerError> {
+    let body = serde_json::to_vec(value);
+    body.map(Bytes::from).map_err(|_| LedgerError::Corrupt(format!("the document {kind} {id}")))
+}
+
+impl Registry {
+    /// Makes a change, all of it or nothing, and has it in force here before it answers. `plan`
+    /// says what to change on the state of things that it is shown; when somebody else changes
+    /// something meanwhile it is asked again on the new one.
+    ///
+    /// # Errors
+    /// What `plan` or the ledger says.
+    pub async fn write<T, E>(
+        &self,
+        who: &Who,
+        mut plan: impl FnMut(&InForce, &mut Draft) -> Result<T, Failed<E>> + Send,
+    ) -> Result<T, Failed<E>> {
+        let turn = self.turn().await;
+        for _ in 0..TRIES {
+            self.catch_up(&turn).await?;
+            let state = self.in_force();
+            let mut draft = Draft::new(who, &state);
+            let planned = plan(&state, &mut draft)?;
+            if draft.changes.is_empty() {
+                return Ok(planned);
+            }
+            let batch = draft.batch(self).await?;
+            match self.book().change_all(&batch).await {
+                Ok(_) => {
+                    tell(&draft.entries);
+                    self.catch_up(&turn).await?;
+                    return Ok(planned);
+                }
+                Err(LedgerError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(LedgerError::Overloaded.into())
+    }
+}
+
+fn tell(entries: &[Entry]) {
+    for Entry { who, action, kind, name, .. } in entries {
+        tracing::info!(target: "postern::audit", who, ?action, kind, name, "changed");
+    }
+}

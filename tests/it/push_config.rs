@@ -1,0 +1,286 @@
+//! The push configuration of an app, as a client of WeChat's interface would set it.
+
+use std::net::SocketAddr;
+
+use postern::clock::now_ms;
+use postern::ledger::{Embedded, EmbeddedOptions};
+use serde_json::{Value, json};
+use sha1::{Digest, Sha1};
+
+use super::backend::Backend;
+use super::gateway::Gateway;
+use super::wire::{get, post, send};
+
+fn config(game: &Backend, other: &Backend) -> String {
+    format!(
+        r#"
+[server]
+callbacks = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[[source]]
+name = "wx"
+sender = "wechat-push"
+secrets = "gatewaytoken"
+app_id = "wx0000000000000001"
+destinations = ["game"]
+[[destination]]
+name = "game"
+url = "http://{}/game"
+[[destination]]
+name = "test-env-6gni9ity244a6ea3"
+url = "http://{}/base?x=1"
+headers = {{ X-Env = "6gni" }}
+[manage.push_config]
+apps = [{{ app_id = "wx0000000000000001", secret = "app-secret" }}]
+"#,
+        game.at, other.at
+    )
+}
+
+fn token(to: SocketAddr) -> String {
+    let query = "grant_type=client_credential&appid=wx0000000000000001&secret=app-secret";
+    let answer = get(to, &format!("/cgi-bin/token?{query}")).json();
+    assert_eq!(answer["expires_in"], 7200, "{answer}");
+    answer["access_token"].as_str().unwrap().to_owned()
+}
+
+fn tcb(to: SocketAddr, what: &str, token: &str, body: &Value) -> Value {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = post(to, &format!("/tcb/{what}callbackconfig?access_token={token}"), &body);
+    assert_eq!(answer.status, 200);
+    answer.json()
+}
+
+fn callback(kind: &str, event: &str, function: &str, enable: bool) -> Value {
+    json!({ "msgType": kind, "event": event, "env": "e-1", "functionName": function, "enable": enable })
+}
+
+/// Pushes a message in plain mode.
+fn push(to: SocketAddr, body: &str) -> u16 {
+    let stamp = (now_ms() / 1000).to_string();
+    let mut parts = ["gatewaytoken", &stamp, "12345"];
+    parts.sort_unstable();
+    let sign = const_hex::encode(Sha1::digest(parts.concat()));
+    post(to, &format!("/callback/wx?signature={sign}&timestamp={stamp}&nonce=12345"), body).status
+}
+
+fn message(kind: &str, event: &str, id: u32) -> String {
+    json!({ "ToUserName": "gh_1", "FromUserName": "o1", "CreateTime": id, "MsgType": kind, "Event": event, "MsgId": id }).to_string()
+}
+
+#[test]
+fn what_was_set_comes_back_as_it_was() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let gateway = Gateway::start(&config(&game, &other));
+    let (admin, token) = (gateway.at.admin, token(gateway.at.admin));
+    let first = tcb(admin, "get", &token, &Value::Null);
+    let empty = json!({
+        "function_config": { "enable": false, "callbacks": [] },
+        "container_config": { "enable": false, "qbase_env": "", "qbase_container_path": "", "text_mode": 1 },
+    });
+    assert_eq!(first, json!({ "errcode": 0, "errmsg": "ok", "data": empty }));
+
+    // The document's own example, its blank included.
+    let functions = json!({ "enable": false, "callbacks": [
+        callback("event", "user_enter_tempsession", "callback", false),
+        callback("image", "", "callback", true),
+    ] });
+    let container = json!({
+        "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+        "qbase_container_path ": "/container-echo", "text_mode": 1,
+    });
+    let both = json!({ "function_config": functions, "container_config": container });
+    assert_eq!(tcb(admin, "set", &token, &both), json!({ "errcode": 0, "errmsg": "ok" }));
+    let shown = tcb(admin, "get", &token, &json!({}))["data"].clone();
+    assert_eq!(shown["function_config"], functions);
+    assert_eq!(shown["container_config"]["qbase_container_path"], "/container-echo");
+
+    // Functions cannot be enabled while a container is; what is left out stays.
+    let mut on = functions.clone();
+    on["enable"] = json!(true);
+    assert_eq!(tcb(admin, "set", &token, &json!({ "function_config": on }))["errcode"], -1000);
+    let off = json!({ "container_config": { "enable": false } });
+    assert_eq!(tcb(admin, "set", &token, &off)["errcode"], 0);
+    assert_eq!(tcb(admin, "set", &token, &json!({ "function_config": on }))["errcode"], 0);
+    let shown = tcb(admin, "get", &token, &json!({}))["data"].clone();
+    assert_eq!(
+        (&shown["function_config"], &shown["container_config"]["enable"]),
+        (&on, &json!(false))
+    );
+}
+
+#[test]
+fn messages_go_where_the_configuration_says() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let gateway = Gateway::start(&config(&game, &other));
+    let (admin, wx, token) = (gateway.at.admin, gateway.at.callbacks, token(gateway.at.admin));
+    assert_eq!(push(wx, &message("text", "", 1)), 200);
+    assert_eq!(game.await_count(1)[0].json()["params"]["MsgType"], "text");
+
+    let functions = json!({ "enable": true, "callbacks": [
+        callback("event", "user_enter_tempsession", "callback", false),
+        callback("image", "", "game", true),
+        callback("voice", "", "not-yet", true),
+    ] });
+    assert_eq!(tcb(admin, "set", &token, &json!({ "function_config": functions }))["errcode"], 0);
+    assert_eq!(push(wx, &message("event", "user_enter_tempsession", 2)), 200, "acknowledged");
+    assert_eq!(push(wx, &message("voice", "", 3)), 200);
+    assert_eq!(push(wx, &message("image", "", 4)), 200);
+    assert_eq!(game.await_count(2)[1].json()["params"]["MsgType"], "image");
+    // What nobody is there for waits, and comes when somebody is.
+    let made = send(
+        admin,
+        "PUT /admin/v1/destinations/not-yet",
+        &[],
+        &json!({ "url": "https://a.example/" }).to_string(),
+    );
+    assert_eq!(made.status, 201, "{}", made.body);
+    let voice = get(admin, "/admin/v1/deliveries?state=pending&destination=not-yet").json();
+    assert_eq!(voice["deliveries"].as_array().unwrap().len(), 1, "{voice}");
+
+    for (mode, id) in [(1, 10), (2, 20)] {
+        let container = json!({ "function_config": { "enable": false }, "container_config": {
+            "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+            "qbase_container_path": "/container-echo", "text_mode": mode,
+        } });
+        assert_eq!(tcb(admin, "set", &token, &container)["errcode"], 0);
+        let xml = format!(
+            "<xml><FromUserName><![CDATA[o1]]></FromUserName><CreateTime>{id}</CreateTime><MsgType><![CDATA[image]]></MsgType><MsgId>{id}</MsgId></xml>"
+        );
+        let before = other.got().len();
+        assert_eq!(push(wx, &xml), 200);
+        assert_eq!(push(wx, &message("text", "", id + 1)), 200);
+        let mut got = other.await_count(before + 2)[before..].to_vec();
+        got.sort_by_key(|got| !String::from_utf8_lossy(&got.body).contains("image"));
+        for one in &got {
+            assert_eq!(one.line, "POST /container-echo HTTP/1.1");
+            assert_eq!((one.header("x-env"), one.find("x-wx-source").is_some()), ("6gni", true));
+        }
+        match mode {
+            1 => {
+                assert_eq!(got[0].json()["MsgType"], "image");
+                assert_eq!(got[0].json()["CreateTime"], "10");
+                assert!(got[0].json().get("nonce").is_none(), "{:?}", got[0].json());
+                assert_eq!(got[1].body, message("text", "", 11).as_bytes());
+            }
+            _ => {
+                assert_eq!(got[0].body, xml.as_bytes());
+                let text = String::from_utf8_lossy(&got[1].body).into_owned();
+                assert!(
+                    text.starts_with("<xml>")
+                        && text.contains("<MsgType><![CDATA[text]]></MsgType>"),
+                    "{text}"
+                );
+                assert!(text.contains("<MsgId>21</MsgId>"), "{text}");
+            }
+        }
+    }
+    assert_eq!(game.got().len(), 2, "the container takes them all");
+}
+
+#[test]
+fn tokens_and_rubbish_get_the_codes_of_the_document() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let gateway = Gateway::start(&config(&game, &other));
+    let admin = gateway.at.admin;
+    let code =
+        |line: &str, body: &str| send(admin, line, &[], body).json()["errcode"].as_i64().unwrap();
+    assert_eq!(code("GET /tcb/getcallbackconfig?access_token=x", ""), 43002);
+    assert_eq!(code("POST /tcb/getcallbackconfig", ""), 41001);
+    assert_eq!(code("POST /tcb/getcallbackconfig?access_token=", ""), 41001);
+    assert_eq!(code("POST /tcb/setcallbackconfig?access_token=nonsense", "{}"), 40014);
+    let base = "GET /cgi-bin/token?grant_type=client_credential";
+    assert_eq!(code("GET /cgi-bin/token", ""), 40002);
+    assert_eq!(code(base, ""), 41002);
+    assert_eq!(code(&format!("{base}&appid=wx0000000000000001"), ""), 41004);
+    assert_eq!(code(&format!("{base}&appid=wx9&secret=app-secret"), ""), 40013);
+    assert_eq!(code(&format!("{base}&appid=wx0000000000000001&secret=x"), ""), 40125);
+    assert_eq!(code("POST /cgi-bin/token?grant_type=client_credential", ""), 43001);
+    let codes: Vec<i64> =
+        (0..15).map(|_| code(&format!("{base}&appid=wx0000000000000001&secret=x"), "")).collect();
+    assert!(codes.contains(&45009), "{codes:?}");
+
+    let (old, new) = (token(admin), token(admin));
+    assert_ne!(old, new);
+    for token in [&old, &new] {
+        assert_eq!(tcb(admin, "get", token, &Value::Null)["errcode"], 0);
+    }
+    let set = format!("POST /tcb/setcallbackconfig?access_token={new}");
+    let container = |key: &str, value: Value| {
+        let mut container = json!({ "enable": true, "qbase_env": "e", "qbase_container_path": "/p", "text_mode": 1 });
+        container[key] = value;
+        json!({ "container_config": container }).to_string()
+    };
+    let functions = |callbacks: Value| {
+        json!({ "function_config": { "enable": true, "callbacks": callbacks } }).to_string()
+    };
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"function_config\":null}",
+        "{\"function_config\":{}}",
+        "{\"function_config\":{\"enable\":1}}",
+        "{\"function_config\":{\"enable\":true},\"function_config\":{\"enable\":true}}",
+        &functions(json!([{}])),
+        &functions(json!([callback("", "", "f", true)])),
+        &functions(json!([callback("text", "", "reward/1", true)])),
+        &functions(json!([callback("text", "", "", true)])),
+        &functions(json!([callback("text", "", "f", true), callback("text", "", "g", false)])),
+        &container("text_mode", json!(3)),
+        &container("qbase_container_path", json!("@evil.example/")),
+        &container("qbase_container_path", json!("")),
+        &container("qbase_env", json!("a/b")),
+    ] {
+        assert_eq!(code(&set, body), 40101, "{body}");
+    }
+    assert_eq!(code(&format!("{set}&access_token={new}"), "{}"), 40101);
+    let mut wire = super::wire::Wire::open(admin);
+    wire.send(format!("{set} HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n"));
+    assert_eq!(wire.answer().unwrap().json()["errcode"], 40101);
+    let data = tcb(admin, "get", &new, &Value::Null)["data"].clone();
+    assert_eq!(data["function_config"], json!({ "enable": false, "callbacks": [] }));
+}
+
+#[test]
+fn tokens_and_configuration_outlive_the_gateway() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let gateway = Gateway::over(&config(&game, &other), open());
+    let token = token(gateway.at.admin);
+    let functions = json!({ "enable": true, "callbacks": [callback("text", "", "nobody", false)] });
+    tcb(gateway.at.admin, "set", &token, &json!({ "function_config": functions }));
+    gateway.stop();
+    let gateway = Gateway::over(&config(&game, &other), open());
+    let shown = tcb(gateway.at.admin, "get", &token, &Value::Null);
+    assert_eq!(shown["data"]["function_config"], functions);
+    assert_eq!(push(gateway.at.callbacks, &message("text", "", 1)), 200);
+    assert_eq!(push(gateway.at.callbacks, &message("image", "", 2)), 200);
+    assert_eq!(game.await_count(1)[0].json()["params"]["MsgType"], "image");
+}
+
+/// The contract's own sealed message, whose time is long over: what is inside goes to the container.
+#[test]
+fn a_sealed_message_comes_open_to_the_container() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let sealed = "secrets = \"gatewaytoken\"\nmax_age = \"off\"\n\
+                  aes_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"";
+    let text = config(&game, &other).replacen("secrets = \"gatewaytoken\"", sealed, 1);
+    let gateway = Gateway::start(&text);
+    let token = token(gateway.at.admin);
+    let container = json!({ "container_config": {
+        "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+        "qbase_container_path": "/c", "text_mode": 2,
+    } });
+    assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+    let body = r#"{"ToUserName":"gh_1","Encrypt":"j6vsOpBNQ16EYTy8Pn5HPboD3HE7tAdL4GRfHPwTB7+CBwpIwhTPtyAyOQyi09x7AS1Cn77mFYpmq//GvZTuttjRTtoyoQGqdR7PCTQ6AxpJ+qLVuszzhifD6PrVsar4"}"#;
+    let query = "timestamp=1700000001&nonce=12341&encrypt_type=aes\
+                 &msg_signature=c8d8f7dc96403a920e4d6b23ea8c797f6f7367fc";
+    assert_eq!(post(gateway.at.callbacks, &format!("/callback/wx?{query}"), body).status, 200);
+    let got = other.await_count(1)[0].clone();
+    let expected =
+        "<xml><Event><![CDATA[debug_demo]]></Event><MsgType><![CDATA[event]]></MsgType></xml>";
+    assert_eq!(String::from_utf8_lossy(&got.body), expected);
+}
