@@ -8,6 +8,16 @@ use super::bounds::with_form;
 use super::gateway::{Gateway, PLAIN, eventually, taku};
 use super::wire::{Wire, get, get_bytes};
 
+/// Begins a request, and waits until the gateway reads its body.
+fn begin(wire: &mut Wire) {
+    wire.send(
+        "POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+         Expect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(wire.answer().unwrap().status, 100);
+    wire.send("t");
+}
+
 #[test]
 fn what_is_in_flight_is_answered_and_idle_connections_are_closed() {
     let mut gateway = Gateway::start(&with_form(&PLAIN.replace("\"taku\"", "\"form\"")));
@@ -15,8 +25,7 @@ fn what_is_in_flight_is_answered_and_idle_connections_are_closed() {
     idle.send(get_bytes("/nowhere"));
     assert_eq!(idle.answer().unwrap().status, 404);
     let mut busy = Wire::open(gateway.at.callbacks);
-    busy.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nt");
-    std::thread::sleep(Duration::from_millis(200));
+    begin(&mut busy);
 
     gateway.ask_to_stop();
     assert!(idle.is_closed());
@@ -39,8 +48,7 @@ fn a_drain_takes_no_longer_than_it_may() {
     let text = with_form(&PLAIN.replace("\"taku\"", "\"form\"").replace("5s", "300ms"));
     let gateway = Gateway::start(&text);
     let mut busy = Wire::open(gateway.at.callbacks);
-    busy.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nt");
-    std::thread::sleep(Duration::from_millis(100));
+    begin(&mut busy);
     let began = clock::instant();
     gateway.stop();
     let took = began.elapsed();
