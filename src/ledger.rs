@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! gateway ─▶ Book (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
+//!                                                       ├─▶ Postgres (many gateways, one server)
 //!                                                       └─▶ Memory   (the model, for tests)
 //! ```
 //!
@@ -38,6 +39,7 @@ mod event;
 mod id;
 mod log;
 mod memory;
+mod postgres;
 mod upkeep;
 
 pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse};
@@ -56,6 +58,7 @@ pub use event::Event;
 pub use id::{EventId, NodeId, ReplayId, SourceId, TargetId};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
+pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use upkeep::{Durability, Health, Retention, Stats, Swept, TargetStats};
 
 use std::future::Future;
