@@ -5,6 +5,7 @@ mod client;
 mod demo;
 mod events;
 mod explain;
+mod migrate;
 mod senders;
 mod serve;
 mod sign;
@@ -42,6 +43,7 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Check(check::Check),
+    Migrate(migrate::Migrate),
     Senders(senders::Senders),
     Url(url::Url),
     Sign(sign::Sign),
@@ -55,6 +57,7 @@ impl Command {
             Self::Serve(command) => command.run(screen),
             Self::Demo(command) => command.run(screen),
             Self::Check(command) => command.run(screen),
+            Self::Migrate(command) => command.run(screen),
             Self::Senders(command) => command.run(screen),
             Self::Url(command) => command.run(screen),
             Self::Sign(command) => command.run(screen),

@@ -16,7 +16,10 @@ use tokio::sync::watch;
 use crate::config::{self, Config, Limits};
 use crate::delivery::Courier;
 use crate::intake::Gate;
-use crate::ledger::{Book, BookOptions, Embedded, EmbeddedOptions, LedgerError, Observer};
+use crate::ledger::{
+    Book, BookOptions, Embedded, EmbeddedOptions, Engine, LedgerError, Observer, Postgres,
+    PostgresError, PostgresOptions,
+};
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::Admin;
 use crate::telemetry::Metrics;
@@ -96,6 +99,9 @@ pub enum ServeError {
     /// The ledger cannot be opened.
     #[error("store: {0}")]
     Ledger(#[from] LedgerError),
+    /// The ledger's server cannot be used.
+    #[error("store: {0}")]
+    Postgres(#[from] PostgresError),
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -162,20 +168,37 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
-/// Opens the ledger that `store` names. Reads the disk and blocks.
+/// Opens the ledger that `store` names. Reads the disk or waits for the server, and blocks: it
+/// belongs on a thread that may, of the runtime that the ledger is to live in.
 ///
 /// # Errors
-/// When it cannot be opened: another process has it, the disk fails, or data is damaged.
+/// When it cannot be opened: another process has it, the disk fails, data is damaged, the server
+/// is out of reach or has no tables.
 pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
     let engine = match &store.engine {
-        config::StoreEngine::Embedded { path } => Embedded::open(EmbeddedOptions::new(path))?,
-        config::StoreEngine::Postgres { .. } => {
-            let sentence = "engine = \"postgres\" is not in this version; use \"embedded\"";
-            return Err(LedgerError::Fatal(sentence.to_owned()).into());
+        config::StoreEngine::Embedded { path } => {
+            Engine::from(Embedded::open(EmbeddedOptions::new(path))?)
+        }
+        config::StoreEngine::Postgres(store) => {
+            tokio::runtime::Handle::current().block_on(Postgres::open(postgres(store)))?.into()
         }
     };
     let observer = Arc::new(Observed(Arc::clone(metrics)));
     Ok(Book::new(engine, BookOptions::default(), observer))
+}
+
+/// How the PostgreSQL server of a configuration is talked to.
+#[must_use]
+pub fn postgres(store: &config::PostgresStore) -> PostgresOptions {
+    PostgresOptions {
+        schema: store.schema.clone(),
+        ca: store.ca.clone(),
+        writers: store.writers,
+        readers: store.readers,
+        read_timeout: store.read_timeout,
+        require_replicated: store.require_replicated,
+        ..PostgresOptions::new(store.url.clone())
+    }
 }
 
 /// Feeds the metrics of the ledger.

@@ -254,9 +254,10 @@ impl Postgres {
         migrate::migrate(&session, dialer.schema(), say).await
     }
 
-    /// How many commits at once make it faster, all threads together.
+    /// How many commits of one thread at once make it faster: all threads share the connections.
     pub(super) fn writers(&self) -> usize {
-        self.core.writers
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.core.writers.div_ceil(threads)
     }
 }
 

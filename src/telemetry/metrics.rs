@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use super::{DeliveryMetrics, DeliveryOutcome};
+use crate::ledger::Durability;
 use crate::sender::{Outcome, Reason};
 
 /// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
@@ -46,6 +47,7 @@ pub struct Metrics {
     pub oldest_due_seconds: Gauge,
     /// Bytes of the ledger.
     pub store_bytes: IntGauge,
+    store_durability: IntGaugeVec,
     /// Since a sender's key set was fetched.
     pub key_set_age_seconds: GaugeVec,
     /// 1 while callbacks are taken.
@@ -115,6 +117,11 @@ impl Metrics {
                 "How long the delivery due for longest has been due",
             )?,
             store_bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
+            store_durability: family.gauges(
+                "postern_store_durability",
+                "1 at what an answer of the ledger survives now",
+                &["level"],
+            )?,
             key_set_age_seconds: family.ages(
                 "postern_key_set_age_seconds",
                 "Since a sender's key set was fetched",
@@ -123,6 +130,14 @@ impl Metrics {
             ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
             registry: family.0,
         })
+    }
+
+    /// What an answer of the ledger survives: one of the levels is at 1.
+    pub fn set_durability(&self, now: Durability) {
+        for level in Durability::ALL {
+            let gauge = self.store_durability.with_label_values(&[level.as_str()]);
+            gauge.set(i64::from(level == now));
+        }
     }
 
     /// The counters of one source, each at zero from the start.

@@ -60,8 +60,9 @@ fn replay_sql() -> String {
             where d.event_id = a.event_id and d.target = a.target
         ), due as (
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select event_id, target, {NOW}, 0, {NOW} * 1024, null from anew
-            order by event_id, target
+            select event_id, target, {NOW}, 0, greatest({NOW} * 1024, (select max(token)
+                from attempt t where t.event_id = a.event_id and t.target = a.target)), null
+            from anew a order by event_id, target
             on conflict (event_id, target) do update set due_ms = excluded.due_ms, attempt = 0,
                 token = greatest(delivery.token + 1, excluded.token), owner = null
         ), named as (

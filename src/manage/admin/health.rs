@@ -16,6 +16,7 @@ impl Admin {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
         if let Ok(health) = self.book.health().await {
             self.metrics.store_bytes.set(i64::try_from(health.bytes).unwrap_or(i64::MAX));
+            self.metrics.set_durability(health.durability);
         }
         if let Ok(stats) = self.book.stats().await {
             let oldest = stats.oldest_due.unwrap_or_default();
