@@ -95,6 +95,13 @@ fn done(mut command: Command) -> Output {
     output
 }
 
+fn init(folder: &Path) {
+    let mut initdb = program("initdb");
+    initdb.args(["-U", "postern", "-A", "trust", "-E", "UTF8", "--no-locale", "-D"]);
+    initdb.arg(folder);
+    done(initdb);
+}
+
 /// Starts a child from a thread that lives as long as the tests: a signal at the parent's death is
 /// one at the death of the thread.
 fn spawn(command: Command) -> Child {
@@ -122,11 +129,23 @@ impl Cluster {
     /// A new server with these settings.
     pub fn start(settings: &[&str]) -> Self {
         let (keep, folder) = folder();
-        let mut initdb = program("initdb");
-        initdb.args(["-U", "postern", "-A", "trust", "-E", "UTF8", "--no-locale", "-D"]);
-        initdb.arg(&folder);
-        done(initdb);
+        init(&folder);
         Self::begin(keep, folder, settings)
+    }
+
+    /// A new server that shows that certificate.
+    pub fn start_with_tls(cert: &str, key: &str) -> Self {
+        let (keep, folder) = folder();
+        init(&folder);
+        for (name, text) in [("server.crt", cert), ("server.key", key)] {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        Self::begin(keep, folder, &["ssl=on"])
     }
 
     /// A standby of this server, that calls itself `name`.

@@ -197,7 +197,9 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     // Two at once, and then once more.
     thread::scope(|scope| {
         let both = [scope.spawn(|| setup.migrate()), scope.spawn(|| setup.migrate())];
-        both.map(|one| one.join().unwrap());
+        for one in both {
+            one.join().unwrap();
+        }
     });
     let again = setup.run("migrate");
     assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 1\n");
