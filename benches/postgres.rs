@@ -53,8 +53,10 @@ fn main() {
     }
     let measured = std::env::args().any(|arg| arg == "--bench");
     let time = if measured { Duration::from_secs(6) } else { Duration::from_millis(100) };
-    println!("| set-up | callers | accepts/s | p50 ms | p99 ms | deliveries/s |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| set-up | callers | accepts/s | p50 ms | p99 ms | deliveries/s | WAL bytes an event |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let alone = Cluster::start(&[]);
     RUNS.iter().filter(|run| run.standbys == 0).for_each(|run| run.on(&alone, time));
     drop(alone);
@@ -88,7 +90,8 @@ impl Run {
         let workers: Vec<_> = (0..self.workers)
             .map(|n| tokio::spawn(deliver(book.clone(), n, Arc::clone(&stop))))
             .collect();
-        let began = instant();
+        let wal = || -> f64 { cluster.ask("select pg_current_wal_lsn() - '0/0'").parse().unwrap() };
+        let (began, before) = (instant(), wal());
         tokio::time::sleep(time).await;
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
@@ -103,13 +106,14 @@ impl Run {
         took.sort_unstable();
         let at = |part: usize| took.get(took.len() * part / 100).map_or(0.0, Duration::as_secs_f64);
         println!(
-            "| {} | {} | {:.0} | {:.1} | {:.1} | {:.0} |",
+            "| {} | {} | {:.0} | {:.1} | {:.1} | {:.0} | {:.0} |",
             self.name,
             self.callers,
             took.len() as f64 / seconds,
             at(50) * 1000.0,
             at(99) * 1000.0,
-            delivered as f64 / seconds
+            delivered as f64 / seconds,
+            (wal() - before) / took.len().max(1) as f64
         );
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage, Retention,
-    Revision, Settled, Settlement, Stats, Swept,
+    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not get to. Each makes

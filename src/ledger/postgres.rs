@@ -263,7 +263,9 @@ impl Postgres {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres").field("schema", &self.core.dialer.schema()).finish_non_exhaustive()
+        f.debug_struct("Postgres")
+            .field("schema", &self.core.dialer.schema())
+            .finish_non_exhaustive()
     }
 }
 
@@ -345,9 +347,8 @@ impl Core {
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
         let until = instant() + CHANGE_PATIENCE;
-        let lazy = |one: &Settlement| {
-            matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. })
-        };
+        let lazy =
+            |one: &Settlement| matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. });
         let pool = if settlements.iter().all(lazy) { &self.lazy } else { &self.durable };
         let mut doubt = false;
         loop {

@@ -152,7 +152,8 @@ impl Cluster {
     pub fn standby(&self, name: &str) -> Self {
         let (keep, folder) = folder();
         let mut backup = program("pg_basebackup");
-        let source = format!("host=127.0.0.1 port={} user=postern application_name={name}", self.port);
+        let source =
+            format!("host=127.0.0.1 port={} user=postern application_name={name}", self.port);
         backup.args(["-R", "-X", "stream", "-c", "fast", "-d", &source, "-D"]).arg(&folder);
         done(backup);
         Self::begin(keep, folder, &[])

@@ -196,8 +196,7 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
         let (one, other) = (opened(own.clone()).await, opened(own).await);
         let done: Vec<NewEvent> = (0..50).map(|n| conformance::event(n, &["a"])).collect();
         one.accept(&done).await.unwrap();
-        let ask =
-            LeaseAsk { targets: TargetFilter::All, max: 50, ttl: Duration::from_secs(30) };
+        let ask = LeaseAsk { targets: TargetFilter::All, max: 50, ttl: Duration::from_secs(30) };
         let node = conformance::node();
         let leases = one.lease(&node, &ask).await.unwrap().leases;
         let settled: Vec<Settlement> =

@@ -14,9 +14,7 @@ fn setup(cluster: &Cluster, backend: Option<&Backend>) -> Setup {
 
 /// Every answered transaction is recorded once, with its delivery settled or waiting.
 fn check(cluster: &Cluster, schema: &str, answered: &BTreeSet<String>) {
-    let sql = format!(
-        "select convert_from(transaction, 'UTF8') from {schema}.event order by 1"
-    );
+    let sql = format!("select convert_from(transaction, 'UTF8') from {schema}.event order by 1");
     let recorded = cluster.ask(&sql);
     let mut recorded: Vec<&str> = recorded.lines().collect();
     let all = recorded.len();
@@ -81,7 +79,9 @@ fn a_dead_gateways_deliveries_are_taken_over() {
     dies.kill();
     backend.silent.store(false, Ordering::Relaxed);
     backend.await_once_each(&answered);
-    eventually("all is settled", || lives.metric("postern_delivery_backlog{destination=\"game\"}") == 0.0);
+    eventually("all is settled", || {
+        lives.metric("postern_delivery_backlog{destination=\"game\"}") == 0.0
+    });
     check(cluster, &setup.schema, &answered);
 }
 

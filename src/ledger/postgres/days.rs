@@ -5,10 +5,10 @@ use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use uuid::Uuid;
 
-use super::Core;
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::sql::uuid_of;
+use super::{Core, figures};
 use crate::clock::{UnixMillis, rfc3339};
 use crate::ledger::{EventId, Retention, Swept};
 
@@ -17,8 +17,6 @@ const DAY_MS: i64 = 86_400_000;
 const AHEAD: i64 = 3;
 /// Tables that are cut into days, and the id that they are cut by.
 const TABLES: [&str; 3] = ["event", "attempt", "replayed"];
-/// Keys that one statement of a sweep takes away.
-const KEYS_STEP: i64 = 5_000;
 /// How long a day's end waits for those who use its tables: they are queued behind it meanwhile.
 const DROP_PATIENCE: &str = "set local lock_timeout = '500ms'";
 const MAKE_PATIENCE: &str = "set local lock_timeout = '5s'";
@@ -144,7 +142,7 @@ impl Core {
                 Err(fault) => return Err(fault),
             }
         }
-        self.sweep_keys(held, &policy, &mut swept).await?;
+        sweep_keys(held, &policy, budget, &mut swept).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)
@@ -188,25 +186,26 @@ impl Core {
             }
         }
     }
+}
 
-    async fn sweep_keys(
-        &self,
-        session: &Session,
-        policy: &Retention,
-        swept: &mut Swept,
-    ) -> Result<(), Fault> {
-        let for_ever: Vec<&str> = policy.for_ever.iter().map(|source| source.as_str()).collect();
-        let sql = "delete from dedupe where k in (
-                select k from dedupe d
-                where d.seen_ms < $1 and d.source <> all($2::text[])
-                    and not exists (select 1 from event e where e.id = d.id)
-                limit $3 for update skip locked
-            )";
-        let gone = session.run(sql, &[&policy.keys_before(), &for_ever, &KEYS_STEP]).await?;
-        swept.keys += gone;
-        swept.more |= gone == KEYS_STEP.cast_unsigned();
-        Ok(())
-    }
+async fn sweep_keys(
+    session: &Session,
+    policy: &Retention,
+    budget: usize,
+    swept: &mut Swept,
+) -> Result<(), Fault> {
+    let for_ever: Vec<&str> = policy.for_ever.iter().map(|source| source.as_str()).collect();
+    let sql = "delete from dedupe where k in (
+            select k from dedupe d
+            where d.seen_ms < $1 and d.source <> all($2::text[])
+                and not exists (select 1 from event e where e.id = d.id)
+            limit $3 for update skip locked
+        )";
+    let most = i64::try_from(budget).unwrap_or(i64::MAX);
+    let gone = session.run(sql, &[&policy.keys_before(), &for_ever, &most]).await?;
+    swept.keys += gone;
+    swept.more |= gone >= budget as u64;
+    Ok(())
 }
 
 /// Whether something of that day is still to be delivered.
@@ -229,16 +228,13 @@ async fn drop_tables(session: &Session, day: i32) -> Result<Option<(u64, u64)>, 
     if is_open(session, day).await? {
         return Ok(None);
     }
-    let sql = format!(
-        "select (select count(*) from {}), {}",
-        parts[0],
-        parts.iter().map(|part| format!("pg_total_relation_size('{part}')")).collect::<Vec<_>>()
-            .join(" + ")
-    );
-    let row = session.row(&sql, &[]).await?;
-    let (events, bytes): (i64, i64) = (row.get(0), row.get(1));
+    let sizes = parts.iter().map(|part| format!("pg_total_relation_size('{part}')"));
+    let sql = format!("select {}", sizes.collect::<Vec<_>>().join(" + "));
+    let bytes: i64 = session.row(&sql, &[]).await?.get(0);
+    // Everybody waits behind this lock, so that a large day is not counted.
+    let events = figures::count(session, &parts[0]).await?;
     session.batch(&format!("drop table {}", parts.join(", "))).await?;
-    Ok(Some((events.cast_unsigned(), bytes.cast_unsigned())))
+    Ok(Some((events, bytes.cast_unsigned())))
 }
 
 /// Takes away events of a day that are done. They are held first and asked about then, so that a

@@ -139,7 +139,12 @@ impl Core {
             &now, &who, &at, &event, &target, &token, &verdict, &after, &at_ms, &latency, &status,
             &head, &error,
         ];
-        Ok(session.rows(sql, &with).await?.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()).collect())
+        Ok(session
+            .rows(sql, &with)
+            .await?
+            .iter()
+            .filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok())
+            .collect())
     }
 
     /// After a try whose answer was lost: what it did, it did, and its attempt says so.
@@ -227,12 +232,14 @@ fn after_ms(verdict: Verdict) -> i64 {
     }
 }
 
-const VERDICTS: &str = "v as (select * from unnest($3::bigint[], $4::uuid[], $5::text[], $6::bigint[],
+const VERDICTS: &str =
+    "v as (select * from unnest($3::bigint[], $4::uuid[], $5::text[], $6::bigint[],
         $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::smallint[], $12::bytea[],
         $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms, status,
         head, error))";
 
-const SAID: &str = "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
+const SAID: &str =
+    "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
     select event_id, target, token, at_ms, latency_ms, status, head, error";
 
 fn end_sql() -> String {

@@ -6,9 +6,7 @@ use tokio_postgres::Row;
 use super::Core;
 use super::fault::Fault;
 use super::link::{Held, Session};
-use crate::ledger::{
-    Document, DocumentChange, Documents, Kind, LedgerError, Revision,
-};
+use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revision};
 
 const COLUMNS: &str = "id, version, at_ms, who, body";
 

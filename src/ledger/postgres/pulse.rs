@@ -194,11 +194,7 @@ pub(super) async fn beat(core: Weak<Core>) {
     }
 }
 
-async fn look(
-    core: &Arc<Core>,
-    session: &mut Option<Session>,
-    count: u64,
-) -> Result<Beat, Fault> {
+async fn look(core: &Arc<Core>, session: &mut Option<Session>, count: u64) -> Result<Beat, Fault> {
     let fresh = session.as_ref().is_none_or(|session| session.client().is_closed());
     if fresh {
         let new = core.dialer.dial(Role::Read).await?;

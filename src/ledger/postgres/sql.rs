@@ -7,7 +7,8 @@ use crate::ledger::{EventId, Fingerprint};
 
 /// Now, by the server's clock: gateways may disagree, due times must not. `$1` is null, or the time
 /// of a clock that a test holds.
-pub(super) const NOW: &str = "coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint)";
+pub(super) const NOW: &str =
+    "coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint)";
 
 /// The longest that a due time is put off: 140,000 years, to which the time can still be added.
 pub(super) const FOR_EVER_MS: i64 = 1 << 52;
