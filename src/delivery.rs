@@ -18,9 +18,7 @@
 mod attempt;
 mod breaker;
 mod clerk;
-mod client;
 mod courier;
-mod egress;
 mod ending;
 mod lane;
 mod lanes;
@@ -30,4 +28,3 @@ mod schedule;
 mod signature;
 
 pub use courier::Courier;
-pub use egress::{Guard, Scheme, Trust, is_public};

@@ -34,7 +34,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod egress;
 pub mod intake;
+pub mod keys;
+
 pub mod ledger;
 pub mod lifecycle;
 pub mod manage;

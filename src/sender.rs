@@ -27,12 +27,14 @@ mod explain;
 mod fault;
 mod file;
 mod json;
+mod key_set;
 mod marks;
 mod modifier;
 mod names;
 mod outcome;
 mod parameters;
 mod prove;
+mod public_key;
 mod recipe;
 mod reply;
 mod request;
@@ -52,8 +54,11 @@ mod xml;
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
 pub use definition::{Patience, Sender};
-pub use explain::{DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain};
+pub use explain::{
+    DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
+};
 pub use fault::Fault;
+pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 pub use outcome::{Outcome, Reason};
 pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config, Limits};
 use crate::delivery::Courier;
 use crate::intake::Gate;
+use crate::keys::Keys;
 use crate::ledger::{
     Book, BookOptions, Embedded, EmbeddedOptions, Engine, LedgerError, Observer, Postgres,
     PostgresError, PostgresOptions,
@@ -253,6 +254,7 @@ where
 /// A gateway that serves.
 struct Running {
     life: Arc<Lifecycle>,
+    keys: Keys,
     gate: Gate,
     admin: Arc<Admin>,
     courier: Courier,
@@ -275,7 +277,8 @@ impl Running {
         listeners: Listeners,
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let gate = Gate::new(&config, book.clone(), Arc::clone(&metrics));
+        let keys = Keys::start(&config, Arc::clone(&metrics));
+        let gate = Gate::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
             config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let bounds = bounds(&config.server.limits);
@@ -284,7 +287,8 @@ impl Running {
         let address = listeners.admin.local_addr()?.ip();
         let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
         let shared = (metrics, Arc::clone(&life));
-        let admin = Arc::new(Admin::new(address, config, gate.clone(), book, shared));
+        let inside = (gate.clone(), keys.clone());
+        let admin = Arc::new(Admin::new(address, config, inside, book, shared));
         let side = Side::start(listeners.admin, Arc::clone(&admin))?;
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
@@ -295,11 +299,12 @@ impl Running {
         // The management APIs come with their own issue; until then nobody is promised an answer.
         drop(listeners.management);
         life.ready();
-        Ok(Self { life, gate, admin, courier, certificate, workers, side })
+        Ok(Self { life, keys, gate, admin, courier, certificate, workers, side })
     }
 
     /// Goes on under another configuration. What is bound stays as it was.
     fn apply(&self, config: &Arc<Config>) {
+        self.keys.apply(config);
         self.gate.apply(config);
         self.admin.apply(config);
         self.courier.apply(config);

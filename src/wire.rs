@@ -9,6 +9,7 @@ mod accept;
 mod bind;
 mod body;
 mod connection;
+mod crowd;
 mod pulse;
 mod stream;
 mod target;

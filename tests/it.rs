@@ -13,12 +13,14 @@ mod it {
     mod gateway;
     mod http2;
     mod inherited;
+    mod keys;
     mod kill;
     mod logs;
     mod metrics;
     mod proxies;
     mod race;
     mod silence;
+    mod superseded;
     mod targets;
     mod tls;
     mod wire;

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::LazyLock;
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
 use aes::cipher::{BlockModeDecrypt, KeyIvInit};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use md5::{Digest, Md5};
 use postern::sender::{Callback, Catalog, Judgement, LiveSecret, Recipe, Request, Secret, Terms};
+use ring::signature;
 use sha1::Sha1;
 use sha2::Sha256;
 
@@ -58,7 +60,7 @@ impl Case {
         }
     }
 
-    /// The digest alone, and where a message is sealed its cipher.
+    /// The digest or the check of a signature alone, and where a message is sealed its cipher.
     pub fn bare(&self) {
         (self.bare)(&self.signed);
     }
@@ -220,6 +222,111 @@ fn bare_sealed(text: &[u8]) {
     black_box(open.decrypt_padded_vec::<NoPadding>(&sealed).unwrap());
 }
 
+const ADMOB_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+nzvoGqvDeB9+SzE6igTl7TyK4JBbglwir9oTcQta8Nu\
+    G26ZpZFxt+F2NDk7asTE6/2Yc8i1ATcGIqtuS5hv0Q==";
+const ADMOB_SIGNATURE: &str = "MEUCIQDXN3qOshww7SsZIlNUJc5yX3VCtDol3XW0E8K3n5lDEAIgVXsy0GstN-AEU-7g38p2SYMnO\
+    6iKb-vf65L9JqaTBv0";
+
+/// ECDSA on P-256 over a query of about 200 bytes, a published capture.
+fn query_ecdsa() -> Case {
+    let signed = "ad_network=5450213213286189855&ad_unit=1809337431&custom_data=holiiis\
+        &reward_amount=1&reward_item=Reward&timestamp=1588193918052\
+        &transaction_id=1b996a03fb990f1d28d631ae69575520&user_id=1712485313"
+        .to_owned();
+    let target = format!("/callback/ads?{signed}&signature={ADMOB_SIGNATURE}&key_id=3335741209");
+    let recipe = recipe_of("admob", &[("3335741209", ADMOB_KEY)]);
+    case("query, ecdsa_p256", recipe, target, signed, bare_ecdsa)
+}
+
+fn bare_ecdsa(text: &[u8]) {
+    static BARE: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
+        let key = STANDARD.decode(ADMOB_KEY).unwrap();
+        (key[26..].to_vec(), URL_SAFE_NO_PAD.decode(ADMOB_SIGNATURE).unwrap())
+    });
+    bare_public(&signature::ECDSA_P256_SHA256_ASN1, &BARE, text);
+}
+
+fn bare_public(
+    scheme: &'static dyn signature::VerificationAlgorithm,
+    (key, claim): &(Vec<u8>, Vec<u8>),
+    text: &[u8],
+) {
+    let key = signature::UnparsedPublicKey::new(scheme, key);
+    key.verify(black_box(text), claim).unwrap();
+}
+
+const HUAWEI_TEXT: &str = "adId=ad1&rewardAmount=5&rewardName=coin&uniqueId=ab12&userId=u1";
+
+/// A key pair of RSA, and what it signs: the hex text of a digest.
+static RSA: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
+    let pk8 = include_bytes!("../../fixtures/keys/test-rsa-2048.pk8");
+    let pair = signature::RsaKeyPair::from_pkcs8(pk8).unwrap();
+    let mut claim = vec![0; pair.public().modulus_len()];
+    let random = ring::rand::SystemRandom::new();
+    let hex = const_hex::encode(Sha256::digest(HUAWEI_TEXT));
+    pair.sign(&signature::RSA_PSS_SHA256, &random, hex.as_bytes(), &mut claim).unwrap();
+    (pair.public().as_ref().to_vec(), claim)
+});
+
+/// RSA-PSS with 2048 bits over the hex of a digest, in a JSON body.
+fn body_rsa() -> Case {
+    const HEAD: &str = "30820122300d06092a864886f70d01010105000382010f00";
+    let spki = [&const_hex::decode(HEAD).unwrap()[..], &RSA.0].concat();
+    let recipe = recipe_of("huawei", &[("k1", &STANDARD.encode(spki))]);
+    let target = "/callback/ads".to_owned();
+    let mut case = case("digest of pairs, rsa_pss", recipe, target, HUAWEI_TEXT.into(), bare_rsa);
+    case.method = Method::POST;
+    case.body = format!(
+        "{{\"adId\":\"ad1\",\"data\":\"\",\"keyId\":\"k1\",\"rewardAmount\":\"5\",\
+         \"rewardName\":\"coin\",\"uniqueId\":\"ab12\",\"userId\":\"u1\",\"newSign\":\"{}\"}}",
+        STANDARD.encode(&RSA.1)
+    )
+    .into_bytes();
+    case
+}
+
+fn bare_rsa(text: &[u8]) {
+    let hex = const_hex::encode(Sha256::digest(black_box(text)));
+    bare_public(&signature::RSA_PSS_2048_8192_SHA256, &RSA, hex.as_bytes());
+}
+
+const WHPK: &str = "I7xUkSwebpLEqGglyGfif/3FVb/71CRPF6Jqv//ull0=";
+const WHPK_SIGNATURE: &str =
+    "vMIIUuGqIT05DHKMF2T1Yv2ghKFtgxxfgmQff71NsDq6XJY0Dg+8tBMegwZcOEszZ41AH3V+xPNbyrQVdSX/DA==";
+
+/// Ed25519 over a short body.
+fn body_ed25519() -> Case {
+    let recipe = recipe("standard-webhooks", &format!("whpk_{WHPK}"));
+    let signed = "msg_2.1700000000.{}".to_owned();
+    let mut case = case("body, ed25519", recipe, "/callback/hook".into(), signed, bare_ed25519);
+    case.method = Method::POST;
+    case.body = b"{}".to_vec();
+    for (name, value) in [
+        ("webhook-id", "msg_2".to_owned()),
+        ("webhook-timestamp", "1700000000".to_owned()),
+        ("webhook-signature", format!("v1a,{WHPK_SIGNATURE}")),
+    ] {
+        let name = HeaderName::from_static(name);
+        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
+    }
+    case
+}
+
+fn bare_ed25519(text: &[u8]) {
+    static BARE: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
+        (STANDARD.decode(WHPK).unwrap(), STANDARD.decode(WHPK_SIGNATURE).unwrap())
+    });
+    bare_public(&signature::ED25519, &BARE, text);
+}
+
+/// A source of a sender that signs with a private key.
+fn recipe_of(sender: &str, keys: &[(&str, &str)]) -> Recipe {
+    let catalog = Catalog::embedded().unwrap();
+    let keys = keys.iter().map(|(id, key)| ((*id).to_owned(), (*key).to_owned())).collect();
+    let terms = Terms { keys, ..Terms::default() };
+    Recipe::compile(catalog.get(sender).unwrap(), &terms).unwrap()
+}
+
 fn case(
     name: &'static str,
     recipe: Recipe,
@@ -242,5 +349,8 @@ pub fn cases() -> Vec<Case> {
         gathered_parameters(),
         body_hmac(),
         sealed_message(),
+        query_ecdsa(),
+        body_rsa(),
+        body_ed25519(),
     ]
 }

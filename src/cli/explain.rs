@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,8 +11,10 @@ use super::client::{AdminApi, runtime};
 use super::url::find;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
+use crate::config::{Config, Source};
+use crate::keys::fetch_once;
 use crate::manage::explained;
-use crate::sender::OwnedRequest;
+use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
 
 /// Explain why a captured callback verifies or does not
 #[derive(Args, Debug)]
@@ -76,7 +79,13 @@ impl Explain {
         let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
         let mut borrowed = request.borrow();
         borrowed.base = config.server.public_url.as_deref().unwrap_or_default();
-        let explanation = explained(config, source, &borrowed, at_ms);
+        let keys = published(config, source, screen)?;
+        let own = source.recipe.key_list().map(KeyList::identity);
+        let of = |recipe: &Recipe| {
+            let same = recipe.key_list().map(KeyList::identity) == own;
+            keys.clone().filter(|_| same)
+        };
+        let explanation = explained(config, source, &borrowed, at_ms, &of);
         let answer = serde_json::to_value(explanation).map_err(io::Error::other)?;
         self.show(&answer, screen)
     }
@@ -112,6 +121,9 @@ impl Explain {
             None => Ok(()),
         };
         line(screen.out, "verdict", &answer["verdict"])?;
+        if !verified && answer["reason"].is_null() {
+            line(screen.out, "outcome", &answer["outcome"])?;
+        }
         line(screen.out, "reason", &answer["reason"])?;
         line(screen.out, "parameter", &answer["parameter"])?;
         line(screen.out, "signed text", &answer["signed_text"])?;
@@ -124,6 +136,28 @@ impl Explain {
         line(screen.out, "about", &answer["mistake"]["parameter"])?;
         line(screen.out, "advice", &answer["mistake"]["advice"])?;
         Ok(exit)
+    }
+}
+
+/// The public keys of the source's sender, where it has some: fetched once. Says so where they
+/// cannot be had.
+fn published(
+    config: &Config,
+    source: &Source,
+    screen: &mut Screen<'_>,
+) -> io::Result<Option<Arc<KeySet>>> {
+    let Some(list) = source.recipe.key_list() else { return Ok(None) };
+    match runtime()?.block_on(fetch_once(&source.recipe, &config.egress.allow)) {
+        Ok(keys) => Ok(Some(Arc::new(keys))),
+        Err(why) => {
+            let (sender, host) = (source.recipe.sender().name(), list.host());
+            writeln!(
+                screen.err,
+                "the public keys of {sender} could not be fetched from {host}: {why}; without \
+                 them nobody can say whether the signature is right"
+            )?;
+            Ok(None)
+        }
     }
 }
 

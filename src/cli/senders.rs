@@ -10,7 +10,7 @@ use http::Method;
 
 use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{nearest, show};
-use crate::sender::{Catalog, Patience, Sender};
+use crate::sender::{Catalog, Patience, Sender, Terms};
 
 /// List the known senders, or show one of them
 #[derive(Args, Debug)]
@@ -90,6 +90,7 @@ fn contract(sender: &Sender, screen: &mut Screen<'_>) -> io::Result<()> {
         ("Not confirmed by anybody outside", listed(sender.unconfirmed())),
         ("Calls with", vec![vec![methods(sender)]]),
         ("Secret", vec![vec![secret(sender)]]),
+        ("Public keys", keys(sender)),
         ("Other readings of its signature", readings(sender)),
         ("Set by the app, signed or not", from_client(sender)),
         ("Further keys of a source", settings(sender)),
@@ -120,6 +121,16 @@ fn secret(sender: &Sender) -> String {
         (None, false) => String::from("none: public keys are used, leave `secrets` out"),
         (None, true) => String::from("none: nothing is signed, write unsigned = true"),
     }
+}
+
+fn keys(sender: &Sender) -> Rows {
+    let Some((url, keep)) = sender.key_set() else { return Vec::new() };
+    let row = |what: &str, value: String| vec![what.to_owned(), value];
+    vec![
+        row("fetched from", url.to_string()),
+        row("kept for", format!("{} at most", show(keep))),
+        row(Terms::KEY_SET_URL, String::from("takes the place of that URL in a source")),
+    ]
 }
 
 fn readings(sender: &Sender) -> Rows {

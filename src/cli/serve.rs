@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -16,6 +17,9 @@ use crate::wire::Inherited;
 
 /// Threads for the admin listener, deliveries and reloads; callbacks have threads of their own.
 const SIDE_THREADS: usize = 2;
+
+/// How long whatever still blocks may hold up the end.
+const END_TIME: Duration = Duration::from_secs(1);
 
 /// Run the gateway
 #[derive(Args, Debug)]
@@ -48,7 +52,10 @@ impl Serve {
             .worker_threads(SIDE_THREADS)
             .enable_all()
             .build()?;
-        match runtime.block_on(serve(self.config.path.clone(), loaded)) {
+        let ended = runtime.block_on(serve(self.config.path.clone(), loaded));
+        // A file on a disk that hangs may still be waited for; nobody needs it any more.
+        runtime.shutdown_timeout(END_TIME);
+        match ended {
             Ok(()) => Ok(Exit::Done),
             Err(error) => {
                 writeln!(screen.err, "{error}")?;

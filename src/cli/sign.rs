@@ -62,7 +62,8 @@ impl Sign {
         let signing = Signing { salt, base, ..Signing::at(now_ms) };
         let signed: Result<OwnedRequest, Fault> = source
             .recipe
-            .compose(&self.parameters, &Composing::to(&path))
+            .signable()
+            .and_then(|()| source.recipe.compose(&self.parameters, &Composing::to(&path)))
             .and_then(|request| source.recipe.sign(&request, &signing));
         match signed {
             Ok(request) => {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::uri::{Authority, PathAndQuery};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Format;
 use super::file::{Item, Problem, Read};
-use crate::sender::UrlTemplate;
+use super::{Format, secret};
+use crate::sender::{Secret, UrlTemplate};
 
 const RANGE: &str = "an address or a range such as \"10.0.0.0/8\"";
 const LISTEN: &str = "an address with a port such as \"0.0.0.0:8080\" or \"[::]:8080\"";
@@ -65,6 +65,27 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
         }
         Ok(text.to_owned())
     }
+}
+
+/// The URL of a list of public keys, which may hold a secret in its path or query.
+pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
+    let wanted = "a URL such as \"https://keys.example.com/list.json\"";
+    let secret = secret::secret(item)?;
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| not_shown(wanted))?;
+    let url = Parts::split(text).ok_or_else(|| not_shown(wanted))?;
+    let authority = url.authority()?;
+    refuse_forbidden(&authority)?;
+    let target = if url.rest.is_empty() { "/" } else { url.rest };
+    if target.contains('#') || !target.starts_with('/') || PathAndQuery::try_from(target).is_err() {
+        return Err(Problem::new("has a path or query that is no plain URL", "percent-encode it"));
+    }
+    let host = authority.host();
+    let own = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
+    if url.scheme == "http" && !own {
+        let what = "is plain http: whoever stands on the way can put in keys of their own";
+        item.warning(what, "write https://");
+    }
+    Ok(secret)
 }
 
 fn not(text: &str, wanted: &str) -> Problem {

@@ -60,6 +60,10 @@ impl Input for Machine {
     }
 
     fn read(&self, path: &Path) -> io::Result<Contents> {
+        // Opening a pipe waits for somebody to write, perhaps for ever.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let file = File::open(path)?;
         let mode = file.metadata()?.permissions().mode();
         let mut bytes = Vec::new();
@@ -247,9 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_end_is_not_read_for_ever() {
-        let error = Machine.read(Path::new("/dev/zero")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    fn what_is_no_file_is_neither_waited_for_nor_read_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&*pipe, folder.path(), Path::new("/dev/zero")] {
+            let error = Machine.read(path).unwrap_err();
+            assert_eq!(error.to_string(), "it is no regular file", "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        assert_eq!(Machine.read(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

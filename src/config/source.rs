@@ -78,6 +78,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
 
     let sender = sender?;
+    warn_of_strangers(section, sender);
     warn_of_forgotten_retries(section, sender, known.keep_transactions);
     let recipe = compile(section, sender, &terms);
     refuse_unprotected(section, sender, &terms, &allow);
@@ -130,13 +131,16 @@ fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Cat
 
 fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
     let own = sender.map_or(&[][..], |sender| sender.settings());
-    let names = own.iter().map(|(name, _)| name.as_str()).chain(["key_set_url"]);
     let setting = |name: &str| Some((name.to_owned(), section.take(name, secret::secret)?));
+    let mut settings: BTreeMap<_, _> = own.iter().filter_map(|(name, _)| setting(name)).collect();
+    let key_set_url = section.take(Terms::KEY_SET_URL, network::key_set);
+    settings.extend(key_set_url.map(|url| (Terms::KEY_SET_URL.to_owned(), url)));
     Terms {
         source: section.peek("name").unwrap_or_default().to_owned(),
         secrets: secrets(section),
-        settings: names.filter_map(setting).collect(),
+        settings,
         params: section.map("params", unit::text),
+        keys: BTreeMap::new(),
         template: section.take("template", |item| item.text("a text").map(str::to_owned)),
         max_age: section.take("max_age", unit::max_age),
         require: section.list("require", unit::text).unwrap_or_default(),
@@ -275,6 +279,17 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
             limits::SECRET_PATH_DIGITS
         );
         section.fault("unsigned", "lets everybody send events", remedy);
+    }
+}
+
+/// A sender that signs for everybody alike, and a source that does not say what is its own.
+fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
+    for name in sender.ours().filter(|name| !section.has(name)) {
+        let what = format!(
+            "is missing: {} signs for all its publishers, and callbacks of any of them are taken",
+            sender.name()
+        );
+        section.warning(name, what, "name your own, separated by blanks");
     }
 }
 

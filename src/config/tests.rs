@@ -525,6 +525,35 @@ fn settings_are_secrets_that_the_sender_knows() {
 }
 
 #[test]
+fn a_list_of_public_keys_has_a_url_that_may_be_reached() {
+    let source = |url: &str| {
+        format!(
+            "[[source]]\nname = \"s\"\nsender = \"admob\"\nad_units = \"1\"\nkey_set_url = {url:?}"
+        )
+    };
+    for (url, what) in [
+        ("hush", "is no URL of http or https"),
+        ("https://u:hush@keys/", "has a user or a password in it"),
+        ("https://169.254.169.254/keys", "points at 169.254.169.254"),
+        ("http://[::ffff:169.254.1.1]/", "points at [::ffff:169.254.1.1]"),
+        ("https://keys/a#hush", "no plain URL"),
+        ("https://keys/a b", "no plain URL"),
+        ("https://keys?a=1", "no plain URL"),
+    ] {
+        let mistakes = paper().mistakes(&source(url));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains(what) && !mistakes[0].contains("hush"), "{mistakes:?}");
+    }
+    for url in ["https://keys", "https://keys/a?b=%20", "http://127.0.0.1:1/", "http://localhost/"]
+    {
+        assert!(paper().warnings(&source(url)).is_empty(), "{url}");
+    }
+    assert!(paper().warnings(&source("http://keys/"))[0].contains("plain http"));
+    let open = source("https://keys/").replace("ad_units = \"1\"\n", "");
+    assert!(paper().warnings(&open)[0].contains("signs for all its publishers"));
+}
+
+#[test]
 fn allow_may_mean_what_the_sender_publishes() {
     assert_eq!(source_mistakes("allow = \"sender\""), ["5 allow: taku publishes no addresses"]);
     let paper = paper().file(

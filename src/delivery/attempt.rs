@@ -8,12 +8,12 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
-use super::client::{Client, told};
 use super::ending::Ending;
 use super::parcel::{Form, Unwritable};
 use super::schedule;
 use crate::clock;
 use crate::config::Destination;
+use crate::egress::{Client, told};
 use crate::ledger::{Attempt, EventId};
 
 /// What is needed to call one destination. It does not change: a new configuration makes a new one.

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use super::attempt::Postal;
 use super::breaker::{Breaker, Change};
-use super::client::Client;
-use super::egress::{Guard, Trust};
 use super::ending::Ending;
 use super::parcel::Form;
 use super::rate::Pacer;
 use crate::config::Destination;
+use crate::egress::{Client, Guard, Trust, Trusted};
 use crate::ledger::TargetId;
 use crate::telemetry::DeliveryMetrics;
 
@@ -87,7 +86,10 @@ impl Lane {
 fn postal(destination: &Arc<Destination>) -> Postal {
     // Every destination of today stands in the configuration file.
     let guard = Guard::new(Trust::File, Vec::new());
-    let client = Client::new(destination, guard).map_err(|fault| fault.to_string());
+    let trusted =
+        Trusted { ca: destination.ca.as_deref(), identity: destination.identity.as_ref() };
+    let client = Client::new(trusted, destination.concurrency, guard);
+    let client = client.map_err(|fault| fault.to_string());
     if let Err(why) = &client {
         tracing::error!(destination = destination.name, why, "deliveries cannot be made");
     }

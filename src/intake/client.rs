@@ -15,14 +15,38 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Hops that are looked at: no sane path has more, and a forged list may be as long as a head.
 const HOPS_MAX: usize = 32;
 
-/// The caller's address.
+/// Who calls, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The caller's own address.
+    Known(IpAddr),
+    /// Somebody behind this proxy of ours.
+    Behind(IpAddr),
+}
+
+impl Caller {
+    /// The nearest address that is known.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Known(address) | Self::Behind(address) => address,
+        }
+    }
+
+    /// Whether the caller is in one of `nets`. Somebody behind a proxy is in none of them: the
+    /// proxy's own address says nothing of who it is.
+    pub fn is_in(self, nets: &[IpNet]) -> bool {
+        matches!(self, Self::Known(address) if is_in(address, nets))
+    }
+}
+
+/// The caller.
 ///
 /// When both `X-Forwarded-For` and `Forwarded` came and do not agree, one of them was written by
 /// somebody whom the proxy passes through: neither is believed.
-pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Caller {
     let peer = peer.to_canonical();
     if !is_in(peer, trusted) {
-        return peer;
+        return Caller::Known(peer);
     }
     let by_list = headers
         .contains_key(&X_FORWARDED_FOR)
@@ -31,29 +55,29 @@ pub(super) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
         .contains_key(FORWARDED)
         .then(|| walk(peer, right_to_left(headers, &FORWARDED).map(forwarded), trusted));
     match (by_list, by_rfc) {
-        (Some(one), Some(other)) if one != other => peer,
+        (Some(one), Some(other)) if one != other => Caller::Behind(peer),
         (Some(found), _) | (None, Some(found)) => found,
-        (None, None) => peer,
+        (None, None) => Caller::Known(peer),
     }
 }
 
 /// Whether `address` is in one of `nets`.
-pub(super) fn is_in(address: IpAddr, nets: &[IpNet]) -> bool {
+fn is_in(address: IpAddr, nets: &[IpNet]) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
 /// Goes on from `peer`, who is trusted, for as long as the next one is too. An entry that is no
 /// address ends it: the last trusted hop is all that is known.
-fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpNet]) -> IpAddr {
+fn walk(peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>, trusted: &[IpNet]) -> Caller {
     let mut known = peer;
     for hop in hops.take(HOPS_MAX) {
-        let Some(hop) = hop else { break };
+        let Some(hop) = hop else { return Caller::Behind(known) };
         known = hop;
         if !is_in(hop, trusted) {
             break;
         }
     }
-    known
+    Caller::Known(known)
 }
 
 /// The elements of a list header, the last first. A value that is not text has one element that
@@ -104,7 +128,10 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
             .collect();
-        address(peer.parse().unwrap(), &map, &trusted).to_string()
+        match caller(peer.parse().unwrap(), &map, &trusted) {
+            Caller::Known(address) => address.to_string(),
+            Caller::Behind(proxy) => format!("behind {proxy}"),
+        }
     }
 
     #[test]
@@ -123,11 +150,11 @@ mod tests {
             ("10.0.0.1", &[(XFF, "6.6.6.6, 198.51.100.1, 10.0.0.2")], "198.51.100.1"),
             // All of them ours: the first one is the caller.
             ("10.0.0.1", &[(XFF, "10.0.0.3,10.0.0.2")], "10.0.0.3"),
-            // No address: what is left is the last hop that is known.
-            ("10.0.0.1", &[(XFF, "198.51.100.1, unknown")], "10.0.0.1"),
-            ("10.0.0.1", &[(XFF, "198.51.100.1, garbage, 10.0.0.2")], "10.0.0.2"),
-            ("10.0.0.1", &[(XFF, "")], "10.0.0.1"),
-            ("10.0.0.1", &[(XFF, ",,,")], "10.0.0.1"),
+            // No address: somebody behind the last hop that is known.
+            ("10.0.0.1", &[(XFF, "198.51.100.1, unknown")], "behind 10.0.0.1"),
+            ("10.0.0.1", &[(XFF, "198.51.100.1, garbage, 10.0.0.2")], "behind 10.0.0.2"),
+            ("10.0.0.1", &[(XFF, "")], "behind 10.0.0.1"),
+            ("10.0.0.1", &[(XFF, ",,,")], "behind 10.0.0.1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             // Ports, brackets, mapped addresses.
             ("10.0.0.1", &[(XFF, "198.51.100.1:4711")], "198.51.100.1"),
@@ -138,11 +165,11 @@ mod tests {
             ("10.0.0.1", &[(RFC, "for=198.51.100.1;proto=https;by=10.0.0.1")], "198.51.100.1"),
             ("10.0.0.1", &[(RFC, "For=\"[2001:db8::1]:443\"")], "2001:db8::1"),
             ("10.0.0.1", &[(RFC, "for=1.2.3.4, for=198.51.100.1")], "198.51.100.1"),
-            ("10.0.0.1", &[(RFC, "for=_hidden")], "10.0.0.1"),
-            ("10.0.0.1", &[(RFC, "for=1.1.1.1;for=2.2.2.2")], "10.0.0.1"),
+            ("10.0.0.1", &[(RFC, "for=_hidden")], "behind 10.0.0.1"),
+            ("10.0.0.1", &[(RFC, "for=1.1.1.1;for=2.2.2.2")], "behind 10.0.0.1"),
             // Both: only where they agree.
             ("10.0.0.1", &[(XFF, "198.51.100.1"), (RFC, "for=198.51.100.1")], "198.51.100.1"),
-            ("10.0.0.1", &[(XFF, "198.51.100.1"), (RFC, "for=1.1.1.1")], "10.0.0.1"),
+            ("10.0.0.1", &[(XFF, "198.51.100.1"), (RFC, "for=1.1.1.1")], "behind 10.0.0.1"),
         ];
         for (peer, headers, expected) in table {
             assert_eq!(seen(peer, headers), *expected, "{peer} {headers:?}");

@@ -23,6 +23,9 @@ const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10)
 /// Bytes of a parameter's name that are logged: it may come from the request.
 const PARAMETER_BYTES_MAX: usize = 64;
 
+/// Bytes of a transaction that are logged: longer than any honest one.
+const TRANSACTION_BYTES_MAX: usize = 256;
+
 /// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
@@ -96,7 +99,7 @@ impl Entry {
     /// It was verified, and is the event with that id and transaction.
     pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
         self.event = Some(event);
-        self.transaction = Some(transaction.to_owned());
+        self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
         self.secret = secret;
     }
 
@@ -115,22 +118,27 @@ impl Entry {
         (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
     }
 
-    /// Keeps a refused callback and has it logged, as far as the rates for that allow. They bound
-    /// this work only: no callback is ever refused because of those before it.
-    pub fn keep(&mut self, received: &Received) {
-        let Some(refusal) = &self.refusal else { return };
+    /// It did not verify: it is logged as far as the rates for that allow. They bound this work
+    /// only: no callback is ever refused because of those before it.
+    pub fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
         self.logged = desk.by_address.take(self.client, now) && self.route.failures.take(now);
-        if !self.logged {
-            return;
-        }
+    }
+
+    /// Keeps a refused callback, if it is logged.
+    pub fn keep(&mut self, received: &Received) {
+        let Some(refusal) = self.refusal.as_ref().filter(|_| self.logged) else { return };
+        let desk = &self.route.desk;
         desk.rejections.keep(Rejection {
             number: 0,
             at_ms: received.at_ms(),
             source: self.route.source.name.clone(),
             reason: refusal.reason,
-            parameter: refusal.parameter.as_deref().map(|name| cut(name).to_owned()),
+            parameter: refusal
+                .parameter
+                .as_deref()
+                .map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
             client: self.client,
             request: received.to_raw(),
         });
@@ -148,7 +156,8 @@ impl Entry {
             );
             return;
         };
-        let (reason, parameter) = (reason.as_str(), parameter.as_deref().map(cut));
+        let parameter = parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
+        let reason = reason.as_str();
         let client = tracing::field::display(self.client);
         tracing::warn!(
             target: "postern::callback", source, outcome, reason, parameter, client, status, micros, "callback"
@@ -171,7 +180,7 @@ impl Drop for Entry {
     }
 }
 
-/// The part of a name that is logged.
-fn cut(name: &str) -> &str {
-    &name[..name.floor_char_boundary(PARAMETER_BYTES_MAX)]
+/// The part of a text that is logged.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }

@@ -1,7 +1,7 @@
 //! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::client;
+use super::client::{self, Caller};
 use super::desk::{Desk, Entry};
 use super::held::Held;
 use super::received::{Head, Received};
@@ -18,9 +18,10 @@ use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock::{self, UnixMillis};
 use crate::config::Config;
+use crate::keys::Keys;
 use crate::ledger::{Book, EventId};
 use crate::sender::{
-    Answer, Callback, Judgement, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
+    Answer, Callback, Judgement, KeySet, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
@@ -37,6 +38,7 @@ struct Shared {
     view: ArcSwap<View>,
     desk: Arc<Desk>,
     book: Book,
+    keys: Keys,
     pool: Arc<BytePool>,
     held: Held,
 }
@@ -63,22 +65,23 @@ impl Gate {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
     /// those of this configuration for good; everything else follows [`Gate::apply`].
     #[must_use]
-    pub fn new(config: &Config, book: Book, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, book: Book, keys: Keys, metrics: Arc<Metrics>) -> Self {
         let desk = Desk::new(metrics);
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
-            view: ArcSwap::from_pointee(View::new(config, None, &desk)),
+            view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
             desk,
             book,
+            keys,
             pool: BytePool::new(limits.unverified_body_bytes),
             held: Held::new(limits.held),
         }))
     }
 
-    /// Goes on under another configuration. Requests that are under way end under the old one.
+    /// Goes on under another configuration, which the keys have to know already. Requests that are under way end under the old one.
     pub fn apply(&self, config: &Config) {
         let before = self.0.view.load_full();
-        let view = View::new(config, Some(&before), &self.0.desk);
+        let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
         self.0.view.store(Arc::new(view));
     }
 
@@ -100,7 +103,7 @@ impl Handler for Gate {
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
-            let mut slot = Some(Entry::new(Arc::clone(&route), client, began));
+            let mut slot = Some(Entry::new(Arc::clone(&route), client.address(), began));
             self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
@@ -112,7 +115,7 @@ impl Handler for Gate {
 
 impl Shared {
     /// The source that a request is for, and who sent it.
-    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, IpAddr), StatusCode> {
+    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), StatusCode> {
         let target = head.target();
         if target.is_empty() {
             return Err(StatusCode::METHOD_NOT_ALLOWED);
@@ -123,7 +126,7 @@ impl Shared {
             self.desk.stranger(peer.0.ip(), target);
             return Err(StatusCode::NOT_FOUND);
         };
-        let client = client::address(peer.0.ip(), &head.headers, &view.trusted);
+        let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
         Ok((Arc::clone(route), client))
     }
 
@@ -139,7 +142,8 @@ impl Shared {
             }
         };
         let received = &*received;
-        let mut callback = recipe.read(received.request(), received.at_ms());
+        let keys = public_keys(received, slot.as_ref()).await;
+        let mut callback = recipe.read(received.request(), received.at_ms()).under(keys.as_deref());
         let ruling = self.judge(&mut callback, received.at_ms());
         drop(taken);
         match ruling {
@@ -159,7 +163,7 @@ impl Shared {
         if !source.enabled {
             return Err(refused(Outcome::Disabled, Reason::Disabled));
         }
-        if !source.allow.is_empty() && !client::is_in(received.client(), &source.allow) {
+        if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
             return Err(refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
@@ -179,6 +183,7 @@ impl Shared {
         let began = clock::instant();
         let ruling = match callback.verify() {
             Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
+            Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
             Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
             Judgement::Verified(mut verified) => {
                 let id = EventId::new(at_ms);
@@ -193,6 +198,34 @@ impl Shared {
         self.desk.metrics.verify_seconds.observe(began.elapsed().as_secs_f64());
         ruling
     }
+}
+
+/// The public keys to verify a callback with, where its sender has some. If it names one that is
+/// not there, the list is looked at again, within the sender's patience.
+async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<KeySet>> {
+    let route = received.route();
+    let published = route.keys.as_ref()?;
+    let keys = published.now();
+    let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
+    let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
+    published.look_again(&id, route.patience.saturating_sub(spent)).await;
+    published.now()
+}
+
+/// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
+fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
+    let recipe = &received.route().source.recipe;
+    let mut callback = recipe.read(received.request(), received.at_ms()).under(keys);
+    let id = callback.key_id()?.into_owned();
+    if keys.is_some_and(|keys| keys.knows(&id)) {
+        return None;
+    }
+    let lacks_key = match callback.verify() {
+        Judgement::Undecided => true,
+        Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
+        _ => false,
+    };
+    lacks_key.then_some(id)
 }
 
 /// What stands behind `/callback/` up to the query.
@@ -215,6 +248,9 @@ pub(super) fn stopped(
     };
     if let Some(entry) = slot {
         entry.is(outcome);
+        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
+            entry.spare();
+        }
         if let Stop::Refused(_, refusal) = stop {
             entry.refused(refusal);
             entry.keep(received);

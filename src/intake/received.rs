@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::client::Caller;
 use super::route::Route;
 use crate::clock::UnixMillis;
 use crate::ledger::RawRequest;
@@ -17,7 +18,7 @@ use crate::wire::RawTarget;
 #[derive(Debug)]
 pub struct Received {
     route: Arc<Route>,
-    client: IpAddr,
+    client: Caller,
     head: Head,
     body: Bytes,
     at_ms: UnixMillis,
@@ -42,14 +43,23 @@ impl Head {
     /// Path and query as on the wire.
     pub fn target(&self) -> &[u8] {
         match &self.raw {
-            Some(raw) => &raw.0,
+            Some(raw) => origin_form(&raw.0),
             None => self.uri.path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
         }
     }
 }
 
+/// Path and query of a target, which may be absolute: `http://host/path?query`.
+fn origin_form(target: &[u8]) -> &[u8] {
+    let rest = target.strip_prefix(b"http://").or_else(|| target.strip_prefix(b"https://"));
+    match rest {
+        Some(rest) => rest.iter().position(|byte| *byte == b'/').map_or(&[], |at| &rest[at..]),
+        None => target,
+    }
+}
+
 impl Received {
-    pub(super) fn new(route: &Arc<Route>, client: IpAddr, head: Head, at_ms: UnixMillis) -> Self {
+    pub(super) fn new(route: &Arc<Route>, client: Caller, head: Head, at_ms: UnixMillis) -> Self {
         Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
     }
 
@@ -69,9 +79,13 @@ impl Received {
         }
     }
 
-    /// Who sent it.
+    /// The nearest address to whoever sent it that is known.
     #[must_use]
     pub fn client(&self) -> IpAddr {
+        self.client.address()
+    }
+
+    pub(super) fn caller(&self) -> Caller {
         self.client
     }
 

@@ -54,7 +54,7 @@ impl Genuine<'_, '_> {
             Superseded::Never => false,
             Superseded::Always => true,
             Superseded::Surveys(sids) => {
-                self.callback.parameter(SURVEY).is_some_and(|sid| sids.contains(&sid))
+                self.callback.parameter(SURVEY).is_some_and(|sid| self.is_of_survey(&sid, sids))
             }
         };
         // The rate is that of genuine callbacks: forged ones must not use it up.
@@ -63,6 +63,14 @@ impl Genuine<'_, '_> {
             true => Some(Outcome::Superseded),
             false => over().then_some(Outcome::Unavailable),
         }
+    }
+
+    /// Whether `sid` is one of `sids`, or begins with one where its end was cut anew: the signature
+    /// of a survey has no separators, and whatever was moved into the name is not part of it.
+    fn is_of_survey(&self, sid: &str, sids: &[String]) -> bool {
+        let is_recut = || self.resolved.recut().iter().any(|name| name == SURVEY);
+        sids.iter().any(|known| known == sid)
+            || (is_recut() && sids.iter().any(|known| sid.starts_with(known)))
     }
 
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be

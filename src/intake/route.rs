@@ -11,6 +11,7 @@ use super::bucket::Bucket;
 use super::desk::Desk;
 use crate::clock;
 use crate::config::{Config, Rate, Source};
+use crate::keys::{Keys, Published};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
 
@@ -36,6 +37,8 @@ pub(super) struct Route {
     pub id: SourceId,
     pub targets: SmallVec<[TargetId; 2]>,
     pub counters: SourceMetrics,
+    /// The public keys of its sender, where that has some.
+    pub keys: Option<Arc<Published>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
     /// Scheme and authority as senders see them.
@@ -58,13 +61,14 @@ pub(super) struct View {
 impl View {
     /// The sources of `config`. Those that `before` had too go on with its counters and, where it
     /// did not change, its rate.
-    pub fn new(config: &Config, before: Option<&Self>, desk: &Arc<Desk>) -> Self {
+    pub fn new(config: &Config, before: Option<&Self>, desk: &Arc<Desk>, keys: &Keys) -> Self {
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = config.server.limits.body_timeout;
+            route.keys = keys.of(&source.recipe);
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -107,6 +111,7 @@ impl Route {
         Self {
             id: SourceId::from(source.id.as_str()),
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
+            keys: None,
             counters: desk.metrics.source(&source.name, recipe.secret_ids()),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),

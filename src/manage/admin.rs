@@ -23,6 +23,7 @@ use super::access::{self, Need};
 use super::http::{Answered, Problem};
 use crate::config::Config;
 use crate::intake::Gate;
+use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
@@ -44,6 +45,7 @@ pub struct Admin {
     address: IpAddr,
     config: ArcSwap<Config>,
     gate: Gate,
+    keys: Keys,
     book: Book,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -107,12 +109,12 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         config: Arc<Config>,
-        gate: Gate,
+        (gate, keys): (Gate, Keys),
         book: Book,
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
     ) -> Self {
         let bodies = BytePool::new(BODIES_BYTES_MAX);
-        Self { address, config: ArcSwap::new(config), gate, book, metrics, life, bodies }
+        Self { address, config: ArcSwap::new(config), gate, keys, book, metrics, life, bodies }
     }
 
     /// Goes on under another configuration.

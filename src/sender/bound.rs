@@ -59,6 +59,7 @@ pub(super) enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gateway {
     Secret,
+    PublicKey,
     Body,
     BodySha256,
     Query,
@@ -95,8 +96,8 @@ impl Use {
     fn may(self, gateway: Gateway) -> bool {
         use Gateway as G;
         match self {
-            Self::Signed => !matches!(gateway, G::Reason | G::Code | G::EventId),
-            Self::Key => gateway == G::Secret,
+            Self::Signed => !matches!(gateway, G::Reason | G::Code | G::EventId | G::PublicKey),
+            Self::Key => matches!(gateway, G::Secret | G::PublicKey),
             Self::Fact => matches!(gateway, G::Method | G::BodySha256 | G::Signed | G::Source),
             Self::Template => matches!(gateway, G::Source | G::EventId | G::ReceivedAt),
             Self::Reply => {
@@ -325,6 +326,7 @@ fn misplaced(key: &str) -> Fault {
 fn gateway(key: &str) -> Option<Gateway> {
     Some(match key {
         "secret" => Gateway::Secret,
+        "public_key" => Gateway::PublicKey,
         "body" => Gateway::Body,
         "body_sha256" => Gateway::BodySha256,
         "query" => Gateway::Query,
@@ -398,6 +400,8 @@ impl Sender {
             spots.push(&reading.r#in);
             conditions.extend(&reading.when);
         }
+        spots.extend(self.key_set.iter().map(|set| &set.pick));
+        texts.extend(self.ours.iter().map(|(_, text)| text));
         texts.extend(self.time.iter().map(|time| &time.r#in));
         texts.extend(self.known.iter().map(|(_, text)| text));
         texts.extend(self.open.iter().flat_map(|open| &open.of));

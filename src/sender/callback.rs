@@ -1,5 +1,7 @@
 //! One request, read by a recipe: verified, resolved, answered.
 
+mod public;
+
 use std::borrow::Cow;
 
 use super::bound::{Bound, Gateway, Input, Scope};
@@ -8,15 +10,18 @@ use super::definition::{First, Reads, Writing};
 use super::digest::{Algorithm, Feed, Output};
 use super::encoding::{self, Plus};
 use super::evaluate::{Context, Lack, Nul, Said};
+use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::parameters::{Parameters, Place, Unreadable};
-use super::recipe::{Also, Kind, Recipe, WhenBody};
+use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
-use super::signature::{self, Reading, Twin};
+use super::signature::{self, Public, Reading, Twin, Whole};
 use super::text::{Piece, Text};
 use super::unreplaced;
+
+pub(super) use public::Message;
 
 /// One request, read by a recipe.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub struct Callback<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) request: Request<'a>,
     pub(super) now_ms: i64,
+    pub(super) keys: Option<&'a KeySet>,
     pub(super) query: &'a [u8],
     pub(super) parameters: Parameters,
     pub(super) unreadable: Option<Unreadable>,
@@ -66,8 +72,20 @@ pub enum Judgement<'c, 'a> {
     Verified(Verified<'c, 'a>),
     /// It is one of the sender's unsigned probes: answer [`Outcome::Test`], store nothing.
     Probe,
+    /// The sender's public keys were never had, so that nobody can say: answer
+    /// [`Outcome::Unavailable`].
+    Undecided,
     /// It is refused.
     Refused(Refusal),
+}
+
+/// Under what a signature matched.
+#[derive(Clone, Copy, Debug)]
+enum Under {
+    /// The secret at that place.
+    Secret(usize),
+    /// A public key that belongs to no secret.
+    PublicKey,
 }
 
 /// A callback that is genuine. Only [`Callback::verify`] makes one.
@@ -132,6 +150,7 @@ impl<'a> Callback<'a> {
             recipe,
             request,
             now_ms,
+            keys: recipe.known_keys.as_ref(),
             query,
             parameters: Parameters::new(),
             unreadable: None,
@@ -172,6 +191,9 @@ impl<'a> Callback<'a> {
 
     fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
         use super::definition::Probes;
+        if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
+            return Judgement::Undecided;
+        }
         let probes = self.recipe.sender.test.probes == Probes::Unsigned;
         if probes && self.unreadable.is_none() && self.holds(&self.recipe.test) {
             return Judgement::Probe;
@@ -242,7 +264,9 @@ impl<'a> Callback<'a> {
         match self.put(&time.r#in, &Context::default(), &mut text) {
             Ok(()) => {}
             // Nothing is signed, so a time that is not there proves no less than one that is.
-            Err(Lack::Missing(_)) if self.recipe.secrets.is_empty() => return Ok(()),
+            Err(Lack::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
+                return Ok(());
+            }
             Err(lack) => return Err(lack.into()),
         }
         let name = time.r#in.spots().next().map_or("", |spot| &spot.name);
@@ -262,28 +286,33 @@ impl<'a> Callback<'a> {
     /// Finds the reading and secret that match.
     fn match_signature(&mut self) -> Result<(), Refusal> {
         let mut output = Output::NONE;
-        let matched = if self.recipe.readings.is_empty() || self.recipe.secrets.is_empty() {
-            None
-        } else {
-            Some(self.signature(&mut output)?)
-        };
-        self.matched = Some(Match {
-            reading: matched.map(|(reading, _)| reading),
-            secret: matched.map(|(_, secret)| secret),
-            output: matched.map(|_| output),
+        self.matched = Some(match self.recipe.protection {
+            Protection::Unsigned => Match { reading: None, secret: None, output: None },
+            Protection::Signed => {
+                let (reading, under) = self.signature(&mut output)?;
+                let secret = match under {
+                    Under::Secret(index) => Some(index),
+                    Under::PublicKey => None,
+                };
+                Match { reading: Some(reading), secret, output: Some(output) }
+            }
         });
         Ok(())
     }
 
-    /// Finds the reading and secret that match; `output` is what they make. The first claim that
-    /// is there decides.
-    fn signature(&self, output: &mut Output) -> Result<(usize, usize), Refusal> {
+    /// Finds the reading that matches, and under what; `output` is what they make. The first claim
+    /// that is there decides.
+    fn signature(&self, output: &mut Output) -> Result<(usize, Under), Refusal> {
         let mut decided = None;
         let mut lacking = None;
         let mut tried = false;
         for (index, reading) in self.recipe.readings.iter().enumerate() {
             let another = decided.is_some_and(|group| group != reading.claim_group);
-            let idle = reading.twin == Twin::OfPlus && !self.parameters.plus;
+            let idle = match reading.twin {
+                Twin::No => false,
+                Twin::OfPlus => !self.parameters.plus,
+                Twin::OfEscapes => self.parameters.is_plain(),
+            };
             if another || idle || !self.holds(&reading.when) {
                 continue;
             }
@@ -291,10 +320,13 @@ impl<'a> Callback<'a> {
                 lacking.get_or_insert(&*reading.claim.name);
                 continue;
             }
+            if !self.is_usable(reading) {
+                continue;
+            }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
             match self.try_reading(reading, output) {
-                Ok(Some(secret)) => return Ok((index, secret)),
+                Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
                 Err(Lack::Missing(name)) => {
                     lacking.get_or_insert(name);
@@ -308,19 +340,38 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// The secret under which a claim of `reading` says what it makes.
+    /// Whether the source has anything that a claim of `reading` can be checked with. A claim that
+    /// cannot be checked at all decides nothing.
+    fn is_usable(&self, reading: &Reading) -> bool {
+        let secrets = &self.recipe.secrets;
+        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
+        listed
+            || secrets.is_empty()
+            || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
+    }
+
+    /// Whether the secret at `index` has not ended.
+    fn is_live(&self, index: usize) -> bool {
+        let until = self.recipe.secrets.get(index).and_then(|secret| secret.until_ms);
+        until.is_none_or(|until| until > self.now_ms)
+    }
+
+    /// Under what a claim of `reading` says what it makes.
     fn try_reading<'r>(
         &self,
         reading: &'r Reading,
         output: &mut Output,
-    ) -> Result<Option<usize>, Lack<'r>> {
+    ) -> Result<Option<Under>, Lack<'r>> {
+        if let Some(public) = &reading.public {
+            return self.try_public(reading, public, output);
+        }
         for (index, secret) in self.recipe.secrets.iter().enumerate() {
-            if secret.until_ms.is_some_and(|until| until <= self.now_ms) {
+            if !self.is_live(index) {
                 continue;
             }
             let usable = self.put_output(reading, index, secret.value.expose(), output)?;
             if usable && self.claims(reading, output)? {
-                return Ok(Some(index));
+                return Ok(Some(Under::Secret(index)));
             }
         }
         Ok(None)
@@ -378,17 +429,26 @@ impl<'a> Callback<'a> {
 
     /// Whether a claim of the callback says `output`.
     pub(super) fn claims(&self, reading: &Reading, output: &Output) -> Result<bool, Unreadable> {
+        self.any_claim(reading, |claim| reading.is_claimed(output, claim))
+    }
+
+    /// Whether `says` holds of a claim of the callback.
+    #[inline]
+    fn any_claim(
+        &self,
+        reading: &Reading,
+        says: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Unreadable> {
         let context = Context { plus: claim_plus(reading), ..Context::default() };
         if let Input::List { list, item } = &reading.claim.input {
             let Some(text) = self.list_text(*list, &context)? else { return Ok(false) };
             let shape = &self.recipe.sender.lists[*list].shape;
-            let any = shape
-                .values(&text, item, CLAIMS_MAX)
-                .fold(false, |any, claim| any | reading.is_claimed(output, claim));
+            let any =
+                shape.values(&text, item, CLAIMS_MAX).fold(false, |any, claim| any | says(claim));
             return Ok(any);
         }
         let claim = self.value(&reading.claim, &context)?;
-        Ok(claim.is_some_and(|claim| reading.is_claimed(output, &claim)))
+        Ok(claim.is_some_and(|claim| says(&claim)))
     }
 
     /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
@@ -408,13 +468,16 @@ impl<'a> Callback<'a> {
             .skip_while(|parameter| parameter.name != cut.as_bytes());
         for parameter in behind {
             let slot = self.recipe.names.find(parameter.name);
-            let known = slot.is_some_and(|slot| usize::from(slot) < self.recipe.file_slots);
-            if !known {
+            // Nothing vouches for a value there: only what the signature itself needs has its place.
+            if !slot.is_some_and(|slot| self.recipe.unsigned.contains(&slot)) {
                 let name = unreplaced::shown(parameter.name);
                 return Err(Refusal::of(Reason::UnsignedParameter, &name));
             }
         }
-        Ok(())
+        match reading.whole {
+            Whole::Decoded => self.refuse_ambiguity(reading),
+            Whole::No => Ok(()),
+        }
     }
 
     fn open(&mut self) -> Result<(), Refusal> {
@@ -583,13 +646,14 @@ impl<'a> Callback<'a> {
     /// Our own signature. Only a callback that verified gets one: anything else would sign
     /// whatever a stranger asks for.
     fn countersign(&self) -> String {
-        let Some(sign) = &self.recipe.countersign else { return String::new() };
         let secret = self.matched.as_ref().and_then(|matched| matched.secret);
-        let Some((index, secret)) =
-            secret.and_then(|index| Some((index, self.recipe.secrets.get(index)?)))
-        else {
-            return String::new();
-        };
+        secret.map_or_else(String::new, |index| self.countersigned(index))
+    }
+
+    /// Our own signature under the secret at `index`.
+    pub(super) fn countersigned(&self, index: usize) -> String {
+        let Some(sign) = &self.recipe.countersign else { return String::new() };
+        let Some(secret) = self.recipe.secrets.get(index) else { return String::new() };
         let context = Context { secret: secret.value.expose(), ..Context::default() };
         let Some(start) = signature::start(&sign.with, &sign.keyed, index) else {
             return String::new();

@@ -1,9 +1,11 @@
 //! A sender file, checked: every text read, every name known, nothing bound to a source yet.
 
+mod public;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use jiff::tz::Offset;
 
 use super::condition::Condition;
@@ -17,6 +19,8 @@ use super::shape::Shape;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
 use super::vector::Vector;
+
+pub(super) use public::{KeySet, Public, Signs};
 
 /// A sender: one file of the catalog, checked.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Sender {
     pub(super) addresses: Vec<String>,
     pub(super) settings: Vec<(String, String)>,
     pub(super) lists: Vec<List>,
+    /// Settings that say what is the source's own, each with where a callback names it.
+    pub(super) ours: Vec<(String, Text)>,
     pub(super) roles: Roles,
     pub(super) time: Option<TimeRule>,
     pub(super) known: Vec<(String, Text)>,
@@ -42,6 +48,7 @@ pub struct Sender {
     pub(super) test: Test,
     pub(super) kinds: Vec<Kind>,
     pub(super) open: Option<Open>,
+    pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
     pub(super) patience: Patience,
     pub(super) readings: Vec<Reading>,
@@ -206,6 +213,7 @@ pub(super) struct Reading {
     pub(super) why: Option<String>,
     pub(super) of: Text,
     pub(super) with: Chain,
+    pub(super) public: Option<Public>,
     pub(super) key: Text,
     pub(super) r#in: Spot,
     pub(super) r#as: Writing,
@@ -353,10 +361,22 @@ impl Sender {
         &self.methods
     }
 
+    /// Where it publishes its public keys, and the longest time that they are kept.
+    #[must_use]
+    pub fn key_set(&self) -> Option<(&Uri, Duration)> {
+        self.key_set.as_ref().map(|set| (&set.url, set.keep))
+    }
+
     /// Further keys that a source of this sender may have: name and what it is.
     #[must_use]
     pub fn settings(&self) -> &[(String, String)] {
         &self.settings
+    }
+
+    /// Settings that say what is the source's own. A sender that signs for everybody alike has
+    /// some: without them, anybody's callbacks are taken.
+    pub fn ours(&self) -> impl Iterator<Item = &str> {
+        self.ours.iter().map(|(name, _)| name.as_str())
     }
 
     /// Its patience.
@@ -412,6 +432,7 @@ impl Reader {
             addresses: file.addresses.into_vec(),
             settings: self.settings(file.settings),
             lists: self.lists(file.lists),
+            ours: self.ours(file.ours),
             roles: self.roles("roles", file.roles),
             time: file.time.and_then(|time| self.time(&time)),
             known: self.known(file.known),
@@ -423,6 +444,7 @@ impl Reader {
             test: file.test.map(|test| self.test(test)).unwrap_or_default(),
             kinds: self.kinds(file.kind),
             open: file.open.and_then(|open| self.open(&open)),
+            key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
             patience: self.patience(file.patience),
             readings,
@@ -446,6 +468,19 @@ impl Reader {
         }
         if !sender.challenge.is_empty() && !sender.replies.has("challenge") {
             self.fault("reply.challenge", "is not there", "say how the address check is answered");
+        }
+        let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
+        match &sender.key_set {
+            None if listed => self.fault("key_set", "is not there", "say where [public_key] is"),
+            Some(_) if !listed => {
+                self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
+            }
+            _ => {}
+        }
+        for (name, _) in &sender.ours {
+            if !sender.settings.iter().any(|(setting, _)| setting == name) {
+                self.fault(format!("ours.{name}"), "is no setting", "name it in [settings]");
+            }
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
@@ -554,6 +589,14 @@ impl Reader {
         known
     }
 
+    fn ours(&mut self, written: BTreeMap<String, String>) -> Vec<(String, Text)> {
+        let read = |(name, text): (String, String)| {
+            let text = self.text(&format!("ours.{name}"), &text, Strictness::Strict);
+            (name, text)
+        };
+        written.into_iter().map(read).collect()
+    }
+
     fn roles(&mut self, key: &str, written: BTreeMap<String, Many<file::RoleText>>) -> Roles {
         let mut roles = Roles::default();
         for (name, texts) in written {
@@ -632,6 +675,9 @@ impl Reader {
         for kind in kinds {
             let key = format!("kind[{}]", kind.name);
             let also = kind.also.and_then(|also| self.reading(&format!("{key}.also"), also));
+            if also.as_ref().is_some_and(|also| also.public.is_some()) {
+                self.fault(format!("{key}.also"), "ends in a public key", "use digests");
+            }
             known.push(Kind {
                 when: self.conditions(&format!("{key}.when"), kind.when),
                 roles: self.roles(&format!("{key}.roles"), kind.roles),
@@ -736,7 +782,7 @@ impl Reader {
         }
         let of = self.text(&at("of"), of, Strictness::Strict);
         let with = signature.with.map(Many::into_vec).unwrap_or_default();
-        let with = self.chain(&at("with"), &with);
+        let (public, with) = self.public(&at("with"), &with);
         let claim = signature.r#in.as_deref().unwrap_or_default();
         let claim = self.text(&at("in"), claim, Strictness::Strict);
         let claim = claim.spots().next().filter(|_| claim.pieces.len() == 1).cloned();
@@ -752,8 +798,18 @@ impl Reader {
             }
         };
         let key_text = signature.key.as_deref().unwrap_or("[secret]");
+        let key = self.text(&at("key"), key_text, Strictness::Strict);
+        if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
+            let remedy = "sign with a private key what everybody may know, and send it whole";
+            self.fault(at("with"), "needs no secret text and no cut", remedy);
+        }
+        if public.is_none() && reads(&key, "public_key") {
+            let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
+            self.fault(at("key"), "is a public key", remedy);
+        }
         Some(Reading {
-            key: self.text(&at("key"), key_text, Strictness::Strict),
+            public,
+            key,
             r#as: self.writing(&at("as"), signature.r#as.as_deref()),
             cut: signature.cut,
             when: self.conditions(&at("when"), signature.when),
@@ -884,7 +940,20 @@ const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";
 
 /// The status that a number in a file stands for.
 pub(super) fn status(number: i64) -> Option<StatusCode> {
-    u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok())
+    let number = u16::try_from(number).ok().filter(|number| *number >= 200)?;
+    StatusCode::from_u16(number).ok()
+}
+
+/// Whether `text` reads what is known here as `key`.
+fn reads(text: &Text, key: &str) -> bool {
+    text.spots().any(|spot| !spot.came() && spot.key == key)
+}
+
+impl Reading {
+    /// Whether its key reads what is known here as `key`.
+    pub(super) fn reads(&self, key: &str) -> bool {
+        reads(&self.key, key)
+    }
 }
 
 impl Spot {

@@ -384,6 +384,8 @@ impl Callback<'_> {
         let text = |text: &'s str| Some(Cow::Borrowed(text.as_bytes()));
         match gateway {
             Gateway::Secret => Some(Cow::Borrowed(context.secret)),
+            // Only a key may read it, and that is no text: see `Public`.
+            Gateway::PublicKey => None,
             Gateway::Body => Some(Cow::Borrowed(self.message())),
             Gateway::BodySha256 => {
                 let digest = Algorithm::Sha256.of(self.message());

@@ -12,6 +12,7 @@ mod draft;
 mod keys;
 mod others;
 mod parts;
+mod public;
 mod record;
 mod rewrite;
 mod separators;
@@ -27,6 +28,7 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer};
 
 use super::callback::{Callback, Judgement, Refusal, Resolution};
+use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::recipe::{Also, Recipe, WhenBody};
 use super::request::Request;
@@ -188,6 +190,8 @@ pub struct Other<'o> {
     pub source: &'o str,
     /// Its recipe; for a sender of the catalog see [`Recipe::under`].
     pub recipe: &'o Recipe,
+    /// The public keys of its sender, where it has some.
+    pub keys: Option<&'o KeySet>,
 }
 
 impl Mistake {
@@ -215,11 +219,24 @@ pub fn explain(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    let mut callback = recipe.read(*request, now_ms);
+    explain_under(recipe, None, request, now_ms, others)
+}
+
+/// As [`explain`], with the public keys that the sender publishes. Without them, nobody can say what
+/// becomes of a callback that is signed with a private key.
+#[must_use]
+pub fn explain_under(
+    recipe: &Recipe,
+    keys: Option<&KeySet>,
+    request: &Request<'_>,
+    now_ms: i64,
+    others: &[Other<'_>],
+) -> Explanation {
+    let mut callback = recipe.read(*request, now_ms).under(keys);
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
     // An opened message hides what stands outside of it, and that is what is signed.
-    let mut outside = recipe.read(*request, now_ms);
+    let mut outside = recipe.read(*request, now_ms).under(keys);
     if recipe.body == WhenBody::AfterVerification {
         // Nothing of it is signed, which is not what everybody thinks.
         let _ = outside.read_body();
@@ -235,7 +252,10 @@ pub fn explain(
     let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
     let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
     Explanation {
-        verdict: if refusal.is_some() { Verdict::Rejected } else { Verdict::Verified },
+        verdict: match refusal.is_some() || outcome == Outcome::Unavailable {
+            true => Verdict::Rejected,
+            false => Verdict::Verified,
+        },
         outcome,
         reason,
         parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
@@ -288,6 +308,7 @@ fn mistake(
 fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
+        Judgement::Undecided => return (Outcome::Unavailable, None),
         Judgement::Refused(refusal) => refusal,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),

@@ -58,6 +58,8 @@ pub(super) struct File {
     pub(super) settings: toml::Table,
     #[serde(default)]
     pub(super) lists: BTreeMap<String, List>,
+    #[serde(default)]
+    pub(super) ours: BTreeMap<String, String>,
     pub(super) roles: BTreeMap<String, Many<RoleText>>,
     pub(super) time: Option<Time>,
     #[serde(default)]
@@ -69,6 +71,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) kind: Vec<Kind>,
     pub(super) open: Option<Open>,
+    pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
     #[serde(default)]
     pub(super) patience: Patience,
@@ -152,6 +155,20 @@ pub(super) struct Open {
     pub(super) frame: Option<String>,
     #[serde(default)]
     pub(super) when: Many<String>,
+}
+
+/// `[key_set]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeySet {
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) entries: String,
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) keep: Option<String>,
+    pub(super) pick: String,
 }
 
 /// `[countersign]`.
@@ -263,6 +280,8 @@ pub(super) struct Vector {
     pub(super) about: String,
     #[serde(default)]
     pub(super) source: toml::Table,
+    #[serde(default)]
+    pub(super) keys: BTreeMap<String, String>,
     pub(super) now: Option<toml::value::Datetime>,
     pub(super) request: String,
     pub(super) expect: toml::Table,

@@ -88,7 +88,7 @@ closed_set! {
         BadBody = "bad_body",
         /// A method that the sender does not use.
         WrongMethod = "wrong_method",
-        /// A sealed message for another app.
+        /// For another app: a sealed message, or an ad that is not the source's own.
         NotOurs = "not_ours",
         /// An amount or item that differs from the source's own table.
         PinnedReward = "pinned_reward",

@@ -52,6 +52,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     let mut got = Vec::new();
     let (outcome, reason) = match callback.verify() {
         Judgement::Probe => (Outcome::Test, None),
+        Judgement::Undecided => (Outcome::Unavailable, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
         Judgement::Verified(mut verified) => match verified.resolve("evt_vector") {
             Resolution::Challenge => (Outcome::Challenge, None),

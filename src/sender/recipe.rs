@@ -1,5 +1,7 @@
 //! A sender bound to one source, compiled once: texts, keyed states, replies.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use super::bound::{Binder, Bound, Gate, Use, file_names};
 use super::callback::Callback;
 use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Writing};
 use super::fault::Fault;
+use super::key_set::{KeyList, KeySet};
 use super::names::{Names, Slot};
 use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
@@ -19,6 +22,7 @@ use super::signature::{self, Reading};
 use super::text::{Strictness, Text, is_key};
 use super::time::Stamp;
 use super::unreplaced::Macros;
+use keys::{Ours, client_slots, known_keys, pick_slot};
 
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +31,9 @@ pub struct Terms {
     pub source: String,
     /// Its secrets; any that is still valid may match. At most [`Terms::SECRETS_MAX`].
     pub secrets: Vec<LiveSecret>,
-    /// The sender's own settings: `aes_key`, `app_id`, …
+    /// Public keys by id, as written, that are known without being fetched: vectors have some.
+    pub keys: BTreeMap<String, String>,
+    /// The sender's own settings: `aes_key`, `app_id`, …; and [`Terms::KEY_SET_URL`].
     pub settings: BTreeMap<String, Secret>,
     /// Renamed parameters: role or name of the file to the name on the wire.
     pub params: BTreeMap<String, String>,
@@ -48,6 +54,10 @@ pub struct Terms {
 impl Terms {
     /// Live secrets a source may have: with four readings that bounds the digests of one callback.
     pub const SECRETS_MAX: usize = 4;
+
+    /// The setting of every sender that publishes public keys: where they are, in place of its own
+    /// URL.
+    pub const KEY_SET_URL: &str = "key_set_url";
 }
 
 /// A secret with the name that the metrics show and the date it ends.
@@ -81,7 +91,11 @@ pub struct Recipe {
     /// Slots below this are names that the sender's file reads; above are the source's own.
     pub(super) file_slots: usize,
     pub(super) secrets: Vec<LiveSecret>,
+    pub(super) protection: Protection,
     pub(super) readings: Vec<Reading>,
+    pub(super) key_list: Option<KeyList>,
+    /// Public keys that are known without being fetched.
+    pub(super) known_keys: Option<KeySet>,
     pub(super) lists: Vec<Text<Bound>>,
     pub(super) time: Option<Freshness>,
     pub(super) require: Vec<Slot>,
@@ -98,8 +112,24 @@ pub struct Recipe {
     pub(super) countersign: Option<Countersign>,
     pub(super) macros: Macros,
     pub(super) rewards: BTreeMap<String, String>,
+    /// What has to be the source's own, and which ones are.
+    pub(super) ours: Vec<Ours>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
+    /// Slots of roles whose value an app sets.
+    pub(super) from_client: Vec<Slot>,
+    /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
+    pub(super) unsigned: Vec<Slot>,
+}
+
+/// Whether callbacks have to be signed. It follows from the sender and from what the source says,
+/// never from a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protection {
+    /// They have to.
+    Signed,
+    /// Nothing signs them: something else protects the source.
+    Unsigned,
 }
 
 /// When the body is read.
@@ -252,6 +282,7 @@ impl Compiler {
             .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
             .collect();
         let readings = self.readings(sender, binder);
+        let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge, binder, Gate::Never);
         let test = self.gate(&sender.test.when, binder, Gate::Never);
@@ -262,14 +293,20 @@ impl Compiler {
         let own_replies = self.own_replies(binder);
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
+        let claims = signature::claim_slots(&readings);
+        let from_client = client_slots(sender, &roles);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
             renames: binder.renames.clone(),
             file_slots,
             secrets: binder.terms.secrets.clone(),
-            claims: signature::claim_slots(&readings),
+            protection: protection(sender, binder.terms),
+            unsigned: claims.iter().copied().chain(pick_slot(key_list.as_ref())).collect(),
+            claims,
             readings,
+            key_list,
+            known_keys: known_keys(binder.terms),
             lists,
             time: self.freshness(sender, binder),
             require: self.require(binder),
@@ -286,6 +323,8 @@ impl Compiler {
             countersign: self.countersign(sender, binder),
             macros: Macros::new(sender, binder),
             rewards: binder.terms.rewards.clone(),
+            ours: self.ours(sender, binder),
+            from_client,
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
@@ -321,7 +360,7 @@ impl Compiler {
             self.fault("secrets", "one is empty", "give its value");
         }
         let signed = !sender.readings.is_empty() && sender.secret.is_some();
-        if signed && terms.secrets.is_empty() && !terms.unsigned {
+        if signed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
             let remedy = format!("set it to the {about}");
             self.fault("secrets", "is not there", &remedy);
@@ -332,8 +371,13 @@ impl Compiler {
         if terms.unsigned && !sender.may_be_unsigned() {
             self.fault("unsigned", "is not for this sender: it signs", "give its secret");
         }
+        if sender.secret.is_none() && !sender.readings.is_empty() && !terms.secrets.is_empty() {
+            let what = "are not for this sender: it signs with a private key of its own";
+            self.fault("secrets", what, "take them out");
+        }
         for name in terms.settings.keys() {
-            if !sender.settings.iter().any(|(setting, _)| setting == name) {
+            let of_list = name == Terms::KEY_SET_URL && sender.key_set.is_some();
+            if !of_list && !sender.settings.iter().any(|(setting, _)| setting == name) {
                 self.fault(name, "is no setting of this sender", "see `postern senders`");
             }
         }
@@ -347,6 +391,10 @@ impl Compiler {
                 Ok(None) => {}
                 Err(fault) => self.faults.push(fault.under("signature")),
             }
+        }
+        if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
+            let remedy = "set what its signature needs; see `postern senders`";
+            self.fault("signature", "no reading of it can ever apply", remedy);
         }
         for (index, secret) in binder.terms.secrets.iter().enumerate() {
             let usable = readings.iter().any(|reading| reading.can_use(index));
@@ -497,6 +545,12 @@ impl Compiler {
         let key = sign.key.as_ref().map(|key| binder.text(key, Use::Key)).transpose();
         let key = self.take(key, "countersign.key")?;
         let keyed = signature::keyed(&sign.with, key.as_ref(), &binder.terms.secrets);
+        for (secret, keyed) in binder.terms.secrets.iter().zip(&keyed) {
+            if keyed.is_none() {
+                let remedy = "look at how the sender writes it (prefix, base64)";
+                self.fault(format!("secrets[{}]", secret.id), "is no key to sign with", remedy);
+            }
+        }
         Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
     }
 
@@ -514,6 +568,14 @@ impl Compiler {
     }
 }
 
+fn protection(sender: &Sender, terms: &Terms) -> Protection {
+    if terms.unsigned || sender.readings.is_empty() {
+        Protection::Unsigned
+    } else {
+        Protection::Signed
+    }
+}
+
 fn setting_in(text: &Text) -> String {
     text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
 }
@@ -526,6 +588,7 @@ fn when_body(recipe: &Recipe) -> WhenBody {
         || recipe.sender.test.probes == Probes::Unsigned
         || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
         || matches!(recipe.challenge, Gate::Any(_))
+        || pick_slot(recipe.key_list.as_ref()).is_some()
         || recipe.readings.iter().any(Reading::reads_parameters);
     if bodies && reads { WhenBody::BeforeVerification } else { WhenBody::AfterVerification }
 }

@@ -225,7 +225,7 @@ impl Spec {
 }
 
 fn no_status() -> Fault {
-    Fault::new("status", "is no HTTP status", "use a number from 100 to 999")
+    Fault::new("status", "is no final HTTP status", "use a number from 200 to 999")
 }
 
 impl Made {

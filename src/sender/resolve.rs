@@ -64,6 +64,7 @@ impl Verified<'_, '_> {
 impl<'a> Callback<'a> {
     fn resolved(&self, event_id: &str) -> Result<Resolved, Refusal> {
         let transaction = self.transaction()?;
+        self.ours()?;
         let recut = self.recut();
         let mut roles: [Option<String>; Role::ALL.len()] = Default::default();
         let mut authenticated = Vec::new();
@@ -292,6 +293,19 @@ impl<'a> Callback<'a> {
             absent.iter().any(|name| memchr::memmem::find(&text, name).is_some())
         };
         present.iter().filter(|p| holds(p)).map(|p| unreplaced::shown(p.name)).collect()
+    }
+
+    /// Refuses what is not the source's own: its sender signs for others too.
+    fn ours(&self) -> Result<(), Refusal> {
+        for ours in &self.recipe.ours {
+            let value = self.made(&ours.of)?.unwrap_or_default();
+            let own = ours.own.expose().split(|byte| matches!(byte, b' ' | b',' | b'\t' | b'\n'));
+            if value.is_empty() || !own.into_iter().any(|own| own == value) {
+                let name = ours.of.spots().next().map_or("", |spot| &spot.name);
+                return Err(Refusal::of(Reason::NotOurs, name));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses an item or amount that differs from the source's own table.

@@ -22,7 +22,7 @@ use super::evaluate::{Context, Lack};
 use super::fault::Fault;
 use super::modifier::Modifier;
 use super::parameters::Place;
-use super::recipe::{Also, Recipe, WhenBody};
+use super::recipe::{Also, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::signature::{self, Reading, Twin};
 use super::text::{Piece, Text};
@@ -65,18 +65,35 @@ impl Recipe {
         request: &OwnedRequest,
         signing: &Signing<'_>,
     ) -> Result<OwnedRequest, Fault> {
+        self.signable()?;
         let mut request = request.clone();
         self.make_up(&mut request, signing)?;
         if !self.is_sealed(&request, signing) {
             self.sign_second(&mut request, signing)?;
             self.seal(&mut request, signing)?;
         }
-        if self.readings.is_empty() || self.secrets.is_empty() {
+        if self.protection == Protection::Unsigned {
             return Ok(request);
         }
         let (reading, output) = self.first_output(&request, signing)?;
         self.put_claim(&mut request, reading, &output)?;
         Ok(request)
+    }
+
+    /// Whether anything can be signed here: a source may have nothing but public keys.
+    ///
+    /// # Errors
+    /// That its callbacks are signed with a private key.
+    pub fn signable(&self) -> Result<(), Fault> {
+        let signs = |reading: &Reading| {
+            reading.public.is_none() && (0..self.secrets.len()).any(|at| reading.can_use(at))
+        };
+        if self.protection == Protection::Unsigned || self.readings.iter().any(signs) {
+            return Ok(());
+        }
+        let what = "is made with a private key, which only the sender has";
+        let remedy = "have the sender make a callback; `postern explain` takes a captured one";
+        Err(Fault::new("signature", what, remedy))
     }
 
     /// Fills in what a sender makes up itself: its time, and a nonce that it signs.
@@ -182,6 +199,7 @@ impl Recipe {
             .readings
             .iter()
             .filter(|reading| match signing.reading {
+                _ if reading.public.is_some() => false,
                 Some(index) => reading.index == index,
                 None => {
                     let holds =

@@ -3,13 +3,18 @@
 use http::HeaderName;
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
-use super::definition::{self, Chain, Each, Empty, First, Order, Roles, Step, Which, Writing};
+use super::callback::Message;
+use super::definition::{
+    self, Chain, Each, Empty, First, Order, Roles, Signs, Step, Which, Writing,
+};
 use super::digest::{self, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
+use super::key_set;
 use super::modifier::Modifier;
 use super::names::Slot;
 use super::parameters::Place;
+use super::public_key::{PublicKey, Scheme};
 use super::recipe::{LiveSecret, Recipe};
 use super::shape::Shape;
 use super::text::{Piece, Text};
@@ -22,7 +27,9 @@ pub(super) struct Reading {
     pub(super) when: Gate,
     pub(super) of: Text<Bound>,
     pub(super) with: Chain,
-    /// The key of an HMAC, for those who have to make it anew.
+    /// Where a private key signs what the chain makes.
+    pub(super) public: Option<Public>,
+    /// The key, for those who have to make it anew.
     pub(super) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
     pub(super) keyed: Vec<Option<Hasher>>,
@@ -41,7 +48,39 @@ pub(super) struct Reading {
     pub(super) seams: Seams,
     /// The parameter that the signed query or URL is cut before.
     pub(super) cut_before: Option<Box<str>>,
+    /// Whether the query is signed decoded as a whole.
+    pub(super) whole: Whole,
 }
+
+/// A signature that a private key makes.
+#[derive(Debug)]
+pub(super) struct Public {
+    pub(super) scheme: Scheme,
+    pub(super) signs: Signs,
+    pub(super) keys: Keys,
+}
+
+/// Where the public key comes from.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// The sender's list, under the id that the callback names.
+    List,
+    /// One for each secret; `None` where the secret is none of these keys.
+    Secrets(Vec<Option<PublicKey>>),
+}
+
+/// Whether a query is signed decoded as a whole. Then a value may hold `&name=value`, and the same
+/// signature fits a query in which that is a parameter of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// It is signed as on the wire, or by its parts.
+    No,
+    /// It is.
+    Decoded,
+}
+
+/// Bytes of a signature: that of an RSA key of 8192 bits.
+const SIGNATURE_MAX: usize = 1024;
 
 /// Whether the signed text says where each of its values ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +99,8 @@ pub(super) enum Twin {
     No,
     /// Only where a `+` came.
     OfPlus,
+    /// Only where an escape came.
+    OfEscapes,
 }
 
 /// The parameters that a reading signs as a list.
@@ -173,6 +214,7 @@ pub(super) fn compile(
     let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
     let key = binder.text(&reading.key, Use::Key).map_err(|fault| fault.under("key"))?;
     let keyed = keyed(&reading.with, Some(&key), &binder.terms.secrets);
+    let public = reading.public.map(|public| Public::new(public, &key, &binder.terms.secrets));
     let lacking = matches!(reading.with.first, First::Keyed(_))
         && keyed.iter().all(Option::is_none)
         && fixed(&key, b"").is_none_or(|key| key.is_empty());
@@ -186,9 +228,11 @@ pub(super) fn compile(
         index,
         when,
         seams: seams(&of, pairs.as_ref()),
+        whole: whole(&of),
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
+        public,
         key,
         keyed,
         claim,
@@ -201,11 +245,7 @@ pub(super) fn compile(
         writing: reading.r#as,
         cut: reading.cut,
         plus: reading.plus,
-        twin: if earlier.iter().any(|other| twins(other, reading)) {
-            Twin::OfPlus
-        } else {
-            Twin::No
-        },
+        twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Twin::No),
         sorted,
         pairs,
         roles: binder.roles(&reading.roles)?,
@@ -225,22 +265,49 @@ fn seams(of: &Text<Bound>, pairs: Option<&Pairs>) -> Seams {
         let gathered = matches!(pairs.plan, Plan::Gathered { .. });
         pairs.shape.is_seamless() || (gathered && written)
     });
-    if side_by_side || unescaped { Seams::Hidden } else { Seams::Plain }
+    if side_by_side || unescaped || whole(of) == Whole::Decoded {
+        Seams::Hidden
+    } else {
+        Seams::Plain
+    }
+}
+
+fn whole(of: &Text<Bound>) -> Whole {
+    let decoded = of.spots().any(|spot| {
+        let whole = matches!(spot.input, Input::Gateway(Gateway::Query | Gateway::Url));
+        whole && spot.modifiers.contains(&Modifier::Unpercent)
+    });
+    if decoded { Whole::Decoded } else { Whole::No }
 }
 
 fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
     one.r#in.key == other.r#in.key && one.r#in.origin == other.r#in.origin
 }
 
-/// Whether two readings differ in the meaning of `+` alone.
-fn twins(one: &definition::Reading, other: &definition::Reading) -> bool {
-    same_claim(one, other)
-        && one.plus != other.plus
+/// In what alone two readings differ, where that is the meaning of `+` or of escapes in the query.
+fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Twin> {
+    let alike = same_claim(one, other)
         && one.when == other.when
         && one.sorted == other.sorted
-        && one.of == other.of
         && one.with == other.with
-        && pairs_key(one) == pairs_key(other)
+        && one.public == other.public
+        && pairs_key(one) == pairs_key(other);
+    match (one.plus == other.plus, one.of == other.of) {
+        (false, true) if alike => Some(Twin::OfPlus),
+        (true, false) if alike && raw(&one.of) == raw(&other.of) => Some(Twin::OfEscapes),
+        _ => None,
+    }
+}
+
+/// A text with whatever it decodes left as it is.
+fn raw(of: &Text) -> Text {
+    let mut of = of.clone();
+    for piece in &mut of.pieces {
+        if let Piece::Value(spot) = piece {
+            spot.modifiers.retain(|modifier| *modifier != Modifier::Unpercent);
+        }
+    }
+    of
 }
 
 fn pairs_key(reading: &definition::Reading) -> Option<String> {
@@ -400,9 +467,66 @@ pub(super) fn claim_slots(readings: &[Reading]) -> Vec<Slot> {
         .collect()
 }
 
+impl Public {
+    fn new(rule: definition::Public, key: &Text<Bound>, secrets: &[LiveSecret]) -> Self {
+        let definition::Public { scheme, signs } = rule;
+        if key_set::is_from_list(key) {
+            return Self { scheme, signs, keys: Keys::List };
+        }
+        let read = |secret: &[u8]| PublicKey::read_for(scheme, &fixed(key, secret)?);
+        let keys = if reads_secret(key) {
+            secrets.iter().map(|secret| read(secret.value.expose())).collect()
+        } else {
+            std::iter::repeat_n(read(&[]), secrets.len().max(1)).collect()
+        };
+        Self { scheme, signs, keys: Keys::Secrets(keys) }
+    }
+
+    /// Whether the written `claim` of `reading` is a signature of `message` under `key`.
+    pub(super) fn is_signature(
+        &self,
+        reading: &Reading,
+        key: &PublicKey,
+        message: &[u8],
+        claim: &[u8],
+    ) -> bool {
+        is_signature(reading, self.scheme, key, (message, claim))
+    }
+
+    /// Whether its key is one of the sender's list.
+    pub(super) fn is_listed(&self) -> bool {
+        matches!(self.keys, Keys::List)
+    }
+}
+
+/// Whether the written `claim` of `reading` is a signature of `message` under `key`.
+pub(super) fn is_signature(
+    reading: &Reading,
+    scheme: Scheme,
+    key: &PublicKey,
+    (message, claim): (&[u8], &[u8]),
+) -> bool {
+    let mut buffer = [0; SIGNATURE_MAX];
+    let signature = reading.unwritten(claim, &mut buffer);
+    signature.is_some_and(|signature| scheme.verifies(key, message, signature))
+}
+
+/// What a private key signs of a chain's `output`.
+pub(super) fn message(signs: Signs, output: &Output) -> Message {
+    match signs {
+        Signs::Text | Signs::Bytes => output.bytes().into(),
+        Signs::Hex => output.hex(&mut [0; 128]).into(),
+    }
+}
+
 impl Reading {
     /// Whether the secret at `index` can be used with it.
     pub(super) fn can_use(&self, index: usize) -> bool {
+        match self.public.as_ref().map(|public| &public.keys) {
+            Some(Keys::List) => return true,
+            Some(Keys::Secrets(keys)) => return keys.get(index).is_some_and(Option::is_some),
+            None => {}
+        }
         match self.with.first {
             First::Digest(_) => true,
             First::Keyed(_) => self.keyed.get(index).is_some_and(Option::is_some),
@@ -428,6 +552,19 @@ impl Reading {
     /// The output of its chain for what `feed` was fed.
     pub(super) fn finish(&self, feed: &digest::Feed<'_>) -> Output {
         chained(feed.finish(), &self.with.then)
+    }
+
+    /// The bytes that the written `claim` stands for, in `buffer`.
+    fn unwritten<'b>(&self, claim: &[u8], buffer: &'b mut [u8; SIGNATURE_MAX]) -> Option<&'b [u8]> {
+        let len = match self.writing {
+            Writing::Hex => {
+                let len = claim.len() / 2;
+                const_hex::decode_to_slice(claim, buffer.get_mut(..len)?).ok()?;
+                len
+            }
+            Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, buffer).ok()?,
+        };
+        buffer.get(..len)
     }
 
     /// Whether the written `claim` says `output`, in time that depends on lengths alone.

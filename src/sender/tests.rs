@@ -1,7 +1,9 @@
 //! Every vector of every sender file, and the further cases that each of them makes.
 
 use super::callback::Judgement;
+use super::definition::Writing;
 use super::prove::shown;
+use super::recipe::Protection;
 use super::vector::Vector;
 use super::*;
 
@@ -23,6 +25,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
         },
         Judgement::Probe => (Outcome::Test, None, None),
+        Judgement::Undecided => (Outcome::Unavailable, None, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
     };
     Came { outcome, refusal, resolved }
@@ -86,11 +89,27 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
             let output = callback.matched?.output?;
             let shape = &recipe.sender.lists[*list].shape;
             let mut values = shape.values(&text, item, 4);
-            values.find(|value| reading.is_claimed(&output, value))?.to_vec()
+            let key = reading.public.as_ref().map(key_of);
+            let says = |value: &&[u8]| match (&reading.public, &key) {
+                (Some(public), Some(key)) => {
+                    let message = callback.message_of(reading, public, &mut output.clone());
+                    public.is_signature(reading, key, &message.unwrap(), value)
+                }
+                _ => reading.is_claimed(&output, value),
+            };
+            values.find(says)?.to_vec()
         }
         _ => callback.value(&reading.claim, &context).ok()??.into_owned(),
     };
     Some(claim)
+}
+
+/// The key of a public reading that belongs to the first secret.
+fn key_of(public: &super::signature::Public) -> super::public_key::PublicKey {
+    match &public.keys {
+        super::signature::Keys::Secrets(keys) => keys[0].clone().unwrap(),
+        super::signature::Keys::List => panic!("a list in a header"),
+    }
 }
 
 /// Every place in the request where `part` could be changed: `change` is given each.
@@ -117,8 +136,7 @@ fn changed(request: &OwnedRequest, part: &[u8], with: &[u8]) -> Option<OwnedRequ
 
 fn accepted(mut check: impl FnMut(&std::sync::Arc<Sender>, &Vector, &Recipe)) {
     each_vector(|sender, vector, recipe| {
-        let signed = !recipe.secrets.is_empty() && !recipe.readings.is_empty();
-        if signed && vector.expects("outcome", "accepted") {
+        if recipe.protection == Protection::Signed && vector.expects("outcome", "accepted") {
             check(sender, vector, recipe);
         }
     });
@@ -130,9 +148,10 @@ fn every_other_byte_of_a_claim_is_refused() {
     accepted(|sender, vector, recipe| {
         let claim = claim_of(recipe, vector).unwrap();
         let text = String::from_utf8(claim.clone()).unwrap();
-        // The last character before the padding of base64 has spare bits.
-        let spare =
-            if text.ends_with('=') { text.trim_end_matches('=').len() - 1 } else { text.len() };
+        // The last character before the padding of base64, there or not, has spare bits.
+        let hex = recipe.readings.iter().any(|reading| reading.writing == Writing::Hex);
+        let whole = text.trim_end_matches('=').len();
+        let spare = if hex || whole.is_multiple_of(4) { text.len() } else { whole - 1 };
         for at in (0..text.len()).filter(|at| *at != spare && claim[*at] != b'=') {
             let mut wrong = claim.clone();
             wrong[at] = if claim[at] == b'0' { b'1' } else { b'0' };
@@ -143,16 +162,18 @@ fn every_other_byte_of_a_claim_is_refused() {
         }
         for wrong in [&claim[1..], &[], b"%00", &[&claim[..], b"0"].concat()] {
             let request = changed(&vector.request, &claim, wrong).unwrap();
-            assert_eq!(run(recipe, &request, now(vector)).outcome, Outcome::Rejected);
+            let about = format!("{}: {}", sender.name(), vector.about);
+            assert_eq!(run(recipe, &request, now(vector)).outcome, Outcome::Rejected, "{about}");
         }
     });
     assert!(tried > 800, "{tried}");
 }
 
 #[test]
-fn a_wrong_secret_is_refused() {
+fn a_wrong_secret_or_public_key_is_refused() {
     accepted(|sender, vector, _| {
         let mut terms = vector.terms();
+        terms.keys.values_mut().for_each(|key| *key = other_key(key));
         for secret in &mut terms.secrets {
             let mut bytes = secret.value.expose().to_vec();
             let middle = bytes.len() / 2;
@@ -165,10 +186,28 @@ fn a_wrong_secret_is_refused() {
     });
 }
 
+/// Another key of the same kind and in the same writing.
+fn other_key(written: &str) -> String {
+    let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE";
+    match written.starts_with(p256) {
+        true => format!(
+            "{p256}axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="
+        ),
+        false => {
+            let mut key = super::public_key::tests::rsa_spki();
+            key[100] ^= 4;
+            super::encoding::base64(&key)
+        }
+    }
+}
+
 #[test]
 fn a_secret_ends_at_its_date() {
     accepted(|sender, vector, _| {
         let mut terms = vector.terms();
+        if terms.secrets.is_empty() {
+            return; // a public key has no date
+        }
         for secret in &mut terms.secrets {
             secret.until_ms = Some(now(vector));
         }
@@ -279,6 +318,7 @@ fn source(sender: &str, source: &str) -> Result<Recipe, Vec<Fault>> {
     let file = super::file::Vector {
         about: String::new(),
         source: source.parse().unwrap(),
+        keys: Default::default(),
         now: None,
         request: "GET /".to_owned(),
         expect: toml::Table::new(),
@@ -353,6 +393,7 @@ fn vector_terms(text: &str) -> Terms {
     let file = super::file::Vector {
         about: String::new(),
         source: text.parse().unwrap(),
+        keys: Default::default(),
         now: None,
         request: "GET /".to_owned(),
         expect: toml::Table::new(),
@@ -363,6 +404,15 @@ fn vector_terms(text: &str) -> Terms {
 #[test]
 fn mistakes_of_a_source_name_their_key() {
     for (sender, text, key) in [
+        ("admob", "secrets = \"k\"", "secrets"),
+        ("admob", "key_set_url = \"ftp://a/b\"", "key_set_url"),
+        ("admob", "key_set_url = \"/keys.json\"", "key_set_url"),
+        ("admob", "developer_id = \"d\"", "developer_id"),
+        ("taku", "secrets = \"k\"\nkey_set_url = \"https://a/b\"", "key_set_url"),
+        ("huawei", "secrets = \"a2V5\"", "developer_id"),
+        ("huawei", "developer_id = \"d\"", "secrets"),
+        ("huawei", "developer_id = \"d\"\nsecrets = \"*\"", "secrets[1]"),
+        ("standard-webhooks", "secrets = \"whpk_YQ==\"", "secrets[1]"),
         ("taku", "", "secrets"),
         ("taku", "secrets = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "secrets"),
         ("taku", "unsigned = true", "unsigned"),
@@ -524,3 +574,5 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
     assert_eq!(key("report_number=3"), key("report_number=3&status="));
     assert_ne!(key("report_number=3"), key("report_number=3&status=1"));
 }
+
+mod public;

@@ -1,5 +1,7 @@
 //! A sender's own test vectors: a request as it stands on the wire and what must come of it.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::fault::Fault;
@@ -14,6 +16,8 @@ use super::time;
 pub(super) struct Vector {
     pub(super) about: String,
     pub(super) source: toml::Table,
+    /// Public keys by id, as written.
+    pub(super) keys: BTreeMap<String, String>,
     pub(super) now_ms: Option<i64>,
     pub(super) request: OwnedRequest,
     expect: toml::Table,
@@ -85,6 +89,7 @@ impl Vector {
         Ok(Self {
             about: vector.about,
             source: vector.source,
+            keys: vector.keys,
             now_ms,
             request: OwnedRequest::parse(&vector.request)?,
             expect: vector.expect,
@@ -108,7 +113,8 @@ impl Vector {
 
     /// What its source says.
     pub(super) fn terms(&self) -> Terms {
-        let mut terms = Terms { source: "vector".into(), ..Terms::default() };
+        let keys = self.keys.clone();
+        let mut terms = Terms { source: "vector".into(), keys, ..Terms::default() };
         for (key, value) in &self.source {
             match (key.as_str(), value) {
                 ("secrets", toml::Value::String(secret)) => terms.secrets.push(live(0, secret)),

@@ -18,6 +18,9 @@ use super::connection::{Front, Handler};
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How often idle connections are asked to make room while somebody waits for it.
+const RING_EVERY: Duration = Duration::from_millis(100);
+
 /// A connection, and who opened it.
 type Accepted = (TcpStream, SocketAddr);
 
@@ -62,16 +65,21 @@ pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
 }
 
 /// Room for one more connection; `None` if the gateway drains before there is any. At the bound one
-/// connection waits here and the others in the kernel's queue: another may close any moment, and a
-/// sender that is refused may never come again.
+/// connection waits here and the others in the kernel's queue: idle ones are asked to make room, and
+/// a sender that is refused may never come again.
 async fn permit<H: Handler>(front: &Front<H>) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(&front.connections).try_acquire_owned() {
         return Some(permit);
     }
     let room: Arc<Semaphore> = Arc::clone(&front.connections);
-    tokio::select! {
-        permit = room.acquire_owned() => permit.ok(),
-        () = front.life().draining() => None,
+    let mut room = std::pin::pin!(room.acquire_owned());
+    loop {
+        front.crowd.ring();
+        tokio::select! {
+            permit = &mut room => return permit.ok(),
+            () = front.life().draining() => return None,
+            () = tokio::time::sleep(RING_EVERY) => {}
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::crowd::{Crowd, Ear};
 use super::pulse::{Pulse, Verdict};
 use super::stream::{RawSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
@@ -40,6 +41,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
+
+/// How long a connection may idle while others wait for its place: longer than a sender's pause
+/// within one burst.
+const IDLE_TIME_IN_A_CROWD: Duration = Duration::from_secs(1);
 
 /// An answer.
 pub type Response = http::Response<Full<Bytes>>;
@@ -89,6 +94,7 @@ pub struct Front<H> {
     life: Arc<Lifecycle>,
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) crowd: Crowd,
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -134,6 +140,7 @@ impl<H: Handler> Front<H> {
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
+            crowd: Crowd::default(),
             tls: certificate.map(Certificate::acceptor).transpose()?,
             http1,
             http2,
@@ -188,37 +195,48 @@ impl<H: Handler> Front<H> {
         Some((socket, version, first))
     }
 
-    /// Runs a connection until it ends, winding it up when the gateway drains or it idles.
+    /// Runs a connection until it ends, winding it up when the gateway drains, when it idles, and
+    /// when it idles while others wait for its place. One that is wound up and does not end is
+    /// closed: its peer may have stopped to read.
     async fn drive<C>(&self, connection: C, wind_up: fn(Pin<&mut C>), pulse: &Pulse)
     where
         C: Future<Output = hyper::Result<()>>,
     {
+        let Bounds { head_time, idle_time, .. } = self.bounds;
         let mut connection = pin!(connection);
         let mut bell =
             Bell { life: &self.life, ring: pin!(self.life.draining()), heard: Heard::No };
-        let mut watch = pin!(tokio::time::sleep(self.bounds.head_time));
+        let mut ring = pin!(self.crowd.listen());
+        let mut ear = Ear::new(&self.crowd, ring.as_mut());
+        let mut watch = pin!(tokio::time::sleep(head_time));
+        let mut wound_up = false;
         poll_fn(|cx| {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             let mut finish = bell.poll(cx);
-            while watch.as_mut().poll(cx).is_ready() {
+            if ear.poll(cx) {
+                finish |= pulse.idle_for(Instant::now()) >= Some(IDLE_TIME_IN_A_CROWD);
+            }
+            while !finish && watch.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
-                let wait = match pulse.judge(now, self.bounds.head_time, self.bounds.idle_time) {
-                    Verdict::Wait(wait) => wait,
-                    Verdict::Finish if !finish => {
-                        finish = true;
-                        self.bounds.head_time
-                    }
+                let idle_time = if wound_up { Duration::ZERO } else { idle_time };
+                match pulse.judge(now, head_time, idle_time) {
+                    Verdict::Wait(wait) => watch.as_mut().reset(now + wait),
+                    Verdict::Finish if !wound_up => finish = true,
                     Verdict::Finish | Verdict::Close => return Poll::Ready(()),
-                };
-                watch.as_mut().reset(now + wait);
+                }
             }
-            if finish {
-                wind_up(connection.as_mut());
-                return connection.as_mut().poll(cx).map(|_| ());
+            if !finish {
+                return Poll::Pending;
             }
-            Poll::Pending
+            wound_up = true;
+            watch.as_mut().reset(Instant::now() + head_time);
+            if watch.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+            wind_up(connection.as_mut());
+            connection.as_mut().poll(cx).map(|_| ())
         })
         .await;
     }
@@ -273,5 +291,46 @@ impl<H: Handler> Requests<H> {
             request.extensions_mut().insert(target);
         }
         self.front.handler.handle(self.peer, request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::wire::accept;
+
+    /// Answers everything with more than a socket's buffers hold.
+    struct Much;
+
+    impl Handler for Much {
+        async fn handle(&self, _: Peer, _: Request<Incoming>) -> Result<Response, Hangup> {
+            Ok(Response::new(Full::new(Bytes::from(vec![b'a'; 16 << 20]))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_stops_to_read_is_closed() {
+        let short = Duration::from_millis(50);
+        let bounds =
+            Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
+        let front = Front::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(accept(listener, front));
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).await.unwrap();
+            assert_eq!(&first, b"HTTP/1.1 200");
+            stream
+        };
+        let deaf = ask().await;
+        // There is but one place: it is free although `deaf` has not closed.
+        let next = ask().await;
+        drop((deaf, next));
+        served.abort();
     }
 }

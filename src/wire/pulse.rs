@@ -91,8 +91,7 @@ impl Pulse {
 
     /// What is to be done now, when a head may take `head` and a connection may idle for `idle`.
     pub(super) fn judge(&self, now: Instant, head: Duration, idle: Duration) -> Verdict {
-        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
-        let lasted = now.saturating_duration_since(self.origin).saturating_sub(since);
+        let lasted = self.lasted(now);
         if self.is_busy() {
             Verdict::Wait(head)
         } else if self.head.load(Ordering::Relaxed) {
@@ -104,6 +103,18 @@ impl Pulse {
                 .filter(|left| !left.is_zero())
                 .map_or(Verdict::Finish, |left| Verdict::Wait(left.min(head)))
         }
+    }
+
+    /// How long it has idled between two requests; `None` while it does anything.
+    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let idles = !self.is_busy() && !self.head.load(Ordering::Relaxed);
+        idles.then(|| self.lasted(now))
+    }
+
+    /// Since the last change.
+    fn lasted(&self, now: Instant) -> Duration {
+        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.origin).saturating_sub(since)
     }
 
     fn stamp(&self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postern::clock;
 
-use super::gateway::{Gateway, PLAIN, eventually, series, taku};
+use super::gateway::{Gateway, PLAIN, eventually, taku};
 use super::wire::{Wire, ask, get, get_bytes, post_bytes};
 
 const SHORT: &str = r#"
@@ -178,19 +178,23 @@ fn bodies_that_are_not_verified_share_a_bound() {
 
 #[test]
 fn at_the_bound_a_connection_waits_for_another_to_close() {
-    let text = PLAIN.replace("drain = \"5s\"", "drain = \"5s\"\nlimits = { connections = 2 }");
-    let gateway = Gateway::start(&text);
-    let mut open: Vec<Wire> = (0..2).map(|_| Wire::open(gateway.at.callbacks)).collect();
-    for (n, wire) in open.iter_mut().enumerate() {
-        wire.send(get_bytes(&taku(&format!("c{n}"))));
-        assert_eq!(wire.answer().unwrap().status, 200);
-    }
+    let text = SHORT.replace("body_timeout = \"300ms\"", "body_timeout = \"1h\", connections = 2");
+    let gateway = Gateway::start(&with_form(&text));
+    let busy = || {
+        let mut wire = Wire::open(gateway.at.callbacks);
+        wire.send("POST /callback/level-end HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!(wire.answer().unwrap().status, 100);
+        wire
+    };
+    let mut open = [busy(), busy()];
     let mut third = Wire::open(gateway.at.callbacks);
-    third.send(get_bytes(&taku("c3")));
+    third.send(get_bytes("/nowhere"));
     assert!(third.stays_silent(Duration::from_millis(300)));
-    drop(open.pop());
-    assert_eq!(third.answer().unwrap().status, 200);
-    gateway.await_metric(&series("accepted"), 3.0);
+    open[0].send("t=1");
+    assert_eq!(open[0].answer().unwrap().status, 400);
+    assert_eq!(third.answer().unwrap().status, 404, "one that idles makes room");
+    open[1].send("t=1");
+    assert_eq!(open[1].answer().unwrap().status, 400, "one that is busy does not");
 }
 
 /// The configuration with a sender of our own that posts a form.

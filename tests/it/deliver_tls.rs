@@ -22,7 +22,7 @@ use super::wire::get;
 
 /// Writes an authority, and a certificate with its key for a client; gives back how a server for
 /// localhost of the same authority talks TLS, and only with that client.
-fn authority(folder: &Path) -> ServerConfig {
+pub fn authority(folder: &Path) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -54,7 +54,10 @@ fn authority(folder: &Path) -> ServerConfig {
 }
 
 /// A backend that tells the version of each request that it got.
-fn backend(mut tls: ServerConfig, protocols: &[&[u8]]) -> (SocketAddr, mpsc::Receiver<Version>) {
+pub fn backend(
+    mut tls: ServerConfig,
+    protocols: &[&[u8]],
+) -> (SocketAddr, mpsc::Receiver<Version>) {
     tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -55,3 +55,25 @@ fn a_flood_of_forged_callbacks_is_counted_but_not_all_of_it_logged() {
     assert!((1..200).contains(&lines), "{lines} lines");
     assert_eq!(get(to, &good).status, 200, "and a genuine one gets through");
 }
+
+#[test]
+fn nor_is_a_flood_of_probes() {
+    let gateway = Gateway::start(&PLAIN.replace("level-end", "probed"));
+    let probe = "/callback/probed?user_id={user_id}&trans_id={trans_id}&sign={sign}&is_test=1";
+    for _ in 0..300 {
+        assert_eq!(get(gateway.at.callbacks, probe).status, 200);
+    }
+    let series = "postern_callbacks_total{outcome=\"test\",source=\"probed\"}";
+    assert_eq!(gateway.metric(series), 300.0);
+    let lines = logged().lines().filter(|line| line.contains("\"probed\"")).count();
+    assert!((1..200).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn a_transaction_is_logged_up_to_a_length() {
+    let gateway = Gateway::start(&PLAIN.replace("level-end", "lengthy"));
+    let target = taku(&"t".repeat(20_000)).replace("level-end", "lengthy");
+    assert_eq!(get(gateway.at.callbacks, &target).status, 200);
+    let lines = await_lines("\"source\":\"lengthy\"", 1);
+    assert!(lines[0].contains(&"t".repeat(256)) && lines[0].len() < 1000, "{}", lines[0].len());
+}

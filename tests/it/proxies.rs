@@ -32,3 +32,20 @@ fn an_allow_list_goes_by_the_rightmost_untrusted_hop() {
         assert_eq!(status(&gateway, n, header), expected, "{header:?}");
     }
 }
+
+#[test]
+fn nobody_passes_for_the_proxy_he_comes_through() {
+    let text = PLAIN.replace("drain", "trusted_proxies = [\"127.0.0.0/8\"]\ndrain");
+    let gateway = Gateway::start(&format!("{text}allow = [\"127.0.0.0/8\"]\n"));
+    let table = [
+        ("", 200),
+        ("X-Forwarded-For: 127.0.0.9\r\n", 200),
+        ("X-Forwarded-For: 203.0.113.9\r\n", 602),
+        ("X-Forwarded-For: 203.0.113.9\r\nForwarded: for=1.1.1.1\r\n", 602),
+        ("X-Forwarded-For: 203.0.113.9\r\nForwarded: x\r\n", 602),
+        ("X-Forwarded-For: unknown\r\n", 602),
+    ];
+    for (n, (header, expected)) in table.into_iter().enumerate() {
+        assert_eq!(status(&gateway, n, header), expected, "{header:?}");
+    }
+}

@@ -113,6 +113,10 @@ fn an_absolute_target_is_a_path_too() {
     let target = String::from_utf8(signed(b"t=absolute")).unwrap();
     let answer = ask(gateway.at.callbacks, get_bytes(&format!("http://a.example{target}")));
     assert_eq!(answer.status, 200);
+    let odd = [b"http://a.example".as_slice(), &signed(b"t={\"a\":\"<b>\"}")].concat();
+    let mut wire = Wire::open(gateway.at.callbacks);
+    wire.send(request(&odd));
+    assert_eq!(wire.answer().unwrap().status, 200);
 }
 
 #[test]

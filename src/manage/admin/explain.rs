@@ -11,7 +11,7 @@ use super::Admin;
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::manage::http::{Answered, Problem, json};
-use crate::sender::{Explanation, Other, Request, Sender, explain};
+use crate::sender::{Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
 
 /// What is asked: a URL alone, or a whole request.
 #[derive(Deserialize)]
@@ -37,6 +37,7 @@ impl Admin {
         let Some(source) = config.sources.get(&question.source) else {
             return Err(Problem::absent(format!("there is no source {:?}", question.source)));
         };
+        let keys = |recipe: &Recipe| self.keys.of(recipe)?.now();
         let own = config.server.public_url.as_deref().unwrap_or_default();
         if let Some(number) = question.rejection {
             let kept = self.gate.rejections().get(number);
@@ -45,7 +46,7 @@ impl Admin {
             })?;
             let headers = kept.request.header_map();
             let request = kept.request.as_request(own, &headers);
-            return Ok(json(&explained(&config, source, &request, kept.at_ms)));
+            return Ok(json(&explained(&config, source, &request, kept.at_ms, &keys)));
         }
         let (base, target) = question.target()?;
         let method = question.method()?;
@@ -57,9 +58,12 @@ impl Admin {
             headers: &headers,
             body: question.body.as_bytes(),
         };
-        Ok(json(&explained(&config, source, &request, clock::now_ms())))
+        Ok(json(&explained(&config, source, &request, clock::now_ms(), &keys)))
     }
 }
+
+/// The public keys of a source's sender, where it has some.
+pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
 
 /// Explains a request to `source`, with the other sources of `config` and the other senders of its
 /// catalog to tell apart from.
@@ -68,6 +72,7 @@ pub(crate) fn explained(
     source: &Source,
     request: &Request<'_>,
     at_ms: i64,
+    keys: &KeysOf<'_>,
 ) -> Explanation {
     let known = |sender: &Arc<Sender>| {
         config.sources.values().any(|other| other.recipe.sender().name() == sender.name())
@@ -75,11 +80,22 @@ pub(crate) fn explained(
     let unused = config.catalog.iter().filter(|sender| !known(sender));
     let catalog: Vec<_> = unused.filter_map(|sender| source.recipe.under(sender)).collect();
     let configured = config.sources.values().filter(|other| other.name != source.name);
+    let configured: Vec<_> = configured.map(|other| (other, keys(&other.recipe))).collect();
     let others: Vec<Other<'_>> = configured
-        .map(|other| Other { source: &other.name, recipe: &other.recipe })
-        .chain(catalog.iter().map(|recipe| Other { source: recipe.sender().name(), recipe }))
+        .iter()
+        .map(|(other, keys)| Other {
+            source: &other.name,
+            recipe: &other.recipe,
+            keys: keys.as_deref(),
+        })
+        .chain(catalog.iter().map(|recipe| Other {
+            source: recipe.sender().name(),
+            recipe,
+            keys: None,
+        }))
         .collect();
-    explain(&source.recipe, request, at_ms, &others)
+    let own = keys(&source.recipe);
+    explain_under(&source.recipe, own.as_deref(), request, at_ms, &others)
 }
 
 impl Question {

@@ -14,6 +14,7 @@ impl Admin {
     /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
+        self.keys.observe();
         if let Ok(health) = self.book.health().await {
             self.metrics.store_bytes.set(i64::try_from(health.bytes).unwrap_or(i64::MAX));
             self.metrics.set_durability(health.durability);

@@ -4,17 +4,21 @@ use std::borrow::Cow;
 
 use crate::sender::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::callback::{self, Callback};
-use crate::sender::definition::{Chain, First};
+use crate::sender::definition::{Chain, First, Signs};
 use crate::sender::digest::{Feed, Output, Start};
 use crate::sender::encoding::Sink as _;
 use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
+use crate::sender::public_key::{PublicKey, Scheme};
 use crate::sender::recipe::Recipe;
-use crate::sender::signature::{self, Reading, Twin};
+use crate::sender::signature::{self, Keys, Public, Reading, Twin};
 use crate::sender::text::Piece;
 
 /// Digests that one explanation may cost: about a millisecond's work for a usual text.
 pub const DIGESTS_MAX: usize = 4096;
+
+/// Digests that a check under a public key counts for: with all of them that is some 20 ms.
+const PUBLIC_COST: usize = 16;
 
 /// Bytes that one explanation may hash, so that a large body cannot make it slow.
 pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
@@ -48,6 +52,13 @@ impl Budget {
             self.digests = 0;
         }
         enough
+    }
+
+    /// Takes the cost of one check of a text of `len` bytes under a public key.
+    pub(super) fn spend_public(&mut self, len: usize) -> bool {
+        let enough = self.digests >= PUBLIC_COST;
+        self.digests = self.digests.saturating_sub(PUBLIC_COST - 1);
+        enough && self.spend(len)
     }
 
     /// Whether nothing more can be tried.
@@ -98,7 +109,10 @@ impl<'c> Case<'c> {
             return None;
         }
         let draft = Draft::of(callback, reading)?;
+        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
         let materials = match setting(reading) {
+            // The list's key is no secret, and there is just one.
+            None if listed => vec![&[][..]],
             Some(setting) => vec![setting],
             None => live_secrets(callback.recipe, callback.now_ms),
         };
@@ -127,10 +141,57 @@ impl<'c> Case<'c> {
 
     /// Whether the claim says the digest of `text` under `key`.
     pub(super) fn says(&self, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
+        if let Some(public) = &self.reading.public {
+            return self.is_signed(public, text, key, budget);
+        }
         match self.output(&self.reading.with, text, key, budget) {
             Some(output) => self.claims.iter().any(|one| self.reading.is_claimed(&output, one)),
             None => false,
         }
+    }
+
+    fn is_signed(&self, public: &Public, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
+        let Some(key) = self.public_key(public, key) else { return false };
+        let Some(message) = self.message(public.signs, text, budget) else { return false };
+        self.claims.iter().any(|claim| {
+            budget.spend_public(message.len())
+                && public.is_signature(self.reading, &key, &message, claim)
+        })
+    }
+
+    /// The public key that the rule makes of `key`, or the one that the callback names.
+    pub(super) fn public_key(&self, public: &Public, key: &[u8]) -> Option<PublicKey> {
+        match &public.keys {
+            Keys::List => self.callback.listed_key().ok().cloned(),
+            Keys::Secrets(_) => PublicKey::read_for(public.scheme, key),
+        }
+    }
+
+    /// What would be signed of `text`.
+    pub(super) fn message(
+        &self,
+        signs: Signs,
+        text: &[u8],
+        budget: &mut Budget,
+    ) -> Option<Vec<u8>> {
+        if signs == Signs::Text {
+            return Some(text.to_vec());
+        }
+        let output = self.output(&self.reading.with, text, b"", budget)?;
+        Some(signature::message(signs, &output).to_vec())
+    }
+
+    /// Whether `claim` is a signature of `message` by another scheme.
+    pub(super) fn is_signed_by(
+        &self,
+        (scheme, key): (Scheme, &PublicKey),
+        message: &[u8],
+        budget: &mut Budget,
+    ) -> bool {
+        self.claims.iter().any(|claim| {
+            budget.spend_public(message.len())
+                && signature::is_signature(self.reading, scheme, key, (message, claim))
+        })
     }
 
     /// The digest of `text` by `chain` under `key`; `None` when the budget is spent.
@@ -159,7 +220,11 @@ impl<'c> Case<'c> {
 
     /// The key that the rule makes of `material`; empty where it has none.
     pub(super) fn key(&self, material: &[u8]) -> Option<Vec<u8>> {
-        if !self.is_keyed() {
+        let needed = match &self.reading.public {
+            Some(public) => !public.is_listed(),
+            None => self.is_keyed(),
+        };
+        if !needed {
             return Some(Vec::new());
         }
         let mut key = Vec::new();

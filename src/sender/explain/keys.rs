@@ -4,11 +4,16 @@ use crate::sender::definition::{Chain, First, Step, Writing};
 use crate::sender::digest::{self, Algorithm, Output};
 use crate::sender::encoding::{self, Plus};
 use crate::sender::explain::case::{Budget, Case};
+use crate::sender::explain::public;
 use crate::sender::explain::{Mistake, MistakeKind};
 use crate::sender::signature;
 
 /// The right digest, written in another way.
 pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        // Few checks, before the others use up what may be spent.
+        return public::encoding(case, budget).or_else(|| public::other_scheme(case, budget));
+    }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
         if let Some(about) = case.claims.iter().find_map(|claim| written_as(&output, claim)) {
@@ -119,6 +124,9 @@ fn variant(secret: impl Into<Vec<u8>>, advice: &'static str) -> Variant {
 
 /// A blank or line end at an end of the secret.
 pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // a public key is read whole or not at all
+    }
     const SIGNED: &str = "The secret was used with a blank or line end at one of its ends: take it \
                           out where the callback is signed.";
     const OURS: &str = "The configured secret has a blank or line end at one of its ends: take it \
@@ -143,6 +151,9 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
 
 /// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
 pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // likewise
+    }
     let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
     for material in &case.materials {
         let variants = encodings(material);
@@ -215,6 +226,9 @@ const CHAINED_MAX: usize = 2;
 
 /// Another digest over the same parts.
 pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // tried first
+    }
     let all = chains();
     let single: Vec<Chain> = all.iter().filter(|chain| chain.then.is_empty()).cloned().collect();
     for material in &case.materials {
@@ -329,6 +343,9 @@ fn bases(case: &Case<'_>, material: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// What the rule makes of the callback, as claims are written: nobody is to see it.
 pub(super) fn expected(case: &Case<'_>, budget: &mut Budget) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
+    if case.reading.public.is_some() {
+        return all; // nobody here can make it
+    }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
         for writing in [Writing::Hex, Writing::Base64, Writing::Base64Url] {

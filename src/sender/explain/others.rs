@@ -39,7 +39,7 @@ pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mi
     let (recipe, now_ms) = (callback.recipe, callback.now_ms);
     let secrets = live_secrets(recipe, now_ms);
     for other in others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name) {
-        let callback = other.recipe.read(callback.request, now_ms);
+        let callback = other.recipe.read(callback.request, now_ms).under(other.keys);
         let mut budget = Budget::of(PER_SENDER);
         for case in Case::all(&callback) {
             let own = case.matches(&case.draft, &mut budget);
@@ -75,7 +75,7 @@ impl Recipe {
     pub fn under(&self, sender: &Arc<Sender>) -> Option<Self> {
         let terms = Terms {
             source: sender.name.clone(),
-            secrets: self.secrets.clone(),
+            secrets: if sender.secret.is_some() { self.secrets.clone() } else { Vec::new() },
             max_age: Some(MaxAge::Off),
             ..Terms::default()
         };

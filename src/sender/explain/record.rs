@@ -8,6 +8,7 @@ use crate::sender::definition::{Each, Empty, Order};
 use crate::sender::encoding;
 use crate::sender::evaluate::{self, Context};
 use crate::sender::explain::draft::{Arrangement, Content, Draft, Field, Item, Presence, Shown};
+use crate::sender::modifier::Modifier;
 use crate::sender::parameters::Parameter;
 use crate::sender::signature::{ListedValue, Pairs, Plan, Reading};
 use crate::sender::text::{Piece, Text};
@@ -89,6 +90,7 @@ impl Drafter<'_, '_> {
             Input::Gateway(Gateway::Secret) => {
                 self.push("the secret", Content::Secret(spot.modifiers.clone()));
             }
+            Input::Gateway(Gateway::Query) if self.whole_query(spot).is_some() => {}
             Input::Gateway(Gateway::Pairs) if plain => {
                 let reading = self.reading;
                 self.pairs(reading.pairs.as_ref()?)?;
@@ -116,6 +118,43 @@ impl Drafter<'_, '_> {
             }
         }
         Some(())
+    }
+
+    /// A query up to a parameter, taken apart; `None` where it is not made of plain pairs.
+    fn whole_query(&mut self, spot: &Bound) -> Option<()> {
+        let (cut, each) = match &*spot.modifiers {
+            [Modifier::Before(cut)] => (cut, Each::Raw),
+            [Modifier::Before(cut), Modifier::Unpercent] => (cut, Each::Decoded),
+            _ => return None,
+        };
+        let callback = self.callback;
+        let (parameters, buffers) = callback.side(Scope::Outer);
+        let mut items = Vec::new();
+        let mut text = Vec::new();
+        for parameter in parameters.iter(buffers) {
+            if parameter.name == cut.as_bytes() {
+                break;
+            }
+            let field = Field::parameter(parameter, each, self.reading.plus)?;
+            let between = if items.is_empty() { Vec::new() } else { b"&".to_vec() };
+            for part in [&between, parameter.name, b"=", &field.text] {
+                text.extend_from_slice(part);
+            }
+            items.push(Rc::new(Item {
+                between,
+                label: parameter.name.to_vec(),
+                within: b"=".to_vec(),
+                name: String::from_utf8_lossy(parameter.name).into_owned(),
+                content: Content::Field(field),
+                presence: Presence::Signed,
+            }));
+        }
+        let alone = self.pending.is_empty() && self.draft.items.is_empty();
+        let same = callback.value(spot, &self.context()).ok()?? == text;
+        if alone && same {
+            self.draft.items = items;
+        }
+        (alone && same).then_some(())
     }
 
     fn stepped(&self, spot: &Bound, slot: u8, steps: &[Box<str>], scope: Scope) -> Option<Field> {

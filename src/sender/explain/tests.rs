@@ -52,7 +52,7 @@ fn the_usual_mistakes_of_every_sender_are_named() {
     let mut seen = Vec::new();
     for scene in scenes() {
         let another = slips::another(&scene);
-        let others = [Other { source: "another", recipe: &another }];
+        let others = [Other { source: "another", recipe: &another, keys: None }];
         let tally = tallies.entry(scene.sender.name().to_owned()).or_default();
         for slip in slips::all(&scene, &mut seen) {
             let recipe = Recipe::compile(&scene.sender, &slip.terms).unwrap();
@@ -78,7 +78,10 @@ fn the_usual_mistakes_of_every_sender_are_named() {
     }
     println!("explained {right} of {total}; by kind {kinds:?}");
     let signing = Catalog::embedded().unwrap();
-    let signing = signing.iter().filter(|sender| !sender.readings.is_empty());
+    // What private keys sign has tests of its own: nobody here can sign it wrongly.
+    let signing = signing
+        .iter()
+        .filter(|sender| sender.readings.iter().any(|reading| reading.public.is_none()));
     for sender in signing {
         assert!(tallies.contains_key(sender.name()), "{} is not tried", sender.name());
     }
@@ -194,7 +197,7 @@ fn another_sender_is_named() {
         let Some(other) = recipe.under(theirs) else { continue };
         let needs_params = !vector.terms().params.is_empty();
         let now_ms = vector.now_ms.unwrap_or(NOW);
-        let others = [Other { source: theirs.name(), recipe: &other }];
+        let others = [Other { source: theirs.name(), recipe: &other, keys: None }];
         let explanation = explain(&recipe, &vector.request.borrow(), now_ms, &others);
         if explanation.verdict == Verdict::Verified || needs_params {
             continue;
@@ -220,7 +223,7 @@ fn a_callback_for_another_source_is_sent_there() {
     let theirs = source("levelplay", "secret-of-theirs");
     let text = "GET /?userId=u&eventId=e1&rewards=1&timestamp=202401010000";
     let signed = theirs.sign(&request(text), &Signing::at(NOW)).unwrap();
-    let others = [Other { source: "ads-ios", recipe: &theirs }];
+    let others = [Other { source: "ads-ios", recipe: &theirs, keys: None }];
     let explanation = explain(&ours, &signed.borrow(), NOW, &others);
     let mistake = explanation.mistake.unwrap();
     assert_eq!(mistake.kind, MistakeKind::OtherSender);

@@ -1,4 +1,4 @@
-//! What deliveries may reach.
+//! Which addresses may be reached.
 //!
 //! Asked at the time of connecting, after the name was resolved: a name that points elsewhere by
 //! then is caught, and so is an address that is written in a way that only resolvers read. The
@@ -28,7 +28,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Decides which addresses a destination's deliveries may reach.
+/// Decides which addresses the requests to one URL may reach.
 #[derive(Clone, Debug)]
 pub struct Guard {
     trust: Trust,
@@ -37,7 +37,7 @@ pub struct Guard {
 
 /// Why an address is not reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("deliveries may not reach {address}, {why}")]
+#[error("{address} may not be reached, {why}")]
 pub struct Refused {
     address: IpAddr,
     why: &'static str,

@@ -1,4 +1,4 @@
-//! One HTTP client a destination: its connections, its TLS, and the guard in front of them.
+//! One HTTP client for each server: its connections, its TLS, and the guard in front of them.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -26,40 +26,59 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tower_service::Service;
 
-use super::egress::{Guard, Scheme};
-use crate::config::Destination;
+use super::guard::{Guard, Scheme};
+use crate::config::ClientIdentity;
 
-/// How long a connection is kept without a delivery: less than most servers keep theirs, so that it
+/// How long a connection is kept without a request: less than most servers keep theirs, so that it
 /// is seldom the server who closes first.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// A connection of HTTP/2 is asked whether it is alive so often …
 const PING_EVERY: Duration = Duration::from_secs(15);
 
-/// … and given up when it does not answer: otherwise all attempts of a destination would go on
-/// timing out on one dead connection.
+/// … and given up when it does not answer: otherwise all requests to a server would go on timing
+/// out on one dead connection.
 const PING_TIME: Duration = Duration::from_secs(10);
 
-/// The client of one destination. Clones share its connections.
+/// The client of one server. Clones share its connections.
 #[derive(Clone, Debug)]
-pub(super) struct Client(legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>);
+pub struct Client(legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>);
 
-/// Why a destination has no client.
+/// Who is believed, and what is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trusted<'t> {
+    /// PEM file of the authorities that a server's certificate is checked against, in place of the
+    /// public ones.
+    pub ca: Option<&'t Path>,
+    /// What is shown to it.
+    pub identity: Option<&'t ClientIdentity>,
+}
+
+/// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientFault {
+#[non_exhaustive]
+pub enum ClientFault {
     /// A file cannot be read or holds no PEM of the kind.
     #[error("{file}: {cause}", file = file.display())]
-    File { file: PathBuf, cause: rustls_pki_types::pem::Error },
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: rustls_pki_types::pem::Error,
+    },
     /// Certificates or key cannot be used.
     #[error("certificate or key: {0}")]
     Tls(#[from] rustls::Error),
 }
 
 impl Client {
-    /// The client of `destination`, which reaches what `guard` lets it.
-    pub(super) fn new(destination: &Destination, guard: Guard) -> Result<Self, ClientFault> {
+    /// A client that keeps up to `idle` connections and reaches what `guard` lets it.
+    ///
+    /// # Errors
+    /// When a file of `trusted` cannot be used.
+    pub fn new(trusted: Trusted<'_>, idle: usize, guard: Guard) -> Result<Self, ClientFault> {
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(destination)?)
+            .with_tls_config(tls(trusted)?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(Guarded::new(guard));
@@ -67,15 +86,18 @@ impl Client {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(destination.concurrency)
+            .pool_max_idle_per_host(idle)
             .http2_keep_alive_interval(PING_EVERY)
             .http2_keep_alive_timeout(PING_TIME)
             .build(connector);
         Ok(Self(client))
     }
 
-    /// Sends `request`; answers when the head of the answer is there.
-    pub(super) async fn send(
+    /// Sends `request`; answers when the head of the answer is there. Redirects are not followed.
+    ///
+    /// # Errors
+    /// When there is no answer; [`told`] says why.
+    pub async fn send(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, legacy::Error> {
@@ -84,7 +106,8 @@ impl Client {
 }
 
 /// What went wrong, from the outside in, for people.
-pub(super) fn told(error: &dyn Error) -> String {
+#[must_use]
+pub fn told(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -97,12 +120,12 @@ pub(super) fn told(error: &dyn Error) -> String {
 
 // === TLS ===
 
-fn tls(destination: &Destination) -> Result<ClientConfig, ClientFault> {
+fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientFault> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(destination.ca.as_deref())?);
-    let Some(identity) = &destination.identity else { return Ok(builder.with_no_client_auth()) };
+        .with_root_certificates(roots(trusted.ca)?);
+    let Some(identity) = trusted.identity else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(&identity.cert)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(in_file(&identity.key))?;
     Ok(builder.with_client_auth_cert(chain, key)?)
@@ -223,7 +246,7 @@ impl Service<Name> for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::egress::Trust;
+    use crate::egress::Trust;
 
     async fn refusal(trust: Trust, url: &str) -> String {
         let error = Guarded::new(Guard::new(trust, vec![])).call(url.parse().unwrap()).await;
@@ -241,7 +264,7 @@ mod tests {
             "http://0.0.0.0:1/",
         ] {
             let told = refusal(Trust::File, url).await;
-            assert!(told.contains("deliveries may not reach"), "{url}: {told}");
+            assert!(told.contains("may not be reached"), "{url}: {told}");
         }
     }
 

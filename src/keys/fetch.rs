@@ -1,0 +1,119 @@
+//! One fetch of a list of keys: bounded in time and size, and nothing is followed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use ipnet::IpNet;
+
+use super::lifetime::lifetime;
+use crate::clock;
+use crate::egress::{Client, ClientFault, Guard, Trust, Trusted, told};
+use crate::sender::{KeyList, KeyRequest, KeySet, KeySetFault, Recipe, UrlOrigin};
+
+/// Time for one answer, from the look-up of the name to its last byte.
+const FETCH_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer: Google's list has one kilobyte, and 64 RSA keys of 4096 bits, each in PEM
+/// and base64, have less than this.
+const ANSWER_MAX: usize = 256 * 1024;
+
+/// Requests that one fetch may try: a source has up to four secrets, and two sources may prove
+/// themselves in different ways.
+const TRIES_MAX: usize = 8;
+
+/// A list that was fetched, and how long it may be kept.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) keys: KeySet,
+    pub(super) lifetime: Duration,
+}
+
+/// Why a list could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchFault {
+    /// There is no client.
+    #[error("TLS: {0}")]
+    Client(#[from] ClientFault),
+    /// There is no answer.
+    #[error("{0}")]
+    Unreached(String),
+    /// It took too long.
+    #[error("no whole answer within 10 s")]
+    Late,
+    /// It is no success. Redirects are not followed.
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    /// It is over 256 KiB, or breaks off.
+    #[error("the answer is over 256 KiB, or breaks off")]
+    Torn,
+    /// It is no list.
+    #[error("{0}")]
+    NoList(#[from] KeySetFault),
+    /// Nothing can be asked: the source has no live secret to prove itself with.
+    #[error("the source has no live secret to ask with")]
+    Mute,
+}
+
+/// Fetches the list of the sources in `recipes`, which share it. The first request that is answered
+/// with a list counts.
+pub(super) async fn fetch(recipes: &[&Recipe], allow: &[IpNet]) -> Result<Fetched, FetchFault> {
+    let mut fault = FetchFault::Mute;
+    let mut tried: Vec<KeyRequest> = Vec::new();
+    for recipe in recipes {
+        let Some(list) = recipe.key_list() else { continue };
+        for request in recipe.key_requests(clock::now_ms()) {
+            if tried.len() >= TRIES_MAX || tried.contains(&request) {
+                continue;
+            }
+            tried.push(request.clone());
+            let client = Client::new(Trusted::default(), 0, guard(list, allow))?;
+            match ask(&client, request, list).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(why) => fault = why,
+            }
+        }
+    }
+    Err(fault)
+}
+
+/// Fetches the list of one source, for a command that runs once. Its sender has to have one.
+///
+/// # Errors
+/// Why there is no list.
+pub async fn fetch_once(recipe: &Recipe, allow: &[IpNet]) -> Result<KeySet, FetchFault> {
+    fetch(&[recipe], allow).await.map(|fetched| fetched.keys)
+}
+
+/// What may be reached: a URL that stands in the configuration is its writer's own affair.
+fn guard(list: &KeyList, allow: &[IpNet]) -> Guard {
+    match list.origin() {
+        UrlOrigin::Source => Guard::new(Trust::File, Vec::new()),
+        UrlOrigin::Sender => Guard::new(Trust::Api, allow.to_vec()),
+    }
+}
+
+async fn ask(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fetched, FetchFault> {
+    let answered = tokio::time::timeout(FETCH_TIME, answer(client, request, list));
+    answered.await.unwrap_or(Err(FetchFault::Late))
+}
+
+async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fetched, FetchFault> {
+    let mut request = Request::new(Full::<Bytes>::default());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = asked.url;
+    *request.headers_mut() = asked.headers;
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().entry(header::ACCEPT).or_insert(json);
+    let answer = client.send(request).await;
+    let answer = answer.map_err(|error| FetchFault::Unreached(told(&error)))?;
+    if answer.status() != StatusCode::OK {
+        return Err(FetchFault::Status(answer.status()));
+    }
+    let lifetime = lifetime(answer.headers(), list.keep());
+    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+    let body = body.map_err(|_| FetchFault::Torn)?.to_bytes();
+    Ok(Fetched { keys: list.read(&body)?, lifetime })
+}

@@ -1,0 +1,144 @@
+//! What a callback says that was signed with a private key: under which public key it verifies, and
+//! whether it can be read in one way only.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::{Callback, Refusal, Under};
+use crate::sender::bound::Scope;
+use crate::sender::definition::Signs;
+use crate::sender::digest::{Algorithm, Output};
+use crate::sender::evaluate::{Context, Lack, Nul};
+use crate::sender::key_set::KeySet;
+use crate::sender::outcome::Reason;
+use crate::sender::parameters::Unreadable;
+use crate::sender::public_key::PublicKey;
+use crate::sender::signature::{self, Keys, Public, Reading};
+use crate::sender::unreplaced;
+
+/// What a private key signs: most texts stay off the heap.
+pub(in crate::sender) type Message = SmallVec<[u8; 512]>;
+
+impl<'a> Callback<'a> {
+    /// The same callback, to be verified with these public keys of its sender.
+    #[must_use]
+    pub fn under(mut self, keys: Option<&'a KeySet>) -> Self {
+        self.keys = keys.or(self.keys);
+        self
+    }
+
+    /// The id of the public key that it names, where its sender has a list of them.
+    #[must_use]
+    pub fn key_id(&self) -> Option<Cow<'_, [u8]>> {
+        let list = self.recipe.key_list.as_ref()?;
+        self.value(&list.pick, &Context::default()).ok()?
+    }
+
+    /// Under which public key a claim of `reading` is a signature of what it makes.
+    pub(super) fn try_public<'r>(
+        &self,
+        reading: &'r Reading,
+        public: &'r Public,
+        output: &mut Output,
+    ) -> Result<Option<Under>, Lack<'r>> {
+        match &public.keys {
+            Keys::List => {
+                let key = self.listed_key()?;
+                let message = self.message_of(reading, public, output)?;
+                let signed = self.is_signed(reading, public, key, &message)?;
+                Ok(signed.then_some(Under::PublicKey))
+            }
+            Keys::Secrets(keys) => {
+                let message = self.message_of(reading, public, output)?;
+                for (index, key) in keys.iter().enumerate() {
+                    let Some(key) = key.as_ref().filter(|_| self.is_live(index)) else { continue };
+                    if self.is_signed(reading, public, key, &message)? {
+                        let of_secret = index < self.recipe.secrets.len();
+                        return Ok(Some(if of_secret {
+                            Under::Secret(index)
+                        } else {
+                            Under::PublicKey
+                        }));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The key of the sender's list that the callback names.
+    pub(in crate::sender) fn listed_key(&self) -> Result<&'a PublicKey, Unreadable> {
+        let pick = self.recipe.key_list.as_ref().map(|list| &list.pick);
+        let wrong = |reason| {
+            let parameter = pick.map(|pick| pick.name.to_string());
+            Unreadable { reason, parameter }
+        };
+        let id = self.key_id().filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| wrong(Reason::MissingParameter))?;
+        let key = self.keys.and_then(|keys| keys.get(&id));
+        key.ok_or_else(|| wrong(Reason::UnknownKey))
+    }
+
+    /// What the private key signs under `reading`; `output` is what it is remembered by.
+    pub(in crate::sender) fn message_of<'r>(
+        &self,
+        reading: &'r Reading,
+        public: &Public,
+        output: &mut Output,
+    ) -> Result<Message, Lack<'r>> {
+        if public.signs == Signs::Text {
+            let context = Context {
+                plus: reading.plus,
+                reading: Some(reading),
+                nul: Nul::Refused,
+                ..Context::default()
+            };
+            let mut message = Message::new();
+            self.put(&reading.of, &context, &mut message)?;
+            *output = Algorithm::Sha256.of(&message);
+            return Ok(message);
+        }
+        self.put_output(reading, 0, &[], output)?;
+        Ok(signature::message(public.signs, output))
+    }
+
+    /// Whether a claim of the callback is a signature of `message`.
+    fn is_signed(
+        &self,
+        reading: &Reading,
+        public: &Public,
+        key: &PublicKey,
+        message: &[u8],
+    ) -> Result<bool, Unreadable> {
+        self.any_claim(reading, |claim| public.is_signature(reading, key, message, claim))
+    }
+
+    /// Refuses a query that says something else once it is decoded: what is signed then fits other
+    /// queries too. A name that repeats, or that only the decoded text has, is one that somebody
+    /// has put into a value, or hidden in one. What an app sets may hold anything.
+    pub(super) fn refuse_ambiguity(&self, reading: &Reading) -> Result<(), Refusal> {
+        if self.parameters.is_plain() {
+            return Ok(());
+        }
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let splits = |name: &[u8]| memchr::memchr2(b'&', b'=', name).is_some();
+        if let Some(odd) = parameters.iter(buffers).find(|parameter| splits(parameter.name)) {
+            return Err(Refusal::of(Reason::BadEncoding, &unreplaced::shown(odd.name)));
+        }
+        let context = Context { plus: reading.plus, ..Context::default() };
+        let mut text = Vec::new();
+        self.put(&reading.of, &context, &mut text)?;
+        let mut seen: SmallVec<[u8; 32]> = SmallVec::new();
+        for pair in text.split(|byte| *byte == b'&') {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            let Some(slot) = self.recipe.names.find(name) else { continue };
+            let hidden = !parameters.has(slot) && !self.recipe.from_client.contains(&slot);
+            if hidden || seen.contains(&slot) {
+                return Err(Refusal::of(Reason::RepeatedParameter, &unreplaced::shown(name)));
+            }
+            seen.push(slot);
+        }
+        Ok(())
+    }
+}

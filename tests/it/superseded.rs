@@ -1,0 +1,57 @@
+//! An IDIP source that stands before the HTTP callbacks of its surveys.
+
+use md5::{Digest as _, Md5};
+
+use super::gateway::Gateway;
+use super::wire::{Answer, get};
+
+const BOTH: &str = r#"
+[server]
+callbacks = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+
+[[source]]
+name = "http"
+sender = "imur-http"
+secrets = "s3cr3t"
+
+[[source]]
+name = "idip-7f9c2e41d8b3a650c4e1"
+sender = "imur-idip"
+unsigned = true
+sids = ["64b0c0ffee00000000000001"]
+"#;
+
+/// A survey's answer, signed: what is signed comes first, in the order of names.
+fn answered(gateway: &Gateway, signed: &[(&str, &str)]) -> Answer {
+    let text: String = [("appSecret", "s3cr3t")]
+        .iter()
+        .chain(signed)
+        .fold(String::new(), |text, (name, value)| text + name + value);
+    let query: String = signed.iter().map(|(name, value)| format!("{name}={value}&")).collect();
+    let sign = const_hex::encode(Md5::digest(text));
+    let target = format!("/callback/http?{query}effective=true&aid=a1&sign={sign}");
+    get(gateway.at.callbacks, &target)
+}
+
+fn outcome(gateway: &Gateway, outcome: &str) -> f64 {
+    gateway.metric(&format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"http\"}}"))
+}
+
+#[test]
+fn what_idip_stands_before_is_answered_and_not_recorded_however_it_is_cut() {
+    let gateway = Gateway::start(BOTH);
+    let ours = "64b0c0ffee00000000000001";
+    let honest = [("sid", ours), ("timestamp", "1700000000"), ("uid", "player-7")];
+    let recut = [("sid", &*format!("{ours}timestamp1700000000")), ("uid", "player-7")];
+    for signed in [&honest[..], &recut[..]] {
+        let answer = answered(&gateway, signed);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{\"status\":\"ok\"}"));
+    }
+    gateway.await_metric("postern_callbacks_total{outcome=\"superseded\",source=\"http\"}", 2.0);
+    assert_eq!(outcome(&gateway, "accepted"), 0.0);
+
+    let another = [("sid", "64b0c0ffee00000000000002"), ("timestamp", "1700000000")];
+    assert_eq!(answered(&gateway, &another).status, 200);
+    gateway.await_metric("postern_callbacks_total{outcome=\"accepted\",source=\"http\"}", 1.0);
+}
