@@ -34,6 +34,7 @@ mod url;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -59,8 +60,14 @@ use crate::sender::Secret;
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a change goes on trying.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a question goes on trying; people and scrapers wait for it.
+/// How long a change may take: a server that is silent for longer has left its callers in doubt.
+const CHANGE_TIME: Duration = Duration::from_secs(15);
+/// How long a step of a sweep may take.
+const SWEEP_TIME: Duration = Duration::from_secs(120);
+/// How long a question goes on trying to get a connection; people and scrapers wait for it.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
+/// How long counts may take: a scraper waits for ten seconds.
+const STATS_TIME: Duration = Duration::from_secs(6);
 /// How long a start waits for the server.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before a statement that others undid is tried again.
@@ -156,6 +163,8 @@ struct Core {
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
     writers: usize,
+    /// How long a question may take, with the connection that it may need.
+    read_time: Duration,
     beating: std::sync::OnceLock<AbortHandle>,
 }
 
@@ -231,6 +240,7 @@ impl Postgres {
             pulse: Pulse::new(promise, options.require_replicated, revision),
             days: RwLock::default(),
             writers: options.writers,
+            read_time: options.read_timeout + READ_PATIENCE,
             beating: std::sync::OnceLock::new(),
             dialer,
         });
@@ -307,6 +317,45 @@ macro_rules! run {
     }};
 }
 
+/// Changes something.
+macro_rules! change {
+    ($core:ident, $pool:ident within $time:expr, $repeat:expr, $held:ident => $call:expr) => {
+        within($time, LedgerError::Unknown, async {
+            run!($core, $pool for CHANGE_PATIENCE, $repeat, $held => $call)
+        })
+        .await
+    };
+}
+
+/// Asks something, unless the server is known to be out of reach.
+macro_rules! ask {
+    ($core:ident within $time:expr, $held:ident => $call:expr) => {
+        match $core.pulse.down() {
+            Some(why) => Err(LedgerError::Unavailable(why)),
+            None => {
+                let silent = LedgerError::Unavailable("PostgreSQL does not answer".to_owned());
+                within($time, silent, async {
+                    run!($core, read for READ_PATIENCE, Repeat::Harmless, $held => $call)
+                })
+                .await
+            }
+        }
+    };
+    ($core:ident, $held:ident => $call:expr) => {
+        ask!($core within $core.read_time, $held => $call)
+    };
+}
+
+/// A call, or what its caller is told when it takes too long. Nothing is cancelled: the connection
+/// is closed, and the server ends what it does.
+async fn within<T>(
+    time: Duration,
+    late: LedgerError,
+    call: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    tokio::time::timeout(time, call).await.unwrap_or(Err(late))
+}
+
 impl Core {
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let _commit = self.pulse.commit();
@@ -378,9 +427,12 @@ impl Core {
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         let mut seen = HashSet::new();
         let unique: Vec<&Nonce> = batch.iter().filter(|nonce| seen.insert(nonce.key)).collect();
-        let first = run!(self, durable for CHANGE_PATIENCE, Repeat::No, held => {
-            self.note_nonces(&held, &unique)
-        })?;
+        let first = within(CHANGE_TIME, LedgerError::Unknown, async {
+            run!(self, durable for CHANGE_PATIENCE, Repeat::No, held => {
+                self.note_nonces(&held, &unique)
+            })
+        })
+        .await?;
         Ok(uses(batch, first))
     }
 }
@@ -406,7 +458,7 @@ impl Ledger for Postgres {
 
     async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
         let core = &self.core;
-        run!(core, lazy for READ_PATIENCE, Repeat::No, held => core.lease_on(&held, who, ask))
+        change!(core, lazy within CHANGE_TIME, Repeat::No, held => core.lease_on(&held, who, ask))
     }
 
     async fn settle(
@@ -414,12 +466,14 @@ impl Ledger for Postgres {
         who: &NodeId,
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, LedgerError> {
-        self.core.settle(who, settlements).await
+        within(CHANGE_TIME, LedgerError::Unknown, self.core.settle(who, settlements)).await
     }
 
     async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
         let core = &self.core;
-        run!(core, lazy for READ_PATIENCE, Repeat::Harmless, held => core.release_on(&held, who))
+        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, held => {
+            core.release_on(&held, who)
+        })
     }
 
     async fn replay(
@@ -429,7 +483,7 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
         let core = &self.core;
-        run!(core, durable for CHANGE_PATIENCE, Repeat::No, held => {
+        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
             core.replay_on(&held, order, cursor, limit)
         })
     }
@@ -441,14 +495,14 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<LogPage, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => {
+        ask!(core, held => {
             core.query_on(&held, query, cursor, limit)
         })
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => core.event_on(&held, id))
+        ask!(core, held => core.event_on(&held, id))
     }
 
     async fn deliveries(
@@ -458,31 +512,31 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => {
+        ask!(core, held => {
             core.deliveries_on(&held, query, cursor, limit)
         })
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => core.stats_on(&held))
+        ask!(core within STATS_TIME, held => core.stats_on(&held))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => {
+        ask!(core, held => {
             core.document_on(&held, kind, id)
         })
     }
 
     async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
         let core = &self.core;
-        run!(core, read for READ_PATIENCE, Repeat::Harmless, held => core.documents_on(&held, kind))
+        ask!(core, held => core.documents_on(&held, kind))
     }
 
     async fn change(&self, change: &DocumentChange) -> Result<Revision, LedgerError> {
         let (core, changes) = (&self.core, std::slice::from_ref(change));
-        run!(core, durable for CHANGE_PATIENCE, Repeat::No, held => {
+        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
             core.change_on(&mut held, changes)
         })
     }
@@ -498,7 +552,7 @@ impl Ledger for Postgres {
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         let core = &self.core;
-        run!(core, durable for CHANGE_PATIENCE, Repeat::Harmless, held => {
+        change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
             core.sweep_on(&mut held, policy, budget)
         })
     }

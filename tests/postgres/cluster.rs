@@ -2,6 +2,7 @@
 //! by somebody who is not root.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use postern::clock;
 use tempfile::TempDir;
 
 /// Who runs the server where the tests are root, whom PostgreSQL refuses.
@@ -43,7 +45,8 @@ pub fn is_there() -> bool {
     }
     let says = "PostgreSQL's initdb and postgres are missing (Debian: the package postgresql)";
     assert!(std::env::var_os("CI").is_none(), "{says}");
-    eprintln!("SKIPPED: {says}");
+    // Not by the macro: what that prints is hidden where a test passes.
+    writeln!(std::io::stderr(), "SKIPPED: {says}").unwrap();
     false
 }
 
@@ -170,7 +173,7 @@ impl Cluster {
 
     /// Starts the server (again) and waits until it takes connections.
     pub fn run(&self) {
-        let began = std::time::Instant::now();
+        let began = clock::instant();
         while began.elapsed() < PATIENCE {
             *self.server.lock().unwrap() = Some(self.spawn());
             while began.elapsed() < PATIENCE {
@@ -226,14 +229,29 @@ impl Cluster {
         ready.status().is_ok_and(|status| status.success())
     }
 
-    /// Kills every process of the server with signal 9 and waits until all are gone.
-    pub fn kill(&self) {
-        let Some(mut server) = self.server.lock().unwrap().take() else { return };
-        let id = server.id();
+    /// Sends a signal to every process of the server, and says which those are.
+    fn signal(id: u32, signal: &str) -> Vec<String> {
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         let mut all = vec![id.to_string()];
         all.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
-        Command::new("kill").arg("-9").args(&all).stderr(Stdio::null()).status().unwrap();
+        Command::new("kill").arg(signal).args(&all).stderr(Stdio::null()).status().unwrap();
+        all
+    }
+
+    /// Stops every process of the server where it is: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        Self::signal(self.server.lock().unwrap().as_ref().unwrap().id(), "-STOP");
+    }
+
+    /// Lets the server go on.
+    pub fn thaw(&self) {
+        Self::signal(self.server.lock().unwrap().as_ref().unwrap().id(), "-CONT");
+    }
+
+    /// Kills every process of the server with signal 9 and waits until all are gone.
+    pub fn kill(&self) {
+        let Some(mut server) = self.server.lock().unwrap().take() else { return };
+        let all = Self::signal(server.id(), "-9");
         server.wait().unwrap();
         for process in &all[1..] {
             while Path::new("/proc").join(process).exists() {

@@ -126,6 +126,13 @@ fn a_server_that_dies_is_waited_for_and_costs_nothing() {
         eventually("it is back", || gateways.iter().all(Gateway::is_ready));
     }
     load.go_on(300);
+    // One that hangs is no better than one that is gone, and metrics are to be had all the while.
+    cluster.freeze();
+    eventually("it is not ready", || gateways.iter().all(|gateway| !gateway.is_ready()));
+    assert_eq!(get(gateways[0].admin, "/metrics").0, 200);
+    cluster.thaw();
+    eventually("it is back", || gateways.iter().all(Gateway::is_ready));
+    load.go_on(300);
     let mut answered = load.end();
     assert_eq!(get(gateways[1].callbacks, &target("held")).0, 200);
     answered.insert("held".to_owned());

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use md5::{Digest, Md5};
+use postern::clock;
 use tempfile::TempDir;
 
 /// Longer than anything takes that ends at all.
@@ -92,10 +93,7 @@ impl Gateway {
         });
         let ready = ready.unwrap_or_else(|| panic!("a gateway that gets ready: {said:#?}"));
         // Whoever writes to a pipe that nobody reads would wait.
-        let loud = std::env::var_os("POSTERN_TEST_LOUD").is_some();
-        thread::spawn(move || {
-            lines.map_while(Result::ok).filter(|_| loud).for_each(|line| eprintln!("{line}"));
-        });
+        thread::spawn(move || lines.for_each(drop));
         let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
         let at = |key: &str| {
             let found = ready.get(key).or_else(|| ready["fields"].get(key));
@@ -137,7 +135,7 @@ impl Drop for Gateway {
 
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = std::time::Instant::now();
+    let began = clock::instant();
     while began.elapsed() < PATIENCE {
         if holds() {
             return;

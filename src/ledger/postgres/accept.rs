@@ -14,7 +14,7 @@ use super::sql::{NOW, hash8, id_of, int, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::clock::UnixMillis;
 use crate::ledger::{
-    Accepted, DedupeKey, EventId, Fingerprint, LedgerError, NewEvent, Nonce, NonceUse,
+    Accepted, DedupeKey, EventId, Fingerprint, LedgerError, NewEvent, Nonce, NonceUse, TargetId,
 };
 
 /// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
@@ -308,7 +308,7 @@ fn record_sql() -> String {
 
 /// The destinations of an event, each once, by name.
 fn targets_of(event: &NewEvent) -> String {
-    let mut names: Vec<&str> = event.targets.iter().map(|target| target.as_str()).collect();
+    let mut names: Vec<&str> = event.targets.iter().map(TargetId::as_str).collect();
     names.sort_unstable();
     names.dedup();
     names.join(TARGETS_BETWEEN)

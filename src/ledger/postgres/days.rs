@@ -10,7 +10,7 @@ use super::link::{Held, Session};
 use super::sql::uuid_of;
 use super::{Core, figures};
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{EventId, Retention, Swept};
+use crate::ledger::{EventId, Retention, SourceId, Swept};
 
 const DAY_MS: i64 = 86_400_000;
 /// Days that partitions are made ahead for: a weekend's trouble with them hurts nobody.
@@ -194,7 +194,7 @@ async fn sweep_keys(
     budget: usize,
     swept: &mut Swept,
 ) -> Result<(), Fault> {
-    let for_ever: Vec<&str> = policy.for_ever.iter().map(|source| source.as_str()).collect();
+    let for_ever: Vec<&str> = policy.for_ever.iter().map(SourceId::as_str).collect();
     let sql = "delete from dedupe where k in (
             select k from dedupe d
             where d.seen_ms < $1 and d.source <> all($2::text[])

@@ -101,7 +101,8 @@ impl Core {
         let mut applied = HashSet::new();
         for (sql, some) in [(end_sql(), gone), (back_sql(), back)] {
             if !some.is_empty() {
-                applied.extend(self.verdicts(held, who, &sql, settlements, &some).await?);
+                let some: Vec<_> = some.into_iter().map(|at| (at, &settlements[at])).collect();
+                applied.extend(self.verdicts(held, who, &sql, &some).await?);
             }
         }
         if together {
@@ -116,10 +117,9 @@ impl Core {
         session: &Session,
         who: &NodeId,
         sql: &str,
-        all: &[Settlement],
-        some: &[usize],
+        some: &[(usize, &Settlement)],
     ) -> Result<Vec<usize>, Fault> {
-        let some = || some.iter().map(|at| (*at, &all[*at]));
+        let some = || some.iter().copied();
         let attempts: Vec<Attempt> = some().map(|(_, one)| one.attempt.clone().trimmed()).collect();
         let at: Vec<i64> = some().map(|(at, _)| at as i64).collect();
         let event: Vec<Uuid> = some().map(|(_, one)| uuid_of(one.event)).collect();

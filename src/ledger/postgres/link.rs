@@ -76,8 +76,10 @@ pub(super) struct Pool {
 pub(super) struct Held<'p> {
     pool: &'p Pool,
     session: Option<Session>,
-    /// It may not be handed on: it is within a transaction, or broken.
-    spoilt: bool,
+    /// Within a transaction.
+    open: bool,
+    /// It may be handed on: its last call was waited for to its end, and did not break it.
+    fit: bool,
     _place: SemaphorePermit<'p>,
 }
 
@@ -251,7 +253,7 @@ impl Pool {
             Some(session) => session,
             None => self.dial(until).await?,
         };
-        Ok(Held { pool: self, session: Some(session), spoilt: false, _place: place })
+        Ok(Held { pool: self, session: Some(session), open: false, fit: false, _place: place })
     }
 
     async fn dial(&self, until: Instant) -> Result<Session, Fault> {
@@ -272,29 +274,28 @@ impl Pool {
 impl Held<'_> {
     /// Begins a transaction. Until [`Held::commit`] is through, the session is not handed on.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
-        self.spoilt = true;
+        self.open = true;
         self.batch("begin").await
     }
 
     /// Ends a transaction well.
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
         self.batch("commit").await?;
-        self.spoilt = false;
+        self.open = false;
         Ok(())
     }
 
     /// Undoes a transaction.
     pub(super) async fn undo(&mut self) -> Result<(), Fault> {
         self.batch("rollback").await?;
-        self.spoilt = false;
+        self.open = false;
         Ok(())
     }
 
-    /// Passes a result on, and does not hand the session on if it is broken.
+    /// Passes the result of a call on. Only after that the session may be handed on: a caller that
+    /// goes away in the middle leaves a statement behind that nobody else shall wait for.
     pub(super) fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        if result.as_ref().is_err_and(Fault::ends_session) {
-            self.spoilt = true;
-        }
+        self.fit = !self.open && !result.as_ref().is_err_and(Fault::ends_session);
         result
     }
 }
@@ -311,7 +312,7 @@ impl Deref for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let session = self.session.take().filter(|session| !session.client.is_closed());
-        if let Some(session) = session.filter(|_| !self.spoilt) {
+        if let Some(session) = session.filter(|_| self.fit) {
             self.pool.idle().push(session);
         }
     }

@@ -126,7 +126,7 @@ impl Core {
         let limit = limit.max(1);
         let mut after = cursor.map(Cursor::delivery).transpose()?;
         if query.state != DeliveryState::Done {
-            return Ok(open_page(session, query, after, limit).await?);
+            return open_page(session, query, after, limit).await;
         }
         for _ in 0..WINDOWS_MAX {
             let (page, last) = done_page(session, query, after.as_ref(), limit).await?;

@@ -84,6 +84,11 @@ impl Pulse {
         Commit { pulse: self, number }
     }
 
+    /// Why the server is out of reach.
+    pub(super) fn down(&self) -> Option<String> {
+        self.seen().down.clone()
+    }
+
     /// Why nothing may be acknowledged although the server works.
     pub(super) fn barred(&self) -> Option<String> {
         self.seen().barred()
@@ -207,11 +212,11 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>, count: u64) -> Re
     let Some(session) = session else { return Err(Fault::Lost) };
     let row = session.row("select v from meta where k = 'revision'", &[]).await?;
     let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-    let promise = match fresh || count % PROMISE_BEATS == 0 {
+    let promise = match fresh || count.is_multiple_of(PROMISE_BEATS) {
         true => Some(figures::promise(session).await?),
         false => None,
     };
-    let bytes = match count % SIZE_BEATS == 0 {
+    let bytes = match count.is_multiple_of(SIZE_BEATS) {
         true => Some(figures::size(session).await?),
         false => None,
     };

@@ -8,7 +8,7 @@ use super::Core;
 use super::fault::Fault;
 use super::link::Session;
 use super::sql::{NOW, id_of, uuid_of};
-use crate::ledger::{Cursor, EventId, ReplayOrder, ReplayPage, ReplayWhat};
+use crate::ledger::{Cursor, EventId, ReplayOrder, ReplayPage, ReplayWhat, TargetId};
 
 impl Core {
     pub(super) async fn replay_on(
@@ -27,7 +27,7 @@ impl Core {
         };
         let mut page = ReplayPage { next, ..ReplayPage::default() };
         let targets = order.targets.as_ref().map(|targets| {
-            let unique: BTreeSet<&str> = targets.iter().map(|target| target.as_str()).collect();
+            let unique: BTreeSet<&str> = targets.iter().map(TargetId::as_str).collect();
             unique.into_iter().collect::<Vec<_>>()
         });
         let ids: Vec<Uuid> = ids.into_iter().map(uuid_of).collect();
