@@ -160,6 +160,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
             keep_transactions: store.as_ref().map(|store| store.keep_transactions),
             body_bytes: server.limits.body_bytes,
             unverified_body_bytes: server.limits.unverified_body_bytes,
+            public_url: server.public_url.as_deref(),
         };
         sources(&top, &known)
     });

@@ -19,6 +19,7 @@ mod callback;
 mod catalog;
 mod cipher;
 mod condition;
+mod contract;
 mod definition;
 mod digest;
 mod encoding;
@@ -53,7 +54,8 @@ mod xml;
 
 pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
 pub use catalog::Catalog;
-pub use definition::{Patience, Sender};
+pub use contract::{Cell, Contract, Part, index};
+pub use definition::{Basis, Patience, Sender};
 pub use explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
 };

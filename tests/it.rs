@@ -19,6 +19,7 @@ mod it {
     mod metrics;
     mod proxies;
     mod race;
+    mod senders;
     mod silence;
     mod superseded;
     mod targets;

@@ -42,6 +42,7 @@ pub struct Case {
     method: Method,
     /// Path and query.
     pub target: String,
+    base: &'static str,
     headers: HeaderMap,
     body: Vec<u8>,
     /// The bytes that are signed.
@@ -54,7 +55,7 @@ impl Case {
         Request {
             method: &self.method,
             target: self.target.as_bytes(),
-            base: "",
+            base: self.base,
             headers: &self.headers,
             body: &self.body,
         }
@@ -155,6 +156,40 @@ fn bare_hmac(text: &[u8]) {
     let mut mac = KEYED.with(Clone::clone);
     mac.update(black_box(text));
     black_box(mac.finalize().into_bytes());
+}
+
+/// HMAC-SHA256 over the whole URL without the claim.
+fn whole_url() -> Case {
+    let (base, secret) = ("https://callbacks.example.com", "adgem-postback-key");
+    let target = "/callback/wall?player_id=player-7&transaction_id=c1d2e3f4a5b6c7d8e9f0&amount=250\
+        &offer_id=7&request_id=r-1&timestamp=1700000000";
+    let signed = format!("{base}{target}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let claim = const_hex::encode(mac.finalize().into_bytes());
+    let target = format!("{target}&verifier={claim}");
+    let mut case = case("whole URL, hmac", recipe("adgem", secret), target, signed, bare_hmac);
+    case.base = base;
+    case
+}
+
+/// The secret itself, as a parameter: its bare work is the digest of both sides.
+fn bare_secret() -> Case {
+    let secret = "heyzap-secret-key";
+    let recipe = recipe("heyzap", secret);
+    let mut case =
+        case("bare secret", recipe, "/callback/video".to_owned(), secret.to_owned(), bare_equal);
+    case.method = Method::POST;
+    case.headers.insert(
+        HeaderName::from_static("content-type"),
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    case.body = format!("tracking_id=r-1&device_id=player-7&secret_key={secret}").into_bytes();
+    case
+}
+
+fn bare_equal(text: &[u8]) {
+    black_box((Sha256::digest(black_box(text)), Sha256::digest(black_box(text))));
 }
 
 /// HMAC-SHA256 over a body of 1 kB.
@@ -336,7 +371,7 @@ fn case(
 ) -> Case {
     let signed = signed.into_bytes();
     let (method, headers, body) = (Method::GET, HeaderMap::new(), Vec::new());
-    Case { name, recipe, method, target, headers, body, signed, bare }
+    Case { name, recipe, method, target, base: "", headers, body, signed, bare }
 }
 
 /// One case of each kind.
@@ -347,6 +382,8 @@ pub fn cases() -> Vec<Case> {
         sorted_parameters(),
         sorted_values(),
         gathered_parameters(),
+        whole_url(),
+        bare_secret(),
         body_hmac(),
         sealed_message(),
         query_ecdsa(),

@@ -78,7 +78,9 @@ impl Explain {
         };
         let at_ms = self.at_ms.unwrap_or_else(clock::now_ms);
         let mut borrowed = request.borrow();
-        borrowed.base = config.server.public_url.as_deref().unwrap_or_default();
+        if borrowed.base.is_empty() {
+            borrowed.base = config.server.public_url.as_deref().unwrap_or_default();
+        }
         let keys = published(config, source, screen)?;
         let own = source.recipe.key_list().map(KeyList::identity);
         let of = |recipe: &Recipe| {
@@ -93,7 +95,7 @@ impl Explain {
     /// The captured request.
     fn captured(&self) -> Result<OwnedRequest, String> {
         let text = match (&self.url, &self.request) {
-            (Some(url), _) => format!("GET {}", path_of(url)?),
+            (Some(url), _) => format!("GET {}", with_path(url)?),
             (None, Some(path)) if path.as_os_str() == "-" => {
                 let mut text = String::new();
                 io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
@@ -161,11 +163,11 @@ fn published(
     }
 }
 
-/// Path and query of a URL.
-fn path_of(url: &str) -> Result<&str, String> {
-    let rest = match url.split_once("://") {
-        Some((_, rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
-        None => url,
+/// A URL that has a path, or a path.
+fn with_path(url: &str) -> Result<&str, String> {
+    let has_path = match url.split_once("://") {
+        Some((_, rest)) => rest.contains('/'),
+        None => url.starts_with('/'),
     };
-    if rest.starts_with('/') { Ok(rest) } else { Err(format!("{url:?} is no URL and no path")) }
+    if has_path { Ok(url) } else { Err(format!("{url:?} is no URL and no path")) }
 }

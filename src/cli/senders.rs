@@ -3,26 +3,25 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use http::Method;
 
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::{nearest, show};
-use crate::sender::{Catalog, Patience, Sender, Terms};
+use crate::config::nearest;
+use crate::sender::{Catalog, Cell, Contract, Sender, index};
 
 /// List the known senders, or show one of them
 #[derive(Args, Debug)]
 #[command(
     long_about = "List the known senders, or show one of them.\n\n\
         A sender is a platform's contract: how it calls, signs, identifies a transaction and wants \
-        to be answered. With a NAME the contract is shown; what nobody outside has confirmed is \
-        said. Senders of your own are listed where --config names the configuration with them.",
+        to be answered. With a NAME the whole contract is shown; what nobody outside has confirmed \
+        is said. `custom` is a file of your own, named by the source's `recipe`. Senders of your own are listed where --config names the configuration with them.",
     after_help = "Examples:\n  \
         postern senders\n  \
         postern senders taku\n  \
         postern senders taku --toml > my-sender.toml\n  \
+        postern senders --pages docs/senders\n  \
         postern senders --config postern.toml my-sender"
 )]
 pub(super) struct Senders {
@@ -31,6 +30,9 @@ pub(super) struct Senders {
     /// Show the sender's file as it is written, to begin one of your own with.
     #[arg(long, requires = "name")]
     toml: bool,
+    /// Write a page for each sender, and an index of them, into this folder.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "name")]
+    pages: Option<PathBuf>,
     /// The configuration whose own senders are known too.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -42,6 +44,12 @@ impl Senders {
             Ok(catalog) => catalog,
             Err(exit) => return Ok(exit),
         };
+        if let Some(folder) = &self.pages {
+            for (name, page) in pages(&catalog) {
+                std::fs::write(folder.join(name), page)?;
+            }
+            return Ok(Exit::Done);
+        }
         let Some(name) = &self.name else {
             let row = |s: &Arc<Sender>| vec![s.name().to_owned(), s.title().to_owned()];
             let rows: Vec<_> = catalog.iter().map(row).collect();
@@ -80,92 +88,60 @@ impl Senders {
 }
 
 /// The contract of one sender, for people.
-fn contract(sender: &Sender, screen: &mut Screen<'_>) -> io::Result<()> {
+fn contract(sender: &Arc<Sender>, screen: &mut Screen<'_>) -> io::Result<()> {
     let paint = screen.out_paint;
-    writeln!(screen.out, "{}: {}", paint.bold(sender.name()), sender.title())?;
-    for link in sender.docs() {
-        writeln!(screen.out, "  {}", paint.dim(link))?;
+    let contract = Contract::of(sender);
+    writeln!(screen.out, "{}: {}", paint.bold(&contract.name), contract.title)?;
+    for part in &contract.parts {
+        let texts = |row: &Vec<Cell>| row.iter().map(|cell| cell.text().to_owned()).collect();
+        let head: Vec<String> = part.head.iter().map(|title| (*title).to_owned()).collect();
+        let head = if head.is_empty() { None } else { Some(head) };
+        let rows: Vec<Vec<String>> = head.into_iter().chain(part.rows.iter().map(texts)).collect();
+        write!(screen.out, "\n{}\n{}", paint.bold(part.title), columns(&rows))?;
     }
-    let parts = [
-        ("Not confirmed by anybody outside", listed(sender.unconfirmed())),
-        ("Calls with", vec![vec![methods(sender)]]),
-        ("Secret", vec![vec![secret(sender)]]),
-        ("Public keys", keys(sender)),
-        ("Other readings of its signature", readings(sender)),
-        ("Set by the app, signed or not", from_client(sender)),
-        ("Further keys of a source", settings(sender)),
-        ("Published addresses (allow = \"sender\")", listed(sender.addresses())),
-        ("Patience", patience(sender.patience())),
-    ];
-    for (title, rows) in parts.iter().filter(|(_, rows)| !rows.is_empty()) {
-        write!(screen.out, "\n{}\n{}", paint.bold(title), columns(rows))?;
-    }
-    let hint = format!("postern senders {} --toml shows the rules themselves", sender.name());
+    let hint = format!("postern senders {} --toml shows the file itself", sender.name());
     writeln!(screen.out, "\n{}", paint.dim(&hint))
 }
 
-type Rows = Vec<Vec<String>>;
-
-fn listed(lines: &[String]) -> Rows {
-    lines.iter().map(|line| vec![line.clone()]).collect()
+/// The pages of `docs/senders/` by the names of their files.
+fn pages(catalog: &Catalog) -> Vec<(String, String)> {
+    let page = |sender: &Arc<Sender>| {
+        (format!("{}.md", sender.name()), Contract::of(sender).to_markdown())
+    };
+    let index = (String::from("README.md"), index(catalog));
+    catalog.iter().map(page).chain([index]).collect()
 }
 
-fn methods(sender: &Sender) -> String {
-    sender.methods().iter().map(Method::as_str).collect::<Vec<_>>().join(" or ")
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
 
-fn secret(sender: &Sender) -> String {
-    match (sender.secret(), sender.may_be_unsigned()) {
-        (Some(secret), false) => secret.to_owned(),
-        (Some(secret), true) => format!("{secret}, or unsigned = true"),
-        (None, false) => String::from("none: public keys are used, leave `secrets` out"),
-        (None, true) => String::from("none: nothing is signed, write unsigned = true"),
+    use super::*;
+
+    #[test]
+    fn the_page_about_adding_one_shows_a_file_that_is_tested() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+        let page = read("docs/adding-a-sender.md");
+        assert!(page.contains(&read("fixtures/config/senders/my-sender.toml")));
     }
-}
 
-fn keys(sender: &Sender) -> Rows {
-    let Some((url, keep)) = sender.key_set() else { return Vec::new() };
-    let row = |what: &str, value: String| vec![what.to_owned(), value];
-    vec![
-        row("fetched from", url.to_string()),
-        row("kept for", format!("{} at most", show(keep))),
-        row(Terms::KEY_SET_URL, String::from("takes the place of that URL in a source")),
-    ]
-}
-
-fn readings(sender: &Sender) -> Rows {
-    sender.readings().flatten().map(|why| vec![why.to_owned()]).collect()
-}
-
-fn from_client(sender: &Sender) -> Rows {
-    sender.from_client().iter().map(|role| vec![role.as_str().to_owned()]).collect()
-}
-
-fn settings(sender: &Sender) -> Rows {
-    sender.settings().iter().map(|(name, what)| vec![name.clone(), what.clone()]).collect()
-}
-
-fn patience(patience: &Patience) -> Rows {
-    let Patience { timeout, retries, gaps, horizon, when } = patience;
-    let mut rows = Vec::new();
-    let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
-    match timeout {
-        Some(timeout) => row("waits", show(*timeout)),
-        None => row("waits", String::from("unknown")),
+    #[test]
+    fn the_pages_are_those_of_the_catalog() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/senders");
+        let pages = pages(&Catalog::embedded().unwrap());
+        for (name, page) in &pages {
+            let written = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+            assert_eq!(
+                &written, page,
+                "docs/senders/{name} has drifted: cargo run -- senders --pages docs/senders"
+            );
+        }
+        let known: BTreeSet<String> = pages.into_iter().map(|(name, _)| name).collect();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(known.contains(&name), "docs/senders/{name} has no sender: take it away");
+        }
     }
-    match retries {
-        Some(retries) => row("tries again", format!("{retries} times")),
-        None => row("tries again", String::from("unknown")),
-    }
-    if let Some(when) = when {
-        row("because of", when.clone());
-    }
-    if !gaps.is_empty() {
-        let gaps: Vec<String> = gaps.iter().copied().map(show).collect();
-        row("after", gaps.join(", "));
-    }
-    if let Some(horizon) = horizon.filter(|horizon| *horizon > Duration::ZERO) {
-        row("for", format!("{} in all", show(horizon)));
-    }
-    rows
 }

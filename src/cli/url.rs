@@ -1,25 +1,29 @@
 //! `postern url`: what to paste into a sender's console.
 
 use std::io;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::client::reachable;
-use super::{ConfigFile, Exit, Screen};
+use super::{ConfigFile, Exit, Screen, columns};
 use crate::config::{Config, Server, Source, nearest};
 
 /// Print the URL to paste into a sender's console
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Print the URL to paste into a sender's console, with the sender's own macros.\n\n\
+    long_about = "Print the URL to paste into a sender's console, with the sender's own macros; \
+        without a SOURCE those of all sources, each behind its name.\n\n\
         Only the URL goes to standard output; what to know about it goes to standard error.",
-    after_help = "Examples:\n  postern url --config postern.toml level-end"
+    after_help = "Examples:\n  \
+        postern url --config postern.toml level-end\n  \
+        postern url --config postern.toml"
 )]
 pub(super) struct Url {
     #[command(flatten)]
     config: ConfigFile,
     /// The source.
-    source: String,
+    source: Option<String>,
 }
 
 impl Url {
@@ -29,7 +33,13 @@ impl Url {
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
-        let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
+        let Some(name) = &self.source else {
+            let row = |source: &Arc<Source>| vec![source.name.clone(), url_of(config, source)];
+            let rows: Vec<_> = config.sources.values().map(row).collect();
+            write!(screen.out, "{}", columns(&rows))?;
+            return Ok(Exit::Done);
+        };
+        let Some(source) = find(config, name, screen)? else { return Ok(Exit::Usage) };
         writeln!(screen.out, "{}", url_of(config, source))?;
         let sender = source.recipe.sender();
         if config.server.public_url.is_none() {
@@ -42,6 +52,12 @@ impl Url {
         }
         if let Some(about) = sender.secret() {
             writeln!(screen.err, "secret: {about}")?;
+        }
+        if source.recipe.signs_url() {
+            writeln!(screen.err, "the whole URL is signed: paste it just so")?;
+        }
+        if source.recipe.paste().is_empty() {
+            writeln!(screen.err, "{} adds its parameters itself", sender.title())?;
         }
         for line in sender.unconfirmed() {
             writeln!(screen.err, "unconfirmed: {line}")?;

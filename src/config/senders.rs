@@ -1,11 +1,18 @@
 //! The catalog of one configuration: the embedded senders and the user's own.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use super::file::{Item, Problem, Read, Section, line_of};
 use super::secret::unreadable;
 use super::{Finding, unit};
 use crate::sender::{Catalog, Fault, prove};
 
-/// The embedded senders and those that `senders = ["my-sender.toml"]` adds.
+/// What a source calls its sender when the sender is the file that `recipe` names.
+pub(super) const CUSTOM: &str = "custom";
+
+/// The embedded senders, those that `senders = ["my-sender.toml"]` adds, and those that a source of
+/// `sender = "custom"` brings in `recipe`.
 pub(super) fn check(top: &Section<'_>) -> Option<Catalog> {
     let embedded = Catalog::embedded().map_err(|faults| {
         for (file, fault) in faults {
@@ -13,20 +20,37 @@ pub(super) fn check(top: &Section<'_>) -> Option<Catalog> {
         }
     });
     let mut catalog = embedded.ok()?;
+    let mut added = BTreeSet::new();
     for item in top.item("senders").map(Item::elements).unwrap_or_default() {
-        item.note(add(&item, &mut catalog));
+        item.note(add(&item, &mut catalog, &mut added));
+    }
+    for item in top.item("source").map(Item::elements).unwrap_or_default() {
+        // What is no table is told by those who read the sources.
+        let Ok(source) = item.section("") else { continue };
+        let recipe = source.item("recipe").filter(|_| source.peek("sender") == Some(CUSTOM));
+        if let Some(recipe) = recipe {
+            recipe.note(add(&recipe, &mut catalog, &mut added));
+        }
     }
     Some(catalog)
 }
 
-fn add(item: &Item<'_>, catalog: &mut Catalog) -> Read<()> {
+/// The name of the sender in the file at `path`.
+pub(super) fn name_of(path: &str) -> Option<&str> {
+    let name = path.rsplit(['/', '\\']).next()?.strip_suffix(".toml")?;
+    Some(name).filter(|name| unit::is_name(name))
+}
+
+fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) -> Read<()> {
     const WANTED: &str = "the path of a sender file such as \"my-sender.toml\"";
-    let path = item.pass.beside(item.text(WANTED)?);
-    let stem = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
-    let stem = stem.filter(|stem| unit::is_name(stem));
-    let name = stem.ok_or_else(|| {
+    let written = item.text(WANTED)?;
+    let name = name_of(written).ok_or_else(|| {
         Problem::new("has no name that a sender could have", format!("write {WANTED}"))
     })?;
+    let path = item.pass.beside(written);
+    if !added.insert(path.clone()) {
+        return Ok(());
+    }
     let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
     let text = String::from_utf8(contents.bytes).map_err(|_| {
         Problem::new(format!("{} is not UTF-8", path.display()), "save it as UTF-8")

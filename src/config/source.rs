@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::file::{Item, Problem, Read, Section, nearest};
 use super::secret;
+use super::senders::{self, CUSTOM};
 use super::{Source, Superseded, limits, network, unit};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, Sender, Terms};
@@ -17,6 +18,7 @@ pub(super) const KEYS: &[&str] = &[
     "name",
     "id",
     "sender",
+    "recipe",
     "secrets",
     "destinations",
     "template",
@@ -52,6 +54,8 @@ pub(super) struct Known<'a> {
     pub(super) keep_transactions: Option<Duration>,
     pub(super) body_bytes: usize,
     pub(super) unverified_body_bytes: usize,
+    /// Scheme and host as senders see them.
+    pub(super) public_url: Option<&'a str>,
 }
 
 /// A source, and which others it stands before.
@@ -65,7 +69,7 @@ pub(super) struct Draft {
 /// One table of `[[source]]`.
 pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let name = section.need("name", "\"level-end\"", unit::name);
-    let sender = section.need("sender", "\"taku\"", |item| sender(item, known.catalog));
+    let sender = sender_of(section, known.catalog);
     refuse_unknown(section, sender, known.catalog);
     let allow = allow(section, sender);
     let terms = terms(section, sender);
@@ -83,6 +87,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let recipe = compile(section, sender, &terms);
     refuse_unprotected(section, sender, &terms, &allow);
     let (name, recipe) = (name?, recipe?);
+    refuse_unknown_url(section, &recipe, known.public_url);
     let source = Source {
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
@@ -98,6 +103,26 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
 }
 
 // ---- the sender and its keys ----
+
+/// The sender that a source names, or that is in its own file.
+fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<Sender>> {
+    let custom = section.peek("sender") == Some(CUSTOM) && catalog.get(CUSTOM).is_none();
+    match (custom, section.item("recipe")) {
+        (true, None) => {
+            let remedy = "write recipe = \"my-sender.toml\": the file that says how it signs";
+            section.fault("recipe", "is missing: a custom sender is a file of your own", remedy);
+            None
+        }
+        // What is wrong with the file has been told where the catalog was put together.
+        (true, Some(_)) => catalog.get(section.peek("recipe").and_then(senders::name_of)?),
+        (false, recipe) => {
+            if let Some(recipe) = recipe {
+                recipe.fault("is for sender = \"custom\" alone", "take one of the two out");
+            }
+            section.need("sender", "\"taku\"", |item| sender(item, catalog))
+        }
+    }
+}
 
 fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
     let name = item.text("a sender's name such as \"taku\"")?;
@@ -261,6 +286,14 @@ fn published(sender: &Sender) -> Read<Vec<IpNet>> {
         return Err(Problem::new(what, "write the ranges that its calls come from"));
     }
     Ok(ranges)
+}
+
+/// A sender that signs the whole URL signs the one that it sees, which nobody here can guess.
+fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option<&str>) {
+    if recipe.signs_url() && public_url.is_none() {
+        let what = "signs the whole URL, and server.public_url is not set";
+        section.fault("sender", what, "set it to scheme and host as this sender calls them");
+    }
 }
 
 /// A source that checks no signature has to be protected in another way, and to say so. That one

@@ -636,6 +636,50 @@ fn a_sender_of_a_known_name_takes_its_place() {
     assert_eq!(paper.config(text).catalog.get("taku").unwrap().title(), "A platform of our own");
 }
 
+#[test]
+fn a_recipe_of_ones_own_belongs_to_its_source() {
+    let paper = paper().file("shop.toml", &fixture("senders/my-sender.toml"));
+    let source = |name: &str, keys: &str| {
+        format!("[[source]]\nname = {name:?}\nsecrets = \"k\"\nsender = {keys}\n")
+    };
+    let own = "\"custom\"\nrecipe = \"shop.toml\"";
+    let config = paper.config(&(source("a", own) + &source("b", own)));
+    let title = |name: &str| config.sources[name].recipe.sender().title().to_owned();
+    assert_eq!((title("a"), title("b")), (title("b"), "A platform of our own".to_owned()));
+    assert_eq!(
+        paper.mistakes(&source("a", "\"custom\"")),
+        ["1 source[a].recipe: is missing: a custom sender is a file of your own"]
+    );
+    let taken = paper.mistakes(&source("a", "\"taku\"\nrecipe = \"shop.toml\""));
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    assert!(taken[0].starts_with("5 source[a].recipe: "), "{taken:?}");
+    let absent = paper.mistakes(&source("a", "\"custom\"\nrecipe = \"no.toml\""));
+    assert!(absent[0].contains("no.toml"), "{absent:?}");
+}
+
+#[test]
+fn a_sender_that_signs_nothing_is_written_out_and_protected() {
+    let unsigned = |name: &str, keys: &str| {
+        format!("[[source]]\nname = {name:?}\nsender = \"unsigned\"\n{keys}\n")
+    };
+    assert_eq!(paper().mistakes(&unsigned("s", "")).len(), 1);
+    let open = paper().mistakes(&unsigned("s", "unsigned = true"));
+    assert_eq!(open, ["4 source[s].unsigned: lets everybody send events"]);
+    paper().config(&unsigned("s", "unsigned = true\nallow = \"203.0.113.0/24\""));
+    paper().config(&unsigned("survey-7f9c2e41d8b3a650c4e1", "unsigned = true"));
+    let signed = paper().mistakes(&unsigned("s", "secrets = \"k\"\nallow = \"203.0.113.0/24\""));
+    assert_eq!(signed.len(), 1, "{signed:?}");
+}
+
+#[test]
+fn a_sender_that_signs_the_whole_url_needs_the_public_one() {
+    let text = "[[source]]\nname = \"s\"\nsender = \"adgem\"\nsecrets = \"k\"\n";
+    let bare = paper().mistakes(text);
+    assert_eq!(bare.len(), 1, "{bare:?}");
+    assert!(bare[0].contains("public_url"), "{bare:?}");
+    paper().config(&format!("[server]\npublic_url = \"https://cb.example.com\"\n{text}"));
+}
+
 // ---- never a panic ----
 
 /// Values and tables of all kinds under names that mean something, in the wrong places.

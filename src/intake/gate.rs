@@ -184,6 +184,7 @@ impl Shared {
         let ruling = match callback.verify() {
             Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
             Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
+            Judgement::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
             Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
             Judgement::Verified(mut verified) => {
                 let id = EventId::new(at_ms);

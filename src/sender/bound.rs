@@ -72,6 +72,7 @@ pub(super) enum Gateway {
     Reason,
     Code,
     Countersign,
+    Message,
     Source,
     EventId,
     ReceivedAt,
@@ -96,13 +97,15 @@ impl Use {
     fn may(self, gateway: Gateway) -> bool {
         use Gateway as G;
         match self {
-            Self::Signed => !matches!(gateway, G::Reason | G::Code | G::EventId | G::PublicKey),
+            Self::Signed => {
+                !matches!(gateway, G::Reason | G::Code | G::EventId | G::PublicKey | G::Message)
+            }
             Self::Key => matches!(gateway, G::Secret | G::PublicKey),
             Self::Fact => matches!(gateway, G::Method | G::BodySha256 | G::Signed | G::Source),
             Self::Template => matches!(gateway, G::Source | G::EventId | G::ReceivedAt),
             Self::Reply => {
                 matches!(gateway, G::Reason | G::Code | G::Countersign | G::Now | G::Source)
-                    || matches!(gateway, G::ReceivedAt)
+                    || matches!(gateway, G::ReceivedAt | G::Message)
             }
         }
     }
@@ -339,6 +342,7 @@ fn gateway(key: &str) -> Option<Gateway> {
         "reason" => Gateway::Reason,
         "code" => Gateway::Code,
         "countersign" => Gateway::Countersign,
+        "message" => Gateway::Message,
         "source" => Gateway::Source,
         "event_id" => Gateway::EventId,
         "received_at" => Gateway::ReceivedAt,
@@ -384,7 +388,7 @@ pub(super) fn file_names(sender: &Sender) -> Vec<String> {
 
 impl Sender {
     /// Every placeholder of the file.
-    fn spots(&self) -> impl Iterator<Item = &Spot> {
+    pub(super) fn spots(&self) -> impl Iterator<Item = &Spot> {
         let roles = std::iter::once(&self.roles)
             .chain(self.kinds.iter().map(|kind| &kind.roles))
             .chain(self.readings.iter().map(|reading| &reading.roles));
@@ -407,7 +411,9 @@ impl Sender {
         texts.extend(self.open.iter().flat_map(|open| &open.of));
         texts.extend(self.lists.iter().map(|list| &list.of));
         texts.extend(self.replies.texts());
-        conditions.extend(self.challenge.iter().chain(&self.test.when).chain(&self.test.flag));
+        texts.extend(&self.challenge.open);
+        let asked = self.challenge.when.iter().chain(&self.test.when).chain(&self.test.flag);
+        conditions.extend(asked);
         for kind in &self.kinds {
             conditions.extend(&kind.when);
             texts.extend(kind.replies.texts());

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::bound::{Bound, Gateway, Input, Scope};
 use super::cipher::Sealing;
-use super::definition::{First, Reads, Writing};
+use super::definition::{First, Probes, Reads, Writing};
 use super::digest::{Algorithm, Feed, Output};
 use super::encoding::{self, Plus};
 use super::evaluate::{Context, Lack, Nul, Said};
@@ -48,6 +48,15 @@ pub(super) enum Nature {
     Challenge,
 }
 
+/// What has to be inside a sealed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// Parameters, in a writing that the sender's file reads.
+    Parameters,
+    /// Whatever it is: an address check's text.
+    Anything,
+}
+
 /// A sealed message, opened.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -75,6 +84,9 @@ pub enum Judgement<'c, 'a> {
     /// The sender's public keys were never had, so that nobody can say: answer
     /// [`Outcome::Unavailable`].
     Undecided,
+    /// It is an address check that its sender does not sign: answer [`Outcome::Challenge`], store
+    /// nothing.
+    Challenge,
     /// It is refused.
     Refused(Refusal),
 }
@@ -184,13 +196,40 @@ impl<'a> Callback<'a> {
             Ok(()) => Judgement::Verified(Verified { callback: self }),
             Err(refusal) => {
                 self.matched = None;
+                if self.is_unsigned_challenge(&refusal) {
+                    self.nature = Nature::Challenge;
+                    return Judgement::Challenge;
+                }
                 self.not_verified(refusal)
             }
         }
     }
 
+    /// Whether it asks for the address, and its sender signs no such question. One that bears a
+    /// wrong signature is refused like any other, and so is an open one where they come sealed.
+    fn is_unsigned_challenge(&mut self, refusal: &Refusal) -> bool {
+        let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
+        unsigned
+            && self.unreadable.is_none()
+            && refusal.reason == Reason::MissingParameter
+            && self.asks_for_address()
+            && (self.recipe.challenge_open.is_none() || self.opened.is_some())
+    }
+
+    /// Whether it asks for the address. What is sealed in it then stays open.
+    fn asks_for_address(&mut self) -> bool {
+        let recipe = self.recipe;
+        if let Some(text) = &recipe.challenge_open {
+            self.opened = self.unsealed(text, Inside::Anything).ok();
+        }
+        let asks = self.holds(&recipe.challenge);
+        if !asks {
+            self.opened = None;
+        }
+        asks
+    }
+
     fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
-        use super::definition::Probes;
         if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
             return Judgement::Undecided;
         }
@@ -228,7 +267,7 @@ impl<'a> Callback<'a> {
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
-        if self.holds(&self.recipe.challenge) {
+        if self.asks_for_address() {
             self.nature = Nature::Challenge;
             return Ok(());
         }
@@ -482,35 +521,60 @@ impl<'a> Callback<'a> {
 
     fn open(&mut self) -> Result<(), Refusal> {
         let Some(opener) = &self.recipe.open else { return Ok(()) };
-        let context = Context { plus: self.plus(), ..Context::default() };
         let mut refusal = Refusal::new(Reason::BadEncoding);
-        let mut opened = None;
         for text in &opener.of {
-            let mut sealed = Vec::new();
-            match self.put(text, &context, &mut sealed) {
-                Ok(()) => {}
-                Err(Lack::Missing(name)) => {
-                    return Err(Refusal::of(Reason::MissingParameter, name));
+            match self.unsealed(text, Inside::Parameters) {
+                Ok(opened) => {
+                    self.opened = Some(opened);
+                    return Ok(());
                 }
-                Err(Lack::Unreadable(_)) => continue,
+                Err(other) if other.reason == Reason::MissingParameter => return Err(other),
+                // That it is no cipher text of ours says less than why another text of it fails.
+                Err(other) if other.reason == Reason::BadEncoding => {}
+                Err(other) => refusal = other,
             }
-            match opener.open(&sealed) {
+        }
+        Err(refusal)
+    }
+
+    /// The message that `text` is the cipher text of, under the secret that matched or, where
+    /// nothing is signed, under any live one.
+    fn unsealed(&self, text: &Text<Bound>, inside: Inside) -> Result<Box<Opened>, Refusal> {
+        let broken = || Refusal::new(Reason::BadEncoding);
+        let opener = self.recipe.open.as_ref().ok_or_else(broken)?;
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let mut sealed = Vec::new();
+        self.put(text, &context, &mut sealed).map_err(|lack| match lack {
+            Lack::Missing(name) => Refusal::of(Reason::MissingParameter, name),
+            Lack::Unreadable(_) => broken(),
+        })?;
+        let mut refusal = broken();
+        for secret in self.opening_secrets() {
+            match opener.open(&sealed, secret) {
                 Ok(message) => {
                     let mut parameters = Parameters::new();
-                    match read_body(self.recipe, &message, &mut parameters) {
-                        Ok(()) => {
-                            opened = Some(Box::new(Opened { message, parameters }));
-                            break;
+                    match (read_body(self.recipe, &message, &mut parameters), inside) {
+                        (Ok(()), _) => return Ok(Box::new(Opened { message, parameters })),
+                        (Err(_), Inside::Anything) => {
+                            let parameters = Parameters::new();
+                            return Ok(Box::new(Opened { message, parameters }));
                         }
-                        Err(unreadable) => refusal = unreadable.into(),
+                        (Err(unreadable), Inside::Parameters) => refusal = unreadable.into(),
                     }
                 }
                 Err(Sealing::NotOurs) => refusal = Refusal::new(Reason::NotOurs),
                 Err(Sealing::Broken) => {}
             }
         }
-        self.opened = Some(opened.ok_or(refusal)?);
-        Ok(())
+        Err(refusal)
+    }
+
+    /// The secrets whose keys may open a message.
+    fn opening_secrets(&self) -> std::ops::Range<usize> {
+        match self.matched.as_ref().and_then(|matched| matched.secret) {
+            Some(secret) => secret..secret + 1,
+            None => 0..self.recipe.open.as_ref().map_or(0, |opener| opener.keys.len()),
+        }
     }
 
     fn also(&self, reading: &Reading) -> Result<(), Refusal> {
@@ -584,7 +648,12 @@ impl<'a> Callback<'a> {
     }
 
     fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
-        reply::names(outcome, reason).find_map(|name| {
+        // Inside an opened message the condition would read other parameters.
+        let refused = outcome == Outcome::Rejected
+            && self.opened.is_none()
+            && self.holds(&self.recipe.challenge);
+        let challenge = refused.then_some(reply::CHALLENGE_REJECTED);
+        challenge.into_iter().chain(reply::names(outcome, reason)).find_map(|name| {
             let own = self.recipe.own_replies.get(name);
             let kind = || self.kind_here().and_then(|kind| kind.replies.get(name));
             own.or_else(kind).or_else(|| self.recipe.replies.get(name))
@@ -676,7 +745,8 @@ impl<'a> Callback<'a> {
             return answer;
         };
         let salt = salt();
-        let encrypt = encoding::base64(&opener.seal(&answer.body, salt));
+        let index = self.matched.as_ref().and_then(|matched| matched.secret).unwrap_or_default();
+        let encrypt = encoding::base64(&opener.seal(&answer.body, salt, index));
         let stamp = self.now_ms.div_euclid(1000).to_string();
         let nonce = u64::from_be_bytes(std::array::from_fn(|i| salt[i])).to_string();
         let mut parts =
@@ -711,7 +781,7 @@ pub(super) const CLAIMS_MAX: usize = 4;
 /// Base64 may stand in a query as it is, so a `+` in a claim is one.
 pub(super) fn claim_plus(reading: &Reading) -> Plus {
     match reading.writing {
-        Writing::Hex => reading.plus,
+        Writing::Hex | Writing::Text => reading.plus,
         Writing::Base64 | Writing::Base64Url => Plus::Kept,
     }
 }

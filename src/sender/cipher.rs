@@ -25,17 +25,24 @@ pub(super) enum Sealing {
 }
 
 impl Opener {
-    /// The message inside `sealed`.
-    pub(super) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Sealing> {
+    /// The key that goes with the secret at `index`.
+    fn key(&self, index: usize) -> Result<&[u8; 32], Sealing> {
+        let own = self.keys.get(index).or(self.keys.first());
+        own.map(|key| &**key).ok_or(Sealing::Broken)
+    }
+
+    /// The message inside `sealed`, opened with the key of the secret at `index`.
+    pub(super) fn open(&self, sealed: &[u8], index: usize) -> Result<Vec<u8>, Sealing> {
+        let key = self.key(index)?;
         let (iv, text) = match self.iv {
             Iv::Front => sealed.split_at_checked(BLOCK).ok_or(Sealing::Broken)?,
-            Iv::Key => (&self.key[..BLOCK], sealed),
+            Iv::Key => (&key[..BLOCK], sealed),
         };
         let iv: &[u8; BLOCK] = iv.try_into().map_err(|_| Sealing::Broken)?;
         if text.is_empty() || text.len() % BLOCK != 0 {
             return Err(Sealing::Broken);
         }
-        let mut plain = cbc::Decryptor::<Aes256>::new((&*self.key).into(), iv.into())
+        let mut plain = cbc::Decryptor::<Aes256>::new(key.into(), iv.into())
             .decrypt_padded_vec::<NoPadding>(text)
             .map_err(|_| Sealing::Broken)?;
         let padded = plain.len();
@@ -48,7 +55,8 @@ impl Opener {
 
     /// `message`, sealed so that [`Self::open`] opens it. `salt` is random: the vector in front,
     /// or the first bytes of the frame.
-    pub(super) fn seal(&self, message: &[u8], salt: [u8; BLOCK]) -> Vec<u8> {
+    pub(super) fn seal(&self, message: &[u8], salt: [u8; BLOCK], index: usize) -> Vec<u8> {
+        let Ok(key) = self.key(index) else { return Vec::new() };
         let mut plain = match &self.frame {
             Some(frame) => framed(message, frame, salt),
             None => message.to_vec(),
@@ -56,12 +64,12 @@ impl Opener {
         let pad = usize::from(self.pad) - plain.len() % usize::from(self.pad);
         plain.resize(plain.len() + pad, u8::try_from(pad).unwrap_or_default());
         let mut own = [0; BLOCK];
-        own.copy_from_slice(&self.key[..BLOCK]);
+        own.copy_from_slice(&key[..BLOCK]);
         let (iv, head): ([u8; BLOCK], &[u8]) = match self.iv {
             Iv::Front => (salt, &salt),
             Iv::Key => (own, &[]),
         };
-        let text = cbc::Encryptor::<Aes256>::new((&*self.key).into(), (&iv).into())
+        let text = cbc::Encryptor::<Aes256>::new(key.into(), (&iv).into())
             .encrypt_padded_vec::<NoPadding>(&plain);
         [head, &text].concat()
     }
@@ -101,7 +109,7 @@ mod tests {
         let key = crate::sender::encoding::unbase64(key.as_bytes()).unwrap();
         Opener {
             of: Vec::new(),
-            key: Zeroizing::new(key.try_into().unwrap()),
+            keys: vec![Zeroizing::new(key.try_into().unwrap())],
             iv,
             pad,
             frame: frame.map(|frame| frame.as_bytes().to_vec()),
@@ -118,10 +126,10 @@ mod tests {
             b"+qdx1OKCy+5JPCBFWw70tm0fJGb2Jmeia4FCB7kao+/Q5c/ohsOzQHi8khUOb05JCpj0JB4RvQMkUyus8TPxLKJGQqcvZqzDpVzazhZv6JsXUnnR8XGT740XgXZUXQ7vJVnAG+tE8NUd4yFyjPy7GgiaviNrlCTj+l5kdfMuFUPpRSrfMZuMcp3Fn2Pede2IuQrKEYwKSqFIZoNqJ4M8EajAsjLY2km32IIjdf8YL/P50F7mStwntrA2cPDrM1kb6mOcfBgRtWygb3VIYnSeOBrebufAlr7F9mFUPAJGj04=",
         )
         .unwrap();
-        let message = published.open(&sealed).unwrap();
+        let message = published.open(&sealed, 0).unwrap();
         assert_eq!(message.len(), 167);
         assert!(String::from_utf8(message).unwrap().contains("debug_demo"));
-        let reply = published.seal(br#"{"demo_resp":"good luck"}"#, *b"707722b803182950");
+        let reply = published.seal(br#"{"demo_resp":"good luck"}"#, *b"707722b803182950", 0);
         assert_eq!(
             crate::sender::encoding::base64(&reply),
             "ELGduP2YcVatjqIS+eZbp80MNLoAUWvzzyJxgGzxZO/5sAvd070Bs6qrLARC9nVHm48Y4hyRbtzve1L32tmxSQ==",
@@ -131,22 +139,22 @@ mod tests {
     #[test]
     fn a_full_extra_block_of_padding() {
         let own = opener(OWN, Iv::Key, 32, Some("wx0000000000000001"));
-        let sealed = own.seal(&[b'x'; 26], *b"QRSTUVWXYZ012345");
+        let sealed = own.seal(&[b'x'; 26], *b"QRSTUVWXYZ012345", 0);
         assert_eq!(
             crate::sender::encoding::base64(&sealed),
             "803n0Y90N3nweU1QdPoBFVRKQ3uJAVWZwFDicoRv7aTt2soTnqj8Tn4H9uSLqZo6sq56bBKFTfQ1FXqZo4Xfy4vCDR3dEzKzgHCySCayVXmQt3FA1oRCm4OeuOTSmUzm",
         );
-        assert_eq!(own.open(&sealed).unwrap(), [b'x'; 26]);
+        assert_eq!(own.open(&sealed, 0).unwrap(), [b'x'; 26]);
     }
 
     #[test]
     fn another_app_is_told_apart_from_rubbish() {
         let ours = opener(OWN, Iv::Key, 32, Some("wx-a"));
         let theirs = opener(OWN, Iv::Key, 32, Some("wx-b"));
-        let sealed = theirs.seal(b"hello", [7; 16]);
-        assert_eq!(ours.open(&sealed), Err(Sealing::NotOurs));
-        assert_eq!(ours.open(&sealed[1..]), Err(Sealing::Broken));
-        assert_eq!(ours.open(b""), Err(Sealing::Broken));
+        let sealed = theirs.seal(b"hello", [7; 16], 0);
+        assert_eq!(ours.open(&sealed, 0), Err(Sealing::NotOurs));
+        assert_eq!(ours.open(&sealed[1..], 0), Err(Sealing::Broken));
+        assert_eq!(ours.open(b"", 0), Err(Sealing::Broken));
     }
 
     proptest::proptest! {
@@ -154,15 +162,15 @@ mod tests {
         fn what_is_sealed_opens(message: Vec<u8>, salt: [u8; 16]) {
             for (iv, pad, frame) in [(Iv::Key, 32, Some("wx")), (Iv::Front, 16, None)] {
                 let opener = opener(OWN, iv, pad, frame);
-                let sealed = opener.seal(&message, salt);
-                proptest::prop_assert_eq!(opener.open(&sealed).unwrap(), &message[..]);
+                let sealed = opener.seal(&message, salt, 0);
+                proptest::prop_assert_eq!(opener.open(&sealed, 0).unwrap(), &message[..]);
             }
         }
 
         #[test]
         fn any_bytes_open_or_do_not(sealed: Vec<u8>) {
-            let _ = opener(OWN, Iv::Key, 32, Some("wx")).open(&sealed);
-            let _ = opener(OWN, Iv::Front, 16, None).open(&sealed);
+            let _ = opener(OWN, Iv::Key, 32, Some("wx")).open(&sealed, 0);
+            let _ = opener(OWN, Iv::Front, 16, None).open(&sealed, 0);
         }
     }
 }

@@ -28,6 +28,7 @@ pub struct Sender {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) docs: Vec<String>,
+    pub(super) basis: Option<Basis>,
     pub(super) unconfirmed: Vec<String>,
     pub(super) secret: Option<String>,
     pub(super) methods: Vec<Method>,
@@ -44,7 +45,7 @@ pub struct Sender {
     pub(super) time: Option<TimeRule>,
     pub(super) known: Vec<(String, Text)>,
     pub(super) codes: BTreeMap<String, toml::Value>,
-    pub(super) challenge: Vec<Condition>,
+    pub(super) challenge: Challenge,
     pub(super) test: Test,
     pub(super) kinds: Vec<Kind>,
     pub(super) open: Option<Open>,
@@ -55,6 +56,26 @@ pub struct Sender {
     pub(super) replies: Rows,
     pub(super) vectors: Vec<Vector>,
     pub(super) text: String,
+}
+
+/// What a file's facts rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The sender's own documentation says so.
+    Documentation,
+    /// Public implementations do so; the sender's own word has not been seen.
+    Implementations,
+}
+
+impl Basis {
+    /// A sentence for people.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Documentation => "confirmed by the sender's own documentation",
+            Self::Implementations => "taken from public implementations, not from the sender",
+        }
+    }
 }
 
 /// Readings of a signature that a file may have: with four live secrets that bounds the digests
@@ -117,6 +138,15 @@ pub(super) struct TimeRule {
     pub(super) within: Option<(i64, i64)>,
 }
 
+/// What asks for the address.
+#[derive(Debug, Default)]
+pub(super) struct Challenge {
+    pub(super) when: Vec<Condition>,
+    /// A cipher text that is opened before `when` is asked.
+    pub(super) open: Option<Text>,
+    pub(super) probes: Probes,
+}
+
 /// What is a test.
 #[derive(Debug, Default)]
 pub(super) struct Test {
@@ -125,14 +155,20 @@ pub(super) struct Test {
     pub(super) flag: Vec<Condition>,
 }
 
-/// Whether a test has to verify.
+/// Whether a test or an address check has to verify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Probes {
     /// It has to.
     #[default]
     Signed,
-    /// It is a test also when no reading verifies.
+    /// It is one also when no reading verifies.
     Unsigned,
+}
+
+impl Probes {
+    fn from_signed(signed: Option<bool>) -> Self {
+        if signed == Some(false) { Self::Unsigned } else { Self::Signed }
+    }
 }
 
 /// A kind of event.
@@ -143,6 +179,16 @@ pub(super) struct Kind {
     pub(super) roles: Roles,
     pub(super) replies: Rows,
     pub(super) also: Option<Reading>,
+    pub(super) stands: Stands,
+}
+
+/// What callbacks of a kind are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// Events.
+    ForEvents,
+    /// A console's tests: answered, never stored.
+    ForTests,
 }
 
 /// How a sealed message is opened.
@@ -186,6 +232,9 @@ pub(super) struct Chain {
 pub(super) enum First {
     Digest(Algorithm),
     Keyed(Algorithm),
+    /// The text itself: a bare secret is all that proves the callback. Inside it is a SHA-256 on
+    /// both sides, so that a comparison takes the same time whatever the lengths.
+    Equal,
 }
 
 /// A further step: it takes what the one before made.
@@ -205,6 +254,8 @@ pub(super) enum Writing {
     Base64,
     /// Base64 of the URL-safe alphabet.
     Base64Url,
+    /// The text itself; only with `equal`.
+    Text,
 }
 
 /// One reading of a signature.
@@ -337,6 +388,12 @@ impl Sender {
         &self.docs
     }
 
+    /// What its facts rest on, where its file says so.
+    #[must_use]
+    pub fn basis(&self) -> Option<Basis> {
+        self.basis
+    }
+
     /// What nobody outside has confirmed; shown wherever the sender is.
     #[must_use]
     pub fn unconfirmed(&self) -> &[String] {
@@ -422,6 +479,7 @@ impl Reader {
             name: name.to_owned(),
             title: file.title,
             docs: file.docs.into_vec(),
+            basis: file.basis.and_then(|basis| self.basis(&basis)),
             unconfirmed: file.unconfirmed.into_vec(),
             secret: file.secret,
             methods: self.methods(file.method),
@@ -437,10 +495,7 @@ impl Reader {
             time: file.time.and_then(|time| self.time(&time)),
             known: self.known(file.known),
             codes: file.codes,
-            challenge: file
-                .challenge
-                .map(|challenge| self.conditions("challenge.when", challenge.when))
-                .unwrap_or_default(),
+            challenge: file.challenge.map(|one| self.challenge(one)).unwrap_or_default(),
             test: file.test.map(|test| self.test(test)).unwrap_or_default(),
             kinds: self.kinds(file.kind),
             open: file.open.and_then(|open| self.open(&open)),
@@ -466,7 +521,7 @@ impl Reader {
                 self.fault(format!("reply.{row}"), "is not there", "every file says it");
             }
         }
-        if !sender.challenge.is_empty() && !sender.replies.has("challenge") {
+        if !sender.challenge.when.is_empty() && !sender.replies.has("challenge") {
             self.fault("reply.challenge", "is not there", "say how the address check is answered");
         }
         let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
@@ -512,6 +567,17 @@ impl Reader {
             }
         }
         conditions
+    }
+
+    fn basis(&mut self, basis: &str) -> Option<Basis> {
+        match basis {
+            "documentation" => Some(Basis::Documentation),
+            "implementations" => Some(Basis::Implementations),
+            _ => {
+                self.fault("basis", &format!("`{basis}`"), "use documentation or implementations");
+                None
+            }
+        }
     }
 
     fn methods(&mut self, methods: Many<String>) -> Vec<Method> {
@@ -661,11 +727,19 @@ impl Reader {
             .collect()
     }
 
+    fn challenge(&mut self, challenge: file::Challenge) -> Challenge {
+        let open = challenge.open.as_deref();
+        Challenge {
+            when: self.conditions("challenge.when", challenge.when),
+            open: open.map(|text| self.text("challenge.open", text, Strictness::Strict)),
+            probes: Probes::from_signed(challenge.signed),
+        }
+    }
+
     fn test(&mut self, test: file::Test) -> Test {
-        let probes = if test.signed == Some(false) { Probes::Unsigned } else { Probes::Signed };
         Test {
             when: self.conditions("test.when", test.when),
-            probes,
+            probes: Probes::from_signed(test.signed),
             flag: self.conditions("test.flag", test.flag),
         }
     }
@@ -682,6 +756,10 @@ impl Reader {
                 when: self.conditions(&format!("{key}.when"), kind.when),
                 roles: self.roles(&format!("{key}.roles"), kind.roles),
                 replies: self.rows(&format!("{key}.reply"), &kind.reply),
+                stands: match kind.test {
+                    Some(true) => Stands::ForTests,
+                    Some(false) | None => Stands::ForEvents,
+                },
                 name: kind.name,
                 also,
             });
@@ -797,6 +875,11 @@ impl Reader {
                 Plus::Blank
             }
         };
+        let r#as = self.writing(&at("as"), signature.r#as.as_deref());
+        let is_equal = with.as_ref().is_some_and(|with| with.first == First::Equal);
+        if is_equal != (r#as == Writing::Text) {
+            self.fault(at("as"), "and `with` do not fit", "`equal` and `text` go together");
+        }
         let key_text = signature.key.as_deref().unwrap_or("[secret]");
         let key = self.text(&at("key"), key_text, Strictness::Strict);
         if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
@@ -810,7 +893,7 @@ impl Reader {
         Some(Reading {
             public,
             key,
-            r#as: self.writing(&at("as"), signature.r#as.as_deref()),
+            r#as,
             cut: signature.cut,
             when: self.conditions(&at("when"), signature.when),
             plus,
@@ -893,6 +976,7 @@ impl Reader {
                 ("hex", Writing::Hex),
                 ("base64", Writing::Base64),
                 ("base64url", Writing::Base64Url),
+                ("text", Writing::Text),
             ],
         )
     }
@@ -900,9 +984,10 @@ impl Reader {
     fn chain(&mut self, key: &str, steps: &[String]) -> Option<Chain> {
         let mut steps = steps.iter();
         let first = steps.next().map(String::as_str).unwrap_or_default();
-        let first = match first.strip_prefix("hmac_") {
-            Some(name) => Algorithm::from_name(name).map(First::Keyed),
-            None => Algorithm::from_name(first).map(First::Digest),
+        let first = match (first, first.strip_prefix("hmac_")) {
+            ("equal", _) => Some(First::Equal),
+            (_, Some(name)) => Algorithm::from_name(name).map(First::Keyed),
+            (name, None) => Algorithm::from_name(name).map(First::Digest),
         };
         let then: Option<Vec<Step>> = steps
             .map(|step| match step.as_str() {
@@ -911,7 +996,11 @@ impl Reader {
             })
             .collect();
         if first.is_none() || then.is_none() {
-            self.fault(key, "is no chain of digests", "use md5, sha1, sha256, sha512, hmac_…, hex");
+            let remedy = "use md5, sha1, sha256, sha512, hmac_…, hex, or equal";
+            self.fault(key, "is no chain of digests", remedy);
+        }
+        if first == Some(First::Equal) && then.as_ref().is_some_and(|then| !then.is_empty()) {
+            self.fault(key, "goes on behind `equal`", "leave the rest out");
         }
         Some(Chain { first: first?, then: then? })
     }

@@ -13,7 +13,7 @@ use super::condition::{Condition, Subject};
 use super::definition::{Each, Empty};
 use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus, Sink};
-use super::modifier::Modifier;
+use super::modifier::{self, Modifier};
 use super::outcome::Reason;
 use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value};
 use super::signature::{Listed, ListedValue, Pairs, Plan, Reading};
@@ -223,6 +223,9 @@ impl Callback<'_> {
                 _ => {}
             }
         }
+        if self.put_cut(spot, sink) {
+            return Ok(true);
+        }
         match self.value(spot, context)? {
             Some(value) => {
                 refuse_nul(&value, context.nul)?;
@@ -231,6 +234,25 @@ impl Callback<'_> {
             }
             None => Ok(false),
         }
+    }
+
+    /// Writes the query or the whole URL, cut at most once: slices of what came.
+    fn put_cut(&self, spot: &Bound, sink: &mut impl Sink) -> bool {
+        let (base, text) = match spot.input {
+            Input::Gateway(Gateway::Url) => (self.request.base, self.request.target),
+            Input::Gateway(Gateway::Query) => ("", self.query),
+            _ => return false,
+        };
+        let (head, tail): (&[u8], &[u8]) = match &*spot.modifiers {
+            [] => (text, &[]),
+            [Modifier::Before(name)] => (modifier::before_of(text, name), &[]),
+            [Modifier::Without(name)] => modifier::without_of(text, name),
+            _ => return false,
+        };
+        sink.put(base.as_bytes());
+        sink.put(head);
+        sink.put(tail);
+        true
     }
 
     #[inline]
@@ -407,6 +429,9 @@ impl Callback<'_> {
             Gateway::Code => text(context.said?.code),
             Gateway::Countersign => text(context.said?.countersign),
             Gateway::EventId => text(context.said?.event_id),
+            Gateway::Message => {
+                self.opened.as_ref().map(|opened| Cow::Borrowed(opened.message.as_slice()))
+            }
             Gateway::Pairs | Gateway::Sorted => {
                 let mut out = Vec::new();
                 let plain =

@@ -309,6 +309,7 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
         Judgement::Undecided => return (Outcome::Unavailable, None),
+        Judgement::Challenge => return (Outcome::Challenge, None),
         Judgement::Refused(refusal) => refusal,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),

@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) title: String,
     #[serde(default)]
     pub(super) docs: Many<String>,
+    pub(super) basis: Option<String>,
     #[serde(default)]
     pub(super) unconfirmed: Many<String>,
     pub(super) secret: Option<String>,
@@ -117,6 +118,8 @@ pub(super) struct Time {
 #[serde(deny_unknown_fields)]
 pub(super) struct Challenge {
     pub(super) when: Many<String>,
+    pub(super) open: Option<String>,
+    pub(super) signed: Option<bool>,
 }
 
 /// `[test]`.
@@ -141,6 +144,7 @@ pub(super) struct Kind {
     #[serde(default)]
     pub(super) reply: toml::Table,
     pub(super) also: Option<Signature>,
+    pub(super) test: Option<bool>,
 }
 
 /// `[open]`.

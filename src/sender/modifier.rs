@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus};
 use super::fault::Fault;
 use super::time::Stamp;
@@ -39,6 +40,8 @@ pub(super) enum Modifier {
     After(String),
     /// One word for another; a word that is not listed stands.
     Map(Vec<(String, String)>),
+    /// Its digest, as bytes.
+    Digest(Algorithm),
     /// Of `[now]`: how it is written.
     Time(Stamp),
 }
@@ -69,9 +72,18 @@ impl Modifier {
             ("without", Some(name)) if !name.is_empty() => Ok(Self::Without(name.to_owned())),
             ("after", Some(prefix)) if !prefix.is_empty() => Ok(Self::After(prefix.to_owned())),
             ("map", Some(pairs)) => words(pairs),
-            (pattern, None) => Stamp::parse(pattern).map(Self::Time).ok_or_else(|| unknown(text)),
+            (name, None) => {
+                let digest = Algorithm::from_name(name).map(Self::Digest);
+                let time = || Stamp::parse(name).map(Self::Time);
+                digest.or_else(time).ok_or_else(|| unknown(text))
+            }
             _ => Err(unknown(text)),
         }
+    }
+
+    /// Whether two values can come out as one.
+    pub(super) fn is_lossy(&self) -> bool {
+        matches!(self, Self::Lower | Self::Upper | Self::Int | Self::Map(_))
     }
 
     /// `value`, modified.
@@ -92,9 +104,13 @@ impl Modifier {
             Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
             Self::Int => integer(value)?,
             Self::Before(name) => before(value, name),
-            Self::Without(name) => Cow::Owned(without(&value, name)),
+            Self::Without(name) => {
+                let (head, tail) = without_of(&value, name);
+                Cow::Owned([head, tail].concat())
+            }
             Self::After(prefix) => after(value, prefix)?,
             Self::Map(words) => mapped(value, words),
+            Self::Digest(algorithm) => Cow::Owned(algorithm.of(&value).bytes().to_vec()),
         })
     }
 }
@@ -104,7 +120,8 @@ fn unknown(text: &str) -> Fault {
         "",
         format!("`{text}` is no modifier"),
         "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
-         before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, or for [now] s, ms or a pattern",
+         before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, md5, sha1, sha256, sha512, or for \
+         [now] s, ms or a pattern",
     )
 }
 
@@ -164,19 +181,27 @@ pub(super) fn parameter(value: &[u8], name: &str) -> Option<(usize, usize)> {
 }
 
 fn before<'v>(value: Cow<'v, [u8]>, name: &str) -> Cow<'v, [u8]> {
-    match parameter(&value, name) {
-        Some((start, _)) => cut(value, 0, start.saturating_sub(1)),
+    let end = before_of(&value, name).len();
+    cut(value, 0, end)
+}
+
+/// What stands before the parameter called `name`.
+pub(super) fn before_of<'v>(value: &'v [u8], name: &str) -> &'v [u8] {
+    match parameter(value, name) {
+        Some((start, _)) => &value[..start.saturating_sub(1)],
         None => value,
     }
 }
 
-fn without(value: &[u8], name: &str) -> Vec<u8> {
-    let Some((start, end)) = parameter(value, name) else { return value.to_vec() };
+/// What stands on either side of the parameter called `name`, so that both together are the query
+/// or URL without it.
+pub(super) fn without_of<'v>(value: &'v [u8], name: &str) -> (&'v [u8], &'v [u8]) {
+    let Some((start, end)) = parameter(value, name) else { return (value, &[]) };
     let (head, tail) = (&value[..start], &value[end..]);
     let tail = tail.strip_prefix(b"&").unwrap_or(tail);
     let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
     let head = if tail.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
-    [head, tail].concat()
+    (head, tail)
 }
 
 fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, BadEncoding> {
@@ -229,6 +254,13 @@ mod tests {
         assert!(applied("int", "ten").is_err());
         assert_eq!(applied("after:whsec_", "whsec_x").unwrap(), "x");
         assert!(applied("after:whsec_", "x").is_err());
+    }
+
+    #[test]
+    fn a_digest_is_bytes() {
+        let digest = Modifier::parse("sha256").unwrap().apply(Cow::Borrowed(b"")).unwrap();
+        assert_eq!(digest.len(), 32);
+        assert_eq!(digest[..4], [0xe3, 0xb0, 0xc4, 0x42]);
     }
 
     #[test]

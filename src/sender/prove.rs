@@ -12,7 +12,7 @@ use super::resolved::Role;
 use super::vector::Vector;
 
 /// When a vector is run that names no time of its own: its sender's callbacks have none either.
-const SOME_TIME_MS: i64 = 1_700_000_000_000;
+pub(super) const SOME_TIME_MS: i64 = 1_700_000_000_000;
 
 /// Runs every vector of `sender`; a fault for each thing that came out otherwise than it says.
 #[must_use]
@@ -53,6 +53,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     let (outcome, reason) = match callback.verify() {
         Judgement::Probe => (Outcome::Test, None),
         Judgement::Undecided => (Outcome::Unavailable, None),
+        Judgement::Challenge => (Outcome::Challenge, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
         Judgement::Verified(mut verified) => match verified.resolve("evt_vector") {
             Resolution::Challenge => (Outcome::Challenge, None),

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use zeroize::Zeroizing;
 
-use super::bound::{Binder, Bound, Gate, Use, file_names};
+use super::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
 use super::callback::Callback;
-use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Writing};
+use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Stands, Writing};
 use super::fault::Fault;
 use super::key_set::{KeyList, KeySet};
 use super::names::{Names, Slot};
@@ -102,6 +102,8 @@ pub struct Recipe {
     pub(super) body: WhenBody,
     pub(super) open: Option<Opener>,
     pub(super) challenge: Gate,
+    /// A cipher text that is opened before the challenge's condition is asked.
+    pub(super) challenge_open: Option<Text<Bound>>,
     pub(super) test: Gate,
     pub(super) flag: Gate,
     pub(super) kinds: Vec<Kind>,
@@ -155,7 +157,8 @@ pub(super) struct Freshness {
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) of: Vec<Text<Bound>>,
-    pub(super) key: Zeroizing<[u8; 32]>,
+    /// One, or one for each secret where the key depends on the secret.
+    pub(super) keys: Vec<Zeroizing<[u8; 32]>>,
     pub(super) iv: Iv,
     pub(super) pad: u8,
     pub(super) frame: Option<Vec<u8>>,
@@ -171,6 +174,7 @@ pub(super) struct Kind {
     pub(super) roles: Roles<Bound>,
     pub(super) replies: Rows<Bound>,
     pub(super) also: Also,
+    pub(super) stands: Stands,
 }
 
 /// The second signature of a kind.
@@ -225,6 +229,13 @@ impl Recipe {
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
             || self.readings.iter().any(|reading| reading.covers.body())
+    }
+
+    /// Whether a signature covers scheme and authority, as the sender sees them.
+    #[must_use]
+    pub fn signs_url(&self) -> bool {
+        let mut spots = self.readings.iter().flat_map(|reading| reading.of.spots());
+        spots.any(|spot| matches!(spot.input, Input::Gateway(Gateway::Url)))
     }
 
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
@@ -284,11 +295,15 @@ impl Compiler {
         let readings = self.readings(sender, binder);
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
-        let challenge = self.gate(&sender.challenge, binder, Gate::Never);
+        let challenge = self.gate(&sender.challenge.when, binder, Gate::Never);
+        let challenge_open = sender.challenge.open.as_ref();
+        let challenge_open = challenge_open
+            .and_then(|text| self.take(binder.text(text, Use::Signed), "challenge.open"));
         let test = self.gate(&sender.test.when, binder, Gate::Never);
         let flag = self.gate(&sender.test.flag, binder, Gate::Never);
         let kinds = self.kinds(sender, binder);
         let roles = self.own_roles(sender, binder)?;
+        self.pinnable(&roles, binder.terms);
         let template = self.template(binder);
         let own_replies = self.own_replies(binder);
         let replies =
@@ -313,6 +328,7 @@ impl Compiler {
             body: WhenBody::AfterVerification,
             open,
             challenge,
+            challenge_open,
             test,
             flag,
             kinds,
@@ -424,6 +440,21 @@ impl Compiler {
         Some(roles)
     }
 
+    /// A source can pin rewards only where it is told what is given, and how much.
+    fn pinnable(&mut self, roles: &Roles<Bound>, terms: &Terms) {
+        if terms.rewards.is_empty() {
+            return;
+        }
+        for role in [super::Role::Item, super::Role::Amount] {
+            if !roles.texts.contains_key(&role) {
+                let what = format!("pin the {0}, and this sender names no {0}", role.as_str());
+                let remedy =
+                    format!("say which parameter it is: params = {{ {} = \"…\" }}", role.as_str());
+                self.fault("rewards", &what, &remedy);
+            }
+        }
+    }
+
     fn opener(&mut self, open: &Open, binder: &mut Binder<'_>) -> Option<Opener> {
         if matches!(self.take(binder.gate(&open.when), "open.when")?, Gate::Never) {
             return None;
@@ -435,9 +466,8 @@ impl Compiler {
             .collect();
         let of = of?;
         let key = self.take(binder.text(&open.key, Use::Key), "open.key")?;
-        let key: Option<[u8; 32]> =
-            signature::fixed(&key, &[]).and_then(|key| key.as_slice().try_into().ok());
-        if key.is_none() {
+        let keys = keys_of(&key, binder.terms);
+        if keys.is_none() {
             let remedy = "set the sender's EncodingAESKey, 43 characters of base64";
             self.fault(setting_in(&open.key), "is no key of 32 bytes", remedy);
         }
@@ -453,7 +483,7 @@ impl Compiler {
             }
         };
         let slot = signature::only_slot(of.first()?);
-        Some(Opener { of, key: Zeroizing::new(key?), iv: open.iv, pad: open.pad, frame, slot })
+        Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot })
     }
 
     fn kinds(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Kind> {
@@ -472,7 +502,8 @@ impl Compiler {
             let replies = kind.replies.bind(&mut |spot| binder.spot(spot, Use::Reply));
             let replies = self.take(replies, &key);
             if let (Some(roles), Some(replies)) = (roles, replies) {
-                kinds.push(Kind { name: kind.name.clone(), when, roles, replies, also });
+                let (name, stands) = (kind.name.clone(), kind.stands);
+                kinds.push(Kind { name, when, roles, replies, also, stands });
             }
         }
         kinds
@@ -576,6 +607,18 @@ fn protection(sender: &Sender, terms: &Terms) -> Protection {
     }
 }
 
+/// The keys that open messages: one, or one for each secret.
+fn keys_of(key: &Text<Bound>, terms: &Terms) -> Option<Vec<Zeroizing<[u8; 32]>>> {
+    let of = |secret: &[u8]| -> Option<Zeroizing<[u8; 32]>> {
+        Some(Zeroizing::new(signature::fixed(key, secret)?.as_slice().try_into().ok()?))
+    };
+    if signature::reads_secret(key) {
+        terms.secrets.iter().map(|secret| of(secret.value.expose())).collect()
+    } else {
+        Some(vec![of(&[])?])
+    }
+}
+
 fn setting_in(text: &Text) -> String {
     text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
 }
@@ -586,6 +629,7 @@ fn when_body(recipe: &Recipe) -> WhenBody {
     let reads = recipe.open.is_some()
         || !recipe.require.is_empty()
         || recipe.sender.test.probes == Probes::Unsigned
+        || recipe.sender.challenge.probes == Probes::Unsigned
         || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
         || matches!(recipe.challenge, Gate::Any(_))
         || pick_slot(recipe.key_list.as_ref()).is_some()

@@ -109,6 +109,9 @@ pub(super) trait Voice<K> {
     fn style(&self) -> Style;
 }
 
+/// The reply to an address check that is refused, where it differs from that to a callback.
+pub(super) const CHALLENGE_REJECTED: &str = "challenge_rejected";
+
 /// The names under which the answer to `outcome` is looked for, the most fitting first.
 pub(super) fn names(
     outcome: Outcome,
@@ -138,7 +141,9 @@ impl Rows {
         let mut rows = BTreeMap::new();
         let mut faults = Vec::new();
         for (name, value) in table {
-            let known = Outcome::from_name(name).is_some() || Reason::from_name(name).is_some();
+            let known = Outcome::from_name(name).is_some()
+                || Reason::from_name(name).is_some()
+                || name == CHALLENGE_REJECTED;
             if !known {
                 faults.push(Fault::new(
                     name,

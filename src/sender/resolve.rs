@@ -6,8 +6,9 @@ use serde_json::value::RawValue;
 
 use super::bound::{Bound, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
-use super::definition::{RoleText, Roles};
+use super::definition::{RoleText, Roles, Stands};
 use super::evaluate::{self, Context, Said};
+use super::names::Slot;
 use super::outcome::Reason;
 use super::parameters::{Parameter, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
@@ -38,7 +39,8 @@ impl Verified<'_, '_> {
         if callback.nature == Nature::Challenge {
             return Resolution::Challenge;
         }
-        if callback.holds(&callback.recipe.test) {
+        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == Stands::ForTests);
+        if of_tests || callback.holds(&callback.recipe.test) {
             return Resolution::Test;
         }
         match callback.resolved(event_id) {
@@ -245,7 +247,7 @@ impl<'a> Callback<'a> {
                 let sealed = self.recipe.open.as_ref().and_then(|opener| opener.slot);
                 if self.opened.is_some()
                     && *scope == Scope::Message
-                    && sealed.is_some_and(|slot| covers.slot(slot))
+                    && sealed.is_some_and(|slot| self.covers_sealed(covers, slot))
                 {
                     return true;
                 }
@@ -262,6 +264,13 @@ impl<'a> Callback<'a> {
             Input::Gateway(super::bound::Gateway::BodySha256) => covers.body(),
             _ => true,
         }
+    }
+
+    /// Whether the cipher text in `slot` is covered.
+    fn covers_sealed(&self, covers: &Covers, slot: Slot) -> bool {
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let parameter = parameters.get(slot, buffers);
+        parameter.is_some_and(|one| covers.parameter(slot, &[], one.place, one.name))
     }
 
     /// Parameters whose value holds the name of a signed parameter that is not there, in a list
@@ -391,13 +400,25 @@ impl<'a> Callback<'a> {
     }
 }
 
-/// Amounts are texts: `10` is `10.0`, and no number is rounded to compare it.
+/// Amounts are decimal texts: `10` is `10.0`, `10.000000` and `010`, and no number is rounded to
+/// compare it. What is no decimal (`1e1`, `10 coins`) is only what it is to the letter.
 fn same_amount(one: &str, other: &str) -> bool {
-    fn plain(amount: &str) -> (&str, &str) {
-        let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
-        (whole, fraction.trim_end_matches('0'))
+    one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
+}
+
+/// Sign, whole and fraction of a decimal text, without the zeros that say nothing.
+fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
+    let (negative, digits) = match amount.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, amount.strip_prefix('+').unwrap_or(amount)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
     }
-    plain(one) == plain(other)
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    Some((negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
 }
 
 /// A JSON object, written member by member.
@@ -446,5 +467,8 @@ mod tests {
         assert!(!same_amount("10", "1"));
         assert!(!same_amount("10", "10.001"));
         assert!(!same_amount("10", ""));
+        assert!(same_amount("10", "10.000000") && same_amount("10", "+010"));
+        assert!(same_amount("0", "-0.0") && !same_amount("10", "-10"));
+        assert!(!same_amount("10", "1e1") && !same_amount("10", "10.") && same_amount("x", "x"));
     }
 }

@@ -16,8 +16,7 @@ use http::HeaderValue;
 
 use super::bound::{Bound, Gate, Input, Scope};
 use super::callback::{self, Callback};
-use super::definition::Reads;
-use super::digest::Output;
+use super::definition::{Reads, Writing};
 use super::evaluate::{Context, Lack};
 use super::fault::Fault;
 use super::modifier::Modifier;
@@ -75,8 +74,8 @@ impl Recipe {
         if self.protection == Protection::Unsigned {
             return Ok(request);
         }
-        let (reading, output) = self.first_output(&request, signing)?;
-        self.put_claim(&mut request, reading, &output)?;
+        let (reading, claim) = self.first_claim(&request, signing)?;
+        self.put(&mut request, &reading.claim, &claim)?;
         Ok(request)
     }
 
@@ -128,7 +127,8 @@ impl Recipe {
 
     /// The request, read with its body whether or not verification needs it.
     fn opened_book<'r>(&'r self, request: &'r OwnedRequest, signing: &Signing<'r>) -> Callback<'r> {
-        let request = Request { base: signing.base, ..request.borrow() };
+        let base = if request.base.is_empty() { signing.base } else { &request.base };
+        let request = Request { base, ..request.borrow() };
         let mut callback = self.read(request, signing.now_ms);
         if self.body == WhenBody::AfterVerification {
             // A body that cannot be read has no parameters.
@@ -146,12 +146,11 @@ impl Recipe {
             if matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_))) {
                 return Ok(());
             }
-            let (index, secret) = self.secret(signing).unwrap_or((0, &[]));
-            let output = callback.output(reading, index, secret).map_err(lacking)?;
-            output.map(|output| (&**reading, output))
+            let claim = claim(&callback, reading, self.secret(signing).unwrap_or((0, &[])));
+            claim.map_err(lacking)?.map(|claim| (&reading.claim, claim))
         };
         match made {
-            Some((reading, output)) => self.put_claim(request, reading, &output),
+            Some((spot, claim)) => self.put(request, spot, &claim),
             None => Ok(()),
         }
     }
@@ -164,20 +163,20 @@ impl Recipe {
         Some((index, self.secrets.get(index)?.value.expose()))
     }
 
-    /// The reading to sign by, and what it makes of the request.
-    fn first_output(
+    /// The reading to sign by, and its claim for the request, as it is written.
+    fn first_claim(
         &self,
         request: &OwnedRequest,
         signing: &Signing<'_>,
-    ) -> Result<(&Reading, Output), Fault> {
-        let Some((index, secret)) = self.secret(signing) else {
+    ) -> Result<(&Reading, Vec<u8>), Fault> {
+        let Some(secret) = self.secret(signing) else {
             return Err(Fault::new("secrets", "there is no such secret", "name another one"));
         };
         let callback = self.opened_book(request, signing);
         let mut lack = None;
         for reading in self.candidates(&callback, signing) {
-            match callback.output(reading, index, secret) {
-                Ok(Some(output)) => return Ok((reading, output)),
+            match claim(&callback, reading, secret) {
+                Ok(Some(claim)) => return Ok((reading, claim)),
                 Ok(None) => {}
                 Err(lacking) => {
                     lack.get_or_insert(self::lacking(lacking));
@@ -213,20 +212,6 @@ impl Recipe {
         };
         readings.sort_by_key(|reading| !came(reading));
         readings
-    }
-
-    /// Writes the claim of `reading` where its file looks for it.
-    fn put_claim(
-        &self,
-        request: &mut OwnedRequest,
-        reading: &Reading,
-        output: &Output,
-    ) -> Result<(), Fault> {
-        let mut claim = signature::written(output, reading.writing);
-        if let Some(cut) = reading.cut {
-            claim.truncate(cut);
-        }
-        self.put(request, &reading.claim, claim.as_bytes())
     }
 
     /// Writes `value` where `spot` reads it.
@@ -313,6 +298,26 @@ impl Recipe {
             _ => body.or(reads.first().copied()).unwrap_or(Reads::Query),
         }
     }
+}
+
+/// What `reading` claims for `callback` under one secret, as it is written; `None` where the secret
+/// cannot be used with it.
+fn claim<'r>(
+    callback: &Callback<'_>,
+    reading: &'r Reading,
+    (index, secret): (usize, &[u8]),
+) -> Result<Option<Vec<u8>>, Lack<'r>> {
+    if reading.writing == Writing::Text {
+        let context =
+            Context { secret, plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let mut text = Vec::new();
+        callback.put(&reading.of, &context, &mut text)?;
+        return Ok(Some(text));
+    }
+    let Some(output) = callback.output(reading, index, secret)? else { return Ok(None) };
+    let mut claim = signature::written(&output, reading.writing);
+    claim.truncate(reading.cut.unwrap_or(claim.len()));
+    Ok(Some(claim.into_bytes()))
 }
 
 /// The writing that `body` is in, of those that the sender's file reads; `None`: it is empty.

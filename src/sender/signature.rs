@@ -7,7 +7,7 @@ use super::callback::Message;
 use super::definition::{
     self, Chain, Each, Empty, First, Order, Roles, Signs, Step, Which, Writing,
 };
-use super::digest::{self, Hasher, Output, Start};
+use super::digest::{self, Algorithm, Hasher, Output, Start};
 use super::encoding::{self, Plus};
 use super::fault::Fault;
 use super::key_set;
@@ -415,7 +415,8 @@ pub(super) fn keyed(
     secrets.iter().map(|secret| state(secret.value.expose())).collect()
 }
 
-fn reads_secret(key: &Text<Bound>) -> bool {
+/// Whether a key depends on which secret is tried.
+pub(super) fn reads_secret(key: &Text<Bound>) -> bool {
     key.spots().any(|spot| matches!(spot.input, Input::Gateway(Gateway::Secret)))
 }
 
@@ -528,7 +529,7 @@ impl Reading {
             None => {}
         }
         match self.with.first {
-            First::Digest(_) => true,
+            First::Digest(_) | First::Equal => true,
             First::Keyed(_) => self.keyed.get(index).is_some_and(Option::is_some),
         }
     }
@@ -563,6 +564,7 @@ impl Reading {
                 len
             }
             Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, buffer).ok()?,
+            Writing::Text => return None,
         };
         buffer.get(..len)
     }
@@ -586,6 +588,7 @@ impl Reading {
             }
             Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, &mut decoded)
                 .is_ok_and(|len| digest::same(ours, &decoded[..len])),
+            Writing::Text => digest::same(ours, Algorithm::Sha256.of(claim).bytes()),
         }
     }
 }
@@ -622,7 +625,8 @@ pub(super) fn chained(first: Output, steps: &[Step]) -> Output {
 /// An output as a claim is written.
 pub(super) fn written(output: &Output, writing: Writing) -> String {
     match writing {
-        Writing::Hex => const_hex::encode(output.bytes()),
+        // Of a text there is but its digest here: see `First::Equal`.
+        Writing::Hex | Writing::Text => const_hex::encode(output.bytes()),
         Writing::Base64 => encoding::base64(output.bytes()),
         Writing::Base64Url => encoding::base64url(output.bytes()),
     }
@@ -636,6 +640,7 @@ pub(super) fn start<'h>(
 ) -> Option<Start<'h>> {
     match with.first {
         First::Digest(algorithm) => Some(Start::Plain(algorithm)),
+        First::Equal => Some(Start::Plain(Algorithm::Sha256)),
         First::Keyed(_) => keyed.get(index)?.as_ref().map(Start::Keyed),
     }
 }
@@ -650,6 +655,8 @@ impl Covers {
     ) {
         for spot in of.spots().chain(sorted.iter().flat_map(Text::spots)) {
             match &spot.input {
+                // What a value loses before it is signed is not covered.
+                Input::Parameter { .. } if spot.modifiers.iter().any(Modifier::is_lossy) => {}
                 Input::Parameter { slot, steps, .. } => {
                     self.parameters.push((*slot, steps.clone()));
                 }

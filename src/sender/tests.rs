@@ -26,6 +26,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
         },
         Judgement::Probe => (Outcome::Test, None, None),
         Judgement::Undecided => (Outcome::Unavailable, None, None),
+        Judgement::Challenge => (Outcome::Challenge, None, None),
         Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
     };
     Came { outcome, refusal, resolved }
@@ -59,7 +60,15 @@ fn every_vector_of_every_file() {
         assert!(faults.is_empty(), "{}:\n{}", sender.name(), faults.join("\n"));
         count += sender.vectors.len();
     }
-    assert!(count >= 50, "{count} vectors");
+    assert!(count >= 110, "{count} vectors");
+}
+
+#[test]
+fn every_file_with_a_sender_behind_it_says_what_it_rests_on() {
+    let catalog = Catalog::embedded().unwrap();
+    for sender in catalog.iter() {
+        assert_eq!(sender.docs().is_empty(), sender.basis().is_none(), "{}", sender.name());
+    }
 }
 
 #[test]
@@ -265,6 +274,9 @@ fn a_duplicate_is_answered_like_the_first() {
     accepted(|sender, vector, recipe| {
         let mut callback = recipe.read(vector.request.borrow(), now(vector));
         assert!(matches!(callback.verify(), Judgement::Verified(_)));
+        if callback.has_own_answer(Outcome::Duplicate) {
+            return; // its sender wants to be told
+        }
         let salt = || [7; 16];
         let first = callback.reply(Outcome::Accepted, None, &salt);
         let again = callback.reply(Outcome::Duplicate, None, &salt);
@@ -384,7 +396,9 @@ fn a_pinned_reward_refuses_another_amount() {
         Recipe::compile(catalog.get("taku").unwrap(), &terms).unwrap()
     };
     let request = get(&format!("/?{TAKU_QUERY}"));
-    assert_eq!(run(&recipe("10.0"), &request, 0).outcome, Outcome::Accepted);
+    for same in ["10", "10.0", "10.000000"] {
+        assert_eq!(run(&recipe(same), &request, 0).outcome, Outcome::Accepted, "{same}");
+    }
     let refusal = run(&recipe("1"), &request, 0).refusal.unwrap();
     assert_eq!(refusal.reason, Reason::PinnedReward);
 }
@@ -429,6 +443,12 @@ fn mistakes_of_a_source_name_their_key() {
         let faults = source(sender, text).unwrap_err();
         assert!(faults.iter().any(|fault| fault.key == key), "{sender} {text:?}: {faults:?}");
     }
+    // There is nothing to hold a pin against where the amount is not told.
+    let mut terms = vector_terms("secrets = \"k\"");
+    terms.rewards.insert("coin".to_owned(), "10".to_owned());
+    let catalog = Catalog::embedded().unwrap();
+    let faults = Recipe::compile(catalog.get("gdt").unwrap(), &terms).map(|_| ()).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.key == "rewards"), "{faults:?}");
     let faults = source("taku", "secrets = \"k\"\ntemplate = \"a=1&b={x\"").unwrap_err();
     assert_eq!(faults[0].column, Some(7));
 }
@@ -496,6 +516,7 @@ proptest::proptest! {
         let method = if post { http::Method::POST } else { http::Method::GET };
         let request = OwnedRequest {
             method,
+            base: String::new(),
             target: format!("/callback/x?{query}").into_bytes(),
             headers: http::HeaderMap::new(),
             body,
@@ -576,3 +597,60 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
 }
 
 mod public;
+/// A callback as it is answered for `outcome`: of a stranger where it is refused.
+fn told(recipe: &Recipe, vector: &Vector, outcome: Outcome, reason: Option<Reason>) -> String {
+    let mut callback = recipe.read(vector.request.borrow(), now(vector));
+    if reason.is_none_or(|reason| reason == Reason::PinnedReward) {
+        assert!(!matches!(callback.verify(), Judgement::Refused(_)), "{}", vector.about);
+    }
+    shown(&callback.reply(outcome, reason, &|| [7; 16]))
+}
+
+/// What a sender is told: the outcomes and reasons of one answer together.
+fn replies_of(sender: &std::sync::Arc<Sender>) -> String {
+    let of = |outcome| sender.vectors.iter().find(|vector| vector.expects("outcome", outcome));
+    let accepted = of("accepted").unwrap();
+    let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut add = |vector, outcome: Outcome, reason: Option<Reason>| {
+        let reply = told(&recipe(sender, vector), vector, outcome, reason);
+        let name = reason.map_or(outcome.as_str(), Reason::as_str);
+        match rows.iter_mut().find(|(known, _)| *known == reply) {
+            Some((_, names)) => names.push(name),
+            None => rows.push((reply, vec![name])),
+        }
+    };
+    for outcome in [Outcome::Accepted, Outcome::Duplicate, Outcome::Conflict, Outcome::Test] {
+        add(accepted, outcome, None);
+    }
+    for reason in
+        [Reason::BadSignature, Reason::MissingParameter, Reason::Stale, Reason::PinnedReward]
+    {
+        add(accepted, Outcome::Rejected, Some(reason));
+    }
+    add(accepted, Outcome::Disabled, None);
+    add(accepted, Outcome::Unavailable, None);
+    if let Some(asks) = of("challenge") {
+        add(asks, Outcome::Challenge, None);
+    }
+    let lines = rows.iter().map(|(reply, names)| format!("  {}: {reply}\n", names.join(", ")));
+    lines.collect()
+}
+
+#[test]
+fn every_sender_is_told_what_its_console_wants() {
+    let file = "fixtures/senders/replies.txt";
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let catalog = Catalog::embedded().unwrap();
+    let mut table = String::new();
+    for sender in catalog.iter() {
+        table += &format!("{}\n{}", sender.name(), replies_of(sender));
+    }
+    if std::env::var_os("POSTERN_WRITE").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    for (line, (expected, got)) in written.lines().zip(table.lines()).enumerate() {
+        assert_eq!(expected, got, "{file}:{}; POSTERN_WRITE=1 writes it anew", line + 1);
+    }
+    assert_eq!(written.lines().count(), table.lines().count(), "{file}");
+}

@@ -11,6 +11,8 @@ use super::text::is_key;
 pub(super) struct Macros {
     /// The names in the brackets of `paste`; empty where the file has none.
     macros: Vec<String>,
+    /// The macros whose names are no keys, as `paste` has them.
+    odd: Vec<String>,
     /// The names that the file reads, for senders without `paste`.
     names: Vec<String>,
     /// The wire name of each pair of `paste`.
@@ -22,6 +24,14 @@ impl Macros {
         let macros = sender.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()));
         Self {
             macros: macros.map(str::to_owned).collect(),
+            odd: sender
+                .paste
+                .iter()
+                .map(|pasted| &pasted.value)
+                .filter(|value| may_be_macro(value.as_bytes()))
+                .filter(|value| name_of(value.as_bytes()).is_none())
+                .cloned()
+                .collect(),
             names: if sender.paste.is_empty() { file_names(sender) } else { Vec::new() },
             wires: sender.paste.iter().map(|p| binder.wire(&p.name).to_owned()).collect(),
         }
@@ -37,7 +47,9 @@ impl Macros {
     /// Without `paste` any key in brackets will do, but for `[x]`, which has to be a name of the
     /// file: a player may be called `[PRO]`.
     pub(super) fn is_unreplaced(&self, value: &[u8]) -> bool {
-        let Some(name) = name_of(value) else { return false };
+        let Some(name) = name_of(value) else {
+            return self.odd.iter().any(|known| known.as_bytes() == value);
+        };
         if !self.macros.is_empty() {
             return self.macros.iter().any(|known| known == name);
         }
@@ -81,6 +93,8 @@ mod tests {
         for value in ["{user_id}", "{{user_id}}", "[user_id]", "<user_id>", "%user_id%"] {
             assert!(taku.is_unreplaced(value.as_bytes()), "{value}");
         }
+        let bitlabs = Macros { odd: vec!["[%TX%]".into()], ..macros(&[]) };
+        assert!(bitlabs.is_unreplaced(b"[%TX%]") && !bitlabs.is_unreplaced(b"[%TY%]"));
         for value in ["[PRO]", "{other}", "x{user_id}", "user_id", "", "{user id}"] {
             assert!(!taku.is_unreplaced(value.as_bytes()), "{value}");
         }

@@ -28,6 +28,8 @@ pub(super) struct Vector {
 pub struct OwnedRequest {
     /// The method.
     pub method: Method,
+    /// Scheme and authority as the sender sees them; empty where they do not matter.
+    pub base: String,
     /// Path and query as on the wire.
     pub target: Vec<u8>,
     /// The header fields.
@@ -43,14 +45,14 @@ impl OwnedRequest {
         Request {
             method: &self.method,
             target: &self.target,
-            base: "",
+            base: &self.base,
             headers: &self.headers,
             body: &self.body,
         }
     }
 
     /// Reads a request as people write one down: request line without version, header fields, an
-    /// empty line, the body.
+    /// empty line, the body. The target is a path with its query, or the whole URL.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -61,6 +63,11 @@ impl OwnedRequest {
         let wrong = |what: &str| Fault::new("request", what, "write METHOD /target, headers, body");
         let (method, target) = line.split_once(' ').ok_or_else(|| wrong("has no target"))?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| wrong("has no method"))?;
+        let whole = target.starts_with("http://") || target.starts_with("https://");
+        let authority = target.find("://").filter(|_| whole).map_or(0, |at| at + 3);
+        let path = if authority > 0 { target[authority..].find(['/', '?']) } else { Some(0) };
+        let path = path.map_or(target.len(), |at| authority + at);
+        let (base, target) = target.split_at(path);
         let mut headers = HeaderMap::new();
         for line in lines.filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').ok_or_else(|| wrong("has a bad header"))?;
@@ -71,7 +78,7 @@ impl OwnedRequest {
                 _ => return Err(wrong("has a bad header")),
             };
         }
-        Ok(Self { method, target: target.into(), headers, body: body.into() })
+        Ok(Self { method, base: base.into(), target: target.into(), headers, body: body.into() })
     }
 }
 
@@ -176,5 +183,10 @@ mod tests {
         assert_eq!(request.headers["content-type"], "text/xml");
         assert_eq!(request.body, b"<xml>\n\n</xml>\n");
         assert!(OwnedRequest::parse("GET").is_err());
+        let request = OwnedRequest::parse("GET https://h:8/callback/a?u=http://x/").unwrap();
+        assert_eq!(request.base, "https://h:8");
+        assert_eq!(request.target, b"/callback/a?u=http://x/");
+        let request = OwnedRequest::parse("GET /?u=http://x/").unwrap();
+        assert_eq!((&*request.base, &*request.target), ("", &b"/?u=http://x/"[..]));
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::sender::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::callback::{self, Callback};
 use crate::sender::definition::{Chain, First, Signs};
-use crate::sender::digest::{Feed, Output, Start};
+use crate::sender::digest::{Algorithm, Feed, Output, Start};
 use crate::sender::encoding::Sink as _;
 use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
@@ -208,6 +208,7 @@ impl<'c> Case<'c> {
         let keyed;
         let start = match chain.first {
             First::Digest(algorithm) => Start::Plain(algorithm),
+            First::Equal => Start::Plain(Algorithm::Sha256),
             First::Keyed(algorithm) => {
                 keyed = algorithm.keyed(key)?;
                 Start::Keyed(&keyed)

@@ -16,7 +16,11 @@ pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
-        if let Some(about) = case.claims.iter().find_map(|claim| written_as(&output, claim)) {
+        let says = |claim: &[u8]| match case.reading.writing {
+            Writing::Text => case.reading.is_claimed(&output, claim).then_some("as it is"),
+            _ => plainly(&output, claim),
+        };
+        if let Some(about) = case.claims.iter().find_map(|claim| written_as(says, claim)) {
             let advice = format!("The signature is right and written {about}: {}", rule(case));
             return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
         }
@@ -36,6 +40,7 @@ fn rule(case: &Case<'_>) -> String {
         Writing::Hex => "hex",
         Writing::Base64 => "base64",
         Writing::Base64Url => "base64 of the URL-safe alphabet",
+        Writing::Text => return "send it as it is.".to_owned(),
     };
     match case.reading.cut {
         Some(cut) => format!("send the first {cut} characters of its {writing}."),
@@ -46,21 +51,21 @@ fn rule(case: &Case<'_>) -> String {
 /// Characters of a cut claim below which a match could be chance.
 const CUT_MIN: usize = 8;
 
-/// How `claim` writes `output`; `None` where it does not.
-fn written_as(output: &Output, claim: &[u8]) -> Option<&'static str> {
-    if let Some(about) = plainly(output, claim) {
+/// How `claim` is written, where `says` tells how it is once the usual additions are gone.
+fn written_as(says: impl Fn(&[u8]) -> Option<&'static str>, claim: &[u8]) -> Option<&'static str> {
+    if let Some(about) = says(claim) {
         return Some(about);
     }
     let bare = bare(claim);
-    if bare != claim && plainly(output, bare).is_some() {
+    if bare != claim && says(bare).is_some() {
         return Some("with something in front of it or behind it");
     }
     let unescaped = encoding::unpercented(bare, Plus::Kept);
-    if unescaped != bare && plainly(output, &unescaped).is_some() {
+    if unescaped != bare && says(&unescaped).is_some() {
         return Some("percent-encoded twice");
     }
     let plus: Vec<u8> = bare.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
-    (plus != bare && plainly(output, &plus).is_some()).then_some("with `+` turned into a blank")
+    (plus != bare && says(&plus).is_some()).then_some("with `+` turned into a blank")
 }
 
 fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
@@ -295,6 +300,7 @@ fn named(chain: &Chain) -> String {
     let mut name = match chain.first {
         First::Digest(algorithm) => algorithm.name().to_owned(),
         First::Keyed(algorithm) => format!("hmac_{}", algorithm.name()),
+        First::Equal => "the secret as it is".to_owned(),
     };
     for step in &chain.then {
         match step {

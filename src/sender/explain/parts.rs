@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::sender::bound::Scope;
+use crate::sender::evaluate;
 use crate::sender::explain::case::{Budget, Case};
 use crate::sender::explain::draft::{Arrangement, Content, Draft, Field, Item, Presence};
 use crate::sender::explain::record::encoded;
@@ -133,6 +134,8 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
             let is_signed = draft.items.iter().any(|item| item.name.as_bytes() == parameter.name);
             !is_claim && !is_signed
         })
+        // One that is empty, and whose name is not signed, would leave but its separator.
+        .filter(|parameter| labelled || !evaluate::is_empty(*parameter))
         .filter_map(|parameter| {
             Some(Item {
                 between: draft.between(),

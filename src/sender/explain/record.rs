@@ -325,7 +325,8 @@ pub(super) fn encoded(name: &[u8], each: Each) -> Vec<u8> {
 
 /// A literal in front of a value: `&`, `name`, `=`.
 fn taken_apart(literal: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    // A name may hold underscores, and one that stands alone is a separator.
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80;
     let Some(start) = literal.iter().position(is_word) else {
         return (literal.to_vec(), Vec::new(), Vec::new());
     };
@@ -346,6 +347,7 @@ mod tests {
         assert_eq!(shown("&sec_key="), ["&", "sec_key", "="]);
         assert_eq!(shown("trans_id="), ["", "trans_id", "="]);
         assert_eq!(shown(":"), [":", "", ""]);
+        assert_eq!(shown("_"), ["_", "", ""]);
         assert_eq!(shown("sid"), ["", "sid", ""]);
         assert_eq!(shown(""), ["", "", ""]);
     }

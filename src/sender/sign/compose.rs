@@ -78,9 +78,10 @@ impl Recipe {
     fn given(&self, pairs: &[(String, String)]) -> Result<Given, Fault> {
         let mut given = Given::default();
         for (name, value) in pairs {
+            let header = name.strip_prefix("header.").filter(|_| !self.reads_parameter(name));
             if name == "body" {
                 given.body = Some(value.clone());
-            } else if let Some(header) = name.strip_prefix("header.") {
+            } else if let Some(header) = header {
                 given.header(header, value)?;
             } else if let Some(texts) = self.role_texts_of(name) {
                 self.give_role(&mut given, (name, value), &texts)?;
@@ -91,6 +92,12 @@ impl Recipe {
             }
         }
         Ok(given)
+    }
+
+    /// Whether the file reads a parameter by just that name, steps included: a sender's JSON may have
+    /// a member called `header`.
+    fn reads_parameter(&self, name: &str) -> bool {
+        self.sender.spots().any(|spot| spot.came() && spot.key == name)
     }
 
     /// The texts of the role called `name`, where the file has it.
@@ -176,7 +183,7 @@ impl Recipe {
                 body
             }
         };
-        Ok(OwnedRequest { method, target, headers, body })
+        Ok(OwnedRequest { method, base: String::new(), target, headers, body })
     }
 
     /// Where the parameters go.
@@ -196,6 +203,7 @@ impl Recipe {
         }
     }
 
+    /// Whether the request, as far as it is laid out, asks whether the address is there.
     fn asks_for_address(&self, request: &OwnedRequest) -> bool {
         self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
     }

@@ -32,7 +32,11 @@ impl Recipe {
         let Some((message, place)) = self.message_of(request)? else { return Ok(()) };
         let slot = opener.slot.ok_or_else(|| unplaceable("open.of"))?;
         let name = String::from_utf8_lossy(self.names.name(slot)).into_owned();
-        let encrypt = encoding::base64(&opener.seal(&message, signing.salt));
+        let encrypt = encoding::base64(&opener.seal(
+            &message,
+            signing.salt,
+            self.secret(signing).map_or(0, |(index, _)| index),
+        ));
         let sealed = [(name, encrypt.clone())];
         match place {
             Reads::Query => {

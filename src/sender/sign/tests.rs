@@ -67,9 +67,10 @@ fn stripped(recipe: &Recipe, request: &OwnedRequest, index: usize) -> OwnedReque
             let (query, _) = edit::split_pairs(edit::query(&request.target), |one| one == name);
             bare.target = edit::with_query(&request.target, &query);
             let json = edit::split_json(&request.body, |one| one.as_bytes() == name);
-            if let Some((body, _)) = json {
-                bare.body = body;
-            }
+            bare.body = match json {
+                Some((body, _)) => body,
+                None => edit::split_pairs(&request.body, |one| one == name).0,
+            };
         }
         Input::Header(name) => {
             bare.headers.remove(name);
@@ -123,6 +124,9 @@ fn the_claim_of_every_vector_is_made_again() {
 fn without_a_word_the_first_reading_that_applies_is_signed() {
     each_signed(|sender, vector, recipe| {
         let came = matched(recipe, &vector.request, now(vector)).unwrap();
+        if recipe.open.as_ref().is_some_and(|opener| opener.keys.len() > 1) {
+            return; // it is sealed with one secret, and would be signed with another
+        }
         let bare = stripped(recipe, &vector.request, came.reading);
         let signed = recipe.sign(&bare, &Signing::at(now(vector))).unwrap();
         let again = matched(recipe, &signed, now(vector));
@@ -138,6 +142,9 @@ fn a_sealed_message_is_sealed_again() {
         let mut callback = recipe.read(vector.request.borrow(), now(vector));
         let Judgement::Verified(verified) = callback.verify() else { return };
         let Some(opened) = &verified.callback.opened else { return };
+        if vector.expects("outcome", "challenge") {
+            return;
+        }
         let message = opened.message.clone();
         let name = String::from_utf8_lossy(recipe.names.name(opener.slot.unwrap())).into_owned();
         let mut plain = vector.request.clone();
@@ -146,7 +153,8 @@ fn a_sealed_message_is_sealed_again() {
         plain.target = edit::with_query(&plain.target, &query);
         plain.body = message.clone();
         plain.method = http::Method::POST;
-        let signed = recipe.sign(&plain, &Signing::at(now(vector))).unwrap();
+        let secret = verified.callback.matched.and_then(|matched| matched.secret);
+        let signed = recipe.sign(&plain, &Signing { secret, ..Signing::at(now(vector)) }).unwrap();
         let mut callback = recipe.read(signed.borrow(), now(vector));
         let Judgement::Verified(verified) = callback.verify() else {
             panic!("{}: {}: {signed:?}", sender.name(), vector.about);

@@ -139,6 +139,7 @@ type Value = (&'static str, String, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// A request, taken apart by hand.
 struct Wire {
+    url: String,
     values: Vec<Value>,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -174,7 +175,8 @@ impl Wire {
         }
         let headers = request.headers.iter();
         let headers = headers.map(|(k, v)| (k.to_string(), v.to_str().unwrap().to_owned()));
-        Self { values, headers: headers.collect(), body: request.body.clone() }
+        let url = format!("{}{target}", request.base);
+        Self { url, values, headers: headers.collect(), body: request.body.clone() }
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -232,6 +234,18 @@ pub(super) fn form(text: &[u8]) -> Vec<u8> {
         }
     }
     out.into_bytes()
+}
+
+/// A URL without a parameter, or what stands before it.
+fn cut(url: &str, modifier: &str) -> Vec<u8> {
+    let Some((word, name)) = modifier.split_once(':') else { return url.into() };
+    let (path, query) = url.split_once('?').unwrap();
+    let is_it = |pair: &&str| pair.split('=').next() == Some(name);
+    let kept: Vec<&str> = match word {
+        "before" => query.split('&').take_while(|pair| !is_it(pair)).collect(),
+        _ => query.split('&').filter(|pair| !is_it(pair)).collect(),
+    };
+    format!("{path}?{}", kept.join("&")).into_bytes()
 }
 
 struct Reader {
@@ -296,6 +310,10 @@ impl Reader {
                 let body = self.request.body.clone();
                 self.push(Some("body"), (body.clone(), body.clone(), body));
             }
+            (b'[', key) if key.starts_with("url") => {
+                let url = cut(&self.request.url, key.strip_prefix("url|").unwrap_or_default());
+                self.push(Some("url"), (url.clone(), url.clone(), url));
+            }
             (b'[', header) => {
                 let value = self.request.header(header.strip_prefix("header.")?)?.into_bytes();
                 self.push(Some(header), (value.clone(), value.clone(), value));
@@ -303,7 +321,11 @@ impl Reader {
             (_, key) => {
                 let (name, modifier) = key.split_once('|').unwrap_or((key, ""));
                 let (raw, decoded) = self.value(name)?;
-                let text = if modifier == "raw" { raw.clone() } else { decoded.clone() };
+                let text = match modifier {
+                    "raw" => raw.clone(),
+                    "int" => decoded.split(|byte| *byte == b'.').next().unwrap().to_vec(),
+                    _ => decoded.clone(),
+                };
                 let name = self.wire(name);
                 self.push(Some(&name), (raw, decoded, text));
             }
@@ -493,6 +515,10 @@ impl Own {
     pub(super) fn written(&self, digest: &[u8]) -> String {
         let mut text = match self.writing.as_str() {
             "base64" => base64(digest),
+            "text" => match String::from_utf8(digest.to_vec()) {
+                Ok(text) => return text,
+                Err(_) => hex(digest),
+            },
             _ => hex(digest),
         };
         text.truncate(self.cut.unwrap_or(text.len()));
@@ -526,6 +552,7 @@ pub(super) fn digest(with: &[String], key: &[u8], text: &[u8]) -> Vec<u8> {
         "hmac_sha256" => mac::<Hmac<Sha256>>(key, &text),
         "hmac_sha512" => mac::<Hmac<Sha512>>(key, &text),
         "hex" => hex(&text).into_bytes(),
+        "equal" => text,
         other => panic!("step {other}"),
     })
 }

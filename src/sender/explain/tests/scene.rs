@@ -72,7 +72,9 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
     let mut secret = terms.secrets[matched.secret?].value.expose().to_vec();
     let about = format!("{}: {}", sender.name(), vector.about);
     assert!(own.claim(&secret)?.eq_ignore_ascii_case(&claim), "{about}: {own:#?}");
-    if own.key == "[secret]" {
+    let opens_with_it =
+        sender.open.as_ref().is_some_and(|open| open.key.spots().any(|spot| spot.key == "secret"));
+    if own.key == "[secret]" && !opens_with_it {
         secret = SECRET.into();
     }
     terms.secrets = vec![live(&secret)];

@@ -428,6 +428,12 @@ fn encodings(scene: &Scene) -> Vec<Slip> {
     }
     // Quotes end a JSON text, and commas a list.
     let plain = !scene.request.body.starts_with(b"{") && !scene.own.claim.contains("sig.");
+    // Of a bare secret there is no digest to be written in another way.
+    claims.retain(|(about, _)| !is_bare(scene) || matches!(*about, "a word in front" | "quotes"));
+    if is_bare(scene) {
+        claims.retain(|(about, _)| *about != "quotes");
+        claims.push(("quotes", format!("\"{}\"", scene.own.written(&digest))));
+    }
     claims.retain(|(about, _)| plain || !matches!(*about, "quotes" | "a word in front"));
     claims
         .iter()
@@ -451,7 +457,19 @@ pub(super) fn all(scene: &Scene, seen: &mut Vec<(String, usize)>) -> Vec<Slip> {
         makers.extend([separators, secrets, digests, encodings, unknown, elsewhere]);
         seen.push(reading);
     }
-    makers.iter().flat_map(|make| make(scene)).collect()
+    let mut slips: Vec<Slip> = makers.iter().flat_map(|make| make(scene)).collect();
+    if is_bare(scene) {
+        // Whatever is sent in place of a bare secret is another writing or a digest of it.
+        for slip in slips.iter_mut().filter(|slip| slip.kind != MistakeKind::Unknown) {
+            slip.or.extend([MistakeKind::SecretEncoding, MistakeKind::OtherEncoding]);
+        }
+    }
+    slips
+}
+
+/// Whether the claim is the secret itself.
+fn is_bare(scene: &Scene) -> bool {
+    scene.own.with == ["equal"]
 }
 
 /// Signed with another source's secret.

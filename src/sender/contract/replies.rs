@@ -1,0 +1,57 @@
+//! The answers of a sender's file, as they go over the wire.
+
+use toml::{Table, Value};
+
+use super::{Cell, Rows, as_table, plain, table};
+
+/// The replies of a file and of its kinds: name and answer.
+pub(super) fn rows(file: &Table) -> Rows {
+    let row = |name: String, value: &Value| vec![Cell::words(name), Cell::code(answer(value))];
+    let mut rows: Rows = table(file, "reply").iter().map(|(n, v)| row(n.clone(), v)).collect();
+    let kinds = file.get("kind").and_then(Value::as_array);
+    for kind in kinds.into_iter().flatten().filter_map(as_table) {
+        let of = kind.get("name").map(plain).unwrap_or_default();
+        let replies = table(&kind, "reply");
+        rows.extend(replies.iter().map(|(name, value)| row(format!("{name}, {of}"), value)));
+    }
+    rows
+}
+
+/// An answer as it is written: status, body.
+fn answer(value: &Value) -> String {
+    let Value::Table(reply) = value else {
+        return match value.as_str() {
+            Some("silence") => String::from("no answer at all: held until it times out"),
+            _ => plain(value),
+        };
+    };
+    let status = reply.get("status").map_or_else(|| String::from("200"), plain);
+    let sealed = reply.get("sealed").and_then(Value::as_bool) == Some(true);
+    let mut said = format!("{status} {}", body(reply)).trim_end().to_owned();
+    if sealed {
+        said.push_str(" (sealed like the callback)");
+    }
+    said
+}
+
+fn body(reply: &Table) -> String {
+    let json = |value: &Value| serde_json::to_string(value).unwrap_or_default();
+    let bodies = reply.iter().filter_map(|(key, value)| {
+        Some(match key.as_str() {
+            "body" => plain(value),
+            "json" => json(value),
+            "form" => pairs(value),
+            "xml" => format!("XML of {}", json(value)),
+            "alike" => format!("{} or the same in XML", json(value)),
+            _ => return None,
+        })
+    });
+    bodies.collect()
+}
+
+fn pairs(value: &Value) -> String {
+    let pairs = value.as_table().into_iter().flatten();
+    let pairs: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", plain(value))).collect();
+    pairs.join("&")
+}
