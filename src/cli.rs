@@ -5,11 +5,17 @@ mod client;
 mod demo;
 mod events;
 mod explain;
+mod export;
+mod import;
 mod migrate;
+mod rebuild;
+mod rekey;
 mod senders;
 mod serve;
 mod sign;
+mod store;
 mod url;
+mod verify;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -49,6 +55,11 @@ enum Command {
     Sign(sign::Sign),
     Explain(explain::Explain),
     Events(events::Events),
+    Export(export::Export),
+    Import(import::Import),
+    Verify(verify::Verify),
+    Rebuild(rebuild::Rebuild),
+    Rekey(rekey::Rekey),
 }
 
 impl Command {
@@ -63,6 +74,11 @@ impl Command {
             Self::Sign(command) => command.run(screen),
             Self::Explain(command) => command.run(screen),
             Self::Events(command) => command.run(screen),
+            Self::Export(command) => command.run(screen),
+            Self::Import(command) => command.run(screen),
+            Self::Verify(command) => command.run(screen),
+            Self::Rebuild(command) => command.run(screen),
+            Self::Rekey(command) => command.run(screen),
         }
     }
 }
@@ -106,6 +122,17 @@ pub struct Screen<'a> {
     err: &'a mut dyn Write,
     out_paint: Paint,
     err_paint: Paint,
+    out_is: Where,
+    err_is: Where,
+}
+
+/// What is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// Somebody who looks.
+    Terminal,
+    /// A file or a program.
+    Elsewhere,
 }
 
 impl fmt::Debug for Screen<'_> {
@@ -120,12 +147,15 @@ impl<'a> Screen<'a> {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let paint = |terminal| if wanted && terminal { Paint::Coloured } else { Paint::Plain };
         let (out_paint, err_paint) = (paint(out.is_terminal()), paint(err.is_terminal()));
-        Self { out, err, out_paint, err_paint }
+        let is = |terminal| if terminal { Where::Terminal } else { Where::Elsewhere };
+        let (out_is, err_is) = (is(out.is_terminal()), is(err.is_terminal()));
+        Self { out, err, out_paint, err_paint, out_is, err_is }
     }
 
     /// Output without colours, for tests.
     pub fn plain(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err, out_paint: Paint::Plain, err_paint: Paint::Plain }
+        let (plain, elsewhere) = (Paint::Plain, Where::Elsewhere);
+        Self { out, err, out_paint: plain, err_paint: plain, out_is: elsewhere, err_is: elsewhere }
     }
 
     fn warn(&mut self, warnings: &[Finding]) -> io::Result<()> {

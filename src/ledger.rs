@@ -39,7 +39,9 @@ mod event;
 mod id;
 mod log;
 mod memory;
+mod portable;
 mod postgres;
+mod seal;
 mod upkeep;
 
 pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse};
@@ -51,15 +53,19 @@ pub use delivery::{
     ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
-pub use embedded::{Embedded, EmbeddedOptions};
+pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::Event;
 pub use id::{EventId, NodeId, ReplayId, SourceId, TargetId};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
+pub use portable::{
+    ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
+};
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
-pub use upkeep::{Durability, Health, Retention, Stats, Swept, TargetStats};
+pub use seal::{KeyId, Keyring, MasterKey};
+pub use upkeep::{Durability, Health, Retention, Room, Stats, Swept, TargetStats};
 
 use std::future::Future;
 use std::time::Duration;
@@ -203,6 +209,31 @@ pub trait Ledger: Send + Sync {
         policy: &Retention,
         budget: usize,
     ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
+
+    /// A page of everything that is kept, going on from `cursor`: about `bytes` of it.
+    ///
+    /// May be read while the ledger works: every item is whole, and what is recorded meanwhile may
+    /// be in it or not.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` did not come from an export.
+    fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> impl Future<Output = Result<ExportPage, LedgerError>> + Send;
+
+    /// Takes what another ledger exported, each event once, by its id and its keys: what is known
+    /// stays as it is. A document is taken if it is newer than the one that is there.
+    ///
+    /// After an error some items may have been taken. They may be offered again.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooLarge`] if an item exceeds what the engine stores in one piece.
+    fn import(
+        &self,
+        items: Vec<Item>,
+    ) -> impl Future<Output = Result<Imported, LedgerError>> + Send;
 
     /// Whether it can write, how durable that is, and what it holds.
     fn health(&self) -> impl Future<Output = Result<Health, LedgerError>> + Send;

@@ -10,4 +10,4 @@ mod admin;
 mod http;
 
 pub use admin::Admin;
-pub(crate) use admin::explained;
+pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT, explained};

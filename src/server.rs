@@ -4,6 +4,8 @@
 //! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
 //! where the configuration, the ledger and the sockets come from.
 
+mod upkeep;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,16 +15,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::upkeep::Upkeep;
 use crate::config::{self, Config, Limits};
 use crate::delivery::Courier;
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{
-    Book, BookOptions, Embedded, EmbeddedOptions, Engine, LedgerError, Observer, Postgres,
-    PostgresError, PostgresOptions,
+    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey, Observer,
+    Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::Admin;
+use crate::sender::Secret;
 use crate::telemetry::Metrics;
 use crate::wire::{self, Bounds, Certificate, Front, Inherited, TlsError, Worker};
 
@@ -38,6 +42,10 @@ const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may idle between two requests: longer than the usual proxy keeps one, so
 /// that it is the proxy who closes, and no request is lost on a connection that just closed.
 const IDLE_TIME: Duration = Duration::from_secs(75);
+
+/// Segments over the time that events are kept, at least: an event is kept for an eighth of that
+/// time longer at most.
+const SEGMENTS_OF_EVENTS: u32 = 8;
 
 /// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
 const WORKERS_MAX: usize = 16;
@@ -177,11 +185,9 @@ fn workers() -> usize {
 /// is out of reach or has no tables.
 pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
     let engine = match &store.engine {
-        config::StoreEngine::Embedded { path } => {
-            Engine::from(Embedded::open(EmbeddedOptions::new(path))?)
-        }
-        config::StoreEngine::Postgres(store) => {
-            tokio::runtime::Handle::current().block_on(Postgres::open(postgres(store)))?.into()
+        config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
+        config::StoreEngine::Postgres(server) => {
+            tokio::runtime::Handle::current().block_on(Postgres::open(postgres(server)))?.into()
         }
     };
     let observer = Arc::new(Observed(Arc::clone(metrics)));
@@ -200,6 +206,27 @@ pub fn postgres(store: &config::PostgresStore) -> PostgresOptions {
         require_replicated: store.require_replicated,
         ..PostgresOptions::new(store.url.clone())
     }
+}
+
+/// Where and how the embedded ledger of `store` keeps its data.
+///
+/// # Errors
+/// When `store` names another engine.
+pub fn embedded(store: &config::Store) -> Result<EmbeddedOptions, LedgerError> {
+    let config::StoreEngine::Embedded { path } = &store.engine else {
+        let sentence = "this is for the embedded engine; PostgreSQL has tools of its own";
+        return Err(LedgerError::Fatal(sentence.to_owned()));
+    };
+    let usual = EmbeddedOptions::new(path);
+    let segment_age = usual.segment_age.min(store.keep_events / SEGMENTS_OF_EVENTS);
+    Ok(EmbeddedOptions { segment_age, keys: keyring(store), ..usual })
+}
+
+/// The master keys of `store`.
+#[must_use]
+pub fn keyring(store: &config::Store) -> Keyring {
+    let key = |secret: &Option<Secret>| secret.as_ref().and_then(MasterKey::of);
+    Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
 /// Feeds the metrics of the ledger.
@@ -258,6 +285,7 @@ struct Running {
     gate: Gate,
     admin: Arc<Admin>,
     courier: Courier,
+    upkeep: Upkeep,
     certificate: Option<Arc<Certificate>>,
     workers: Vec<Worker>,
     side: Side,
@@ -286,6 +314,7 @@ impl Running {
 
         let address = listeners.admin.local_addr()?.ip();
         let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
+        let upkeep = Upkeep::start(&config, book.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let shared = (metrics, Arc::clone(&life));
         let inside = (gate.clone(), keys.clone());
         let admin = Arc::new(Admin::new(address, config, inside, book, shared));
@@ -299,7 +328,7 @@ impl Running {
         // The management APIs come with their own issue; until then nobody is promised an answer.
         drop(listeners.management);
         life.ready();
-        Ok(Self { life, keys, gate, admin, courier, certificate, workers, side })
+        Ok(Self { life, keys, gate, admin, courier, upkeep, certificate, workers, side })
     }
 
     /// Goes on under another configuration. What is bound stays as it was.
@@ -308,6 +337,7 @@ impl Running {
         self.gate.apply(config);
         self.admin.apply(config);
         self.courier.apply(config);
+        self.upkeep.apply(config);
         if let (Some(certificate), Some(files)) = (&self.certificate, &config.server.tls)
             && let Err(error) = certificate.reload(files)
         {
@@ -321,7 +351,7 @@ impl Running {
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
         let mut ended = std::pin::pin!(async {
-            let _ = tokio::join!(joined, self.courier.ended());
+            let _ = tokio::join!(joined, self.courier.ended(), self.upkeep.ended());
         });
         let drained = tokio::select! {
             () = &mut ended => true,

@@ -21,6 +21,7 @@ mod it {
     mod race;
     mod senders;
     mod silence;
+    mod store;
     mod superseded;
     mod targets;
     mod tls;

@@ -234,7 +234,7 @@ fn a_second_process_is_refused() {
     child.kill().unwrap();
     child.wait().unwrap();
     match refused {
-        Err(LedgerError::Unavailable(why)) => {
+        Err(LedgerError::InUse(why)) => {
             assert!(why.contains(&format!("process {}", child.id())), "{why}");
         }
         other => panic!("{other:?}"),

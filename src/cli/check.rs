@@ -122,5 +122,6 @@ fn store(config: &Config) -> Vec<String> {
     };
     let (events, transactions) = (config.store.keep_events, config.store.keep_transactions);
     let kept = format!("events {}, transactions {}", show(events), show(transactions));
-    vec![engine, kept]
+    let sealing = if config.store.master_key.is_some() { "sealed" } else { "not sealed" };
+    vec![engine, kept, sealing.to_owned()]
 }

@@ -29,6 +29,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Came {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -56,7 +57,7 @@ impl Client {
                 self.pool.request(request).await.map_err(io::Error::other)?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(io::Error::other)?.to_bytes();
-            Ok(Came { status: head.status, body })
+            Ok(Came { status: head.status, headers: head.headers, body })
         };
         tokio::time::timeout(PATIENCE, answered)
             .await
@@ -105,21 +106,33 @@ impl AdminApi {
         self.call(&Method::POST, path, question.to_string().into()).await
     }
 
+    /// Whatever is at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn fetch(&self, path: &str) -> Result<Came, String> {
+        self.send(&Method::GET, path, Bytes::new()).await
+    }
+
     async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
+        let came = self.send(method, path, body).await?;
+        serde_json::from_slice(&came.body)
+            .map_err(|_| format!("the gateway at {} answers otherwise than in JSON", self.base))
+    }
+
+    async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Came, String> {
         let url = format!("{}{path}", self.base);
         let came = self.client.send(method, &url, &self.headers, body).await;
         let came = came.map_err(|error| {
             format!("no gateway answers at {} ({error}); start it with `postern serve`", self.base)
         })?;
-        let json = serde_json::from_slice::<Value>(&came.body);
-        match (came.status.is_success(), json) {
-            (true, Ok(json)) => Ok(json),
-            (_, json) => {
-                let detail = json.ok().and_then(|json| Some(json["detail"].as_str()?.to_owned()));
-                let detail = detail.unwrap_or_else(|| came.status.to_string());
-                Err(format!("the gateway at {} says: {detail}", self.base))
-            }
+        if came.status.is_success() {
+            return Ok(came);
         }
+        let json = serde_json::from_slice::<Value>(&came.body).ok();
+        let detail = json.and_then(|json| Some(json["detail"].as_str()?.to_owned()));
+        let detail = detail.unwrap_or_else(|| came.status.to_string());
+        Err(format!("the gateway at {} says: {detail}", self.base))
     }
 }
 

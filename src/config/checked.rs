@@ -119,6 +119,10 @@ pub struct Store {
     pub keep_events: Duration,
     /// How long transactions are remembered.
     pub keep_transactions: Duration,
+    /// What the ledger and its exports are sealed with, from `POSTERN_MASTER_KEY`.
+    pub master_key: Option<Secret>,
+    /// What it was sealed with before, from `POSTERN_OLD_MASTER_KEY`.
+    pub old_master_key: Option<Secret>,
 }
 
 /// The engine of the ledger.

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::Finding;
 use super::limits::FILE_BYTES_MAX;
 use crate::clock::{self, UnixMillis};
+use crate::sender::Secret;
 
 /// What a configuration is read from besides its own text. Tests feed maps.
 pub trait Input: fmt::Debug + Send + Sync {
@@ -156,6 +157,11 @@ impl<'a> Pass<'a> {
     /// The environment variable `name`.
     pub(super) fn variable(&self, name: &str) -> Option<Vec<u8>> {
         self.input.variable(name)
+    }
+
+    /// The master key in the variable `name`.
+    pub(super) fn master_key(&self, name: &str) -> Result<Option<Secret>, String> {
+        super::master_key(self.input, name)
     }
 
     /// The file at `path`, which is watched from now on.

@@ -317,6 +317,9 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
 
 /// A sender that signs for everybody alike, and a source that does not say what is its own.
 fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
+    if sender.key_set().is_none() {
+        return;
+    }
     for name in sender.ours().filter(|name| !section.has(name)) {
         let what = format!(
             "is missing: {} signs for all its publishers, and callbacks of any of them are taken",

@@ -1,7 +1,10 @@
 //! `[store]` and `[egress]`: where the ledger is, and what deliveries may reach.
 
 use super::file::{Item, Problem, Read, Section};
-use super::{Egress, PostgresStore, Store, StoreEngine, limits, network, secret, unit};
+use super::{
+    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits, network,
+    secret, unit,
+};
 use crate::ledger::PostgresOptions;
 use crate::sender::Secret;
 
@@ -53,7 +56,24 @@ pub(super) fn check(section: &Section<'_>) -> Option<Store> {
         Engine::Embedded => embedded(section),
         Engine::Postgres => postgres(section),
     };
-    Some(Store { engine: engine?, keep_events, keep_transactions })
+    let [master_key, old_master_key] =
+        [MASTER_KEY, OLD_MASTER_KEY].map(|name| sealing(section, name));
+    Some(Store { engine: engine?, keep_events, keep_transactions, master_key, old_master_key })
+}
+
+/// A master key, which stands in no file: a mistake in it has no line.
+fn sealing(section: &Section<'_>, name: &str) -> Option<Secret> {
+    section.pass.master_key(name).unwrap_or_else(|what| {
+        section.pass.fault(Finding {
+            file: section.pass.file().to_owned(),
+            line: None,
+            column: None,
+            key: name.to_owned(),
+            what,
+            remedy: String::from("make one: openssl rand -base64 32"),
+        });
+        None
+    })
 }
 
 fn embedded(section: &Section<'_>) -> Option<StoreEngine> {

@@ -77,6 +77,17 @@ pub enum NonceUse {
     Repeated,
 }
 
+impl NewEvent {
+    /// About how many bytes it takes on disk, at least.
+    pub(super) fn size(&self) -> usize {
+        let texts = self.source.as_str().len()
+            + self.transaction.len()
+            + self.user.as_ref().map_or(0, String::len)
+            + self.targets.iter().map(|target| target.as_str().len() + 5).sum::<usize>();
+        64 + 16 * self.keys.len() + texts + self.body.len()
+    }
+}
+
 impl DedupeKey {
     /// The key for `key` within `source`.
     #[must_use]

@@ -26,9 +26,9 @@ use self::lane::Lanes;
 pub use self::recorded::{Recorded, Standing};
 use super::{
     Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine, EventDetail,
-    EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent,
-    NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement,
-    Stats, Swept,
+    EventId, ExportPage, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, Stats, Swept,
 };
 
 /// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes
@@ -274,6 +274,15 @@ impl Book {
     /// See [`Ledger::sweep`].
     pub async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         self.shared.engine.sweep(policy, budget).await
+    }
+
+    /// See [`Ledger::export`].
+    pub async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        self.shared.engine.export(cursor, bytes).await
     }
 
     /// See [`Ledger::health`].

@@ -7,6 +7,7 @@ mod accepting;
 mod delivering;
 mod keeping;
 mod reading;
+mod transferring;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -70,6 +71,10 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         keeping::kinds_are_kept_apart,
         keeping::a_sweep_keeps_what_it_must,
         keeping::a_healthy_ledger_says_so,
+        transferring::an_export_is_taken_by_another_ledger_once,
+        transferring::what_another_ledger_exported_is_taken_once,
+        transferring::an_import_changes_nothing_that_is_known,
+        transferring::keys_outlive_their_events_in_an_export,
     );
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -24,11 +24,13 @@
 //! the process) and deliveries that were done in the last 20 milliseconds (they are made once
 //! more). The loss of the disk is not survived.
 
+mod age;
 mod call;
 mod committer;
 mod core;
 mod deliveries;
 mod documents;
+mod export;
 pub(in crate::ledger) mod files;
 mod frame;
 mod index;
@@ -45,6 +47,7 @@ mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,18 +59,19 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
-use self::call::{AcceptCall, Answer, Call, ReplayCall, SettleCall};
+use self::call::{AcceptCall, Answer, Call, ImportCall, ReplayCall, SettleCall};
 use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
 use self::open::{Opened, open};
+pub use self::tools::{Damage, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, Health, Kind, Lease, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, StoreClock, Swept,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
 };
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
@@ -85,14 +89,25 @@ pub struct EmbeddedOptions {
     /// The size of a segment. Large ones make fewer files, small ones a quicker start: the last
     /// segment is read whole. From 64 kB to 1 GB.
     pub segment_bytes: u64,
+    /// A segment that is older is closed at the next sweep even if it is not full, so that its
+    /// events can go: a small part of the time that events are kept.
+    pub segment_age: Duration,
     /// What leases and due times go by.
     pub clock: StoreClock,
+    /// What the journal is sealed with.
+    pub keys: Keyring,
 }
 
 impl EmbeddedOptions {
-    /// The usual options for `path`: segments of 64 MiB, the clock of the process.
+    /// The usual options for `path`: segments of 64 MiB, the clock of the process, no sealing.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), segment_bytes: 64 << 20, clock: StoreClock::process() }
+        Self {
+            path: path.into(),
+            segment_bytes: 64 << 20,
+            segment_age: Duration::from_secs(86_400),
+            clock: StoreClock::process(),
+            keys: Keyring::default(),
+        }
     }
 }
 
@@ -127,7 +142,8 @@ impl Embedded {
     /// Opens the ledger in `options.path`, or begins one. Reads the disk and blocks.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`] if another process has it or the disk fails;
+    /// [`LedgerError::InUse`] if another process has it; [`LedgerError::Unavailable`] if the disk
+    /// fails; [`LedgerError::Sealed`] if a master key is missing;
     /// [`LedgerError::Corrupt`], with file and offset, if the journal is damaged.
     pub fn open(options: EmbeddedOptions) -> Result<Self, LedgerError> {
         Self::open_with(options, Arc::new(Disk))
@@ -155,6 +171,12 @@ impl Embedded {
         ];
         let turns = Mutex::new(());
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
+    }
+
+    /// Whether there is a ledger in `path`.
+    #[must_use]
+    pub fn is_in(path: &Path) -> bool {
+        core::journal_dir(path).is_dir()
     }
 
     /// Its directory.
@@ -345,6 +367,29 @@ impl Ledger for Embedded {
         self.read(move |core| core.sweep(&policy, budget, &calls)).await
     }
 
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        // No segment is written anew while a page is read.
+        let _turn = self.shared.turns.lock().await;
+        let cursor = cursor.cloned();
+        self.read(move |core| core.export(cursor.as_ref(), bytes)).await
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        let max = journal::payload_max(self.core().options.segment_bytes);
+        let mut imported = Imported::default();
+        for items in import_batches(items, max)? {
+            let call = ImportCall::new(items);
+            let some = self.call(|answer| Call::Import(call, answer)).await?;
+            imported.taken += some.taken;
+            imported.known += some.known;
+        }
+        Ok(imported)
+    }
+
     async fn health(&self) -> Result<Health, LedgerError> {
         self.read(|core| {
             let segments = core.all_runs().iter().map(|run| run.segment().size).sum::<u64>();
@@ -352,11 +397,33 @@ impl Ledger for Embedded {
                 stopped: core.poison.reason().map(str::to_owned),
                 durability: Durability::Local,
                 bytes: segments + core.index.size(),
+                room: core.room(),
                 mended: core.notices(),
             })
         })
         .await
     }
+}
+
+/// Items in batches that fit into a segment each.
+fn import_batches(items: Vec<Item>, max: usize) -> Result<Vec<Vec<Item>>, LedgerError> {
+    let mut batches: Vec<Vec<Item>> = Vec::new();
+    let mut filled = usize::MAX;
+    for item in items {
+        let size = item.stored_size();
+        if size > max {
+            return Err(LedgerError::TooLarge { size, max });
+        }
+        filled = filled.saturating_add(size);
+        match batches.last_mut().filter(|_| filled <= max) {
+            Some(batch) => batch.push(item),
+            None => {
+                filled = size;
+                batches.push(vec![item]);
+            }
+        }
+    }
+    Ok(batches)
 }
 
 /// Adds the bodies that are not in memory. A delivery whose body cannot be read stays leased, is

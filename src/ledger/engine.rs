@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
-    EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres, ReplayOrder, ReplayPage,
-    Retention, Revision, Settled, Settlement, Stats, Swept,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not get to. Each makes
@@ -160,6 +160,18 @@ impl Ledger for Engine {
 
     async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
         each!(self, engine => engine.sweep(policy, budget))
+    }
+
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        each!(self, engine => engine.export(cursor, bytes))
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        each!(self, engine => engine.import(items))
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {

@@ -37,6 +37,12 @@ pub enum LedgerError {
     /// Stored data cannot be read. The text says which file and where.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
+    /// Another process works on the ledger, which belongs to one at a time.
+    #[error("{0}")]
+    InUse(String),
+    /// Stored data is sealed with a master key that is not at hand. The text says what helps.
+    #[error("{0}")]
+    Sealed(String),
     /// The ledger has stopped for good: a write or a sync failed, or a worker panicked. Nothing
     /// more is acknowledged by this process; what was acknowledged is safe.
     #[error("the ledger has stopped: {0}")]

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, StoreClock, Swept,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
 };
 
 /// A ledger in memory. Clones share it.
@@ -148,8 +148,34 @@ impl Ledger for Memory {
         Ok(self.model().sweep(policy, budget))
     }
 
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        self.model().export(cursor, bytes)
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        let mut imported = Imported::default();
+        let mut model = self.model();
+        for item in items {
+            let taken = model.import(item);
+            imported.taken += u64::from(taken);
+            imported.known += u64::from(!taken);
+        }
+        self.revision.send_replace(model.revision());
+        Ok(imported)
+    }
+
     async fn health(&self) -> Result<Health, LedgerError> {
-        Ok(Health { stopped: None, durability: Durability::Unsynced, bytes: 0, mended: Vec::new() })
+        Ok(Health {
+            stopped: None,
+            durability: Durability::Unsynced,
+            bytes: 0,
+            room: None,
+            mended: Vec::new(),
+        })
     }
 }
 

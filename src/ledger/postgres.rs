@@ -30,6 +30,7 @@ mod pulse;
 mod replay;
 mod sql;
 mod tls;
+mod transfer;
 mod url;
 
 use std::collections::{BTreeSet, HashSet};
@@ -48,7 +49,7 @@ use self::pulse::Pulse;
 use self::tls::Tls;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
     LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
     Settled, Settlement, Stats, StoreClock, Swept, Verdict,
 };
@@ -555,6 +556,28 @@ impl Ledger for Postgres {
         change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
             core.sweep_on(&mut held, policy, budget)
         })
+    }
+
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.export_on(&held, cursor, bytes))
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        let core = &self.core;
+        let mut imported = Imported::default();
+        for items in transfer::pieces(items)? {
+            let some = change!(core, durable within SWEEP_TIME, Repeat::No, held => {
+                core.import_on(&mut held, &items)
+            })?;
+            imported.taken += some.taken;
+            imported.known += some.known;
+        }
+        Ok(imported)
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {

@@ -82,6 +82,8 @@ pub struct Health {
     pub durability: Durability,
     /// Bytes that it takes on disk.
     pub bytes: u64,
+    /// How much room its disk has; `None`: it has none of its own.
+    pub room: Option<Room>,
     /// What was found and mended when it was opened, for people.
     pub mended: Vec<String>,
 }
@@ -101,11 +103,37 @@ impl Durability {
     }
 }
 
+/// The room of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Bytes that must be free to go on for long.
+    pub reserve: u64,
+    /// Whether it is short of room; it is no longer when a quarter more than the reserve is free.
+    pub short: bool,
+}
+
 impl Health {
     /// Whether events can be recorded.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.stopped.is_none()
+    }
+
+    /// Why callbacks should go elsewhere, for people; `None`: they need not.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if let Some(why) = &self.stopped {
+            return Some(format!("the ledger has stopped: {why}"));
+        }
+        let room = self.room.filter(|room| room.short)?;
+        let mib = |bytes: u64| bytes >> 20;
+        Some(format!(
+            "the ledger's disk is nearly full: {} MiB are free, {} MiB are needed",
+            mib(room.free),
+            mib(room.reserve + room.reserve / 4)
+        ))
     }
 }
 

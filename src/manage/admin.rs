@@ -3,6 +3,7 @@
 mod deliveries;
 mod events;
 mod explain;
+mod export;
 mod health;
 mod rejections;
 mod senders;
@@ -18,6 +19,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 pub(crate) use explain::explained;
+pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
 use super::access::{self, Need};
 use super::http::{Answered, Problem};
@@ -64,6 +66,7 @@ enum Resource<'p> {
     Rejections,
     Senders,
     Explain,
+    Export,
 }
 
 impl<'p> Resource<'p> {
@@ -81,6 +84,7 @@ impl<'p> Resource<'p> {
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
+                ["export"] => Self::Export,
                 _ => return None,
             },
             _ => return None,
@@ -97,7 +101,8 @@ impl<'p> Resource<'p> {
     fn need(&self) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
-            Self::Replay(_) => Need::Change,
+            // An export holds what everybody else sees masked.
+            Self::Replay(_) | Self::Export => Need::Change,
             _ => Need::Look,
         }
     }
@@ -144,6 +149,7 @@ impl Admin {
             Resource::Deliveries => self.deliveries(&head).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
+            Resource::Export => self.export(&head).await,
             Resource::Explain => self.explain(&self.body(body).await?),
         }
     }

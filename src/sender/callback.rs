@@ -264,6 +264,7 @@ impl<'a> Callback<'a> {
             self.fresh()?;
         }
         self.match_signature()?;
+        self.time_is_proven()?;
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
@@ -580,7 +581,8 @@ impl<'a> Callback<'a> {
     fn also(&self, reading: &Reading) -> Result<(), Refusal> {
         let key_is_setting = matches!(reading.with.first, First::Keyed(_));
         let secrets = if key_is_setting { 1 } else { self.recipe.secrets.len() };
-        let matches = (0..secrets).try_fold(false, |any, index| {
+        let mut live = (0..secrets).filter(|index| key_is_setting || self.is_live(*index));
+        let matches = live.try_fold(false, |any, index| {
             let secret = self.recipe.secrets.get(index);
             let secret = secret.map_or(&[][..], |secret| secret.value.expose());
             match self.output(reading, index, secret)? {

@@ -390,11 +390,12 @@ impl Reader<'_> {
             );
         }
         let open = |role: Role| signed && covers.proof(role) == Proof::None;
+        let may_be_open = |role: Role| signed && covers.proof(role) != Proof::Whole;
         let has = |role: Role| self.sender.roles.texts.contains_key(&role);
-        if open(Role::Transaction) && covers.second_key == SecondKey::Absent {
+        if may_be_open(Role::Transaction) && covers.second_key == SecondKey::Absent {
             cares.push(
-                "The signature does not say which transaction it is for, and what it covers can \
-                 be the same twice: a captured call can be sent again under another id. Take \
+                "The signature does not always say which transaction it is for, and what it covers \
+                 can be the same twice: a captured call can be sent again under another id. Take \
                  calls from the sender's own addresses alone (`allow`).",
             );
         } else if open(Role::Transaction) {

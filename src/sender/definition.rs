@@ -82,6 +82,11 @@ impl Basis {
 /// of one callback at sixteen.
 pub(super) const READINGS_MAX: usize = 4;
 
+/// Characters of a claim that may be kept: fewer than eight of hex are guessed within hours, and a
+/// SHA-512 has no more.
+const CUT_MIN: usize = 8;
+const CUT_MAX: usize = 128;
+
 /// Where `{…}` is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
@@ -890,7 +895,7 @@ impl Reader {
             let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
             self.fault(at("key"), "is a public key", remedy);
         }
-        Some(Reading {
+        let reading = Reading {
             public,
             key,
             r#as,
@@ -910,7 +915,28 @@ impl Reader {
             of,
             with: with?,
             r#in: claim?,
-        })
+        };
+        self.guarded(&at, &reading);
+        Some(reading)
+    }
+
+    /// What nobody but the sender can make has to be in a signature.
+    fn guarded(&mut self, at: &dyn Fn(&str) -> String, reading: &Reading) {
+        if reading.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
+            let remedy = format!("keep {CUT_MIN} to {CUT_MAX} characters");
+            self.fault(at("cut"), "leaves what anybody can guess, or more than there is", &remedy);
+        }
+        if reading.public.is_some() {
+            return;
+        }
+        let added = reading.pairs.iter().flat_map(|pairs| pairs.add.iter().map(|(_, text)| text));
+        let signed = std::iter::once(&reading.of).chain(&reading.sorted).chain(added);
+        let keyed = matches!(reading.with.first, First::Keyed(_))
+            && reading.key.spots().any(|spot| !spot.came());
+        if !keyed && !signed.into_iter().any(|text| reads(text, "secret")) {
+            let remedy = "put [secret] into the text, or use an HMAC";
+            self.fault(at("of"), "holds no secret, so that anybody can make it", remedy);
+        }
     }
 
     fn pairs(&mut self, key: &str, pairs: file::Pairs) -> Option<Pairs> {

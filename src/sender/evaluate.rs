@@ -19,6 +19,7 @@ use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value
 use super::signature::{Listed, ListedValue, Pairs, Plan, Reading};
 use super::text::{Piece, Text};
 use super::time::Stamp;
+use super::unreplaced;
 
 /// What a text is evaluated with.
 #[derive(Clone, Copy, Default)]
@@ -176,7 +177,7 @@ impl Callback<'_> {
         for piece in inner {
             let Piece::Value(spot) = piece else { continue };
             let absent = spot.plain_slot().is_some_and(|slot| !parameters.has(slot));
-            if absent || self.value(spot, context)?.is_none_or(|value| value.is_empty()) {
+            if absent || self.value(spot, context)?.is_none_or(|value| self.is_nothing(&value)) {
                 return Ok(());
             }
         }
@@ -190,6 +191,13 @@ impl Callback<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a value counts as absent in an optional part: it is empty, or a macro that the
+    /// sender left in place.
+    fn is_nothing(&self, value: &[u8]) -> bool {
+        value.is_empty()
+            || (unreplaced::may_be_macro(value) && self.recipe.macros.is_unreplaced(value))
     }
 
     /// Writes the value of `spot`; whether there is one.
@@ -342,7 +350,12 @@ impl Callback<'_> {
     ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
         Ok(match input {
             Input::Header(name) => {
-                self.request.headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
+                let mut all = self.request.headers.get_all(name).iter();
+                let value = all.next();
+                if all.next().is_some() {
+                    return Err(Unreadable::new(Reason::RepeatedParameter));
+                }
+                value.map(|value| Cow::Borrowed(value.as_bytes()))
             }
             Input::List { list, item } => self.listed(*list, item, context)?,
             Input::Setting(value) => Some(Cow::Borrowed(value.expose())),
@@ -409,6 +422,8 @@ impl Callback<'_> {
             // Only a key may read it, and that is no text: see `Public`.
             Gateway::PublicKey => None,
             Gateway::Body => Some(Cow::Borrowed(self.message())),
+            // A body that is not there tells no two callbacks apart.
+            Gateway::BodySha256 if self.message().is_empty() => None,
             Gateway::BodySha256 => {
                 let digest = Algorithm::Sha256.of(self.message());
                 Some(Cow::Owned(const_hex::encode(digest.bytes()).into_bytes()))

@@ -219,6 +219,13 @@ impl Recipe {
         &self.sender
     }
 
+    /// Whether a callback is refused when it is too old. One that is not can be sent again at any
+    /// time.
+    #[must_use]
+    pub fn is_dated(&self) -> bool {
+        self.time.as_ref().is_some_and(|time| time.within.is_some())
+    }
+
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|secret| secret.id.as_str())

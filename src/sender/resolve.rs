@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::bound::{Bound, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
 use super::definition::{RoleText, Roles, Stands};
+use super::digest;
 use super::evaluate::{self, Context, Said};
 use super::names::Slot;
 use super::outcome::Reason;
@@ -230,6 +231,19 @@ impl<'a> Callback<'a> {
         self.is_macro(spot, &value).then(|| spot.name.to_string())
     }
 
+    /// Refuses a time that is checked and stands where the signature does not reach: whoever sends
+    /// the call again could make it fresh.
+    pub(super) fn time_is_proven(&self) -> Result<(), Refusal> {
+        let Some(time) = self.recipe.time.as_ref().filter(|time| time.within.is_some()) else {
+            return Ok(());
+        };
+        let Some(reading) = self.matched_reading() else { return Ok(()) };
+        match time.r#in.spots().find(|spot| !self.covers(&reading.covers, spot, &[])) {
+            Some(spot) => Err(Refusal::of(Reason::MissingParameter, &spot.name)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the signature covers the value of `spot`.
     fn is_proven(&self, spot: &Bound, recut: &[String]) -> bool {
         let also = match self.kind_here().map(|kind| &kind.also) {
@@ -386,17 +400,52 @@ impl<'a> Callback<'a> {
             }
             object.name(&String::from_utf8_lossy(parameter.name));
             let slot = self.recipe.names.find(parameter.name);
-            if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) {
+            let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
+            let text = value.text(self.plus()).ok().flatten().unwrap_or_default();
+            if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) || self.is_secret(&text)
+            {
                 object.text(MASK);
             } else if parameter.place == Place::Json {
-                object.raw(parameter.raw);
+                object.raw(&self.without_inner_claim(slot, parameter.raw));
             } else {
-                let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
-                let text = value.text(self.plus()).ok().flatten().unwrap_or_default();
                 object.text(&String::from_utf8_lossy(&text));
             }
         }
         object.finish()
+    }
+}
+
+impl Callback<'_> {
+    /// Whether a value is a secret of the source: some senders send theirs.
+    fn is_secret(&self, value: &[u8]) -> bool {
+        self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
+    }
+
+    /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
+    fn without_inner_claim<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
+            Also::Reading(reading) => Some(reading),
+            Also::None | Also::Lacking => None,
+        });
+        let claim = kind.map(|reading| &reading.claim).filter(|claim| match &claim.input {
+            Input::Parameter { slot: own, steps, .. } => Some(*own) == slot && !steps.is_empty(),
+            _ => false,
+        });
+        let claim = claim.and_then(|claim| self.value(claim, &Context::default()).ok().flatten());
+        match claim.filter(|claim| !claim.is_empty()) {
+            Some(claim) => {
+                let mut out = Vec::with_capacity(raw.len());
+                let mut from = 0;
+                for at in memchr::memmem::find_iter(raw, &*claim) {
+                    out.extend_from_slice(&raw[from..at]);
+                    out.extend_from_slice(MASK.as_bytes());
+                    from = at + claim.len();
+                }
+                out.extend_from_slice(&raw[from..]);
+                Cow::Owned(out)
+            }
+            None => Cow::Borrowed(raw),
+        }
     }
 }
 

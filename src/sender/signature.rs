@@ -405,7 +405,8 @@ pub(super) fn keyed(
     let First::Keyed(algorithm) = with.first else { return Vec::new() };
     let state = |secret: &[u8]| {
         let key = key.map_or_else(|| Some(secret.to_vec()), |key| fixed(key, secret))?;
-        algorithm.keyed(&key)
+        // What nothing is left of is no key: everybody has it.
+        if key.is_empty() { None } else { algorithm.keyed(&key) }
     };
     if key.is_some_and(|key| !reads_secret(key)) {
         // The key is a setting: it is the same under every secret, and without any.

@@ -32,7 +32,7 @@ impl Macros {
                 .filter(|value| name_of(value.as_bytes()).is_none())
                 .cloned()
                 .collect(),
-            names: if sender.paste.is_empty() { file_names(sender) } else { Vec::new() },
+            names: if sender.paste.is_empty() { names(sender, binder) } else { Vec::new() },
             wires: sender.paste.iter().map(|p| binder.wire(&p.name).to_owned()).collect(),
         }
     }
@@ -44,8 +44,8 @@ impl Macros {
 
     /// Whether the decoded `value` is nothing but one of the sender's own macros, in any brackets.
     ///
-    /// Without `paste` any key in brackets will do, but for `[x]`, which has to be a name of the
-    /// file: a player may be called `[PRO]`.
+    /// Without `paste` it has to be a name of the file or of the source: a player may be called
+    /// `[PRO]`, and a report `{ABCDEF00-8B86}`.
     pub(super) fn is_unreplaced(&self, value: &[u8]) -> bool {
         let Some(name) = name_of(value) else {
             return self.odd.iter().any(|known| known.as_bytes() == value);
@@ -53,8 +53,19 @@ impl Macros {
         if !self.macros.is_empty() {
             return self.macros.iter().any(|known| known == name);
         }
-        value.first() != Some(&b'[') || self.names.iter().any(|known| known == name)
+        self.names.iter().any(|known| known == name)
     }
+}
+
+/// The names that a source of a sender without `paste` may have written in brackets.
+fn names(sender: &Sender, binder: &Binder<'_>) -> Vec<String> {
+    let mut names = file_names(sender);
+    names.extend(binder.terms.params.iter().flat_map(|(name, wire)| [name, wire]).cloned());
+    let template = binder.terms.template.as_deref().unwrap_or_default();
+    let keys = template.split(['{', '<', '[']).skip(1);
+    names
+        .extend(keys.filter_map(|rest| rest.split(['}', '>', ']', '|']).next().map(str::to_owned)));
+    names
 }
 
 /// Whether a value as on the wire could start with a bracket: all others need no decoding.
@@ -101,10 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn without_macros_square_brackets_need_a_known_name() {
+    fn without_macros_the_name_has_to_be_known() {
         let survey = Macros { names: vec!["uid_info".into()], ..Macros::default() };
-        assert!(survey.is_unreplaced(b"{anything}"));
-        assert!(survey.is_unreplaced(b"[uid_info]"));
-        assert!(!survey.is_unreplaced(b"[PRO]"));
+        for value in ["{uid_info}", "[uid_info]", "<uid_info>", "%uid_info%"] {
+            assert!(survey.is_unreplaced(value.as_bytes()), "{value}");
+        }
+        for value in ["{anything}", "[PRO]", "{ABCDEF00-8B86}", "%bob%"] {
+            assert!(!survey.is_unreplaced(value.as_bytes()), "{value}");
+        }
     }
 }

@@ -45,9 +45,8 @@ pub struct Metrics {
     pub delivery_backlog: IntGaugeVec,
     /// How long the delivery that is due for longest has been due.
     pub oldest_due_seconds: Gauge,
-    /// Bytes of the ledger.
-    pub store_bytes: IntGauge,
-    store_durability: IntGaugeVec,
+    /// The ledger.
+    pub store: StoreMetrics,
     /// Since a sender's key set was fetched.
     pub key_set_age_seconds: GaugeVec,
     /// 1 while callbacks are taken.
@@ -116,12 +115,7 @@ impl Metrics {
                 "postern_oldest_due_seconds",
                 "How long the delivery due for longest has been due",
             )?,
-            store_bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
-            store_durability: family.gauges(
-                "postern_store_durability",
-                "1 at what an answer of the ledger survives now",
-                &["level"],
-            )?,
+            store: StoreMetrics::new(&family)?,
             key_set_age_seconds: family.ages(
                 "postern_key_set_age_seconds",
                 "Since a sender's key set was fetched",
@@ -130,14 +124,6 @@ impl Metrics {
             ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
             registry: family.0,
         })
-    }
-
-    /// What an answer of the ledger survives: one of the levels is at 1.
-    pub fn set_durability(&self, now: Durability) {
-        for level in Durability::ALL {
-            let gauge = self.store_durability.with_label_values(&[level.as_str()]);
-            gauge.set(i64::from(level == now));
-        }
     }
 
     /// The counters of one source, each at zero from the start.
@@ -199,6 +185,67 @@ impl Metrics {
     /// When a metric cannot be written, which a test keeps from happening.
     pub fn page(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// The ledger: what it holds, the room of its disk, what retention removed.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    /// Bytes that it takes.
+    pub bytes: IntGauge,
+    /// Bytes that may still be written to its disk.
+    pub free_bytes: IntGauge,
+    /// Bytes that must be free there.
+    pub reserve_bytes: IntGauge,
+    /// Events that it has.
+    pub events: IntGauge,
+    /// Keys of transactions that it remembers.
+    pub keys: IntGauge,
+    /// Events that retention removed.
+    pub swept_events: IntCounter,
+    /// Keys that retention removed.
+    pub swept_keys: IntCounter,
+    /// Bytes that retention gave back to the file system.
+    pub swept_bytes: IntCounter,
+    durability: IntGaugeVec,
+}
+
+impl StoreMetrics {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        let swept = family.counters(
+            "postern_store_swept_total",
+            "What retention removed from the ledger",
+            &["what"],
+        )?;
+        Ok(Self {
+            bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
+            free_bytes: family.gauge(
+                "postern_store_free_bytes",
+                "Bytes that may still be written to the ledger's disk",
+            )?,
+            reserve_bytes: family.gauge(
+                "postern_store_reserve_bytes",
+                "Bytes that must be free on the ledger's disk",
+            )?,
+            events: family.gauge("postern_store_events", "Events that the ledger has")?,
+            keys: family.gauge("postern_store_keys", "Keys that the ledger remembers")?,
+            swept_events: swept.with_label_values(&["events"]),
+            swept_keys: swept.with_label_values(&["keys"]),
+            swept_bytes: swept.with_label_values(&["bytes"]),
+            durability: family.gauges(
+                "postern_store_durability",
+                "1 at what an answer of the ledger survives now",
+                &["level"],
+            )?,
+        })
+    }
+
+    /// What an answer of the ledger survives: one of the levels is at 1.
+    pub fn set_durability(&self, now: Durability) {
+        for level in Durability::ALL {
+            let gauge = self.durability.with_label_values(&[level.as_str()]);
+            gauge.set(i64::from(level == now));
+        }
     }
 }
 

@@ -24,18 +24,25 @@ const CYCLES: usize = 6;
 const SENDERS: usize = 8;
 
 /// A gateway in a process of its own.
-struct Process {
+pub struct Process {
     child: Child,
-    callbacks: SocketAddr,
-    admin: SocketAddr,
+    pub callbacks: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Process {
     fn start(config: &Path) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// One with these variables.
+    pub fn start_with(config: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["serve", "--log-format", "json", "--config"])
             .arg(config)
             .env("RUST_LOG", "info,postern::callback=off")
+            .env_remove("POSTERN_MASTER_KEY")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -52,7 +59,7 @@ impl Process {
         Self { callbacks: at("callbacks"), admin: at("admin"), child }
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::record::{self, attempt_detail};
+use super::documents::Written;
+use super::record::{self, Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
 use super::tables::{EventRow, FullRow, hash, tag};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, NewEvent, NodeId, Nonce, NonceUse,
-    ReplayId, ReplayPage, Revision, Settled, Settlement, TargetId,
+    Accepted, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, Imported, LedgerError,
+    NewEvent, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled,
+    Settlement, TargetId, portable, seal,
 };
 
 /// Where the answer to a call goes.
@@ -26,6 +28,9 @@ pub(super) enum Call {
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),
     Change(DocumentChange, Answer<Revision>),
+    Import(ImportCall, Answer<Imported>),
+    /// Go on in a new segment, so that this one can be closed.
+    Roll(Answer<()>),
     /// Write what is lazy.
     Flush(Answer<()>),
     /// Read from another run, or from none, from now on; the old segment is kept at hand.
@@ -73,10 +78,42 @@ pub(super) struct ReplayCall {
     pub(super) page: ReplayPage,
 }
 
+/// What another ledger exported, encoded as far as it can be.
+pub(super) struct ImportCall {
+    pub(super) items: Vec<ImportItem>,
+    /// Bytes and count of the records, at most.
+    pub(super) size: usize,
+    pub(super) records: usize,
+}
+
+/// One item of an [`ImportCall`].
+pub(super) enum ImportItem {
+    Event(Box<EventImport>),
+    Past(PastEvent),
+    Document(Written),
+    Nonce(Nonce),
+}
+
+/// An event with how far its deliveries are.
+pub(super) struct EventImport {
+    pub(super) item: Item,
+    pub(super) payload: Vec<u8>,
+    pub(super) deliveries: Vec<DeliveryImport>,
+}
+
+/// How far a delivery is.
+pub(super) struct DeliveryImport {
+    pub(super) target: TargetId,
+    pub(super) outcome: Outcome,
+    pub(super) attempt: u32,
+    /// Attempts, encoded.
+    pub(super) attempts: Vec<Vec<u8>>,
+}
+
 impl AcceptCall {
     /// Encodes a batch.
     pub(super) fn new(batch: &[NewEvent], payload_max: usize) -> Result<Self, LedgerError> {
-        let size: usize = batch.iter().map(record::size_of_event).sum();
+        let size: usize = batch.iter().map(NewEvent::size).sum();
         let mut call =
             Self { items: Vec::with_capacity(batch.len()), payloads: Vec::with_capacity(size) };
         for event in batch {
@@ -84,7 +121,7 @@ impl AcceptCall {
             record::put_event(&mut call.payloads, event);
             call.items.push(Item::new(event, start..call.payloads.len()));
         }
-        let size = call.payloads.len() + 8 * batch.len();
+        let size = call.payloads.len() + (8 + seal::OVERHEAD) * batch.len();
         if size > payload_max {
             return Err(LedgerError::TooLarge { size, max: payload_max });
         }
@@ -111,7 +148,9 @@ impl Item {
 
 impl SettleCall {
     pub(super) fn new(who: &NodeId, settlements: &[Settlement]) -> Self {
-        let encoded = settlements.iter().map(|one| (one.clone(), attempt_detail(one)));
+        let encoded = settlements
+            .iter()
+            .map(|one| (one.clone(), attempt_detail(one.event, &one.target, &one.attempt)));
         Self { who: who.clone(), settlements: encoded.collect() }
     }
 
@@ -128,5 +167,53 @@ impl ReplayCall {
             targets.iter().map(|target| target.as_str().len() + 5).sum()
         };
         self.chosen.iter().map(|(_, targets)| 48 + names(targets)).sum()
+    }
+}
+
+impl ImportCall {
+    /// Encodes items.
+    pub(super) fn new(items: Vec<portable::Item>) -> Self {
+        let mut call = Self { items: Vec::with_capacity(items.len()), size: 0, records: 0 };
+        for item in items {
+            call.size += item.size();
+            call.records += 1;
+            call.items.push(match item {
+                portable::Item::Document { kind, document } => {
+                    ImportItem::Document(Written::imported(kind, document))
+                }
+                portable::Item::Event { event, deliveries } => {
+                    call.records +=
+                        deliveries.iter().map(|one| 1 + one.attempts.len()).sum::<usize>();
+                    ImportItem::Event(Box::new(EventImport::new(&event, deliveries)))
+                }
+                portable::Item::Past(past) => ImportItem::Past(past),
+                portable::Item::Nonce(nonce) => ImportItem::Nonce(nonce),
+            });
+        }
+        call
+    }
+}
+
+impl EventImport {
+    fn new(event: &NewEvent, deliveries: Vec<Delivery>) -> Self {
+        let mut payload = Vec::with_capacity(event.size());
+        record::put_event(&mut payload, event);
+        // How far they are is said by records of their own; bodies are read when they are needed.
+        let mut item = Item::new(event, 0..payload.len());
+        (item.targets, item.body) = (SmallVec::new(), Bytes::new());
+        let deliveries = deliveries.into_iter().map(|delivery| DeliveryImport {
+            outcome: match delivery.state {
+                DeliveryState::Pending => Outcome::Retry { due_ms: delivery.due_ms.unwrap_or(0) },
+                DeliveryState::Dead => Outcome::Dead,
+                DeliveryState::Done => Outcome::Done,
+            },
+            attempt: delivery.attempt,
+            attempts: {
+                let detail = |attempt| attempt_detail(event.id, &delivery.target, attempt);
+                delivery.attempts.iter().map(detail).collect()
+            },
+            target: delivery.target,
+        });
+        Self { item, payload, deliveries: deliveries.collect() }
     }
 }

@@ -5,6 +5,8 @@
 //! exception: deliveries that are done are answered at once and written with the next frame, or
 //! [`LAZY`] later at the latest.
 
+mod import;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +18,8 @@ use smallvec::SmallVec;
 
 use super::call::{AcceptCall, Answer, Call, Item, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
-use super::deliveries::Ruling;
+use super::deliveries::{Row, Ruling};
+use super::documents::Written;
 use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
@@ -26,8 +29,8 @@ use super::segment::{HEADER, Position, Scan};
 use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, Nonce, NonceUse, Revision, Settled,
-    TargetId,
+    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, Nonce, NonceUse,
+    Revision, Settled, TargetId,
 };
 
 /// How long a delivery that is done may wait for company on its way to the disk.
@@ -62,7 +65,9 @@ struct Staged {
     rows: Vec<FullRow>,
     notes: Vec<Note>,
     fresh: Vec<(EventId, SmallVec<[TargetId; 2]>, Bytes)>,
-    changes: Vec<(Revision, DocumentChange)>,
+    changes: Vec<Written>,
+    /// Deliveries of imported events.
+    states: Vec<(EventId, TargetId, Option<Row>)>,
 }
 
 fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
@@ -150,6 +155,14 @@ impl Committer {
                 Ok(revision) => self.waiting.push(waiting(answer, revision)),
                 Err(error) => tell(answer, Err(error)),
             },
+            Call::Import(call, answer) => match self.import(call) {
+                Ok(imported) => self.waiting.push(waiting(answer, imported)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Roll(answer) => {
+                self.commit();
+                tell(answer, self.roll_if_used());
+            }
             Call::Flush(answer) => self.waiting.push(waiting(answer, ())),
             Call::Swap(number, run, answer) => {
                 self.core.set_retiring(self.core.segment(number));
@@ -201,7 +214,7 @@ impl Committer {
     }
 
     fn publish(&mut self) {
-        let Staged { rows, notes, fresh, changes } = &mut self.staged;
+        let Staged { rows, notes, fresh, changes, states } = &mut self.staged;
         self.journal.run.extend(rows.drain(..), notes.drain(..));
         if !fresh.is_empty() {
             let now = self.core.now();
@@ -211,13 +224,18 @@ impl Committer {
                 targets.iter().for_each(|target| deliveries.renew(event, target, now));
             }
         }
-        if let Some((newest, _)) = changes.last() {
-            let newest = *newest;
+        if !states.is_empty() {
+            let mut deliveries = self.core.deliveries();
+            states.drain(..).for_each(|(event, target, row)| deliveries.put(event, &target, row));
+        }
+        if !changes.is_empty() {
             let mut shelf = self.core.documents();
-            changes.drain(..).for_each(|(revision, change)| shelf.apply(revision, &change));
+            changes.drain(..).for_each(|written| shelf.apply(written));
+            let newest = shelf.revision();
             drop(shelf);
             self.core.revision.send_replace(newest);
         }
+        self.journal.run.publish(self.journal.frame.base());
         self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
     }
 
@@ -225,7 +243,7 @@ impl Committer {
     /// behind, and what waits is committed to it first.
     fn make_room(&mut self, bytes: usize, count: usize) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        if self.journal.fits(bytes, count) {
+        if self.journal.fits(bytes, count) && self.is_under_the_current_key() {
             return Ok(());
         }
         self.commit();
@@ -236,6 +254,19 @@ impl Committer {
         }
         let max = super::journal::payload_max(self.core.options.segment_bytes);
         Err(LedgerError::TooLarge { size: bytes, max })
+    }
+
+    /// Whether the segment is sealed as this process seals; one of a time before is left behind.
+    fn is_under_the_current_key(&self) -> bool {
+        let current = self.core.options.keys.current().map(MasterKey::id);
+        self.journal.segment().header.key == current
+    }
+
+    /// Closes a segment that has something in it, or that is sealed otherwise than today.
+    fn roll_if_used(&mut self) -> Result<(), LedgerError> {
+        self.core.poison.check()?;
+        let unused = self.journal.frame.base() == HEADER && self.is_under_the_current_key();
+        if unused { Ok(()) } else { self.roll() }
     }
 
     /// Goes on in a new segment. A disk that is full is no end: nothing was written.
@@ -257,14 +288,17 @@ impl Committer {
                 made?
             }
         };
-        let header = new_header(number, self.journal.next_seq(), core.now());
-        let segment = spare.adopt(&*core.files, header).map_err(|error| {
+        let key = core.options.keys.current();
+        let header = new_header(number, self.journal.next_seq(), core.now(), key);
+        let segment = spare.adopt(&*core.files, header, key).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         core.put_run(number, Run::Open(Arc::clone(&run)));
         let scan = Scan { end: HEADER, next_seq: header.first_seq, records: 0 };
-        self.journal = Journal::new(run, scan);
+        self.journal = Journal::new(run, scan).map_err(|error| {
+            core.poison.set(format!("could not begin segment {number}: {error}"))
+        })?;
         let now = self.core.now();
         self.nonces.retain(|_, expires_ms| *expires_ms > now);
         // A keeper that is gone has poisoned the ledger; nothing more is to be done for it here.
@@ -290,7 +324,7 @@ impl Committer {
         let mut added = Vec::with_capacity(call.items.len());
         let mut accepted = Vec::with_capacity(call.items.len());
         for item in call.items {
-            match self.find(&item) {
+            match self.find(&item.keys) {
                 Ok(Some(known)) if known.first != item.id => accepted.push(known.answer),
                 Ok(Some(_)) => accepted.push(Accepted::Fresh),
                 Ok(None) => {
@@ -327,11 +361,11 @@ impl Committer {
     }
 
     /// What is known of an event's keys, the first key before the second.
-    fn find(&self, item: &Item) -> Result<Option<Known>, LedgerError> {
-        for key in &item.keys {
+    fn find(&self, keys: &[DedupeKey]) -> Result<Option<Known>, LedgerError> {
+        for key in keys {
             for at in self.keys.find(key) {
                 let known = match self.journal.frame.peek(at) {
-                    Some(payload) => known(payload, key),
+                    Some(payload) => known(&payload, key),
                     None => known(&self.core.segment_at(at)?.read(at.offset())?, key),
                 };
                 if known.is_some() {
@@ -423,24 +457,36 @@ impl Committer {
     }
 
     fn change(&mut self, change: DocumentChange) -> Result<Revision, LedgerError> {
-        let body = change.body.as_ref().map_or(0, Bytes::len);
-        let size = 96 + body + change.id.len() + change.who.len() + change.kind.as_str().len();
-        self.make_room(size, 1)?;
-        let staged = self.staged.changes.iter().rev();
-        let mut same =
-            staged.filter(|(_, other)| other.kind == change.kind && other.id == change.id);
-        let current = match same.next() {
-            Some((revision, other)) => other.body.as_ref().map(|_| *revision),
-            None => self.core.documents().get(change.kind, &change.id).map(|found| found.version),
-        };
-        if !change.expect.holds(current) {
+        let expect = change.expect;
+        let mut written = Written::new(Revision(0), change);
+        self.make_room(written.size(), 1)?;
+        let current = self.version(&written.kind, &written.id);
+        if !expect.holds(current) {
             return Err(LedgerError::Conflict { current });
         }
-        let newest = self.staged.changes.last().map(|(revision, _)| *revision);
-        let newest = newest.unwrap_or_else(|| self.core.documents().revision());
-        let revision = Revision(newest.0 + 1);
-        self.journal.frame.append(|to| record::put_document(to, revision, &change));
-        self.staged.changes.push((revision, change));
+        written.revision = Revision(self.revision().0 + 1);
+        let revision = written.revision;
+        self.write_document(written);
         Ok(revision)
+    }
+
+    fn write_document(&mut self, written: Written) {
+        self.journal.frame.append(|to| record::put_document(to, &written));
+        self.staged.changes.push(written);
+    }
+
+    /// The version of a document, with what is not yet synced.
+    fn version(&self, kind: &str, id: &str) -> Option<Revision> {
+        let mut staged = self.staged.changes.iter().rev();
+        match staged.find(|written| written.kind == kind && written.id == id) {
+            Some(written) => written.body.as_ref().map(|_| written.revision),
+            None => self.core.documents().version(kind, id),
+        }
+    }
+
+    /// The newest revision, with what is not yet synced.
+    fn revision(&self) -> Revision {
+        let staged = self.staged.changes.iter().map(|written| written.revision).max();
+        staged.unwrap_or_else(|| self.core.documents().revision())
     }
 }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use super::EmbeddedOptions;
+use super::age::Age;
 use super::deliveries::{Deliveries, Row};
-use super::documents::Shelf;
+use super::documents::{Shelf, Written};
 use super::files::Files;
 use super::index::Index;
 use super::journal::SpareSlot;
@@ -22,7 +23,11 @@ use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
 use crate::clock::UnixMillis;
-use crate::ledger::{LedgerError, Revision};
+use crate::ledger::{LedgerError, Revision, Room};
+
+/// Segments that must fit on the disk beside what is there: the next one, one that retention
+/// writes anew, their index, and one more for what else is written meanwhile.
+const RESERVE: u64 = 4;
 
 /// What the threads share. The committer alone changes what a commit changes; everybody reads.
 pub(super) struct Core {
@@ -41,10 +46,15 @@ pub(super) struct Core {
     pub(super) spare: SpareSlot,
     /// What was mended, and what went wrong without stopping anything.
     notices: Mutex<Vec<String>>,
+    pub(super) age: Age,
+    /// Why a closed segment could not be indexed last.
+    pub(super) unindexed: Mutex<Option<LedgerError>>,
     pub(super) last_sync_ns: AtomicU64,
     pub(super) keys: AtomicU64,
     /// Deliveries are done that are not yet written.
     pub(super) lazy: AtomicBool,
+    /// Whether the disk was short of room when that was asked last.
+    short: AtomicBool,
     /// Held as long as anybody works on the directory.
     pub(super) _lock: File,
 }
@@ -103,7 +113,7 @@ impl Gathered {
         for offset in &tables.documents {
             let payload = segment.read(*offset)?;
             match Record::read(&payload) {
-                Ok(Record::Document(record)) => self.documents.replay(&record),
+                Ok(Record::Document(record)) => self.documents.apply(Written::read(&record)),
                 _ => return Err(segment.damaged(*offset, "no document is here")),
             }
         }
@@ -137,7 +147,11 @@ impl Core {
         lock: File,
         gathered: Gathered,
     ) -> (Self, Memory) {
+        let newest = gathered.runs.values().filter_map(Run::newest_ms).max();
+        let age = Age::open(&options.path, newest, options.clock.ms());
         let core = Self {
+            age,
+            unindexed: Mutex::default(),
             options,
             files,
             index,
@@ -153,6 +167,7 @@ impl Core {
             last_sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             lazy: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             _lock: lock,
         };
         (core, gathered.memory)
@@ -178,6 +193,16 @@ impl Core {
     pub(super) fn all_runs(&self) -> Vec<Run> {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         runs.values().cloned().collect()
+    }
+
+    /// The room of the disk: [`RESERVE`] segments must be free.
+    pub(super) fn room(&self) -> Option<Room> {
+        let free = self.files.free(&self.options.path).ok()?;
+        let reserve = RESERVE * self.options.segment_bytes;
+        let was_short = self.short.load(Ordering::Relaxed);
+        let short = free < if was_short { reserve + reserve / 4 } else { reserve };
+        self.short.store(short, Ordering::Relaxed);
+        Some(Room { free, reserve, short })
     }
 
     /// The segment that a position is in.
@@ -237,8 +262,7 @@ pub(super) fn journal_dir(path: &Path) -> PathBuf {
     path.join("journal")
 }
 
-/// Where the index is. A period has a directory of its own, so that removing the directory gives
-/// its space back; there is one period for now.
+/// Where the index is.
 pub(super) fn index_dir(path: &Path) -> PathBuf {
-    path.join("index").join("period-0000000000")
+    path.join("index")
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::record::DocumentRecord;
+use crate::clock::UnixMillis;
 use crate::ledger::{Document, DocumentChange, Documents, Kind, Revision};
 
 /// The documents by kind and id.
@@ -12,6 +13,48 @@ use crate::ledger::{Document, DocumentChange, Documents, Kind, Revision};
 pub(super) struct Shelf {
     documents: BTreeMap<(String, String), Document>,
     revision: Revision,
+}
+
+/// A change to a document, as it is written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) kind: String,
+    pub(super) id: String,
+    pub(super) revision: Revision,
+    pub(super) at_ms: UnixMillis,
+    pub(super) who: String,
+    /// `None`: it is deleted.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Written {
+    pub(super) fn new(revision: Revision, change: DocumentChange) -> Self {
+        let DocumentChange { kind, id, body, who, at_ms, expect: _ } = change;
+        Self { kind: kind.as_str().to_owned(), id, revision, at_ms, who, body }
+    }
+
+    /// A document of another ledger.
+    pub(super) fn imported(kind: String, document: Document) -> Self {
+        let Document { id, version: revision, at_ms, who, body } = document;
+        Self { kind, id, revision, at_ms, who, body: Some(body) }
+    }
+
+    pub(super) fn read(record: &DocumentRecord<'_>) -> Self {
+        Self {
+            kind: record.kind.to_owned(),
+            id: record.id.to_owned(),
+            revision: record.revision,
+            at_ms: record.at_ms,
+            who: record.who.to_owned(),
+            body: record.body.map(Bytes::copy_from_slice),
+        }
+    }
+
+    /// About how many bytes its record takes.
+    pub(super) fn size(&self) -> usize {
+        let texts = self.kind.len() + self.id.len() + self.who.len();
+        96 + texts + self.body.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl Shelf {
@@ -43,42 +86,31 @@ impl Shelf {
         }
     }
 
-    /// What a change makes of the shelf at its `revision`.
-    pub(super) fn apply(&mut self, revision: Revision, change: &DocumentChange) {
-        self.revision = self.revision.max(revision);
-        let key = (change.kind.as_str().to_owned(), change.id.clone());
-        self.set(
-            key,
-            change.body.clone().map(|body| Document {
-                id: change.id.clone(),
-                version: revision,
-                at_ms: change.at_ms,
-                who: change.who.clone(),
-                body,
-            }),
-        );
-    }
-
-    /// The same, read from the journal.
-    pub(super) fn replay(&mut self, record: &DocumentRecord<'_>) {
-        self.revision = self.revision.max(record.revision);
-        let key = (record.kind.to_owned(), record.id.to_owned());
-        self.set(
-            key,
-            record.body.map(|body| Document {
-                id: record.id.to_owned(),
-                version: record.revision,
-                at_ms: record.at_ms,
-                who: record.who.to_owned(),
-                body: Bytes::copy_from_slice(body),
-            }),
-        );
-    }
-
-    fn set(&mut self, key: (String, String), document: Option<Document>) {
-        match document {
-            Some(document) => self.documents.insert(key, document),
-            None => self.documents.remove(&key),
+    /// What a change makes of the shelf.
+    pub(super) fn apply(&mut self, written: Written) {
+        self.revision = self.revision.max(written.revision);
+        let Written { kind, id, revision: version, at_ms, who, body } = written;
+        match body {
+            Some(body) => {
+                let document = Document { id: id.clone(), version, at_ms, who, body };
+                self.documents.insert((kind, id), document)
+            }
+            None => self.documents.remove(&(kind, id)),
         };
+    }
+
+    /// The version of a document, if there is one.
+    pub(super) fn version(&self, kind: &str, id: &str) -> Option<Revision> {
+        let document = self.documents.get(&(kind.to_owned(), id.to_owned()));
+        document.map(|document| document.version)
+    }
+
+    /// Every document with its kind, oldest version first.
+    pub(super) fn everything(&self) -> Vec<(String, Document)> {
+        let documents = self.documents.iter();
+        let mut all: Vec<_> =
+            documents.map(|((kind, _), document)| (kind.clone(), document.clone())).collect();
+        all.sort_by_key(|(_, document)| document.version);
+        all
     }
 }

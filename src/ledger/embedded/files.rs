@@ -19,6 +19,8 @@ pub(in crate::ledger) trait Files: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names in a directory durable, the step that is easily forgotten.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be written in the file system of a directory.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// An open file.
@@ -29,6 +31,8 @@ pub(in crate::ledger) trait Handle: Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Survives a crash of the operating system from here on, as far as the disk is honest.
     fn sync_data(&self) -> io::Result<()>;
+    /// Gives back what stands behind `len`.
+    fn cut(&self, len: u64) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
 }
@@ -63,6 +67,11 @@ impl Files for Disk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
 }
 
 impl Handle for File {
@@ -87,15 +96,22 @@ impl Handle for File {
         File::sync_data(self)
     }
 
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.metadata().map(|metadata| metadata.len())
     }
 }
 
+#[cfg(test)]
+pub(in crate::ledger) mod sim;
+
 /// A file system that does what it is told to fail at, for tests.
 #[cfg(test)]
 pub(in crate::ledger) mod faulty {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -107,6 +123,8 @@ pub(in crate::ledger) mod faulty {
         pub(in crate::ledger) write: Arc<AtomicBool>,
         pub(in crate::ledger) create: Arc<AtomicBool>,
         pub(in crate::ledger) panic: Arc<AtomicBool>,
+        /// Bytes that are free, if not zero.
+        pub(in crate::ledger) free: Arc<AtomicU64>,
         /// While somebody holds this, syncs wait.
         pub(in crate::ledger) hold: Arc<Mutex<()>>,
     }
@@ -142,6 +160,13 @@ pub(in crate::ledger) mod faulty {
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
             Disk.sync_dir(dir)
         }
+
+        fn free(&self, dir: &Path) -> io::Result<u64> {
+            match self.free.load(Ordering::SeqCst) {
+                0 => Disk.free(dir),
+                free => Ok(free),
+            }
+        }
     }
 
     impl Handle for FaultyHandle {
@@ -159,6 +184,10 @@ pub(in crate::ledger) mod faulty {
             drop(self.1.hold.lock());
             check(&self.1.sync, "sync failed (injected)")?;
             self.0.sync_data()
+        }
+
+        fn cut(&self, len: u64) -> io::Result<()> {
+            self.0.cut(len)
         }
 
         fn len(&self) -> io::Result<u64> {

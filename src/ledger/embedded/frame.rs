@@ -1,10 +1,14 @@
 //! A frame while it is being filled.
 
+use std::borrow::Cow;
+
 use super::segment::{FRAME_HEAD, Header, Position, RECORD_HEAD};
+use crate::ledger::seal::{self, MasterKey, Nonces};
 
 /// Records that are written and synced together.
 pub(super) struct Frame {
     header: Header,
+    sealing: Option<(MasterKey, Nonces)>,
     /// Where it will begin.
     base: u32,
     bytes: Vec<u8>,
@@ -12,9 +16,20 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// An empty frame of the segment with that header.
-    pub(super) fn new(header: Header, base: u32) -> Self {
-        Self { header, base, bytes: vec![0; FRAME_HEAD], count: 0 }
+    /// An empty frame of the segment with that header, whose payloads are sealed with `key`.
+    ///
+    /// # Errors
+    /// When there is a key and the system gives no random bytes.
+    pub(super) fn new(
+        header: Header,
+        base: u32,
+        key: Option<&MasterKey>,
+    ) -> Result<Self, getrandom::Error> {
+        let sealing = match key {
+            Some(key) => Some((key.clone(), Nonces::new()?)),
+            None => None,
+        };
+        Ok(Self { header, sealing, base, bytes: vec![0; FRAME_HEAD], count: 0 })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -32,7 +47,8 @@ impl Frame {
 
     /// Where it would end with payloads of that many bytes in `count` more records.
     pub(super) fn end_with(&self, bytes: usize, count: usize) -> usize {
-        self.base as usize + self.bytes.len() + bytes + count * RECORD_HEAD + FRAME_HEAD
+        let sealing = if self.sealing.is_some() { seal::OVERHEAD } else { 0 };
+        self.base as usize + self.bytes.len() + bytes + count * (RECORD_HEAD + sealing) + FRAME_HEAD
     }
 
     /// Adds a record whose payload `put` writes; answers where it will be.
@@ -41,21 +57,29 @@ impl Frame {
         self.bytes.resize(start + RECORD_HEAD, 0);
         put(&mut self.bytes);
         let offset = self.base + start as u32;
+        let at = Position::new(&self.header, offset);
+        if let Some((key, nonces)) = &mut self.sealing {
+            key.seal(nonces, &at.place(), (&mut self.bytes, start + RECORD_HEAD));
+        }
         let (head, payload) = self.bytes[start..].split_at_mut(RECORD_HEAD);
         head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         head[4..].copy_from_slice(&self.header.crc(offset, payload).to_le_bytes());
         self.count += 1;
-        Position::new(&self.header, offset)
+        at
     }
 
     /// The payload of a record that is in it.
-    pub(super) fn peek(&self, at: Position) -> Option<&[u8]> {
+    pub(super) fn peek(&self, at: Position) -> Option<Cow<'_, [u8]>> {
         if !at.is_in(&self.header) {
             return None;
         }
         let record = self.bytes.get(at.offset().checked_sub(self.base)? as usize..)?;
         let len = record.first_chunk().map(|len| u32::from_le_bytes(*len) as usize)?;
-        record.get(RECORD_HEAD..RECORD_HEAD + len)
+        let payload = record.get(RECORD_HEAD..RECORD_HEAD + len)?;
+        match &self.sealing {
+            Some((key, _)) => key.open(&at.place(), payload).map(Cow::Owned),
+            None => Some(Cow::Borrowed(payload)),
+        }
     }
 
     /// Where it ends now, to go back to.

@@ -1,4 +1,5 @@
-//! The index: sled, as a shelf for the tables of closed segments.
+//! The index: sled, as a shelf for the tables of closed segments. Each period of segments has a
+//! database of its own (`shelf`).
 //!
 //! Nothing in it is the truth. Each segment's tables are cut into blocks of a few kilobytes, sorted,
 //! and put in once; beside them stands what they must add up to, written only after the blocks are
@@ -6,13 +7,13 @@
 //! made anew from the segment. sled may panic on a damaged database: every call is caught, and a
 //! database that cannot be opened is removed.
 //!
-//! One thread writes, with the blocking `flush`; no transactions, no ranges are deleted. Expired
-//! segments leave free space inside sled that later ones use.
+//! One thread writes, with the blocking `flush`; no transactions, no ranges are deleted.
 
 mod meta;
 mod pack;
+mod shelf;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ use self::pack::{
     DeliveryEntry, EVENT, KEY, LOOKUP, NONCE, NOTE, lookups, pack_event, pack_keys, pack_lookups,
     pack_nonces, pack_notes, put_delivery, read_event, take_delivery, u32_of, u64_of,
 };
+pub(super) use self::shelf::Index;
 use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
@@ -34,8 +36,8 @@ use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce};
 /// The form of what is put into sled; another one is thrown away.
 const FORMAT: &[u8] = b"postern index 1";
 const SENTINEL: &[u8] = b"\0format";
-/// sled holds about that much of what it read last.
-const CACHE: u64 = 64 << 20;
+/// A database holds about that much of what it read last; two or three are read much.
+const CACHE: u64 = 32 << 20;
 
 /// The tables of a segment; the number is the first byte of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ const BLOCK: usize = 256;
 const EVENT_BLOCK: usize = 128;
 
 /// The database.
-pub(super) struct Index {
+struct Period {
     db: sled::Db,
     /// A second handle on sled's file: sled itself never syncs it when asked to flush.
     file: File,
@@ -116,29 +118,20 @@ const PREFIX: usize = 9;
 
 // === Opening ===
 
-impl Index {
+impl Period {
     /// Opens the database in `dir`, or makes a new one where that cannot be. The text says why.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<String>), LedgerError> {
         match Self::open_as_is(dir) {
             Ok(index) => Ok((index, None)),
             Err(error) => {
                 let why = format!("the index was thrown away and made anew: {error}");
-                Self::remove(dir)?;
+                Index::remove(dir)?;
                 Ok((Self::open_as_is(dir)?, Some(why)))
             }
         }
     }
 
-    /// Throws the database away.
-    pub(super) fn remove(dir: &Path) -> Result<(), LedgerError> {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(super::segment::failed(dir, "remove", &error))
-            }
-            _ => Ok(()),
-        }
-    }
-
+    /// Opens the database in `dir`, or makes one; does not mend it.
     fn open_as_is(dir: &Path) -> Result<Self, LedgerError> {
         // The periodic flush is what collects sled's garbage; without it space is never used again.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(500));
@@ -198,7 +191,7 @@ impl Index {
 
 // === Writing ===
 
-impl Index {
+impl Period {
     /// Puts the tables of a segment in. They count only when this has returned.
     pub(super) fn write(
         self: &Arc<Self>,
@@ -260,7 +253,7 @@ impl Index {
 
 // === Loading ===
 
-impl Index {
+impl Period {
     /// What was put in for this very segment, if it is all there: the part that lives in memory,
     /// and the run for the rest.
     pub(super) fn load(
@@ -360,7 +353,7 @@ impl Index {
 /// The events of one indexed segment.
 pub(super) struct IndexedRun {
     pub(super) segment: Arc<Segment>,
-    index: Arc<Index>,
+    index: Arc<Period>,
     meta: Meta,
     /// Set when the segment was written anew: file and blocks go with the last reader.
     retired: OnceLock<Arc<dyn Files>>,
@@ -377,7 +370,7 @@ impl Drop for IndexedRun {
 }
 
 impl IndexedRun {
-    fn new(segment: &Arc<Segment>, index: &Arc<Index>, meta: Meta) -> Self {
+    fn new(segment: &Arc<Segment>, index: &Arc<Period>, meta: Meta) -> Self {
         let (segment, index) = (Arc::clone(segment), Arc::clone(index));
         Self { segment, index, meta, retired: OnceLock::new() }
     }
@@ -420,6 +413,17 @@ impl IndexedRun {
     /// The largest id; the smallest possible one where there is none.
     pub(super) fn newest(&self) -> EventId {
         self.meta.last.unwrap_or(EventId::from_bytes([0; 16]))
+    }
+
+    /// Whether it has the events of `tables`, and no others.
+    pub(super) fn has(&self, tables: &Tables) -> Result<bool, LedgerError> {
+        let mut block = None;
+        for (at, full) in tables.events.iter().enumerate() {
+            if at >= self.len() || self.row(at, &mut block)? != full.row {
+                return Ok(false);
+            }
+        }
+        Ok(self.len() == tables.events.len() && self.notes_len() == tables.notes.len())
     }
 
     fn form(&self) -> Form {

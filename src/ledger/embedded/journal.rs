@@ -11,6 +11,7 @@ use super::run::OpenRun;
 use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, failed};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
+use crate::ledger::seal::MasterKey;
 
 /// Zeros are written in steps, so that the disk can sync something else between two of them.
 const ZEROS: usize = 1 << 20;
@@ -24,9 +25,11 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Goes on behind what `scan` found in the segment of `run`.
-    pub(super) fn new(run: Arc<OpenRun>, scan: Scan) -> Self {
-        let frame = Frame::new(run.segment.header, scan.end);
-        Self { run, frame, next_seq: scan.next_seq }
+    pub(super) fn new(run: Arc<OpenRun>, scan: Scan) -> Result<Self, LedgerError> {
+        let segment = &run.segment;
+        let frame = Frame::new(segment.header, scan.end, segment.key.as_ref());
+        let frame = frame.map_err(|error| no_random(&error))?;
+        Ok(Self { run, frame, next_seq: scan.next_seq })
     }
 
     pub(super) fn segment(&self) -> &Segment {
@@ -135,26 +138,42 @@ impl Spare {
     ///
     /// # Errors
     /// Of the file system. Nothing acknowledged is touched, but the name may be taken.
-    pub(super) fn adopt(self, files: &dyn Files, header: Header) -> std::io::Result<Segment> {
+    pub(super) fn adopt(
+        self,
+        files: &dyn Files,
+        header: Header,
+        key: Option<&MasterKey>,
+    ) -> std::io::Result<Segment> {
         self.file.write_at(&header.bytes(), 0)?;
         self.file.sync_data()?;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let path = dir.join(file_name(header.number, header.generation));
         files.rename(&self.path, &path)?;
         files.sync_dir(dir)?;
-        Ok(Segment { header, path, file: self.file, size: self.size })
+        Ok(Segment { header, path, file: self.file, size: self.size, key: key.cloned() })
     }
 }
 
-/// The header of a segment that begins now.
-pub(super) fn new_header(number: u32, first_seq: u64, now_ms: UnixMillis) -> Header {
+/// The header of a segment that begins now, sealed with `key`.
+pub(super) fn new_header(
+    number: u32,
+    first_seq: u64,
+    now_ms: UnixMillis,
+    key: Option<&MasterKey>,
+) -> Header {
     let mut salt = [0; 4];
     // Without random bytes the time still tells this segment from what was on the disk before.
     if getrandom::fill(&mut salt).is_err() {
         salt = (now_ms as u32 ^ number).to_le_bytes();
     }
     let salt = u32::from_le_bytes(salt);
-    Header { number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0 }
+    let key = key.map(MasterKey::id);
+    Header { number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0, key }
+}
+
+/// Why nothing can be sealed.
+pub(super) fn no_random(error: &getrandom::Error) -> LedgerError {
+    LedgerError::Unavailable(format!("the system gives no random bytes: {error}"))
 }
 
 /// The largest payload that fits into a segment of that size.

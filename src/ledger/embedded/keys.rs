@@ -126,8 +126,15 @@ mod tests {
     use crate::ledger::embedded::segment::Header;
 
     fn at(offset: u32) -> Position {
-        let header =
-            Header { number: 1, generation: 0, salt: 0, first_seq: 1, created_ms: 0, next_seq: 0 };
+        let header = Header {
+            number: 1,
+            generation: 0,
+            salt: 0,
+            first_seq: 1,
+            created_ms: 0,
+            next_seq: 0,
+            key: None,
+        };
         Position::new(&header, offset)
     }
 

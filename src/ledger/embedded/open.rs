@@ -16,7 +16,7 @@ use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
-use crate::ledger::LedgerError;
+use crate::ledger::{Keyring, LedgerError};
 
 /// A ledger that was opened.
 pub(super) struct Opened {
@@ -32,24 +32,25 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let journal_dir = journal_dir(&options.path);
     make_dir(&*files, &journal_dir)?;
     let lock = lock(&options.path)?;
-    let (index, thrown_away) = Index::open(&index_dir(&options.path))?;
     let mut reader = Reader {
         files: Arc::clone(&files),
-        index: Arc::new(index),
+        keys: options.keys.clone(),
+        index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
         gathered: Gathered::new(),
         unindexed: Vec::new(),
     };
-    reader.gathered.notices.extend(thrown_away);
     let segments = reader.segments(&journal_dir)?;
     let (run, scan) = if segments.is_empty() {
         reader.begin(&journal_dir, options.segment_bytes)?
     } else {
         reader.read_all(segments)?
     };
-    let Reader { index, gathered, unindexed, .. } = reader;
+    let Reader { index, mut gathered, unindexed, .. } = reader;
+    gathered.notices.extend(index.notices());
+    index.prune(run.segment.header.number);
     let (core, memory) = Core::new(options, files, index, lock, gathered);
-    Ok(Opened { core, memory, journal: Journal::new(run, scan), unindexed })
+    Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }
 
 /// Makes a directory with those above it, so that they are there after a crash: a name is durable
@@ -69,7 +70,7 @@ fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
 }
 
 /// Makes this process the only one that works in the directory.
-fn lock(path: &Path) -> Result<File, LedgerError> {
+pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
     let name = path.join("lock");
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).open(&name);
@@ -78,7 +79,7 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&name).unwrap_or_default();
-            return Err(LedgerError::Unavailable(format!(
+            return Err(LedgerError::InUse(format!(
                 "{} belongs to another process{}; one process owns a ledger",
                 path.display(),
                 if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) },
@@ -94,6 +95,7 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
 /// Reads segments in their order.
 struct Reader {
     files: Arc<dyn Files>,
+    keys: Keyring,
     index: Arc<Index>,
     now: UnixMillis,
     gathered: Gathered,
@@ -126,7 +128,7 @@ impl Reader {
             self.files.remove(&path).map_err(|error| failed(&path, "remove", &error))?;
         }
         let open = |(number, (_, path)): (u32, (u32, PathBuf))| {
-            let segment = Segment::open(&self.files, &path)?;
+            let segment = Segment::open(&self.files, &self.keys, &path)?;
             if segment.header.number != number {
                 return Err(segment.damaged(0, "the file has another segment's name"));
             }
@@ -138,9 +140,10 @@ impl Reader {
     /// The first segment of a new ledger.
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let spare = Spare::make(&*self.files, dir, size)?;
-        let header = new_header(0, 1, self.now);
+        let key = self.keys.current();
+        let header = new_header(0, 1, self.now, key);
         let segment =
-            spare.adopt(&*self.files, header).map_err(|error| failed(dir, "begin", &error))?;
+            spare.adopt(&*self.files, header, key).map_err(|error| failed(dir, "begin", &error))?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         self.gathered.runs.insert(0, Run::Open(Arc::clone(&run)));
         let (_, scan) = Tables::read(&run.segment)?;
@@ -191,6 +194,7 @@ impl Reader {
         self.gathered.absorb(&segment, &tables, self.now)?;
         let run = OpenRun::new(segment);
         run.extend(tables.events.into_iter(), tables.notes.into_iter());
+        run.publish(scan.end);
         self.gathered.runs.insert(number, Run::Open(Arc::new(run)));
         self.unindexed.push(number);
         Ok(scan.next_seq)
@@ -218,6 +222,7 @@ impl Reader {
         self.gathered.absorb(&segment, &tables, self.now)?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         run.extend(tables.events.into_iter(), tables.notes.into_iter());
+        run.publish(scan.end);
         self.gathered.runs.insert(number, Run::Open(Arc::clone(&run)));
         Ok((run, scan))
     }

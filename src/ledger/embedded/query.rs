@@ -32,6 +32,8 @@ type Place = (EventRow, Arc<Segment>);
 struct Notes {
     attempts: BTreeMap<TargetId, Vec<Attempt>>,
     replays: BTreeSet<(ReplayId, TargetId)>,
+    /// Destinations that came with an imported event.
+    imported: BTreeSet<TargetId>,
 }
 
 // === Single events ===
@@ -94,6 +96,7 @@ impl Core {
             event.targets.iter().map(|target| TargetId::from(*target)).collect();
         targets.extend(notes.attempts.keys().cloned());
         targets.extend(notes.replays.iter().map(|(_, target)| target.clone()));
+        targets.extend(notes.imported.iter().cloned());
         targets.extend(self.deliveries().live_targets(event.head.id));
         targets
     }
@@ -109,6 +112,9 @@ impl Notes {
             Record::Replay(replay) if replay.event == id => {
                 let targets = replay.targets.iter().map(|target| TargetId::from(*target));
                 self.replays.extend(targets.map(|target| (replay.replay, target)));
+            }
+            Record::State(state) if state.event == id => {
+                self.imported.insert(TargetId::from(state.target));
             }
             _ => {}
         }

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::documents::Written;
 use crate::clock::UnixMillis;
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::{
-    Attempt, DedupeKey, DocumentChange, EventId, Fingerprint, NewEvent, Nonce, ReplayId, Revision,
-    Settlement, TargetId,
+    Attempt, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, PastEvent, ReplayId, Revision,
+    TargetId,
 };
 
 const EVENT: u8 = 1;
@@ -19,6 +20,7 @@ const REPLAY: u8 = 3;
 const DOCUMENT: u8 = 4;
 const NONCE: u8 = 5;
 const KEYS: u8 = 6;
+const STATE: u8 = 7;
 
 const TEST: u8 = 1;
 
@@ -35,6 +37,7 @@ pub(super) enum Record<'a> {
     Document(DocumentRecord<'a>),
     Nonce(Nonce),
     Keys(KeysRecord<'a>),
+    State(StateRecord<'a>),
 }
 
 /// What identifies an event for as long as its keys are kept.
@@ -77,6 +80,15 @@ pub(super) struct AttemptRecord<'a> {
     detail: Take<'a>,
 }
 
+/// How far a delivery was in the ledger that an event was imported from.
+#[derive(Debug)]
+pub(super) struct StateRecord<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) attempt: u32,
+    pub(super) event: EventId,
+    pub(super) target: &'a str,
+}
+
 /// Deliveries made anew.
 #[derive(Debug)]
 pub(super) struct ReplayRecord<'a> {
@@ -111,6 +123,7 @@ impl<'a> Record<'a> {
                 let key = DedupeKey(from.array()?);
                 Self::Nonce(Nonce { key, expires_ms: from.i64()? })
             }
+            STATE => Self::State(read_state(from)?),
             KEYS => {
                 let head = read_keys(&mut from)?;
                 from.end()?;
@@ -148,6 +161,19 @@ impl<'a> KeysRecord<'a> {
 
 // === Events ===
 
+/// Writes the keys of an event that is gone.
+pub(super) fn put_past(to: &mut Vec<u8>, past: &PastEvent) {
+    let keys: SmallVec<[[u8; 16]; 2]> = past.keys.iter().map(|key| key.0).collect();
+    KeysRecord {
+        id: past.id,
+        received_ms: past.received_ms,
+        fingerprint: past.fingerprint,
+        keys: &keys,
+        source: past.source.as_str(),
+    }
+    .put(to);
+}
+
 /// Writes an event.
 pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     to.push(EVENT);
@@ -176,15 +202,6 @@ pub(super) fn distinct_keys(event: &NewEvent) -> SmallVec<[DedupeKey; 2]> {
         }
     }
     keys
-}
-
-/// About how many bytes [`put_event`] writes, at least.
-pub(super) fn size_of_event(event: &NewEvent) -> usize {
-    let texts = event.source.as_str().len()
-        + event.transaction.len()
-        + event.user.as_ref().map_or(0, String::len)
-        + event.targets.iter().map(|target| target.as_str().len() + 5).sum::<usize>();
-    64 + 16 * event.keys.len() + texts + event.body.len()
 }
 
 fn put_head(to: &mut Vec<u8>, head: &KeysRecord<'_>) {
@@ -232,25 +249,56 @@ fn read_targets<'a>(from: &mut Take<'a>) -> Result<SmallVec<[&'a str; 4]>, Malfo
 
 /// Writes what the committer knows of a settled attempt; the rest is [`attempt_detail`].
 pub(super) fn put_attempt(to: &mut Vec<u8>, outcome: Outcome, attempt: u32, detail: &[u8]) {
+    to.push(ATTEMPT);
+    put_outcome(to, outcome, attempt);
+    to.extend_from_slice(detail);
+}
+
+fn put_outcome(to: &mut Vec<u8>, outcome: Outcome, attempt: u32) {
     let (code, due_ms) = match outcome {
         Outcome::Done => (DONE, 0),
         Outcome::Retry { due_ms } => (RETRY, due_ms),
         Outcome::Dead => (DEAD, 0),
     };
-    to.extend_from_slice(&[ATTEMPT, code]);
+    to.push(code);
     to.put_len(attempt as usize);
     if code == RETRY {
         to.extend_from_slice(&due_ms.to_le_bytes());
     }
-    to.extend_from_slice(detail);
+}
+
+fn read_outcome(from: &mut Take<'_>) -> Result<(Outcome, u32), Malformed> {
+    let code = from.u8()?;
+    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let outcome = match code {
+        DONE => Outcome::Done,
+        RETRY => Outcome::Retry { due_ms: from.i64()? },
+        DEAD => Outcome::Dead,
+        _ => return Err(Malformed),
+    };
+    Ok((outcome, attempt))
+}
+
+/// Writes how far a delivery was in another ledger.
+pub(super) fn put_state(to: &mut Vec<u8>, state: &StateRecord<'_>) {
+    to.push(STATE);
+    put_outcome(to, state.outcome, state.attempt);
+    to.extend_from_slice(state.event.as_bytes());
+    to.put_bytes(state.target.as_bytes());
+}
+
+fn read_state(mut from: Take<'_>) -> Result<StateRecord<'_>, Malformed> {
+    let (outcome, attempt) = read_outcome(&mut from)?;
+    let event = EventId::from_bytes(from.array()?);
+    Ok(StateRecord { outcome, attempt, event, target: from.text()? })
 }
 
 /// What the caller knows of an attempt.
-pub(super) fn attempt_detail(settlement: &Settlement) -> Vec<u8> {
-    let attempt = settlement.attempt.clone().trimmed();
+pub(super) fn attempt_detail(event: EventId, target: &TargetId, attempt: &Attempt) -> Vec<u8> {
+    let attempt = attempt.clone().trimmed();
     let mut to = Vec::with_capacity(64 + attempt.head.len());
-    to.extend_from_slice(settlement.event.as_bytes());
-    to.put_bytes(settlement.target.as_str().as_bytes());
+    to.extend_from_slice(event.as_bytes());
+    to.put_bytes(target.as_str().as_bytes());
     to.extend_from_slice(&attempt.at_ms.to_le_bytes());
     to.put_len(attempt.latency_ms as usize);
     to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
@@ -260,14 +308,7 @@ pub(super) fn attempt_detail(settlement: &Settlement) -> Vec<u8> {
 }
 
 fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, Malformed> {
-    let code = from.u8()?;
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
-    let outcome = match code {
-        DONE => Outcome::Done,
-        RETRY => Outcome::Retry { due_ms: from.i64()? },
-        DEAD => Outcome::Dead,
-        _ => return Err(Malformed),
-    };
+    let (outcome, attempt) = read_outcome(&mut from)?;
     let event = EventId::from_bytes(from.array()?);
     Ok(AttemptRecord { outcome, attempt, event, target: from.text()?, detail: from })
 }
@@ -313,15 +354,15 @@ fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, Malformed> {
 // === Documents and nonces ===
 
 /// Writes a change to a document.
-pub(super) fn put_document(to: &mut Vec<u8>, revision: Revision, change: &DocumentChange) {
+pub(super) fn put_document(to: &mut Vec<u8>, written: &Written) {
     to.push(DOCUMENT);
-    to.extend_from_slice(&revision.0.to_le_bytes());
-    to.extend_from_slice(&change.at_ms.to_le_bytes());
-    to.put_bytes(change.kind.as_str().as_bytes());
-    to.put_bytes(change.id.as_bytes());
-    to.put_bytes(change.who.as_bytes());
-    to.push(u8::from(change.body.is_some()));
-    to.extend_from_slice(change.body.as_deref().unwrap_or_default());
+    to.extend_from_slice(&written.revision.0.to_le_bytes());
+    to.extend_from_slice(&written.at_ms.to_le_bytes());
+    to.put_bytes(written.kind.as_bytes());
+    to.put_bytes(written.id.as_bytes());
+    to.put_bytes(written.who.as_bytes());
+    to.push(u8::from(written.body.is_some()));
+    to.extend_from_slice(written.body.as_deref().unwrap_or_default());
 }
 
 fn read_document(mut from: Take<'_>) -> Result<DocumentRecord<'_>, Malformed> {
@@ -347,7 +388,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::ledger::{Expect, Kind, SourceId, Verdict};
+    use crate::ledger::{DocumentChange, Expect, Kind, Settlement, SourceId, Verdict};
 
     fn event() -> NewEvent {
         NewEvent {
@@ -369,7 +410,7 @@ mod tests {
         let event = event();
         let mut payload = Vec::new();
         put_event(&mut payload, &event);
-        assert!(payload.len() <= size_of_event(&event));
+        assert!(payload.len() <= event.size());
         let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
         assert_eq!((read.head.id, read.head.received_ms), (event.id, 5));
         assert!(event.keys.iter().all(|key| read.head.has(key)));
@@ -399,11 +440,24 @@ mod tests {
         };
         for outcome in [Outcome::Done, Outcome::Retry { due_ms: -1 }, Outcome::Dead] {
             let mut payload = Vec::new();
-            put_attempt(&mut payload, outcome, 300, &attempt_detail(&settlement));
+            let Settlement { event, target, attempt, .. } = &settlement;
+            put_attempt(&mut payload, outcome, 300, &attempt_detail(*event, target, attempt));
             let Ok(Record::Attempt(read)) = Record::read(&payload) else { panic!() };
             assert_eq!((read.outcome, read.attempt), (outcome, 300));
             assert_eq!((read.event, read.target), (settlement.event, "game"));
             assert_eq!(read.attempt().unwrap(), settlement.attempt);
+        }
+    }
+
+    #[test]
+    fn a_state_comes_back() {
+        for outcome in [Outcome::Done, Outcome::Retry { due_ms: -1 }, Outcome::Dead] {
+            let state = StateRecord { outcome, attempt: 3, event: EventId::new(1), target: "game" };
+            let mut payload = Vec::new();
+            put_state(&mut payload, &state);
+            let Ok(Record::State(read)) = Record::read(&payload) else { panic!() };
+            assert_eq!((read.outcome, read.attempt), (outcome, 3));
+            assert_eq!((read.event, read.target), (state.event, "game"));
         }
     }
 
@@ -420,7 +474,7 @@ mod tests {
         for body in [None, Some(Bytes::new()), Some(Bytes::from_static(b"{}"))] {
             let change = DocumentChange { body: body.clone(), ..change.clone() };
             let mut payload = Vec::new();
-            put_document(&mut payload, Revision(4), &change);
+            put_document(&mut payload, &Written::new(Revision(4), change));
             let Ok(Record::Document(read)) = Record::read(&payload) else { panic!() };
             assert_eq!((read.revision, read.kind, read.id), (Revision(4), "rule", "7"));
             assert_eq!((read.who, read.at_ms, read.body), ("me", 3, body.as_deref()));

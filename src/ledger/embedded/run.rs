@@ -3,12 +3,13 @@
 
 use std::collections::BinaryHeap;
 use std::mem;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::index::IndexedRun;
-use super::segment::Segment;
+use super::segment::{HEADER, Segment};
 use super::tables::{By, EventRow, FullRow, Note, half_id};
 use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError};
@@ -21,6 +22,8 @@ const CHUNK: usize = 4096;
 pub(super) struct OpenRun {
     pub(super) segment: Arc<Segment>,
     rows: Mutex<Rows>,
+    /// Up to where what the segment says can be seen everywhere.
+    published: AtomicU32,
 }
 
 #[derive(Default)]
@@ -34,7 +37,17 @@ struct Rows {
 
 impl OpenRun {
     pub(super) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, rows: Mutex::default() }
+        Self { segment, rows: Mutex::default(), published: AtomicU32::new(HEADER) }
+    }
+
+    /// Everything before `end` is synced and can be seen.
+    pub(super) fn publish(&self, end: u32) {
+        self.published.store(end, Ordering::Release);
+    }
+
+    /// Up to where [`OpenRun::publish`] was told.
+    pub(super) fn published(&self) -> u32 {
+        self.published.load(Ordering::Acquire)
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! file    header (64 bytes) · frame · frame · … · zeros
-//! header  magic "POSTERNJ" · version u16 · 0 u16 · generation u32 · number u32 · salt u32
-//!         · first sequence u64 · created i64 · next sequence u64 · zeros · crc32
+//! header  magic "POSTERNJ" · version u16 · flags u16 · generation u32 · number u32 · salt u32
+//!         · first sequence u64 · created i64 · next sequence u64 · key id (8) · zeros · crc32
 //! frame   length u32 · count u32 · sequence u64 · crc32 · mark u32 · records · zeros to 8 bytes
 //! record  length u32 · crc32 · payload
 //! ```
@@ -13,10 +13,16 @@
 //! crash, and a whole frame *behind* a broken one is damage. Checksums start from the segment's
 //! random salt and the offset: what belongs elsewhere, or was written before, never fits.
 //!
+//! With flag 1 every payload is sealed under the master key that the key id names, and bound to its
+//! place. Lengths, counts and times of commits stay readable.
+//!
 //! Files are written full of zeros before they are used, because a sync is two to three times
 //! faster when it has no new blocks to note. `generation` counts how often a segment was written
 //! anew by retention; only then `next sequence` is not zero.
 
+pub(super) mod survey;
+
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,9 +32,12 @@ use bytes::Bytes;
 use super::files::{Files, Handle};
 use crate::clock::UnixMillis;
 use crate::ledger::LedgerError;
+use crate::ledger::seal::{KeyId, Keyring, MasterKey};
 
 /// The first bytes of every segment.
 const MAGIC: &[u8; 8] = b"POSTERNJ";
+/// Payloads are sealed.
+const SEALED: u16 = 1;
 /// The form that this program writes, and the newest that it reads.
 const VERSION: u16 = 1;
 /// Bytes before the first frame.
@@ -37,6 +46,8 @@ pub(super) const HEADER: u32 = 64;
 pub(super) const FRAME_HEAD: usize = 24;
 /// Bytes before the payload of a record.
 pub(super) const RECORD_HEAD: usize = 8;
+/// Makes the checksums of neighbouring offsets start far apart.
+const SPREAD: u32 = 0x9e37_79b1;
 const MARK: u32 = 0x4d_41_52_46;
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;
@@ -71,6 +82,13 @@ impl Position {
     pub(super) fn is_in(self, header: &Header) -> bool {
         self == Self::new(header, self.offset())
     }
+
+    /// What a sealed payload is bound to.
+    pub(super) fn place(self) -> [u8; 15] {
+        let mut place = *b"journal\0\0\0\0\0\0\0\0";
+        place[7..].copy_from_slice(&self.0.to_le_bytes());
+        place
+    }
 }
 
 /// What a segment says of itself.
@@ -83,6 +101,8 @@ pub(super) struct Header {
     pub(super) created_ms: UnixMillis,
     /// The sequence of the next segment's first frame, for a segment written anew; else 0.
     pub(super) next_seq: u64,
+    /// The master key that payloads are sealed under.
+    pub(super) key: Option<KeyId>,
 }
 
 impl Header {
@@ -90,13 +110,15 @@ impl Header {
         let mut to = Vec::with_capacity(HEADER as usize);
         to.extend_from_slice(MAGIC);
         to.extend_from_slice(&VERSION.to_le_bytes());
-        to.extend_from_slice(&[0; 2]);
+        let flags = if self.key.is_some() { SEALED } else { 0 };
+        to.extend_from_slice(&flags.to_le_bytes());
         for number in [self.generation, self.number, self.salt] {
             to.extend_from_slice(&number.to_le_bytes());
         }
         to.extend_from_slice(&self.first_seq.to_le_bytes());
         to.extend_from_slice(&self.created_ms.to_le_bytes());
         to.extend_from_slice(&self.next_seq.to_le_bytes());
+        to.extend_from_slice(&self.key.unwrap_or(KeyId([0; 8])).0);
         let mut bytes = [0; HEADER as usize];
         bytes[..to.len()].copy_from_slice(&to);
         let crc = crc32fast::hash(&bytes[..60]);
@@ -115,19 +137,32 @@ impl Header {
         if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
             return Err("the header is damaged (offset 0)".into());
         }
-        Ok(Self {
+        let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
+        if flags & !SEALED != 0 {
+            return Err(format!("written with flags {flags:#x}, which this program does not know"));
+        }
+        Ok(Self::fields(bytes))
+    }
+
+    /// What stands in the fields, whether or not it adds up.
+    fn fields(bytes: &[u8; HEADER as usize]) -> Self {
+        let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
+        let mut key = [0; 8];
+        key.copy_from_slice(&bytes[48..56]);
+        Self {
+            key: (flags & SEALED != 0).then_some(KeyId(key)),
             generation: u32_at(bytes, 12),
             number: u32_at(bytes, 16),
             salt: u32_at(bytes, 20),
             first_seq: u64_at(bytes, 24),
             created_ms: u64_at(bytes, 32) as i64,
             next_seq: u64_at(bytes, 40),
-        })
+        }
     }
 
     /// The checksum of what stands at `offset`.
     pub(super) fn crc(&self, offset: u32, bytes: &[u8]) -> u32 {
-        let seed = self.salt.wrapping_add(offset.wrapping_mul(0x9e37_79b1));
+        let seed = self.salt.wrapping_add(offset.wrapping_mul(SPREAD));
         let mut hasher = crc32fast::Hasher::new_with_initial(seed);
         hasher.update(bytes);
         hasher.finalize()
@@ -169,6 +204,8 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: Box<dyn Handle>,
     pub(super) size: u64,
+    /// What its payloads are sealed under.
+    pub(super) key: Option<MasterKey>,
 }
 
 /// What was found at the end of a segment's whole frames.
@@ -192,6 +229,13 @@ pub(super) struct Scan {
     pub(super) records: u64,
 }
 
+impl Scan {
+    /// Where a segment begins.
+    pub(super) fn start(header: &Header) -> Self {
+        Self { end: HEADER, next_seq: header.first_seq, records: 0 }
+    }
+}
+
 /// Gets the offset and payload of each record.
 pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
 
@@ -210,18 +254,36 @@ impl Segment {
     pub(super) fn at_rest(files: &Arc<dyn Files>, segment: &Self) -> Self {
         let (header, path, size) = (segment.header, segment.path.clone(), segment.size);
         let file = Box::new(AtRest { files: Arc::clone(files), path: path.clone() });
-        Self { header, path, file, size }
+        Self { header, path, file, size, key: segment.key.clone() }
     }
 
-    /// Opens a segment and checks its header.
-    pub(super) fn open(files: &Arc<dyn Files>, path: &Path) -> Result<Self, LedgerError> {
+    /// Opens a segment, checks its header and finds its key.
+    pub(super) fn open(
+        files: &Arc<dyn Files>,
+        keys: &Keyring,
+        path: &Path,
+    ) -> Result<Self, LedgerError> {
         let file = files.open(path).map_err(|error| failed(path, "open", &error))?;
         let size = file.len().map_err(|error| failed(path, "measure", &error))?;
         let mut bytes = [0; HEADER as usize];
         file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read", &error))?;
         let header = Header::read(&bytes)
             .map_err(|what| LedgerError::Corrupt(format!("{}: {what}", path.display())))?;
-        Ok(Self { header, path: path.to_owned(), file, size })
+        let key = match header.key {
+            Some(id) => Some(keys.find(id).cloned().ok_or_else(|| {
+                LedgerError::Sealed(format!("{} {}", path.display(), keys.missing(id)))
+            })?),
+            None => None,
+        };
+        Ok(Self { header, path: path.to_owned(), file, size, key })
+    }
+
+    /// A payload as it was before it was sealed, if it was.
+    fn unsealed<'p>(&self, offset: u32, payload: &'p [u8]) -> Result<Cow<'p, [u8]>, LedgerError> {
+        let Some(key) = &self.key else { return Ok(Cow::Borrowed(payload)) };
+        let place = Position::new(&self.header, offset).place();
+        let opened = key.open(&place, payload);
+        opened.map(Cow::Owned).ok_or_else(|| self.damaged(offset, "the record does not unseal"))
     }
 
     /// The payload of the record at `offset`.
@@ -239,11 +301,13 @@ impl Segment {
         }
         let crc = u32_at(&buffer, 4);
         let payload = Bytes::from(buffer).split_off(RECORD_HEAD);
-        if crc == self.header.crc(offset, &payload) {
-            Ok(payload)
-        } else {
-            Err(self.damaged(offset, "the record's checksum is wrong"))
+        if crc != self.header.crc(offset, &payload) {
+            return Err(self.damaged(offset, "the record's checksum is wrong"));
         }
+        Ok(match self.unsealed(offset, &payload)? {
+            Cow::Borrowed(_) => payload,
+            Cow::Owned(opened) => opened.into(),
+        })
     }
 
     fn read_some(&self, buffer: &mut [u8], offset: u32) -> Result<usize, LedgerError> {
@@ -258,29 +322,18 @@ impl Segment {
 
     /// Walks through all whole frames.
     pub(super) fn scan(&self, visit: Visit<'_>) -> Result<Scan, LedgerError> {
-        let mut window = Window::new(self);
-        let mut scan = Scan { end: HEADER, next_seq: self.header.first_seq, records: 0 };
-        while let Some(head) = window.frame_head(scan.end)? {
-            if head.seq != scan.next_seq || !window.is_whole(scan.end, head)? {
-                break;
-            }
-            let mut offset = scan.end + FRAME_HEAD as u32;
-            for _ in 0..head.count {
-                let payload = window
-                    .record(offset)?
-                    .ok_or_else(|| self.damaged(offset, "a record vanished while it was read"))?;
-                let size = (RECORD_HEAD + payload.len()) as u32;
-                visit(offset, payload)?;
-                offset += size;
-            }
-            scan.end += frame_size(head);
-            scan.next_seq += 1;
-            scan.records += u64::from(head.count);
-        }
+        let mut frames = self.frames(Scan::start(&self.header));
+        while frames.next(visit)? {}
+        let mut scan = frames.scan();
         if self.header.next_seq > 0 {
             scan.next_seq = self.header.next_seq;
         }
         Ok(scan)
+    }
+
+    /// The whole frames from `scan` on.
+    pub(super) fn frames(&self, scan: Scan) -> Frames<'_> {
+        Frames { window: Window::new(self), scan }
     }
 
     /// What stands behind the last whole frame.
@@ -329,6 +382,10 @@ impl Handle for AtRest {
         self.files.open(&self.path)?.sync_data()
     }
 
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.files.open(&self.path)?.cut(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.files.open(&self.path)?.len()
     }
@@ -341,6 +398,40 @@ fn frame_size(head: FrameHead) -> u32 {
 /// An error of the file system: nothing was changed by reading or opening.
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> LedgerError {
     LedgerError::Unavailable(format!("could not {what} {}: {error}", path.display()))
+}
+
+/// The frames of a segment, one after the other.
+pub(super) struct Frames<'s> {
+    window: Window<'s>,
+    scan: Scan,
+}
+
+impl Frames<'_> {
+    /// How far they were read.
+    pub(super) fn scan(&self) -> Scan {
+        self.scan
+    }
+
+    /// Visits the records of the next frame; false: no whole one follows.
+    pub(super) fn next(&mut self, visit: Visit<'_>) -> Result<bool, LedgerError> {
+        let (segment, window, scan) = (self.window.segment, &mut self.window, &mut self.scan);
+        let Some(head) = window.frame_head(scan.end)? else { return Ok(false) };
+        if head.seq != scan.next_seq || !window.is_whole(scan.end, head)? {
+            return Ok(false);
+        }
+        let mut offset = scan.end + FRAME_HEAD as u32;
+        for _ in 0..head.count {
+            let vanished = || segment.damaged(offset, "a record vanished while it was read");
+            let payload = window.record(offset)?.ok_or_else(vanished)?;
+            let size = (RECORD_HEAD + payload.len()) as u32;
+            visit(offset, &segment.unsealed(offset, payload)?)?;
+            offset += size;
+        }
+        scan.end += frame_size(head);
+        scan.next_seq += 1;
+        scan.records += u64::from(head.count);
+        Ok(true)
+    }
 }
 
 /// Reads a segment from front to back in large steps.

@@ -9,31 +9,32 @@
 //! it is about. The new form of a segment is complete, synced and named before the old one goes;
 //! a crash at any point leaves at least one of them, and the newer one counts.
 //!
-//! Ages are counted from the newest event that was recorded, if that is older than the clock says
-//! by more than a day: a clock that jumped ahead expires nothing until the world has followed it.
+//! Ages are counted with a time that the ledger has seen pass (`age`), so that a clock that jumped
+//! ahead expires nothing. A segment that is old and not full is closed, so that its events can go.
 
 use std::sync::{Arc, PoisonError, mpsc};
 
 use tokio::sync::oneshot;
 
+use super::age::DAY_MS;
 use super::call::{Answer, Call, Move};
 use super::core::Core;
 use super::files::Handle;
 use super::frame::Frame;
 use super::index::IndexedRun;
-use super::journal::{file_name, temporary};
+use super::journal::{file_name, no_random, temporary};
 use super::record::{EventRecord, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
-use crate::ledger::{LedgerError, Retention, SourceId, Swept};
+use crate::ledger::upkeep::millis;
+use crate::ledger::{LedgerError, MasterKey, Retention, SourceId, Swept};
 
 /// Keys that move between two commits.
 const MOVES: usize = 2000;
 /// A frame of a segment that is written anew is about so large.
 const FRAME: usize = 1 << 20;
-const DAY_MS: i64 = 86_400_000;
 
 /// What was known of a segment when it was last swept: as long as nothing of this has changed, it
 /// is not looked at again.
@@ -60,9 +61,10 @@ impl Core {
         budget: usize,
         calls: &mpsc::Sender<Call>,
     ) -> Result<Swept, LedgerError> {
+        self.close_if_old(calls)?;
         let runs = self.all_runs();
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
-        let now_ms = policy.now_ms.min(newest.saturating_add(DAY_MS));
+        let now_ms = self.counted_now(policy.now_ms).min(newest.saturating_add(DAY_MS));
         let counted = Retention { now_ms, ..policy.clone() };
         let policy = Policy {
             events_before: counted.events_before(),
@@ -70,9 +72,17 @@ impl Core {
             for_ever: &policy.for_ever,
         };
         let mut swept = Swept::default();
-        for run in runs {
+        let last = runs.len().saturating_sub(1);
+        for (at, run) in runs.into_iter().enumerate() {
             // A segment that is written, or not indexed yet, ends the sweep: order matters.
-            let Run::Indexed(run) = run else { break };
+            let run = match run {
+                Run::Indexed(run) => run,
+                run @ Run::Open(_) => {
+                    let old = run.newest_ms().is_some_and(|newest| newest < policy.events_before);
+                    swept.more = at < last && old;
+                    break;
+                }
+            };
             if run.newest_ms() >= policy.events_before {
                 break;
             }
@@ -82,7 +92,21 @@ impl Core {
             }
             self.sweep_one(&run, &policy, &mut swept, calls)?;
         }
+        if let Some(last) = self.all_runs().last() {
+            self.index.prune(last.segment().header.number);
+        }
         Ok(swept)
+    }
+
+    /// Goes on in a new segment where the last one is old.
+    fn close_if_old(&self, calls: &mpsc::Sender<Call>) -> Result<(), LedgerError> {
+        let age = millis(self.options.segment_age);
+        let runs = self.all_runs();
+        let created = runs.last().map(|run| run.segment().header.created_ms);
+        match created.is_some_and(|created| created.saturating_add(age) <= self.now()) {
+            true => ask(calls, Call::Roll),
+            false => Ok(()),
+        }
     }
 
     fn sweep_one(
@@ -92,29 +116,75 @@ impl Core {
         swept: &mut Swept,
         calls: &mpsc::Sender<Call>,
     ) -> Result<(), LedgerError> {
-        let number = run.segment.header.number;
+        if run.scan().records == 0 && self.is_oldest(run) {
+            // It was emptied while an older one was there.
+            let number = run.segment.header.number;
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            ask(calls, |answer| Call::Swap(number, None, answer))?;
+            self.set_retiring(None);
+            run.retire(&self.files);
+            return Ok(());
+        }
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
+        let number = run.segment.header.number;
+        self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).insert(number, found);
+        let written = self.write_anew(run, policy, swept, calls);
+        if written.is_err() {
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        }
+        written
+    }
+
+    /// Writes every closed segment anew that is not sealed as this process seals; `progress` hears
+    /// how many of how many are done.
+    pub(super) fn seal_anew(
+        &self,
+        calls: &mpsc::Sender<Call>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), LedgerError> {
+        let policy =
+            Policy { events_before: UnixMillis::MIN, keys_before: UnixMillis::MIN, for_ever: &[] };
+        let key = self.options.keys.current().map(MasterKey::id);
+        let others: Vec<Run> =
+            self.all_runs().into_iter().filter(|run| run.segment().header.key != key).collect();
+        for (done, run) in others.iter().enumerate() {
+            progress(done, others.len());
+            if let Run::Indexed(run) = run {
+                self.write_anew(run, &policy, &mut Swept::default(), calls)?;
+            }
+        }
+        progress(others.len(), others.len());
+        Ok(())
+    }
+
+    fn write_anew(
+        &self,
+        run: &Arc<IndexedRun>,
+        policy: &Policy<'_>,
+        swept: &mut Swept,
+        calls: &mpsc::Sender<Call>,
+    ) -> Result<(), LedgerError> {
+        let number = run.segment.header.number;
         let mut rewrite = Rewrite::begin(self, &run.segment, policy)?;
         let written = rewrite.copy(&run.segment);
-        if written.is_ok() {
-            let mut last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-            last.insert(number, found);
-        }
-        if written.is_err() || rewrite.removed == 0 {
+        let same = rewrite.removed == 0 && rewrite.header.key == run.segment.header.key;
+        if written.is_err() || same {
             let _ = self.files.remove(&rewrite.path);
             return written;
         }
         swept.events += rewrite.events;
         swept.keys += rewrite.keys;
         swept.bytes += run.segment.size.saturating_sub(rewrite.size());
-        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
         let moves = std::mem::take(&mut rewrite.moves);
-        let new = if rewrite.records == 0 && oldest == Some(number) {
+        let new = if rewrite.records == 0 && self.is_oldest(run) {
             let _ = self.files.remove(&rewrite.path);
             None
         } else {
             Some(Run::Indexed(Arc::new(rewrite.finish()?)))
         };
+        if new.is_none() {
+            self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        }
         ask(calls, |answer| Call::Swap(number, new, answer))?;
         for moves in moves.chunks(MOVES) {
             ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
@@ -122,6 +192,11 @@ impl Core {
         self.set_retiring(None);
         run.retire(&self.files);
         Ok(())
+    }
+
+    fn is_oldest(&self, run: &IndexedRun) -> bool {
+        let oldest = self.all_runs().first().map(|run| run.segment().header.number);
+        oldest == Some(run.segment.header.number)
     }
 
     /// Whether anything can be removed from the segment, as far as that is known without reading
@@ -138,7 +213,8 @@ impl Core {
             live += usize::from(self.deliveries().is_live(id));
         }
         let keys_are_old = run.keys() > 0 && run.newest_ms() < policy.keys_before;
-        let day = policy.events_before / DAY_MS;
+        // Once everything in it is old, another day makes no difference.
+        let day = if keys_are_old { 0 } else { policy.events_before / DAY_MS };
         let found = LastSweep { live, keys_are_old, for_ever: policy.for_ever.to_vec(), day };
         let last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         let anything = live < run.len() || keys_are_old || run.notes_len() > 0;
@@ -148,7 +224,7 @@ impl Core {
 }
 
 /// Asks the committer from a thread that may block.
-fn ask(
+pub(super) fn ask(
     calls: &mpsc::Sender<Call>,
     call: impl FnOnce(Answer<()>) -> Call,
 ) -> Result<(), LedgerError> {
@@ -179,11 +255,14 @@ struct Rewrite<'c> {
 impl<'c> Rewrite<'c> {
     fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
         let (_, scan) = Tables::read(old)?;
-        let header =
+        let mut header =
             Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
+        // Written anew under the key of today.
+        let key = core.options.keys.current();
+        header.key = key.map(MasterKey::id);
         let path = temporary(&core.journal_dir());
         let file = core.files.create(&path).map_err(|error| failed(&path, "create", &error))?;
-        let frame = Frame::new(header, HEADER);
+        let frame = Frame::new(header, HEADER, key).map_err(|error| no_random(&error))?;
         Ok(Self {
             core,
             policy,
@@ -224,6 +303,8 @@ impl<'c> Rewrite<'c> {
         }
         let base = u64::from(self.frame.base());
         let written = self.file.write_at(self.frame.seal(self.seq), base);
+        // In small steps: the committer's own syncs wait for what is written beside them.
+        let written = written.and_then(|()| self.file.sync_data());
         written.map_err(|error| failed(&self.path, "write", &error))?;
         self.frame.next();
         self.seq += 1;
@@ -245,6 +326,7 @@ impl<'c> Rewrite<'c> {
             }
             Record::Attempt(attempt) => self.is_kept(attempt.event),
             Record::Replay(replay) => self.is_kept(replay.event),
+            Record::State(state) => self.is_kept(state.event),
             Record::Document(record) => self.core.documents().needs(record),
             Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
         };
@@ -307,7 +389,7 @@ impl<'c> Rewrite<'c> {
     }
 
     fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
-        let segment = Segment::open(&self.core.files, path)?;
+        let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
         let segment = Arc::new(Segment::at_rest(&self.core.files, &segment));
         let (tables, scan) = Tables::read(&segment)?;
         if scan.records != self.records || !segment.is_complete(scan)? {

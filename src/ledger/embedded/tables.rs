@@ -140,10 +140,23 @@ impl Tables {
                 self.notes.push(Note { event: half_id(replay.event), offset });
                 self.put_all(replay.event, &replay.targets, Row::due(replay.at_ms));
             }
+            Record::State(state) => {
+                self.notes.push(Note { event: half_id(state.event), offset });
+                let row = after(state.outcome, state.attempt);
+                self.deliveries.insert((state.event, TargetId::from(state.target)), row);
+            }
             Record::Document(_) => self.documents.push(offset),
             Record::Nonce(nonce) => self.nonces.push(nonce.clone()),
             Record::Keys(_) => {}
         }
+    }
+
+    /// Whether what an index loads is what `whole`, read from the segment, says.
+    pub(super) fn is_part_of(&self, whole: &Self) -> bool {
+        self.keys == whole.keys
+            && self.nonces == whole.nonces
+            && self.deliveries == whole.deliveries
+            && self.documents == whole.documents
     }
 
     fn put_all(&mut self, event: EventId, targets: &[&str], row: Row) {

@@ -1,8 +1,12 @@
 //! Tests of the embedded engine as a whole.
 
 mod crash;
+mod faults;
+mod fixtures;
 mod model;
+mod soak;
 mod sweep;
+mod tools;
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
-use crate::ledger::{TargetFilter, Verdict};
+use crate::ledger::{MasterKey, TargetFilter, Verdict};
 
 /// Small segments, so that a test meets many.
 fn options(dir: &TempDir, clock: StoreClock) -> EmbeddedOptions {
@@ -100,7 +104,7 @@ async fn the_index_can_be_thrown_away() {
     let ledger = open_in(&dir).unwrap();
     let events = fill(&ledger, 0..200, 1500).await;
     drop(ledger);
-    let index = core::index_dir(dir.path());
+    let index = core::index_dir(dir.path()).join("period-0000000000-0");
     // Gone; emptied, which looks healthy; and damaged, where sled may panic.
     fs::remove_dir_all(&index).unwrap();
     let ledger = open_in(&dir).unwrap();
@@ -125,7 +129,7 @@ async fn a_lost_block_of_the_index_is_read_from_the_journal() {
     let ledger = open_in(&dir).unwrap();
     let events = fill(&ledger, 0..200, 1500).await;
     drop(ledger);
-    let db = sled::open(core::index_dir(dir.path())).unwrap();
+    let db = sled::open(core::index_dir(dir.path()).join("period-0000000000-0")).unwrap();
     // The keys of segment 1, and the deliveries of segment 2.
     for (table, segment) in [(2, 1), (8, 2)] {
         let mut key = [0; 13];

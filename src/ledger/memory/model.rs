@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
@@ -13,6 +15,8 @@ use crate::ledger::{
     Settlement, SourceId, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
 };
 
+mod transfer;
+
 /// Everything that a ledger knows.
 pub(super) struct Model {
     clock: StoreClock,
@@ -22,7 +26,7 @@ pub(super) struct Model {
     rows: BTreeMap<(EventId, TargetId), Row>,
     replayed: HashSet<(ReplayId, EventId, TargetId)>,
     nonces: HashMap<DedupeKey, UnixMillis>,
-    documents: BTreeMap<(Kind, String), Document>,
+    documents: BTreeMap<(String, String), Document>,
     revision: Revision,
     last_token: u64,
 }
@@ -30,6 +34,8 @@ pub(super) struct Model {
 /// What is remembered of a key, also after its event is gone.
 struct Known {
     first: EventId,
+    /// The keys of its event, this one among them.
+    keys: SmallVec<[DedupeKey; 2]>,
     first_seen_ms: UnixMillis,
     fingerprint: Fingerprint,
     source: SourceId,
@@ -93,6 +99,7 @@ impl Model {
         for key in &event.keys {
             let known = Known {
                 first: event.id,
+                keys: event.keys.clone(),
                 first_seen_ms: event.received_ms,
                 fingerprint: event.fingerprint,
                 source: event.source.clone(),
@@ -396,11 +403,11 @@ impl Model {
 
 impl Model {
     pub(super) fn document(&self, kind: Kind, id: &str) -> Option<Document> {
-        self.documents.get(&(kind, id.to_owned())).cloned()
+        self.documents.get(&(kind.as_str().to_owned(), id.to_owned())).cloned()
     }
 
     pub(super) fn documents(&self, kind: Kind) -> Documents {
-        let documents = self.documents.iter().filter(|((of, _), _)| *of == kind);
+        let documents = self.documents.iter().filter(|((of, _), _)| of == kind.as_str());
         Documents {
             documents: documents.map(|(_, document)| document.clone()).collect(),
             revision: self.revision,
@@ -408,7 +415,7 @@ impl Model {
     }
 
     pub(super) fn change(&mut self, change: &DocumentChange) -> Result<Revision, LedgerError> {
-        let key = (change.kind, change.id.clone());
+        let key = (change.kind.as_str().to_owned(), change.id.clone());
         let current = self.documents.get(&key).map(|document| document.version);
         if !change.expect.holds(current) {
             return Err(LedgerError::Conflict { current });

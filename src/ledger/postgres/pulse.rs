@@ -120,6 +120,7 @@ impl Pulse {
             stopped: seen.down.clone().or_else(|| seen.barred()).or(stuck),
             durability: seen.promise.durability,
             bytes: seen.bytes,
+            room: None,
             mended: Vec::new(),
         }
     }

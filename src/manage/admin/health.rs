@@ -10,23 +10,33 @@ use crate::wire::Response;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
+/// A count as a gauge takes it.
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 impl Admin {
     /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
         self.keys.observe();
         if let Ok(health) = self.book.health().await {
-            self.metrics.store_bytes.set(i64::try_from(health.bytes).unwrap_or(i64::MAX));
-            self.metrics.set_durability(health.durability);
+            self.metrics.store.bytes.set(whole(health.bytes));
+            if let Some(room) = health.room {
+                self.metrics.store.free_bytes.set(whole(room.free));
+                self.metrics.store.reserve_bytes.set(whole(room.reserve));
+            }
+            self.metrics.store.set_durability(health.durability);
         }
         if let Ok(stats) = self.book.stats().await {
+            self.metrics.store.events.set(whole(stats.events));
+            self.metrics.store.keys.set(whole(stats.keys));
             let oldest = stats.oldest_due.unwrap_or_default();
             self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
             for name in self.config.load().destinations.keys() {
                 let target = stats.targets.iter().find(|target| target.target.as_str() == name);
                 let pending = target.map_or(0, |target| target.pending);
-                let pending = i64::try_from(pending).unwrap_or(i64::MAX);
-                self.metrics.delivery_backlog.with_label_values(&[name]).set(pending);
+                self.metrics.delivery_backlog.with_label_values(&[name]).set(whole(pending));
             }
         }
         match self.metrics.page() {
@@ -54,7 +64,7 @@ impl Admin {
             phase => return Some(phase.as_str().to_owned()),
         }
         match self.book.health().await {
-            Ok(health) => health.stopped.map(|why| format!("the ledger has stopped: {why}")),
+            Ok(health) => health.unready(),
             Err(error) => Some(error.to_string()),
         }
     }

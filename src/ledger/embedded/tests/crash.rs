@@ -26,7 +26,8 @@ async fn offer(ledger: &Embedded, n: u64) -> Result<Vec<Accepted>, LedgerError> 
 fn frames(bytes: &[u8]) -> Vec<usize> {
     let mut starts = vec![HEADER as usize];
     while let Some(start) = starts.last().copied() {
-        let len = u32::from_le_bytes(*bytes[start..].first_chunk().unwrap()) as usize;
+        // A closed segment ends with its last frame.
+        let len = bytes[start..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
         if len == 0 {
             break;
         }
@@ -121,7 +122,8 @@ async fn a_tail_torn_at_any_byte_is_cut_and_reported() {
         let mut torn = whole.clone();
         torn[cut..end].fill(0);
         fs::write(&path, &torn).unwrap();
-        let segment = segment::Segment::open(&(Arc::new(Disk) as Arc<dyn Files>), &path).unwrap();
+        let files = Arc::new(Disk) as Arc<dyn Files>;
+        let segment = segment::Segment::open(&files, &Keyring::default(), &path).unwrap();
         let (tables, scan) = tables::Tables::read(&segment).unwrap();
         // Padding may be lost without harm; everything else ends before the frame.
         if tables.events.len() == 5 {
@@ -245,4 +247,31 @@ async fn what_an_interrupted_step_left_behind_is_removed() {
     let ledger = open_in(&dir).unwrap();
     drop(ledger);
     assert_eq!(segments(&dir).len(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_short_of_room_is_said_in_time_and_taken_back_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, faults) = open_faulty(&dir);
+    let reserve = ledger.health().await.unwrap().room.unwrap().reserve;
+    assert_eq!(reserve, 4 * (64 << 10));
+    let enough = reserve + reserve / 4;
+    for (n, (free, short)) in [
+        (reserve, false),
+        (reserve - 1, true),
+        (enough - 1, true),
+        (enough, false),
+        (reserve, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        faults.free.store(free, Ordering::SeqCst);
+        let health = ledger.health().await.unwrap();
+        assert_eq!(health.room.unwrap().short, short, "{free}");
+        assert_eq!(health.unready().is_some(), short);
+        // What comes all the same is recorded as long as there is room for it.
+        assert!(health.is_writable());
+        assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::Fresh]));
+    }
 }

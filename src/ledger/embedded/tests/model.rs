@@ -5,6 +5,7 @@ use proptest::test_runner::Config;
 
 use super::*;
 use crate::ledger::conformance::{key, settlement};
+use crate::ledger::embedded::files::sim::{Left, Sim};
 use crate::ledger::{
     DedupeKey, DeliveryState, Expect, Memory, ReplayId, ReplayWhat, SourceId, TargetId,
 };
@@ -23,6 +24,8 @@ enum Step {
     Change(u8, bool, bool),
     Nonces(Vec<(u8, u16)>),
     Restart,
+    /// The power goes; some of what was not synced is left.
+    Cut(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => prop::collection::vec((0_u8..6, 0_u16..30_000), 1..4).prop_map(Step::Nonces),
         1 => Just(Step::Restart),
+        1 => any::<u64>().prop_map(Step::Cut),
     ]
 }
 
@@ -75,6 +79,7 @@ struct Pair {
     clock: StoreClock,
     model: Memory,
     embedded: Option<Embedded>,
+    disk: Sim,
     offered: Vec<NewEvent>,
     /// The same lease of both.
     held: Vec<(Lease, Lease)>,
@@ -82,11 +87,20 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let dir = TempDir::new().unwrap();
+        let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         let clock = StoreClock::manual(START_MS);
-        let embedded = Embedded::open(options(&dir, clock.clone())).unwrap();
         let model = Memory::new(clock.clone());
-        Self { dir, clock, model, embedded: Some(embedded), offered: vec![], held: vec![] }
+        let disk = Sim::default();
+        let mut pair =
+            Self { dir, clock, model, embedded: None, disk, offered: vec![], held: vec![] };
+        pair.open();
+        pair
+    }
+
+    fn open(&mut self) {
+        let options = options(&self.dir, self.clock.clone());
+        let files = Arc::new(self.disk.clone());
+        self.embedded = Some(Embedded::open_with(options, files).unwrap());
     }
 
     fn embedded(&self) -> &Embedded {
@@ -154,8 +168,22 @@ impl Pair {
                 self.embedded = None;
                 self.model.restart();
                 self.held.clear();
-                self.embedded =
-                    Some(Embedded::open(options(&self.dir, self.clock.clone())).unwrap());
+                self.open();
+            }
+            Step::Cut(seed) => {
+                // Deliveries that are done may be lost in a cut; they are not, so that both agree.
+                let _ = self.embedded().event(EventId::new(0)).await;
+                self.disk.cut();
+                self.embedded = None;
+                self.disk =
+                    self.disk.after(if seed % 4 == 0 { Left::Nothing } else { Left::Some(seed) });
+                if seed % 7 == 0 {
+                    // There may be none yet.
+                    let _ = fs::remove_dir_all(core::index_dir(self.dir.path()));
+                }
+                self.model.restart();
+                self.held.clear();
+                self.open();
             }
             Step::Retry(_) | Step::Settle(..) | Step::Replay(..) => {}
         }

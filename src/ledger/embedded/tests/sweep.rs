@@ -252,3 +252,41 @@ async fn duplicates_are_found_while_their_keys_move() {
     }
     assert_eq!(sweeping.await.unwrap().unwrap().events, 193);
 }
+
+#[tokio::test]
+async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
+    let mut old = Old::new(100).await;
+    let wrong = StoreClock::manual(old.clock.ms() + 400 * DAY_MS);
+    for round in 0..2 {
+        for n in 0..3 {
+            let ms = wrong.ms() - START_MS + round * 10 + n;
+            let mut late = event(ms as u64, &[]);
+            late.body = vec![1; 60_000].into();
+            old.ledger.accept(&[late]).await.unwrap();
+        }
+        old.ledger.wait_until_indexed().unwrap();
+        let policy = Retention { now_ms: wrong.ms(), ..old.policy(&[]) };
+        assert_eq!(old.ledger.sweep(&policy, usize::MAX).await.unwrap(), Swept::default());
+        assert!(old.known().await.into_iter().all(|known| known));
+        // Nor does a start under the wrong clock.
+        old.clock = wrong.clone();
+        old = old.reopen();
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_swept_while_it_was_empty_expires_later() {
+    let dir = TempDir::new().unwrap();
+    let clock = StoreClock::manual(START_MS);
+    let old = Old {
+        ledger: Embedded::open(options(&dir, clock.clone())).unwrap(),
+        dir,
+        clock,
+        events: Vec::new(),
+    };
+    assert_eq!(old.sweep(&[]).await, Swept::default());
+    let old = old.reopen();
+    old.at_day(1).await;
+    old.at_day(40).await;
+    assert!(old.sweep(&[]).await.events > 0);
+}

@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postern::ledger::{
-    Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, Engine, EventId, Fingerprint, Memory,
-    NewEvent, SourceId, StoreClock, TargetId, Unobserved,
+    Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, Engine, EventId, Fingerprint, Keyring,
+    MasterKey, Memory, NewEvent, SourceId, StoreClock, TargetId, Unobserved,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -90,6 +90,12 @@ fn embedded(dir: &tempfile::TempDir) -> Embedded {
     Embedded::open(EmbeddedOptions::new(dir.path())).expect("an empty directory")
 }
 
+fn sealed(dir: &tempfile::TempDir) -> Embedded {
+    let keys = Keyring::new(Some(MasterKey::new(&[7; 32])));
+    let options = EmbeddedOptions { keys, ..EmbeddedOptions::new(dir.path()) };
+    Embedded::open(options).expect("an empty directory")
+}
+
 /// Where the disk is that is measured: beside the build, not in memory.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a writable target directory")
@@ -110,6 +116,12 @@ fn accept(criterion: &mut Criterion) {
         let mut load = Load::new(targets);
         group.bench_function(BenchmarkId::new("embedded", name), |bencher| {
             bencher.iter(|| load.run(&runtime, &embedded));
+        });
+        let dir = directory();
+        let sealed = book(sealed(&dir));
+        let mut load = Load::new(targets);
+        group.bench_function(BenchmarkId::new("sealed", name), |bencher| {
+            bencher.iter(|| load.run(&runtime, &sealed));
         });
     }
     group.finish();

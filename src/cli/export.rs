@@ -1,0 +1,196 @@
+//! `postern export`: everything that the store keeps, in one file.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::client::{AdminApi, runtime};
+use super::store::{Progress, is_there};
+use super::{ConfigFile, Exit, Screen, Where};
+use crate::config::Config;
+use crate::ledger::{
+    Embedded, EmbeddedOptions, ExportError, ExportWriter, Item, Ledger as _, LedgerError, Survey,
+};
+use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
+
+/// Bytes of a chunk, about.
+const CHUNK: usize = 1 << 20;
+
+/// Write everything that the store keeps to one file
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Write everything that the store keeps to one file, for `postern import`.\n\n\
+        Documents, the keys of known transactions, and events with how far their deliveries are. \
+        A gateway that is running is asked over its admin listener and goes on meanwhile; \
+        otherwise the store is read itself. Sealed if POSTERN_MASTER_KEY is set. With --salvage \
+        what is whole of a damaged store is written, and what is damaged is listed.",
+    after_help = "Examples:\n  \
+        postern export --config postern.toml --output postern.export\n  \
+        postern export --config postern.toml | ssh other 'cat > postern.export'\n  \
+        postern export --config postern.toml --salvage --output rescued.export"
+)]
+pub(super) struct Export {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The file to write, once it is whole; standard output unless said.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Get out what is whole of a damaged store.
+    #[arg(long)]
+    salvage: bool,
+}
+
+impl Export {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let (loaded, options) = match self.config.store(screen)? {
+            Ok(store) => store,
+            Err(exit) => return Ok(exit),
+        };
+        if let Err(sentence) = is_there(&options) {
+            return screen.fail(&sentence);
+        }
+        let export = Store { config: &loaded.config, options };
+        let Some(output) = &self.output else {
+            if screen.out_is == Where::Terminal {
+                writeln!(
+                    screen.err,
+                    "an export is not for reading: say --output FILE, or pipe it"
+                )?;
+                return Ok(Exit::Usage);
+            }
+            let mut progress = Progress::new(screen.err, screen.err_is);
+            let written = self
+                .write(BufWriter::new(&mut *screen.out), export, &mut progress)
+                .map(|(_, written)| written);
+            progress.end();
+            return match written {
+                Ok(written) => written.tell(screen),
+                Err(error) => screen.fail(&error),
+            };
+        };
+        let part = beside(output);
+        let mut progress = Progress::new(screen.err, screen.err_is);
+        let written = File::create(&part).map_err(ExportError::from).and_then(|file| {
+            let (to, written) = self.write(BufWriter::new(file), export, &mut progress)?;
+            to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            fs::rename(&part, output)?;
+            Ok(written)
+        });
+        progress.end();
+        match written {
+            Ok(written) => written.tell(screen),
+            Err(error) => {
+                // What is half written helps nobody.
+                let _ = fs::remove_file(&part);
+                screen.fail(&error)
+            }
+        }
+    }
+
+    /// Writes an export to `to`.
+    fn write<W: Write>(
+        &self,
+        to: W,
+        from: Store<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<(W, Written), ExportError> {
+        let mut to = ExportWriter::begin(to, from.options.keys.current())?;
+        let mut put = |items: &[Item]| {
+            to.write(items)?;
+            progress.tell(&|| format!("{} items", to.items()));
+            Ok(())
+        };
+        let survey = match self.salvage {
+            true => Some(Embedded::salvage(&from.options, &mut put)?),
+            false => {
+                from.read(&mut put)?;
+                None
+            }
+        };
+        let items = to.items();
+        Ok((to.end()?, Written { items, survey }))
+    }
+}
+
+/// What was written.
+struct Written {
+    items: u64,
+    /// What a salvage found.
+    survey: Option<Survey>,
+}
+
+impl Written {
+    /// Says so, beside what may be on standard output.
+    fn tell(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let exit = match &self.survey {
+            Some(survey) => screen.survey(survey)?,
+            None => Exit::Done,
+        };
+        writeln!(screen.err, "{} items", self.items)?;
+        Ok(exit)
+    }
+}
+
+/// Takes items.
+type Put<'p> = &'p mut dyn FnMut(&[Item]) -> Result<(), ExportError>;
+
+/// What is exported.
+struct Store<'c> {
+    config: &'c Config,
+    options: EmbeddedOptions,
+}
+
+impl Store<'_> {
+    /// Reads everything: from the gateway if one works on the store, else from the store itself.
+    fn read(self, put: Put<'_>) -> Result<(), ExportError> {
+        match Embedded::open(self.options.clone()) {
+            Ok(ledger) => read_from(&ledger, put),
+            Err(LedgerError::InUse(_)) => self.ask(put),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the gateway, page by page.
+    fn ask(self, put: Put<'_>) -> Result<(), ExportError> {
+        let api = AdminApi::of(self.config);
+        let refused = |sentence: String| ExportError::Io(io::Error::other(sentence));
+        let key = self.options.keys.current().map(|key| key.id().to_string());
+        let runtime = runtime()?;
+        let mut path = String::from("/admin/v1/export");
+        loop {
+            let page = runtime.block_on(api.fetch(&path)).map_err(refused)?;
+            let said = |name| page.headers.get(name).and_then(|value| value.to_str().ok());
+            if said(EXPORT_KEY) != key.as_deref() {
+                let sentence = "the gateway seals with another POSTERN_MASTER_KEY than is set here";
+                return Err(refused(sentence.to_owned()));
+            }
+            let items = Item::decode(&page.body);
+            put(&items.map_err(|_| refused("the gateway is of another version".to_owned()))?)?;
+            match said(EXPORT_NEXT) {
+                Some(next) => path = format!("/admin/v1/export?cursor={next}"),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn read_from(ledger: &Embedded, put: Put<'_>) -> Result<(), ExportError> {
+    let runtime = runtime()?;
+    let mut cursor = None;
+    loop {
+        let page = runtime.block_on(ledger.export(cursor.as_ref(), CHUNK))?;
+        put(&page.items)?;
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn beside(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}

@@ -1,0 +1,97 @@
+//! What the commands share that work on the store itself.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use super::{ConfigFile, Exit, Screen, Where};
+use crate::clock::instant;
+use crate::config::Loaded;
+use crate::ledger::{Embedded, EmbeddedOptions, Survey};
+use crate::server;
+
+/// How often a terminal is told how far it is.
+const TELL: Duration = Duration::from_millis(200);
+
+impl ConfigFile {
+    /// The configuration and its embedded store, which no gateway may be working on; or how the
+    /// command ends, which the screen says.
+    pub(super) fn store(
+        &self,
+        screen: &mut Screen<'_>,
+    ) -> io::Result<Result<(Loaded, EmbeddedOptions), Exit>> {
+        let loaded = match self.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(Err(exit)),
+        };
+        match server::embedded(&loaded.config.store) {
+            Ok(options) => Ok(Ok((loaded, options))),
+            Err(error) => screen.fail(&error).map(Err),
+        }
+    }
+}
+
+impl Screen<'_> {
+    /// Says why a command could not do what it was asked to.
+    pub(super) fn fail(&mut self, error: &dyn std::fmt::Display) -> io::Result<Exit> {
+        writeln!(self.err, "{error}")?;
+        Ok(Exit::Failed)
+    }
+
+    /// Says what a survey found; damage ends in a failure.
+    pub(super) fn survey(&mut self, survey: &Survey) -> io::Result<Exit> {
+        for remark in &survey.remarks {
+            writeln!(self.err, "remark: {remark}")?;
+        }
+        for damage in &survey.damage {
+            let (path, what) = (damage.path.display(), &damage.what);
+            match damage.until > damage.from {
+                true => {
+                    let (from, until) = (damage.from, damage.until);
+                    writeln!(self.err, "damaged: {path}, bytes {from} to {until}: {what}")?;
+                }
+                false => writeln!(self.err, "damaged: {path}, at {}: {what}", damage.from)?,
+            }
+        }
+        Ok(if survey.is_whole() { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// A ledger that is there already: no command but `serve` and `import` begins one.
+pub(super) fn is_there(options: &EmbeddedOptions) -> Result<(), String> {
+    match Embedded::is_in(&options.path) {
+        true => Ok(()),
+        false => Err(format!("there is no ledger in {}", options.path.display())),
+    }
+}
+
+/// Tells a terminal how far a command is, on one line.
+pub(super) struct Progress<'s> {
+    to: &'s mut dyn Write,
+    is: Where,
+    told: Option<Instant>,
+}
+
+impl<'s> Progress<'s> {
+    pub(super) fn new(to: &'s mut dyn Write, is: Where) -> Self {
+        Self { to, is, told: None }
+    }
+
+    /// Tells `text` if it is time to.
+    pub(super) fn tell(&mut self, text: &dyn Fn() -> String) {
+        let now = instant();
+        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL);
+        if self.is == Where::Terminal && due {
+            // Whoever cannot be told loses nothing.
+            let _ = write!(self.to, "\r\x1b[K{}", text());
+            let _ = self.to.flush();
+            self.told = Some(now);
+        }
+    }
+
+    /// Clears the line.
+    pub(super) fn end(self) {
+        if self.told.is_some() {
+            let _ = write!(self.to, "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Taking what another ledger exported.
+
+use super::{Committer, Staged};
+use crate::ledger::embedded::call::{EventImport, ImportCall, ImportItem};
+use crate::ledger::embedded::deliveries::after;
+use crate::ledger::embedded::documents::Written;
+use crate::ledger::embedded::record::{self, StateRecord};
+use crate::ledger::embedded::tables::{Note, half_id};
+use crate::ledger::{Imported, LedgerError, PastEvent, Revision};
+
+impl Committer {
+    /// Takes what is unknown. After an error some of it may have been taken: offered again, that
+    /// is known.
+    pub(super) fn import(&mut self, call: ImportCall) -> Result<Imported, LedgerError> {
+        self.make_room(call.size, call.records)?;
+        let mut imported = Imported::default();
+        for item in call.items {
+            let taken = match item {
+                ImportItem::Event(event) => self.import_event(*event)?,
+                ImportItem::Past(past) => self.import_past(&past)?,
+                ImportItem::Document(written) => self.import_document(written),
+                ImportItem::Nonce(nonce) => {
+                    let known = self.nonces.get(&nonce.key.0);
+                    let taken = known.is_none_or(|expires_ms| *expires_ms < nonce.expires_ms);
+                    if taken {
+                        self.nonces.insert(nonce.key.0, nonce.expires_ms);
+                        self.journal.frame.append(|to| record::put_nonce(to, &nonce));
+                    }
+                    taken
+                }
+            };
+            imported.taken += u64::from(taken);
+            imported.known += u64::from(!taken);
+        }
+        Ok(imported)
+    }
+
+    fn import_event(&mut self, event: EventImport) -> Result<bool, LedgerError> {
+        if self.find(&event.item.keys)?.is_some() {
+            return Ok(false);
+        }
+        let id = event.item.id;
+        self.add(event.item, &event.payload);
+        for delivery in event.deliveries {
+            for (number, detail) in (1..).zip(&delivery.attempts) {
+                let outcome = record::Outcome::Done;
+                let put = |to: &mut Vec<u8>| record::put_attempt(to, outcome, number, detail);
+                let at = self.journal.frame.append(put);
+                self.staged.notes.push(Note { event: half_id(id), offset: at.offset() });
+            }
+            let (outcome, attempt) = (delivery.outcome, delivery.attempt);
+            let target = delivery.target.as_str();
+            let state = StateRecord { outcome, attempt, event: id, target };
+            let at = self.journal.frame.append(|to| record::put_state(to, &state));
+            let Staged { notes, states, .. } = &mut self.staged;
+            notes.push(Note { event: half_id(id), offset: at.offset() });
+            states.push((id, delivery.target, after(outcome, attempt)));
+        }
+        Ok(true)
+    }
+
+    fn import_past(&mut self, past: &PastEvent) -> Result<bool, LedgerError> {
+        if self.find(&past.keys)?.is_some() {
+            return Ok(false);
+        }
+        let at = self.journal.frame.append(|to| record::put_past(to, past));
+        past.keys.iter().for_each(|key| self.keys.insert(key, at));
+        Ok(true)
+    }
+
+    /// A document that is as new here as there stays. A version that this ledger has passed is
+    /// given a new one, so that none comes twice.
+    fn import_document(&mut self, mut written: Written) -> bool {
+        let current = self.version(&written.kind, &written.id);
+        if current.is_some_and(|current| current >= written.revision) {
+            return false;
+        }
+        let newest = self.revision();
+        if written.revision <= newest {
+            written.revision = Revision(newest.0 + 1);
+        }
+        self.write_document(written);
+        true
+    }
+}

@@ -1,0 +1,211 @@
+//! Exporting: documents first, then everything that the segments hold, from the oldest on.
+
+use super::core::Core;
+use super::record::{EventRecord, KeysRecord, Record};
+use super::run::Run;
+use super::segment::{HEADER, Scan};
+use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::{
+    Cursor, Delivery, DeliveryState, EventId, ExportPage, Item, LedgerError, NewEvent, PastEvent,
+    Revision, SourceId, TargetId,
+};
+
+/// Where an export goes on.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// Behind the document written at this revision.
+    Documents(Revision),
+    /// In this segment, in this form of it, at this frame.
+    Segment { number: u32, generation: u32, offset: u32, seq: u64 },
+}
+
+impl At {
+    fn cursor(&self) -> Cursor {
+        let mut to = Vec::new();
+        match self {
+            Self::Documents(revision) => {
+                to.push(0);
+                to.extend_from_slice(&revision.0.to_le_bytes());
+            }
+            Self::Segment { number, generation, offset, seq } => {
+                to.push(1);
+                for n in [number, generation, offset] {
+                    to.put_len(*n as usize);
+                }
+                to.extend_from_slice(&seq.to_le_bytes());
+            }
+        }
+        Cursor(to)
+    }
+
+    fn read(cursor: &Cursor) -> Result<Self, Malformed> {
+        let mut from = Take(&cursor.0);
+        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(Malformed));
+        let at = match from.u8()? {
+            0 => Self::Documents(Revision(from.u64()?)),
+            1 => Self::Segment {
+                number: number(&mut from)?,
+                generation: number(&mut from)?,
+                offset: number(&mut from)?,
+                seq: from.u64()?,
+            },
+            _ => return Err(Malformed),
+        };
+        from.end().map(|()| at)
+    }
+}
+
+impl Core {
+    /// A page of everything.
+    pub(super) fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let at = cursor.map_or(Ok(At::Documents(Revision(0))), At::read);
+        match at.map_err(|_| LedgerError::BadCursor)? {
+            At::Documents(after) => Ok(self.export_documents(after, bytes)),
+            at @ At::Segment { .. } => self.export_segment(at, bytes),
+        }
+    }
+
+    fn export_documents(&self, after: Revision, bytes: usize) -> ExportPage {
+        let mut items = Vec::new();
+        let mut size = 0;
+        for (kind, document) in self.documents().everything() {
+            if document.version <= after {
+                continue;
+            }
+            if size >= bytes {
+                let last = items.last();
+                let version = last.map_or(after, |item| match item {
+                    Item::Document { document, .. } => document.version,
+                    _ => after,
+                });
+                return ExportPage { items, next: Some(At::Documents(version).cursor()) };
+            }
+            let item = Item::Document { kind, document };
+            size += item.size();
+            items.push(item);
+        }
+        let first = At::Segment { number: 0, generation: 0, offset: 0, seq: 0 };
+        ExportPage { items, next: Some(first.cursor()) }
+    }
+
+    fn export_segment(&self, at: At, bytes: usize) -> Result<ExportPage, LedgerError> {
+        let At::Segment { number, generation, offset, seq } = at else {
+            return Err(LedgerError::BadCursor);
+        };
+        let run = self.all_runs().into_iter().find(|run| run.segment().header.number >= number);
+        let Some(run) = run else { return Ok(ExportPage::default()) };
+        let segment = std::sync::Arc::clone(run.segment());
+        let header = &segment.header;
+        let same = (header.number, header.generation) == (number, generation) && offset >= HEADER;
+        let start = match same {
+            true => Scan { end: offset, next_seq: seq, records: 0 },
+            false => Scan::start(header),
+        };
+        let until = match &run {
+            Run::Open(open) => open.published(),
+            Run::Indexed(_) => u32::MAX,
+        };
+        let mut exporter = Exporter { core: self, items: Vec::new(), size: 0 };
+        let mut frames = segment.frames(start);
+        let mut whole = false;
+        while !whole && exporter.size < bytes {
+            whole = frames.scan().end >= until
+                || !frames.next(&mut |offset, payload| {
+                    let record = Record::read(payload)
+                        .map_err(|_| segment.damaged(offset, "the record is of no known form"))?;
+                    exporter.add(&record)
+                })?;
+        }
+        let scan = frames.scan();
+        let next = match whole {
+            true => At::Segment { number: header.number + 1, generation: 0, offset: 0, seq: 0 },
+            false => At::Segment {
+                number: header.number,
+                generation: header.generation,
+                offset: scan.end,
+                seq: scan.next_seq,
+            },
+        };
+        let more = !whole
+            || self
+                .all_runs()
+                .last()
+                .is_some_and(|last| last.segment().header.number > header.number);
+        Ok(ExportPage { items: exporter.items, next: more.then(|| next.cursor()) })
+    }
+}
+
+/// Makes items of records.
+struct Exporter<'c> {
+    core: &'c Core,
+    items: Vec<Item>,
+    size: usize,
+}
+
+impl Exporter<'_> {
+    fn add(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
+        let item = match record {
+            Record::Event(event) => {
+                let deliveries = self.deliveries(event)?;
+                Item::Event { event: new_event(event), deliveries }
+            }
+            Record::Keys(keys) => Item::Past(past(keys)),
+            Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => {
+                Item::Nonce(nonce.clone())
+            }
+            // Documents come first; deliveries come with their events.
+            _ => return Ok(()),
+        };
+        self.size += item.size();
+        self.items.push(item);
+        Ok(())
+    }
+
+    /// The deliveries of an event; attempts only where one is not done.
+    fn deliveries(&self, event: &EventRecord<'_>) -> Result<Vec<Delivery>, LedgerError> {
+        let id = event.head.id;
+        if self.core.deliveries().is_live(id)
+            && let Some(detail) = self.core.detail(id)?
+        {
+            return Ok(detail.deliveries);
+        }
+        Ok(event.targets.iter().map(|target| done(id, target)).collect())
+    }
+}
+
+/// A delivery that is done.
+pub(super) fn done(event: EventId, target: &str) -> Delivery {
+    let (target, state) = (TargetId::from(target), DeliveryState::Done);
+    Delivery { event, target, state, attempt: 0, due_ms: None, attempts: Vec::new() }
+}
+
+/// An event as it was when it was new.
+pub(super) fn new_event(event: &EventRecord<'_>) -> NewEvent {
+    NewEvent {
+        id: event.head.id,
+        source: SourceId::from(event.head.source),
+        keys: event.head.keys().collect(),
+        fingerprint: event.head.fingerprint,
+        transaction: event.transaction.to_owned(),
+        user: event.user.map(str::to_owned),
+        received_ms: event.head.received_ms,
+        test: event.test,
+        body: bytes::Bytes::copy_from_slice(event.body),
+        targets: event.targets.iter().map(|target| TargetId::from(*target)).collect(),
+    }
+}
+
+/// What is remembered of an event that is gone.
+pub(super) fn past(keys: &KeysRecord<'_>) -> PastEvent {
+    PastEvent {
+        id: keys.id,
+        source: SourceId::from(keys.source),
+        keys: keys.keys().collect(),
+        fingerprint: keys.fingerprint,
+        received_ms: keys.received_ms,
+    }
+}

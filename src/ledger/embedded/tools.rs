@@ -1,0 +1,409 @@
+//! What is done to a ledger that no gateway works on: looked over, salvaged, its index made anew,
+//! its key changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::core::{index_dir, journal_dir};
+use super::deliveries::{Row, after};
+use super::documents::{Shelf, Written};
+use super::export::{done, new_event, past};
+use super::files::{Disk, Files};
+use super::index::Index;
+use super::journal::parse_name;
+use super::open::lock;
+use super::record::{EventRecord, Record};
+use super::run::Run;
+use super::segment::survey::{End, Found};
+use super::segment::{Segment, failed};
+use super::sweep::ask;
+use super::tables::Tables;
+use super::{Call, Embedded, EmbeddedOptions};
+use crate::clock::UnixMillis;
+use crate::ledger::{Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId};
+
+/// What was found in a ledger's directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Segments of the journal.
+    pub segments: u64,
+    /// Whole records in them, and how many of those are events.
+    pub records: u64,
+    /// Whole events.
+    pub events: u64,
+    /// What cannot be read, and where.
+    pub damage: Vec<Damage>,
+    /// What needs no repair: it is mended at the next start.
+    pub remarks: Vec<String>,
+}
+
+/// A part of the journal that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// From this byte on.
+    pub from: u64,
+    /// Up to this one.
+    pub until: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Items are handed out in pages of about this many bytes.
+const PAGE: usize = 1 << 20;
+/// How often a thread that waits for the keeper looks again.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Embedded {
+    /// Walks through the whole journal, and the index, and says what is damaged where. The journal
+    /// is not changed.
+    ///
+    /// # Errors
+    /// When another process works on it, the disk fails, or a key is missing.
+    pub fn verify(options: &EmbeddedOptions) -> Result<Survey, LedgerError> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        let _lock = lock(&options.path)?;
+        let mut survey = Survey::default();
+        let segments = list(&files, &options.path)?;
+        let dir = index_dir(&options.path);
+        let index = dir.is_dir().then(|| Index::new(dir));
+        if index.is_none() {
+            survey.remark("there is no index; it is made anew at the next start".into());
+        }
+        let last = segments.keys().next_back().copied();
+        let mut next: Option<(u32, u64)> = None;
+        for (number, path) in &segments {
+            survey.segments += 1;
+            let segment = match Segment::open(&files, &options.keys, path) {
+                Ok(segment) => Arc::new(segment),
+                Err(LedgerError::Corrupt(what)) => {
+                    survey.damaged(path, (0, length(path)), &what);
+                    next = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            survey.follows(&segment, *number, next);
+            let end = survey.look_at(&segment, Some(*number) == last)?;
+            if let Some(index) = &index
+                && Some(*number) != last
+            {
+                survey.compare(index, &segment)?;
+            }
+            next = Some((number + 1, end.next_seq));
+        }
+        survey.remarks.extend(index.iter().flat_map(Index::notices));
+        Ok(survey)
+    }
+
+    /// Hands out everything that can still be read of a journal, page by page, and says what can't.
+    /// Attempts are left out. Nothing is changed.
+    ///
+    /// # Errors
+    /// When another process works on it, the disk fails, a key is missing, or `take` fails.
+    pub fn salvage<E: From<LedgerError>>(
+        options: &EmbeddedOptions,
+        take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
+    ) -> Result<Survey, E> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        let _lock = lock(&options.path)?;
+        let mut survey = Survey::default();
+        let mut segments = Vec::new();
+        for path in list(&files, &options.path)?.values() {
+            survey.segments += 1;
+            match Segment::open_damaged(&files, &options.keys, path) {
+                Ok((segment, what)) => {
+                    if !what.is_empty() {
+                        survey.damaged(path, (0, super::segment::HEADER), &what);
+                    }
+                    segments.push(segment);
+                }
+                Err(error @ LedgerError::Sealed(_)) => return Err(error.into()),
+                Err(error) => survey.damaged(path, (0, length(path)), &error.to_string()),
+            }
+        }
+        let mut salvage = Salvage::default();
+        for (at, segment) in segments.iter().enumerate() {
+            survey.salvage(segment, at + 1 == segments.len(), &mut |_, record| {
+                salvage.learn(record);
+            })?;
+        }
+        take(&salvage.documents())?;
+        let now = options.clock.ms();
+        for segment in &segments {
+            let mut items = Vec::new();
+            let mut size = 0;
+            let mut failed = Ok(());
+            Survey::default().salvage(segment, false, &mut |_, record| {
+                let Some(item) = salvage.item(record, now).filter(|_| failed.is_ok()) else {
+                    return;
+                };
+                size += item.size();
+                items.push(item);
+                if size >= PAGE {
+                    failed = take(&items);
+                    (size, items) = (0, Vec::new());
+                }
+            })?;
+            failed?;
+            take(&items)?;
+        }
+        Ok(survey)
+    }
+
+    /// Throws the index away and makes it anew from the journal; answers how many segments it has.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn rebuild(options: EmbeddedOptions) -> Result<u64, LedgerError> {
+        {
+            let _lock = lock(&options.path)?;
+            list(&(Arc::new(Disk) as Arc<dyn Files>), &options.path)?;
+            Index::remove(&index_dir(&options.path))?;
+        }
+        let ledger = Self::open(options)?;
+        ledger.wait_until_indexed()?;
+        Ok(ledger.core().all_runs().len() as u64)
+    }
+
+    /// Seals everything with the keyring's current key, or unseals it where there is none, and
+    /// answers how many segments that were; `progress` hears how many of how many are done. When it
+    /// is interrupted, some segments have the one key and some the other: begun again, it goes on.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn rekey(
+        options: EmbeddedOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<u64, LedgerError> {
+        let ledger = Self::open(options)?;
+        let Some(calls) = &ledger.shared.calls else { return Ok(0) };
+        ask(calls, Call::Roll)?;
+        ledger.wait_until_indexed()?;
+        let key = ledger.core().options.keys.current().map(crate::ledger::MasterKey::id);
+        let runs = ledger.core().all_runs();
+        let others = runs.iter().filter(|run| run.segment().header.key != key).count();
+        drop(runs);
+        ledger.core().seal_anew(calls, progress)?;
+        Ok(others as u64)
+    }
+
+    /// Waits until every closed segment is in the index.
+    pub(super) fn wait_until_indexed(&self) -> Result<(), LedgerError> {
+        let is_open = |run: &Run| matches!(run, Run::Open(_));
+        while self.core().all_runs().iter().rev().skip(1).any(is_open) {
+            self.core().poison.check()?;
+            let failed = self.core().unindexed.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(error) = &*failed {
+                return Err(error.clone());
+            }
+            drop(failed);
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a file, for people.
+fn length(path: &Path) -> u32 {
+    std::fs::metadata(path).map_or(0, |found| u32::try_from(found.len()).unwrap_or(u32::MAX))
+}
+
+/// The newest form of each segment, by number.
+fn list(files: &Arc<dyn Files>, path: &Path) -> Result<BTreeMap<u32, PathBuf>, LedgerError> {
+    let dir = journal_dir(path);
+    let mut newest: BTreeMap<u32, (u32, PathBuf)> = BTreeMap::new();
+    for path in files.list(&dir).map_err(|error| failed(&dir, "list", &error))? {
+        if let Some((number, generation)) = parse_name(&path) {
+            let known = newest.get(&number).map(|(known, _)| *known);
+            if known.is_none_or(|known| known < generation) {
+                newest.insert(number, (generation, path));
+            }
+        }
+    }
+    Ok(newest.into_iter().map(|(number, (_, path))| (number, path)).collect())
+}
+
+// === Looking ===
+
+impl Survey {
+    /// Whether everything can be read.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.damage.is_empty()
+    }
+
+    fn remark(&mut self, what: String) {
+        self.remarks.push(what);
+    }
+
+    fn damaged(&mut self, path: &Path, (from, until): (u32, u32), what: &str) {
+        let (path, what) = (path.to_owned(), what.to_owned());
+        self.damage.push(Damage { path, from: from.into(), until: until.into(), what });
+    }
+
+    /// Segments have no gaps, neither in their numbers nor in the sequence of their frames.
+    fn follows(&mut self, segment: &Segment, number: u32, next: Option<(u32, u64)>) {
+        let header = &segment.header;
+        if header.number != number {
+            self.damaged(&segment.path, (0, 0), "the file has another segment's name");
+        }
+        match next {
+            Some((expected, _)) if expected != number => {
+                let what = format!("segment {expected} is missing before it");
+                self.damaged(&segment.path, (0, 0), &what);
+            }
+            Some((_, seq)) if seq != header.first_seq => {
+                let first = header.first_seq;
+                let what = format!("it begins with frame {first}, but frame {seq} is the next");
+                self.damaged(&segment.path, (0, 0), &what);
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at(&mut self, segment: &Segment, is_last: bool) -> Result<End, LedgerError> {
+        self.salvage(segment, is_last, &mut |_, _| ())
+    }
+
+    /// Visits every whole record, and notes what is none.
+    fn salvage(
+        &mut self,
+        segment: &Segment,
+        is_last: bool,
+        visit: &mut dyn FnMut(u32, &Record<'_>),
+    ) -> Result<End, LedgerError> {
+        let path = &segment.path;
+        let end = segment.survey(&mut |found| {
+            match found {
+                Found::Broken { from, until, what } => self.damaged(path, (from, until), what),
+                Found::Record { offset, payload } => match Record::read(payload) {
+                    Ok(record) => {
+                        self.records += 1;
+                        self.events += u64::from(matches!(record, Record::Event(_)));
+                        visit(offset, &record);
+                    }
+                    Err(_) => {
+                        let until = offset.saturating_add(payload.len() as u32);
+                        self.damaged(path, (offset, until), "the record is of no known form");
+                    }
+                },
+            }
+            Ok(())
+        })?;
+        if end.torn_until > end.end {
+            let (from, until) = (end.end, end.torn_until);
+            if is_last && segment.header.generation == 0 {
+                self.remark(format!(
+                    "{}: a torn commit at offset {from} ({} bytes), which nobody was told of, is \
+                     cut at the next start",
+                    path.display(),
+                    until - from
+                ));
+            } else {
+                self.damaged(path, (from, until), "no frame begins here");
+            }
+        } else if u64::from(end.end) > segment.size {
+            self.damaged(path, (segment.size as u32, end.end), "the file is too short");
+        }
+        Ok(end)
+    }
+
+    /// Whether the index says of a segment what the segment says.
+    fn compare(&mut self, index: &Index, segment: &Arc<Segment>) -> Result<(), LedgerError> {
+        let (tables, _) = Tables::read(segment)?;
+        let same = match index.load(segment) {
+            Ok(Some((loaded, run))) => {
+                loaded.is_part_of(&tables) && run.has(&tables).unwrap_or(false)
+            }
+            Ok(None) | Err(_) => false,
+        };
+        if !same {
+            self.remark(format!(
+                "the index does not have segment {} as it is; it is made anew at the next start",
+                segment.header.number
+            ));
+        }
+        Ok(())
+    }
+}
+
+// === Salvaging ===
+
+/// What records say together, as far as they are there.
+#[derive(Default)]
+struct Salvage {
+    /// Deliveries that are not done.
+    deliveries: BTreeMap<(EventId, TargetId), Row>,
+    documents: Shelf,
+}
+
+impl Salvage {
+    fn learn(&mut self, record: &Record<'_>) {
+        let mut put = |event, target: &str, row| {
+            let key = (event, TargetId::from(target));
+            match row {
+                Some(row) => self.deliveries.insert(key, row),
+                None => self.deliveries.remove(&key),
+            };
+        };
+        match record {
+            Record::Event(event) => {
+                let due = Row::due(event.head.received_ms);
+                event.targets.iter().for_each(|target| put(event.head.id, target, Some(due)));
+            }
+            Record::Attempt(one) => put(one.event, one.target, after(one.outcome, one.attempt)),
+            Record::State(one) => put(one.event, one.target, after(one.outcome, one.attempt)),
+            Record::Replay(replay) => {
+                let due = Row::due(replay.at_ms);
+                replay.targets.iter().for_each(|target| put(replay.event, target, Some(due)));
+            }
+            Record::Document(document) => self.documents.apply(Written::read(document)),
+            Record::Nonce(_) | Record::Keys(_) => {}
+        }
+    }
+
+    fn documents(&self) -> Vec<Item> {
+        let all = self.documents.everything().into_iter();
+        all.map(|(kind, document)| Item::Document { kind, document }).collect()
+    }
+
+    fn item(&self, record: &Record<'_>, now: UnixMillis) -> Option<Item> {
+        Some(match record {
+            Record::Event(event) => {
+                Item::Event { event: new_event(event), deliveries: self.of(event) }
+            }
+            Record::Keys(keys) => Item::Past(past(keys)),
+            Record::Nonce(nonce @ Nonce { expires_ms, .. }) if *expires_ms > now => {
+                Item::Nonce(nonce.clone())
+            }
+            _ => return None,
+        })
+    }
+
+    /// The deliveries of an event: what nothing else is known of is done.
+    fn of(&self, event: &EventRecord<'_>) -> Vec<Delivery> {
+        let id = event.head.id;
+        let rows = self.deliveries.range((id, TargetId::from(""))..);
+        let rows = rows.take_while(|((of, _), _)| *of == id);
+        let mut deliveries: Vec<Delivery> = rows
+            .map(|((_, target), row)| Delivery {
+                event: id,
+                target: target.clone(),
+                state: if row.dead { DeliveryState::Dead } else { DeliveryState::Pending },
+                attempt: row.attempt,
+                due_ms: Some(row.due_ms).filter(|_| !row.dead),
+                attempts: Vec::new(),
+            })
+            .collect();
+        for target in &event.targets {
+            if !deliveries.iter().any(|delivery| delivery.target.as_str() == *target) {
+                deliveries.push(done(id, target));
+            }
+        }
+        deliveries
+    }
+}

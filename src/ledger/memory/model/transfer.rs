@@ -1,0 +1,163 @@
+//! What goes from one ledger to another.
+
+use std::collections::BTreeMap;
+
+use super::{Known, Model, Row, Stored};
+use crate::ledger::{
+    Cursor, Delivery, DeliveryState, Document, EventId, ExportPage, Item, LedgerError, NewEvent,
+    Nonce, PastEvent, Revision,
+};
+
+impl Model {
+    pub(in crate::ledger::memory) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Everything, at most `bytes` of it but one item at least; a cursor counts items.
+    pub(in crate::ledger::memory) fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let skip = match cursor {
+            Some(Cursor(count)) => {
+                let count = count.as_slice().try_into().or(Err(LedgerError::BadCursor))?;
+                usize::try_from(u64::from_le_bytes(count)).unwrap_or(usize::MAX)
+            }
+            None => 0,
+        };
+        let mut items = self.items().skip(skip);
+        let mut page = ExportPage::default();
+        let mut size = 0;
+        for item in items.by_ref() {
+            size += item.size();
+            page.items.push(item);
+            if size >= bytes {
+                break;
+            }
+        }
+        if items.next().is_some() {
+            let count = (skip + page.items.len()) as u64;
+            page.next = Some(Cursor(count.to_le_bytes().to_vec()));
+        }
+        Ok(page)
+    }
+
+    fn items(&self) -> impl Iterator<Item = Item> {
+        let mut documents: Vec<_> = self.documents.iter().collect();
+        documents.sort_by_key(|(_, document)| document.version);
+        let documents = documents.into_iter().map(|((kind, _), document)| {
+            let (kind, document) = (kind.clone(), document.clone());
+            Item::Document { kind, document }
+        });
+        let now = self.clock.ms();
+        let nonces = self.nonces.iter().filter(move |(_, expires_ms)| **expires_ms > now);
+        let nonces: BTreeMap<_, _> = nonces.collect();
+        let nonces = nonces.into_iter().map(|(key, expires_ms)| {
+            let (key, expires_ms) = (*key, *expires_ms);
+            Item::Nonce(Nonce { key, expires_ms })
+        });
+        documents.chain(self.past()).chain(self.whole()).chain(nonces)
+    }
+
+    fn past(&self) -> impl Iterator<Item = Item> {
+        let gone = self.keys.values().filter(|known| !self.events.contains_key(&known.first));
+        let gone: BTreeMap<EventId, &Known> = gone.map(|known| (known.first, known)).collect();
+        gone.into_values().map(|known| {
+            Item::Past(PastEvent {
+                id: known.first,
+                source: known.source.clone(),
+                keys: known.keys.clone(),
+                fingerprint: known.fingerprint,
+                received_ms: known.first_seen_ms,
+            })
+        })
+    }
+
+    fn whole(&self) -> impl Iterator<Item = Item> {
+        self.events.iter().map(|(id, stored)| {
+            let live = self.rows_of(*id).next().is_some();
+            let deliveries = stored.attempts.iter().map(|(target, attempts)| Delivery {
+                attempts: if live { attempts.clone() } else { Vec::new() },
+                ..self.delivery(*id, target)
+            });
+            Item::Event { event: stored.event.clone(), deliveries: deliveries.collect() }
+        })
+    }
+
+    /// Takes an item; false: it was known.
+    pub(in crate::ledger::memory) fn import(&mut self, item: Item) -> bool {
+        match item {
+            Item::Document { kind, document } => self.import_document(kind, document),
+            Item::Event { event, deliveries } => self.import_event(event, deliveries),
+            Item::Past(past) => self.import_past(&past),
+            Item::Nonce(nonce) => {
+                let known = self.nonces.get(&nonce.key);
+                let taken = known.is_none_or(|expires_ms| *expires_ms < nonce.expires_ms);
+                if taken {
+                    self.nonces.insert(nonce.key, nonce.expires_ms);
+                }
+                taken
+            }
+        }
+    }
+
+    fn import_document(&mut self, kind: String, document: Document) -> bool {
+        let key = (kind, document.id.clone());
+        let current = self.documents.get(&key).map(|document| document.version);
+        if current.is_some_and(|current| current >= document.version) {
+            return false;
+        }
+        let next = Revision(self.revision.0 + 1);
+        self.revision = document.version.max(next);
+        self.documents.insert(key, Document { version: self.revision, ..document });
+        true
+    }
+
+    fn import_past(&mut self, past: &PastEvent) -> bool {
+        if past.keys.iter().any(|key| self.keys.contains_key(key)) {
+            return false;
+        }
+        for key in &past.keys {
+            let known = Known {
+                first: past.id,
+                keys: past.keys.clone(),
+                first_seen_ms: past.received_ms,
+                fingerprint: past.fingerprint,
+                source: past.source.clone(),
+            };
+            self.keys.insert(*key, known);
+        }
+        true
+    }
+
+    fn import_event(&mut self, event: NewEvent, deliveries: Vec<Delivery>) -> bool {
+        let past = PastEvent {
+            id: event.id,
+            source: event.source.clone(),
+            keys: event.keys.clone(),
+            fingerprint: event.fingerprint,
+            received_ms: event.received_ms,
+        };
+        if !self.import_past(&past) {
+            return false;
+        }
+        let id = event.id;
+        let mut attempts = BTreeMap::new();
+        for delivery in deliveries {
+            if delivery.state != DeliveryState::Done {
+                let due_ms = delivery.due_ms.unwrap_or(0);
+                let row = Row {
+                    dead: delivery.state == DeliveryState::Dead,
+                    attempt: delivery.attempt,
+                    written: (delivery.attempt, due_ms),
+                    ..Row::new(due_ms)
+                };
+                self.rows.insert((id, delivery.target.clone()), row);
+            }
+            attempts.insert(delivery.target, delivery.attempts);
+        }
+        self.events.insert(id, Stored { event, attempts });
+        true
+    }
+}

@@ -1,0 +1,366 @@
+//! What one ledger hands to another: for backups, for upgrades, for the way from one engine to the
+//! other.
+//!
+//! An engine gives its whole contents as [`Item`]s, page by page and while it works
+//! ([`super::Ledger::export`]), and takes such items, each once however often it is offered
+//! ([`super::Ledger::import`]). [`ExportWriter`] and [`ExportReader`] are the file in between.
+//!
+//! Not carried over: leases, which replays were made, and the attempts of deliveries that are done.
+
+mod stream;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+pub use self::stream::{ExportError, ExportReader, ExportWriter};
+use super::codec::{Malformed, Put, Take};
+use super::{
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, Fingerprint, NewEvent,
+    Nonce, Revision, SourceId, TargetId,
+};
+use crate::clock::UnixMillis;
+
+/// Something that a ledger keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A document in its newest version.
+    Document {
+        /// The name of its kind.
+        kind: String,
+        /// The document.
+        document: Document,
+    },
+    /// An event with every delivery that it has or had.
+    Event {
+        /// The event.
+        event: NewEvent,
+        /// How far its deliveries are; attempts only of those that are not done.
+        deliveries: Vec<Delivery>,
+    },
+    /// The keys of an event that is gone itself.
+    Past(PastEvent),
+    /// A nonce that has not ended.
+    Nonce(Nonce),
+}
+
+/// What is remembered of an event whose time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Its source.
+    pub source: SourceId,
+    /// Its keys.
+    pub keys: SmallVec<[DedupeKey; 2]>,
+    /// What it granted.
+    pub fingerprint: Fingerprint,
+    /// When it was received.
+    pub received_ms: UnixMillis,
+}
+
+/// A page of a ledger's contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportPage {
+    /// The items.
+    pub items: Vec<Item>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// What became of items that were offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Taken, durably.
+    pub taken: u64,
+    /// Known already; what was there stays as it is.
+    pub known: u64,
+}
+
+const DOCUMENT: u8 = 1;
+const EVENT: u8 = 2;
+const PAST: u8 = 3;
+const NONCE: u8 = 4;
+
+impl Item {
+    /// How many bytes it takes at most, in an export and in a ledger.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let attempts = |delivery: &Delivery| {
+            let name = 64 + delivery.target.as_str().len();
+            let texts =
+                |one: &Attempt| name + one.head.len() + one.error.as_ref().map_or(0, String::len);
+            name + delivery.attempts.iter().map(texts).sum::<usize>()
+        };
+        match self {
+            Self::Document { kind, document } => {
+                64 + kind.len() + document.id.len() + document.who.len() + document.body.len()
+            }
+            Self::Event { event, deliveries } => {
+                event.size() + deliveries.iter().map(attempts).sum::<usize>()
+            }
+            Self::Past(past) => 64 + 16 * past.keys.len() + past.source.as_str().len(),
+            Self::Nonce(_) => 32,
+        }
+    }
+
+    /// About how many bytes it takes where each of its records is sealed by itself.
+    pub(super) fn stored_size(&self) -> usize {
+        let records = match self {
+            Self::Event { deliveries, .. } => {
+                1 + deliveries.iter().map(|one| 1 + one.attempts.len()).sum::<usize>()
+            }
+            _ => 1,
+        };
+        self.size() + records * (16 + super::seal::OVERHEAD)
+    }
+
+    /// Writes it.
+    pub(super) fn put(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Document { kind, document } => {
+                to.push(DOCUMENT);
+                to.put_bytes(kind.as_bytes());
+                to.put_bytes(document.id.as_bytes());
+                to.extend_from_slice(&document.version.0.to_le_bytes());
+                to.extend_from_slice(&document.at_ms.to_le_bytes());
+                to.put_bytes(document.who.as_bytes());
+                to.put_bytes(&document.body);
+            }
+            Self::Event { event, deliveries } => {
+                to.push(EVENT);
+                put_event(to, event);
+                to.put_len(deliveries.len());
+                deliveries.iter().for_each(|delivery| put_delivery(to, delivery));
+            }
+            Self::Past(past) => {
+                to.push(PAST);
+                put_keys(to, past.id, &past.source, &past.keys);
+                to.extend_from_slice(&past.fingerprint.0.to_le_bytes());
+                to.extend_from_slice(&past.received_ms.to_le_bytes());
+            }
+            Self::Nonce(nonce) => {
+                to.push(NONCE);
+                to.extend_from_slice(&nonce.key.0);
+                to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads what [`Item::put`] wrote.
+    pub(super) fn read(from: &mut Take<'_>) -> Result<Self, Malformed> {
+        Ok(match from.u8()? {
+            DOCUMENT => {
+                let kind = from.text()?.to_owned();
+                Self::Document { kind, document: read_document(from)? }
+            }
+            EVENT => {
+                let event = read_event(from)?;
+                let count = from.len()?;
+                let deliveries =
+                    (0..count).map(|_| read_delivery(from, event.id)).collect::<Result<_, _>>()?;
+                Self::Event { event, deliveries }
+            }
+            PAST => {
+                let (id, source, keys) = read_keys(from)?;
+                let (fingerprint, received_ms) = (Fingerprint(from.u64()?), from.i64()?);
+                Self::Past(PastEvent { id, source, keys, fingerprint, received_ms })
+            }
+            NONCE => {
+                let key = DedupeKey(from.array()?);
+                Self::Nonce(Nonce { key, expires_ms: from.i64()? })
+            }
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Items one behind the other.
+    #[must_use]
+    pub fn encode(items: &[Self]) -> Vec<u8> {
+        let mut to = Vec::with_capacity(items.iter().map(Self::size).sum());
+        items.iter().for_each(|item| item.put(&mut to));
+        to
+    }
+
+    /// What [`Item::encode`] wrote.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let mut from = Take(bytes);
+        let mut items = Vec::new();
+        while !from.0.is_empty() {
+            items.push(Self::read(&mut from)?);
+        }
+        Ok(items)
+    }
+}
+
+// === Pieces ===
+
+fn put_keys(to: &mut Vec<u8>, id: EventId, source: &SourceId, keys: &[DedupeKey]) {
+    to.extend_from_slice(id.as_bytes());
+    to.put_bytes(source.as_str().as_bytes());
+    to.put_len(keys.len());
+    keys.iter().for_each(|key| to.extend_from_slice(&key.0));
+}
+
+type Named = (EventId, SourceId, SmallVec<[DedupeKey; 2]>);
+
+fn read_keys(from: &mut Take<'_>) -> Result<Named, Malformed> {
+    let id = EventId::from_bytes(from.array()?);
+    let source = SourceId::from(from.text()?);
+    let count = from.len()?;
+    let keys = (0..count).map(|_| from.array().map(DedupeKey)).collect::<Result<_, _>>()?;
+    Ok((id, source, keys))
+}
+
+fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
+    put_keys(to, event.id, &event.source, &event.keys);
+    to.extend_from_slice(&event.fingerprint.0.to_le_bytes());
+    to.extend_from_slice(&event.received_ms.to_le_bytes());
+    to.push(u8::from(event.test));
+    to.put_bytes(event.transaction.as_bytes());
+    to.put_opt(event.user.as_deref());
+    to.put_len(event.targets.len());
+    event.targets.iter().for_each(|target| to.put_bytes(target.as_str().as_bytes()));
+    to.put_bytes(&event.body);
+}
+
+fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
+    let (id, source, keys) = read_keys(from)?;
+    Ok(NewEvent {
+        id,
+        source,
+        keys,
+        fingerprint: Fingerprint(from.u64()?),
+        received_ms: from.i64()?,
+        test: from.u8()? != 0,
+        transaction: from.text()?.to_owned(),
+        user: from.opt()?.map(str::to_owned),
+        targets: {
+            let count = from.len()?;
+            (0..count).map(|_| from.text().map(TargetId::from)).collect::<Result<_, _>>()?
+        },
+        body: Bytes::copy_from_slice(from.bytes()?),
+    })
+}
+
+fn read_document(from: &mut Take<'_>) -> Result<Document, Malformed> {
+    Ok(Document {
+        id: from.text()?.to_owned(),
+        version: Revision(from.u64()?),
+        at_ms: from.i64()?,
+        who: from.text()?.to_owned(),
+        body: Bytes::copy_from_slice(from.bytes()?),
+    })
+}
+
+fn put_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
+    to.put_bytes(delivery.target.as_str().as_bytes());
+    to.push(match delivery.state {
+        DeliveryState::Pending => 0,
+        DeliveryState::Dead => 1,
+        DeliveryState::Done => 2,
+    });
+    to.put_len(delivery.attempt as usize);
+    to.extend_from_slice(&delivery.due_ms.unwrap_or(0).to_le_bytes());
+    to.put_len(delivery.attempts.len());
+    for attempt in &delivery.attempts {
+        to.extend_from_slice(&attempt.at_ms.to_le_bytes());
+        to.put_len(attempt.latency_ms as usize);
+        to.extend_from_slice(&attempt.status.unwrap_or(0).to_le_bytes());
+        to.put_bytes(&attempt.head);
+        to.put_opt(attempt.error.as_deref());
+    }
+}
+
+fn read_delivery(from: &mut Take<'_>, event: EventId) -> Result<Delivery, Malformed> {
+    let target = TargetId::from(from.text()?);
+    let state = match from.u8()? {
+        0 => DeliveryState::Pending,
+        1 => DeliveryState::Dead,
+        2 => DeliveryState::Done,
+        _ => return Err(Malformed),
+    };
+    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let due_ms = Some(from.i64()?).filter(|_| state == DeliveryState::Pending);
+    let count = from.len()?;
+    let attempts = (0..count).map(|_| read_attempt(from)).collect::<Result<_, _>>()?;
+    Ok(Delivery { event, target, state, attempt, due_ms, attempts })
+}
+
+fn read_attempt(from: &mut Take<'_>) -> Result<Attempt, Malformed> {
+    Ok(Attempt {
+        at_ms: from.i64()?,
+        latency_ms: u32::try_from(from.len()?).or(Err(Malformed))?,
+        status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
+        head: Bytes::copy_from_slice(from.bytes()?),
+        error: from.opt()?.map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::conformance;
+
+    pub(super) fn items() -> Vec<Item> {
+        let event = conformance::event(7, &["a", "b"]);
+        let attempt = Attempt {
+            at_ms: 5,
+            latency_ms: 300,
+            status: Some(503),
+            head: Bytes::from_static(b"no"),
+            error: Some("closed".into()),
+        };
+        let delivery = |target: &str, state, due_ms, attempts: &[Attempt]| Delivery {
+            event: event.id,
+            target: TargetId::from(target),
+            state,
+            attempt: attempts.len() as u32,
+            due_ms,
+            attempts: attempts.to_vec(),
+        };
+        let document = Document {
+            id: "7".into(),
+            version: Revision(3),
+            at_ms: 9,
+            who: "me".into(),
+            body: Bytes::from_static(b"{}"),
+        };
+        let past = PastEvent {
+            id: EventId::new(1),
+            source: "s".into(),
+            keys: [conformance::key(1), conformance::key(2)].into_iter().collect(),
+            fingerprint: Fingerprint(4),
+            received_ms: 1,
+        };
+        vec![
+            Item::Document { kind: "rule".into(), document },
+            Item::Event {
+                deliveries: vec![
+                    delivery("a", DeliveryState::Pending, Some(77), std::slice::from_ref(&attempt)),
+                    delivery("b", DeliveryState::Dead, None, &[attempt.clone(), attempt.clone()]),
+                    delivery("c", DeliveryState::Done, None, &[]),
+                ],
+                event: event.clone(),
+            },
+            Item::Past(past),
+            Item::Nonce(Nonce { key: conformance::key(3), expires_ms: 11 }),
+        ]
+    }
+
+    #[test]
+    fn items_come_back_and_nonsense_is_refused() {
+        let items = items();
+        let bytes = Item::encode(&items);
+        assert!(bytes.len() <= items.iter().map(Item::size).sum());
+        assert_eq!(Item::decode(&bytes).unwrap(), items);
+        let ends: Vec<usize> =
+            (0..=items.len()).map(|count| Item::encode(&items[..count]).len()).collect();
+        for cut in (0..bytes.len()).filter(|cut| !ends.contains(cut)) {
+            assert!(Item::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        assert!(Item::decode(&[9]).is_err());
+    }
+}

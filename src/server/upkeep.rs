@@ -1,0 +1,98 @@
+//! Upkeep: what the configuration no longer keeps is removed from the ledger, in small steps with
+//! rests between them, so that callbacks do not notice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::ledger::{Book, Retention, SourceId, Swept};
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+
+/// From the end of one round to the next: what is kept for days need not go to the minute.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Events and keys of one step. A step is at least one segment of the journal, 64 MiB.
+const STEP: usize = 10_000;
+
+/// From one step to the next: a sweep works for less than half of the time.
+const REST: Duration = Duration::from_secs(1);
+
+/// The handle of the task that removes what is old.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    config: watch::Sender<Arc<Config>>,
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Begins, and goes on until the drain.
+    pub(super) fn start(
+        config: &Arc<Config>,
+        book: Book,
+        metrics: Arc<Metrics>,
+        life: Arc<Lifecycle>,
+    ) -> Self {
+        let (sender, changes) = watch::channel(Arc::clone(config));
+        let work = async move {
+            tokio::select! {
+                () = life.draining() => {}
+                () = rounds(&changes, &book, &metrics) => {}
+            }
+        };
+        Self { config: sender, task: tokio::spawn(work) }
+    }
+
+    /// Goes on under another configuration.
+    pub(super) fn apply(&self, config: &Arc<Config>) {
+        self.config.send_replace(Arc::clone(config));
+    }
+
+    /// Waits until it has ended. A step that was begun is not waited for.
+    pub(super) async fn ended(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "retention broke down");
+        }
+    }
+}
+
+async fn rounds(changes: &watch::Receiver<Arc<Config>>, book: &Book, metrics: &Metrics) {
+    loop {
+        let mut pause = EVERY;
+        let policy = retention(&changes.borrow());
+        match book.sweep(&policy, STEP).await {
+            Ok(swept) => {
+                let Swept { events, keys, bytes, more: _ } = swept;
+                metrics.store.swept_events.inc_by(events);
+                metrics.store.swept_keys.inc_by(keys);
+                metrics.store.swept_bytes.inc_by(bytes);
+                if events + keys > 0 {
+                    tracing::info!(events, keys, bytes, "removed what is no longer kept");
+                }
+                if swept.more {
+                    pause = REST;
+                }
+            }
+            // What stopped the ledger was said when it did.
+            Err(error) if error.is_fatal() => {}
+            Err(error) => tracing::warn!(%error, "could not remove what is no longer kept"),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is kept, and how long. Where a callback is accepted however old it is, its transactions
+/// are kept as long as its source.
+fn retention(config: &Config) -> Retention {
+    let for_ever = config.sources.values().filter(|source| !source.recipe.is_dated());
+    Retention {
+        now_ms: now_ms(),
+        keep_events: config.store.keep_events,
+        keep_transactions: config.store.keep_transactions,
+        for_ever: for_ever.map(|source| SourceId::from(source.id.as_str())).collect(),
+    }
+}
