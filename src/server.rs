@@ -21,8 +21,8 @@ use crate::delivery::Courier;
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{
-    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey, Observer,
-    Postgres, PostgresError, PostgresOptions,
+    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey,
+    Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::Admin;
@@ -187,6 +187,11 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
     let engine = match &store.engine {
         config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
         config::StoreEngine::Postgres(server) => {
+            if store.master_key.is_some() {
+                tracing::warn!(
+                    "POSTERN_MASTER_KEY seals exports; tables in PostgreSQL are not sealed"
+                );
+            }
             tokio::runtime::Handle::current().block_on(Postgres::open(postgres(server)))?.into()
         }
     };

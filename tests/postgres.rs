@@ -10,4 +10,5 @@ mod postgres {
     mod engine;
     mod gateways;
     mod process;
+    mod transfer;
 }

@@ -2,8 +2,8 @@
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits, network,
-    secret, unit,
+    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
+    network, secret, unit,
 };
 use crate::ledger::PostgresOptions;
 use crate::sender::Secret;

@@ -49,9 +49,9 @@ use self::pulse::Pulse;
 use self::tls::Tls;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, StoreClock, Swept, Verdict,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
 };
 use crate::clock::instant;
 use crate::sender::Secret;

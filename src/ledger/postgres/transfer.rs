@@ -135,9 +135,8 @@ async fn documents(session: &Session, after: Option<&[u8]>) -> Result<Found, Fau
          where (version, kind, id) > ($1, $2, $3) order by version, kind, id limit {ROWS}"
     );
     let rows = session.rows(&sql, &[&version, &kind, &id]).await?;
-    let items = rows.iter().map(|row| {
-        Ok(Item::Document { kind: row.get(0), document: document(row, 1)? })
-    });
+    let items =
+        rows.iter().map(|row| Ok(Item::Document { kind: row.get(0), document: document(row, 1)? }));
     let items = items.collect::<Result<_, Fault>>()?;
     let end = end_of(&rows, |row| {
         let mut key = row.get::<_, i64>(2).to_le_bytes().to_vec();
@@ -490,8 +489,18 @@ async fn insert_events(session: &Session, events: &[Taken<'_>]) -> Result<(), Fa
             as o(id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
             targets, body)";
     let with: [&(dyn ToSql + Sync); 12] = [
-        &id, &source, &tx, &transaction, &usr, &player, &received, &test, &fingerprint, &keys,
-        &targets, &body,
+        &id,
+        &source,
+        &tx,
+        &transaction,
+        &usr,
+        &player,
+        &received,
+        &test,
+        &fingerprint,
+        &keys,
+        &targets,
+        &body,
     ];
     session.run(sql, &with).await.map(drop)
 }
@@ -513,7 +522,8 @@ async fn insert_attempts(session: &Session, deliveries: &[&Delivery]) -> Result<
     let head: Vec<&[u8]> = rows.iter().map(|(.., attempt)| &attempt.head[..]).collect();
     let error: Vec<Option<&[u8]>> =
         rows.iter().map(|(.., attempt)| attempt.error.as_deref().map(str::as_bytes)).collect();
-    let sql = "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
+    let sql =
+        "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
         select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
             $6::smallint[], $7::bytea[], $8::bytea[])";
     let with: [&(dyn ToSql + Sync); 8] =
