@@ -4,13 +4,7 @@
 //! `cargo bench --bench postgres` measures; run as a test it does each thing for a moment. Server,
 //! load and whatever else the machine does share its processors: what is printed is a lower bound.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a benchmark"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
 #[path = "../tests/postgres/cluster.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
