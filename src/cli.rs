@@ -10,6 +10,7 @@ mod import;
 mod migrate;
 mod rebuild;
 mod rekey;
+mod replay;
 mod senders;
 mod serve;
 mod sign;
@@ -60,6 +61,7 @@ enum Command {
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     Rekey(rekey::Rekey),
+    Replay(replay::Replay),
 }
 
 impl Command {
@@ -79,6 +81,7 @@ impl Command {
             Self::Verify(command) => command.run(screen),
             Self::Rebuild(command) => command.run(screen),
             Self::Rekey(command) => command.run(screen),
+            Self::Replay(command) => command.run(screen),
         }
     }
 }

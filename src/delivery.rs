@@ -18,13 +18,21 @@
 mod attempt;
 mod breaker;
 mod clerk;
+mod control;
 mod courier;
 mod ending;
+mod judge;
 mod lane;
 mod lanes;
 mod parcel;
+mod pauses;
 mod rate;
+mod replay;
 mod schedule;
 mod signature;
 
-pub use courier::Courier;
+pub use breaker::BreakerState;
+pub use control::{Condition, Control};
+pub use courier::{Courier, Tools};
+pub use pauses::{Pause, PauseReason};
+pub use replay::{ReplayFilter, ReplayProgress, ReplayRefused, ReplayState, Replays};

@@ -21,6 +21,7 @@ mod commit;
 mod desk;
 mod gate;
 mod held;
+mod inquiry;
 mod received;
 mod record;
 mod rejections;

@@ -57,7 +57,7 @@ pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::Event;
-pub use id::{EventId, NodeId, ReplayId, SourceId, TargetId};
+pub use id::{EventId, NodeId, NotAReplayId, ReplayId, SourceId, TargetId};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
 pub use portable::{
@@ -115,8 +115,9 @@ pub trait Ledger: Send + Sync {
     /// Says what became of leased deliveries. A token that is no longer the newest changes nothing
     /// and is answered [`Settled::Stale`].
     ///
-    /// [`Verdict::Retry`] and [`Verdict::Dead`] are durable when answered. [`Verdict::Done`] may be
-    /// lost in a crash: the delivery is then made once more under the same event id.
+    /// [`Verdict::Decided`], [`Verdict::Retry`] and [`Verdict::Dead`] are durable when answered.
+    /// [`Verdict::Done`] may be lost in a crash: the delivery is then made once more under the same
+    /// event id.
     fn settle(
         &self,
         who: &NodeId,

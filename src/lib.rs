@@ -44,4 +44,5 @@ pub mod manage;
 pub mod sender;
 pub mod server;
 pub mod telemetry;
+pub mod verdict;
 pub mod wire;

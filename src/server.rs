@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use self::upkeep::Upkeep;
 use crate::config::{self, Config, Limits};
-use crate::delivery::Courier;
+use crate::delivery::{Courier, Tools};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{
@@ -318,10 +318,16 @@ impl Running {
         let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let address = listeners.admin.local_addr()?.ip();
-        let courier = Courier::start(&config, book.clone(), &metrics, Arc::clone(&life));
+        let tools = Tools {
+            book: book.clone(),
+            metrics: Arc::clone(&metrics),
+            life: Arc::clone(&life),
+            verdicts: gate.verdicts().clone(),
+        };
+        let courier = Courier::start(&config, tools);
         let upkeep = Upkeep::start(&config, book.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let shared = (metrics, Arc::clone(&life));
-        let inside = (gate.clone(), keys.clone());
+        let inside = (gate.clone(), keys.clone(), courier.control());
         let admin = Arc::new(Admin::new(address, config, inside, book, shared));
         let side = Side::start(listeners.admin, Arc::clone(&admin))?;
 

@@ -9,7 +9,7 @@ mod lines;
 mod log;
 mod metrics;
 
-pub use delivery::{DeliveryMetrics, DeliveryOutcome};
+pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};

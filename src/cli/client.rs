@@ -114,6 +114,14 @@ impl AdminApi {
         self.send(&Method::GET, path, Bytes::new()).await
     }
 
+    /// Deletes what is at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, String> {
+        self.call(&Method::DELETE, path, Bytes::new()).await
+    }
+
     async fn call(&self, method: &Method, path: &str, body: Bytes) -> Result<Value, String> {
         let came = self.send(method, path, body).await?;
         serde_json::from_slice(&came.body)

@@ -217,6 +217,8 @@ pub struct Destination {
     pub url: String,
     /// In which form it wants events.
     pub format: Format,
+    /// How the source's template goes to a destination of `format = "template"`.
+    pub method: TemplateMethod,
     /// What deliveries to it are signed with, the bytes behind `whsec_`; the newest first.
     pub secrets: Vec<Secret>,
     /// Header fields of its own.
@@ -279,6 +281,15 @@ pub enum Format {
     Forward,
     /// The URL and the source's template, resolved.
     Template,
+}
+
+/// How the source's template goes to a destination of that format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateMethod {
+    /// Behind the URL's own query.
+    Get,
+    /// As a form, posted.
+    Post,
 }
 
 impl Format {

@@ -4,7 +4,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    ClientIdentity, Destination, Format, Late, Mode, Retry, limits, network, secret, server, unit,
+    ClientIdentity, Destination, Format, Late, Mode, Retry, TemplateMethod, limits, network,
+    secret, server, unit,
 };
 use crate::sender::Secret;
 
@@ -12,6 +13,7 @@ pub(super) const KEYS: &[&str] = &[
     "name",
     "url",
     "format",
+    "method",
     "secret",
     "retry",
     "headers",
@@ -29,6 +31,9 @@ pub(super) const RETRY_KEYS: &[&str] = &["first", "max", "attempts"];
 
 const FORMATS: &[(&str, Format)] =
     &[("event", Format::Event), ("forward", Format::Forward), ("template", Format::Template)];
+
+const METHODS: &[(&str, TemplateMethod)] =
+    &[("GET", TemplateMethod::Get), ("POST", TemplateMethod::Post)];
 
 const MODES: &[(&str, InlineOrNot)] =
     &[("async", InlineOrNot::Async), ("inline", InlineOrNot::Inline)];
@@ -65,6 +70,11 @@ enum InlineOrNot {
 pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
     section.refuse_unknown_or(KEYS, |key| (key == "secrets").then(|| String::from("write secret")));
     let format = section.take_or("format", Format::Event, unit::word(FORMATS));
+    let method = section.take_or("method", TemplateMethod::Get, unit::word(METHODS));
+    if format != Format::Template && section.has("method") {
+        let remedy = "leave it out, or write format = \"template\"";
+        section.fault("method", "belongs to format = \"template\"", remedy);
+    }
     let name = section.need("name", "\"game\"", unit::name);
     let example = "\"http://127.0.0.1:7000/rewards\"";
     let url = section.need("url", example, network::destination(format));
@@ -87,6 +97,7 @@ pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
         ca: section.take("ca", server::certificates),
         identity: identity(section),
         format,
+        method,
         name: name?,
         url: url?,
     };

@@ -12,9 +12,10 @@ use super::ending::Ending;
 use super::parcel::{Form, Unwritable};
 use super::schedule;
 use crate::clock;
-use crate::config::Destination;
+use crate::config::{Destination, Mode};
 use crate::egress::{Client, told};
 use crate::ledger::{Attempt, EventId};
+use crate::verdict::{Timing, Verdict};
 
 /// What is needed to call one destination. It does not change: a new configuration makes a new one.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Postal {
 pub(super) struct Report {
     pub(super) attempt: Attempt,
     pub(super) ending: Ending,
+    /// What was recorded of an inline destination's verdict before: this was a replay.
+    pub(super) earlier: Option<(Verdict, Timing)>,
 }
 
 impl Postal {
@@ -44,7 +47,7 @@ impl Postal {
         if attempt.error.is_none() {
             attempt.error = ending.why().map(str::to_owned);
         }
-        Report { attempt, ending }
+        Report { attempt, ending, earlier: None }
     }
 
     async fn make(&self, parcel: (EventId, &Bytes), attempt: &mut Attempt) -> Ending {
@@ -65,14 +68,15 @@ impl Postal {
                 };
             }
         };
-        call(client, request, self.destination.timeout, attempt).await
+        let Destination { timeout, mode, .. } = *self.destination;
+        call(client, request, (timeout, mode), attempt).await
     }
 }
 
 async fn call(
     client: &Client,
     request: Request<Full<Bytes>>,
-    time: Duration,
+    (time, mode): (Duration, Mode),
     attempt: &mut Attempt,
 ) -> Ending {
     let until = tokio::time::Instant::from_std(clock::instant() + time);
@@ -87,23 +91,39 @@ async fn call(
     let status = answer.status();
     attempt.status = Some(status.as_u16());
     let asked = schedule::retry_after(answer.headers(), attempt.at_ms);
-    // The status is the answer. A body that is late or torn changes nothing about it.
     let mut head = Vec::new();
-    let _ = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
+    let read = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
     attempt.head = Bytes::from(head);
-    Ending::Answered(status, asked)
+    match (mode, read) {
+        // The status is the answer. A body that is late or torn changes nothing about it …
+        (Mode::Async, _) | (_, Ok(Head::Whole)) => Ending::Answered(status, asked),
+        // … unless the body is the verdict.
+        (Mode::Inline { .. }, _) if status.is_success() => Ending::Unclear,
+        (Mode::Inline { .. }, _) => Ending::Answered(status, asked),
+    }
+}
+
+/// Whether a body is known to its end.
+enum Head {
+    Whole,
+    Torn,
 }
 
 /// Reads as much of a body as is kept. What is longer is not read at all, which costs its
 /// connection; what is shorter is read to its end, so that the connection can be used again.
-async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) {
+async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) -> Head {
     let mut body = answer.into_body();
-    while let Some(Ok(frame)) = body.frame().await {
+    loop {
+        let frame = match body.frame().await {
+            None => return Head::Whole,
+            Some(Err(_)) => return Head::Torn,
+            Some(Ok(frame)) => frame,
+        };
         let Some(data) = frame.data_ref() else { continue };
         let left = Attempt::HEAD_MAX - head.len();
         head.extend_from_slice(&data[..data.len().min(left)]);
         if data.len() > left {
-            return;
+            return Head::Torn;
         }
     }
 }

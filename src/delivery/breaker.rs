@@ -5,6 +5,10 @@
 //!                                   ▲                          │
 //!                                   └───────── a failure ──────┘   (twice as long each time)
 //! ```
+//!
+//! A replay by hand is a probe: it half-opens an open breaker at once. A destination that is found
+//! again gets two attempts at one time, and one more for each that is answered: what came back is
+//! not knocked over by what has waited for it.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +17,9 @@ const FAILURES_MAX: u32 = 10;
 
 /// The longest time that it stays open: a backend that is back is found within a minute.
 const OPEN_MAX: Duration = Duration::from_secs(60);
+
+/// Attempts at one time for a destination that was just found again.
+const ROOM_FIRST: usize = 2;
 
 /// What an attempt says about the health of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +49,49 @@ pub(super) struct Breaker {
     first: Duration,
 }
 
+/// Its state, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Attempts are made.
+    Closed,
+    /// None are made, for a while.
+    Open,
+    /// One is made, to see.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Its name in the admin API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, time: Duration },
-    HalfOpen { time: Duration },
+    /// `room` is how many attempts at one time it lets through: no bound until it has been open.
+    Closed {
+        failures: u32,
+        room: usize,
+    },
+    Open {
+        until: Instant,
+        time: Duration,
+    },
+    HalfOpen {
+        time: Duration,
+    },
 }
 
 impl Breaker {
     /// A closed one that stays open for `first` when it opens, and longer each time after that.
     pub(super) fn new(first: Duration) -> Self {
-        Self { state: State::Closed { failures: 0 }, first }
+        Self { state: State::Closed { failures: 0, room: usize::MAX }, first }
     }
 
     /// Stays open for `first` from now on.
@@ -68,7 +107,7 @@ impl Breaker {
             self.state = State::HalfOpen { time };
         }
         match self.state {
-            State::Closed { .. } => free,
+            State::Closed { room, .. } => free.min(room.saturating_sub(in_flight)),
             State::HalfOpen { .. } if in_flight == 0 => free.min(1),
             State::HalfOpen { .. } | State::Open { .. } => 0,
         }
@@ -82,16 +121,36 @@ impl Breaker {
         }
     }
 
+    /// Lets a probe through now, if it is open.
+    pub(super) fn half_open(&mut self) {
+        if let State::Open { time, .. } = self.state {
+            self.state = State::HalfOpen { time };
+        }
+    }
+
+    /// Its state, for people.
+    pub(super) fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
     /// Hears how an attempt went.
     pub(super) fn hear(&mut self, sign: Sign, now: Instant) -> Option<Change> {
         match (sign, self.state) {
             (Sign::Unknown, _) | (Sign::Failing, State::Open { .. }) => None,
-            (Sign::Alive, before) => {
-                self.state = State::Closed { failures: 0 };
-                (!matches!(before, State::Closed { .. })).then_some(Change::Closed)
+            (Sign::Alive, State::Closed { room, .. }) => {
+                self.state = State::Closed { failures: 0, room: room.saturating_add(1) };
+                None
             }
-            (Sign::Failing, State::Closed { failures }) if failures + 1 < FAILURES_MAX => {
-                self.state = State::Closed { failures: failures + 1 };
+            (Sign::Alive, State::Open { .. } | State::HalfOpen { .. }) => {
+                self.state = State::Closed { failures: 0, room: ROOM_FIRST };
+                Some(Change::Closed)
+            }
+            (Sign::Failing, State::Closed { failures, room }) if failures + 1 < FAILURES_MAX => {
+                self.state = State::Closed { failures: failures + 1, room };
                 None
             }
             (Sign::Failing, State::Closed { .. }) => Some(self.open(self.first, now)),
@@ -148,7 +207,29 @@ mod tests {
         assert_eq!(breaker.places(16, 0, later), 1);
         assert_eq!(breaker.places(16, 1, later), 0, "one probe at a time");
         assert_eq!(breaker.hear(Sign::Alive, later), Some(Change::Closed));
-        assert_eq!(breaker.places(16, 0, later), 16);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn what_was_found_again_gets_its_places_one_by_one() {
+        let now = instant();
+        let mut breaker = opened(now);
+        breaker.half_open();
+        assert_eq!((breaker.state(), breaker.places(16, 0, now)), (BreakerState::HalfOpen, 1));
+        breaker.hear(Sign::Alive, now);
+        assert_eq!(breaker.places(16, 0, now), 2);
+        assert_eq!(breaker.places(14, 2, now), 0);
+        breaker.hear(Sign::Alive, now);
+        assert_eq!(breaker.places(14, 2, now), 1);
+        (0..20).for_each(|_| assert_eq!(breaker.hear(Sign::Alive, now), None));
+        assert_eq!(breaker.places(16, 0, now), 16);
+    }
+
+    #[test]
+    fn only_an_open_one_is_half_opened_by_hand() {
+        let mut breaker = Breaker::new(SECOND);
+        breaker.half_open();
+        assert_eq!(breaker.places(16, 0, instant()), 16);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::ledger::{Book, NodeId, Settled, Settlement, Verdict};
+use crate::ledger::{Book, NodeId, Settled, Settlement};
 
 /// Settlements of one call.
 const BATCH: usize = 256;
@@ -25,11 +25,15 @@ pub(super) struct Clerk {
 }
 
 impl Clerk {
-    /// One that settles in the name of `who`, and calls `settled` when something has become due at
-    /// another time.
-    pub(super) fn start(book: Book, who: NodeId, settled: impl Fn() + Send + 'static) -> Self {
+    /// One that settles in the name of `who`, and calls `written` with what was handed in together
+    /// and the answers to it, or with none when it could not be written down.
+    pub(super) fn start(
+        book: Book,
+        who: NodeId,
+        written: impl Fn(&[Settlement], &[Settled]) + Send + 'static,
+    ) -> Self {
         let (desk, pile) = unbounded_channel();
-        Self { desk, task: tokio::spawn(work(book, who, pile, settled)) }
+        Self { desk, task: tokio::spawn(work(book, who, pile, written)) }
     }
 
     /// Takes a settlement in.
@@ -49,23 +53,22 @@ async fn work(
     book: Book,
     who: NodeId,
     mut pile: UnboundedReceiver<Settlement>,
-    settled: impl Fn(),
+    written: impl Fn(&[Settlement], &[Settled]),
 ) {
     let mut batch = Vec::new();
     while pile.recv_many(&mut batch, BATCH).await > 0 {
-        write(&book, &who, &batch).await;
-        if batch.iter().any(|settlement| settlement.verdict != Verdict::Done) {
-            settled();
-        }
+        let answers = write(&book, &who, &batch).await;
+        warn_of_stale(&batch, &answers);
+        written(&batch, &answers);
         batch.clear();
     }
 }
 
-async fn write(book: &Book, who: &NodeId, batch: &[Settlement]) {
+async fn write(book: &Book, who: &NodeId, batch: &[Settlement]) -> Vec<Settled> {
     let mut pause = PAUSE_FIRST;
     for _ in 0..TRIES {
         let error = match book.settle(who, batch).await {
-            Ok(answers) => return warn_of_stale(batch, &answers),
+            Ok(answers) => return answers,
             Err(error) => error,
         };
         tracing::warn!(%error, settlements = batch.len(), "deliveries could not be settled");
@@ -79,6 +82,7 @@ async fn write(book: &Book, who: &NodeId, batch: &[Settlement]) {
         settlements = batch.len(),
         "deliveries stay unsettled; they are made again when their leases are over"
     );
+    Vec::new()
 }
 
 fn warn_of_stale(batch: &[Settlement], answers: &[Settled]) {

@@ -1,24 +1,31 @@
 //! The courier: one task that leases what is due and starts an attempt for each.
 
+mod orders;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
-use super::attempt::Report;
+use super::attempt::{Postal, Report};
 use super::breaker::Change;
 use super::clerk::Clerk;
+use super::control::{Control, Order};
+use super::judge::{self, Judge};
+use super::lane::Lane;
 use super::lanes::Lanes;
+use super::pauses::Pause;
 use crate::clock::instant;
-use crate::config::Config;
+use crate::config::{Config, Destination, Mode};
 use crate::ledger::{
     Attempt, Book, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId, Settlement,
     TargetFilter, TargetId, Verdict,
 };
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{DeliveryOutcome, Metrics};
+use crate::verdict::Verdicts;
 
 /// Deliveries of one lease: with 2 kB an event that is half a megabyte.
 const BATCH: usize = 256;
@@ -32,6 +39,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// out is not asked in a circle.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
+/// How long one call waits for other documents of the ledger; the next call follows at once.
+const WATCH_TIME: Duration = Duration::from_secs(60 * 60);
+
 /// How long the ledger may take to be given back its leases at the end.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
 
@@ -39,24 +49,40 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Courier {
     config: watch::Sender<Arc<Config>>,
+    control: Control,
     task: JoinHandle<()>,
 }
 
+/// What the delivery service works with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The ledger.
+    pub book: Book,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// When to end.
+    pub life: Arc<Lifecycle>,
+    /// Who waits for the verdicts of inline backends.
+    pub verdicts: Verdicts,
+}
+
 impl Courier {
-    /// Starts to deliver what `book` holds. It stops leasing when `life` begins to drain and lets
-    /// what is under way end; when `life` has stopped it gives back what has not ended.
+    /// Starts to deliver what the ledger holds. It stops leasing when `life` begins to drain and
+    /// lets what is under way end; when `life` has stopped it gives back what has not ended.
     ///
     /// Must be called within a tokio runtime with time and I/O enabled.
     #[must_use]
-    pub fn start(
-        config: &Arc<Config>,
-        book: Book,
-        metrics: &Arc<Metrics>,
-        life: Arc<Lifecycle>,
-    ) -> Self {
+    pub fn start(config: &Arc<Config>, tools: Tools) -> Self {
         let (sender, changes) = watch::channel(Arc::clone(config));
-        let round = Round::new(changes, book, Arc::clone(metrics), life);
-        Self { config: sender, task: tokio::spawn(round.run()) }
+        let (control, orders) = Control::new(tools.book.clone());
+        let round = Round::new(changes, tools, (control.clone(), orders));
+        Self { config: sender, control, task: tokio::spawn(round.run()) }
+    }
+
+    /// The handle for those who look after destinations.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Goes on under another configuration.
@@ -75,16 +101,20 @@ impl Courier {
 /// What the courier's task holds.
 struct Round {
     changes: watch::Receiver<Arc<Config>>,
-    book: Book,
+    tools: Tools,
     due: Due,
     who: NodeId,
-    life: Arc<Lifecycle>,
-    metrics: Arc<Metrics>,
     lanes: Lanes,
     clerk: Clerk,
-    settled: Arc<Notify>,
+    judge: Judge,
+    control: Control,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Destinations for which something has become due at another time, and how long until then.
+    moved: mpsc::UnboundedReceiver<(TargetId, Duration)>,
     attempts: JoinSet<Report>,
     flights: HashMap<Id, Flight>,
+    /// Pauses that are in force and not written down yet.
+    unwritten: HashMap<TargetId, Pause>,
     /// Something may be due that nobody has looked for.
     look: bool,
     wake: Wake,
@@ -94,6 +124,8 @@ struct Round {
 #[derive(Debug)]
 struct Wake {
     at: Option<Instant>,
+    /// When something is due for those who are asked for together.
+    calm: Option<Instant>,
     /// Not before this, whatever happens: the ledger has failed.
     held: Option<Instant>,
     pause: Duration,
@@ -105,40 +137,51 @@ struct Flight {
     target: TargetId,
     token: u64,
     number: u32,
-    retry: crate::config::Retry,
+    destination: Arc<Destination>,
 }
 
 impl Round {
     fn new(
         changes: watch::Receiver<Arc<Config>>,
-        book: Book,
-        metrics: Arc<Metrics>,
-        life: Arc<Lifecycle>,
+        tools: Tools,
+        (control, orders): (Control, mpsc::UnboundedReceiver<Order>),
     ) -> Self {
         let who = node();
-        let settled = Arc::new(Notify::new());
-        let bell = Arc::clone(&settled);
-        let clerk = Clerk::start(book.clone(), who.clone(), move || bell.notify_one());
-        let lanes = Lanes::new(&changes.borrow(), Arc::clone(&metrics));
+        let (bell, moved) = mpsc::unbounded_channel();
+        let verdicts = tools.verdicts.clone();
+        let clerk = Clerk::start(tools.book.clone(), who.clone(), move |batch, answers| {
+            judge::pronounce(&verdicts, batch, answers);
+            for one in batch {
+                if let Verdict::Retry { after } = one.verdict {
+                    let _ = bell.send((one.target.clone(), after));
+                }
+            }
+        });
+        let lanes = Lanes::new(&changes.borrow(), Arc::clone(&tools.metrics));
         Self {
-            due: book.due(),
-            wake: Wake { at: None, held: None, pause: PAUSE_FIRST },
+            lanes,
+            due: tools.book.due(),
+            judge: Judge::new(tools.verdicts.clone()),
+            wake: Wake { at: None, calm: None, held: None, pause: PAUSE_FIRST },
             attempts: JoinSet::new(),
             flights: HashMap::new(),
+            unwritten: HashMap::new(),
             look: true,
             changes,
-            book,
+            tools,
             who,
-            life,
-            metrics,
-            lanes,
             clerk,
-            settled,
+            control,
+            orders,
+            moved,
         }
     }
 
     async fn run(mut self) {
-        let life = Arc::clone(&self.life);
+        let life = Arc::clone(&self.tools.life);
+        let _watch =
+            Aborted(tokio::spawn(orders::watch_pauses(self.control.clone(), life.clone())));
+        self.begin().await;
         while !life.is_draining() {
             self.hand_out().await;
             let wake = self.wake.at;
@@ -151,10 +194,11 @@ impl Round {
             tokio::select! {
                 () = life.draining() => {}
                 Ok(()) = self.changes.changed() => self.apply(),
+                Some(order) = self.orders.recv() => self.obey(order).await,
                 Some(ended) = self.attempts.join_next_with_id() => self.end_all(ended),
                 () = self.due.wait() => self.look = true,
-                () = self.settled.notified() => self.look = true,
-                () = waited => self.look = true,
+                Some(moved) = self.moved.recv() => self.note_moved(moved),
+                () = waited => self.look |= self.wake.calm.is_some_and(|at| at <= instant()),
             }
         }
         self.wind_up().await;
@@ -166,9 +210,25 @@ impl Round {
         self.look = true;
     }
 
+    /// What stands apart is looked at when it has a place again; for all others there is a time.
+    fn note_moved(&mut self, moved: (TargetId, Duration)) {
+        let now = instant();
+        let mut next = Some(moved);
+        while let Some((target, after)) = next {
+            if self.lanes.is_calm(&target) {
+                let at = now + after;
+                self.wake.calm = Some(self.wake.calm.map_or(at, |calm| calm.min(at)));
+            }
+            next = self.moved.try_recv().ok();
+        }
+    }
+
     /// Lets what is under way end, and gives back what does not.
     async fn wind_up(mut self) {
-        let life = Arc::clone(&self.life);
+        // Whoever waits for an answer gets none.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        let life = Arc::clone(&self.tools.life);
         loop {
             tokio::select! {
                 ended = self.attempts.join_next_with_id() => match ended {
@@ -179,7 +239,7 @@ impl Round {
             }
         }
         self.attempts.shutdown().await;
-        let (clerk, book, who) = (self.clerk, self.book, self.who);
+        let (clerk, book, who) = (self.clerk, self.tools.book, self.who);
         let give_back = async {
             clerk.end().await;
             book.release(&who).await
@@ -220,52 +280,71 @@ impl Round {
         self.serve_busy().await?;
         if self.look {
             self.look = false;
-            self.wake.at = self.serve_calm().await?;
+            let due = [self.serve_proven().await?, self.serve_unproven().await?];
+            self.wake.calm = due.into_iter().flatten().min();
         }
-        self.wake.at = [self.wake.at, self.lanes.opens_up()].into_iter().flatten().min();
+        let opens_up = self.lanes.opens_up(instant());
+        self.wake.at = [self.wake.calm, opens_up].into_iter().flatten().min();
         Ok(())
     }
 
-    /// Fills the places of destinations with a backlog, each for itself.
+    /// Fills the places of destinations with a backlog, each for itself: some of them, and then
+    /// others have their turn.
     async fn serve_busy(&mut self) -> Result<(), LedgerError> {
-        loop {
-            let open = self.lanes.open(instant());
-            if open.is_empty() {
-                return Ok(());
-            }
-            for (target, places) in open {
-                let max = places.min(BATCH);
-                let batch = self.lease(TargetFilter::Only(vec![target.clone()]), max).await?;
-                if batch.leases.len() < max
-                    && let Some(lane) = self.lanes.get_mut(&target)
-                {
-                    lane.busy = false;
-                    self.look = true;
-                }
-                self.start_all(batch.leases).await?;
+        let mut open = self.lanes.open(instant());
+        while let Some((target, places)) = open.pop() {
+            if let Err(error) = self.serve_one(&target, places).await {
+                open.into_iter().for_each(|(target, _)| self.lanes.again(target));
+                self.lanes.again(target);
+                return Err(error);
             }
         }
+        Ok(())
     }
 
-    /// Starts what is due for all others; answers when more is.
-    async fn serve_calm(&mut self) -> Result<Option<Instant>, LedgerError> {
-        loop {
-            let calm = self.lanes.calm(instant());
-            let LeaseBatch { leases, next_due } = self.lease(calm, BATCH).await?;
+    async fn serve_one(&mut self, target: &TargetId, places: usize) -> Result<(), LedgerError> {
+        let max = places.min(BATCH);
+        let LeaseBatch { leases, .. } =
+            self.lease(TargetFilter::Only(vec![target.clone()]), max).await?;
+        if leases.len() < max {
+            self.lanes.rejoin(target);
+            self.look = true;
+        } else {
+            self.lanes.again(target.clone());
+        }
+        self.start_all(leases).await?;
+        Ok(())
+    }
+
+    /// Starts what is due for those who answered their last attempt; answers when more is.
+    async fn serve_proven(&mut self) -> Result<Option<Instant>, LedgerError> {
+        while let Some(these) = self.lanes.proven() {
+            let LeaseBatch { leases, next_due } = self.lease(these, BATCH).await?;
             let full = leases.len() == BATCH;
-            let turned_busy = self.start_all(leases).await?;
-            if turned_busy {
-                self.serve_busy().await?;
-            }
-            if !full && !turned_busy {
+            let some_went_back = self.start_all(leases).await?;
+            if !full && !some_went_back {
                 return Ok(next_due.map(|after| instant() + after.max(SLEEP_MIN)));
             }
+            self.serve_busy().await?;
         }
+        Ok(None)
+    }
+
+    /// Starts some of what is due for those who did not; answers when more is.
+    async fn serve_unproven(&mut self) -> Result<Option<Instant>, LedgerError> {
+        let Some(these) = self.lanes.unproven() else { return Ok(None) };
+        let LeaseBatch { leases, next_due } = self.lease(these, BATCH).await?;
+        let full = leases.len() == BATCH;
+        if self.start_all(leases).await? || full {
+            self.look = true;
+            return Ok(Some(instant()));
+        }
+        Ok(next_due.map(|after| instant() + after.max(SLEEP_MIN)))
     }
 
     async fn lease(&self, targets: TargetFilter, max: usize) -> Result<LeaseBatch, LedgerError> {
         let ask = LeaseAsk { targets, max, ttl: self.lanes.ttl() };
-        self.book.lease(&self.who, &ask).await
+        self.tools.book.lease(&self.who, &ask).await
     }
 
     /// Starts an attempt for each lease that its destination has a place for, and gives back the
@@ -273,28 +352,34 @@ impl Round {
     async fn start_all(&mut self, leases: Vec<Lease>) -> Result<bool, LedgerError> {
         let mut back = Vec::new();
         for lease in leases {
-            let now = instant();
-            if self.lanes.has_place(&lease.target, now) {
-                self.start(lease, now);
-            } else {
-                back.push(postponed(lease));
+            match self.lanes.begin(&lease.target, instant()) {
+                Some(lane) => {
+                    let postal = Arc::clone(&lane.postal);
+                    self.start(lease, postal);
+                }
+                None => back.push(postponed(lease)),
             }
         }
         if back.is_empty() {
             return Ok(false);
         }
-        self.book.settle(&self.who, &back).await?;
+        self.tools.book.settle(&self.who, &back).await?;
         Ok(true)
     }
 
-    fn start(&mut self, lease: Lease, now: Instant) {
-        let Some(lane) = self.lanes.get_mut(&lease.target) else { return };
-        lane.begin(now);
-        let postal = Arc::clone(&lane.postal);
+    fn start(&mut self, lease: Lease, postal: Arc<Postal>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
-        let retry = postal.destination.retry;
-        let task = self.attempts.spawn(async move { postal.attempt(event, &body).await });
-        self.flights.insert(task.id(), Flight { event, target, token, number, retry });
+        let destination = Arc::clone(&postal.destination);
+        let inline = matches!(destination.mode, Mode::Inline { .. });
+        let book = inline.then(|| (self.tools.book.clone(), target.clone()));
+        let task = self.attempts.spawn(async move {
+            let mut report = postal.attempt(event, &body).await;
+            if let Some((book, target)) = book {
+                report.earlier = judge::earlier(&book, event, &target).await;
+            }
+            report
+        });
+        self.flights.insert(task.id(), Flight { event, target, token, number, destination });
     }
 }
 
@@ -329,11 +414,9 @@ impl Round {
         };
         let Some(flight) = self.flights.remove(&id) else { return };
         let report = ended.map(|(_, report)| report);
-        if let Some(lane) = self.lanes.get_mut(&flight.target) {
-            let ending = report.as_ref().ok().map(|report| report.ending);
-            if let Some(change) = lane.end(ending, instant()) {
-                tell_change(&flight.target, change);
-            }
+        let ending = report.as_ref().ok().map(|report| report.ending);
+        if let Some(change) = self.lanes.end(&flight.target, ending, instant()) {
+            tell_change(&flight.target, change);
         }
         match report {
             Ok(report) => self.settle(flight, report),
@@ -343,16 +426,42 @@ impl Round {
     }
 
     fn settle(&mut self, flight: Flight, report: Report) {
-        let Report { attempt, ending } = report;
-        let (verdict, outcome) = ending.verdict(flight.number, flight.retry);
+        let Report { mut attempt, ending, earlier } = report;
+        let (mut verdict, outcome) = ending.verdict(flight.number, flight.destination.retry);
         let seconds = f64::from(attempt.latency_ms) / 1000.0;
-        self.metrics.delivery_attempt_seconds.observe(seconds);
-        if let Some(lane) = self.lanes.get_mut(&flight.target) {
+        self.tools.metrics.delivery_attempt_seconds.observe(seconds);
+        let lane = self.lanes.get(&flight.target);
+        if let Some(lane) = lane {
             lane.metrics.count(outcome);
         }
+        if outcome == DeliveryOutcome::Done
+            && let Some(judged) =
+                self.judge.judge((flight.event, earlier), &flight.destination, &mut attempt)
+        {
+            verdict = Verdict::Decided;
+            if let Some(lane) = lane {
+                lane.metrics.count_verdict(judged);
+            }
+        }
         tell(&flight, &attempt, outcome);
+        match outcome {
+            DeliveryOutcome::Gone => self.leave(&flight.target),
+            DeliveryOutcome::Done if lane.is_some_and(Lane::is_gone) => {
+                self.return_to(&flight.target);
+            }
+            DeliveryOutcome::Done | DeliveryOutcome::Retry | DeliveryOutcome::Dead => {}
+        }
         let Flight { event, target, token, .. } = flight;
         self.clerk.settle(Settlement { event, target, token, verdict, attempt });
+    }
+}
+
+/// A task that ends with what it was started by.
+struct Aborted(JoinHandle<()>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

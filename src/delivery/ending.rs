@@ -15,6 +15,8 @@ use crate::telemetry::DeliveryOutcome;
 pub(super) enum Ending {
     /// The backend answered with this status, and perhaps said when to come again.
     Answered(StatusCode, Option<Duration>),
+    /// An inline backend answered with 2xx, and nobody can tell whether it said yes or no.
+    Unclear,
     /// No answer within the destination's time.
     Late,
     /// No connection, or no HTTP on it.
@@ -31,7 +33,7 @@ impl Ending {
     pub(super) fn sign(self) -> Sign {
         match self {
             Self::Answered(status, _) if status.is_server_error() => Sign::Failing,
-            Self::Answered(..) => Sign::Alive,
+            Self::Answered(..) | Self::Unclear => Sign::Alive,
             Self::Late | Self::Broken => Sign::Failing,
             Self::Unwritable | Self::Unable => Sign::Unknown,
         }
@@ -46,7 +48,7 @@ impl Ending {
             Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
             Self::Unwritable => return (Verdict::Dead, DeliveryOutcome::Dead),
             Self::Answered(_, asked) => asked,
-            Self::Late | Self::Broken | Self::Unable => None,
+            Self::Unclear | Self::Late | Self::Broken | Self::Unable => None,
         };
         if attempt >= retry.attempts {
             return (Verdict::Dead, DeliveryOutcome::Dead);
@@ -63,6 +65,7 @@ impl Ending {
             }
             Self::Answered(StatusCode::GONE, _) => Some("the backend wants no more deliveries"),
             Self::Answered(..) | Self::Broken | Self::Unwritable | Self::Unable => None,
+            Self::Unclear => Some("the verdict is torn, or longer than the 1 KiB that is read"),
             Self::Late => Some("no answer in time"),
         }
     }

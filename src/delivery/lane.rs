@@ -4,37 +4,60 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::attempt::Postal;
-use super::breaker::{Breaker, Change};
+use super::breaker::{Breaker, BreakerState, Change, Sign};
 use super::ending::Ending;
 use super::parcel::Form;
+use super::pauses::{Pause, PauseReason};
 use super::rate::Pacer;
 use crate::config::Destination;
 use crate::egress::{Client, Guard, Trust, Trusted};
-use crate::ledger::TargetId;
-use crate::telemetry::DeliveryMetrics;
+use crate::telemetry::{DeliveryMetrics, Metrics};
 
 /// One destination.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) target: TargetId,
     pub(super) postal: Arc<Postal>,
     pub(super) metrics: DeliveryMetrics,
-    /// More is due than it had places for, so it is asked for alone, with as many as it has.
-    pub(super) busy: bool,
+    /// Nothing is delivered until somebody resumes it.
+    pub(super) paused: Option<Arc<Pause>>,
+    /// Somebody wants to know whether a backend that wanted no more wants some again.
+    trial: bool,
+    /// When it is looked at again without being told.
+    pub(super) timer: Option<Instant>,
+    /// It is among those that are looked at next.
+    pub(super) is_ready: bool,
     in_flight: usize,
+    health: Health,
     breaker: Breaker,
     pacer: Option<Pacer>,
 }
 
+/// Whether there are many attempts under way, all destinations together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crowd {
+    Thin,
+    Dense,
+}
+
+/// Whether it answered its last attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Unproven,
+    Proven,
+}
+
 impl Lane {
     /// The lane of a destination that is new.
-    pub(super) fn new(destination: &Arc<Destination>, metrics: DeliveryMetrics) -> Self {
+    pub(super) fn new(destination: &Arc<Destination>, metrics: &Metrics) -> Self {
         Self {
-            target: TargetId::from(destination.name.as_str()),
             postal: Arc::new(postal(destination)),
-            metrics,
-            busy: false,
+            metrics: metrics.destination(&destination.name),
+            paused: None,
+            trial: false,
+            timer: None,
+            is_ready: false,
             in_flight: 0,
+            health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
             pacer: destination.rate.map(Pacer::new),
         }
@@ -56,14 +79,24 @@ impl Lane {
     }
 
     /// How many attempts may begin now.
-    pub(super) fn places(&mut self, now: Instant) -> usize {
-        let free = self.postal.destination.concurrency.saturating_sub(self.in_flight);
+    pub(super) fn places(&mut self, now: Instant, crowd: Crowd) -> usize {
+        if self.paused.is_some() {
+            return usize::from(self.trial && self.in_flight == 0);
+        }
+        let most = match (crowd, self.health) {
+            (Crowd::Dense, Health::Unproven) => 1,
+            _ => self.postal.destination.concurrency,
+        };
+        let free = most.saturating_sub(self.in_flight);
         let paced = self.pacer.as_mut().map_or(free, |pacer| pacer.places(now).min(free));
         self.breaker.places(paced, self.in_flight, now)
     }
 
-    /// When time alone gives it a place; `None`: it has one, or waits for an attempt to end.
+    /// When time alone gives it a place; `None`: it has one, or waits for something else.
     pub(super) fn opens_up(&self) -> Option<Instant> {
+        if self.paused.is_some() {
+            return None;
+        }
         let paced = self.pacer.as_ref().and_then(Pacer::opens_up);
         self.breaker.opens_up().max(paced)
     }
@@ -79,7 +112,40 @@ impl Lane {
     /// An attempt has ended; `None`: nobody knows how.
     pub(super) fn end(&mut self, ending: Option<Ending>, now: Instant) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.breaker.hear(ending?.sign(), now)
+        self.trial = false;
+        let sign = ending?.sign();
+        self.health = match sign {
+            Sign::Alive => Health::Proven,
+            Sign::Failing => Health::Unproven,
+            Sign::Unknown => self.health,
+        };
+        self.breaker.hear(sign, now)
+    }
+
+    /// Lets a probe through if the breaker is open, or if the backend wanted no more.
+    pub(super) fn probe(&mut self) {
+        self.trial = self.is_gone();
+        self.breaker.half_open();
+    }
+
+    /// Whether it is paused because the backend wanted no more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.paused.as_ref().is_some_and(|pause| pause.why == PauseReason::Gone)
+    }
+
+    /// The state of its breaker.
+    pub(super) fn breaker(&self) -> BreakerState {
+        self.breaker.state()
+    }
+
+    /// Whether it answered its last attempt.
+    pub(super) fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Attempts under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 }
 

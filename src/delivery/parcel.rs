@@ -11,11 +11,12 @@ use serde_json::{Map, Value};
 
 use super::signature;
 use crate::clock::UnixMillis;
-use crate::config::{Destination, Format};
+use crate::config::{Destination, Format, TemplateMethod};
 use crate::ledger::{EventBody, EventId, RawRequest};
 use crate::sender::{Placeholder, UrlTemplate};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION")));
 
 /// How events are written for one destination, worked out once.
@@ -26,7 +27,7 @@ pub(super) enum Form {
     /// The sender's own request.
     Forward(Uri),
     /// A URL with values in it.
-    Template(UrlTemplate),
+    Template(UrlTemplate, TemplateMethod),
     /// The URL cannot be used, which the configuration's check keeps from happening.
     Unusable(String),
 }
@@ -56,7 +57,7 @@ impl Form {
             Format::Event => uri(Self::Event),
             Format::Forward => uri(Self::Forward),
             Format::Template => match UrlTemplate::parse(&destination.url) {
-                Ok(template) => Self::Template(template),
+                Ok(template) => Self::Template(template, destination.method),
                 Err(fault) => Self::Unusable(fault.to_string()),
             },
         }
@@ -72,7 +73,7 @@ impl Form {
         let mut parcel = match self {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to) => forwarded(to, stored)?,
-            Self::Template(template) => resolved(template, stored)?,
+            Self::Template(template, method) => resolved((template, *method), stored)?,
             Self::Unusable(why) => return Err(Unwritable::Unusable(why.clone())),
         };
         // A sender that signs in these very fields is passed on with its own.
@@ -179,13 +180,25 @@ fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, Unwritable> {
 
 // === template ===
 
-fn resolved(template: &UrlTemplate, stored: &Bytes) -> Result<Parcel, Unwritable> {
+fn resolved(
+    (template, method): (&UrlTemplate, TemplateMethod),
+    stored: &Bytes,
+) -> Result<Parcel, Unwritable> {
     let event = EventBody::json_of(stored).or(Err(Unwritable::Stored))?;
     let values = Values::read(&event).ok_or(Unwritable::Stored)?;
     let to = template.fill(|origin, key| values.get(origin, key));
     let to: Uri = to.parse().map_err(|error| Unwritable::Url(format!("{error}")))?;
-    let to = with_query(&to, values.pairs().as_bytes())?;
-    Ok(Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+    let pairs = values.pairs();
+    Ok(match method {
+        TemplateMethod::Get => {
+            let to = with_query(&to, pairs.as_bytes())?;
+            Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() }
+        }
+        TemplateMethod::Post => {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, FORM)]);
+            Parcel { method: Method::POST, to, headers, body: pairs.into() }
+        }
+    })
 }
 
 /// What placeholders of a URL stand for: the event's own JSON, read by member.

@@ -131,18 +131,34 @@ fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientFault> {
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
-/// The authorities of that file, or the public ones, which are read once.
+/// The authorities of that file, or the system's, which are read once.
 fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientFault> {
-    static PUBLIC: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let Some(file) = ca else {
-        let public = || Arc::new(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
-        return Ok(Arc::clone(PUBLIC.get_or_init(public)));
+        return Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(system_roots()))));
     };
     let mut store = RootCertStore::empty();
     for certificate in certificates(file)? {
         store.add(certificate)?;
     }
     Ok(Arc::new(store))
+}
+
+/// What the system trusts. A bare image trusts nobody: there Mozilla's list is taken, as it was when
+/// this program was built.
+fn system_roots() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, ignored) = store.add_parsable_certificates(found.certs);
+    for error in found.errors {
+        tracing::warn!(%error, "authorities of the system cannot be read");
+    }
+    tracing::debug!(added, ignored, "authorities of the system");
+    if added == 0 {
+        tracing::info!("the system has no authorities; Mozilla's are taken");
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    store
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientFault> {
@@ -159,10 +175,14 @@ fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientFa
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
 
+/// Resolves a name, once for each connection.
+type Lookup = fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
 /// A connector that asks the guard about every address before it connects.
 #[derive(Clone, Debug)]
 struct Guarded {
     guard: Arc<Guard>,
+    lookup: Lookup,
 }
 
 /// A resolver that keeps to itself what the guard refuses.
@@ -170,12 +190,18 @@ struct Guarded {
 struct Resolver {
     guard: Arc<Guard>,
     scheme: Scheme,
+    lookup: Lookup,
 }
 
 impl Guarded {
     fn new(guard: Guard) -> Self {
-        Self { guard: Arc::new(guard) }
+        Self { guard: Arc::new(guard), lookup: system_lookup }
     }
+}
+
+/// Asks the system, which knows `/etc/hosts`.
+fn system_lookup(name: Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> {
+    Box::pin(async move { Ok(GaiResolver::new().call(name).await?.collect()) })
 }
 
 impl Service<Uri> for Guarded {
@@ -188,7 +214,7 @@ impl Service<Uri> for Guarded {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let guard = Arc::clone(&self.guard);
+        let Self { guard, lookup } = self.clone();
         Box::pin(async move {
             let plain = to.scheme() == Some(&uri::Scheme::HTTP);
             let scheme = if plain { Scheme::Http } else { Scheme::Https };
@@ -196,7 +222,7 @@ impl Service<Uri> for Guarded {
             if let Some(address) = literal(&to) {
                 guard.check(address, scheme)?;
             }
-            let mut http = HttpConnector::new_with_resolver(Resolver { guard, scheme });
+            let mut http = HttpConnector::new_with_resolver(Resolver { guard, scheme, lookup });
             http.enforce_http(false);
             http.set_nodelay(true);
             Ok(http.call(to).await?)
@@ -220,9 +246,9 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let Self { guard, scheme } = self.clone();
+        let Self { guard, scheme, lookup } = self.clone();
         Box::pin(async move {
-            let found = GaiResolver::new().call(name).await?;
+            let found = lookup(name).await?.into_iter();
             let mut refused = None;
             let admitted: Vec<SocketAddr> = found
                 .filter(|address| match guard.check(address.ip(), scheme) {
@@ -245,6 +271,11 @@ impl Service<Name> for Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::egress::Trust;
 
@@ -261,11 +292,92 @@ mod tests {
             "http://[64:ff9b::a9fe:a9fe]:80/",
             "http://2852039166/",
             "http://0xa9fea9fe/",
+            "http://0xa9.0xfe.0xa9.0xfe/",
+            "http://0251.0376.0251.0376/",
+            "http://0251.254.43518/",
             "http://0.0.0.0:1/",
+            "http://0/",
         ] {
             let told = refusal(Trust::File, url).await;
             assert!(told.contains("may not be reached"), "{url}: {told}");
         }
+    }
+
+    /// Any IPv4 address that is never reached, as a host in one of the spellings of `inet_aton`.
+    fn forbidden_host() -> impl Strategy<Value = String> {
+        let heads = prop_oneof![Just([169, 254]), Just([224, 0]), Just([0, 0])];
+        let v4 = (heads, any::<[u8; 2]>()).prop_map(|([a, b], [c, d])| [a, b, c, d]);
+        (v4, 0..9_u8).prop_map(|([a, b, c, d], form)| {
+            let all = u32::from_be_bytes([a, b, c, d]);
+            let (low2, low3) = (all & 0xffff, all & 0xff_ffff);
+            let v4 = Ipv4Addr::from(all);
+            let nat64 = Ipv6Addr::from((0x64_ff9b_u128 << 96) | u128::from(all));
+            match form {
+                0 => format!("{v4}"),
+                1 => format!("{all}"),
+                2 => format!("{all:#x}"),
+                3 => format!("0{all:o}"),
+                4 => format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+                5 => format!("{a:#x}.{b}.{low2}"),
+                6 => format!("{a}.0{low3:o}"),
+                7 => format!("[{}]", v4.to_ipv6_mapped()),
+                _ => format!("[{nat64}]"),
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_spelling_of_a_host_gets_around_the_guard(host in forbidden_host()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let told = runtime.unwrap().block_on(refusal(Trust::File, &format!("http://{host}:1/")));
+            prop_assert!(told.contains("deliveries may not reach"), "{}: {}", host, told);
+        }
+    }
+
+    /// A name that is loopback when it is asked about first, and a metadata service from then on.
+    #[tokio::test]
+    async fn a_name_that_answers_differently_the_second_time_is_asked_about_each_time() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        PORT.store(listener.local_addr().unwrap().port(), Ordering::Relaxed);
+        let lookup: Lookup = |_| {
+            let first = ASKED.fetch_add(1, Ordering::Relaxed) == 0;
+            let ip: IpAddr = if first { [127, 0, 0, 1] } else { [169, 254, 169, 254] }.into();
+            let port = PORT.load(Ordering::Relaxed);
+            Box::pin(async move { Ok(vec![SocketAddr::new(ip, port)]) })
+        };
+        let guard = Arc::new(Guard::new(Trust::File, vec![]));
+        let mut guarded = Guarded { guard, lookup };
+        let to: Uri =
+            format!("http://rebinding.example:{}/", PORT.load(Ordering::Relaxed)).parse().unwrap();
+        // What was asked about is what is connected to: the name is resolved once.
+        guarded.call(to.clone()).await.unwrap();
+        listener.accept().await.unwrap();
+        assert_eq!(ASKED.load(Ordering::Relaxed), 1);
+        let told = told(guarded.call(to).await.err().unwrap().as_ref());
+        assert!(told.contains("deliveries may not reach 169.254.169.254"), "{told}");
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+    }
+
+    /// Of several addresses only those are tried that may be reached.
+    #[tokio::test]
+    async fn a_name_with_good_and_bad_addresses_reaches_the_good_ones() {
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        PORT.store(listener.local_addr().unwrap().port(), Ordering::Relaxed);
+        let lookup: Lookup = |_| {
+            let port = PORT.load(Ordering::Relaxed);
+            let all = [[169, 254, 169, 254], [127, 0, 0, 1]].map(|ip| (ip, port).into());
+            Box::pin(async move { Ok(all.to_vec()) })
+        };
+        let mut guarded = Guarded { guard: Arc::new(Guard::new(Trust::File, vec![])), lookup };
+        let to = format!("http://mixed.example:{}/", PORT.load(Ordering::Relaxed));
+        guarded.call(to.parse().unwrap()).await.unwrap();
+        listener.accept().await.unwrap();
     }
 
     #[tokio::test]

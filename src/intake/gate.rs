@@ -24,6 +24,7 @@ use crate::sender::{
     Answer, Callback, Judgement, KeySet, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
+use crate::verdict::Verdicts;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
 
 /// Where every callback's path begins.
@@ -41,6 +42,7 @@ struct Shared {
     keys: Keys,
     pool: Arc<BytePool>,
     held: Held,
+    verdicts: Verdicts,
 }
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -75,10 +77,18 @@ impl Gate {
             keys,
             pool: BytePool::new(limits.unverified_body_bytes),
             held: Held::new(limits.held),
+            verdicts: Verdicts::default(),
         }))
     }
 
-    /// Goes on under another configuration, which the keys have to know already. Requests that are under way end under the old one.
+    /// Who waits for the verdicts of inline backends.
+    #[must_use]
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.0.verdicts
+    }
+
+    /// Goes on under another configuration, which the keys have to know already. Requests that are
+    /// under way end under the old one.
     pub fn apply(&self, config: &Config) {
         let before = self.0.view.load_full();
         let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
@@ -150,7 +160,7 @@ impl Shared {
             Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
             Ruling::Event(id, resolved) => {
                 let genuine = Genuine { id, callback: &callback, received, resolved };
-                genuine.record(slot, &self.book).await
+                genuine.record(slot, (&self.book, &self.verdicts)).await
             }
         }
     }

@@ -4,9 +4,11 @@ use crate::clock;
 use crate::config::Superseded;
 use crate::ledger::{Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded};
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved};
+use crate::verdict::Verdicts;
 
 use super::commit::{Commit, outcome};
 use super::gate::{Slot, Stop, salt, stopped, told};
+use super::inquiry::{Inquiry, Said};
 use super::received::Received;
 
 /// The parameter that names a survey, by which an IDIP source stands before others.
@@ -23,7 +25,7 @@ pub(super) struct Genuine<'g, 'a> {
 impl Genuine<'_, '_> {
     /// Records it, unless another source stands before this one or its rate is used up, and
     /// answers it.
-    pub async fn record(&self, slot: &mut Slot, book: &Book) -> Reply {
+    pub async fn record(&self, slot: &mut Slot, (book, verdicts): (&Book, &Verdicts)) -> Reply {
         let Self { callback, received, .. } = self;
         if let Some(outcome) = self.passed_over() {
             return stopped(slot, callback, received, Stop::Is(outcome));
@@ -40,8 +42,20 @@ impl Genuine<'_, '_> {
             spent = entry.began.elapsed();
         }
         let left = received.route().patience.saturating_sub(spent);
+        let until = clock::instant() + left;
+        let inquiry = Inquiry::begin(received.route(), verdicts, (self.id, until));
         let reply = match Commit::new(slot, book.clone(), event, left).await {
-            Ok(recorded) => self.reply(book, &recorded, first).await,
+            Ok(recorded) => {
+                let said = match inquiry {
+                    Some(inquiry) => inquiry.end(book, &recorded).await,
+                    None => Said::Accepted,
+                };
+                match said {
+                    Said::Accepted => self.reply(book, &recorded, first).await,
+                    Said::Rejected => callback.reply(Outcome::Rejected, None, &salt),
+                    Said::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
+                }
+            }
             Err(_) => callback.reply(Outcome::Unavailable, None, &salt),
         };
         told(slot, reply)

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::desk::Desk;
 use crate::clock;
-use crate::config::{Config, Rate, Source};
+use crate::config::{Config, Late, Mode, Rate, Source};
 use crate::keys::{Keys, Published};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -36,6 +36,8 @@ pub(super) struct Route {
     pub source: Arc<Source>,
     pub id: SourceId,
     pub targets: SmallVec<[TargetId; 2]>,
+    /// The destination whose verdict the sender waits for.
+    pub inline: Option<Inline>,
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<Published>>,
@@ -49,6 +51,24 @@ pub(super) struct Route {
     pub silence: Duration,
     pub body_time: Duration,
     pub desk: Arc<Desk>,
+}
+
+/// A destination whose verdict a sender waits for.
+#[derive(Debug)]
+pub(super) struct Inline {
+    pub target: TargetId,
+    /// What the sender is told when the verdict is late.
+    pub late: Late,
+}
+
+impl Inline {
+    /// Of the destinations of `source`; the configuration's check lets there be one.
+    fn of(source: &Source, config: &Config) -> Option<Self> {
+        source.destinations.iter().find_map(|name| match config.destinations.get(name)?.mode {
+            Mode::Inline { late } => Some(Self { target: TargetId::from(name.as_str()), late }),
+            Mode::Async => None,
+        })
+    }
 }
 
 /// One state of the configuration, as the hot path reads it.
@@ -68,6 +88,7 @@ impl View {
             let old = before.and_then(|view| view.routes.get(name));
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = config.server.limits.body_timeout;
+            route.inline = Inline::of(source, config);
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
@@ -119,6 +140,7 @@ impl Route {
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,
             body_time: patience,
+            inline: None,
             desk: Arc::clone(desk),
             source: Arc::clone(source),
         }

@@ -62,6 +62,9 @@ pub struct Lease {
 pub enum Verdict {
     /// The destination has it.
     Done,
+    /// The destination has it, and what it answered decides what others are told: a lost
+    /// settlement might bring another answer, so this one is durable before it counts.
+    Decided,
     /// To be tried again after this time.
     Retry {
         /// From now.

@@ -20,13 +20,20 @@ pub struct EventId(Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplayId(Uuid);
 
+/// A text that is no id of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a replay is `rpl_` and 32 lower-case hexadecimal digits")]
+pub struct NotAReplayId;
+
 /// A text that is no id of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event id is `evt_` and 32 lower-case hexadecimal digits")]
 pub struct NotAnEventId;
 
 const PREFIX: &str = "evt_";
-const TEXT_LEN: usize = PREFIX.len() + 32;
+const REPLAY_PREFIX: &str = "rpl_";
+/// Digits of an id.
+const DIGITS: usize = 32;
 /// The last millisecond that 48 bits hold, in the year 10889.
 const MS_MAX: u64 = (1 << 48) - 1;
 
@@ -137,13 +144,29 @@ impl FromStr for EventId {
     type Err = NotAnEventId;
 
     fn from_str(text: &str) -> Result<Self, NotAnEventId> {
-        let digits = text.strip_prefix(PREFIX).ok_or(NotAnEventId)?;
-        let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if text.len() != TEXT_LEN || !lower {
-            return Err(NotAnEventId);
-        }
-        u128::from_str_radix(digits, 16).map(|n| Self(Uuid::from_u128(n))).or(Err(NotAnEventId))
+        parse(text, PREFIX).map(Self).ok_or(NotAnEventId)
     }
+}
+
+impl fmt::Display for ReplayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{REPLAY_PREFIX}{}", self.0.simple())
+    }
+}
+
+impl FromStr for ReplayId {
+    type Err = NotAReplayId;
+
+    fn from_str(text: &str) -> Result<Self, NotAReplayId> {
+        parse(text, REPLAY_PREFIX).map(Self).ok_or(NotAReplayId)
+    }
+}
+
+fn parse(text: &str, prefix: &str) -> Option<Uuid> {
+    let digits = text.strip_prefix(prefix)?;
+    let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let sound = lower && digits.len() == DIGITS;
+    u128::from_str_radix(digits, 16).ok().filter(|_| sound).map(Uuid::from_u128)
 }
 
 impl Serialize for EventId {

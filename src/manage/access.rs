@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 use super::http::Problem;
 use crate::config::{AdminRight, AdminToken};
 
+/// Who makes a change where no token is needed.
+const NOBODY: &str = "loopback";
+
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
@@ -62,15 +65,15 @@ fn is_loopback(authority: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Whether the request's token allows what it needs. Where no token is configured, which is only
-/// on loopback, everything is allowed.
+/// Whether the request's token allows what it needs, and whose it is. Where no token is configured,
+/// which is only on loopback, everything is allowed.
 pub(super) fn check_token(
     tokens: &[AdminToken],
     head: &http::request::Parts,
     need: Need,
-) -> Result<(), Problem> {
+) -> Result<String, Problem> {
     if need == Need::Nothing || tokens.is_empty() {
-        return Ok(());
+        return Ok(String::from(NOBODY));
     }
     let Some(given) = head.headers.get(header::AUTHORIZATION).and_then(bearer) else {
         return Err(unauthorized("a bearer token is needed"));
@@ -81,15 +84,15 @@ pub(super) fn check_token(
     for token in tokens {
         let own = Sha256::digest(token.value.expose());
         if constant_time_eq_32(&given.into(), &own.into()) {
-            found = Some(token.right);
+            found = Some(token);
         }
     }
     match (found, need) {
         (None, _) => Err(unauthorized("that token is not known")),
-        (Some(AdminRight::Read), Need::Change) => {
+        (Some(AdminToken { right: AdminRight::Read, .. }), Need::Change) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "that token may only look"))
         }
-        (Some(_), _) => Ok(()),
+        (Some(token), _) => Ok(token.name.clone()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The admin listener's router, and what its handlers share.
 
 mod deliveries;
+mod destinations;
 mod events;
 mod explain;
 mod export;
 mod health;
 mod rejections;
+mod replay;
 mod senders;
 
 use std::net::IpAddr;
@@ -24,6 +26,7 @@ pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 use super::access::{self, Need};
 use super::http::{Answered, Problem};
 use crate::config::Config;
+use crate::delivery::{Control, Replays};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::Book;
@@ -47,6 +50,8 @@ pub struct Admin {
     address: IpAddr,
     config: ArcSwap<Config>,
     gate: Gate,
+    control: Control,
+    replays: Replays,
     keys: Keys,
     book: Book,
     metrics: Arc<Metrics>,
@@ -62,7 +67,14 @@ enum Resource<'p> {
     Events,
     Event(&'p str),
     Replay(&'p str),
+    BeginReplay,
+    ReplayProgress(&'p str),
+    CancelReplay(&'p str),
     Deliveries,
+    Status(&'p str),
+    Pause(&'p str),
+    Resume(&'p str),
+    Test(&'p str),
     Rejections,
     Senders,
     Explain,
@@ -70,7 +82,8 @@ enum Resource<'p> {
 }
 
 impl<'p> Resource<'p> {
-    fn find(path: &'p str) -> Option<Self> {
+    /// What `path` is; the method tells two apart that have one path.
+    fn find(path: &'p str, method: &Method) -> Option<Self> {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             ["metrics"] => Self::Metrics,
@@ -80,7 +93,14 @@ impl<'p> Resource<'p> {
                 ["events"] => Self::Events,
                 ["events", id] => Self::Event(id),
                 ["events", id, "replay"] => Self::Replay(id),
+                ["replay"] => Self::BeginReplay,
+                ["replay", id] if method == Method::DELETE => Self::CancelReplay(id),
+                ["replay", id] => Self::ReplayProgress(id),
                 ["deliveries"] => Self::Deliveries,
+                ["destinations", name, "status"] => Self::Status(name),
+                ["destinations", name, "pause"] => Self::Pause(name),
+                ["destinations", name, "resume"] => Self::Resume(name),
+                ["destinations", name, "test"] => Self::Test(name),
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
                 ["explain"] => Self::Explain,
@@ -93,7 +113,13 @@ impl<'p> Resource<'p> {
 
     fn method(&self) -> Method {
         match self {
-            Self::Explain | Self::Replay(_) => Method::POST,
+            Self::Explain
+            | Self::Replay(_)
+            | Self::BeginReplay
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Test(_) => Method::POST,
+            Self::CancelReplay(_) => Method::DELETE,
             _ => Method::GET,
         }
     }
@@ -101,8 +127,14 @@ impl<'p> Resource<'p> {
     fn need(&self) -> Need {
         match self {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Replay(_)
+            | Self::BeginReplay
+            | Self::CancelReplay(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Test(_)
             // An export holds what everybody else sees masked.
-            Self::Replay(_) | Self::Export => Need::Change,
+            | Self::Export => Need::Change,
             _ => Need::Look,
         }
     }
@@ -114,12 +146,14 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         config: Arc<Config>,
-        (gate, keys): (Gate, Keys),
+        (gate, keys, control): (Gate, Keys, Control),
         book: Book,
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
     ) -> Self {
         let bodies = BytePool::new(BODIES_BYTES_MAX);
-        Self { address, config: ArcSwap::new(config), gate, keys, book, metrics, life, bodies }
+        let replays = Replays::new(book.clone(), control.clone());
+        let config = ArcSwap::new(config);
+        Self { address, config, gate, keys, control, replays, book, metrics, life, bodies }
     }
 
     /// Goes on under another configuration.
@@ -130,10 +164,10 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
         access::check_host(self.address, &head)?;
-        let Some(resource) = Resource::find(head.uri.path()) else {
+        let Some(resource) = Resource::find(head.uri.path(), &head.method) else {
             return Err(Problem::absent("there is nothing at this path"));
         };
-        access::check_token(&self.config.load().admin.tokens, &head, resource.need())?;
+        let who = access::check_token(&self.config.load().admin.tokens, &head, resource.need())?;
         let method = resource.method();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         if *asked != method {
@@ -146,7 +180,14 @@ impl Admin {
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
             Resource::Replay(id) => self.replay(id).await,
+            Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
+            Resource::ReplayProgress(id) => self.replay_progress(id),
+            Resource::CancelReplay(id) => self.cancel_replay(id, &who).await,
             Resource::Deliveries => self.deliveries(&head).await,
+            Resource::Status(name) => self.status(name).await,
+            Resource::Pause(name) => self.pause(name, &who).await,
+            Resource::Resume(name) => self.resume(name, &who).await,
+            Resource::Test(name) => self.test(name, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
             Resource::Export => self.export(&head).await,

@@ -152,11 +152,7 @@ impl Query {
 
     /// The time `name` in milliseconds.
     pub fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
-        self.read_as(name, "a time such as 2026-01-02T03:04:05Z or Unix milliseconds", |text| {
-            text.parse().ok().or_else(|| {
-                text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
-            })
-        })
+        self.text(name).map(|text| time(name, text)).transpose()
     }
 
     /// How many are wanted: 100 unless said, 1000 at most.
@@ -165,6 +161,16 @@ impl Query {
         let limit = self.read_as("limit", "a number from 1", read)?;
         Ok(limit.unwrap_or(LIMIT).min(LIMIT_MAX))
     }
+}
+
+/// A time in milliseconds, as people and programs write it; `name` is where it stands.
+pub(super) fn time(name: &str, text: &str) -> Result<i64, Problem> {
+    let plain = text.parse().ok();
+    let stamp = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+    plain.or_else(stamp).ok_or_else(|| {
+        let wanted = "a time such as 2026-01-02T03:04:05Z or Unix milliseconds";
+        Problem::bad(format!("{name}: expected {wanted}, found {text:?}"))
+    })
 }
 
 /// Entries of a page, unless said.

@@ -5,7 +5,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use super::{DeliveryMetrics, DeliveryOutcome};
+use super::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 use crate::ledger::Durability;
 use crate::sender::{Outcome, Reason};
 
@@ -39,6 +39,7 @@ pub struct Metrics {
     /// Events of one commit.
     pub commit_batch_size: Histogram,
     deliveries: IntCounterVec,
+    verdicts: IntCounterVec,
     /// One attempt.
     pub delivery_attempt_seconds: Histogram,
     /// Deliveries that are not settled, by destination.
@@ -100,6 +101,11 @@ impl Metrics {
                 "postern_deliveries_total",
                 "Delivery attempts by outcome",
                 &["destination", "outcome"],
+            )?,
+            verdicts: family.counters(
+                "postern_verdicts_total",
+                "Verdicts of inline destinations, by what the sender was told",
+                &["destination", "verdict"],
             )?,
             delivery_attempt_seconds: family.histogram(
                 "postern_delivery_attempt_seconds",
@@ -167,7 +173,7 @@ impl Metrics {
     /// The counters of one destination, each at zero from the start.
     #[must_use]
     pub fn destination(&self, name: &str) -> DeliveryMetrics {
-        DeliveryMetrics::new(&self.deliveries, name)
+        DeliveryMetrics::new(&self.deliveries, &self.verdicts, name)
     }
 
     /// Takes the series of a destination away when the destination is gone.
@@ -175,6 +181,9 @@ impl Metrics {
         // As above: there is nothing to take away.
         for outcome in DeliveryOutcome::ALL {
             let _ = self.deliveries.remove_label_values(&[name, outcome.as_str()]);
+        }
+        for outcome in VerdictOutcome::ALL {
+            let _ = self.verdicts.remove_label_values(&[name, outcome.as_str()]);
         }
         let _ = self.delivery_backlog.remove_label_values(&[name]);
     }

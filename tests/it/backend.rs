@@ -17,6 +17,29 @@ pub enum Say {
     Nothing,
     /// Nothing for that long.
     Late(Duration),
+    /// What it says once the gate is open.
+    Once(Gate, Box<Say>),
+}
+
+/// Holds answers back until a test opens it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    /// Holds `say` back.
+    pub fn before(&self, say: Say) -> Say {
+        Say::Once(self.clone(), Box::new(say))
+    }
 }
 
 /// A request as the backend got it.
@@ -64,6 +87,11 @@ struct Script {
     then: Option<Say>,
 }
 
+/// A 200 with that body.
+pub fn body(body: &str) -> Say {
+    Say::Status(200, "", body.to_owned())
+}
+
 pub fn ok() -> Say {
     Say::Status(200, "", String::from("ok"))
 }
@@ -75,7 +103,10 @@ pub fn status(status: u16) -> Say {
 impl Backend {
     /// One that says yes to everything.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let at = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let backend = Self { at, shared: Arc::clone(&shared) };
@@ -86,6 +117,11 @@ impl Backend {
             }
         });
         backend
+    }
+
+    /// One that says yes at `at`, where one was before.
+    pub fn again(at: SocketAddr) -> Self {
+        Self::on(TcpListener::bind(at).unwrap())
     }
 
     /// One that says these in turn, and yes from then on.
@@ -110,10 +146,10 @@ impl Backend {
         self.shared.got.lock().unwrap().clone()
     }
 
-    /// What it got, once there are `count` requests; it has ten seconds.
+    /// What it got, once there are `count` requests; it has a minute.
     pub fn await_count(&self, count: usize) -> Vec<Got> {
         let got = self.shared.got.lock().unwrap();
-        let time = Duration::from_secs(10);
+        let time = Duration::from_secs(60);
         let (got, late) =
             self.shared.came.wait_timeout_while(got, time, |got| got.len() < count).unwrap();
         assert!(!late.timed_out(), "{} of {count} came: {got:?}", got.len());
@@ -133,6 +169,13 @@ impl Shared {
             };
             self.got.lock().unwrap().push(got);
             self.came.notify_all();
+            let say = match say {
+                Say::Once(gate, say) => {
+                    gate.pass();
+                    *say
+                }
+                say => say,
+            };
             match say {
                 Say::Status(status, head, body) => {
                     let length = body.len();
@@ -149,6 +192,7 @@ impl Shared {
                 }
                 Say::Nothing => return,
                 Say::Late(time) => std::thread::sleep(time),
+                Say::Once(..) => panic!("a gate behind a gate"),
             }
         }
     }

@@ -18,6 +18,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
 
 use super::gateway::{Gateway, PLAIN, await_lines, taku};
+use super::kill::Process;
 use super::wire::get;
 
 /// Writes an authority, and a certificate with its key for a client; gives back how a server for
@@ -120,6 +121,19 @@ fn a_private_authority_a_client_certificate_and_both_versions() {
             assert_eq!(versions.recv_timeout(Duration::from_secs(10)).unwrap(), version);
         }
     }
+}
+
+#[test]
+fn without_an_authority_of_its_own_the_systems_are_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = authority(folder.path());
+    let (at, versions) = backend(tls, &[b"http/1.1"]);
+    let config = folder.path().join("postern.toml");
+    std::fs::write(&config, text(folder.path(), at, &[IDENTITY])).unwrap();
+    let process = Process::start_with(&config, &[("SSL_CERT_FILE", &folder.path().join("ca.pem"))]);
+    assert_eq!(get(process.callbacks, &taku("s1")).status, 200);
+    assert_eq!(versions.recv_timeout(Duration::from_secs(60)).unwrap(), Version::HTTP_11);
+    process.kill();
 }
 
 #[test]

@@ -147,9 +147,9 @@ pub fn series(outcome: &str) -> String {
     format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"level-end\"}}")
 }
 
-/// Waits until something holds; it has five seconds.
+/// Waits until something holds; it has a minute.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if holds() {
             return;
         }

@@ -6,6 +6,7 @@
 //! 4. Every transaction that was answered is there, and none is there twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -31,18 +32,18 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(config: &Path) -> Self {
-        Self::start_with(config, &[])
+    pub fn start(config: &Path) -> Self {
+        Self::start_with::<&str>(config, &[])
     }
 
-    /// One with these variables.
-    pub fn start_with(config: &Path, variables: &[(&str, &str)]) -> Self {
+    /// One with these variables in its environment.
+    pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["serve", "--log-format", "json", "--config"])
             .arg(config)
             .env("RUST_LOG", "info,postern::callback=off")
             .env_remove("POSTERN_MASTER_KEY")
-            .envs(variables.iter().copied())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -59,6 +60,10 @@ impl Process {
         Self { callbacks: at("callbacks"), admin: at("admin"), child }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -66,7 +71,7 @@ impl Process {
 }
 
 /// Calls until the connection breaks; every transaction that was answered with success.
-fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<String>>) {
+pub fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<String>>) {
     let Ok(mut stream) = TcpStream::connect(to) else { return };
     stream.set_nodelay(true).unwrap();
     for number in 0.. {

@@ -169,12 +169,12 @@ fn commands_on_a_store_that_is_not_there_or_a_file_that_is_none_say_so() {
 fn the_server_removes_what_is_no_longer_kept() {
     let text = format!("{PLAIN}\n[store]\nkeep_events = \"1s\"\nkeep_transactions = \"1s\"\n");
     let place = Place::new(&text);
-    let process = Process::start_with(&place.config(), &[]);
+    let process = Process::start(&place.config());
     assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
     let taken = now_ms();
     process.kill();
     patiently("more than a second has passed", || now_ms() > taken + 1_500);
-    let process = Process::start_with(&place.config(), &[]);
+    let process = Process::start(&place.config());
     patiently("the event is gone", || transactions(&process).is_empty());
     // It is gone a moment before it is counted.
     patiently("it is counted", || {

@@ -78,7 +78,7 @@ pub(super) async fn verdicts_do_what_they_say<L: Ledger>(
     let one = event(1, &["a", "b", "c"]);
     accept(ledger, &one).await?;
     let leases = lease(ledger, 10).await?;
-    let verdicts = [Verdict::Done, RETRY, Verdict::Dead];
+    let verdicts = [Verdict::Decided, RETRY, Verdict::Dead];
     let settlements: Vec<_> =
         leases.iter().zip(verdicts).map(|(lease, verdict)| settlement(lease, verdict)).collect();
     assert_eq!(ledger.settle(&node(), &settlements).await?, [Settled::Applied; 3]);

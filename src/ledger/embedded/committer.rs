@@ -23,14 +23,14 @@ use super::documents::Written;
 use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
-use super::record::{self, Outcome, Record};
+use super::record::{self, Record};
 use super::run::{OpenRun, Run};
 use super::segment::{HEADER, Position, Scan};
 use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{
     Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, Nonce, NonceUse,
-    Revision, Settled, TargetId,
+    Revision, Settled, TargetId, Verdict,
 };
 
 /// How long a delivery that is done may wait for company on its way to the disk.
@@ -426,7 +426,7 @@ impl Committer {
                         .append(|to| record::put_attempt(to, outcome, attempt, detail));
                     let event = half_id(settlement.event);
                     self.staged.notes.push(Note { event, offset: at.offset() });
-                    lazy &= outcome == Outcome::Done;
+                    lazy &= settlement.verdict == Verdict::Done;
                     Settled::Applied
                 }
             });

@@ -4,7 +4,7 @@
 //! Each destination has a queue of its own, so that one with a long backlog costs the others
 //! nothing. About 100 bytes for each delivery that waits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -275,16 +275,24 @@ impl Deliveries {
     }
 
     fn admitted(&self, filter: &TargetFilter) -> Vec<TargetNo> {
-        (0..)
-            .zip(&self.queues)
-            .filter(|(_, q)| filter.admits(&q.target))
-            .map(|(no, _)| no)
-            .collect()
+        let named = |these: &[TargetId]| -> HashSet<TargetNo> {
+            these.iter().filter_map(|target| self.numbers.get(target)).copied().collect()
+        };
+        // Every destination may be named: whatever is asked for, each is looked at once.
+        let all = (0..).zip(&self.queues).map(|(number, _)| number);
+        match filter {
+            TargetFilter::All => all.collect(),
+            TargetFilter::Only(these) => named(these).into_iter().collect(),
+            TargetFilter::Except(these) => {
+                let these = named(these);
+                all.filter(|number| !these.contains(number)).collect()
+            }
+        }
     }
 
     /// How long until the next delivery of those destinations is due.
     pub(super) fn next_due(&self, filter: &TargetFilter, now: UnixMillis) -> Option<Duration> {
-        let queues = self.queues.iter().filter(|queue| filter.admits(&queue.target));
+        let queues = self.admitted(filter).into_iter().map(|no| &self.queues[usize::from(no)]);
         let next = queues.filter_map(|queue| queue.due.first()).map(|(due_ms, _)| *due_ms).min()?;
         Some(Duration::from_millis(u64::try_from(next.saturating_sub(now)).unwrap_or(0)))
     }
@@ -315,7 +323,7 @@ impl Deliveries {
                 );
                 return Ruling::Postponed;
             }
-            Verdict::Done => Outcome::Done,
+            Verdict::Done | Verdict::Decided => Outcome::Done,
             Verdict::Retry { after } => {
                 Outcome::Retry { due_ms: now.saturating_add(millis(after)) }
             }

@@ -186,7 +186,7 @@ impl Model {
         }
         row.lease = None;
         match settlement.verdict {
-            Verdict::Done => {
+            Verdict::Done | Verdict::Decided => {
                 self.rows.remove(&key);
             }
             Verdict::Retry { after } => {

@@ -91,7 +91,7 @@ impl Core {
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, Fault> {
         let unique = first_of_each(settlements);
-        let ends = |verdict| matches!(verdict, Verdict::Done | Verdict::Dead);
+        let ends = |verdict| matches!(verdict, Verdict::Done | Verdict::Decided | Verdict::Dead);
         let (gone, back): (Vec<_>, Vec<_>) =
             unique.into_iter().partition(|at| ends(settlements[*at].verdict));
         let together = !gone.is_empty() && !back.is_empty();
@@ -218,7 +218,7 @@ const POSTPONE: i16 = 3;
 
 fn number(verdict: Verdict) -> i16 {
     match verdict {
-        Verdict::Done => DONE,
+        Verdict::Done | Verdict::Decided => DONE,
         Verdict::Dead => DEAD,
         Verdict::Retry { .. } => RETRY,
         Verdict::Postpone { .. } => POSTPONE,
@@ -227,7 +227,7 @@ fn number(verdict: Verdict) -> i16 {
 
 fn after_ms(verdict: Verdict) -> i64 {
     match verdict {
-        Verdict::Done | Verdict::Dead => 0,
+        Verdict::Done | Verdict::Decided | Verdict::Dead => 0,
         Verdict::Retry { after } | Verdict::Postpone { after } => millis(after).min(FOR_EVER_MS),
     }
 }

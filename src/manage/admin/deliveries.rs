@@ -60,11 +60,14 @@ impl Admin {
         let absent = || Problem::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
         let known = self.book.event(id).await.map_err(|error| Problem::ledger(&error))?;
-        known.ok_or_else(absent)?;
+        let known = known.ok_or_else(absent)?;
         let what = ReplayWhat::Events(vec![id]);
         let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
         let page = self.book.replay(&order, None, 1).await;
         let page = page.map_err(|error| Problem::ledger(&error))?;
+        // A replay by hand is a probe.
+        let targets = known.deliveries.into_iter().map(|delivery| delivery.target).collect();
+        self.control.probe(Some(targets));
         tracing::info!(event = %id, deliveries = page.deliveries, "to be delivered again");
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
         *answer.status_mut() = StatusCode::ACCEPTED;

@@ -275,3 +275,15 @@ async fn a_disk_short_of_room_is_said_in_time_and_taken_back_by_itself() {
         assert_eq!(offer(&ledger, n as u64).await, Ok(vec![Accepted::Fresh]));
     }
 }
+
+#[tokio::test]
+async fn what_was_decided_is_on_the_disk_before_it_is_answered() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, faults) = open_faulty(&dir);
+    fill(&ledger, 0..2, 100).await;
+    let leases = ledger.lease(&node(), &ask(2)).await.unwrap().leases;
+    let decided = |at: usize| [conformance::settlement(&leases[at], Verdict::Decided)];
+    assert_eq!(ledger.settle(&node(), &decided(0)).await, Ok(vec![Settled::Applied]));
+    faults.sync.store(true, Ordering::SeqCst);
+    assert!(matches!(ledger.settle(&node(), &decided(1)).await, Err(LedgerError::Fatal(_))));
+}

@@ -1,0 +1,184 @@
+//! `postern replay`: recorded events are delivered again.
+
+use std::io;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::client::{AdminApi, runtime};
+use super::{ConfigFile, Exit, Screen, Where};
+
+/// How often the gateway is asked how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Deliver recorded events again: one, some, or all that are dead.
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Deliver recorded events again: one, some, or all that are dead.\n\n\
+        The gateway that runs with the same configuration does it; this command watches, and \
+        Ctrl-C cancels what is left. An event keeps its id, so a backend that has it can tell. An \
+        order has an id as well: given again with --id it goes on and repeats nothing.",
+    after_help = "Examples:\n  \
+        postern replay --config postern.toml --state dead --destination game\n  \
+        postern replay --config postern.toml --source level-end --since 2026-01-02T00:00:00Z\n  \
+        postern replay --config postern.toml evt_0190…"
+)]
+pub(super) struct Replay {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// These events.
+    #[arg(value_name = "ID", conflicts_with_all = ["source", "transaction", "user", "since", "until"])]
+    events: Vec<String>,
+    /// Deliveries in this state only.
+    #[arg(long)]
+    state: Option<State>,
+    /// To this destination only.
+    #[arg(long, value_name = "NAME")]
+    destination: Option<String>,
+    /// Of this source.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// With this transaction.
+    #[arg(long, value_name = "ID")]
+    transaction: Option<String>,
+    /// For this user.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Received at this time or later, RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Received before this time, RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Every event, where nothing else is said.
+    #[arg(long)]
+    all: bool,
+    /// The id of an order that did not come to its end.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The gateway's last word as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    Dead,
+    Pending,
+    Done,
+}
+
+impl Replay {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        let api = AdminApi::of(&loaded.config);
+        let ended = runtime()?.block_on(async {
+            let first = api.post("/admin/v1/replay", &self.order()).await;
+            match first {
+                Ok(first) => watch(&api, first, screen).await,
+                Err(sentence) => Ok(Err(sentence)),
+            }
+        })?;
+        match ended {
+            Ok(last) => self.show(&last, screen),
+            Err(sentence) => {
+                writeln!(screen.err, "{sentence}")?;
+                Ok(Exit::Failed)
+            }
+        }
+    }
+
+    fn order(&self) -> Value {
+        let state = self.state.map(|state| match state {
+            State::Dead => "dead",
+            State::Pending => "pending",
+            State::Done => "done",
+        });
+        json!({
+            "id": self.id, "events": self.events, "state": state, "destination": self.destination,
+            "source": self.source, "transaction": self.transaction, "user": self.user,
+            "since": self.since, "until": self.until, "all": self.all,
+        })
+    }
+
+    fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        if self.json {
+            writeln!(screen.out, "{last}")?;
+        } else {
+            writeln!(screen.out, "{}", sentence(last))?;
+        }
+        if last["state"] == "done" {
+            return Ok(Exit::Done);
+        }
+        let id = last["id"].as_str().unwrap_or_default();
+        writeln!(screen.err, "the same order with --id {id} goes on where it was")?;
+        Ok(Exit::Failed)
+    }
+}
+
+/// Looks until the order has ended, and cancels it on Ctrl-C. The inner error is a sentence for
+/// people.
+async fn watch(
+    api: &AdminApi,
+    first: Value,
+    screen: &mut Screen<'_>,
+) -> io::Result<Result<Value, String>> {
+    let path = format!("/admin/v1/replay/{}", first["id"].as_str().unwrap_or_default());
+    let mut now = first;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    while now["state"] == "running" {
+        if screen.err_is == Where::Terminal {
+            // Written over by the next one.
+            write!(screen.err, "\r\x1b[K{}", sentence(&now))?;
+            screen.err.flush()?;
+        }
+        let looked = tokio::select! {
+            Some(()) = interrupt.recv() => api.delete(&path).await,
+            () = tokio::time::sleep(LOOK_EVERY) => api.get(&path).await,
+        };
+        match looked {
+            Ok(next) => now = next,
+            Err(sentence) => return Ok(Err(sentence)),
+        }
+    }
+    if screen.err_is == Where::Terminal {
+        write!(screen.err, "\r\x1b[K")?;
+    }
+    Ok(Ok(now))
+}
+
+/// How far an order is, for people.
+fn sentence(progress: &Value) -> String {
+    let state = progress["state"].as_str().unwrap_or("?");
+    let count = |key: &str| progress[key].as_u64().unwrap_or(0);
+    let (seen, events, deliveries) = (count("seen"), count("events"), count("deliveries"));
+    let of = progress["of"].as_u64().map(|of| format!(" of {of}")).unwrap_or_default();
+    let error = progress["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+    format!(
+        "{state}: looked at {seen}{of}, {events} events to be delivered again in {deliveries} \
+         deliveries{error}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_a_sentence() {
+        let progress =
+            json!({ "state": "running", "seen": 200, "of": 1000, "events": 3, "deliveries": 4 });
+        assert_eq!(
+            sentence(&progress),
+            "running: looked at 200 of 1000, 3 events to be delivered again in 4 deliveries"
+        );
+        let failed = json!({ "state": "failed", "seen": 1, "of": null, "error": "no disk" });
+        assert!(sentence(&failed).starts_with("failed: looked at 1, 0 events"));
+        assert!(sentence(&failed).ends_with(": no disk"));
+    }
+}

@@ -1,0 +1,394 @@
+//! Replays by filter: recorded events are delivered again, page by page, until none is left or
+//! somebody cancels.
+//!
+//! An order has an id. The ledger makes no delivery twice for one id, so that an order that is
+//! given again, after a time-out or a restart, goes on where it was and repeats nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Control;
+use crate::clock::UnixMillis;
+use crate::ledger::{
+    Book, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery, Logged,
+    ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+};
+
+/// Events of one call to the ledger: a sync for each call, and a cancelled order ends within one.
+const PAGE: usize = 200;
+
+/// Orders that run at one time: each reads through the ledger.
+const RUNNING_MAX: usize = 4;
+
+/// Orders that are remembered, those that run included.
+const KEPT_MAX: usize = 100;
+
+/// Which events are to be delivered again, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayFilter {
+    /// These, and no others.
+    pub events: Vec<EventId>,
+    /// Those that this query finds. Its `state` is not looked at.
+    pub log: LogQuery,
+    /// Deliveries in this state only; without one, to every destination of an event.
+    pub state: Option<DeliveryState>,
+    /// To this destination only.
+    pub target: Option<TargetId>,
+}
+
+/// How far an order is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// The order.
+    pub id: ReplayId,
+    /// When it was given.
+    pub at_ms: UnixMillis,
+    /// Whether it goes on.
+    pub state: ReplayState,
+    /// Events that were looked at.
+    pub seen: u64,
+    /// How many there are to look at, where that is known.
+    pub of: Option<u64>,
+    /// Events whose deliveries were made anew.
+    pub events: u64,
+    /// Deliveries made anew.
+    pub deliveries: u64,
+}
+
+/// Whether an order goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayState {
+    /// It does.
+    Running,
+    /// It is complete.
+    Done,
+    /// Somebody cancelled it. What it has made stays made.
+    Cancelled,
+    /// The ledger failed. The same order may be given again.
+    Failed(LedgerError),
+}
+
+/// Why an order is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayRefused {
+    /// The id is that of an order for other events.
+    #[error("there is an order of that id for other events")]
+    Other,
+    /// Too many run.
+    #[error("four replays are running; wait for one, or cancel it")]
+    Busy,
+}
+
+/// All orders of this process.
+#[derive(Clone, Debug)]
+pub struct Replays {
+    book: Book,
+    control: Control,
+    kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    filter: ReplayFilter,
+    progress: watch::Sender<ReplayProgress>,
+    cancelled: AtomicBool,
+}
+
+impl ReplayState {
+    /// Its name in the admin API.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+// === Orders ===
+
+impl Replays {
+    /// No orders yet.
+    #[must_use]
+    pub fn new(book: Book, control: Control) -> Self {
+        Self { book, control, kept: Arc::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Running>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, id: ReplayId) -> Option<Arc<Running>> {
+        self.kept().iter().find(|kept| kept.progress.borrow().id == id).cloned()
+    }
+
+    /// Begins an order, or finds the one of that id: it goes on if it runs, and begins again if it
+    /// did not come to its end. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the id is that of another order, or too many run.
+    pub fn begin(
+        &self,
+        id: ReplayId,
+        filter: ReplayFilter,
+        at_ms: UnixMillis,
+    ) -> Result<(), ReplayRefused> {
+        let running = {
+            let mut kept = self.kept();
+            let known = kept.iter().position(|kept| kept.progress.borrow().id == id);
+            if let Some(at) = known {
+                if kept[at].filter != filter {
+                    return Err(ReplayRefused::Other);
+                }
+                if matches!(kept[at].state(), ReplayState::Running | ReplayState::Done) {
+                    return Ok(());
+                }
+                kept.remove(at);
+            }
+            if kept.iter().filter(|kept| kept.state() == ReplayState::Running).count()
+                >= RUNNING_MAX
+            {
+                return Err(ReplayRefused::Busy);
+            }
+            if kept.len() >= KEPT_MAX
+                && let Some(at) = kept.iter().position(|kept| kept.state() != ReplayState::Running)
+            {
+                kept.remove(at);
+            }
+            let state = ReplayState::Running;
+            let (seen, of, events, deliveries) = (0, None, 0, 0);
+            let progress = ReplayProgress { id, at_ms, state, seen, of, events, deliveries };
+            let progress = watch::Sender::new(progress);
+            let running = Arc::new(Running { filter, progress, cancelled: AtomicBool::new(false) });
+            kept.push_back(Arc::clone(&running));
+            running
+        };
+        let (book, control) = (self.book.clone(), self.control.clone());
+        tokio::spawn(async move { running.run(&book, &control).await });
+        Ok(())
+    }
+
+    /// How far an order is; `None`: there is none of that id (any more).
+    #[must_use]
+    pub fn progress(&self, id: ReplayId) -> Option<ReplayProgress> {
+        self.find(id).map(|running| running.progress.borrow().clone())
+    }
+
+    /// How far an order is when it has ended, or `wait` is over.
+    pub async fn ended(&self, id: ReplayId, wait: Duration) -> Option<ReplayProgress> {
+        let running = self.find(id)?;
+        let mut progress = running.progress.subscribe();
+        let ended = progress.wait_for(|progress| progress.state != ReplayState::Running);
+        let _ = tokio::time::timeout(wait, ended).await;
+        Some(running.progress.borrow().clone())
+    }
+
+    /// Cancels an order, which ends with its present page; `None`: there is none of that id.
+    pub async fn cancel(&self, id: ReplayId) -> Option<ReplayProgress> {
+        self.find(id)?.cancelled.store(true, Ordering::Relaxed);
+        self.ended(id, Duration::from_secs(5)).await
+    }
+}
+
+// === One order ===
+
+impl Running {
+    fn state(&self) -> ReplayState {
+        self.progress.borrow().state.clone()
+    }
+
+    async fn run(&self, book: &Book, control: &Control) {
+        let worked = match self.filter.state {
+            _ if !self.filter.events.is_empty() => self.replay_named(book, control).await,
+            Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
+                self.replay_listed(state, book, control).await
+            }
+            Some(DeliveryState::Done) | None => self.replay_found(book, control).await,
+        };
+        let state = match worked {
+            Err(error) => ReplayState::Failed(error),
+            Ok(()) if self.is_cancelled() => ReplayState::Cancelled,
+            Ok(()) => ReplayState::Done,
+        };
+        let progress = self.progress.borrow().clone();
+        let ReplayProgress { events, deliveries, .. } = progress;
+        tracing::info!(state = state.as_str(), events, deliveries, "a replay ended");
+        self.progress.send_modify(|progress| progress.state = state);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, seen: u64, page: &ReplayPage) {
+        self.progress.send_modify(|progress| {
+            progress.seen += seen;
+            progress.events += page.events;
+            progress.deliveries += page.deliveries;
+        });
+    }
+
+    fn expect(&self, of: Option<u64>) {
+        self.progress.send_modify(|progress| progress.of = of);
+    }
+
+    /// Makes the deliveries of `events` to `targets` anew, or all that they have.
+    async fn make(
+        &self,
+        (book, control): (&Book, &Control),
+        events: Vec<EventId>,
+        targets: Option<Vec<TargetId>>,
+    ) -> Result<ReplayPage, LedgerError> {
+        let id = self.progress.borrow().id;
+        let limit = events.len();
+        let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
+        let page = book.replay(&order, None, limit).await?;
+        // A replay by hand is a probe.
+        control.probe(order.targets);
+        Ok(page)
+    }
+
+    /// The same, where the filter chooses among the deliveries that each event has.
+    async fn make_chosen(
+        &self,
+        (book, control): (&Book, &Control),
+        events: Vec<EventId>,
+    ) -> Result<ReplayPage, LedgerError> {
+        let ReplayFilter { state, target, .. } = &self.filter;
+        if state.is_none() && target.is_none() {
+            return self.make((book, control), events, None).await;
+        }
+        let mut all = ReplayPage::default();
+        for event in events {
+            let Some(detail) = book.event(event).await? else { continue };
+            let chosen = detail.deliveries.into_iter().filter(|delivery| {
+                state.is_none_or(|state| state == delivery.state)
+                    && target.as_ref().is_none_or(|only| *only == delivery.target)
+            });
+            let targets: Vec<TargetId> = chosen.map(|delivery| delivery.target).collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let page = self.make((book, control), vec![event], Some(targets)).await?;
+            all.events += page.events;
+            all.deliveries += page.deliveries;
+        }
+        Ok(all)
+    }
+
+    /// Those whose ids were given.
+    async fn replay_named(&self, book: &Book, control: &Control) -> Result<(), LedgerError> {
+        self.expect(u64::try_from(self.filter.events.len()).ok());
+        for ids in self.filter.events.chunks(PAGE) {
+            if self.is_cancelled() {
+                break;
+            }
+            let page = self.make_chosen((book, control), ids.to_vec()).await?;
+            self.note(ids.len() as u64, &page);
+        }
+        Ok(())
+    }
+
+    /// Events that the log finds, delivered or not.
+    async fn replay_found(&self, book: &Book, control: &Control) -> Result<(), LedgerError> {
+        let mut cursor: Option<Cursor> = None;
+        while !self.is_cancelled() {
+            let found = book.query(&self.filter.log, cursor.as_ref(), PAGE).await?;
+            let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
+            let seen = ids.len() as u64;
+            let page = self.make_chosen((book, control), ids).await?;
+            self.note(seen, &page);
+            cursor = found.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deliveries that are dead or pending: the ledger lists them by destination, and they are
+    /// few beside all events.
+    async fn replay_listed(
+        &self,
+        state: DeliveryState,
+        book: &Book,
+        control: &Control,
+    ) -> Result<(), LedgerError> {
+        self.expect(self.count(state, book).await?);
+        let query = DeliveryQuery { state, target: self.filter.target.clone() };
+        let mut cursor: Option<Cursor> = None;
+        while !self.is_cancelled() {
+            let page = book.deliveries(&query, cursor.as_ref(), PAGE).await?;
+            let seen = page.deliveries.len() as u64;
+            let mut made = ReplayPage::default();
+            for (target, events) in self.by_target(page.deliveries, book).await? {
+                let one = self.make((book, control), events, Some(vec![target])).await?;
+                made.events += one.events;
+                made.deliveries += one.deliveries;
+            }
+            self.note(seen, &made);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn count(&self, state: DeliveryState, book: &Book) -> Result<Option<u64>, LedgerError> {
+        let stats = book.stats().await?;
+        let wanted = |name: &TargetId| self.filter.target.as_ref().is_none_or(|only| only == name);
+        let targets = stats.targets.iter().filter(|stats| wanted(&stats.target));
+        Ok(match state {
+            DeliveryState::Dead => Some(targets.map(|stats| stats.dead).sum()),
+            DeliveryState::Pending => Some(targets.map(|stats| stats.pending).sum()),
+            DeliveryState::Done => None,
+        })
+    }
+
+    async fn by_target(
+        &self,
+        deliveries: Vec<Delivery>,
+        book: &Book,
+    ) -> Result<BTreeMap<TargetId, Vec<EventId>>, LedgerError> {
+        let mut events: BTreeMap<TargetId, Vec<EventId>> = BTreeMap::new();
+        for Delivery { event, target, .. } in deliveries {
+            if self.is_wanted(event, book).await? {
+                events.entry(target).or_default().push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Whether an event is one that the filter finds; read only where its id does not tell.
+    async fn is_wanted(&self, event: EventId, book: &Book) -> Result<bool, LedgerError> {
+        let log = &self.filter.log;
+        if *log == LogQuery::default() {
+            return Ok(true);
+        }
+        let narrow =
+            LogQuery { since_ms: log.since_ms, until_ms: log.until_ms, ..LogQuery::default() };
+        if *log == narrow {
+            return Ok(log.in_time(event.ms()));
+        }
+        let Some(detail) = book.event(event).await? else { return Ok(false) };
+        let Logged { source, received_ms, test, body, .. } = detail.event;
+        let said = crate::ledger::EventBody::decode(&body).and_then(|body| {
+            let event = body.event()?;
+            let transaction = event.transaction.into_owned();
+            Ok((transaction, event.user.map(std::borrow::Cow::into_owned)))
+        });
+        let Ok((transaction, user)) = said else { return Ok(false) };
+        Ok(log.source.as_ref().is_none_or(|wanted| *wanted == source)
+            && log.transaction.as_ref().is_none_or(|wanted| *wanted == transaction)
+            && (log.user.is_none() || log.user == user)
+            && log.test.is_none_or(|wanted| wanted == test)
+            && log.in_time(received_ms))
+    }
+}

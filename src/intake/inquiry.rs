@@ -1,0 +1,96 @@
+//! What an inline backend says of a recorded callback, while its sender waits.
+
+use std::time::{Duration, Instant};
+
+use super::route::{Inline, Route};
+use crate::clock;
+use crate::config::Late;
+use crate::ledger::{Book, Delivery, DeliveryState, EventId, Recorded, Standing};
+use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
+
+/// What the sender is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Accepted,
+    Rejected,
+    Unavailable,
+}
+
+/// A question to an inline backend.
+pub(super) struct Inquiry<'r> {
+    route: &'r Route,
+    inline: &'r Inline,
+    verdicts: &'r Verdicts,
+    own: EventId,
+    waiter: Waiter,
+    until: Instant,
+}
+
+impl<'r> Inquiry<'r> {
+    /// Begins to wait before the event is recorded, so that no verdict is too early; `None`: the
+    /// source has no inline destination.
+    pub fn begin(
+        route: &'r Route,
+        verdicts: &'r Verdicts,
+        (own, until): (EventId, Instant),
+    ) -> Option<Self> {
+        let inline = route.inline.as_ref()?;
+        let waiter = verdicts.expect(own, until, inline.late);
+        Some(Self { route, inline, verdicts, own, waiter, until })
+    }
+
+    /// What the sender is told about what was recorded.
+    pub async fn end(self, book: &Book, recorded: &Recorded) -> Said {
+        match recorded.standing() {
+            Standing::New => told(self.waiter.wait().await, self.inline.late),
+            Standing::Duplicate | Standing::Conflict => {
+                self.verdicts.forget(self.own);
+                self.again(book, recorded.first()).await
+            }
+        }
+    }
+
+    /// What the first sender was told; waits for it while it is open.
+    async fn again(&self, book: &Book, first: EventId) -> Said {
+        let late = self.inline.late;
+        let is_waited_for = self.verdicts.is_expected(first);
+        // Before the ledger is asked: a verdict that comes in between is not missed.
+        let waiter = self.verdicts.expect(first, self.until, late);
+        let Some(delivery) = self.delivery(book, first).await else {
+            // It has expired, or it was recorded before this destination was there.
+            return told(None, late);
+        };
+        match verdict::recorded(&delivery) {
+            Some((verdict, Timing::InTime)) => told(Some(verdict), late),
+            Some((_, Timing::Late)) => told(None, late),
+            None if delivery.state != DeliveryState::Pending => told(None, late),
+            None if !is_waited_for && self.was_told_late(first) => {
+                self.verdicts.forget(first);
+                told(None, late)
+            }
+            None => told(waiter.wait().await, late),
+        }
+    }
+
+    async fn delivery(&self, book: &Book, first: EventId) -> Option<Delivery> {
+        let detail = book.event(first).await.ok()??;
+        detail.deliveries.into_iter().find(|delivery| delivery.target == self.inline.target)
+    }
+
+    /// Whether the first sender's time was over before this one came, so that it was told what
+    /// stands in the configuration, for good.
+    fn was_told_late(&self, first: EventId) -> bool {
+        let age = clock::now_ms().saturating_sub(first.ms());
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        self.inline.late != Late::Unavailable && age >= self.route.patience
+    }
+}
+
+/// In the sender's outcomes.
+fn told(verdict: Option<Verdict>, late: Late) -> Said {
+    match (verdict, late) {
+        (Some(Verdict::Valid), _) | (None, Late::Accepted) => Said::Accepted,
+        (Some(Verdict::Invalid), _) | (None, Late::Rejected) => Said::Rejected,
+        (None, Late::Unavailable) => Said::Unavailable,
+    }
+}

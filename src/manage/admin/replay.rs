@@ -1,0 +1,140 @@
+//! Replays by filter: given, watched, cancelled.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::clock::{now_ms, rfc3339};
+use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
+use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
+use crate::manage::http::{Answered, Problem, json, time};
+
+/// How long an order is waited for, so that one for a few events is answered with what it did.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Events that an order may name one by one: what a body of 1 MiB holds.
+const EVENTS_MAX: usize = 20_000;
+
+/// An order. What is left out does not matter.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Order {
+    id: Option<String>,
+    events: Vec<EventId>,
+    source: Option<String>,
+    transaction: Option<String>,
+    user: Option<String>,
+    destination: Option<String>,
+    state: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    /// Has to be said to mean every event.
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: String,
+    state: &'static str,
+    at: String,
+    seen: u64,
+    of: Option<u64>,
+    events: u64,
+    deliveries: u64,
+    error: Option<&'a str>,
+}
+
+impl Admin {
+    pub(super) async fn begin_replay(&self, body: &Bytes, who: &str) -> Answered {
+        let order: Order = serde_json::from_slice(body)
+            .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
+        let id = match &order.id {
+            None => ReplayId::new(now_ms()),
+            Some(text) => replay_id(text)?,
+        };
+        let filter = self.filter(order)?;
+        self.replays
+            .begin(id, filter, now_ms())
+            .map_err(|refused| Problem::new(StatusCode::CONFLICT, refused.to_string()))?;
+        tracing::info!(replay = %id, who, "a replay was ordered");
+        let progress = self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
+        let mut answer = shown(&progress);
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        Ok(answer)
+    }
+
+    pub(super) fn replay_progress(&self, id: &str) -> Answered {
+        let progress = self.replays.progress(replay_id(id)?).ok_or_else(unknown)?;
+        Ok(shown(&progress))
+    }
+
+    pub(super) async fn cancel_replay(&self, id: &str, who: &str) -> Answered {
+        let id = replay_id(id)?;
+        let progress = self.replays.cancel(id).await.ok_or_else(unknown)?;
+        tracing::info!(replay = %id, who, "a replay was cancelled");
+        Ok(shown(&progress))
+    }
+
+    fn filter(&self, order: Order) -> Result<ReplayFilter, Problem> {
+        let Order { events, source, transaction, user, destination, state, since, until, .. } =
+            order;
+        let state = match state.as_deref() {
+            None => None,
+            Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
+                Problem::bad(format!("state: expected pending, dead or done, found {name:?}"))
+            })?),
+        };
+        let config = self.config.load();
+        let source = source.map(|name| {
+            let id = config.sources.get(&name).map_or(name.as_str(), |source| source.id.as_str());
+            SourceId::from(id)
+        });
+        let read =
+            |name: &str, text: Option<String>| text.map(|text| time(name, &text)).transpose();
+        let (since_ms, until_ms) = (read("since", since)?, read("until", until)?);
+        let log = LogQuery { source, transaction, user, since_ms, until_ms, ..LogQuery::default() };
+        let narrow = log != LogQuery::default();
+        if events.len() > EVENTS_MAX {
+            return Err(Problem::bad(format!("events: {EVENTS_MAX} at most; use a filter")));
+        }
+        if !events.is_empty() && narrow {
+            return Err(Problem::bad("events and a filter of events: give one of the two"));
+        }
+        let target = destination.map(TargetId::from);
+        let everything = events.is_empty() && !narrow && state.is_none() && target.is_none();
+        if everything && !order.all {
+            let detail = "this would deliver every event again; say which (\"state\": \"dead\" …), \
+                          or \"all\": true";
+            return Err(Problem::bad(detail));
+        }
+        Ok(ReplayFilter { events, log, state, target })
+    }
+}
+
+fn replay_id(text: &str) -> Result<ReplayId, Problem> {
+    text.parse().map_err(|error: crate::ledger::NotAReplayId| Problem::bad(error.to_string()))
+}
+
+fn unknown() -> Problem {
+    Problem::absent("there is no replay of that id (any more); given again it repeats nothing")
+}
+
+fn shown(progress: &ReplayProgress) -> crate::wire::Response {
+    let error = match &progress.state {
+        ReplayState::Failed(error) => Some(error.to_string()),
+        ReplayState::Running | ReplayState::Done | ReplayState::Cancelled => None,
+    };
+    json(&Shown {
+        id: progress.id.to_string(),
+        state: progress.state.as_str(),
+        at: rfc3339(progress.at_ms),
+        seen: progress.seen,
+        of: progress.of,
+        events: progress.events,
+        deliveries: progress.deliveries,
+        error: error.as_deref(),
+    })
+}

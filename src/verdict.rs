@@ -1,0 +1,326 @@
+//! Verdicts of inline backends: where a sender that waits meets the delivery that asks.
+//!
+//! ```text
+//! intake    expect ───────────── wait ─────────────▶ Some(verdict) ─▶ the sender
+//! delivery           attempt ─▶ decide ─▶ settled        None: late
+//! ```
+//!
+//! A verdict is recorded before anybody is told: it is the attempt in the ledger that has it. Who
+//! comes later, after a restart too, reads it there ([`recorded`]). What is here is only for those
+//! who wait now, in this process.
+//!
+//! **All who ask get the same answer.** Where the configuration says what a sender is told when the
+//! backend is late, and it was told that, the verdict that comes later is marked as [`LATE`] and
+//! changes nothing any more. Whether a verdict is late is decided once, under one lock: it is in
+//! time if the event's first sender still waits for it or has hung up before its time was over.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::clock::instant;
+use crate::config::Late;
+use crate::ledger::{Delivery, EventId};
+
+/// Why an attempt has a verdict that no sender is told, in the words of the attempt's error.
+pub const LATE: &str = "the verdict came after the sender was answered";
+
+/// How long somebody whose time is over waits for a verdict that is decided and not yet durable:
+/// part of the time that is kept back for the way to the sender.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Slots that may be there before those are swept out that nobody waits for.
+const SWEEP_AT: usize = 1024;
+
+/// What a backend says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is to be rewarded.
+    Valid,
+    /// It is not.
+    Invalid,
+}
+
+/// Whether the sender still learns of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// It does.
+    InTime,
+    /// It has been answered, or has gone.
+    Late,
+}
+
+/// Everybody who waits for a verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts(Arc<Mutex<HashMap<EventId, Slot>>>);
+
+/// An event whose first sender has not been answered yet.
+#[derive(Debug)]
+struct Slot {
+    state: watch::Sender<State>,
+    /// When its time is over.
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Pending,
+    /// Decided, and not yet durable.
+    Decided(Verdict),
+    /// Durable.
+    Told(Verdict),
+}
+
+/// Somebody who waits for the verdict on one event.
+#[derive(Debug)]
+pub struct Waiter {
+    all: Verdicts,
+    event: EventId,
+    state: watch::Receiver<State>,
+    until: Instant,
+    late: Late,
+}
+
+impl Verdict {
+    /// Reads the whole body of a 2xx: `{"isValid": false}` is a no, and so is whatever else stands
+    /// there in place of `true`. A backend that says nothing of the kind has said yes with its 2xx.
+    #[must_use]
+    pub fn read(body: &[u8]) -> Self {
+        let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        match json.get("isValid") {
+            None | Some(serde_json::Value::Bool(true)) => Self::Valid,
+            Some(_) => Self::Invalid,
+        }
+    }
+}
+
+/// The verdict that the ledger holds for a delivery: the first, whatever a replay brought later.
+#[must_use]
+pub fn recorded(delivery: &Delivery) -> Option<(Verdict, Timing)> {
+    delivery.attempts.iter().find_map(|attempt| {
+        attempt.status.filter(|status| (200..300).contains(status))?;
+        let timing = match attempt.error.as_deref() {
+            None => Timing::InTime,
+            Some(LATE) => Timing::Late,
+            // A 2xx whose body could not be read: it was tried again.
+            Some(_) => return None,
+        };
+        Some((Verdict::read(&attempt.head), timing))
+    })
+}
+
+impl Verdicts {
+    fn slots(&self) -> MutexGuard<'_, HashMap<EventId, Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to wait for the verdict on `event`, until `until`, when the sender is told what `late`
+    /// says; beside others if some wait already.
+    #[must_use]
+    pub fn expect(&self, event: EventId, until: Instant, late: Late) -> Waiter {
+        let mut slots = self.slots();
+        if slots.len() >= SWEEP_AT {
+            let now = instant();
+            slots.retain(|_, slot| slot.until > now || slot.state.receiver_count() > 0);
+        }
+        let fresh = || Slot { state: watch::Sender::new(State::Pending), until };
+        let slot = slots.entry(event).or_insert_with(fresh);
+        slot.until = slot.until.max(until);
+        Waiter { all: self.clone(), event, state: slot.state.subscribe(), until, late }
+    }
+
+    /// Whether somebody waits for the verdict on `event`.
+    #[must_use]
+    pub fn is_expected(&self, event: EventId) -> bool {
+        self.slots().contains_key(&event)
+    }
+
+    /// Nobody waits for `event`: it was never recorded.
+    pub fn forget(&self, event: EventId) {
+        self.slots().remove(&event);
+    }
+
+    /// The backend's verdict on `event` is here, not yet durable.
+    pub(crate) fn decide(&self, event: EventId, verdict: Verdict) -> Timing {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get(&event) else { return Timing::Late };
+        if *slot.state.borrow() == State::Pending && slot.until <= instant() {
+            // Whoever waits is told so by its own clock.
+            slots.remove(&event);
+            return Timing::Late;
+        }
+        slot.state.send_replace(State::Decided(verdict));
+        Timing::InTime
+    }
+
+    /// The verdict on `event` is durable.
+    pub(crate) fn settled(&self, event: EventId) {
+        if let Some(slot) = self.slots().remove(&event) {
+            slot.state.send_if_modified(|state| match *state {
+                State::Decided(verdict) => {
+                    *state = State::Told(verdict);
+                    true
+                }
+                State::Pending | State::Told(_) => false,
+            });
+        }
+    }
+
+    /// The verdict on `event` could not be recorded: it will be asked for again.
+    pub(crate) fn lost(&self, event: EventId) {
+        if let Some(slot) = self.slots().get(&event) {
+            slot.state.send_replace(State::Pending);
+        }
+    }
+}
+
+impl Waiter {
+    /// The verdict; `None`: the time is over without one, and from now on it is late.
+    pub async fn wait(mut self) -> Option<Verdict> {
+        if let Some(told) = self.told_by(self.until).await {
+            return Some(told);
+        }
+        if self.is_decided() {
+            return self.told_by(self.until + GRACE).await;
+        }
+        None
+    }
+
+    /// Whether the verdict is decided. If it is not, it comes late for everybody, unless being late
+    /// means to come again: then those who came again go on waiting.
+    fn is_decided(&self) -> bool {
+        let mut slots = self.all.slots();
+        if *self.state.borrow() != State::Pending {
+            return true;
+        }
+        let is_last = || slots.get(&self.event).is_none_or(|slot| slot.state.receiver_count() == 1);
+        if self.late != Late::Unavailable || is_last() {
+            slots.remove(&self.event);
+        }
+        false
+    }
+
+    async fn told_by(&mut self, until: Instant) -> Option<Verdict> {
+        let told = self.state.wait_for(|state| matches!(state, State::Told(_)));
+        match tokio::time::timeout_at(until.into(), told).await {
+            Ok(Ok(state)) => match *state {
+                State::Told(verdict) => Some(verdict),
+                State::Pending | State::Decided(_) => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Attempt, DeliveryState, TargetId};
+
+    const EVENT: EventId = EventId::from_bytes([7; 16]);
+
+    fn soon() -> Instant {
+        instant() + Duration::from_secs(1)
+    }
+
+    #[test]
+    fn a_verdict_is_a_yes_unless_it_says_no() {
+        for yes in ["", "ok", "{}", r#"{"isValid":true}"#, "[1]", r#"{"code":0}"#] {
+            assert_eq!(Verdict::read(yes.as_bytes()), Verdict::Valid, "{yes}");
+        }
+        for no in [r#"{"isValid":false}"#, r#"{"isValid":"true"}"#, r#"{"a":1,"isValid":null}"#] {
+            assert_eq!(Verdict::read(no.as_bytes()), Verdict::Invalid, "{no}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_wait_are_told_when_it_is_durable() {
+        let all = Verdicts::default();
+        let waiters =
+            [all.expect(EVENT, soon(), Late::Accepted), all.expect(EVENT, soon(), Late::Accepted)];
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        all.settled(EVENT);
+        for waiter in waiters {
+            assert_eq!(waiter.wait().await, Some(Verdict::Invalid));
+        }
+        assert!(!all.is_expected(EVENT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_somebody_was_told_that_it_is_late_it_is_late() {
+        let all = Verdicts::default();
+        assert_eq!(all.expect(EVENT, soon(), Late::Accepted).wait().await, None);
+        assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::Late);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_come_again_takes_the_verdict_from_nobody_who_did() {
+        let all = Verdicts::default();
+        let first = all.expect(EVENT, instant(), Late::Unavailable);
+        let again = all.expect(EVENT, soon(), Late::Unavailable);
+        assert_eq!(first.wait().await, None);
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        all.settled(EVENT);
+        assert_eq!(again.wait().await, Some(Verdict::Invalid));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hangs_up_leaves_its_time_to_the_verdict() {
+        let all = Verdicts::default();
+        drop(all.expect(EVENT, soon(), Late::Accepted));
+        assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::InTime);
+        all.settled(EVENT);
+        drop(all.expect(EVENT, instant(), Late::Accepted));
+        assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::Late);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_decided_and_never_durable_is_told_to_nobody() {
+        let all = Verdicts::default();
+        let waiter = all.expect(EVENT, soon(), Late::Accepted);
+        assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::InTime);
+        assert_eq!(waiter.wait().await, None);
+        let waiter = all.expect(EVENT, soon(), Late::Accepted);
+        all.lost(EVENT);
+        assert_eq!(all.decide(EVENT, Verdict::Invalid), Timing::InTime);
+        all.settled(EVENT);
+        assert_eq!(waiter.wait().await, Some(Verdict::Invalid));
+    }
+
+    #[test]
+    fn slots_that_nobody_waits_for_do_not_pile_up() {
+        let all = Verdicts::default();
+        for n in 0..3 * SWEEP_AT {
+            drop(all.expect(EventId::new(i64::try_from(n).unwrap()), instant(), Late::Accepted));
+        }
+        assert!(all.slots().len() <= SWEEP_AT, "{}", all.slots().len());
+    }
+
+    #[test]
+    fn the_first_verdict_of_the_ledger_counts() {
+        let attempt = |status, head: &'static str, error: Option<&str>| Attempt {
+            status: Some(status),
+            head: head.into(),
+            error: error.map(str::to_owned),
+            ..Attempt::default()
+        };
+        let with = |attempts| Delivery {
+            event: EVENT,
+            target: TargetId::from("game"),
+            state: DeliveryState::Done,
+            attempt: 0,
+            due_ms: None,
+            attempts,
+        };
+        let no = r#"{"isValid":false}"#;
+        let torn = attempt(200, "{\"isVa", Some("torn"));
+        let all =
+            vec![attempt(500, no, None), torn, attempt(200, no, None), attempt(200, "", None)];
+        assert_eq!(recorded(&with(all)), Some((Verdict::Invalid, Timing::InTime)));
+        let late = vec![attempt(204, "", Some(LATE))];
+        assert_eq!(recorded(&with(late)), Some((Verdict::Valid, Timing::Late)));
+        assert_eq!(recorded(&with(vec![attempt(404, no, None)])), None);
+    }
+}

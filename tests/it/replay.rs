@@ -1,0 +1,150 @@
+//! Replays by filter, over the admin API and from the command line.
+
+use serde_json::{Value, json};
+
+use super::backend::{Backend, ok, status};
+use super::deliver::{call, condition, outcomes, tries, with};
+use super::gateway::{Gateway, eventually};
+use super::wire::{ask, get, post};
+
+fn order(gateway: &Gateway, order: &Value) -> Value {
+    let answer = post(gateway.at.admin, "/admin/v1/replay", &order.to_string());
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let mut progress: Value = serde_json::from_str(&answer.body).unwrap();
+    let path = format!("/admin/v1/replay/{}", progress["id"].as_str().unwrap());
+    eventually("ended", || {
+        progress = serde_json::from_str(&get(gateway.at.admin, &path).body).unwrap();
+        progress["state"] != "running"
+    });
+    progress
+}
+
+/// A gateway with two destinations, `game` and `other`, of which the first has refused `count`
+/// events for good.
+fn with_dead(count: usize) -> (Gateway, Backend, Backend) {
+    let (game, other) = (Backend::start(), Backend::start());
+    game.says(status(400));
+    let text = with(&[("game", tries(game.at, 1)), ("other", tries(other.at, 1))]);
+    let gateway = Gateway::start(&text);
+    for n in 0..count {
+        call(&gateway, &format!("d{n}"));
+    }
+    eventually("all dead", || outcomes(&gateway, "dead") == count as f64);
+    eventually("settled", || condition(&gateway, "status")["dead"] == count);
+    other.await_count(count);
+    game.says(ok());
+    (gateway, game, other)
+}
+
+#[test]
+fn what_is_dead_is_delivered_again_and_nothing_else() {
+    let (gateway, game, other) = with_dead(250);
+    let done = order(&gateway, &json!({ "state": "dead" }));
+    assert_eq!(
+        (&done["state"], &done["seen"], &done["of"]),
+        (&json!("done"), &json!(250), &json!(250))
+    );
+    assert_eq!((&done["events"], &done["deliveries"]), (&json!(250), &json!(250)));
+    eventually("delivered", || outcomes(&gateway, "done") == 250.0);
+    assert_eq!((game.got().len(), other.got().len()), (500, 250));
+    let nothing = order(&gateway, &json!({ "state": "dead" }));
+    assert_eq!(nothing["deliveries"], 0);
+}
+
+#[test]
+fn an_order_that_is_given_again_repeats_nothing() {
+    let (gateway, game, _) = with_dead(3);
+    let id = "rpl_00000000000000000000000000000007";
+    let same = json!({ "id": id, "source": "level-end", "destination": "game" });
+    assert_eq!(order(&gateway, &same)["deliveries"], 3);
+    eventually("delivered", || outcomes(&gateway, "done") == 3.0);
+    assert_eq!(order(&gateway, &same)["deliveries"], 3, "what it did, not what it does");
+    let other = json!({ "id": id, "state": "dead" }).to_string();
+    assert_eq!(post(gateway.at.admin, "/admin/v1/replay", &other).status, 409);
+    assert_eq!(game.got().len(), 6);
+}
+
+#[test]
+fn a_filter_chooses() {
+    let (gateway, game, other) = with_dead(5);
+    let id = game.got()[0].header("webhook-id").to_owned();
+    let cases = [
+        (json!({ "events": [id] }), 2),
+        (json!({ "transaction": "d3", "state": "done" }), 2),
+        (json!({ "user": "u1", "state": "dead", "destination": "other" }), 0),
+        (json!({ "source": "none", "state": "dead" }), 0),
+        (json!({ "since": "2100-01-01T00:00:00Z", "state": "dead" }), 0),
+        (json!({ "since": "2020-01-01T00:00:00Z", "destination": "game", "user": "u1" }), 5),
+    ];
+    let mut made = game.got().len() + other.got().len();
+    for (filter, deliveries) in cases {
+        // The second case finds what is done at `other` and, by the first, perhaps at `game`.
+        let count = order(&gateway, &filter)["deliveries"].as_u64().unwrap();
+        assert!(count == deliveries || (filter["transaction"] == "d3" && count == 1), "{filter}");
+        made += usize::try_from(count).unwrap();
+        eventually("delivered", || game.got().len() + other.got().len() == made);
+        eventually("settled", || {
+            gateway.metric("postern_delivery_backlog{destination=\"game\"}") == 0.0
+        });
+    }
+}
+
+#[test]
+fn a_slip_does_not_deliver_everything() {
+    let (gateway, ..) = with_dead(1);
+    let refused = |body: &str, word: &str| {
+        let answer = post(gateway.at.admin, "/admin/v1/replay", body);
+        assert_eq!(answer.status, 400, "{body}: {}", answer.body);
+        assert!(answer.body.contains(word), "{}", answer.body);
+    };
+    refused("{}", "every event");
+    refused("", "cannot be read");
+    refused(r#"{"sorce":"a"}"#, "sorce");
+    refused(r#"{"state":"deed"}"#, "deed");
+    refused(r#"{"since":"yesterday"}"#, "since");
+    refused(r#"{"id":"7","all":true}"#, "rpl_");
+    refused(r#"{"events":["evt_00000000000000000000000000000000"],"user":"u"}"#, "one of the two");
+    assert_eq!(order(&gateway, &json!({ "all": true }))["deliveries"], 2);
+    let unknown = "/admin/v1/replay/rpl_00000000000000000000000000000001";
+    assert_eq!(get(gateway.at.admin, unknown).status, 404);
+}
+
+#[test]
+fn an_order_can_be_cancelled() {
+    let (gateway, ..) = with_dead(3);
+    let done = order(&gateway, &json!({ "state": "dead" }));
+    let path = format!("/admin/v1/replay/{}", done["id"].as_str().unwrap());
+    let delete = format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let answer = ask(gateway.at.admin, delete);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // It had come to its end before.
+    assert!(answer.body.contains("\"state\":\"done\""), "{}", answer.body);
+}
+
+#[test]
+fn the_command_line_replays_and_says_what_it_did() {
+    let (gateway, game, _) = with_dead(4);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("postern.toml");
+    let text = super::gateway::PLAIN
+        .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", gateway.at.admin));
+    std::fs::write(&config, text).unwrap();
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["replay", "--config"])
+            .arg(&config)
+            .args(args)
+            .output()
+            .unwrap();
+        let text =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, said) = run(&["--state", "dead", "--destination", "game"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said, "done: looked at 4 of 4, 4 events to be delivered again in 4 deliveries\n");
+    game.await_count(8);
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("every event"), "{said}");
+}
