@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod export;
 mod import;
+mod migrate;
 mod rebuild;
 mod rekey;
 mod replay;
@@ -49,6 +50,7 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Check(check::Check),
+    Migrate(migrate::Migrate),
     Senders(senders::Senders),
     Url(url::Url),
     Sign(sign::Sign),
@@ -68,6 +70,7 @@ impl Command {
             Self::Serve(command) => command.run(screen),
             Self::Demo(command) => command.run(screen),
             Self::Check(command) => command.run(screen),
+            Self::Migrate(command) => command.run(screen),
             Self::Senders(command) => command.run(screen),
             Self::Url(command) => command.run(screen),
             Self::Sign(command) => command.run(screen),

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! gateway ─▶ Book (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
+//!                                                       ├─▶ Postgres (many gateways, one server)
 //!                                                       └─▶ Memory   (the model, for tests)
 //! ```
 //!
@@ -39,6 +40,7 @@ mod id;
 mod log;
 mod memory;
 mod portable;
+mod postgres;
 mod seal;
 mod upkeep;
 
@@ -61,6 +63,7 @@ pub use memory::Memory;
 pub use portable::{
     ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
 };
+pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use seal::{KeyId, Keyring, MasterKey};
 pub use upkeep::{Durability, Health, Retention, Room, Stats, Swept, TargetStats};
 

@@ -21,7 +21,8 @@ use crate::delivery::{Courier, Tools};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{
-    Book, BookOptions, Embedded, EmbeddedOptions, Keyring, LedgerError, MasterKey, Observer,
+    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey,
+    Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::{Admin, Partners};
@@ -108,6 +109,9 @@ pub enum ServeError {
     /// The ledger cannot be opened.
     #[error("store: {0}")]
     Ledger(#[from] LedgerError),
+    /// The ledger's server cannot be used.
+    #[error("store: {0}")]
+    Postgres(#[from] PostgresError),
     /// The metrics cannot be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -174,14 +178,40 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
-/// Opens the ledger that `store` names. Reads the disk and blocks.
+/// Opens the ledger that `store` names. Reads the disk or waits for the server, and blocks: it
+/// belongs on a thread that may, of the runtime that the ledger is to live in.
 ///
 /// # Errors
-/// When it cannot be opened: another process has it, the disk fails, or data is damaged.
+/// When it cannot be opened: another process has it, the disk fails, data is damaged, the server
+/// is out of reach or has no tables.
 pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
-    let engine = Embedded::open(embedded(store)?)?;
+    let engine = match &store.engine {
+        config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
+        config::StoreEngine::Postgres(server) => {
+            if store.master_key.is_some() {
+                tracing::warn!(
+                    "POSTERN_MASTER_KEY seals exports; tables in PostgreSQL are not sealed"
+                );
+            }
+            tokio::runtime::Handle::current().block_on(Postgres::open(postgres(server)))?.into()
+        }
+    };
     let observer = Arc::new(Observed(Arc::clone(metrics)));
     Ok(Book::new(engine, BookOptions::default(), observer))
+}
+
+/// How the PostgreSQL server of a configuration is talked to.
+#[must_use]
+pub fn postgres(store: &config::PostgresStore) -> PostgresOptions {
+    PostgresOptions {
+        schema: store.schema.clone(),
+        ca: store.ca.clone(),
+        writers: store.writers,
+        readers: store.readers,
+        read_timeout: store.read_timeout,
+        require_replicated: store.require_replicated,
+        ..PostgresOptions::new(store.url.clone())
+    }
 }
 
 /// Where and how the embedded ledger of `store` keeps its data.
@@ -190,7 +220,7 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
 /// When `store` names another engine.
 pub fn embedded(store: &config::Store) -> Result<EmbeddedOptions, LedgerError> {
     let config::StoreEngine::Embedded { path } = &store.engine else {
-        let sentence = "engine = \"postgres\" is not in this version; use \"embedded\"";
+        let sentence = "this is for the embedded engine; PostgreSQL has tools of its own";
         return Err(LedgerError::Fatal(sentence.to_owned()));
     };
     let usual = EmbeddedOptions::new(path);

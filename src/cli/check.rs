@@ -118,7 +118,7 @@ fn destination(destination: &Destination) -> Vec<String> {
 fn store(config: &Config) -> Vec<String> {
     let engine = match &config.store.engine {
         StoreEngine::Embedded { path } => format!("embedded in {}", path.display()),
-        StoreEngine::Postgres { .. } => String::from("postgres"),
+        StoreEngine::Postgres(store) => format!("postgres, schema {}", store.schema),
     };
     let (events, transactions) = (config.store.keep_events, config.store.keep_transactions);
     let kept = format!("events {}, transactions {}", show(events), show(transactions));

@@ -5,15 +5,17 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use super::client::{AdminApi, runtime};
-use super::store::{Progress, is_there};
+use super::store::{Progress, is_there, open};
 use super::{ConfigFile, Exit, Screen, Where};
-use crate::config::Config;
+use crate::config::{Config, StoreEngine};
 use crate::ledger::{
-    Embedded, EmbeddedOptions, ExportError, ExportWriter, Item, Ledger as _, LedgerError, Survey,
+    Embedded, Engine, ExportError, ExportWriter, Item, Keyring, Ledger as _, LedgerError, Survey,
 };
 use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
+use crate::server::{self, ServeError};
 
 /// Bytes of a chunk, about.
 const CHUNK: usize = 1 << 20;
@@ -44,14 +46,14 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let (loaded, options) = match self.config.store(screen)? {
-            Ok(store) => store,
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
-        if let Err(sentence) = is_there(&options) {
-            return screen.fail(&sentence);
+        let export = Store { config: &loaded.config, keys: server::keyring(&loaded.config.store) };
+        if let Err(error) = export.check() {
+            return screen.fail(&error);
         }
-        let export = Store { config: &loaded.config, options };
         let Some(output) = &self.output else {
             if screen.out_is == Where::Terminal {
                 writeln!(
@@ -96,14 +98,14 @@ impl Export {
         from: Store<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<(W, Written), ExportError> {
-        let mut to = ExportWriter::begin(to, from.options.keys.current())?;
+        let mut to = ExportWriter::begin(to, from.keys.current())?;
         let mut put = |items: &[Item]| {
             to.write(items)?;
             progress.tell(&|| format!("{} items", to.items()));
             Ok(())
         };
         let survey = match self.salvage {
-            true => Some(Embedded::salvage(&from.options, &mut put)?),
+            true => Some(Embedded::salvage(&server::embedded(&from.config.store)?, &mut put)?),
             false => {
                 from.read(&mut put)?;
                 None
@@ -139,16 +141,30 @@ type Put<'p> = &'p mut dyn FnMut(&[Item]) -> Result<(), ExportError>;
 /// What is exported.
 struct Store<'c> {
     config: &'c Config,
-    options: EmbeddedOptions,
+    keys: Keyring,
 }
 
 impl Store<'_> {
-    /// Reads everything: from the gateway if one works on the store, else from the store itself.
+    /// Nothing is begun that was not there.
+    fn check(&self) -> Result<(), String> {
+        match &self.config.store.engine {
+            StoreEngine::Embedded { .. } => {
+                let options = server::embedded(&self.config.store);
+                is_there(&options.map_err(|error| error.to_string())?)
+            }
+            StoreEngine::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Reads everything: from the gateway if one works on an embedded store, else from the store
+    /// itself.
     fn read(self, put: Put<'_>) -> Result<(), ExportError> {
-        match Embedded::open(self.options.clone()) {
-            Ok(ledger) => read_from(&ledger, put),
-            Err(LedgerError::InUse(_)) => self.ask(put),
-            Err(error) => Err(error.into()),
+        let runtime = runtime()?;
+        match open(&self.config.store, &runtime) {
+            Ok(ledger) => read_from(&ledger, &runtime, put),
+            Err(ServeError::Ledger(LedgerError::InUse(_))) => self.ask(put),
+            Err(ServeError::Ledger(error)) => Err(error.into()),
+            Err(error) => Err(ExportError::Io(io::Error::other(error.to_string()))),
         }
     }
 
@@ -156,7 +172,7 @@ impl Store<'_> {
     fn ask(self, put: Put<'_>) -> Result<(), ExportError> {
         let api = AdminApi::of(self.config);
         let refused = |sentence: String| ExportError::Io(io::Error::other(sentence));
-        let key = self.options.keys.current().map(|key| key.id().to_string());
+        let key = self.keys.current().map(|key| key.id().to_string());
         let runtime = runtime()?;
         let mut path = String::from("/admin/v1/export");
         loop {
@@ -176,8 +192,7 @@ impl Store<'_> {
     }
 }
 
-fn read_from(ledger: &Embedded, put: Put<'_>) -> Result<(), ExportError> {
-    let runtime = runtime()?;
+fn read_from(ledger: &Engine, runtime: &Runtime, put: Put<'_>) -> Result<(), ExportError> {
     let mut cursor = None;
     loop {
         let page = runtime.block_on(ledger.export(cursor.as_ref(), CHUNK))?;

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::client::runtime;
-use super::store::Progress;
+use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
-use crate::ledger::{Embedded, ExportError, ExportReader, Imported, Ledger as _};
+use crate::ledger::{Engine, ExportError, ExportReader, Imported, Ledger as _};
+use crate::server;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
@@ -20,7 +21,7 @@ const BUFFER: usize = 1 << 20;
     long_about = "Take what `postern export` wrote, into an empty store or a used one.\n\n\
         Nothing is taken twice: what is known stays as it is, so that an import may be repeated, \
         and goes on where it was interrupted. A document is taken if it is newer than the one that \
-        is there. No gateway may be working on the store. A sealed export wants the key that it \
+        is there. No gateway may be working on an embedded store; those on PostgreSQL may go on. A sealed export wants the key that it \
         was sealed with, in POSTERN_MASTER_KEY or POSTERN_OLD_MASTER_KEY.",
     after_help = "Examples:\n  \
         postern import --config postern.toml postern.export\n  \
@@ -35,10 +36,11 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let (_, options) = match self.config.store(screen)? {
-            Ok(store) => store,
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
+        let store = &loaded.config.store;
         let (from, size): (Box<dyn Read>, u64) = if self.file.as_os_str() == "-" {
             (Box::new(io::stdin()), 0)
         } else {
@@ -49,11 +51,18 @@ impl Import {
         };
         let from = Counted { from: BufReader::with_capacity(BUFFER, from), count: 0 };
         let mut imported = Imported::default();
+        let reader = match ExportReader::begin(from, &server::keyring(store)) {
+            Ok(reader) => reader,
+            Err(error) => return screen.fail(&error),
+        };
+        let runtime = runtime()?;
+        let ledger = match open(store, &runtime) {
+            Ok(ledger) => ledger,
+            Err(error) => return screen.fail(&error),
+        };
         let mut progress = Progress::new(screen.err, screen.err_is);
-        let taken = ExportReader::begin(from, &options.keys).and_then(|reader| {
-            let ledger = Embedded::open(options)?;
-            take(reader, &ledger, (&mut imported, size), &mut progress)
-        });
+        let take = take(reader, &ledger, (&mut imported, size), &mut progress);
+        let taken = runtime.block_on(take);
         progress.end();
         let Imported { taken: fresh, known } = imported;
         match taken {
@@ -71,15 +80,14 @@ impl Import {
     }
 }
 
-fn take(
+async fn take(
     mut reader: ExportReader<Counted>,
-    ledger: &Embedded,
+    ledger: &Engine,
     (imported, size): (&mut Imported, u64),
     progress: &mut Progress<'_>,
 ) -> Result<(), ExportError> {
-    let runtime = runtime()?;
     while let Some(items) = reader.chunk()? {
-        let some = runtime.block_on(ledger.import(items))?;
+        let some = ledger.import(items).await?;
         imported.taken += some.taken;
         imported.known += some.known;
         progress.tell(&|| {

@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 use super::{ConfigFile, Exit, Screen, Where};
 use crate::clock::instant;
-use crate::config::Loaded;
-use crate::ledger::{Embedded, EmbeddedOptions, Survey};
-use crate::server;
+use crate::config::{self, Loaded, StoreEngine};
+use crate::ledger::{Embedded, EmbeddedOptions, Engine, Postgres, Survey};
+use crate::server::{self, ServeError};
 
 /// How often a terminal is told how far it is.
 const TELL: Duration = Duration::from_millis(200);
@@ -54,6 +56,16 @@ impl Screen<'_> {
         }
         Ok(if survey.is_whole() { Exit::Done } else { Exit::Failed })
     }
+}
+
+/// The ledger of a configuration, in the runtime that it is to live in.
+pub(super) fn open(store: &config::Store, runtime: &Runtime) -> Result<Engine, ServeError> {
+    Ok(match &store.engine {
+        StoreEngine::Embedded { .. } => Embedded::open(server::embedded(store)?)?.into(),
+        StoreEngine::Postgres(server) => {
+            runtime.block_on(Postgres::open(server::postgres(server)))?.into()
+        }
+    })
 }
 
 /// A ledger that is there already: no command but `serve` and `import` begins one.

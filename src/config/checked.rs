@@ -136,12 +136,26 @@ pub enum StoreEngine {
         path: PathBuf,
     },
     /// PostgreSQL.
-    Postgres {
-        /// `postgres://…`.
-        url: Secret,
-        /// Refuse to start without synchronous replication.
-        require_replicated: bool,
-    },
+    Postgres(PostgresStore),
+}
+
+/// A PostgreSQL server, and how it is talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresStore {
+    /// `postgres://…`.
+    pub url: Secret,
+    /// The schema of the tables.
+    pub schema: String,
+    /// Roots of the server's certificate, a PEM file; none: those that browsers know.
+    pub ca: Option<PathBuf>,
+    /// Connections that record callbacks.
+    pub writers: usize,
+    /// Connections that answer questions.
+    pub readers: usize,
+    /// How long the server may work on one question.
+    pub read_timeout: Duration,
+    /// Refuse to record without synchronous replication.
+    pub require_replicated: bool,
 }
 
 /// What deliveries may reach.

@@ -71,6 +71,21 @@ pub const TOKEN_BYTES_GOOD: usize = 16;
 
 /// The folder of the embedded ledger.
 pub const STORE_PATH: &str = "postern-data";
+/// The schema of the ledger's tables in PostgreSQL.
+pub const STORE_SCHEMA: &str = "postern";
+/// Bytes of its name: PostgreSQL cuts names at 63, and the name of a channel adds ten.
+pub const STORE_SCHEMA_BYTES_MAX: usize = 48;
+/// Connections that record callbacks. Each has one commit under way; at a millisecond of latency
+/// two are bounded by it and four are not.
+pub const STORE_WRITERS: usize = 4;
+/// Connections that answer questions of people and scrapers.
+pub const STORE_READERS: usize = 2;
+/// What either may be set to; a server has a hundred for all gateways unless it is told otherwise.
+pub const STORE_CONNECTIONS_BOUND: RangeInclusive<usize> = 1..=64;
+/// How long the server may work on one question: longer than any that an index serves.
+pub const STORE_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What that may be set to.
+pub const STORE_READ_TIMEOUT_BOUND: RangeInclusive<Duration> = SECOND..=HOUR;
 /// How long events are kept: a month's disputes.
 pub const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long transactions are remembered: three times as long as any sender is known to retry or
@@ -145,6 +160,10 @@ mod tests {
         assert!(HELD_BOUND.contains(&HELD));
         assert!(KEEP_BOUND.contains(&KEEP_EVENTS) && KEEP_BOUND.contains(&KEEP_TRANSACTIONS));
         assert!(KEEP_TRANSACTIONS >= KEEP_EVENTS);
+        assert!(STORE_CONNECTIONS_BOUND.contains(&STORE_WRITERS));
+        assert!(STORE_CONNECTIONS_BOUND.contains(&STORE_READERS));
+        assert!(STORE_READ_TIMEOUT_BOUND.contains(&STORE_READ_TIMEOUT));
+        assert!(STORE_SCHEMA.len() <= STORE_SCHEMA_BYTES_MAX);
         assert!(RETRY_GAP_BOUND.contains(&RETRY_FIRST) && RETRY_GAP_BOUND.contains(&RETRY_MAX));
         assert!(DELIVERY_TIMEOUT_BOUND.contains(&DELIVERY_TIMEOUT));
         assert!(DELIVERY_CONCURRENCY_BOUND.contains(&DELIVERY_CONCURRENCY));

@@ -2,12 +2,29 @@
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, Store, StoreEngine, limits, network, secret, unit,
+    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
+    network, secret, unit,
 };
+use crate::ledger::PostgresOptions;
 use crate::sender::Secret;
 
-pub(super) const KEYS: &[&str] =
-    &["engine", "path", "url", "require_replicated", "keep_events", "keep_transactions"];
+pub(super) const KEYS: &[&str] = &[
+    "engine",
+    "path",
+    "url",
+    "schema",
+    "ca",
+    "writers",
+    "readers",
+    "read_timeout",
+    "require_replicated",
+    "keep_events",
+    "keep_transactions",
+];
+
+/// What only a PostgreSQL server has.
+const POSTGRES_KEYS: &[&str] =
+    &["url", "schema", "ca", "writers", "readers", "read_timeout", "require_replicated"];
 
 pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
 
@@ -60,7 +77,7 @@ fn sealing(section: &Section<'_>, name: &str) -> Option<Secret> {
 }
 
 fn embedded(section: &Section<'_>) -> Option<StoreEngine> {
-    misplaced(section, &["url", "require_replicated"], "postgres");
+    misplaced(section, POSTGRES_KEYS, "postgres");
     let path = match section.has("path") {
         true => section.take("path", unit::text)?,
         false => limits::STORE_PATH.to_owned(),
@@ -70,9 +87,40 @@ fn embedded(section: &Section<'_>) -> Option<StoreEngine> {
 
 fn postgres(section: &Section<'_>) -> Option<StoreEngine> {
     misplaced(section, &["path"], "embedded");
+    let connections = unit::count(limits::STORE_CONNECTIONS_BOUND);
+    let read_timeout = unit::duration(limits::STORE_READ_TIMEOUT_BOUND);
+    let schema = section.take_or("schema", limits::STORE_SCHEMA.to_owned(), schema);
+    let ca = section.take("ca", |item| unit::text(item).map(|path| item.pass.beside(&path)));
+    let writers = section.take_or("writers", limits::STORE_WRITERS, &connections);
+    let readers = section.take_or("readers", limits::STORE_READERS, &connections);
+    let read_timeout = section.take_or("read_timeout", limits::STORE_READ_TIMEOUT, &read_timeout);
     let require_replicated = section.take_or("require_replicated", false, unit::switch);
     let url = section.need("url", "\"env:POSTERN_DATABASE_URL\"", postgres_url)?;
-    Some(StoreEngine::Postgres { url, require_replicated })
+    Some(StoreEngine::Postgres(PostgresStore {
+        url,
+        schema,
+        ca,
+        writers,
+        readers,
+        read_timeout,
+        require_replicated,
+    }))
+}
+
+/// A name that needs no quotes in SQL.
+fn schema(item: &Item<'_>) -> Read<String> {
+    let name = unit::text(item)?;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let begins = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
+    let short = name.len() <= limits::STORE_SCHEMA_BYTES_MAX;
+    if begins && short && name.bytes().all(fits) && !name.starts_with("pg_") {
+        return Ok(name);
+    }
+    let remedy = format!(
+        "write a small letter, then small letters, digits and underscores, {} at most",
+        limits::STORE_SCHEMA_BYTES_MAX
+    );
+    Err(Problem::new(format!("{name:?} is no name for a schema"), remedy))
 }
 
 fn misplaced(section: &Section<'_>, keys: &[&str], engine: &str) {
@@ -84,11 +132,16 @@ fn misplaced(section: &Section<'_>, keys: &[&str], engine: &str) {
 
 fn postgres_url(item: &Item<'_>) -> Read<Secret> {
     let url = secret::secret(item)?;
+    let remedy = "write postgres://user@host/database";
     let schemes: [&[u8]; 2] = [b"postgres://", b"postgresql://"];
-    if schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
-        return Ok(url);
+    if !schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
+        return Err(Problem::new("does not begin with postgres://", remedy));
     }
-    Err(Problem::new("does not begin with postgres://", "write postgres://user@host/database"))
+    let text = std::str::from_utf8(url.expose()).or(Err(Problem::new("is no text", remedy)))?;
+    match PostgresOptions::check_url(text) {
+        Ok(()) => Ok(url),
+        Err(what) => Err(Problem::new(what, remedy)),
+    }
 }
 
 /// The table `[egress]`, or what holds without one.

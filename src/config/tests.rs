@@ -308,11 +308,19 @@ fn transactions_outlive_events() {
 fn each_engine_has_its_own_keys() {
     let text = "[store]\nengine = \"postgres\"\nurl = \"env:DB\"\nrequire_replicated = true";
     let config = paper().variable("DB", "postgres://u@h/d").config(text);
-    let StoreEngine::Postgres { require_replicated: true, .. } = config.store.engine else {
+    let StoreEngine::Postgres(store) = config.store.engine else {
         panic!("{:?}", config.store);
     };
+    assert!(store.require_replicated);
+    assert_eq!((store.schema.as_str(), store.writers, store.readers), ("postern", 4, 2));
     let wrong = paper().variable("DB", "mysql://h/d").mistakes(text);
     assert_eq!(wrong, ["3 store.url: does not begin with postgres://"]);
+    let slip = "postgres://u:hidden@h/d?sslmod=require";
+    let wrong = paper().variable("DB", slip).mistakes(text);
+    assert!(wrong[0].contains("sslmod") && !wrong[0].contains("hidden"), "{wrong:?}");
+    let names = paper().variable("DB", "postgres://u@h/d");
+    let wrong = names.mistakes(&format!("{text}\nschema = \"Post; drop\"\nwriters = 0"));
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
     let mixed = paper().mistakes("[store]\nurl = \"postgres://h\"");
     assert_eq!(mixed, ["2 store.url: belongs to engine = \"postgres\""]);
     let bare = paper().mistakes("[store]\nengine = \"postgres\"\npath = \"x\"");

@@ -184,9 +184,13 @@ impl Book {
         self.shared.engine.check_nonces(batch).await
     }
 
-    /// See [`Ledger::lease`].
+    /// See [`Ledger::lease`]. Where others make deliveries too, `next_due` is soon.
     pub async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
-        self.shared.engine.lease(who, ask).await
+        let mut batch = self.shared.engine.lease(who, ask).await?;
+        if let Some(poll) = self.shared.engine.look_again() {
+            batch.next_due = Some(batch.next_due.map_or(poll, |due| due.min(poll)));
+        }
+        Ok(batch)
     }
 
     /// See [`Ledger::settle`].

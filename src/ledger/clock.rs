@@ -37,6 +37,15 @@ impl StoreClock {
         }
     }
 
+    /// The time of a manual clock; `None`: it is a program's, and an engine whose server has a
+    /// clock goes by that.
+    pub(super) fn fixed(&self) -> Option<UnixMillis> {
+        match &self.0 {
+            Source::Process { .. } => None,
+            Source::Manual(now) => Some(now.load(Ordering::SeqCst)),
+        }
+    }
+
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub fn ms(&self) -> UnixMillis {

@@ -6,15 +6,21 @@ use std::time::Duration;
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
+    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
 };
+
+/// How often a gateway looks for deliveries that another one made and did not get to. Each makes
+/// its own attempts at once, so that this is the way of the rare ones.
+const POLL: Duration = Duration::from_millis(500);
 
 /// One of the engines.
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// The journal and its index on this machine's disk.
     Embedded(Embedded),
+    /// Tables that many gateways share.
+    Postgres(Postgres),
     /// The model in memory, which forgets everything with the process.
     Memory(Memory),
 }
@@ -22,6 +28,12 @@ pub enum Engine {
 impl From<Embedded> for Engine {
     fn from(embedded: Embedded) -> Self {
         Self::Embedded(embedded)
+    }
+}
+
+impl From<Postgres> for Engine {
+    fn from(postgres: Postgres) -> Self {
+        Self::Postgres(postgres)
     }
 }
 
@@ -37,6 +49,16 @@ impl Engine {
     pub fn writers(&self) -> usize {
         match self {
             Self::Embedded(_) | Self::Memory(_) => 1,
+            Self::Postgres(postgres) => postgres.writers(),
+        }
+    }
+
+    /// How long until others may have made work for a delivery loop; `None`: nobody else can.
+    #[must_use]
+    pub fn look_again(&self) -> Option<Duration> {
+        match self {
+            Self::Embedded(_) | Self::Memory(_) => None,
+            Self::Postgres(_) => Some(POLL),
         }
     }
 
@@ -45,7 +67,7 @@ impl Engine {
     pub fn last_sync(&self) -> Duration {
         match self {
             Self::Embedded(embedded) => embedded.last_sync(),
-            Self::Memory(_) => Duration::ZERO,
+            Self::Postgres(_) | Self::Memory(_) => Duration::ZERO,
         }
     }
 }
@@ -54,6 +76,7 @@ macro_rules! each {
     ($self:ident, $engine:ident => $call:expr) => {
         match $self {
             Engine::Embedded($engine) => $call.await,
+            Engine::Postgres($engine) => $call.await,
             Engine::Memory($engine) => $call.await,
         }
     };

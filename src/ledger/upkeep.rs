@@ -88,6 +88,21 @@ pub struct Health {
     pub mended: Vec<String>,
 }
 
+impl Durability {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Replicated, Self::Local, Self::Unsynced];
+
+    /// Its name as a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replicated => "replicated",
+            Self::Local => "local",
+            Self::Unsynced => "unsynced",
+        }
+    }
+}
+
 /// The room of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {

@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use super::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
+use crate::ledger::Durability;
 use crate::sender::{Outcome, Reason};
 
 /// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
@@ -215,6 +216,7 @@ pub struct StoreMetrics {
     pub swept_keys: IntCounter,
     /// Bytes that retention gave back to the file system.
     pub swept_bytes: IntCounter,
+    durability: IntGaugeVec,
 }
 
 impl StoreMetrics {
@@ -239,7 +241,20 @@ impl StoreMetrics {
             swept_events: swept.with_label_values(&["events"]),
             swept_keys: swept.with_label_values(&["keys"]),
             swept_bytes: swept.with_label_values(&["bytes"]),
+            durability: family.gauges(
+                "postern_store_durability",
+                "1 at what an answer of the ledger survives now",
+                &["level"],
+            )?,
         })
+    }
+
+    /// What an answer of the ledger survives: one of the levels is at 1.
+    pub fn set_durability(&self, now: Durability) {
+        for level in Durability::ALL {
+            let gauge = self.durability.with_label_values(&[level.as_str()]);
+            gauge.set(i64::from(level == now));
+        }
     }
 }
 

@@ -26,6 +26,7 @@ impl Admin {
                 self.metrics.store.free_bytes.set(whole(room.free));
                 self.metrics.store.reserve_bytes.set(whole(room.reserve));
             }
+            self.metrics.store.set_durability(health.durability);
         }
         if let Ok(stats) = self.book.stats().await {
             self.metrics.store.events.set(whole(stats.events));

@@ -1,0 +1,64 @@
+//! `postern migrate`: the tables of the ledger in PostgreSQL.
+
+use std::io;
+
+use clap::Args;
+use tokio::sync::mpsc;
+
+use super::{ConfigFile, Exit, Screen};
+use crate::config::{PostgresStore, StoreEngine};
+use crate::ledger::Postgres;
+use crate::server;
+
+/// Make the ledger's tables in PostgreSQL, or bring them to this version
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Make the ledger's tables in PostgreSQL, or bring them to this version.\n\n\
+        Each step is whole or not there at all, and what is done already is left alone: it may be \
+        run again, and by several at once. Gateways of the version before go on meanwhile, unless \
+        the notes of a version say otherwise. The embedded engine needs no migration.",
+    after_help = "Examples:\n  \
+        postern migrate --config postern.toml"
+)]
+pub(super) struct Migrate {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Migrate {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        screen.warn(&loaded.warnings)?;
+        let StoreEngine::Postgres(store) = &loaded.config.store.engine else {
+            writeln!(screen.out, "the embedded engine needs no migration")?;
+            return Ok(Exit::Done);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(migrate(store, screen))
+    }
+}
+
+async fn migrate(store: &PostgresStore, screen: &mut Screen<'_>) -> io::Result<Exit> {
+    let options = server::postgres(store);
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let migrating = tokio::spawn(async move {
+        let mut say = move |line| {
+            let _ = said.send(line);
+        };
+        Postgres::migrate(&options, &mut say).await
+    });
+    while let Some(line) = heard.recv().await {
+        writeln!(screen.out, "{line}")?;
+        screen.out.flush()?;
+    }
+    match migrating.await.map_err(io::Error::other)? {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => {
+            writeln!(screen.err, "store: {error}")?;
+            Ok(Exit::Failed)
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! The engine for many gateways: PostgreSQL.
+//!
+//! Gateways share nothing but the server. There is no leader: unique keys decide who was first,
+//! `skip locked` keeps leases apart, and whatever has to be done once (a partition, a migration, a
+//! sweep) may be tried by all at once.
+//!
+//! ```text
+//! accept ─▶ one statement: keys, events, deliveries ─▶ one commit   (accept.rs)
+//! lease, settle, release                                            (deliveries.rs)
+//! replay, log, documents, sweep                (replay.rs, log.rs, documents.rs, days.rs)
+//! Pool ─▶ Session ─▶ the server that takes writes                   (link.rs, url.rs, tls.rs)
+//! Pulse: is it there, what does it promise, has a document changed  (pulse.rs)
+//! ```
+//!
+//! What an answer survives is the server's setting, read at the start and again every few seconds.
+//! A commit that nobody waits for any more is never cancelled, and one whose answer was lost is
+//! tried again under the same ids. Leases, and deliveries that are done, are written without
+//! waiting for the disk: what a crash takes back is delivered once more.
+
+mod accept;
+mod days;
+mod deliveries;
+mod documents;
+mod fault;
+mod figures;
+mod link;
+mod log;
+mod migrate;
+mod pulse;
+mod replay;
+mod sql;
+mod tls;
+mod transfer;
+mod url;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use self::accept::{BODIES_MAX, uses};
+use self::fault::Fault;
+use self::link::{Dialer, Pool, Role};
+use self::pulse::Pulse;
+use self::tls::Tls;
+use super::{
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
+};
+use crate::clock::instant;
+use crate::sender::Secret;
+
+/// How long an accept goes on trying: beyond the time-out of every sender, so that a fail-over
+/// within that time costs nobody a callback.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a change goes on trying.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change may take: a server that is silent for longer has left its callers in doubt.
+const CHANGE_TIME: Duration = Duration::from_secs(15);
+/// How long a step of a sweep may take.
+const SWEEP_TIME: Duration = Duration::from_secs(120);
+/// How long a question goes on trying to get a connection; people and scrapers wait for it.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+/// How long counts may take: a scraper waits for ten seconds.
+const STATS_TIME: Duration = Duration::from_secs(6);
+/// How long a start waits for the server.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before a statement that others undid is tried again.
+const AGAIN: Duration = Duration::from_millis(5);
+/// Connections for changes of deliveries and documents, and as many for leases.
+const WORKERS: usize = 2;
+/// Stands between the names of an event's destinations in a parameter.
+const TARGETS_BETWEEN: &str = "\u{1f}";
+
+/// A ledger in PostgreSQL. Clones share its connections.
+#[derive(Clone)]
+pub struct Postgres {
+    core: Arc<Core>,
+}
+
+/// Where the ledger is, and how it is talked to.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host,host/database`.
+    pub url: Secret,
+    /// The schema that the tables are in.
+    pub schema: String,
+    /// PEM file with the roots that the server's certificate is verified against; `None`: those
+    /// that browsers know.
+    pub ca: Option<PathBuf>,
+    /// Commits at one time.
+    pub writers: usize,
+    /// Questions at one time.
+    pub readers: usize,
+    /// How long the server may work on one question.
+    pub read_timeout: Duration,
+    /// Refuse to record anything that is not replicated synchronously.
+    pub require_replicated: bool,
+    /// What leases and due times go by: the server's clock, unless a test holds one.
+    pub clock: StoreClock,
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// The options cannot be used.
+    #[error("{0}")]
+    Options(String),
+    /// The server cannot be reached, or refused something.
+    #[error("{0}")]
+    Server(String),
+    /// There are no tables.
+    #[error("the database has no tables of Postern yet: run `postern migrate --config FILE`")]
+    NotMigrated,
+    /// The tables are of an older version.
+    #[error(
+        "the tables are of version {found} and this gateway needs version {wanted}: run `postern \
+         migrate --config FILE`"
+    )]
+    Older {
+        /// The version of the tables.
+        found: i64,
+        /// The version of this gateway.
+        wanted: i64,
+    },
+    /// The tables are of a version that this gateway does not know.
+    #[error(
+        "the tables are of version {found} and this gateway knows version {wanted}: start a newer \
+         one, as whoever migrated them did"
+    )]
+    Newer {
+        /// The version of the tables.
+        found: i64,
+        /// The version of this gateway.
+        wanted: i64,
+    },
+    /// Replication is required, and is not there.
+    #[error("{0}")]
+    NotReplicated(String),
+}
+
+impl From<Fault> for PostgresError {
+    fn from(fault: Fault) -> Self {
+        Self::Server(fault.told(false).to_string())
+    }
+}
+
+/// What clones share.
+struct Core {
+    dialer: Arc<Dialer>,
+    accept: Pool,
+    durable: Pool,
+    lazy: Pool,
+    read: Pool,
+    clock: StoreClock,
+    pulse: Pulse,
+    /// Days whose partitions are known to be there.
+    days: RwLock<BTreeSet<i32>>,
+    writers: usize,
+    /// How long a question may take, with the connection that it may need.
+    read_time: Duration,
+    beating: std::sync::OnceLock<AbortHandle>,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(beating) = self.beating.get() {
+            beating.abort();
+        }
+    }
+}
+
+impl PostgresOptions {
+    /// The usual options for the server at `url`.
+    #[must_use]
+    pub fn new(url: Secret) -> Self {
+        Self {
+            url,
+            schema: "postern".to_owned(),
+            ca: None,
+            writers: 4,
+            readers: 2,
+            read_timeout: Duration::from_secs(30),
+            require_replicated: false,
+            clock: StoreClock::process(),
+        }
+    }
+
+    /// What is wrong with a URL; the answer does not hold it.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        url::parse(url).map(drop)
+    }
+
+    fn dialer(&self) -> Result<Arc<Dialer>, PostgresError> {
+        let text = std::str::from_utf8(self.url.expose()).unwrap_or_default();
+        let wrong = |why| PostgresError::Options(format!("store.url: {why}"));
+        let config = url::parse(text).map_err(wrong)?;
+        let tls = Tls::new(self.ca.as_deref()).map_err(PostgresError::Options)?;
+        let schema = self.schema.clone();
+        Ok(Arc::new(Dialer::new(config, tls, schema, self.read_timeout)))
+    }
+}
+
+impl Postgres {
+    /// Connects, and checks that the tables are there and that the server promises enough. Must be
+    /// called within the runtime that its connections are to live in.
+    ///
+    /// # Errors
+    /// When it cannot be used; the text says what to do.
+    pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let dialer = options.dialer()?;
+        let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
+        let read = pool(Role::Read, options.readers);
+        let until = instant() + OPEN_PATIENCE;
+        let (promise, revision) = {
+            let session = read.session(until).await?;
+            migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
+            let row = session.row("select v from meta where k = 'revision'", &[]).await?;
+            let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
+            (figures::promise(&session).await?, revision)
+        };
+        if options.require_replicated && promise.durability != Durability::Replicated {
+            return Err(PostgresError::NotReplicated(pulse::unreplicated(&promise)));
+        }
+        let core = Arc::new(Core {
+            accept: pool(Role::Accept, options.writers),
+            durable: pool(Role::Durable, WORKERS),
+            lazy: pool(Role::Lazy, WORKERS),
+            read,
+            clock: options.clock,
+            pulse: Pulse::new(promise, options.require_replicated, revision),
+            days: RwLock::default(),
+            writers: options.writers,
+            read_time: options.read_timeout + READ_PATIENCE,
+            beating: std::sync::OnceLock::new(),
+            dialer,
+        });
+        core.days_ahead(&mut core.durable.session(until).await?).await?;
+        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
+        let _ = core.beating.set(beating.abort_handle());
+        Ok(Self { core })
+    }
+
+    /// Makes the tables, or brings them to this version, and says what it does.
+    ///
+    /// # Errors
+    /// When that cannot be done; what was done is whole, and the rest may be tried again.
+    pub async fn migrate(
+        options: &PostgresOptions,
+        say: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), PostgresError> {
+        let dialer = options.dialer()?;
+        let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
+        let session = pool.session(instant() + OPEN_PATIENCE).await?;
+        migrate::migrate(&session, dialer.schema(), say).await
+    }
+
+    /// How many commits of one thread at once make it faster: all threads share the connections.
+    pub(super) fn writers(&self) -> usize {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.core.writers.div_ceil(threads)
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("schema", &self.core.dialer.schema())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a call may be made again when its answer was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It does the same again.
+    Harmless,
+    /// The caller has to look what became of it.
+    No,
+}
+
+impl Repeat {
+    fn allows(self, fault: &Fault) -> bool {
+        fault.is_passing() && (self == Self::Harmless || !fault.is_doubtful())
+    }
+}
+
+/// Runs a call on a session of a pool until it is through, cannot succeed, or takes too long.
+macro_rules! run {
+    ($core:expr, $pool:ident for $patience:expr, $repeat:expr, $held:ident => $call:expr) => {{
+        let until = instant() + $patience;
+        loop {
+            let outcome = match $core.$pool.session(until).await {
+                Ok(mut $held) => {
+                    let outcome = $call.await;
+                    $held.heed(outcome)
+                }
+                Err(fault) => Err(fault),
+            };
+            match outcome {
+                Ok(done) => break Ok(done),
+                Err(fault) if $repeat.allows(&fault) && instant() < until => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(fault) => break Err(fault.told(false)),
+            }
+        }
+    }};
+}
+
+/// Changes something.
+macro_rules! change {
+    ($core:ident, $pool:ident within $time:expr, $repeat:expr, $held:ident => $call:expr) => {
+        within($time, LedgerError::Unknown, async {
+            run!($core, $pool for CHANGE_PATIENCE, $repeat, $held => $call)
+        })
+        .await
+    };
+}
+
+/// Asks something, unless the server is known to be out of reach.
+macro_rules! ask {
+    ($core:ident within $time:expr, $held:ident => $call:expr) => {
+        match $core.pulse.down() {
+            Some(why) => Err(LedgerError::Unavailable(why)),
+            None => {
+                let silent = LedgerError::Unavailable("PostgreSQL does not answer".to_owned());
+                within($time, silent, async {
+                    run!($core, read for READ_PATIENCE, Repeat::Harmless, $held => $call)
+                })
+                .await
+            }
+        }
+    };
+    ($core:ident, $held:ident => $call:expr) => {
+        ask!($core within $core.read_time, $held => $call)
+    };
+}
+
+/// A call, or what its caller is told when it takes too long. Nothing is cancelled: the connection
+/// is closed, and the server ends what it does.
+async fn within<T>(
+    time: Duration,
+    late: LedgerError,
+    call: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    tokio::time::timeout(time, call).await.unwrap_or(Err(late))
+}
+
+impl Core {
+    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        let _commit = self.pulse.commit();
+        let until = instant() + ACCEPT_PATIENCE;
+        let mut doubt = false;
+        loop {
+            if let Some(why) = self.pulse.barred() {
+                return Err(Fault::Refused(why).told(doubt));
+            }
+            let fault = match self.accept.session(until).await {
+                Ok(mut held) => {
+                    let ids = batch.iter().map(|event| event.id);
+                    let judged = match self.days_for(&mut held, ids).await {
+                        Ok(()) => self.judge(&held, batch, &mut doubt).await,
+                        Err(fault) => Err(fault),
+                    };
+                    match held.heed(judged) {
+                        Ok(accepted) => return Ok(accepted),
+                        Err(fault) => fault,
+                    }
+                }
+                Err(fault) => fault,
+            };
+            if fault == Fault::NoPartition {
+                self.forget_days();
+            }
+            doubt |= fault.is_doubtful();
+            if !fault.is_passing() || instant() >= until {
+                return Err(fault.told(doubt));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        let until = instant() + CHANGE_PATIENCE;
+        let lazy =
+            |one: &Settlement| matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. });
+        let pool = if settlements.iter().all(lazy) { &self.lazy } else { &self.durable };
+        let mut doubt = false;
+        loop {
+            let outcome = match pool.session(until).await {
+                Ok(mut held) => {
+                    let mut outcome = self.settle_on(&mut held, who, settlements).await;
+                    if let (true, Ok(settled)) = (doubt, &mut outcome)
+                        && let Err(fault) = self.found_settled(&held, settlements, settled).await
+                    {
+                        outcome = Err(fault);
+                    }
+                    held.heed(outcome)
+                }
+                Err(fault) => Err(fault),
+            };
+            match outcome {
+                Ok(settled) => return Ok(settled),
+                Err(fault) if fault.is_passing() && instant() < until => {
+                    doubt |= fault.is_doubtful();
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(fault) => return Err(fault.told(doubt)),
+            }
+        }
+    }
+
+    async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        let mut seen = HashSet::new();
+        let unique: Vec<&Nonce> = batch.iter().filter(|nonce| seen.insert(nonce.key)).collect();
+        let first = within(CHANGE_TIME, LedgerError::Unknown, async {
+            run!(self, durable for CHANGE_PATIENCE, Repeat::No, held => {
+                self.note_nonces(&held, &unique)
+            })
+        })
+        .await?;
+        Ok(uses(batch, first))
+    }
+}
+
+/// Refuses what PostgreSQL could not take in one message.
+fn check_size(batch: &[NewEvent]) -> Result<(), LedgerError> {
+    let size = batch.iter().map(|event| event.body.len()).sum();
+    if size > BODIES_MAX { Err(LedgerError::TooLarge { size, max: BODIES_MAX }) } else { Ok(()) }
+}
+
+impl Ledger for Postgres {
+    /// A commit goes on when its caller is gone: it is a task of its own.
+    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        check_size(batch)?;
+        let (core, batch) = (Arc::clone(&self.core), batch.to_vec());
+        let accepting = self.core.dialer.handle.spawn(async move { core.accept(&batch).await });
+        accepting.await.unwrap_or(Err(LedgerError::Unknown))
+    }
+
+    async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
+        self.core.check_nonces(batch).await
+    }
+
+    async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
+        let core = &self.core;
+        change!(core, lazy within CHANGE_TIME, Repeat::No, held => core.lease_on(&held, who, ask))
+    }
+
+    async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        within(CHANGE_TIME, LedgerError::Unknown, self.core.settle(who, settlements)).await
+    }
+
+    async fn release(&self, who: &NodeId) -> Result<u64, LedgerError> {
+        let core = &self.core;
+        change!(core, lazy within CHANGE_TIME, Repeat::Harmless, held => {
+            core.release_on(&held, who)
+        })
+    }
+
+    async fn replay(
+        &self,
+        order: &ReplayOrder,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ReplayPage, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
+            core.replay_on(&held, order, cursor, limit)
+        })
+    }
+
+    async fn query(
+        &self,
+        query: &LogQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<LogPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => {
+            core.query_on(&held, query, cursor, limit)
+        })
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.event_on(&held, id))
+    }
+
+    async fn deliveries(
+        &self,
+        query: &DeliveryQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<DeliveryPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => {
+            core.deliveries_on(&held, query, cursor, limit)
+        })
+    }
+
+    async fn stats(&self) -> Result<Stats, LedgerError> {
+        let core = &self.core;
+        ask!(core within STATS_TIME, held => core.stats_on(&held))
+    }
+
+    async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => {
+            core.document_on(&held, kind, id)
+        })
+    }
+
+    async fn documents(&self, kind: Kind) -> Result<Documents, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.documents_on(&held, kind))
+    }
+
+    async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
+            core.change_on(&mut held, changes)
+        })
+    }
+
+    async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
+        let mut revisions = self.core.pulse.revisions();
+        let newer = tokio::time::timeout(wait, revisions.wait_for(|one| *one > after)).await;
+        // An end of the time is no error: the caller is told the revision that there is.
+        drop(newer);
+        let revision = *revisions.borrow();
+        Ok(revision)
+    }
+
+    async fn sweep(&self, policy: &Retention, budget: usize) -> Result<Swept, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within SWEEP_TIME, Repeat::Harmless, held => {
+            core.sweep_on(&mut held, policy, budget)
+        })
+    }
+
+    async fn export(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.export_on(&held, cursor, bytes))
+    }
+
+    async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
+        let core = &self.core;
+        let mut imported = Imported::default();
+        for items in transfer::pieces(items)? {
+            let some = change!(core, durable within SWEEP_TIME, Repeat::No, held => {
+                core.import_on(&mut held, &items)
+            })?;
+            imported.taken += some.taken;
+            imported.known += some.known;
+        }
+        Ok(imported)
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        Ok(self.core.pulse.health())
+    }
+}

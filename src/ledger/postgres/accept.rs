@@ -1,0 +1,337 @@
+//! Accepting: keys, events and deliveries of a whole batch in one statement, and so in one commit.
+//!
+//! The unique index of `dedupe` decides who is first, on every gateway alike: whoever offers a key
+//! that is being inserted waits until the other's commit is as durable as its own would be.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::fault::Fault;
+use super::link::Session;
+use super::sql::{NOW, hash8, id_of, int, uuid_of};
+use super::{Core, TARGETS_BETWEEN};
+use crate::clock::UnixMillis;
+use crate::ledger::{
+    Accepted, DedupeKey, EventId, Fingerprint, LedgerError, NewEvent, Nonce, NonceUse, TargetId,
+};
+
+/// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
+pub(super) const BODIES_MAX: usize = 256 << 20;
+
+/// What is known of a key.
+#[derive(Clone, Copy)]
+struct First {
+    id: EventId,
+    seen_ms: UnixMillis,
+    fingerprint: Fingerprint,
+}
+
+/// A batch that is being judged in its order.
+struct Round<'b> {
+    batch: &'b [NewEvent],
+    answers: Vec<Option<Accepted>>,
+    known: HashMap<DedupeKey, First>,
+}
+
+impl Core {
+    /// Judges a batch on one session. May be repeated with the same batch, whatever came of it;
+    /// `doubt` says that some of it is recorded, even if the rest fails.
+    pub(super) async fn judge(
+        &self,
+        session: &Session,
+        batch: &[NewEvent],
+        doubt: &mut bool,
+    ) -> Result<Vec<Accepted>, Fault> {
+        let mut round = Round::new(batch);
+        // Each turn answers one event at least, unless a sweep takes away what it runs into.
+        for _ in 0..batch.len() + 8 {
+            let wave = round.next();
+            if wave.is_empty() {
+                return Ok(round.answers.into_iter().flatten().collect());
+            }
+            // Of several keys one may be known: such an event must leave none of its others behind.
+            let several = wave.iter().copied().filter(|at| batch[*at].keys.len() > 1).collect();
+            let unknown = round.look_up(session, several).await?;
+            let single = wave.into_iter().filter(|at| batch[*at].keys.len() == 1);
+            let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
+            let fresh = self.record(session, batch, &offered).await?;
+            *doubt |= !fresh.is_empty();
+            let (new, old): (Vec<_>, Vec<_>) =
+                offered.into_iter().partition(|at| fresh.contains(&batch[*at].id));
+            new.into_iter().for_each(|at| round.recorded(at));
+            round.look_up(session, old).await?;
+        }
+        Err(Fault::Again)
+    }
+
+    /// Records those of the events at `offered` whose keys are all unknown, and answers their ids.
+    async fn record(
+        &self,
+        session: &Session,
+        batch: &[NewEvent],
+        offered: &[usize],
+    ) -> Result<HashSet<EventId>, Fault> {
+        if offered.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let events: Vec<&NewEvent> = offered.iter().map(|at| &batch[*at]).collect();
+        let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events));
+        let now = self.clock.fixed();
+        let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now];
+        with.extend(keys.all());
+        with.extend(rows.all());
+        let rows = session.rows(&record_sql(), &with).await?;
+        Ok(rows.iter().map(|row| id_of(row.get(0))).collect())
+    }
+
+    /// Notes nonces, of which no two are equal, and answers those that were used for the first time.
+    pub(super) async fn note_nonces(
+        &self,
+        session: &Session,
+        nonces: &[&Nonce],
+    ) -> Result<HashSet<DedupeKey>, Fault> {
+        let keys: Vec<&[u8]> = nonces.iter().map(|nonce| &nonce.key.0[..]).collect();
+        let ends: Vec<i64> = nonces.iter().map(|nonce| nonce.expires_ms).collect();
+        let sql = format!(
+            "insert into nonce (k, exp_ms)
+             select k, exp_ms from unnest($2::bytea[], $3::bigint[]) as o(k, exp_ms) order by k
+             on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms <= {NOW}
+             returning k"
+        );
+        let rows = session.rows(&sql, &[&self.clock.fixed(), &keys, &ends]).await?;
+        rows.iter().map(|row| key_of(row.get(0))).collect()
+    }
+}
+
+impl<'b> Round<'b> {
+    fn new(batch: &'b [NewEvent]) -> Self {
+        Self { batch, answers: vec![None; batch.len()], known: HashMap::new() }
+    }
+
+    /// The events to be offered next: those that share no key with one before them that is open.
+    fn next(&mut self) -> Vec<usize> {
+        let mut taken = HashSet::new();
+        let mut wave = Vec::new();
+        for (at, event) in self.batch.iter().enumerate() {
+            if self.answers[at].is_none() && event.keys.first().is_some_and(|key| self.knows(key)) {
+                self.answer(at);
+            }
+            if self.answers[at].is_some() {
+                continue;
+            }
+            if event.keys.iter().all(|key| !taken.contains(key)) {
+                wave.push(at);
+            }
+            taken.extend(event.keys.iter().copied());
+        }
+        wave
+    }
+
+    fn knows(&self, key: &DedupeKey) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// Answers an event by the first of its keys that is known; whether one is.
+    fn answer(&mut self, at: usize) -> bool {
+        let event = &self.batch[at];
+        let Some(first) = event.keys.iter().find_map(|key| self.known.get(key)) else {
+            return false;
+        };
+        self.answers[at] = Some(match first.id == event.id {
+            true => Accepted::Fresh,
+            false => Accepted::Duplicate {
+                first: first.id,
+                first_seen_ms: first.seen_ms,
+                fingerprint: first.fingerprint,
+            },
+        });
+        true
+    }
+
+    fn recorded(&mut self, at: usize) {
+        let event = &self.batch[at];
+        let first =
+            First { id: event.id, seen_ms: event.received_ms, fingerprint: event.fingerprint };
+        self.known.extend(event.keys.iter().map(|key| (*key, first)));
+        self.answers[at] = Some(Accepted::Fresh);
+    }
+
+    /// Asks for the keys of some events, answers those with one that is known, and hands back the
+    /// others.
+    async fn look_up(
+        &mut self,
+        session: &Session,
+        events: Vec<usize>,
+    ) -> Result<Vec<usize>, Fault> {
+        let keys = events.iter().flat_map(|at| &self.batch[*at].keys);
+        let keys: Vec<&[u8]> = keys.map(|key| &key.0[..]).collect();
+        if !keys.is_empty() {
+            let sql = "select k, id, seen_ms, fingerprint from dedupe where k = any($1)";
+            for row in session.rows(sql, &[&keys]).await? {
+                let first = First {
+                    id: id_of(row.get(1)),
+                    seen_ms: row.get(2),
+                    fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
+                };
+                self.known.insert(key_of(row.get(0))?, first);
+            }
+        }
+        Ok(events.into_iter().filter(|at| !self.answer(*at)).collect())
+    }
+}
+
+/// The keys of events, one row each, in the order of the keys: whoever inserts them in that order
+/// waits for others, and never in a circle.
+struct KeyColumns<'e> {
+    k: Vec<&'e [u8]>,
+    id: Vec<Uuid>,
+    seen_ms: Vec<i64>,
+    fingerprint: Vec<i64>,
+    source: Vec<&'e str>,
+    keys: Vec<Option<Vec<u8>>>,
+}
+
+impl<'e> KeyColumns<'e> {
+    fn new(events: &[&'e NewEvent]) -> Self {
+        let pairs = events.iter().flat_map(|event| event.keys.iter().map(move |key| (key, *event)));
+        let mut rows: Vec<(&DedupeKey, &NewEvent)> = pairs.collect();
+        rows.sort_by_key(|(key, _)| **key);
+        Self {
+            k: rows.iter().map(|(key, _)| &key.0[..]).collect(),
+            id: rows.iter().map(|(_, event)| uuid_of(event.id)).collect(),
+            seen_ms: rows.iter().map(|(_, event)| event.received_ms).collect(),
+            fingerprint: rows.iter().map(|(_, event)| int(event.fingerprint)).collect(),
+            source: rows.iter().map(|(_, event)| event.source.as_str()).collect(),
+            keys: rows.iter().map(|(_, event)| several(&event.keys)).collect(),
+        }
+    }
+
+    fn all(&self) -> [&(dyn ToSql + Sync); 6] {
+        [&self.k, &self.id, &self.seen_ms, &self.fingerprint, &self.source, &self.keys]
+    }
+}
+
+/// Events, one row each.
+struct EventColumns<'e> {
+    id: Vec<Uuid>,
+    count: Vec<i64>,
+    source: Vec<&'e str>,
+    tx: Vec<i64>,
+    transaction: Vec<&'e [u8]>,
+    usr: Vec<Option<i64>>,
+    player: Vec<Option<&'e [u8]>>,
+    received_ms: Vec<i64>,
+    test: Vec<bool>,
+    fingerprint: Vec<i64>,
+    keys: Vec<Vec<u8>>,
+    targets: Vec<String>,
+    body: Vec<&'e [u8]>,
+}
+
+impl<'e> EventColumns<'e> {
+    fn new(events: &[&'e NewEvent]) -> Self {
+        let user = |event: &'e NewEvent| event.user.as_deref().map(str::as_bytes);
+        Self {
+            id: events.iter().map(|event| uuid_of(event.id)).collect(),
+            count: events.iter().map(|event| event.keys.len() as i64).collect(),
+            source: events.iter().map(|event| event.source.as_str()).collect(),
+            tx: events.iter().map(|event| hash8(event.transaction.as_bytes())).collect(),
+            transaction: events.iter().map(|event| event.transaction.as_bytes()).collect(),
+            usr: events.iter().map(|event| user(event).map(hash8)).collect(),
+            player: events.iter().map(|event| user(event)).collect(),
+            received_ms: events.iter().map(|event| event.received_ms).collect(),
+            test: events.iter().map(|event| event.test).collect(),
+            fingerprint: events.iter().map(|event| int(event.fingerprint)).collect(),
+            keys: events.iter().map(|event| joined(&event.keys)).collect(),
+            targets: events.iter().map(|event| targets_of(event)).collect(),
+            body: events.iter().map(|event| &event.body[..]).collect(),
+        }
+    }
+
+    fn all(&self) -> [&(dyn ToSql + Sync); 13] {
+        [
+            &self.id,
+            &self.count,
+            &self.source,
+            &self.tx,
+            &self.transaction,
+            &self.usr,
+            &self.player,
+            &self.received_ms,
+            &self.test,
+            &self.fingerprint,
+            &self.keys,
+            &self.targets,
+            &self.body,
+        ]
+    }
+}
+
+/// Of an event with two keys of which somebody took one a moment ago, the other must not stay: the
+/// division by zero undoes the statement, and it is judged anew.
+fn record_sql() -> String {
+    format!(
+        "with fresh as (
+            insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
+            select * from unnest($2::bytea[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[],
+                $7::bytea[]) as o(k, id, seen_ms, fingerprint, source, keys)
+            order by k
+            on conflict (k) do nothing
+            returning id
+        ), counted as (
+            select id, count(*) as n from fresh group by id
+        ), offered as (
+            select * from unnest($8::uuid[], $9::bigint[], $10::text[], $11::bigint[],
+                $12::bytea[], $13::bigint[], $14::bytea[], $15::bigint[], $16::bool[],
+                $17::bigint[], $18::bytea[], $19::text[], $20::bytea[])
+                as o(id, n, source, tx, transaction, usr, player, received_ms, test, fingerprint,
+                keys, targets, body)
+        ), whole as (
+            select o.*, string_to_array(o.targets, E'\\x1f') as names
+            from offered o join counted c on c.id = o.id
+            where 1 / (case when c.n = o.n then 1 else 0 end) = 1
+        ), recorded as (
+            insert into event (id, source, tx, transaction, usr, player, received_ms, test,
+                fingerprint, keys, targets, body)
+            select id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
+                names, body from whole
+        ), due as (
+            insert into delivery (event_id, target, due_ms, attempt, token, owner)
+            select w.id, t.target, {NOW}, 0, {NOW} * 1024, null
+            from whole w cross join lateral unnest(w.names) as t(target)
+        )
+        select id from whole"
+    )
+}
+
+/// The destinations of an event, each once, by name.
+fn targets_of(event: &NewEvent) -> String {
+    let mut names: Vec<&str> = event.targets.iter().map(TargetId::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(TARGETS_BETWEEN)
+}
+
+pub(super) fn joined(keys: &[DedupeKey]) -> Vec<u8> {
+    keys.iter().flat_map(|key| key.0).collect()
+}
+
+pub(super) fn several(keys: &[DedupeKey]) -> Option<Vec<u8>> {
+    (keys.len() > 1).then(|| joined(keys))
+}
+
+fn key_of(bytes: &[u8]) -> Result<DedupeKey, Fault> {
+    let key = bytes.try_into().map(DedupeKey);
+    key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length in dedupe".into()))))
+}
+
+/// Which nonces of a batch are first, given those that the ledger had not seen.
+pub(super) fn uses(batch: &[Nonce], mut first: HashSet<DedupeKey>) -> Vec<NonceUse> {
+    let use_of = |nonce: &Nonce| match first.remove(&nonce.key) {
+        true => NonceUse::First,
+        false => NonceUse::Repeated,
+    };
+    batch.iter().map(use_of).collect()
+}

@@ -1,0 +1,290 @@
+//! Partitions, one for each day in the ids: made ahead, dropped when their time is over.
+
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+use uuid::Uuid;
+
+use super::fault::Fault;
+use super::link::{Held, Session};
+use super::sql::uuid_of;
+use super::{Core, figures};
+use crate::clock::{UnixMillis, rfc3339};
+use crate::ledger::{EventId, Retention, SourceId, Swept};
+
+const DAY_MS: i64 = 86_400_000;
+/// Days that partitions are made ahead for: a weekend's trouble with them hurts nobody.
+const AHEAD: i64 = 3;
+/// Tables that are cut into days, and the id that they are cut by.
+const TABLES: [&str; 3] = ["event", "attempt", "replayed"];
+/// How long a day's end waits for those who use its tables: they are queued behind it meanwhile.
+const DROP_PATIENCE: &str = "set local lock_timeout = '500ms'";
+const MAKE_PATIENCE: &str = "set local lock_timeout = '5s'";
+
+fn day_of(ms: UnixMillis) -> i32 {
+    i32::try_from(ms.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
+}
+
+/// Ids of that day: from the first to before the second.
+fn bounds(day: i32) -> (Uuid, Uuid) {
+    let begin = |day: i64| uuid_of(EventId::floor(day.saturating_mul(DAY_MS)));
+    (begin(i64::from(day)), begin(i64::from(day) + 1))
+}
+
+/// `event_20260102`.
+fn table_of(table: &str, day: i32) -> String {
+    let date: String = rfc3339(i64::from(day) * DAY_MS).chars().take(10).collect();
+    format!("{table}_{}", date.replace('-', ""))
+}
+
+impl Core {
+    /// Sees to the partitions of these ids.
+    pub(super) async fn days_for(
+        &self,
+        held: &mut Held<'_>,
+        ids: impl Iterator<Item = EventId>,
+    ) -> Result<(), Fault> {
+        let wanted: BTreeSet<i32> = ids.map(|id| day_of(id.ms())).collect();
+        let missing: Vec<i32> = {
+            let known = self.known_days();
+            wanted.into_iter().filter(|day| !known.contains(day)).collect()
+        };
+        for day in missing {
+            self.make_day(held, day).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to the partitions of the days that come.
+    pub(super) async fn days_ahead(&self, held: &mut Held<'_>) -> Result<(), Fault> {
+        let sql = format!("select {}", super::sql::NOW);
+        let now: UnixMillis = held.row(&sql, &[&self.clock.fixed()]).await?.get(0);
+        let days = (-1..=AHEAD).map(|ahead| EventId::floor(now + ahead * DAY_MS));
+        self.days_for(held, days).await
+    }
+
+    /// A partition was missing that was thought to be there: another gateway's sweep took it.
+    pub(super) fn forget_days(&self) {
+        self.days_mut().clear();
+    }
+
+    /// Whoever inserts the row of a day makes its tables; another one waits for that and finds
+    /// them made.
+    async fn make_day(&self, held: &mut Held<'_>, day: i32) -> Result<(), Fault> {
+        let known = held.rows("select n from day where n = $1", &[&day]).await?;
+        if known.is_empty() {
+            held.begin().await?;
+            let mut made = make_tables(held, day).await;
+            if made.is_ok() {
+                made = held.commit().await;
+            } else {
+                held.undo().await?;
+            }
+            made?;
+        }
+        self.days_mut().insert(day);
+        Ok(())
+    }
+
+    fn known_days(&self) -> RwLockReadGuard<'_, BTreeSet<i32>> {
+        self.days.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn days_mut(&self) -> RwLockWriteGuard<'_, BTreeSet<i32>> {
+        self.days.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn make_tables(session: &Session, day: i32) -> Result<(), Fault> {
+    session.batch(MAKE_PATIENCE).await?;
+    let sql = "insert into day (n) values ($1) on conflict do nothing";
+    if session.run(sql, &[&day]).await? == 0 {
+        return Ok(());
+    }
+    let (from, to) = bounds(day);
+    for table in TABLES {
+        let part = table_of(table, day);
+        // Attached, not made in place: that would stop everybody who uses the table meanwhile.
+        session
+            .batch(&format!(
+                "create table {part} (like {table} including defaults including constraints);
+                 alter table {table} attach partition {part} for values from ('{from}') to ('{to}')"
+            ))
+            .await?;
+    }
+    Ok(())
+}
+
+// === Sweeping ===
+
+impl Core {
+    pub(super) async fn sweep_on(
+        &self,
+        held: &mut Held<'_>,
+        policy: &Retention,
+        budget: usize,
+    ) -> Result<Swept, Fault> {
+        let mut swept = Swept::default();
+        let policy = self.believable(held, policy).await?;
+        let old = day_of(policy.events_before());
+        let days = held.rows("select n from day where n < $1 order by n", &[&old]).await?;
+        for row in days {
+            let day: i32 = row.get(0);
+            if swept.events >= budget as u64 {
+                swept.more = true;
+                break;
+            }
+            match self.drop_day(held, day, &mut swept).await {
+                Ok(true) => {}
+                // Something in it is still to be delivered: the others of that day go one by one.
+                Ok(false) => thin_out(held, day, budget, &mut swept).await?,
+                Err(Fault::Again) => swept.more = true,
+                Err(fault) => return Err(fault),
+            }
+        }
+        sweep_keys(held, &policy, budget, &mut swept).await?;
+        let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
+        held.run(&sql, &[&self.clock.fixed()]).await?;
+        Ok(swept)
+    }
+
+    /// A gateway whose clock is ahead of the server's must not take away what the others keep.
+    async fn believable(&self, session: &Session, policy: &Retention) -> Result<Retention, Fault> {
+        let mut policy = policy.clone();
+        if self.clock.fixed().is_none() {
+            let sql = format!("select {}", super::sql::NOW);
+            let now: UnixMillis = session.row(&sql, &[&None::<i64>]).await?.get(0);
+            policy.now_ms = policy.now_ms.min(now);
+        }
+        Ok(policy)
+    }
+
+    /// Drops a day of which nothing is pending or dead; whether it could be.
+    async fn drop_day(
+        &self,
+        held: &mut Held<'_>,
+        day: i32,
+        swept: &mut Swept,
+    ) -> Result<bool, Fault> {
+        if is_open(held, day).await? {
+            return Ok(false);
+        }
+        held.begin().await?;
+        let dropped = drop_tables(held, day).await;
+        match dropped {
+            Ok(Some((events, bytes))) => {
+                held.commit().await?;
+                self.days_mut().remove(&day);
+                swept.events += events;
+                swept.bytes += bytes;
+                Ok(true)
+            }
+            Ok(None) => held.undo().await.map(|()| false),
+            Err(fault) => {
+                held.undo().await?;
+                Err(fault)
+            }
+        }
+    }
+}
+
+async fn sweep_keys(
+    session: &Session,
+    policy: &Retention,
+    budget: usize,
+    swept: &mut Swept,
+) -> Result<(), Fault> {
+    let for_ever: Vec<&str> = policy.for_ever.iter().map(SourceId::as_str).collect();
+    let sql = "delete from dedupe where k in (
+            select k from dedupe d
+            where d.seen_ms < $1 and d.source <> all($2::text[])
+                and not exists (select 1 from event e where e.id = d.id)
+            limit $3 for update skip locked
+        )";
+    let most = i64::try_from(budget).unwrap_or(i64::MAX);
+    let gone = session.run(sql, &[&policy.keys_before(), &for_ever, &most]).await?;
+    swept.keys += gone;
+    swept.more |= gone >= budget as u64;
+    Ok(())
+}
+
+/// Whether something of that day is still to be delivered.
+async fn is_open(session: &Session, day: i32) -> Result<bool, Fault> {
+    let (from, to) = bounds(day);
+    let sql = "select exists (select 1 from delivery where event_id >= $1 and event_id < $2)
+        or exists (select 1 from dead where event_id >= $1 and event_id < $2)";
+    Ok(session.row(sql, &[&from, &to]).await?.get(0))
+}
+
+/// Within a transaction: nobody can add to the day any more, so what is asked then holds.
+async fn drop_tables(session: &Session, day: i32) -> Result<Option<(u64, u64)>, Fault> {
+    session.batch(DROP_PATIENCE).await?;
+    let sql = "delete from day where n = $1";
+    if session.run(sql, &[&day]).await? == 0 {
+        return Ok(Some((0, 0)));
+    }
+    let parts: Vec<String> = TABLES.iter().map(|table| table_of(table, day)).collect();
+    session.batch(&format!("lock table {} in access exclusive mode", parts.join(", "))).await?;
+    if is_open(session, day).await? {
+        return Ok(None);
+    }
+    let sizes = parts.iter().map(|part| format!("pg_total_relation_size('{part}')"));
+    let sql = format!("select {}", sizes.collect::<Vec<_>>().join(" + "));
+    let bytes: i64 = session.row(&sql, &[]).await?.get(0);
+    // Everybody waits behind this lock, so that a large day is not counted.
+    let events = figures::count(session, &parts[0]).await?;
+    session.batch(&format!("drop table {}", parts.join(", "))).await?;
+    Ok(Some((events, bytes.cast_unsigned())))
+}
+
+/// Takes away events of a day that are done. They are held first and asked about then, so that a
+/// replay that comes in between finds its event or leaves it.
+async fn thin_out(
+    held: &mut Held<'_>,
+    day: i32,
+    budget: usize,
+    swept: &mut Swept,
+) -> Result<(), Fault> {
+    let (from, to) = bounds(day);
+    let left = i64::try_from(budget).unwrap_or(i64::MAX).saturating_sub(swept.events.cast_signed());
+    held.begin().await?;
+    let sql = "select id from event e where id >= $1 and id < $2
+            and not exists (select 1 from delivery d where d.event_id = e.id)
+            and not exists (select 1 from dead d where d.event_id = e.id)
+        order by id limit $3 for update skip locked";
+    let rows = held.rows(sql, &[&from, &to, &left.max(0)]).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let sql = "with gone as (
+            delete from event e where id = any($1::uuid[])
+                and not exists (select 1 from delivery d where d.event_id = e.id)
+                and not exists (select 1 from dead d where d.event_id = e.id)
+            returning id
+        ), silent as (
+            delete from attempt where event_id in (select id from gone)
+        ), forgotten as (
+            delete from replayed where event_id in (select id from gone)
+        )
+        select count(*) from gone";
+    let gone: i64 = held.row(sql, &[&ids]).await?.get(0);
+    held.commit().await?;
+    swept.events += gone.cast_unsigned();
+    swept.more |= gone > 0 && gone == left;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_holds_its_ids_and_no_others() {
+        let midnight = 1_767_312_000_000;
+        let day = day_of(midnight);
+        assert_eq!(table_of("event", day), "event_20260102");
+        let (from, to) = bounds(day);
+        for (ms, within) in [(midnight - 1, false), (midnight, true), (midnight + DAY_MS, false)] {
+            let id = uuid_of(EventId::new(ms));
+            assert_eq!(from <= id && id < to, within, "{ms}");
+        }
+    }
+}

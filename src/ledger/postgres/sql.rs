@@ -1,0 +1,33 @@
+//! What the statements are made of.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::ledger::{EventId, Fingerprint};
+
+/// Now, by the server's clock: gateways may disagree, due times must not. `$1` is null, or the time
+/// of a clock that a test holds.
+pub(super) const NOW: &str =
+    "coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint)";
+
+/// The longest that a due time is put off: 140,000 years, to which the time can still be added.
+pub(super) const FOR_EVER_MS: i64 = 1 << 52;
+
+/// What a text is looked up by, however long it is.
+pub(super) fn hash8(text: &[u8]) -> i64 {
+    let mut short = [0; 8];
+    short.copy_from_slice(&Sha256::digest(text)[..8]);
+    i64::from_le_bytes(short)
+}
+
+pub(super) fn int(fingerprint: Fingerprint) -> i64 {
+    fingerprint.0.cast_signed()
+}
+
+pub(super) fn uuid_of(id: EventId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn id_of(id: Uuid) -> EventId {
+    EventId::from_bytes(*id.as_bytes())
+}

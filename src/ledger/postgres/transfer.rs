@@ -1,0 +1,547 @@
+//! What goes from one ledger to another.
+//!
+//! An export goes through the tables one after the other, each by its key, so that a cursor is the
+//! table and the last key. An import takes its items in transactions, each whole or not at all.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::accept::{BODIES_MAX, joined, several};
+use super::documents::document;
+use super::fault::Fault;
+use super::link::{Held, Session};
+use super::log::attempt_of;
+use super::sql::{NOW, hash8, id_of, int, uuid_of};
+use super::{Core, TARGETS_BETWEEN};
+use crate::ledger::codec::{Put as _, Take};
+use crate::ledger::{
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, ExportPage, Fingerprint,
+    Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId, TargetId,
+};
+
+/// Rows that one statement of an export reads at most.
+const ROWS: i64 = 1000;
+/// Bytes of the items of one transaction of an import.
+const IMPORT_BYTES: usize = 8 << 20;
+/// Items of one transaction of an import.
+const IMPORT_ITEMS: usize = 2000;
+
+/// The tables, in the order of an export.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Documents,
+    Past,
+    Events,
+    Nonces,
+}
+
+const STAGES: [Stage; 4] = [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces];
+
+/// What one statement of an export found, and the key that it ended at; `None`: at the end.
+type Found = (Vec<Item>, Option<Vec<u8>>);
+
+impl Core {
+    pub(super) async fn export_on(
+        &self,
+        session: &Session,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ExportPage, Fault> {
+        let (mut at, mut after) = match cursor {
+            Some(Cursor(text)) => {
+                let (stage, key) = text.split_first().ok_or(LedgerError::BadCursor)?;
+                (usize::from(*stage), Some(key.to_vec()).filter(|key| !key.is_empty()))
+            }
+            None => (0, None),
+        };
+        let mut page = ExportPage::default();
+        let mut size = 0;
+        while size < bytes || page.items.is_empty() {
+            let Some(stage) = STAGES.get(at) else { return Ok(page) };
+            let (items, end) = self.stage(session, *stage, after, bytes - size.min(bytes)).await?;
+            size += items.iter().map(Item::size).sum::<usize>();
+            page.items.extend(items);
+            at += usize::from(end.is_none());
+            after = end;
+        }
+        if at < STAGES.len() {
+            let mut next = vec![at as u8];
+            next.extend(after.unwrap_or_default());
+            page.next = Some(Cursor(next));
+        }
+        Ok(page)
+    }
+
+    async fn stage(
+        &self,
+        session: &Session,
+        stage: Stage,
+        after: Option<Vec<u8>>,
+        bytes: usize,
+    ) -> Result<Found, Fault> {
+        match stage {
+            Stage::Documents => documents(session, after.as_deref()).await,
+            Stage::Past => past(session, after.as_deref()).await,
+            Stage::Events => events(session, after.as_deref(), bytes).await,
+            Stage::Nonces => self.nonces(session, after.as_deref()).await,
+        }
+    }
+
+    async fn nonces(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+        let sql = format!(
+            "select k, exp_ms from nonce where exp_ms > {NOW} and ($2::bytea is null or k > $2)
+             order by k limit {ROWS}"
+        );
+        let rows = session.rows(&sql, &[&self.clock.fixed(), &after]).await?;
+        let items = rows.iter().map(|row| {
+            let nonce = Nonce { key: key_of(row.get(0))?, expires_ms: row.get(1) };
+            Ok(Item::Nonce(nonce))
+        });
+        let items = items.collect::<Result<_, Fault>>()?;
+        Ok((items, end_of(&rows, |row| row.get::<_, &[u8]>(0).to_vec())))
+    }
+}
+
+/// The key of the last row, if there may be more.
+fn end_of(rows: &[Row], key: impl Fn(&Row) -> Vec<u8>) -> Option<Vec<u8>> {
+    rows.last().filter(|_| rows.len() as i64 >= ROWS).map(key)
+}
+
+fn key_of(bytes: &[u8]) -> Result<DedupeKey, Fault> {
+    let key = bytes.try_into().map(DedupeKey);
+    key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length".into()))))
+}
+
+fn keys_of(bytes: &[u8]) -> Result<SmallVec<[DedupeKey; 2]>, Fault> {
+    bytes.chunks(16).map(key_of).collect()
+}
+
+async fn documents(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+    let bad = |_| Fault::Said(LedgerError::BadCursor);
+    let (mut version, mut kind, mut id) = (-1_i64, "", &[][..]);
+    if let Some(after) = after {
+        let mut from = Take(after);
+        version = from.i64().map_err(bad)?;
+        kind = from.text().map_err(bad)?;
+        id = from.bytes().map_err(bad)?;
+    }
+    let sql = format!(
+        "select kind, id, version, at_ms, who, body from document
+         where (version, kind, id) > ($1, $2, $3) order by version, kind, id limit {ROWS}"
+    );
+    let rows = session.rows(&sql, &[&version, &kind, &id]).await?;
+    let items =
+        rows.iter().map(|row| Ok(Item::Document { kind: row.get(0), document: document(row, 1)? }));
+    let items = items.collect::<Result<_, Fault>>()?;
+    let end = end_of(&rows, |row| {
+        let mut key = row.get::<_, i64>(2).to_le_bytes().to_vec();
+        key.put_bytes(row.get::<_, &str>(0).as_bytes());
+        key.put_bytes(row.get(1));
+        key
+    });
+    Ok((items, end))
+}
+
+/// Keys whose events are gone. Of an event with several the smallest stands for all.
+async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+    let sql = format!(
+        "select d.k, d.id, d.seen_ms, d.fingerprint, d.source, d.keys,
+            exists (select 1 from event e where e.id = d.id)
+         from dedupe d where $1::bytea is null or d.k > $1 order by d.k limit {ROWS}"
+    );
+    let rows = session.rows(&sql, &[&after]).await?;
+    let mut items = Vec::new();
+    for row in rows.iter().filter(|row| !row.get::<_, bool>(6)) {
+        let own = key_of(row.get(0))?;
+        let keys = keys_of(row.get::<_, Option<&[u8]>>(5).unwrap_or(&own.0))?;
+        if keys.iter().min() == Some(&own) {
+            items.push(Item::Past(PastEvent {
+                id: id_of(row.get(1)),
+                source: SourceId::from(row.get::<_, &str>(4)),
+                keys,
+                fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
+                received_ms: row.get(2),
+            }));
+        }
+    }
+    Ok((items, end_of(&rows, |row| row.get::<_, &[u8]>(0).to_vec())))
+}
+
+/// Events of about `bytes`, one at least. Bodies are only read of those that are shown.
+async fn events(session: &Session, after: Option<&[u8]>, bytes: usize) -> Result<Found, Fault> {
+    let after = match after {
+        Some(id) => {
+            let id: [u8; 16] = id.try_into().or(Err(LedgerError::BadCursor))?;
+            Some(Uuid::from_bytes(id))
+        }
+        None => None,
+    };
+    let sql = format!(
+        "with w as (
+            select id, octet_length(body) as size from event
+            where $1::uuid is null or id > $1 order by id limit {ROWS}
+        ), shown as (
+            select id, sum(size) over (order by id) - size as before from w
+        )
+        select e.id, e.source, e.keys, e.fingerprint, e.transaction, e.player, e.received_ms,
+            e.test, e.targets, e.body
+        from shown s join event e on e.id = s.id where s.before <= $2 order by e.id"
+    );
+    let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let rows = session.rows(&sql, &[&after, &most]).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let mut open = open_rows(session, &ids).await?;
+    let mut attempts = attempts(session, &open).await?;
+    let mut items = Vec::new();
+    for row in &rows {
+        let event = event_of(row)?;
+        let own = open.remove(&event.id).unwrap_or_default();
+        let names: Vec<String> = row.get(8);
+        let deliveries = names.iter().map(|name| {
+            let (state, attempt, due_ms) =
+                own.get(name).copied().unwrap_or((DeliveryState::Done, 0, None));
+            let attempts = attempts.remove(&(event.id, name.clone())).unwrap_or_default();
+            let target = TargetId::from(name.as_str());
+            Delivery { event: event.id, target, state, attempt, due_ms, attempts }
+        });
+        let deliveries = deliveries.collect();
+        items.push(Item::Event { event, deliveries });
+    }
+    Ok((items, ids.last().map(|id| id.as_bytes().to_vec())))
+}
+
+fn event_of(row: &Row) -> Result<NewEvent, Fault> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let names: Vec<String> = row.get(8);
+    Ok(NewEvent {
+        id: id_of(row.get(0)),
+        source: SourceId::from(row.get::<_, &str>(1)),
+        keys: keys_of(row.get(2))?,
+        fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
+        transaction: text(row.get(4)),
+        user: row.get::<_, Option<&[u8]>>(5).map(text),
+        received_ms: row.get(6),
+        test: row.get(7),
+        targets: names.iter().map(|name| TargetId::from(name.as_str())).collect(),
+        body: Bytes::copy_from_slice(row.get(9)),
+    })
+}
+
+/// What is pending or dead of some events: state, attempts and due time, by destination.
+type Open = HashMap<EventId, HashMap<String, (DeliveryState, u32, Option<i64>)>>;
+
+async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, Fault> {
+    let sql = "select event_id, target, attempt, due_ms from delivery where event_id = any($1)
+        union all select event_id, target, attempt, null from dead where event_id = any($1)";
+    let mut open = Open::new();
+    for row in session.rows(sql, &[&ids]).await? {
+        let due_ms: Option<i64> = row.get(3);
+        let state = if due_ms.is_some() { DeliveryState::Pending } else { DeliveryState::Dead };
+        let attempt = u32::try_from(row.get::<_, i32>(2)).unwrap_or(0);
+        let own = open.entry(id_of(row.get(0))).or_default();
+        own.insert(row.get(1), (state, attempt, due_ms));
+    }
+    Ok(open)
+}
+
+/// The attempts of events of which something is open.
+async fn attempts(
+    session: &Session,
+    open: &Open,
+) -> Result<HashMap<(EventId, String), Vec<Attempt>>, Fault> {
+    let ids: Vec<Uuid> = open.keys().copied().map(uuid_of).collect();
+    let sql = "select event_id, target, at_ms, latency_ms, status, head, error from attempt
+        where event_id = any($1) order by event_id, target, token";
+    let mut found: HashMap<_, Vec<Attempt>> = HashMap::new();
+    for row in session.rows(sql, &[&ids]).await? {
+        found.entry((id_of(row.get(0)), row.get(1))).or_default().push(attempt_of(&row, 2));
+    }
+    Ok(found)
+}
+
+// === Importing ===
+
+/// Items in pieces that one transaction takes.
+pub(super) fn pieces(items: Vec<Item>) -> Result<Vec<Vec<Item>>, LedgerError> {
+    let mut pieces: Vec<Vec<Item>> = Vec::new();
+    let mut size = 0;
+    for item in items {
+        if item.size() > BODIES_MAX {
+            return Err(LedgerError::TooLarge { size: item.size(), max: BODIES_MAX });
+        }
+        size += item.size();
+        match pieces.last_mut().filter(|piece| size <= IMPORT_BYTES && piece.len() < IMPORT_ITEMS) {
+            Some(piece) => piece.push(item),
+            None => {
+                size = item.size();
+                pieces.push(vec![item]);
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// An event whose keys were unknown, or the keys of one that is gone.
+struct Taken<'i> {
+    past: PastEvent,
+    whole: Option<(&'i NewEvent, &'i [Delivery])>,
+}
+
+impl Core {
+    pub(super) async fn import_on(
+        &self,
+        held: &mut Held<'_>,
+        items: &[Item],
+    ) -> Result<Imported, Fault> {
+        let ids = items.iter().filter_map(|item| match item {
+            Item::Event { event, .. } => Some(event.id),
+            _ => None,
+        });
+        self.days_for(held, ids).await?;
+        held.begin().await?;
+        let taken = match self.import_all(held, items).await {
+            Ok(taken) => taken,
+            Err(fault) => {
+                held.undo().await?;
+                return Err(fault);
+            }
+        };
+        held.commit().await?;
+        Ok(Imported { taken, known: items.len() as u64 - taken })
+    }
+
+    async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, Fault> {
+        let mut taken = 0;
+        for item in items {
+            if let Item::Document { kind, document } = item {
+                taken += u64::from(self.import_document(session, kind, document).await?);
+            }
+        }
+        let events = unknown(session, items).await?;
+        insert_keys(session, &events).await?;
+        insert_events(session, &events).await?;
+        self.insert_deliveries(session, &events).await?;
+        taken += events.len() as u64;
+        let nonces: Vec<&Nonce> = items
+            .iter()
+            .filter_map(|item| if let Item::Nonce(nonce) = item { Some(nonce) } else { None })
+            .collect();
+        Ok(taken + insert_nonces(session, &nonces).await?)
+    }
+
+    /// A document that is newer than the one that is there, under a version not used here yet.
+    async fn import_document(
+        &self,
+        session: &Session,
+        kind: &str,
+        document: &crate::ledger::Document,
+    ) -> Result<bool, Fault> {
+        let sql = "select v from meta where k = 'revision' for update";
+        let revision: i64 = session.row(sql, &[]).await?.get(0);
+        let id = document.id.as_bytes();
+        let sql = "select version from document where kind = $1 and id = $2";
+        let current = session.rows(sql, &[&kind, &id]).await?;
+        let version = document.version.0.cast_signed();
+        if current.first().is_some_and(|row| row.get::<_, i64>(0) >= version) {
+            return Ok(false);
+        }
+        let new = version.max(revision + 1);
+        session.run("update meta set v = $1 where k = 'revision'", &[&new]).await?;
+        let sql = "insert into document (kind, id, version, at_ms, who, body)
+            values ($1, $2, $3, $4, $5, $6)
+            on conflict (kind, id) do update set version = excluded.version,
+                at_ms = excluded.at_ms, who = excluded.who, body = excluded.body";
+        let (who, body) = (document.who.as_bytes(), &document.body[..]);
+        session.run(sql, &[&kind, &id, &new, &document.at_ms, &who, &body]).await?;
+        session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
+        self.pulse.saw(Revision(0));
+        Ok(true)
+    }
+
+    async fn insert_deliveries(
+        &self,
+        session: &Session,
+        events: &[Taken<'_>],
+    ) -> Result<(), Fault> {
+        let whole = || events.iter().filter_map(|taken| taken.whole);
+        let all: Vec<&Delivery> = whole().flat_map(|(_, deliveries)| deliveries).collect();
+        let open = |state| -> Vec<&Delivery> {
+            all.iter().copied().filter(|delivery| delivery.state == state).collect()
+        };
+        let columns = |some: &[&Delivery]| -> (Vec<Uuid>, Vec<String>, Vec<i32>, Vec<i64>) {
+            (
+                some.iter().map(|one| uuid_of(one.event)).collect(),
+                some.iter().map(|one| one.target.as_str().to_owned()).collect(),
+                some.iter().map(|one| i32::try_from(one.attempt).unwrap_or(i32::MAX)).collect(),
+                some.iter().map(|one| one.due_ms.unwrap_or(0)).collect(),
+            )
+        };
+        let (now, (event, target, attempt, due)) =
+            (self.clock.fixed(), columns(&open(DeliveryState::Pending)));
+        let sql = format!(
+            "insert into delivery (event_id, target, due_ms, attempt, token, owner)
+             select event_id, target, due_ms, attempt, {NOW} * 1024, null
+             from unnest($2::uuid[], $3::text[], $4::integer[], $5::bigint[])
+                as o(event_id, target, attempt, due_ms)"
+        );
+        session.run(&sql, &[&now, &event, &target, &attempt, &due]).await?;
+        let (event, target, attempt, _) = columns(&open(DeliveryState::Dead));
+        let sql = format!(
+            "insert into dead (event_id, target, attempt, died_ms)
+             select event_id, target, attempt, {NOW}
+             from unnest($2::uuid[], $3::text[], $4::integer[]) as o(event_id, target, attempt)"
+        );
+        session.run(&sql, &[&now, &event, &target, &attempt]).await?;
+        insert_attempts(session, &all).await
+    }
+}
+
+/// The events, whole or past, of which no key is known, each key once.
+async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'i>>, Fault> {
+    let offered: Vec<Taken<'i>> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Past(past) => Some(Taken { past: past.clone(), whole: None }),
+            Item::Event { event, deliveries } => {
+                let past = PastEvent {
+                    id: event.id,
+                    source: event.source.clone(),
+                    keys: event.keys.clone(),
+                    fingerprint: event.fingerprint,
+                    received_ms: event.received_ms,
+                };
+                Some(Taken { past, whole: Some((event, deliveries)) })
+            }
+            Item::Document { .. } | Item::Nonce(_) => None,
+        })
+        .collect();
+    let keys: Vec<&[u8]> =
+        offered.iter().flat_map(|one| &one.past.keys).map(|key| &key.0[..]).collect();
+    let rows = session.rows("select k from dedupe where k = any($1)", &[&keys]).await?;
+    let mut known: HashSet<DedupeKey> =
+        rows.iter().map(|row| key_of(row.get(0))).collect::<Result<_, _>>()?;
+    Ok(offered
+        .into_iter()
+        .filter(|one| {
+            let fresh = one.past.keys.iter().all(|key| !known.contains(key));
+            if fresh {
+                known.extend(one.past.keys.iter().copied());
+            }
+            fresh
+        })
+        .collect())
+}
+
+async fn insert_keys(session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
+    let past = events.iter().map(|taken| &taken.past);
+    let mut rows: Vec<(&DedupeKey, &PastEvent)> =
+        past.flat_map(|past| past.keys.iter().map(move |key| (key, past))).collect();
+    rows.sort_by_key(|(key, _)| **key);
+    let k: Vec<&[u8]> = rows.iter().map(|(key, _)| &key.0[..]).collect();
+    let id: Vec<Uuid> = rows.iter().map(|(_, past)| uuid_of(past.id)).collect();
+    let seen: Vec<i64> = rows.iter().map(|(_, past)| past.received_ms).collect();
+    let fingerprint: Vec<i64> = rows.iter().map(|(_, past)| int(past.fingerprint)).collect();
+    let source: Vec<&str> = rows.iter().map(|(_, past)| past.source.as_str()).collect();
+    let keys: Vec<Option<Vec<u8>>> = rows.iter().map(|(_, past)| several(&past.keys)).collect();
+    let sql = "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
+        select * from unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
+            $6::bytea[]) on conflict (k) do nothing";
+    let taken = session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await?;
+    // A gateway took one of them meanwhile: all of it is judged anew.
+    if taken == rows.len() as u64 { Ok(()) } else { Err(Fault::Again) }
+}
+
+async fn insert_events(session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
+    let whole: Vec<(&NewEvent, &[Delivery])> =
+        events.iter().filter_map(|taken| taken.whole).collect();
+    let each = || whole.iter().map(|(event, _)| *event);
+    let user = |event: &NewEvent| event.user.as_ref().map(|user| user.clone().into_bytes());
+    let id: Vec<Uuid> = each().map(|event| uuid_of(event.id)).collect();
+    let source: Vec<&str> = each().map(|event| event.source.as_str()).collect();
+    let tx: Vec<i64> = each().map(|event| hash8(event.transaction.as_bytes())).collect();
+    let transaction: Vec<&[u8]> = each().map(|event| event.transaction.as_bytes()).collect();
+    let player: Vec<Option<Vec<u8>>> = each().map(user).collect();
+    let usr: Vec<Option<i64>> = player.iter().map(|user| user.as_deref().map(hash8)).collect();
+    let received: Vec<i64> = each().map(|event| event.received_ms).collect();
+    let test: Vec<bool> = each().map(|event| event.test).collect();
+    let fingerprint: Vec<i64> = each().map(|event| int(event.fingerprint)).collect();
+    let keys: Vec<Vec<u8>> = each().map(|event| joined(&event.keys)).collect();
+    let body: Vec<&[u8]> = each().map(|event| &event.body[..]).collect();
+    let targets: Vec<String> = whole
+        .iter()
+        .map(|(_, deliveries)| {
+            let mut names: Vec<&str> = deliveries.iter().map(|one| one.target.as_str()).collect();
+            names.sort_unstable();
+            names.join(TARGETS_BETWEEN)
+        })
+        .collect();
+    let sql = "insert into event (id, source, tx, transaction, usr, player, received_ms, test,
+            fingerprint, keys, targets, body)
+        select id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
+            string_to_array(targets, E'\\x1f'), body
+        from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[],
+            $7::bigint[], $8::bool[], $9::bigint[], $10::bytea[], $11::text[], $12::bytea[])
+            as o(id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
+            targets, body)";
+    let with: [&(dyn ToSql + Sync); 12] = [
+        &id,
+        &source,
+        &tx,
+        &transaction,
+        &usr,
+        &player,
+        &received,
+        &test,
+        &fingerprint,
+        &keys,
+        &targets,
+        &body,
+    ];
+    session.run(sql, &with).await.map(drop)
+}
+
+/// Attempts came in their order; the tokens of leases to come are larger than these.
+async fn insert_attempts(session: &Session, deliveries: &[&Delivery]) -> Result<(), Fault> {
+    let rows = deliveries.iter().flat_map(|delivery| {
+        (1_i64..).zip(&delivery.attempts).map(move |(token, attempt)| (*delivery, token, attempt))
+    });
+    let rows: Vec<(&Delivery, i64, &Attempt)> = rows.collect();
+    let event: Vec<Uuid> = rows.iter().map(|(one, ..)| uuid_of(one.event)).collect();
+    let target: Vec<&str> = rows.iter().map(|(one, ..)| one.target.as_str()).collect();
+    let token: Vec<i64> = rows.iter().map(|(_, token, _)| *token).collect();
+    let at: Vec<i64> = rows.iter().map(|(.., attempt)| attempt.at_ms).collect();
+    let latency: Vec<i64> =
+        rows.iter().map(|(.., attempt)| i64::from(attempt.latency_ms)).collect();
+    let status: Vec<Option<i16>> =
+        rows.iter().map(|(.., attempt)| attempt.status.map(u16::cast_signed)).collect();
+    let head: Vec<&[u8]> = rows.iter().map(|(.., attempt)| &attempt.head[..]).collect();
+    let error: Vec<Option<&[u8]>> =
+        rows.iter().map(|(.., attempt)| attempt.error.as_deref().map(str::as_bytes)).collect();
+    let sql =
+        "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
+        select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+            $6::smallint[], $7::bytea[], $8::bytea[])";
+    let with: [&(dyn ToSql + Sync); 8] =
+        [&event, &target, &token, &at, &latency, &status, &head, &error];
+    session.run(sql, &with).await.map(drop)
+}
+
+async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, Fault> {
+    let mut latest: HashMap<DedupeKey, i64> = HashMap::new();
+    for nonce in nonces {
+        let end = latest.entry(nonce.key).or_insert(nonce.expires_ms);
+        *end = nonce.expires_ms.max(*end);
+    }
+    let mut latest: Vec<_> = latest.into_iter().collect();
+    latest.sort_unstable();
+    let k: Vec<&[u8]> = latest.iter().map(|(key, _)| &key.0[..]).collect();
+    let end: Vec<i64> = latest.iter().map(|(_, end)| *end).collect();
+    let sql = "insert into nonce (k, exp_ms) select * from unnest($1::bytea[], $2::bigint[])
+        on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms < excluded.exp_ms";
+    session.run(sql, &[&k, &end]).await
+}

@@ -1,0 +1,14 @@
+//! The PostgreSQL engine, on private clusters that the tests start themselves.
+//!
+//! Where the server's programs are missing every test says `SKIPPED` and passes; where CI is set,
+//! it fails.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod postgres {
+    mod cluster;
+    mod engine;
+    mod gateways;
+    mod process;
+    mod transfer;
+}

@@ -1,0 +1,225 @@
+//! Several gateways on one server, and what becomes of callbacks when one or the other dies.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use super::cluster::{Cluster, is_there, schema, shared};
+use super::process::{Backend, Caller, Gateway, Load, Setup, eventually, get, target};
+
+fn setup(cluster: &Cluster, backend: Option<&Backend>) -> Setup {
+    let backend = backend.map(|backend| backend.at);
+    Setup { url: cluster.url(), schema: schema(), backend, more: "" }
+}
+
+/// Every answered transaction is recorded once, with its delivery settled or waiting.
+fn check(cluster: &Cluster, schema: &str, answered: &BTreeSet<String>) {
+    let sql = format!("select convert_from(transaction, 'UTF8') from {schema}.event order by 1");
+    let recorded = cluster.ask(&sql);
+    let mut recorded: Vec<&str> = recorded.lines().collect();
+    let all = recorded.len();
+    recorded.dedup();
+    assert_eq!(recorded.len(), all, "recorded twice");
+    let recorded: BTreeSet<&str> = recorded.into_iter().collect();
+    let lost: Vec<_> = answered.iter().filter(|one| !recorded.contains(one.as_str())).collect();
+    assert!(lost.is_empty(), "{} of {} answered are lost: {lost:?}", lost.len(), answered.len());
+    let keys = cluster.ask(&format!("select count(*) from {schema}.dedupe"));
+    assert_eq!(keys, all.to_string(), "each event has its key and each key its event");
+    let without = cluster.ask(&format!(
+        "select count(*) from {schema}.event e where cardinality(targets) > 0
+            and not exists (select 1 from {schema}.delivery d where d.event_id = e.id)
+            and not exists (select 1 from {schema}.attempt a where a.event_id = e.id)"
+    ));
+    assert_eq!(without, "0", "an event without its delivery");
+}
+
+#[test]
+fn of_ten_thousand_keys_at_two_gateways_each_is_accepted_once() {
+    const KEYS: usize = 10_000;
+    const CALLERS: usize = 16;
+    let Some(cluster) = shared() else { return };
+    let setup = setup(cluster, None);
+    setup.migrate();
+    let gateways = [Gateway::start(&setup), Gateway::start(&setup)];
+    let callers: Vec<_> = (0..CALLERS * 2)
+        .map(|number| {
+            let to = gateways[number % 2].callbacks;
+            thread::spawn(move || {
+                let mut caller = Caller::new(to);
+                for key in (number / 2..KEYS).step_by(CALLERS) {
+                    let answer = caller.call(&target(&format!("race-{key}")));
+                    assert_eq!(answer.map(|(status, _)| status), Some(200));
+                }
+            })
+        })
+        .collect();
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    let sum = |outcome| gateways.iter().map(|gateway| gateway.outcomes(outcome)).sum::<u64>();
+    eventually("all are counted", || sum("accepted") + sum("duplicate") == 2 * KEYS as u64);
+    assert_eq!((sum("accepted"), sum("duplicate")), (KEYS as u64, KEYS as u64));
+    let answered = (0..KEYS).map(|key| format!("race-{key}")).collect();
+    check(cluster, &setup.schema, &answered);
+}
+
+#[test]
+fn a_dead_gateways_deliveries_are_taken_over() {
+    let Some(cluster) = shared() else { return };
+    let backend = Backend::start();
+    let setup = setup(cluster, Some(&backend));
+    setup.migrate();
+    let (mut dies, lives) = (Gateway::start(&setup), Gateway::start(&setup));
+    backend.silent.store(true, Ordering::Relaxed);
+    let answered: BTreeSet<String> = (0..40).map(|number| format!("over-{number}")).collect();
+    let mut caller = Caller::new(dies.callbacks);
+    for one in &answered {
+        assert_eq!(caller.call(&target(one)).map(|(status, _)| status), Some(200));
+    }
+    let held = format!("select count(*) from {}.delivery where owner is not null", setup.schema);
+    eventually("deliveries are leased", || cluster.ask(&held) != "0");
+    dies.kill();
+    backend.silent.store(false, Ordering::Relaxed);
+    backend.await_once_each(&answered);
+    eventually("all is settled", || {
+        lives.metric("postern_delivery_backlog{destination=\"game\"}") == 0.0
+    });
+    check(cluster, &setup.schema, &answered);
+}
+
+#[test]
+fn gateways_killed_under_load_lose_nothing_and_accept_nothing_twice() {
+    let Some(cluster) = shared() else { return };
+    let backend = Backend::start();
+    let setup = setup(cluster, Some(&backend));
+    setup.migrate();
+    let lives = Gateway::start(&setup);
+    let mut answered = BTreeSet::new();
+    for cycle in 0..3 {
+        let mut dies = Gateway::start(&setup);
+        let load = Load::start(&[dies.callbacks, lives.callbacks]);
+        load.go_on(100 + 60 * cycle);
+        dies.kill();
+        load.go_on(50);
+        answered.extend(load.end());
+    }
+    backend.await_once_each(&answered);
+    check(cluster, &setup.schema, &answered);
+}
+
+#[test]
+fn a_server_that_dies_is_waited_for_and_costs_nothing() {
+    if !is_there() {
+        return;
+    }
+    let cluster = Cluster::start(&[]);
+    let backend = Backend::start();
+    let setup = setup(&cluster, Some(&backend));
+    setup.migrate();
+    let gateways = [Gateway::start(&setup), Gateway::start(&setup)];
+    let load = Load::start(&[gateways[0].callbacks, gateways[1].callbacks]);
+    for _ in 0..2 {
+        load.go_on(300);
+        cluster.kill();
+        eventually("it is not ready", || gateways.iter().all(|gateway| !gateway.is_ready()));
+        // Taku tries again after a time-out and after nothing else: it is held, then closed.
+        assert_eq!(Caller::new(gateways[0].callbacks).call(&target("held")), None);
+        cluster.run();
+        eventually("it is back", || gateways.iter().all(Gateway::is_ready));
+    }
+    load.go_on(300);
+    // One that hangs is no better than one that is gone, and metrics are to be had all the while.
+    cluster.freeze();
+    eventually("it is not ready", || gateways.iter().all(|gateway| !gateway.is_ready()));
+    assert_eq!(get(gateways[0].admin, "/metrics").0, 200);
+    cluster.thaw();
+    eventually("it is back", || gateways.iter().all(Gateway::is_ready));
+    load.go_on(300);
+    let mut answered = load.end();
+    assert_eq!(get(gateways[1].callbacks, &target("held")).0, 200);
+    answered.insert("held".to_owned());
+    backend.await_once_each(&answered);
+    check(&cluster, &setup.schema, &answered);
+}
+
+#[test]
+fn a_primary_that_dies_is_replaced_and_costs_nothing() {
+    if !is_there() {
+        return;
+    }
+    let primary = Cluster::start(&["synchronous_standby_names=ANY 1 (one, two)"]);
+    let (one, two) = (primary.standby("one"), primary.standby("two"));
+    let hosts = [&primary, &one, &two].map(Cluster::host).join(",");
+    let backend = Backend::start();
+    let setup = Setup {
+        url: format!("postgres://postern@{hosts}/postgres"),
+        schema: schema(),
+        backend: Some(backend.at),
+        more: "require_replicated = true",
+    };
+    setup.migrate();
+    let gateways = [Gateway::start(&setup), Gateway::start(&setup)];
+    let load = Load::start(&[gateways[0].callbacks, gateways[1].callbacks]);
+    load.go_on(300);
+    primary.kill();
+    // What either has is on its disk; the one that has more is what a fail-over chooses.
+    let has = |standby: &Cluster| standby.ask("select pg_last_wal_receive_lsn() - '0/0'");
+    let number = |standby: &Cluster| has(standby).parse::<u64>().unwrap();
+    let (new, other, name) =
+        if number(&one) >= number(&two) { (&one, &two, "two") } else { (&two, &one, "one") };
+    new.ask(&format!("alter system set synchronous_standby_names = 'ANY 1 ({name})'"));
+    let source = format!("{} user=postern application_name={name}", new.conninfo());
+    other.ask(&format!("alter system set primary_conninfo = '{source}'"));
+    new.promote();
+    new.ask("select pg_reload_conf()");
+    other.ask("select pg_reload_conf()");
+    load.go_on(300);
+    let answered = load.end();
+    backend.await_once_each(&answered);
+    check(new, &setup.schema, &answered);
+    // A server that no longer replicates is none for whoever asked for that.
+    let level = "postern_store_durability{level=\"replicated\"}";
+    assert_eq!(gateways[0].metric(level), 1.0);
+    new.ask("alter system set synchronous_standby_names = ''");
+    new.ask("select pg_reload_conf()");
+    eventually("it is noticed", || !gateways[0].is_ready() && gateways[0].metric(level) == 0.0);
+    assert_eq!(Caller::new(gateways[0].callbacks).call(&target("local")), None);
+    let refused = setup.run("serve");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("require_replicated"), "{said}");
+    new.ask("alter system reset synchronous_standby_names");
+    let back = format!("alter system set synchronous_standby_names = 'ANY 1 ({name})'");
+    new.ask(&back);
+    new.ask("select pg_reload_conf()");
+    eventually("it is noticed", || gateways[0].is_ready());
+    assert_eq!(get(gateways[0].callbacks, &target("local")).0, 200);
+}
+
+#[test]
+fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
+    let Some(cluster) = shared() else { return };
+    let setup = setup(cluster, None);
+    let refused = setup.run("serve");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("run `postern migrate --config FILE`"), "{said}");
+    // Two at once, and then once more.
+    thread::scope(|scope| {
+        let both = [scope.spawn(|| setup.migrate()), scope.spawn(|| setup.migrate())];
+        for one in both {
+            one.join().unwrap();
+        }
+    });
+    let again = setup.run("migrate");
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 1\n");
+    drop(Gateway::start(&setup));
+    // Somebody else's later version, with which this one works, and one with which it does not.
+    let schema = &setup.schema;
+    cluster.ask(&format!("update {schema}.meta set v = 9 where k = 'version'"));
+    drop(Gateway::start(&setup));
+    cluster.ask(&format!("update {schema}.meta set v = 8 where k = 'oldest'"));
+    let refused = setup.run("serve");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("of version 9 and this gateway knows version 1"), "{said}");
+    cluster.ask(&format!("update {schema}.meta set v = 0 where k = 'version'"));
+    let said = String::from_utf8(setup.run("serve").stderr).unwrap();
+    assert!(said.contains("needs version 1: run `postern migrate --config FILE`"), "{said}");
+}
