@@ -14,7 +14,7 @@ use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::parameters::{Parameters, Place, Unreadable};
 use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
-use super::reply::{self, Answer, Reply, Sealed, Spec, Style, Voice};
+use super::reply::{self, Answer, Envelope, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
 use super::signature::{self, Public, Reading, Twin, Whole};
@@ -691,8 +691,9 @@ impl<'a> Callback<'a> {
                     event_id: "",
                 };
                 let answer = made.answer(&Speaker { callback: self, said: &said, code });
-                match made.sealed {
-                    Sealed::LikeTheCallback => Reply::Answer(self.sealed(answer, salt)),
+                match &made.sealed {
+                    Sealed::LikeTheCallback => Reply::Answer(self.sealed(answer, None, salt)),
+                    Sealed::In(names) => Reply::Answer(self.sealed(answer, Some(names), salt)),
                     Sealed::Never => Reply::Answer(answer),
                 }
             }
@@ -740,7 +741,12 @@ impl<'a> Callback<'a> {
     }
 
     /// The answer in WeChat's envelope, where the callback came in one.
-    fn sealed(&self, answer: Answer, salt: &dyn Fn() -> [u8; 16]) -> Answer {
+    fn sealed(
+        &self,
+        answer: Answer,
+        names: Option<&Envelope>,
+        salt: &dyn Fn() -> [u8; 16],
+    ) -> Answer {
         let (Some(_), Some(opener)) = (&self.opened, &self.recipe.open) else { return answer };
         let secret = self.matched.as_ref().and_then(|matched| matched.secret);
         let Some(secret) = secret.and_then(|index| self.recipe.secrets.get(index)) else {
@@ -756,15 +762,22 @@ impl<'a> Callback<'a> {
         parts.sort_unstable();
         let digest = Algorithm::Sha1.of(&parts.concat());
         let signature = signature::written(&digest, Writing::Hex);
-        let (body, content_type) = match style_of(self.request.body) {
-            Style::Json => (
+        let (body, content_type) = match (names, style_of(self.request.body)) {
+            (Some(names), _) => {
+                let Envelope { encrypt: cipher, signature: digest, time, nonce: salt } = names;
+                let members =
+                    [(digest, &signature), (time, &stamp), (salt, &nonce), (cipher, &encrypt)];
+                let members = members.map(|(name, value)| format!("\"{name}\":\"{value}\""));
+                (format!("{{{}}}", members.join(",")), reply::JSON)
+            }
+            (None, Style::Json) => (
                 format!(
                     "{{\"Encrypt\":\"{encrypt}\",\"MsgSignature\":\"{signature}\",\
                      \"TimeStamp\":{stamp},\"Nonce\":\"{nonce}\"}}"
                 ),
                 reply::JSON,
             ),
-            Style::Xml => (
+            (None, Style::Xml) => (
                 format!(
                     "<xml><Encrypt><![CDATA[{encrypt}]]></Encrypt>\
                      <MsgSignature><![CDATA[{signature}]]></MsgSignature>\

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
 
 use super::definition::status;
 use super::encoding;
@@ -67,11 +69,28 @@ pub(super) struct Made<K = Spot> {
 }
 
 /// Whether a reply is sealed when the callback was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sealed {
     #[default]
     Never,
+    /// In WeChat's envelope, JSON or XML as the callback was.
     LikeTheCallback,
+    /// In a JSON object with members of these names.
+    In(Arc<Envelope>),
+}
+
+/// What the members of an envelope are called.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Envelope {
+    /// The cipher text.
+    pub(super) encrypt: String,
+    /// The signature of it with time and nonce.
+    pub(super) signature: String,
+    /// When it was sealed, Unix seconds.
+    pub(super) time: String,
+    /// What was made up for it.
+    pub(super) nonce: String,
 }
 
 #[derive(Clone, Debug)]
@@ -254,6 +273,14 @@ impl Made {
                     continue;
                 }
                 ("sealed", toml::Value::Boolean(false)) => continue,
+                ("sealed", names @ toml::Value::Table(_)) => {
+                    let names = names.clone().try_into::<Envelope>().map_err(|error| {
+                        let remedy = "name its members: encrypt, signature, time, nonce";
+                        Fault::new("sealed", error.message(), remedy)
+                    })?;
+                    answer.2 = Sealed::In(Arc::new(names));
+                    continue;
+                }
                 ("body", toml::Value::String(text)) => Body::Plain(leaf(key, text)?),
                 ("json", value) => Body::Json(tree(key, value)?),
                 ("form", toml::Value::Table(table)) => Body::Form(members(key, table)?),
@@ -298,7 +325,7 @@ impl Made {
             status: self.status,
             content_type: self.content_type.clone(),
             body,
-            sealed: self.sealed,
+            sealed: self.sealed.clone(),
         })
     }
 }

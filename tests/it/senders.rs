@@ -274,9 +274,15 @@ fn escaped(pair: &str) -> String {
     }
 }
 
+/// What a sealed answer has in it: no two of them are the same.
+const SEALED: &str = "\"encrypt\":";
+
 /// An answer as vectors write one; what a reply says of the time is left out.
 fn shown(answer: &Answer) -> String {
     let mut body = answer.body.clone();
+    if body.contains(SEALED) {
+        return format!("{} (sealed)", answer.status);
+    }
     if let Ok(Json::Object(mut object)) = serde_json::from_str(&body)
         && object.contains_key("ts")
     {
@@ -303,7 +309,7 @@ fn every_vector_is_answered_as_it_says() {
     for case in &cases {
         let reply = text(&case.expect, "reply");
         let depends_on_the_time = case.file.contains_key("countersign");
-        if reply.is_empty() || depends_on_the_time {
+        if reply.is_empty() || depends_on_the_time || reply.contains(SEALED) {
             continue;
         }
         let answer = says(&gateway, case, &case.call);

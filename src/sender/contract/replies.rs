@@ -26,7 +26,7 @@ fn answer(value: &Value) -> String {
         };
     };
     let status = reply.get("status").map_or_else(|| String::from("200"), plain);
-    let sealed = reply.get("sealed").and_then(Value::as_bool) == Some(true);
+    let sealed = reply.get("sealed").is_some_and(|sealed| sealed.as_bool() != Some(false));
     let mut said = format!("{status} {}", body(reply)).trim_end().to_owned();
     if sealed {
         said.push_str(" (sealed like the callback)");
