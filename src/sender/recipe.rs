@@ -18,7 +18,7 @@ use super::names::{Names, Slot};
 use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
 use super::secret::Secret;
-use super::signature::{self, Reading};
+use super::signature::{self, Reading, TimeCover};
 use super::text::{Strictness, Text, is_key};
 use super::time::Stamp;
 use super::unreplaced::Macros;
@@ -357,7 +357,7 @@ impl Compiler {
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
-        self.covered_time(&recipe);
+        self.covered_time(&mut recipe);
         Some(recipe)
     }
 
@@ -599,15 +599,25 @@ impl Compiler {
     }
 
     /// A time that is checked has to be signed, or anybody can make it fresh again.
-    fn covered_time(&mut self, recipe: &Recipe) {
+    fn covered_time(&mut self, recipe: &mut Recipe) {
         let Some(time) = recipe.time.as_ref().filter(|time| time.within.is_some()) else { return };
-        let covered = recipe
+        let all = |covers: &dyn Fn(&Bound) -> bool| time.r#in.spots().all(covers);
+        let covered: Vec<(bool, bool)> = recipe
             .readings
             .iter()
-            .all(|reading| time.r#in.spots().all(|spot| reading.covers.may_cover(spot, recipe)));
-        if !covered {
+            .map(|Reading { covers, .. }| {
+                (
+                    all(&|spot| covers.may_cover(spot, recipe)),
+                    all(&|spot| covers.always(spot, recipe)),
+                )
+            })
+            .collect();
+        if !covered.iter().all(|(may, _)| *may) {
             let remedy = "sign it, or leave `within` out and set max_age = \"off\"";
             self.fault("time.within", "is checked on a time that is not signed", remedy);
+        }
+        for (reading, (_, always)) in recipe.readings.iter_mut().zip(covered) {
+            reading.time = if always { TimeCover::Always } else { TimeCover::ByPlace };
         }
     }
 }

@@ -14,7 +14,7 @@ use super::outcome::Reason;
 use super::parameters::{Parameter, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
 use super::resolved::{Resolved, Role};
-use super::signature::{Covers, ListedValue, Pairs, Plan, Seams};
+use super::signature::{Covers, ListedValue, Pairs, Plan, Reading, Seams, TimeCover};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -234,10 +234,15 @@ impl<'a> Callback<'a> {
     /// Refuses a time that is checked and stands where the signature does not reach: whoever sends
     /// the call again could make it fresh.
     pub(super) fn time_is_proven(&self) -> Result<(), Refusal> {
-        let Some(time) = self.recipe.time.as_ref().filter(|time| time.within.is_some()) else {
-            return Ok(());
-        };
-        let Some(reading) = self.matched_reading() else { return Ok(()) };
+        match self.matched_reading() {
+            Some(reading) if reading.time == TimeCover::ByPlace => self.time_is_covered(reading),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn time_is_covered(&self, reading: &Reading) -> Result<(), Refusal> {
+        let Some(time) = &self.recipe.time else { return Ok(()) };
         match time.r#in.spots().find(|spot| !self.covers(&reading.covers, spot, &[])) {
             Some(spot) => Err(Refusal::of(Reason::MissingParameter, &spot.name)),
             None => Ok(()),

@@ -45,6 +45,8 @@ pub(super) struct Reading {
     pub(super) pairs: Option<Pairs>,
     pub(super) roles: Roles<Bound>,
     pub(super) covers: Covers,
+    /// Whether it covers the time that is checked.
+    pub(super) time: TimeCover,
     pub(super) seams: Seams,
     /// The parameter that the signed query or URL is cut before.
     pub(super) cut_before: Option<Box<str>>,
@@ -177,6 +179,15 @@ impl Except {
     }
 }
 
+/// Whether a reading covers the time that is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeCover {
+    /// Wherever it stands, or none is checked.
+    Always,
+    /// That depends on where it came.
+    ByPlace,
+}
+
 /// What a reading covers.
 #[derive(Debug, Default)]
 pub(super) struct Covers {
@@ -250,6 +261,7 @@ pub(super) fn compile(
         pairs,
         roles: binder.roles(&reading.roles)?,
         covers,
+        time: TimeCover::Always,
     }))
 }
 
@@ -697,8 +709,7 @@ impl Covers {
         place: Place,
         name: &[u8],
     ) -> bool {
-        let named =
-            self.parameters.iter().any(|(known, into)| *known == slot && steps.starts_with(into));
+        let named = self.named(slot, steps);
         let whole = match place {
             Place::Query => self.query,
             Place::Form => self.form || self.body,
@@ -707,9 +718,22 @@ impl Covers {
         named || (whole && !self.except.iter().any(|except| except.takes(name)))
     }
 
+    fn named(&self, slot: Slot, steps: &[Box<str>]) -> bool {
+        self.parameters.iter().any(|(known, into)| *known == slot && steps.starts_with(into))
+    }
+
     /// Whether the parameter in `slot` is covered by its name.
     pub(super) fn slot(&self, slot: Slot) -> bool {
         self.parameters.iter().any(|(known, _)| *known == slot)
+    }
+
+    /// Whether the value of `spot` is covered by its name, wherever it comes.
+    pub(super) fn always(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        match &spot.input {
+            Input::Parameter { slot, steps, .. } => self.named(*slot, steps),
+            Input::Header(name) => self.header(name),
+            _ => self.may_cover(spot, recipe),
+        }
     }
 
     /// Whether the header field is covered.
