@@ -520,8 +520,8 @@ fn settings_are_secrets_that_the_sender_knows() {
     let text = "[[source]]\nname = \"s\"\nsender = \"wechat-push\"\nsecrets = \"t\"\naes_key = \"env:AES\"\napp_id = \"wx1\"";
     paper().variable("AES", AES_KEY).config(text);
     assert_eq!(paper().mistakes(text), ["5 source[s].aes_key: the variable AES is not set"]);
-    let faults = paper().load(&taku("aes_key = \"x\"")).map(|_| ()).unwrap_err().faults;
-    assert_eq!(faults[0].remedy, "it is a setting of the sender wechat-ad");
+    let faults = paper().load(&taku("pay_key = \"x\"")).map(|_| ()).unwrap_err().faults;
+    assert_eq!(faults[0].remedy, "it is a setting of the sender wechat-push");
 }
 
 #[test]
