@@ -68,6 +68,16 @@ impl Who {
 }
 
 impl Action {
+    /// Its word in the log, as in the audit log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+        }
+    }
+
     fn of(before: Option<&Value>, after: Option<&Value>) -> Self {
         match (before, after) {
             (None, _) => Self::Created,

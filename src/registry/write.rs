@@ -178,6 +178,7 @@ impl Registry {
 
 fn tell(entries: &[Entry]) {
     for Entry { who, action, kind, name, .. } in entries {
-        tracing::info!(target: "postern::audit", who, ?action, kind, name, "changed");
+        let action = action.as_str();
+        tracing::info!(target: "postern::audit", who, action, kind, name, "changed");
     }
 }
