@@ -163,6 +163,7 @@ struct Core {
     pulse: Pulse,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
+    /// Commits of one thread at one time.
     writers: usize,
     /// How long a question may take, with the connection that it may need.
     read_time: Duration,
@@ -240,7 +241,7 @@ impl Postgres {
             clock: options.clock,
             pulse: Pulse::new(promise, options.require_replicated, revision),
             days: RwLock::default(),
-            writers: options.writers,
+            writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
             beating: std::sync::OnceLock::new(),
             dialer,
@@ -267,8 +268,7 @@ impl Postgres {
 
     /// How many commits of one thread at once make it faster: all threads share the connections.
     pub(super) fn writers(&self) -> usize {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.core.writers.div_ceil(threads)
+        self.core.writers
     }
 }
 
@@ -278,6 +278,11 @@ impl fmt::Debug for Postgres {
             .field("schema", &self.core.dialer.schema())
             .finish_non_exhaustive()
     }
+}
+
+/// How many threads record. The system reads files to tell, so that it is asked once.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Whether a call may be made again when its answer was lost.
