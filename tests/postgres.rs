@@ -10,5 +10,6 @@ mod postgres {
     mod engine;
     mod gateways;
     mod process;
+    mod sealing;
     mod transfer;
 }

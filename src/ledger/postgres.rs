@@ -9,6 +9,7 @@
 //! lease, settle, release                                            (deliveries.rs)
 //! replay, log, documents, sweep                (replay.rs, log.rs, documents.rs, days.rs)
 //! Pool ─▶ Session ─▶ the server that takes writes                   (link.rs, url.rs, tls.rs)
+//! Vault: what is in clear, and what is sealed             (vault.rs, rekey.rs)
 //! Pulse: is it there, what does it promise, has a document changed  (pulse.rs)
 //! ```
 //!
@@ -27,11 +28,13 @@ mod link;
 mod log;
 mod migrate;
 mod pulse;
+mod rekey;
 mod replay;
 mod sql;
 mod tls;
 mod transfer;
 mod url;
+mod vault;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -47,11 +50,12 @@ use self::fault::Fault;
 use self::link::{Dialer, Pool, Role};
 use self::pulse::Pulse;
 use self::tls::Tls;
+use self::vault::{Used, Vault};
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, LeaseAsk, LeaseBatch,
+    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
 };
 use crate::clock::instant;
 use crate::sender::Secret;
@@ -102,6 +106,8 @@ pub struct PostgresOptions {
     pub read_timeout: Duration,
     /// Refuse to record anything that is not replicated synchronously.
     pub require_replicated: bool,
+    /// What is sealed with, and was.
+    pub keys: Keyring,
     /// What leases and due times go by: the server's clock, unless a test holds one.
     pub clock: StoreClock,
 }
@@ -141,6 +147,9 @@ pub enum PostgresError {
         /// The version of this gateway.
         wanted: i64,
     },
+    /// Something is sealed with a master key that is not at hand.
+    #[error("{0}")]
+    Sealed(String),
     /// Replication is required, and is not there.
     #[error("{0}")]
     NotReplicated(String),
@@ -161,6 +170,7 @@ struct Core {
     read: Pool,
     clock: StoreClock,
     pulse: Pulse,
+    vault: Vault,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
     /// Commits of one thread at one time.
@@ -190,6 +200,7 @@ impl PostgresOptions {
             readers: 2,
             read_timeout: Duration::from_secs(30),
             require_replicated: false,
+            keys: Keyring::default(),
             clock: StoreClock::process(),
         }
     }
@@ -219,37 +230,54 @@ impl Postgres {
     /// # Errors
     /// When it cannot be used; the text says what to do.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let core = Arc::new(Self::connect(options).await?);
+        if let Some(why) = core.pulse.barred() {
+            return Err(PostgresError::NotReplicated(why));
+        }
+        {
+            let mut session = core.durable.session(instant() + OPEN_PATIENCE).await?;
+            let ready = core.begin_sealing(&mut session).await;
+            let ready = match ready {
+                Ok(()) => core.days_ahead(&mut session).await.map_err(PostgresError::from),
+                Err(error) => Err(error),
+            };
+            session.heed(Ok(()))?;
+            ready?;
+        }
+        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
+        let _ = core.beating.set(beating.abort_handle());
+        Ok(Self { core })
+    }
+
+    /// Connects to tables of this version of which everything can be read.
+    async fn connect(options: PostgresOptions) -> Result<Core, PostgresError> {
         let dialer = options.dialer()?;
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
-        let until = instant() + OPEN_PATIENCE;
-        let (promise, revision) = {
-            let session = read.session(until).await?;
+        let (promise, revision, used) = {
+            let session = read.session(instant() + OPEN_PATIENCE).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
             let row = session.row("select v from meta where k = 'revision'", &[]).await?;
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            (figures::promise(&session).await?, revision)
+            (figures::promise(&session).await?, revision, Used::read(&session).await?)
         };
-        if options.require_replicated && promise.durability != Durability::Replicated {
-            return Err(PostgresError::NotReplicated(pulse::unreplicated(&promise)));
+        if let Some(lacking) = used.lacking(&options.keys) {
+            return Err(PostgresError::Sealed(lacking));
         }
-        let core = Arc::new(Core {
+        Ok(Core {
             accept: pool(Role::Accept, options.writers),
             durable: pool(Role::Durable, WORKERS),
             lazy: pool(Role::Lazy, WORKERS),
             read,
             clock: options.clock,
             pulse: Pulse::new(promise, options.require_replicated, revision),
+            vault: Vault::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
             beating: std::sync::OnceLock::new(),
             dialer,
-        });
-        core.days_ahead(&mut core.durable.session(until).await?).await?;
-        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
-        let _ = core.beating.set(beating.abort_handle());
-        Ok(Self { core })
+        })
     }
 
     /// Makes the tables, or brings them to this version, and says what it does.
@@ -315,6 +343,7 @@ macro_rules! run {
             match outcome {
                 Ok(done) => break Ok(done),
                 Err(fault) if $repeat.allows(&fault) && instant() < until => {
+                    $core.mend(&fault).await;
                     tokio::time::sleep(AGAIN).await;
                 }
                 Err(fault) => break Err(fault.told(false)),
@@ -363,12 +392,17 @@ async fn within<T>(
 }
 
 impl Core {
+    /// Why nothing may be acknowledged although the server works.
+    fn barred(&self) -> Option<String> {
+        self.pulse.barred().or_else(|| self.vault.lacking())
+    }
+
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let _commit = self.pulse.commit();
         let until = instant() + ACCEPT_PATIENCE;
         let mut doubt = false;
         loop {
-            if let Some(why) = self.pulse.barred() {
+            if let Some(why) = self.barred() {
                 return Err(Fault::Refused(why).told(doubt));
             }
             let fault = match self.accept.session(until).await {
@@ -385,9 +419,7 @@ impl Core {
                 }
                 Err(fault) => fault,
             };
-            if fault == Fault::NoPartition {
-                self.forget_days();
-            }
+            self.mend(&fault).await;
             doubt |= fault.is_doubtful();
             if !fault.is_passing() || instant() >= until {
                 return Err(fault.told(doubt));
@@ -422,6 +454,7 @@ impl Core {
             match outcome {
                 Ok(settled) => return Ok(settled),
                 Err(fault) if fault.is_passing() && instant() < until => {
+                    self.mend(&fault).await;
                     doubt |= fault.is_doubtful();
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -586,6 +619,8 @@ impl Ledger for Postgres {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        Ok(self.core.pulse.health())
+        let mut health = self.core.pulse.health();
+        health.stopped = health.stopped.or_else(|| self.core.barred());
+        Ok(health)
     }
 }

@@ -276,6 +276,14 @@ impl Cluster {
         String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
     }
 
+    /// Everything that is in a schema, as a backup would hold it.
+    pub fn dump(&self, schema: &str) -> String {
+        let mut dump = program("pg_dump");
+        let port = self.port.to_string();
+        dump.args(["-h", "127.0.0.1", "-p", &port, "-U", "postern", "-n", schema, "postgres"]);
+        String::from_utf8(done(dump).stdout).unwrap()
+    }
+
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
