@@ -19,15 +19,25 @@ use std::time::Duration;
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, Book, BookOptions, DedupeKey, EventId, Fingerprint, LeaseAsk, NewEvent, NodeId,
-    Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    Attempt, Book, BookOptions, DedupeKey, EventId, Fingerprint, Keyring, LeaseAsk, MasterKey,
+    NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
+    TargetId, Verdict,
 };
 use postern::sender::Secret;
 
-/// Bytes of an event's body: what a Taku callback comes to.
+/// Bytes of an event's body, unless said otherwise (`--body`): what a Taku callback comes to.
 const BODY: usize = 700;
-/// How long a line is measured, unless said otherwise.
+/// How long a line is measured, unless said otherwise (`--seconds`).
 const SECONDS: f64 = 6.0;
+
+/// What holds for all lines.
+struct Bench {
+    time: Duration,
+    body: usize,
+    /// Seals rows (`--sealed`).
+    keys: Keyring,
+    writers: Option<usize>,
+}
 
 /// One line of the table.
 struct Run {
@@ -58,7 +68,13 @@ fn main() {
     };
     let measured = arguments.iter().any(|one| one == "--bench");
     let seconds = said("--seconds").map_or(SECONDS, |text| text.parse().unwrap());
-    let time = Duration::from_secs_f64(if measured { seconds } else { 0.1 });
+    let sealed = arguments.iter().any(|one| one == "--sealed");
+    let bench = Bench {
+        time: Duration::from_secs_f64(if measured { seconds } else { 0.1 }),
+        body: said("--body").map_or(BODY, |text| text.parse().unwrap()),
+        keys: Keyring::new(sealed.then(|| MasterKey::new(&[7; 32]))),
+        writers: said("--writers").map(|text| text.parse().unwrap()),
+    };
     let only = said("--only").unwrap_or_default();
     let runs = || RUNS.iter().filter(|run| run.name.contains(&only));
     println!("load before: {}", load());
@@ -70,13 +86,13 @@ fn main() {
     let settings: Vec<String> = said("--set").into_iter().collect();
     let settings: Vec<&str> = settings.iter().flat_map(|text| text.split(';')).collect();
     let alone = Cluster::start(&settings);
-    runs().filter(|run| run.standbys == 0).for_each(|run| run.on(&alone, time));
+    runs().filter(|run| run.standbys == 0).for_each(|run| run.on(&alone, &bench));
     drop(alone);
     if runs().any(|run| run.standbys > 0) {
         let replicated = "synchronous_standby_names=ANY 1 (one, two)";
         let primary = Cluster::start(&[&settings[..], &[replicated]].concat());
         let _standbys = [primary.standby("one"), primary.standby("two")];
-        runs().filter(|run| run.standbys > 0).for_each(|run| run.on(&primary, time));
+        runs().filter(|run| run.standbys > 0).for_each(|run| run.on(&primary, &bench));
     }
     println!("load after: {}", load());
 }
@@ -130,18 +146,20 @@ impl Observer for Commits {
 }
 
 impl Run {
-    fn on(&self, cluster: &Cluster, time: Duration) {
+    fn on(&self, cluster: &Cluster, bench: &Bench) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(self.measure(cluster, time));
+        runtime.block_on(self.measure(cluster, bench));
     }
 
-    async fn measure(&self, cluster: &Cluster, time: Duration) {
+    async fn measure(&self, cluster: &Cluster, bench: &Bench) {
         let mut options = PostgresOptions::new(Secret::new(cluster.url()));
         options.schema = schema();
+        options.keys = bench.keys.clone();
+        options.writers = bench.writers.unwrap_or(options.writers);
         Postgres::migrate(&options, &mut |_| {}).await.unwrap();
         let engine = Postgres::open(options).await.unwrap();
         let patient = BookOptions { patience: Duration::from_secs(60), ..BookOptions::default() };
@@ -151,10 +169,13 @@ impl Run {
         let next = Arc::new(AtomicU64::new(0));
         let (began, before) = (instant(), Used::now(cluster));
         let callers: Vec<_> = (0..self.callers)
-            .map(|_| tokio::spawn(call(book.clone(), Arc::clone(&next), Arc::clone(&stop))))
+            .map(|_| {
+                let (next, stop) = (Arc::clone(&next), Arc::clone(&stop));
+                tokio::spawn(call(book.clone(), bench.body, next, stop))
+            })
             .collect();
         let workers = deliverers(&book, self.workers, &stop);
-        tokio::time::sleep(time).await;
+        tokio::time::sleep(bench.time).await;
         stop.store(true, Ordering::Relaxed);
         let mut took = Vec::new();
         for caller in callers {
@@ -225,7 +246,12 @@ fn deliverers(
     (0..count).map(|n| tokio::spawn(deliver(book.clone(), n, Arc::clone(stop)))).collect()
 }
 
-async fn call(book: Book, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Vec<Duration> {
+async fn call(
+    book: Book,
+    body: usize,
+    next: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> Vec<Duration> {
     let source = SourceId::from("level-end");
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -240,7 +266,7 @@ async fn call(book: Book, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Vec<Du
             user: Some(format!("user-{}", n % 10_000)),
             received_ms,
             test: false,
-            body: vec![n as u8; BODY].into(),
+            body: vec![n as u8; body].into(),
             targets: [TargetId::from("game")].into_iter().collect(),
         };
         let began = instant();

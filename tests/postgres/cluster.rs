@@ -309,7 +309,10 @@ fn processes(id: u32) -> Vec<String> {
 }
 
 fn signal(processes: &[String], signal: &str) {
-    Command::new("kill").arg(signal).args(processes).stderr(Stdio::null()).status().unwrap();
+    // The shell's own: a bare machine has no program of that name.
+    let mut kill = Command::new("sh");
+    kill.args(["-c", "kill \"$@\"", "kill", signal]).args(processes);
+    kill.stderr(Stdio::null()).status().unwrap();
 }
 
 impl Drop for Cluster {
