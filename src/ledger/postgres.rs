@@ -27,6 +27,7 @@ mod figures;
 mod link;
 mod log;
 mod migrate;
+mod options;
 mod pulse;
 mod rekey;
 mod replay;
@@ -39,7 +40,6 @@ mod vault;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -48,17 +48,16 @@ use tokio::task::AbortHandle;
 use self::accept::{BODIES_MAX, uses};
 use self::fault::Fault;
 use self::link::{Dialer, Pool, Role};
+pub use self::options::{PostgresError, PostgresOptions};
 use self::pulse::Pulse;
-use self::tls::Tls;
 use self::vault::{Used, Vault};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, LeaseAsk, LeaseBatch,
-    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
+    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
 };
 use crate::clock::instant;
-use crate::sender::Secret;
 
 /// How long an accept goes on trying: beyond the time-out of every sender, so that a fail-over
 /// within that time costs nobody a callback.
@@ -88,79 +87,6 @@ pub struct Postgres {
     core: Arc<Core>,
 }
 
-/// Where the ledger is, and how it is talked to.
-#[derive(Clone, Debug)]
-pub struct PostgresOptions {
-    /// `postgres://user:password@host,host/database`.
-    pub url: Secret,
-    /// The schema that the tables are in.
-    pub schema: String,
-    /// PEM file with the roots that the server's certificate is verified against; `None`: those
-    /// that browsers know.
-    pub ca: Option<PathBuf>,
-    /// Commits at one time.
-    pub writers: usize,
-    /// Questions at one time.
-    pub readers: usize,
-    /// How long the server may work on one question.
-    pub read_timeout: Duration,
-    /// Refuse to record anything that is not replicated synchronously.
-    pub require_replicated: bool,
-    /// What is sealed with, and was.
-    pub keys: Keyring,
-    /// What leases and due times go by: the server's clock, unless a test holds one.
-    pub clock: StoreClock,
-}
-
-/// Why the ledger cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PostgresError {
-    /// The options cannot be used.
-    #[error("{0}")]
-    Options(String),
-    /// The server cannot be reached, or refused something.
-    #[error("{0}")]
-    Server(String),
-    /// There are no tables.
-    #[error("the database has no tables of Postern yet: run `postern migrate --config FILE`")]
-    NotMigrated,
-    /// The tables are of an older version.
-    #[error(
-        "the tables are of version {found} and this gateway needs version {wanted}: run `postern \
-         migrate --config FILE`"
-    )]
-    Older {
-        /// The version of the tables.
-        found: i64,
-        /// The version of this gateway.
-        wanted: i64,
-    },
-    /// The tables are of a version that this gateway does not know.
-    #[error(
-        "the tables are of version {found} and this gateway knows version {wanted}: start a newer \
-         one, as whoever migrated them did"
-    )]
-    Newer {
-        /// The version of the tables.
-        found: i64,
-        /// The version of this gateway.
-        wanted: i64,
-    },
-    /// Something is sealed with a master key that is not at hand.
-    #[error("{0}")]
-    Sealed(String),
-    /// Replication is required, and is not there.
-    #[error("{0}")]
-    NotReplicated(String),
-}
-
-impl From<Fault> for PostgresError {
-    fn from(fault: Fault) -> Self {
-        Self::Server(fault.told(false).to_string())
-    }
-}
-
 /// What clones share.
 struct Core {
     dialer: Arc<Dialer>,
@@ -185,41 +111,6 @@ impl Drop for Core {
         if let Some(beating) = self.beating.get() {
             beating.abort();
         }
-    }
-}
-
-impl PostgresOptions {
-    /// The usual options for the server at `url`.
-    #[must_use]
-    pub fn new(url: Secret) -> Self {
-        Self {
-            url,
-            schema: "postern".to_owned(),
-            ca: None,
-            writers: 4,
-            readers: 2,
-            read_timeout: Duration::from_secs(30),
-            require_replicated: false,
-            keys: Keyring::default(),
-            clock: StoreClock::process(),
-        }
-    }
-
-    /// What is wrong with a URL; the answer does not hold it.
-    ///
-    /// # Errors
-    /// When it cannot be used.
-    pub fn check_url(url: &str) -> Result<(), String> {
-        url::parse(url).map(drop)
-    }
-
-    fn dialer(&self) -> Result<Arc<Dialer>, PostgresError> {
-        let text = std::str::from_utf8(self.url.expose()).unwrap_or_default();
-        let wrong = |why| PostgresError::Options(format!("store.url: {why}"));
-        let config = url::parse(text).map_err(wrong)?;
-        let tls = Tls::new(self.ca.as_deref()).map_err(PostgresError::Options)?;
-        let schema = self.schema.clone();
-        Ok(Arc::new(Dialer::new(config, tls, schema, self.read_timeout)))
     }
 }
 
