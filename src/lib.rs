@@ -41,6 +41,7 @@ pub mod keys;
 pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
+pub mod operator;
 pub mod registry;
 pub mod sender;
 pub mod server;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::ledger::RawRequest;
@@ -33,6 +34,12 @@ pub struct Rejection {
     pub reason: Reason,
     /// The parameter that the reason is about.
     pub parameter: Option<String>,
+    /// The transaction that it claims to be.
+    pub transaction: Option<String>,
+    /// Who it claims to be for.
+    pub user: Option<String>,
+    /// How long it took to refuse it.
+    pub took: Duration,
     /// Who called.
     pub client: IpAddr,
     /// The request as it came; without its body where that was too large.
@@ -132,6 +139,9 @@ mod tests {
             source: "a".to_owned(),
             reason: Reason::Stale,
             parameter: None,
+            transaction: None,
+            user: None,
+            took: Duration::ZERO,
             client: IpAddr::from([127, 0, 0, 1]),
             request: RawRequest { body: Bytes::from(vec![0; body]), ..RawRequest::default() },
         }

@@ -54,6 +54,12 @@ impl Who {
         Self(format!("{role} {name}"))
     }
 
+    /// Whoever has the admin token of that name.
+    #[must_use]
+    pub fn of_token(name: &str) -> Self {
+        Self::new("token", name)
+    }
+
     /// Whoever calls a loopback listener that has no token.
     #[must_use]
     pub fn local() -> Self {
