@@ -33,6 +33,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod egress;
 pub mod intake;

@@ -186,12 +186,11 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control): (Gate, Keys, Control),
+        (gate, keys, control, replays): (Gate, Keys, Control, Replays),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
-        let replays = Replays::new(book.clone(), control.clone());
         Self {
             address,
             registry,

@@ -66,6 +66,7 @@ impl Metrics {
     /// When two metrics have one name, which a test keeps from happening in a released program.
     pub fn new() -> Result<Self, prometheus::Error> {
         let family = Family(Registry::new());
+        let seconds = |name: &str, help: &str| family.histogram(name, help, SECONDS);
         Ok(Self {
             callbacks: family.counters(
                 "postern_callbacks_total",
@@ -82,21 +83,15 @@ impl Metrics {
                 "Callbacks by the secret that verified them",
                 &["source", "secret"],
             )?,
-            callback_seconds: family.histogram(
+            callback_seconds: seconds(
                 "postern_callback_seconds",
                 "From a callback's head to its answer",
-                SECONDS,
             )?,
-            verify_seconds: family.histogram(
+            verify_seconds: seconds(
                 "postern_verify_seconds",
                 "Reading, verifying and resolving a callback",
-                SECONDS,
             )?,
-            commit_seconds: family.histogram(
-                "postern_commit_seconds",
-                "One commit of the ledger",
-                SECONDS,
-            )?,
+            commit_seconds: seconds("postern_commit_seconds", "One commit of the ledger")?,
             commit_batch_size: family.histogram(
                 "postern_commit_batch_size",
                 "Events of one commit",
