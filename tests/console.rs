@@ -21,6 +21,7 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod around;
     mod callbacks;
     mod event;
     mod overview;
