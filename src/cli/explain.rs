@@ -13,7 +13,7 @@ use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::keys::fetch_once;
-use crate::manage::explained;
+use crate::operator::explained;
 use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
 
 /// Explain why a captured callback verifies or does not

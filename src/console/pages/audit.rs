@@ -1,0 +1,10 @@
+//! The audit log: who changed what, and when.
+
+use crate::console::app::Console;
+use crate::console::reply::Shown;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+
+pub async fn get(_: &Console, _: &Visit) -> Shown {
+    Err(Trouble::Absent)
+}
