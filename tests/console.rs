@@ -21,5 +21,7 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod destinations;
     mod sign_in;
+    mod sources;
 }

@@ -91,8 +91,9 @@ pub async fn try_out(
 
 fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
     let TestEvent { user, item, amount, params, resolved, .. } = wanted;
-    let made =
-        |value: Option<String>, other: &str| Some(Cow::Owned(value.unwrap_or_else(|| other.to_owned())));
+    let made = |value: Option<String>, other: &str| {
+        Some(Cow::Owned(value.unwrap_or_else(|| other.to_owned())))
+    };
     let raw = |map: &BTreeMap<String, String>| {
         let text = serde_json::to_string(map).ok()?;
         Some(Cow::Owned(RawValue::from_string(text).ok()?))
