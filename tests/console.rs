@@ -21,7 +21,11 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod around;
+    mod callbacks;
     mod destinations;
+    mod event;
+    mod overview;
     mod sign_in;
     mod sources;
 }
