@@ -23,6 +23,7 @@ mod console {
 
     mod around;
     mod callbacks;
+    mod debug;
     mod destinations;
     mod event;
     mod overview;

@@ -21,7 +21,7 @@ use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{Stats, TargetId};
-use crate::operator::{TestEvent, Untried, try_out};
+use crate::operator::{self, TestEvent, Untried, try_out};
 use crate::registry::{Managed, Precondition};
 
 texts! {
@@ -238,14 +238,13 @@ async fn end_old_secrets(console: &Console, visit: &Visit, name: &str) -> Shown 
 
 /// Pauses or resumes any destination, whoever made it: that is no part of what it says.
 async fn pause(console: &Console, visit: &Visit, (name, done): (&str, Done)) -> Shown {
-    let (control, who) = (&console.tools.control, visit.viewer.who.as_str());
-    let target = TargetId::from(name);
-    control.condition(&target).await.ok_or(Trouble::Absent)?;
+    let tools = (&console.tools.registry, &console.tools.control);
+    let (target, who) = (TargetId::from(name), &visit.viewer.who);
+    tools.1.condition(&target).await.ok_or(Trouble::Absent)?;
     match done {
-        Done::Paused => control.pause(&target, who).await?,
-        _ => control.resume(&target, who).await?,
+        Done::Paused => operator::pause(tools, who, &target).await?,
+        _ => operator::resume(tools, who, &target).await?,
     }
-    tracing::info!(target: "postern::console", destination = name, who, done = done.as_str(), "changed");
     Ok(Reply::Go(done.at(&path_of(name))))
 }
 

@@ -12,6 +12,7 @@ use crate::console::text::{Text, texts};
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::registry::{Failed, Refusal};
+use crate::sender::Fault;
 
 texts! {
     MADE = "It is made, and in force.", "已创建并生效。";
@@ -112,6 +113,11 @@ impl Mistakes {
             Mistake { field: key, told, is_checks: true }
         };
         Self(findings.into_iter().map(mistake).collect())
+    }
+
+    pub fn of_fault(fault: &Fault) -> Self {
+        let told = format!("{}; {}", fault.what, fault.remedy);
+        Self(vec![Mistake { field: fault.key.clone(), told, is_checks: true }])
     }
 
     /// What is wrong with the field called `name`, or with something in it.

@@ -9,7 +9,7 @@ use crate::clock::rfc3339;
 use crate::delivery::Condition;
 use crate::ledger::{EventId, TargetId};
 use crate::manage::http::{Answered, Problem, json};
-use crate::operator::{TestEvent, Untried, try_out};
+use crate::operator::{TestEvent, Untried, pause, resume, try_out};
 use crate::registry::Who;
 
 #[derive(Serialize)]
@@ -69,18 +69,15 @@ impl Admin {
 
     pub(super) async fn pause(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control.pause(&target, who.as_str()).await.map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who = who.as_str(), "paused");
+        let paused = pause((&self.registry, &self.control), who, &target).await;
+        paused.map_err(|error| Problem::ledger(&error))?;
         self.status(name).await
     }
 
     pub(super) async fn resume(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control
-            .resume(&target, who.as_str())
-            .await
-            .map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who = who.as_str(), "resumed");
+        let resumed = resume((&self.registry, &self.control), who, &target).await;
+        resumed.map_err(|error| Problem::ledger(&error))?;
         self.status(name).await
     }
 

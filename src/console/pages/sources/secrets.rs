@@ -94,7 +94,7 @@ fn ending(visit: &Visit, source: &str, id: &str) -> Markup {
 
 fn rotation(visit: &Visit, source: &Source, mistakes: &Mistakes) -> Markup {
     let lang = visit.lang;
-    let until = rfc3339(visit.now_ms + OVERLAP_MS);
+    let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
     html! {
         h3 { (ROTATE.of(lang)) }
