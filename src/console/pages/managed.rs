@@ -115,6 +115,12 @@ impl Mistakes {
         Self(findings.into_iter().map(mistake).collect())
     }
 
+    /// One mistake in the words of a check.
+    pub fn of_slip(field: &str, told: &str) -> Self {
+        let (field, told) = (field.to_owned(), told.to_owned());
+        Self(vec![Mistake { field, told, is_checks: true }])
+    }
+
     pub fn of_fault(fault: &Fault) -> Self {
         let told = format!("{}; {}", fault.what, fault.remedy);
         Self(vec![Mistake { field: fault.key.clone(), told, is_checks: true }])
@@ -165,6 +171,11 @@ pub fn refused(lang: Lang, failed: Failed<Refusal>) -> Result<Mistakes, Trouble>
         Refusal::Used(sources) => Mistakes::one("", USED.fill(lang, &[&sources.join(", ")])),
         Refusal::Wrong(findings) => Mistakes::of_check(findings),
     })
+}
+
+/// That somebody else changed it meanwhile.
+pub const fn stale_text() -> Text {
+    STALE
 }
 
 /// Whether somebody else changed it meanwhile.
