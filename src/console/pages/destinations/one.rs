@@ -153,8 +153,8 @@ fn about(
     found: &Destination,
     changed: Option<(&str, &str)>,
 ) -> Markup {
-    let uses = |names: &[String]| names.iter().any(|name| *name == found.name);
-    let users = config.sources.values().filter(|source| uses(&source.destinations));
+    let all = config.sources.values();
+    let users = all.filter(|source| source.destinations.contains(&found.name));
     let users: Vec<&str> = users.map(|source| source.name.as_str()).collect();
     let count = found.secrets.len();
     let mut all = vec![
