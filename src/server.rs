@@ -335,6 +335,7 @@ impl Running {
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {
+            callbacks: listeners.addresses()?.callbacks,
             registry: registry.clone(),
             gate: gate.clone(),
             keys: keys.clone(),

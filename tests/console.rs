@@ -21,9 +21,14 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod addresses;
     mod around;
     mod callbacks;
+    mod debug;
+    mod destinations;
     mod event;
     mod overview;
+    mod rules;
     mod sign_in;
+    mod sources;
 }

@@ -1,6 +1,6 @@
 //! The console as a handler: who asks, whether they may, and which page answers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ const TRIES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 /// What the console shows and works with.
 #[derive(Debug)]
 pub struct Tools {
+    /// Where the callback listener is.
+    pub callbacks: SocketAddr,
     /// What is managed.
     pub registry: Registry,
     /// The receiving path, for what it remembers.

@@ -43,6 +43,13 @@ pub fn inspect(browser: &Browser, name: &str) {
     assert!(complaints.is_empty(), "{name}: {complaints:#?}");
 }
 
+/// The same in a browser whose scripts are switched off, and are so again then.
+pub fn inspect_without_scripts(browser: &Browser, name: &str) {
+    browser.with_scripts();
+    inspect(browser, name);
+    browser.without_scripts();
+}
+
 /// Nothing but a table or a text in a box of its own is wider than the page.
 fn fits(browser: &Browser, name: &str) {
     let wide = browser.run("return document.documentElement.scrollWidth", &json!([]));

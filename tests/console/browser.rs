@@ -191,6 +191,11 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
     }
 
+    /// Switches them on again.
+    pub fn with_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+    }
+
     pub fn cookies(&self) -> Vec<Value> {
         self.driver.ask("GET", "/cookie", &Value::Null).as_array().unwrap().clone()
     }

@@ -44,3 +44,13 @@ for (const all of document.querySelectorAll("[data-check-all]")) {
     }
   });
 }
+
+// A button that copies a text, where the browser may.
+for (const button of document.querySelectorAll("[data-copy]")) {
+  if (!navigator.clipboard) break;
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const text = document.getElementById(button.dataset.copy);
+    navigator.clipboard.writeText(text.value ?? text.innerText);
+  });
+}

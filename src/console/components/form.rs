@@ -44,11 +44,15 @@ pub struct Field<'f> {
     pub label: Text,
     /// What it says now.
     pub value: &'f str,
+    /// A name that only those who wrote a sender's file know the meaning of, behind the label.
+    pub code: Option<&'f str>,
     /// What it takes, as HTML calls it: `text`, `password`, `search`, `url`, `number`,
     /// `datetime-local`.
     pub kind: &'f str,
     /// What to know before it is filled.
     pub hint: Option<Text>,
+    /// The same in somebody else's words, which are English.
+    pub about: Option<&'f str>,
     /// What is wrong with what it says.
     pub error: Option<&'f str>,
 }
@@ -56,7 +60,8 @@ pub struct Field<'f> {
 impl<'f> Field<'f> {
     /// An empty field of text.
     pub const fn new(name: &'f str, label: Text) -> Self {
-        Self { name, label, value: "", kind: "text", hint: None, error: None }
+        let (value, kind) = ("", "text");
+        Self { name, label, value, code: None, kind, hint: None, about: None, error: None }
     }
 
     pub fn show(&self, lang: Lang) -> Markup {
@@ -65,7 +70,7 @@ impl<'f> Field<'f> {
             (self.around(lang, &html! {
                 input id=(self.id()) name=(self.name) type=(self.kind) value=(self.value)
                     step=[is_seconds.then_some("1")] spellcheck="false"
-                    autocomplete=(if self.kind == "password" { "current-password" } else { "off" })
+                    autocomplete=(self.filled_by())
                     aria-invalid=[self.error.map(|_| "true")]
                     aria-describedby=[self.described_by()];
             }))
@@ -73,7 +78,6 @@ impl<'f> Field<'f> {
     }
 
     /// The same with many lines.
-    #[allow(dead_code, reason = "the pages that need it are being built")]
     pub fn show_area(&self, lang: Lang, rows: usize) -> Markup {
         self.around(
             lang,
@@ -83,6 +87,20 @@ impl<'f> Field<'f> {
                     aria-describedby=[self.described_by()] { (self.value) }
             },
         )
+    }
+
+    /// A box to check, for what is on or off.
+    pub fn show_box(&self, lang: Lang) -> Markup {
+        html! {
+            div.box {
+                input id=(self.id()) name=(self.name) type="checkbox" value="yes"
+                    checked[!self.value.is_empty()] aria-describedby=[self.described_by()];
+                label for=(self.id()) { (self.label.of(lang)) }
+                @if let Some(hint) = self.hint {
+                    p.hint id=(format!("{}-hint", self.id())) { (hint.of(lang)) }
+                }
+            }
+        }
     }
 
     /// The same as a choice: each option with the word for it.
@@ -114,10 +132,16 @@ impl<'f> Field<'f> {
     fn around(&self, lang: Lang, control: &Markup) -> Markup {
         html! {
             div.field {
-                label for=(self.id()) { (self.label.of(lang)) }
+                label for=(self.id()) {
+                    (self.label.of(lang))
+                    @if let Some(code) = self.code { " " code { (code) } }
+                }
                 (control)
-                @if let Some(hint) = self.hint {
-                    p.hint id=(format!("{}-hint", self.id())) { (hint.of(lang)) }
+                @if self.hint.is_some() || self.about.is_some() {
+                    p.hint id=(format!("{}-hint", self.id())) {
+                        @if let Some(hint) = self.hint { (hint.of(lang)) " " }
+                        @if let Some(about) = self.about { bdi lang="en" { (about) } }
+                    }
                 }
                 @if let Some(error) = self.error {
                     p.error id=(format!("{}-error", self.id())) { (error) }
@@ -126,14 +150,44 @@ impl<'f> Field<'f> {
         }
     }
 
+    /// A browser may fill in the token that somebody signs in with, and no other secret.
+    fn filled_by(&self) -> &'static str {
+        match (self.kind, self.name) {
+            ("password", "token") => "current-password",
+            ("password", _) => "new-password",
+            _ => "off",
+        }
+    }
+
     fn id(&self) -> String {
         format!("field-{}", self.name)
     }
 
     fn described_by(&self) -> Option<String> {
-        let hint = self.hint.map(|_| format!("{}-hint", self.id()));
+        let hint = self.hint.is_some() || self.about.is_some();
+        let hint = hint.then(|| format!("{}-hint", self.id()));
         let error = self.error.map(|_| format!("{}-error", self.id()));
         let all: Vec<String> = error.into_iter().chain(hint).collect();
         (!all.is_empty()).then(|| all.join(" "))
+    }
+}
+
+/// Boxes of one name, each with its value; those of `checked` are.
+pub fn boxes(
+    lang: Lang,
+    (name, legend): (&str, Text),
+    values: &[&str],
+    checked: &[&str],
+) -> Markup {
+    html! {
+        fieldset.boxes {
+            legend { (legend.of(lang)) }
+            @for value in values {
+                label {
+                    input type="checkbox" name=(name) value=(value) checked[checked.contains(value)];
+                    " " bdi { (value) }
+                }
+            }
+        }
     }
 }
