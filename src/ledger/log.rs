@@ -118,8 +118,9 @@ impl LogQuery {
 }
 
 impl Cursor {
-    /// Behind an event: events with smaller ids follow.
-    pub(super) fn after(id: EventId) -> Self {
+    /// Behind an event in any list of events: events with smaller ids follow.
+    #[must_use]
+    pub fn after(id: EventId) -> Self {
         Self(id.as_bytes().to_vec())
     }
 

@@ -231,7 +231,7 @@ impl Admin {
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
-            Resource::Replay(id) => self.replay(id).await,
+            Resource::Replay(id) => self.replay(id, &who).await,
             Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
             Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
             Resource::Order(id) => self.replay_progress(id),

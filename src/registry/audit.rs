@@ -18,24 +18,24 @@ const VALUE_CHARACTERS_MAX: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who(String);
 
-/// One change to one document.
+/// One change to one document, or one thing done with events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// Who.
     pub who: String,
-    /// `created`, `changed` or `deleted`.
+    /// What was done.
     pub action: Action,
-    /// The kind of the document.
+    /// The kind of the document; `event` or `replay`.
     pub kind: String,
-    /// Its name there.
+    /// Its name there; the id of the event or of the order.
     pub name: String,
     /// What is different: key to its value before and after.
     pub changes: Map<String, Value>,
 }
 
-/// What was done to a document.
+/// What was done to a document, or with events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -45,6 +45,8 @@ pub enum Action {
     Changed,
     /// It is gone.
     Deleted,
+    /// It is delivered again.
+    Replayed,
 }
 
 impl Who {
@@ -81,6 +83,7 @@ impl Action {
             Self::Created => "created",
             Self::Changed => "changed",
             Self::Deleted => "deleted",
+            Self::Replayed => "replayed",
         }
     }
 
@@ -108,6 +111,22 @@ impl Entry {
             kind: kind.as_str().to_owned(),
             name: name.to_owned(),
             changes: differences(before, after),
+        }
+    }
+
+    /// What `who` did at `at_ms` with something that is no document.
+    pub(super) fn of(
+        (who, at_ms): (&Who, UnixMillis),
+        action: Action,
+        (kind, name): (&str, &str),
+    ) -> Self {
+        Self {
+            at: rfc3339(at_ms),
+            who: who.0.clone(),
+            action,
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            changes: Map::new(),
         }
     }
 }
