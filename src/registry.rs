@@ -29,7 +29,7 @@ use self::merge::{Compiled, merge};
 use crate::config::Config;
 use crate::ledger::{Book, LedgerError, Revision};
 
-pub use audit::{Action, ENTRIES_MAX, Entry, Who, list as audit_log};
+pub use audit::{Action, ENTRIES_MAX, Entry, Who, list as audit_log, list_where as audit_log_where};
 pub use documents::{
     Address, CALLBACK_ADDRESS, ContainerConfig, DESTINATION, Documents, FunctionCallback,
     FunctionConfig, Kept, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE,
