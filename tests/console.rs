@@ -21,5 +21,8 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod callbacks;
+    mod event;
+    mod overview;
     mod sign_in;
 }

@@ -44,7 +44,7 @@ impl Area {
     /// The area of a path's first segment behind `/console`.
     pub fn find(first: Option<&str>) -> Option<Self> {
         Some(match first {
-            None => Self::Overview,
+            None | Some("overview") => Self::Overview,
             Some("callbacks") => Self::Callbacks,
             Some("events") => Self::Event,
             Some("refusals") => Self::Refusal,

@@ -36,6 +36,11 @@ impl Fields {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// These fields as a query again.
+    pub fn again(&self) -> String {
+        self.with("", None)
+    }
+
     /// These fields with `name` set to `value`, or without it, as a query.
     pub fn with(&self, name: &str, value: Option<&str>) -> String {
         let others = self.0.iter().map(|(known, value)| (known.as_str(), value.as_str()));

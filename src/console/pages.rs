@@ -4,6 +4,7 @@
 pub(super) mod addresses;
 pub(super) mod audit;
 pub(super) mod callbacks;
+mod captured;
 pub(super) mod dead_letters;
 pub(super) mod debug;
 pub(super) mod destinations;

@@ -7,7 +7,7 @@ use super::session::Viewer;
 use crate::clock::UnixMillis;
 
 /// One request to a page. Whoever made it may see the page, and what came as a form is theirs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Visit {
     pub lang: Lang,
     pub viewer: Viewer,

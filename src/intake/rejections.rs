@@ -92,8 +92,18 @@ impl Rejections {
     /// The latest that `query` wants, newest first, `limit` at most, and whether there are more.
     #[must_use]
     pub fn list(&self, query: &RejectionQuery, limit: usize) -> (Vec<Arc<Rejection>>, bool) {
+        self.list_where(limit, |kept| query.wants(kept))
+    }
+
+    /// The latest that are `wanted`, in the same way.
+    #[must_use]
+    pub fn list_where(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&Rejection) -> bool,
+    ) -> (Vec<Arc<Rejection>>, bool) {
         let ring = self.lock();
-        let mut wanted = ring.kept.iter().rev().filter(|kept| query.wants(kept));
+        let mut wanted = ring.kept.iter().rev().filter(|kept| wanted(kept));
         let page = wanted.by_ref().take(limit).cloned().collect();
         (page, wanted.next().is_some())
     }

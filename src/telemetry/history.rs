@@ -210,19 +210,25 @@ impl History {
     /// How many callbacks ended so, by period, the oldest first; the last period is that of `now`.
     #[must_use]
     pub fn counts(&self, outcome: Outcome, span: Span, now: Instant) -> Vec<u64> {
+        let mut sums = vec![0; span.periods()];
+        self.add_to(&mut sums, (outcome, span), now);
+        sums
+    }
+
+    /// Adds the same to the `sums` of several sources.
+    pub fn add_to(&self, sums: &mut [u64], (outcome, span): (Outcome, Span), now: Instant) {
         let series = self.outcomes.get(outcome as usize).and_then(OnceLock::get);
-        let Some(series) = series else { return vec![0; span.periods()] };
+        let Some(series) = series else { return };
         let cells = match span {
             Span::Hour => &series.minutes[..],
             Span::Days => &series.hours[..],
         };
         let last = self.start.at_ms(now).div_euclid(span.period_ms());
         let ages = (0..i64::try_from(cells.len()).unwrap_or(0)).rev();
-        let read = ages.map(|age| {
+        for (sum, age) in sums.iter_mut().zip(ages) {
             let (period, index) = place(last - age, 1, cells.len());
-            cells.get(index).map_or(0, |cell| cell.read(period))
-        });
-        read.collect()
+            *sum += cells.get(index).map_or(0, |cell| cell.read(period));
+        }
     }
 
     /// How long the callbacks of the last hour took; `None`: there were none.

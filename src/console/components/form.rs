@@ -10,6 +10,9 @@ texts! {
     MAY_NOT = "Your token may only look.", "您的令牌只能查看。";
 }
 
+/// Names that somebody chooses from: more are no help.
+const PICKED_MAX: usize = 200;
+
 /// A form that sends `fields` to `action` with a POST, bound to the viewer.
 pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     html! {
@@ -94,6 +97,17 @@ impl<'f> Field<'f> {
                 }
             },
         )
+    }
+
+    /// The same as a choice among `names`, or none of them, which is called `any`; where there are
+    /// too many to choose from, a name is typed.
+    pub fn show_pick(&self, lang: Lang, any: Text, names: &[&str]) -> Markup {
+        if names.len() > PICKED_MAX {
+            return self.show(lang);
+        }
+        let all = std::iter::once(("", any.of(lang)));
+        let options: Vec<_> = all.chain(names.iter().map(|name| (*name, *name))).collect();
+        self.show_choice(lang, &options)
     }
 
     fn around(&self, lang: Lang, control: &Markup) -> Markup {
