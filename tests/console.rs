@@ -21,8 +21,12 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod audit;
     mod callbacks;
+    mod dead_letters;
     mod event;
     mod overview;
+    mod resolved;
+    mod senders;
     mod sign_in;
 }

@@ -70,6 +70,12 @@ impl Who {
         Self(String::from("local"))
     }
 
+    /// The gateway itself, as it keeps order.
+    #[must_use]
+    pub(super) fn gateway() -> Self {
+        Self(String::from("postern"))
+    }
+
     /// As it is written down.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -182,7 +188,7 @@ pub(super) async fn removal(
         id: oldest.id,
         expect: Expect::Version(oldest.version),
         body: None,
-        who: String::from("postern"),
+        who: Who::gateway().0,
         at_ms,
     }))
 }
@@ -217,9 +223,8 @@ pub async fn list_where(
         if before.is_some_and(|before| number >= before) {
             continue;
         }
-        let entry: Entry = serde_json::from_slice(&document.body).map_err(|_| {
-            LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
-        })?;
+        let entry: Entry = serde_json::from_slice(&document.body)
+            .map_err(|_| LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id)))?;
         if !wanted(&entry) {
             continue;
         }

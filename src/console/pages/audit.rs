@@ -60,7 +60,10 @@ impl Filter {
             query.text(name).map(read).transpose()
         };
         let action = |text: &str| {
-            Action::ALL.into_iter().find(|one| one.as_str() == text).ok_or(Trouble::Bad(WHAT_ACTION))
+            Action::ALL
+                .into_iter()
+                .find(|one| one.as_str() == text)
+                .ok_or(Trouble::Bad(WHAT_ACTION))
         };
         Ok(Self {
             who: lower("who"),
@@ -122,7 +125,8 @@ fn search(visit: &Visit, filter: &Filter) -> Markup {
     let any = [("", ANY.of(lang))];
     let actions = Action::ALL.map(|one| (one.as_str(), words::action(one).of(lang)));
     let actions: Vec<(&str, &str)> = any.into_iter().chain(actions).collect();
-    let kinds = words::AUDITED.map(|kind| (kind, words::audited(kind).map_or(kind, |text| text.of(lang))));
+    let kinds =
+        words::AUDITED.map(|kind| (kind, words::audited(kind).map_or(kind, |text| text.of(lang))));
     let kinds: Vec<(&str, &str)> = any.into_iter().chain(kinds).collect();
     let action = filter.action.map_or("", Action::as_str);
     form::ask(
@@ -158,7 +162,13 @@ fn row(visit: &Visit, entry: &Entry) -> Vec<Markup> {
             }
         }
     };
-    vec![at, value::short(&entry.who), html! { (words::action(entry.action).of(lang)) }, thing, changes]
+    vec![
+        at,
+        value::short(&entry.who),
+        html! { (words::action(entry.action).of(lang)) },
+        thing,
+        changes,
+    ]
 }
 
 /// One side of a change. The log cut it when it was written.

@@ -113,7 +113,8 @@ fn row(config: &Config, lang: Lang, Found { sender, line }: &Found<'_>) -> Vec<M
     });
     let methods: Vec<&str> = sender.methods().iter().map(http::Method::as_str).collect();
     let name = html! { a href=(path(sender.name())) { code { (sender.name()) } } };
-    let open = html! { @match sender.unconfirmed().len() { 0 => (value::maybe(None)), some => (some) } };
+    let open =
+        html! { @match sender.unconfirmed().len() { 0 => (value::maybe(None)), some => (some) } };
     let found = html! {
         @match line { Some(line) => code { (value::short(line)) }, None => (value::maybe(None)) }
     };

@@ -138,7 +138,8 @@ mod tests {
         let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
         for Phrase(english, _) in PHRASES {
             let written = source.contains(&english.replace('"', "\\\""));
-            let combined = english.contains("; an app sets it") || english.contains(", signed or not");
+            let combined =
+                english.contains("; an app sets it") || english.contains(", signed or not");
             assert!(written || combined || said.contains(english), "nobody says {english:?}");
         }
     }
