@@ -21,9 +21,6 @@ fn mark(browser: &Browser, note: &str) {
 #[test]
 fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
     let Some(gateway) = stage::guarded("") else { return };
-    let refused = taku("w1").replace("reward_name=coin", "reward_name=Coin");
-    assert_eq!(get(gateway.at.callbacks, &taku("r1")).status, 200);
-    get(gateway.at.callbacks, &refused);
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let ask = |path: &str| {
         let line = format!("GET /admin/v1/{path}");
@@ -31,9 +28,13 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
     };
     for (asked, said) in LANGUAGES {
         let word = if said == "en" { "resolved by hand" } else { "已人工处理" };
+        let (good, bad) = (format!("r-{said}"), format!("w-{said}"));
+        let refused = taku(&bad).replace("reward_name=coin", "reward_name=Coin");
+        assert_eq!(get(gateway.at.callbacks, &taku(&good)).status, 200);
+        get(gateway.at.callbacks, &refused);
         let browser = stage::browser(&gateway, asked);
         sign_in(&browser, ADMIN_TOKEN, "/console/callbacks");
-        for (thing, transaction) in [("event", "r1"), ("refusal", "w1")] {
+        for (thing, transaction) in [("event", &good), ("refusal", &bad)] {
             browser.go(&format!("/console/callbacks?q={transaction}"));
             assert!(!browser.text("tbody tr").contains(word));
             browser.leave("tbody th a");
@@ -64,7 +65,7 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
                 // The same request once more is the same refusal, and no other is.
                 get(gateway.at.callbacks, &refused);
                 get(gateway.at.callbacks, &refused.replace("Coin", "Gold"));
-                browser.go("/console/callbacks?q=w1");
+                browser.go(&format!("/console/callbacks?q={transaction}"));
                 let rows = browser.texts("tbody tr");
                 assert!(!rows[0].contains(word) && rows[1].contains(word), "{rows:?}");
             }

@@ -20,6 +20,9 @@ use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::sender::{Basis, Sender};
 
+/// Characters of a line that are shown around what was searched for.
+const PLACE_CHARACTERS: usize = 60;
+
 texts! {
     SEARCH = "Name, title, parameter or anything else of its contract", "名称、标题、参数或合约中的任何内容";
     GO = "Search", "搜索";
@@ -60,8 +63,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 /// A sender that a search finds.
 struct Found<'c> {
     sender: &'c Arc<Sender>,
-    /// The line of its file that has what was searched for; `None` where its name or title does.
-    line: Option<&'c str>,
+    /// What stands around what was searched for in its file; `None` where name or title has it.
+    place: Option<String>,
 }
 
 /// Every sender that has all words of `text`: those with them in name or title first.
@@ -72,14 +75,23 @@ fn search<'c>(config: &'c Config, text: &str) -> Vec<Found<'c>> {
     let by_name = |sender: &Arc<Sender>| has(&format!("{} {}", sender.name(), sender.title()));
     let named = config.catalog.iter().filter(|sender| by_name(sender));
     let others = config.catalog.iter().filter(|sender| !by_name(sender) && has(sender.text()));
-    let named = named.map(|sender| Found { sender, line: None });
+    let named = named.map(|sender| Found { sender, place: None });
     let others = others.map(|sender| {
         let lines = || sender.text().lines().map(str::trim);
         let first = |line: &&str| words.iter().any(|word| line.to_lowercase().contains(word));
         let line = lines().find(|line| has(line)).or_else(|| lines().find(first));
-        Found { sender, line }
+        Found { sender, place: line.map(|line| around(line, &words)) }
     });
     named.chain(others).collect()
+}
+
+/// The part of a long line that has one of `words`.
+fn around(line: &str, words: &[&str]) -> String {
+    let at = words.iter().find_map(|word| line.to_lowercase().find(word)).unwrap_or(0);
+    let from = line.floor_char_boundary(at.saturating_sub(PLACE_CHARACTERS / 3));
+    let text: String = line[from..].chars().take(PLACE_CHARACTERS).collect();
+    let (before, after) = (from > 0, from + text.len() < line.len());
+    format!("{}{text}{}", if before { "…" } else { "" }, if after { "…" } else { "" })
 }
 
 fn list(config: &Config, visit: &Visit) -> Reply {
@@ -106,7 +118,7 @@ fn list(config: &Config, visit: &Visit) -> Reply {
     Reply::Page(Area::Senders.title().of(lang).to_owned(), middle)
 }
 
-fn row(config: &Config, lang: Lang, Found { sender, line }: &Found<'_>) -> Vec<Markup> {
+fn row(config: &Config, lang: Lang, Found { sender, place }: &Found<'_>) -> Vec<Markup> {
     let basis = sender.basis().map(|basis| match basis {
         Basis::Documentation => DOCUMENTATION.of(lang),
         Basis::Implementations => IMPLEMENTATIONS.of(lang),
@@ -116,7 +128,7 @@ fn row(config: &Config, lang: Lang, Found { sender, line }: &Found<'_>) -> Vec<M
     let open =
         html! { @match sender.unconfirmed().len() { 0 => (value::maybe(None)), some => (some) } };
     let found = html! {
-        @match line { Some(line) => code { (value::short(line)) }, None => (value::maybe(None)) }
+        @match place { Some(place) => code { (value::short(place)) }, None => (value::maybe(None)) }
     };
     vec![
         name,
@@ -166,4 +178,19 @@ fn one(config: &Config, visit: &Visit, name: &str) -> Shown {
         p { a href=(Area::Senders.path()) { (ALL.of(lang)) } }
     };
     Ok(Reply::Page(sender.name().to_owned(), middle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_searched_for_is_in_what_is_shown() {
+        let long = format!("{}reward_Amount{}", "é".repeat(200), "x".repeat(200));
+        let shown = around(&long, &["reward_amount"]);
+        assert!(shown.contains("reward_Amount") && shown.starts_with('…') && shown.ends_with('…'));
+        assert_eq!(around("a = b", &["b"]), "a = b");
+        // Letters whose small form is longer than they are.
+        assert!(!around(&"İ".repeat(50), &["i"]).is_empty());
+    }
 }
