@@ -24,34 +24,53 @@ pub fn instant() -> Instant {
 }
 
 /// `ms` as RFC 3339 in UTC with milliseconds, `2026-01-02T03:04:05.678Z`.
+#[must_use]
+pub fn rfc3339(ms: UnixMillis) -> String {
+    Stamp::of(ms).as_str().to_owned()
+}
+
+/// A time in the writing of [`rfc3339`], on the stack.
 ///
 /// Written for every event and every line of the log, so it is worked out here, without a calendar
 /// of time zones.
-#[must_use]
-pub fn rfc3339(ms: UnixMillis) -> String {
-    const MS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
-    let (year, month, day) = date(ms.div_euclid(MS_OF_DAY));
-    if !(0..=9999).contains(&year) {
-        return String::from("out of range");
-    }
-    let rest = ms.rem_euclid(MS_OF_DAY);
-    let mut digits = *b"0000-00-00T00:00:00.000Z";
-    let fields = [
-        (0, 4, year),
-        (5, 2, month),
-        (8, 2, day),
-        (11, 2, rest / 3_600_000),
-        (14, 2, rest / 60_000 % 60),
-        (17, 2, rest / 1000 % 60),
-        (20, 3, rest % 1000),
-    ];
-    for (at, len, mut value) in fields {
-        for place in digits[at..at + len].iter_mut().rev() {
-            *place = b'0' + (value % 10) as u8;
-            value /= 10;
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp([u8; 24]);
+
+impl Stamp {
+    /// The time `ms`; years beyond 0 to 9999 are `out of range`.
+    #[must_use]
+    pub fn of(ms: UnixMillis) -> Self {
+        const MS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
+        let (year, month, day) = date(ms.div_euclid(MS_OF_DAY));
+        if !(0..=9999).contains(&year) {
+            return Self(*b"out of range            ");
         }
+        let rest = ms.rem_euclid(MS_OF_DAY);
+        let mut digits = *b"0000-00-00T00:00:00.000Z";
+        let (seconds, ms) = ((rest / 1000) as u32, (rest % 1000) as u32);
+        let fields = [
+            (0, year as u32 / 100),
+            (2, year as u32 % 100),
+            (5, month as u32),
+            (8, day as u32),
+            (11, seconds / 3600),
+            (14, seconds / 60 % 60),
+            (17, seconds % 60),
+            (20, ms / 10),
+        ];
+        for (at, value) in fields {
+            digits[at] = b'0' + (value / 10) as u8;
+            digits[at + 1] = b'0' + (value % 10) as u8;
+        }
+        digits[22] = b'0' + (ms % 10) as u8;
+        Self(digits)
     }
-    str::from_utf8(&digits).unwrap_or_default().to_owned()
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default().trim_end()
+    }
 }
 
 /// Year, month and day of a day since 1970, in the Gregorian calendar. Years are counted from

@@ -56,7 +56,7 @@ pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
 pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
-pub use event::Event;
+pub use event::{Event, EventJson, Incoming};
 pub use id::{EventId, NodeId, NotAReplayId, ReplayId, SourceId, TargetId};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;

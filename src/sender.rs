@@ -28,6 +28,7 @@ mod explain;
 mod fault;
 mod file;
 mod json;
+mod json_object;
 mod key_set;
 mod marks;
 mod modifier;
@@ -60,6 +61,7 @@ pub use explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
 };
 pub use fault::Fault;
+pub use json_object::{JsonObject, put_json_text};
 pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 pub use outcome::{Outcome, Reason};
 pub use prove::prove;

@@ -21,6 +21,7 @@ mod console {
     #[path = "../it/wire.rs"]
     mod wire;
 
+    mod around;
     mod audit;
     mod callbacks;
     mod dead_letters;

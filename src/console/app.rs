@@ -19,7 +19,7 @@ use super::reply::{self, Reply, Shown};
 use super::session::{self, Entry, Sessions, Sign, Viewer};
 use super::trouble::Trouble;
 use super::visit::Visit;
-use crate::clock::{instant, now_ms};
+use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{ByAddress, Gate, caller};
@@ -149,7 +149,6 @@ impl Console {
             path,
             rest,
             query: fields,
-            now_ms: now_ms(),
             came_by_tls: head
                 .headers
                 .get(header::ORIGIN)

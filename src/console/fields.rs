@@ -32,6 +32,7 @@ impl Fields {
     }
 
     /// Every value of `name`.
+    #[allow(dead_code, reason = "the pages that need it are being built")]
     pub fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -59,6 +60,7 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
 }
 
 /// A name as one segment of a path.
+#[allow(dead_code, reason = "the pages that need it are being built")]
 pub(super) fn segment(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for byte in name.bytes() {

@@ -4,7 +4,6 @@ use super::area::Area;
 use super::fields::{Fields, unescaped};
 use super::lang::Lang;
 use super::session::Viewer;
-use crate::clock::UnixMillis;
 
 /// One request to a page. Whoever made it may see the page, and what came as a form is theirs.
 #[derive(Clone, Debug)]
@@ -17,7 +16,6 @@ pub(super) struct Visit {
     /// What stands behind the area in the path, taken apart.
     pub rest: Vec<String>,
     pub query: Fields,
-    pub now_ms: UnixMillis,
     /// Whether the browser came over TLS, as it says itself: TLS ends in front of this listener.
     pub came_by_tls: bool,
 }

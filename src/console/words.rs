@@ -58,7 +58,7 @@ pub(super) const fn event(of: EventState) -> Text {
     match of {
         EventState::Pending => Text::new("being delivered", "投递中"),
         EventState::Dead => Text::new("dead letter", "死信"),
-        EventState::Done => Text::new("delivered", "已投递"),
+        EventState::Done => Text::new("nothing left to do", "无待办投递"),
     }
 }
 

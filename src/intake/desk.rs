@@ -185,7 +185,8 @@ impl Entry {
         let source = self.route.source.name.as_str();
         let outcome = self.outcome.as_str();
         let transaction = self.transaction.as_deref();
-        let event = self.event.map(tracing::field::display);
+        let mut id = [0; EventId::TEXT_BYTES];
+        let event = self.event.map(|event| event.encode(&mut id));
         let status = self.status.map(|status| status.as_u16());
         let Some(Refusal { reason, parameter }) = &self.refusal else {
             tracing::info!(

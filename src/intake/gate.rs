@@ -131,7 +131,7 @@ impl Handler for Gate {
         };
         match reply {
             Reply::Answer(answer) => Ok(respond(answer)),
-            Reply::Silence => Err(self.0.held.hold(began + route.silence).await),
+            Reply::Silence => Err(Box::pin(self.0.held.hold(began + route.silence)).await),
         }
     }
 }
@@ -165,14 +165,23 @@ impl Shared {
             }
         };
         let received = &*received;
-        let keys = public_keys(received, slot.as_ref()).await;
-        let mut callback = recipe.read(received.request(), received.at_ms()).under(keys.as_deref());
-        let ruling = self.judge(&mut callback, received.at_ms());
+        // What is rare is boxed here and below: a future is as large as the largest that it may
+        // wait for, and is moved as a whole.
+        let keys = match &route.keys {
+            Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
+            None => None,
+        };
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        callback.use_keys(keys.as_deref());
+        let began = clock::instant();
+        let ruling = judge(&mut callback, received.at_ms());
+        let judged = clock::instant();
+        self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         drop(taken);
         match ruling {
             Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
             Ruling::Event(id, resolved) => {
-                let genuine = Genuine { id, callback: &callback, received, resolved };
+                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
         }
@@ -195,32 +204,29 @@ impl Shared {
         if !source.recipe.reads_body() {
             return Ok(self.pool.nothing());
         }
-        let whole = self.pool.read(body, source.body_bytes, route.body_time).await;
+        let whole = Box::pin(self.pool.read(body, source.body_bytes, route.body_time)).await;
         let (body, taken) = whole.map_err(faulty)?;
         received.set_body(body);
         Ok(taken)
     }
+}
 
-    /// Verifies and resolves.
-    fn judge(&self, callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
-        let began = clock::instant();
-        let ruling = match callback.verify() {
-            Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
-            Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
-            Judgement::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
-            Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-            Judgement::Verified(mut verified) => {
-                let id = EventId::new(at_ms);
-                match verified.resolve(&id.to_string()) {
-                    Resolution::Event(resolved) => Ruling::Event(id, resolved),
-                    Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
-                    Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
-                    Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
-                }
+/// Verifies and resolves.
+fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
+    match callback.verify() {
+        Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
+        Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
+        Judgement::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+        Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+        Judgement::Verified(mut verified) => {
+            let id = EventId::new(at_ms);
+            match verified.resolve(id) {
+                Resolution::Event(resolved) => Ruling::Event(id, resolved),
+                Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+                Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
+                Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
             }
-        };
-        self.desk.metrics.verify_seconds.observe(began.elapsed().as_secs_f64());
-        ruling
+        }
     }
 }
 
@@ -239,7 +245,8 @@ async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<K
 /// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
 fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     let recipe = &received.route().source.recipe;
-    let mut callback = recipe.read(received.request(), received.at_ms()).under(keys);
+    let mut callback = recipe.read(received.request(), received.at_ms());
+    callback.use_keys(keys);
     let id = callback.key_id()?.into_owned();
     if keys.is_some_and(|keys| keys.knows(&id)) {
         return None;

@@ -1,13 +1,15 @@
 //! A genuine callback becomes an event: recorded, and answered with what the ledger says.
 
+use std::time::{Duration, Instant};
+
 use smallvec::SmallVec;
 
 use crate::clock;
 use crate::config::{Routing, Superseded};
 use crate::ledger::{
-    Book, DedupeKey, Event, EventBody, EventId, Fingerprint, NewEvent, Recorded, TargetId,
+    Book, DedupeKey, EventBody, EventId, Fingerprint, Incoming, NewEvent, Recorded, TargetId,
 };
-use crate::sender::{Answer, Callback, Outcome, Reply, Resolved};
+use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
 
 use super::commit::{Commit, outcome};
@@ -32,6 +34,8 @@ pub(super) struct Genuine<'g, 'a> {
     pub callback: &'g Callback<'a>,
     pub received: &'g Received,
     pub resolved: Box<Resolved>,
+    /// When that was done.
+    pub judged: Instant,
 }
 
 impl Genuine<'_, '_> {
@@ -49,13 +53,13 @@ impl Genuine<'_, '_> {
         let Some(event) = self.event(first.as_ref()) else {
             return stopped(slot, callback, received, Stop::Is(Outcome::Unavailable));
         };
-        let mut spent = std::time::Duration::ZERO;
+        let mut spent = Duration::ZERO;
         if let Some(entry) = slot {
             entry.verified(self.id, &event.transaction, self.resolved.secret());
-            spent = entry.began.elapsed();
+            spent = self.judged - entry.began;
         }
         let left = received.route().patience.saturating_sub(spent);
-        let until = clock::instant() + left;
+        let until = self.judged + left;
         let inquiry = Inquiry::begin(received.route(), verdicts, (self.id, until));
         let reply = match Commit::new(slot, book.clone(), event, left).await {
             Ok(recorded) => {
@@ -63,7 +67,7 @@ impl Genuine<'_, '_> {
                     slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
                 }
                 let said = match inquiry {
-                    Some(inquiry) => inquiry.end(book, &recorded).await,
+                    Some(inquiry) => Box::pin(inquiry.end(book, &recorded)).await,
                     None => Said::Accepted,
                 };
                 match said {
@@ -110,7 +114,8 @@ impl Genuine<'_, '_> {
         let route = received.route();
         let at_ms = received.at_ms();
         let sender = route.source.recipe.sender().name();
-        let event = Event::new(*id, &route.source.name, sender, at_ms, resolved);
+        let source = &route.source.name;
+        let event = Incoming { id: *id, source, sender, received_ms: at_ms, resolved };
         let kept = match first {
             Some(Reply::Answer(answer)) => Some(answer),
             Some(Reply::Silence) | None => None,
@@ -121,8 +126,8 @@ impl Genuine<'_, '_> {
             source: route.id.clone(),
             keys: DedupeKey::all(&route.id, resolved),
             fingerprint: Fingerprint::of(resolved),
-            transaction: event.transaction.into_owned(),
-            user: event.user.map(std::borrow::Cow::into_owned),
+            transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
+            user: resolved.role(Role::User).map(str::to_owned),
             received_ms: at_ms,
             test: resolved.is_test(),
             body,
@@ -163,7 +168,7 @@ impl Genuine<'_, '_> {
             (outcome, _) if self.callback.has_own_answer(outcome) => {
                 self.callback.reply(outcome, None, &salt)
             }
-            (outcome, Some(_)) => match kept_answer(book, recorded.first()).await {
+            (outcome, Some(_)) => match Box::pin(kept_answer(book, recorded.first())).await {
                 Some(kept) => Reply::Answer(kept),
                 None => self.callback.reply(outcome, None, &salt),
             },

@@ -105,7 +105,7 @@ impl DedupeKey {
     /// The keys of a callback.
     #[must_use]
     pub fn all(source: &SourceId, resolved: &Resolved) -> SmallVec<[Self; 2]> {
-        resolved.keys().iter().map(|key| Self::new(source, key)).collect()
+        resolved.keys().map(|key| Self::new(source, key)).collect()
     }
 }
 

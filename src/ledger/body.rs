@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::Event;
 use super::codec::{Malformed, Put, Take, share};
+use super::{Event, EventJson};
 use crate::sender::{Answer, Request};
 
 /// What is kept of an event.
@@ -45,6 +45,9 @@ pub struct KeptReply {
     pub body: Bytes,
 }
 
+/// A length before bytes, and the like, at most in what is usual.
+const LENGTH_BYTES: usize = 4;
+
 /// The form that this program writes.
 const VERSION: u8 = 1;
 
@@ -54,16 +57,18 @@ impl EventBody {
     /// # Errors
     /// `Malformed` if the event cannot be written as JSON, which no event of a sender causes.
     pub fn encode(
-        event: &Event<'_>,
+        event: &impl EventJson,
         request: &Request<'_>,
         reply: Option<&Answer>,
     ) -> Result<Bytes, Malformed> {
-        let size = 600 + event.size_hint() + request.target.len() + request.body.len();
+        let headers = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let headers: usize = headers.map(|len| len + 2 * LENGTH_BYTES).sum();
+        let size = event.size_hint() + request.target.len() + headers + request.body.len();
         let mut to = Vec::with_capacity(size + reply.map_or(0, |answer| answer.body.len()));
         to.push(VERSION);
         // The JSON is written in place; its length is four bytes in front, not of variable size.
         to.extend_from_slice(&[0; 4]);
-        serde_json::to_writer(&mut to, event).or(Err(Malformed))?;
+        event.put_json(&mut to)?;
         let len = u32::try_from(to.len() - 5).or(Err(Malformed))?;
         to[1..5].copy_from_slice(&len.to_le_bytes());
         put_request(&mut to, request);

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::EventId;
-use crate::clock::{UnixMillis, rfc3339};
-use crate::sender::{Resolved, Role};
+use super::codec::Malformed;
+use crate::clock::{Stamp, UnixMillis};
+use crate::sender::{Resolved, Role, put_json_text};
 
 /// An event. Its JSON is a promise to people outside: members and their order stay as they are,
-/// new ones come last and only when they are present. On its way into the ledger it borrows from
-/// the callback; read back, it owns what it says.
+/// new ones come last and only when they are present. [`Incoming`] writes the same on the way into
+/// the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event<'e> {
     /// Its id, the same on every attempt of every delivery.
@@ -57,49 +58,133 @@ pub struct Event<'e> {
     pub recut: Vec<Cow<'e, str>>,
 }
 
-impl<'e> Event<'e> {
-    /// The event `id` of a callback that `sender` made to `source` at `received_ms`.
-    #[must_use]
-    pub fn new(
-        id: EventId,
-        source: &'e str,
-        sender: &'e str,
-        received_ms: UnixMillis,
-        resolved: &'e Resolved,
-    ) -> Self {
-        let role = |role| resolved.role(role).map(Cow::Borrowed);
-        let authenticated = resolved.authenticated().iter().map(|role| role.as_str().into());
-        Self {
-            id,
-            source: source.into(),
-            sender: sender.into(),
-            transaction: role(Role::Transaction).unwrap_or_default(),
-            received_at: rfc3339(received_ms),
-            user: role(Role::User),
-            item: role(Role::Item),
-            amount: role(Role::Amount),
-            test: resolved.is_test(),
-            unresolved: resolved.unresolved().iter().map(Into::into).collect(),
-            authenticated: authenticated.collect(),
-            params: Cow::Borrowed(resolved.params()),
-            resolved: Cow::Borrowed(resolved.template()),
-            currency: role(Role::Currency),
-            custom: role(Role::Custom),
-            kind: resolved.kind().map(Cow::Borrowed),
-            reverses: role(Role::Reverses),
-            recut: resolved.recut().iter().map(Into::into).collect(),
-        }
+/// What writes the JSON of an event.
+pub trait EventJson {
+    /// About how long its JSON is, to make room once.
+    fn size_hint(&self) -> usize;
+
+    /// Writes its JSON behind what `to` holds.
+    ///
+    /// # Errors
+    /// `Malformed` if it cannot be written, which no event of a sender causes.
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed>;
+}
+
+impl EventJson for Event<'_> {
+    fn size_hint(&self) -> usize {
+        MEMBERS_BYTES + self.params.get().len() + self.resolved.get().len()
     }
 
-    /// About how long its JSON is, to make room once.
-    pub(super) fn size_hint(&self) -> usize {
-        400 + self.params.get().len() + self.resolved.get().len()
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
+        serde_json::to_writer(to, self).or(Err(Malformed))
     }
+}
+
+/// About how long an event's JSON is without parameters and template.
+const MEMBERS_BYTES: usize = 400;
+
+/// An event on its way into the ledger: written, in the members of [`Event`], once for every
+/// callback, so by hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'e> {
+    /// Its id.
+    pub id: EventId,
+    /// The name of its source.
+    pub source: &'e str,
+    /// The sender's name.
+    pub sender: &'e str,
+    /// When it was received.
+    pub received_ms: UnixMillis,
+    /// What it says.
+    pub resolved: &'e Resolved,
+}
+
+impl EventJson for Incoming<'_> {
+    fn size_hint(&self) -> usize {
+        let roles = Role::ALL.into_iter().filter_map(|role| self.resolved.role(role));
+        let roles: usize = roles.map(str::len).sum();
+        let texts = self.resolved.params().len() + self.resolved.template().len() + roles;
+        MEMBERS_BYTES + self.source.len() + self.sender.len() + texts
+    }
+
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
+        let resolved = self.resolved;
+        put(to, "{\"id\":\"", self.id.encode(&mut [0; EventId::TEXT_BYTES]));
+        put_text(to, "\",\"source\":", self.source);
+        put_text(to, ",\"sender\":", self.sender);
+        let transaction = resolved.role(Role::Transaction).unwrap_or_default();
+        put_text(to, ",\"transaction\":", transaction);
+        put(to, ",\"received_at\":\"", Stamp::of(self.received_ms).as_str());
+        put_or_null(to, "\",\"user\":", resolved.role(Role::User));
+        put_or_null(to, ",\"item\":", resolved.role(Role::Item));
+        put_or_null(to, ",\"amount\":", resolved.role(Role::Amount));
+        put(to, ",\"test\":", if resolved.is_test() { "true" } else { "false" });
+        put_list(to, ",\"unresolved\":", resolved.unresolved().iter().map(String::as_str));
+        let roles = resolved.authenticated().iter().map(|role| role.as_str());
+        put_list(to, ",\"authenticated\":", roles);
+        put(to, ",\"params\":", resolved.params());
+        put(to, ",\"resolved\":", resolved.template());
+        let later = [
+            (",\"currency\":", resolved.role(Role::Currency)),
+            (",\"custom\":", resolved.role(Role::Custom)),
+            (",\"kind\":", resolved.kind()),
+            (",\"reverses\":", resolved.role(Role::Reverses)),
+        ];
+        for (name, value) in later {
+            if let Some(value) = value {
+                put_text(to, name, value);
+            }
+        }
+        if !resolved.recut().is_empty() {
+            put_list(to, ",\"recut\":", resolved.recut().iter().map(String::as_str));
+        }
+        to.push(b'}');
+        Ok(())
+    }
+}
+
+/// Writes `json` behind `lead`, which is JSON as well.
+#[inline]
+fn put(to: &mut Vec<u8>, lead: &'static str, json: &str) {
+    to.extend_from_slice(lead.as_bytes());
+    to.extend_from_slice(json.as_bytes());
+}
+
+#[inline]
+fn put_text(to: &mut Vec<u8>, lead: &'static str, text: &str) {
+    to.extend_from_slice(lead.as_bytes());
+    put_json_text(to, text.as_bytes());
+}
+
+fn put_or_null(to: &mut Vec<u8>, lead: &'static str, text: Option<&str>) {
+    match text {
+        Some(text) => put_text(to, lead, text),
+        None => put(to, lead, "null"),
+    }
+}
+
+fn put_list<'t>(to: &mut Vec<u8>, lead: &'static str, mut texts: impl Iterator<Item = &'t str>) {
+    match texts.next() {
+        None => return put(to, lead, "[]"),
+        Some(first) => {
+            put(to, lead, "[");
+            put_json_text(to, first.as_bytes());
+        }
+    }
+    for text in texts {
+        put_text(to, ",", text);
+    }
+    to.push(b']');
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use md5::Digest as _;
+
     use super::*;
+    use crate::sender::{
+        Catalog, Judgement, LiveSecret, Recipe, Request, Resolution, Secret, Terms,
+    };
 
     pub(in crate::ledger) fn sample() -> Event<'static> {
         Event {
@@ -136,6 +221,72 @@ pub(super) mod tests {
         assert_eq!(text, expected);
         let back: Event<'_> = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), expected);
+    }
+
+    /// What `taku`'s catalog file makes of a callback that is signed with `secret`.
+    fn resolved(query: &str, secret: &str) -> Box<Resolved> {
+        let catalog = Catalog::embedded().unwrap();
+        let value = Secret::new(secret.as_bytes());
+        let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
+        let template = Some("who={user_id}&more={more}".into());
+        let terms = Terms { secrets, template, ..Terms::default() };
+        let recipe = Recipe::compile(catalog.get("taku").unwrap(), &terms).unwrap();
+        let target = format!("/callback/a?{query}");
+        let request = Request {
+            method: &http::Method::GET,
+            target: target.as_bytes(),
+            base: "",
+            headers: &http::HeaderMap::new(),
+            body: b"",
+        };
+        let mut callback = recipe.read(request, 0);
+        let Judgement::Verified(mut verified) = callback.verify() else { panic!("{query}") };
+        let Resolution::Event(resolved) = verified.resolve("evt_0") else { panic!("{query}") };
+        resolved
+    }
+
+    #[test]
+    fn what_is_written_by_hand_is_what_a_library_writes_of_the_same_event() {
+        // md5(trans_id=..&placement_id=&adsource_id=&reward_amount=..&reward_name=..&sec_key=..)
+        for (user, name) in [("u1", "coin"), ("%22%E4%BA%BA%0A", "a%5Cb"), ("%ff", "%01+%2B")] {
+            let plain = |text: &str| {
+                let pairs = format!("v={text}");
+                let mut all: Vec<(String, String)> = serde_urlencoded::from_str(&pairs).unwrap();
+                all.remove(0).1
+            };
+            let signed = format!(
+                "trans_id=t-1&placement_id=p&adsource_id=5&reward_amount=10&reward_name={}&sec_key=key",
+                plain(name)
+            );
+            let sign = const_hex::encode(md5::Md5::digest(signed));
+            let resolved = resolved(
+                &format!(
+                    "user_id={user}&trans_id=t-1&placement_id=p&adsource_id=5&reward_amount=10\
+                     &reward_name={name}&extra_data=%7B%7D&odd%22={user}&sign={sign}"
+                ),
+                "key",
+            );
+            let id = EventId::from_bytes([0xa7; 16]);
+            let (source, sender) = ("level\"-end", "taku");
+            let event = Incoming {
+                id,
+                source,
+                sender,
+                received_ms: 1_700_000_000_123,
+                resolved: &resolved,
+            };
+            let mut written = Vec::new();
+            event.put_json(&mut written).unwrap();
+            let read: Event<'_> = serde_json::from_slice(&written).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&read).unwrap());
+            assert_eq!((read.id, &*read.source, &*read.transaction), (id, source, "t-1"));
+            assert_eq!(read.user.as_deref(), Some(&*plain(user)));
+            assert_eq!(read.unresolved, ["more"]);
+            assert_eq!(read.received_at, "2023-11-14T22:13:20.123Z");
+            let params: serde_json::Value = serde_json::from_str(read.params.get()).unwrap();
+            assert_eq!(params["sign"], "***");
+            assert_eq!(params["odd\""], plain(user));
+        }
     }
 
     #[test]

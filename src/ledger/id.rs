@@ -63,6 +63,18 @@ impl EventId {
         self.0.as_bytes()
     }
 
+    /// Its text, written into `buffer`.
+    pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TEXT_BYTES]) -> &'b str {
+        let (prefix, digits) = buffer.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        // There is room for the digits, so it does not fail.
+        let _ = const_hex::encode_to_slice(self.as_bytes(), digits);
+        str::from_utf8(buffer).unwrap_or_default()
+    }
+
+    /// Bytes of its text.
+    pub const TEXT_BYTES: usize = PREFIX.len() + DIGITS;
+
     /// The millisecond that it was made for.
     #[must_use]
     pub fn ms(&self) -> UnixMillis {
@@ -130,7 +142,7 @@ fn fallback() -> [u8; 10] {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", self.0.simple())
+        f.write_str(self.encode(&mut [0; Self::TEXT_BYTES]))
     }
 }
 

@@ -166,7 +166,7 @@ impl<'s> Binder<'s> {
                 renames.insert(name, wire.clone());
             } else if known.contains(left) {
                 renames.insert(left.clone(), wire.clone());
-            } else if role.is_none_or(|role| sender.roles.texts.contains_key(&role)) {
+            } else if role.is_none_or(|role| sender.roles.texts.has(role)) {
                 faults.push(Fault::new(
                     format!("params.{left}"),
                     "is no role that is one parameter, and no name of the sender",
@@ -231,10 +231,10 @@ impl<'s> Binder<'s> {
 
     /// Roles, bound.
     pub(super) fn roles(&mut self, roles: &Roles) -> Result<Roles<Bound>, Fault> {
-        let mut bound = Roles { texts: BTreeMap::new(), replay: Vec::new() };
-        for (role, texts) in &roles.texts {
+        let mut bound = Roles::default();
+        for (role, texts) in roles.texts.iter() {
             let texts = self.role_texts(texts, role.as_str())?;
-            bound.texts.insert(*role, texts);
+            bound.texts.insert(role, texts);
         }
         bound.replay = self.role_texts(&roles.replay, "replay")?;
         Ok(bound)
@@ -352,7 +352,7 @@ fn gateway(key: &str) -> Option<Gateway> {
 
 /// The parameter that `role` is, where it is just one.
 fn single_parameter(sender: &Sender, role: Role) -> Option<String> {
-    let [text] = sender.roles.texts.get(&role)?.as_slice() else { return None };
+    let [text] = sender.roles.texts.get(role)?.as_slice() else { return None };
     match text.of.pieces.as_slice() {
         [Piece::Value(spot)] if spot.came() && !spot.key.contains('.') => Some(spot.key.clone()),
         _ => None,

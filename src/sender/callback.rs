@@ -17,6 +17,7 @@ use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::reply::{self, Answer, Envelope, Reply, Sealed, Spec, Style, Voice};
 use super::request::Request;
 use super::resolved::Resolved;
+use super::shape::Shape;
 use super::signature::{self, Public, Reading, Twin, Whole};
 use super::text::{Piece, Text};
 use super::unreplaced;
@@ -72,6 +73,17 @@ pub(super) struct Match {
     pub(super) secret: Option<usize>,
     /// What the signature came to.
     pub(super) output: Option<Output>,
+}
+
+/// What a callback claims to be its signature.
+#[derive(Debug)]
+enum Claim<'c> {
+    /// A parameter, which is read when something is to be compared with it.
+    Parameter,
+    /// A text.
+    Text(Cow<'c, [u8]>),
+    /// One or several of a list: the list's text, its shape, and what they are called in it.
+    List(Cow<'c, [u8]>, &'c Shape, &'c [u8]),
 }
 
 /// What verification says.
@@ -155,10 +167,13 @@ impl From<Lack<'_>> for Refusal {
 }
 
 impl<'a> Callback<'a> {
-    pub(super) fn read(recipe: &'a Recipe, request: Request<'a>, now_ms: i64) -> Self {
+    /// A callback whose parameters [`Self::read`] has still to read. In two steps, so that it is
+    /// made where it stays: it is a kilobyte long.
+    #[inline(always)]
+    pub(super) fn new(recipe: &'a Recipe, request: Request<'a>, now_ms: i64) -> Self {
         let target = request.target;
         let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
-        let mut callback = Self {
+        Self {
             recipe,
             request,
             now_ms,
@@ -170,9 +185,12 @@ impl<'a> Callback<'a> {
             matched: None,
             kind: None,
             nature: Nature::Message,
-        };
-        callback.unreadable = callback.read_parameters().err();
-        callback
+        }
+    }
+
+    /// Reads the parameters.
+    pub(super) fn read(&mut self) {
+        self.unreadable = self.read_parameters().err();
     }
 
     fn read_parameters(&mut self) -> Result<(), Unreadable> {
@@ -356,16 +374,16 @@ impl<'a> Callback<'a> {
             if another || idle || !self.holds(&reading.when) {
                 continue;
             }
-            if !self.has_claim(reading)? {
+            let Some(claim) = self.claim(reading)? else {
                 lacking.get_or_insert(&*reading.claim.name);
                 continue;
-            }
+            };
             if !self.is_usable(reading) {
                 continue;
             }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
-            match self.try_reading(reading, output) {
+            match self.try_reading(reading, &claim, output) {
                 Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
                 Err(Lack::Missing(name)) => {
@@ -400,6 +418,7 @@ impl<'a> Callback<'a> {
     fn try_reading<'r>(
         &self,
         reading: &'r Reading,
+        claim: &Claim<'_>,
         output: &mut Output,
     ) -> Result<Option<Under>, Lack<'r>> {
         if let Some(public) = &reading.public {
@@ -410,7 +429,8 @@ impl<'a> Callback<'a> {
                 continue;
             }
             let usable = self.put_output(reading, index, secret.value.expose(), output)?;
-            if usable && self.claims(reading, output)? {
+            let says = |claim: &[u8]| reading.is_claimed(output, claim);
+            if usable && self.any_of(claim, reading, says)? {
                 return Ok(Some(Under::Secret(index)));
             }
         }
@@ -458,13 +478,21 @@ impl<'a> Callback<'a> {
         }
     }
 
-    fn has_claim(&self, reading: &Reading) -> Result<bool, Refusal> {
-        if let Input::Parameter { slot, steps, scope } = &reading.claim.input
-            && steps.is_empty()
-        {
-            return Ok(self.side(*scope).0.has(*slot));
+    /// The claim of `reading`, if it is there.
+    fn claim<'s>(&'s self, reading: &'s Reading) -> Result<Option<Claim<'s>>, Unreadable> {
+        let context = Context { plus: claim_plus(reading), ..Context::default() };
+        match &reading.claim.input {
+            Input::Parameter { slot, steps, scope } if steps.is_empty() => {
+                Ok(self.side(*scope).0.has(*slot).then_some(Claim::Parameter))
+            }
+            Input::List { list, item } => {
+                let Some(text) = self.list_text(*list, &context)? else { return Ok(None) };
+                let shape = &self.recipe.sender.lists[*list].shape;
+                let any = shape.values(&text, item, 1).next().is_some();
+                Ok(any.then_some(Claim::List(text, shape, item)))
+            }
+            _ => Ok(self.value(&reading.claim, &context)?.map(Claim::Text)),
         }
-        Ok(self.value(&reading.claim, &Context::default())?.is_some())
     }
 
     /// Whether a claim of the callback says `output`.
@@ -473,22 +501,37 @@ impl<'a> Callback<'a> {
     }
 
     /// Whether `says` holds of a claim of the callback.
-    #[inline]
     fn any_claim(
         &self,
         reading: &Reading,
         says: impl Fn(&[u8]) -> bool,
     ) -> Result<bool, Unreadable> {
-        let context = Context { plus: claim_plus(reading), ..Context::default() };
-        if let Input::List { list, item } = &reading.claim.input {
-            let Some(text) = self.list_text(*list, &context)? else { return Ok(false) };
-            let shape = &self.recipe.sender.lists[*list].shape;
-            let any =
-                shape.values(&text, item, CLAIMS_MAX).fold(false, |any, claim| any | says(claim));
-            return Ok(any);
+        match self.claim(reading)? {
+            Some(claim) => self.any_of(&claim, reading, says),
+            None => Ok(false),
         }
-        let claim = self.value(&reading.claim, &context)?;
-        Ok(claim.is_some_and(|claim| says(&claim)))
+    }
+
+    /// Whether `says` holds of `claim`, or of one of several.
+    #[inline]
+    fn any_of(
+        &self,
+        claim: &Claim<'_>,
+        reading: &Reading,
+        says: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Unreadable> {
+        match claim {
+            Claim::Text(text) => Ok(says(text)),
+            Claim::List(text, shape, item) => {
+                let claims = shape.values(text, item, CLAIMS_MAX);
+                Ok(claims.fold(false, |any, claim| any | says(claim)))
+            }
+            Claim::Parameter => {
+                let context = Context { plus: claim_plus(reading), ..Context::default() };
+                let text = self.value(&reading.claim, &context)?;
+                Ok(text.is_some_and(|text| says(&text)))
+            }
+        }
     }
 
     /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
@@ -688,7 +731,7 @@ impl<'a> Callback<'a> {
                     at_ms: self.now_ms,
                     countersign: &countersign,
                     code: code.and_then(toml::Value::as_str).unwrap_or_default(),
-                    event_id: "",
+                    event_id: None,
                 };
                 let answer = made.answer(&Speaker { callback: self, said: &said, code });
                 match &made.sealed {

@@ -190,7 +190,7 @@ impl Coverage {
                 *proven += usize::from(resolved.authenticated().contains(&role));
                 *all += 1;
             }
-            if resolved.keys().len() > 1 && !sender.repeats_its_transaction() {
+            if resolved.keys().count() > 1 && !sender.repeats_its_transaction() {
                 seen.second_key = SecondKey::Kept;
             }
             if let Some(reading) = recipe.readings.first() {
@@ -202,12 +202,12 @@ impl Coverage {
 
     /// What `reading` would prove of the roles that no vector has.
     fn guess(&mut self, recipe: &Recipe, reading: &Reading) {
-        for (role, texts) in &recipe.roles.texts {
+        for (role, texts) in recipe.roles.texts.iter() {
             let may =
                 |text: &Text<_>| text.spots().all(|spot| reading.covers.may_cover(spot, recipe));
             let proof =
                 if texts.iter().all(|text| may(&text.of)) { Proof::Whole } else { Proof::None };
-            self.unseen.insert(*role, proof);
+            self.unseen.insert(role, proof);
         }
         // What is sealed is covered as a whole.
         let kinds = recipe.kinds.iter().filter(|_| recipe.open.is_none());
@@ -239,7 +239,7 @@ impl Sender {
     /// Whether its second key is the transaction once more, because what is signed tells two
     /// honest callbacks not apart.
     fn repeats_its_transaction(&self) -> bool {
-        let transaction = self.roles.texts.get(&Role::Transaction);
+        let transaction = self.roles.texts.get(Role::Transaction);
         let of = |texts: &[super::definition::RoleText]| {
             texts.iter().map(|text| text.of.clone()).collect::<Vec<_>>()
         };
@@ -391,7 +391,7 @@ impl Reader<'_> {
         }
         let open = |role: Role| signed && covers.proof(role) == Proof::None;
         let may_be_open = |role: Role| signed && covers.proof(role) != Proof::Whole;
-        let has = |role: Role| self.sender.roles.texts.contains_key(&role);
+        let has = |role: Role| self.sender.roles.texts.has(role);
         if may_be_open(Role::Transaction) && covers.second_key == SecondKey::Absent {
             cares.push(
                 "The signature does not always say which transaction it is for, and what it covers \

@@ -14,7 +14,7 @@ use super::encoding::Plus;
 use super::fault::Fault;
 use super::file::{self, File, Many};
 use super::reply::Rows;
-use super::resolved::Role;
+use super::resolved::{ByRole, Role};
 use super::shape::Shape;
 use super::text::{Origin, Spot, Strictness, Text};
 use super::time::{self, Stamp};
@@ -116,14 +116,14 @@ pub(super) struct List {
 #[derive(Clone, Debug)]
 pub(super) struct Roles<K = Spot> {
     /// By role.
-    pub(super) texts: BTreeMap<Role, Vec<RoleText<K>>>,
+    pub(super) texts: ByRole<Vec<RoleText<K>>>,
     /// The second de-duplication key.
     pub(super) replay: Vec<RoleText<K>>,
 }
 
 impl<K> Default for Roles<K> {
     fn default() -> Self {
-        Self { texts: BTreeMap::new(), replay: Vec::new() }
+        Self { texts: ByRole::default(), replay: Vec::new() }
     }
 }
 
@@ -524,7 +524,7 @@ impl Reader {
 
     /// What can only be said of the file as a whole.
     fn whole(&mut self, sender: &Sender) {
-        if !sender.roles.texts.contains_key(&Role::Transaction) {
+        if !sender.roles.texts.has(Role::Transaction) {
             self.fault("roles.transaction", "is not there", "say what identifies a transaction");
         }
         for row in ["accepted", "rejected", "unavailable"] {

@@ -4,6 +4,7 @@
 //! nothing is allocated unless a value has a modifier, an escape in JSON or a step into it.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use smallvec::SmallVec;
 
@@ -47,13 +48,13 @@ pub(super) enum Nul {
 }
 
 /// What the gateway adds to a reply or a template.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Said<'x> {
     pub(super) reason: Option<Reason>,
     pub(super) at_ms: i64,
     pub(super) countersign: &'x str,
     pub(super) code: &'x str,
-    pub(super) event_id: &'x str,
+    pub(super) event_id: Option<&'x dyn fmt::Display>,
 }
 
 /// Why a text cannot be made.
@@ -350,12 +351,12 @@ impl Callback<'_> {
     ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
         Ok(match input {
             Input::Header(name) => {
-                let mut all = self.request.headers.get_all(name).iter();
-                let value = all.next();
-                if all.next().is_some() {
+                let headers = self.request.headers;
+                let any_repeats = headers.len() > headers.keys_len();
+                if any_repeats && headers.get_all(name).iter().nth(1).is_some() {
                     return Err(Unreadable::new(Reason::RepeatedParameter));
                 }
-                value.map(|value| Cow::Borrowed(value.as_bytes()))
+                headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
             }
             Input::List { list, item } => self.listed(*list, item, context)?,
             Input::Setting(value) => Some(Cow::Borrowed(value.expose())),
@@ -368,7 +369,7 @@ impl Callback<'_> {
                     Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
                 }
             }
-            Input::Role(role) => self.role(*role)?.map(Cow::Owned),
+            Input::Role(role) => self.role(*role)?,
             Input::Gateway(gateway) => self.gateway(*gateway, spot, context),
         })
     }
@@ -443,7 +444,7 @@ impl Callback<'_> {
             Gateway::Reason => context.said?.reason.and_then(|reason| text(reason.as_str())),
             Gateway::Code => text(context.said?.code),
             Gateway::Countersign => text(context.said?.countersign),
-            Gateway::EventId => text(context.said?.event_id),
+            Gateway::EventId => Some(Cow::Owned(context.said?.event_id?.to_string().into_bytes())),
             Gateway::Message => {
                 self.opened.as_ref().map(|opened| Cow::Borrowed(opened.message.as_slice()))
             }
@@ -490,18 +491,19 @@ impl Callback<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
         let (parameters, buffers) = self.side(Scope::Outer);
-        let mut first = true;
+        // Nothing stands before the first.
+        let mut skipped = pairs.shape.between.len();
         for listed in list {
             match &listed.value {
                 ListedValue::Parameter(slot) => {
                     let parameter = parameters.get(*slot, buffers);
                     let dropped = |p: &Parameter<'_>| pairs.empty == Empty::Dropped && is_empty(*p);
                     let Some(parameter) = parameter.filter(|p| !dropped(p)) else { continue };
-                    put_label(&listed.label, pairs, &mut first, sink);
+                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
                     self.put_each(parameter, pairs.each, context, sink)?;
                 }
                 ListedValue::Ours(text) => {
-                    put_label(&listed.label, pairs, &mut first, sink);
+                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
                     self.put_ours(text, context, sink)?;
                 }
             }
@@ -693,14 +695,6 @@ pub(super) fn is_empty(parameter: Parameter<'_>) -> bool {
 fn put_gap(pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
     if !std::mem::take(first) {
         sink.put(&pairs.shape.between);
-    }
-}
-
-fn put_label(label: &[u8], pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
-    put_gap(pairs, first, sink);
-    if let Some(within) = &pairs.shape.within {
-        sink.put(label);
-        sink.put(within);
     }
 }
 

@@ -232,11 +232,13 @@ pub fn explain_under(
     now_ms: i64,
     others: &[Other<'_>],
 ) -> Explanation {
-    let mut callback = recipe.read(*request, now_ms).under(keys);
+    let mut callback = recipe.read(*request, now_ms);
+    callback.use_keys(keys);
     let (outcome, refusal) = judged(&mut callback);
     let callback = &callback;
     // An opened message hides what stands outside of it, and that is what is signed.
-    let mut outside = recipe.read(*request, now_ms).under(keys);
+    let mut outside = recipe.read(*request, now_ms);
+    outside.use_keys(keys);
     if recipe.body == WhenBody::AfterVerification {
         // Nothing of it is signed, which is not what everybody thinks.
         let _ = outside.read_body();

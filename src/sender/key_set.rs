@@ -257,8 +257,13 @@ impl Recipe {
             Request { method: &Method::GET, target: b"/", base: "", headers: &nothing, body: b"" };
         let callback = self.read(request, now_ms);
         let countersign = secret.map_or_else(String::new, |index| callback.countersigned(index));
-        let said =
-            Said { reason: None, at_ms: now_ms, countersign: &countersign, code: "", event_id: "" };
+        let said = Said {
+            reason: None,
+            at_ms: now_ms,
+            countersign: &countersign,
+            code: "",
+            event_id: None,
+        };
         let bytes = secret.and_then(|index| self.secrets.get(index));
         let bytes = bytes.map_or(&[][..], |secret| secret.value.expose());
         let context = Context { secret: bytes, said: Some(&said), ..Context::default() };

@@ -1,5 +1,7 @@
 //! The wire names that a recipe reads, each with a slot, found by a few words of the name.
 
+use super::json_object::put_json_text;
+
 /// Names and their slots.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
@@ -14,6 +16,8 @@ struct Entry {
     /// The next slot of the bucket plus one; 0: it is the last.
     next: u8,
     name: Box<[u8]>,
+    /// The name as the beginning of a JSON member, `"name":`.
+    member: Box<[u8]>,
 }
 
 /// A power of two, several times the names of the longest sender file.
@@ -45,7 +49,10 @@ impl Names {
         let key = Key::of(name);
         let bucket = &mut self.buckets[key.bucket()];
         let next = std::mem::replace(bucket, slot + 1);
-        self.entries.push(Entry { key, next, name: name.into() });
+        let mut member = Vec::new();
+        put_json_text(&mut member, name);
+        member.push(b':');
+        self.entries.push(Entry { key, next, name: name.into(), member: member.into() });
         Some(slot)
     }
 
@@ -66,6 +73,11 @@ impl Names {
     /// The name of `slot`.
     pub(super) fn name(&self, slot: Slot) -> &[u8] {
         &self.entries[usize::from(slot)].name
+    }
+
+    /// The name of `slot` as the beginning of a JSON member, `"name":`.
+    pub(super) fn member(&self, slot: Slot) -> &[u8] {
+        &self.entries[usize::from(slot)].member
     }
 
     /// How many there are.

@@ -60,18 +60,14 @@ struct Pair {
     place: Place,
     /// The name is decoded in `Parameters::decoded`, not in the buffer.
     decoded: bool,
-    /// Whether the recipe knows the name.
-    known: Known,
+    /// The slot of the name, if the recipe knows it; else [`STRANGER`].
+    slot: Slot,
     name: Span,
     value: Span,
 }
 
-/// Whether a recipe knows a name: repeats of those that it does are found by their slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Yes,
-    No,
-}
+/// No recipe has so many names that this is one of their slots.
+const STRANGER: Slot = Slot::MAX;
 
 /// The buffers that spans are parts of.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +204,7 @@ impl Parameters {
                 Cow::Owned(name) => (self.keep(name.as_bytes()), true),
             };
             let value = json::span(buffer, member.raw);
-            let pair = Pair { place: Place::Json, decoded, known: Known::No, name, value };
+            let pair = Pair { place: Place::Json, decoded, slot: STRANGER, name, value };
             self.take(pair, member.name.as_bytes(), names)?;
         }
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
@@ -222,7 +218,7 @@ impl Parameters {
     pub(super) fn read_xml(&mut self, buffer: &[u8], names: &Names) -> Result<(), Unreadable> {
         let children = xml::children_of_root(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
         for (name, value) in children {
-            let pair = Pair { place: Place::Xml, decoded: false, known: Known::No, name, value };
+            let pair = Pair { place: Place::Xml, decoded: false, slot: STRANGER, name, value };
             self.take(pair, name.of(buffer), names)?;
         }
         Ok(())
@@ -242,7 +238,7 @@ impl Parameters {
         if name.start == value.end {
             Ok(())
         } else if self.is_plain() {
-            let pair = Pair { place, decoded: false, known: Known::No, name, value };
+            let pair = Pair { place, decoded: false, slot: STRANGER, name, value };
             self.take(pair, name.of(buffer), names)
         } else {
             self.take_escaped((name, value), place, buffer, names)
@@ -263,7 +259,7 @@ impl Parameters {
             Cow::Borrowed(_) => (name, false),
             Cow::Owned(text) => (self.keep(text), true),
         };
-        self.take(Pair { place, decoded, known: Known::No, name, value }, &text, names)
+        self.take(Pair { place, decoded, slot: STRANGER, name, value }, &text, names)
     }
 
     fn keep(&mut self, name: &[u8]) -> Span {
@@ -285,7 +281,7 @@ impl Parameters {
                     return Err(Unreadable::repeated(name));
                 }
                 *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
-                pair.known = Known::Yes;
+                pair.slot = slot;
             }
             None => self.strangers = self.strangers.saturating_add(1),
         }
@@ -299,7 +295,7 @@ impl Parameters {
         if self.strangers < 2 {
             return Ok(());
         }
-        let strangers = || self.pairs[from..].iter().filter(|pair| pair.known == Known::No);
+        let strangers = || self.pairs[from..].iter().filter(|pair| pair.slot == STRANGER);
         for (index, pair) in strangers().enumerate() {
             let name = self.parameter(pair, buffers).name;
             let mut earlier = strangers().take(index);
@@ -355,6 +351,17 @@ impl Parameters {
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.values == Values::Plain
+    }
+
+    /// The same, with the slots of their names.
+    pub(super) fn iter_known<'p>(
+        &'p self,
+        buffers: Buffers<'p>,
+    ) -> impl Iterator<Item = (Option<Slot>, Parameter<'p>)> {
+        self.pairs.iter().map(move |pair| {
+            let slot = Some(pair.slot).filter(|slot| *slot != STRANGER);
+            (slot, self.parameter(pair, buffers))
+        })
     }
 
     /// How many there are.

@@ -254,8 +254,11 @@ impl Recipe {
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
     /// wrong with the request is said by [`Callback::verify`], and it can be answered all the same.
     #[must_use]
+    #[inline(always)]
     pub fn read<'a>(&'a self, request: Request<'a>, now_ms: i64) -> Callback<'a> {
-        Callback::read(self, request, now_ms)
+        let mut callback = Callback::new(self, request, now_ms);
+        callback.read();
+        callback
     }
 
     /// The answer to [`super::Outcome::Unavailable`] where it is the same for every callback, for
@@ -440,7 +443,7 @@ impl Compiler {
         // A role that the file leaves open is whatever parameter the source says.
         for (name, wire) in &binder.terms.params.clone() {
             let Some(role) = super::Role::from_name(name) else { continue };
-            if roles.texts.contains_key(&role) {
+            if roles.texts.has(role) {
                 continue;
             }
             let text = Text::parse(&format!("{{{wire}}}"), Strictness::Lenient);
@@ -459,7 +462,7 @@ impl Compiler {
             return;
         }
         for role in [super::Role::Item, super::Role::Amount] {
-            if !roles.texts.contains_key(&role) {
+            if !roles.texts.has(role) {
                 let what = format!("pin the {0}, and this sender names no {0}", role.as_str());
                 let remedy =
                     format!("say which parameter it is: params = {{ {} = \"…\" }}", role.as_str());

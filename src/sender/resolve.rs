@@ -1,19 +1,23 @@
 //! What a verified callback says: its kind, roles, parameters, template and keys.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::bound::{Bound, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
 use super::definition::{RoleText, Roles, Stands};
 use super::digest;
+use super::encoding::Plus;
 use super::evaluate::{self, Context, Said};
+use super::json_object::{JsonObject, is_plain, put_json_text};
 use super::names::Slot;
 use super::outcome::Reason;
-use super::parameters::{Parameter, Place, Unreadable, Value};
+use super::parameters::{Parameter, Parameters, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
-use super::resolved::{Resolved, Role};
+use super::resolved::{Keys, Resolved, Role, Texts};
 use super::signature::{Covers, ListedValue, Pairs, Plan, Reading, Seams, TimeCover};
 use super::text::{Piece, Text};
 use super::unreplaced;
@@ -21,14 +25,17 @@ use super::unreplaced;
 /// What stands in place of a claim wherever parameters are shown.
 const MASK: &str = "***";
 
+/// Room for the texts of a callback, beyond twice its query: once as roles, once as parameters.
+const TEXTS_BYTES: usize = 128;
+
 /// A value with the text that made it.
-type Made<'t> = (Vec<u8>, &'t Text<Bound>);
+type Made<'s> = (Cow<'s, [u8]>, &'s Text<Bound>);
 
 impl Verified<'_, '_> {
     /// Finds out what the callback says. `event_id` is the id that the event will have, for
-    /// `[event_id]` in the source's template.
+    /// `[event_id]` in the source's template; it is written out only where that is asked for.
     #[must_use]
-    pub fn resolve(&mut self, event_id: &str) -> Resolution {
+    pub fn resolve(&mut self, event_id: impl fmt::Display) -> Resolution {
         let callback = &mut *self.callback;
         let late = callback.recipe.body == WhenBody::AfterVerification;
         if late
@@ -44,7 +51,7 @@ impl Verified<'_, '_> {
         if of_tests || callback.holds(&callback.recipe.test) {
             return Resolution::Test;
         }
-        match callback.resolved(event_id) {
+        match callback.resolved(&event_id) {
             Ok(resolved) => Resolution::Event(Box::new(resolved)),
             Err(refusal) => Resolution::Refused(refusal),
         }
@@ -65,32 +72,35 @@ impl Verified<'_, '_> {
 }
 
 impl<'a> Callback<'a> {
-    fn resolved(&self, event_id: &str) -> Result<Resolved, Refusal> {
-        let transaction = self.transaction()?;
+    fn resolved(&self, event_id: &dyn fmt::Display) -> Result<Resolved, Refusal> {
+        let mut keys = Keys::default();
+        self.transaction(&mut keys)?;
         self.ours()?;
         let recut = self.recut();
-        let mut roles: [Option<String>; Role::ALL.len()] = Default::default();
-        let mut authenticated = Vec::new();
         let mut unresolved: Vec<String> = self.unreplaced().map(unreplaced::shown).collect();
+        let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * self.query.len());
+        let mut roles = [None; Role::ALL.len()];
+        let mut authenticated = SmallVec::new();
         for role in Role::ALL {
             let Some((value, text)) = self.role_text(role)? else { continue };
-            roles[role as usize] = Some(String::from_utf8_lossy(&value).into_owned());
+            roles[role as usize] = Some(texts.put(|out| put_lossy(out, &value)));
             if text.spots().all(|spot| self.is_proven(spot, &recut)) {
                 authenticated.push(role);
             }
         }
-        self.pinned(&roles)?;
-        let template = self.template(event_id, &mut unresolved)?;
-        let mut keys = vec![transaction];
-        keys.extend(self.replay()?);
+        self.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        let params = texts.put(|out| self.put_params(out));
+        let template = texts.put(|out| self.put_template(event_id, &mut unresolved, out));
+        self.replay(&mut keys)?;
         Ok(Resolved {
+            texts: texts.finish(),
             roles,
             kind: self.kind_here().map(|kind| kind.name.clone()),
             test: self.holds(&self.recipe.flag),
             unresolved,
             authenticated,
             recut,
-            params: self.params(),
+            params,
             template,
             keys,
             secret: self.matched.as_ref().and_then(|matched| matched.secret),
@@ -98,10 +108,10 @@ impl<'a> Callback<'a> {
     }
 
     /// The key of the transaction; without one there is nothing to record.
-    fn transaction(&self) -> Result<Vec<u8>, Refusal> {
+    fn transaction(&self, keys: &mut Keys) -> Result<(), Refusal> {
         let texts = self.role_texts(Role::Transaction);
         match self.first_made(texts)? {
-            Some((_, text)) => Ok(self.key(0, texts, text)?),
+            Some((_, text)) => Ok(self.key(0, texts, text, keys)?),
             None => {
                 let mut spots = texts.iter().flat_map(|text| text.of.spots());
                 let unreplaced = spots.find_map(|spot| self.unreplaced_name(spot));
@@ -117,21 +127,26 @@ impl<'a> Callback<'a> {
         }
     }
 
-    fn replay(&self) -> Result<Option<Vec<u8>>, Unreadable> {
+    fn replay(&self, keys: &mut Keys) -> Result<(), Unreadable> {
         let texts = &self.recipe.roles.replay;
         match self.first_made(texts)? {
-            Some((_, text)) => Ok(Some(self.key(1, texts, text)?)),
-            None if texts.is_empty() => Ok(self.signed_key()),
-            None => Ok(None),
+            Some((_, text)) => self.key(1, texts, text, keys)?,
+            None if texts.is_empty() => self.signed_key(keys),
+            None => {}
         }
+        Ok(())
     }
 
     /// What was signed, as a key, where its values could be cut anew under the same signature.
     /// It knows no kind: a parameter that nothing covers must not make a new event of an old call.
-    fn signed_key(&self) -> Option<Vec<u8>> {
+    fn signed_key(&self, keys: &mut Keys) {
         let hidden = self.matched_reading().is_some_and(|reading| reading.seams == Seams::Hidden);
-        let output = self.matched.as_ref()?.output.as_ref()?;
-        hidden.then(|| [&[2], output.bytes()].concat())
+        let output = self.matched.as_ref().and_then(|matched| matched.output.as_ref());
+        if let Some(output) = output.filter(|_| hidden) {
+            let key = keys.begin();
+            key.push(2);
+            key.extend_from_slice(output.bytes());
+        }
     }
 
     /// A de-duplication key: which key and which of its texts, then for each placeholder its place
@@ -141,11 +156,13 @@ impl<'a> Callback<'a> {
         which: u8,
         texts: &[RoleText<Bound>],
         text: &Text<Bound>,
-    ) -> Result<Vec<u8>, Unreadable> {
+        keys: &mut Keys,
+    ) -> Result<(), Unreadable> {
         let index = texts.iter().position(|known| std::ptr::eq(&raw const known.of, text));
         let kind = self.kind.map_or(0, |kind| kind + 1);
         let small = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
-        let mut key = vec![which, small(index.unwrap_or_default()), small(kind)];
+        let key = keys.begin();
+        key.extend_from_slice(&[which, small(index.unwrap_or_default()), small(kind)]);
         let context = Context { plus: self.plus(), ..Context::default() };
         for (place, spot) in text.spots().enumerate() {
             // An optional part that is empty is left out, and so is one that did not come.
@@ -157,7 +174,7 @@ impl<'a> Callback<'a> {
             key.extend_from_slice(&len.to_be_bytes());
             key.extend_from_slice(&value);
         }
-        Ok(key)
+        Ok(())
     }
 
     /// The texts of `role`: those of the reading that matched, of the kind, or of the file.
@@ -168,21 +185,24 @@ impl<'a> Callback<'a> {
         layers
             .into_iter()
             .flatten()
-            .find_map(|roles| roles.texts.get(&role))
+            .find_map(|roles| roles.texts.get(role))
             .map_or(&[], Vec::as_slice)
     }
 
-    fn role_text(&self, role: Role) -> Result<Option<Made<'a>>, Unreadable> {
+    fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, Unreadable> {
         self.first_made(self.role_texts(role))
     }
 
     /// The value of `role`, if the callback has it.
-    pub(super) fn role(&self, role: Role) -> Result<Option<Vec<u8>>, Unreadable> {
+    pub(super) fn role(&self, role: Role) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
         Ok(self.role_text(role)?.map(|(value, _)| value))
     }
 
     /// The first text that can be made and is not empty.
-    fn first_made<'t>(&self, texts: &'t [RoleText<Bound>]) -> Result<Option<Made<'t>>, Unreadable> {
+    fn first_made<'s>(
+        &'s self,
+        texts: &'s [RoleText<Bound>],
+    ) -> Result<Option<Made<'s>>, Unreadable> {
         for text in texts {
             if !self.holds_any(&text.when) {
                 continue;
@@ -196,22 +216,18 @@ impl<'a> Callback<'a> {
 
     /// A role's text: every placeholder outside an optional part has to be there, not empty, and
     /// not a macro that the sender left in place.
-    fn made(&self, text: &Text<Bound>) -> Result<Option<Vec<u8>>, Unreadable> {
+    fn made<'s>(&'s self, text: &'s Text<Bound>) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
         let context = Context { plus: self.plus(), ..Context::default() };
+        if let [Piece::Value(spot)] = text.pieces.as_slice() {
+            return self.made_value(spot, &context);
+        }
         let mut out = Vec::new();
         for piece in &text.pieces {
             match piece {
                 Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                Piece::Value(spot) => match self.value(spot, &context) {
-                    Ok(Some(value)) if !value.is_empty() && !self.is_macro(spot, &value) => {
-                        out.extend_from_slice(&value);
-                    }
-                    Ok(_) => return Ok(None),
-                    // A modifier that cannot be applied, such as `after:r-`: no such role.
-                    Err(unreadable) if unreadable.reason == Reason::BadEncoding => {
-                        return Ok(None);
-                    }
-                    Err(unreadable) => return Err(unreadable),
+                Piece::Value(spot) => match self.made_value(spot, &context)? {
+                    Some(value) => out.extend_from_slice(&value),
+                    None => return Ok(None),
                 },
                 Piece::Optional(_) => {
                     let one = Text { pieces: vec![piece.clone()] };
@@ -219,7 +235,21 @@ impl<'a> Callback<'a> {
                 }
             }
         }
-        Ok(Some(out))
+        Ok(Some(Cow::Owned(out)))
+    }
+
+    /// The value of a placeholder of a role.
+    fn made_value<'s>(
+        &'s self,
+        spot: &'s Bound,
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+        match self.value(spot, context) {
+            Ok(value) => Ok(value.filter(|value| !value.is_empty() && !self.is_macro(spot, value))),
+            // A modifier that cannot be applied, such as `after:r-`: no such role.
+            Err(unreadable) if unreadable.reason == Reason::BadEncoding => Ok(None),
+            Err(unreadable) => Err(unreadable),
+        }
     }
 
     fn is_macro(&self, spot: &Bound, value: &[u8]) -> bool {
@@ -273,9 +303,9 @@ impl<'a> Callback<'a> {
                 let (parameters, buffers) = self.side(*scope);
                 // What is not there is no claim of anybody's.
                 let Some(parameter) = parameters.get(*slot, buffers) else { return true };
-                let shown = unreplaced::shown(parameter.name);
-                covers.parameter(*slot, steps, parameter.place, parameter.name)
-                    && !recut.contains(&shown)
+                let is_recut =
+                    || recut.iter().any(|name| *name == unreplaced::shown(parameter.name));
+                covers.parameter(*slot, steps, parameter.place, parameter.name) && !is_recut()
             }
             Input::Header(name) => covers.header(name),
             Input::List { .. } => covers.may_cover(spot, self.recipe),
@@ -328,7 +358,7 @@ impl<'a> Callback<'a> {
         for ours in &self.recipe.ours {
             let value = self.made(&ours.of)?.unwrap_or_default();
             let own = ours.own.expose().split(|byte| matches!(byte, b' ' | b',' | b'\t' | b'\n'));
-            if value.is_empty() || !own.into_iter().any(|own| own == value) {
+            if value.is_empty() || !own.into_iter().any(|own| *own == *value) {
                 let name = ours.of.spots().next().map_or("", |spot| &spot.name);
                 return Err(Refusal::of(Reason::NotOurs, name));
             }
@@ -337,12 +367,12 @@ impl<'a> Callback<'a> {
     }
 
     /// Refuses an item or amount that differs from the source's own table.
-    fn pinned(&self, roles: &[Option<String>]) -> Result<(), Refusal> {
+    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), Refusal> {
         if self.recipe.rewards.is_empty() {
             return Ok(());
         }
-        let item = roles[Role::Item as usize].as_deref().unwrap_or_default();
-        let amount = roles[Role::Amount as usize].as_deref().unwrap_or_default();
+        let text = |of| str::from_utf8(role(of)).unwrap_or_default();
+        let (item, amount) = (text(Role::Item), text(Role::Amount));
         let pinned = self.recipe.rewards.get(item);
         if pinned.is_some_and(|pinned| same_amount(pinned, amount)) {
             return Ok(());
@@ -352,16 +382,19 @@ impl<'a> Callback<'a> {
     }
 
     /// The source's template, resolved, as a JSON object of texts.
-    fn template(
+    fn put_template(
         &self,
-        event_id: &str,
+        event_id: &dyn fmt::Display,
         unresolved: &mut Vec<String>,
-    ) -> Result<Box<RawValue>, Refusal> {
+        to: &mut Vec<u8>,
+    ) {
+        let event_id = Some(event_id);
         let said = Said { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
         let context = Context { plus: self.plus(), said: Some(&said), ..Context::default() };
-        let mut object = Object::with_capacity(self.recipe.template.len() * 32);
+        let mut object = JsonObject::begin(to);
+        let mut out = Vec::new();
         for (name, text) in &self.recipe.template {
-            let mut out = Vec::new();
+            out.clear();
             for piece in &text.pieces {
                 match piece {
                     Piece::Literal(bytes) => out.extend_from_slice(bytes),
@@ -383,10 +416,9 @@ impl<'a> Callback<'a> {
                     }
                 }
             }
-            object.name(name);
-            object.text(&String::from_utf8_lossy(&out));
+            put_json_text(object.name(name.as_bytes()), &out);
         }
-        Ok(object.finish())
+        object.end();
     }
 
     /// The value of `role` as far as it can be read, whether or not the callback is genuine: to be
@@ -401,34 +433,59 @@ impl<'a> Callback<'a> {
     /// callback, refused or not.
     #[must_use]
     pub fn params(&self) -> Box<RawValue> {
+        let mut out = Vec::new();
+        self.put_params(&mut out);
+        let text = String::from_utf8(out).unwrap_or_default();
+        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    fn put_params(&self, out: &mut Vec<u8>) {
         let (parameters, buffers) = self.side(Scope::Message);
-        let len: usize = parameters.iter(buffers).map(|p| p.name.len() + p.raw.len() + 8).sum();
-        let mut object = Object::with_capacity(len);
-        for (index, parameter) in parameters.iter(buffers).enumerate() {
+        let plus = self.plus();
+        let mut object = JsonObject::begin(out);
+        for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
             // What was read stands once in its place; of two places the first counts.
             let once = self.unreadable.is_none() && parameter.place == Place::Query;
             let mut earlier = parameters.iter(buffers).take(index);
             if !once && earlier.any(|other| other.name == parameter.name) {
                 continue;
             }
-            object.name(&String::from_utf8_lossy(parameter.name));
-            let slot = self.recipe.names.find(parameter.name);
-            let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
-            let text = value.text(self.plus()).ok().flatten().unwrap_or_default();
+            let out = match slot {
+                Some(slot) => object.member(self.recipe.names.member(slot)),
+                None => object.name(parameter.name),
+            };
+            let text = self.shown_text(parameters, &parameter, plus);
             if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) || self.is_secret(&text)
             {
-                object.text(MASK);
+                put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
-                object.raw(&self.without_inner_claim(slot, parameter.raw));
+                let json = self.without_inner_claim(slot, parameter.raw);
+                out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else {
-                object.text(&String::from_utf8_lossy(&text));
+                put_json_text(out, &text);
             }
         }
-        object.finish()
+        object.end();
     }
 }
 
 impl Callback<'_> {
+    /// The decoded text of `parameter`; what cannot be decoded is empty.
+    fn shown_text<'p>(
+        &self,
+        parameters: &Parameters,
+        parameter: &Parameter<'p>,
+        plus: Plus,
+    ) -> Cow<'p, [u8]> {
+        match parameter.place {
+            Place::Query | Place::Form if parameters.is_plain() => Cow::Borrowed(parameter.raw),
+            place => {
+                let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
+                value.into_text(plus).ok().flatten().unwrap_or_default()
+            }
+        }
+    }
+
     /// Whether a value is a secret of the source: some senders send theirs.
     fn is_secret(&self, value: &[u8]) -> bool {
         self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
@@ -483,38 +540,12 @@ fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
     Some((negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
 }
 
-/// A JSON object, written member by member.
-struct Object(Vec<u8>);
-
-impl Object {
-    fn with_capacity(bytes: usize) -> Self {
-        let mut text = Vec::with_capacity(bytes + 2);
-        text.push(b'{');
-        Self(text)
-    }
-
-    fn name(&mut self, name: &str) {
-        if self.0.len() > 1 {
-            self.0.push(b',');
-        }
-        self.text(name);
-        self.0.push(b':');
-    }
-
-    fn text(&mut self, text: &str) {
-        // A vector takes whatever is written to it.
-        let _ = serde_json::to_writer(&mut self.0, text);
-    }
-
-    /// A value that is JSON already.
-    fn raw(&mut self, json: &[u8]) {
-        self.0.extend_from_slice(json);
-    }
-
-    fn finish(mut self) -> Box<RawValue> {
-        self.0.push(b'}');
-        let text = String::from_utf8(self.0).unwrap_or_default();
-        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+/// What is not UTF-8 in `text` is replaced.
+fn put_lossy(out: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        out.extend_from_slice(text);
+    } else {
+        out.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
     }
 }
 

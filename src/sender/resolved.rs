@@ -1,6 +1,6 @@
 //! What a genuine callback says.
 
-use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 /// What a value of a callback means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,26 +54,120 @@ impl Role {
     }
 }
 
+/// Something for each role that has it: a map whose look-up is an index.
+#[derive(Clone, Debug)]
+pub(super) struct ByRole<T>([Option<T>; Role::ALL.len()]);
+
+impl<T> Default for ByRole<T> {
+    fn default() -> Self {
+        Self([const { None }; Role::ALL.len()])
+    }
+}
+
+impl<T> ByRole<T> {
+    pub(super) fn get(&self, role: Role) -> Option<&T> {
+        self.0[role as usize].as_ref()
+    }
+
+    pub(super) fn has(&self, role: Role) -> bool {
+        self.get(role).is_some()
+    }
+
+    pub(super) fn insert(&mut self, role: Role, value: T) {
+        self.0[role as usize] = Some(value);
+    }
+
+    /// What is there, in the order of [`Role::ALL`].
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Role, &T)> + Clone {
+        Role::ALL.into_iter().zip(&self.0).filter_map(|(role, one)| Some((role, one.as_ref()?)))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> + Clone {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
 /// What a genuine callback says. Only [`super::Verified::resolve`] makes one.
 #[derive(Debug)]
 pub struct Resolved {
-    pub(super) roles: [Option<String>; Role::ALL.len()],
+    pub(super) texts: String,
+    pub(super) roles: [Option<Span>; Role::ALL.len()],
     pub(super) kind: Option<String>,
     pub(super) test: bool,
     pub(super) unresolved: Vec<String>,
-    pub(super) authenticated: Vec<Role>,
+    pub(super) authenticated: SmallVec<[Role; Role::ALL.len()]>,
     pub(super) recut: Vec<String>,
-    pub(super) params: Box<RawValue>,
-    pub(super) template: Box<RawValue>,
-    pub(super) keys: Vec<Vec<u8>>,
+    pub(super) params: Span,
+    pub(super) template: Span,
+    pub(super) keys: Keys,
     pub(super) secret: Option<usize>,
+}
+
+/// Texts of a callback that is resolved, one behind the other: one buffer in place of a dozen.
+#[derive(Debug)]
+pub(super) struct Texts(Vec<u8>);
+
+/// One of several texts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// One or two de-duplication keys, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    bytes: SmallVec<[u8; KEYS_BYTES]>,
+    /// Where each begins.
+    starts: SmallVec<[usize; 2]>,
+}
+
+/// Bytes of keys that stay off the heap: a usual transaction, and a digest.
+const KEYS_BYTES: usize = 104;
+
+impl Texts {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Takes the text that `write` writes: UTF-8, always.
+    pub(super) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.0.len();
+        write(&mut self.0);
+        Span { start, end: self.0.len() }
+    }
+
+    pub(super) fn get(&self, span: Span) -> &[u8] {
+        self.0.get(span.start..span.end).unwrap_or_default()
+    }
+
+    pub(super) fn finish(self) -> String {
+        String::from_utf8(self.0).unwrap_or_default()
+    }
+}
+
+impl Keys {
+    /// Begins the next key; what is returned takes its bytes.
+    pub(super) fn begin(&mut self) -> &mut SmallVec<[u8; KEYS_BYTES]> {
+        self.starts.push(self.bytes.len());
+        &mut self.bytes
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.starts.iter().skip(1).copied().chain(std::iter::once(self.bytes.len()));
+        self.starts.iter().zip(ends).map(|(start, end)| &self.bytes[*start..end])
+    }
 }
 
 impl Resolved {
     /// The value of `role`, if the callback has it. The transaction is always there.
     #[must_use]
     pub fn role(&self, role: Role) -> Option<&str> {
-        self.roles[role as usize].as_deref()
+        self.roles[role as usize].map(|span| self.text(span))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        self.texts.get(span.start..span.end).unwrap_or_default()
     }
 
     /// The name of its kind, where the sender's file has kinds and one holds.
@@ -108,21 +202,20 @@ impl Resolved {
 
     /// The parameters as received, a JSON object; claims are masked.
     #[must_use]
-    pub fn params(&self) -> &RawValue {
-        &self.params
+    pub fn params(&self) -> &str {
+        self.text(self.params)
     }
 
     /// The source's template, resolved, a JSON object of texts.
     #[must_use]
-    pub fn template(&self) -> &RawValue {
-        &self.template
+    pub fn template(&self) -> &str {
+        self.text(self.template)
     }
 
     /// One or two de-duplication keys, each unambiguous within its source: the transaction first,
     /// then, where the signature does not cover it, what was signed.
-    #[must_use]
-    pub fn keys(&self) -> &[Vec<u8>] {
-        &self.keys
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter()
     }
 
     /// Which of the source's secrets matched; `None` where nothing is signed.

@@ -135,6 +135,8 @@ pub(super) enum Plan {
 pub(super) struct Listed {
     /// Its name as the signature writes it.
     pub(super) label: Box<[u8]>,
+    /// What is written before its value: the separator, the label and what follows that.
+    pub(super) lead: Box<[u8]>,
     pub(super) value: ListedValue,
 }
 
@@ -376,15 +378,22 @@ fn listed(
     let mut list = Vec::new();
     for name in names {
         let value = ListedValue::Parameter(binder.slot(name)?);
-        list.push(Listed { label: label(name, pairs.each), value });
+        list.push(Listed::new(label(name, pairs.each), value, &pairs.shape));
     }
-    list.extend(
-        add.into_iter().map(|(label, text)| Listed { label, value: ListedValue::Ours(text) }),
-    );
+    let ours = |(label, text)| Listed::new(label, ListedValue::Ours(text), &pairs.shape);
+    list.extend(add.into_iter().map(ours));
     if pairs.order == Order::Name {
         list.sort_by(|one, other| one.label.cmp(&other.label));
     }
     Ok(Plan::Listed(list))
+}
+
+impl Listed {
+    fn new(label: Box<[u8]>, value: ListedValue, shape: &Shape) -> Self {
+        let named = shape.within.as_deref().map(|within| [&label, within].concat());
+        let lead = [&*shape.between, &*named.unwrap_or_default()].concat();
+        Self { label, lead: lead.into(), value }
+    }
 }
 
 fn gathered(

@@ -356,7 +356,7 @@ fn a_template_is_resolved_and_says_what_is_missing() {
     let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&user_id=a%26b%3D1")), 0);
     let resolved = came.resolved.unwrap();
     assert_eq!(
-        resolved.template().get(),
+        resolved.template(),
         r#"{"type":"1","who":"a&b=1","where":"","ok":"","t":"tr-0001","e":"evt_test"}"#,
     );
     assert_eq!(resolved.unresolved(), ["scenario_id", "effective"]);
@@ -491,7 +491,7 @@ fn what_a_sender_brings_of_its_secrets_is_masked() {
     let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
     let request = get(&format!("/?{signed}&sAMSToken=tok-1&sAMSSign={claim}"));
     let came = run(&recipe, &request, 0);
-    let params = came.resolved.unwrap().params().get().to_owned();
+    let params = came.resolved.unwrap().params().to_owned();
     assert!(!params.contains("tok-1") && params.contains(r#""sAMSToken":"***""#), "{params}");
 
     let settings = "secrets = 'gatewaytoken'\npay_key = 'appkey-1'\nmax_age = 'off'";
@@ -499,7 +499,7 @@ fn what_a_sender_brings_of_its_secrets_is_masked() {
     let vectors = &recipe.sender().vectors;
     let paid = vectors.iter().find(|vector| vector.about.starts_with("a payment event")).unwrap();
     let came = run(&recipe, &paid.request, 1_700_000_000_000);
-    let params = came.resolved.unwrap().params().get().to_owned();
+    let params = came.resolved.unwrap().params().to_owned();
     assert!(params.contains(r#""PayEventSig":"***""#), "{params}");
 }
 
@@ -558,7 +558,14 @@ fn a_captured_call_under_a_fresh_answer_id_shares_a_key() {
     let recipe = Recipe::compile(sender, &vector_terms("secrets = \"s3cr3t\"")).unwrap();
     let honest = "/?sid=64b0c0ffee00000000000001&timestamp=1700000000&uid=player-7&uid_source=demo\
         &user_type=weak_third_party&effective=true&aid=a2&sign=23bc2fff6aab542a7411a2bc5890f50f";
-    let keys = |target: &str| run(&recipe, &get(target), 0).resolved.unwrap().keys().to_vec();
+    let keys = |target: &str| {
+        run(&recipe, &get(target), 0)
+            .resolved
+            .unwrap()
+            .keys()
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
     let first = keys(honest);
     assert_eq!(first.len(), 2);
     let fresh = keys(&honest.replace("aid=a2", "aid=a3"));
@@ -576,7 +583,7 @@ fn optional_parts_of_a_key_cannot_stand_in_for_each_other() {
             "POST /?signature=be4d53cdd56d183a856b22073582ac8e79219493&timestamp=1700000000&nonce=12345\n\n{body}"
         ))
         .unwrap();
-        run(&recipe, &request, 1_700_000_000_000).resolved.unwrap().keys()[0].clone()
+        run(&recipe, &request, 1_700_000_000_000).resolved.unwrap().keys().next().unwrap().to_vec()
     };
     let one = key(r#"{"FromUserName":"o","CreateTime":1,"MsgType":"event","OrderId":"7"}"#);
     let other = key(r#"{"FromUserName":"o","CreateTime":1,"MsgType":"event","EventKey":"7"}"#);
@@ -641,7 +648,14 @@ fn a_call_cut_anew_shares_a_key_with_the_honest_one() {
     ];
     for (sender, text, honest, recut) in cases {
         let recipe = source(sender, text).unwrap();
-        let keys = |target: &str| run(&recipe, &get(target), 0).resolved.unwrap().keys().to_vec();
+        let keys = |target: &str| {
+            run(&recipe, &get(target), 0)
+                .resolved
+                .unwrap()
+                .keys()
+                .map(<[u8]>::to_vec)
+                .collect::<Vec<_>>()
+        };
         let (honest, recut) = (keys(honest), keys(recut));
         assert_ne!(honest[0], recut[0], "{sender}");
         assert_eq!(honest[1], recut[1], "{sender}");
@@ -653,7 +667,7 @@ fn a_template_that_cannot_be_made_refuses_nobody() {
     let text = format!("{TAKU}template = \"p={{extra_data|after:p-}}&n={{reward_name|int}}\"");
     let recipe = source("taku", &text).unwrap();
     let resolved = run(&recipe, &get(&format!("/?{TAKU_QUERY}&extra_data=x")), 0).resolved.unwrap();
-    assert_eq!(resolved.template().get(), r#"{"p":"","n":""}"#);
+    assert_eq!(resolved.template(), r#"{"p":"","n":""}"#);
     assert_eq!(resolved.unresolved(), ["extra_data", "reward_name"]);
 }
 
@@ -674,7 +688,7 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
             "POST /?company_id=42&time_stamp=1700000000&prefix=leaderpro&manager_sign=86781f46ac\n\n{form}"
         ))
         .unwrap();
-        run(&recipe, &request, 0).resolved.unwrap().keys()[0].clone()
+        run(&recipe, &request, 0).resolved.unwrap().keys().next().unwrap().to_vec()
     };
     assert_eq!(key("report_number=3"), key("report_number=3&status="));
     assert_ne!(key("report_number=3"), key("report_number=3&status=1"));

@@ -47,6 +47,9 @@ impl Macros {
     /// Without `paste` it has to be a name of the file or of the source: a player may be called
     /// `[PRO]`, and a report `{ABCDEF00-8B86}`.
     pub(super) fn is_unreplaced(&self, value: &[u8]) -> bool {
+        if !may_be_macro(value) {
+            return false;
+        }
         let Some(name) = name_of(value) else {
             return self.odd.iter().any(|known| known.as_bytes() == value);
         };

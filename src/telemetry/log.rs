@@ -1,6 +1,6 @@
 //! The log: JSON or text, one line an event, through [`Lines`].
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 
 use tracing::field::{Field, Visit};
@@ -12,7 +12,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{Lines, LinesGuard};
-use crate::clock;
+use crate::clock::{self, Stamp};
+use crate::sender::JsonObject;
 
 /// What is logged when `RUST_LOG` says nothing.
 const DEFAULT_FILTER: &str = "info";
@@ -102,22 +103,22 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let meta = event.metadata();
-        let at = clock::rfc3339(clock::now_ms());
+        let at = Stamp::of(clock::now_ms());
         match self.format {
             LogFormat::Json => {
-                let level = meta.level().as_str();
-                for piece in ["{\"at\":\"", &at, "\",\"level\":\"", level, "\",\"target\":\""] {
-                    out.write_str(piece)?;
-                }
-                out.write_str(meta.target())?;
-                out.write_char('"')?;
-                let mut fields = JsonFields { out, result: Ok(()) };
+                let mut line = Vec::with_capacity(LINE_BYTES);
+                let mut object = JsonObject::begin(&mut line);
+                object.text("at", at.as_str());
+                object.text("level", meta.level().as_str());
+                object.text("target", meta.target());
+                let mut fields = JsonFields(object);
                 event.record(&mut fields);
-                fields.result?;
-                fields.out.write_str("}\n")
+                fields.0.end();
+                line.push(b'\n');
+                out.write_str(str::from_utf8(&line).or(Err(fmt::Error))?)
             }
             LogFormat::Text => {
-                write!(out, "{at} {} ", self.level(*meta.level()))?;
+                write!(out, "{} {} ", at.as_str(), self.level(*meta.level()))?;
                 let mut fields = TextFields { out, result: Ok(()) };
                 event.record(&mut fields);
                 fields.result?;
@@ -126,6 +127,9 @@ where
         }
     }
 }
+
+/// Room for a callback's line.
+const LINE_BYTES: usize = 384;
 
 impl Line {
     fn level(&self, level: tracing::Level) -> &'static str {
@@ -143,54 +147,29 @@ impl Line {
     }
 }
 
-/// Fields as members of the line's JSON object. Written piece by piece: this is done for every
-/// callback, and formatting machinery would cost as much as the callback's verification.
-struct JsonFields<'a> {
-    out: Writer<'a>,
-    result: fmt::Result,
-}
-
-impl JsonFields<'_> {
-    fn member(&mut self, name: &str, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = self.name(name).and_then(|()| write(&mut self.out));
-        }
-    }
-
-    fn name(&mut self, name: &str) -> fmt::Result {
-        self.out.write_str(",\"")?;
-        self.out.write_str(name)?;
-        self.out.write_str("\":")
-    }
-}
+/// Fields as members of the line's JSON object. This is done for every callback: formatting
+/// machinery would cost as much as the callback's verification.
+struct JsonFields<'a>(JsonObject<'a>);
 
 impl Visit for JsonFields<'_> {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.member(field.name(), |out| write!(out, "{value}"));
+        self.0.raw(field.name(), &value.to_string());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field.name(), |out| write_decimal(out, value));
+        self.0.number(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field.name(), |out| out.write_str(if value { "true" } else { "false" }));
+        self.0.raw(field.name(), if value { "true" } else { "false" });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field.name(), |out| {
-            out.write_char('"')?;
-            Escaped(&mut *out).write_str(value)?;
-            out.write_char('"')
-        });
+        self.0.text(field.name(), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field.name(), |out| {
-            out.write_char('"')?;
-            write!(Escaped(&mut *out), "{value:?}")?;
-            out.write_char('"')
-        });
+        self.0.text(field.name(), &format!("{value:?}"));
     }
 }
 
@@ -225,44 +204,6 @@ impl Visit for TextFields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.pair(field, format_args!("{value:?}"));
     }
-}
-
-/// Escapes what is written, for the inside of a JSON text.
-struct Escaped<'w, 'o>(&'w mut Writer<'o>);
-
-impl fmt::Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let odd = |byte: &u8| *byte < b' ' || matches!(*byte, b'"' | b'\\' | 0x7f);
-        let mut rest = text;
-        while let Some(at) = rest.as_bytes().iter().position(odd) {
-            let (clean, from) = rest.split_at(at);
-            self.0.write_str(clean)?;
-            let (one, behind) = from.split_at(1);
-            match one {
-                "\"" => self.0.write_str("\\\"")?,
-                "\\" => self.0.write_str("\\\\")?,
-                "\n" => self.0.write_str("\\n")?,
-                other => write!(self.0, "\\u{:04x}", other.as_bytes()[0])?,
-            }
-            rest = behind;
-        }
-        self.0.write_str(rest)
-    }
-}
-
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
-
-fn write_decimal(out: &mut Writer<'_>, mut value: u64) -> fmt::Result {
-    let mut digits = [b'0'; DIGITS_MAX];
-    let mut from = DIGITS_MAX - 1;
-    while value > 9 {
-        digits[from] = b'0' + (value % 10) as u8;
-        value /= 10;
-        from -= 1;
-    }
-    digits[from] = b'0' + value as u8;
-    out.write_str(std::str::from_utf8(&digits[from..]).unwrap_or_default())
 }
 
 #[cfg(test)]

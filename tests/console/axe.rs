@@ -1,7 +1,7 @@
 //! Whether everybody can use a page: axe-core's rules for WCAG 2.2 AA, in both colour schemes, and
 //! on a phone. `scripts/setup` gets the library; it is run in the page.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
@@ -14,12 +14,15 @@ const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"
 const PHONE: u32 = 320;
 const DESK: u32 = 1280;
 
+/// Where `scripts/setup` puts the library.
+pub fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/axe-core/axe.min.js")
+}
+
 fn library() -> &'static str {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/axe-core/axe.min.js");
-        std::fs::read_to_string(&file)
-            .unwrap_or_else(|error| panic!("{}: {error}; scripts/setup gets it", file.display()))
+        std::fs::read_to_string(file()).unwrap_or_else(|error| panic!("axe-core: {error}"))
     })
 }
 

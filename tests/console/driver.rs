@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::axe;
+
 /// How long a command may take: these machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -27,13 +29,16 @@ fn programs() -> Option<&'static (PathBuf, PathBuf)> {
     FOUND.get_or_init(found).as_ref()
 }
 
-/// Whether there is a browser to test with; says so if not.
+/// Whether there is a browser to test with, and the rules to test by; says so if not.
 pub fn is_there() -> bool {
-    if programs().is_some() {
-        return true;
-    }
-    let says = "Chromium and chromedriver are missing: scripts/setup gets them \
-                (Debian: the packages chromium and chromium-driver)";
+    let says = match (programs(), axe::file().is_file()) {
+        (Some(_), true) => return true,
+        (None, _) => {
+            "Chromium and chromedriver are missing: scripts/setup gets them \
+             (Debian: the packages chromium and chromium-driver)"
+        }
+        (Some(_), false) => "axe-core is missing: scripts/setup gets it",
+    };
     assert!(std::env::var_os("CI").is_none(), "{says}");
     // Not by the macro: what that prints is hidden where a test passes.
     let mut err = std::io::stderr();

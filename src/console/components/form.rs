@@ -73,6 +73,7 @@ impl<'f> Field<'f> {
     }
 
     /// The same with many lines.
+    #[allow(dead_code, reason = "the pages that need it are being built")]
     pub fn show_area(&self, lang: Lang, rows: usize) -> Markup {
         self.around(
             lang,

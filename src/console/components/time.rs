@@ -23,14 +23,6 @@ pub fn time(ms: UnixMillis) -> Markup {
     html! { time datetime=(stamp) title=(stamp) { (shown) } }
 }
 
-/// A time that may not have come.
-pub fn maybe(ms: Option<UnixMillis>) -> Markup {
-    match ms {
-        Some(ms) => time(ms),
-        None => html! { span.absent { "–" } },
-    }
-}
-
 /// A time, and how long ago that is.
 pub fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     let since = Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0));

@@ -33,6 +33,10 @@ const FILE_LINES_MAX: usize = 10_000;
 /// Lines that are looked up at one time for a file.
 const FILE_PAGE: usize = 500;
 
+/// Times that is done: twice as often as a full file needs. A filter that finds next to nothing
+/// among many millions of events ends there.
+const FILE_PAGES_MAX: usize = 2 * FILE_LINES_MAX / FILE_PAGE;
+
 texts! {
     SEARCH = "User, transaction or event id", "用户、交易号或事件 ID";
     SOURCE = "Source", "来源";
@@ -187,8 +191,9 @@ const FILE_COLUMNS: [&str; 10] = [
 async fn file(console: &Console, filter: &Filter) -> Shown {
     let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
     let mut position = Some(Position::default());
-    while let Some(from) = position.filter(|_| rows.len() <= FILE_LINES_MAX) {
+    for _ in 0..FILE_PAGES_MAX {
         let room = (FILE_LINES_MAX + 1 - rows.len()).min(FILE_PAGE);
+        let Some(from) = position.filter(|_| room > 0) else { break };
         let Lines { lines, next } = lines::find(console, filter, (&from, room)).await?;
         rows.extend(lines.into_iter().map(cells));
         position = next;

@@ -71,7 +71,7 @@ impl<'c> Scope<'c> {
     }
 
     /// The callbacks of `histories` by outcome.
-    fn series<'h>(&self, histories: impl Iterator<Item = &'h History> + Clone) -> Vec<Series> {
+    fn series<'h>(&self, histories: &(impl Iterator<Item = &'h History> + Clone)) -> Vec<Series> {
         let of = |outcome: &Outcome| {
             let mut values = vec![0; self.span.periods()];
             for history in histories.clone() {
@@ -146,7 +146,7 @@ async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
 fn callbacks(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     let kept = &console.tools.metrics.histories;
     let histories: Vec<_> = scope.names().filter_map(|name| kept.find(name)).collect();
-    let series = scope.series(histories.iter().map(|history| &**history));
+    let series = scope.series(&histories.iter().map(|history| &**history));
     let title = format!("{}: {}", CHART.of(lang), scope.words().of(lang));
     let periods = i64::try_from(scope.span.periods()).unwrap_or(0);
     let first = kept.start().at_ms(scope.now) - (periods - 1) * scope.span.period_ms();

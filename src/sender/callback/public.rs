@@ -21,11 +21,9 @@ use crate::sender::unreplaced;
 pub(in crate::sender) type Message = SmallVec<[u8; 512]>;
 
 impl<'a> Callback<'a> {
-    /// The same callback, to be verified with these public keys of its sender.
-    #[must_use]
-    pub fn under(mut self, keys: Option<&'a KeySet>) -> Self {
+    /// Lets it be verified with these public keys of its sender.
+    pub fn use_keys(&mut self, keys: Option<&'a KeySet>) {
         self.keys = keys.or(self.keys);
-        self
     }
 
     /// The id of the public key that it names, where its sender has a list of them.

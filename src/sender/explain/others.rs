@@ -39,7 +39,8 @@ pub(super) fn sender(callback: &Callback<'_>, others: &[Other<'_>]) -> Option<Mi
     let (recipe, now_ms) = (callback.recipe, callback.now_ms);
     let secrets = live_secrets(recipe, now_ms);
     for other in others.iter().filter(|other| other.recipe.sender.name != recipe.sender.name) {
-        let callback = other.recipe.read(callback.request, now_ms).under(other.keys);
+        let mut callback = other.recipe.read(callback.request, now_ms);
+        callback.use_keys(other.keys);
         let mut budget = Budget::of(PER_SENDER);
         for case in Case::all(&callback) {
             let own = case.matches(&case.draft, &mut budget);

@@ -85,7 +85,7 @@ impl Compiler {
 }
 
 pub(super) fn client_slots(sender: &Sender, roles: &Roles<Bound>) -> Vec<Slot> {
-    let texts = sender.from_client.iter().filter_map(|role| roles.texts.get(role)).flatten();
+    let texts = sender.from_client.iter().filter_map(|role| roles.texts.get(*role)).flatten();
     texts.filter_map(|text| signature::only_slot(&text.of)).collect()
 }
 

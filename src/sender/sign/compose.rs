@@ -102,7 +102,7 @@ impl Recipe {
 
     /// The texts of the role called `name`, where the file has it.
     fn role_texts_of(&self, name: &str) -> Option<Vec<&Text<Bound>>> {
-        let texts = self.roles.texts.get(&Role::from_name(name)?)?;
+        let texts = self.roles.texts.get(Role::from_name(name)?)?;
         Some(texts.iter().map(|text| &text.of).collect())
     }
 
@@ -261,8 +261,8 @@ impl Recipe {
 
     fn lacking_for_transaction(&self, callback: &Callback<'_>) -> Vec<String> {
         let kind = callback.kind_here().map(|kind| &kind.roles);
-        let roles = kind.filter(|roles| roles.texts.contains_key(&Role::Transaction));
-        let texts = roles.unwrap_or(&self.roles).texts.get(&Role::Transaction);
+        let roles = kind.filter(|roles| roles.texts.has(Role::Transaction));
+        let texts = roles.unwrap_or(&self.roles).texts.get(Role::Transaction);
         let first = texts.and_then(|texts| texts.first());
         let needed = first.into_iter().flat_map(|text| needed(&text.of));
         needed.filter(|spot| !is_there(callback, spot)).map(|spot| self.shown(spot)).collect()

@@ -215,7 +215,7 @@ fn every_sender_can_be_composed_from_roles() {
             continue;
         }
         let mut given = Vec::new();
-        for (role, texts) in &recipe.roles.texts {
+        for (role, texts) in recipe.roles.texts.iter() {
             let single = texts.iter().any(|text| {
                 let came =
                     |spot: &Bound| matches!(spot.input, Input::Parameter { .. } | Input::Header(_));
@@ -332,7 +332,7 @@ proptest::proptest! {
             }
             let given: Vec<_> = [(Role::User, &user), (Role::Item, &item), (Role::Amount, &amount)]
                 .into_iter()
-                .filter(|(role, _)| recipe.roles.texts.contains_key(role))
+                .filter(|(role, _)| recipe.roles.texts.has(*role))
                 .map(|(role, value)| (role.as_str(), value.as_str()))
                 .collect();
             let request = composed(&recipe, &given, None);
@@ -344,7 +344,7 @@ proptest::proptest! {
             let Resolution::Event(resolved) = verified.resolve("evt") else {
                 panic!("{}: {signed:?}", sender.name());
             };
-            if recipe.roles.texts.contains_key(&Role::User) {
+            if recipe.roles.texts.has(Role::User) {
                 proptest::prop_assert_eq!(resolved.role(Role::User), Some(user.as_str()));
             }
         }

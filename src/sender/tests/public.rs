@@ -52,7 +52,8 @@ fn without_keys_nothing_verifies_and_nothing_is_refused_for_its_key() {
     for vector in vectors.iter().filter(|vector| vector.expects("outcome", "accepted")) {
         let came = run(&recipe, &vector.request, NOW);
         assert_eq!((came.outcome, came.refusal), (Outcome::Unavailable, None));
-        let mut callback = recipe.read(vector.request.borrow(), NOW).under(Some(&none));
+        let mut callback = recipe.read(vector.request.borrow(), NOW);
+        callback.use_keys(Some(&none));
         let Judgement::Refused(refusal) = callback.verify() else { panic!("it has no keys") };
         assert_eq!(refusal.reason, Reason::UnknownKey);
     }

@@ -27,6 +27,7 @@ fuzz_target!(|data: &[u8]| {
         headers: &headers,
         body: b"",
     };
-    let mut callback = RECIPE.read(request, NOW_MS).under(Some(&keys));
+    let mut callback = RECIPE.read(request, NOW_MS);
+    callback.use_keys(Some(&keys));
     assert!(matches!(callback.verify(), Judgement::Refused(_)), "nobody signed it");
 });

@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
     let names = |query: &[u8]| {
         let event = resolve(&recipe, &Parts::made(query, None, b"")).expect("an event");
         let made: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(event.template().get()).expect("a JSON object");
+            serde_json::from_str(event.template()).expect("a JSON object");
         made.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
     };
     assert_eq!(

@@ -147,11 +147,11 @@ pub fn replies(recipe: &Recipe, parts: &Parts) -> Vec<(Outcome, Vec<u8>)> {
 pub fn check_open(recipe: &Recipe, parts: &Parts) -> Option<Resolved> {
     let resolved = resolve(recipe, parts)?;
     let object = |text: &str| serde_json::from_str::<serde_json::Map<_, _>>(text);
-    object(resolved.params().get()).expect("the parameters are a JSON object");
-    object(resolved.template().get()).expect("the template is a JSON object");
-    assert!(!resolved.keys().is_empty(), "an event without a key is accepted twice");
+    object(resolved.params()).expect("the parameters are a JSON object");
+    object(resolved.template()).expect("the template is a JSON object");
+    assert!(resolved.keys().next().is_some(), "an event without a key is accepted twice");
     let again = resolve(recipe, parts).expect("the same request gives the same event");
-    assert_eq!(again.keys(), resolved.keys());
+    assert!(again.keys().eq(resolved.keys()));
     for (outcome, body) in replies(recipe, parts) {
         if outcome == Outcome::Accepted {
             let reply: serde_json::Map<String, serde_json::Value> =

@@ -173,7 +173,6 @@ mod tests {
             path: String::new(),
             rest: Vec::new(),
             query: Fields::default(),
-            now_ms: 0,
             came_by_tls: false,
         }
     }

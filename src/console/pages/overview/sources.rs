@@ -52,7 +52,7 @@ fn row(console: &Console, visit: &Visit, (scope, name): (&Scope<'_>, &str)) -> V
     let lang = visit.lang;
     let histories = &console.tools.metrics.histories;
     let history = histories.find(name);
-    let series = scope.series(history.iter().map(|history| &**history));
+    let series = scope.series(&history.iter().map(|history| &**history));
     let took = history.as_ref().and_then(|history| history.took(scope.now));
     let seen = history.as_ref().and_then(|history| history.last_ms());
     let now_ms = histories.start().at_ms(scope.now);
