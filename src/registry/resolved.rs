@@ -200,13 +200,20 @@ mod tests {
     use super::*;
     use crate::config::{Machine, load_str};
     use crate::ledger::{
-        Book, BookOptions, DedupeKey, Fingerprint, Memory, NewEvent, SourceId, StoreClock,
-        Unobserved,
+        Book, BookOptions, DedupeKey, DocumentChange, Expect, Fingerprint, Memory, NewEvent,
+        SourceId, StoreClock, Unobserved,
     };
 
-    async fn registry() -> Registry {
+    fn book() -> Book {
         let engine = Memory::new(StoreClock::process());
-        let book = Book::new(engine, BookOptions::default(), Arc::new(Unobserved));
+        Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+    }
+
+    async fn registry() -> Registry {
+        over(book()).await
+    }
+
+    async fn over(book: Book) -> Registry {
         let loaded = load_str(&Machine, std::path::Path::new("postern.toml"), "").unwrap();
         Registry::open(book, Arc::new(loaded.config)).await.unwrap()
     }
@@ -272,6 +279,31 @@ mod tests {
         assert_eq!(left(&registry), [true, false, false, false]);
         let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
         assert_eq!(log.len(), 4, "upkeep is nobody's doing");
+    }
+
+    #[tokio::test]
+    async fn there_is_an_end_to_what_is_kept() {
+        let (book, who) = (book(), Who::of_token("ops"));
+        let id = |n: usize| EventId::new(n as i64);
+        let ids: Vec<EventId> = (0..RESOLVED_MAX).map(id).collect();
+        let note = Resolution { source: String::from("s"), note: String::from("n") };
+        let body = Some(bytes::Bytes::from(serde_json::to_vec(&note).unwrap()));
+        let changes = ids.iter().map(|id| DocumentChange {
+            kind: RESOLVED,
+            id: id.to_string(),
+            expect: Expect::Absent,
+            body: body.clone(),
+            who: who.as_str().to_owned(),
+            at_ms: 0,
+        });
+        book.change_all(&changes.collect::<Vec<_>>()).await.unwrap();
+        let registry = over(book).await;
+        let (new, old) = (Subject::Event(EventId::new(1)), Subject::Event(ids[7]));
+        let refused = registry.resolve(&who, (&new, "s"), "note").await;
+        assert!(matches!(refused, Err(Failed::Refused(NotTaken::TooMany))));
+        registry.resolve(&who, (&old, "s"), "another").await.unwrap();
+        registry.reopen(&who, &old).await.unwrap();
+        registry.resolve(&who, (&new, "s"), "note").await.unwrap();
     }
 
     #[test]
