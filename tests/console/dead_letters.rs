@@ -1,5 +1,6 @@
 //! Dead letters: why, and delivered again, some of them or all.
 
+use postern::clock::now_ms;
 use serde_json::{Value, json};
 
 use super::axe::inspect;
@@ -53,6 +54,11 @@ fn with_dead(count: usize) -> Option<(Gateway, Backend, Backend)> {
         assert_eq!(get(gateway.at.callbacks, &taku_for(user, &format!("d{n}"), "1")).status, 200);
         if n == 0 {
             other.await_count(1);
+        }
+        // The list is by time: the first and the last are of milliseconds of their own.
+        if n == 0 || n + 2 == count {
+            let at = now_ms();
+            eventually("the clock goes on", || now_ms() > at);
         }
     }
     eventually("all are dead", || dead(&gateway) == count + 1);
