@@ -7,7 +7,7 @@
 //! Pages are made here, whole, and work without a script; `assets/console.js` only keeps the
 //! overview fresh. Everything that came from elsewhere is escaped by the templates. A page is a file
 //! of `pages`, with its own texts in both languages; it is made of `components`, and sees what was
-//! asked as a [`visit::Visit`]. Who may ask and who may change is decided in `app`, before a page
+//! asked as a `visit::Visit`. Who may ask and who may change is decided in `app`, before a page
 //! sees anything.
 
 mod app;
