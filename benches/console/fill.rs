@@ -49,12 +49,12 @@ fn main() {
 }
 
 fn event(n: u64, received_ms: UnixMillis) -> NewEvent {
-    let name = if n % RARE == 0 { "rare" } else { "level-end" };
+    let name = if n.is_multiple_of(RARE) { "rare" } else { "level-end" };
     let source = SourceId::from(name);
     let (user, transaction) = (format!("user-{}", n % USERS), format!("tr-{n}"));
     let id = EventId::new(received_ms);
     let keys = [DedupeKey::new(&source, transaction.as_bytes())].into_iter().collect();
-    let targets = (n % DELIVERED == 0).then(|| TargetId::from("game"));
+    let targets = n.is_multiple_of(DELIVERED).then(|| TargetId::from("game"));
     NewEvent {
         id,
         keys,
