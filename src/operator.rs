@@ -21,5 +21,5 @@ pub(crate) use explained::explained;
 pub use masked::Masked;
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
-pub use replay::{NotReplayed, replay_all, replay_event};
+pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};
 pub use trial::{TestEvent, Tried, Untried, try_out};

@@ -23,12 +23,16 @@ mod console {
 
     mod addresses;
     mod around;
+    mod audit;
     mod callbacks;
+    mod dead_letters;
     mod debug;
     mod destinations;
     mod event;
     mod overview;
+    mod resolved;
     mod rules;
+    mod senders;
     mod sign_in;
     mod sources;
 }

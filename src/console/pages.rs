@@ -12,6 +12,7 @@ pub(super) mod event;
 mod managed;
 pub(super) mod overview;
 pub(super) mod refusal;
+mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;
