@@ -191,29 +191,26 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
     let engine = match &store.engine {
         config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
         config::StoreEngine::Postgres(server) => {
-            if store.master_key.is_some() {
-                tracing::warn!(
-                    "POSTERN_MASTER_KEY seals exports; tables in PostgreSQL are not sealed"
-                );
-            }
-            tokio::runtime::Handle::current().block_on(Postgres::open(postgres(server)))?.into()
+            let opening = Postgres::open(postgres(store, server));
+            tokio::runtime::Handle::current().block_on(opening)?.into()
         }
     };
     let observer = Arc::new(Observed(Arc::clone(metrics)));
     Ok(Book::new(engine, BookOptions::default(), observer))
 }
 
-/// How the PostgreSQL server of a configuration is talked to.
+/// How `server`, the PostgreSQL server of `store`, is talked to.
 #[must_use]
-pub fn postgres(store: &config::PostgresStore) -> PostgresOptions {
+pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> PostgresOptions {
     PostgresOptions {
-        schema: store.schema.clone(),
-        ca: store.ca.clone(),
-        writers: store.writers,
-        readers: store.readers,
-        read_timeout: store.read_timeout,
-        require_replicated: store.require_replicated,
-        ..PostgresOptions::new(store.url.clone())
+        schema: server.schema.clone(),
+        ca: server.ca.clone(),
+        writers: server.writers,
+        readers: server.readers,
+        read_timeout: server.read_timeout,
+        require_replicated: server.require_replicated,
+        keys: keyring(store),
+        ..PostgresOptions::new(server.url.clone())
     }
 }
 

@@ -9,6 +9,9 @@ mod postgres {
     mod cluster;
     mod engine;
     mod gateways;
+    mod lost;
     mod process;
+    mod proxy;
+    mod sealing;
     mod transfer;
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use tokio::sync::mpsc;
 
 use super::{ConfigFile, Exit, Screen};
-use crate::config::{PostgresStore, StoreEngine};
-use crate::ledger::Postgres;
+use crate::config::StoreEngine;
+use crate::ledger::{Postgres, PostgresOptions};
 use crate::server;
 
 /// Make the ledger's tables in PostgreSQL, or bring them to this version
@@ -32,17 +32,17 @@ impl Migrate {
             Err(exit) => return Ok(exit),
         };
         screen.warn(&loaded.warnings)?;
-        let StoreEngine::Postgres(store) = &loaded.config.store.engine else {
+        let store = &loaded.config.store;
+        let StoreEngine::Postgres(server) = &store.engine else {
             writeln!(screen.out, "the embedded engine needs no migration")?;
             return Ok(Exit::Done);
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(migrate(store, screen))
+        runtime.block_on(migrate(server::postgres(store, server), screen))
     }
 }
 
-async fn migrate(store: &PostgresStore, screen: &mut Screen<'_>) -> io::Result<Exit> {
-    let options = server::postgres(store);
+async fn migrate(options: PostgresOptions, screen: &mut Screen<'_>) -> io::Result<Exit> {
     let (said, mut heard) = mpsc::unbounded_channel();
     let migrating = tokio::spawn(async move {
         let mut say = move |line| {

@@ -4,19 +4,22 @@ use std::io;
 
 use clap::Args;
 
+use super::client::runtime;
 use super::store::{Progress, is_there};
 use super::{ConfigFile, Exit, Screen};
-use crate::config::MASTER_KEY;
-use crate::ledger::Embedded;
+use crate::config::{self, MASTER_KEY, StoreEngine};
+use crate::ledger::{Embedded, Postgres};
+use crate::server;
 
 /// Seal the store with another master key
 #[derive(Args, Debug)]
 #[command(
     long_about = "Seal the store with another master key.\n\n\
         Set POSTERN_MASTER_KEY to the new key and POSTERN_OLD_MASTER_KEY to the one of before (a \
-        store that was not sealed needs none). Everything is written anew, segment by segment. \
-        When it is interrupted, begin it again: it goes on. A gateway that has both keys can serve \
-        meanwhile, but not at the same time: stop it for this. Exports keep the key that they were \
+        store that was not sealed needs none). Everything is written anew, step by step. When it \
+        is interrupted, begin it again: it goes on. The gateway of an embedded store has to be \
+        stopped for this, and can serve in between if it has both keys. Gateways on PostgreSQL go \
+        on meanwhile: give both keys to all of them first. Exports keep the key that they were \
         sealed with.",
     after_help = "Examples:\n  \
         POSTERN_MASTER_KEY=$NEW POSTERN_OLD_MASTER_KEY=$OLD postern rekey --config postern.toml\n  \
@@ -32,11 +35,12 @@ pub(super) struct Rekey {
 
 impl Rekey {
     pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
-        let (loaded, options) = match self.config.store(screen)? {
-            Ok(store) => store,
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
             Err(exit) => return Ok(exit),
         };
-        let sealed = loaded.config.store.master_key.is_some();
+        let store = &loaded.config.store;
+        let sealed = store.master_key.is_some();
         if sealed == self.unseal {
             let sentence = match sealed {
                 true => "--unseal and a key to seal with: take POSTERN_MASTER_KEY away",
@@ -45,22 +49,32 @@ impl Rekey {
             writeln!(screen.err, "{sentence}")?;
             return Ok(Exit::Usage);
         }
-        if let Err(sentence) = is_there(&options) {
-            return screen.fail(&sentence);
-        }
         let mut progress = Progress::new(screen.err, screen.err_is);
-        let done = Embedded::rekey(options, &mut |done, all| {
-            progress.tell(&|| format!("segment {done} of {all}"));
-        });
+        let (done, what) = match &store.engine {
+            StoreEngine::Embedded { .. } => (embedded(store, &mut progress), "segments"),
+            StoreEngine::Postgres(server) => {
+                let options = server::postgres(store, server);
+                let mut tell = |rows| progress.tell(&|| format!("{rows} rows"));
+                let done = runtime()?.block_on(Postgres::rekey(options, &mut tell));
+                (done.map_err(|error| error.to_string()), "rows")
+            }
+        };
         progress.end();
         match done {
             Ok(0) => writeln!(screen.out, "everything was so already")?,
-            Ok(segments) if sealed => {
-                writeln!(screen.out, "{segments} segments are sealed with {MASTER_KEY}")?;
+            Ok(done) if sealed => {
+                writeln!(screen.out, "{done} {what} are sealed with {MASTER_KEY}")?;
             }
-            Ok(segments) => writeln!(screen.out, "{segments} segments are not sealed any more")?,
+            Ok(done) => writeln!(screen.out, "{done} {what} are not sealed any more")?,
             Err(error) => return screen.fail(&error),
         }
         Ok(Exit::Done)
     }
+}
+
+fn embedded(store: &config::Store, progress: &mut Progress<'_>) -> Result<u64, String> {
+    let options = server::embedded(store).map_err(|error| error.to_string())?;
+    is_there(&options)?;
+    let mut tell = |done, all| progress.tell(&|| format!("segment {done} of {all}"));
+    Embedded::rekey(options, &mut tell).map_err(|error| error.to_string())
 }

@@ -63,7 +63,7 @@ pub(super) fn open(store: &config::Store, runtime: &Runtime) -> Result<Engine, S
     Ok(match &store.engine {
         StoreEngine::Embedded { .. } => Embedded::open(server::embedded(store)?)?.into(),
         StoreEngine::Postgres(server) => {
-            runtime.block_on(Postgres::open(server::postgres(server)))?.into()
+            runtime.block_on(Postgres::open(server::postgres(store, server)))?.into()
         }
     })
 }

@@ -9,6 +9,7 @@
 //! lease, settle, release                                            (deliveries.rs)
 //! replay, log, documents, sweep                (replay.rs, log.rs, documents.rs, days.rs)
 //! Pool ─▶ Session ─▶ the server that takes writes                   (link.rs, url.rs, tls.rs)
+//! Vault: what is in clear, and what is sealed             (vault.rs, rekey.rs)
 //! Pulse: is it there, what does it promise, has a document changed  (pulse.rs)
 //! ```
 //!
@@ -26,17 +27,19 @@ mod figures;
 mod link;
 mod log;
 mod migrate;
+mod options;
 mod pulse;
+mod rekey;
 mod replay;
 mod sql;
 mod tls;
 mod transfer;
 mod url;
+mod vault;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -45,16 +48,16 @@ use tokio::task::AbortHandle;
 use self::accept::{BODIES_MAX, uses};
 use self::fault::Fault;
 use self::link::{Dialer, Pool, Role};
+pub use self::options::{PostgresError, PostgresOptions};
 use self::pulse::Pulse;
-use self::tls::Tls;
+use self::vault::{Used, Vault};
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
+    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
     LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
     Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
 };
 use crate::clock::instant;
-use crate::sender::Secret;
 
 /// How long an accept goes on trying: beyond the time-out of every sender, so that a fail-over
 /// within that time costs nobody a callback.
@@ -84,74 +87,6 @@ pub struct Postgres {
     core: Arc<Core>,
 }
 
-/// Where the ledger is, and how it is talked to.
-#[derive(Clone, Debug)]
-pub struct PostgresOptions {
-    /// `postgres://user:password@host,host/database`.
-    pub url: Secret,
-    /// The schema that the tables are in.
-    pub schema: String,
-    /// PEM file with the roots that the server's certificate is verified against; `None`: those
-    /// that browsers know.
-    pub ca: Option<PathBuf>,
-    /// Commits at one time.
-    pub writers: usize,
-    /// Questions at one time.
-    pub readers: usize,
-    /// How long the server may work on one question.
-    pub read_timeout: Duration,
-    /// Refuse to record anything that is not replicated synchronously.
-    pub require_replicated: bool,
-    /// What leases and due times go by: the server's clock, unless a test holds one.
-    pub clock: StoreClock,
-}
-
-/// Why the ledger cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PostgresError {
-    /// The options cannot be used.
-    #[error("{0}")]
-    Options(String),
-    /// The server cannot be reached, or refused something.
-    #[error("{0}")]
-    Server(String),
-    /// There are no tables.
-    #[error("the database has no tables of Postern yet: run `postern migrate --config FILE`")]
-    NotMigrated,
-    /// The tables are of an older version.
-    #[error(
-        "the tables are of version {found} and this gateway needs version {wanted}: run `postern \
-         migrate --config FILE`"
-    )]
-    Older {
-        /// The version of the tables.
-        found: i64,
-        /// The version of this gateway.
-        wanted: i64,
-    },
-    /// The tables are of a version that this gateway does not know.
-    #[error(
-        "the tables are of version {found} and this gateway knows version {wanted}: start a newer \
-         one, as whoever migrated them did"
-    )]
-    Newer {
-        /// The version of the tables.
-        found: i64,
-        /// The version of this gateway.
-        wanted: i64,
-    },
-    /// Replication is required, and is not there.
-    #[error("{0}")]
-    NotReplicated(String),
-}
-
-impl From<Fault> for PostgresError {
-    fn from(fault: Fault) -> Self {
-        Self::Server(fault.told(false).to_string())
-    }
-}
-
 /// What clones share.
 struct Core {
     dialer: Arc<Dialer>,
@@ -161,8 +96,10 @@ struct Core {
     read: Pool,
     clock: StoreClock,
     pulse: Pulse,
+    vault: Vault,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
+    /// Commits of one thread at one time.
     writers: usize,
     /// How long a question may take, with the connection that it may need.
     read_time: Duration,
@@ -177,40 +114,6 @@ impl Drop for Core {
     }
 }
 
-impl PostgresOptions {
-    /// The usual options for the server at `url`.
-    #[must_use]
-    pub fn new(url: Secret) -> Self {
-        Self {
-            url,
-            schema: "postern".to_owned(),
-            ca: None,
-            writers: 4,
-            readers: 2,
-            read_timeout: Duration::from_secs(30),
-            require_replicated: false,
-            clock: StoreClock::process(),
-        }
-    }
-
-    /// What is wrong with a URL; the answer does not hold it.
-    ///
-    /// # Errors
-    /// When it cannot be used.
-    pub fn check_url(url: &str) -> Result<(), String> {
-        url::parse(url).map(drop)
-    }
-
-    fn dialer(&self) -> Result<Arc<Dialer>, PostgresError> {
-        let text = std::str::from_utf8(self.url.expose()).unwrap_or_default();
-        let wrong = |why| PostgresError::Options(format!("store.url: {why}"));
-        let config = url::parse(text).map_err(wrong)?;
-        let tls = Tls::new(self.ca.as_deref()).map_err(PostgresError::Options)?;
-        let schema = self.schema.clone();
-        Ok(Arc::new(Dialer::new(config, tls, schema, self.read_timeout)))
-    }
-}
-
 impl Postgres {
     /// Connects, and checks that the tables are there and that the server promises enough. Must be
     /// called within the runtime that its connections are to live in.
@@ -218,37 +121,54 @@ impl Postgres {
     /// # Errors
     /// When it cannot be used; the text says what to do.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let core = Arc::new(Self::connect(options).await?);
+        if let Some(why) = core.pulse.barred() {
+            return Err(PostgresError::NotReplicated(why));
+        }
+        {
+            let mut session = core.durable.session(instant() + OPEN_PATIENCE).await?;
+            let ready = core.begin_sealing(&mut session).await;
+            let ready = match ready {
+                Ok(()) => core.days_ahead(&mut session).await.map_err(PostgresError::from),
+                Err(error) => Err(error),
+            };
+            session.heed(Ok(()))?;
+            ready?;
+        }
+        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
+        let _ = core.beating.set(beating.abort_handle());
+        Ok(Self { core })
+    }
+
+    /// Connects to tables of this version of which everything can be read.
+    async fn connect(options: PostgresOptions) -> Result<Core, PostgresError> {
         let dialer = options.dialer()?;
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
-        let until = instant() + OPEN_PATIENCE;
-        let (promise, revision) = {
-            let session = read.session(until).await?;
+        let (promise, revision, used) = {
+            let session = read.session(instant() + OPEN_PATIENCE).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
             let row = session.row("select v from meta where k = 'revision'", &[]).await?;
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            (figures::promise(&session).await?, revision)
+            (figures::promise(&session).await?, revision, Used::read(&session).await?)
         };
-        if options.require_replicated && promise.durability != Durability::Replicated {
-            return Err(PostgresError::NotReplicated(pulse::unreplicated(&promise)));
+        if let Some(lacking) = used.lacking(&options.keys) {
+            return Err(PostgresError::Sealed(lacking));
         }
-        let core = Arc::new(Core {
+        Ok(Core {
             accept: pool(Role::Accept, options.writers),
             durable: pool(Role::Durable, WORKERS),
             lazy: pool(Role::Lazy, WORKERS),
             read,
             clock: options.clock,
             pulse: Pulse::new(promise, options.require_replicated, revision),
+            vault: Vault::new(options.keys, used)?,
             days: RwLock::default(),
-            writers: options.writers,
+            writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
             beating: std::sync::OnceLock::new(),
             dialer,
-        });
-        core.days_ahead(&mut core.durable.session(until).await?).await?;
-        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
-        let _ = core.beating.set(beating.abort_handle());
-        Ok(Self { core })
+        })
     }
 
     /// Makes the tables, or brings them to this version, and says what it does.
@@ -267,8 +187,7 @@ impl Postgres {
 
     /// How many commits of one thread at once make it faster: all threads share the connections.
     pub(super) fn writers(&self) -> usize {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.core.writers.div_ceil(threads)
+        self.core.writers
     }
 }
 
@@ -278,6 +197,11 @@ impl fmt::Debug for Postgres {
             .field("schema", &self.core.dialer.schema())
             .finish_non_exhaustive()
     }
+}
+
+/// How many threads record. The system reads files to tell, so that it is asked once.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Whether a call may be made again when its answer was lost.
@@ -310,6 +234,7 @@ macro_rules! run {
             match outcome {
                 Ok(done) => break Ok(done),
                 Err(fault) if $repeat.allows(&fault) && instant() < until => {
+                    $core.mend(&fault).await;
                     tokio::time::sleep(AGAIN).await;
                 }
                 Err(fault) => break Err(fault.told(false)),
@@ -358,12 +283,17 @@ async fn within<T>(
 }
 
 impl Core {
+    /// Why nothing may be acknowledged although the server works.
+    fn barred(&self) -> Option<String> {
+        self.pulse.barred().or_else(|| self.vault.lacking())
+    }
+
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let _commit = self.pulse.commit();
         let until = instant() + ACCEPT_PATIENCE;
         let mut doubt = false;
         loop {
-            if let Some(why) = self.pulse.barred() {
+            if let Some(why) = self.barred() {
                 return Err(Fault::Refused(why).told(doubt));
             }
             let fault = match self.accept.session(until).await {
@@ -380,9 +310,7 @@ impl Core {
                 }
                 Err(fault) => fault,
             };
-            if fault == Fault::NoPartition {
-                self.forget_days();
-            }
+            self.mend(&fault).await;
             doubt |= fault.is_doubtful();
             if !fault.is_passing() || instant() >= until {
                 return Err(fault.told(doubt));
@@ -417,6 +345,7 @@ impl Core {
             match outcome {
                 Ok(settled) => return Ok(settled),
                 Err(fault) if fault.is_passing() && instant() < until => {
+                    self.mend(&fault).await;
                     doubt |= fault.is_doubtful();
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -581,6 +510,8 @@ impl Ledger for Postgres {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        Ok(self.core.pulse.health())
+        let mut health = self.core.pulse.health();
+        health.stopped = health.stopped.or_else(|| self.core.barred());
+        Ok(health)
     }
 }

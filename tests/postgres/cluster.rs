@@ -230,29 +230,27 @@ impl Cluster {
         ready.status().is_ok_and(|status| status.success())
     }
 
-    /// Sends a signal to every process of the server, and says which those are.
-    fn signal(id: u32, signal: &str) -> Vec<String> {
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        let mut all = vec![id.to_string()];
-        all.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
-        Command::new("kill").arg(signal).args(&all).stderr(Stdio::null()).status().unwrap();
-        all
+    /// Every process of the server, the one that the others are children of first.
+    pub fn processes(&self) -> Vec<String> {
+        let id = self.server.lock().unwrap().as_ref().unwrap().id();
+        processes(id)
     }
 
     /// Stops every process of the server where it is: connections stay, and nothing is answered.
     pub fn freeze(&self) {
-        Self::signal(self.server.lock().unwrap().as_ref().unwrap().id(), "-STOP");
+        signal(&self.processes(), "-STOP");
     }
 
     /// Lets the server go on.
     pub fn thaw(&self) {
-        Self::signal(self.server.lock().unwrap().as_ref().unwrap().id(), "-CONT");
+        signal(&self.processes(), "-CONT");
     }
 
     /// Kills every process of the server with signal 9 and waits until all are gone.
     pub fn kill(&self) {
         let Some(mut server) = self.server.lock().unwrap().take() else { return };
-        let all = Self::signal(server.id(), "-9");
+        let all = processes(server.id());
+        signal(&all, "-9");
         server.wait().unwrap();
         for process in &all[1..] {
             while Path::new("/proc").join(process).exists() {
@@ -278,6 +276,14 @@ impl Cluster {
         String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
     }
 
+    /// Everything that is in a schema, as a backup would hold it.
+    pub fn dump(&self, schema: &str) -> String {
+        let mut dump = program("pg_dump");
+        let port = self.port.to_string();
+        dump.args(["-h", "127.0.0.1", "-p", &port, "-U", "postern", "-n", schema, "postgres"]);
+        String::from_utf8(done(dump).stdout).unwrap()
+    }
+
     /// `127.0.0.1:port`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -292,6 +298,21 @@ impl Cluster {
     pub fn url(&self) -> String {
         format!("postgres://postern@{}/postgres", self.host())
     }
+}
+
+/// A process and its children.
+fn processes(id: u32) -> Vec<String> {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let mut all = vec![id.to_string()];
+    all.extend(children.unwrap_or_default().split_whitespace().map(str::to_owned));
+    all
+}
+
+fn signal(processes: &[String], signal: &str) {
+    // The shell's own: a bare machine has no program of that name.
+    let mut kill = Command::new("sh");
+    kill.args(["-c", "kill \"$@\"", "kill", signal]).args(processes);
+    kill.stderr(Stdio::null()).status().unwrap();
 }
 
 impl Drop for Cluster {

@@ -13,17 +13,17 @@ use postern::sender::Secret;
 use super::cluster::{Cluster, is_there, schema, shared};
 use super::process::PATIENCE;
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-fn options(cluster: &Cluster, schema: &str) -> PostgresOptions {
+pub fn options(cluster: &Cluster, schema: &str) -> PostgresOptions {
     let mut options = PostgresOptions::new(Secret::new(cluster.url()));
     schema.clone_into(&mut options.schema);
     options
 }
 
-async fn opened(options: PostgresOptions) -> Postgres {
+pub async fn opened(options: PostgresOptions) -> Postgres {
     Postgres::migrate(&options, &mut |_| {}).await.unwrap();
     Postgres::open(options).await.unwrap()
 }

@@ -58,10 +58,18 @@ impl Setup {
         (folder, path)
     }
 
+    /// A command, and the folder that its configuration is in.
+    pub fn command(&self, command: &str) -> (TempDir, Command) {
+        let (folder, path) = self.file();
+        let mut program = postern();
+        program.arg(command).arg("--config").arg(path);
+        (folder, program)
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, command: &str) -> Output {
-        let (_folder, path) = self.file();
-        postern().arg(command).arg("--config").arg(path).output().unwrap()
+        let (_folder, mut program) = self.command(command);
+        program.output().unwrap()
     }
 
     pub fn migrate(&self) -> &Self {

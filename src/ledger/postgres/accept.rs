@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use super::link::Session;
-use super::sql::{NOW, hash8, id_of, int, uuid_of};
+use super::log::write_event;
+use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
+use super::vault::{Pen, Place, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::clock::UnixMillis;
 use crate::ledger::{
-    Accepted, DedupeKey, EventId, Fingerprint, LedgerError, NewEvent, Nonce, NonceUse, TargetId,
+    Accepted, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, NonceUse, TargetId,
 };
 
 /// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
@@ -77,9 +79,10 @@ impl Core {
             return Ok(HashSet::new());
         }
         let events: Vec<&NewEvent> = offered.iter().map(|at| &batch[*at]).collect();
-        let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events));
-        let now = self.clock.fixed();
-        let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now];
+        let pen = self.vault.pen()?;
+        let (keys, rows) = (KeyColumns::new(&events), EventColumns::new(&events, &pen));
+        let (now, key) = (self.clock.fixed(), pen.number());
+        let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now, &key];
         with.extend(keys.all());
         with.extend(rows.all());
         let rows = session.rows(&record_sql(), &with).await?;
@@ -92,16 +95,16 @@ impl Core {
         session: &Session,
         nonces: &[&Nonce],
     ) -> Result<HashSet<DedupeKey>, Fault> {
-        let keys: Vec<&[u8]> = nonces.iter().map(|nonce| &nonce.key.0[..]).collect();
+        let keys: Vec<Uuid> = nonces.iter().map(|nonce| key_uuid(&nonce.key)).collect();
         let ends: Vec<i64> = nonces.iter().map(|nonce| nonce.expires_ms).collect();
         let sql = format!(
             "insert into nonce (k, exp_ms)
-             select k, exp_ms from unnest($2::bytea[], $3::bigint[]) as o(k, exp_ms) order by k
+             select k, exp_ms from unnest($2::uuid[], $3::bigint[]) as o(k, exp_ms) order by k
              on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms <= {NOW}
              returning k"
         );
         let rows = session.rows(&sql, &[&self.clock.fixed(), &keys, &ends]).await?;
-        rows.iter().map(|row| key_of(row.get(0))).collect()
+        Ok(rows.iter().map(|row| key_of(row.get(0))).collect())
     }
 }
 
@@ -166,7 +169,7 @@ impl<'b> Round<'b> {
         events: Vec<usize>,
     ) -> Result<Vec<usize>, Fault> {
         let keys = events.iter().flat_map(|at| &self.batch[*at].keys);
-        let keys: Vec<&[u8]> = keys.map(|key| &key.0[..]).collect();
+        let keys: Vec<Uuid> = keys.map(key_uuid).collect();
         if !keys.is_empty() {
             let sql = "select k, id, seen_ms, fingerprint from dedupe where k = any($1)";
             for row in session.rows(sql, &[&keys]).await? {
@@ -175,7 +178,7 @@ impl<'b> Round<'b> {
                     seen_ms: row.get(2),
                     fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
                 };
-                self.known.insert(key_of(row.get(0))?, first);
+                self.known.insert(key_of(row.get(0)), first);
             }
         }
         Ok(events.into_iter().filter(|at| !self.answer(*at)).collect())
@@ -185,7 +188,7 @@ impl<'b> Round<'b> {
 /// The keys of events, one row each, in the order of the keys: whoever inserts them in that order
 /// waits for others, and never in a circle.
 struct KeyColumns<'e> {
-    k: Vec<&'e [u8]>,
+    k: Vec<Uuid>,
     id: Vec<Uuid>,
     seen_ms: Vec<i64>,
     fingerprint: Vec<i64>,
@@ -199,7 +202,7 @@ impl<'e> KeyColumns<'e> {
         let mut rows: Vec<(&DedupeKey, &NewEvent)> = pairs.collect();
         rows.sort_by_key(|(key, _)| **key);
         Self {
-            k: rows.iter().map(|(key, _)| &key.0[..]).collect(),
+            k: rows.iter().map(|(key, _)| key_uuid(key)).collect(),
             id: rows.iter().map(|(_, event)| uuid_of(event.id)).collect(),
             seen_ms: rows.iter().map(|(_, event)| event.received_ms).collect(),
             fingerprint: rows.iter().map(|(_, event)| int(event.fingerprint)).collect(),
@@ -219,46 +222,40 @@ struct EventColumns<'e> {
     count: Vec<i64>,
     source: Vec<&'e str>,
     tx: Vec<i64>,
-    transaction: Vec<&'e [u8]>,
     usr: Vec<Option<i64>>,
-    player: Vec<Option<&'e [u8]>>,
     received_ms: Vec<i64>,
     test: Vec<bool>,
     fingerprint: Vec<i64>,
     keys: Vec<Vec<u8>>,
     targets: Vec<String>,
-    body: Vec<&'e [u8]>,
+    body: Vec<Vec<u8>>,
 }
 
 impl<'e> EventColumns<'e> {
-    fn new(events: &[&'e NewEvent]) -> Self {
+    fn new(events: &[&'e NewEvent], pen: &Pen<'_>) -> Self {
         let user = |event: &'e NewEvent| event.user.as_deref().map(str::as_bytes);
         Self {
             id: events.iter().map(|event| uuid_of(event.id)).collect(),
             count: events.iter().map(|event| event.keys.len() as i64).collect(),
             source: events.iter().map(|event| event.source.as_str()).collect(),
             tx: events.iter().map(|event| hash8(event.transaction.as_bytes())).collect(),
-            transaction: events.iter().map(|event| event.transaction.as_bytes()).collect(),
             usr: events.iter().map(|event| user(event).map(hash8)).collect(),
-            player: events.iter().map(|event| user(event)).collect(),
             received_ms: events.iter().map(|event| event.received_ms).collect(),
             test: events.iter().map(|event| event.test).collect(),
             fingerprint: events.iter().map(|event| int(event.fingerprint)).collect(),
             keys: events.iter().map(|event| joined(&event.keys)).collect(),
             targets: events.iter().map(|event| targets_of(event)).collect(),
-            body: events.iter().map(|event| &event.body[..]).collect(),
+            body: events.iter().map(|event| piece_of(event, pen)).collect(),
         }
     }
 
-    fn all(&self) -> [&(dyn ToSql + Sync); 13] {
+    fn all(&self) -> [&(dyn ToSql + Sync); 11] {
         [
             &self.id,
             &self.count,
             &self.source,
             &self.tx,
-            &self.transaction,
             &self.usr,
-            &self.player,
             &self.received_ms,
             &self.test,
             &self.fingerprint,
@@ -269,40 +266,47 @@ impl<'e> EventColumns<'e> {
     }
 }
 
+/// What is sealed of an event.
+pub(super) fn piece_of(event: &NewEvent, pen: &Pen<'_>) -> Vec<u8> {
+    let place = Place::Event { id: event.id, source: event.source.as_str() };
+    write_event(pen, place, (&event.transaction, event.user.as_deref(), &event.body))
+}
+
 /// Of an event with two keys of which somebody took one a moment ago, the other must not stay: the
 /// division by zero undoes the statement, and it is judged anew.
 fn record_sql() -> String {
     format!(
         "with fresh as (
             insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
-            select * from unnest($2::bytea[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[],
-                $7::bytea[]) as o(k, id, seen_ms, fingerprint, source, keys)
+            select * from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::text[],
+                $8::bytea[]) as o(k, id, seen_ms, fingerprint, source, keys)
+            where {under}
             order by k
             on conflict (k) do nothing
             returning id
         ), counted as (
             select id, count(*) as n from fresh group by id
         ), offered as (
-            select * from unnest($8::uuid[], $9::bigint[], $10::text[], $11::bigint[],
-                $12::bytea[], $13::bigint[], $14::bytea[], $15::bigint[], $16::bool[],
-                $17::bigint[], $18::bytea[], $19::text[], $20::bytea[])
-                as o(id, n, source, tx, transaction, usr, player, received_ms, test, fingerprint,
-                keys, targets, body)
+            select * from unnest($9::uuid[], $10::bigint[], $11::text[], $12::bigint[],
+                $13::bigint[], $14::bigint[], $15::bool[], $16::bigint[], $17::bytea[],
+                $18::text[], $19::bytea[])
+                as o(id, n, source, tx, usr, received_ms, test, fingerprint, keys, targets, body)
         ), whole as (
             select o.*, string_to_array(o.targets, E'\\x1f') as names
             from offered o join counted c on c.id = o.id
             where 1 / (case when c.n = o.n then 1 else 0 end) = 1
         ), recorded as (
-            insert into event (id, source, tx, transaction, usr, player, received_ms, test,
-                fingerprint, keys, targets, body)
-            select id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
-                names, body from whole
+            insert into event (id, source, tx, usr, received_ms, test, fingerprint, keys, targets,
+                body)
+            select id, source, tx, usr, received_ms, test, fingerprint, keys, names, body
+            from whole
         ), due as (
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
             select w.id, t.target, {NOW}, 0, {NOW} * 1024, null
             from whole w cross join lateral unnest(w.names) as t(target)
         )
-        select id from whole"
+        select id from whole",
+        under = under("$2")
     )
 }
 
@@ -320,11 +324,6 @@ pub(super) fn joined(keys: &[DedupeKey]) -> Vec<u8> {
 
 pub(super) fn several(keys: &[DedupeKey]) -> Option<Vec<u8>> {
     (keys.len() > 1).then(|| joined(keys))
-}
-
-fn key_of(bytes: &[u8]) -> Result<DedupeKey, Fault> {
-    let key = bytes.try_into().map(DedupeKey);
-    key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length in dedupe".into()))))
 }
 
 /// Which nonces of a batch are first, given those that the ledger had not seen.

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -10,7 +9,9 @@ use uuid::Uuid;
 use super::Core;
 use super::fault::Fault;
 use super::link::{Held, Session};
+use super::log::{EVENT_PIECE, said_piece};
 use super::sql::{FOR_EVER_MS, NOW, id_of, uuid_of};
+use super::vault::under;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetFilter,
@@ -56,7 +57,7 @@ impl Core {
                 from first f where d.event_id = f.event_id and d.target = f.target
                 returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
             )
-            select h.event_id, h.target, h.attempt, h.token, e.body
+            select h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}
             from held h join event e on e.id = h.event_id
             order by h.was_due, h.event_id, h.target"
         );
@@ -77,7 +78,7 @@ impl Core {
             client.query(&lease, &for_lease),
             client.query_one(&next, &for_next),
         );
-        let leases = leased?.iter().map(|row| lease_of(row, ask)).collect();
+        let leases = leased?.iter().map(|row| self.lease_of(row, ask)).collect::<Result<_, _>>()?;
         let next: Option<i64> = next?.get(0);
         let wait = |ms: i64| std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         Ok(LeaseBatch { leases, next_due: next.map(wait) })
@@ -131,13 +132,17 @@ impl Core {
         let latency: Vec<i64> = attempts.iter().map(|one| i64::from(one.latency_ms)).collect();
         let status: Vec<Option<i16>> =
             attempts.iter().map(|one| one.status.map(u16::cast_signed)).collect();
-        let head: Vec<&[u8]> = attempts.iter().map(|one| &one.head[..]).collect();
-        let error: Vec<Option<&[u8]>> =
-            attempts.iter().map(|one| one.error.as_deref().map(str::as_bytes)).collect();
-        let (now, who) = (self.clock.fixed(), who.as_str());
+        let pen = self.vault.pen()?;
+        let said: Vec<Option<Vec<u8>>> = some()
+            .zip(&attempts)
+            .map(|((_, one), attempt)| {
+                said_piece(&pen, (one.event, &one.target, one.token.cast_signed()), attempt)
+            })
+            .collect();
+        let (now, key, who) = (self.clock.fixed(), pen.number(), who.as_str());
         let with: [&(dyn ToSql + Sync); 13] = [
-            &now, &who, &at, &event, &target, &token, &verdict, &after, &at_ms, &latency, &status,
-            &head, &error,
+            &now, &who, &key, &at, &event, &target, &token, &verdict, &after, &at_ms, &latency,
+            &status, &said,
         ];
         Ok(session
             .rows(sql, &with)
@@ -171,6 +176,18 @@ impl Core {
         Ok(())
     }
 
+    fn lease_of(&self, row: &Row, ask: &LeaseAsk) -> Result<Lease, Fault> {
+        let event = id_of(row.get(0));
+        Ok(Lease {
+            event,
+            target: TargetId::from(row.get::<_, &str>(1)),
+            attempt: u32::try_from(row.get::<_, i32>(2)).unwrap_or(u32::MAX),
+            token: row.get::<_, i64>(3).cast_unsigned(),
+            body: self.event_piece(event, row, 4)?.body,
+            expires_in: ask.ttl,
+        })
+    }
+
     pub(super) async fn release_on(&self, session: &Session, who: &NodeId) -> Result<u64, Fault> {
         let sql = format!(
             "update delivery set owner = null, attempt = attempt - 1, due_ms = {NOW}
@@ -185,17 +202,6 @@ fn wanted(filter: &TargetFilter) -> (&'static str, Vec<&str>) {
         TargetFilter::All => (EXCEPT, Vec::new()),
         TargetFilter::Except(these) => (EXCEPT, these.iter().map(TargetId::as_str).collect()),
         TargetFilter::Only(these) => (ONLY, these.iter().map(TargetId::as_str).collect()),
-    }
-}
-
-fn lease_of(row: &Row, ask: &LeaseAsk) -> Lease {
-    Lease {
-        event: id_of(row.get(0)),
-        target: TargetId::from(row.get::<_, &str>(1)),
-        attempt: u32::try_from(row.get::<_, i32>(2)).unwrap_or(u32::MAX),
-        token: row.get::<_, i64>(3).cast_unsigned(),
-        body: Bytes::copy_from_slice(row.get(4)),
-        expires_in: ask.ttl,
     }
 }
 
@@ -232,19 +238,23 @@ fn after_ms(verdict: Verdict) -> i64 {
     }
 }
 
-const VERDICTS: &str =
-    "v as (select * from unnest($3::bigint[], $4::uuid[], $5::text[], $6::bigint[],
-        $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::smallint[], $12::bytea[],
-        $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms, status,
-        head, error))";
+/// The verdicts as a table `v`.
+fn verdicts() -> String {
+    format!(
+        "v as (select * from unnest($4::bigint[], $5::uuid[], $6::text[], $7::bigint[],
+            $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::smallint[],
+            $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms,
+            status, said) where {})",
+        under("$3")
+    )
+}
 
-const SAID: &str =
-    "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
-    select event_id, target, token, at_ms, latency_ms, status, head, error";
+const SAID: &str = "insert into attempt (event_id, target, token, at_ms, latency_ms, status, said)
+    select event_id, target, token, at_ms, latency_ms, status, said";
 
 fn end_sql() -> String {
     format!(
-        "with {VERDICTS}, gone as (
+        "with {verdicts}, gone as (
             delete from delivery d using v
             where d.event_id = v.event_id and d.target = v.target and d.token = v.token
                 and d.owner = $2
@@ -253,13 +263,14 @@ fn end_sql() -> String {
             insert into dead (event_id, target, attempt, died_ms)
             select event_id, target, attempt, {NOW} from gone where verdict = {DEAD}
         ), said as ({SAID} from gone)
-        select n from gone"
+        select n from gone",
+        verdicts = verdicts()
     )
 }
 
 fn back_sql() -> String {
     format!(
-        "with {VERDICTS}, back as (
+        "with {verdicts}, back as (
             update delivery d set owner = null,
                 due_ms = {NOW} + v.after_ms,
                 attempt = d.attempt - (case when v.verdict = {POSTPONE} then 1 else 0 end)
@@ -268,6 +279,7 @@ fn back_sql() -> String {
                 and d.owner = $2
             returning v.*
         ), said as ({SAID} from back where verdict = {RETRY})
-        select n from back"
+        select n from back",
+        verdicts = verdicts()
     )
 }

@@ -6,9 +6,11 @@ use tokio_postgres::Row;
 use super::Core;
 use super::fault::Fault;
 use super::link::{Held, Session};
+use super::vault::{Pen, Place, malformed, under};
+use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revision};
 
-const COLUMNS: &str = "id, version, at_ms, who, body";
+const COLUMNS: &str = "kind, id, version, at_ms, who, body";
 
 impl Core {
     pub(super) async fn document_on(
@@ -19,7 +21,7 @@ impl Core {
     ) -> Result<Option<Document>, Fault> {
         let sql = format!("select {COLUMNS} from document where kind = $1 and id = $2");
         let rows = session.rows(&sql, &[&kind.as_str(), &id.as_bytes()]).await?;
-        rows.first().map(|row| document(row, 0)).transpose()
+        rows.first().map(|row| self.document_of(row, 0)).transpose()
     }
 
     /// In one statement, so that documents and revision belong together.
@@ -28,13 +30,13 @@ impl Core {
         session: &Session,
         kind: Kind,
     ) -> Result<Documents, Fault> {
-        let sql = "select m.v, d.id, d.version, d.at_ms, d.who, d.body
+        let sql = "select m.v, d.kind, d.id, d.version, d.at_ms, d.who, d.body
             from meta m left join document d on d.kind = $1
             where m.k = 'revision' order by d.id";
         let rows = session.rows(sql, &[&kind.as_str()]).await?;
         let revision = rows.first().map_or(0, |row| row.get::<_, i64>(0));
-        let there = rows.iter().filter(|row| row.get::<_, Option<&[u8]>>(1).is_some());
-        let documents = there.map(|row| document(row, 1)).collect::<Result<_, _>>()?;
+        let there = rows.iter().filter(|row| row.get::<_, Option<&str>>(1).is_some());
+        let documents = there.map(|row| self.document_of(row, 1)).collect::<Result<_, _>>()?;
         Ok(Documents { documents, revision: Revision(revision.cast_unsigned()) })
     }
 
@@ -57,7 +59,7 @@ impl Core {
             }
         }
         for change in changes {
-            put(held, change, revision).await?;
+            self.put(held, change, revision).await?;
         }
         held.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
         held.commit().await?;
@@ -67,41 +69,75 @@ impl Core {
     }
 }
 
+impl Core {
+    async fn put(
+        &self,
+        session: &Session,
+        change: &DocumentChange,
+        revision: i64,
+    ) -> Result<(), Fault> {
+        let (kind, id) = (change.kind.as_str(), change.id.as_bytes());
+        let Some(body) = &change.body else {
+            let sql = "delete from document where kind = $1 and id = $2";
+            return session.run(sql, &[&kind, &id]).await.map(drop);
+        };
+        self.write_document(session, (kind, id, revision), change.at_ms, (&change.who, body)).await
+    }
+
+    /// Writes a document in this version; whose change it is, and what it says, may be sealed.
+    pub(super) async fn write_document(
+        &self,
+        session: &Session,
+        (kind, id, version): (&str, &[u8], i64),
+        at_ms: i64,
+        (who, body): (&str, &[u8]),
+    ) -> Result<(), Fault> {
+        let pen = self.vault.pen()?;
+        let piece = document_piece(&pen, Place::Document { kind, id, version }, who, body);
+        let sql = format!(
+            "insert into document (kind, id, version, at_ms, who, body)
+             select $1, $2, $3, $4, null, $5 where {}
+             on conflict (kind, id) do update set version = excluded.version,
+                at_ms = excluded.at_ms, who = null, body = excluded.body",
+            under("$6")
+        );
+        session.run(&sql, &[&kind, &id, &version, &at_ms, &piece, &pen.number()]).await.map(drop)
+    }
+
+    /// The document whose columns begin at `at`.
+    pub(super) fn document_of(&self, row: &Row, at: usize) -> Result<Document, Fault> {
+        let (kind, id, version): (&str, &[u8], i64) =
+            (row.get(at), row.get(at + 1), row.get(at + 2));
+        let text = |bytes: &[u8]| -> Result<String, Fault> {
+            let text = std::str::from_utf8(bytes).map(str::to_owned);
+            text.or(Err(Fault::Said(LedgerError::Corrupt("a document's text is none".into()))))
+        };
+        let body: &[u8] = row.get(at + 5);
+        let (who, body) = match row.get::<_, Option<&[u8]>>(at + 4) {
+            // As it was written before there were pieces.
+            Some(who) => (text(who)?, Bytes::copy_from_slice(body)),
+            None => {
+                let place = Place::Document { kind, id, version };
+                let piece = self.vault.open(place, body)?;
+                let mut from = Take(&piece);
+                let who = from.text().map_err(malformed(place))?.to_owned();
+                (who, Bytes::copy_from_slice(from.0))
+            }
+        };
+        let version = Revision(version.cast_unsigned());
+        Ok(Document { id: text(id)?, version, at_ms: row.get(at + 3), who, body })
+    }
+}
+
+/// What is sealed of a document.
+pub(super) fn document_piece(pen: &Pen<'_>, place: Place<'_>, who: &str, body: &[u8]) -> Vec<u8> {
+    pen.write(place, |to| {
+        to.put_bytes(who.as_bytes());
+        to.extend_from_slice(body);
+    })
+}
+
 async fn next_revision(session: &Session) -> Result<i64, Fault> {
     let sql = "update meta set v = v + 1 where k = 'revision' returning v";
     Ok(session.row(sql, &[]).await?.get(0))
-}
-
-async fn put(session: &Session, change: &DocumentChange, revision: i64) -> Result<(), Fault> {
-    let (kind, id) = (change.kind.as_str(), change.id.as_bytes());
-    match &change.body {
-        Some(body) => {
-            let sql = "insert into document (kind, id, version, at_ms, who, body)
-                values ($1, $2, $3, $4, $5, $6)
-                on conflict (kind, id) do update set version = excluded.version,
-                    at_ms = excluded.at_ms, who = excluded.who, body = excluded.body";
-            let who = change.who.as_bytes();
-            session.run(sql, &[&kind, &id, &revision, &change.at_ms, &who, &&body[..]]).await?;
-        }
-        None => {
-            let sql = "delete from document where kind = $1 and id = $2";
-            session.run(sql, &[&kind, &id]).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The document whose columns begin at `at`.
-pub(super) fn document(row: &Row, at: usize) -> Result<Document, Fault> {
-    let text = |at: usize| -> Result<String, Fault> {
-        let text = std::str::from_utf8(row.get(at)).map(str::to_owned);
-        text.or(Err(Fault::Said(LedgerError::Corrupt("a document's id is no text".into()))))
-    };
-    Ok(Document {
-        id: text(at)?,
-        version: Revision(row.get::<_, i64>(at + 1).cast_unsigned()),
-        at_ms: row.get(at + 2),
-        who: text(at + 3)?,
-        body: Bytes::copy_from_slice(row.get(at + 4)),
-    })
 }

@@ -18,7 +18,8 @@ pub(super) enum Fault {
     Elsewhere(String),
     /// There is no partition for a row.
     NoPartition,
-    /// Of two keys of an event one was taken by somebody else meanwhile.
+    /// Of two keys of an event one was taken by somebody else meanwhile, or the database is to be
+    /// sealed with another key by now.
     Torn,
     /// The server refused it for what it says. Nothing took effect.
     Refused(String),

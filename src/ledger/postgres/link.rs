@@ -98,8 +98,9 @@ impl Role {
             Self::Read => format!("set statement_timeout = {};", read_time.as_millis()),
             Self::Migrate => String::new(),
         };
+        // Compiling a statement pays for reports; a lease of a long queue would be slower four times.
         format!(
-            "set search_path to \"{schema}\"; set statement_timeout = 0; set lock_timeout = 0; \
+            "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
              set idle_in_transaction_session_timeout = '60s'; {own}"
         )
     }

@@ -14,7 +14,9 @@ use super::Core;
 use super::fault::Fault;
 use super::link::Session;
 use super::sql::{hash8, id_of, uuid_of};
+use super::vault::{Pen, Place, malformed};
 use crate::clock::UnixMillis;
+use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
     Attempt, Cursor, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, EventDetail, EventId,
     EventState, LogPage, LogQuery, Logged, SourceId, TargetId,
@@ -43,27 +45,127 @@ impl With {
     }
 }
 
-const SHOWN: &str = "e.id, e.source, e.received_ms, e.test, e.body,
-    exists (select 1 from delivery d where d.event_id = e.id),
-    exists (select 1 from dead d where d.event_id = e.id)";
+/// What is sealed of an event, in columns that [`Core::event_piece`] reads.
+pub(super) const EVENT_PIECE: &str = "e.body, e.transaction, e.player, e.source";
 
-fn logged(row: &Row) -> Logged {
-    let state = match (row.get(5), row.get(6)) {
-        (true, _) => EventState::Pending,
-        (false, true) => EventState::Dead,
-        (false, false) => EventState::Done,
-    };
-    Logged {
-        id: id_of(row.get(0)),
-        source: SourceId::from(row.get::<_, &str>(1)),
-        received_ms: row.get(2),
-        test: row.get(3),
-        state,
-        body: Bytes::copy_from_slice(row.get(4)),
+/// What is sealed of an event.
+pub(super) struct EventPiece {
+    pub(super) transaction: String,
+    pub(super) user: Option<String>,
+    pub(super) body: Bytes,
+}
+
+impl EventPiece {
+    /// The piece of an event.
+    pub(super) fn write(&self, place: Place<'_>, pen: &Pen<'_>) -> Vec<u8> {
+        write_event(pen, place, (&self.transaction, self.user.as_deref(), &self.body))
     }
 }
 
+/// The piece of an event.
+pub(super) fn write_event(
+    pen: &Pen<'_>,
+    place: Place<'_>,
+    (transaction, user, body): (&str, Option<&str>, &[u8]),
+) -> Vec<u8> {
+    pen.write(place, |to| {
+        to.put_bytes(transaction.as_bytes());
+        to.put_opt(user);
+        to.extend_from_slice(body);
+    })
+}
+
+/// What is sealed of an attempt; nothing where there is nothing.
+pub(super) fn said_piece(
+    pen: &Pen<'_>,
+    (event, target, token): (EventId, &TargetId, i64),
+    attempt: &Attempt,
+) -> Option<Vec<u8>> {
+    let silent = attempt.head.is_empty() && attempt.error.is_none();
+    let place = Place::Attempt { event, target: target.as_str(), token };
+    (!silent).then(|| {
+        pen.write(place, |to| {
+            to.put_opt(attempt.error.as_deref());
+            to.extend_from_slice(&attempt.head);
+        })
+    })
+}
+
 impl Core {
+    /// The columns of [`EVENT_PIECE`], which begin at `at`.
+    pub(super) fn event_piece(
+        &self,
+        id: EventId,
+        row: &Row,
+        at: usize,
+    ) -> Result<EventPiece, Fault> {
+        let body: &[u8] = row.get(at);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // As they were written before there were pieces.
+        if let Some(transaction) = row.get::<_, Option<&[u8]>>(at + 1) {
+            let user = row.get::<_, Option<&[u8]>>(at + 2).map(text);
+            let body = Bytes::copy_from_slice(body);
+            return Ok(EventPiece { transaction: text(transaction), user, body });
+        }
+        let place = Place::Event { id, source: row.get(at + 3) };
+        let piece = self.vault.open(place, body)?;
+        let mut from = Take(&piece);
+        let mut read = || {
+            let (transaction, user) = (from.text()?.to_owned(), from.opt()?.map(str::to_owned));
+            Ok(EventPiece { transaction, user, body: Bytes::copy_from_slice(from.0) })
+        };
+        read().map_err(malformed(place))
+    }
+
+    /// The head and the error of an attempt: the last three columns of [`ATTEMPT`], from `at`.
+    fn said(
+        &self,
+        (event, target, token): (EventId, &str, i64),
+        row: &Row,
+        at: usize,
+    ) -> Result<(Bytes, Option<String>), Fault> {
+        if let Some(head) = row.get::<_, Option<&[u8]>>(at + 1) {
+            let error = row.get::<_, Option<&[u8]>>(at + 2);
+            let error = error.map(|text| String::from_utf8_lossy(text).into_owned());
+            return Ok((Bytes::copy_from_slice(head), error));
+        }
+        let Some(piece) = row.get::<_, Option<&[u8]>>(at) else { return Ok((Bytes::new(), None)) };
+        let place = Place::Attempt { event, target, token };
+        let piece = self.vault.open(place, piece)?;
+        let mut from = Take(&piece);
+        let error = from.opt().map_err(malformed(place))?.map(str::to_owned);
+        Ok((Bytes::copy_from_slice(from.0), error))
+    }
+}
+
+const SHOWN: &str = "e.id, e.received_ms, e.test,
+    exists (select 1 from delivery d where d.event_id = e.id),
+    exists (select 1 from dead d where d.event_id = e.id)";
+/// Columns of [`SHOWN`] and [`EVENT_PIECE`].
+const SHOWN_COLUMNS: usize = 9;
+
+impl Core {
+    /// An event, if it is what was asked for: indexes hold short hashes.
+    fn logged(&self, row: &Row, query: &LogQuery) -> Result<Option<Logged>, Fault> {
+        let state = match (row.get(3), row.get(4)) {
+            (true, _) => EventState::Pending,
+            (false, true) => EventState::Dead,
+            (false, false) => EventState::Done,
+        };
+        let id = id_of(row.get(0));
+        let EventPiece { transaction, user, body } = self.event_piece(id, row, 5)?;
+        let wanted = query.transaction.as_ref().is_none_or(|text| *text == transaction)
+            && query.user.as_ref().is_none_or(|text| Some(text) == user.as_ref());
+        Ok(wanted.then(|| Logged {
+            id,
+            source: SourceId::from(row.get::<_, &str>(8)),
+            received_ms: row.get(1),
+            test: row.get(2),
+            state,
+            body,
+        }))
+    }
+
     pub(super) async fn query_on(
         &self,
         session: &Session,
@@ -74,7 +176,7 @@ impl Core {
         let limit = limit.max(1);
         let mut before = cursor.map(Cursor::event).transpose()?;
         for _ in 0..WINDOWS_MAX {
-            let (events, last) = window(session, query, before, limit).await?;
+            let (events, last) = self.window(session, query, before, limit).await?;
             if !events.is_empty() || last.is_none() {
                 return Ok(LogPage { events, next: last.map(Cursor::after) });
             }
@@ -89,18 +191,22 @@ impl Core {
         id: EventId,
     ) -> Result<Option<EventDetail>, Fault> {
         let key = uuid_of(id);
-        let sql = format!("select {SHOWN}, e.targets from event e where e.id = $1");
+        let sql = format!("select {SHOWN}, {EVENT_PIECE}, e.targets from event e where e.id = $1");
         let mut found = session.rows(&sql, &[&key]).await?;
         let Some(row) = found.pop() else { return Ok(None) };
-        let names: Vec<String> = row.get(7);
+        let Some(event) = self.logged(&row, &LogQuery::default())? else { return Ok(None) };
+        let names: Vec<String> = row.get(SHOWN_COLUMNS);
         let sql = "select target, attempt, due_ms from delivery where event_id = $1
             union all select target, attempt, null from dead where event_id = $1";
         let open = session.rows(sql, &[&key]).await?;
-        let sql = "select target, at_ms, latency_ms, status, head, error from attempt
-            where event_id = $1 order by target, token";
+        let sql = format!(
+            "select target, {ATTEMPT} from attempt where event_id = $1 order by target, token"
+        );
         let mut attempts: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
-        for row in session.rows(sql, &[&key]).await? {
-            attempts.entry(row.get(0)).or_default().push(attempt_of(&row, 1));
+        for row in session.rows(&sql, &[&key]).await? {
+            let target: String = row.get(0);
+            let attempt = self.attempt(id, &target, &row, 1)?;
+            attempts.entry(target).or_default().push(attempt);
         }
         let mut deliveries = BTreeMap::new();
         for name in names {
@@ -113,7 +219,7 @@ impl Core {
             open_as(delivery, row.get(1), row.get(2));
         }
         let deliveries = deliveries.into_values().collect();
-        Ok(Some(EventDetail { event: logged(&row), deliveries }))
+        Ok(Some(EventDetail { event, deliveries }))
     }
 
     pub(super) async fn deliveries_on(
@@ -155,69 +261,84 @@ fn open_as(delivery: &mut Delivery, attempt: i32, due_ms: Option<UnixMillis>) {
     delivery.due_ms = due_ms;
 }
 
-/// The attempt whose columns begin at `at`.
-pub(super) fn attempt_of(row: &Row, at: usize) -> Attempt {
-    let error: Option<&[u8]> = row.get(at + 4);
-    Attempt {
-        at_ms: row.get(at),
-        latency_ms: u32::try_from(row.get::<_, i64>(at + 1)).unwrap_or(u32::MAX),
-        status: row.get::<_, Option<i16>>(at + 2).map(i16::cast_unsigned),
-        head: Bytes::copy_from_slice(row.get(at + 3)),
-        error: error.map(|text| String::from_utf8_lossy(text).into_owned()),
-    }
-}
+/// An attempt, in columns that [`Core::attempt`] reads.
+pub(super) const ATTEMPT: &str = "token, at_ms, latency_ms, status, said, head, error";
 
-/// Some of the events of a query, and the id that the next ones are before.
-async fn window(
-    session: &Session,
-    query: &LogQuery,
-    before: Option<EventId>,
-    limit: usize,
-) -> Result<(Vec<Logged>, Option<EventId>), Fault> {
-    let mut with = With::default();
-    let before = before.map(|id| with.put(uuid_of(id)));
-    let indexed = indexed(query, &mut with);
-    let filters = filters(query, &mut with);
-    // Without a filter that an index cannot serve, every event that is looked at is shown.
-    let width = if filters.is_empty() { limit + 1 } else { WINDOW.max(limit + 1) };
-    let below = |column: &str| match &before {
-        Some(place) => format!("{column} < {place}"),
-        None => String::from("true"),
-    };
-    let all = [&indexed[..], &filters[..]].concat();
-    // Events that wait are few and old ones are many: they are found by their deliveries.
-    let ids = match query.state {
-        Some(EventState::Pending) => ids_of("delivery", &below("event_id")),
-        Some(EventState::Dead) => ids_of("dead", &below("event_id")),
-        _ => {
-            let wanted = [&[below("e.id")], &indexed[..]].concat();
-            format!("select e.id from event e where {} order by e.id desc", wanted.join(" and "))
-        }
-    };
-    let narrow = if all.is_empty() { String::from("true") } else { all.join(" and ") };
-    let most = limit + 1;
-    let sql = format!(
-        "with ids as materialized ({ids} limit {width}), found as (
-            select e.* from ids i join event e on e.id = i.id where {narrow}
-            order by e.id desc limit {most}
-        )
-        select {SHOWN}, s.n, s.last
-        from (select count(*) as n, (select id from ids order by id limit 1) as last from ids) s
-            left join found e on true
-        order by e.id desc"
-    );
-    let rows = session.rows(&sql, &with.all()).await?;
-    let mut events: Vec<Logged> =
-        rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some()).map(logged).collect();
-    if events.len() > limit {
-        events.truncate(limit);
-        let last = events.last().map(|event| event.id);
-        return Ok((events, last));
+impl Core {
+    /// The attempt whose columns begin at `at`.
+    pub(super) fn attempt(
+        &self,
+        event: EventId,
+        target: &str,
+        row: &Row,
+        at: usize,
+    ) -> Result<Attempt, Fault> {
+        let (head, error) = self.said((event, target, row.get(at)), row, at + 4)?;
+        Ok(Attempt {
+            at_ms: row.get(at + 1),
+            latency_ms: u32::try_from(row.get::<_, i64>(at + 2)).unwrap_or(u32::MAX),
+            status: row.get::<_, Option<i16>>(at + 3).map(i16::cast_unsigned),
+            head,
+            error,
+        })
     }
-    let Some(row) = rows.first() else { return Ok((events, None)) };
-    let full = usize::try_from(row.get::<_, i64>(7)).is_ok_and(|n| n >= width);
-    let last = row.get::<_, Option<Uuid>>(8).filter(|_| full).map(id_of);
-    Ok((events, last))
+
+    /// Some of the events of a query, and the id that the next ones are before.
+    async fn window(
+        &self,
+        session: &Session,
+        query: &LogQuery,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<(Vec<Logged>, Option<EventId>), Fault> {
+        let mut with = With::default();
+        let before = before.map(|id| with.put(uuid_of(id)));
+        let indexed = indexed(query, &mut with);
+        let filters = filters(query, &mut with);
+        // Without a filter that an index cannot serve, every event that is looked at is shown.
+        let width = if filters.is_empty() { limit + 1 } else { WINDOW.max(limit + 1) };
+        let below = |column: &str| match &before {
+            Some(place) => format!("{column} < {place}"),
+            None => String::from("true"),
+        };
+        let all = [&indexed[..], &filters[..]].concat();
+        // Events that wait are few and old ones are many: they are found by their deliveries.
+        let ids = match query.state {
+            Some(EventState::Pending) => ids_of("delivery", &below("event_id")),
+            Some(EventState::Dead) => ids_of("dead", &below("event_id")),
+            _ => {
+                let wanted = [&[below("e.id")], &indexed[..]].concat();
+                format!(
+                    "select e.id from event e where {} order by e.id desc",
+                    wanted.join(" and ")
+                )
+            }
+        };
+        let narrow = if all.is_empty() { String::from("true") } else { all.join(" and ") };
+        let most = limit + 1;
+        let sql = format!(
+            "with ids as materialized ({ids} limit {width}), found as (
+                select e.* from ids i join event e on e.id = i.id where {narrow}
+                order by e.id desc limit {most}
+            )
+            select {SHOWN}, {EVENT_PIECE}, s.n, s.last
+            from (select count(*) as n, (select id from ids order by id limit 1) as last from ids) s
+                left join found e on true
+            order by e.id desc"
+        );
+        let rows = session.rows(&sql, &with.all()).await?;
+        let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some());
+        let shown = found.clone().take(limit).map(|row| self.logged(row, query));
+        let events: Vec<Logged> = shown.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        if found.clone().count() > limit {
+            let last = found.take(limit).last().map(|row| id_of(row.get(0)));
+            return Ok((events, last));
+        }
+        let Some(row) = rows.first() else { return Ok((events, None)) };
+        let full = usize::try_from(row.get::<_, i64>(SHOWN_COLUMNS)).is_ok_and(|n| n >= width);
+        let last = row.get::<_, Option<Uuid>>(SHOWN_COLUMNS + 1).filter(|_| full).map(id_of);
+        Ok((events, last))
+    }
 }
 
 fn ids_of(table: &str, below: &str) -> String {
@@ -240,11 +361,9 @@ fn indexed(query: &LogQuery, with: &mut With) -> Vec<String> {
     }
     if let Some(text) = &query.transaction {
         wanted.push(format!("e.tx = {}", with.put(hash8(text.as_bytes()))));
-        wanted.push(format!("e.transaction = {}", with.put(text.as_bytes().to_vec())));
     }
     if let Some(text) = &query.user {
         wanted.push(format!("e.usr = {}", with.put(hash8(text.as_bytes()))));
-        wanted.push(format!("e.player = {}", with.put(text.as_bytes().to_vec())));
     }
     wanted
 }

@@ -14,12 +14,20 @@ struct Step {
     oldest: i64,
 }
 
-const STEPS: [Step; 1] = [Step {
-    version: 1,
-    name: "the ledger's tables",
-    sql: include_str!("migrations/0001_ledger.sql"),
-    oldest: 1,
-}];
+const STEPS: [Step; 2] = [
+    Step {
+        version: 1,
+        name: "the ledger's tables",
+        sql: include_str!("migrations/0001_ledger.sql"),
+        oldest: 1,
+    },
+    Step {
+        version: 2,
+        name: "pieces that may be sealed, shorter keys (the table of keys is written anew)",
+        sql: include_str!("migrations/0002_sealing.sql"),
+        oldest: 2,
+    },
+];
 
 /// The version of the tables that this gateway is made for.
 pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;

@@ -11,6 +11,7 @@ use super::Core;
 use super::fault::Fault;
 use super::figures::{self, Promise};
 use super::link::{Role, Session};
+use super::vault::Used;
 use crate::clock::instant;
 use crate::ledger::{Durability, Health, Revision};
 
@@ -89,7 +90,7 @@ impl Pulse {
         self.seen().down.clone()
     }
 
-    /// Why nothing may be acknowledged although the server works.
+    /// Why nothing may be acknowledged of what the server would take.
     pub(super) fn barred(&self) -> Option<String> {
         self.seen().barred()
     }
@@ -172,6 +173,7 @@ pub(super) fn unreplicated(promise: &Promise) -> String {
 /// What one look found.
 struct Beat {
     revision: Revision,
+    used: Used,
     promise: Option<Promise>,
     bytes: Option<u64>,
 }
@@ -186,6 +188,9 @@ pub(super) async fn beat(core: Weak<Core>) {
             looked.unwrap_or_else(|_| Err(Fault::Down("PostgreSQL does not answer".to_owned())));
         if looked.is_err() {
             session = None;
+        }
+        if let Ok(beat) = &looked {
+            core.vault.heard(beat.used.clone());
         }
         core.pulse.heard(looked);
         if count % DAYS_BEATS == DAYS_BEATS - 1 {
@@ -213,6 +218,7 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>, count: u64) -> Re
     let Some(session) = session else { return Err(Fault::Lost) };
     let row = session.row("select v from meta where k = 'revision'", &[]).await?;
     let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
+    let used = Used::read(session).await?;
     let promise = match fresh || count.is_multiple_of(PROMISE_BEATS) {
         true => Some(figures::promise(session).await?),
         false => None,
@@ -221,5 +227,5 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>, count: u64) -> Re
         true => Some(figures::size(session).await?),
         false => None,
     };
-    Ok(Beat { revision, promise, bytes })
+    Ok(Beat { revision, used, promise, bytes })
 }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::ledger::{EventId, Fingerprint};
+use crate::ledger::{DedupeKey, EventId, Fingerprint};
 
 /// Now, by the server's clock: gateways may disagree, due times must not. `$1` is null, or the time
 /// of a clock that a test holds.
@@ -22,6 +22,15 @@ pub(super) fn hash8(text: &[u8]) -> i64 {
 
 pub(super) fn int(fingerprint: Fingerprint) -> i64 {
     fingerprint.0.cast_signed()
+}
+
+/// A key, as sixteen bytes of the server's own.
+pub(super) fn key_uuid(key: &DedupeKey) -> Uuid {
+    Uuid::from_bytes(key.0)
+}
+
+pub(super) fn key_of(key: Uuid) -> DedupeKey {
+    DedupeKey(key.into_bytes())
 }
 
 pub(super) fn uuid_of(id: EventId) -> Uuid {

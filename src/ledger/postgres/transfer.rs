@@ -5,18 +5,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::accept::{BODIES_MAX, joined, several};
-use super::documents::document;
+use super::accept::{BODIES_MAX, joined, piece_of, several};
 use super::fault::Fault;
 use super::link::{Held, Session};
-use super::log::attempt_of;
-use super::sql::{NOW, hash8, id_of, int, uuid_of};
+use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
+use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
+use super::vault::under;
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
@@ -85,26 +84,35 @@ impl Core {
         bytes: usize,
     ) -> Result<Found, Fault> {
         match stage {
-            Stage::Documents => documents(session, after.as_deref()).await,
+            Stage::Documents => self.documents(session, after.as_deref()).await,
             Stage::Past => past(session, after.as_deref()).await,
-            Stage::Events => events(session, after.as_deref(), bytes).await,
+            Stage::Events => self.events(session, after.as_deref(), bytes).await,
             Stage::Nonces => self.nonces(session, after.as_deref()).await,
         }
     }
 
     async fn nonces(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+        let after = after.map(key_after).transpose()?;
         let sql = format!(
-            "select k, exp_ms from nonce where exp_ms > {NOW} and ($2::bytea is null or k > $2)
+            "select k, exp_ms from nonce where exp_ms > {NOW} and ($2::uuid is null or k > $2)
              order by k limit {ROWS}"
         );
         let rows = session.rows(&sql, &[&self.clock.fixed(), &after]).await?;
-        let items = rows.iter().map(|row| {
-            let nonce = Nonce { key: key_of(row.get(0))?, expires_ms: row.get(1) };
-            Ok(Item::Nonce(nonce))
-        });
-        let items = items.collect::<Result<_, Fault>>()?;
-        Ok((items, end_of(&rows, |row| row.get::<_, &[u8]>(0).to_vec())))
+        let items = rows
+            .iter()
+            .map(|row| Item::Nonce(Nonce { key: key_of(row.get(0)), expires_ms: row.get(1) }))
+            .collect();
+        Ok((items, end_of(&rows, end_key)))
     }
+}
+
+/// The key that a page of keys goes on behind.
+fn key_after(bytes: &[u8]) -> Result<Uuid, Fault> {
+    Uuid::from_slice(bytes).or(Err(LedgerError::BadCursor.into()))
+}
+
+fn end_key(row: &Row) -> Vec<u8> {
+    row.get::<_, Uuid>(0).as_bytes().to_vec()
 }
 
 /// The key of the last row, if there may be more.
@@ -112,52 +120,55 @@ fn end_of(rows: &[Row], key: impl Fn(&Row) -> Vec<u8>) -> Option<Vec<u8>> {
     rows.last().filter(|_| rows.len() as i64 >= ROWS).map(key)
 }
 
-fn key_of(bytes: &[u8]) -> Result<DedupeKey, Fault> {
-    let key = bytes.try_into().map(DedupeKey);
-    key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length".into()))))
-}
-
 fn keys_of(bytes: &[u8]) -> Result<SmallVec<[DedupeKey; 2]>, Fault> {
-    bytes.chunks(16).map(key_of).collect()
+    let key = |bytes: &[u8]| {
+        let key = bytes.try_into().map(DedupeKey);
+        key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length".into()))))
+    };
+    bytes.chunks(16).map(key).collect()
 }
 
-async fn documents(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
-    let bad = |_| Fault::Said(LedgerError::BadCursor);
-    let (mut version, mut kind, mut id) = (-1_i64, "", &[][..]);
-    if let Some(after) = after {
-        let mut from = Take(after);
-        version = from.i64().map_err(bad)?;
-        kind = from.text().map_err(bad)?;
-        id = from.bytes().map_err(bad)?;
-    }
-    let sql = format!(
-        "select kind, id, version, at_ms, who, body from document
+impl Core {
+    async fn documents(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+        let bad = |_| Fault::Said(LedgerError::BadCursor);
+        let (mut version, mut kind, mut id) = (-1_i64, "", &[][..]);
+        if let Some(after) = after {
+            let mut from = Take(after);
+            version = from.i64().map_err(bad)?;
+            kind = from.text().map_err(bad)?;
+            id = from.bytes().map_err(bad)?;
+        }
+        let sql = format!(
+            "select kind, id, version, at_ms, who, body from document
          where (version, kind, id) > ($1, $2, $3) order by version, kind, id limit {ROWS}"
-    );
-    let rows = session.rows(&sql, &[&version, &kind, &id]).await?;
-    let items =
-        rows.iter().map(|row| Ok(Item::Document { kind: row.get(0), document: document(row, 1)? }));
-    let items = items.collect::<Result<_, Fault>>()?;
-    let end = end_of(&rows, |row| {
-        let mut key = row.get::<_, i64>(2).to_le_bytes().to_vec();
-        key.put_bytes(row.get::<_, &str>(0).as_bytes());
-        key.put_bytes(row.get(1));
-        key
-    });
-    Ok((items, end))
+        );
+        let rows = session.rows(&sql, &[&version, &kind, &id]).await?;
+        let items = rows.iter().map(|row| {
+            Ok(Item::Document { kind: row.get(0), document: self.document_of(row, 0)? })
+        });
+        let items = items.collect::<Result<_, Fault>>()?;
+        let end = end_of(&rows, |row| {
+            let mut key = row.get::<_, i64>(2).to_le_bytes().to_vec();
+            key.put_bytes(row.get::<_, &str>(0).as_bytes());
+            key.put_bytes(row.get(1));
+            key
+        });
+        Ok((items, end))
+    }
 }
 
 /// Keys whose events are gone. Of an event with several the smallest stands for all.
 async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+    let after = after.map(key_after).transpose()?;
     let sql = format!(
         "select d.k, d.id, d.seen_ms, d.fingerprint, d.source, d.keys,
             exists (select 1 from event e where e.id = d.id)
-         from dedupe d where $1::bytea is null or d.k > $1 order by d.k limit {ROWS}"
+         from dedupe d where $1::uuid is null or d.k > $1 order by d.k limit {ROWS}"
     );
     let rows = session.rows(&sql, &[&after]).await?;
     let mut items = Vec::new();
     for row in rows.iter().filter(|row| !row.get::<_, bool>(6)) {
-        let own = key_of(row.get(0))?;
+        let own = key_of(row.get(0));
         let keys = keys_of(row.get::<_, Option<&[u8]>>(5).unwrap_or(&own.0))?;
         if keys.iter().min() == Some(&own) {
             items.push(Item::Past(PastEvent {
@@ -169,67 +180,76 @@ async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
             }));
         }
     }
-    Ok((items, end_of(&rows, |row| row.get::<_, &[u8]>(0).to_vec())))
+    Ok((items, end_of(&rows, end_key)))
 }
 
-/// Events of about `bytes`, one at least. Bodies are only read of those that are shown.
-async fn events(session: &Session, after: Option<&[u8]>, bytes: usize) -> Result<Found, Fault> {
-    let after = match after {
-        Some(id) => {
-            let id: [u8; 16] = id.try_into().or(Err(LedgerError::BadCursor))?;
-            Some(Uuid::from_bytes(id))
-        }
-        None => None,
-    };
-    let sql = format!(
-        "with w as (
+impl Core {
+    /// Events of about `bytes`, one at least. Bodies are only read of those that are shown.
+    async fn events(
+        &self,
+        session: &Session,
+        after: Option<&[u8]>,
+        bytes: usize,
+    ) -> Result<Found, Fault> {
+        let after = match after {
+            Some(id) => {
+                let id: [u8; 16] = id.try_into().or(Err(LedgerError::BadCursor))?;
+                Some(Uuid::from_bytes(id))
+            }
+            None => None,
+        };
+        let sql = format!(
+            "with w as (
             select id, octet_length(body) as size from event
             where $1::uuid is null or id > $1 order by id limit {ROWS}
         ), shown as (
             select id, sum(size) over (order by id) - size as before from w
         )
-        select e.id, e.source, e.keys, e.fingerprint, e.transaction, e.player, e.received_ms,
-            e.test, e.targets, e.body
+        select e.id, e.keys, e.fingerprint, e.received_ms, e.test, e.targets, {EVENT_PIECE}
         from shown s join event e on e.id = s.id where s.before <= $2 order by e.id"
-    );
-    let most = i64::try_from(bytes).unwrap_or(i64::MAX);
-    let rows = session.rows(&sql, &[&after, &most]).await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    let mut open = open_rows(session, &ids).await?;
-    let mut attempts = attempts(session, &open).await?;
-    let mut items = Vec::new();
-    for row in &rows {
-        let event = event_of(row)?;
-        let own = open.remove(&event.id).unwrap_or_default();
-        let names: Vec<String> = row.get(8);
-        let deliveries = names.iter().map(|name| {
-            let (state, attempt, due_ms) =
-                own.get(name).copied().unwrap_or((DeliveryState::Done, 0, None));
-            let attempts = attempts.remove(&(event.id, name.clone())).unwrap_or_default();
-            let target = TargetId::from(name.as_str());
-            Delivery { event: event.id, target, state, attempt, due_ms, attempts }
-        });
-        let deliveries = deliveries.collect();
-        items.push(Item::Event { event, deliveries });
+        );
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let rows = session.rows(&sql, &[&after, &most]).await?;
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        let mut open = open_rows(session, &ids).await?;
+        let mut attempts = self.attempts(session, &open).await?;
+        let mut items = Vec::new();
+        for row in &rows {
+            let event = self.event_of(row)?;
+            let own = open.remove(&event.id).unwrap_or_default();
+            let names: Vec<String> = row.get(5);
+            let deliveries = names.iter().map(|name| {
+                let (state, attempt, due_ms) =
+                    own.get(name).copied().unwrap_or((DeliveryState::Done, 0, None));
+                let attempts = attempts.remove(&(event.id, name.clone())).unwrap_or_default();
+                let target = TargetId::from(name.as_str());
+                Delivery { event: event.id, target, state, attempt, due_ms, attempts }
+            });
+            let deliveries = deliveries.collect();
+            items.push(Item::Event { event, deliveries });
+        }
+        Ok((items, ids.last().map(|id| id.as_bytes().to_vec())))
     }
-    Ok((items, ids.last().map(|id| id.as_bytes().to_vec())))
 }
 
-fn event_of(row: &Row) -> Result<NewEvent, Fault> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let names: Vec<String> = row.get(8);
-    Ok(NewEvent {
-        id: id_of(row.get(0)),
-        source: SourceId::from(row.get::<_, &str>(1)),
-        keys: keys_of(row.get(2))?,
-        fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
-        transaction: text(row.get(4)),
-        user: row.get::<_, Option<&[u8]>>(5).map(text),
-        received_ms: row.get(6),
-        test: row.get(7),
-        targets: names.iter().map(|name| TargetId::from(name.as_str())).collect(),
-        body: Bytes::copy_from_slice(row.get(9)),
-    })
+impl Core {
+    fn event_of(&self, row: &Row) -> Result<NewEvent, Fault> {
+        let id = id_of(row.get(0));
+        let names: Vec<String> = row.get(5);
+        let EventPiece { transaction, user, body } = self.event_piece(id, row, 6)?;
+        Ok(NewEvent {
+            id,
+            source: SourceId::from(row.get::<_, &str>(9)),
+            keys: keys_of(row.get(1))?,
+            fingerprint: Fingerprint(row.get::<_, i64>(2).cast_unsigned()),
+            transaction,
+            user,
+            received_ms: row.get(3),
+            test: row.get(4),
+            targets: names.iter().map(|name| TargetId::from(name.as_str())).collect(),
+            body,
+        })
+    }
 }
 
 /// What is pending or dead of some events: state, attempts and due time, by destination.
@@ -249,19 +269,26 @@ async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, Fault> {
     Ok(open)
 }
 
-/// The attempts of events of which something is open.
-async fn attempts(
-    session: &Session,
-    open: &Open,
-) -> Result<HashMap<(EventId, String), Vec<Attempt>>, Fault> {
-    let ids: Vec<Uuid> = open.keys().copied().map(uuid_of).collect();
-    let sql = "select event_id, target, at_ms, latency_ms, status, head, error from attempt
-        where event_id = any($1) order by event_id, target, token";
-    let mut found: HashMap<_, Vec<Attempt>> = HashMap::new();
-    for row in session.rows(sql, &[&ids]).await? {
-        found.entry((id_of(row.get(0)), row.get(1))).or_default().push(attempt_of(&row, 2));
+impl Core {
+    /// The attempts of events of which something is open.
+    async fn attempts(
+        &self,
+        session: &Session,
+        open: &Open,
+    ) -> Result<HashMap<(EventId, String), Vec<Attempt>>, Fault> {
+        let ids: Vec<Uuid> = open.keys().copied().map(uuid_of).collect();
+        let sql = format!(
+            "select event_id, target, {ATTEMPT} from attempt where event_id = any($1)
+         order by event_id, target, token"
+        );
+        let mut found: HashMap<_, Vec<Attempt>> = HashMap::new();
+        for row in session.rows(&sql, &[&ids]).await? {
+            let (event, target): (EventId, String) = (id_of(row.get(0)), row.get(1));
+            let attempt = self.attempt(event, &target, &row, 2)?;
+            found.entry((event, target)).or_default().push(attempt);
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 // === Importing ===
@@ -324,7 +351,7 @@ impl Core {
         }
         let events = unknown(session, items).await?;
         insert_keys(session, &events).await?;
-        insert_events(session, &events).await?;
+        self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;
         taken += events.len() as u64;
         let nonces: Vec<&Nonce> = items
@@ -352,12 +379,8 @@ impl Core {
         }
         let new = version.max(revision + 1);
         session.run("update meta set v = $1 where k = 'revision'", &[&new]).await?;
-        let sql = "insert into document (kind, id, version, at_ms, who, body)
-            values ($1, $2, $3, $4, $5, $6)
-            on conflict (kind, id) do update set version = excluded.version,
-                at_ms = excluded.at_ms, who = excluded.who, body = excluded.body";
-        let (who, body) = (document.who.as_bytes(), &document.body[..]);
-        session.run(sql, &[&kind, &id, &new, &document.at_ms, &who, &body]).await?;
+        let said = (document.who.as_str(), &document.body[..]);
+        self.write_document(session, (kind, id, new), document.at_ms, said).await?;
         session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
         self.pulse.saw(Revision(0));
         Ok(true)
@@ -397,7 +420,7 @@ impl Core {
              from unnest($2::uuid[], $3::text[], $4::integer[]) as o(event_id, target, attempt)"
         );
         session.run(&sql, &[&now, &event, &target, &attempt]).await?;
-        insert_attempts(session, &all).await
+        self.insert_attempts(session, &all).await
     }
 }
 
@@ -420,11 +443,9 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
             Item::Document { .. } | Item::Nonce(_) => None,
         })
         .collect();
-    let keys: Vec<&[u8]> =
-        offered.iter().flat_map(|one| &one.past.keys).map(|key| &key.0[..]).collect();
+    let keys: Vec<Uuid> = offered.iter().flat_map(|one| &one.past.keys).map(key_uuid).collect();
     let rows = session.rows("select k from dedupe where k = any($1)", &[&keys]).await?;
-    let mut known: HashSet<DedupeKey> =
-        rows.iter().map(|row| key_of(row.get(0))).collect::<Result<_, _>>()?;
+    let mut known: HashSet<DedupeKey> = rows.iter().map(|row| key_of(row.get(0))).collect();
     Ok(offered
         .into_iter()
         .filter(|one| {
@@ -442,93 +463,101 @@ async fn insert_keys(session: &Session, events: &[Taken<'_>]) -> Result<(), Faul
     let mut rows: Vec<(&DedupeKey, &PastEvent)> =
         past.flat_map(|past| past.keys.iter().map(move |key| (key, past))).collect();
     rows.sort_by_key(|(key, _)| **key);
-    let k: Vec<&[u8]> = rows.iter().map(|(key, _)| &key.0[..]).collect();
+    let k: Vec<Uuid> = rows.iter().map(|(key, _)| key_uuid(key)).collect();
     let id: Vec<Uuid> = rows.iter().map(|(_, past)| uuid_of(past.id)).collect();
     let seen: Vec<i64> = rows.iter().map(|(_, past)| past.received_ms).collect();
     let fingerprint: Vec<i64> = rows.iter().map(|(_, past)| int(past.fingerprint)).collect();
     let source: Vec<&str> = rows.iter().map(|(_, past)| past.source.as_str()).collect();
     let keys: Vec<Option<Vec<u8>>> = rows.iter().map(|(_, past)| several(&past.keys)).collect();
     let sql = "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
-        select * from unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
+        select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
             $6::bytea[]) on conflict (k) do nothing";
     let taken = session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await?;
     // A gateway took one of them meanwhile: all of it is judged anew.
     if taken == rows.len() as u64 { Ok(()) } else { Err(Fault::Again) }
 }
 
-async fn insert_events(session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
-    let whole: Vec<(&NewEvent, &[Delivery])> =
-        events.iter().filter_map(|taken| taken.whole).collect();
-    let each = || whole.iter().map(|(event, _)| *event);
-    let user = |event: &NewEvent| event.user.as_ref().map(|user| user.clone().into_bytes());
-    let id: Vec<Uuid> = each().map(|event| uuid_of(event.id)).collect();
-    let source: Vec<&str> = each().map(|event| event.source.as_str()).collect();
-    let tx: Vec<i64> = each().map(|event| hash8(event.transaction.as_bytes())).collect();
-    let transaction: Vec<&[u8]> = each().map(|event| event.transaction.as_bytes()).collect();
-    let player: Vec<Option<Vec<u8>>> = each().map(user).collect();
-    let usr: Vec<Option<i64>> = player.iter().map(|user| user.as_deref().map(hash8)).collect();
-    let received: Vec<i64> = each().map(|event| event.received_ms).collect();
-    let test: Vec<bool> = each().map(|event| event.test).collect();
-    let fingerprint: Vec<i64> = each().map(|event| int(event.fingerprint)).collect();
-    let keys: Vec<Vec<u8>> = each().map(|event| joined(&event.keys)).collect();
-    let body: Vec<&[u8]> = each().map(|event| &event.body[..]).collect();
-    let targets: Vec<String> = whole
-        .iter()
-        .map(|(_, deliveries)| {
-            let mut names: Vec<&str> = deliveries.iter().map(|one| one.target.as_str()).collect();
-            names.sort_unstable();
-            names.join(TARGETS_BETWEEN)
-        })
-        .collect();
-    let sql = "insert into event (id, source, tx, transaction, usr, player, received_ms, test,
-            fingerprint, keys, targets, body)
-        select id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
+impl Core {
+    async fn insert_events(&self, session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
+        let whole: Vec<(&NewEvent, &[Delivery])> =
+            events.iter().filter_map(|taken| taken.whole).collect();
+        let each = || whole.iter().map(|(event, _)| *event);
+        let user = |event: &NewEvent| event.user.as_deref().map(|user| hash8(user.as_bytes()));
+        let id: Vec<Uuid> = each().map(|event| uuid_of(event.id)).collect();
+        let source: Vec<&str> = each().map(|event| event.source.as_str()).collect();
+        let tx: Vec<i64> = each().map(|event| hash8(event.transaction.as_bytes())).collect();
+        let usr: Vec<Option<i64>> = each().map(user).collect();
+        let received: Vec<i64> = each().map(|event| event.received_ms).collect();
+        let test: Vec<bool> = each().map(|event| event.test).collect();
+        let fingerprint: Vec<i64> = each().map(|event| int(event.fingerprint)).collect();
+        let keys: Vec<Vec<u8>> = each().map(|event| joined(&event.keys)).collect();
+        let pen = self.vault.pen()?;
+        let body: Vec<Vec<u8>> = each().map(|event| piece_of(event, &pen)).collect();
+        let targets: Vec<String> = whole
+            .iter()
+            .map(|(_, deliveries)| {
+                let mut names: Vec<&str> =
+                    deliveries.iter().map(|one| one.target.as_str()).collect();
+                names.sort_unstable();
+                names.join(TARGETS_BETWEEN)
+            })
+            .collect();
+        let sql = format!(
+        "insert into event (id, source, tx, usr, received_ms, test, fingerprint, keys, targets, body)
+         select id, source, tx, usr, received_ms, test, fingerprint, keys,
             string_to_array(targets, E'\\x1f'), body
-        from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[],
-            $7::bigint[], $8::bool[], $9::bigint[], $10::bytea[], $11::text[], $12::bytea[])
-            as o(id, source, tx, transaction, usr, player, received_ms, test, fingerprint, keys,
-            targets, body)";
-    let with: [&(dyn ToSql + Sync); 12] = [
-        &id,
-        &source,
-        &tx,
-        &transaction,
-        &usr,
-        &player,
-        &received,
-        &test,
-        &fingerprint,
-        &keys,
-        &targets,
-        &body,
-    ];
-    session.run(sql, &with).await.map(drop)
+         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bool[],
+            $7::bigint[], $8::bytea[], $9::text[], $10::bytea[])
+            as o(id, source, tx, usr, received_ms, test, fingerprint, keys, targets, body)
+         where {}",
+        under("$11")
+    );
+        let key = pen.number();
+        let with: [&(dyn ToSql + Sync); 11] =
+            [&id, &source, &tx, &usr, &received, &test, &fingerprint, &keys, &targets, &body, &key];
+        session.run(&sql, &with).await.map(drop)
+    }
 }
 
-/// Attempts came in their order; the tokens of leases to come are larger than these.
-async fn insert_attempts(session: &Session, deliveries: &[&Delivery]) -> Result<(), Fault> {
-    let rows = deliveries.iter().flat_map(|delivery| {
-        (1_i64..).zip(&delivery.attempts).map(move |(token, attempt)| (*delivery, token, attempt))
-    });
-    let rows: Vec<(&Delivery, i64, &Attempt)> = rows.collect();
-    let event: Vec<Uuid> = rows.iter().map(|(one, ..)| uuid_of(one.event)).collect();
-    let target: Vec<&str> = rows.iter().map(|(one, ..)| one.target.as_str()).collect();
-    let token: Vec<i64> = rows.iter().map(|(_, token, _)| *token).collect();
-    let at: Vec<i64> = rows.iter().map(|(.., attempt)| attempt.at_ms).collect();
-    let latency: Vec<i64> =
-        rows.iter().map(|(.., attempt)| i64::from(attempt.latency_ms)).collect();
-    let status: Vec<Option<i16>> =
-        rows.iter().map(|(.., attempt)| attempt.status.map(u16::cast_signed)).collect();
-    let head: Vec<&[u8]> = rows.iter().map(|(.., attempt)| &attempt.head[..]).collect();
-    let error: Vec<Option<&[u8]>> =
-        rows.iter().map(|(.., attempt)| attempt.error.as_deref().map(str::as_bytes)).collect();
-    let sql =
-        "insert into attempt (event_id, target, token, at_ms, latency_ms, status, head, error)
-        select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
-            $6::smallint[], $7::bytea[], $8::bytea[])";
-    let with: [&(dyn ToSql + Sync); 8] =
-        [&event, &target, &token, &at, &latency, &status, &head, &error];
-    session.run(sql, &with).await.map(drop)
+impl Core {
+    /// Attempts came in their order; the tokens of leases to come are larger than these.
+    async fn insert_attempts(
+        &self,
+        session: &Session,
+        deliveries: &[&Delivery],
+    ) -> Result<(), Fault> {
+        let rows = deliveries.iter().flat_map(|delivery| {
+            (1_i64..)
+                .zip(&delivery.attempts)
+                .map(move |(token, attempt)| (*delivery, token, attempt))
+        });
+        let rows: Vec<(&Delivery, i64, &Attempt)> = rows.collect();
+        let event: Vec<Uuid> = rows.iter().map(|(one, ..)| uuid_of(one.event)).collect();
+        let target: Vec<&str> = rows.iter().map(|(one, ..)| one.target.as_str()).collect();
+        let token: Vec<i64> = rows.iter().map(|(_, token, _)| *token).collect();
+        let at: Vec<i64> = rows.iter().map(|(.., attempt)| attempt.at_ms).collect();
+        let latency: Vec<i64> =
+            rows.iter().map(|(.., attempt)| i64::from(attempt.latency_ms)).collect();
+        let status: Vec<Option<i16>> =
+            rows.iter().map(|(.., attempt)| attempt.status.map(u16::cast_signed)).collect();
+        let pen = self.vault.pen()?;
+        let said: Vec<Option<Vec<u8>>> = rows
+            .iter()
+            .map(|(one, token, attempt)| {
+                said_piece(&pen, (one.event, &one.target, *token), attempt)
+            })
+            .collect();
+        let sql = format!(
+            "insert into attempt (event_id, target, token, at_ms, latency_ms, status, said)
+         select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+            $6::smallint[], $7::bytea[]) where {}",
+            under("$8")
+        );
+        let key = pen.number();
+        let with: [&(dyn ToSql + Sync); 8] =
+            [&event, &target, &token, &at, &latency, &status, &said, &key];
+        session.run(&sql, &with).await.map(drop)
+    }
 }
 
 async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, Fault> {
@@ -539,9 +568,9 @@ async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, Faul
     }
     let mut latest: Vec<_> = latest.into_iter().collect();
     latest.sort_unstable();
-    let k: Vec<&[u8]> = latest.iter().map(|(key, _)| &key.0[..]).collect();
+    let k: Vec<Uuid> = latest.iter().map(|(key, _)| key_uuid(key)).collect();
     let end: Vec<i64> = latest.iter().map(|(_, end)| *end).collect();
-    let sql = "insert into nonce (k, exp_ms) select * from unnest($1::bytea[], $2::bigint[])
+    let sql = "insert into nonce (k, exp_ms) select * from unnest($1::uuid[], $2::bigint[])
         on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms < excluded.exp_ms";
     session.run(sql, &[&k, &end]).await
 }

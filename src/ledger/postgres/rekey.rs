@@ -1,0 +1,204 @@
+//! Another key for everything that is there, in small steps, while gateways go on.
+//!
+//! First the key to write with is changed, for all gateways at one moment; then what was written
+//! before is written anew, row by row in the order of keys. What is done needs no note: a piece says
+//! which key it is under, so that a run that was interrupted is begun again and passes over it.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::documents::document_piece;
+use super::fault::Fault;
+use super::link::{Held, Pool, Role, Session};
+use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
+use super::sql::{id_of, uuid_of};
+use super::vault::{Place, Used, change_key, forget_others, under};
+use super::{CHANGE_PATIENCE, Core, OPEN_PATIENCE, Postgres, PostgresError, PostgresOptions};
+use crate::clock::instant;
+use crate::ledger::seal::MasterKey;
+use crate::ledger::{Attempt, EventId, LedgerError, TargetId};
+
+/// Rows of one step.
+const ROWS: i64 = 500;
+/// Bytes of one step, but for a row that is larger alone.
+const BYTES: i64 = 8 << 20;
+
+impl Postgres {
+    /// Seals everything with the current key of `options`, or unseals it where there is none, and
+    /// tells how many rows it has written. Answers that number: zero if everything was so already.
+    /// Gateways that have both keys go on meanwhile.
+    ///
+    /// # Errors
+    /// When a key is missing, or the server fails; what is done is done, and the rest may be tried
+    /// again.
+    pub async fn rekey(
+        options: PostgresOptions,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<u64, PostgresError> {
+        let to = options.keys.current().map(MasterKey::id);
+        let core = Self::connect(options).await?;
+        let pool = Pool::new(std::sync::Arc::clone(&core.dialer), Role::Migrate, 1);
+        let mut held = pool.session(instant() + OPEN_PATIENCE).await?;
+        let until = instant() + CHANGE_PATIENCE;
+        loop {
+            let used = Used::read(&held).await?;
+            match change_key(&mut held, used.current, to).await {
+                Ok(true) => break,
+                Ok(false) | Err(Fault::Again) if instant() < until => {}
+                Ok(false) => return Err(PostgresError::Server(IN_USE.to_owned())),
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        core.vault.heard(Used::read(&held).await?);
+        let mut done = 0;
+        let rekeyed = core.rekey_all(&mut held, &mut done, tell).await;
+        held.heed(rekeyed).map_err(sealed)?;
+        forget_others(&held, to).await?;
+        Ok(done)
+    }
+}
+
+/// Another run makes another key the one to write with.
+const IN_USE: &str = "another rekey is under way";
+
+/// A missing key is said as such.
+fn sealed(fault: Fault) -> PostgresError {
+    match fault {
+        Fault::Said(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
+        Fault::Torn => PostgresError::Server(IN_USE.to_owned()),
+        fault => fault.into(),
+    }
+}
+
+impl Core {
+    async fn rekey_all(
+        &self,
+        held: &mut Held<'_>,
+        done: &mut u64,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<(), Fault> {
+        let mut after = Uuid::nil();
+        while let Some((last, rows)) = self.rekey_events(held, after).await? {
+            after = last;
+            *done += rows;
+            tell(*done);
+        }
+        let mut after = (Uuid::nil(), String::new(), i64::MIN);
+        while let Some((last, rows)) = self.rekey_attempts(held, after).await? {
+            after = last;
+            *done += rows;
+            tell(*done);
+        }
+        loop {
+            let rows = self.rekey_documents(held).await?;
+            if rows == 0 {
+                return Ok(());
+            }
+            *done += rows;
+            tell(*done);
+        }
+    }
+
+    /// A step: where it ended, and how many rows it wrote; `None`: nothing is left.
+    async fn rekey_events(
+        &self,
+        session: &Session,
+        after: Uuid,
+    ) -> Result<Option<(Uuid, u64)>, Fault> {
+        let pen = self.vault.pen()?;
+        let prefix = pen.prefix();
+        let sql = format!(
+            "with old as (
+                select id, octet_length(body) as size from event where id > $1
+                    and (transaction is not null or substring(body for {len}) <> $2)
+                order by id limit {ROWS}
+            ), few as (
+                select id, sum(size) over (order by id) - size as before from old
+            )
+            select e.id, {EVENT_PIECE} from few s join event e on e.id = s.id
+            where s.before <= {BYTES} order by e.id",
+            len = prefix.len()
+        );
+        let rows = session.rows(&sql, &[&after, &prefix]).await?;
+        let (mut ids, mut pieces) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let id = id_of(row.get(0));
+            let piece = self.event_piece(id, row, 1)?;
+            ids.push(uuid_of(id));
+            pieces.push(piece.write(Place::Event { id, source: row.get(4) }, &pen));
+        }
+        let Some(last) = ids.last().copied() else { return Ok(None) };
+        let sql = format!(
+            "update event e set body = o.body, transaction = null, player = null
+             from unnest($1::uuid[], $2::bytea[]) as o(id, body) where e.id = o.id and {}",
+            under("$3")
+        );
+        let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
+        Ok(Some((last, written)))
+    }
+
+    async fn rekey_attempts(
+        &self,
+        session: &Session,
+        (event, target, token): (Uuid, String, i64),
+    ) -> Result<Option<((Uuid, String, i64), u64)>, Fault> {
+        let pen = self.vault.pen()?;
+        let prefix = pen.prefix();
+        let sql = format!(
+            "select event_id, target, {ATTEMPT} from attempt
+             where event_id >= $1 and (event_id, target, token) > ($1, $2, $3)
+                and (head is not null or substring(said for {}) <> $4)
+             order by event_id, target, token limit {ROWS}",
+            prefix.len()
+        );
+        let rows = session.rows(&sql, &[&event, &target, &token, &prefix]).await?;
+        let key = |row: &Row| -> (Uuid, String, i64) { (row.get(0), row.get(1), row.get(2)) };
+        let Some(last) = rows.last().map(key) else { return Ok(None) };
+        let (mut events, mut targets, mut tokens, mut pieces) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            let (event, target, token) = key(row);
+            let attempt: Attempt = self.attempt(id_of(event), &target, row, 2)?;
+            let id: EventId = id_of(event);
+            pieces.push(said_piece(&pen, (id, &TargetId::from(target.as_str()), token), &attempt));
+            events.push(event);
+            targets.push(target);
+            tokens.push(token);
+        }
+        let sql = format!(
+            "update attempt a set said = o.said, head = null, error = null
+             from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[])
+                as o(event_id, target, token, said)
+             where a.event_id = o.event_id and a.target = o.target and a.token = o.token and {}",
+            under("$5")
+        );
+        let written =
+            session.run(&sql, &[&events, &targets, &tokens, &pieces, &pen.number()]).await?;
+        Ok(Some((last, written)))
+    }
+
+    /// Some documents; one that was changed meanwhile was written under the new key.
+    async fn rekey_documents(&self, session: &Session) -> Result<u64, Fault> {
+        let pen = self.vault.pen()?;
+        let prefix = pen.prefix();
+        let sql = format!(
+            "select kind, id, version, at_ms, who, body from document
+             where who is not null or substring(body for {}) <> $1 limit {ROWS}",
+            prefix.len()
+        );
+        let rows = session.rows(&sql, &[&prefix]).await?;
+        let sql = format!(
+            "update document set who = null, body = $4
+             where kind = $1 and id = $2 and version = $3 and {}",
+            under("$5")
+        );
+        for row in &rows {
+            let (kind, id, version): (&str, &[u8], i64) = (row.get(0), row.get(1), row.get(2));
+            let document = self.document_of(row, 0)?;
+            let place = Place::Document { kind, id, version };
+            let piece = document_piece(&pen, place, &document.who, &document.body);
+            session.run(&sql, &[&kind, &id, &version, &piece, &pen.number()]).await?;
+        }
+        Ok(rows.len() as u64)
+    }
+}
