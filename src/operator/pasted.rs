@@ -10,8 +10,10 @@ use crate::sender::OwnedRequest;
 pub(crate) fn pasted(text: &str) -> Result<OwnedRequest, String> {
     let text = text.trim_start();
     let line = text.lines().next().unwrap_or_default();
-    let method = line.split_once(' ').map_or("", |(method, _)| method);
-    let is_request = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let (method, target) = line.split_once(' ').unwrap_or_default();
+    let is_request = !method.is_empty()
+        && method.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && (target.starts_with('/') || target.contains("://"));
     let text = match is_request {
         true => without_version(text),
         false => format!("GET {}", with_path(text.trim_end())?),

@@ -29,7 +29,7 @@ texts! {
     AT_HINT = "Empty: now.", "留空表示现在。";
     EXPLAIN = "Explain it", "解释";
     SEND = "Send it to this gateway", "发送到本网关";
-    SEND_HINT = "It is taken like any other: a genuine one is recorded and delivered. Unsigned parts such as is_test are the sender's to set.",
+    SEND_HINT = "It is taken like any other: a genuine one is recorded and delivered.",
         "与其他回调一样处理：有效的回调会被记录并投递。";
     PARAMETER = "Parameter", "参数";
     TRANSACTION = "Transaction", "交易号";
