@@ -25,5 +25,6 @@ mod console {
     mod callbacks;
     mod event;
     mod overview;
+    mod senders;
     mod sign_in;
 }
