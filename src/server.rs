@@ -331,7 +331,8 @@ impl Running {
             verdicts: gate.verdicts().clone(),
         };
         let courier = Courier::start(&config, tools);
-        let upkeep = Upkeep::start(&config, book, Arc::clone(&metrics), Arc::clone(&life));
+        let upkeep =
+            Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {

@@ -22,9 +22,11 @@ mod console {
     mod wire;
 
     mod around;
+    mod audit;
     mod callbacks;
     mod event;
     mod overview;
+    mod resolved;
     mod senders;
     mod sign_in;
 }

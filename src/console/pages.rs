@@ -11,6 +11,7 @@ pub(super) mod destinations;
 pub(super) mod event;
 pub(super) mod overview;
 pub(super) mod refusal;
+mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;

@@ -3,6 +3,7 @@
 
 use super::text::Text;
 use crate::ledger::{DeliveryState, Durability, EventState};
+use crate::registry::Action;
 use crate::sender::{Outcome, Reason};
 
 /// What became of a callback.
@@ -72,4 +73,42 @@ pub(super) const fn durability(of: Durability) -> Text {
         }
         Durability::Unsynced => Text::new("not synced: in memory only", "未同步：仅在内存中"),
     }
+}
+
+/// What was done with something.
+pub(super) const fn action(of: Action) -> Text {
+    match of {
+        Action::Created => Text::new("created", "新建"),
+        Action::Changed => Text::new("changed", "修改"),
+        Action::Deleted => Text::new("deleted", "删除"),
+        Action::Replayed => Text::new("replayed", "重新投递"),
+        Action::Cancelled => Text::new("cancelled", "取消"),
+    }
+}
+
+/// The kinds of things that the audit log tells of.
+pub(super) const AUDITED: [&str; 8] = [
+    "source",
+    "destination",
+    "reward_rule",
+    "callback_address",
+    "push_config",
+    "event",
+    "replay",
+    "resolved",
+];
+
+/// The word for one of them; an older or a newer version may have told of others.
+pub(super) fn audited(kind: &str) -> Option<Text> {
+    Some(match kind {
+        "source" => Text::new("source", "来源"),
+        "destination" => Text::new("destination", "投递目标"),
+        "reward_rule" => Text::new("reward rule", "奖励规则"),
+        "callback_address" => Text::new("callback address", "回调地址"),
+        "push_config" => Text::new("push configuration", "推送配置"),
+        "event" => Text::new("event", "事件"),
+        "replay" => Text::new("replay", "重新投递任务"),
+        "resolved" => Text::new("resolved by hand", "人工处理"),
+        _ => return None,
+    })
 }

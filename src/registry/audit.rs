@@ -47,6 +47,8 @@ pub enum Action {
     Deleted,
     /// It is delivered again.
     Replayed,
+    /// It goes no further.
+    Cancelled,
 }
 
 impl Who {
@@ -68,6 +70,12 @@ impl Who {
         Self(String::from("local"))
     }
 
+    /// The gateway itself, as it keeps order.
+    #[must_use]
+    pub(super) fn gateway() -> Self {
+        Self(String::from("postern"))
+    }
+
     /// As it is written down.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -76,6 +84,10 @@ impl Who {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled];
+
     /// Its word in the log, as in the audit log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -84,6 +96,7 @@ impl Action {
             Self::Changed => "changed",
             Self::Deleted => "deleted",
             Self::Replayed => "replayed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -175,7 +188,7 @@ pub(super) async fn removal(
         id: oldest.id,
         expect: Expect::Version(oldest.version),
         body: None,
-        who: String::from("postern"),
+        who: Who::gateway().0,
         at_ms,
     }))
 }
@@ -189,22 +202,39 @@ pub async fn list(
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
+    list_where(book, before, limit, |_| true).await
+}
+
+/// The same of the entries that are `wanted`.
+///
+/// # Errors
+/// As [`Book::documents`].
+pub async fn list_where(
+    book: &Book,
+    before: Option<u64>,
+    limit: usize,
+    wanted: impl Fn(&Entry) -> bool,
+) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
     let all = book.documents(AUDIT).await?.documents;
-    let number = |id: &str| id.parse::<u64>().unwrap_or(0);
-    let older = |id: &str| before.is_none_or(|before| number(id) < before);
-    let mut wanted = all.iter().rev().filter(|document| older(&document.id)).peekable();
-    let (mut entries, mut last) = (Vec::new(), None);
-    while let Some(document) = wanted.next_if(|_| entries.len() < limit) {
-        last = Some(number(&document.id));
-        let entry = serde_json::from_slice(&document.body);
-        entries.push(
-            entry.map_err(|_| {
-                LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
-            })?,
-        );
+    let mut entries = Vec::new();
+    let mut last = None;
+    for document in all.iter().rev() {
+        let number = document.id.parse::<u64>().unwrap_or(0);
+        if before.is_some_and(|before| number >= before) {
+            continue;
+        }
+        let entry: Entry = serde_json::from_slice(&document.body)
+            .map_err(|_| LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id)))?;
+        if !wanted(&entry) {
+            continue;
+        }
+        if entries.len() >= limit {
+            return Ok((entries, last));
+        }
+        entries.push(entry);
+        last = Some(number);
     }
-    let next = last.filter(|_| wanted.peek().is_some());
-    Ok((entries, next))
+    Ok((entries, None))
 }
 
 #[cfg(test)]

@@ -94,6 +94,20 @@ impl Draft {
         self.add((kind, id), Some(old.version), None, told);
     }
 
+    /// Deletes a document that is kept no longer: nobody's doing, and not in the audit log.
+    pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &Kept<T>) {
+        let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
+        let expect = Expect::Version(old.version);
+        self.changes.push(DocumentChange {
+            kind,
+            id: id.to_owned(),
+            expect,
+            body: None,
+            who,
+            at_ms,
+        });
+    }
+
     /// Notes what is done with something that is no document.
     pub fn note(&mut self, action: Action, thing: (&str, &str)) {
         self.entries.push(Entry::of((&self.who, self.at_ms), action, thing));

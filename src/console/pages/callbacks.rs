@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use self::filter::Filter;
 use self::lines::{Line, Lines, Thing};
 use self::position::Position;
+use super::resolved;
 use crate::clock::rfc3339;
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -79,7 +80,7 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
     };
     let Lines { lines, next } = lines::find(console, filter, (&position, PAGE)).await?;
     let lang = visit.lang;
-    let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(visit, line)).collect();
+    let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(console, visit, line)).collect();
     let empty = if next.is_some() { FURTHER } else { EMPTY };
     let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, MORE, TOOK];
     let since = rfc3339(console.tools.metrics.histories.start().ms());
@@ -135,7 +136,7 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
     )
 }
 
-fn row(visit: &Visit, line: &Line) -> Vec<Markup> {
+fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     let lang = visit.lang;
     let at = match line.thing {
         Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
@@ -166,6 +167,7 @@ fn row(visit: &Visit, line: &Line) -> Vec<Markup> {
     let outcome = html! {
         (badge::outcome(lang, line.outcome))
         @if line.is_test { " " (badge::outcome(lang, Outcome::Test)) }
+        @if let Some(subject) = &line.subject { (resolved::badge(console, lang, subject)) }
     };
     let took = html! { @match line.took { Some(took) => (time::took(took)), None => (value::maybe(None)) } };
     let (transaction, user) = (search(&line.transaction), search(&line.user));

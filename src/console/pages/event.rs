@@ -5,7 +5,7 @@ mod deliveries;
 
 use maud::{Markup, html};
 
-use super::captured;
+use super::{captured, resolved as by_hand};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
@@ -17,6 +17,7 @@ use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::ledger::{Event, EventBody, EventDetail, EventId, LedgerError};
 use crate::operator::{Masked, replay_event};
+use crate::registry::Subject;
 use crate::sender::Outcome;
 
 texts! {
@@ -63,6 +64,9 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     // They were masked when the source was surely there.
     request.params = Some(event.params.clone().into_owned());
     let transaction = query(&[("q", &event.transaction)]);
+    let path = format!("{}/{id}", Area::Event.path());
+    let subject = Subject::Event(id);
+    let thing = by_hand::Thing { path: &path, subject: &subject };
     let middle = html! {
         @if visit.query.text("done") == Some("replayed") {
             (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
@@ -70,6 +74,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         (about(visit, &detail, &event))
         p { a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) } }
         (deliveries::section(visit, &detail))
+        (by_hand::section(console, visit, thing))
         (resolved(visit, &event))
         (answer::section(visit, (source, &body), at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
@@ -78,14 +83,25 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, _: &Fields) -> Shown {
-    let id: EventId = match visit.rest().as_slice() {
-        [id, "replay"] => id.parse().map_err(|_| Trouble::Absent)?,
-        _ => return Err(Trouble::Absent),
-    };
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let rest = visit.rest();
+    let [id, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
+    let id: EventId = id.parse().map_err(|_| Trouble::Absent)?;
+    let path = format!("{}/{id}", Area::Event.path());
+    if let Some(verb) = by_hand::Verb::find(verb) {
+        let detail = console.book().event(id).await?.ok_or(Trouble::Absent)?;
+        let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
+        let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
+        let subject = Subject::Event(id);
+        let thing = by_hand::Thing { path: &path, subject: &subject };
+        return by_hand::post(console, visit, (thing, &event.source, verb), form).await;
+    }
+    if *verb != "replay" {
+        return Err(Trouble::Absent);
+    }
     let tools = (&console.tools.registry, &console.tools.control);
     replay_event(tools, &visit.viewer.who, id).await?.ok_or(Trouble::Absent)?;
-    Ok(Reply::Go(format!("{}/{id}?done=replayed", Area::Event.path())))
+    Ok(Reply::Go(format!("{path}?done=replayed")))
 }
 
 fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {

@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use super::captured;
+use super::{captured, resolved};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
@@ -13,6 +13,7 @@ use crate::console::text::texts;
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::operator::Masked;
+use crate::registry::Subject;
 
 texts! {
     TITLE = "Refused callback {}", "被拒绝的回调 {}";
@@ -52,6 +53,9 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
             (TOOK, html! { (time::took(kept.took)) }),
         ],
     );
+    let path = format!("{}/{number}", Area::Refusal.path());
+    let subject = Subject::refusal(&kept.source, &kept.request);
+    let thing = resolved::Thing { path: &path, subject: &subject };
     let middle = html! {
         (notice::notice(notice::Tone::Plain, UNVERIFIED.of(lang)))
         (all)
@@ -62,12 +66,21 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
                 }
             }
         }
+        (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (captured::came(lang, &request))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&number]), middle))
 }
 
-pub async fn post(_: &Console, _: &Visit, _: &Fields) -> Shown {
-    Err(Trouble::Method)
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let rest = visit.rest();
+    let [number, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
+    let verb = resolved::Verb::find(verb).ok_or(Trouble::Absent)?;
+    let number = number.parse().map_err(|_| Trouble::Absent)?;
+    let kept = console.tools.gate.rejections().get(number).ok_or(Trouble::Absent)?;
+    let path = format!("{}/{number}", Area::Refusal.path());
+    let subject = Subject::refusal(&kept.source, &kept.request);
+    let thing = resolved::Thing { path: &path, subject: &subject };
+    resolved::post(console, visit, (thing, &kept.source, verb), form).await
 }

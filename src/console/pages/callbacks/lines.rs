@@ -11,6 +11,7 @@ use crate::console::app::Console;
 use crate::console::trouble::Trouble;
 use crate::intake::{Passed, Rejection};
 use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
+use crate::registry::Subject;
 use crate::sender::{Outcome, Reason};
 
 /// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
@@ -33,6 +34,8 @@ pub(super) struct Line {
     /// An event that its sender marks as a test.
     pub is_test: bool,
     pub took: Option<Duration>,
+    /// What a note that it was resolved by hand would be about.
+    pub subject: Option<Subject>,
 }
 
 /// What there is to see of a callback.
@@ -238,6 +241,7 @@ impl Line {
             state: Some(logged.state),
             is_test: logged.test,
             took: None,
+            subject: Some(Subject::Event(logged.id)),
         })
     }
 
@@ -257,6 +261,7 @@ impl Line {
             state: None,
             is_test: false,
             took: Some(one.took),
+            subject: None,
         }
     }
 
@@ -273,6 +278,7 @@ impl Line {
             state: None,
             is_test: false,
             took: Some(one.took),
+            subject: Some(Subject::refusal(&one.source, &one.request)),
         }
     }
 
