@@ -9,4 +9,4 @@ mod replay;
 pub use access::{Denied, Need, check_name, check_site, check_token, find_token};
 pub(crate) use explained::explained;
 pub use masked::Masked;
-pub use replay::{NotReplayed, replay_all, replay_event};
+pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};

@@ -24,6 +24,7 @@ mod console {
     mod around;
     mod audit;
     mod callbacks;
+    mod dead_letters;
     mod event;
     mod overview;
     mod resolved;

@@ -1,7 +1,7 @@
 //! Delivering again, as people order it: written down in the audit log first, then done.
 
 use crate::clock::now_ms;
-use crate::delivery::{Control, ReplayFilter, ReplayRefused, Replays};
+use crate::delivery::{Control, ReplayFilter, ReplayProgress, ReplayRefused, ReplayState, Replays};
 use crate::ledger::{
     Book, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
 };
@@ -54,4 +54,22 @@ pub async fn replay_all(
     replays.begin(id, filter, now_ms())?;
     tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
     Ok(())
+}
+
+/// Cancels the order `id`; it ends with its present page. `None`: there is none of that id.
+///
+/// # Errors
+/// The ledger cannot write it down; the order is cancelled all the same.
+pub async fn cancel_replay(
+    (registry, replays): (&Registry, &Replays),
+    who: &Who,
+    id: ReplayId,
+) -> Result<Option<ReplayProgress>, LedgerError> {
+    let Some(progress) = replays.cancel(id).await else { return Ok(None) };
+    // What had come to its end before is not cancelled.
+    if matches!(progress.state, ReplayState::Running | ReplayState::Cancelled) {
+        tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
+        registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;
+    }
+    Ok(Some(progress))
 }

@@ -7,7 +7,11 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const pause = document.querySelector(`[data-pause="${part.id}"]`);
   let busy = false;
 
+  // What has ended says so, and stays as it is.
+  const ended = () => part.querySelector("[data-ended]") !== null;
+
   const refresh = async () => {
+    if (ended()) return clearInterval(timer);
     const paused = pause !== null && pause.getAttribute("aria-pressed") === "true";
     if (busy || paused || document.hidden || part.contains(document.activeElement)) return;
     busy = true;
@@ -32,7 +36,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
       pause.setAttribute("aria-pressed", String(!paused));
     });
   }
-  setInterval(refresh, seconds * 1000);
+  const timer = setInterval(refresh, seconds * 1000);
 }
 
 // A box that checks all others of its form.

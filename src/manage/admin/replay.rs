@@ -11,7 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, Problem, json, time};
-use crate::operator::{NotReplayed, replay_all};
+use crate::operator::{NotReplayed, cancel_replay, replay_all};
 use crate::registry::Who;
 
 /// How long an order is waited for, so that one for a few events is answered with what it did.
@@ -76,8 +76,8 @@ impl Admin {
 
     pub(super) async fn cancel_replay(&self, id: &str, who: &Who) -> Answered {
         let id = replay_id(id)?;
-        let progress = self.replays.cancel(id).await.ok_or_else(unknown)?;
-        tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
+        let cancelled = cancel_replay((&self.registry, &self.replays), who, id).await;
+        let progress = cancelled.map_err(|error| Problem::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
 
