@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ load: ## The release build under load, in turn with a bare hyper server (ARGS=--
 bench-ledger: ## The ledger at 0, 1, 5 and 20 million transactions; writes docs/benchmarks.md (ARGS=--help)
 	cargo build --locked --release --example at_size
 	python3 benches/ledger/run.py $(ARGS)
+
+bench-console: ## The console's pages with a million events, beside a ledger with one (ARGS=--help)
+	cargo build --locked --release --bin postern --example console_fill
+	python3 benches/console/run.py $(ARGS)
 
 load-deliveries: ## The release build draining a backlog, in turn with a bare hyper client (ARGS=--help)
 	@scripts/setup load
