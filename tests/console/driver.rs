@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -46,6 +46,32 @@ pub fn is_there() -> bool {
     false
 }
 
+/// Starts of a driver until one says its port: between choosing one and listening on it, another
+/// program may take it.
+const STARTS: usize = 5;
+
+/// A driver and its port; `None` if it ended without listening.
+fn listening(driver: &Path) -> Option<(Child, u16)> {
+    let mut child = Command::new(driver)
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let port = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+    });
+    let Some(port) = port else {
+        let _ = child.wait();
+        return None;
+    };
+    // Whatever else it says must not fill the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((child, port))
+}
+
 /// A browser with one window, until this is dropped.
 pub struct Driver {
     child: Child,
@@ -57,20 +83,9 @@ impl Driver {
     /// Starts one that asks for pages in `lang`.
     pub fn start(lang: &str) -> Self {
         let (driver, browser) = programs().expect("is_there() was asked");
-        let mut child = Command::new(driver)
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines.find_map(|line| {
-            let line = line.unwrap();
-            line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
-        });
-        // Whatever else it says must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let mut driver = Self { child, port: port.expect("a port"), session: String::new() };
+        let (child, port) =
+            (0..STARTS).find_map(|_| listening(driver)).expect("a driver that listens");
+        let mut driver = Self { child, port, session: String::new() };
         let options = json!({
             "binary": browser,
             // The tests may be root, and in a container with a small /dev/shm.

@@ -27,6 +27,7 @@ texts! {
     TOOK = "Took", "耗时";
     UNVERIFIED = "Nobody has verified what it says.", "其内容未经验证。";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
+    TRY = "Look at it in the debug tool", "在调试工具中查看";
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
@@ -65,6 +66,10 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
                     (ALL_OF.of(lang))
                 }
             }
+        }
+        @if source.is_some() {
+            @let asked = [("source", kept.source.as_str()), ("rejection", &number.to_string())];
+            p { a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) } }
         }
         (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
