@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger bench-postgres load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ bench-ledger: ## The ledger at 0, 1, 5 and 20 million transactions; writes docs/
 
 bench-postgres: ## The PostgreSQL engine under load: the table of docs/scaling.md (ARGS="--seconds 20 --only single")
 	cargo bench --locked --bench postgres -- $(ARGS)
+
+bench-console: ## The console's pages with a million events, beside a ledger with one (ARGS=--help)
+	cargo build --locked --release --bin postern --example console_fill
+	python3 benches/console/run.py $(ARGS)
 
 load-deliveries: ## The release build draining a backlog, in turn with a bare hyper client (ARGS=--help)
 	@scripts/setup load

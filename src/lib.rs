@@ -33,6 +33,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod egress;
 pub mod intake;
@@ -41,6 +42,7 @@ pub mod keys;
 pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
+pub mod operator;
 pub mod registry;
 pub mod sender;
 pub mod server;

@@ -5,7 +5,6 @@
 //! sees the request: on loopback the name by which it was called (a web page must not get at it by
 //! rebinding a name of its own), and the bearer token where tokens are configured.
 
-mod access;
 mod admin;
 mod background_check;
 mod callback_address;
@@ -15,5 +14,5 @@ mod push_config;
 mod reward_rule;
 
 pub use admin::Admin;
-pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT, explained};
+pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};
 pub use partners::Partners;

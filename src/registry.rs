@@ -16,6 +16,7 @@ mod audit;
 mod documents;
 mod entries;
 mod merge;
+mod resolved;
 mod write;
 
 use std::fmt;
@@ -29,13 +30,16 @@ use self::merge::{Compiled, merge};
 use crate::config::Config;
 use crate::ledger::{Book, LedgerError, Revision};
 
-pub use audit::{Action, ENTRIES_MAX, Entry, Who, list as audit_log};
+pub use audit::{
+    Action, ENTRIES_MAX, Entry, Who, list as audit_log, list_where as audit_log_where,
+};
 pub use documents::{
     Address, CALLBACK_ADDRESS, ContainerConfig, DESTINATION, Documents, FunctionCallback,
     FunctionConfig, Kept, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE,
 };
 pub use entries::{Managed, Precondition, Refusal, Written, check_reach};
 pub use merge::rule_name;
+pub use resolved::{NOTE_CHARACTERS_MAX, NotTaken, RESOLVED_MAX, Resolution, Subject};
 pub use write::{Draft, Failed, Told};
 
 /// How long one wait for a change of others may take.

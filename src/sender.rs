@@ -70,7 +70,7 @@ pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use resolved::{Resolved, Role};
 pub use secret::Secret;
-pub use sign::{Composing, Signing};
+pub use sign::{Composing, Field, Signing};
 pub use url::{MacroUrl, Placeholder, UrlTemplate};
 pub use vector::OwnedRequest;
 

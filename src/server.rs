@@ -4,6 +4,7 @@
 //! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
 //! where the configuration, the ledger and the sockets come from.
 
+mod front_desk;
 mod upkeep;
 
 use std::future::Future;
@@ -15,9 +16,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::front_desk::FrontDesk;
 use self::upkeep::Upkeep;
 use crate::config::{self, Config, Limits};
-use crate::delivery::{Courier, Tools};
+use crate::console::{self, Console};
+use crate::delivery::{Courier, Replays, Tools};
 use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::{
@@ -325,8 +328,21 @@ impl Running {
             verdicts: gate.verdicts().clone(),
         };
         let courier = Courier::start(&config, tools);
-        let upkeep = Upkeep::start(&config, book, Arc::clone(&metrics), Arc::clone(&life));
-        let inside = (gate.clone(), keys.clone(), courier.control());
+        let upkeep =
+            Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
+        let control = courier.control();
+        let replays = Replays::new(registry.book().clone(), control.clone());
+        let tools = console::Tools {
+            callbacks: listeners.addresses()?.callbacks,
+            registry: registry.clone(),
+            gate: gate.clone(),
+            keys: keys.clone(),
+            control: control.clone(),
+            replays: replays.clone(),
+            metrics: Arc::clone(&metrics),
+            life: Arc::clone(&life),
+        };
+        let inside = (gate.clone(), keys.clone(), control, replays);
         put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
         let follower = registry.clone();
         let follower = tokio::spawn(async move { follower.follow().await });
@@ -339,8 +355,9 @@ impl Running {
             sides.push(Side::start(listener, partners)?);
             beside = None;
         }
-        let admin = Arc::new(Admin::new(address, registry.clone(), inside, shared, beside));
-        sides.push(Side::start(listeners.admin, admin)?);
+        let admin = Admin::new(address, registry.clone(), inside, shared, beside);
+        let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
+        sides.push(Side::start(listeners.admin, FrontDesk { admin, console })?);
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
         for (index, listener) in listeners.callbacks.into_iter().enumerate() {
@@ -391,6 +408,10 @@ impl Running {
         }
         tracing::info!("stopped");
     }
+}
+
+fn no_random_bytes() -> io::Error {
+    io::Error::other("it has no random bytes")
 }
 
 /// Has the running parts go on under every new configuration.

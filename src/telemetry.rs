@@ -5,11 +5,13 @@
 //! secret, no signature and no signed text is ever one of them.
 
 mod delivery;
+mod history;
 mod lines;
 mod log;
 mod metrics;
 
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
+pub use history::{Histories, History, Span, Start, Took};
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};

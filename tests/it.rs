@@ -9,6 +9,7 @@ mod it {
     mod background_check;
     mod bounds;
     mod callback_address;
+    mod console;
     mod crowd;
     mod deliver;
     mod deliver_tls;

@@ -1,7 +1,8 @@
 //! The embedded ledger with a given number of transactions in it: what `make bench-ledger` runs.
 //!
 //! `at_size fill DIR COUNT` fills a ledger, measures, prints one line of JSON and waits to be
-//! killed. `at_size open DIR` opens what was left, measures, and ends.
+//! killed. `at_size open DIR` opens what was left, measures, and ends. `at_size cost DIR FRESH AGAIN`
+//! records events and then known ones, for a look at what each costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
@@ -10,14 +11,14 @@ use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
     Accepted, Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, EventId, Fingerprint,
-    Ledger, LogQuery, NewEvent, SourceId, Unobserved,
+    Ledger, LedgerError, LogQuery, NewEvent, SourceId, Unobserved,
 };
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -31,29 +32,47 @@ const ROUNDS: usize = 5;
 
 struct Load {
     source: SourceId,
-    body: Bytes,
 }
 
 impl Load {
     fn new() -> Self {
-        Self { source: SourceId::from("level-end"), body: Bytes::from(vec![b'x'; BODY]) }
+        Self { source: SourceId::from("level-end") }
     }
 
     fn event(&self, n: u64) -> NewEvent {
         let received_ms = now_ms();
+        let transaction = format!("transaction-{n:016}");
+        let user = format!("user-{}", n % 50_000);
         NewEvent {
             id: EventId::new(received_ms),
             source: self.source.clone(),
             keys: [DedupeKey::new(&self.source, &n.to_le_bytes())].into_iter().collect(),
             fingerprint: Fingerprint(n),
-            transaction: format!("transaction-{n:016}"),
-            user: Some(format!("user-{}", n % 50_000)),
             received_ms,
             test: false,
-            body: self.body.clone(),
+            body: body(self.source.as_str(), &transaction, &user),
+            transaction,
+            user: Some(user),
             targets: [].into_iter().collect(),
         }
     }
+}
+
+/// A body that says what is recorded beside it as a real one does: JSON that begins with it, and
+/// behind that the rest, whatever it is.
+fn body(source: &str, transaction: &str, user: &str) -> Bytes {
+    let mut body = Vec::with_capacity(BODY);
+    let parts = [
+        r#"{"id":"evt_0123456789abcdef0123456789abcdef","source":""#,
+        source,
+        r#"","sender":"taku","transaction":""#,
+        transaction,
+        r#"","received_at":"2026-01-02T03:04:05.678Z","user":""#,
+        user,
+    ];
+    parts.iter().for_each(|part| body.extend_from_slice(part.as_bytes()));
+    body.resize(BODY, b'x');
+    body.into()
 }
 
 fn runtime() -> Runtime {
@@ -65,37 +84,72 @@ fn book(dir: &Path) -> Book {
     Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
 }
 
-/// Records events `from..from + count` from [`CALLERS`] callers, each not faster than `pace`;
-/// answers how long each took, in nanoseconds, and how long all took.
-fn record(book: &Book, from: u64, count: u64, pace: Duration) -> (Vec<u64>, Duration) {
+/// Records events `from..from + count` from [`CALLERS`] callers, each as fast as it is answered;
+/// answers how long all took.
+fn record(book: &Book, from: u64, count: u64) -> Duration {
     let load = Arc::new(Load::new());
     let start = instant();
-    let took = runtime().block_on(async {
+    runtime().block_on(async {
         let mut callers = Vec::new();
         for caller in 0..CALLERS {
             let (book, load) = (book.clone(), Arc::clone(&load));
             callers.push(tokio::spawn(async move {
-                let mut took = Vec::new();
-                let mut next = instant();
                 for n in (from + caller..from + count).step_by(CALLERS as usize) {
-                    if !pace.is_zero() {
-                        tokio::time::sleep_until(next.into()).await;
-                        next = next.max(instant()) + pace;
-                    }
-                    let begun = instant();
                     book.record(load.event(n)).await.expect("recorded");
-                    took.push(begun.elapsed().as_nanos() as u64);
                 }
-                took
             }));
         }
-        let mut all = Vec::new();
         for caller in callers {
-            all.extend(caller.await.expect("a caller"));
+            caller.await.expect("a caller");
         }
-        all
     });
-    (took, start.elapsed())
+    start.elapsed()
+}
+
+/// Records events `from..from + count` that come at `rate` a second on average, whether or not
+/// those before are answered; answers how long each took, in nanoseconds.
+///
+/// They come from a thread of their own, which the ledger cannot hold up, as they would from a
+/// network: at random times, several at once where that thread was woken late. Each is timed from
+/// when it was handed to the runtime that records.
+fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
+    let load = Load::new();
+    let (arrivals, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    let network = std::thread::spawn(move || {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut due = instant();
+        for n in from..from + count {
+            // Times between arrivals that know nothing of each other: the exponential distribution.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let part = ((random >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+            due += Duration::from_secs_f64(-part.ln() / rate);
+            let early = due.saturating_duration_since(instant());
+            if !early.is_zero() {
+                std::thread::sleep(early);
+            }
+            arrivals.send((load.event(n), instant())).expect("somebody records");
+        }
+    });
+    let took = Arc::new(Mutex::new(Vec::with_capacity(count as usize)));
+    runtime().block_on(async {
+        let mut callers = tokio::task::JoinSet::new();
+        while let Some((event, came)) = arrived.recv().await {
+            let (book, took) = (book.clone(), Arc::clone(&took));
+            callers.spawn(async move {
+                // A machine that stood still for so long that the queue is full is waited for too.
+                while let Err(LedgerError::Overloaded) = book.record(event.clone()).await {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                took.lock().expect("no panic").push(came.elapsed().as_nanos() as u64);
+            });
+        }
+        callers.join_all().await;
+    });
+    network.join().expect("no panic");
+    let took = std::mem::take(&mut *took.lock().expect("no panic"));
+    took
 }
 
 /// Nanoseconds at a part of the sorted `times`.
@@ -130,17 +184,27 @@ fn memory() -> u64 {
     kb.unwrap_or(0) * 1024
 }
 
-/// Bytes on disk under a directory; the file that is made ready for later does not count.
+/// Bytes on disk under a directory. Zeros that are written ahead do not count, neither in the file
+/// that is made ready for later nor in the last segment: they are there whatever is recorded.
 fn disk(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).expect("a directory").flatten();
-    entries
-        .map(|entry| (entry.path(), entry.metadata().expect("metadata")))
-        .map(|(path, found)| match found.is_dir() {
-            true => disk(&path),
-            false if path.extension().is_some_and(|name| name == "tmp") => 0,
-            false => found.blocks() * 512,
-        })
-        .sum()
+    let files: Vec<_> =
+        entries.map(|entry| (entry.path(), entry.metadata().expect("it"))).collect();
+    let last = files.iter().map(|(path, _)| path).filter(|path| is(path, "journal")).max();
+    let of_each = files.iter().map(|(path, found)| match found.is_dir() {
+        true => disk(path),
+        false if is(path, "tmp") => 0,
+        false if Some(path) == last => {
+            let bytes = fs::read(path).expect("the last segment");
+            bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+        }
+        false => found.blocks() * 512,
+    });
+    of_each.sum()
+}
+
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|name| name == extension)
 }
 
 /// Fills the ledger from the last event on, in batches as large as they come.
@@ -186,16 +250,24 @@ fn fill_and_measure(dir: &Path, count: u64) {
     let mut ratios = Vec::new();
     let mut rates = Vec::new();
     for round in 0..ROUNDS as u64 {
-        let (_, of_empty) = record(&empty_book, round * ROUND, ROUND, Duration::ZERO);
-        let (_, of_full) = record(&full_book, count + round * ROUND, ROUND, Duration::ZERO);
+        let of_empty = record(&empty_book, round * ROUND, ROUND);
+        let of_full = record(&full_book, count + round * ROUND, ROUND);
         ratios.push((of_empty.as_secs_f64() / of_full.as_secs_f64() * 1e6) as u64);
         rates.push((ROUND as f64 / of_full.as_secs_f64()) as u64);
     }
     let rate = quantile(&mut rates, 0.5);
-    let sync = one_sync(dir);
-    let pace = Duration::from_secs_f64(CALLERS as f64 / (rate / 2.0));
-    let from = count + ROUNDS as u64 * ROUND;
-    let (mut took, _) = record(&full_book, from, ROUND, pace);
+    let mut from = count + ROUNDS as u64 * ROUND;
+    let mut waits = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let sync = one_sync(dir);
+        let mut took = arrive(&full_book, from, ROUND, rate / 2.0);
+        let in_syncs = |nanos: f64| (nanos / sync * 1e6) as u64;
+        waits[0].push(sync as u64);
+        waits[1].push(in_syncs(quantile(&mut took, 0.5)));
+        waits[2].push(in_syncs(quantile(&mut took, 0.99)));
+        from += ROUND;
+    }
+    let [sync, p50, p99] = waits.map(|mut rounds| quantile(&mut rounds, 0.5));
     let queries = query(&full_book, count);
     println!(
         "{}",
@@ -208,14 +280,42 @@ fn fill_and_measure(dir: &Path, count: u64) {
             "disk": on_disk,
             "body": BODY,
             "sync_us": sync / 1e3,
-            "p50_syncs": quantile(&mut took, 0.5) / sync,
-            "p99_syncs": quantile(&mut took, 0.99) / sync,
+            "p50_syncs": p50 / 1e6,
+            "p99_syncs": p99 / 1e6,
             "queries_us": queries,
-            "total": from + ROUND,
+            "total": from,
         })
     );
     // To be killed here.
     std::thread::sleep(Duration::from_secs(600));
+}
+
+/// Records events, and then the first of them again: for a profiler, or to see what each costs.
+fn cost(dir: &Path, fresh: u64, again: u64) {
+    let book = book(dir);
+    let cpu = |count: u64, before: Duration| {
+        let micros = cpu_time().saturating_sub(before).as_secs_f64() * 1e6;
+        micros / count.max(1) as f64
+    };
+    let before = cpu_time();
+    record(&book, 0, fresh);
+    let of_fresh = cpu(fresh, before);
+    let before = cpu_time();
+    for from in (0..again).step_by(fresh.max(1) as usize) {
+        record(&book, 0, fresh.min(again - from));
+    }
+    let of_again = cpu(again, before);
+    println!("{}", json!({ "cpu_us_fresh": of_fresh, "cpu_us_again": of_again }));
+}
+
+/// Processor time of all threads of this process.
+fn cpu_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").expect("threads").flatten();
+    let nanos = threads.map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0)
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// Microseconds, at the median, of: the newest hundred; by transaction; by user.
@@ -258,6 +358,10 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fill", dir, count] => fill_and_measure(Path::new(dir), count.parse().expect("a number")),
         ["open", dir] => open_and_measure(Path::new(dir)),
-        _ => println!("at_size fill DIR COUNT | at_size open DIR"),
+        ["cost", dir, fresh, again] => {
+            let [fresh, again] = [fresh, again].map(|count| count.parse().expect("a number"));
+            cost(Path::new(dir), fresh, again);
+        }
+        _ => println!("at_size fill DIR COUNT | at_size open DIR | at_size cost DIR FRESH AGAIN"),
     }
 }

@@ -1,7 +1,6 @@
 //! Calls over HTTP: the admin listener of a gateway that runs, and the demo's own callbacks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::operator::reachable;
 
 /// Bytes of an answer that are read: a page of a thousand events with their parameters fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -144,30 +144,7 @@ impl AdminApi {
     }
 }
 
-/// Where a listener that is bound to all addresses can be called from here.
-pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
-}
-
 /// A runtime for a command that makes a few calls.
 pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_on_all_addresses_is_called_on_loopback() {
-        let called = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(called("0.0.0.0:9090"), "127.0.0.1:9090");
-        assert_eq!(called("[::]:9090"), "[::1]:9090");
-        assert_eq!(called("10.1.2.3:9090"), "10.1.2.3:9090");
-    }
 }

@@ -177,7 +177,7 @@ fn what_to_try(at: Addresses, screen: &mut Screen<'_>) -> io::Result<()> {
     let Addresses { callbacks, admin, .. } = at;
     writeln!(
         screen.out,
-        "\nStill running; Ctrl-C ends it. To try:\n\
+        "\nStill running; Ctrl-C ends it. The console: http://{admin}/\nTo try:\n\
          \x20 curl -i  'http://{callbacks}/callback/level-end?trans_id=tr-9&sign=00'\n\
          \x20 curl -s  'http://{admin}/admin/v1/events?limit=3'\n\
          \x20 curl -s  'http://{admin}/admin/v1/events?user=player-7'\n\

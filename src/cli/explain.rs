@@ -13,7 +13,7 @@ use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::config::{Config, Source};
 use crate::keys::fetch_once;
-use crate::manage::explained;
+use crate::operator::{explained, pasted};
 use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
 
 /// Explain why a captured callback verifies or does not
@@ -94,21 +94,19 @@ impl Explain {
 
     /// The captured request.
     fn captured(&self) -> Result<OwnedRequest, String> {
-        let text = match (&self.url, &self.request) {
-            (Some(url), _) => format!("GET {}", with_path(url)?),
+        match (&self.url, &self.request) {
+            (Some(url), _) => pasted(url),
             (None, Some(path)) if path.as_os_str() == "-" => {
                 let mut text = String::new();
                 io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
-                text
+                pasted(&text)
             }
-            (None, Some(path)) => std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?,
-            (None, None) => {
-                return Err(String::from("give a URL, --request FILE or --rejection NUMBER"));
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path);
+                pasted(&text.map_err(|error| format!("{}: {error}", path.display()))?)
             }
-        };
-        let text = text.replace("\r\n", "\n").replacen(" HTTP/1.1\n", "\n", 1);
-        OwnedRequest::parse(&text).map_err(|fault| fault.to_string())
+            (None, None) => Err(String::from("give a URL, --request FILE or --rejection NUMBER")),
+        }
     }
 
     fn show(&self, answer: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
@@ -161,13 +159,4 @@ fn published(
             Ok(None)
         }
     }
-}
-
-/// A URL that has a path, or a path.
-fn with_path(url: &str) -> Result<&str, String> {
-    let has_path = match url.split_once("://") {
-        Some((_, rest)) => rest.contains('/'),
-        None => url.starts_with('/'),
-    };
-    if has_path { Ok(url) } else { Err(format!("{url:?} is no URL and no path")) }
 }

@@ -3,11 +3,11 @@
 use std::io;
 
 use clap::Args;
-use http::Method;
 
-use super::url::{address_of, find, listener};
+use super::url::find;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
+use crate::operator::{base_of, called, curl, is_plain, listener};
 use crate::sender::{Composing, Fault, OwnedRequest, Signing};
 
 /// Make a signed callback, as the sender would
@@ -54,12 +54,11 @@ impl Sign {
         let config = &loaded.config;
         let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
         let path = source.path();
-        let address = address_of(config, source);
-        let base = address.strip_suffix(&path).unwrap_or_default();
+        let base = base_of(&config.server, config.server.callbacks);
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|_| io::Error::other("no random bytes"))?;
         let now_ms = self.at_ms.unwrap_or_else(clock::now_ms);
-        let signing = Signing { salt, base, ..Signing::at(now_ms) };
+        let signing = Signing { salt, base: &base, ..Signing::at(now_ms) };
         let signed: Result<OwnedRequest, Fault> = source
             .recipe
             .signable()
@@ -67,12 +66,11 @@ impl Sign {
             .and_then(|request| source.recipe.sign(&request, &signing));
         match signed {
             Ok(request) => {
-                let local = listener(&config.server);
-                let base = if self.local { local.as_str() } else { base };
-                let plain = request.method == Method::GET && request.headers.is_empty();
-                match plain && !self.curl {
-                    true => writeln!(screen.out, "{}", url(base, &request))?,
-                    false => writeln!(screen.out, "{}", curl(base, &request))?,
+                let local = listener(&config.server, config.server.callbacks);
+                let base = if self.local { local } else { base };
+                match is_plain(&request) && !self.curl {
+                    true => writeln!(screen.out, "{}", called(&base, &request))?,
+                    false => writeln!(screen.out, "{}", curl(&base, &request))?,
                 }
                 Ok(Exit::Done)
             }
@@ -80,44 +78,6 @@ impl Sign {
                 writeln!(screen.err, "{}: {fault}", source.name)?;
                 Ok(Exit::Usage)
             }
-        }
-    }
-}
-
-fn url(base: &str, request: &OwnedRequest) -> String {
-    format!("{base}{}", String::from_utf8_lossy(&request.target))
-}
-
-fn curl(base: &str, request: &OwnedRequest) -> String {
-    let mut line = format!("curl -i -X {}", request.method);
-    for (name, value) in &request.headers {
-        let field = format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
-        line.push_str(&format!(" -H {}", quoted(&field)));
-    }
-    if !request.body.is_empty() {
-        line.push_str(&format!(
-            " --data-binary {}",
-            quoted(&String::from_utf8_lossy(&request.body))
-        ));
-    }
-    format!("{line} {}", quoted(&url(base, request)))
-}
-
-/// In single quotes for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_reads_back_what_was_quoted() {
-        for text in ["", "a b", "it's", "$HOME `x` \"y\" \\", "''"] {
-            let line = format!("printf %s {}", quoted(text));
-            let out = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
-            assert_eq!(String::from_utf8(out.stdout).unwrap(), text);
         }
     }
 }

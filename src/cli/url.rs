@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::client::reachable;
 use super::{ConfigFile, Exit, Screen, columns};
-use crate::config::{Config, Server, Source, nearest};
+use crate::config::{Config, Source, nearest};
+use crate::operator::url_of;
 
 /// Print the URL to paste into a sender's console
 #[derive(Args, Debug)]
@@ -33,14 +33,15 @@ impl Url {
             Err(exit) => return Ok(exit),
         };
         let config = &loaded.config;
+        let at = config.server.callbacks;
         let Some(name) = &self.source else {
-            let row = |source: &Arc<Source>| vec![source.name.clone(), url_of(config, source)];
+            let row = |source: &Arc<Source>| vec![source.name.clone(), url_of(config, at, source)];
             let rows: Vec<_> = config.sources.values().map(row).collect();
             write!(screen.out, "{}", columns(&rows))?;
             return Ok(Exit::Done);
         };
         let Some(source) = find(config, name, screen)? else { return Ok(Exit::Usage) };
-        writeln!(screen.out, "{}", url_of(config, source))?;
+        writeln!(screen.out, "{}", url_of(config, at, source))?;
         let sender = source.recipe.sender();
         if config.server.public_url.is_none() {
             writeln!(
@@ -80,26 +81,4 @@ pub(super) fn find<'c>(
         writeln!(screen.err, "there is no source {name:?}; {remedy}")?;
     }
     Ok(found)
-}
-
-/// Scheme, authority and path of a source, as its sender calls it.
-pub(super) fn address_of(config: &Config, source: &Source) -> String {
-    let base = config.server.public_url.clone();
-    let base = base.unwrap_or_else(|| listener(&config.server));
-    format!("{base}{}", source.path())
-}
-
-/// Scheme and authority of the callback listener, as this machine reaches it.
-pub(super) fn listener(server: &Server) -> String {
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}", reachable(server.callbacks))
-}
-
-/// The whole URL to paste.
-pub(super) fn url_of(config: &Config, source: &Source) -> String {
-    let address = address_of(config, source);
-    match source.recipe.paste() {
-        paste if paste.is_empty() => address,
-        paste => format!("{address}?{paste}"),
-    }
 }

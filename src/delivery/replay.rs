@@ -180,6 +180,12 @@ impl Replays {
         self.find(id).map(|running| running.progress.borrow().clone())
     }
 
+    /// How far every order is that is remembered, the latest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<ReplayProgress> {
+        self.kept().iter().rev().map(|running| running.progress.borrow().clone()).collect()
+    }
+
     /// How far an order is when it has ended, or `wait` is over.
     pub async fn ended(&self, id: ReplayId, wait: Duration) -> Option<ReplayProgress> {
         let running = self.find(id)?;

@@ -9,12 +9,13 @@ use http::StatusCode;
 
 use super::bucket::ByAddress;
 use super::received::Received;
+use super::recent::{Passed, Recent};
 use super::rejections::{Rejection, Rejections};
 use super::route::Route;
 use crate::clock;
 use crate::config::Rate;
 use crate::ledger::EventId;
-use crate::sender::{Outcome, Reason, Refusal};
+use crate::sender::{Callback, Outcome, Reason, Refusal, Resolved, Role};
 use crate::telemetry::Metrics;
 
 /// Refused callbacks of one address that are logged and kept.
@@ -26,6 +27,9 @@ const PARAMETER_BYTES_MAX: usize = 64;
 /// Bytes of a transaction that are logged: longer than any honest one.
 const TRANSACTION_BYTES_MAX: usize = 256;
 
+/// Bytes of a user's name that are kept: longer than any honest one.
+const USER_BYTES_MAX: usize = 256;
+
 /// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
@@ -35,13 +39,15 @@ const PATH_BYTES_MAX: usize = 128;
 pub(super) struct Desk {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
+    pub recent: Recent,
     by_address: ByAddress,
 }
 
 impl Desk {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
-        Arc::new(Self { metrics, rejections: Rejections::default(), by_address })
+        let (rejections, recent) = (Rejections::default(), Recent::default());
+        Arc::new(Self { metrics, rejections, recent, by_address })
     }
 
     /// A request that belongs to no source: perhaps a slip in a sender's console.
@@ -65,6 +71,7 @@ pub(super) struct Entry {
     refusal: Option<Refusal>,
     event: Option<EventId>,
     transaction: Option<String>,
+    user: Option<String>,
     secret: Option<usize>,
     status: Option<StatusCode>,
     logged: bool,
@@ -80,6 +87,7 @@ impl Entry {
             refusal: None,
             event: None,
             transaction: None,
+            user: None,
             secret: None,
             status: None,
             logged: true,
@@ -108,6 +116,13 @@ impl Entry {
         self.event = Some(event);
     }
 
+    /// It is none that is recorded, and says so much of itself.
+    pub fn is_about(&mut self, resolved: &Resolved) {
+        let role = |role, most| resolved.role(role).map(|text| cut(text, most).to_owned());
+        self.transaction = role(Role::Transaction, TRANSACTION_BYTES_MAX);
+        self.user = role(Role::User, USER_BYTES_MAX);
+    }
+
     /// What its sender is told; nothing in silence.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
@@ -127,7 +142,7 @@ impl Entry {
     }
 
     /// Keeps a refused callback, if it is logged.
-    pub fn keep(&mut self, received: &Received) {
+    pub fn keep(&mut self, received: &Received, callback: &Callback<'_>) {
         let Some(refusal) = self.refusal.as_ref().filter(|_| self.logged) else { return };
         let desk = &self.route.desk;
         desk.rejections.keep(Rejection {
@@ -139,8 +154,30 @@ impl Entry {
                 .parameter
                 .as_deref()
                 .map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
+            transaction: says(callback, Role::Transaction, TRANSACTION_BYTES_MAX),
+            user: says(callback, Role::User, USER_BYTES_MAX),
             client: self.client,
+            took: self.began.elapsed(),
             request: received.to_raw(),
+        });
+    }
+
+    /// Keeps what is nowhere else: what is accepted is in the ledger, what is refused is kept with
+    /// its request.
+    fn pass(&mut self, took: Duration) {
+        if self.outcome == Outcome::Accepted || self.refusal.is_some() || !self.logged {
+            return;
+        }
+        let desk = &self.route.desk;
+        desk.recent.keep(Passed {
+            number: 0,
+            at_ms: clock::now_ms() - i64::try_from(took.as_millis()).unwrap_or_default(),
+            source: self.route.source.name.clone(),
+            outcome: self.outcome,
+            event: self.event,
+            transaction: self.transaction.take(),
+            user: self.user.take(),
+            took,
         });
     }
 
@@ -168,17 +205,22 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (outcome, reason) = self.outcome();
-        self.route.counters.count(outcome, reason);
+        let took = self.began.elapsed();
+        self.route.counters.count(self.outcome(), (self.began, took));
         if let Some(index) = self.secret {
             self.route.counters.count_secret(index);
         }
-        let took = self.began.elapsed();
         self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
         if self.logged {
             self.log(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
+        self.pass(took);
     }
+}
+
+/// What a callback that nobody may believe says that it is about.
+fn says(callback: &Callback<'_>, role: Role, most: usize) -> Option<String> {
+    callback.says(role).map(|text| cut(&text, most).to_owned())
 }
 
 /// The part of a text that is logged.

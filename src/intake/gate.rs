@@ -13,6 +13,7 @@ use super::client::{self, Caller};
 use super::desk::{Desk, Entry};
 use super::held::Held;
 use super::received::{Head, Received};
+use super::recent::Recent;
 use super::record::Genuine;
 use super::rejections::Rejections;
 use super::route::{Route, View};
@@ -93,6 +94,18 @@ impl Gate {
         let before = self.0.view.load_full();
         let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
         self.0.view.store(Arc::new(view));
+    }
+
+    /// The latest callbacks that were neither recorded nor refused.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.0.desk.recent
+    }
+
+    /// How many callbacks of a source were refused for `reason`, since the start.
+    #[must_use]
+    pub fn refused(&self, source: &str, reason: Reason) -> u64 {
+        self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
     }
 
     /// The latest refused callbacks.
@@ -271,7 +284,7 @@ pub(super) fn stopped(
         }
         if let Stop::Refused(_, refusal) = stop {
             entry.refused(refusal);
-            entry.keep(received);
+            entry.keep(received, callback);
         }
     }
     let reply = match reason {

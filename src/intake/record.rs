@@ -44,6 +44,7 @@ impl Genuine<'_, '_> {
     pub async fn record(&self, slot: &mut Slot, (book, verdicts): (&Book, &Verdicts)) -> Reply {
         let Self { callback, received, .. } = self;
         if let Some(outcome) = self.passed_over() {
+            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
             return stopped(slot, callback, received, Stop::Is(outcome));
         }
         let first = callback
@@ -62,6 +63,9 @@ impl Genuine<'_, '_> {
         let inquiry = Inquiry::begin(received.route(), verdicts, (self.id, until));
         let reply = match Commit::new(slot, book.clone(), event, left).await {
             Ok(recorded) => {
+                if outcome(&recorded) != Outcome::Accepted {
+                    slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+                }
                 let said = match inquiry {
                     Some(inquiry) => Box::pin(inquiry.end(book, &recorded)).await,
                     None => Said::Accepted,

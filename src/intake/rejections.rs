@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::ledger::RawRequest;
@@ -33,6 +34,12 @@ pub struct Rejection {
     pub reason: Reason,
     /// The parameter that the reason is about.
     pub parameter: Option<String>,
+    /// The transaction that it claims to be.
+    pub transaction: Option<String>,
+    /// Who it claims to be for.
+    pub user: Option<String>,
+    /// How long it took to refuse it.
+    pub took: Duration,
     /// Who called.
     pub client: IpAddr,
     /// The request as it came; without its body where that was too large.
@@ -85,8 +92,18 @@ impl Rejections {
     /// The latest that `query` wants, newest first, `limit` at most, and whether there are more.
     #[must_use]
     pub fn list(&self, query: &RejectionQuery, limit: usize) -> (Vec<Arc<Rejection>>, bool) {
+        self.list_where(limit, |kept| query.wants(kept))
+    }
+
+    /// The latest that are `wanted`, in the same way.
+    #[must_use]
+    pub fn list_where(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&Rejection) -> bool,
+    ) -> (Vec<Arc<Rejection>>, bool) {
         let ring = self.lock();
-        let mut wanted = ring.kept.iter().rev().filter(|kept| query.wants(kept));
+        let mut wanted = ring.kept.iter().rev().filter(|kept| wanted(kept));
         let page = wanted.by_ref().take(limit).cloned().collect();
         (page, wanted.next().is_some())
     }
@@ -132,6 +149,9 @@ mod tests {
             source: "a".to_owned(),
             reason: Reason::Stale,
             parameter: None,
+            transaction: None,
+            user: None,
+            took: Duration::ZERO,
             client: IpAddr::from([127, 0, 0, 1]),
             request: RawRequest { body: Bytes::from(vec![0; body]), ..RawRequest::default() },
         }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 pub(super) trait Put {
     /// Seven bits a byte, lowest first, the top bit says that more follow.
     fn put_len(&mut self, n: usize);
+    /// A number that may be negative: small ones of either sign take few bytes.
+    fn put_signed(&mut self, n: i64);
     /// Bytes behind their length.
     fn put_bytes(&mut self, bytes: &[u8]);
     /// One byte that says whether there is a text, then the text.
@@ -14,12 +16,12 @@ pub(super) trait Put {
 }
 
 impl Put for Vec<u8> {
-    fn put_len(&mut self, mut n: usize) {
-        while n >= 0x80 {
-            self.push((n & 0x7f) as u8 | 0x80);
-            n >>= 7;
-        }
-        self.push(n as u8);
+    fn put_len(&mut self, n: usize) {
+        put_varint(self, n as u64);
+    }
+
+    fn put_signed(&mut self, n: i64) {
+        put_varint(self, (n << 1 ^ n >> 63) as u64);
     }
 
     fn put_bytes(&mut self, bytes: &[u8]) {
@@ -33,6 +35,14 @@ impl Put for Vec<u8> {
             self.put_bytes(text.as_bytes());
         }
     }
+}
+
+fn put_varint(to: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        to.push((n & 0x7f) as u8 | 0x80);
+        n >>= 7;
+    }
+    to.push(n as u8);
 }
 
 /// Bytes that are not of the expected form.
@@ -81,12 +91,22 @@ impl<'a> Take<'a> {
 
     /// What [`Put::put_len`] wrote.
     pub(super) fn len(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.varint(35)?).or(Err(Malformed))
+    }
+
+    /// What [`Put::put_signed`] wrote.
+    pub(super) fn signed(&mut self) -> Result<i64, Malformed> {
+        let n = self.varint(64)?;
+        Ok((n >> 1) as i64 ^ -((n & 1) as i64))
+    }
+
+    fn varint(&mut self, bits: u32) -> Result<u64, Malformed> {
         let mut n = 0_u64;
-        for shift in (0..35).step_by(7) {
+        for shift in (0..bits).step_by(7) {
             let byte = self.u8()?;
             n |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return usize::try_from(n).or(Err(Malformed));
+                return Ok(n);
             }
         }
         Err(Malformed)
@@ -136,6 +156,21 @@ mod tests {
             assert_eq!(take.len(), Ok(n));
             assert_eq!(take.end(), Ok(()));
         }
+    }
+
+    #[test]
+    fn numbers_of_either_sign_come_back_and_small_ones_are_short() {
+        for (n, len) in
+            [(0, 1), (-1, 1), (63, 1), (-64, 1), (64, 2), (i64::MAX, 10), (i64::MIN, 10)]
+        {
+            let mut buffer = Vec::new();
+            buffer.put_signed(n);
+            assert_eq!(buffer.len(), len);
+            let mut take = Take(&buffer);
+            assert_eq!(take.signed(), Ok(n));
+            assert_eq!(take.end(), Ok(()));
+        }
+        assert_eq!(Take(&[0xff; 11]).signed(), Err(Malformed));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod journal;
 mod keeper;
 mod keys;
 mod open;
+mod open_files;
 mod poison;
 mod query;
 mod record;
@@ -59,19 +60,21 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
-use self::call::{AcceptCall, Answer, Call, ImportCall, ReplayCall, SettleCall};
+use self::call::{Answer, Call, ImportCall, ReplayCall, SettleCall};
 use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
 use self::open::{Opened, open};
+use self::segment::RECORD_HEAD;
 pub use self::tools::{Damage, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
     LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
     ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
+    seal,
 };
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
@@ -123,6 +126,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.calls = None;
+        self.core.closing.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A panic was caught and has poisoned the ledger.
             let _ = thread.join();
@@ -201,6 +205,20 @@ impl Embedded {
         &self.shared.core
     }
 
+    /// As [`Ledger::accept`], of a batch that need not be copied.
+    pub(super) async fn accept_shared(
+        &self,
+        batch: Arc<Vec<NewEvent>>,
+    ) -> Result<Vec<Accepted>, LedgerError> {
+        let max = journal::payload_max(self.core().options.segment_bytes);
+        let each = batch.iter().map(|event| event.size() + RECORD_HEAD + seal::OVERHEAD);
+        let size = each.sum();
+        if size > max {
+            return Err(LedgerError::TooLarge { size, max });
+        }
+        self.call(|answer| Call::Accept(batch, answer)).await
+    }
+
     /// Hands a call to the committer and waits for the answer.
     async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, LedgerError> {
         self.core().poison.check()?;
@@ -248,9 +266,7 @@ fn start(
 
 impl Ledger for Embedded {
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        let max = journal::payload_max(self.core().options.segment_bytes);
-        let accept = AcceptCall::new(batch, max)?;
-        self.call(|answer| Call::Accept(accept, answer)).await
+        self.accept_shared(Arc::new(batch.to_vec())).await
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

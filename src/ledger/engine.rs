@@ -1,6 +1,7 @@
 //! The closed set of engines. No dynamic dispatch: a call is a match and then the engine's own
 //! future.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -59,6 +60,21 @@ impl Engine {
         match self {
             Self::Embedded(_) | Self::Memory(_) => None,
             Self::Postgres(_) => Some(POLL),
+        }
+    }
+
+    /// As [`Ledger::accept`], of a batch that need not be copied to be handed on.
+    ///
+    /// # Errors
+    /// As [`Ledger::accept`].
+    pub async fn accept_shared(
+        &self,
+        batch: &Arc<Vec<NewEvent>>,
+    ) -> Result<Vec<Accepted>, LedgerError> {
+        match self {
+            Self::Embedded(embedded) => embedded.accept_shared(Arc::clone(batch)).await,
+            Self::Postgres(postgres) => postgres.accept(batch).await,
+            Self::Memory(memory) => memory.accept(batch).await,
         }
     }
 

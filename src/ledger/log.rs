@@ -118,13 +118,21 @@ impl LogQuery {
 }
 
 impl Cursor {
-    /// Behind an event: events with smaller ids follow.
-    pub(super) fn after(id: EventId) -> Self {
+    /// Behind an event in any list of events: events with smaller ids follow.
+    #[must_use]
+    pub fn after(id: EventId) -> Self {
         Self(id.as_bytes().to_vec())
     }
 
+    /// In front of the deliveries of every event received before `ms`.
+    #[must_use]
+    pub fn deliveries_before(ms: UnixMillis) -> Self {
+        Self(EventId::floor(ms).as_bytes().to_vec())
+    }
+
     /// Behind a delivery: later names of its event, then smaller ids, follow.
-    pub(super) fn behind(delivery: &Delivery) -> Self {
+    #[must_use]
+    pub fn behind(delivery: &Delivery) -> Self {
         let mut bytes = delivery.event.as_bytes().to_vec();
         bytes.extend_from_slice(delivery.target.as_str().as_bytes());
         Self(bytes)

@@ -22,10 +22,8 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-pub(crate) use explain::explained;
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::access::{self, Need};
 use super::http::{Answered, Problem};
 use super::partners::Partners;
 use crate::config::Config;
@@ -34,6 +32,7 @@ use crate::intake::Gate;
 use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
+use crate::operator::{Need, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
@@ -187,12 +186,11 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control): (Gate, Keys, Control),
+        (gate, keys, control, replays): (Gate, Keys, Control, Replays),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
-        let replays = Replays::new(book.clone(), control.clone());
         Self {
             address,
             registry,
@@ -215,14 +213,15 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
-        access::check_host(self.address, &head)?;
+        check_site(&head)?;
+        check_name(self.address, &head)?;
         let Some(resource) = Resource::find(head.uri.path()) else {
             return Err(Problem::absent("there is nothing at this path"));
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let need = resource.need(asked);
-        let who = access::check_token(&self.config().admin.tokens, &head, need)?;
+        let who = check_token(&self.config().admin.tokens, &head, need)?;
         if !methods.contains(asked) {
             return Err(Problem::method(methods));
         }
@@ -232,7 +231,7 @@ impl Admin {
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
-            Resource::Replay(id) => self.replay(id).await,
+            Resource::Replay(id) => self.replay(id, &who).await,
             Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
             Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
             Resource::Order(id) => self.replay_progress(id),

@@ -12,19 +12,14 @@ use serde_json::{Value, json};
 use self::form::Fields;
 use super::http::json;
 use super::partners::{Call, Came, Guesses};
-use crate::config::{CallbackAddresses, Manager, check_origin};
-use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Told, Who, check_reach};
+use crate::config::{CallbackAddresses, Manager};
+use crate::operator::addresses::{self, Change};
+use crate::registry::Who;
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
 
 /// The sender whose rule signs these calls.
 const SENDER: &str = "renaren";
-
-/// Bytes of an address: what servers commonly take.
-const URL_BYTES_MAX: usize = 8 * 1024;
-
-/// Digits of a number of codes or reports.
-const DIGITS_MAX: usize = 18;
 
 /// What is done to addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,15 +186,11 @@ fn said(reason: Reason) -> Refused {
 
 // === What is asked for ===
 
-fn key(company: u64, prefix: &str) -> String {
-    format!("{company}/{prefix}")
-}
-
 fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> Answered {
     let state = call.registry.in_force();
     let wanted = |prefix: &&String| signed.prefix.as_ref().is_none_or(|one| one == *prefix);
     let shown = api.prefixes.iter().filter(wanted).map(|prefix| {
-        let kept = state.documents.addresses.get(&key(signed.company, prefix));
+        let kept = state.documents.addresses.get(&addresses::key(signed.company, prefix));
         json!({ "type": prefix, "notify_url": kept.and_then(|kept| kept.value.notify_url.as_ref()) })
     });
     Ok(shown.collect())
@@ -212,23 +203,12 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let content_type = call.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let fields = Fields::read(content_type, &body).map_err(|why| refused(Code::Parameter, why))?;
-    let change = Change::read(call, &fields)?;
-    let (key, who) = (key(signed.company, prefix), Who::new("manager", &signed.manager.name));
-    let written = call.registry.write(&who, |state, draft| {
-        let old = state.documents.addresses.get(&key);
-        let before = old.map(|old| Address::clone(&old.value));
-        let after = change.clone().on(before.clone().unwrap_or_default());
-        if before.as_ref() != Some(&after) {
-            let (before, after_shown) = (before.map(|before| json!(before)), json!(after));
-            let told = Told { before: before.as_ref(), after: Some(&after_shown) };
-            draft.put((CALLBACK_ADDRESS, &key), old, &after, &told)?;
-        }
-        Ok::<_, Failed<std::convert::Infallible>>(())
-    });
-    match written.await {
+    let change = read(call, &fields)?;
+    let key = addresses::key(signed.company, prefix);
+    let who = Who::new("manager", &signed.manager.name);
+    match addresses::set(call.registry, &who, (&key, &change)).await {
         Ok(()) => Ok(Value::Null),
-        Err(Failed::Refused(never)) => match never {},
-        Err(Failed::Ledger(error)) => {
+        Err(error) => {
             tracing::warn!(%error, "a callback address could not be written");
             Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
         }
@@ -236,61 +216,26 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
 }
 
 /// What a call sets; what it does not name stays.
-#[derive(Clone, Debug, Default)]
-struct Change {
-    notify_url: Option<Option<String>>,
-    code_number: Option<String>,
-    report_number: Option<String>,
-}
-
-impl Change {
-    fn read(call: &Call<'_>, fields: &Fields) -> Result<Self, Refused> {
-        let number = |name: &str| match fields.get(name) {
-            None => Ok(None),
-            Some(text) if is_count(text) => Ok(Some(text.to_owned())),
-            Some(_) => Err(refused(Code::Parameter, format!("{name} is no number"))),
-        };
-        let change = Self {
-            notify_url: fields.get("notify_url").map(|text| url(call, text)).transpose()?,
-            code_number: number("code_number")?,
-            report_number: number("report_number")?,
-        };
-        match change {
-            Self { notify_url: None, code_number: None, report_number: None } => {
-                let what = "notify_url, code_number or report_number is missing";
-                Err(refused(Code::Missing, what))
-            }
-            change => Ok(change),
+fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, Refused> {
+    let number = |name: &str| match fields.get(name) {
+        None => Ok(None),
+        Some(text) if addresses::is_count(text) => Ok(Some(text.to_owned())),
+        Some(_) => Err(refused(Code::Parameter, format!("{name} is no number"))),
+    };
+    let url = |text| {
+        let url = addresses::checked_url(call.config, text);
+        url.map_err(|why| refused(Code::Url, format!("notify_url {why}")))
+    };
+    let change = Change {
+        notify_url: fields.get("notify_url").map(url).transpose()?,
+        code_number: number("code_number")?,
+        report_number: number("report_number")?,
+    };
+    match change {
+        Change { notify_url: None, code_number: None, report_number: None } => {
+            let what = "notify_url, code_number or report_number is missing";
+            Err(refused(Code::Missing, what))
         }
+        change => Ok(change),
     }
-
-    fn on(self, old: Address) -> Address {
-        Address {
-            notify_url: self.notify_url.unwrap_or(old.notify_url),
-            code_number: self.code_number.or(old.code_number),
-            report_number: self.report_number.or(old.report_number),
-        }
-    }
-}
-
-fn is_count(text: &str) -> bool {
-    (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The address as it is kept; an empty one is none.
-fn url(call: &Call<'_>, text: &str) -> Result<Option<String>, Refused> {
-    let text = text.trim();
-    if text.is_empty() || text == "null" {
-        return Ok(None);
-    }
-    let wrong = |why: String| refused(Code::Url, format!("notify_url {why}"));
-    if text.len() > URL_BYTES_MAX {
-        return Err(wrong(format!("has more than {URL_BYTES_MAX} bytes")));
-    }
-    check_origin(text).map_err(wrong)?;
-    if text.contains('#') || text.parse::<http::Uri>().is_err() {
-        return Err(wrong(String::from("is no plain URL; escape what no URL may hold")));
-    }
-    check_reach(call.config, text).map_err(wrong)?;
-    Ok(Some(text.to_owned()))
 }

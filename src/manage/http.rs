@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
+use crate::operator::Denied;
 use crate::wire::Response;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -101,6 +102,23 @@ impl Problem {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let status = match denied {
+            Denied::AnotherSite | Denied::OnlyLooks => StatusCode::FORBIDDEN,
+            Denied::AnotherName => StatusCode::MISDIRECTED_REQUEST,
+            Denied::NoToken | Denied::UnknownToken => StatusCode::UNAUTHORIZED,
+        };
+        let problem = Self::new(status, denied.to_string());
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                problem.with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            }
+            _ => problem,
+        }
     }
 }
 

@@ -3,46 +3,22 @@
 //! A rule is at once a source, `/callback/reward/<id>`, under its own key, with its address as the
 //! destination. Calls are signed as Taku's open API has it; a call changes all of its items or none.
 
-mod item;
 mod signature;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use http::{HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use self::item::{Fields, Slip, SlipCode, Wanted};
 use super::http::{json, with_body};
 use super::partners::{Call, Came};
 use crate::config::{Publisher, RewardRules};
-use crate::egress::Probe;
 use crate::ledger::LedgerError;
-use crate::registry::{
-    Draft, Failed, InForce, Kept, REWARD_RULE, Rule, RuleStatus, Told, Who, rule_name,
-};
-use crate::sender::MacroUrl;
+use crate::operator::rules::{self, Fields, RULES_MAX, Shown, Slip, SlipCode, Wanted};
+use crate::registry::{Failed, InForce, Kept, Rule, RuleStatus, Who};
 use crate::wire::Response;
 
 /// Items, or ids, of one call.
 const ITEMS_MAX: usize = 100;
-
-/// Rules of all publishers: each is a source with its counters and a destination with its client.
-const RULES_MAX: usize = 2_000;
-
-/// How long an address may take to answer when it is tried out: more than twice as long as Taku
-/// waits for a reward to be taken.
-const PROBE_TIME: Duration = Duration::from_secs(5);
-
-/// Addresses that are tried out at one time, for one call.
-const PROBES_AT_ONCE: usize = 32;
-
-/// Characters of a rule's key.
-const KEY_LENGTH: usize = 32;
 
 /// Why a call fails as a whole: the codes of Taku's open API, which are also the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,18 +48,6 @@ enum Stop {
 }
 
 type Answered = Result<Response, Stop>;
-
-#[derive(Serialize)]
-struct Shown<'r> {
-    id: u64,
-    rule_name: &'r str,
-    remark: &'r str,
-    reward_number: u64,
-    reward_name: &'r str,
-    reward_url: &'r str,
-    reward_sec_key: &'r str,
-    status: u8,
-}
 
 #[derive(Deserialize)]
 struct Items {
@@ -211,7 +175,8 @@ impl Ours<'_> {
     async fn create(&self, items: Vec<Fields>, claim: &signature::Claim) -> Answered {
         let wanted = all(items.iter().map(Fields::new_rule))?;
         self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
-        let keys = wanted.iter().map(|_| sec_key()).collect::<Result<Vec<_>, _>>()?;
+        let keys: Option<Vec<String>> = wanted.iter().map(|_| rules::sec_key()).collect();
+        let keys = keys.ok_or_else(|| refused(Fault::Internal, "there are no random numbers"))?;
         signature::use_once(self.call, claim).await?;
         let made = self.call.registry.write(&self.who, |state, draft| {
             if state.documents.rules.len() + wanted.len() > RULES_MAX {
@@ -221,7 +186,7 @@ impl Ours<'_> {
             for (wanted, key) in wanted.iter().zip(&keys) {
                 let rule = self.made(wanted, key, RuleStatus::Running);
                 let id = draft.rule_number();
-                put(draft, id, None, &rule)?;
+                rules::put(draft, id, None, &rule)?;
                 made.push(json!({ "id": id, "reward_sec_key": rule.reward_sec_key }));
             }
             Ok(made)
@@ -248,7 +213,7 @@ impl Ours<'_> {
                 let old = self.rule(state, *id).ok_or_else(unknown)?;
                 let rule = self.made(wanted, &old.value.reward_sec_key, *status);
                 if rule != *old.value {
-                    put(draft, *id, Some(old), &rule)?;
+                    rules::put(draft, *id, Some(old), &rule)?;
                 }
             }
             Ok(())
@@ -275,16 +240,14 @@ impl Ours<'_> {
         if ids.is_empty() || ids.len() > ITEMS_MAX {
             return Err(refused(Fault::Parameter, format!("1 to {ITEMS_MAX} ids are taken")));
         }
-        let ids = all(ids.iter().map(|id| item::number(id).ok_or(SlipCode::Type.slip("id"))))?;
+        let ids = all(ids.iter().map(|id| rules::number(id).ok_or(SlipCode::Type.slip("id"))))?;
         refuse_twice(ids.iter().copied())?;
         signature::use_once(self.call, claim).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
             let known = |id: &u64| self.rule(state, *id).ok_or(SlipCode::Unknown.slip("id"));
             let rules = all(ids.iter().map(known)).map_err(Failed::Refused)?;
             for (id, old) in ids.iter().zip(rules) {
-                let before = masked(*id, &old.value);
-                let told = Told { before: Some(&before), after: None };
-                draft.delete((REWARD_RULE, &id.to_string()), old, &told);
+                rules::delete(draft, *id, old);
             }
             Ok(())
         });
@@ -306,53 +269,17 @@ impl Ours<'_> {
         }
     }
 
-    /// Calls each address as Taku does when a rule is saved: its macros as they are, and marked as
-    /// a test. Each once, however many rules have it.
+    /// Calls each new address, as Taku does when a rule is saved.
     async fn try_out<'u>(&self, urls: impl Iterator<Item = Option<&'u str>>) -> Result<(), Stop> {
         let urls: Vec<Option<&str>> = urls.collect();
-        let mut distinct: Vec<&str> = urls.iter().copied().flatten().collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if distinct.is_empty() {
-            return Ok(());
-        }
-        let probe = Probe::new(self.call.config.egress.allow.clone());
-        let probe = probe.map_err(|why| refused(Fault::Internal, why))?;
-        let macros = self.call.config.catalog.get("taku");
-        let called = |url: &str| {
-            let known =
-                |name: &str| macros.is_some_and(|sender| sender.macros().any(|m| m == name));
-            let text = MacroUrl::read(url, known).unfilled();
-            let join = if text.contains('?') { '&' } else { '?' };
-            format!("{text}{join}is_test=1")
-        };
-        let (mut calls, places) = (JoinSet::new(), Arc::new(Semaphore::new(PROBES_AT_ONCE)));
-        for url in distinct {
-            let (url, called) = (url.to_owned(), called(url));
-            let (probe, places) = (probe.clone(), Arc::clone(&places));
-            calls.spawn(async move {
-                // Nobody closes the places.
-                let _place = places.acquire_owned().await;
-                (url, answered(&probe, &called).await)
-            });
-        }
-        // What is still under way when the caller hangs up ends with the set.
-        let said: HashMap<String, Option<String>> = calls.join_all().await.into_iter().collect();
+        let said = rules::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
+        let said = said.map_err(|why| refused(Fault::Internal, why))?;
         let bad = |url: &&str| said.get(*url).cloned().flatten();
         all(urls.iter().map(|url| match url.as_ref().and_then(bad) {
             None => Ok(()),
             Some(why) => Err(SlipCode::NoAnswer.because("reward_url", &why)),
         }))?;
         Ok(())
-    }
-}
-
-/// What is wrong with how an address answers, if anything.
-async fn answered(probe: &Probe, url: &str) -> Option<String> {
-    match probe.get(url, PROBE_TIME).await {
-        Ok(status) if status.is_success() => None,
-        Ok(status) => Some(format!("it answered {}", status.as_u16())),
-        Err(why) => Some(why.to_string()),
     }
 }
 
@@ -372,72 +299,4 @@ fn refuse_twice(ids: impl Iterator<Item = u64>) -> Result<(), Stop> {
     let mut seen = std::collections::HashSet::new();
     all(ids.map(|id| if seen.insert(id) { Ok(()) } else { Err(SlipCode::Twice.slip("id")) }))?;
     Ok(())
-}
-
-fn put(
-    draft: &mut Draft,
-    id: u64,
-    old: Option<&Kept<Rule>>,
-    rule: &Rule,
-) -> Result<(), Failed<Stop>> {
-    let before = old.map(|old| masked(id, &old.value));
-    let after = masked(id, rule);
-    let told = Told { before: before.as_ref(), after: Some(&after) };
-    Ok(draft.put((REWARD_RULE, &id.to_string()), old, rule, &told)?)
-}
-
-/// A rule for the audit log.
-fn masked(id: u64, rule: &Rule) -> Value {
-    let mut shown = json!(Shown::of(id, rule));
-    shown["reward_sec_key"] = json!(crate::config::MASK);
-    shown["source"] = json!(rule_name(id));
-    shown
-}
-
-/// A new key, from the system's generator.
-fn sec_key() -> Result<String, Stop> {
-    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    // Bytes from here on would make the first letters likelier.
-    const FAIR: usize = 256 / LETTERS.len() * LETTERS.len();
-    let mut key = String::with_capacity(KEY_LENGTH);
-    while key.len() < KEY_LENGTH {
-        let mut bytes = [0; KEY_LENGTH];
-        getrandom::fill(&mut bytes)
-            .map_err(|_| refused(Fault::Internal, "there are no random numbers"))?;
-        let fair = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < FAIR);
-        let letters = fair.map(|byte| char::from(LETTERS[byte % LETTERS.len()]));
-        key.extend(letters.take(KEY_LENGTH - key.len()));
-    }
-    Ok(key)
-}
-
-impl<'r> Shown<'r> {
-    fn of(id: u64, rule: &'r Rule) -> Self {
-        Self {
-            id,
-            rule_name: &rule.rule_name,
-            remark: &rule.remark,
-            reward_number: rule.reward_number,
-            reward_name: &rule.reward_name,
-            reward_url: &rule.reward_url,
-            reward_sec_key: &rule.reward_sec_key,
-            status: match rule.status {
-                RuleStatus::Stopped => item::STOPPED,
-                RuleStatus::Running => item::RUNNING,
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_of_lower_case_letters_and_digits() {
-        let (one, other) = (sec_key().ok().unwrap(), sec_key().ok().unwrap());
-        assert_ne!(one, other);
-        assert_eq!(one.len(), 32);
-        assert!(one.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{one}");
-    }
 }

@@ -18,24 +18,24 @@ const VALUE_CHARACTERS_MAX: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who(String);
 
-/// One change to one document.
+/// One change to one document, or one thing done with events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// Who.
     pub who: String,
-    /// `created`, `changed` or `deleted`.
+    /// What was done.
     pub action: Action,
-    /// The kind of the document.
+    /// The kind of the document; `event` or `replay`.
     pub kind: String,
-    /// Its name there.
+    /// Its name there; the id of the event or of the order.
     pub name: String,
     /// What is different: key to its value before and after.
     pub changes: Map<String, Value>,
 }
 
-/// What was done to a document.
+/// What was done to a document, or with events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -45,6 +45,10 @@ pub enum Action {
     Changed,
     /// It is gone.
     Deleted,
+    /// It is delivered again.
+    Replayed,
+    /// It goes no further.
+    Cancelled,
 }
 
 impl Who {
@@ -54,10 +58,22 @@ impl Who {
         Self(format!("{role} {name}"))
     }
 
+    /// Whoever has the admin token of that name.
+    #[must_use]
+    pub fn of_token(name: &str) -> Self {
+        Self::new("token", name)
+    }
+
     /// Whoever calls a loopback listener that has no token.
     #[must_use]
     pub fn local() -> Self {
         Self(String::from("local"))
+    }
+
+    /// The gateway itself, as it keeps order.
+    #[must_use]
+    pub(super) fn gateway() -> Self {
+        Self(String::from("postern"))
     }
 
     /// As it is written down.
@@ -68,6 +84,10 @@ impl Who {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled];
+
     /// Its word in the log, as in the audit log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,6 +95,8 @@ impl Action {
             Self::Created => "created",
             Self::Changed => "changed",
             Self::Deleted => "deleted",
+            Self::Replayed => "replayed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -102,6 +124,22 @@ impl Entry {
             kind: kind.as_str().to_owned(),
             name: name.to_owned(),
             changes: differences(before, after),
+        }
+    }
+
+    /// What `who` did at `at_ms` with something that is no document.
+    pub(super) fn of(
+        (who, at_ms): (&Who, UnixMillis),
+        action: Action,
+        (kind, name): (&str, &str),
+    ) -> Self {
+        Self {
+            at: rfc3339(at_ms),
+            who: who.0.clone(),
+            action,
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            changes: Map::new(),
         }
     }
 }
@@ -150,7 +188,7 @@ pub(super) async fn removal(
         id: oldest.id,
         expect: Expect::Version(oldest.version),
         body: None,
-        who: String::from("postern"),
+        who: Who::gateway().0,
         at_ms,
     }))
 }
@@ -164,22 +202,39 @@ pub async fn list(
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
+    list_where(book, before, limit, |_| true).await
+}
+
+/// The same of the entries that are `wanted`.
+///
+/// # Errors
+/// As [`Book::documents`].
+pub async fn list_where(
+    book: &Book,
+    before: Option<u64>,
+    limit: usize,
+    wanted: impl Fn(&Entry) -> bool,
+) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
     let all = book.documents(AUDIT).await?.documents;
-    let number = |id: &str| id.parse::<u64>().unwrap_or(0);
-    let older = |id: &str| before.is_none_or(|before| number(id) < before);
-    let mut wanted = all.iter().rev().filter(|document| older(&document.id)).peekable();
-    let (mut entries, mut last) = (Vec::new(), None);
-    while let Some(document) = wanted.next_if(|_| entries.len() < limit) {
-        last = Some(number(&document.id));
-        let entry = serde_json::from_slice(&document.body);
-        entries.push(
-            entry.map_err(|_| {
-                LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id))
-            })?,
-        );
+    let mut entries = Vec::new();
+    let mut last = None;
+    for document in all.iter().rev() {
+        let number = document.id.parse::<u64>().unwrap_or(0);
+        if before.is_some_and(|before| number >= before) {
+            continue;
+        }
+        let entry: Entry = serde_json::from_slice(&document.body)
+            .map_err(|_| LedgerError::Corrupt(format!("the document {AUDIT} {}", document.id)))?;
+        if !wanted(&entry) {
+            continue;
+        }
+        if entries.len() >= limit {
+            return Ok((entries, last));
+        }
+        entries.push(entry);
+        last = Some(number);
     }
-    let next = last.filter(|_| wanted.peek().is_some());
-    Ok((entries, next))
+    Ok((entries, None))
 }
 
 #[cfg(test)]

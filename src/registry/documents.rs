@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::resolved::Resolution;
 use crate::clock::UnixMillis;
 use crate::config::Table;
 use crate::ledger::{Book, Document, Kind, LedgerError, Revision};
@@ -20,6 +21,8 @@ pub const REWARD_RULE: Kind = Kind::new("reward_rule");
 pub const CALLBACK_ADDRESS: Kind = Kind::new("callback_address");
 /// Push configurations, by app.
 pub const PUSH_CONFIG: Kind = Kind::new("push_config");
+/// What was settled by hand, by event or by refused request.
+pub(super) const RESOLVED: Kind = Kind::new("resolved");
 /// What was done, by number.
 pub(super) const AUDIT: Kind = Kind::new("audit");
 /// The one document that every change writes too.
@@ -198,6 +201,8 @@ pub struct Documents {
     pub addresses: BTreeMap<String, Kept<Address>>,
     /// Push configurations by app.
     pub pushes: BTreeMap<String, Kept<Push>>,
+    /// What was settled by hand, by the id of its subject.
+    pub resolved: BTreeMap<String, Kept<Resolution>>,
     pub(super) head: Option<Kept<Head>>,
 }
 
@@ -210,6 +215,7 @@ impl std::fmt::Debug for Documents {
             .field("rules", &self.rules.len())
             .field("addresses", &self.addresses.len())
             .field("pushes", &self.pushes.len())
+            .field("resolved", &self.resolved.len())
             .finish_non_exhaustive()
     }
 }
@@ -226,6 +232,7 @@ impl Documents {
                 rules: all(book, REWARD_RULE, &before.rules, |id| id.parse().ok()).await?,
                 addresses: all(book, CALLBACK_ADDRESS, &before.addresses, text).await?,
                 pushes: all(book, PUSH_CONFIG, &before.pushes, text).await?,
+                resolved: all(book, RESOLVED, &before.resolved, text).await?,
                 head,
             };
             // Whoever changes anything changes the head: as long as that is the same, all of it

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::audit::{self, Entry, Who};
+use super::audit::{self, Action, Entry, Who};
 use super::documents::{AUDIT, HEAD, HEAD_ID, Head, Kept};
 use super::{InForce, Registry};
 use crate::clock::{UnixMillis, now_ms};
@@ -29,6 +29,9 @@ impl<E> From<LedgerError> for Failed<E> {
         Self::Ledger(error)
     }
 }
+
+/// What refuses nothing.
+enum Never {}
 
 /// A change in the making.
 #[derive(Debug)]
@@ -91,6 +94,25 @@ impl Draft {
         self.add((kind, id), Some(old.version), None, told);
     }
 
+    /// Deletes a document that is kept no longer: nobody's doing, and not in the audit log.
+    pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &Kept<T>) {
+        let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
+        let expect = Expect::Version(old.version);
+        self.changes.push(DocumentChange {
+            kind,
+            id: id.to_owned(),
+            expect,
+            body: None,
+            who,
+            at_ms,
+        });
+    }
+
+    /// Notes what is done with something that is no document.
+    pub fn note(&mut self, action: Action, thing: (&str, &str)) {
+        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing));
+    }
+
     fn add(
         &mut self,
         (kind, id): (Kind, &str),
@@ -141,6 +163,27 @@ fn written<T: Serialize>(kind: Kind, id: &str, value: &T) -> Result<Bytes, Ledge
 }
 
 impl Registry {
+    /// Notes in the audit log what `who` does with something that is no document: its kind and its
+    /// name.
+    ///
+    /// # Errors
+    /// The ledger cannot write it down.
+    pub async fn note(
+        &self,
+        who: &Who,
+        action: Action,
+        thing: (&str, &str),
+    ) -> Result<(), LedgerError> {
+        let noted = self.write(who, |_, draft| {
+            draft.note(action, thing);
+            Ok::<_, Failed<Never>>(())
+        });
+        noted.await.map_err(|failed| match failed {
+            Failed::Ledger(error) => error,
+            Failed::Refused(never) => match never {},
+        })
+    }
+
     /// Makes a change, all of it or nothing, and has it in force here before it answers. `plan`
     /// says what to change on the state of things that it is shown; when somebody else changes
     /// something meanwhile it is asked again on the new one.
@@ -158,7 +201,7 @@ impl Registry {
             let state = self.in_force();
             let mut draft = Draft::new(who, &state);
             let planned = plan(&state, &mut draft)?;
-            if draft.changes.is_empty() {
+            if draft.changes.is_empty() && draft.entries.is_empty() {
                 return Ok(planned);
             }
             let batch = draft.batch(self).await?;

@@ -421,6 +421,14 @@ impl<'a> Callback<'a> {
         object.end();
     }
 
+    /// The value of `role` as far as it can be read, whether or not the callback is genuine: to be
+    /// looked for by, and for nothing else.
+    #[must_use]
+    pub fn says(&self, role: Role) -> Option<String> {
+        let value = self.role(role).ok()??;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
     /// The parameters as received, claims masked, as a JSON object: what people may see of a
     /// callback, refused or not.
     #[must_use]

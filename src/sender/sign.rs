@@ -27,7 +27,7 @@ use super::signature::{self, Reading, Twin};
 use super::text::{Piece, Text};
 use super::vector::OwnedRequest;
 
-pub use compose::Composing;
+pub use compose::{Composing, Field};
 
 /// How a request is signed.
 #[derive(Clone, Copy, Debug)]

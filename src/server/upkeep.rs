@@ -9,8 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::ledger::{Book, Retention, SourceId, Swept};
+use crate::ledger::{LedgerError, Retention, SourceId, Swept};
 use crate::lifecycle::Lifecycle;
+use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
 /// From the end of one round to the next: what is kept for days need not go to the minute.
@@ -33,7 +34,7 @@ impl Upkeep {
     /// Begins, and goes on until the drain.
     pub(super) fn start(
         config: &Arc<Config>,
-        book: Book,
+        registry: Registry,
         metrics: Arc<Metrics>,
         life: Arc<Lifecycle>,
     ) -> Self {
@@ -41,7 +42,7 @@ impl Upkeep {
         let work = async move {
             tokio::select! {
                 () = life.draining() => {}
-                () = rounds(&changes, &book, &metrics) => {}
+                () = rounds(&changes, &registry, &metrics) => {}
             }
         };
         Self { config: sender, task: tokio::spawn(work) }
@@ -61,11 +62,11 @@ impl Upkeep {
     }
 }
 
-async fn rounds(changes: &watch::Receiver<Arc<Config>>, book: &Book, metrics: &Metrics) {
+async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, metrics: &Metrics) {
     loop {
         let mut pause = EVERY;
         let policy = retention(&changes.borrow());
-        match book.sweep(&policy, STEP).await {
+        match round(registry, &policy).await {
             Ok(swept) => {
                 let Swept { events, keys, bytes, more: _ } = swept;
                 metrics.store.swept_events.inc_by(events);
@@ -84,6 +85,13 @@ async fn rounds(changes: &watch::Receiver<Arc<Config>>, book: &Book, metrics: &M
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// One step: events and keys, and the notes on what is kept no longer.
+async fn round(registry: &Registry, policy: &Retention) -> Result<Swept, LedgerError> {
+    let swept = registry.book().sweep(policy, STEP).await?;
+    registry.forget_resolved(policy.keep_events, policy.now_ms).await?;
+    Ok(swept)
 }
 
 /// What is kept, and how long. Where a callback is accepted however old it is, its transactions

@@ -1,11 +1,14 @@
 //! The registry: every metric of the gateway, made at the start with all its label values.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 
-use super::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
+use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, VerdictOutcome};
 use crate::ledger::Durability;
 use crate::sender::{Outcome, Reason};
 
@@ -52,6 +55,8 @@ pub struct Metrics {
     pub key_set_age_seconds: GaugeVec,
     /// 1 while callbacks are taken.
     pub ready: IntGauge,
+    /// Callbacks over time, for the console.
+    pub histories: Histories,
 }
 
 impl Metrics {
@@ -61,6 +66,7 @@ impl Metrics {
     /// When two metrics have one name, which a test keeps from happening in a released program.
     pub fn new() -> Result<Self, prometheus::Error> {
         let family = Family(Registry::new());
+        let seconds = |name: &str, help: &str| family.histogram(name, help, SECONDS);
         Ok(Self {
             callbacks: family.counters(
                 "postern_callbacks_total",
@@ -77,21 +83,15 @@ impl Metrics {
                 "Callbacks by the secret that verified them",
                 &["source", "secret"],
             )?,
-            callback_seconds: family.histogram(
+            callback_seconds: seconds(
                 "postern_callback_seconds",
                 "From a callback's head to its answer",
-                SECONDS,
             )?,
-            verify_seconds: family.histogram(
+            verify_seconds: seconds(
                 "postern_verify_seconds",
                 "Reading, verifying and resolving a callback",
-                SECONDS,
             )?,
-            commit_seconds: family.histogram(
-                "postern_commit_seconds",
-                "One commit of the ledger",
-                SECONDS,
-            )?,
+            commit_seconds: seconds("postern_commit_seconds", "One commit of the ledger")?,
             commit_batch_size: family.histogram(
                 "postern_commit_batch_size",
                 "Events of one commit",
@@ -128,6 +128,7 @@ impl Metrics {
                 &["sender"],
             )?,
             ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
+            histories: Histories::default(),
             registry: family.0,
         })
     }
@@ -148,6 +149,7 @@ impl Metrics {
                 .into_iter()
                 .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
                 .collect(),
+            history: self.histories.of(name),
         }
     }
 
@@ -163,6 +165,7 @@ impl Metrics {
         for (id, _) in &of.secrets {
             self.forget_secret(name, id);
         }
+        self.histories.forget(name);
     }
 
     /// Takes the series of one secret away when its source no longer has it.
@@ -264,17 +267,29 @@ pub struct SourceMetrics {
     outcomes: Vec<IntCounter>,
     reasons: Vec<IntCounter>,
     secrets: Vec<(String, IntCounter)>,
+    history: Arc<History>,
 }
 
 impl SourceMetrics {
-    /// Counts a callback.
-    pub fn count(&self, outcome: Outcome, reason: Option<Reason>) {
+    /// Counts a callback that began then and took that long.
+    pub fn count(
+        &self,
+        (outcome, reason): (Outcome, Option<Reason>),
+        (began, took): (Instant, Duration),
+    ) {
+        self.history.count(outcome, began, took);
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
         }
         if let Some(counter) = reason.and_then(|reason| self.reasons.get(reason as usize)) {
             counter.inc();
         }
+    }
+
+    /// How many were refused for `reason`.
+    #[must_use]
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.reasons.get(reason as usize).map_or(0, IntCounter::get)
     }
 
     /// Counts the use of the secret at `index` of the recipe's secrets.
@@ -379,7 +394,9 @@ mod tests {
     fn counting_finds_the_right_series() {
         let metrics = Metrics::new().unwrap();
         let source = metrics.source("a", ["k1", "k2"]);
-        source.count(Outcome::Rejected, Some(Reason::Stale));
+        let time = (crate::clock::instant(), Duration::ZERO);
+        source.count((Outcome::Rejected, Some(Reason::Stale)), time);
+        assert_eq!((source.refused(Reason::Stale), source.refused(Reason::Future)), (1, 0));
         source.count_secret(1);
         let page = metrics.page().unwrap();
         assert!(page.contains("postern_callbacks_total{outcome=\"rejected\",source=\"a\"} 1"));

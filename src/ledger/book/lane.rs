@@ -158,6 +158,9 @@ impl Lane {
         let mut bytes = 0;
         let mut state = self.state();
         state.wanted = 0;
+        let most = state.queue.len().min(options.batch_events);
+        batch.events.reserve_exact(most);
+        batch.waiters.reserve_exact(most);
         while let Some(ticket) = state.queue.pop_front_if(|ticket| {
             bytes += ticket.event.body.len();
             batch.events.is_empty() || bytes <= options.batch_bytes

@@ -8,7 +8,7 @@ use super::Shared;
 use super::lane::{Batch, Lane, Waiter};
 use super::recorded::Recorded;
 use crate::clock::instant;
-use crate::ledger::{Accepted, Ledger, LedgerError, NewEvent};
+use crate::ledger::{Accepted, LedgerError, NewEvent};
 
 /// A sync this quick is over before lingering could fill a batch.
 const QUICK_SYNC: Duration = Duration::from_micros(100);
@@ -65,6 +65,7 @@ impl Writer {
 
     async fn commit(&self, batch: Batch) {
         let Batch { events, mut waiters } = batch;
+        let events = Arc::new(events);
         let start = instant();
         let accepted = self.accept(&events, &mut waiters).await;
         self.lane().committed(events.len());
@@ -75,19 +76,19 @@ impl Writer {
                 self.announce(&events, &accepted, waiters);
             }
             Err(error) if events.len() > 1 && is_about_one(&error) => {
-                self.one_by_one(events, waiters).await;
+                self.one_by_one(&events, waiters).await;
             }
             Err(error) => self.refuse(&error, waiters),
         }
     }
 
     /// One event was at fault for the whole batch: the others shall not suffer for it.
-    async fn one_by_one(&self, events: Vec<NewEvent>, waiters: Vec<Option<Waiter>>) {
+    async fn one_by_one(&self, events: &[NewEvent], waiters: Vec<Option<Waiter>>) {
         for (event, waiter) in events.iter().zip(waiters) {
             let mut waiters = vec![waiter];
-            let events = std::slice::from_ref(event);
-            match self.accept(events, &mut waiters).await {
-                Ok(accepted) => self.announce(events, &accepted, waiters),
+            let events = Arc::new(vec![event.clone()]);
+            match self.accept(&events, &mut waiters).await {
+                Ok(accepted) => self.announce(&events, &accepted, waiters),
                 Err(error) => self.refuse(&error, waiters),
             }
         }
@@ -116,10 +117,10 @@ impl Writer {
     /// Lets the engine work, and meanwhile tells those whose time is over.
     async fn accept(
         &self,
-        events: &[NewEvent],
+        events: &Arc<Vec<NewEvent>>,
         waiters: &mut [Option<Waiter>],
     ) -> Result<Vec<Accepted>, LedgerError> {
-        let mut accepted = pin!(self.shared.engine.accept(events));
+        let mut accepted = pin!(self.shared.engine.accept_shared(events));
         let mut next = earliest(waiters);
         loop {
             let wake = next.unwrap_or_else(|| instant() + self.shared.options.patience);

@@ -1,21 +1,18 @@
-//! What callers hand to the committer. As much as possible is prepared on the caller's thread:
-//! payloads are encoded and texts hashed before the call crosses over.
+//! What callers hand to the committer. Events cross over as they are, because most duplicates need
+//! no more than their keys looked at; what else can be prepared is prepared on the caller's thread.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::documents::Written;
-use super::record::{self, Outcome, attempt_detail};
+use super::record::{Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
-use super::tables::{EventRow, FullRow, hash, tag};
 use crate::ledger::{
     Accepted, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, Imported, LedgerError,
     NewEvent, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled,
-    Settlement, TargetId, portable, seal,
+    Settlement, TargetId, portable,
 };
 
 /// Where the answer to a call goes.
@@ -23,7 +20,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A call to the committer.
 pub(super) enum Call {
-    Accept(AcceptCall, Answer<Vec<Accepted>>),
+    Accept(Arc<Vec<NewEvent>>, Answer<Vec<Accepted>>),
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),
@@ -45,23 +42,6 @@ pub(super) struct Move {
     pub(super) key: DedupeKey,
     pub(super) from: Position,
     pub(super) to: Option<Position>,
-}
-
-/// Events, encoded.
-pub(super) struct AcceptCall {
-    pub(super) items: Vec<Item>,
-    pub(super) payloads: Vec<u8>,
-}
-
-/// One event of an [`AcceptCall`].
-pub(super) struct Item {
-    pub(super) id: EventId,
-    pub(super) keys: SmallVec<[DedupeKey; 2]>,
-    pub(super) payload: Range<usize>,
-    pub(super) row: FullRow,
-    pub(super) targets: SmallVec<[TargetId; 2]>,
-    /// Kept for the first attempt where there are targets.
-    pub(super) body: Bytes,
 }
 
 /// Verdicts with their attempts, encoded.
@@ -96,8 +76,7 @@ pub(super) enum ImportItem {
 
 /// An event with how far its deliveries are.
 pub(super) struct EventImport {
-    pub(super) item: Item,
-    pub(super) payload: Vec<u8>,
+    pub(super) event: NewEvent,
     pub(super) deliveries: Vec<DeliveryImport>,
 }
 
@@ -108,42 +87,6 @@ pub(super) struct DeliveryImport {
     pub(super) attempt: u32,
     /// Attempts, encoded.
     pub(super) attempts: Vec<Vec<u8>>,
-}
-
-impl AcceptCall {
-    /// Encodes a batch.
-    pub(super) fn new(batch: &[NewEvent], payload_max: usize) -> Result<Self, LedgerError> {
-        let size: usize = batch.iter().map(NewEvent::size).sum();
-        let mut call =
-            Self { items: Vec::with_capacity(batch.len()), payloads: Vec::with_capacity(size) };
-        for event in batch {
-            let start = call.payloads.len();
-            record::put_event(&mut call.payloads, event);
-            call.items.push(Item::new(event, start..call.payloads.len()));
-        }
-        let size = call.payloads.len() + (8 + seal::OVERHEAD) * batch.len();
-        if size > payload_max {
-            return Err(LedgerError::TooLarge { size, max: payload_max });
-        }
-        Ok(call)
-    }
-}
-
-impl Item {
-    fn new(event: &NewEvent, payload: Range<usize>) -> Self {
-        let row = EventRow { id: event.id, offset: 0, tag: tag(&event.source, event.test) };
-        let transaction = hash(&event.transaction);
-        let user = event.user.as_deref().map(hash);
-        let has_targets = !event.targets.is_empty();
-        Self {
-            id: event.id,
-            keys: record::distinct_keys(event),
-            payload,
-            row: FullRow { row, transaction, user },
-            targets: event.targets.clone(),
-            body: if has_targets { event.body.clone() } else { Bytes::new() },
-        }
-    }
 }
 
 impl SettleCall {
@@ -184,7 +127,7 @@ impl ImportCall {
                 portable::Item::Event { event, deliveries } => {
                     call.records +=
                         deliveries.iter().map(|one| 1 + one.attempts.len()).sum::<usize>();
-                    ImportItem::Event(Box::new(EventImport::new(&event, deliveries)))
+                    ImportItem::Event(Box::new(EventImport::new(event, deliveries)))
                 }
                 portable::Item::Past(past) => ImportItem::Past(past),
                 portable::Item::Nonce(nonce) => ImportItem::Nonce(nonce),
@@ -195,12 +138,8 @@ impl ImportCall {
 }
 
 impl EventImport {
-    fn new(event: &NewEvent, deliveries: Vec<Delivery>) -> Self {
-        let mut payload = Vec::with_capacity(event.size());
-        record::put_event(&mut payload, event);
-        // How far they are is said by records of their own; bodies are read when they are needed.
-        let mut item = Item::new(event, 0..payload.len());
-        (item.targets, item.body) = (SmallVec::new(), Bytes::new());
+    fn new(event: NewEvent, deliveries: Vec<Delivery>) -> Self {
+        let id = event.id;
         let deliveries = deliveries.into_iter().map(|delivery| DeliveryImport {
             outcome: match delivery.state {
                 DeliveryState::Pending => Outcome::Retry { due_ms: delivery.due_ms.unwrap_or(0) },
@@ -209,11 +148,11 @@ impl EventImport {
             },
             attempt: delivery.attempt,
             attempts: {
-                let detail = |attempt| attempt_detail(event.id, &delivery.target, attempt);
+                let detail = |attempt| attempt_detail(id, &delivery.target, attempt);
                 delivery.attempts.iter().map(detail).collect()
             },
             target: delivery.target,
         });
-        Self { item, payload, deliveries: deliveries.collect() }
+        Self { deliveries: deliveries.collect(), event }
     }
 }

@@ -16,21 +16,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::call::{AcceptCall, Answer, Call, Item, Move, ReplayCall, SettleCall};
+use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::{Row, Ruling};
 use super::documents::Written;
 use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
-use super::record::{self, Record};
+use super::record::{self, Gaps, Owner};
 use super::run::{OpenRun, Run};
-use super::segment::{HEADER, Position, Scan};
+use super::segment::{HEADER, Position, Scan, VERSION};
 use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, Nonce, NonceUse,
-    Revision, Settled, TargetId, Verdict,
+    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, NewEvent, Nonce,
+    NonceUse, Revision, Settled, TargetId, Verdict,
 };
 
 /// How long a delivery that is done may wait for company on its way to the disk.
@@ -50,6 +50,9 @@ pub(super) struct Committer {
     staged: Staged,
     /// Answers that wait for the sync.
     waiting: Vec<Waiting>,
+    /// What was read of the journal last.
+    buffer: Vec<u8>,
+    gaps: Gaps,
     /// When the oldest record that nobody waits for was added.
     lazy_since: Option<Instant>,
     /// Why there was no new segment when one was needed last, and when that is tried again.
@@ -77,6 +80,10 @@ fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
     })
 }
 
+fn duplicate(Owner { id, received_ms, fingerprint }: Owner) -> Accepted {
+    Accepted::Duplicate { first: id, first_seen_ms: received_ms, fingerprint }
+}
+
 fn tell<T>(answer: Answer<T>, result: Result<T, LedgerError>) {
     let _ = answer.send(result);
 }
@@ -98,6 +105,8 @@ impl Committer {
             jobs,
             staged: Staged::default(),
             waiting: Vec::new(),
+            buffer: Vec::new(),
+            gaps: Gaps::default(),
             lazy_since: None,
             no_room: None,
         }
@@ -138,7 +147,7 @@ impl Committer {
 
     fn take(&mut self, call: Call) {
         match call {
-            Call::Accept(call, answer) => match self.accept(call) {
+            Call::Accept(batch, answer) => match self.accept(&batch) {
                 Ok(accepted) => self.waiting.push(waiting(answer, accepted)),
                 Err(error) => tell(answer, Err(error)),
             },
@@ -243,7 +252,7 @@ impl Committer {
     /// behind, and what waits is committed to it first.
     fn make_room(&mut self, bytes: usize, count: usize) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        if self.journal.fits(bytes, count) && self.is_under_the_current_key() {
+        if self.journal.fits(bytes, count) && self.is_of_today() {
             return Ok(());
         }
         self.commit();
@@ -256,16 +265,18 @@ impl Committer {
         Err(LedgerError::TooLarge { size: bytes, max })
     }
 
-    /// Whether the segment is sealed as this process seals; one of a time before is left behind.
-    fn is_under_the_current_key(&self) -> bool {
+    /// Whether the segment is written and sealed as this process does; one of a time before is
+    /// left behind.
+    fn is_of_today(&self) -> bool {
+        let header = &self.journal.segment().header;
         let current = self.core.options.keys.current().map(MasterKey::id);
-        self.journal.segment().header.key == current
+        header.version == VERSION && header.key == current
     }
 
     /// Closes a segment that has something in it, or that is sealed otherwise than today.
     fn roll_if_used(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        let unused = self.journal.frame.base() == HEADER && self.is_under_the_current_key();
+        let unused = self.journal.frame.base() == HEADER && self.is_of_today();
         if unused { Ok(()) } else { self.roll() }
     }
 
@@ -282,7 +293,7 @@ impl Committer {
                     return Err(why.clone());
                 }
                 let size = core.options.segment_bytes;
-                let made = Spare::make(&*core.files, &core.journal_dir(), size);
+                let made = Spare::make(&*core.files, &core.journal_dir(), size, &|_, _| {});
                 let until = core.now().saturating_add(NO_ROOM_MS);
                 self.no_room = made.as_ref().err().map(|why| (why.clone(), until));
                 made?
@@ -310,29 +321,28 @@ impl Committer {
 
 // === Events ===
 
-/// What is known of a key.
-struct Known {
-    first: EventId,
-    answer: Accepted,
-}
-
 impl Committer {
-    fn accept(&mut self, call: AcceptCall) -> Result<Vec<Accepted>, LedgerError> {
-        self.make_room(call.payloads.len(), call.items.len())?;
+    fn accept(&mut self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        self.make_room(batch.iter().map(NewEvent::size).sum(), batch.len())?;
         let mark = self.journal.frame.mark();
         let staged = (self.staged.rows.len(), self.staged.fresh.len());
-        let mut added = Vec::with_capacity(call.items.len());
-        let mut accepted = Vec::with_capacity(call.items.len());
-        for item in call.items {
-            match self.find(&item.keys) {
-                Ok(Some(known)) if known.first != item.id => accepted.push(known.answer),
+        let mut added = Vec::with_capacity(batch.len());
+        let mut accepted = Vec::with_capacity(batch.len());
+        for event in batch {
+            match self.find(&event.keys) {
+                Ok(Some(owner)) if owner.id != event.id => accepted.push(duplicate(owner)),
                 Ok(Some(_)) => accepted.push(Accepted::Fresh),
                 Ok(None) => {
-                    added.push(self.add(item, &call.payloads));
+                    added.push((event, self.add(event)));
+                    if !event.targets.is_empty() {
+                        let (targets, body) = (event.targets.clone(), event.body.clone());
+                        self.staged.fresh.push((event.id, targets, body));
+                    }
                     accepted.push(Accepted::Fresh);
                 }
                 Err(error) => {
-                    for (keys, at) in added {
+                    for (event, at) in added {
+                        let keys = record::distinct_keys(event);
                         keys.iter().for_each(|key| self.keys.replace(key, at, None));
                     }
                     self.journal.frame.go_back(mark);
@@ -345,31 +355,31 @@ impl Committer {
         Ok(accepted)
     }
 
-    fn add(&mut self, item: Item, payloads: &[u8]) -> (SmallVec<[DedupeKey; 2]>, Position) {
-        let payload = payloads.get(item.payload).unwrap_or_default();
-        let at = self.journal.frame.append(|to| to.extend_from_slice(payload));
-        for key in &item.keys {
+    /// Adds an event whose keys are unknown.
+    fn add(&mut self, event: &NewEvent) -> Position {
+        let put = |to: &mut Vec<u8>| record::put_event(to, event, &mut self.gaps);
+        let at = self.journal.frame.append(put);
+        for key in &record::distinct_keys(event) {
             self.keys.insert(key, at);
         }
-        let mut row = item.row;
-        row.row.offset = at.offset();
-        self.staged.rows.push(row);
-        if !item.targets.is_empty() {
-            self.staged.fresh.push((item.id, item.targets, item.body));
-        }
-        (item.keys, at)
+        self.staged.rows.push(FullRow::of(event, at.offset()));
+        at
     }
 
-    /// What is known of an event's keys, the first key before the second.
-    fn find(&self, keys: &[DedupeKey]) -> Result<Option<Known>, LedgerError> {
+    /// The event that one of these keys belongs to, the first key before the second.
+    fn find(&mut self, keys: &[DedupeKey]) -> Result<Option<Owner>, LedgerError> {
         for key in keys {
             for at in self.keys.find(key) {
-                let known = match self.journal.frame.peek(at) {
-                    Some(payload) => known(&payload, key),
-                    None => known(&self.core.segment_at(at)?.read(at.offset())?, key),
+                let owner = match self.journal.frame.peek(at) {
+                    Some(payload) => record::owner_of(key, &payload),
+                    None => {
+                        let segment = self.core.segment_at(at)?;
+                        let payload = segment.read_into(at.offset(), &mut self.buffer)?;
+                        record::owner_of(key, &payload)
+                    }
                 };
-                if known.is_some() {
-                    return Ok(known);
+                if owner.is_some() {
+                    return Ok(owner);
                 }
             }
         }
@@ -390,18 +400,6 @@ impl Committer {
         });
         Ok(uses.collect())
     }
-}
-
-/// Whether a record is that of `key`, and whose.
-fn known(payload: &[u8], key: &DedupeKey) -> Option<Known> {
-    let record = Record::read(payload).ok()?;
-    let head = record.keys().filter(|head| head.has(key))?;
-    let answer = Accepted::Duplicate {
-        first: head.id,
-        first_seen_ms: head.received_ms,
-        fingerprint: head.fingerprint,
-    };
-    Some(Known { first: head.id, answer })
 }
 
 // === Deliveries and documents ===

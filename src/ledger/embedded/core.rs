@@ -15,7 +15,8 @@ use super::documents::{Shelf, Written};
 use super::files::Files;
 use super::index::Index;
 use super::journal::SpareSlot;
-use super::keys::Keys;
+use super::keys::{Keys, Loading};
+use super::open_files::OpenFiles;
 use super::poison::Poison;
 use super::record::Record;
 use super::run::Run;
@@ -33,6 +34,7 @@ const RESERVE: u64 = 4;
 pub(super) struct Core {
     pub(super) options: EmbeddedOptions,
     pub(super) files: Arc<dyn Files>,
+    pub(super) open_files: Arc<OpenFiles>,
     pub(super) index: Arc<Index>,
     /// The runs by the number of their segment.
     pub(super) runs: RwLock<BTreeMap<u32, Run>>,
@@ -53,6 +55,8 @@ pub(super) struct Core {
     pub(super) keys: AtomicU64,
     /// Deliveries are done that are not yet written.
     pub(super) lazy: AtomicBool,
+    /// The ledger is being closed.
+    pub(super) closing: AtomicBool,
     /// Whether the disk was short of room when that was asked last.
     short: AtomicBool,
     /// Held as long as anybody works on the directory.
@@ -73,6 +77,8 @@ pub(super) struct Gathered {
     pub(super) deliveries: Deliveries,
     pub(super) documents: Shelf,
     pub(super) notices: Vec<String>,
+    /// Keys on their way into memory.
+    loading: Loading,
 }
 
 impl Gathered {
@@ -83,22 +89,22 @@ impl Gathered {
             deliveries: Deliveries::default(),
             documents: Shelf::default(),
             notices: Vec::new(),
+            loading: Loading::default(),
         }
     }
 
-    /// Adds what a segment says. Segments come in their order.
+    /// Adds what a segment says. Segments come in their order, and each has its run before the next
+    /// comes. At the end [`Gathered::load_keys`] has to be called.
     pub(super) fn absorb(
         &mut self,
         segment: &Segment,
         tables: &Tables,
         now: UnixMillis,
     ) -> Result<(), LedgerError> {
-        for (half, offset) in &tables.keys {
-            let at = Position::new(&segment.header, *offset);
-            if !self.memory.keys.insert_half(*half, at) {
-                self.absorb_twin(segment, *half, at)?;
-            }
+        if self.loading.is_full() {
+            self.load_keys()?;
         }
+        self.loading.add(&segment.header, &tables.keys);
         for ((event, target), row) in &tables.deliveries {
             // What was never tried is due at once, whatever the clock said when it came.
             let row = row.map(|row| match row.attempt {
@@ -120,19 +126,20 @@ impl Gathered {
         Ok(())
     }
 
-    /// Adds a key whose first half another key has: the record says the whole of it.
-    fn absorb_twin(
-        &mut self,
-        segment: &Segment,
-        half: u64,
-        at: Position,
-    ) -> Result<(), LedgerError> {
-        let payload = segment.read(at.offset())?;
-        let record = Record::read(&payload);
-        let head = record.as_ref().ok().and_then(Record::keys);
-        let head = head.ok_or_else(|| segment.damaged(at.offset(), "no event is here"))?;
-        for key in head.keys().filter(|key| super::keys::half(key) == half) {
-            self.memory.keys.insert(&key, at);
+    /// Brings the keys that were gathered into memory. The runs of their segments are there.
+    pub(super) fn load_keys(&mut self) -> Result<(), LedgerError> {
+        for (half, at) in self.memory.keys.load(&mut self.loading) {
+            let run = self.runs.get(&at.segment());
+            let segment = run.map(Run::segment).ok_or_else(|| {
+                LedgerError::Corrupt(format!("segment {} vanished while it was read", at.segment()))
+            })?;
+            let payload = segment.read(at.offset())?;
+            let record = Record::read(&payload);
+            let head = record.as_ref().ok().and_then(Record::keys);
+            let head = head.ok_or_else(|| segment.damaged(at.offset(), "no event is here"))?;
+            for key in head.keys().filter(|key| super::keys::half(key) == half) {
+                self.memory.keys.insert(&key, at);
+            }
         }
         Ok(())
     }
@@ -142,7 +149,7 @@ impl Core {
     /// A core of what was gathered.
     pub(super) fn new(
         options: EmbeddedOptions,
-        files: Arc<dyn Files>,
+        open_files: Arc<OpenFiles>,
         index: Arc<Index>,
         lock: File,
         gathered: Gathered,
@@ -153,7 +160,8 @@ impl Core {
             age,
             unindexed: Mutex::default(),
             options,
-            files,
+            files: Arc::clone(open_files.files()),
+            open_files,
             index,
             runs: RwLock::new(gathered.runs),
             retiring: Mutex::default(),
@@ -167,6 +175,7 @@ impl Core {
             last_sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             lazy: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             short: AtomicBool::new(false),
             _lock: lock,
         };
@@ -193,6 +202,15 @@ impl Core {
     pub(super) fn all_runs(&self) -> Vec<Run> {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         runs.values().cloned().collect()
+    }
+
+    /// How much of the segment that is written now is full.
+    pub(super) fn written_of_last(&self) -> u64 {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        match runs.last_key_value() {
+            Some((_, Run::Open(run))) => u64::from(run.published()),
+            _ => 0,
+        }
     }
 
     /// The room of the disk: [`RESERVE`] segments must be free.

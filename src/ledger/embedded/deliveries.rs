@@ -66,7 +66,8 @@ struct Held {
 struct Queue {
     target: TargetId,
     due: BTreeSet<(UnixMillis, EventId)>,
-    dead: u64,
+    /// Events whose delivery was given up: found among any number that wait.
+    dead: BTreeSet<EventId>,
 }
 
 /// A delivery handed out; its body if it is in memory.
@@ -96,7 +97,11 @@ impl Deliveries {
             return Some(*number);
         }
         let number = TargetNo::try_from(self.queues.len()).ok()?;
-        self.queues.push(Queue { target: target.clone(), due: BTreeSet::new(), dead: 0 });
+        self.queues.push(Queue {
+            target: target.clone(),
+            due: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        });
         self.numbers.insert(target.clone(), number);
         Some(number)
     }
@@ -118,14 +123,18 @@ impl Deliveries {
             None => self.rows.remove(&key),
         };
         match before {
-            Some(Row { dead: true, .. }) => queue.dead -= 1,
+            Some(Row { dead: true, .. }) => {
+                queue.dead.remove(&key.0);
+            }
             Some(Row { due_ms, .. }) => {
                 queue.due.remove(&(due_ms, key.0));
             }
             None => {}
         }
         match row {
-            Some(Row { dead: true, .. }) => queue.dead += 1,
+            Some(Row { dead: true, .. }) => {
+                queue.dead.insert(key.0);
+            }
             Some(Row { due_ms, .. }) => {
                 queue.due.insert((due_ms, key.0));
             }
@@ -213,19 +222,37 @@ impl Deliveries {
         events
     }
 
+    /// Events below `before` with a dead delivery to `target`, or to any, newest first; at most
+    /// `max` of them.
+    pub(super) fn dead_events(
+        &self,
+        before: EventId,
+        max: usize,
+        target: Option<&TargetId>,
+    ) -> Vec<EventId> {
+        let wanted = self.queues.iter().filter(|queue| {
+            !queue.dead.is_empty() && target.is_none_or(|only| *only == queue.target)
+        });
+        let newest = |queue: &'_ Queue| -> Vec<EventId> {
+            queue.dead.range(..before).rev().take(max).copied().collect()
+        };
+        let all: BTreeSet<EventId> = wanted.flat_map(newest).collect();
+        all.into_iter().rev().take(max).collect()
+    }
+
     /// Counts by destination, by name.
     pub(super) fn stats(&self, now: UnixMillis) -> Vec<TargetStats> {
         let mut targets: Vec<TargetStats> = self
             .queues
             .iter()
-            .filter(|queue| queue.dead > 0 || !queue.due.is_empty())
+            .filter(|queue| !queue.dead.is_empty() || !queue.due.is_empty())
             .map(|queue| {
                 let oldest = queue.due.first().map(|(due_ms, _)| now.saturating_sub(*due_ms));
                 let overdue = oldest.and_then(|ms| u64::try_from(ms).ok());
                 TargetStats {
                     target: queue.target.clone(),
                     pending: queue.due.len() as u64,
-                    dead: queue.dead,
+                    dead: queue.dead.len() as u64,
                     oldest_due: overdue.map(Duration::from_millis),
                 }
             })

@@ -17,27 +17,30 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-
-use bytes::Bytes;
+use std::time::Duration;
 
 use self::meta::Meta;
 use self::pack::{
-    DeliveryEntry, EVENT, KEY, LOOKUP, NONCE, NOTE, lookups, pack_event, pack_keys, pack_lookups,
-    pack_nonces, pack_notes, put_delivery, read_event, take_delivery, u32_of, u64_of,
+    BLOCK, DeliveryEntry, lookups, put_deliveries, put_documents, put_events, put_keys,
+    put_lookups, put_nonces, put_notes, short, take_deliveries, take_documents, take_events,
+    take_keys, take_lookups, take_nonces, take_notes,
 };
 pub(super) use self::shelf::Index;
 use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
-use crate::clock::UnixMillis;
-use crate::ledger::codec::Take;
-use crate::ledger::{DedupeKey, EventId, LedgerError, Nonce};
+use crate::clock::{UnixMillis, instant};
+use crate::ledger::codec::Malformed;
+use crate::ledger::{EventId, LedgerError};
 
 /// The form of what is put into sled; another one is thrown away.
-const FORMAT: &[u8] = b"postern index 1";
-const SENTINEL: &[u8] = b"\0format";
+const FORMAT: &[u8] = b"postern index 2";
+/// Longer than the key of a block, and behind all of them.
+const SENTINEL: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xff\xffformat";
 /// A database holds about that much of what it read last; two or three are read much.
 const CACHE: u64 = 32 << 20;
+/// Blocks that are put in without a rest.
+const STEP: usize = 32;
 
 /// The tables of a segment; the number is the first byte of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +69,6 @@ impl Table {
         Self::Documents,
     ];
 }
-
-/// Entries in a block, so that most are three to four kilobytes.
-const BLOCK: usize = 256;
-const EVENT_BLOCK: usize = 128;
 
 /// The database.
 struct Period {
@@ -103,10 +102,11 @@ impl Form {
         Self { number: segment.header.number, generation: segment.header.generation }
     }
 
+    /// Keys sort by segment first: what is put in later comes behind everything before.
     fn key(self, table: Table, block: usize) -> [u8; KEY_LEN] {
         let mut key = [table as u8; KEY_LEN];
-        key[1..5].copy_from_slice(&self.number.to_be_bytes());
-        key[5..9].copy_from_slice(&self.generation.to_be_bytes());
+        key[..4].copy_from_slice(&self.number.to_be_bytes());
+        key[4..8].copy_from_slice(&self.generation.to_be_bytes());
         key[9..].copy_from_slice(&(block as u32).to_be_bytes());
         key
     }
@@ -177,75 +177,91 @@ impl Period {
         Ok(())
     }
 
-    fn block(&self, table: Table, form: Form, block: usize) -> Result<Bytes, LedgerError> {
-        match guarded(|| self.db.get(form.key(table, block)))? {
-            Some(found) => Ok(Bytes::copy_from_slice(&found)),
-            None => {
-                // Without its count the segment is read again at the next start.
-                guarded(|| self.db.remove(form.key(Table::Meta, 0)))?;
-                Err(broken("has lost a block"))
-            }
+    fn block(&self, table: Table, form: Form, block: usize) -> Result<sled::IVec, LedgerError> {
+        match guarded(|| self.db.get(form.key(table, block)))?.filter(|found| !found.is_empty()) {
+            Some(found) => Ok(found),
+            None => Err(self.lost(form, "has lost a block")),
+        }
+    }
+
+    /// Without its count the segment is read again at the next start.
+    fn lost(&self, form: Form, what: &str) -> LedgerError {
+        match guarded(|| self.db.remove(form.key(Table::Meta, 0))) {
+            Ok(_) => broken(what),
+            Err(error) => error,
         }
     }
 }
 
 // === Writing ===
 
+/// The blocks of a segment's form, by their keys.
+struct Blocks {
+    form: Form,
+    blocks: Vec<([u8; KEY_LEN], Vec<u8>)>,
+}
+
+impl Blocks {
+    /// Adds a table, cut into blocks that `put` writes.
+    fn add<T>(&mut self, table: Table, entries: &[T], put: impl Fn(&mut Vec<u8>, &[T])) {
+        for (at, some) in entries.chunks(BLOCK).enumerate() {
+            let mut block = Vec::new();
+            put(&mut block, some);
+            self.blocks.push((self.form.key(table, at), block));
+        }
+    }
+}
+
 impl Period {
     /// Puts the tables of a segment in. They count only when this has returned.
     pub(super) fn write(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
-        tables: &Tables,
-        scan: Scan,
+        (tables, scan): (&Tables, Scan),
+        rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
         let form = Form::of(segment);
         let mut meta = Meta::new(segment, tables, scan);
-        self.put_blocks(Table::Keys, form, BLOCK * KEY, &pack_keys(&tables.keys))?;
-        let events: Vec<u8> = tables.events.iter().flat_map(pack_event).collect();
-        self.put_blocks(Table::Events, form, EVENT_BLOCK * EVENT, &events)?;
         let transactions = lookups(&tables.events, By::Transaction);
         let users = lookups(&tables.events, By::User);
         meta.lookups = transactions.len() as u32;
         meta.users = users.len() as u32;
         meta.transactions = transactions.iter().step_by(BLOCK).map(|entry| entry.0).collect();
         meta.user_fences = users.iter().step_by(BLOCK).map(|entry| entry.0).collect();
-        self.put_blocks(Table::Transactions, form, BLOCK * LOOKUP, &pack_lookups(&transactions))?;
-        self.put_blocks(Table::Users, form, BLOCK * LOOKUP, &pack_lookups(&users))?;
-        self.put_blocks(Table::Notes, form, BLOCK * NOTE, &pack_notes(&tables.notes))?;
-        self.put_blocks(Table::Nonces, form, BLOCK * NONCE, &pack_nonces(&tables.nonces))?;
-        let documents: Vec<u8> = tables.documents.iter().flat_map(|at| at.to_le_bytes()).collect();
-        self.put_blocks(Table::Documents, form, BLOCK * 4, &documents)?;
-        self.put_deliveries(form, tables)?;
+        let deliveries: Vec<DeliveryEntry> =
+            tables.deliveries.iter().map(|(key, row)| (key.clone(), *row)).collect();
+        let mut blocks = Blocks { form, blocks: Vec::new() };
+        blocks.add(Table::Keys, &tables.keys, put_keys);
+        blocks.add(Table::Events, &tables.events, put_events);
+        blocks.add(Table::Transactions, &transactions, put_lookups);
+        blocks.add(Table::Users, &users, put_lookups);
+        blocks.add(Table::Notes, &tables.notes, put_notes);
+        blocks.add(Table::Nonces, &tables.nonces, put_nonces);
+        blocks.add(Table::Deliveries, &deliveries, put_deliveries);
+        blocks.add(Table::Documents, &tables.documents, put_documents);
+        self.put_all(&blocks, rest)?;
         self.settle()?;
         self.put(&form.key(Table::Meta, 0), &meta.bytes())?;
         self.settle()?;
         Ok(IndexedRun::new(segment, self, meta))
     }
 
-    fn put_blocks(
+    /// Puts the keys in first, with nothing behind them, and then what belongs there. sled splits
+    /// its pages as keys come and writes them anew each time: like this they are split while they
+    /// are empty, and each block is written once. It takes 1.1 times its size on disk, not 1.8.
+    fn put_all(
         &self,
-        table: Table,
-        form: Form,
-        size: usize,
-        entries: &[u8],
+        Blocks { form, blocks }: &Blocks,
+        rest: &dyn Fn(Duration),
     ) -> Result<(), LedgerError> {
-        for (at, block) in entries.chunks(size).enumerate() {
-            self.put(&form.key(table, at), block)?;
+        self.put(&form.key(Table::Meta, 0), &[])?;
+        for (key, _) in blocks {
+            self.put(key, &[])?;
         }
-        Ok(())
-    }
-
-    fn put_deliveries(&self, form: Form, tables: &Tables) -> Result<(), LedgerError> {
-        let mut entries = tables.deliveries.iter().peekable();
-        let mut at = 0;
-        while entries.peek().is_some() {
-            let mut block = Vec::new();
-            for ((event, target), row) in entries.by_ref().take(BLOCK) {
-                put_delivery(&mut block, *event, target, *row);
-            }
-            self.put(&form.key(Table::Deliveries, at), &block)?;
-            at += 1;
+        for some in blocks.chunks(STEP) {
+            let start = instant();
+            some.iter().try_for_each(|(key, block)| self.put(key, block))?;
+            rest(instant().saturating_duration_since(start));
         }
         Ok(())
     }
@@ -279,70 +295,41 @@ impl Period {
     }
 
     fn load_tables(&self, form: Form, meta: &Meta) -> Result<Option<Tables>, LedgerError> {
-        let keys = self.entries::<KEY>(Table::Keys, form)?;
-        let nonces = self.entries::<NONCE>(Table::Nonces, form)?;
-        let documents = self.entries::<4>(Table::Documents, form)?;
-        let deliveries = self.load_deliveries(form)?;
+        let mut keys = Vec::with_capacity(meta.keys as usize);
+        let (mut nonces, mut documents, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+        self.each_block(Table::Keys, form, &mut |block| take_keys(block, &mut keys))?;
+        self.each_block(Table::Nonces, form, &mut |block| take_nonces(block, &mut nonces))?;
+        self.each_block(Table::Documents, form, &mut |block| {
+            take_documents(block, &mut documents)
+        })?;
+        self.each_block(Table::Deliveries, form, &mut |block| {
+            take_deliveries(block, &mut deliveries)
+        })?;
         let lens = [keys.len(), nonces.len(), documents.len(), deliveries.len()];
         let counts = [meta.keys, meta.nonces, meta.documents, meta.deliveries];
         if !lens.into_iter().eq(counts.into_iter().map(|count| count as usize)) {
             return Ok(None);
         }
-        let keys = keys.iter().map(|entry| (u64_of(entry), u32_of(&entry[8..]))).collect();
-        let nonces = nonces.iter().map(|entry| {
-            let (key, expires) = entry.split_at(16);
-            let mut bytes = [0; 16];
-            bytes.copy_from_slice(key);
-            Nonce { key: DedupeKey(bytes), expires_ms: u64_of(expires) as i64 }
-        });
         Ok(Some(Tables {
             keys,
-            nonces: nonces.collect(),
-            documents: documents.iter().map(|entry| u32_of(entry)).collect(),
+            nonces,
+            documents,
             deliveries: deliveries.into_iter().collect(),
             newest_ms: meta.newest_ms,
             ..Tables::default()
         }))
     }
 
-    /// All entries of a fixed size.
-    fn entries<const N: usize>(
-        &self,
-        table: Table,
-        form: Form,
-    ) -> Result<Vec<[u8; N]>, LedgerError> {
-        let mut entries = Vec::new();
-        self.each_block(table, form, &mut |block| {
-            let (whole, rest) = block.as_chunks::<N>();
-            entries.extend_from_slice(whole);
-            if rest.is_empty() { Ok(()) } else { Err(broken("has a block of odd length")) }
-        })?;
-        Ok(entries)
-    }
-
-    fn load_deliveries(&self, form: Form) -> Result<Vec<DeliveryEntry>, LedgerError> {
-        let mut entries = Vec::new();
-        self.each_block(Table::Deliveries, form, &mut |block| {
-            let mut from = Take(block);
-            while !from.0.is_empty() {
-                let entry = take_delivery(&mut from);
-                entries.push(entry.map_err(|_| broken("has a block of no known form"))?);
-            }
-            Ok(())
-        })?;
-        Ok(entries)
-    }
-
     fn each_block(
         &self,
         table: Table,
         form: Form,
-        visit: &mut dyn FnMut(&[u8]) -> Result<(), LedgerError>,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
     ) -> Result<(), LedgerError> {
         let first = form.key(table, 0);
         let mut blocks = guarded(|| Ok(self.db.scan_prefix(&first[..PREFIX])))?;
         while let Some((_, block)) = guarded(|| blocks.next().transpose())? {
-            visit(&block)?;
+            visit(&block).map_err(|_| broken("has a block of no known form"))?;
         }
         Ok(())
     }
@@ -430,31 +417,36 @@ impl IndexedRun {
         Form::of(&self.segment)
     }
 
-    /// A row by its number; `block` keeps the block that was read last.
-    pub(super) fn row(
-        &self,
-        at: usize,
-        block: &mut Option<(usize, Bytes)>,
-    ) -> Result<EventRow, LedgerError> {
-        let wanted = at / EVENT_BLOCK;
-        let bytes = match block {
-            Some((number, bytes)) if *number == wanted => bytes,
-            _ => {
-                let bytes = self.index.block(Table::Events, self.form(), wanted)?;
-                &block.insert((wanted, bytes)).1
-            }
+    /// A row by its number; `read` keeps the block that was read last.
+    pub(super) fn row(&self, at: usize, read: &mut Option<Rows>) -> Result<EventRow, LedgerError> {
+        let number = at / BLOCK;
+        let rows = match read {
+            Some(block) if block.number == number => &block.rows,
+            _ => &read.insert(Rows { number, rows: self.rows(number)? }).rows,
         };
-        let (rows, _) = bytes.as_chunks::<EVENT>();
-        rows.get(at % EVENT_BLOCK).map(read_event).ok_or_else(|| broken("has a short block"))
+        rows.get(at % BLOCK).copied().ok_or_else(|| broken("has a short block"))
+    }
+
+    fn rows(&self, block: usize) -> Result<Vec<EventRow>, LedgerError> {
+        self.entries(Table::Events, block, take_events)
+    }
+
+    fn entries<T>(
+        &self,
+        table: Table,
+        block: usize,
+        take: impl Fn(&[u8]) -> Result<Vec<T>, Malformed>,
+    ) -> Result<Vec<T>, LedgerError> {
+        let bytes = self.index.block(table, self.form(), block)?;
+        take(&bytes).map_err(|_| self.index.lost(self.form(), "has a block of no known form"))
     }
 
     /// How many rows have a smaller id.
     pub(super) fn lower(&self, id: EventId) -> Result<usize, LedgerError> {
         let blocks = self.meta.ids.partition_point(|first| *first < id);
         let Some(block) = blocks.checked_sub(1) else { return Ok(0) };
-        let bytes = self.index.block(Table::Events, self.form(), block)?;
-        let (rows, _) = bytes.as_chunks::<EVENT>();
-        Ok(block * EVENT_BLOCK + rows.partition_point(|row| read_event(row).id < id))
+        let rows = self.rows(block)?;
+        Ok(block * BLOCK + rows.partition_point(|row| row.id < id))
     }
 
     /// Events that may have that hash.
@@ -463,13 +455,14 @@ impl IndexedRun {
             By::Transaction => (Table::Transactions, &self.meta.transactions),
             By::User => (Table::Users, &self.meta.user_fences),
         };
+        let wanted = short(hash);
         let mut rows = Vec::new();
-        let mut block = None;
-        for at in blocks_of(fences, &hash) {
-            let bytes = self.index.block(table, self.form(), at)?;
-            let (entries, _) = bytes.as_chunks::<LOOKUP>();
-            for entry in entries.iter().filter(|entry| u32_of(&entry[..]) == hash) {
-                rows.push(self.row(u32_of(&entry[4..]) as usize, &mut block)?);
+        let mut read = None;
+        for at in blocks_of(fences, &wanted) {
+            for (hash, row) in self.entries(table, at, take_lookups)? {
+                if hash == wanted {
+                    rows.push(self.row(row as usize, &mut read)?);
+                }
             }
         }
         Ok(rows)
@@ -479,13 +472,17 @@ impl IndexedRun {
     pub(super) fn notes(&self, half: u64) -> Result<Vec<u32>, LedgerError> {
         let mut offsets = Vec::new();
         for at in blocks_of(&self.meta.note_fences, &half) {
-            let bytes = self.index.block(Table::Notes, self.form(), at)?;
-            let (entries, _) = bytes.as_chunks::<NOTE>();
-            let hits = entries.iter().filter(|entry| u64_of(&entry[..]) == half);
-            offsets.extend(hits.map(|entry| u32_of(&entry[8..])));
+            let notes = self.entries(Table::Notes, at, take_notes)?;
+            offsets.extend(notes.iter().filter(|note| note.event == half).map(|note| note.offset));
         }
         Ok(offsets)
     }
+}
+
+/// The block of rows that was read last.
+pub(super) struct Rows {
+    number: usize,
+    rows: Vec<EventRow>,
 }
 
 /// The blocks that may hold `wanted`, given the first entry of each.

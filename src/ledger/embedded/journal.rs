@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::files::{Files, Handle};
 use super::frame::Frame;
 use super::run::OpenRun;
-use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, failed};
+use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, VERSION, failed};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 use crate::ledger::seal::MasterKey;
 
-/// Zeros are written in steps, so that the disk can sync something else between two of them.
-const ZEROS: usize = 1 << 20;
+/// Zeros are written in steps of about one commit, so that no commit waits for much of them.
+const ZEROS: usize = 128 << 10;
 
 /// The segment being written, and the frame being filled.
 pub(super) struct Journal {
@@ -107,21 +107,29 @@ pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
 }
 
 impl Spare {
-    /// Writes `size` zeros to a new file in `dir` and syncs them. No two files of a process have
-    /// the same name: the committer may be at work on one while the keeper makes the next.
+    /// Writes `size` zeros to a new file in `dir` and syncs them; after each step `rest` hears how
+    /// far it is and how long the step took. No two files of a process have the same name: the
+    /// committer may be at work on one while the keeper makes the next.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`], for example when the disk is full; nothing is left behind.
-    pub(super) fn make(files: &dyn Files, dir: &Path, size: u64) -> Result<Self, LedgerError> {
+    pub(super) fn make(
+        files: &dyn Files,
+        dir: &Path,
+        size: u64,
+        rest: &dyn Fn(u64, Duration),
+    ) -> Result<Self, LedgerError> {
         let path = temporary(dir);
         let zeroed = files.create(&path).and_then(|file| {
             let zeros = vec![0; ZEROS.min(size as usize)];
             let mut at = 0;
             while at < size {
+                let start = instant();
                 let step = zeros.len().min((size - at) as usize);
                 file.write_at(&zeros[..step], at)?;
                 file.sync_data()?;
                 at += step as u64;
+                rest(at, instant().saturating_duration_since(start));
             }
             Ok(file)
         });
@@ -168,7 +176,16 @@ pub(super) fn new_header(
     }
     let salt = u32::from_le_bytes(salt);
     let key = key.map(MasterKey::id);
-    Header { number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0, key }
+    Header {
+        version: VERSION,
+        number,
+        generation: 0,
+        salt,
+        first_seq,
+        created_ms: now_ms,
+        next_seq: 0,
+        key,
+    }
 }
 
 /// Why nothing can be sealed.

@@ -1,8 +1,10 @@
 //! The keeper: the thread that does what nobody waits for. It has the next segment ready before it
 //! is needed, and puts the tables of closed segments into the index.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::core::Core;
 use super::journal::Spare;
@@ -20,8 +22,19 @@ pub(super) enum Job {
     Close(u32),
 }
 
+/// For each time that the keeper had the disk, commits have it to themselves so many times as long.
+const REST: u32 = 3;
+/// It never rests longer: where a step takes longer than that, waiting would not make it shorter.
+const REST_MAX: Duration = Duration::from_millis(10);
+/// Segments that are not indexed, the one that is written among them, before it no longer rests.
+const BEHIND: usize = 3;
+/// How much it yields the processor to the others; 20 would be wholly.
+const NICE: i32 = 5;
+
 /// Works until there are no more jobs.
 pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
+    // Where that is not allowed it works as the others do.
+    let _ = rustix::process::nice(NICE);
     while let Ok(job) = jobs.recv() {
         let done = match job {
             Job::MakeSpare => make_spare(core),
@@ -41,9 +54,26 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
     if !core.spare.is_empty() {
         return Ok(());
     }
+    let rest = |done: u64, took| {
+        // It must be ready before the segment is full that is written now.
+        if done > core.written_of_last() {
+            core.rest(took);
+        }
+    };
     let size = core.options.segment_bytes;
-    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size)?);
+    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size, &rest)?);
     Ok(())
+}
+
+impl Core {
+    /// Leaves the disk to the commits for a while, after a step that took so long; not when there
+    /// is more to do than is good, or when the ledger is being closed.
+    pub(super) fn rest(&self, took: Duration) {
+        let behind = self.all_runs().iter().filter(|run| matches!(run, Run::Open(_))).count();
+        if behind < BEHIND && !self.closing.load(Ordering::Relaxed) {
+            std::thread::sleep((took * REST).min(REST_MAX));
+        }
+    }
 }
 
 /// Reads the segment back, which proves it whole, cuts off what it did not use, and indexes it.
@@ -56,8 +86,8 @@ fn close(core: &Core, number: u32) -> Result<(), LedgerError> {
     if segment.file.cut(u64::from(scan.end)).is_ok() {
         segment = Arc::new(Segment::open(&core.files, &core.options.keys, &segment.path)?);
     }
-    let at_rest = Arc::new(Segment::at_rest(&core.files, &segment));
-    let run = core.index.write(&at_rest, &tables, scan)?;
+    let at_rest = Arc::new(Segment::at_rest(&core.open_files, &segment));
+    let run = core.index.write(&at_rest, (&tables, scan), &|took| core.rest(took))?;
     core.put_run(number, Run::Indexed(Arc::new(run)));
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::segment::Position;
+use super::segment::{Header, Position};
 use crate::ledger::DedupeKey;
 
 /// Enough that one map of 20 million keys grows by 20,000 at a time, in a millisecond.
@@ -20,6 +20,24 @@ pub(super) struct Keys {
     /// Keys whose first half was taken by another.
     second: HashMap<DedupeKey, Position>,
     len: usize,
+}
+
+/// Keys that are loaded together.
+#[derive(Default)]
+pub(super) struct Loading(Vec<(u64, Position)>);
+
+impl Loading {
+    /// 64 MiB of them: thousands for each map.
+    const MAX: usize = 4 << 20;
+
+    /// Adds first halves of keys, and where in a segment they are.
+    pub(super) fn add(&mut self, header: &Header, keys: &[(u64, u32)]) {
+        self.0.extend(keys.iter().map(|(half, offset)| (*half, Position::new(header, *offset))));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= Self::MAX
+    }
 }
 
 /// Keys are digests: their bits need no hashing. The top bits, which choose the shard, are the same
@@ -48,8 +66,7 @@ pub(super) fn half(key: &DedupeKey) -> u64 {
     key.0.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
-/// The top bits choose the shard, so that keys that are loaded in their order fill one map after
-/// the other, each small enough for the processor's cache.
+/// The top bits choose the shard.
 fn shard(half: u64) -> usize {
     (half >> (64 - SHARDS.ilog2())) as usize
 }
@@ -58,6 +75,26 @@ impl Keys {
     pub(super) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| HashMap::default()).collect();
         Self { shards, second: HashMap::new(), len: 0 }
+    }
+
+    /// Notes where many keys are, map by map: each is small enough for the processor's cache.
+    /// Answers those whose first half another key has.
+    pub(super) fn load(&mut self, loading: &mut Loading) -> Vec<(u64, Position)> {
+        let keys = std::mem::take(&mut loading.0);
+        let mut ends = vec![0; SHARDS];
+        keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
+        let mut start = 0;
+        for end in &mut ends {
+            start += std::mem::replace(end, start);
+        }
+        let mut sorted = keys.clone();
+        for key in keys {
+            let end = &mut ends[shard(key.0)];
+            sorted[*end] = key;
+            *end += 1;
+        }
+        sorted.retain(|(half, at)| !self.insert_half(*half, *at));
+        sorted
     }
 
     /// How many keys there are.
@@ -123,10 +160,10 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::embedded::segment::Header;
 
     fn at(offset: u32) -> Position {
         let header = Header {
+            version: 1,
             number: 1,
             generation: 0,
             salt: 0,
@@ -168,12 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_are_loaded_are_found_and_twins_are_told() {
+        let (mut keys, mut loading) = (Keys::new(), Loading::default());
+        let halves = (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        loading.0 = halves.zip((0..).map(at)).collect();
+        let twin = (loading.0[77].0, at(9999));
+        loading.0.push(twin);
+        let all = loading.0.clone();
+        assert_eq!(keys.load(&mut loading), [twin]);
+        assert_eq!(keys.len(), 5000);
+        for (half, at) in &all[..5000] {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&half.to_le_bytes());
+            assert_eq!(keys.find(&DedupeKey(key)).collect::<Vec<_>>(), [*at]);
+        }
+    }
+
+    #[test]
     fn a_million_keys_take_forty_bytes_each() {
-        let mut keys = Keys::new();
+        let (mut keys, mut loading) = (Keys::new(), Loading::default());
         for n in 0..1_000_000_u64 {
             let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-            keys.insert_half(digest, at(n as u32));
+            loading.0.push((digest, at(n as u32)));
         }
+        assert_eq!(keys.load(&mut loading), []);
         let room: usize = keys.shards.iter().map(|shard| shard.capacity() * 8 / 7 * 17).sum();
         assert_eq!(keys.len(), 1_000_000);
         assert!(room / keys.len() <= 45, "{}", room / keys.len());

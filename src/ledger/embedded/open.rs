@@ -12,6 +12,7 @@ use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::files::Files;
 use super::index::Index;
 use super::journal::{Journal, Spare, new_header, parse_name};
+use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, failed};
 use super::tables::Tables;
@@ -34,6 +35,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let lock = lock(&options.path)?;
     let mut reader = Reader {
         files: Arc::clone(&files),
+        open_files: OpenFiles::new(Arc::clone(&files)),
         keys: options.keys.clone(),
         index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
@@ -46,10 +48,11 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     } else {
         reader.read_all(segments)?
     };
-    let Reader { index, mut gathered, unindexed, .. } = reader;
+    let Reader { index, mut gathered, unindexed, open_files, .. } = reader;
+    gathered.load_keys()?;
     gathered.notices.extend(index.notices());
     index.prune(run.segment.header.number);
-    let (core, memory) = Core::new(options, files, index, lock, gathered);
+    let (core, memory) = Core::new(options, open_files, index, lock, gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }
 
@@ -95,6 +98,7 @@ pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
 /// Reads segments in their order.
 struct Reader {
     files: Arc<dyn Files>,
+    open_files: Arc<OpenFiles>,
     keys: Keyring,
     index: Arc<Index>,
     now: UnixMillis,
@@ -139,7 +143,7 @@ impl Reader {
 
     /// The first segment of a new ledger.
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
-        let spare = Spare::make(&*self.files, dir, size)?;
+        let spare = Spare::make(&*self.files, dir, size, &|_, _| {})?;
         let key = self.keys.current();
         let header = new_header(0, 1, self.now, key);
         let segment =
@@ -176,7 +180,7 @@ impl Reader {
     /// A segment that nothing more is written to: from the index if that has it, else from its
     /// file. Answers the sequence that the next one begins with.
     fn closed(&mut self, number: u32, segment: &Segment) -> Result<u64, LedgerError> {
-        let segment = Arc::new(Segment::at_rest(&self.files, segment));
+        let segment = Arc::new(Segment::at_rest(&self.open_files, segment));
         match self.index.load(&segment) {
             Ok(Some((tables, run))) => {
                 self.gathered.absorb(&segment, &tables, self.now)?;

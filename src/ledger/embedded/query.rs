@@ -265,11 +265,17 @@ impl Core {
         let after = cursor.map(Cursor::delivery).transpose()?;
         // The event of the last page may have more of them.
         let before = after.as_ref().map_or(LAST, |(event, _)| successor(*event));
-        let mut candidates = self.listed(query, before)?;
+        // Each of those that are dead has at least one to show, but for the one of the last page.
+        let rows = match query.state {
+            DeliveryState::Dead => limit.max(1).saturating_add(2).min(ROWS_MAX),
+            DeliveryState::Pending | DeliveryState::Done => ROWS_MAX,
+        };
+        let mut candidates = self.listed(query, (before, rows))?;
         let mut page = DeliveryPage::default();
         let mut last = None;
-        for _ in 0..ROWS_MAX {
+        for _ in 0..rows {
             let Some((id, place)) = candidates.next(self)? else { return Ok(page) };
+            last = Some(id);
             let Some(place) = place else { continue };
             for target in self.targets_of(&place)? {
                 let shown =
@@ -287,20 +293,28 @@ impl Core {
                     page.deliveries.push(delivery);
                 }
             }
-            last = Some(id);
         }
         page.next = last.map(behind_all);
         Ok(page)
     }
 
-    fn listed(&self, query: &DeliveryQuery, before: EventId) -> Result<Candidates, LedgerError> {
-        if query.state == DeliveryState::Done {
-            return Walk::new(&self.all_runs(), before, FIRST).map(Candidates::Walk);
-        }
-        let admit = |target: &TargetId, state: DeliveryState| {
-            state == query.state && query.target.as_ref().is_none_or(|only| only == target)
+    fn listed(
+        &self,
+        query: &DeliveryQuery,
+        (before, rows): (EventId, usize),
+    ) -> Result<Candidates, LedgerError> {
+        let target = query.target.as_ref();
+        let ids = match query.state {
+            DeliveryState::Done => {
+                return Walk::new(&self.all_runs(), before, FIRST).map(Candidates::Walk);
+            }
+            DeliveryState::Dead => self.deliveries().dead_events(before, rows, target),
+            DeliveryState::Pending => {
+                self.deliveries().live_events(before, rows, &|name, state| {
+                    state == DeliveryState::Pending && target.is_none_or(|only| only == name)
+                })
+            }
         };
-        let ids = self.deliveries().live_events(before, ROWS_MAX, &admit);
         Ok(Candidates::Live(ids.into_iter()))
     }
 

@@ -14,15 +14,22 @@ use crate::ledger::{
     TargetId,
 };
 
-const EVENT: u8 = 1;
+/// Events as journals of version 1 have them, with all texts written out.
+const EVENT_1: u8 = 1;
 const ATTEMPT: u8 = 2;
 const REPLAY: u8 = 3;
 const DOCUMENT: u8 = 4;
 const NONCE: u8 = 5;
 const KEYS: u8 = 6;
 const STATE: u8 = 7;
+const EVENT: u8 = 8;
 
-const TEST: u8 = 1;
+const TEST: usize = 1;
+const USER: usize = 2;
+/// The id was not made for the time of receipt, which is written out.
+const APART: usize = 4;
+/// Bits of flags, behind which the number of keys stands.
+const FLAGS: u32 = 3;
 
 const DONE: u8 = 0;
 const RETRY: u8 = 1;
@@ -38,6 +45,14 @@ pub(super) enum Record<'a> {
     Nonce(Nonce),
     Keys(KeysRecord<'a>),
     State(StateRecord<'a>),
+}
+
+/// Which event has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) id: EventId,
+    pub(super) received_ms: UnixMillis,
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// What identifies an event for as long as its keys are kept.
@@ -116,6 +131,7 @@ impl<'a> Record<'a> {
         let mut from = Take(payload);
         Ok(match from.u8()? {
             EVENT => Self::Event(read_event(from)?),
+            EVENT_1 => Self::Event(read_event_1(from)?),
             ATTEMPT => Self::Attempt(read_attempt(from)?),
             REPLAY => Self::Replay(read_replay(from)?),
             DOCUMENT => Self::Document(read_document(from)?),
@@ -148,8 +164,9 @@ impl<'a> KeysRecord<'a> {
         self.keys.iter().map(|key| DedupeKey(*key))
     }
 
-    pub(super) fn has(&self, key: &DedupeKey) -> bool {
-        self.keys.contains(&key.0)
+    fn owner(&self) -> Owner {
+        let Self { id, received_ms, fingerprint, .. } = *self;
+        Owner { id, received_ms, fingerprint }
     }
 
     /// Writes the keys alone, for when the event's time is over and theirs is not.
@@ -174,23 +191,104 @@ pub(super) fn put_past(to: &mut Vec<u8>, past: &PastEvent) {
     .put(to);
 }
 
-/// Writes an event.
-pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
+/// Writes an event. What its body says already is not written again: there is only where.
+pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     to.push(EVENT);
-    let keys: SmallVec<[[u8; 16]; 2]> = distinct_keys(event).iter().map(|key| key.0).collect();
-    let head = KeysRecord {
-        id: event.id,
-        received_ms: event.received_ms,
-        fingerprint: event.fingerprint,
-        keys: &keys,
-        source: event.source.as_str(),
-    };
-    put_head(to, &head);
-    to.push(if event.test { TEST } else { 0 });
+    to.extend_from_slice(event.id.as_bytes());
+    to.extend_from_slice(&event.fingerprint.0.to_le_bytes());
+    let keys = distinct_keys(event);
+    let apart = event.received_ms != event.id.ms();
+    let mut flags = keys.len() << FLAGS;
+    for (flag, is_set) in [(TEST, event.test), (USER, event.user.is_some()), (APART, apart)] {
+        flags |= if is_set { flag } else { 0 };
+    }
+    to.put_len(flags);
+    if apart {
+        to.extend_from_slice(&event.received_ms.to_le_bytes());
+    }
+    keys.iter().for_each(|key| to.extend_from_slice(&key.0));
     put_targets(to, &event.targets);
-    to.put_bytes(event.transaction.as_bytes());
-    to.put_opt(event.user.as_deref());
+    let mut said = Said { body: &event.body, from: 0 };
+    let texts = [Some(event.source.as_str()), Some(&event.transaction), event.user.as_deref()];
+    for (text, gap) in texts.into_iter().zip(&mut gaps.0) {
+        if let Some(text) = text {
+            put_part(to, said.find(text.as_bytes(), gap), text);
+        }
+    }
     to.extend_from_slice(&event.body);
+}
+
+/// How far apart source, transaction and user were in the event before: mostly that is where they
+/// are in the next.
+#[derive(Debug, Default)]
+pub(super) struct Gaps([usize; 3]);
+
+/// Looks for texts in a body that says them one behind the other, as the JSON of an event does.
+struct Said<'b> {
+    body: &'b [u8],
+    from: usize,
+}
+
+impl Said<'_> {
+    /// Bytes that are searched for each text: the JSON of an event has the next one sooner.
+    const WINDOW: usize = 128;
+    /// Shorter texts take no more room than where they are.
+    const WORTH_IT: usize = 2;
+
+    /// Where the text is: `gap` bytes further, or else somewhere behind a quotation mark.
+    fn find(&mut self, text: &[u8], gap: &mut usize) -> Option<usize> {
+        let first = *text.first().filter(|_| text.len() > Self::WORTH_IT)?;
+        let rest = self.body.get(self.from..)?;
+        let is_at = |at: usize| rest.get(at..).is_some_and(|rest| rest.starts_with(text));
+        if !is_at(*gap) {
+            let window = rest.get(..Self::WINDOW).unwrap_or(rest);
+            let mut pairs = window.windows(2).zip(1..);
+            let found = pairs.find(|(pair, at)| **pair == [b'"', first] && is_at(*at));
+            *gap = found?.1;
+        }
+        let at = self.from + *gap;
+        self.from = at + text.len();
+        Some(at)
+    }
+}
+
+/// Writes where in the body a text is, or the text where it is not there.
+fn put_part(to: &mut Vec<u8>, at: Option<usize>, text: &str) {
+    match at {
+        Some(at) => {
+            to.put_len(text.len() << 1 | 1);
+            to.put_len(at);
+        }
+        None => {
+            to.put_len(text.len() << 1);
+            to.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+/// What [`put_part`] wrote.
+enum Part<'a> {
+    Here(&'a [u8]),
+    InBody(std::ops::Range<usize>),
+}
+
+impl<'a> Part<'a> {
+    fn take(from: &mut Take<'a>) -> Result<Self, Malformed> {
+        let len = from.len()?;
+        if len & 1 == 0 {
+            return from.raw(len >> 1).map(Self::Here);
+        }
+        let at = from.len()?;
+        Ok(Self::InBody(at..at + (len >> 1)))
+    }
+
+    fn text(self, body: &'a [u8]) -> Result<&'a str, Malformed> {
+        let bytes = match self {
+            Self::Here(bytes) => Some(bytes),
+            Self::InBody(range) => body.get(range),
+        };
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Malformed)
+    }
 }
 
 /// The keys of an event, each once.
@@ -222,10 +320,58 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, Malformed> {
     Ok(KeysRecord { id, received_ms, fingerprint, keys, source: from.text()? })
 }
 
+/// The event that a payload says `key` belongs to; `None` if it says nothing of it. Looks no
+/// further than that, because every duplicate is looked up like this.
+pub(super) fn owner_of(key: &DedupeKey, payload: &[u8]) -> Option<Owner> {
+    let mut from = Take(payload);
+    let (owner, keys) = match from.u8().ok()? {
+        EVENT => read_head(&mut from).map(|head| (head.owner, head.keys)),
+        EVENT_1 | KEYS => read_keys(&mut from).map(|head| (head.owner(), head.keys)),
+        _ => return None,
+    }
+    .ok()?;
+    keys.contains(&key.0).then_some(owner)
+}
+
+/// The beginning of an event.
+struct Head<'a> {
+    owner: Owner,
+    flags: usize,
+    keys: &'a [[u8; 16]],
+}
+
+fn read_head<'a>(from: &mut Take<'a>) -> Result<Head<'a>, Malformed> {
+    let id = EventId::from_bytes(from.array()?);
+    let fingerprint = Fingerprint(from.u64()?);
+    let flags = from.len()?;
+    let received_ms = if flags & APART != 0 { from.i64()? } else { id.ms() };
+    let (keys, _) = from.raw((flags >> FLAGS).checked_mul(16).ok_or(Malformed)?)?.as_chunks();
+    Ok(Head { owner: Owner { id, received_ms, fingerprint }, flags, keys })
+}
+
 fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
+    let Head { owner, flags, keys } = read_head(&mut from)?;
+    let Owner { id, received_ms, fingerprint } = owner;
+    let targets = read_targets(&mut from)?;
+    let source = Part::take(&mut from)?;
+    let transaction = Part::take(&mut from)?;
+    let user = if flags & USER != 0 { Some(Part::take(&mut from)?) } else { None };
+    let body = from.0;
+    let source = source.text(body)?;
+    Ok(EventRecord {
+        head: KeysRecord { id, received_ms, fingerprint, keys, source },
+        test: flags & TEST != 0,
+        targets,
+        transaction: transaction.text(body)?,
+        user: user.map(|user| user.text(body)).transpose()?,
+        body,
+    })
+}
+
+fn read_event_1(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
     Ok(EventRecord {
         head: read_keys(&mut from)?,
-        test: from.u8()? & TEST != 0,
+        test: from.u8()? & TEST as u8 != 0,
         targets: read_targets(&mut from)?,
         transaction: from.text()?,
         user: from.opt()?,
@@ -409,11 +555,14 @@ mod tests {
     fn an_event_comes_back_and_so_do_its_keys_alone() {
         let event = event();
         let mut payload = Vec::new();
-        put_event(&mut payload, &event);
+        put_event(&mut payload, &event, &mut Gaps::default());
         assert!(payload.len() <= event.size());
         let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
         assert_eq!((read.head.id, read.head.received_ms), (event.id, 5));
-        assert!(event.keys.iter().all(|key| read.head.has(key)));
+        for key in &event.keys {
+            assert_eq!(owner_of(key, &payload), Some(read.head.owner()));
+        }
+        assert_eq!(owner_of(&DedupeKey([9; 16]), &payload), None);
         assert!(read.head.keys().eq(event.keys.iter().copied()));
         assert_eq!((read.test, read.transaction, read.user), (true, "t:1", Some("ü")));
         assert_eq!((read.targets.as_slice(), read.body), (&["a", "b"][..], &b"body"[..]));
@@ -421,6 +570,62 @@ mod tests {
         read.head.put(&mut alone);
         let Ok(Record::Keys(keys)) = Record::read(&alone) else { panic!() };
         assert_eq!(keys, read.head);
+        assert_eq!(owner_of(&event.keys[1], &alone), Some(read.head.owner()));
+    }
+
+    #[test]
+    fn what_the_body_says_is_written_once() {
+        let far = "x".repeat(128);
+        let bodies = [
+            r#"{"id":"1","source":"source-1","transaction":"transaction-0001","user":"user-0001"}"#,
+            r#"{"source":"source-1","transaction":"transaction-0001","user":"user-0001"#,
+            r#""user-0001" "transaction-0001" "source-1""#,
+            "source-1 transaction-0001 user-0001",
+            &format!("{far}\"source-1\""),
+            "\"",
+            "",
+        ];
+        let mut gaps = Gaps::default();
+        for (body, room) in bodies.into_iter().zip([50, 50, 72, 80, 80, 80, 80]) {
+            let event = NewEvent {
+                source: SourceId::from("source-1"),
+                keys: smallvec![DedupeKey([1; 16])],
+                transaction: "transaction-0001".into(),
+                user: Some("user-0001".into()),
+                targets: smallvec![],
+                body: Bytes::copy_from_slice(body.as_bytes()),
+                ..event()
+            };
+            let mut payload = Vec::new();
+            put_event(&mut payload, &event, &mut gaps);
+            assert!(payload.len() <= event.size());
+            let beyond = payload.len() - event.body.len();
+            assert!(beyond <= room, "{beyond}");
+            let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
+            assert_eq!((read.head.source, read.transaction), ("source-1", "transaction-0001"));
+            assert_eq!((read.user, read.body), (Some("user-0001"), &event.body[..]));
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_not_the_ids_comes_back() {
+        for received_ms in [UnixMillis::MIN, -1, 4, UnixMillis::MAX] {
+            let mut payload = Vec::new();
+            put_event(&mut payload, &NewEvent { received_ms, ..event() }, &mut Gaps::default());
+            let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
+            assert_eq!(read.head.received_ms, received_ms);
+        }
+    }
+
+    #[test]
+    fn a_part_behind_the_body_is_refused() {
+        let body = Bytes::from_static(b"\"transaction");
+        let event = NewEvent { transaction: "transaction".into(), body, ..event() };
+        let mut payload = Vec::new();
+        put_event(&mut payload, &event, &mut Gaps::default());
+        assert!(Record::read(&payload).is_ok());
+        payload.pop();
+        assert!(Record::read(&payload).is_err());
     }
 
     #[test]
@@ -493,7 +698,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_never_panics() {
         let mut payload = Vec::new();
-        put_event(&mut payload, &event());
+        put_event(&mut payload, &event(), &mut Gaps::default());
         for cut in 0..payload.len() - 4 {
             assert!(Record::read(&payload[..cut]).is_err());
         }

@@ -2,13 +2,10 @@
 //! index afterwards.
 
 use std::collections::BinaryHeap;
-use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
-
-use super::index::IndexedRun;
+use super::index::{IndexedRun, Rows as IndexedRows};
 use super::segment::{HEADER, Segment};
 use super::tables::{By, EventRow, FullRow, Note, half_id};
 use crate::clock::UnixMillis;
@@ -28,11 +25,27 @@ pub(super) struct OpenRun {
 
 #[derive(Default)]
 struct Rows {
-    /// Full chunks, each by id.
-    chunks: Vec<Arc<[FullRow]>>,
+    chunks: Vec<Arc<Chunk>>,
     /// The newest, in the order they came.
     tail: Vec<FullRow>,
     notes: Vec<Note>,
+}
+
+/// Rows in the order they came, [`CHUNK`] of them; sorted when somebody reads them.
+struct Chunk {
+    rows: Vec<FullRow>,
+    by_id: OnceLock<Arc<[FullRow]>>,
+}
+
+impl Chunk {
+    fn by_id(&self) -> Arc<[FullRow]> {
+        Arc::clone(self.by_id.get_or_init(|| sorted(self.rows.clone())))
+    }
+}
+
+fn sorted(mut rows: Vec<FullRow>) -> Arc<[FullRow]> {
+    rows.sort_unstable_by_key(FullRow::order);
+    rows.into()
 }
 
 impl OpenRun {
@@ -64,9 +77,8 @@ impl OpenRun {
         for row in events {
             rows.tail.push(row);
             if rows.tail.len() == CHUNK {
-                let mut full = mem::take(&mut rows.tail);
-                full.sort_unstable();
-                rows.chunks.push(full.into());
+                let full = std::mem::replace(&mut rows.tail, Vec::with_capacity(CHUNK));
+                rows.chunks.push(Arc::new(Chunk { rows: full, by_id: OnceLock::new() }));
             }
         }
         rows.notes.extend(notes);
@@ -78,14 +90,14 @@ impl OpenRun {
         rows.chunks.len() * CHUNK + rows.tail.len()
     }
 
+    /// All rows, each chunk by id. What takes time is not done under the lock.
     fn chunks(&self) -> Vec<Arc<[FullRow]>> {
-        let (mut chunks, mut tail) = {
+        let (chunks, tail) = {
             let rows = self.rows();
             (rows.chunks.clone(), rows.tail.clone())
         };
-        tail.sort_unstable();
-        chunks.push(tail.into());
-        chunks
+        let full = chunks.iter().map(|chunk| chunk.by_id());
+        full.chain([sorted(tail)]).collect()
     }
 
     fn notes(&self, half: u64) -> Vec<u32> {
@@ -206,13 +218,13 @@ struct Cursor {
     /// Rows that are still to come.
     left: usize,
     /// The block read last.
-    block: Option<(usize, Bytes)>,
+    read: Option<IndexedRows>,
 }
 
 impl Cursor {
     fn new(view: View, segment: Arc<Segment>) -> Self {
         let left = view.len();
-        Self { view, segment, left, block: None }
+        Self { view, segment, left, read: None }
     }
 
     fn row(&mut self, at: usize) -> Result<EventRow, LedgerError> {
@@ -221,7 +233,7 @@ impl Cursor {
                 let row = rows.get(at).map(|full| full.row);
                 row.ok_or_else(|| LedgerError::Corrupt("a row is missing in memory".into()))
             }
-            View::Indexed(run) => run.row(at, &mut self.block),
+            View::Indexed(run) => run.row(at, &mut self.read),
         }
     }
 

@@ -23,13 +23,13 @@
 pub(super) mod survey;
 
 use std::borrow::Cow;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::files::{Files, Handle};
+use super::open_files::OpenFiles;
 use crate::clock::UnixMillis;
 use crate::ledger::LedgerError;
 use crate::ledger::seal::{KeyId, Keyring, MasterKey};
@@ -38,8 +38,9 @@ use crate::ledger::seal::{KeyId, Keyring, MasterKey};
 const MAGIC: &[u8; 8] = b"POSTERNJ";
 /// Payloads are sealed.
 const SEALED: u16 = 1;
-/// The form that this program writes, and the newest that it reads.
-const VERSION: u16 = 1;
+/// The form that this program writes, and the newest that it reads. In version 1 events have their
+/// texts written out; what has begun in it is read, and not gone on with.
+pub(super) const VERSION: u16 = 2;
 /// Bytes before the first frame.
 pub(super) const HEADER: u32 = 64;
 /// Bytes before the records of a frame.
@@ -94,6 +95,7 @@ impl Position {
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) version: u16,
     pub(super) number: u32,
     pub(super) generation: u32,
     pub(super) salt: u32,
@@ -109,7 +111,7 @@ impl Header {
     pub(super) fn bytes(&self) -> [u8; HEADER as usize] {
         let mut to = Vec::with_capacity(HEADER as usize);
         to.extend_from_slice(MAGIC);
-        to.extend_from_slice(&VERSION.to_le_bytes());
+        to.extend_from_slice(&self.version.to_le_bytes());
         let flags = if self.key.is_some() { SEALED } else { 0 };
         to.extend_from_slice(&flags.to_le_bytes());
         for number in [self.generation, self.number, self.salt] {
@@ -131,8 +133,8 @@ impl Header {
             return Err("this is no journal of Postern (offset 0)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != VERSION {
-            return Err(format!("written in version {version}; this program reads {VERSION}"));
+        if !(1..=VERSION).contains(&version) {
+            return Err(format!("written in version {version}; this program reads 1 to {VERSION}"));
         }
         if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
             return Err("the header is damaged (offset 0)".into());
@@ -150,6 +152,7 @@ impl Header {
         let mut key = [0; 8];
         key.copy_from_slice(&bytes[48..56]);
         Self {
+            version: u16::from_le_bytes([bytes[8], bytes[9]]),
             key: (flags & SEALED != 0).then_some(KeyId(key)),
             generation: u32_at(bytes, 12),
             number: u32_at(bytes, 16),
@@ -249,12 +252,10 @@ impl Segment {
         Ok(self.rest(scan)? == Rest::Clean)
     }
 
-    /// The same segment, whose file is opened only while it is read: closed segments are many,
-    /// and open files are few.
-    pub(super) fn at_rest(files: &Arc<dyn Files>, segment: &Self) -> Self {
+    /// The same segment, whose file is open only while it is read.
+    pub(super) fn at_rest(files: &Arc<OpenFiles>, segment: &Self) -> Self {
         let (header, path, size) = (segment.header, segment.path.clone(), segment.size);
-        let file = Box::new(AtRest { files: Arc::clone(files), path: path.clone() });
-        Self { header, path, file, size, key: segment.key.clone() }
+        Self { header, file: files.at_rest(path.clone()), path, size, key: segment.key.clone() }
     }
 
     /// Opens a segment, checks its header and finds its key.
@@ -288,26 +289,43 @@ impl Segment {
 
     /// The payload of the record at `offset`.
     pub(super) fn read(&self, offset: u32) -> Result<Bytes, LedgerError> {
-        let mut buffer = vec![0; GUESS];
-        let filled = self.read_some(&mut buffer, offset)?;
-        let len = u32_at(&buffer, 0) as usize;
-        if filled < RECORD_HEAD || u64::from(offset) + len as u64 > self.size {
-            return Err(self.damaged(offset, "no record is here"));
-        }
-        let whole = RECORD_HEAD + len;
-        buffer.resize(whole, 0);
-        if whole > filled {
-            self.read_some(&mut buffer[filled..], offset + filled as u32)?;
-        }
-        let crc = u32_at(&buffer, 4);
+        let mut buffer = Vec::new();
+        let whole = self.fetch(offset, &mut buffer)?;
+        buffer.truncate(whole);
         let payload = Bytes::from(buffer).split_off(RECORD_HEAD);
-        if crc != self.header.crc(offset, &payload) {
-            return Err(self.damaged(offset, "the record's checksum is wrong"));
-        }
         Ok(match self.unsealed(offset, &payload)? {
             Cow::Borrowed(_) => payload,
             Cow::Owned(opened) => opened.into(),
         })
+    }
+
+    /// The payload of the record at `offset`, in a buffer that may be used for the next.
+    pub(super) fn read_into<'b>(
+        &self,
+        offset: u32,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Cow<'b, [u8]>, LedgerError> {
+        let whole = self.fetch(offset, buffer)?;
+        self.unsealed(offset, buffer.get(RECORD_HEAD..whole).unwrap_or_default())
+    }
+
+    /// Reads the record at `offset` to the front of the buffer; answers where it ends there.
+    fn fetch(&self, offset: u32, buffer: &mut Vec<u8>) -> Result<usize, LedgerError> {
+        buffer.resize(GUESS, 0);
+        let filled = self.read_some(buffer, offset)?;
+        let len = u32_at(buffer, 0) as usize;
+        if filled < RECORD_HEAD || u64::from(offset) + len as u64 > self.size {
+            return Err(self.damaged(offset, "no record is here"));
+        }
+        let whole = RECORD_HEAD + len;
+        if whole > filled {
+            buffer.resize(whole, 0);
+            self.read_some(&mut buffer[filled..], offset + filled as u32)?;
+        }
+        if u32_at(buffer, 4) != self.header.crc(offset, &buffer[RECORD_HEAD..whole]) {
+            return Err(self.damaged(offset, "the record's checksum is wrong"));
+        }
+        Ok(whole)
     }
 
     fn read_some(&self, buffer: &mut [u8], offset: u32) -> Result<usize, LedgerError> {
@@ -360,34 +378,6 @@ impl Segment {
         written
             .and_then(|()| self.file.sync_data())
             .map_err(|error| failed(&self.path, "cut the torn end of", &error))
-    }
-}
-
-/// A file that is opened anew for each step.
-struct AtRest {
-    files: Arc<dyn Files>,
-    path: PathBuf,
-}
-
-impl Handle for AtRest {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.files.open(&self.path)?.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.files.open(&self.path)?.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.files.open(&self.path)?.sync_data()
-    }
-
-    fn cut(&self, len: u64) -> io::Result<()> {
-        self.files.open(&self.path)?.cut(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.files.open(&self.path)?.len()
     }
 }
 

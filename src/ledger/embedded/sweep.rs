@@ -25,7 +25,7 @@ use super::index::IndexedRun;
 use super::journal::{file_name, no_random, temporary};
 use super::record::{EventRecord, KeysRecord, Record};
 use super::run::Run;
-use super::segment::{HEADER, Header, Position, Segment, failed};
+use super::segment::{HEADER, Header, Position, Segment, VERSION, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
@@ -255,8 +255,12 @@ struct Rewrite<'c> {
 impl<'c> Rewrite<'c> {
     fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
         let (_, scan) = Tables::read(old)?;
-        let mut header =
-            Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
+        let mut header = Header {
+            version: VERSION,
+            generation: old.header.generation + 1,
+            next_seq: scan.next_seq,
+            ..old.header
+        };
         // Written anew under the key of today.
         let key = core.options.keys.current();
         header.key = key.map(MasterKey::id);
@@ -390,11 +394,11 @@ impl<'c> Rewrite<'c> {
 
     fn index(&self, path: &std::path::Path) -> Result<IndexedRun, LedgerError> {
         let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
-        let segment = Arc::new(Segment::at_rest(&self.core.files, &segment));
+        let segment = Arc::new(Segment::at_rest(&self.core.open_files, &segment));
         let (tables, scan) = Tables::read(&segment)?;
         if scan.records != self.records || !segment.is_complete(scan)? {
             return Err(segment.damaged(scan.end, "it does not read back as it was written"));
         }
-        self.core.index.write(&segment, &tables, scan)
+        self.core.index.write(&segment, (&tables, scan), &|took| self.core.rest(took))
     }
 }

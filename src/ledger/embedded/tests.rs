@@ -133,7 +133,7 @@ async fn a_lost_block_of_the_index_is_read_from_the_journal() {
     // The keys of segment 1, and the deliveries of segment 2.
     for (table, segment) in [(2, 1), (8, 2)] {
         let mut key = [0; 13];
-        (key[0], key[4]) = (table, segment);
+        (key[3], key[8]) = (segment, table);
         assert!(db.remove(key).unwrap().is_some());
     }
     db.flush().unwrap();

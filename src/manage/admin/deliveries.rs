@@ -5,12 +5,11 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::{Admin, query};
-use crate::clock::{now_ms, rfc3339};
-use crate::ledger::{
-    Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, ReplayId, ReplayOrder, ReplayWhat,
-    TargetId,
-};
+use crate::clock::rfc3339;
+use crate::ledger::{Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, TargetId};
 use crate::manage::http::{Answered, Problem, Query, json};
+use crate::operator::replay_event;
+use crate::registry::Who;
 
 pub(super) const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
 
@@ -56,19 +55,11 @@ impl Admin {
     }
 
     /// Delivers one event again, to every destination that it has.
-    pub(super) async fn replay(&self, id: &str) -> Answered {
+    pub(super) async fn replay(&self, id: &str, who: &Who) -> Answered {
         let absent = || Problem::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
-        let known = self.book.event(id).await.map_err(|error| Problem::ledger(&error))?;
-        let known = known.ok_or_else(absent)?;
-        let what = ReplayWhat::Events(vec![id]);
-        let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
-        let page = self.book.replay(&order, None, 1).await;
-        let page = page.map_err(|error| Problem::ledger(&error))?;
-        // A replay by hand is a probe.
-        let targets = known.deliveries.into_iter().map(|delivery| delivery.target).collect();
-        self.control.probe(Some(targets));
-        tracing::info!(event = %id, deliveries = page.deliveries, "to be delivered again");
+        let replayed = replay_event((&self.registry, &self.control), who, id).await;
+        let page = replayed.map_err(|error| Problem::ledger(&error))?.ok_or_else(absent)?;
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)

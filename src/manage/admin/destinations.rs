@@ -1,20 +1,16 @@
 //! Destinations while the gateway runs: how they are, paused, resumed, tried.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use http::StatusCode;
+use serde::Serialize;
 
 use super::Admin;
-use crate::clock::{now_ms, rfc3339};
-use crate::config::Format;
+use crate::clock::rfc3339;
 use crate::delivery::Condition;
-use crate::ledger::{Event, EventBody, EventId, TargetId};
+use crate::ledger::{EventId, TargetId};
 use crate::manage::http::{Answered, Problem, json};
+use crate::operator::{TestEvent, Untried, pause, resume, try_out};
 use crate::registry::Who;
-use crate::sender::Request;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -35,20 +31,8 @@ struct Paused<'a> {
     who: &'a str,
 }
 
-/// A test event. What is left out is made up.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Wanted {
-    source: Option<String>,
-    user: Option<String>,
-    item: Option<String>,
-    amount: Option<String>,
-    params: BTreeMap<String, String>,
-    resolved: BTreeMap<String, String>,
-}
-
 #[derive(Serialize)]
-struct Tried<'a> {
+struct Attempted<'a> {
     event: EventId,
     destination: &'a str,
     delivered: bool,
@@ -85,50 +69,40 @@ impl Admin {
 
     pub(super) async fn pause(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control.pause(&target, who.as_str()).await.map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who = who.as_str(), "paused");
+        let paused = pause((&self.registry, &self.control), who, &target).await;
+        paused.map_err(|error| Problem::ledger(&error))?;
         self.status(name).await
     }
 
     pub(super) async fn resume(&self, name: &str, who: &Who) -> Answered {
         let target = self.destination(name).await?;
-        self.control
-            .resume(&target, who.as_str())
-            .await
-            .map_err(|error| Problem::ledger(&error))?;
-        tracing::info!(destination = name, who = who.as_str(), "resumed");
+        let resumed = resume((&self.registry, &self.control), who, &target).await;
+        resumed.map_err(|error| Problem::ledger(&error))?;
         self.status(name).await
     }
 
     /// Makes one attempt with an event that is made up, and tells what came of it.
     pub(super) async fn test(&self, name: &str, body: &Bytes) -> Answered {
-        let target = self.destination(name).await?;
         let wanted = match body.is_empty() {
-            true => Wanted::default(),
+            true => TestEvent::default(),
             false => serde_json::from_slice(body)
                 .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
         };
-        let config = self.config();
-        let format = config.destinations.get(name).map(|destination| destination.format);
-        if format == Some(Format::Forward) {
-            let detail = "format = \"forward\" passes on what a sender sent, and nobody sent this; \
-                          make a genuine callback with `postern sign`";
-            return Err(Problem::new(StatusCode::CONFLICT, detail));
-        }
-        let uses = |source: &&std::sync::Arc<crate::config::Source>| {
-            source.destinations.iter().any(|used| used == name)
-        };
-        let first = || config.sources.values().find(uses).map(|source| source.name.clone());
-        let source = wanted.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
-        let id = EventId::new(now_ms());
-        let stored = made_up(id, &source, wanted)
-            .ok_or_else(|| Problem::bad("the event cannot be written"))?;
-        let attempt = self.control.attempt(&target, id, &stored).await;
-        let attempt = attempt.ok_or_else(|| self.no_destination(name))?;
-        Ok(json(&Tried {
-            event: id,
+        let tried = try_out(&self.config(), &self.control, (name, wanted)).await;
+        let tried = tried.map_err(|untried| match untried {
+            Untried::Absent => self.no_destination(name),
+            Untried::Forward => {
+                let detail = "format = \"forward\" passes on what a sender sent, and nobody sent \
+                              this; make a genuine callback with `postern sign`";
+                Problem::new(StatusCode::CONFLICT, detail)
+            }
+            Untried::Unwritten => Problem::bad("the event cannot be written"),
+        })?;
+        let attempt = &tried.attempt;
+        Ok(json(&Attempted {
+            event: tried.event,
             destination: name,
-            delivered: attempt.status.is_some_and(|status| (200..300).contains(&status)),
+            delivered: tried.is_delivered(),
             status: attempt.status,
             millis: attempt.latency_ms,
             answer: String::from_utf8_lossy(&attempt.head).into_owned(),
@@ -150,40 +124,4 @@ impl Admin {
             false => Problem::absent(format!("there is no destination {name:?}")),
         }
     }
-}
-
-/// An event that nobody sent and nobody records.
-fn made_up(id: EventId, source: &str, wanted: Wanted) -> Option<Bytes> {
-    let Wanted { user, item, amount, params, resolved, .. } = wanted;
-    let made = |value: Option<String>, other: &str| {
-        Some(std::borrow::Cow::Owned(value.unwrap_or_else(|| other.to_owned())))
-    };
-    let raw = |map: &BTreeMap<String, String>| {
-        let text = serde_json::to_string(map).ok()?;
-        Some(std::borrow::Cow::Owned(RawValue::from_string(text).ok()?))
-    };
-    let event = Event {
-        id,
-        source: source.into(),
-        sender: "postern".into(),
-        transaction: format!("test-{}", id.to_string().trim_start_matches("evt_")).into(),
-        received_at: rfc3339(now_ms()),
-        user: made(user, "test-user"),
-        item: made(item, "test-item"),
-        amount: made(amount, "1"),
-        test: true,
-        unresolved: vec![],
-        authenticated: vec![],
-        params: raw(&params)?,
-        resolved: raw(&resolved)?,
-        currency: None,
-        custom: None,
-        kind: None,
-        reverses: None,
-        recut: vec![],
-    };
-    let headers = HeaderMap::new();
-    let request =
-        Request { method: &Method::GET, target: b"/", base: "", headers: &headers, body: b"" };
-    EventBody::encode(&event, &request, None).ok()
 }

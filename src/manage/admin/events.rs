@@ -11,6 +11,7 @@ use crate::ledger::{
     Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, SourceId,
 };
 use crate::manage::http::{Answered, Problem, Query, json};
+use crate::registry::{Kept, Resolution, Subject};
 use crate::sender::Outcome;
 
 pub(super) const PARAMETERS: [&str; 8] =
@@ -37,6 +38,14 @@ struct AttemptView<'a> {
     millis: u32,
     answer: String,
     error: Option<&'a str>,
+}
+
+/// That somebody settled it by hand.
+#[derive(Serialize)]
+struct ResolutionView<'a> {
+    at: String,
+    who: &'a str,
+    note: &'a str,
 }
 
 impl Admin {
@@ -86,10 +95,18 @@ impl Admin {
             return Err(Problem::absent("there is no event of that id (any more)"));
         };
         let deliveries: Vec<_> = detail.deliveries.iter().map(DeliveryView::of).collect();
-        match with_deliveries(&detail.event.body, &deliveries) {
+        let resolution = self.registry.resolution(&Subject::Event(id));
+        let resolution = resolution.as_ref().map(ResolutionView::of);
+        match with_deliveries(&detail.event.body, &deliveries, resolution.as_ref()) {
             Some(shown) => Ok(json(&shown)),
             None => Err(Problem::ledger(&LedgerError::Corrupt(id.to_string()))),
         }
+    }
+}
+
+impl<'a> ResolutionView<'a> {
+    fn of(kept: &'a Kept<Resolution>) -> Self {
+        Self { at: rfc3339(kept.at_ms), who: &kept.who, note: &kept.value.note }
     }
 }
 
@@ -117,11 +134,19 @@ impl<'a> AttemptView<'a> {
 }
 
 /// An event exactly as it is delivered, and behind its members what became of its deliveries.
-fn with_deliveries(body: &Bytes, deliveries: &[DeliveryView<'_>]) -> Option<Box<RawValue>> {
+fn with_deliveries(
+    body: &Bytes,
+    deliveries: &[DeliveryView<'_>],
+    resolution: Option<&ResolutionView<'_>>,
+) -> Option<Box<RawValue>> {
     let event = EventBody::json_of(body).ok()?;
     let members = std::str::from_utf8(&event).ok()?.trim_end().strip_suffix('}')?;
     let deliveries = serde_json::to_string(deliveries).ok()?;
-    RawValue::from_string(format!("{members},\"deliveries\":{deliveries}}}")).ok()
+    let resolved = match resolution {
+        Some(view) => format!(",\"resolved_by_hand\":{}", serde_json::to_string(view).ok()?),
+        None => String::new(),
+    };
+    RawValue::from_string(format!("{members},\"deliveries\":{deliveries}{resolved}}}")).ok()
 }
 
 fn as_json(body: &Bytes) -> Option<Box<RawValue>> {

@@ -1,7 +1,6 @@
 //! Why a captured callback verifies or does not.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -9,9 +8,9 @@ use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
-use crate::config::{Config, Source};
 use crate::manage::http::{Answered, Problem, json};
-use crate::sender::{Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
+use crate::operator::explained;
+use crate::sender::{Recipe, Request};
 
 /// What is asked: a URL alone, or a whole request.
 #[derive(Deserialize)]
@@ -60,42 +59,6 @@ impl Admin {
         };
         Ok(json(&explained(&config, source, &request, clock::now_ms(), &keys)))
     }
-}
-
-/// The public keys of a source's sender, where it has some.
-pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
-
-/// Explains a request to `source`, with the other sources of `config` and the other senders of its
-/// catalog to tell apart from.
-pub(crate) fn explained(
-    config: &Config,
-    source: &Source,
-    request: &Request<'_>,
-    at_ms: i64,
-    keys: &KeysOf<'_>,
-) -> Explanation {
-    let known = |sender: &Arc<Sender>| {
-        config.sources.values().any(|other| other.recipe.sender().name() == sender.name())
-    };
-    let unused = config.catalog.iter().filter(|sender| !known(sender));
-    let catalog: Vec<_> = unused.filter_map(|sender| source.recipe.under(sender)).collect();
-    let configured = config.sources.values().filter(|other| other.name != source.name);
-    let configured: Vec<_> = configured.map(|other| (other, keys(&other.recipe))).collect();
-    let others: Vec<Other<'_>> = configured
-        .iter()
-        .map(|(other, keys)| Other {
-            source: &other.name,
-            recipe: &other.recipe,
-            keys: keys.as_deref(),
-        })
-        .chain(catalog.iter().map(|recipe| Other {
-            source: recipe.sender().name(),
-            recipe,
-            keys: None,
-        }))
-        .collect();
-    let own = keys(&source.recipe);
-    explain_under(&source.recipe, own.as_deref(), request, at_ms, &others)
 }
 
 impl Question {

@@ -1,6 +1,5 @@
 //! Refused callbacks of this gateway, with their claims masked.
 
-use http::HeaderMap;
 use http::request::Parts;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,24 +9,10 @@ use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::intake::{Rejection, RejectionQuery};
 use crate::manage::http::{Answered, Query, json};
+use crate::operator::Masked;
 use crate::sender::Reason;
 
 pub(super) const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
-
-/// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
-/// nobody here knows, and its value is masked.
-const HARMLESS: [&str; 10] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "date",
-    "forwarded",
-    "host",
-    "user-agent",
-    "via",
-    "x-forwarded-for",
-];
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -71,8 +56,8 @@ impl Admin {
 
 impl<'a> View<'a> {
     fn of(rejection: &'a Rejection, config: &Config) -> Self {
-        let request = &rejection.request;
-        let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let source = config.sources.get(&rejection.source).map(|source| &**source);
+        let request = Masked::of(&rejection.request, source, rejection.at_ms);
         Self {
             id: rejection.number,
             at: rfc3339(rejection.at_ms),
@@ -80,31 +65,11 @@ impl<'a> View<'a> {
             reason: rejection.reason.as_str(),
             parameter: rejection.parameter.as_deref(),
             client: rejection.client.to_string(),
-            method: request.method.as_str(),
-            path: String::from_utf8_lossy(path).into_owned(),
-            params: params(rejection, config),
-            headers: request
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), shown(name.as_str(), value)))
-                .collect(),
-            body_bytes: request.body.len(),
+            method: request.method,
+            path: request.path,
+            params: request.params,
+            headers: request.headers,
+            body_bytes: request.body_bytes,
         }
-    }
-}
-
-/// The parameters as the source's sender reads them, without what it claims. `None` when the
-/// source is gone: nobody knows then which of them is a signature.
-fn params(rejection: &Rejection, config: &Config) -> Option<Box<RawValue>> {
-    let source = config.sources.get(&rejection.source)?;
-    let headers: HeaderMap = rejection.request.header_map();
-    let request = rejection.request.as_request("", &headers);
-    Some(source.recipe.read(request, rejection.at_ms).params())
-}
-
-fn shown(name: &str, value: &http::HeaderValue) -> String {
-    match HARMLESS.contains(&name) {
-        true => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        false => String::from("***"),
     }
 }

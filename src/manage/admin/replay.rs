@@ -11,6 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
 use crate::manage::http::{Answered, Problem, json, time};
+use crate::operator::{NotReplayed, cancel_replay, replay_all};
 use crate::registry::Who;
 
 /// How long an order is waited for, so that one for a few events is answered with what it did.
@@ -57,10 +58,11 @@ impl Admin {
             Some(text) => replay_id(text)?,
         };
         let filter = self.filter(order)?;
-        self.replays
-            .begin(id, filter, now_ms())
-            .map_err(|refused| Problem::new(StatusCode::CONFLICT, refused.to_string()))?;
-        tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
+        let ordered = replay_all((&self.registry, &self.replays), who, (id, filter)).await;
+        ordered.map_err(|not| match not {
+            NotReplayed::Ledger(error) => Problem::ledger(&error),
+            NotReplayed::Refused(why) => Problem::new(StatusCode::CONFLICT, why.to_string()),
+        })?;
         let progress = self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
         let mut answer = shown(&progress);
         *answer.status_mut() = StatusCode::ACCEPTED;
@@ -74,8 +76,8 @@ impl Admin {
 
     pub(super) async fn cancel_replay(&self, id: &str, who: &Who) -> Answered {
         let id = replay_id(id)?;
-        let progress = self.replays.cancel(id).await.ok_or_else(unknown)?;
-        tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
+        let cancelled = cancel_replay((&self.registry, &self.replays), who, id).await;
+        let progress = cancelled.map_err(|error| Problem::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
 

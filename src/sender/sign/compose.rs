@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::callback::{Callback, Match};
-use crate::sender::definition::Reads;
+use crate::sender::definition::{Reads, RoleText};
 use crate::sender::evaluate::Context;
 use crate::sender::fault::Fault;
 use crate::sender::names::Slot;
@@ -30,6 +30,19 @@ impl<'c> Composing<'c> {
     pub fn to(path: &'c str) -> Self {
         Self { path, method: None }
     }
+}
+
+/// Something that a callback of a source says, under a name that [`Recipe::compose`] takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The name.
+    pub name: String,
+    /// What stands for it in the URL that is pasted into the sender's console.
+    pub pasted: Option<String>,
+    /// The role that it alone says.
+    pub role: Option<Role>,
+    /// Whether a callback without it is refused.
+    pub needed: bool,
 }
 
 /// What was given, by where it goes.
@@ -68,6 +81,58 @@ impl Recipe {
         };
         let lacking = self.lacking_in(&request, errand);
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
+    }
+
+    /// What a callback says, as far as the sender's file names it, for people who fill in a form:
+    /// without what [`Self::sign`] makes up.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let roles =
+            || Role::ALL.into_iter().filter_map(|role| Some((role, self.roles.texts.get(role)?)));
+        let role_spots =
+            roles().flat_map(|(_, texts)| texts.iter().take(1)).flat_map(|text| needed(&text.of));
+        let pasted: Vec<(String, String)> = self.paste().split('&').filter_map(pair).collect();
+        let path = Composing::to("/");
+        let empty = self.laid_out(&Given::default(), &path, Layout::Usual);
+        let lacking = empty.map(|request| self.lacking_in(&request, Errand::Message));
+        let lacking = lacking.unwrap_or_default();
+        let mut names: Vec<String> = pasted.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(lacking.iter().cloned());
+        names.extend(role_spots.filter(|spot| can_be_given(spot)).map(|spot| self.shown(spot)));
+        let mut once: Vec<String> = Vec::new();
+        for name in names {
+            if !once.contains(&name) && !self.makes_up(&name) {
+                once.push(name);
+            }
+        }
+        let role = |name: &str| {
+            let says = |texts: &[RoleText<Bound>]| {
+                texts.first().is_some_and(|text| self.is_just(&text.of, name))
+            };
+            roles().find(|(_, texts)| says(texts)).map(|(role, _)| role)
+        };
+        once.into_iter()
+            .map(|name| Field {
+                pasted: pasted
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| value.clone()),
+                role: role(&name),
+                needed: lacking.contains(&name),
+                name,
+            })
+            .collect()
+    }
+
+    /// Whether [`Self::sign`] writes what is called so: claims, the time, nonces.
+    fn makes_up(&self, name: &str) -> bool {
+        let claims = self.readings.iter().map(|reading| &reading.claim);
+        let times = self.time.iter().flat_map(|time| time.r#in.spots());
+        is_nonce(name) || claims.chain(times).any(|spot| self.shown(spot) == name)
+    }
+
+    fn is_just(&self, text: &Text<Bound>, name: &str) -> bool {
+        matches!(text.pieces.as_slice(), [Piece::Value(spot)] if self.shown(spot) == name)
     }
 
     /// The name on the wire of what the file calls `name`.
@@ -319,6 +384,15 @@ impl Given {
         self.headers.insert(key, value);
         Ok(())
     }
+}
+
+fn can_be_given(spot: &Bound) -> bool {
+    matches!(spot.input, Input::Parameter { .. } | Input::Header(_))
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    Some((name.to_owned(), value.to_owned()))
 }
 
 /// The placeholders outside of optional parts.

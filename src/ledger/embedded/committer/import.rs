@@ -36,11 +36,12 @@ impl Committer {
     }
 
     fn import_event(&mut self, event: EventImport) -> Result<bool, LedgerError> {
-        if self.find(&event.item.keys)?.is_some() {
+        if self.find(&event.event.keys)?.is_some() {
             return Ok(false);
         }
-        let id = event.item.id;
-        self.add(event.item, &event.payload);
+        let id = event.event.id;
+        // How far its deliveries are is said by records of their own.
+        self.add(&event.event);
         for delivery in event.deliveries {
             for (number, detail) in (1..).zip(&delivery.attempts) {
                 let outcome = record::Outcome::Done;

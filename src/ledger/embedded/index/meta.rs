@@ -1,6 +1,6 @@
 //! What the blocks of a segment add up to, and where to look among them.
 
-use super::{BLOCK, EVENT_BLOCK};
+use super::pack::BLOCK;
 use crate::clock::UnixMillis;
 use crate::ledger::EventId;
 use crate::ledger::codec::{Malformed, Put, Take};
@@ -35,7 +35,7 @@ pub(super) struct Meta {
 
 impl Meta {
     pub(super) fn new(segment: &Segment, tables: &Tables, scan: Scan) -> Self {
-        let ids = tables.events.iter().step_by(EVENT_BLOCK).map(|full| full.row.id);
+        let ids = tables.events.iter().step_by(BLOCK).map(|full| full.row.id);
         Self {
             salt: segment.header.salt,
             generation: segment.header.generation,

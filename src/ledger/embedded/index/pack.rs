@@ -3,83 +3,189 @@
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::embedded::deliveries::Row;
 use crate::ledger::embedded::tables::{By, EventRow, FullRow, Note};
-use crate::ledger::{EventId, Nonce, TargetId};
+use crate::ledger::{DedupeKey, EventId, Nonce, TargetId};
 
-pub(super) const KEY: usize = 12;
-pub(super) const EVENT: usize = 24;
-pub(super) const LOOKUP: usize = 8;
-pub(super) const NOTE: usize = 12;
-pub(super) const NONCE: usize = 24;
+/// Entries in a block, so that most are one to four kilobytes.
+pub(super) const BLOCK: usize = 256;
+/// Bits of a hash that look-ups keep; the record says whether it is the one.
+const HASH_BITS: u32 = 24;
 
-pub(super) fn pack_keys(keys: &[(u64, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(keys.len() * KEY);
+/// What a look-up keeps of a hash.
+pub(super) fn short(hash: u32) -> u32 {
+    hash >> (32 - HASH_BITS)
+}
+
+/// Each number as what it is more, or less, than the one before, so that most take few bytes.
+#[derive(Default)]
+struct Steps(i64);
+
+impl Steps {
+    fn put(&mut self, to: &mut Vec<u8>, n: i64) {
+        to.put_signed(n.wrapping_sub(self.0));
+        self.0 = n;
+    }
+
+    fn take(&mut self, from: &mut Take<'_>) -> Result<i64, Malformed> {
+        self.0 = self.0.wrapping_add(from.signed()?);
+        Ok(self.0)
+    }
+
+    fn take_u32(&mut self, from: &mut Take<'_>) -> Result<u32, Malformed> {
+        u32::try_from(self.take(from)?).or(Err(Malformed))
+    }
+}
+
+pub(super) fn put_keys(to: &mut Vec<u8>, keys: &[(u64, u32)]) {
+    let mut offsets = Steps::default();
     for (half, offset) in keys {
         to.extend_from_slice(&half.to_le_bytes());
-        to.extend_from_slice(&offset.to_le_bytes());
+        offsets.put(to, i64::from(*offset));
     }
-    to
 }
 
-pub(super) fn pack_event(full: &FullRow) -> [u8; EVENT] {
-    let mut bytes = [0; EVENT];
-    bytes[..16].copy_from_slice(full.row.id.as_bytes());
-    bytes[16..20].copy_from_slice(&full.row.offset.to_le_bytes());
-    bytes[20..].copy_from_slice(&full.row.tag.to_le_bytes());
-    bytes
+pub(super) fn take_keys(block: &[u8], to: &mut Vec<(u64, u32)>) -> Result<(), Malformed> {
+    let (from, mut offsets) = (&mut Take(block), Steps::default());
+    while !from.0.is_empty() {
+        to.push((from.u64()?, offsets.take_u32(from)?));
+    }
+    Ok(())
 }
 
-/// Hashes and the numbers of their rows, sorted.
+/// Bytes of an id that say when it was made; the others are random.
+const ID_TIME: usize = 6;
+
+/// Tags first, each once: most segments have few sources.
+pub(super) fn put_events(to: &mut Vec<u8>, events: &[FullRow]) {
+    let mut tags: Vec<u32> = events.iter().map(|full| full.row.tag).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    to.put_len(tags.len());
+    to.extend(tags.iter().flat_map(|tag| tag.to_le_bytes()));
+    let (mut times, mut offsets) = (Steps::default(), Steps::default());
+    for FullRow { row, .. } in events {
+        times.put(to, row.id.ms());
+        to.extend_from_slice(&row.id.as_bytes()[ID_TIME..]);
+        offsets.put(to, i64::from(row.offset));
+        if tags.len() > 1 {
+            to.put_len(tags.partition_point(|tag| *tag < row.tag));
+        }
+    }
+}
+
+pub(super) fn take_events(block: &[u8]) -> Result<Vec<EventRow>, Malformed> {
+    let from = &mut Take(block);
+    let count = from.len()?;
+    let tags = (0..count.min(BLOCK)).map(|_| from.u32()).collect::<Result<Vec<u32>, _>>()?;
+    let (mut times, mut offsets) = (Steps::default(), Steps::default());
+    let mut rows = Vec::with_capacity(BLOCK);
+    while !from.0.is_empty() {
+        let mut id = [0; 16];
+        id[..ID_TIME].copy_from_slice(&times.take(from)?.to_be_bytes()[8 - ID_TIME..]);
+        id[ID_TIME..].copy_from_slice(from.raw(16 - ID_TIME)?);
+        let offset = offsets.take_u32(from)?;
+        let tag = if tags.len() > 1 { from.len()? } else { 0 };
+        let tag = *tags.get(tag).ok_or(Malformed)?;
+        rows.push(EventRow { id: EventId::from_bytes(id), offset, tag });
+    }
+    Ok(rows)
+}
+
+/// Short hashes and the numbers of their rows, sorted.
 pub(super) fn lookups(events: &[FullRow], by: By) -> Vec<(u32, u32)> {
-    let hashes = (0..).zip(events).filter_map(|(at, full)| full.hash(by).map(|hash| (hash, at)));
+    let hashes = (0..).zip(events).filter_map(|(at, full)| Some((short(full.hash(by)?), at)));
     let mut lookups: Vec<(u32, u32)> = hashes.collect();
     lookups.sort_unstable();
     lookups
 }
 
-pub(super) fn pack_lookups(lookups: &[(u32, u32)]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(lookups.len() * LOOKUP);
+pub(super) fn put_lookups(to: &mut Vec<u8>, lookups: &[(u32, u32)]) {
+    let mut hashes = Steps::default();
     for (hash, row) in lookups {
-        to.extend_from_slice(&hash.to_le_bytes());
-        to.extend_from_slice(&row.to_le_bytes());
+        hashes.put(to, i64::from(*hash));
+        to.put_len(*row as usize);
     }
-    to
 }
 
-pub(super) fn pack_notes(notes: &[Note]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(notes.len() * NOTE);
+pub(super) fn take_lookups(block: &[u8]) -> Result<Vec<(u32, u32)>, Malformed> {
+    let (from, mut hashes) = (&mut Take(block), Steps::default());
+    let mut lookups = Vec::with_capacity(BLOCK);
+    while !from.0.is_empty() {
+        let hash = hashes.take_u32(from)?;
+        lookups.push((hash, u32::try_from(from.len()?).or(Err(Malformed))?));
+    }
+    Ok(lookups)
+}
+
+pub(super) fn put_notes(to: &mut Vec<u8>, notes: &[Note]) {
     for note in notes {
         to.extend_from_slice(&note.event.to_le_bytes());
         to.extend_from_slice(&note.offset.to_le_bytes());
     }
-    to
 }
 
-pub(super) fn pack_nonces(nonces: &[Nonce]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(nonces.len() * NONCE);
+pub(super) fn take_notes(block: &[u8]) -> Result<Vec<Note>, Malformed> {
+    let from = &mut Take(block);
+    let mut notes = Vec::with_capacity(BLOCK);
+    while !from.0.is_empty() {
+        notes.push(Note { event: from.u64()?, offset: from.u32()? });
+    }
+    Ok(notes)
+}
+
+pub(super) fn put_nonces(to: &mut Vec<u8>, nonces: &[Nonce]) {
     for nonce in nonces {
         to.extend_from_slice(&nonce.key.0);
         to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
     }
-    to
+}
+
+pub(super) fn take_nonces(block: &[u8], to: &mut Vec<Nonce>) -> Result<(), Malformed> {
+    let from = &mut Take(block);
+    while !from.0.is_empty() {
+        to.push(Nonce { key: DedupeKey(from.array()?), expires_ms: from.i64()? });
+    }
+    Ok(())
+}
+
+pub(super) fn put_documents(to: &mut Vec<u8>, documents: &[u32]) {
+    to.extend(documents.iter().flat_map(|at| at.to_le_bytes()));
+}
+
+pub(super) fn take_documents(block: &[u8], to: &mut Vec<u32>) -> Result<(), Malformed> {
+    let from = &mut Take(block);
+    while !from.0.is_empty() {
+        to.push(from.u32()?);
+    }
+    Ok(())
 }
 
 const PENDING: u8 = 0;
 const DEAD: u8 = 1;
 const DONE: u8 = 2;
 
-pub(super) fn put_delivery(to: &mut Vec<u8>, event: EventId, target: &TargetId, row: Option<Row>) {
-    to.extend_from_slice(event.as_bytes());
-    to.put_bytes(target.as_str().as_bytes());
-    to.push(row.map_or(DONE, |row| if row.dead { DEAD } else { PENDING }));
-    if let Some(row) = row {
-        to.put_len(row.attempt as usize);
-        to.extend_from_slice(&row.due_ms.to_le_bytes());
+pub(super) type DeliveryEntry = ((EventId, TargetId), Option<Row>);
+
+pub(super) fn put_deliveries(to: &mut Vec<u8>, deliveries: &[DeliveryEntry]) {
+    for ((event, target), row) in deliveries {
+        to.extend_from_slice(event.as_bytes());
+        to.put_bytes(target.as_str().as_bytes());
+        to.push(row.map_or(DONE, |row| if row.dead { DEAD } else { PENDING }));
+        if let Some(row) = row {
+            to.put_len(row.attempt as usize);
+            to.extend_from_slice(&row.due_ms.to_le_bytes());
+        }
     }
 }
 
-pub(super) type DeliveryEntry = ((EventId, TargetId), Option<Row>);
+pub(super) fn take_deliveries(block: &[u8], to: &mut Vec<DeliveryEntry>) -> Result<(), Malformed> {
+    let from = &mut Take(block);
+    while !from.0.is_empty() {
+        to.push(take_delivery(from)?);
+    }
+    Ok(())
+}
 
-pub(super) fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malformed> {
+fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malformed> {
     let key = (EventId::from_bytes(from.array()?), TargetId::from(from.text()?));
     let dead = match from.u8()? {
         DONE => return Ok((key, None)),
@@ -89,20 +195,76 @@ pub(super) fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malfor
     Ok((key, Some(Row { dead, attempt, due_ms: from.i64()? })))
 }
 
-pub(super) fn read_event(bytes: &[u8; EVENT]) -> EventRow {
-    let mut id = [0; 16];
-    id.copy_from_slice(&bytes[..16]);
-    EventRow {
-        id: EventId::from_bytes(id),
-        offset: u32_of(&bytes[16..]),
-        tag: u32_of(&bytes[20..]),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::embedded::tables::EventRow;
+
+    fn rows(tags: &[u32]) -> Vec<FullRow> {
+        let row = |n: u32| FullRow {
+            row: EventRow {
+                id: EventId::new(1_767_323_045_000 + i64::from(n / 3)),
+                offset: (n ^ 5) * 700,
+                tag: tags[n as usize % tags.len()],
+            },
+            transaction: n.wrapping_mul(0x9e37_79b9),
+            user: (n % 2 == 0).then_some(n % 7),
+        };
+        let mut rows: Vec<FullRow> = (0..200).map(row).collect();
+        rows.sort_unstable();
+        rows
     }
-}
 
-pub(super) fn u32_of(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk))
-}
+    #[test]
+    fn events_of_one_source_and_of_many_come_back() {
+        for (tags, most) in [(&[7][..], 14), (&[7, 1, u32::MAX], 15)] {
+            let rows = rows(tags);
+            let mut block = Vec::new();
+            put_events(&mut block, &rows);
+            assert!(block.len() <= 32 + most * rows.len(), "{}", block.len());
+            let expected: Vec<EventRow> = rows.iter().map(|full| full.row).collect();
+            assert_eq!(take_events(&block).unwrap(), expected);
+        }
+        assert_eq!(take_events(&[0]).unwrap(), []);
+    }
 
-pub(super) fn u64_of(bytes: &[u8]) -> u64 {
-    bytes.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
+    #[test]
+    fn ids_of_any_bytes_come_back() {
+        let row = |id| EventRow { id: EventId::from_bytes(id), offset: u32::MAX, tag: 0 };
+        let full = |id| FullRow { row: row(id), transaction: 0, user: None };
+        let rows = [full([0; 16]), full([0x80; 16]), full([0xff; 16])];
+        let mut block = Vec::new();
+        put_events(&mut block, &rows);
+        assert_eq!(take_events(&block).unwrap(), rows.map(|full| full.row));
+    }
+
+    #[test]
+    fn lookups_keep_the_front_of_a_hash_and_the_row() {
+        let rows = rows(&[1]);
+        for (by, some) in [(By::Transaction, rows.len()), (By::User, rows.len() / 2)] {
+            let lookups = lookups(&rows, by);
+            assert_eq!(lookups.len(), some);
+            let mut block = Vec::new();
+            put_lookups(&mut block, &lookups);
+            assert_eq!(take_lookups(&block).unwrap(), lookups);
+            for (hash, row) in lookups {
+                assert_eq!(rows[row as usize].hash(by).map(short), Some(hash));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_come_back_and_no_cut_is_read() {
+        let keys: Vec<(u64, u32)> =
+            (0..256).map(|n| (u64::MAX / (n + 1), n as u32 * 770)).collect();
+        let mut block = Vec::new();
+        put_keys(&mut block, &keys);
+        assert!(block.len() <= 10 * keys.len() + 2, "{}", block.len());
+        let mut back = Vec::new();
+        take_keys(&block, &mut back).unwrap();
+        assert_eq!(back, keys);
+        for cut in 1..9 {
+            assert_eq!(take_keys(&block[..cut], &mut Vec::new()), Err(Malformed));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{IndexedRun, Period};
 use crate::ledger::LedgerError;
@@ -75,14 +76,15 @@ impl Index {
         Ok(period)
     }
 
-    /// Puts the tables of a segment in. They count only when this has returned.
+    /// Puts the tables of a segment in; `rest` hears now and then how long the last step took.
+    /// They count only when this has returned.
     pub(in crate::ledger::embedded) fn write(
         &self,
         segment: &Arc<Segment>,
-        tables: &Tables,
-        scan: Scan,
+        found: (&Tables, Scan),
+        rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
-        self.period(segment)?.write(segment, tables, scan)
+        self.period(segment)?.write(segment, found, rest)
     }
 
     /// What was put in for this very segment, if it is all there: the part that lives in memory,

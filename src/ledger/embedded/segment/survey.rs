@@ -179,6 +179,7 @@ mod tests {
     fn the_salt_is_found_in_the_first_frame() {
         for salt in [0, 1, 0xdead_beef, u32::MAX] {
             let header = Header {
+                version: 1,
                 number: 1,
                 generation: 0,
                 salt,

@@ -1,4 +1,4 @@
-//! One item of a call, as it came and as it is taken; and what is wrong with it.
+//! What a reward rule is to say, as it came and as it is taken; and what is wrong with it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,24 +19,24 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 const NUMBER_MAX: u64 = 100_000_000;
 
 /// The numbers of the states.
-pub(super) const STOPPED: u8 = 1;
-pub(super) const RUNNING: u8 = 3;
+pub(crate) const STOPPED: u8 = 1;
+pub(crate) const RUNNING: u8 = 3;
 
 /// An item as it came: a field that is there twice is an error of the body.
-#[derive(Debug, Deserialize)]
-pub(super) struct Fields {
-    id: Option<Value>,
-    rule_name: Option<Value>,
-    reward_name: Option<Value>,
-    reward_number: Option<Value>,
-    reward_url: Option<Value>,
-    remark: Option<Value>,
-    status: Option<Value>,
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Fields {
+    pub id: Option<Value>,
+    pub rule_name: Option<Value>,
+    pub reward_name: Option<Value>,
+    pub reward_number: Option<Value>,
+    pub reward_url: Option<Value>,
+    pub remark: Option<Value>,
+    pub status: Option<Value>,
 }
 
 /// What a rule is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub rule_name: String,
     pub reward_name: String,
     pub reward_number: u64,
@@ -46,9 +46,12 @@ pub(super) struct Wanted {
 
 /// What is wrong with one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Slip {
+pub(crate) struct Slip {
     /// Its place in the call, from 0.
     pub index: usize,
+    /// The field that it is about.
+    #[serde(skip)]
+    pub field: &'static str,
     /// The code of the mistake.
     pub code: u16,
     /// The same for people.
@@ -57,7 +60,7 @@ pub(super) struct Slip {
 
 /// Our own codes: Taku does not publish its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SlipCode {
+pub(crate) enum SlipCode {
     /// A field is missing.
     Missing = 1001,
     /// A field is of another type.
@@ -97,12 +100,12 @@ impl SlipCode {
     }
 
     /// The slip that `field` makes; its place is told later.
-    pub fn slip(self, field: &str) -> Slip {
-        Slip { index: 0, code: self as u16, msg: format!("{field} {}", self.what()) }
+    pub fn slip(self, field: &'static str) -> Slip {
+        Slip { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
     }
 
     /// The same, with the reason.
-    pub fn because(self, field: &str, why: &str) -> Slip {
+    pub fn because(self, field: &'static str, why: &str) -> Slip {
         Slip { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
@@ -175,7 +178,7 @@ impl Fields {
 }
 
 /// A whole number, also one that is written as a text.
-pub(super) fn number(value: &Value) -> Option<u64> {
+pub(crate) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
@@ -183,15 +186,15 @@ pub(super) fn number(value: &Value) -> Option<u64> {
     }
 }
 
-fn there<'v>(field: &str, value: Option<&'v Value>) -> Result<&'v Value, Slip> {
+fn there<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v Value, Slip> {
     value.ok_or_else(|| SlipCode::Missing.slip(field))
 }
 
-fn text<'v>(field: &str, value: Option<&'v Value>) -> Result<&'v str, Slip> {
+fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v str, Slip> {
     there(field, value)?.as_str().ok_or_else(|| SlipCode::Type.slip(field))
 }
 
-fn name(field: &str, value: Option<&Value>) -> Result<String, Slip> {
+fn name(field: &'static str, value: Option<&Value>) -> Result<String, Slip> {
     let name = text(field, value)?;
     if name.trim().is_empty() {
         return Err(SlipCode::Empty.slip(field));

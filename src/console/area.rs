@@ -1,0 +1,128 @@
+//! The areas of the console: one page, or one thing and its list. The navigation and the router are
+//! made of this set.
+
+use super::text::Text;
+
+/// An area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Area {
+    Overview,
+    Callbacks,
+    /// One event, or one refusal: shown as a part of the callbacks.
+    Event,
+    Refusal,
+    DeadLetters,
+    Debug,
+    Sources,
+    Destinations,
+    Rules,
+    Addresses,
+    Senders,
+    Audit,
+    /// To get in and out.
+    SignIn,
+    SignOut,
+    /// None: there is nothing at the path.
+    Nowhere,
+}
+
+impl Area {
+    /// Those of the navigation, in its order.
+    pub const SHOWN: [Self; 10] = [
+        Self::Overview,
+        Self::Callbacks,
+        Self::DeadLetters,
+        Self::Debug,
+        Self::Sources,
+        Self::Destinations,
+        Self::Rules,
+        Self::Addresses,
+        Self::Senders,
+        Self::Audit,
+    ];
+
+    /// The area of a path's first segment behind `/console`.
+    pub fn find(first: Option<&str>) -> Option<Self> {
+        Some(match first {
+            None | Some("overview") => Self::Overview,
+            Some("callbacks") => Self::Callbacks,
+            Some("events") => Self::Event,
+            Some("refusals") => Self::Refusal,
+            Some("dead-letters") => Self::DeadLetters,
+            Some("debug") => Self::Debug,
+            Some("sources") => Self::Sources,
+            Some("destinations") => Self::Destinations,
+            Some("rules") => Self::Rules,
+            Some("addresses") => Self::Addresses,
+            Some("senders") => Self::Senders,
+            Some("audit") => Self::Audit,
+            Some("sign-in") => Self::SignIn,
+            Some("sign-out") => Self::SignOut,
+            Some(_) => return None,
+        })
+    }
+
+    /// Where it is.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/console",
+            Self::Callbacks => "/console/callbacks",
+            Self::Event => "/console/events",
+            Self::Refusal => "/console/refusals",
+            Self::DeadLetters => "/console/dead-letters",
+            Self::Debug => "/console/debug",
+            Self::Sources => "/console/sources",
+            Self::Destinations => "/console/destinations",
+            Self::Rules => "/console/rules",
+            Self::Addresses => "/console/addresses",
+            Self::Senders => "/console/senders",
+            Self::Audit => "/console/audit",
+            Self::SignIn => "/console/sign-in",
+            Self::SignOut => "/console/sign-out",
+            Self::Nowhere => "/console/nowhere",
+        }
+    }
+
+    /// What it is called.
+    pub const fn title(self) -> Text {
+        match self {
+            Self::Overview => Text::new("Overview", "总览"),
+            Self::Callbacks => Text::new("Callbacks", "回调记录"),
+            Self::Event => Text::new("Event", "事件"),
+            Self::Refusal => Text::new("Refusal", "拒绝记录"),
+            Self::DeadLetters => Text::new("Dead letters", "死信"),
+            Self::Debug => Text::new("Debug tool", "调试工具"),
+            Self::Sources => Text::new("Sources", "来源"),
+            Self::Destinations => Text::new("Destinations", "投递目标"),
+            Self::Rules => Text::new("Reward rules", "奖励规则"),
+            Self::Addresses => Text::new("Callback addresses", "回调地址"),
+            Self::Senders => Text::new("Senders", "发送方"),
+            Self::Audit => Text::new("Audit", "审计"),
+            Self::SignIn => Text::new("Sign in", "登录"),
+            Self::SignOut => Text::new("Sign out", "退出"),
+            Self::Nowhere => Text::new("Nowhere", "无此页面"),
+        }
+    }
+
+    /// The one that the navigation marks as current.
+    pub const fn shown_as(self) -> Self {
+        match self {
+            Self::Event | Self::Refusal => Self::Callbacks,
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_area_of_the_navigation_is_found_at_its_path() {
+        for area in Area::SHOWN.into_iter().chain([Area::Event, Area::Refusal, Area::SignIn]) {
+            let first = area.path().strip_prefix("/console").unwrap().strip_prefix('/');
+            assert_eq!(Area::find(first), Some(area));
+        }
+        assert_eq!(Area::find(Some("nonsense")), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! A word of a closed set, in its colour. The word says it all: colour only helps.
+
+use maud::{Markup, html};
+
+use crate::console::lang::Lang;
+use crate::console::words;
+use crate::ledger::{DeliveryState, EventState};
+use crate::sender::{Outcome, Reason};
+
+/// What became of a callback.
+pub fn outcome(lang: Lang, of: Outcome) -> Markup {
+    html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::outcome(of).of(lang)) } }
+}
+
+/// Why a callback was refused.
+pub fn reason(lang: Lang, of: Reason) -> Markup {
+    html! { span.reason title=(of.as_str()) { (words::reason(of).of(lang)) } }
+}
+
+/// The state of a delivery.
+pub fn delivery(lang: Lang, of: DeliveryState) -> Markup {
+    html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::delivery(of).of(lang)) } }
+}
+
+/// How far the deliveries of an event are.
+pub fn event(lang: Lang, of: EventState) -> Markup {
+    html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::event(of).of(lang)) } }
+}

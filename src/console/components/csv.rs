@@ -1,0 +1,39 @@
+//! Tables as files, for people with a spreadsheet.
+
+/// Rows as CSV (RFC 4180), with a mark at its head so that spreadsheets read it as UTF-8.
+pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = String::from("\u{feff}");
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
+        text.push_str(&cells.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// A cell. One that a spreadsheet would take for a formula gets an apostrophe in front: whoever
+/// calls a source can write what they like into a parameter.
+fn quoted(cell: &str) -> String {
+    let first = cell.trim_start_matches([' ', '\u{feff}', '\u{a0}']).chars().next();
+    let is_formula = matches!(
+        first,
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠' | '|' | '%')
+    );
+    let guard = if is_formula { "'" } else { "" };
+    format!("\"{guard}{}\"", cell.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula_and_no_quote_ends_one() {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1"] {
+            assert!(quoted(formula).starts_with("\"'"), "{formula:?}");
+        }
+        assert_eq!(quoted("a\"b,\nc"), "\"a\"\"b,\nc\"");
+        let text = csv([vec!["a".to_owned(), "1".to_owned()]]);
+        assert_eq!(text, "\u{feff}\"a\",\"1\"\r\n");
+    }
+}

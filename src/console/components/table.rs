@@ -1,0 +1,60 @@
+//! Tables, and the way from one page of them to the next.
+
+use maud::{Markup, html};
+
+use crate::console::lang::Lang;
+use crate::console::text::{Text, texts};
+use crate::console::visit::Visit;
+
+texts! {
+    NEXT = "Next page", "下一页";
+    FIRST = "First page", "第一页";
+    PAGES = "Pages", "分页";
+}
+
+/// A table: its caption, its columns, its rows. The first cell of a row is its header. Where there
+/// are no rows, `empty` is said instead.
+pub fn table(
+    lang: Lang,
+    caption: &str,
+    columns: &[Text],
+    (rows, empty): (&[Vec<Markup>], Text),
+) -> Markup {
+    if rows.is_empty() {
+        return html! { p.empty { (empty.of(lang)) } };
+    }
+    html! {
+        div.wide role="region" aria-label=(caption) tabindex="0" {
+            table {
+                caption { (caption) }
+                thead { tr { @for column in columns { th scope="col" { (column.of(lang)) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (at, cell) in row.iter().enumerate() {
+                                @if at == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The way on: `next` is the cursor of the next page, if there is one. The page reads it as
+/// `cursor`.
+pub fn pages(visit: &Visit, next: Option<&str>) -> Markup {
+    let lang = visit.lang;
+    let is_first = visit.query.text("cursor").is_none();
+    html! {
+        @if next.is_some() || !is_first {
+            nav.pages aria-label=(PAGES.of(lang)) {
+                @if !is_first { a href=(visit.with("cursor", None)) { (FIRST.of(lang)) } }
+                @if let Some(cursor) = next {
+                    a rel="next" href=(visit.with("cursor", Some(cursor))) { (NEXT.of(lang)) }
+                }
+            }
+        }
+    }
+}

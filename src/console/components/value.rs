@@ -1,0 +1,96 @@
+//! Values that came from elsewhere: set apart from the text around them, cut where they are long,
+//! with the characters that would play tricks made visible.
+
+use maud::{Markup, html};
+
+/// Characters of a value in a list.
+const SHORT_CHARACTERS: usize = 80;
+
+/// Characters of a value on a page of its own: what a parameter of 8 KB has.
+const LONG_CHARACTERS: usize = 16 * 1024;
+
+/// A value in a list: what is too long is cut.
+pub fn short(text: &str) -> Markup {
+    cut(text, SHORT_CHARACTERS)
+}
+
+/// A value, whole within reason.
+pub fn whole(text: &str) -> Markup {
+    cut(text, LONG_CHARACTERS)
+}
+
+/// A value that may not be there.
+pub fn maybe(text: Option<&str>) -> Markup {
+    match text {
+        Some(text) => short(text),
+        None => html! { span.absent { "–" } },
+    }
+}
+
+/// A text of several lines as it is, made visible where it would play tricks.
+pub fn block(text: &str) -> Markup {
+    html! { pre.value tabindex="0" { bdi { (pieces(text, LONG_CHARACTERS)) } } }
+}
+
+fn cut(text: &str, most: usize) -> Markup {
+    html! { bdi.value { (pieces(text, most)) } }
+}
+
+fn pieces(text: &str, most: usize) -> Markup {
+    let end = text.char_indices().nth(most).map_or(text.len(), |(at, _)| at);
+    let (shown, left) = text.split_at(end);
+    html! {
+        @for piece in shown.split_inclusive(is_trick) {
+            @match piece.chars().next_back().filter(|last| is_trick(*last)) {
+                Some(trick) => {
+                    (piece.strip_suffix(trick).unwrap_or(piece))
+                    span.trick { (format!("U+{:04X}", u32::from(trick))) }
+                }
+                None => (piece),
+            }
+        }
+        @if !left.is_empty() { span.cut { "… +" (left.chars().count()) } }
+    }
+}
+
+/// Whether a character changes how others are seen, or cannot be seen: controls, marks of
+/// direction, blanks without width.
+fn is_trick(character: char) -> bool {
+    let is_line = matches!(character, '\n' | '\t');
+    character.is_control() && !is_line
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_is_text() {
+        let shown = short("<script>alert('1')</script>&\"").into_string();
+        assert!(!shown.contains("<script"), "{shown}");
+        assert!(shown.contains("&lt;script&gt;alert('1')&lt;/script&gt;&amp;&quot;"), "{shown}");
+    }
+
+    #[test]
+    fn tricks_are_seen() {
+        let shown = short("a\u{202e}b\u{0}c\u{200f}").into_string();
+        for (trick, name) in [('\u{202e}', "U+202E"), ('\u{0}', "U+0000"), ('\u{200f}', "U+200F")] {
+            assert!(!shown.contains(trick) && shown.contains(name), "{shown}");
+        }
+        assert!(short("中文 é 🙂").into_string().contains("中文 é 🙂"));
+    }
+
+    #[test]
+    fn what_is_long_is_cut_at_a_character_and_says_so() {
+        let shown = short(&"é".repeat(100)).into_string();
+        assert!(shown.contains("+20") && shown.contains(&"é".repeat(80)));
+        assert!(!shown.contains(&"é".repeat(81)));
+        assert!(!whole(&"x".repeat(8192)).into_string().contains("cut"));
+    }
+}

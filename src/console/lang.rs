@@ -1,0 +1,100 @@
+//! The languages of the console, and which one somebody reads.
+
+use http::request::Parts;
+use http::{HeaderMap, header};
+
+use super::fields::{Fields, cookie};
+
+/// The cookie that remembers a choice.
+pub(super) const COOKIE: &str = "postern_lang";
+
+/// A language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lang {
+    /// English.
+    En,
+    /// Chinese, in simplified characters.
+    Zh,
+}
+
+impl Lang {
+    pub const ALL: [Self; 2] = [Self::En, Self::Zh];
+
+    /// As pages and cookies name it.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Zh => "zh-CN",
+        }
+    }
+
+    /// As it calls itself.
+    pub const fn own_name(self) -> &'static str {
+        match self {
+            Self::En => "English",
+            Self::Zh => "中文",
+        }
+    }
+
+    fn from_tag(tag: &str) -> Option<Self> {
+        let primary = tag.split('-').next().unwrap_or_default();
+        Some(match primary.to_ascii_lowercase().as_str() {
+            "en" => Self::En,
+            "zh" => Self::Zh,
+            _ => return None,
+        })
+    }
+
+    /// What was chosen with this request, if something was.
+    pub fn chosen(query: &Fields) -> Option<Self> {
+        query.text("lang").and_then(Self::from_tag)
+    }
+
+    /// The one to answer in: chosen now, chosen before, what the browser asks for, English.
+    pub fn of(head: &Parts, query: &Fields) -> Self {
+        Self::chosen(query)
+            .or_else(|| cookie(&head.headers, COOKIE).and_then(Self::from_tag))
+            .or_else(|| Self::accepted(&head.headers))
+            .unwrap_or(Self::En)
+    }
+
+    /// The one that the browser likes best.
+    fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
+        let mut best = None;
+        for range in value.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let Some(lang) = parts.next().and_then(Self::from_tag) else { continue };
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |text| {
+                    text.parse::<f32>().ok().filter(|quality| (0.0..=1.0).contains(quality))
+                });
+            let Some(quality) = quality.filter(|quality| *quality > 0.0) else { continue };
+            // Of two alike the first one counts.
+            if best.is_none_or(|(_, before)| quality > before) {
+                best = Some((lang, quality));
+            }
+        }
+        best.map(|(lang, _)| lang)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(value: &str) -> Option<Lang> {
+        let value = value.parse().unwrap();
+        Lang::accepted(&HeaderMap::from_iter([(header::ACCEPT_LANGUAGE, value)]))
+    }
+
+    #[test]
+    fn the_language_that_is_liked_best() {
+        assert_eq!(accepted("zh-CN,zh;q=0.9,en;q=0.8"), Some(Lang::Zh));
+        assert_eq!(accepted("de, en-GB;q=0.7, zh;q=0.8"), Some(Lang::Zh));
+        assert_eq!(accepted("en-US,en;q=0.9,zh;q=0.9"), Some(Lang::En));
+        assert_eq!(accepted("zh;q=0, en;q=0.1"), Some(Lang::En));
+        assert_eq!(accepted("zh;q=x"), None);
+        assert_eq!(accepted("fr"), None);
+    }
+}

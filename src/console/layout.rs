@@ -1,0 +1,98 @@
+//! What stands around every page.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::area::Area;
+use super::assets;
+use super::components::form;
+use super::lang::Lang;
+use super::session::Entry;
+use super::text::texts;
+use super::visit::Visit;
+
+texts! {
+    SKIP = "Skip to the content", "跳到正文";
+    AREAS = "Areas", "导航";
+    LANGUAGE = "Language", "语言";
+    SIGN_OUT = "Sign out", "退出登录";
+    SIGNED_IN = "Signed in: {}", "已登录：{}";
+    ONLY_LOOKS = "look only", "只读";
+    VERSION = "Postern {}", "Postern {}";
+}
+
+/// A whole page.
+pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
+    let lang = visit.lang;
+    html! {
+        (DOCTYPE)
+        html lang=(lang.tag()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="robots" content="noindex";
+                title { (title) " · Postern" }
+                link rel="icon" type="image/svg+xml" href=(assets::ICON.path);
+                link rel="stylesheet" href=(assets::STYLE.path);
+                script src=(assets::SCRIPT.path) defer {}
+            }
+            body {
+                a.skip href="#content" { (SKIP.of(lang)) }
+                header.top {
+                    a.brand href="/console" { "Postern" }
+                    @if visit.viewer.entry != Entry::Outside { (navigation(visit)) }
+                    (corner(visit))
+                }
+                main #content tabindex="-1" {
+                    h1 { (title) }
+                    (middle)
+                }
+                footer { (VERSION.fill(lang, &[&env!("CARGO_PKG_VERSION")])) }
+            }
+        }
+    }
+}
+
+fn navigation(visit: &Visit) -> Markup {
+    let current = visit.area.shown_as();
+    html! {
+        nav aria-label=(AREAS.of(visit.lang)) {
+            ul {
+                @for area in Area::SHOWN {
+                    li {
+                        a href=(area.path()) aria-current=[(area == current).then_some("page")] {
+                            (area.title().of(visit.lang))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Language, and the way out.
+fn corner(visit: &Visit) -> Markup {
+    let lang = visit.lang;
+    html! {
+        div.corner {
+            ul.languages aria-label=(LANGUAGE.of(lang)) {
+                @for other in Lang::ALL {
+                    li {
+                        a href=(visit.with("lang", Some(other.tag()))) lang=(other.tag())
+                            hreflang=(other.tag())
+                            aria-current=[(other == lang).then_some("true")] { (other.own_name()) }
+                    }
+                }
+            }
+            @if visit.viewer.entry == Entry::SignedIn {
+                p.who {
+                    (SIGNED_IN.fill(lang, &[&visit.viewer.who.as_str()]))
+                    @if !visit.viewer.may_change() { " (" (ONLY_LOOKS.of(lang)) ")" }
+                }
+                (form::to(visit, Area::SignOut.path(), &html! {
+                    button.quiet type="submit" { (SIGN_OUT.of(lang)) }
+                }))
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Callback addresses (seed 000): where the events of a company and an assessment go. Beside them
+//! the push configurations (seed 002), to look at.
+
+use maud::{Markup, html};
+
+use crate::config::{CallbackAddresses, Config};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{table, time, value};
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::pages::destinations;
+use crate::console::pages::managed::{self, Done, Mistakes, deletion};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::addresses::{self, Change, checked_url, is_count, key};
+use crate::registry::{Address, InForce, Kept, Push};
+
+texts! {
+    INTRODUCTION = "A callback address is where genuine callbacks of the assessment platform about one company and one assessment are passed on to. Its manager sets it over the API of seed 000; so can you.",
+        "回调地址是某公司某测评的有效回调的转发目标。管理方通过接口设置，您也可在此设置。";
+    UNSERVED = "[manage.callback_address] is not configured: there is no company to set an address for.",
+        "未配置 [manage.callback_address]，没有可设置地址的公司。";
+    ALL = "Addresses that were set", "已设置的地址";
+    NONE = "None was set yet.", "尚未设置。";
+    WHOSE = "Company and assessment", "公司与测评";
+    COMPANY = "Company", "公司";
+    PREFIX = "Assessment", "测评";
+    URL = "Address", "地址";
+    URL_HINT = "Empty: callbacks are not passed on.", "留空表示不转发。";
+    CODES = "Codes left", "剩余邀请码";
+    REPORTS = "Reports left", "剩余报告";
+    COUNT_HINT = "Empty: it stays as it is.", "留空则保持不变。";
+    CHANGED = "Changed", "最后更改";
+    DELIVERY = "Delivery", "投递";
+    SHOW = "State, pause, test", "状态、暂停、测试";
+    SET = "Set an address", "设置地址";
+    SET_ONE = "Set it", "设置";
+    CHANGE_ONE = "Address of {}", "地址：{}";
+    CLEAR = "Pass nothing on", "停止转发";
+    CLEAR_HINT = "The address is taken out; the numbers stay.", "移除地址，数字保留。";
+    NO_COMPANY = "is no company of a configured manager", "不是已配置管理方的公司";
+    NO_PREFIX = "is no configured assessment", "不是已配置的测评";
+    NO_COUNT = "is no number", "不是数字";
+    PUSHES = "Push configurations", "推送配置";
+    PUSH_HINT = "Set by whoever has the app's secret, over the API of seed 002.", "由持有应用密钥的一方通过接口设置。";
+    NO_PUSH = "No app has set one.", "没有应用设置过。";
+    APP = "App", "应用";
+    FUNCTIONS = "Functions", "云函数";
+    CONTAINER = "Container", "云托管";
+    ON = "on", "开启";
+    OFF = "off", "关闭";
+}
+
+const PATH: &str = Area::Addresses.path();
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    match visit.rest().as_slice() {
+        [] => Ok(all(console, visit, (&Mistakes::default(), None))),
+        [company, prefix] => one(console, visit, (company, prefix), (&Mistakes::default(), None)),
+        _ => Err(Trouble::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    match visit.rest().as_slice() {
+        [] => {
+            let text = |name| form.text(name).unwrap_or_default();
+            match set(console, visit, (text("company"), text("prefix")), form).await? {
+                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
+                Err(mistakes) => match all(console, visit, (&mistakes, Some(form))) {
+                    Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+                    other => Ok(other),
+                },
+            }
+        }
+        [company, prefix] => match set(console, visit, (company, prefix), form).await? {
+            Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
+            Err(mistakes) => match one(console, visit, (company, prefix), (&mistakes, Some(form)))?
+            {
+                Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+                other => Ok(other),
+            },
+        },
+        [company, prefix, "clear"] => {
+            let empty = Fields::default();
+            match set(console, visit, (company, prefix), &empty).await? {
+                Ok(_) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+                Err(_) => Err(Trouble::Absent),
+            }
+        }
+        _ => Err(Trouble::Absent),
+    }
+}
+
+// === All of them ===
+
+fn all(console: &Console, visit: &Visit, (mistakes, typed): (&Mistakes, Option<&Fields>)) -> Reply {
+    let (lang, state) = (visit.lang, console.tools.registry.in_force());
+    let rows: Vec<_> =
+        state.documents.addresses.iter().map(|(key, kept)| row(lang, key, kept)).collect();
+    let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
+    let middle = html! {
+        (managed::done(visit))
+        (mistakes.show(lang))
+        p { (INTRODUCTION.of(lang)) }
+        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        section aria-labelledby="set" {
+            h2 #set { (SET.of(lang)) }
+            @match &state.config.manage.callback_address {
+                None => (notice(Tone::Plain, UNSERVED.of(lang))),
+                Some(api) => (forms::change(visit, PATH, &html! {
+                    (choices(lang, api, (mistakes, typed)))
+                    (fields(lang, mistakes, (typed, None)))
+                    button type="submit" { (SET_ONE.of(lang)) }
+                })),
+            }
+        }
+        (pushes(lang, &state))
+    };
+    Reply::Page(Area::Addresses.title().of(lang).to_owned(), middle)
+}
+
+fn row(lang: Lang, key: &str, kept: &Kept<Address>) -> Vec<Markup> {
+    let Address { notify_url, code_number, report_number } = &*kept.value;
+    vec![
+        html! { a href={ (PATH) "/" (key) } { (value::short(key)) } },
+        value::maybe(notify_url.as_deref()),
+        value::maybe(code_number.as_deref()),
+        value::maybe(report_number.as_deref()),
+        html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+        html! { @if notify_url.is_some() { (delivery(lang, key)) } },
+    ]
+}
+
+/// The destination that an address is.
+fn delivery(lang: Lang, key: &str) -> Markup {
+    html! {
+        a href=(destinations::path_of(&format!("address/{key}"))) aria-label={ (SHOW.of(lang)) ": " (key) } {
+            (SHOW.of(lang))
+        }
+    }
+}
+
+fn companies(api: &CallbackAddresses) -> Vec<u64> {
+    let mut all: Vec<u64> =
+        api.managers.iter().flat_map(|manager| manager.companies.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn choices(
+    lang: Lang,
+    api: &CallbackAddresses,
+    (mistakes, typed): (&Mistakes, Option<&Fields>),
+) -> Markup {
+    let text = |name| typed.and_then(|form| form.text(name)).unwrap_or_default();
+    let all: Vec<String> = companies(api).iter().map(u64::to_string).collect();
+    let all: Vec<(&str, &str)> = all.iter().map(|id| (id.as_str(), id.as_str())).collect();
+    let prefixes: Vec<(&str, &str)> =
+        api.prefixes.iter().map(|prefix| (prefix.as_str(), prefix.as_str())).collect();
+    html! {
+        (Field { value: text("company"), error: mistakes.of("company"), ..Field::new("company", COMPANY) }.show_choice(lang, &all))
+        (Field { value: text("prefix"), error: mistakes.of("prefix"), ..Field::new("prefix", PREFIX) }.show_choice(lang, &prefixes))
+    }
+}
+
+fn fields(
+    lang: Lang,
+    mistakes: &Mistakes,
+    (typed, kept): (Option<&Fields>, Option<&Address>),
+) -> Markup {
+    let said = |name: &str, kept: Option<&String>| match typed {
+        Some(form) => form.verbatim(name).unwrap_or_default().to_owned(),
+        None => kept.cloned().unwrap_or_default(),
+    };
+    let url = said("notify_url", kept.and_then(|kept| kept.notify_url.as_ref()));
+    let codes = said("code_number", kept.and_then(|kept| kept.code_number.as_ref()));
+    let reports = said("report_number", kept.and_then(|kept| kept.report_number.as_ref()));
+    let line = |name, label, hint, value| {
+        let error = mistakes.of(name);
+        Field { value, hint: Some(hint), error, ..Field::new(name, label) }.show(lang)
+    };
+    html! {
+        (line("notify_url", URL, URL_HINT, &url))
+        (line("code_number", CODES, COUNT_HINT, &codes))
+        (line("report_number", REPORTS, COUNT_HINT, &reports))
+    }
+}
+
+// === One ===
+
+fn one(
+    console: &Console,
+    visit: &Visit,
+    (company, prefix): (&str, &str),
+    (mistakes, typed): (&Mistakes, Option<&Fields>),
+) -> Shown {
+    let (lang, state) = (visit.lang, console.tools.registry.in_force());
+    let key = format!("{company}/{prefix}");
+    let kept = state.documents.addresses.get(&key).ok_or(Trouble::Absent)?;
+    let path = format!("{PATH}/{key}");
+    let rows = [row(lang, &key, kept)];
+    let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
+    let served = state.config.manage.callback_address.is_some();
+    let middle = html! {
+        (managed::done(visit))
+        (mistakes.show(lang))
+        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
+        @else {
+            (forms::change(visit, &path, &html! {
+                (fields(lang, mistakes, (typed, Some(&kept.value))))
+                button type="submit" { (SET_ONE.of(lang)) }
+            }))
+            @if visit.viewer.may_change() && kept.value.notify_url.is_some() {
+                (deletion(lang, &forms::to(visit, &format!("{path}/clear"), &html! {
+                    p.hint { (CLEAR_HINT.of(lang)) }
+                    button.danger type="submit" { (CLEAR.of(lang)) }
+                })))
+            }
+        }
+    };
+    Ok(Reply::Page(CHANGE_ONE.fill(lang, &[&key]), middle))
+}
+
+// === Set ===
+
+/// Sets the address of a company and an assessment to what the form says; answers its key.
+async fn set(
+    console: &Console,
+    visit: &Visit,
+    (company, prefix): (&str, &str),
+    form: &Fields,
+) -> Result<Result<String, Mistakes>, Trouble> {
+    let config = console.config();
+    let read = whose(visit.lang, &config, (company, prefix))
+        .and_then(|key| Ok((key, change(visit.lang, &config, form)?)));
+    let (key, change) = match read {
+        Ok(read) => read,
+        Err(mistakes) => return Ok(Err(mistakes)),
+    };
+    addresses::set(&console.tools.registry, &visit.viewer.who, (&key, &change)).await?;
+    Ok(Ok(key))
+}
+
+/// The key of what is configured.
+fn whose(lang: Lang, config: &Config, (company, prefix): (&str, &str)) -> Result<String, Mistakes> {
+    let api = config.manage.callback_address.as_ref();
+    let company: Option<u64> = company.parse().ok();
+    let known = api.filter(|api| company.is_some_and(|id| companies(api).contains(&id)));
+    let (Some(api), Some(company)) = (known, company) else {
+        return Err(Mistakes::one("company", NO_COMPANY.of(lang)));
+    };
+    match api.prefixes.iter().any(|known| known == prefix) {
+        true => Ok(key(company, prefix)),
+        false => Err(Mistakes::one("prefix", NO_PREFIX.of(lang))),
+    }
+}
+
+fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, Mistakes> {
+    let count = |name: &str| match form.text(name) {
+        None => Ok(None),
+        Some(text) if is_count(text) => Ok(Some(text.to_owned())),
+        Some(_) => Err(Mistakes::one(name, NO_COUNT.of(lang))),
+    };
+    let url = checked_url(config, form.text("notify_url").unwrap_or_default());
+    Ok(Change {
+        notify_url: Some(url.map_err(|why| Mistakes::of_slip("notify_url", &why))?),
+        code_number: count("code_number")?,
+        report_number: count("report_number")?,
+    })
+}
+
+// === Push configurations ===
+
+fn pushes(lang: Lang, state: &InForce) -> Markup {
+    let rows: Vec<_> = state
+        .documents
+        .pushes
+        .iter()
+        .map(|(app, kept)| {
+            let Push { function_config, container_config } = &*kept.value;
+            let on = |enabled| if enabled { ON.of(lang) } else { OFF.of(lang) };
+            vec![
+                value::short(app),
+                html! {
+                    (on(function_config.enable))
+                    ul { @for one in &function_config.callbacks {
+                        li {
+                            (value::short(&one.msg_type)) " " (value::short(&one.event)) " → "
+                            (value::short(&one.function_name)) ": " (on(one.enable))
+                        }
+                    } }
+                },
+                html! {
+                    (on(container_config.enable)) " "
+                    (value::short(&container_config.qbase_env)) " "
+                    (value::short(&container_config.qbase_container_path))
+                },
+                html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+            ]
+        })
+        .collect();
+    html! {
+        section aria-labelledby="pushes" {
+            h2 #pushes { (PUSHES.of(lang)) }
+            p.hint { (PUSH_HINT.of(lang)) }
+            (table::table(lang, PUSHES.of(lang), &[APP, FUNCTIONS, CONTAINER, CHANGED], (&rows, NO_PUSH)))
+        }
+    }
+}

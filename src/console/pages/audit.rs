@@ -1,0 +1,181 @@
+//! The audit log: who changed what, and when.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::clock::UnixMillis;
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form::{self, Field};
+use crate::console::components::{table, time, value};
+use crate::console::fields::{self, Fields};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::console::words;
+use crate::registry::{Action, ENTRIES_MAX, Entry, audit_log_where};
+
+/// Entries of a page.
+const PAGE: usize = 50;
+
+texts! {
+    WHO = "Who", "操作者";
+    ACTION = "What was done", "操作";
+    THING = "With what", "对象";
+    KIND = "Kind", "类型";
+    NAME = "Name has", "名称包含";
+    CHANGES = "Before and after", "变更前后";
+    SINCE = "From (UTC)", "起始时间（UTC）";
+    UNTIL = "Before (UTC)", "截止时间（UTC）";
+    TIME = "Time (UTC)", "时间（UTC）";
+    ANY = "any", "不限";
+    GO = "Search", "搜索";
+    CLEAR = "Clear", "清除";
+    CAPTION = "Newest first; the latest {} changes are kept", "最新在前；保留最近 {} 次变更";
+    EMPTY = "Nothing was found.", "没有找到。";
+    ABSENT = "nothing", "无";
+    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_ACTION = "There is no such action.", "没有这种操作。";
+    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+}
+
+/// Which entries are wanted. What is `None` does not matter.
+#[derive(Debug, Default)]
+struct Filter {
+    who: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    action: Option<Action>,
+    since_ms: Option<UnixMillis>,
+    until_ms: Option<UnixMillis>,
+}
+
+impl Filter {
+    fn read(query: &Fields) -> Result<Self, Trouble> {
+        let lower = |name| query.text(name).map(str::to_lowercase);
+        let at = |name| {
+            let read = |text| fields::time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            query.text(name).map(read).transpose()
+        };
+        let action = |text: &str| {
+            Action::ALL
+                .into_iter()
+                .find(|one| one.as_str() == text)
+                .ok_or(Trouble::Bad(WHAT_ACTION))
+        };
+        Ok(Self {
+            who: lower("who"),
+            kind: query.text("kind").map(str::to_owned),
+            name: lower("name"),
+            action: query.text("action").map(action).transpose()?,
+            since_ms: at("since")?,
+            until_ms: at("until")?,
+        })
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        let has = |text: &str, part: &Option<String>| {
+            part.as_ref().is_none_or(|part| text.to_lowercase().contains(part))
+        };
+        has(&entry.who, &self.who)
+            && has(&entry.name, &self.name)
+            && self.kind.as_ref().is_none_or(|kind| *kind == entry.kind)
+            && self.action.is_none_or(|action| action == entry.action)
+            && (self.since_ms.is_none() && self.until_ms.is_none() || self.is_in_time(entry))
+    }
+
+    fn is_in_time(&self, entry: &Entry) -> bool {
+        fields::time(&entry.at).is_some_and(|at_ms| {
+            self.since_ms.is_none_or(|since| at_ms >= since)
+                && self.until_ms.is_none_or(|until| at_ms < until)
+        })
+    }
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    if !visit.rest.is_empty() {
+        return Err(Trouble::Absent);
+    }
+    let filter = Filter::read(&visit.query)?;
+    let before = visit.query.text("cursor").map(str::parse).transpose();
+    let before = before.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
+    let wanted = |entry: &Entry| filter.wants(entry);
+    let (entries, next) = audit_log_where(console.book(), before, PAGE, wanted).await?;
+    let lang = visit.lang;
+    let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
+    let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);
+    let columns = [TIME, WHO, ACTION, THING, CHANGES];
+    let middle = html! {
+        (search(visit, &filter))
+        (table::table(lang, &caption, &columns, (&rows, EMPTY)))
+        (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
+    };
+    Ok(Reply::Page(Area::Audit.title().of(lang).to_owned(), middle))
+}
+
+fn search(visit: &Visit, filter: &Filter) -> Markup {
+    let lang = visit.lang;
+    let field = |name| visit.query.text(name).unwrap_or_default();
+    let text = |name, label| Field { value: field(name), ..Field::new(name, label) }.show(lang);
+    let at = |name, label| {
+        Field { value: field(name), kind: "datetime-local", ..Field::new(name, label) }.show(lang)
+    };
+    let any = [("", ANY.of(lang))];
+    let actions = Action::ALL.map(|one| (one.as_str(), words::action(one).of(lang)));
+    let actions: Vec<(&str, &str)> = any.into_iter().chain(actions).collect();
+    let kinds =
+        words::AUDITED.map(|kind| (kind, words::audited(kind).map_or(kind, |text| text.of(lang))));
+    let kinds: Vec<(&str, &str)> = any.into_iter().chain(kinds).collect();
+    let action = filter.action.map_or("", Action::as_str);
+    form::ask(
+        Area::Audit.path(),
+        &html! {
+            (text("who", WHO))
+            (Field { value: action, ..Field::new("action", ACTION) }.show_choice(lang, &actions))
+            (Field { value: field("kind"), ..Field::new("kind", KIND) }.show_choice(lang, &kinds))
+            (text("name", NAME))
+            (at("since", SINCE))
+            (at("until", UNTIL))
+            button type="submit" { (GO.of(lang)) }
+            a href=(Area::Audit.path()) { (CLEAR.of(lang)) }
+        },
+    )
+}
+
+fn row(visit: &Visit, entry: &Entry) -> Vec<Markup> {
+    let lang = visit.lang;
+    let at = match fields::time(&entry.at) {
+        Some(ms) => time::time(ms),
+        None => value::short(&entry.at),
+    };
+    let kind = words::audited(&entry.kind).map_or(entry.kind.as_str(), |text| text.of(lang));
+    let thing = html! { (kind) " " (value::short(&entry.name)) };
+    let changes = html! {
+        @if entry.changes.is_empty() { (value::maybe(None)) } @else {
+            ul.changes {
+                @for (key, pair) in &entry.changes {
+                    @let side = |at: usize| shown(visit, pair.get(at).unwrap_or(&Value::Null));
+                    li { code { (value::short(key)) } ": " (side(0)) " → " (side(1)) }
+                }
+            }
+        }
+    };
+    vec![
+        at,
+        value::short(&entry.who),
+        html! { (words::action(entry.action).of(lang)) },
+        thing,
+        changes,
+    ]
+}
+
+/// One side of a change. The log cut it when it was written.
+fn shown(visit: &Visit, side: &Value) -> Markup {
+    match side {
+        Value::Null => html! { span.absent { (ABSENT.of(visit.lang)) } },
+        Value::String(text) => value::whole(text),
+        other => value::whole(&other.to_string()),
+    }
+}

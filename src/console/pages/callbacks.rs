@@ -1,0 +1,221 @@
+//! Callbacks: accepted, duplicates and refused ones in one list, found by user, transaction or
+//! event id.
+
+mod filter;
+mod lines;
+mod position;
+
+use maud::{Markup, html};
+
+use self::filter::Filter;
+use self::lines::{Line, Lines, Thing};
+use self::position::Position;
+use super::resolved;
+use crate::clock::rfc3339;
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form::{self, Field};
+use crate::console::components::{badge, csv, notice, table, time, value};
+use crate::console::fields::query;
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::console::words;
+use crate::sender::{Outcome, Reason};
+
+/// Lines of a page.
+const PAGE: usize = 50;
+
+/// Lines of a file: some two megabytes.
+const FILE_LINES_MAX: usize = 10_000;
+
+/// Lines that are looked up at one time for a file.
+const FILE_PAGE: usize = 500;
+
+/// Times that is done: twice as often as a full file needs. A filter that finds next to nothing
+/// among many millions of events ends there.
+const FILE_PAGES_MAX: usize = 2 * FILE_LINES_MAX / FILE_PAGE;
+
+texts! {
+    SEARCH = "User, transaction or event id", "用户、交易号或事件 ID";
+    SOURCE = "Source", "来源";
+    OUTCOME = "Outcome", "结果";
+    REASON = "Reason", "原因";
+    SINCE = "From (UTC)", "起始时间（UTC）";
+    UNTIL = "Before (UTC)", "截止时间（UTC）";
+    ANY = "any", "不限";
+    GO = "Search", "搜索";
+    CLEAR = "Clear", "清除";
+    FILE = "Download as CSV", "下载 CSV";
+    TIME = "Time (UTC)", "时间（UTC）";
+    TRANSACTION = "Transaction", "交易号";
+    USER = "User", "用户";
+    MORE = "Deliveries, or why not", "投递情况或原因";
+    TOOK = "Took", "耗时";
+    CAPTION = "Newest first", "最新在前";
+    EMPTY = "Nothing was found.", "没有找到。";
+    FURTHER = "Nothing was found so far back. Look further with the next page.", "目前查找的范围内没有结果，可在下一页继续查找。";
+    OWN = "Accepted callbacks are those of the ledger, by whichever gateway. All others are the latest of this gateway, since its start on {} UTC; what a refused callback says of itself nobody has verified.",
+        "已接受的回调来自账本，包含所有网关。其他回调仅为本网关自 {} UTC 启动以来的最新记录；被拒绝的回调所声称的内容未经验证。";
+    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_WORD = "There is no such outcome or reason.", "没有这样的结果或原因。";
+    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    let filter = Filter::read(&visit.query)?;
+    match visit.rest().as_slice() {
+        [] => list(console, visit, &filter).await,
+        ["callbacks.csv"] => file(console, &filter).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
+    let position = match visit.query.text("cursor") {
+        None => Position::default(),
+        Some(text) => text.parse().map_err(|_| Trouble::Bad(WHAT_CURSOR))?,
+    };
+    let Lines { lines, next } = lines::find(console, filter, (&position, PAGE)).await?;
+    let lang = visit.lang;
+    let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(console, visit, line)).collect();
+    let empty = if next.is_some() { FURTHER } else { EMPTY };
+    let columns = [TIME, OUTCOME, SOURCE, TRANSACTION, USER, MORE, TOOK];
+    let since = rfc3339(console.tools.metrics.histories.start().ms());
+    let since = since.get(..19).unwrap_or(&since).replace('T', " ");
+    let download = format!("{}/callbacks.csv{}", Area::Callbacks.path(), filter.query());
+    let middle = html! {
+        (search(console, visit, filter))
+        (table::table(lang, CAPTION.of(lang), &columns, (&rows, empty)))
+        (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
+        @if !rows.is_empty() { p { a href=(download) download { (FILE.of(lang)) } } }
+        (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
+    };
+    Ok(Reply::Page(Area::Callbacks.title().of(lang).to_owned(), middle))
+}
+
+fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
+    let lang = visit.lang;
+    let any = |word| (String::new(), Text::of(word, lang).to_owned());
+    let config = console.config();
+    let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+    let outcomes =
+        Outcome::ALL.iter().map(|one| (one.as_str().into(), words::outcome(*one).of(lang).into()));
+    let reasons =
+        Reason::ALL.iter().map(|one| (one.as_str().into(), words::reason(*one).of(lang).into()));
+    let choice = |name, label, options: Vec<(String, String)>, value: &str| {
+        let options: Vec<(&str, &str)> =
+            options.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        Field { value, ..Field::new(name, label) }.show_choice(lang, &options)
+    };
+    let field = |name| visit.query.text(name).unwrap_or_default();
+    let at = |name, label| {
+        Field { value: field(name), kind: "datetime-local", ..Field::new(name, label) }.show(lang)
+    };
+    let all = |rest: &mut dyn Iterator<Item = (String, String)>| -> Vec<_> {
+        std::iter::once(any(ANY)).chain(rest).collect()
+    };
+    let outcome = filter.outcome.map_or("", Outcome::as_str);
+    let reason = filter.reason.map_or("", Reason::as_str);
+    form::ask(
+        Area::Callbacks.path(),
+        &html! {
+            div.grow {
+                (Field { value: field("q"), kind: "search", ..Field::new("q", SEARCH) }.show(lang))
+            }
+            (Field { value: field("source"), ..Field::new("source", SOURCE) }.show_pick(lang, ANY, &sources))
+            (choice("outcome", OUTCOME, all(&mut outcomes.into_iter()), outcome))
+            (choice("reason", REASON, all(&mut reasons.into_iter()), reason))
+            (at("since", SINCE))
+            (at("until", UNTIL))
+            button type="submit" { (GO.of(lang)) }
+            a href=(Area::Callbacks.path()) { (CLEAR.of(lang)) }
+        },
+    )
+}
+
+fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
+    let lang = visit.lang;
+    let at = match line.thing {
+        Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
+        Thing::Refusal(number) => Some(format!("{}/{number}", Area::Refusal.path())),
+        Thing::Nothing => None,
+    };
+    let sign = html! {
+        @match &at {
+            Some(path) => a href=(path) { (time::time(line.at_ms)) },
+            None => (time::time(line.at_ms)),
+        }
+    };
+    let search = |text: &Option<String>| {
+        html! {
+            @match text {
+                Some(text) => a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", text)]))) {
+                    (value::short(text))
+                },
+                None => (value::maybe(None)),
+            }
+        }
+    };
+    let more = html! {
+        @if let Some(state) = line.state { (badge::event(lang, state)) }
+        @if let Some(reason) = line.reason { (badge::reason(lang, reason)) }
+        @if let Some(parameter) = &line.parameter { " " (value::short(parameter)) }
+    };
+    let outcome = html! {
+        (badge::outcome(lang, line.outcome))
+        @if line.is_test { " " (badge::outcome(lang, Outcome::Test)) }
+        @if let Some(subject) = &line.subject { (resolved::badge(console, lang, subject)) }
+    };
+    let took = html! { @match line.took { Some(took) => (time::took(took)), None => (value::maybe(None)) } };
+    let (transaction, user) = (search(&line.transaction), search(&line.user));
+    vec![sign, outcome, value::short(&line.source), transaction, user, more, took]
+}
+
+/// The names of a file's columns are those of the admin API, in no language.
+const FILE_COLUMNS: [&str; 10] = [
+    "received_at",
+    "outcome",
+    "reason",
+    "parameter",
+    "source",
+    "transaction",
+    "user",
+    "event",
+    "test",
+    "millis",
+];
+
+async fn file(console: &Console, filter: &Filter) -> Shown {
+    let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
+    let mut position = Some(Position::default());
+    for _ in 0..FILE_PAGES_MAX {
+        let room = (FILE_LINES_MAX + 1 - rows.len()).min(FILE_PAGE);
+        let Some(from) = position.filter(|_| room > 0) else { break };
+        let Lines { lines, next } = lines::find(console, filter, (&from, room)).await?;
+        rows.extend(lines.into_iter().map(cells));
+        position = next;
+    }
+    Ok(Reply::Csv("callbacks.csv", csv::csv(rows)))
+}
+
+fn cells(line: Line) -> Vec<String> {
+    let event = match line.thing {
+        Thing::Event(id) => id.to_string(),
+        Thing::Refusal(_) | Thing::Nothing => String::new(),
+    };
+    vec![
+        rfc3339(line.at_ms),
+        line.outcome.as_str().to_owned(),
+        line.reason.map_or("", Reason::as_str).to_owned(),
+        line.parameter.unwrap_or_default(),
+        line.source,
+        line.transaction.unwrap_or_default(),
+        line.user.unwrap_or_default(),
+        event,
+        line.is_test.to_string(),
+        line.took.map_or_else(String::new, |took| format!("{:.3}", took.as_secs_f64() * 1e3)),
+    ]
+}

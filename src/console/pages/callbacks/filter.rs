@@ -1,0 +1,125 @@
+//! Which callbacks are wanted.
+
+use super::{WHAT_TIME, WHAT_WORD};
+use crate::clock::UnixMillis;
+use crate::config::Config;
+use crate::console::fields::{Fields, query, time};
+use crate::console::trouble::Trouble;
+use crate::intake::{Passed, Rejection};
+use crate::ledger::{EventId, LogQuery, SourceId};
+use crate::sender::{Outcome, Reason};
+
+/// Which callbacks are wanted; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// A user, a transaction or the id of an event.
+    pub text: Option<String>,
+    pub source: Option<String>,
+    pub outcome: Option<Outcome>,
+    pub reason: Option<Reason>,
+    pub since_ms: Option<UnixMillis>,
+    pub until_ms: Option<UnixMillis>,
+    /// The fields as they came, to be handed on.
+    given: Vec<(&'static str, String)>,
+}
+
+const NAMES: [&str; 6] = ["q", "source", "outcome", "reason", "since", "until"];
+
+impl Filter {
+    pub fn read(fields: &Fields) -> Result<Self, Trouble> {
+        let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
+        let word = |found: Option<_>| found.ok_or(Trouble::Bad(WHAT_WORD));
+        let at = |name| {
+            let read = |text| time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            fields.text(name).map(read).transpose()
+        };
+        let outcome = fields.text("outcome").map(Outcome::from_name).map(word).transpose()?;
+        let reason = fields.text("reason").map(Reason::from_name);
+        Ok(Self {
+            text: fields.text("q").map(str::to_owned),
+            source: fields.text("source").map(str::to_owned),
+            outcome,
+            reason: reason.map(|found| found.ok_or(Trouble::Bad(WHAT_WORD))).transpose()?,
+            since_ms: at("since")?,
+            until_ms: at("until")?,
+            given: given.collect(),
+        })
+    }
+
+    /// As a query, for a link.
+    pub fn query(&self) -> String {
+        let pairs: Vec<_> =
+            self.given.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query(&pairs)
+    }
+
+    /// The event that is asked for by its id.
+    pub fn event(&self) -> Option<EventId> {
+        self.text.as_deref()?.parse().ok()
+    }
+
+    /// What to ask the ledger for, apart from user and transaction; `None`: it has none of these.
+    pub fn of_ledger(&self, config: &Config) -> Option<LogQuery> {
+        let test = match (self.outcome, self.reason) {
+            (None | Some(Outcome::Accepted), None) => None,
+            (Some(Outcome::Test), None) => Some(true),
+            _ => return None,
+        };
+        let source = self.source.as_deref().map(|name| {
+            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
+        });
+        let (since_ms, until_ms) = (self.since_ms, self.until_ms);
+        Some(LogQuery { source, test, since_ms, until_ms, ..LogQuery::default() })
+    }
+
+    pub fn wants_passed(&self, one: &Passed) -> bool {
+        self.reason.is_none()
+            && self.outcome.is_none_or(|outcome| outcome == one.outcome)
+            && self.wants(&one.source, one.at_ms)
+            && self.is_about([one.transaction.as_deref(), one.user.as_deref()], one.event)
+    }
+
+    pub fn wants_refused(&self, one: &Rejection) -> bool {
+        self.reason.is_none_or(|reason| reason == one.reason)
+            && self.outcome.is_none_or(|outcome| outcome == outcome_of(one))
+            && self.wants(&one.source, one.at_ms)
+            && self.is_about([one.transaction.as_deref(), one.user.as_deref()], None)
+    }
+
+    fn wants(&self, source: &str, at_ms: UnixMillis) -> bool {
+        self.source.as_deref().is_none_or(|wanted| wanted == source)
+            && self.since_ms.is_none_or(|since| at_ms >= since)
+            && self.until_ms.is_none_or(|until| at_ms < until)
+    }
+
+    fn is_about(&self, texts: [Option<&str>; 2], event: Option<EventId>) -> bool {
+        let Some(wanted) = self.text.as_deref() else { return true };
+        texts.contains(&Some(wanted)) || self.event().is_some_and(|id| event == Some(id))
+    }
+}
+
+/// What became of a refused callback.
+pub(super) fn outcome_of(refused: &Rejection) -> Outcome {
+    match refused.reason {
+        Reason::Disabled => Outcome::Disabled,
+        _ => Outcome::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_told_and_the_rest_is_handed_on() {
+        let read = |text: &str| Filter::read(&Fields::read(text.as_bytes()));
+        for bad in ["outcome=nonsense", "reason=x", "since=yesterday", "until=1"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let filter =
+            read("q=+u1+&outcome=duplicate&since=2026-01-02T03%3A04&cursor=9&lang=en").unwrap();
+        assert_eq!(filter.text.as_deref(), Some("u1"));
+        assert_eq!(filter.query(), "?q=u1&outcome=duplicate&since=2026-01-02T03%3A04");
+        assert_eq!(filter.event(), None);
+    }
+}

@@ -1,0 +1,291 @@
+//! The lines of the list: merged, newest first, from the ledger and from what this gateway
+//! remembers. Each list is asked by an index or is short, and only for as much as a page needs.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use super::filter::{Filter, outcome_of};
+use super::position::{Position, Reach};
+use crate::clock::UnixMillis;
+use crate::console::app::Console;
+use crate::console::trouble::Trouble;
+use crate::intake::{Passed, Rejection};
+use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
+use crate::registry::Subject;
+use crate::sender::{Outcome, Reason};
+
+/// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
+/// a million events, each time looks through many of them.
+const ASKED_MAX: usize = 3;
+
+/// One callback.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub at_ms: UnixMillis,
+    pub source: String,
+    pub outcome: Outcome,
+    pub reason: Option<Reason>,
+    pub parameter: Option<String>,
+    pub transaction: Option<String>,
+    pub user: Option<String>,
+    pub thing: Thing,
+    /// How far its deliveries are.
+    pub state: Option<EventState>,
+    /// An event that its sender marks as a test.
+    pub is_test: bool,
+    pub took: Option<Duration>,
+    /// What a note that it was resolved by hand would be about.
+    pub subject: Option<Subject>,
+}
+
+/// What there is to see of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thing {
+    Event(EventId),
+    Refusal(u64),
+    Nothing,
+}
+
+/// A page of lines, and where the next one begins.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub lines: Vec<Line>,
+    pub next: Option<Position>,
+}
+
+/// A list, newest first: its lines with the place behind each, and the place behind all of them.
+struct List<T> {
+    from: Reach<T>,
+    lines: VecDeque<(T, Line)>,
+    to: Reach<T>,
+}
+
+impl<T: Clone> List<T> {
+    fn ended() -> Self {
+        Self { from: Reach::End, lines: VecDeque::new(), to: Reach::End }
+    }
+
+    fn newest(&self) -> Option<UnixMillis> {
+        self.lines.front().map(|(_, line)| line.at_ms)
+    }
+
+    fn take(&mut self) -> Option<Line> {
+        let (place, line) = self.lines.pop_front()?;
+        self.from = Reach::To(place);
+        Some(line)
+    }
+
+    /// How far it was shown.
+    fn reach(self) -> Reach<T> {
+        if self.lines.is_empty() { self.to } else { self.from }
+    }
+}
+
+/// The callbacks that `filter` wants, from `position` on, `limit` at most.
+pub(super) async fn find(
+    console: &Console,
+    filter: &Filter,
+    (position, limit): (&Position, usize),
+) -> Result<Lines, Trouble> {
+    let (mut transactions, mut users) = events(console, filter, (position, limit)).await?;
+    let mut passed = passed(console, filter, (&position.passed, limit));
+    let mut refused = refused(console, filter, (&position.refused, limit));
+    let mut lines = Vec::new();
+    let mut seen = HashSet::new();
+    loop {
+        let ages = [transactions.newest(), users.newest(), passed.newest(), refused.newest()];
+        let Some(newest) = ages.iter().flatten().max() else { break };
+        // An event that two lists have is next in both: it is taken from both, whatever the limit.
+        let is_twin = |list: &List<Cursor>| {
+            let next = list.lines.front().and_then(|(_, line)| line.event());
+            next.is_some_and(|id| seen.contains(&id))
+        };
+        if is_twin(&transactions) {
+            transactions.take();
+            continue;
+        }
+        if is_twin(&users) {
+            users.take();
+            continue;
+        }
+        if lines.len() >= limit {
+            break;
+        }
+        let next = match ages.iter().position(|age| age.as_ref() == Some(newest)) {
+            Some(0) => transactions.take(),
+            Some(1) => users.take(),
+            Some(2) => passed.take(),
+            _ => refused.take(),
+        };
+        let Some(line) = next else { break };
+        seen.extend(line.event().filter(|_| line.outcome == Outcome::Accepted));
+        lines.push(line);
+    }
+    let next = Position {
+        transactions: transactions.reach(),
+        users: users.reach(),
+        passed: passed.reach(),
+        refused: refused.reach(),
+    };
+    Ok(Lines { lines, next: (!next.is_end()).then_some(next) })
+}
+
+/// What the ledger has: events of a transaction (or all), and of a user.
+async fn events(
+    console: &Console,
+    filter: &Filter,
+    (position, limit): (&Position, usize),
+) -> Result<(List<Cursor>, List<Cursor>), Trouble> {
+    let Some(all) = filter.of_ledger(&console.config()) else {
+        return Ok((List::ended(), List::ended()));
+    };
+    let Some(text) = filter.text.clone() else {
+        let list = recorded(console, &all, (&position.transactions, limit)).await?;
+        return Ok((list, List::ended()));
+    };
+    if let Some(id) = filter.event() {
+        return Ok((one(console, (id, &all), &position.transactions).await?, List::ended()));
+    }
+    let by_transaction = LogQuery { transaction: Some(text.clone()), ..all.clone() };
+    let by_user = LogQuery { user: Some(text), ..all };
+    let transactions = recorded(console, &by_transaction, (&position.transactions, limit)).await?;
+    let users = recorded(console, &by_user, (&position.users, limit)).await?;
+    Ok((transactions, users))
+}
+
+async fn one(
+    console: &Console,
+    (id, query): (EventId, &LogQuery),
+    from: &Reach<Cursor>,
+) -> Result<List<Cursor>, Trouble> {
+    let mut list = List::ended();
+    if *from == Reach::Begin
+        && let Some(detail) = console.book().event(id).await?
+        && query.source.as_ref().is_none_or(|source| *source == detail.event.source)
+        && query.in_time(detail.event.received_ms)
+    {
+        list.lines.push_back((Cursor::after(id), Line::of_event(&detail.event)?));
+        list.from = Reach::Begin;
+    }
+    Ok(list)
+}
+
+async fn recorded(
+    console: &Console,
+    query: &LogQuery,
+    (from, limit): (&Reach<Cursor>, usize),
+) -> Result<List<Cursor>, Trouble> {
+    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    for _ in 0..ASKED_MAX {
+        let cursor = match &list.to {
+            Reach::Begin => None,
+            Reach::To(cursor) => Some(cursor.clone()),
+            Reach::End => break,
+        };
+        let missing = limit.saturating_sub(list.lines.len());
+        if missing == 0 {
+            break;
+        }
+        let page = console.book().query(query, cursor.as_ref(), missing).await?;
+        for event in &page.events {
+            list.lines.push_back((Cursor::after(event.id), Line::of_event(event)?));
+        }
+        list.to = page.next.map_or(Reach::End, Reach::To);
+    }
+    Ok(list)
+}
+
+fn passed(console: &Console, filter: &Filter, (from, limit): (&Reach<u64>, usize)) -> List<u64> {
+    let below = match from {
+        Reach::Begin => None,
+        Reach::To(number) => Some(*number),
+        Reach::End => return List::ended(),
+    };
+    let recent = console.tools.gate.recent();
+    let (found, more) = recent.list(below, limit, |one| filter.wants_passed(one));
+    let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
+    let lines = found.iter().map(|one| (one.number, Line::of_passed(one))).collect();
+    List { from: from.clone(), lines, to }
+}
+
+fn refused(console: &Console, filter: &Filter, (from, limit): (&Reach<u64>, usize)) -> List<u64> {
+    let below = match from {
+        Reach::Begin => None,
+        Reach::To(number) => Some(*number),
+        Reach::End => return List::ended(),
+    };
+    let log = console.tools.gate.rejections();
+    let (found, more) = log.list_where(limit, |one| {
+        below.is_none_or(|below| one.number < below) && filter.wants_refused(one)
+    });
+    let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
+    let lines = found.iter().map(|one| (one.number, Line::of_refused(one))).collect();
+    List { from: from.clone(), lines, to }
+}
+
+impl Line {
+    fn of_event(logged: &Logged) -> Result<Self, LedgerError> {
+        let corrupt = || LedgerError::Corrupt(logged.id.to_string());
+        let json = EventBody::json_of(&logged.body).map_err(|_| corrupt())?;
+        let event: crate::ledger::Event<'_> =
+            serde_json::from_slice(&json).map_err(|_| corrupt())?;
+        Ok(Self {
+            at_ms: logged.received_ms,
+            source: event.source.into_owned(),
+            outcome: Outcome::Accepted,
+            reason: None,
+            parameter: None,
+            transaction: Some(event.transaction.into_owned()),
+            user: event.user.map(std::borrow::Cow::into_owned),
+            thing: Thing::Event(logged.id),
+            state: Some(logged.state),
+            is_test: logged.test,
+            took: None,
+            subject: Some(Subject::Event(logged.id)),
+        })
+    }
+
+    fn of_passed(one: &Passed) -> Self {
+        Self {
+            at_ms: one.at_ms,
+            source: one.source.clone(),
+            outcome: one.outcome,
+            reason: None,
+            parameter: None,
+            transaction: one.transaction.clone(),
+            user: one.user.clone(),
+            thing: match (one.outcome, one.event) {
+                (Outcome::Duplicate | Outcome::Conflict, Some(first)) => Thing::Event(first),
+                _ => Thing::Nothing,
+            },
+            state: None,
+            is_test: false,
+            took: Some(one.took),
+            subject: None,
+        }
+    }
+
+    fn of_refused(one: &Rejection) -> Self {
+        Self {
+            at_ms: one.at_ms,
+            source: one.source.clone(),
+            outcome: outcome_of(one),
+            reason: Some(one.reason),
+            parameter: one.parameter.clone(),
+            transaction: one.transaction.clone(),
+            user: one.user.clone(),
+            thing: Thing::Refusal(one.number),
+            state: None,
+            is_test: false,
+            took: Some(one.took),
+            subject: Some(Subject::refusal(&one.source, &one.request)),
+        }
+    }
+
+    fn event(&self) -> Option<EventId> {
+        match self.thing {
+            Thing::Event(id) => Some(id),
+            Thing::Refusal(_) | Thing::Nothing => None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Which dead letters are wanted.
+
+use super::WHAT_TIME;
+use crate::clock::UnixMillis;
+use crate::config::Config;
+use crate::console::fields::{self, Fields};
+use crate::console::trouble::Trouble;
+use crate::ledger::{LogQuery, SourceId, TargetId};
+
+/// Which dead letters are wanted; what is not given does not matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub since_ms: Option<UnixMillis>,
+    pub until_ms: Option<UnixMillis>,
+    /// The fields as they came.
+    given: Vec<(&'static str, String)>,
+}
+
+const NAMES: [&str; 4] = ["destination", "source", "since", "until"];
+
+impl Filter {
+    pub fn read(fields: &Fields) -> Result<Self, Trouble> {
+        let at = |name| {
+            let read = |text| fields::time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            fields.text(name).map(read).transpose()
+        };
+        let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
+        Ok(Self { since_ms: at("since")?, until_ms: at("until")?, given: given.collect() })
+    }
+
+    /// A field as it came; empty where it did not.
+    pub fn given(&self, name: &str) -> &str {
+        let mut pairs = self.pairs();
+        pairs.find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+    }
+
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.given.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// As a query, with `more` behind it.
+    pub fn query(&self, more: &[(&str, &str)]) -> String {
+        let all: Vec<_> = self.pairs().chain(more.iter().copied()).collect();
+        fields::query(&all)
+    }
+
+    pub fn target(&self) -> Option<TargetId> {
+        Some(self.given("destination")).filter(|name| !name.is_empty()).map(TargetId::from)
+    }
+
+    pub fn source(&self, config: &Config) -> Option<SourceId> {
+        let name = Some(self.given("source")).filter(|name| !name.is_empty())?;
+        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
+        Some(SourceId::from(id))
+    }
+
+    /// What it says of events, apart from where they go.
+    pub fn log(&self, config: &Config) -> LogQuery {
+        let (since_ms, until_ms) = (self.since_ms, self.until_ms);
+        LogQuery { source: self.source(config), since_ms, until_ms, ..LogQuery::default() }
+    }
+}

@@ -1,0 +1,154 @@
+//! The letters of a page: dead deliveries by event, newest first, each with its last attempt.
+//! The ledger lists them by destination and time; what an event says is read for each.
+
+use super::Filter;
+use crate::clock::UnixMillis;
+use crate::console::app::Console;
+use crate::console::trouble::Trouble;
+use crate::ledger::{
+    Attempt, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventDetail, EventId,
+    LedgerError, TargetId,
+};
+
+/// Events of a page.
+const PAGE: usize = 50;
+
+/// Events that one page reads at most: a source that is rare among them is looked for on the next
+/// page.
+const READ_MAX: usize = 500;
+
+/// Deliveries that are listed at one time.
+const LISTED: usize = 100;
+
+/// An event that is dead somewhere.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub event: EventId,
+    pub at_ms: UnixMillis,
+    pub source: String,
+    pub transaction: String,
+    pub user: Option<String>,
+    pub deliveries: Vec<Dead>,
+}
+
+/// Where it is.
+#[derive(Debug)]
+pub(super) struct Dead {
+    pub target: TargetId,
+    /// Attempts in all.
+    pub attempts: usize,
+    pub last: Option<Attempt>,
+}
+
+/// A page of letters, and where the next one begins.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub letters: Vec<Letter>,
+    pub next: Option<Cursor>,
+}
+
+/// The letters that `filter` wants, from `cursor` on.
+pub(super) async fn find(
+    console: &Console,
+    filter: &Filter,
+    cursor: Option<Cursor>,
+) -> Result<Found, Trouble> {
+    let config = console.config();
+    let wanted = DeliveryQuery { state: DeliveryState::Dead, target: filter.target() };
+    let log = filter.log(&config);
+    let mut next = cursor.or_else(|| filter.until_ms.map(Cursor::deliveries_before));
+    let mut letters = Vec::new();
+    let mut read = 0;
+    loop {
+        let page = console.book().deliveries(&wanted, next.as_ref(), LISTED).await?;
+        for group in whole_events(&page.deliveries, page.next.is_some()) {
+            let Some(last) = group.last() else { continue };
+            if log.since_ms.is_some_and(|since| last.event.ms() < since) {
+                return Ok(Found { letters, next: None });
+            }
+            read += 1;
+            next = Some(Cursor::behind(last));
+            let detail = console.book().event(last.event).await?;
+            let is_wanted = |detail: &EventDetail| {
+                log.source.as_ref().is_none_or(|source| *source == detail.event.source)
+                    && log.in_time(last.event.ms())
+            };
+            if let Some(detail) = detail.filter(is_wanted) {
+                letters.extend(letter(detail, wanted.target.as_ref())?);
+            }
+            if letters.len() >= PAGE || read >= READ_MAX {
+                return Ok(Found { letters, next });
+            }
+        }
+        if page.next.is_none() {
+            return Ok(Found { letters, next: None });
+        }
+        if page.deliveries.is_empty() {
+            next = page.next;
+            read = READ_MAX.min(read + LISTED);
+        }
+        if read >= READ_MAX {
+            return Ok(Found { letters, next });
+        }
+    }
+}
+
+/// Deliveries by event. Where the list goes on its last event may have more of them, and is left
+/// for the next one, unless it is the only one.
+fn whole_events(deliveries: &[Delivery], goes_on: bool) -> impl Iterator<Item = &[Delivery]> {
+    let groups: Vec<&[Delivery]> = deliveries.chunk_by(|a, b| a.event == b.event).collect();
+    let whole = if goes_on && groups.len() > 1 { groups.len() - 1 } else { groups.len() };
+    groups.into_iter().take(whole)
+}
+
+/// `None`: it is dead no more.
+fn letter(detail: EventDetail, target: Option<&TargetId>) -> Result<Option<Letter>, LedgerError> {
+    let id = detail.event.id;
+    let corrupt = |_| LedgerError::Corrupt(id.to_string());
+    let body = EventBody::decode(&detail.event.body).map_err(corrupt)?;
+    let event = body.event().map_err(corrupt)?;
+    let dead = detail.deliveries.into_iter().filter(|delivery| {
+        delivery.state == DeliveryState::Dead && target.is_none_or(|only| *only == delivery.target)
+    });
+    let deliveries: Vec<Dead> = dead
+        .map(|mut delivery| Dead {
+            target: delivery.target,
+            attempts: delivery.attempts.len(),
+            last: delivery.attempts.pop(),
+        })
+        .collect();
+    Ok((!deliveries.is_empty()).then(|| Letter {
+        event: id,
+        at_ms: detail.event.received_ms,
+        source: event.source.into_owned(),
+        transaction: event.transaction.into_owned(),
+        user: event.user.map(std::borrow::Cow::into_owned),
+        deliveries,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dead(event: u8, target: &str) -> Delivery {
+        Delivery {
+            event: EventId::from_bytes([event; 16]),
+            target: TargetId::from(target),
+            state: DeliveryState::Dead,
+            attempt: 1,
+            due_ms: None,
+            attempts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_event_is_never_cut_in_two_where_that_can_be_helped() {
+        let all = [dead(9, "a"), dead(9, "b"), dead(8, "a"), dead(7, "a"), dead(7, "b")];
+        let sizes =
+            |goes_on| whole_events(&all, goes_on).map(<[Delivery]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(false), [2, 1, 2]);
+        assert_eq!(sizes(true), [2, 1]);
+        assert_eq!(whole_events(&all[..2], true).count(), 1);
+    }
+}

@@ -1,0 +1,275 @@
+//! The debug tool: read, explain, sign and send a callback.
+//!
+//! Whoever may look may have a callback explained; making one that verifies is for those who may
+//! change things. What is sent goes to this gateway's own listener and nowhere else.
+
+mod sent;
+mod sheet;
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use self::sent::Sent;
+use self::sheet::Sheet;
+use super::captured;
+use crate::clock::{UnixMillis, now_ms};
+use crate::config::{Config, Source};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{table, value};
+use crate::console::fields::{self, Fields};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::Mistakes;
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::{Masked, as_text, base_of, curl, explained, pasted};
+use crate::registry::Action;
+use crate::sender::{Composing, Explanation, Fault, OwnedRequest, Recipe, Signing};
+
+texts! {
+    INTRODUCTION = "Choose a source; then fill in a callback, or paste one that was captured.", "选择一个来源，然后填写回调，或粘贴抓取到的回调。";
+    SOURCE = "Source", "来源";
+    CHOOSE = "Choose", "选择";
+    NO_SOURCE = "There is no source {}.", "没有来源 {}。";
+    NONE_YET = "There is no source yet.", "尚无来源。";
+    GONE = "That refusal is no longer kept.", "该拒绝记录已不再保留。";
+    REFUSAL = "Refused callback {}, as it came", "被拒绝的回调 {}（原样）";
+    READ = "Parameters that were read (signatures masked)", "读取到的参数（签名已隐藏）";
+    NAME = "Name", "名称";
+    WHERE = "In", "位置";
+    VALUE = "Value", "值";
+    NOTHING_READ = "No parameter was read.", "没有读取到参数。";
+    CURL = "The same as a command", "等价的命令";
+    COPY = "Copy", "复制";
+    NO_TEXT = "The signed request has bytes in it that no text says; take the command line: postern sign.",
+        "签名后的请求含有无法用文本表示的字节，请使用命令行 postern sign。";
+    NO_RANDOM = "The system has no random numbers.", "系统没有可用的随机数。";
+    NO_TIME = "is no time", "不是时间";
+    NOT_HERE = "calls another path than the source's, {}", "路径与来源不符，应为 {}";
+}
+
+const PATH: &str = Area::Debug.path();
+
+/// What was found out about one callback.
+#[derive(Debug)]
+struct Found {
+    explanation: Explanation,
+    /// As a command, where it was signed here.
+    command: Option<String>,
+    /// What came of sending it.
+    sent: Option<Sent>,
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    if !visit.rest.is_empty() {
+        return Err(Trouble::Absent);
+    }
+    let (lang, config) = (visit.lang, console.config());
+    let Some(name) = visit.query.text("source") else {
+        return Ok(page(lang, &html! { (chooser(lang, &config, "")) }));
+    };
+    let Some(source) = config.sources.get(name) else {
+        let middle = html! {
+            (notice(Tone::Bad, &NO_SOURCE.fill(lang, &[&name])))
+            (chooser(lang, &config, ""))
+        };
+        return Ok(page(lang, &middle));
+    };
+    let middle = html! {
+        (chooser(lang, &config, name))
+        @if let Some(number) = visit.query.text("rejection") { (refusal(console, lang, (&config, source), number)) }
+        (Sheet::fresh(source).show(visit))
+    };
+    Ok(page(lang, &middle))
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    if !visit.rest.is_empty() {
+        return Err(Trouble::Absent);
+    }
+    let config = console.config();
+    let source = config.sources.get(form.text("source").unwrap_or_default());
+    let source = source.ok_or(Trouble::Absent)?;
+    let mut sheet = Sheet::typed(source, form);
+    let done = match form.text("do") {
+        Some("sign") if !visit.viewer.may_change() => return Err(Trouble::OnlyLooks),
+        Some("send") if !visit.viewer.may_change() => return Err(Trouble::OnlyLooks),
+        Some("sign") => sign(console, visit.lang, (&config, source), &mut sheet),
+        Some("send") => send(console, visit, (&config, source), &sheet).await?,
+        _ => explain(console, visit.lang, (&config, source), &sheet),
+    };
+    let lang = visit.lang;
+    match done {
+        Ok(found) => Ok(page(
+            lang,
+            &html! {
+                (chooser(lang, &config, &source.name))
+                (shown(lang, &found))
+                (sheet.show(visit))
+            },
+        )),
+        Err(mistakes) => {
+            sheet.mistakes = mistakes;
+            let middle = html! {
+                (sheet.mistakes.show(lang))
+                (chooser(lang, &config, &source.name))
+                (sheet.show(visit))
+            };
+            Ok(Reply::Mistaken(Area::Debug.title().of(lang).to_owned(), middle))
+        }
+    }
+}
+
+fn page(lang: Lang, middle: &Markup) -> Reply {
+    let middle = html! { p { (INTRODUCTION.of(lang)) } (middle) };
+    Reply::Page(Area::Debug.title().of(lang).to_owned(), middle)
+}
+
+fn chooser(lang: Lang, config: &Config, chosen: &str) -> Markup {
+    let names: Vec<(&str, &str)> =
+        config.sources.keys().map(|name| (name.as_str(), name.as_str())).collect();
+    if names.is_empty() {
+        return notice(Tone::Plain, NONE_YET.of(lang));
+    }
+    forms::ask(
+        PATH,
+        &html! {
+            (Field { value: chosen, ..Field::new("source", SOURCE) }.show_choice(lang, &names))
+            button.quiet type="submit" { (CHOOSE.of(lang)) }
+        },
+    )
+}
+
+// === Explained ===
+
+fn explaining(
+    console: &Console,
+    (config, source): (&Config, &Source),
+    request: &OwnedRequest,
+    at_ms: UnixMillis,
+) -> Explanation {
+    let mut request = request.borrow();
+    if request.base.is_empty() {
+        request.base = config.server.public_url.as_deref().unwrap_or_default();
+    }
+    let keys = |recipe: &Recipe| console.tools.keys.of(recipe)?.now();
+    explained(config, source, &request, at_ms, &keys)
+}
+
+fn explain(
+    console: &Console,
+    lang: Lang,
+    (config, source): (&Config, &Source),
+    sheet: &Sheet<'_>,
+) -> Result<Found, Mistakes> {
+    let request = pasted(&sheet.request).map_err(|why| Mistakes::one("request", why))?;
+    let at_ms = match sheet.at.as_str() {
+        "" => now_ms(),
+        text => fields::time(text).ok_or_else(|| Mistakes::one("at", NO_TIME.of(lang)))?,
+    };
+    let explanation = explaining(console, (config, source), &request, at_ms);
+    Ok(Found { explanation, command: None, sent: None })
+}
+
+/// A callback that this gateway refused, explained as of when it came.
+fn refusal(
+    console: &Console,
+    lang: Lang,
+    (config, source): (&Config, &Arc<Source>),
+    number: &str,
+) -> Markup {
+    let kept = number.parse().ok().and_then(|number| console.tools.gate.rejections().get(number));
+    let Some(kept) = kept.filter(|kept| kept.source == source.name) else {
+        return notice(Tone::Bad, GONE.of(lang));
+    };
+    let found = captured::explain(console, (config, source), &kept.request, kept.at_ms);
+    let request = Masked::of(&kept.request, Some(source), kept.at_ms);
+    html! {
+        p { b { (REFUSAL.fill(lang, &[&kept.number])) } }
+        (captured::came(lang, &request))
+        (captured::explanation(lang, &found))
+    }
+}
+
+// === Signed ===
+
+fn sign(
+    console: &Console,
+    lang: Lang,
+    (config, source): (&Config, &Source),
+    sheet: &mut Sheet<'_>,
+) -> Result<Found, Mistakes> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|_| Mistakes::one("", NO_RANDOM.of(lang)))?;
+    let base = base_of(&config.server, console.tools.callbacks);
+    let now = now_ms();
+    let signing = Signing { salt, base: &base, ..Signing::at(now) };
+    let recipe = &source.recipe;
+    let pairs = sheet.pairs(lang)?;
+    let signed: Result<OwnedRequest, Fault> = recipe
+        .signable()
+        .and_then(|()| recipe.compose(&pairs, &Composing::to(&source.path())))
+        .and_then(|request| recipe.sign(&request, &signing));
+    let signed = signed.map_err(|fault| Mistakes::of_fault(&fault))?;
+    let text = as_text(&signed).ok_or_else(|| Mistakes::one("", NO_TEXT.of(lang)))?;
+    sheet.request = text;
+    let explanation = explaining(console, (config, source), &signed, now);
+    Ok(Found { explanation, command: Some(curl(&base, &signed)), sent: None })
+}
+
+// === Sent ===
+
+async fn send(
+    console: &Console,
+    visit: &Visit,
+    (config, source): (&Config, &Source),
+    sheet: &Sheet<'_>,
+) -> Result<Result<Found, Mistakes>, Trouble> {
+    let lang = visit.lang;
+    let request = match pasted(&sheet.request) {
+        Ok(request) => request,
+        Err(why) => return Ok(Err(Mistakes::one("request", why))),
+    };
+    let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    if path != source.path().as_bytes() {
+        let what = NOT_HERE.fill(lang, &[&source.path()]);
+        return Ok(Err(Mistakes::one("request", what)));
+    }
+    let (who, thing) = (&visit.viewer.who, ("test_callback", source.name.as_str()));
+    console.tools.registry.note(who, Action::Created, thing).await?;
+    tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), "a test callback is sent");
+    let sent = Sent::to(console, (config, source), &request).await?;
+    let explanation = explaining(console, (config, source), &request, now_ms());
+    Ok(Ok(Found { explanation, command: None, sent: Some(sent) }))
+}
+
+// === Shown ===
+
+fn shown(lang: Lang, found: &Found) -> Markup {
+    let rows: Vec<_> = found
+        .explanation
+        .parameters
+        .iter()
+        .map(|one| {
+            vec![value::short(&one.name), html! { code { (one.r#in) } }, value::whole(&one.value)]
+        })
+        .collect();
+    html! {
+        @if let Some(sent) = &found.sent { (sent.show(lang)) }
+        (captured::explanation(lang, &found.explanation))
+        (table::table(lang, READ.of(lang), &[NAME, WHERE, VALUE], (&rows, NOTHING_READ)))
+        @if let Some(command) = &found.command {
+            section aria-labelledby="curl" {
+                h2 #curl { (CURL.of(lang)) }
+                div #command { (value::block(command)) }
+                button.quiet type="button" data-copy="command" hidden { (COPY.of(lang)) }
+            }
+        }
+    }
+}

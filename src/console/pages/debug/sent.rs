@@ -1,0 +1,178 @@
+//! A callback that was sent to this gateway, and what became of it.
+
+use maud::{Markup, html};
+
+use crate::clock::{UnixMillis, now_ms};
+use crate::config::{Config, Source};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{badge, time, value};
+use crate::console::lang::Lang;
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::intake::RejectionQuery;
+use crate::ledger::{EventBody, EventId, LogQuery, SourceId};
+use crate::operator::{Called, Uncalled, call};
+use crate::sender::{Outcome, OwnedRequest, Reason};
+
+texts! {
+    SENT = "What this gateway answered", "本网关的应答";
+    STATUS = "Status", "状态码";
+    TYPE = "Content type", "内容类型";
+    TOOK = "Took", "耗时";
+    OUTCOME = "Outcome", "结果";
+    UNKNOWN = "not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
+    EVENT = "The event", "事件";
+    REFUSAL = "The refusal", "拒绝记录";
+    BODY = "Body", "应答内容";
+    EMPTY = "The body is empty.", "应答内容为空。";
+    CLOSED = "The connection was closed without an answer. Some senders want that where a callback cannot be taken now: they come again.",
+        "连接被关闭，没有应答。对某些发送方，暂时无法接收时需如此，它们会重试。";
+    UNREACHED = "There is no answer: {}", "没有应答：{}";
+}
+
+/// How many of the latest are looked through for the one that was sent.
+const LATEST: usize = 50;
+
+/// What came of sending one.
+#[derive(Debug)]
+pub struct Sent {
+    answer: Result<Called, Uncalled>,
+    became: Became,
+}
+
+/// What this gateway made of it.
+#[derive(Debug)]
+enum Became {
+    Event(Outcome, EventId),
+    Passed(Outcome, Option<EventId>),
+    Refused(Reason, u64),
+    Unknown,
+}
+
+/// How far the logs were before it was sent.
+struct Before {
+    refused: u64,
+    passed: u64,
+    at_ms: UnixMillis,
+}
+
+impl Sent {
+    /// Sends `request` and looks what became of it.
+    pub async fn to(
+        console: &Console,
+        (config, source): (&Config, &Source),
+        request: &OwnedRequest,
+    ) -> Result<Self, Trouble> {
+        let before = Before::now(console);
+        let answer = call(&config.server, console.tools.callbacks, request).await;
+        let became = before.became(console, source, request).await?;
+        Ok(Self { answer, became })
+    }
+
+    pub fn show(&self, lang: Lang) -> Markup {
+        let mut all: Vec<(Text, Markup)> = Vec::new();
+        if let Ok(called) = &self.answer {
+            all.push((STATUS, html! { b { (called.status.as_u16()) } }));
+            all.push((TYPE, value::maybe(called.content_type.as_deref())));
+            all.push((TOOK, html! { (time::took(called.took)) }));
+        }
+        all.extend(self.became.facts(lang));
+        html! {
+            section.sent aria-labelledby="sent" {
+                h2 #sent { (SENT.of(lang)) }
+                @match &self.answer {
+                    Ok(_) => {}
+                    Err(Uncalled::Closed) => (notice(Tone::Plain, CLOSED.of(lang))),
+                    Err(why) => (notice(Tone::Bad, &UNREACHED.fill(lang, &[why]))),
+                }
+                (facts(lang, &all))
+                @if let Ok(called) = &self.answer {
+                    @if called.body.is_empty() { p.empty { (EMPTY.of(lang)) } }
+                    @else {
+                        p { (BODY.of(lang)) }
+                        (value::block(&String::from_utf8_lossy(&called.body)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Before {
+    fn now(console: &Console) -> Self {
+        let gate = &console.tools.gate;
+        let refused = gate.rejections().list(&RejectionQuery::default(), 1).0;
+        let passed = gate.recent().list(None, 1, |_| true).0;
+        Self {
+            refused: refused.first().map_or(0, |one| one.number),
+            passed: passed.first().map_or(0, |one| one.number),
+            at_ms: now_ms(),
+        }
+    }
+
+    /// An answer is given when the logs have it.
+    async fn became(
+        &self,
+        console: &Console,
+        source: &Source,
+        request: &OwnedRequest,
+    ) -> Result<Became, Trouble> {
+        let gate = &console.tools.gate;
+        let of_source =
+            RejectionQuery { source: Some(source.name.clone()), ..RejectionQuery::default() };
+        let (refused, _) = gate.rejections().list(&of_source, LATEST);
+        let ours = refused.iter().filter(|one| one.number > self.refused);
+        let mut ours = ours.filter(|one| one.request.target == request.target);
+        if let Some(one) = ours.next() {
+            return Ok(Became::Refused(one.reason, one.number));
+        }
+        let query = LogQuery {
+            source: Some(SourceId::from(source.id.as_str())),
+            since_ms: Some(self.at_ms),
+            ..LogQuery::default()
+        };
+        let page = console.book().query(&query, None, LATEST).await?;
+        let is_ours = |body: &EventBody| {
+            body.request.target == request.target && body.request.body == request.body
+        };
+        let found = page
+            .events
+            .iter()
+            .find(|event| EventBody::decode(&event.body).is_ok_and(|body| is_ours(&body)));
+        if let Some(event) = found {
+            let outcome = if event.test { Outcome::Test } else { Outcome::Accepted };
+            return Ok(Became::Event(outcome, event.id));
+        }
+        let newer = |number: u64| number > self.passed;
+        let (passed, _) =
+            gate.recent().list(None, LATEST, |one| newer(one.number) && one.source == source.name);
+        Ok(passed.first().map_or(Became::Unknown, |one| Became::Passed(one.outcome, one.event)))
+    }
+}
+
+impl Became {
+    fn facts(&self, lang: Lang) -> Vec<(Text, Markup)> {
+        let event = |id: &EventId| {
+            let path = format!("{}/{id}", Area::Event.path());
+            (EVENT, html! { a href=(path) { code { (id) } } })
+        };
+        match self {
+            Self::Event(outcome, id) => vec![(OUTCOME, badge::outcome(lang, *outcome)), event(id)],
+            Self::Passed(outcome, id) => {
+                let outcome = (OUTCOME, badge::outcome(lang, *outcome));
+                std::iter::once(outcome).chain(id.as_ref().map(event)).collect()
+            }
+            Self::Refused(reason, number) => {
+                let outcome = html! {
+                    (badge::outcome(lang, Outcome::Rejected)) " " (badge::reason(lang, *reason))
+                };
+                let path = format!("{}/{number}", Area::Refusal.path());
+                vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { (number) } })]
+            }
+            Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],
+        }
+    }
+}

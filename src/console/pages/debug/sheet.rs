@@ -1,0 +1,189 @@
+//! What is filled in or pasted: the forms, and what they say.
+
+use maud::{Markup, html};
+
+use super::PATH;
+use crate::clock::now_ms;
+use crate::config::Source;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::pages::managed::Mistakes;
+use crate::console::text::{Text, texts};
+use crate::console::visit::Visit;
+use crate::sender::{self, Role};
+
+texts! {
+    FILL = "Fill in a callback", "填写回调";
+    FILL_HINT = "What the sender makes up itself (time, nonce) and the signature are added.", "发送方自行生成的内容（时间、随机数）和签名会自动添加。";
+    NO_SIGN = "Its callbacks are signed with a private key, which only the sender has: none can be made here.",
+        "其回调使用只有发送方持有的私钥签名，此处无法生成。";
+    MORE = "Further parameters", "其他参数";
+    MORE_HINT = "One on each line, NAME=VALUE; header.NAME is a header field, body the whole body.", "每行一个，名称=值；header.名称 为请求头，body 为整个请求体。";
+    SIGN = "Sign it", "签名";
+    PASTE = "Paste a callback", "粘贴回调";
+    REQUEST = "A URL, or a request", "URL 或完整请求";
+    REQUEST_HINT = "A request: its first line, header fields, an empty line, the body.", "完整请求：请求行、请求头、空行、请求体。";
+    AT = "When it came (UTC)", "接收时间（UTC）";
+    AT_HINT = "Empty: now.", "留空表示现在。";
+    EXPLAIN = "Explain it", "解释";
+    SEND = "Send it to this gateway", "发送到本网关";
+    SEND_HINT = "It is taken like any other: a genuine one is recorded and delivered.",
+        "与其他回调一样处理：有效的回调会被记录并投递。";
+    PARAMETER = "Parameter", "参数";
+    TRANSACTION = "Transaction", "交易号";
+    USER = "User", "用户";
+    ITEM = "Item", "物品";
+    AMOUNT = "Amount", "数量";
+    NO_PAIR = "write NAME=VALUE on each line", "每行写 名称=值";
+}
+
+/// The forms as they are shown.
+#[derive(Debug)]
+pub struct Sheet<'s> {
+    source: &'s Source,
+    /// What was typed; nothing on a fresh page.
+    form: Option<&'s Fields>,
+    fields: Vec<sender::Field>,
+    /// The callback that was pasted or signed.
+    pub request: String,
+    /// When it came, as it was typed.
+    pub at: String,
+    pub mistakes: Mistakes,
+}
+
+impl<'s> Sheet<'s> {
+    pub fn fresh(source: &'s Source) -> Self {
+        let (fields, mistakes) = (source.recipe.fields(), Mistakes::default());
+        Self { source, form: None, fields, request: String::new(), at: String::new(), mistakes }
+    }
+
+    pub fn typed(source: &'s Source, form: &'s Fields) -> Self {
+        let typed = |name| form.verbatim(name).unwrap_or_default().to_owned();
+        Self {
+            form: Some(form),
+            request: typed("request"),
+            at: typed("at").trim().to_owned(),
+            ..Self::fresh(source)
+        }
+    }
+
+    /// The parameters that were filled in: empty ones are not there.
+    pub fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, Mistakes> {
+        let typed = |name: &str| self.form.and_then(|form| form.verbatim(name)).unwrap_or_default();
+        let fields = self
+            .fields
+            .iter()
+            .map(|field| (field.name.clone(), typed(&in_form(&field.name)).to_owned()));
+        let mut pairs: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
+        for line in typed("more").lines().filter(|line| !line.trim().is_empty()) {
+            let pair = line.split_once('=');
+            let (name, value) = pair.ok_or_else(|| Mistakes::one("more", NO_PAIR.of(lang)))?;
+            pairs.push((name.trim().to_owned(), value.to_owned()));
+        }
+        Ok(pairs)
+    }
+
+    pub fn show(&self, visit: &Visit) -> Markup {
+        html! {
+            @if visit.viewer.may_change() { (self.filling(visit)) }
+            (self.pasting(visit))
+        }
+    }
+
+    fn filling(&self, visit: &Visit) -> Markup {
+        let lang = visit.lang;
+        let more = self.form.and_then(|form| form.verbatim("more")).unwrap_or_default();
+        html! {
+            section aria-labelledby="fill" {
+                h2 #fill { (FILL.of(lang)) }
+                @if self.source.recipe.signable().is_err() { p { (NO_SIGN.of(lang)) } }
+                @else {
+                    p.hint { (FILL_HINT.of(lang)) }
+                    (forms::to(visit, PATH, &html! {
+                        (self.name())
+                        div.fields { @for field in &self.fields { (self.field(lang, field)) } }
+                        (Field {
+                            value: more, hint: Some(MORE_HINT), error: self.mistakes.of("more"),
+                            ..Field::new("more", MORE)
+                        }.show_area(lang, 2))
+                        button type="submit" name="do" value="sign" { (SIGN.of(lang)) }
+                    }))
+                }
+            }
+        }
+    }
+
+    fn field(&self, lang: Lang, field: &sender::Field) -> Markup {
+        let name = in_form(&field.name);
+        let typed = self.form.and_then(|form| form.verbatim(&name)).map(str::to_owned);
+        let text = typed.unwrap_or_else(|| sample(field));
+        Field {
+            value: &text,
+            code: Some(&field.name),
+            about: field.pasted.as_deref(),
+            error: self.mistakes.of(&field.name),
+            ..Field::new(&name, label(field.role))
+        }
+        .show(lang)
+    }
+
+    fn pasting(&self, visit: &Visit) -> Markup {
+        let lang = visit.lang;
+        html! {
+            section aria-labelledby="paste" {
+                h2 #paste { (PASTE.of(lang)) }
+                (forms::to(visit, PATH, &html! {
+                    (self.name())
+                    (Field {
+                        value: &self.request, hint: Some(REQUEST_HINT), error: self.mistakes.of("request"),
+                        ..Field::new("request", REQUEST)
+                    }.show_area(lang, 6))
+                    (Field {
+                        kind: "datetime-local", value: &self.at, hint: Some(AT_HINT), error: self.mistakes.of("at"),
+                        ..Field::new("at", AT)
+                    }.show(lang))
+                    div.actions {
+                        button type="submit" name="do" value="explain" { (EXPLAIN.of(lang)) }
+                        @if visit.viewer.may_change() {
+                            button.quiet type="submit" name="do" value="send" { (SEND.of(lang)) }
+                            span.hint { (SEND_HINT.of(lang)) }
+                        }
+                    }
+                }))
+            }
+        }
+    }
+
+    fn name(&self) -> Markup {
+        html! { input type="hidden" name="source" value=(self.source.name); }
+    }
+}
+
+/// The name of a parameter's field: no parameter is called like a field of the page.
+fn in_form(name: &str) -> String {
+    format!("p.{name}")
+}
+
+/// What a field says before somebody types.
+fn sample(field: &sender::Field) -> String {
+    match field.role {
+        Some(Role::Transaction) => format!("test-{}", now_ms()),
+        Some(Role::User) => String::from("test-user"),
+        Some(Role::Item) => String::from("test-item"),
+        Some(Role::Amount) => String::from("1"),
+        _ if field.needed => String::from("test"),
+        _ => String::new(),
+    }
+}
+
+const fn label(role: Option<Role>) -> Text {
+    match role {
+        Some(Role::Transaction) => TRANSACTION,
+        Some(Role::User) => USER,
+        Some(Role::Item) => ITEM,
+        Some(Role::Amount) => AMOUNT,
+        _ => PARAMETER,
+    }
+}

@@ -1,0 +1,277 @@
+//! Destinations: how they are, made, changed, paused, tried out.
+
+mod form;
+mod one;
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use self::form::Typed;
+use crate::config::{Origin, Table};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::{form as forms, table, time, value};
+use crate::console::fields::{Fields, query, segment};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{self, Done, Mistakes, refused};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::delivery::{BreakerState, Condition};
+use crate::ledger::{Stats, TargetId};
+use crate::operator::{self, TestEvent, Untried, try_out};
+use crate::registry::{Managed, Precondition};
+
+texts! {
+    INTRODUCTION = "A destination is a backend that events are delivered to. Those of the configuration file are changed there; the others here.",
+        "投递目标是接收事件的后端。配置文件中的目标在文件中更改，其余在此更改。";
+    ALL = "All destinations", "全部投递目标";
+    NONE = "There is no destination yet.", "尚无投递目标。";
+    STATE = "State", "状态";
+    URL = "URL", "地址";
+    FORMAT = "Format", "格式";
+    PENDING = "Pending", "待投递";
+    DEAD = "Dead", "死信";
+    OLDEST = "Oldest due", "最久到期";
+    ORIGIN = "From", "来自";
+    ACTIVE = "delivering", "投递中";
+    PAUSED = "paused", "已暂停";
+    OPEN = "breaker open", "已熔断";
+    HALF_OPEN = "breaker half open", "熔断试探中";
+    AWAY = "not running", "未运行";
+    NEW = "New destination", "新建投递目标";
+    FORWARD = "A destination of the format forward gets what a sender sent, and nobody sent a test. Send a callback with the debug tool.",
+        "forward 格式转发发送方的原始请求，无法凭空测试。请用调试工具发送一个回调。";
+    UNWRITTEN = "The event cannot be written.", "无法生成测试事件。";
+}
+
+const PATH: &str = Area::Destinations.path();
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    match visit.rest().as_slice() {
+        [] if visit.query.text("new").is_some() => made_new(visit),
+        [] => all(console, visit).await,
+        [name] => one::page(console, visit, &one::Said::of(name)).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    match visit.rest().as_slice() {
+        [] => create(console, visit, form).await,
+        [name] => change(console, visit, (name, form)).await,
+        [name, "pause"] => pause(console, visit, (name, Done::Paused)).await,
+        [name, "resume"] => pause(console, visit, (name, Done::Resumed)).await,
+        [name, "test"] => test(console, visit, (name, form)).await,
+        [name, "end"] => end_old_secrets(console, visit, name).await,
+        [name, "delete"] => delete(console, visit, name).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+/// Where a destination is shown.
+pub fn path_of(name: &str) -> String {
+    format!("{PATH}/{}", segment(name))
+}
+
+/// The state of a destination in a word.
+fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
+    let (class, word): (&str, Text) = match condition {
+        None => ("broken", AWAY),
+        Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),
+        Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", OPEN),
+        Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", HALF_OPEN),
+        Some(Condition { breaker: BreakerState::Closed, .. }) => ("active", ACTIVE),
+    };
+    html! { span.badge.(class) { (word.of(lang)) } }
+}
+
+/// What waits for a destination: pending, dead, and how long the oldest has been due.
+fn waiting(stats: &Stats, target: &TargetId) -> (u64, u64, Option<Duration>) {
+    let found = stats.targets.iter().find(|stats| stats.target == *target);
+    found.map_or((0, 0, None), |found| (found.pending, found.dead, found.oldest_due))
+}
+
+fn due(lang: Lang, oldest: Option<Duration>) -> Markup {
+    match oldest {
+        Some(oldest) => html! { (time::length(lang, oldest)) },
+        None => html! { span.absent { "–" } },
+    }
+}
+
+// === All of them ===
+
+async fn all(console: &Console, visit: &Visit) -> Shown {
+    let lang = visit.lang;
+    let stats = console.book().stats().await?;
+    let listed: Vec<String> = {
+        let state = console.tools.registry.in_force();
+        let all = state.list(Managed::Destination);
+        all.iter().filter_map(|shown| shown["name"].as_str().map(str::to_owned)).collect()
+    };
+    let config = console.config();
+    let mut rows = Vec::with_capacity(listed.len());
+    for name in &listed {
+        let target = TargetId::from(name.as_str());
+        let condition = console.tools.control.condition(&target).await;
+        let found = config.destinations.get(name);
+        let (pending, dead, oldest) = waiting(&stats, &target);
+        let origin = found.map_or(Origin::Admin, |found| found.origin);
+        rows.push(vec![
+            html! { a href=(path_of(name)) { (value::short(name)) } },
+            state(lang, condition.as_ref()),
+            value::maybe(found.map(|found| found.url.as_str())),
+            html! { @if let Some(found) = found { code { (found.format.as_str()) } } },
+            html! { (pending) },
+            html! { @if dead > 0 { a href={ (Area::DeadLetters.path()) (query(&[("destination", name)])) } { (dead) } } @else { "0" } },
+            due(lang, oldest),
+            html! { (managed::origin(origin).of(lang)) },
+        ]);
+    }
+    let columns = [managed::NAME_LABEL, STATE, URL, FORMAT, PENDING, DEAD, OLDEST, ORIGIN];
+    let middle = html! {
+        (managed::done(visit))
+        p { (INTRODUCTION.of(lang)) }
+        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        @if visit.viewer.may_change() {
+            p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } }
+        } @else { (forms::change(visit, PATH, &html! {})) }
+    };
+    Ok(Reply::Page(Area::Destinations.title().of(lang).to_owned(), middle))
+}
+
+// === A new one ===
+
+fn made_new(visit: &Visit) -> Shown {
+    if !visit.viewer.may_change() {
+        return Err(Trouble::OnlyLooks);
+    }
+    let middle = form::new(visit, &Mistakes::default(), &Typed::nothing());
+    Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
+}
+
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let name = form.text("name").unwrap_or_default();
+    let made = match form::read(visit.lang, form, Table::new()) {
+        Err(mistakes) => Err(mistakes),
+        Ok(table) => {
+            let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
+            let put = console.tools.registry.put(who, what, &table, &Precondition::Absent).await;
+            match put {
+                Ok(written) => Ok(written),
+                Err(failed) => Err(refused(visit.lang, failed)?),
+            }
+        }
+    };
+    match made {
+        Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
+        Err(mistakes) => {
+            let middle = form::new(visit, &mistakes, &Typed::of(form));
+            Ok(Reply::Mistaken(NEW.of(visit.lang).to_owned(), middle))
+        }
+    }
+}
+
+// === Changes of one ===
+
+/// What a destination made here says, with its version.
+fn kept(console: &Console, name: &str) -> Result<(Table, u64), Trouble> {
+    let state = console.tools.registry.in_force();
+    let known = state.config.destinations.get(name);
+    if let Some(known) = known.filter(|one| one.origin != Origin::Admin) {
+        return Err(managed::not_here(known.origin));
+    }
+    let kept = state.documents.destinations.get(name).ok_or(Trouble::Absent)?;
+    Ok((Table::clone(&kept.value), kept.version.0))
+}
+
+async fn mistaken(
+    console: &Console,
+    visit: &Visit,
+    (name, mistakes, typed): (&str, Mistakes, Option<&Fields>),
+) -> Shown {
+    let said = one::Said { mistakes, typed, ..one::Said::of(name) };
+    match one::page(console, visit, &said).await? {
+        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+        other => Ok(other),
+    }
+}
+
+async fn write(
+    console: &Console,
+    visit: &Visit,
+    (name, version): (&str, u64),
+    (table, form): (&Table, Option<&Fields>),
+) -> Shown {
+    let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![version]));
+    let what = (Managed::Destination, name);
+    match console.tools.registry.put(who, what, table, &expected).await {
+        Ok(_) => Ok(Reply::Go(Done::Saved.at(&path_of(name)))),
+        Err(failed) => {
+            // What somebody else wrote meanwhile is shown in place of what was typed.
+            let form = form.filter(|_| !managed::is_stale(&failed));
+            mistaken(console, visit, (name, refused(visit.lang, failed)?, form)).await
+        }
+    }
+}
+
+async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (table, version) = kept(console, name)?;
+    // The version that the form shows: whoever changed something since is not overwritten.
+    let version = form.text("version").and_then(|text| text.parse().ok()).unwrap_or(version);
+    match form::read(visit.lang, form, table) {
+        Ok(table) => write(console, visit, (name, version), (&table, Some(form))).await,
+        Err(mistakes) => mistaken(console, visit, (name, mistakes, Some(form))).await,
+    }
+}
+
+/// Signs with the newest secret alone.
+async fn end_old_secrets(console: &Console, visit: &Visit, name: &str) -> Shown {
+    let (mut table, version) = kept(console, name)?;
+    if let Some(newest) = form::secrets(&table).into_iter().next() {
+        table.insert(String::from("secret"), newest);
+    }
+    write(console, visit, (name, version), (&table, None)).await
+}
+
+/// Pauses or resumes any destination, whoever made it: that is no part of what it says.
+async fn pause(console: &Console, visit: &Visit, (name, done): (&str, Done)) -> Shown {
+    let tools = (&console.tools.registry, &console.tools.control);
+    let (target, who) = (TargetId::from(name), &visit.viewer.who);
+    tools.1.condition(&target).await.ok_or(Trouble::Absent)?;
+    match done {
+        Done::Paused => operator::pause(tools, who, &target).await?,
+        _ => operator::resume(tools, who, &target).await?,
+    }
+    Ok(Reply::Go(done.at(&path_of(name))))
+}
+
+async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let text = |field: &str| form.text(field).map(str::to_owned);
+    let event = TestEvent {
+        source: text("source"),
+        user: text("user"),
+        item: text("item"),
+        amount: text("amount"),
+        ..TestEvent::default()
+    };
+    let tried = try_out(&console.config(), &console.tools.control, (name, event)).await;
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(Untried::Absent) => return Err(Trouble::Absent),
+        Err(Untried::Forward) => return Err(Trouble::Bad(FORWARD)),
+        Err(Untried::Unwritten) => return Err(Trouble::Bad(UNWRITTEN)),
+    };
+    let said = one::Said { tried: Some(tried), ..one::Said::of(name) };
+    one::page(console, visit, &said).await
+}
+
+async fn delete(console: &Console, visit: &Visit, name: &str) -> Shown {
+    let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
+    match console.tools.registry.remove(who, what, &Precondition::None).await {
+        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+        Err(failed) => mistaken(console, visit, (name, refused(visit.lang, failed)?, None)).await,
+    }
+}

@@ -1,0 +1,266 @@
+//! The form of a destination. What may be secret is taken in and never shown.
+
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use super::PATH;
+use crate::config::{MASK, Table};
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::text::{Text, texts};
+use crate::console::visit::Visit;
+
+texts! {
+    NAME_HINT = "It cannot be changed later: deliveries wait for it under its name.", "之后不能更改：投递以此名称排队。";
+    URL = "URL", "地址";
+    URL_HINT = "For example https://game.example.com/rewards. Private ranges have to be in egress.allow of the configuration.",
+        "例如 https://game.example.com/rewards。内网地址须在配置的 egress.allow 中。";
+    FORMAT = "Format", "格式";
+    FORMAT_HINT = "event: Postern's JSON, signed. forward: as the sender sent it. template: the source's template behind the URL.",
+        "event：Postern 的 JSON 并签名。forward：发送方的原始请求。template：URL 加来源的模板。";
+    METHOD = "Method of a template", "模板的请求方法";
+    SECRET = "Signing secret", "签名密钥";
+    SECRET_HINT = "whsec_ and base64 behind it. It is not shown again. Empty: what there is stays.",
+        "以 whsec_ 开头，其后为 base64。之后不再显示。留空则保持不变。";
+    BESIDE = "Sign with the old secrets too, until you end them", "同时用旧密钥签名，直到您停用它们";
+    HEADERS = "Header fields of its own", "自定义请求头";
+    HEADERS_HINT = "One on each line, NAME: VALUE. Values are not shown again; *** stands for what there is.",
+        "每行一个，名称: 值。值之后不再显示，*** 表示保持不变。";
+    FIRST = "First gap between attempts", "首次重试间隔";
+    MAX = "Longest gap", "最长间隔";
+    ATTEMPTS = "Attempts", "尝试次数";
+    TIMEOUT = "Time-out", "超时";
+    CONCURRENCY = "Attempts at one time", "并发数";
+    RATE = "Rate", "速率";
+    RATE_HINT = "For example 500/s. Empty: no bound.", "例如 500/s。留空表示不限。";
+    MODE = "Does the sender wait for its verdict?", "发送方是否等待其结果？";
+    MODE_ASYNC = "no: it is answered when the event is recorded", "否：事件记录后即应答";
+    MODE_INLINE = "yes: inline", "是：同步 inline";
+    LATE = "What the sender is told when it is late", "后端超时时的应答";
+    LATE_UNSET = "–", "–";
+    DEFAULTS = "Empty fields keep their defaults.", "留空则使用默认值。";
+    CREATE = "Make it", "创建";
+    NO_NUMBER = "is no number", "不是数字";
+    NO_LINE = "write NAME: VALUE on each line", "每行写 名称: 值";
+}
+
+/// What the fields say: what was typed, or what a destination says now.
+#[derive(Debug)]
+pub enum Typed<'t> {
+    Form(&'t Fields),
+    Table(Table),
+}
+
+impl<'t> Typed<'t> {
+    pub fn nothing() -> Self {
+        Self::Table(Table::new())
+    }
+
+    pub const fn of(form: &'t Fields) -> Self {
+        Self::Form(form)
+    }
+
+    fn text(&self, name: &str) -> String {
+        let said = match self {
+            Self::Form(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
+            Self::Table(table) => match name.strip_prefix("retry.") {
+                Some(inner) => table.get("retry").and_then(|retry| retry.get(inner)),
+                None => table.get(name),
+            },
+        };
+        match said {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// The names of the header fields; a value that was typed has to be typed again.
+    fn headers(&self) -> String {
+        let names: Vec<String> = match self {
+            Self::Form(form) => {
+                let lines = form.verbatim("headers").unwrap_or_default().lines();
+                let masked = |line: &str| match line.split_once(':') {
+                    Some((name, value)) if value.trim() == MASK => format!("{name}: {MASK}"),
+                    Some((name, _)) => format!("{name}: "),
+                    None => String::new(),
+                };
+                lines.map(masked).collect()
+            }
+            Self::Table(table) => {
+                let headers = table.get("headers").and_then(Value::as_object);
+                headers
+                    .into_iter()
+                    .flat_map(Table::keys)
+                    .map(|name| format!("{name}: {MASK}"))
+                    .collect()
+            }
+        };
+        names.join("\n")
+    }
+}
+
+// === Shown ===
+
+/// The page of a new destination.
+pub fn new(visit: &Visit, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+    let lang = visit.lang;
+    let name = typed.text("name");
+    html! {
+        (mistakes.show(lang))
+        (forms::change(visit, PATH, &html! {
+            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            (fields(lang, mistakes, typed))
+            button type="submit" { (CREATE.of(lang)) }
+        }))
+    }
+}
+
+/// The fields that a new destination and an old one have in common.
+pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+    let line = |name, label, hint: Option<Text>| {
+        let text = typed.text(name);
+        let error = mistakes.of(name);
+        Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
+    };
+    let choice = |name, label, hint: Option<Text>, options: &[(&str, &str)]| {
+        let text = typed.text(name);
+        let error = mistakes.of(name);
+        Field { value: &text, hint, error, ..Field::new(name, label) }.show_choice(lang, options)
+    };
+    let formats = [("event", "event"), ("forward", "forward"), ("template", "template")];
+    let modes = [("async", MODE_ASYNC.of(lang)), ("inline", MODE_INLINE.of(lang))];
+    let unset = LATE_UNSET.of(lang);
+    let lates = [
+        ("", unset),
+        ("unavailable", "unavailable"),
+        ("accepted", "accepted"),
+        ("rejected", "rejected"),
+    ];
+    let headers = typed.headers();
+    let has_secret = matches!(typed, Typed::Table(table) if table.contains_key("secret"));
+    html! {
+        (line("url", URL, Some(URL_HINT)))
+        (choice("format", FORMAT, Some(FORMAT_HINT), &formats))
+        (choice("method", METHOD, None, &[("", unset), ("GET", "GET"), ("POST", "POST")]))
+        (Field {
+            kind: "password", hint: Some(SECRET_HINT), error: mistakes.of("secret"),
+            ..Field::new("secret", SECRET)
+        }.show(lang))
+        @if has_secret { (Field::new("beside", BESIDE).show_box(lang)) }
+        (Field {
+            value: &headers, hint: Some(HEADERS_HINT), error: mistakes.of("headers"),
+            ..Field::new("headers", HEADERS)
+        }.show_area(lang, 3))
+        p.hint { (DEFAULTS.of(lang)) }
+        div.fields {
+            (line("retry.first", FIRST, None))
+            (line("retry.max", MAX, None))
+            (line("retry.attempts", ATTEMPTS, None))
+            (line("timeout", TIMEOUT, None))
+            (line("concurrency", CONCURRENCY, None))
+        }
+        (line("rate", RATE, Some(RATE_HINT)))
+        (choice("mode", MODE, None, &modes))
+        (choice("late", LATE, None, &lates))
+    }
+}
+
+// === Read ===
+
+/// What a destination is to say: `table` with what was typed in place of what it said.
+pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, Mistakes> {
+    for key in ["url", "format", "method", "timeout", "rate", "late"] {
+        set(&mut table, key, form.text(key).map(|text| json!(text)));
+    }
+    let inline = form.text("mode").filter(|mode| *mode != "async");
+    set(&mut table, "mode", inline.map(|mode| json!(mode)));
+    set(&mut table, "concurrency", number(lang, form, "concurrency")?);
+    let mut retry = Table::new();
+    for key in ["first", "max"] {
+        set(&mut retry, key, form.text(&format!("retry.{key}")).map(|text| json!(text)));
+    }
+    set(&mut retry, "attempts", number(lang, form, "retry.attempts")?);
+    set(&mut table, "retry", (!retry.is_empty()).then_some(Value::Object(retry)));
+    if let Some(secret) = form.text("secret") {
+        let beside = form.text("beside").is_some();
+        let old = if beside { secrets(&table) } else { Vec::new() };
+        let all: Vec<Value> = std::iter::once(json!(secret)).chain(old).collect();
+        table.insert(String::from("secret"), Value::Array(all));
+    }
+    let headers = headers(lang, form, table.get("headers"))?;
+    set(&mut table, "headers", (!headers.is_empty()).then_some(Value::Object(headers)));
+    Ok(table)
+}
+
+/// The secrets that a table has, one or several, the newest first.
+pub fn secrets(table: &Table) -> Vec<Value> {
+    match table.get("secret") {
+        Some(Value::Array(list)) => list.clone(),
+        Some(one) => vec![one.clone()],
+        None => Vec::new(),
+    }
+}
+
+fn set(table: &mut Table, key: &str, value: Option<Value>) {
+    match value {
+        Some(value) => drop(table.insert(key.to_owned(), value)),
+        None => drop(table.remove(key)),
+    }
+}
+
+fn number(lang: Lang, form: &Fields, name: &str) -> Result<Option<Value>, Mistakes> {
+    let read = |text: &str| {
+        let number: Result<u32, _> = text.parse();
+        number.map(|number| json!(number)).map_err(|_| Mistakes::one(name, NO_NUMBER.of(lang)))
+    };
+    form.text(name).map(read).transpose()
+}
+
+fn headers(lang: Lang, form: &Fields, old: Option<&Value>) -> Result<Table, Mistakes> {
+    let mut headers = Table::new();
+    let lines = form.verbatim("headers").unwrap_or_default().lines().map(str::trim);
+    for line in lines.filter(|line| !line.is_empty()) {
+        let wrong = || Mistakes::one("headers", NO_LINE.of(lang));
+        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
+        let (name, value) = (name.trim(), value.trim());
+        let value = match value {
+            MASK => old.and_then(|old| old.get(name)).cloned().ok_or_else(wrong)?,
+            "" => return Err(wrong()),
+            typed => json!(typed),
+        };
+        headers.insert(name.to_owned(), value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_into_secret_fields_is_not_shown_again() {
+        let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
+        let shown = fields(Lang::En, &Mistakes::default(), &Typed::of(&form)).into_string();
+        assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
+        assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
+    }
+
+    #[test]
+    fn a_mask_stands_for_what_there_is() {
+        let old = json!({ "headers": { "X-B": "old" }, "secret": "whsec_old" });
+        let old = old.as_object().unwrap();
+        let read = |text: &[u8]| read(Lang::En, &Fields::read(text), old.clone());
+        let table =
+            read(b"url=u&headers=X-B%3A+***%0AX-A%3A+new&secret=whsec_new&beside=yes").unwrap();
+        assert_eq!(table["headers"], json!({ "X-B": "old", "X-A": "new" }));
+        assert_eq!(table["secret"], json!(["whsec_new", "whsec_old"]));
+        assert_eq!(read(b"secret=whsec_new").unwrap()["secret"], json!(["whsec_new"]));
+        assert_eq!(read(b"").unwrap()["secret"], json!("whsec_old"));
+        assert!(read(b"headers=X-C%3A+***").is_err() && read(b"headers=rubbish").is_err());
+        assert!(read(b"retry.attempts=many").unwrap_err().of("retry").is_some());
+    }
+}

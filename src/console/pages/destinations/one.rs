@@ -1,0 +1,289 @@
+//! One destination: how it is, what it says, and what can be done with it.
+
+use maud::{Markup, html};
+
+use super::form::{self, Typed};
+use super::{due, kept, path_of, state, waiting};
+use crate::config::{Config, Destination, Origin, Table};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{table, time, value};
+use crate::console::fields::{Fields, query};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{self, Mistakes, deletion, foreign};
+use crate::console::pages::sources;
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::delivery::{Condition, PauseReason};
+use crate::ledger::TargetId;
+use crate::operator::Tried;
+use crate::registry::{InForce, Managed};
+
+texts! {
+    STATE = "State", "状态";
+    URL = "URL", "地址";
+    FORMAT = "Format", "格式";
+    PENDING = "Pending", "待投递";
+    DEAD = "Dead", "死信";
+    OLDEST = "Oldest due", "最久到期";
+    UNDER_WAY = "Attempts under way", "进行中的尝试";
+    ORIGIN = "From", "来自";
+    CHANGED = "Changed", "最后更改";
+    USED = "Sources that deliver here", "投递到此处的来源";
+    PAUSED_SINCE = "Paused", "暂停";
+    BY_OPERATOR = "by {}", "由 {} 操作";
+    GONE = "it answered 410: it wants no more", "后端返回 410，不再接收";
+    SECRETS = "Signing secrets", "签名密钥";
+    UNSIGNED = "none: deliveries are not signed", "无：投递不签名";
+    WRITTEN = "As it is written", "配置内容";
+    KEY = "Key", "键";
+    VALUE = "Value", "值";
+    NOTHING = "Nothing.", "无。";
+    PAUSE = "Pause", "暂停";
+    RESUME = "Resume", "恢复";
+    PAUSE_HINT = "Paused, nothing is delivered to it; events are recorded and wait.", "暂停后不再投递，事件照常记录并等待。";
+    TEST = "Try it", "测试投递";
+    TEST_HINT = "Makes one attempt with an event that is marked as a test, paused or not. It is recorded nowhere.",
+        "用一个标记为测试的事件尝试投递一次，暂停时也可以，不做任何记录。";
+    TEST_SOURCE = "Source", "来源";
+    TEST_USER = "User", "用户";
+    TEST_ITEM = "Item", "物品";
+    TEST_AMOUNT = "Amount", "数量";
+    SEND = "Send a test event", "发送测试事件";
+    TOOK_IT = "It took the test event.", "已接收测试事件。";
+    REFUSED_IT = "It did not take the test event.", "未接收测试事件。";
+    STATUS = "Status", "状态码";
+    TOOK = "Time", "耗时";
+    ANSWER = "Answer (the first kilobyte)", "应答（前 1 KB）";
+    ERROR = "Error", "错误";
+    EVENT_ID = "Event id of the test", "测试事件编号";
+    CHANGE = "Change it", "更改";
+    SAVE = "Save", "保存";
+    END = "End the old secrets", "停用旧密钥";
+    DELETE = "Delete this destination", "删除此投递目标";
+    DELETE_HINT = "Only possible when no source delivers to it.", "仅当没有来源投递到此处时可删除。";
+    LEFT_OUT = "It does not run: {}", "未运行：{}";
+}
+
+/// What is said on the page besides what the destination is.
+#[derive(Debug)]
+pub struct Said<'s> {
+    pub name: &'s str,
+    pub mistakes: Mistakes,
+    /// What was sent and not taken.
+    pub typed: Option<&'s Fields>,
+    /// What came of a test.
+    pub tried: Option<Tried>,
+}
+
+impl<'s> Said<'s> {
+    pub fn of(name: &'s str) -> Self {
+        Self { name, mistakes: Mistakes::default(), typed: None, tried: None }
+    }
+}
+
+/// The page of one destination.
+pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
+    let (lang, name) = (visit.lang, said.name);
+    let stats = console.book().stats().await?;
+    let target = TargetId::from(name);
+    let condition = console.tools.control.condition(&target).await;
+    let state = console.tools.registry.in_force();
+    let shown = state.show(Managed::Destination, name).ok_or(Trouble::Absent)?;
+    let found = state.config.destinations.get(name).map(AsRef::as_ref);
+    let origin = found.map_or(Origin::Admin, |found| found.origin);
+    let is_ours = origin == Origin::Admin;
+    let changed = shown["changed_at"].as_str().zip(shown["changed_by"].as_str());
+    let middle = html! {
+        (managed::done(visit))
+        (said.mistakes.show(lang))
+        @if let Some(tried) = &said.tried { (outcome(lang, tried)) }
+        @if found.is_none() { (left_out(lang, &state, name)) }
+        @if !is_ours { (foreign(lang, origin)) }
+        (facts(lang, &health(lang, condition.as_ref(), waiting(&stats, &target), name)))
+        @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
+        @if let Some(condition) = &condition { (switching(visit, name, condition)) (trial(visit, name)) }
+        @if is_ours { (changing(console, visit, said)?) }
+    };
+    Ok(Reply::Page(managed::title(Area::Destinations, lang, name), middle))
+}
+
+fn left_out(lang: Lang, state: &InForce, name: &str) -> Markup {
+    let about = format!("the destination {name}");
+    let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
+    let problem = problem.map_or("?", String::as_str);
+    notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
+}
+
+// === How it is ===
+
+fn health(
+    lang: Lang,
+    condition: Option<&Condition>,
+    (pending, dead, oldest): (u64, u64, Option<std::time::Duration>),
+    name: &str,
+) -> Vec<(Text, Markup)> {
+    let mut all = vec![(STATE, state(lang, condition))];
+    if let Some(pause) = condition.and_then(|condition| condition.paused.as_ref()) {
+        let why = match pause.why {
+            PauseReason::Operator => BY_OPERATOR.fill(lang, &[&pause.who]),
+            PauseReason::Gone => GONE.of(lang).to_owned(),
+        };
+        all.push((PAUSED_SINCE, html! { (time::time(pause.at_ms)) ", " (why) }));
+    }
+    let letters = format!("{}{}", Area::DeadLetters.path(), query(&[("destination", name)]));
+    all.push((PENDING, html! { (pending) }));
+    all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (dead) } } @else { "0" } }));
+    all.push((OLDEST, due(lang, oldest)));
+    if let Some(condition) = condition {
+        all.push((UNDER_WAY, html! { (condition.in_flight) }));
+    }
+    all
+}
+
+fn about(
+    lang: Lang,
+    config: &Config,
+    found: &Destination,
+    changed: Option<(&str, &str)>,
+) -> Markup {
+    let all = config.sources.values();
+    let users = all.filter(|source| source.destinations.contains(&found.name));
+    let users: Vec<&str> = users.map(|source| source.name.as_str()).collect();
+    let count = found.secrets.len();
+    let mut all = vec![
+        (URL, value::whole(&found.url)),
+        (FORMAT, html! { code { (found.format.as_str()) } }),
+        (
+            SECRETS,
+            html! { @if count == 0 { (UNSIGNED.of(lang)) } @else { (count) " × " code { (crate::config::MASK) } } },
+        ),
+        (
+            USED,
+            html! {
+                @if users.is_empty() { span.absent { "–" } }
+                @for (at, name) in users.iter().enumerate() {
+                    @if at > 0 { ", " }
+                    a href=(sources::path_of(name)) { (value::short(name)) }
+                }
+            },
+        ),
+        (ORIGIN, html! { (managed::origin(found.origin).of(lang)) }),
+    ];
+    if let Some((at, who)) = changed {
+        all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
+    }
+    let written = Table::clone(&found.shown);
+    let rows: Vec<_> = written
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "name" | "url" | "format" | "secret"))
+        .map(|(key, said)| {
+            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+            vec![html! { code { (key) } }, value::whole(&text)]
+        })
+        .collect();
+    html! {
+        (facts(lang, &all))
+        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], (&rows, NOTHING))) }
+    }
+}
+
+// === What can be done with it ===
+
+fn switching(visit: &Visit, name: &str, condition: &Condition) -> Markup {
+    let lang = visit.lang;
+    let is_paused = condition.paused.is_some();
+    let (verb, word) = if is_paused { ("resume", RESUME) } else { ("pause", PAUSE) };
+    html! {
+        div.actions {
+            (forms::change(visit, &format!("{}/{verb}", path_of(name)), &html! {
+                button.quiet type="submit" { (word.of(lang)) }
+            }))
+            @if !is_paused && visit.viewer.may_change() { span.hint { (PAUSE_HINT.of(lang)) } }
+        }
+    }
+}
+
+fn trial(visit: &Visit, name: &str) -> Markup {
+    let lang = visit.lang;
+    html! {
+        @if visit.viewer.may_change() {
+            section aria-labelledby="try" {
+                h2 #try { (TEST.of(lang)) }
+                p.hint { (TEST_HINT.of(lang)) }
+                (forms::change(visit, &format!("{}/test", path_of(name)), &html! {
+                    div.fields {
+                        (Field::new("source", TEST_SOURCE).show(lang))
+                        (Field::new("user", TEST_USER).show(lang))
+                        (Field::new("item", TEST_ITEM).show(lang))
+                        (Field::new("amount", TEST_AMOUNT).show(lang))
+                    }
+                    button type="submit" { (SEND.of(lang)) }
+                }))
+            }
+        }
+    }
+}
+
+fn outcome(lang: Lang, tried: &Tried) -> Markup {
+    let attempt = &tried.attempt;
+    let (tone, sentence) = match tried.is_delivered() {
+        true => (Tone::Good, TOOK_IT),
+        false => (Tone::Bad, REFUSED_IT),
+    };
+    let status = attempt.status.map(|status| status.to_string());
+    let took = std::time::Duration::from_millis(u64::from(attempt.latency_ms));
+    let mut all = vec![
+        (STATUS, value::maybe(status.as_deref())),
+        (TOOK, html! { (time::took(took)) }),
+        (EVENT_ID, html! { code { (tried.event) } }),
+    ];
+    if let Some(error) = &attempt.error {
+        all.push((ERROR, value::whole(error)));
+    }
+    html! {
+        section.tried aria-labelledby="tried" {
+            h2 #tried { (TEST.of(lang)) }
+            (notice(tone, sentence.of(lang)))
+            (facts(lang, &all))
+            @if !attempt.head.is_empty() {
+                p { (ANSWER.of(lang)) }
+                (value::block(&String::from_utf8_lossy(&attempt.head)))
+            }
+        }
+    }
+}
+
+fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup, Trouble> {
+    let (lang, name) = (visit.lang, said.name);
+    let (now, version) = kept(console, name)?;
+    let secrets = form::secrets(&now).len();
+    let typed = said.typed.map_or(Typed::Table(now), Typed::of);
+    Ok(html! {
+        section aria-labelledby="change" {
+            h2 #change { (CHANGE.of(lang)) }
+            (forms::change(visit, &path_of(name), &html! {
+                input type="hidden" name="version" value=(version);
+                (form::fields(lang, &said.mistakes, &typed))
+                button type="submit" { (SAVE.of(lang)) }
+            }))
+            @if visit.viewer.may_change() {
+                @if secrets > 1 {
+                    (forms::to(visit, &format!("{}/end", path_of(name)), &html! {
+                        button.quiet type="submit" { (END.of(lang)) }
+                    }))
+                }
+                (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(name)), &html! {
+                    p.hint { (DELETE_HINT.of(lang)) }
+                    button.danger type="submit" { (DELETE.of(lang)) }
+                })))
+            }
+        }
+    })
+}

@@ -1,0 +1,154 @@
+//! One event: what came, what was made of it, and where it went.
+
+mod answer;
+mod deliveries;
+
+use maud::{Markup, html};
+
+use super::{captured, resolved as by_hand};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::{badge, notice, time, value};
+use crate::console::fields::{Fields, query};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::ledger::{Event, EventBody, EventDetail, EventId, LedgerError};
+use crate::operator::{Masked, replay_event};
+use crate::registry::Subject;
+use crate::sender::Outcome;
+
+texts! {
+    TITLE = "Event {}", "事件 {}";
+    REPLAYED = "It is being delivered again.", "正在重新投递。";
+    RECEIVED = "Received", "接收时间";
+    STATE = "Deliveries", "投递情况";
+    SOURCE = "Source", "来源";
+    SENDER = "Sender", "发送方";
+    TRANSACTION = "Transaction", "交易号";
+    USER = "User", "用户";
+    ITEM = "Item", "物品";
+    AMOUNT = "Amount", "数量";
+    CURRENCY = "Currency", "币种";
+    CUSTOM = "Custom", "透传内容";
+    KIND = "Kind", "类型";
+    REVERSES = "Takes back", "撤销的交易";
+    AUTHENTICATED = "Covered by the signature", "签名覆盖";
+    UNRESOLVED = "Asked for and not there", "缺失的占位符";
+    RECUT = "Could be cut anew under the same signature", "同一签名下可重新切分";
+    NOTHING = "nothing", "无";
+    RESOLVED = "What was resolved", "解析结果";
+    TEMPLATE = "The source's template, resolved", "来源模板的解析结果";
+    ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    let id = match visit.rest().as_slice() {
+        [id] => id.parse().map_err(|_| Trouble::Absent)?,
+        _ => return Err(Trouble::Absent),
+    };
+    let detail = console.book().event(id).await?.ok_or(Trouble::Absent)?;
+    let corrupt = |_| LedgerError::Corrupt(id.to_string());
+    let body = EventBody::decode(&detail.event.body).map_err(corrupt)?;
+    let event = body.event().map_err(corrupt)?;
+    let (config, lang) = (console.config(), visit.lang);
+    let by_id =
+        |source: &&std::sync::Arc<crate::config::Source>| source.id == detail.event.source.as_str();
+    let source = config.sources.values().find(by_id).map(|source| &**source);
+    let at_ms = detail.event.received_ms;
+    let found =
+        source.map(|source| captured::explain(console, (&config, source), &body.request, at_ms));
+    let mut request = Masked::of(&body.request, source, at_ms);
+    // They were masked when the source was surely there.
+    request.params = Some(event.params.clone().into_owned());
+    let transaction = query(&[("q", &event.transaction)]);
+    let path = format!("{}/{id}", Area::Event.path());
+    let subject = Subject::Event(id);
+    let thing = by_hand::Thing { path: &path, subject: &subject };
+    let middle = html! {
+        @if visit.query.text("done") == Some("replayed") {
+            (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
+        }
+        (about(visit, &detail, &event))
+        p { a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) } }
+        (deliveries::section(visit, &detail))
+        (by_hand::section(console, visit, thing))
+        (resolved(visit, &event))
+        (answer::section(visit, (source, &body), at_ms))
+        @if let Some(found) = &found { (captured::explanation(lang, found)) }
+        (captured::came(lang, &request))
+    };
+    Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let rest = visit.rest();
+    let [id, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
+    let id: EventId = id.parse().map_err(|_| Trouble::Absent)?;
+    let path = format!("{}/{id}", Area::Event.path());
+    if let Some(verb) = by_hand::Verb::find(verb) {
+        let detail = console.book().event(id).await?.ok_or(Trouble::Absent)?;
+        let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
+        let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
+        let subject = Subject::Event(id);
+        let thing = by_hand::Thing { path: &path, subject: &subject };
+        return by_hand::post(console, visit, (thing, &event.source, verb), form).await;
+    }
+    if *verb != "replay" {
+        return Err(Trouble::Absent);
+    }
+    let tools = (&console.tools.registry, &console.tools.control);
+    replay_event(tools, &visit.viewer.who, id).await?.ok_or(Trouble::Absent)?;
+    Ok(Reply::Go(format!("{path}?done=replayed")))
+}
+
+fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
+    let lang = visit.lang;
+    let state = html! {
+        (badge::event(lang, detail.event.state))
+        @if event.test { " " (badge::outcome(lang, Outcome::Test)) }
+    };
+    let list = |all: &[std::borrow::Cow<'_, str>]| {
+        html! {
+            @for (at, one) in all.iter().enumerate() { @if at > 0 { ", " } (value::short(one)) }
+            @if all.is_empty() { span.absent { (NOTHING.of(lang)) } }
+        }
+    };
+    let mut all: Vec<(Text, Markup)> = vec![
+        (RECEIVED, time::time(detail.event.received_ms)),
+        (STATE, state),
+        (SOURCE, value::short(&event.source)),
+        (SENDER, value::short(&event.sender)),
+        (TRANSACTION, value::whole(&event.transaction)),
+    ];
+    for (name, role) in [
+        (USER, &event.user),
+        (ITEM, &event.item),
+        (AMOUNT, &event.amount),
+        (CURRENCY, &event.currency),
+        (CUSTOM, &event.custom),
+        (KIND, &event.kind),
+        (REVERSES, &event.reverses),
+    ] {
+        if let Some(text) = role {
+            all.push((name, value::whole(text)));
+        }
+    }
+    all.push((AUTHENTICATED, list(&event.authenticated)));
+    all.push((UNRESOLVED, list(&event.unresolved)));
+    if !event.recut.is_empty() {
+        all.push((RECUT, list(&event.recut)));
+    }
+    facts(lang, &all)
+}
+
+fn resolved(visit: &Visit, event: &Event<'_>) -> Markup {
+    html! {
+        section aria-labelledby="resolved" {
+            h2 #resolved { (RESOLVED.of(visit.lang)) }
+            (captured::pairs(visit.lang, TEMPLATE, &event.resolved))
+        }
+    }
+}

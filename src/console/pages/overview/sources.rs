@@ -1,0 +1,86 @@
+//! Each source: when it was last called, what became of its callbacks, how long they took.
+
+use maud::{Markup, html};
+
+use super::Scope;
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::chart::{self, Series};
+use crate::console::components::{badge, table, time, value};
+use crate::console::fields::query;
+use crate::console::text::texts;
+use crate::console::visit::Visit;
+use crate::sender::Outcome;
+
+/// Sources of a page.
+const PAGE: usize = 25;
+
+texts! {
+    TITLE = "Sources", "来源";
+    CAPTION = "Callbacks of each source, {}; times are of the last hour", "各来源的回调，{}；耗时为最近一小时";
+    EMPTY = "No source is configured.", "未配置来源。";
+    NAME = "Source", "来源";
+    SENDER = "Sender", "发送方";
+    SEEN = "Last seen", "最近一次";
+    COUNTS = "Callbacks", "回调";
+    NONE = "none", "无";
+    P50 = "p50", "p50";
+    P99 = "p99", "p99";
+    COURSE = "Over time", "走势";
+}
+
+/// The section about the sources. With thousands of them it pages by name.
+pub fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
+    let lang = visit.lang;
+    let behind = visit.query.text("cursor");
+    let mut names = scope.names().filter(|name| behind.is_none_or(|last| *name > last));
+    let page: Vec<&str> = names.by_ref().take(PAGE).collect();
+    let next = names.next().and_then(|_| page.last().copied());
+    let rows: Vec<_> = page.iter().map(|name| row(console, visit, (scope, name))).collect();
+    let columns = [NAME, SENDER, SEEN, COUNTS, P50, P99, COURSE];
+    let caption = CAPTION.fill(lang, &[&scope.words().of(lang)]);
+    html! {
+        section aria-labelledby="sources" {
+            h2 #sources { (TITLE.of(lang)) }
+            (table::table(lang, &caption, &columns, (&rows, EMPTY)))
+            (table::pages(visit, next))
+        }
+    }
+}
+
+fn row(console: &Console, visit: &Visit, (scope, name): (&Scope<'_>, &str)) -> Vec<Markup> {
+    let lang = visit.lang;
+    let histories = &console.tools.metrics.histories;
+    let history = histories.find(name);
+    let series = scope.series(&history.iter().map(|history| &**history));
+    let took = history.as_ref().and_then(|history| history.took(scope.now));
+    let seen = history.as_ref().and_then(|history| history.last_ms());
+    let now_ms = histories.start().at_ms(scope.now);
+    let source = scope.config.sources.get(name);
+    let link = format!("{}{}", Area::Callbacks.path(), query(&[("source", name)]));
+    let sender = source.map(|source| source.recipe.sender().name());
+    let time_of = |took: Option<std::time::Duration>| {
+        html! {
+            @match took { Some(took) => (time::took(took)), None => (value::maybe(None)) }
+        }
+    };
+    vec![
+        html! { a href=(link) { (value::short(name)) } },
+        value::maybe(sender),
+        html! { @match seen { Some(ms) => (time::ago(lang, ms, now_ms)), None => (value::maybe(None)) } },
+        counts(visit, &series),
+        time_of(took.map(|took| took.p50)),
+        time_of(took.map(|took| took.p99)),
+        chart::spark(&series),
+    ]
+}
+
+fn counts(visit: &Visit, series: &[Series]) -> Markup {
+    let sums =
+        series.iter().zip(Outcome::ALL).map(|(one, of)| (one.values.iter().sum::<u64>(), *of));
+    let some: Vec<_> = sums.filter(|(sum, _)| *sum > 0).collect();
+    html! {
+        @for (sum, outcome) in &some { (sum) " " (badge::outcome(visit.lang, *outcome)) " " }
+        @if some.is_empty() { span.absent { (NONE.of(visit.lang)) } }
+    }
+}

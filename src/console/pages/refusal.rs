@@ -1,0 +1,91 @@
+//! One refused callback: what came, and why it was refused.
+
+use maud::html;
+
+use super::{captured, resolved};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::{badge, notice, time, value};
+use crate::console::fields::{Fields, query};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::Masked;
+use crate::registry::Subject;
+
+texts! {
+    TITLE = "Refused callback {}", "被拒绝的回调 {}";
+    WHEN = "Received", "接收时间";
+    SOURCE = "Source", "来源";
+    REASON = "Reason", "原因";
+    PARAMETER = "Parameter", "参数";
+    TRANSACTION = "Transaction, as it says", "交易号（自称）";
+    USER = "User, as it says", "用户（自称）";
+    CLIENT = "Caller", "调用方地址";
+    TOOK = "Took", "耗时";
+    UNVERIFIED = "Nobody has verified what it says.", "其内容未经验证。";
+    ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
+    TRY = "Look at it in the debug tool", "在调试工具中查看";
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    let number = match visit.rest().as_slice() {
+        [number] => number.parse().map_err(|_| Trouble::Absent)?,
+        _ => return Err(Trouble::Absent),
+    };
+    let kept = console.tools.gate.rejections().get(number).ok_or(Trouble::Absent)?;
+    let (config, lang) = (console.config(), visit.lang);
+    let source = config.sources.get(&kept.source).map(|source| &**source);
+    let request = Masked::of(&kept.request, source, kept.at_ms);
+    let found = source
+        .map(|source| captured::explain(console, (&config, source), &kept.request, kept.at_ms));
+    let all = facts(
+        lang,
+        &[
+            (WHEN, time::time(kept.at_ms)),
+            (SOURCE, value::short(&kept.source)),
+            (REASON, badge::reason(lang, kept.reason)),
+            (PARAMETER, value::maybe(kept.parameter.as_deref())),
+            (TRANSACTION, value::maybe(kept.transaction.as_deref())),
+            (USER, value::maybe(kept.user.as_deref())),
+            (CLIENT, html! { code { (kept.client) } }),
+            (TOOK, html! { (time::took(kept.took)) }),
+        ],
+    );
+    let path = format!("{}/{number}", Area::Refusal.path());
+    let subject = Subject::refusal(&kept.source, &kept.request);
+    let thing = resolved::Thing { path: &path, subject: &subject };
+    let middle = html! {
+        (notice::notice(notice::Tone::Plain, UNVERIFIED.of(lang)))
+        (all)
+        @if let Some(transaction) = &kept.transaction {
+            p {
+                a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", transaction)]))) {
+                    (ALL_OF.of(lang))
+                }
+            }
+        }
+        @if source.is_some() {
+            @let asked = [("source", kept.source.as_str()), ("rejection", &number.to_string())];
+            p { a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) } }
+        }
+        (resolved::section(console, visit, thing))
+        @if let Some(found) = &found { (captured::explanation(lang, found)) }
+        (captured::came(lang, &request))
+    };
+    Ok(Reply::Page(TITLE.fill(lang, &[&number]), middle))
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let rest = visit.rest();
+    let [number, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
+    let verb = resolved::Verb::find(verb).ok_or(Trouble::Absent)?;
+    let number = number.parse().map_err(|_| Trouble::Absent)?;
+    let kept = console.tools.gate.rejections().get(number).ok_or(Trouble::Absent)?;
+    let path = format!("{}/{number}", Area::Refusal.path());
+    let subject = Subject::refusal(&kept.source, &kept.request);
+    let thing = resolved::Thing { path: &path, subject: &subject };
+    resolved::post(console, visit, (thing, &kept.source, verb), form).await
+}

@@ -1,0 +1,153 @@
+//! "Resolved by hand": a note on an event or a refused callback, for whoever asks next.
+
+use maud::{Markup, html};
+
+use crate::console::app::Console;
+use crate::console::components::form::{self, Field};
+use crate::console::components::{notice, time, value};
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::registry::{
+    Failed, Kept, NOTE_CHARACTERS_MAX, NotTaken, RESOLVED_MAX, Resolution, Subject,
+};
+
+texts! {
+    TITLE = "Resolved by hand", "人工处理";
+    BADGE = "resolved by hand", "已人工处理";
+    OF_EVENT = "A note that this was settled outside of the gateway, for whoever asks next. It delivers nothing and stops no delivery; it goes with the event.",
+        "记录此事已在网关之外处理，供后续查询。它不会触发或停止投递，并随事件一同删除。";
+    OF_REFUSAL = "A note that this was settled outside of the gateway, for whoever asks next. It is kept for the same request to the same source, byte for byte, whichever gateway refuses it, as long as events are kept.",
+        "记录此事已在网关之外处理，供后续查询。它对应同一来源的同一请求（逐字节相同，无论由哪个网关拒绝），保留时间与事件相同。";
+    NOTE = "What was done", "处理说明";
+    HINT = "500 characters at most. No secrets: everybody with a token reads it.", "最多 500 个字符。请勿填写密钥：所有持有令牌的人都能看到。";
+    SAVE = "Mark as resolved by hand", "标记为已人工处理";
+    UNDO = "Undo", "撤销";
+    SAVED = "Marked as resolved by hand.", "已标记为人工处理。";
+    UNDONE = "It is open again.", "已撤销标记。";
+    EMPTY = "Say what was done.", "请填写处理说明。";
+    TOO_LONG = "{} characters at most.", "最多 {} 个字符。";
+    TOO_MANY = "{} callbacks are resolved by hand already; undo some first.", "已有 {} 个回调标记为人工处理，请先撤销一些。";
+}
+
+/// What may be resolved: where its page is, and what it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Thing<'t> {
+    pub path: &'t str,
+    pub subject: &'t Subject,
+}
+
+/// What a form of the section asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Resolve,
+    Reopen,
+}
+
+impl Verb {
+    /// The verb at the end of a path, if it is one.
+    pub fn find(segment: &str) -> Option<Self> {
+        [Self::Resolve, Self::Reopen].into_iter().find(|verb| verb.as_str() == segment)
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Reopen => "reopen",
+        }
+    }
+}
+
+/// The mark of something that is resolved, for a list; nothing where it is not.
+pub fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
+    mark(lang, console.tools.registry.resolution(subject).as_ref())
+}
+
+fn mark(lang: Lang, kept: Option<&Kept<Resolution>>) -> Markup {
+    html! { @if kept.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
+}
+
+/// The section of a page.
+pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
+    let done = match visit.query.text("done") {
+        Some("resolved") => Some(SAVED),
+        Some("reopened") => Some(UNDONE),
+        _ => None,
+    };
+    let kept = console.tools.registry.resolution(thing.subject);
+    html! {
+        @if let Some(text) = done { (notice::notice(notice::Tone::Good, text.of(visit.lang))) }
+        (body(visit, thing, (kept.as_ref(), "", None)))
+    }
+}
+
+fn body(
+    visit: &Visit,
+    thing: Thing<'_>,
+    (kept, written, error): (Option<&Kept<Resolution>>, &str, Option<&str>),
+) -> Markup {
+    let lang = visit.lang;
+    let action = |verb: Verb| format!("{}/{}", thing.path, verb.as_str());
+    let about = match thing.subject {
+        Subject::Event(_) => OF_EVENT,
+        Subject::Refusal(_) => OF_REFUSAL,
+    };
+    html! {
+        section aria-labelledby="by-hand" {
+            h2 #by-hand { (TITLE.of(lang)) (mark(lang, kept)) }
+            @match kept {
+                Some(kept) => {
+                    p { (value::short(&kept.who)) " · " (time::time(kept.at_ms)) }
+                    (value::block(&kept.value.note))
+                    (form::change(visit, &action(Verb::Reopen), &html! {
+                        button.quiet type="submit" { (UNDO.of(lang)) }
+                    }))
+                }
+                None => {
+                    p.hint { (about.of(lang)) }
+                    (form::change(visit, &action(Verb::Resolve), &html! {
+                        (Field { value: written, hint: Some(HINT), error, ..Field::new("note", NOTE) }
+                            .show_area(lang, 3))
+                        button type="submit" { (SAVE.of(lang)) }
+                    }))
+                }
+            }
+        }
+    }
+}
+
+/// What a form of the section asks for, about a callback to `source`. Whoever sent it may change
+/// things.
+pub async fn post(
+    console: &Console,
+    visit: &Visit,
+    (thing, source, verb): (Thing<'_>, &str, Verb),
+    form: &Fields,
+) -> Shown {
+    let (registry, who) = (&console.tools.registry, &visit.viewer.who);
+    let to = |done: &str| Ok(Reply::Go(format!("{}?done={done}#by-hand", thing.path)));
+    if verb == Verb::Reopen {
+        registry.reopen(who, thing.subject).await?;
+        return to("reopened");
+    }
+    let note = form.text("note").unwrap_or_default();
+    let error = match registry.resolve(who, (thing.subject, source), note).await {
+        Ok(()) => return to("resolved"),
+        Err(Failed::Ledger(error)) => return Err(Trouble::from(error)),
+        Err(Failed::Refused(not)) => mistake(visit.lang, not),
+    };
+    let middle = body(visit, thing, (None, note, Some(&error)));
+    Ok(Reply::Mistaken(TITLE.of(visit.lang).to_owned(), middle))
+}
+
+fn mistake(lang: Lang, not: NotTaken) -> String {
+    let (text, most): (Text, usize) = match not {
+        NotTaken::Empty => return EMPTY.of(lang).to_owned(),
+        NotTaken::TooLong => (TOO_LONG, NOTE_CHARACTERS_MAX),
+        NotTaken::TooMany => (TOO_MANY, RESOLVED_MAX),
+    };
+    text.fill(lang, &[&most])
+}

@@ -1,0 +1,373 @@
+//! Reward rules (seed 001): shown, made, changed, paused, taken away. What is written here is what
+//! the publisher's own API writes.
+
+mod form;
+
+use maud::{Markup, html};
+
+use self::form::Typed;
+use crate::config::MASK;
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::form as forms;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{table, time, value};
+use crate::console::fields::{Fields, query};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{self, Done, Mistakes, deletion};
+use crate::console::pages::{destinations, sources};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::rules::{self, RULES_MAX};
+use crate::operator::url_of;
+use crate::registry::{Failed, InForce, Kept, Rule, RuleStatus, rule_name};
+
+texts! {
+    INTRODUCTION = "A reward rule is a source of Taku (TopOn) under its own key, with its reward address as the destination. Its publisher manages it over the API of seed 001; so can you.",
+        "奖励规则是一个使用独立密钥的 Taku（TopOn）来源，奖励地址即投递目标。发布者通过接口管理，您也可在此管理。";
+    UNSERVED = "[manage.reward_rule] is not configured: there is no publisher to make a rule for.",
+        "未配置 [manage.reward_rule]，没有可为其创建规则的发布者。";
+    ALL = "All reward rules", "全部奖励规则";
+    NONE = "There is no reward rule yet.", "尚无奖励规则。";
+    NUMBER = "Number", "编号";
+    NAME = "Name", "名称";
+    PUBLISHER = "Publisher", "发布者";
+    REWARD = "Reward", "奖励";
+    URL = "Reward address", "奖励地址";
+    STATE = "State", "状态";
+    RUNNING = "running", "运行中";
+    STOPPED = "paused", "已暂停";
+    REMARK = "Remark", "备注";
+    KEY = "Key", "密钥";
+    CHANGED = "Changed", "最后更改";
+    LEFT_OUT = "It does not run: {}", "未运行：{}";
+    PASTE = "Paste this into Taku's console", "粘贴到 Taku 后台的地址";
+    BEHIND = "It is the source {} and the destination of the same name.", "对应来源 {} 和同名投递目标。";
+    TO_SOURCE = "The source", "来源";
+    TO_DESTINATION = "The destination", "投递目标";
+    NEW = "New reward rule", "新建奖励规则";
+    PAUSE = "Pause", "暂停";
+    RESUME = "Resume", "恢复";
+    CHANGE = "Change it", "更改";
+    SAVE = "Save", "保存";
+    DELETE = "Delete this rule", "删除此规则";
+    DELETE_HINT = "Its address answers 404 from then on, and its number is never used again.", "此后其地址返回 404，编号不再使用。";
+    TOO_MANY = "there are too many rules", "规则过多";
+    NO_PROBE = "The address could not be tried out: {}", "无法测试地址：{}";
+}
+
+const PATH: &str = Area::Rules.path();
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    match visit.rest().as_slice() {
+        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] => Ok(all(console, visit)),
+        [number] => one(console, visit, (number_of(number)?, &Mistakes::default(), None)),
+        _ => Err(Trouble::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    match visit.rest().as_slice() {
+        [] => create(console, visit, form).await,
+        [number] => change(console, visit, (number_of(number)?, form)).await,
+        [number, "pause"] => {
+            switch(console, visit, (number_of(number)?, RuleStatus::Stopped)).await
+        }
+        [number, "resume"] => {
+            switch(console, visit, (number_of(number)?, RuleStatus::Running)).await
+        }
+        [number, "delete"] => delete(console, visit, number_of(number)?).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+fn number_of(text: &str) -> Result<u64, Trouble> {
+    text.parse().map_err(|_| Trouble::Absent)
+}
+
+fn path_of(id: u64) -> String {
+    format!("{PATH}/{id}")
+}
+
+fn state(lang: Lang, status: RuleStatus) -> Markup {
+    let (class, word) = match status {
+        RuleStatus::Running => ("on", RUNNING),
+        RuleStatus::Stopped => ("paused", STOPPED),
+    };
+    html! { span.badge.(class) { (word.of(lang)) } }
+}
+
+// === All of them ===
+
+fn all(console: &Console, visit: &Visit) -> Reply {
+    let lang = visit.lang;
+    let state_now = console.tools.registry.in_force();
+    let rows: Vec<_> = state_now
+        .documents
+        .rules
+        .iter()
+        .map(|(id, Kept { value: rule, .. })| {
+            vec![
+                html! { a href=(path_of(*id)) { (id) } },
+                value::short(&rule.rule_name),
+                state(lang, rule.status),
+                html! { (rule.reward_number) " × " (value::short(&rule.reward_name)) },
+                value::short(&rule.reward_url),
+                value::short(&rule.publisher),
+            ]
+        })
+        .collect();
+    let columns = [NUMBER, NAME, STATE, REWARD, URL, PUBLISHER];
+    let served = state_now.config.manage.reward_rule.is_some();
+    let middle = html! {
+        (managed::done(visit))
+        p { (INTRODUCTION.of(lang)) }
+        @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
+        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        @if !visit.viewer.may_change() { (forms::change(visit, PATH, &html! {})) }
+        @else if served { p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } } }
+    };
+    Reply::Page(Area::Rules.title().of(lang).to_owned(), middle)
+}
+
+// === A new one ===
+
+fn made_new(console: &Console, visit: &Visit) -> Shown {
+    if !visit.viewer.may_change() {
+        return Err(Trouble::OnlyLooks);
+    }
+    let middle = form::new(console, visit, (&Mistakes::default(), &Typed::Nothing))?;
+    Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
+}
+
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let lang = visit.lang;
+    match tried_create(console, visit, form).await? {
+        Ok(id) => Ok(Reply::Go(Done::Made.at(&path_of(id)))),
+        Err(mistakes) => {
+            let middle = form::new(console, visit, (&mistakes, &Typed::Form(form)))?;
+            Ok(Reply::Mistaken(NEW.of(lang).to_owned(), middle))
+        }
+    }
+}
+
+async fn tried_create(
+    console: &Console,
+    visit: &Visit,
+    form: &Fields,
+) -> Result<Result<u64, Mistakes>, Trouble> {
+    let read = form::read_new(visit.lang, &console.config(), form);
+    let rule = match read {
+        Ok(rule) => rule,
+        Err(mistakes) => return Ok(Err(mistakes)),
+    };
+    if let Err(mistakes) = try_out(console, visit.lang, &rule.reward_url).await? {
+        return Ok(Err(mistakes));
+    }
+    let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
+        if state.documents.rules.len() >= RULES_MAX {
+            return Err(Failed::Refused(Mistakes::one("", TOO_MANY.of(visit.lang))));
+        }
+        let id = draft.rule_number();
+        rules::put(draft, id, None, &rule)?;
+        Ok(id)
+    });
+    told(written.await)
+}
+
+/// Calls the address of a rule, as Taku does when one is saved.
+async fn try_out(
+    console: &Console,
+    lang: Lang,
+    url: &str,
+) -> Result<Result<(), Mistakes>, Trouble> {
+    let config = console.config();
+    let said = rules::try_out(&config, vec![url]).await;
+    let said = said.map_err(|why| Trouble::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
+    Ok(match said.get(url).cloned().flatten() {
+        Some(why) => Err(Mistakes::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
+        None => Ok(()),
+    })
+}
+
+fn told<T>(written: Result<T, Failed<Mistakes>>) -> Result<Result<T, Mistakes>, Trouble> {
+    match written {
+        Ok(done) => Ok(Ok(done)),
+        Err(Failed::Refused(mistakes)) => Ok(Err(mistakes)),
+        Err(Failed::Ledger(error)) => Err(error.into()),
+    }
+}
+
+// === One ===
+
+fn one(
+    console: &Console,
+    visit: &Visit,
+    (id, mistakes, typed): (u64, &Mistakes, Option<&Fields>),
+) -> Shown {
+    let lang = visit.lang;
+    let state_now = console.tools.registry.in_force();
+    let kept = state_now.documents.rules.get(&id).ok_or(Trouble::Absent)?;
+    let rule = &kept.value;
+    let all = [
+        (STATE, state(lang, rule.status)),
+        (NAME, value::whole(&rule.rule_name)),
+        (REWARD, html! { (rule.reward_number) " × " (value::whole(&rule.reward_name)) }),
+        (URL, value::whole(&rule.reward_url)),
+        (REMARK, value::whole(&rule.remark)),
+        (PUBLISHER, value::whole(&rule.publisher)),
+        (KEY, html! { code { (MASK) } }),
+        (CHANGED, html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) }),
+    ];
+    let (typed, version) = (typed.map_or(Typed::Rule(rule), Typed::Form), kept.version.0);
+    let middle = html! {
+        (managed::done(visit))
+        (mistakes.show(lang))
+        (facts(lang, &all))
+        (switching(visit, (id, rule)))
+        (paste(console, lang, &state_now, id))
+        section aria-labelledby="change" {
+            h2 #change { (CHANGE.of(lang)) }
+            (forms::change(visit, &path_of(id), &html! {
+                input type="hidden" name="version" value=(version);
+                (form::fields(lang, mistakes, &typed))
+                button type="submit" { (SAVE.of(lang)) }
+            }))
+            @if visit.viewer.may_change() {
+                (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(id)), &html! {
+                    p.hint { (DELETE_HINT.of(lang)) }
+                    button.danger type="submit" { (DELETE.of(lang)) }
+                })))
+            }
+        }
+    };
+    Ok(Reply::Page(managed::title(Area::Rules, lang, &id.to_string()), middle))
+}
+
+fn switching(visit: &Visit, (id, rule): (u64, &Rule)) -> Markup {
+    let (verb, word) = match rule.status {
+        RuleStatus::Running => ("pause", PAUSE),
+        RuleStatus::Stopped => ("resume", RESUME),
+    };
+    html! {
+        div.actions {
+            (forms::change(visit, &format!("{}/{verb}", path_of(id)), &html! {
+                button.quiet type="submit" { (word.of(visit.lang)) }
+            }))
+        }
+    }
+}
+
+fn paste(console: &Console, lang: Lang, state: &InForce, id: u64) -> Markup {
+    let name = rule_name(id);
+    let Some(source) = state.config.sources.get(&name) else {
+        let about = format!("the reward rule {id}:");
+        let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
+        let problem = problem.map_or("?", String::as_str);
+        return notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]));
+    };
+    html! {
+        section aria-labelledby="paste" {
+            h2 #paste { (PASTE.of(lang)) }
+            div { (value::block(&url_of(&state.config, console.tools.callbacks, source))) }
+            p {
+                (BEHIND.fill(lang, &[&name])) " "
+                a href=(sources::path_of(&name)) { (TO_SOURCE.of(lang)) } ", "
+                a href=(destinations::path_of(&name)) { (TO_DESTINATION.of(lang)) }
+            }
+        }
+    }
+}
+
+// === Changes of one ===
+
+/// Changes a rule to what `change` makes of it, if nobody did since `version`.
+async fn write(
+    console: &Console,
+    visit: &Visit,
+    (id, version): (u64, Option<u64>),
+    change: impl Fn(&Rule) -> Rule + Send + Sync,
+) -> Result<Result<(), Mistakes>, Trouble> {
+    let stale = managed::stale_text().of(visit.lang);
+    let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
+        let gone = || Failed::Refused(Mistakes::one("", stale));
+        let old = state.documents.rules.get(&id).ok_or_else(gone)?;
+        if version.is_some_and(|version| version != old.version.0) {
+            return Err(gone());
+        }
+        let rule = change(&old.value);
+        if rule != *old.value {
+            rules::put(draft, id, Some(old), &rule)?;
+        }
+        Ok(())
+    });
+    told(written.await)
+}
+
+fn known(console: &Console, id: u64) -> Result<std::sync::Arc<Rule>, Trouble> {
+    let state = console.tools.registry.in_force();
+    let kept = state.documents.rules.get(&id).ok_or(Trouble::Absent)?;
+    Ok(std::sync::Arc::clone(&kept.value))
+}
+
+async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) -> Shown {
+    let old = known(console, id)?;
+    let version = form.text("version").and_then(|text| text.parse().ok());
+    let done = match form::read(form) {
+        Err(mistakes) => Err(mistakes),
+        Ok(wanted) => {
+            let tried = match wanted.reward_url == old.reward_url {
+                true => Ok(()),
+                false => try_out(console, visit.lang, &wanted.reward_url).await?,
+            };
+            match tried {
+                Err(mistakes) => Err(mistakes),
+                Ok(()) => {
+                    let changed = |old: &Rule| form::changed(old, &wanted);
+                    write(console, visit, (id, version), changed).await?
+                }
+            }
+        }
+    };
+    match done {
+        Ok(()) => Ok(Reply::Go(Done::Saved.at(&path_of(id)))),
+        Err(mistakes) => mistaken(console, visit, (id, &mistakes, Some(form))),
+    }
+}
+
+fn mistaken(console: &Console, visit: &Visit, said: (u64, &Mistakes, Option<&Fields>)) -> Shown {
+    match one(console, visit, said)? {
+        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+        other => Ok(other),
+    }
+}
+
+async fn switch(console: &Console, visit: &Visit, (id, status): (u64, RuleStatus)) -> Shown {
+    known(console, id)?;
+    let changed = |old: &Rule| Rule { status, ..old.clone() };
+    match write(console, visit, (id, None), changed).await? {
+        Ok(()) => {
+            let done = if status == RuleStatus::Running { Done::Resumed } else { Done::Paused };
+            Ok(Reply::Go(done.at(&path_of(id))))
+        }
+        Err(mistakes) => mistaken(console, visit, (id, &mistakes, None)),
+    }
+}
+
+async fn delete(console: &Console, visit: &Visit, id: u64) -> Shown {
+    known(console, id)?;
+    let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
+        if let Some(old) = state.documents.rules.get(&id) {
+            rules::delete(draft, id, old);
+        }
+        Ok::<_, Failed<Mistakes>>(())
+    });
+    match told(written.await)? {
+        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+        Err(mistakes) => mistaken(console, visit, (id, &mistakes, None)),
+    }
+}

@@ -1,0 +1,149 @@
+//! The form of a reward rule.
+
+use maud::{Markup, html};
+use serde_json::json;
+
+use super::PATH;
+use crate::config::Config;
+use crate::console::app::Console;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::rules::{self, Wanted, sec_key};
+use crate::registry::{Rule, RuleStatus};
+
+texts! {
+    PUBLISHER = "Publisher", "发布者";
+    NO_PUBLISHER = "is none of the configured publishers", "不在已配置的发布者之中";
+    REWARD_NAME = "What is given", "奖励名称";
+    REWARD_NUMBER = "How much of it", "奖励数量";
+    URL = "Reward address", "奖励地址";
+    URL_HINT = "Taku's macros in it are replaced, for example {user_id}. It is called once now, as a test.", "其中的 Taku 宏（如 {user_id}）会被替换。保存时会测试调用一次。";
+    REMARK = "Remark", "备注";
+    KEY = "Key", "密钥";
+    KEY_HINT = "Copy it into Taku's console before you go on: it is not shown again, and this form shows another one each time.",
+        "请先复制到 Taku 后台：之后不再显示，且每次打开此表单都会生成新的密钥。";
+    BAD_KEY = "is no text of 1 to 256 printable characters without blanks", "应为 1 到 256 个可见字符，不含空白";
+    CREATE = "Make it", "创建";
+    NO_RANDOM = "The system has no random numbers.", "系统没有可用的随机数。";
+}
+
+/// Characters of a key that somebody chooses.
+const KEY_MAX: usize = 256;
+
+/// What the fields say.
+#[derive(Debug)]
+pub enum Typed<'t> {
+    Nothing,
+    Form(&'t Fields),
+    Rule(&'t Rule),
+}
+
+impl Typed<'_> {
+    fn text(&self, name: &str) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Form(form) => form.verbatim(name).unwrap_or_default().to_owned(),
+            Self::Rule(rule) => match name {
+                "rule_name" => rule.rule_name.clone(),
+                "reward_name" => rule.reward_name.clone(),
+                "reward_number" => rule.reward_number.to_string(),
+                "reward_url" => rule.reward_url.clone(),
+                "remark" => rule.remark.clone(),
+                _ => String::new(),
+            },
+        }
+    }
+}
+
+/// The page of a new rule, with a key that was made for it.
+pub fn new(
+    console: &Console,
+    visit: &Visit,
+    (mistakes, typed): (&Mistakes, &Typed<'_>),
+) -> Result<Markup, Trouble> {
+    let (lang, config) = (visit.lang, console.config());
+    let names = publishers(&config);
+    let names: Vec<(&str, &str)> = names.iter().map(|name| (*name, *name)).collect();
+    let key = sec_key().ok_or(Trouble::Bad(NO_RANDOM))?;
+    let publisher = typed.text("publisher");
+    Ok(html! {
+        (mistakes.show(lang))
+        (forms::change(visit, PATH, &html! {
+            (Field { value: &publisher, error: mistakes.of("publisher"), ..Field::new("publisher", PUBLISHER) }.show_choice(lang, &names))
+            (fields(lang, mistakes, typed))
+            (Field { value: &key, hint: Some(KEY_HINT), error: mistakes.of("key"), ..Field::new("key", KEY) }.show(lang))
+            button type="submit" { (CREATE.of(lang)) }
+        }))
+    })
+}
+
+/// The fields that a new rule and an old one have in common.
+pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+    let line = |name, label, hint| {
+        let text = typed.text(name);
+        let error = mistakes.of(name);
+        Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
+    };
+    html! {
+        (line("rule_name", NAME_LABEL, None))
+        (line("reward_name", REWARD_NAME, None))
+        (line("reward_number", REWARD_NUMBER, None))
+        (line("reward_url", URL, Some(URL_HINT)))
+        (line("remark", REMARK, None))
+    }
+}
+
+fn publishers(config: &Config) -> Vec<&str> {
+    let api = config.manage.reward_rule.iter();
+    api.flat_map(|api| &api.publishers).map(|publisher| publisher.name.as_str()).collect()
+}
+
+/// What a rule is to say, under the checks of its API.
+pub fn read(form: &Fields) -> Result<Wanted, Mistakes> {
+    let text = |name| Some(json!(form.verbatim(name).unwrap_or_default().trim()));
+    let fields = rules::Fields {
+        rule_name: text("rule_name"),
+        reward_name: text("reward_name"),
+        reward_number: text("reward_number"),
+        reward_url: text("reward_url"),
+        remark: text("remark"),
+        ..rules::Fields::default()
+    };
+    fields.new_rule().map_err(|slip| Mistakes::of_slip(slip.field, &slip.msg))
+}
+
+/// A whole new rule.
+pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, Mistakes> {
+    let publisher = form.text("publisher").unwrap_or_default();
+    if !publishers(config).contains(&publisher) {
+        return Err(Mistakes::one("publisher", NO_PUBLISHER.of(lang)));
+    }
+    let key = form.text("key").unwrap_or_default();
+    let is_key = (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = read(form)?;
+    if !is_key {
+        return Err(Mistakes::one("key", BAD_KEY.of(lang)));
+    }
+    Ok(Rule {
+        publisher: publisher.to_owned(),
+        rule_name,
+        reward_name,
+        reward_number,
+        reward_url,
+        reward_sec_key: key.to_owned(),
+        remark,
+        status: RuleStatus::Running,
+    })
+}
+
+/// `old` with what it is to say now.
+pub fn changed(old: &Rule, wanted: &Wanted) -> Rule {
+    let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = wanted.clone();
+    Rule { rule_name, reward_name, reward_number, reward_url, remark, ..old.clone() }
+}

@@ -1,0 +1,146 @@
+//! The words that a contract has for every sender, in both languages. The contract itself writes
+//! them, in English; a test holds this table to what it writes.
+
+use crate::console::text::Text;
+
+/// The phrase that says `english`, if it is one.
+pub(super) fn phrase(english: &str) -> Option<Text> {
+    PHRASES.iter().find(|known| known.0 == english).map(|known| known.1)
+}
+
+/// A phrase under its English words.
+struct Phrase(&'static str, Text);
+
+macro_rules! phrases {
+    ($($en:literal = $zh:literal;)+) => {
+        const PHRASES: &[Phrase] = &[$(Phrase($en, Text::new($en, $zh))),+];
+    };
+}
+
+phrases! {
+    // Parts.
+    "What this rests on" = "依据";
+    "Not confirmed by anybody outside" = "未经外部证实";
+    "How it calls" = "调用方式";
+    "Keys of a source" = "来源的密钥与设置";
+    "Paste this behind the URL of the source" = "粘贴到来源 URL 之后";
+    "What a callback says" = "回调内容";
+    "Signature" = "签名";
+    "Take care" = "注意";
+    "Sealed messages" = "加密消息";
+    "Time" = "时间";
+    "Checks, tests and kinds" = "校验、测试与类型";
+    "Answers" = "应答";
+    "Patience" = "超时与重试";
+    "Published addresses (allow = \"sender\")" = "已公布的地址（allow = \"sender\"）";
+    // What stands above columns.
+    "key" = "键";
+    "what it is" = "含义";
+    "role" = "角色";
+    "where" = "位置";
+    "covered by the signature" = "签名是否覆盖";
+    "signed text" = "签名原文";
+    "digest" = "摘要算法";
+    "found in" = "签名位置";
+    "why" = "原因";
+    "what" = "对象";
+    "when" = "条件";
+    "what comes of it" = "结果";
+    "outcome" = "结果";
+    "answer" = "应答";
+    // Rows.
+    "confirmed by the sender's own documentation" = "已由发送方官方文档证实";
+    "taken from public implementations, not from the sender" = "取自公开实现，并非发送方文档";
+    "method" = "请求方法";
+    "parameters in" = "参数位置";
+    "no secret" = "无密钥";
+    "it signs with keys that it publishes" = "使用其公布的密钥签名";
+    "nothing is signed: give `allow`, or a name that nobody can guess" = "没有签名：请设置 `allow`，或使用无法猜到的名称";
+    "yes" = "是";
+    "partly" = "部分";
+    "no" = "否";
+    "yes; an app sets it" = "是；由应用设置";
+    "partly; an app sets it" = "部分；由应用设置";
+    "no; an app sets it" = "否；由应用设置";
+    "cipher text" = "密文";
+    "cipher" = "加密算法";
+    "initialisation vector in" = "初始向量位置";
+    "ends with" = "结尾为";
+    "its age is not checked, unless a source says max_age" = "不检查时效，除非来源设置 max_age";
+    "address check" = "地址校验";
+    "test" = "测试";
+    "answered, never stored" = "仅应答，不保存";
+    "answered, never stored, signed or not" = "仅应答，不保存，无论是否签名";
+    "an event marked as a test" = "标记为测试的事件";
+    "an event of this kind" = "此类型的事件";
+    "waits" = "等待时间";
+    "tries again" = "重试";
+    "because of" = "重试条件";
+    "for" = "重试总时长";
+    "unknown" = "未知";
+    // What to take care of.
+    "Nothing is signed: whoever reaches the address makes events. Keep its name secret, or take calls from known addresses alone (`allow`)."
+        = "没有签名：任何能访问该地址的人都可产生事件。请对名称保密，或仅接受已知地址的调用（`allow`）。";
+    "The secret itself is sent: whoever sees one call can make any other. Take calls over HTTPS, and from the sender's own addresses alone (`allow`)."
+        = "密钥本身随请求发送：看到一次调用的人即可伪造任意调用。请使用 HTTPS，并仅接受发送方自己的地址（`allow`）。";
+    "The signature does not always say which transaction it is for, and what it covers can be the same twice: a captured call can be sent again under another id. Take calls from the sender's own addresses alone (`allow`)."
+        = "签名并不总能指明交易，其覆盖内容可能重复：截获的调用可换用其他 ID 重发。请仅接受发送方自己的地址（`allow`）。";
+    "The signature does not cover the transaction: what it covers is a second key, so that a captured call is not taken again under another id."
+        = "签名不覆盖交易号：其覆盖内容作为第二个去重键，截获的调用换用其他 ID 也不会再次被接受。";
+    "The amount is not to be relied on: pin it, `rewards = { coin = 10 }`."
+        = "数量不可信：请固定其值，`rewards = { coin = 10 }`。";
+    "The amount is not to be relied on: decide it where the event is used."
+        = "数量不可信：请在使用事件的一方决定数量。";
+    "The user is not covered: whoever sees a call before it arrives can name another."
+        = "签名不覆盖用户：在调用到达前看到它的人可改为其他用户。";
+    "What kind of event it is is not covered: a captured call can be sent again as another kind. Take calls from the sender's own addresses alone (`allow`)."
+        = "签名不覆盖事件类型：截获的调用可改为其他类型重发。请仅接受发送方自己的地址（`allow`）。";
+    "The whole URL is signed, as the sender calls it: `server.public_url` has to be set, and no proxy may rewrite path or query."
+        = "签名覆盖发送方调用的完整 URL：必须设置 `server.public_url`，且代理不得改写路径或查询。";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sender::{Catalog, Cell, Contract, Part};
+
+    /// What a part says in words that are not the sender's own: a part's title and heads, its
+    /// cautions, and the first words of rows that describe.
+    fn of_every_sender(part: &Part) -> Vec<String> {
+        let mut all = vec![part.title.to_owned()];
+        all.extend(part.head.iter().filter(|head| !head.is_empty()).map(|head| (*head).to_owned()));
+        let firsts = ["How it calls", "Sealed messages", "Patience", "Take care"];
+        if firsts.contains(&part.title) {
+            let words = part.rows.iter().filter_map(|row| match &row[0] {
+                Cell::Words(text) => Some(text.clone()),
+                Cell::Code(_) => None,
+            });
+            all.extend(words);
+        }
+        all
+    }
+
+    #[test]
+    fn every_phrase_of_the_catalog_is_known_and_none_is_left_over() {
+        let catalog = Catalog::embedded().unwrap();
+        let contracts: Vec<Contract> = catalog.iter().map(Contract::of).collect();
+        let parts = || contracts.iter().flat_map(|contract| &contract.parts);
+        for said in parts().flat_map(of_every_sender) {
+            assert!(phrase(&said).is_some(), "{said:?} has no translation");
+        }
+        let cells = parts().flat_map(|part| part.rows.iter().flatten());
+        let mut said: BTreeSet<&str> = cells.map(Cell::text).collect();
+        said.extend(parts().flat_map(|part| part.head).copied());
+        said.extend(parts().map(|part| part.title));
+        let source = include_str!("../../../sender/contract.rs").replace("\\\n", "");
+        let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
+        for Phrase(english, _) in PHRASES {
+            let written = source.contains(&english.replace('"', "\\\""));
+            let combined =
+                english.contains("; an app sets it") || english.contains(", signed or not");
+            assert!(written || combined || said.contains(english), "nobody says {english:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The way in: a token of the admin listener, once, for a session.
+
+use std::net::IpAddr;
+
+use maud::html;
+
+use crate::clock::instant;
+use crate::config::AdminToken;
+use crate::console::app::{Console, Given};
+use crate::console::area::Area;
+use crate::console::components::form::{self, Field};
+use crate::console::fields::Fields;
+use crate::console::reply::{Reply, Shown};
+use crate::console::session::{COOKIE, Entry};
+use crate::console::text::texts;
+use crate::console::visit::Visit;
+use crate::operator::find_token;
+
+texts! {
+    INTRODUCTION = "Sign in with a token of this gateway's admin listener (admin.token in its configuration). A read token may look; an admin token may also change things.",
+        "请使用本网关管理监听的令牌登录（配置中的 admin.token）。只读令牌可查看，管理令牌还可更改。";
+    TOKEN = "Token", "令牌";
+    GO = "Sign in", "登录";
+    WRONG = "That token is not known here.", "此处没有该令牌。";
+}
+
+pub fn get(visit: &Visit) -> Shown {
+    if visit.viewer.entry != Entry::Outside {
+        return Ok(Reply::Go(Area::Overview.path().to_owned()));
+    }
+    let title = Area::SignIn.title().of(visit.lang).to_owned();
+    Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
+}
+
+/// Somebody at `from` tries to sign in.
+pub fn post(console: &Console, visit: &Visit, (form, from): (&Fields, IpAddr)) -> Given {
+    let config = console.config();
+    let given = form.verbatim("token").unwrap_or_default();
+    let next = form.text("next");
+    let opened = find_token(&config.admin.tokens, given.trim().as_bytes())
+        .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
+    let Some((AdminToken { name, .. }, session)) = opened else {
+        tracing::warn!(target: "postern::console", client = %from, "a token that is not known");
+        let wrong = WRONG.of(visit.lang);
+        let title = Area::SignIn.title().of(visit.lang).to_owned();
+        return Given::Plain(Reply::Mistaken(title, page(visit, next, Some(wrong))));
+    };
+    tracing::info!(target: "postern::console", client = %from, token = name, "signed in");
+    let secure = if visit.came_by_tls { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}");
+    let to = next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path());
+    Given::SignedIn(cookie, to.to_owned())
+}
+
+/// Whether a path leads to a page of the console and nowhere else.
+fn is_ours(path: &str) -> bool {
+    let rest = path.strip_prefix("/console");
+    let plain = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    rest.is_some_and(|rest| (rest.is_empty() || rest.starts_with(['/', '?'])) && plain(rest))
+}
+
+fn page(visit: &Visit, next: Option<&str>, error: Option<&str>) -> maud::Markup {
+    let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
+    html! {
+        p { (INTRODUCTION.of(visit.lang)) }
+        (form::to(visit, Area::SignIn.path(), &html! {
+            @if let Some(next) = next { input type="hidden" name="next" value=(next); }
+            (token.show(visit.lang))
+            button type="submit" { (GO.of(visit.lang)) }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_led_away() {
+        for ours in ["/console", "/console/events/evt_1", "/console?x=1", "/console/a?b=%2F"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for others in
+            ["//evil", "/consolex", "/console\\evil", "https://evil", "/", "/console/\r\nx"]
+        {
+            assert!(!is_ours(others), "{others:?}");
+        }
+    }
+}

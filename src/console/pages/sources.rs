@@ -1,0 +1,298 @@
+//! Sources: shown, made, changed, paused; their secrets changed with an overlap; the URL to paste.
+
+mod form;
+mod one;
+mod secrets;
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use self::form::Typed;
+use crate::config::{Config, Origin, Source, Table};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::{table, value};
+use crate::console::fields::{Fields, segment};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{self, Done, Mistakes, refused};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::registry::{InForce, Managed, Precondition};
+
+texts! {
+    INTRODUCTION = "A source is an address that one sender calls. Those of the configuration file are changed there; the others here.",
+        "来源是供一个发送方调用的地址。配置文件中的来源在文件中更改，其余在此更改。";
+    ALL = "All sources", "全部来源";
+    NONE = "There is no source yet.", "尚无来源。";
+    SENDER = "Sender", "发送方";
+    STATE = "State", "状态";
+    ORIGIN = "From", "来自";
+    DESTINATIONS = "Destinations", "投递目标";
+    UNCONFIRMED = "Not confirmed", "未确认项";
+    ON = "takes callbacks", "接收回调";
+    OFF = "paused", "已暂停";
+    LEFT_OUT = "left out", "未启用";
+    NEW = "New source", "新建来源";
+    NEW_OF = "New source of {}", "新建来源：{}";
+    CHOOSE = "Choose its sender", "选择发送方";
+    GO = "Go on", "继续";
+    NO_SENDER = "There is no such sender.", "没有该发送方。";
+}
+
+const PATH: &str = Area::Sources.path();
+
+/// The state of a source, also of one that the check of today does not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    On,
+    Off,
+    LeftOut,
+}
+
+impl State {
+    fn of(source: Option<&Source>) -> Self {
+        match source {
+            Some(source) if source.enabled => Self::On,
+            Some(_) => Self::Off,
+            None => Self::LeftOut,
+        }
+    }
+
+    const fn words(self) -> (&'static str, Text) {
+        match self {
+            Self::On => ("on", ON),
+            Self::Off => ("paused", OFF),
+            Self::LeftOut => ("broken", LEFT_OUT),
+        }
+    }
+
+    fn badge(self, lang: Lang) -> Markup {
+        let (class, word) = self.words();
+        html! { span.badge.(class) { (word.of(lang)) } }
+    }
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    match visit.rest().as_slice() {
+        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] => Ok(all(console, visit)),
+        [name] => one::page(console, visit, (name, &Mistakes::default(), None)),
+        _ => Err(Trouble::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    match visit.rest().as_slice() {
+        [] => create(console, visit, form).await,
+        [name] => change(console, visit, (name, form)).await,
+        [name, "pause"] => switch(console, visit, (name, json!(false)), Done::Paused).await,
+        [name, "resume"] => switch(console, visit, (name, json!(true)), Done::Resumed).await,
+        [name, "rotate"] => secrets::rotate(console, visit, (name, form)).await,
+        [name, "end"] => secrets::end(console, visit, (name, form)).await,
+        [name, "delete"] => delete(console, visit, name).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+/// Where a source is shown.
+pub fn path_of(name: &str) -> String {
+    format!("{PATH}/{}", segment(name))
+}
+
+// === All of them ===
+
+fn all(console: &Console, visit: &Visit) -> Reply {
+    let lang = visit.lang;
+    let state = console.tools.registry.in_force();
+    let names = state.list(Managed::Source);
+    let rows: Vec<_> = names
+        .iter()
+        .filter_map(|shown| shown["name"].as_str())
+        .map(|name| row(lang, &state, name))
+        .collect();
+    let columns = [managed::NAME_LABEL, SENDER, STATE, DESTINATIONS, ORIGIN, UNCONFIRMED];
+    let middle = html! {
+        (managed::done(visit))
+        p { (INTRODUCTION.of(lang)) }
+        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        h2 { (NEW.of(lang)) }
+        @if visit.viewer.may_change() { (sender_choice(console, lang)) }
+        @else { (forms::change(visit, PATH, &html! {})) }
+    };
+    Reply::Page(Area::Sources.title().of(lang).to_owned(), middle)
+}
+
+fn row(lang: Lang, state: &InForce, name: &str) -> Vec<Markup> {
+    let source = state.config.sources.get(name);
+    let destinations = source.map_or_else(String::new, |source| source.destinations.join(", "));
+    let unconfirmed = source.map_or(0, |source| source.recipe.sender().unconfirmed().len());
+    let origin = source.map_or(Origin::Admin, |source| source.origin);
+    vec![
+        html! { a href=(path_of(name)) { (value::short(name)) } },
+        value::maybe(source.map(|source| source.recipe.sender().name())),
+        State::of(source.map(Arc::as_ref)).badge(lang),
+        value::short(&destinations),
+        html! { (managed::origin(origin).of(lang)) },
+        html! { @if unconfirmed > 0 { (unconfirmed) } },
+    ]
+}
+
+fn sender_choice(console: &Console, lang: Lang) -> Markup {
+    let config = console.config();
+    let senders: Vec<(&str, String)> = config
+        .catalog
+        .iter()
+        .map(|sender| (sender.name(), format!("{} – {}", sender.name(), sender.title())))
+        .collect();
+    let options: Vec<(&str, &str)> =
+        senders.iter().map(|(name, title)| (*name, title.as_str())).collect();
+    forms::ask(
+        PATH,
+        &html! {
+            (Field::new("new", CHOOSE).show_choice(lang, &options))
+            button type="submit" { (GO.of(lang)) }
+        },
+    )
+}
+
+// === A new one ===
+
+fn made_new(console: &Console, visit: &Visit) -> Shown {
+    if !visit.viewer.may_change() {
+        return Err(Trouble::OnlyLooks);
+    }
+    let sender = visit.query.text("new").unwrap_or_default();
+    let (title, middle) =
+        form::new(console, visit, (sender, &Mistakes::default()), &Typed::nothing())?;
+    Ok(Reply::Page(title, middle))
+}
+
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    let config = console.config();
+    let sender_name = form.text("sender").unwrap_or_default();
+    let sender = config.catalog.get(sender_name).ok_or(Trouble::Bad(NO_SENDER))?;
+    let name = form.text("name").unwrap_or_default();
+    let mut start = Table::new();
+    start.insert(String::from("sender"), json!(sender_name));
+    let written = form::read(visit.lang, form, sender, start);
+    let put = match written {
+        Ok(mut table) => {
+            if let Some(secret) = form.text("secret") {
+                table.insert(String::from("secrets"), json!([{ "value": secret }]));
+            }
+            let put = console.tools.registry.put(
+                &visit.viewer.who,
+                (Managed::Source, name),
+                &table,
+                &Precondition::Absent,
+            );
+            match put.await {
+                Ok(written) => Ok(written),
+                Err(failed) => Err(refused(visit.lang, failed)?),
+            }
+        }
+        Err(mistakes) => Err(mistakes),
+    };
+    match put {
+        Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
+        Err(mistakes) => {
+            let typed = Typed::of(form);
+            let (title, middle) = form::new(console, visit, (sender_name, &mistakes), &typed)?;
+            Ok(Reply::Mistaken(title, middle))
+        }
+    }
+}
+
+// === Changes of one ===
+
+/// What a source made here says, with its version.
+fn kept(console: &Console, name: &str) -> Result<(Table, u64), Trouble> {
+    let state = console.tools.registry.in_force();
+    if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
+        return Err(managed::not_here(source.origin));
+    }
+    let kept = state.documents.sources.get(name).ok_or(Trouble::Absent)?;
+    Ok((Table::clone(&kept.value), kept.version.0))
+}
+
+/// Writes `table` in place of what the source called `name` said at `version`; goes to its page, or
+/// shows that page again with what is wrong.
+async fn write(
+    console: &Console,
+    visit: &Visit,
+    (name, version): (&str, u64),
+    (table, done): (&Table, Done),
+    form: Option<&Fields>,
+) -> Shown {
+    let expected = Precondition::OneOf(vec![version]);
+    let who = &visit.viewer.who;
+    match console.tools.registry.put(who, (Managed::Source, name), table, &expected).await {
+        Ok(written) => Ok(Reply::Go(done.at(&path_of(&written.name)))),
+        Err(failed) => {
+            // What somebody else wrote meanwhile is shown in place of what was typed.
+            let form = form.filter(|_| !managed::is_stale(&failed));
+            mistaken(console, visit, (name, &refused(visit.lang, failed)?), form)
+        }
+    }
+}
+
+fn mistaken(
+    console: &Console,
+    visit: &Visit,
+    (name, mistakes): (&str, &Mistakes),
+    form: Option<&Fields>,
+) -> Shown {
+    match one::page(console, visit, (name, mistakes, form))? {
+        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+        other => Ok(other),
+    }
+}
+
+async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (mut table, version) = kept(console, name)?;
+    // The version that the form shows: whoever changed something since is not overwritten.
+    let version = form.text("version").and_then(|text| text.parse().ok()).unwrap_or(version);
+    let config = console.config();
+    let sender = sender_of(&config, &table).ok_or(Trouble::Bad(NO_SENDER))?;
+    if let Some(wanted) = form.text("name") {
+        table.insert(String::from("name"), json!(wanted));
+    }
+    match form::read(visit.lang, form, sender, table) {
+        Ok(table) => {
+            write(console, visit, (name, version), (&table, Done::Saved), Some(form)).await
+        }
+        Err(mistakes) => mistaken(console, visit, (name, &mistakes), Some(form)),
+    }
+}
+
+fn sender_of<'c>(config: &'c Config, table: &Table) -> Option<&'c Arc<crate::sender::Sender>> {
+    let name = table.get("sender").and_then(Value::as_str)?;
+    config.catalog.get(name)
+}
+
+async fn switch(
+    console: &Console,
+    visit: &Visit,
+    (name, enabled): (&str, Value),
+    done: Done,
+) -> Shown {
+    let (mut table, version) = kept(console, name)?;
+    table.insert(String::from("enabled"), enabled);
+    write(console, visit, (name, version), (&table, done), None).await
+}
+
+async fn delete(console: &Console, visit: &Visit, name: &str) -> Shown {
+    let who = &visit.viewer.who;
+    let removed =
+        console.tools.registry.remove(who, (Managed::Source, name), &Precondition::None).await;
+    match removed {
+        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+        Err(failed) => mistaken(console, visit, (name, &refused(visit.lang, failed)?), None),
+    }
+}

@@ -1,0 +1,295 @@
+//! The form of a source: the keys that a source of its sender may have.
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use super::{NEW_OF, NO_SENDER, PATH, SENDER};
+use crate::config::{Config, Origin, Table};
+use crate::console::app::Console;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::fields::Fields;
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::text::texts;
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::sender::{Sender, Terms};
+
+texts! {
+    NAME_HINT = "It is the end of the address: /callback/NAME. Letters, digits, dots, dashes, underscores.",
+        "地址的结尾：/callback/名称。可用字母、数字、点、短横线和下划线。";
+    RENAME_HINT = "Another name is another address: paste it into the sender's console again. Its transactions stay known.",
+        "改名后地址随之改变，请重新粘贴到发送方后台。已记录的交易不受影响。";
+    SECRET = "Secret", "密钥";
+    SECRET_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
+    SETTING = "Setting", "设置";
+    KEPT = "Leave it empty to keep what there is.", "留空则保持不变。";
+    TEMPLATE = "Template of custom parameters", "自定义参数模板";
+    TEMPLATE_HINT = "For example type=1&who={user_id}. The event carries what it comes to.", "例如 type=1&who={user_id}，解析结果随事件投递。";
+    ALLOW = "Addresses that may call", "允许调用的地址";
+    ALLOW_HINT = "Addresses or ranges, separated by blanks; the word sender stands for those that it publishes. Empty: all.",
+        "地址或网段，以空格分隔；写 sender 表示发送方公布的地址。留空表示不限。";
+    MAX_AGE = "Greatest age", "最长时效";
+    MAX_AGE_HINT = "For example 10m, or off. Empty: what the sender's contract says.", "例如 10m，或 off。留空则按发送方约定。";
+    RATE = "Rate", "速率";
+    RATE_HINT = "For example 500/s. Empty: no bound.", "例如 500/s。留空表示不限。";
+    REQUIRE = "Claims that must be there", "必须存在的签名";
+    REQUIRE_HINT = "Names, separated by blanks.", "名称，以空格分隔。";
+    UNSIGNED = "Take callbacks without a signature", "接受无签名的回调";
+    UNSIGNED_HINT = "Then say which addresses may call, or give it a name that nobody can guess.", "此时请限制调用地址，或使用难以猜测的名称。";
+    DESTINATIONS = "Destinations that events are delivered to", "事件的投递目标";
+    FURTHER = "Further keys, as JSON", "其他键（JSON）";
+    FURTHER_HINT = "params, rewards, reply, body, id: as the configuration knows them.", "params、rewards、reply、body、id，含义与配置文件相同。";
+    OWN_FIELD = "has a field of its own above", "在上方有单独的字段";
+    NO_JSON = "is no JSON object", "不是 JSON 对象";
+    CREATE = "Make it", "创建";
+    UNCONFIRMED = "Nobody outside has confirmed: {}", "尚未经外部确认：{}";
+}
+
+/// Keys with a field of their own, or that are set elsewhere.
+const OWN: [&str; 12] = [
+    "name",
+    "sender",
+    "secrets",
+    "destinations",
+    "template",
+    "allow",
+    "max_age",
+    "rate",
+    "require",
+    "unsigned",
+    "enabled",
+    Terms::KEY_SET_URL,
+];
+
+/// What the fields say: what was typed, or what a source says now.
+#[derive(Debug)]
+pub enum Typed<'t> {
+    Form(&'t Fields),
+    Table(Table),
+}
+
+impl<'t> Typed<'t> {
+    pub fn nothing() -> Self {
+        Self::Table(Table::new())
+    }
+
+    pub const fn of(form: &'t Fields) -> Self {
+        Self::Form(form)
+    }
+
+    /// What a field of one line says.
+    fn text(&self, name: &str) -> String {
+        match self {
+            Self::Form(form) => form.verbatim(name).unwrap_or_default().to_owned(),
+            Self::Table(table) => match table.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Array(list)) => {
+                    let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+                    words.join(" ")
+                }
+                Some(Value::Bool(true)) => String::from("yes"),
+                Some(Value::Number(number)) => number.to_string(),
+                _ => String::new(),
+            },
+        }
+    }
+
+    fn destinations(&self) -> Vec<String> {
+        match self {
+            Self::Form(form) => form.all("destinations").map(str::to_owned).collect(),
+            Self::Table(table) => {
+                let texts = |value: &Value| value.as_str().map(str::to_owned);
+                match table.get("destinations") {
+                    Some(Value::Array(list)) => list.iter().filter_map(texts).collect(),
+                    Some(one) => texts(one).into_iter().collect(),
+                    None => Vec::new(),
+                }
+            }
+        }
+    }
+
+    fn further(&self, sender: &Sender) -> String {
+        match self {
+            Self::Form(form) => form.verbatim("further").unwrap_or_default().to_owned(),
+            Self::Table(table) => {
+                let mut rest = table.clone();
+                rest.retain(|key, _| !has_field(sender, key) && key != "id");
+                // A table of texts can be written.
+                if rest.is_empty() {
+                    String::new()
+                } else {
+                    serde_json::to_string_pretty(&rest).unwrap_or_default()
+                }
+            }
+        }
+    }
+}
+
+fn has_field(sender: &Sender, key: &str) -> bool {
+    OWN.contains(&key) || sender.settings().iter().any(|(name, _)| name == key)
+}
+
+fn is_secret(name: &str) -> bool {
+    !name.ends_with("_id")
+}
+
+// === Shown ===
+
+/// The page of a new source of the sender called so.
+pub fn new(
+    console: &Console,
+    visit: &Visit,
+    (sender, mistakes): (&str, &Mistakes),
+    typed: &Typed<'_>,
+) -> Result<(String, Markup), Trouble> {
+    let (lang, config) = (visit.lang, console.config());
+    let sender = config.catalog.get(sender).ok_or(Trouble::Bad(NO_SENDER))?;
+    let title = NEW_OF.fill(lang, &[&sender.title()]);
+    let name = typed.text("name");
+    let middle = html! {
+        (mistakes.show(lang))
+        @for line in sender.unconfirmed() {
+            (notice(Tone::Plain, &UNCONFIRMED.fill(lang, &[line])))
+        }
+        (forms::change(visit, PATH, &html! {
+            input type="hidden" name="sender" value=(sender.name());
+            p { (SENDER.of(lang)) ": " b { (sender.name()) } }
+            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            @if let Some(about) = sender.secret() {
+                (Field {
+                    kind: "password", hint: Some(SECRET_HINT), about: Some(about),
+                    error: mistakes.of("secrets"), ..Field::new("secret", SECRET)
+                }.show(lang))
+            }
+            (fields(lang, &config, (sender, mistakes), typed))
+            button type="submit" { (CREATE.of(lang)) }
+        }))
+    };
+    Ok((title, middle))
+}
+
+/// The field for another name of a source that is there.
+pub fn name_field(lang: Lang, name: &str, mistakes: &Mistakes) -> Markup {
+    let error = mistakes.of("name");
+    Field { value: name, hint: Some(RENAME_HINT), error, ..Field::new("name", NAME_LABEL) }
+        .show(lang)
+}
+
+/// The fields that a new source and an old one have in common.
+pub fn fields(
+    lang: Lang,
+    config: &Config,
+    (sender, mistakes): (&Arc<Sender>, &Mistakes),
+    typed: &Typed<'_>,
+) -> Markup {
+    let line = |name, label, hint| {
+        let text = typed.text(name);
+        Field {
+            value: &text,
+            hint: Some(hint),
+            error: mistakes.of(name),
+            ..Field::new(name, label)
+        }
+        .show(lang)
+    };
+    let usable = |origin| matches!(origin, Origin::File | Origin::Admin);
+    let known = config.destinations.values().filter(|one| usable(one.origin));
+    let known: Vec<&str> = known.map(|destination| destination.name.as_str()).collect();
+    let chosen = typed.destinations();
+    let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
+    let (unsigned, further) = (typed.text("unsigned"), typed.further(sender));
+    html! {
+        @for (name, about) in sender.settings() { (setting(lang, (name, about), mistakes, typed)) }
+        @if sender.key_set().is_some() { (setting(lang, (Terms::KEY_SET_URL, ""), mistakes, typed)) }
+        @if !known.is_empty() { (forms::boxes(lang, ("destinations", DESTINATIONS), &known, &chosen)) }
+        (line("template", TEMPLATE, TEMPLATE_HINT))
+        (line("allow", ALLOW, ALLOW_HINT))
+        (line("max_age", MAX_AGE, MAX_AGE_HINT))
+        (line("rate", RATE, RATE_HINT))
+        (line("require", REQUIRE, REQUIRE_HINT))
+        @if sender.may_be_unsigned() {
+            (Field { value: &unsigned, hint: Some(UNSIGNED_HINT), ..Field::new("unsigned", UNSIGNED) }.show_box(lang))
+        }
+        (Field {
+            value: &further, hint: Some(FURTHER_HINT), error: mistakes.of("further"),
+            ..Field::new("further", FURTHER)
+        }.show_area(lang, 4))
+    }
+}
+
+/// A setting of the sender: what may be secret is never shown.
+fn setting(
+    lang: Lang,
+    (name, about): (&str, &str),
+    mistakes: &Mistakes,
+    typed: &Typed<'_>,
+) -> Markup {
+    let (secret, error) = (is_secret(name), mistakes.of(name));
+    let text = if secret { String::new() } else { typed.text(name) };
+    let there = matches!(typed, Typed::Table(table) if table.contains_key(name));
+    let kind = if secret { "password" } else { "text" };
+    let hint = (there && secret).then_some(KEPT);
+    let about = (!about.is_empty()).then_some(about);
+    html! {
+        (Field { value: &text, code: Some(name), kind, hint, about, error, ..Field::new(name, SETTING) }.show(lang))
+    }
+}
+
+// === Read ===
+
+/// What a source is to say: `table` with what was typed in place of what it said.
+pub fn read(
+    lang: Lang,
+    form: &Fields,
+    sender: &Sender,
+    mut table: Table,
+) -> Result<Table, Mistakes> {
+    for key in ["template", "max_age", "rate"] {
+        set(&mut table, key, form.text(key).map(|text| json!(text)));
+    }
+    for key in ["allow", "require"] {
+        let words: Vec<&str> = form
+            .text(key)
+            .unwrap_or_default()
+            .split(|character: char| character.is_whitespace() || character == ',')
+            .filter(|word| !word.is_empty())
+            .collect();
+        set(&mut table, key, (!words.is_empty()).then(|| json!(words)));
+    }
+    let destinations: Vec<&str> = form.all("destinations").collect();
+    set(&mut table, "destinations", (!destinations.is_empty()).then(|| json!(destinations)));
+    set(&mut table, "unsigned", form.text("unsigned").map(|_| json!(true)));
+    let settings = sender.settings().iter().map(|(name, _)| name.as_str());
+    for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
+        match form.text(name) {
+            Some(text) => set(&mut table, name, Some(json!(text))),
+            None if is_secret(name) => {}
+            None => set(&mut table, name, None),
+        }
+    }
+    table.retain(|key, _| has_field(sender, key) || key == "id");
+    table.extend(further(lang, form, sender)?);
+    Ok(table)
+}
+
+fn set(table: &mut Table, key: &str, value: Option<Value>) {
+    match value {
+        Some(value) => drop(table.insert(key.to_owned(), value)),
+        None => drop(table.remove(key)),
+    }
+}
+
+fn further(lang: Lang, form: &Fields, sender: &Sender) -> Result<Table, Mistakes> {
+    let Some(text) = form.text("further") else { return Ok(Table::new()) };
+    let read: Table = serde_json::from_str(text)
+        .map_err(|error| Mistakes::one("further", format!("{}: {error}", NO_JSON.of(lang))))?;
+    match read.keys().find(|key| has_field(sender, key)) {
+        Some(key) => Err(Mistakes::one("further", format!("{key} {}", OWN_FIELD.of(lang)))),
+        None => Ok(read),
+    }
+}

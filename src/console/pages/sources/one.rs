@@ -1,0 +1,252 @@
+//! One source: what it says, what to paste, what its sender's signature covers, and what can be done
+//! with it.
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::form::{self, Typed};
+use super::{State, kept, path_of, secrets, sender_of};
+use crate::config::{Origin, Source, Table};
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::facts::facts;
+use crate::console::components::form as forms;
+use crate::console::components::notice::{Tone, notice};
+use crate::console::components::{table, value};
+use crate::console::fields::{Fields, query, segment};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{self, Mistakes, deletion, foreign};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::operator::url_of;
+use crate::registry::{InForce, Managed};
+use crate::sender::{Contract, Sender};
+
+texts! {
+    SENDER = "Sender", "发送方";
+    STATE = "State", "状态";
+    ORIGIN = "From", "来自";
+    PATH = "Path", "路径";
+    ID = "Id", "标识";
+    DESTINATIONS = "Destinations", "投递目标";
+    CHANGED = "Changed", "最后更改";
+    WRITTEN = "As it is written", "配置内容";
+    KEY = "Key", "键";
+    VALUE = "Value", "值";
+    NOTHING = "Nothing.", "无。";
+    NO_DESTINATION = "none: events are kept and not delivered", "无：事件只保存，不投递";
+    PASTE = "Paste this into the sender's console", "粘贴到发送方后台的地址";
+    NO_PUBLIC = "server.public_url is not set: this is the gateway's own address. Set it to what the sender can reach.",
+        "未设置 server.public_url，此处为网关自身地址。请设置为发送方可访问的地址。";
+    SIGNS_URL = "The whole URL is signed: paste it just so.", "整个 URL 参与签名，请原样粘贴。";
+    ADDS_ITSELF = "The sender adds its parameters itself.", "参数由发送方自行附加。";
+    COPY = "Copy", "复制";
+    TRY = "Try it in the debug tool", "在调试工具中尝试";
+    CALLBACKS = "Its callbacks", "它的回调";
+    COVERS = "What the signature covers", "签名覆盖范围";
+    ROLE = "Role", "角色";
+    WHERE = "Where", "取自";
+    COVERED = "Covered", "是否覆盖";
+    CARE = "Take care", "注意事项";
+    UNCONFIRMED = "Not confirmed by anybody outside", "尚未经外部确认";
+    CONTRACT = "The whole contract of this sender", "该发送方的完整约定";
+    PAUSE = "Pause", "暂停";
+    RESUME = "Resume", "恢复";
+    PAUSE_HINT = "Paused, it answers its sender as one that is switched off, and nothing is recorded.",
+        "暂停后按“已停用”应答发送方，不记录任何回调。";
+    CHANGE = "Change it", "更改";
+    SAVE = "Save", "保存";
+    DELETE = "Delete this source", "删除此来源";
+    DELETE_HINT = "Its address answers 404 from then on. Events and transactions stay known.",
+        "此后其地址返回 404。已有事件和交易仍保留。";
+    LEFT_OUT = "It does not run: {}", "未运行：{}";
+}
+
+/// The page of the source called `name`; `mistakes` are those of `typed`, which was sent and not
+/// taken.
+pub fn page(
+    console: &Console,
+    visit: &Visit,
+    (name, mistakes, typed): (&str, &Mistakes, Option<&Fields>),
+) -> Shown {
+    let lang = visit.lang;
+    let state = console.tools.registry.in_force();
+    let said = state.show(Managed::Source, name).ok_or(Trouble::Absent)?;
+    let source = state.config.sources.get(name);
+    let origin = source.map_or(Origin::Admin, |source| source.origin);
+    let is_ours = origin == Origin::Admin;
+    let middle = html! {
+        (managed::done(visit))
+        (mistakes.show(lang))
+        @if source.is_none() { (left_out(lang, &state, name)) }
+        @if !is_ours { (foreign(lang, origin)) }
+        (about(visit, (&said, source), origin))
+        @if let Some(source) = source {
+            @if is_ours { (switching(visit, source)) }
+            (paste(console, lang, source))
+            (secrets::section(visit, source, mistakes, is_ours && visit.viewer.may_change()))
+            (contract(lang, source.recipe.sender()))
+        }
+        @if is_ours { (changing(console, visit, (name, mistakes, typed))?) }
+    };
+    Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
+}
+
+fn left_out(lang: Lang, state: &InForce, name: &str) -> Markup {
+    let about = format!("the source {name}");
+    let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
+    let problem = problem.map_or("?", String::as_str);
+    notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
+}
+
+fn about(visit: &Visit, (said, source): (&Value, Option<&Arc<Source>>), origin: Origin) -> Markup {
+    let lang = visit.lang;
+    let mut all: Vec<(Text, Markup)> =
+        vec![(STATE, State::of(source.map(Arc::as_ref)).badge(lang))];
+    if let Some(source) = source {
+        let sender = source.recipe.sender();
+        all.push((SENDER, html! { (value::short(sender.title())) " " code { (sender.name()) } }));
+        all.push((PATH, html! { code { (source.path()) } }));
+        all.push((ID, html! { code { (source.id) } }));
+        all.push((DESTINATIONS, destinations(lang, source)));
+    }
+    all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
+    if let (Some(at), Some(who)) = (said["changed_at"].as_str(), said["changed_by"].as_str()) {
+        all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
+    }
+    let written = source.map(|source| Table::clone(&source.shown)).unwrap_or_default();
+    let rows: Vec<_> = written
+        .iter()
+        .filter(|(key, _)| {
+            !matches!(key.as_str(), "name" | "sender" | "secrets" | "id" | "destinations")
+        })
+        .map(|(key, said)| {
+            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+            vec![html! { code { (key) } }, value::whole(&text)]
+        })
+        .collect();
+    html! {
+        (facts(lang, &all))
+        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], (&rows, NOTHING))) }
+        p.actions {
+            a href={ (Area::Callbacks.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
+            @if source.is_some() {
+                a href={ (Area::Debug.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (TRY.of(lang)) }
+            }
+        }
+    }
+}
+
+fn destinations(lang: Lang, source: &Source) -> Markup {
+    html! {
+        @if source.destinations.is_empty() { (NO_DESTINATION.of(lang)) }
+        @for (at, name) in source.destinations.iter().enumerate() {
+            @if at > 0 { ", " }
+            a href={ (Area::Destinations.path()) "/" (segment(name)) } { (value::short(name)) }
+        }
+    }
+}
+
+fn switching(visit: &Visit, source: &Source) -> Markup {
+    let lang = visit.lang;
+    let (verb, word) = if source.enabled { ("pause", PAUSE) } else { ("resume", RESUME) };
+    html! {
+        div.actions {
+            (forms::change(visit, &format!("{}/{verb}", path_of(&source.name)), &html! {
+                button.quiet type="submit" { (word.of(lang)) }
+            }))
+            @if source.enabled && visit.viewer.may_change() { span.hint { (PAUSE_HINT.of(lang)) } }
+        }
+    }
+}
+
+// === What to paste ===
+
+fn paste(console: &Console, lang: Lang, source: &Source) -> Markup {
+    let config = console.config();
+    let url = url_of(&config, console.tools.callbacks, source);
+    let recipe = &source.recipe;
+    html! {
+        section aria-labelledby="paste" {
+            h2 #paste { (PASTE.of(lang)) }
+            div #url { (value::block(&url)) }
+            button.quiet type="button" data-copy="url" hidden { (COPY.of(lang)) }
+            @if config.server.public_url.is_none() { p.hint { (NO_PUBLIC.of(lang)) } }
+            @if recipe.signs_url() { p.hint { (SIGNS_URL.of(lang)) } }
+            @if recipe.paste().is_empty() { p.hint { (ADDS_ITSELF.of(lang)) } }
+        }
+    }
+}
+
+// === What its sender's signature covers ===
+
+fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
+    let contract = Contract::of(sender);
+    let rows = |title: &str| -> Vec<Vec<Markup>> {
+        let part = contract.parts.iter().find(|part| part.title == title);
+        let rows = part.into_iter().flat_map(|part| &part.rows);
+        rows.map(|row| {
+            row.iter()
+                .map(|cell| html! { span lang="en" { (value::whole(cell.text())) } })
+                .collect()
+        })
+        .collect()
+    };
+    let (roles, cares) = (rows("What a callback says"), rows("Take care"));
+    let more = format!("{}{}", Area::Senders.path(), query(&[("q", sender.name())]));
+    html! {
+        section aria-labelledby="covers" {
+            h2 #covers { (COVERS.of(lang)) }
+            (table::table(lang, COVERS.of(lang), &[ROLE, WHERE, COVERED], (&roles, NOTHING)))
+            @if !cares.is_empty() {
+                h3 { (CARE.of(lang)) }
+                ul { @for care in cares.iter().flatten() { li { (care) } } }
+            }
+            @if !sender.unconfirmed().is_empty() {
+                h3 { (UNCONFIRMED.of(lang)) }
+                ul.unconfirmed {
+                    @for line in sender.unconfirmed() { li lang="en" { (value::whole(line)) } }
+                }
+            }
+            p { a href=(more) { (CONTRACT.of(lang)) } }
+        }
+    }
+}
+
+// === What can be done with it ===
+
+fn changing(
+    console: &Console,
+    visit: &Visit,
+    (name, mistakes, typed): (&str, &Mistakes, Option<&Fields>),
+) -> Result<Markup, Trouble> {
+    let (lang, config) = (visit.lang, console.config());
+    let (said, version) = kept(console, name)?;
+    let sender = sender_of(&config, &said).cloned();
+    let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
+    let typed = typed.filter(|form| form.text("version").is_some());
+    let typed = typed.map_or(Typed::Table(said), Typed::of);
+    Ok(html! {
+        section aria-labelledby="change" {
+            h2 #change { (CHANGE.of(lang)) }
+            @if let Some(sender) = &sender {
+                (forms::change(visit, &path_of(name), &html! {
+                    input type="hidden" name="version" value=(version);
+                    (form::name_field(lang, &name_now, mistakes))
+                    (form::fields(lang, &config, (sender, mistakes), &typed))
+                    button type="submit" { (SAVE.of(lang)) }
+                }))
+            }
+            @if visit.viewer.may_change() {
+                (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(name)), &html! {
+                    p.hint { (DELETE_HINT.of(lang)) }
+                    button.danger type="submit" { (DELETE.of(lang)) }
+                })))
+            }
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! The secrets of a source: what they are called and when they end, never what they are. A new one
+//! beside those that are to end.
+
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use super::{kept, mistaken, path_of, write};
+use crate::clock::{UnixMillis, now_ms, rfc3339};
+use crate::config::{MASK, Source, Table};
+use crate::console::app::Console;
+use crate::console::components::form as forms;
+use crate::console::components::form::Field;
+use crate::console::components::{table, value};
+use crate::console::fields::{self, Fields};
+use crate::console::lang::Lang;
+use crate::console::pages::managed::{Done, Mistakes};
+use crate::console::reply::Shown;
+use crate::console::text::texts;
+use crate::console::visit::Visit;
+
+texts! {
+    SECRETS = "Secrets", "密钥";
+    HINT = "A callback may be signed with any of them.", "回调可使用其中任意一个签名。";
+    ID = "Id", "编号";
+    VALUE = "Value", "值";
+    ENDS = "Ends", "失效时间";
+    NEVER = "does not end", "不失效";
+    NONE = "It has none.", "没有密钥。";
+    END = "End it now", "立即停用";
+    ROTATE = "Change the secret", "更换密钥";
+    ROTATE_HINT = "The new one is taken from now on, and the old ones until their end: time to change it in the sender's console.",
+        "新密钥立即生效，旧密钥在失效时间前仍然有效，便于您在发送方后台更换。";
+    NEW = "New secret", "新密钥";
+    NEW_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
+    UNTIL = "The old ones end (UTC)", "旧密钥失效时间（UTC）";
+    DO_ROTATE = "Take the new secret", "启用新密钥";
+    MISSING = "is missing", "未填写";
+    NO_TIME = "is no time that is still to come", "不是将来的时间";
+    LAST = "It is the last one: take in a new one first.", "这是最后一个密钥，请先启用新密钥。";
+}
+
+/// How long the old secrets go on unless somebody says otherwise: a week of working days.
+const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
+
+/// The secrets of a source, and the forms to change them where that may be done here.
+pub fn section(visit: &Visit, source: &Source, mistakes: &Mistakes, may_change: bool) -> Markup {
+    let lang = visit.lang;
+    let shown = list(&source.shown);
+    let count = source.recipe.secret_ids().count();
+    let rows: Vec<_> = source
+        .recipe
+        .secret_ids()
+        .enumerate()
+        .map(|(at, id)| {
+            let said = shown.get(at);
+            let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, said)];
+            if may_change && count > 1 {
+                row.push(ending(visit, &source.name, id));
+            }
+            row
+        })
+        .collect();
+    let mut columns = vec![ID, VALUE, ENDS];
+    if may_change && count > 1 {
+        columns.push(END);
+    }
+    html! {
+        section aria-labelledby="secrets" {
+            h2 #secrets { (SECRETS.of(lang)) }
+            p.hint { (HINT.of(lang)) }
+            (table::table(lang, SECRETS.of(lang), &columns, (&rows, NONE)))
+            @if may_change && source.recipe.sender().secret().is_some() { (rotation(visit, source, mistakes)) }
+        }
+    }
+}
+
+fn ends(lang: Lang, said: Option<&Value>) -> Markup {
+    match said.and_then(|secret| secret["until"].as_str()) {
+        Some(until) => value::short(until),
+        None => html! { (NEVER.of(lang)) },
+    }
+}
+
+fn ending(visit: &Visit, source: &str, id: &str) -> Markup {
+    forms::to(
+        visit,
+        &format!("{}/end", path_of(source)),
+        &html! {
+            input type="hidden" name="id" value=(id);
+            button.quiet type="submit" aria-label={ (END.of(visit.lang)) ": " (id) } { (END.of(visit.lang)) }
+        },
+    )
+}
+
+fn rotation(visit: &Visit, source: &Source, mistakes: &Mistakes) -> Markup {
+    let lang = visit.lang;
+    let until = rfc3339(now_ms() + OVERLAP_MS);
+    let until = until.get(..19).unwrap_or(&until);
+    html! {
+        h3 { (ROTATE.of(lang)) }
+        p.hint { (ROTATE_HINT.of(lang)) }
+        (forms::to(visit, &format!("{}/rotate", path_of(&source.name)), &html! {
+            (Field {
+                kind: "password", hint: Some(NEW_HINT), about: source.recipe.sender().secret(),
+                error: mistakes.of("secrets").or(mistakes.of("secret")), ..Field::new("secret", NEW)
+            }.show(lang))
+            (Field { kind: "datetime-local", value: until, error: mistakes.of("until"), ..Field::new("until", UNTIL) }.show(lang))
+            button type="submit" { (DO_ROTATE.of(lang)) }
+        }))
+    }
+}
+
+/// The new secret first, and an end for those that had none.
+pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (mut table, version) = kept(console, name)?;
+    let now = now_ms();
+    let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
+    let wrong = match (form.text("secret"), until) {
+        (None, _) => Some(("secret", MISSING)),
+        (_, None) => Some(("until", NO_TIME)),
+        _ => None,
+    };
+    if let Some((field, what)) = wrong {
+        let mistakes = Mistakes::one(field, what.of(visit.lang));
+        return mistaken(console, visit, (name, &mistakes), None);
+    }
+    let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
+    let old =
+        list(&table).into_iter().filter(|secret| !has_ended(secret, now)).map(|mut secret| {
+            if let Some(secret) = secret.as_object_mut().filter(|one| !one.contains_key("until")) {
+                secret.insert(String::from("until"), json!(until));
+            }
+            secret
+        });
+    let all: Vec<Value> = std::iter::once(json!({ "value": secret })).chain(old).collect();
+    table.insert(String::from("secrets"), Value::Array(all));
+    write(console, visit, (name, version), (&table, Done::Saved), None).await
+}
+
+/// Ends one secret at once.
+pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (mut table, version) = kept(console, name)?;
+    let id = form.text("id").unwrap_or_default();
+    let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
+    if left.is_empty() {
+        let mistakes = Mistakes::one("", LAST.of(visit.lang));
+        return mistaken(console, visit, (name, &mistakes), None);
+    }
+    table.insert(String::from("secrets"), Value::Array(left));
+    write(console, visit, (name, version), (&table, Done::Saved), None).await
+}
+
+/// The secrets that a table has, one or several.
+fn list(table: &Table) -> Vec<Value> {
+    match table.get("secrets") {
+        Some(Value::Array(list)) => list.clone(),
+        Some(one) => vec![one.clone()],
+        None => Vec::new(),
+    }
+}
+
+fn has_ended(secret: &Value, now: UnixMillis) -> bool {
+    let until = secret["until"].as_str().and_then(fields::time);
+    until.is_some_and(|until| until <= now)
+}

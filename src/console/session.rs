@@ -1,0 +1,256 @@
+//! Who is signed in.
+//!
+//! A session is kept here; the browser has a random name for it, and nobody has that name twice:
+//! what is kept is its digest. A session is worth what its token is worth now, so that a token that
+//! is taken away or changed ends its sessions at once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use constant_time_eq::constant_time_eq;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{AdminRight, AdminToken};
+use crate::registry::Who;
+
+/// The cookie of a session.
+pub(super) const COOKIE: &str = "postern_session";
+
+/// Sessions at one time: more than operators have browsers.
+const SESSIONS_MAX: usize = 1000;
+
+/// How long a session lasts when nobody does anything: a meeting.
+const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// How long a session lasts at most: a day's work.
+const WHOLE_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Bytes of a session's name, and of what forms are bound with.
+const SECRET_BYTES: usize = 32;
+
+type Digest = [u8; 32];
+
+/// All sessions of this gateway.
+pub(super) struct Sessions {
+    /// What the tokens of forms are made with.
+    key: [u8; SECRET_BYTES],
+    open: Mutex<HashMap<Digest, Session>>,
+}
+
+struct Session {
+    /// The digest of the token that it was opened with.
+    token: Digest,
+    began: Instant,
+    seen: Instant,
+}
+
+/// Somebody who looks at a page.
+#[derive(Clone, Debug)]
+pub(super) struct Viewer {
+    pub who: Who,
+    pub right: AdminRight,
+    /// What this viewer's forms have to bring back.
+    pub csrf: String,
+    /// How they got in.
+    pub entry: Entry,
+}
+
+/// How somebody got in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Nobody has to sign in.
+    Open,
+    /// With a token.
+    SignedIn,
+    /// Not yet.
+    Outside,
+}
+
+/// Whether a request is somebody's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is: the session goes on.
+    OfLife,
+    /// A page that refreshes itself.
+    OfNothing,
+}
+
+impl Sessions {
+    /// None yet; `None` where the system has no random bytes.
+    pub fn new() -> Option<Self> {
+        Some(Self { key: random()?, open: Mutex::default() })
+    }
+
+    /// Opens a session under `token`; answers its name. `None` where the system has no random
+    /// bytes: who could be guessed does not get in.
+    pub fn open(&self, token: &AdminToken, now: Instant) -> Option<String> {
+        let name = URL_SAFE_NO_PAD.encode(random()?);
+        let session =
+            Session { token: Sha256::digest(token.value.expose()).into(), began: now, seen: now };
+        let mut open = self.sessions();
+        open.retain(|_, session| session.is_alive(now));
+        if open.len() >= SESSIONS_MAX {
+            let longest_idle = open.iter().min_by_key(|(_, session)| session.seen);
+            if let Some(name) = longest_idle.map(|(name, _)| *name) {
+                open.remove(&name);
+            }
+        }
+        open.insert(digest(&name), session);
+        Some(name)
+    }
+
+    /// Whose session that is, if it goes on.
+    pub fn find(
+        &self,
+        name: &str,
+        tokens: &[AdminToken],
+        (now, sign): (Instant, Sign),
+    ) -> Option<Viewer> {
+        let name = digest(name);
+        let mut open = self.sessions();
+        let session = open.get_mut(&name)?;
+        let of = |token: &&AdminToken| {
+            Digest::from(Sha256::digest(token.value.expose())) == session.token
+        };
+        let token = tokens.iter().find(of).filter(|_| session.is_alive(now));
+        let Some(token) = token else {
+            open.remove(&name);
+            return None;
+        };
+        if sign == Sign::OfLife {
+            session.seen = now;
+        }
+        Some(Viewer {
+            who: Who::of_token(&token.name),
+            right: token.right,
+            csrf: self.csrf(&name),
+            entry: Entry::SignedIn,
+        })
+    }
+
+    /// Ends a session.
+    pub fn close(&self, name: &str) {
+        self.sessions().remove(&digest(name));
+    }
+
+    /// Whoever comes where nobody has to sign in.
+    pub fn local(&self) -> Viewer {
+        let (who, right) = (Who::local(), AdminRight::Admin);
+        Viewer { who, right, csrf: self.csrf(b"local"), entry: Entry::Open }
+    }
+
+    /// Whoever has not signed in.
+    pub fn outside(&self) -> Viewer {
+        let (who, right) = (Who::local(), AdminRight::Read);
+        Viewer { who, right, csrf: self.csrf(b"outside"), entry: Entry::Outside }
+    }
+
+    /// What a page of another site cannot know: it cannot read what is answered to this browser.
+    fn csrf(&self, of: &[u8]) -> String {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
+        mac.update(of);
+        const_hex::encode(mac.finalize().into_bytes())
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Digest, Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) < WHOLE_TIME
+            && now.saturating_duration_since(self.seen) < IDLE_TIME
+    }
+}
+
+impl Viewer {
+    /// Whether a form is one of this viewer's own.
+    pub fn sent(&self, csrf: &str) -> bool {
+        !self.csrf.is_empty() && constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
+    }
+
+    pub fn may_change(&self) -> bool {
+        self.right == AdminRight::Admin && self.entry != Entry::Outside
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("open", &self.sessions().len()).finish_non_exhaustive()
+    }
+}
+
+fn digest(name: &str) -> Digest {
+    Sha256::digest(name).into()
+}
+
+fn random() -> Option<[u8; SECRET_BYTES]> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::sender::Secret;
+
+    fn token(name: &str, value: &str) -> AdminToken {
+        let (name, right) = (name.to_owned(), AdminRight::Read);
+        AdminToken { name, value: Secret::new(value), right }
+    }
+
+    #[test]
+    fn a_session_ends_with_its_token_its_time_or_its_rest() {
+        let sessions = Sessions::new().unwrap();
+        let (now, tokens) = (clock::instant(), [token("a", "one"), token("b", "two")]);
+        let name = sessions.open(&tokens[1], now).unwrap();
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
+        let viewer = find(&tokens, now, Sign::OfLife).unwrap();
+        assert_eq!(viewer.who.as_str(), "token b");
+        assert!(!viewer.may_change());
+        assert!(viewer.sent(&viewer.csrf.clone()) && !viewer.sent("") && !viewer.sent("x"));
+        assert!(find(&[token("renamed", "two")], now, Sign::OfLife).is_some(), "the same token");
+        assert!(sessions.find("another", &tokens, (now, Sign::OfLife)).is_none());
+
+        let mut at = now;
+        for _ in 0..12 {
+            at += IDLE_TIME - Duration::from_secs(1);
+            assert!(find(&tokens, at, Sign::OfLife).is_some());
+        }
+        assert!(find(&tokens, now + WHOLE_TIME, Sign::OfLife).is_none(), "its time is over");
+        let name = sessions.open(&tokens[1], now).unwrap();
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
+        let half = now + IDLE_TIME / 2;
+        assert!(find(&tokens, half, Sign::OfNothing).is_some());
+        assert!(find(&tokens, now + IDLE_TIME, Sign::OfLife).is_none(), "nobody did anything");
+        let name = sessions.open(&tokens[1], now).unwrap();
+        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, (now, Sign::OfLife));
+        assert!(find(&[token("b", "three")]).is_none(), "the token is another one");
+        assert!(find(&tokens).is_none(), "and the session does not come back");
+        let name = sessions.open(&tokens[0], now).unwrap();
+        sessions.close(&name);
+        assert!(sessions.find(&name, &tokens, (now, Sign::OfLife)).is_none());
+    }
+
+    #[test]
+    fn the_longest_idle_goes_when_there_are_too_many() {
+        let sessions = Sessions::new().unwrap();
+        let (now, token) = (clock::instant(), token("a", "one"));
+        let names: Vec<String> = (0..=SESSIONS_MAX as u64)
+            .map(|n| sessions.open(&token, now + Duration::from_millis(n)).unwrap())
+            .collect();
+        let at = now + Duration::from_secs(2);
+        let is_open =
+            |name| sessions.find(name, std::slice::from_ref(&token), (at, Sign::OfLife)).is_some();
+        assert!(!is_open(&names[0]) && is_open(&names[1]) && is_open(&names[SESSIONS_MAX]));
+        assert_ne!(sessions.local().csrf, sessions.outside().csrf);
+        assert_ne!(sessions.local().csrf, Sessions::new().unwrap().local().csrf);
+    }
+}

@@ -1,0 +1,81 @@
+//! What the console says, in every language side by side: a text without its translation does not
+//! compile.
+
+use std::fmt::{Display, Write as _};
+
+use super::lang::Lang;
+
+/// A text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    en: &'static str,
+    zh: &'static str,
+}
+
+impl Text {
+    /// A text in every language. Where it has gaps (`{}`) it has as many in each; that is checked
+    /// when a constant is made of it, by the compiler.
+    pub const fn new(en: &'static str, zh: &'static str) -> Self {
+        assert!(!en.is_empty() && !zh.is_empty(), "a text without its translation");
+        assert!(gaps(en) == gaps(zh), "gaps are missing in a translation");
+        Self { en, zh }
+    }
+
+    pub const fn of(self, lang: Lang) -> &'static str {
+        match lang {
+            Lang::En => self.en,
+            Lang::Zh => self.zh,
+        }
+    }
+
+    /// The text with its gaps filled, in their order.
+    pub fn fill(self, lang: Lang, values: &[&dyn Display]) -> String {
+        let mut pieces = self.of(lang).split("{}");
+        let mut filled = String::from(pieces.next().unwrap_or_default());
+        let mut values = values.iter();
+        for piece in pieces {
+            if let Some(value) = values.next() {
+                // Writing to a text never fails.
+                let _ = write!(filled, "{value}");
+            }
+            filled.push_str(piece);
+        }
+        filled
+    }
+}
+
+/// How many gaps a text has.
+const fn gaps(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut at, mut count) = (1, 0);
+    while at < bytes.len() {
+        if bytes[at - 1] == b'{' && bytes[at] == b'}' {
+            count += 1;
+        }
+        at += 1;
+    }
+    count
+}
+
+/// Texts of a page: `NAME = "English", "中文";`.
+macro_rules! texts {
+    ($($(#[$meta:meta])* $name:ident = $en:literal, $zh:literal;)+) => {
+        $($(#[$meta])* const $name: $crate::console::text::Text =
+            $crate::console::text::Text::new($en, $zh);)+
+    };
+}
+
+pub(super) use texts;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_filled_in_order() {
+        let text = Text::new("{} of {}", "第 {} 个，共 {} 个");
+        assert_eq!(text.fill(Lang::En, &[&1, &"two"]), "1 of two");
+        assert_eq!(text.fill(Lang::Zh, &[&1, &2]), "第 1 个，共 2 个");
+        assert_eq!(text.fill(Lang::En, &[&"{}"]), "{} of ");
+    }
+}

@@ -1,0 +1,25 @@
+//! What the admin API, the console and the command line share: who may ask, how a callback is
+//! shown to people without what it claims, where it is called, how it is delivered again, and how a
+//! destination is paused and tried out; what the APIs of the seeds and the console both write.
+
+mod access;
+mod address;
+pub(crate) mod addresses;
+mod call;
+mod explained;
+mod masked;
+mod pasted;
+mod pause;
+mod replay;
+pub(crate) mod rules;
+mod trial;
+
+pub use access::{Denied, Need, check_name, check_site, check_token, find_token};
+pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
+pub(crate) use call::{Called, Uncalled, call};
+pub(crate) use explained::explained;
+pub use masked::Masked;
+pub(crate) use pasted::{as_text, pasted};
+pub use pause::{pause, resume};
+pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};
+pub use trial::{TestEvent, Tried, Untried, try_out};

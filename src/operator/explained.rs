@@ -1,0 +1,42 @@
+//! Why a callback to a source verifies or does not, with everything else to tell it apart from.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Source};
+use crate::sender::{Explanation, KeySet, Other, Recipe, Request, Sender, explain_under};
+
+/// The public keys of a source's sender, where it has some.
+pub(crate) type KeysOf<'k> = dyn Fn(&Recipe) -> Option<Arc<KeySet>> + 'k;
+
+/// Explains a request to `source`, with the other sources of `config` and the other senders of its
+/// catalog to tell apart from.
+pub(crate) fn explained(
+    config: &Config,
+    source: &Source,
+    request: &Request<'_>,
+    at_ms: i64,
+    keys: &KeysOf<'_>,
+) -> Explanation {
+    let known = |sender: &Arc<Sender>| {
+        config.sources.values().any(|other| other.recipe.sender().name() == sender.name())
+    };
+    let unused = config.catalog.iter().filter(|sender| !known(sender));
+    let catalog: Vec<_> = unused.filter_map(|sender| source.recipe.under(sender)).collect();
+    let configured = config.sources.values().filter(|other| other.name != source.name);
+    let configured: Vec<_> = configured.map(|other| (other, keys(&other.recipe))).collect();
+    let others: Vec<Other<'_>> = configured
+        .iter()
+        .map(|(other, keys)| Other {
+            source: &other.name,
+            recipe: &other.recipe,
+            keys: keys.as_deref(),
+        })
+        .chain(catalog.iter().map(|recipe| Other {
+            source: recipe.sender().name(),
+            recipe,
+            keys: None,
+        }))
+        .collect();
+    let own = keys(&source.recipe);
+    explain_under(&source.recipe, own.as_deref(), request, at_ms, &others)
+}

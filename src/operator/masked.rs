@@ -1,0 +1,68 @@
+//! A request as people may see it: without what it claims.
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::value::RawValue;
+
+use crate::clock::UnixMillis;
+use crate::config::{MASK, Source};
+use crate::ledger::RawRequest;
+
+/// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
+/// nobody here knows, and its value is masked.
+const HARMLESS: [&str; 10] = [
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "forwarded",
+    "host",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+];
+
+/// A request to a source, its claims masked.
+#[derive(Debug)]
+pub struct Masked<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// The path, without its query.
+    pub path: String,
+    /// The parameters as the source's sender reads them, as a JSON object. `None` when the source
+    /// is gone: nobody knows then which of them is a signature.
+    pub params: Option<Box<RawValue>>,
+    /// The header fields.
+    pub headers: Vec<(&'r str, String)>,
+    /// How long the body was.
+    pub body_bytes: usize,
+}
+
+impl<'r> Masked<'r> {
+    /// `request` to `source`, which came at `at_ms`.
+    #[must_use]
+    pub fn of(request: &'r RawRequest, source: Option<&Source>, at_ms: UnixMillis) -> Self {
+        let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let read = |source: &Source| {
+            let headers: HeaderMap = request.header_map();
+            source.recipe.read(request.as_request("", &headers), at_ms).params()
+        };
+        let fields = request.headers.iter();
+        Self {
+            method: request.method.as_str(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            params: source.map(read),
+            headers: fields
+                .map(|(name, value)| (name.as_str(), shown(name.as_str(), value)))
+                .collect(),
+            body_bytes: request.body.len(),
+        }
+    }
+}
+
+fn shown(name: &str, value: &HeaderValue) -> String {
+    match HARMLESS.contains(&name) {
+        true => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        false => String::from(MASK),
+    }
+}

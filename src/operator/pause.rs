@@ -1,0 +1,38 @@
+//! A destination paused and resumed by hand: written down in the audit log, whoever made it.
+
+use crate::delivery::Control;
+use crate::ledger::{LedgerError, TargetId};
+use crate::registry::{Action, Registry, Who};
+
+/// What a pause is called in the audit log.
+const KIND: &str = "pause";
+
+/// Delivers nothing to `target` until it is resumed.
+///
+/// # Errors
+/// The ledger cannot write it down.
+pub async fn pause(
+    (registry, control): (&Registry, &Control),
+    who: &Who,
+    target: &TargetId,
+) -> Result<(), LedgerError> {
+    registry.note(who, Action::Created, (KIND, target.as_str())).await?;
+    control.pause(target, who.as_str()).await?;
+    tracing::info!(destination = target.as_str(), who = who.as_str(), "paused");
+    Ok(())
+}
+
+/// Goes on delivering to `target`.
+///
+/// # Errors
+/// The ledger cannot write it down.
+pub async fn resume(
+    (registry, control): (&Registry, &Control),
+    who: &Who,
+    target: &TargetId,
+) -> Result<(), LedgerError> {
+    registry.note(who, Action::Deleted, (KIND, target.as_str())).await?;
+    control.resume(target, who.as_str()).await?;
+    tracing::info!(destination = target.as_str(), who = who.as_str(), "resumed");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Delivering again, as people order it: written down in the audit log first, then done.
+
+use crate::clock::now_ms;
+use crate::delivery::{Control, ReplayFilter, ReplayProgress, ReplayRefused, ReplayState, Replays};
+use crate::ledger::{
+    Book, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+};
+use crate::registry::{Action, Registry, Who};
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReplayed {
+    /// The ledger fails.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It is not taken.
+    #[error(transparent)]
+    Refused(#[from] ReplayRefused),
+}
+
+/// Delivers one event again, to every destination that it has. `None`: there is no such event.
+///
+/// # Errors
+/// The ledger fails.
+pub async fn replay_event(
+    (registry, control): (&Registry, &Control),
+    who: &Who,
+    id: EventId,
+) -> Result<Option<ReplayPage>, LedgerError> {
+    let book: &Book = registry.book();
+    let Some(known) = book.event(id).await? else { return Ok(None) };
+    registry.note(who, Action::Replayed, ("event", &id.to_string())).await?;
+    let what = ReplayWhat::Events(vec![id]);
+    let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
+    let page = book.replay(&order, None, 1).await?;
+    // A replay by hand is a probe.
+    let targets: Vec<TargetId> =
+        known.deliveries.into_iter().map(|delivery| delivery.target).collect();
+    control.probe(Some(targets));
+    tracing::info!(event = %id, who = who.as_str(), deliveries = page.deliveries, "to be delivered again");
+    Ok(Some(page))
+}
+
+/// Begins to deliver all events again that `filter` finds, as the order `id`.
+///
+/// # Errors
+/// The order is not taken, or the ledger fails.
+pub async fn replay_all(
+    (registry, replays): (&Registry, &Replays),
+    who: &Who,
+    (id, filter): (ReplayId, ReplayFilter),
+) -> Result<(), NotReplayed> {
+    registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
+    replays.begin(id, filter, now_ms())?;
+    tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
+    Ok(())
+}
+
+/// Cancels the order `id`; it ends with its present page. `None`: there is none of that id.
+///
+/// # Errors
+/// The ledger cannot write it down; the order is cancelled all the same.
+pub async fn cancel_replay(
+    (registry, replays): (&Registry, &Replays),
+    who: &Who,
+    id: ReplayId,
+) -> Result<Option<ReplayProgress>, LedgerError> {
+    let Some(progress) = replays.cancel(id).await else { return Ok(None) };
+    // What had come to its end before is not cancelled.
+    if matches!(progress.state, ReplayState::Running | ReplayState::Cancelled) {
+        tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
+        registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;
+    }
+    Ok(Some(progress))
+}

@@ -1,0 +1,125 @@
+//! A destination tried out: one attempt with an event that nobody sent and nobody records.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::clock::{now_ms, rfc3339};
+use crate::config::{Config, Format};
+use crate::delivery::Control;
+use crate::ledger::{Attempt, Event, EventBody, EventId, TargetId};
+use crate::sender::Request;
+
+/// A test event. What is left out is made up.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestEvent {
+    /// The source that it says it is of.
+    pub source: Option<String>,
+    /// Its user.
+    pub user: Option<String>,
+    /// Its item.
+    pub item: Option<String>,
+    /// Its amount.
+    pub amount: Option<String>,
+    /// Its parameters.
+    pub params: BTreeMap<String, String>,
+    /// What its template came to.
+    pub resolved: BTreeMap<String, String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The id that the event had.
+    pub event: EventId,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// Why a destination is not tried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untried {
+    /// There is none of that name, or the gateway drains.
+    Absent,
+    /// It wants what a sender sent, and nobody sent this.
+    Forward,
+    /// The event cannot be written.
+    Unwritten,
+}
+
+impl Tried {
+    /// Whether the destination took it.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        self.attempt.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
+/// Makes one attempt to deliver `event` to the destination called `name`.
+///
+/// # Errors
+/// Why no attempt was made.
+pub async fn try_out(
+    config: &Config,
+    control: &Control,
+    (name, event): (&str, TestEvent),
+) -> Result<Tried, Untried> {
+    let target = TargetId::from(name);
+    if control.condition(&target).await.is_none() {
+        return Err(Untried::Absent);
+    }
+    let format = config.destinations.get(name).map(|destination| destination.format);
+    if format == Some(Format::Forward) {
+        return Err(Untried::Forward);
+    }
+    let uses = |names: &[String]| names.iter().any(|used| used == name);
+    let first = || {
+        let mut all = config.sources.values();
+        all.find(|source| uses(&source.destinations)).map(|source| source.name.clone())
+    };
+    let source = event.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
+    let id = EventId::new(now_ms());
+    let stored = made_up(id, &source, event).ok_or(Untried::Unwritten)?;
+    let attempt = control.attempt(&target, id, &stored).await.ok_or(Untried::Absent)?;
+    Ok(Tried { event: id, attempt })
+}
+
+fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
+    let TestEvent { user, item, amount, params, resolved, .. } = wanted;
+    let made = |value: Option<String>, other: &str| {
+        Some(Cow::Owned(value.unwrap_or_else(|| other.to_owned())))
+    };
+    let raw = |map: &BTreeMap<String, String>| {
+        let text = serde_json::to_string(map).ok()?;
+        Some(Cow::Owned(RawValue::from_string(text).ok()?))
+    };
+    let event = Event {
+        id,
+        source: source.into(),
+        sender: "postern".into(),
+        transaction: format!("test-{}", id.to_string().trim_start_matches("evt_")).into(),
+        received_at: rfc3339(now_ms()),
+        user: made(user, "test-user"),
+        item: made(item, "test-item"),
+        amount: made(amount, "1"),
+        test: true,
+        unresolved: vec![],
+        authenticated: vec![],
+        params: raw(&params)?,
+        resolved: raw(&resolved)?,
+        currency: None,
+        custom: None,
+        kind: None,
+        reverses: None,
+        recut: vec![],
+    };
+    let headers = HeaderMap::new();
+    let request =
+        Request { method: &Method::GET, target: b"/", base: "", headers: &headers, body: b"" };
+    EventBody::encode(&event, &request, None).ok()
+}

@@ -1,0 +1,326 @@
+//! What somebody settled by hand, outside of the gateway: an event or a refused callback, with a
+//! note for whoever asks next.
+//!
+//! The note on an event goes with the event. A refused callback is kept in the memory of one
+//! gateway only, so that its note is kept under a digest of what came: it is found again on every
+//! gateway, for the same request to the same source and no other, and goes after the time for
+//! which events are kept.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::documents::{Kept, RESOLVED};
+use super::{Failed, Registry, Told, Who};
+use crate::clock::UnixMillis;
+use crate::ledger::{EventId, LedgerError, RawRequest};
+
+/// Characters of a note: a few sentences.
+pub const NOTE_CHARACTERS_MAX: usize = 500;
+
+/// Notes at one time: each gateway has them in memory, at up to two kilobytes each.
+pub const RESOLVED_MAX: usize = 10_000;
+
+/// Notes that one round of upkeep looks after.
+const ROUND: usize = 200;
+
+/// Bytes of a digest that names a request.
+const DIGEST_BYTES: usize = 16;
+
+/// What was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A recorded event.
+    Event(EventId),
+    /// A refused callback, by the digest of what came.
+    Refusal([u8; DIGEST_BYTES]),
+}
+
+/// The note on it. Who wrote it, and when, stands beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The source of the callback.
+    pub source: String,
+    /// What was done about it.
+    pub note: String,
+}
+
+/// Why a note is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// It says nothing.
+    #[error("a note is missing")]
+    Empty,
+    /// It says too much.
+    #[error("a note has {NOTE_CHARACTERS_MAX} characters at most")]
+    TooLong,
+    /// There are too many.
+    #[error("{RESOLVED_MAX} callbacks are resolved by hand already")]
+    TooMany,
+}
+
+impl Subject {
+    /// The refused `request` to `source`. Header fields do not count: some are new on every try.
+    #[must_use]
+    pub fn refusal(source: &str, request: &RawRequest) -> Self {
+        let mut hasher = Sha256::new();
+        let parts =
+            [source.as_bytes(), request.method.as_str().as_bytes(), &request.target, &request.body];
+        for part in parts {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        let mut digest = [0; DIGEST_BYTES];
+        digest.copy_from_slice(&hasher.finalize()[..DIGEST_BYTES]);
+        Self::Refusal(digest)
+    }
+
+    /// Its name among documents, and in the audit log.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self {
+            Self::Event(id) => id.to_string(),
+            Self::Refusal(digest) => format!("refused_{}", const_hex::encode(digest)),
+        }
+    }
+}
+
+impl Registry {
+    /// The note on `subject`, if it was settled by hand.
+    #[must_use]
+    pub fn resolution(&self, subject: &Subject) -> Option<Kept<Resolution>> {
+        self.in_force().documents.resolved.get(&subject.id()).cloned()
+    }
+
+    /// Notes that `who` settled `subject`, a callback to `source`.
+    ///
+    /// # Errors
+    /// The note is not taken, or the ledger fails.
+    pub async fn resolve(
+        &self,
+        who: &Who,
+        (subject, source): (&Subject, &str),
+        note: &str,
+    ) -> Result<(), Failed<NotTaken>> {
+        let note = note.trim();
+        if note.is_empty() {
+            return Err(Failed::Refused(NotTaken::Empty));
+        }
+        if note.chars().nth(NOTE_CHARACTERS_MAX).is_some() {
+            return Err(Failed::Refused(NotTaken::TooLong));
+        }
+        let (id, new) =
+            (subject.id(), Resolution { source: source.to_owned(), note: note.to_owned() });
+        self.write(who, |state, draft| {
+            let all = &state.documents.resolved;
+            let old = all.get(&id);
+            if old.is_none() && all.len() >= RESOLVED_MAX {
+                return Err(Failed::Refused(NotTaken::TooMany));
+            }
+            let (before, after) = (old.map(|old| json!(*old.value)), json!(new));
+            let told = Told { before: before.as_ref(), after: Some(&after) };
+            Ok(draft.put((RESOLVED, &id), old, &new, &told)?)
+        })
+        .await
+    }
+
+    /// Takes the note on `subject` away; there may be none.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn reopen(&self, who: &Who, subject: &Subject) -> Result<(), LedgerError> {
+        let id = subject.id();
+        let written = self.write(who, |state, draft| {
+            if let Some(old) = state.documents.resolved.get(&id) {
+                let before = json!(*old.value);
+                draft.delete((RESOLVED, &id), old, &Told { before: Some(&before), after: None });
+            }
+            Ok::<_, Failed<Infallible>>(())
+        });
+        written.await.map_err(of_ledger)
+    }
+
+    /// Lets notes go whose callback is kept no longer: those on events that the ledger has no more,
+    /// and those on refused callbacks that are older than `keep`. Answers how many went.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn forget_resolved(
+        &self,
+        keep: Duration,
+        now_ms: UnixMillis,
+    ) -> Result<usize, LedgerError> {
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let before = now_ms.saturating_sub(keep_ms);
+        let state = self.in_force().documents.resolved.clone();
+        let mut gone = Vec::new();
+        for (id, kept) in state {
+            let is_gone = match id.parse::<EventId>() {
+                Ok(event) => event.ms() < before && self.book().event(event).await?.is_none(),
+                Err(_) => kept.at_ms < before,
+            };
+            if is_gone {
+                gone.push(id);
+            }
+            if gone.len() >= ROUND {
+                break;
+            }
+        }
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let gateway = Who::gateway();
+        let written = self.write(&gateway, |state, draft| {
+            for id in &gone {
+                if let Some(old) = state.documents.resolved.get(id) {
+                    draft.forget((RESOLVED, id), old);
+                }
+            }
+            Ok::<_, Failed<Infallible>>(())
+        });
+        written.await.map_err(of_ledger)?;
+        Ok(gone.len())
+    }
+}
+
+fn of_ledger(failed: Failed<Infallible>) -> LedgerError {
+    match failed {
+        Failed::Ledger(error) => error,
+        Failed::Refused(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Machine, load_str};
+    use crate::ledger::{
+        Book, BookOptions, DedupeKey, DocumentChange, Expect, Fingerprint, Memory, NewEvent,
+        SourceId, StoreClock, Unobserved,
+    };
+
+    fn book() -> Book {
+        let engine = Memory::new(StoreClock::process());
+        Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+    }
+
+    async fn registry() -> Registry {
+        over(book()).await
+    }
+
+    async fn over(book: Book) -> Registry {
+        let loaded = load_str(&Machine, std::path::Path::new("postern.toml"), "").unwrap();
+        Registry::open(book, Arc::new(loaded.config)).await.unwrap()
+    }
+
+    fn event(received_ms: UnixMillis) -> NewEvent {
+        let source = SourceId::from("s");
+        NewEvent {
+            id: EventId::new(received_ms),
+            keys: [DedupeKey::new(&source, &received_ms.to_le_bytes())].into_iter().collect(),
+            source,
+            fingerprint: Fingerprint(1),
+            transaction: String::from("t"),
+            user: None,
+            received_ms,
+            test: false,
+            body: bytes::Bytes::from_static(b"x"),
+            targets: [].into_iter().collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_note_is_kept_told_and_taken_away() {
+        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let subject = Subject::Event(EventId::new(1));
+        for (bad, why) in [(" ", NotTaken::Empty), (&*"é".repeat(501), NotTaken::TooLong)] {
+            let refused = registry.resolve(&who, (&subject, "s"), bad).await;
+            assert!(matches!(refused, Err(Failed::Refused(found)) if found == why));
+        }
+        registry.resolve(&who, (&subject, "s"), &"é".repeat(500)).await.unwrap();
+        registry.resolve(&who, (&subject, "s"), " given by hand ").await.unwrap();
+        let kept = registry.resolution(&subject).unwrap();
+        assert_eq!((kept.value.note.as_str(), kept.who.as_str()), ("given by hand", "token ops"));
+        registry.reopen(&who, &subject).await.unwrap();
+        registry.reopen(&who, &subject).await.unwrap();
+        assert!(registry.resolution(&subject).is_none());
+        let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
+        let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
+        assert_eq!(actions, ["deleted", "changed", "created"]);
+        assert_eq!(log[1].changes["note"][1], "given by hand");
+    }
+
+    #[tokio::test]
+    async fn a_note_goes_with_what_it_is_about() {
+        const DAY_MS: i64 = 86_400_000;
+        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let now_ms = crate::clock::now_ms();
+        let (kept, gone) = (event(now_ms - 40 * DAY_MS), EventId::new(now_ms - 40 * DAY_MS));
+        let young = Subject::Event(EventId::new(now_ms));
+        registry.book().record(kept.clone()).await.unwrap();
+        let refused = Subject::refusal("s", &RawRequest::default());
+        let all = [Subject::Event(kept.id), Subject::Event(gone), young, refused];
+        for subject in &all {
+            registry.resolve(&who, (subject, "s"), "note").await.unwrap();
+        }
+        let keep = Duration::from_secs(30 * 86_400);
+        assert_eq!(registry.forget_resolved(keep, now_ms).await.unwrap(), 1);
+        let left = |registry: &Registry| {
+            all.iter().map(|one| registry.resolution(one).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&registry), [true, false, true, true]);
+        let later = crate::clock::now_ms() + 31 * DAY_MS;
+        assert_eq!(registry.forget_resolved(keep, later).await.unwrap(), 2);
+        assert_eq!(left(&registry), [true, false, false, false]);
+        let (log, _) = super::super::audit_log(registry.book(), None, 10).await.unwrap();
+        assert_eq!(log.len(), 4, "upkeep is nobody's doing");
+    }
+
+    #[tokio::test]
+    async fn there_is_an_end_to_what_is_kept() {
+        let (book, who) = (book(), Who::of_token("ops"));
+        let id = |n: usize| EventId::new(n as i64);
+        let ids: Vec<EventId> = (0..RESOLVED_MAX).map(id).collect();
+        let note = Resolution { source: String::from("s"), note: String::from("n") };
+        let body = Some(bytes::Bytes::from(serde_json::to_vec(&note).unwrap()));
+        let changes = ids.iter().map(|id| DocumentChange {
+            kind: RESOLVED,
+            id: id.to_string(),
+            expect: Expect::Absent,
+            body: body.clone(),
+            who: who.as_str().to_owned(),
+            at_ms: 0,
+        });
+        book.change_all(&changes.collect::<Vec<_>>()).await.unwrap();
+        let registry = over(book).await;
+        let (new, old) = (Subject::Event(EventId::new(1)), Subject::Event(ids[7]));
+        let refused = registry.resolve(&who, (&new, "s"), "note").await;
+        assert!(matches!(refused, Err(Failed::Refused(NotTaken::TooMany))));
+        registry.resolve(&who, (&old, "s"), "another").await.unwrap();
+        registry.reopen(&who, &old).await.unwrap();
+        registry.resolve(&who, (&new, "s"), "note").await.unwrap();
+    }
+
+    #[test]
+    fn a_refused_callback_is_known_by_what_came_and_where() {
+        let request = |target: &'static str, body: &'static str| RawRequest {
+            target: bytes::Bytes::from_static(target.as_bytes()),
+            body: bytes::Bytes::from_static(body.as_bytes()),
+            ..RawRequest::default()
+        };
+        let one = Subject::refusal("s", &request("/callback/s?a=1", "b"));
+        assert_eq!(one, Subject::refusal("s", &request("/callback/s?a=1", "b")));
+        for other in [
+            Subject::refusal("t", &request("/callback/s?a=1", "b")),
+            Subject::refusal("s", &request("/callback/s?a=1b", "")),
+            Subject::refusal("s", &request("/callback/s?a=2", "b")),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}

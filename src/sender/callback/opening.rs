@@ -1,0 +1,73 @@
+//! Sealed messages: the cipher text of a callback, opened.
+
+use super::{Callback, Inside, Opened, Refusal, read_body};
+use crate::sender::bound::Bound;
+use crate::sender::cipher::Sealing;
+use crate::sender::evaluate::{Context, Lack};
+use crate::sender::outcome::Reason;
+use crate::sender::parameters::Parameters;
+use crate::sender::text::Text;
+
+impl Callback<'_> {
+    pub(super) fn open(&mut self) -> Result<(), Refusal> {
+        let Some(opener) = &self.recipe.open else { return Ok(()) };
+        let mut refusal = Refusal::new(Reason::BadEncoding);
+        for text in &opener.of {
+            match self.unsealed(text, Inside::Parameters) {
+                Ok(opened) => {
+                    self.opened = Some(opened);
+                    return Ok(());
+                }
+                Err(other) if other.reason == Reason::MissingParameter => return Err(other),
+                // That it is no cipher text of ours says less than why another text of it fails.
+                Err(other) if other.reason == Reason::BadEncoding => {}
+                Err(other) => refusal = other,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The message that `text` is the cipher text of, under the secret that matched or, where
+    /// nothing is signed, under any live one.
+    pub(super) fn unsealed(
+        &self,
+        text: &Text<Bound>,
+        inside: Inside,
+    ) -> Result<Box<Opened>, Refusal> {
+        let broken = || Refusal::new(Reason::BadEncoding);
+        let opener = self.recipe.open.as_ref().ok_or_else(broken)?;
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let mut sealed = Vec::new();
+        self.put(text, &context, &mut sealed).map_err(|lack| match lack {
+            Lack::Missing(name) => Refusal::of(Reason::MissingParameter, name),
+            Lack::Unreadable(_) => broken(),
+        })?;
+        let mut refusal = broken();
+        for secret in self.opening_secrets() {
+            match opener.open(&sealed, secret) {
+                Ok(message) => {
+                    let mut parameters = Parameters::new();
+                    match (read_body(self.recipe, &message, &mut parameters), inside) {
+                        (Ok(()), _) => return Ok(Box::new(Opened { message, parameters })),
+                        (Err(_), Inside::Anything) => {
+                            let parameters = Parameters::new();
+                            return Ok(Box::new(Opened { message, parameters }));
+                        }
+                        (Err(unreadable), Inside::Parameters) => refusal = unreadable.into(),
+                    }
+                }
+                Err(Sealing::NotOurs) => refusal = Refusal::new(Reason::NotOurs),
+                Err(Sealing::Broken) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The secrets whose keys may open a message.
+    fn opening_secrets(&self) -> std::ops::Range<usize> {
+        match self.matched.as_ref().and_then(|matched| matched.secret) {
+            Some(secret) => secret..secret + 1,
+            None => 0..self.recipe.open.as_ref().map_or(0, |opener| opener.keys.len()),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The admin listener: the console for people, everything else for programs.
+
+use http::Request;
+use hyper::body::Incoming;
+
+use crate::console::Console;
+use crate::manage::Admin;
+use crate::wire::{Handler, Hangup, Peer, Response};
+
+/// Answers what comes to the admin listener.
+#[derive(Debug)]
+pub(super) struct FrontDesk {
+    pub console: Console,
+    pub admin: Admin,
+}
+
+impl Handler for FrontDesk {
+    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+        match Console::serves(request.uri().path()) {
+            true => self.console.handle(peer, request).await,
+            false => self.admin.handle(peer, request).await,
+        }
+    }
+}

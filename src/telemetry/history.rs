@@ -1,0 +1,374 @@
+//! What became of a source's callbacks over time, and how long they took: for the console's charts.
+//!
+//! Each gateway counts for itself, since its start, in memory that does not grow: a minute for an
+//! hour, an hour for three days. A cell holds the number of its period beside its count, in one
+//! atomic word, so that counting waits for nobody and a cell that comes round again starts at zero.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock::{UnixMillis, instant, now_ms};
+use crate::sender::Outcome;
+
+/// Minutes that are kept.
+pub const MINUTES: usize = 60;
+
+/// Hours that are kept.
+pub const HOURS: usize = 72;
+
+/// Periods of ten minutes over which times are kept: together they are the last hour.
+const TIMES: usize = 6;
+
+/// Steps of a time from 16 us on, two for each doubling: the last one begins at 11 s, longer than
+/// any sender is known to wait.
+const STEPS: usize = 40;
+
+/// Where the first step begins, in microseconds.
+const FIRST_STEP_US: f64 = 16.0;
+
+/// What became of a source's callbacks. An outcome takes a kilobyte from when it first occurs, the
+/// times take two: four kilobytes for a source that is called, nothing for one that is not.
+#[derive(Debug)]
+pub struct History {
+    start: Start,
+    outcomes: Vec<OnceLock<Box<Series>>>,
+    times: OnceLock<Box<[[Cell; STEPS]; TIMES]>>,
+    last_ms: AtomicI64,
+}
+
+/// The histories of all sources.
+#[derive(Debug, Default)]
+pub struct Histories {
+    start: Start,
+    kept: Mutex<BTreeMap<String, Arc<History>>>,
+}
+
+/// When the gateway began to count: the time by the wall clock then and the monotonic clock from
+/// then on, so that no jump of a clock empties a chart.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    instant: Instant,
+    ms: UnixMillis,
+}
+
+/// How the counts of one outcome are laid out.
+#[derive(Debug)]
+struct Series {
+    minutes: [Cell; MINUTES],
+    hours: [Cell; HOURS],
+}
+
+/// A count, in the low half, and the number of the period that it is of, in the high half.
+#[derive(Debug, Default)]
+struct Cell(AtomicU64);
+
+/// Over what a chart goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The last hour, by minute.
+    Hour,
+    /// The last three days, by hour.
+    Days,
+}
+
+/// How long callbacks took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Took {
+    /// Half of them took no longer.
+    pub p50: Duration,
+    /// All but a hundredth took no longer.
+    pub p99: Duration,
+}
+
+impl Span {
+    /// Milliseconds of one period.
+    #[must_use]
+    pub const fn period_ms(self) -> i64 {
+        match self {
+            Self::Hour => 60_000,
+            Self::Days => 3_600_000,
+        }
+    }
+
+    /// Periods of it.
+    #[must_use]
+    pub const fn periods(self) -> usize {
+        match self {
+            Self::Hour => MINUTES,
+            Self::Days => HOURS,
+        }
+    }
+}
+
+impl Cell {
+    fn count(&self, period: u32) {
+        // The update always has a value: it cannot fail.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            Some(if of(word) == period { word + 1 } else { u64::from(period) << 32 | 1 })
+        });
+    }
+
+    fn read(&self, period: u32) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        if of(word) == period { word & u64::from(u32::MAX) } else { 0 }
+    }
+}
+
+/// The period of a cell's word.
+fn of(word: u64) -> u32 {
+    u32::try_from(word >> 32).unwrap_or(u32::MAX)
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { instant: instant(), ms: now_ms() }
+    }
+}
+
+impl Start {
+    /// The time at `now`.
+    #[must_use]
+    pub fn at_ms(self, now: Instant) -> UnixMillis {
+        let since = now.saturating_duration_since(self.instant).as_millis();
+        self.ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
+    /// When it was.
+    #[must_use]
+    pub fn ms(self) -> UnixMillis {
+        self.ms
+    }
+}
+
+impl Histories {
+    /// When they begin.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// That of a source, from now on kept under its name.
+    pub(super) fn of(&self, source: &str) -> Arc<History> {
+        let mut kept = self.kept();
+        if let Some(history) = kept.get(source) {
+            return Arc::clone(history);
+        }
+        let history = Arc::new(History::new(self.start));
+        kept.insert(source.to_owned(), Arc::clone(&history));
+        history
+    }
+
+    /// That of a source, if there is such a source.
+    #[must_use]
+    pub fn find(&self, source: &str) -> Option<Arc<History>> {
+        self.kept().get(source).cloned()
+    }
+
+    pub(super) fn forget(&self, source: &str) {
+        self.kept().remove(source);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Arc<History>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl History {
+    fn new(start: Start) -> Self {
+        Self {
+            start,
+            outcomes: Outcome::ALL.iter().map(|_| OnceLock::new()).collect(),
+            times: OnceLock::new(),
+            last_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// Counts a callback that came at `now`, ended so, and took that long.
+    pub fn count(&self, outcome: Outcome, now: Instant, took: Duration) {
+        let at_ms = self.start.at_ms(now);
+        if let Some(series) = self.outcomes.get(outcome as usize) {
+            let series = series.get_or_init(|| Box::new(Series::new()));
+            count_in(&series.minutes, at_ms, Span::Hour.period_ms());
+            count_in(&series.hours, at_ms, Span::Days.period_ms());
+        }
+        let times = self.times.get_or_init(|| Box::new([const { cells() }; TIMES]));
+        let (period, index) = place(at_ms, TIME_MS, TIMES);
+        if let Some(cell) = times.get(index).and_then(|steps| steps.get(step(took))) {
+            cell.count(period);
+        }
+        self.last_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
+    /// When the last callback came, if there was one.
+    #[must_use]
+    pub fn last_ms(&self) -> Option<UnixMillis> {
+        Some(self.last_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// How many callbacks ended so, by period, the oldest first; the last period is that of `now`.
+    #[must_use]
+    pub fn counts(&self, outcome: Outcome, span: Span, now: Instant) -> Vec<u64> {
+        let mut sums = vec![0; span.periods()];
+        self.add_to(&mut sums, (outcome, span), now);
+        sums
+    }
+
+    /// Adds the same to the `sums` of several sources.
+    pub fn add_to(&self, sums: &mut [u64], (outcome, span): (Outcome, Span), now: Instant) {
+        let series = self.outcomes.get(outcome as usize).and_then(OnceLock::get);
+        let Some(series) = series else { return };
+        let cells = match span {
+            Span::Hour => &series.minutes[..],
+            Span::Days => &series.hours[..],
+        };
+        let last = self.start.at_ms(now).div_euclid(span.period_ms());
+        let ages = (0..i64::try_from(cells.len()).unwrap_or(0)).rev();
+        for (sum, age) in sums.iter_mut().zip(ages) {
+            let (period, index) = place(last - age, 1, cells.len());
+            *sum += cells.get(index).map_or(0, |cell| cell.read(period));
+        }
+    }
+
+    /// How long the callbacks of the last hour took; `None`: there were none.
+    #[must_use]
+    pub fn took(&self, now: Instant) -> Option<Took> {
+        let times = self.times.get()?;
+        let last = self.start.at_ms(now).div_euclid(TIME_MS);
+        let mut steps = [0_u64; STEPS];
+        for age in 0..i64::try_from(TIMES).unwrap_or(0) {
+            let (period, index) = place(last - age, 1, TIMES);
+            for (sum, cell) in steps.iter_mut().zip(times.get(index)?) {
+                *sum += cell.read(period);
+            }
+        }
+        let all: u64 = steps.iter().sum();
+        (all > 0)
+            .then(|| Took { p50: quantile(&steps, all, 0.5), p99: quantile(&steps, all, 0.99) })
+    }
+}
+
+/// Milliseconds of one of the periods of times.
+const TIME_MS: i64 = 600_000;
+
+impl Series {
+    fn new() -> Self {
+        Self { minutes: cells(), hours: cells() }
+    }
+}
+
+const fn cells<const N: usize>() -> [Cell; N] {
+    [const { Cell(AtomicU64::new(0)) }; N]
+}
+
+fn count_in(cells: &[Cell], at_ms: UnixMillis, period_ms: i64) {
+    let (period, index) = place(at_ms, period_ms, cells.len());
+    if let Some(cell) = cells.get(index) {
+        cell.count(period);
+    }
+}
+
+/// The number of the period at that time, and which of `count` cells is its.
+fn place(at_ms: i64, period_ms: i64, count: usize) -> (u32, usize) {
+    let period = u32::try_from(at_ms.div_euclid(period_ms)).unwrap_or(0);
+    (period, usize::try_from(period).unwrap_or(0) % count)
+}
+
+fn step(took: Duration) -> usize {
+    let doublings = (took.as_secs_f64() * 1e6 / FIRST_STEP_US).log2();
+    // A negative number of steps is the first one.
+    ((doublings * 2.0) as usize).min(STEPS - 1)
+}
+
+/// Where step number `at` begins.
+fn begin(at: usize) -> Duration {
+    Duration::from_secs_f64(FIRST_STEP_US * (at as f64 / 2.0).exp2() / 1e6)
+}
+
+/// The time that `share` of `all` callbacks took at most, as if those of one step were spread
+/// over it evenly.
+fn quantile(steps: &[u64; STEPS], all: u64, share: f64) -> Duration {
+    let wanted = all as f64 * share;
+    let mut below = 0.0;
+    for (at, count) in steps.iter().enumerate() {
+        let count = *count as f64;
+        if count > 0.0 && below + count >= wanted {
+            let (from, to) = (if at == 0 { Duration::ZERO } else { begin(at) }, begin(at + 1));
+            return from + (to - from).mul_f64(((wanted - below) / count).clamp(0.0, 1.0));
+        }
+        below += count;
+    }
+    begin(STEPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(history: &History, seconds: u64) -> Instant {
+        history.start.instant + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_count_is_in_its_minute_and_gone_an_hour_later() {
+        let history = History::new(Start::default());
+        let ms = Duration::from_millis(1);
+        for _ in 0..3 {
+            history.count(Outcome::Accepted, after(&history, 0), ms);
+        }
+        history.count(Outcome::Accepted, after(&history, 120), ms);
+        history.count(Outcome::Duplicate, after(&history, 120), ms);
+        let accepted = history.counts(Outcome::Accepted, Span::Hour, after(&history, 120));
+        assert_eq!(accepted.len(), MINUTES);
+        assert_eq!(accepted[MINUTES - 3..], [3, 0, 1]);
+        assert_eq!(
+            history.counts(Outcome::Accepted, Span::Days, after(&history, 120)).iter().sum::<u64>(),
+            4
+        );
+        assert_eq!(
+            history.counts(Outcome::Duplicate, Span::Hour, after(&history, 120))[MINUTES - 1],
+            1
+        );
+        let later = history.counts(Outcome::Accepted, Span::Hour, after(&history, 3600));
+        assert_eq!(later.iter().sum::<u64>(), 1, "the first minute has come round");
+        history.count(Outcome::Accepted, after(&history, 3600), ms);
+        let later = history.counts(Outcome::Accepted, Span::Hour, after(&history, 3600));
+        assert_eq!(later[MINUTES - 1], 1, "and starts at zero");
+        assert_eq!(history.counts(Outcome::Test, Span::Hour, after(&history, 0)), vec![0; MINUTES]);
+    }
+
+    #[test]
+    fn quantiles_are_within_a_step() {
+        let history = History::new(Start::default());
+        assert_eq!(history.took(after(&history, 0)), None);
+        for _ in 0..98 {
+            history.count(Outcome::Accepted, after(&history, 0), Duration::from_micros(200));
+        }
+        for _ in 0..2 {
+            history.count(Outcome::Accepted, after(&history, 0), Duration::from_millis(50));
+        }
+        let Took { p50, p99 } = history.took(after(&history, 0)).unwrap();
+        assert!((181..=256).contains(&p50.as_micros()), "{p50:?}");
+        assert!((46..=66).contains(&p99.as_millis()), "{p99:?}");
+        assert_eq!(history.took(after(&history, 2 * 3600)), None);
+        history.count(Outcome::Accepted, after(&history, 0), Duration::ZERO);
+        history.count(Outcome::Accepted, after(&history, 0), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn counting_at_once_loses_nothing() {
+        let history = History::new(Start::default());
+        let now = after(&history, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        history.count(Outcome::Accepted, now, Duration::from_micros(100));
+                    }
+                });
+            }
+        });
+        assert_eq!(history.counts(Outcome::Accepted, Span::Hour, now)[MINUTES - 1], 4000);
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether everybody can use a page: axe-core's rules for WCAG 2.2 AA, in both colour schemes, and
+//! on a phone. `scripts/setup` gets the library; it is run in the page.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use super::browser::{Browser, Scheme};
+
+const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+
+/// The width that WCAG 1.4.10 asks for, in pixels.
+const PHONE: u32 = 320;
+const DESK: u32 = 1280;
+
+/// Where `scripts/setup` puts the library.
+pub fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/axe-core/axe.min.js")
+}
+
+fn library() -> &'static str {
+    static LIBRARY: OnceLock<String> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        std::fs::read_to_string(file()).unwrap_or_else(|error| panic!("axe-core: {error}"))
+    })
+}
+
+/// Fails unless everybody can use the page that is shown, and the browser has no complaint about
+/// it. Leaves a picture of it in each scheme.
+pub fn inspect(browser: &Browser, name: &str) {
+    for (scheme, word) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
+        browser.prefers(scheme);
+        browser.width(PHONE);
+        fits(browser, name);
+        violates_nothing(browser, &format!("{name}, {word}, on a phone"));
+        browser.width(DESK);
+        violates_nothing(browser, &format!("{name}, {word}"));
+        browser.picture(&format!("{name}-{word}"));
+    }
+    browser.prefers(Scheme::Light);
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{name}: {complaints:#?}");
+}
+
+/// The same in a browser whose scripts are switched off, and are so again then.
+pub fn inspect_without_scripts(browser: &Browser, name: &str) {
+    browser.with_scripts();
+    inspect(browser, name);
+    browser.without_scripts();
+}
+
+/// Nothing but a table or a text in a box of its own is wider than the page.
+fn fits(browser: &Browser, name: &str) {
+    let wide = browser.run("return document.documentElement.scrollWidth", &json!([]));
+    assert!(wide.as_u64().unwrap() <= u64::from(PHONE), "{name} is {wide} pixels wide on a phone");
+}
+
+fn violates_nothing(browser: &Browser, name: &str) {
+    browser.run(library(), &json!([]));
+    let script = "const done = arguments[arguments.length - 1]; \
+        axe.run(document, { runOnly: arguments[0], resultTypes: ['violations'] }) \
+        .then(found => done(found.violations), error => done(String(error)));";
+    let found = browser.run_async(script, &json!([RULES]));
+    let Some(violations) = found.as_array() else { panic!("{name}: {found}") };
+    let told: Vec<String> = violations.iter().map(told).collect();
+    assert!(told.is_empty(), "{name}:\n{}", told.join("\n"));
+}
+
+fn told(violation: &Value) -> String {
+    let nodes = violation["nodes"].as_array().into_iter().flatten();
+    let places: Vec<String> =
+        nodes.map(|node| format!("    {} {}", node["html"], node["failureSummary"])).collect();
+    format!("  {}: {}\n{}", violation["id"], violation["help"], places.join("\n"))
+}

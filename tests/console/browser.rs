@@ -1,0 +1,226 @@
+//! A browser as a person uses it: by what can be seen, clicked and typed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::driver::Driver;
+
+/// The key under which the protocol names an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// The languages of the console, as a browser asks for them and as a page says them.
+pub const LANGUAGES: [(&str, &str); 2] = [("en-GB,en", "en"), ("zh-CN,zh", "zh-CN")];
+
+/// Light or dark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Light,
+    Dark,
+}
+
+/// A browser at the console of one gateway.
+pub struct Browser {
+    driver: Driver,
+    at: SocketAddr,
+}
+
+impl Browser {
+    /// One that asks for pages in `lang`, at the admin listener `at`.
+    pub fn open(at: SocketAddr, lang: &str) -> Self {
+        Self { driver: Driver::start(lang), at }
+    }
+
+    // === Where it is ===
+
+    /// Goes to a path of the console.
+    pub fn go(&self, path: &str) {
+        self.driver.ask("POST", "/url", &json!({ "url": format!("http://{}{path}", self.at) }));
+    }
+
+    pub fn reload(&self) {
+        self.driver.ask("POST", "/refresh", &json!({}));
+    }
+
+    /// Path and query of the page that is shown.
+    pub fn path(&self) -> String {
+        let url = self.driver.ask("GET", "/url", &Value::Null);
+        let url = url.as_str().unwrap();
+        let origin = format!("http://{}", self.at);
+        url.strip_prefix(&origin).unwrap_or_else(|| panic!("{url} is elsewhere")).to_owned()
+    }
+
+    pub fn title(&self) -> String {
+        self.driver.ask("GET", "/title", &Value::Null).as_str().unwrap().to_owned()
+    }
+
+    // === What is seen ===
+
+    /// What a person reads at the first element that `css` finds; fails where there is none.
+    pub fn text(&self, css: &str) -> String {
+        self.texts(css).into_iter().next().unwrap_or_else(|| {
+            panic!("nothing at {css} on {}: {}", self.path(), self.texts("body").join("\n"))
+        })
+    }
+
+    /// What a person reads at each element that `css` finds.
+    pub fn texts(&self, css: &str) -> Vec<String> {
+        let read =
+            "return [...document.querySelectorAll(arguments[0])].map(one => one.innerText.trim())";
+        let all = self.run(read, &json!([css]));
+        all.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    }
+
+    pub fn has(&self, css: &str) -> bool {
+        !self.texts(css).is_empty()
+    }
+
+    /// Waits until something is so; it has a minute.
+    pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..1200 {
+            if holds(self) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("never: {what}; {} shows {}", self.path(), self.text("body"));
+    }
+
+    // === What is done ===
+
+    /// Clicks on what `css` finds, as a person would: it has to be in sight and on top. For what
+    /// stays on the page.
+    pub fn click(&self, css: &str) {
+        self.click_on(&self.element("css selector", css));
+    }
+
+    /// The same where another page follows; it is there when this returns.
+    pub fn leave(&self, css: &str) {
+        let element = self.element("css selector", css);
+        self.leave_by(|| self.click_on(&element));
+    }
+
+    /// Follows the link that says just this.
+    pub fn follow(&self, link: &str) {
+        let element = self.element("link text", link);
+        self.leave_by(|| self.click_on(&element));
+    }
+
+    fn click_on(&self, element: &str) {
+        self.driver.ask("POST", &format!("/element/{element}/click"), &json!({}));
+    }
+
+    /// Does what leads to another page, and waits until that is there.
+    pub fn leave_by(&self, what: impl FnOnce()) {
+        self.run("document.documentElement.dataset.left = 'yes'", &json!([]));
+        what();
+        let there = "return document.readyState === 'complete' \
+                     && document.documentElement.dataset.left === undefined";
+        let there = json!({ "script": there, "args": [] });
+        for _ in 0..1200 {
+            // Between two pages there is none to ask.
+            if self.driver.attempt("POST", "/execute/sync", &there) == Ok(Value::Bool(true)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no page followed on {}", self.path());
+    }
+
+    /// Empties a field and types into it.
+    pub fn fill(&self, css: &str, text: &str) {
+        let element = self.element("css selector", css);
+        self.driver.ask("POST", &format!("/element/{element}/clear"), &json!({}));
+        self.driver.ask("POST", &format!("/element/{element}/value"), &json!({ "text": text }));
+    }
+
+    /// Chooses the option with that value.
+    pub fn choose(&self, css: &str, value: &str) {
+        self.click(&format!("{css} option[value={value:?}]"));
+    }
+
+    /// Presses a key on what has the focus; `\u{e004}` is Tab, `\u{e007}` Enter.
+    pub fn press(&self, key: &str) {
+        let stroke =
+            json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
+        let keys = json!({ "type": "key", "id": "keys", "actions": stroke });
+        self.driver.ask("POST", "/actions", &json!({ "actions": [keys] }));
+    }
+
+    fn element(&self, using: &str, value: &str) -> String {
+        let found =
+            self.driver.attempt("POST", "/element", &json!({ "using": using, "value": value }));
+        let found = found.unwrap_or_else(|_| {
+            panic!("nothing at {value} on {}: {}", self.path(), self.text("body"))
+        });
+        found[ELEMENT].as_str().unwrap().to_owned()
+    }
+
+    // === The browser itself ===
+
+    /// Runs a script in the page; the page's policy does not hold for it.
+    pub fn run(&self, script: &str, arguments: &Value) -> Value {
+        self.driver.ask("POST", "/execute/sync", &json!({ "script": script, "args": arguments }))
+    }
+
+    /// Runs a script that calls its last argument when it is done.
+    pub fn run_async(&self, script: &str, arguments: &Value) -> Value {
+        self.driver.ask("POST", "/execute/async", &json!({ "script": script, "args": arguments }))
+    }
+
+    /// What the person prefers.
+    pub fn prefers(&self, scheme: Scheme) {
+        let value = if scheme == Scheme::Dark { "dark" } else { "light" };
+        let feature = json!([{ "name": "prefers-color-scheme", "value": value }]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": feature }));
+    }
+
+    /// Makes the page that many pixels wide.
+    pub fn width(&self, pixels: u32) {
+        let size =
+            json!({ "width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// Switches scripts of pages off, as some people do.
+    pub fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    }
+
+    /// Switches them on again.
+    pub fn with_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
+    }
+
+    pub fn cookies(&self) -> Vec<Value> {
+        self.driver.ask("GET", "/cookie", &Value::Null).as_array().unwrap().clone()
+    }
+
+    /// What the browser complained about since it was last asked: blocked by the page's policy, not
+    /// found, a script that failed.
+    pub fn complaints(&self) -> Vec<String> {
+        let all = self.driver.ask("POST", "/se/log", &json!({ "type": "browser" }));
+        let all = all.as_array().unwrap().iter();
+        let bad = all.filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")));
+        bad.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Leaves a picture of the whole page in the folder of `POSTERN_SCREENSHOTS`, if that is set.
+    pub fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("POSTERN_SCREENSHOTS") else { return };
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = self.devtools("Page.captureScreenshot", &whole);
+        let bytes = STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let ask = json!({ "cmd": command, "params": parameters });
+        self.driver.ask("POST", "/goog/cdp/execute", &ask)
+    }
+}

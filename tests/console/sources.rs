@@ -1,0 +1,197 @@
+//! Sources: made, changed, paused, their secrets changed with an overlap, what to paste.
+
+use serde_json::{Value, json};
+
+use super::axe::{inspect, inspect_without_scripts};
+use super::backend::Backend;
+use super::browser::{Browser, LANGUAGES};
+use super::gateway::{Gateway, TAKU_SECRET, logged, taku};
+use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
+use super::wire::{get, send};
+
+/// What is typed into fields: it must be text wherever it is shown.
+const HOSTILE: &str = "<script>document.title='x'</script>\u{202e}";
+
+const OTHER_SECRET: &str = "another-secret-of-32-characters!";
+
+/// A genuine Taku callback to `bonus` under that secret.
+fn bonus(transaction: &str, secret: &str) -> String {
+    use md5::{Digest, Md5};
+    let signed = format!(
+        "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin\
+         &sec_key={secret}"
+    );
+    let sign = const_hex::encode(Md5::digest(signed));
+    format!(
+        "/callback/bonus?user_id=u1&trans_id={transaction}&placement_id=p1&adsource_id=9\
+         &reward_amount=10&reward_name=coin&sign={sign}"
+    )
+}
+
+fn status(gateway: &Gateway, target: &str) -> u16 {
+    get(gateway.at.callbacks, target).status
+}
+
+fn audited(gateway: &Gateway) -> Vec<Value> {
+    let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
+    let page = send(gateway.at.admin, "GET /admin/v1/audit", &fields, "");
+    page.json()["audit"].as_array().unwrap().clone()
+}
+
+fn make_bonus(browser: &Browser) {
+    browser.go("/console/sources");
+    browser.choose("#field-new", "taku");
+    browser.leave("form.ask button");
+    browser.fill("#field-name", "bonus");
+    browser.fill("#field-secret", TAKU_SECRET);
+    browser.leave("main form[method=post] button");
+}
+
+#[test]
+fn a_source_is_made_changed_paused_and_taken_away() {
+    for (asked, said) in LANGUAGES {
+        let backend = Backend::start();
+        let destination =
+            format!("[[destination]]\nname = \"game\"\nurl = \"http://{}/\"\n", backend.at);
+        let Some(gateway) = stage::guarded(&destination) else { return };
+        let browser = stage::browser(&gateway, asked);
+        browser.without_scripts();
+        sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+        inspect_without_scripts(&browser, &format!("sources-{said}"));
+
+        browser.choose("#field-new", "taku");
+        browser.leave("form.ask button");
+        browser.fill("#field-name", "bo nus");
+        browser.fill("#field-template", HOSTILE);
+        browser.fill("#field-secret", TAKU_SECRET);
+        browser.leave("main form[method=post] button");
+        assert!(browser.has("#field-name[aria-invalid]"), "{}", browser.text("main"));
+        assert_eq!(
+            browser.run("return document.querySelector('#field-secret').value", &json!([])),
+            ""
+        );
+        assert_eq!(browser.complaints().len(), 1);
+        inspect_without_scripts(&browser, &format!("source-new-{said}"));
+        browser.fill("#field-name", "bonus");
+        browser.fill("#field-secret", TAKU_SECRET);
+        browser.fill("#field-template", "who={user_id}");
+        browser.click("input[name=destinations][value=game]");
+        browser.leave("main form[method=post] button");
+        assert_eq!(browser.path(), "/console/sources/bonus?done=made");
+        inspect_without_scripts(&browser, &format!("source-{said}"));
+        let page = browser.text("main");
+        assert!(page.contains("trans_id={trans_id}"), "the URL to paste: {page}");
+        assert!(!page.contains(TAKU_SECRET) && page.contains("***"));
+        assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200);
+        let event = &backend.await_count(1)[0].json();
+        assert_eq!(event["resolved"], json!({ "who": "u1" }), "{event}");
+
+        browser.leave("form[action='/console/sources/bonus/pause'] button");
+        assert_eq!(browser.path(), "/console/sources/bonus?done=paused");
+        assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 602);
+        browser.leave("form[action='/console/sources/bonus/resume'] button");
+        assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 200);
+
+        browser.fill("#field-rate", "rubbish");
+        browser.leave("form[action='/console/sources/bonus'] button");
+        assert!(browser.has("#field-rate[aria-invalid]"), "{}", browser.text("main"));
+        browser.complaints();
+        browser.fill("#field-rate", "500/s");
+        browser.fill("#field-further", r#"{"rewards": {"coin": "10"}}"#);
+        browser.fill("#field-name", "renamed");
+        browser.leave("form[action='/console/sources/bonus'] button");
+        assert_eq!(browser.path(), "/console/sources/renamed?done=saved");
+        assert!(browser.text("main").contains("500/s"));
+        let renamed = bonus("t3", TAKU_SECRET).replace("/bonus", "/renamed");
+        assert_eq!(status(&gateway, &renamed), 200, "its secret stayed");
+        let twice = bonus("t1", TAKU_SECRET).replace("/bonus", "/renamed");
+        assert_eq!(status(&gateway, &twice), 200);
+
+        browser.click("details summary");
+        browser.leave("form[action='/console/sources/renamed/delete'] button");
+        assert_eq!(browser.path(), "/console/sources?done=deleted");
+        assert_eq!(status(&gateway, &renamed), 404);
+        assert!(audited(&gateway).iter().all(|entry| entry["who"] == "token ops"));
+        assert!(audited(&gateway).len() >= 6, "{:?}", audited(&gateway));
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    }
+    assert!(!logged().contains(TAKU_SECRET));
+}
+
+#[test]
+fn a_secret_is_changed_with_an_overlap() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+    make_bonus(&browser);
+    browser.fill("form[action$='/rotate'] #field-secret", OTHER_SECRET);
+    browser.leave("form[action$='/rotate'] button");
+    assert_eq!(browser.path(), "/console/sources/bonus?done=saved");
+    inspect(&browser, "source-rotated-en");
+    let rows = browser.texts("section[aria-labelledby=secrets] tbody tr");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows[0].contains("does not end") && rows[1].contains("20"), "{rows:?}");
+    assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200, "the old one still matches");
+    assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);
+    browser.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
+    assert_eq!(status(&gateway, &bonus("t3", TAKU_SECRET)), 601);
+    assert_eq!(status(&gateway, &bonus("t3", OTHER_SECRET)), 200);
+    assert_eq!(browser.texts("section[aria-labelledby=secrets] tbody tr").len(), 1);
+    for secret in [TAKU_SECRET, OTHER_SECRET] {
+        assert!(!logged().contains(secret));
+        assert!(audited(&gateway).iter().all(|entry| !entry.to_string().contains(secret)));
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_file_says_and_who_may_only_look_change_nothing() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources/level-end");
+    assert!(browser.text("main .notice").contains("configuration file"));
+    assert!(!browser.has("main form"), "nothing is offered");
+    inspect(&browser, "source-of-file-en");
+    make_bonus(&browser);
+    let csrf = browser.run("return document.querySelector('[name=csrf]').value", &json!([]));
+
+    let reader = stage::browser(&gateway, "en");
+    sign_in(&reader, READ_TOKEN, "/console/sources/bonus");
+    assert!(reader.text("main").contains("may only look"));
+    assert!(!reader.has("main form"));
+    reader.go("/console/sources?new=taku");
+    assert!(!reader.has("main form"), "{}", reader.text("main"));
+    reader.complaints();
+    // A form all the same, made by hand.
+    let by_hand = "const done = arguments[arguments.length - 1]; \
+        fetch(arguments[0], { method: 'POST', body: new URLSearchParams({ csrf: arguments[1] }) }) \
+        .then(answer => done(answer.status));";
+    let own = reader.run("return document.querySelector('[name=csrf]').value", &json!([]));
+    for path in ["/console/sources/bonus/pause", "/console/sources/bonus/delete"] {
+        assert_eq!(reader.run_async(by_hand, &json!([path, own])), 403);
+        assert_eq!(reader.run_async(by_hand, &json!([path, csrf])), 403);
+    }
+    // Whoever may change things cannot change what the file says either.
+    for path in ["/console/sources/level-end/pause", "/console/sources/level-end/delete"] {
+        assert_eq!(browser.run_async(by_hand, &json!([path, csrf])), 400);
+    }
+    assert_eq!(status(&gateway, &taku("t1")), 200);
+    assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200);
+}
+
+#[test]
+fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+    make_bonus(&browser);
+    let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
+    let table = json!({ "sender": "taku", "secrets": TAKU_SECRET, "rate": "7/s" });
+    let put = send(gateway.at.admin, "PUT /admin/v1/sources/bonus", &fields, &table.to_string());
+    assert_eq!(put.status, 200, "{}", put.body);
+    browser.fill("#field-rate", "9/s");
+    browser.leave("form[action='/console/sources/bonus'] button");
+    assert!(browser.text("main .notice").contains("meanwhile"));
+    let now = browser.run("return document.querySelector('#field-rate').value", &json!([]));
+    assert_eq!(now, "7/s");
+}

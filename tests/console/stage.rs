@@ -1,0 +1,39 @@
+//! A gateway with something to see, and browsers at its console.
+
+use super::browser::Browser;
+use super::driver;
+use super::gateway::{Gateway, PLAIN};
+
+/// Tokens of the tests.
+pub const ADMIN_TOKEN: &str = "ops-token-0123456789";
+pub const READ_TOKEN: &str = "wall-token-0123456789";
+
+/// What asks for them.
+pub const TOKENS: &str = r#"
+[admin]
+token = [{ name = "ops", value = "ops-token-0123456789" }, { name = "wall", value = "wall-token-0123456789", right = "read" }]
+"#;
+
+/// A gateway where nobody has to sign in, with the Taku source `level-end`; `more` goes behind its
+/// table. `None`: there is no browser here to look at it with.
+pub fn open(more: &str) -> Option<Gateway> {
+    driver::is_there().then(|| Gateway::start(&format!("{PLAIN}{more}")))
+}
+
+/// The same, with tokens to sign in with.
+pub fn guarded(more: &str) -> Option<Gateway> {
+    open(&format!("{more}{TOKENS}"))
+}
+
+/// A browser at its console that reads `lang`.
+pub fn browser(gateway: &Gateway, lang: &str) -> Browser {
+    Browser::open(gateway.at.admin, lang)
+}
+
+/// Signs in and is at `path` then.
+pub fn sign_in(browser: &Browser, token: &str, path: &str) {
+    browser.go(path);
+    browser.fill("#field-token", token);
+    browser.leave("main form button");
+    assert_eq!(browser.path(), path, "{}", browser.text("main"));
+}
