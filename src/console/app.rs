@@ -37,6 +37,12 @@ const FORM_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of all forms being read together.
 const FORMS_BYTES_MAX: usize = 8 * FORM_BYTES_MAX;
 
+/// Bytes of the form that signs in: a token, and where to go then.
+const SIGN_IN_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of all of these being read together.
+const SIGN_INS_BYTES_MAX: usize = 128 * SIGN_IN_BYTES_MAX;
+
 /// Time for a form to arrive.
 const FORM_TIME: Duration = Duration::from_secs(10);
 
@@ -74,6 +80,8 @@ pub struct Console {
     sessions: Sessions,
     tries: ByAddress,
     forms: Arc<BytePool>,
+    /// Those of strangers.
+    sign_ins: Arc<BytePool>,
 }
 
 impl Console {
@@ -87,6 +95,7 @@ impl Console {
             sessions: Sessions::new()?,
             tries: ByAddress::new(TRIES, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
+            sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })
     }
 
@@ -196,18 +205,23 @@ impl Console {
         if head.method != Method::POST {
             return Err(Trouble::Method);
         }
-        let form = Fields::read(&self.form(body).await?);
+        let from =
+            caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
+        // Before a stranger's form is read: forms of those inside must not wait for it.
+        let bytes = match visit.area {
+            Area::SignIn if self.is_one_too_many(from) => return Err(Trouble::TooMany),
+            Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
+            _ => read(&self.forms, body, FORM_BYTES_MAX).await?,
+        };
+        let form = Fields::read(&bytes);
         if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.sent(csrf)) {
             return Err(Trouble::Stale);
         }
         match visit.area {
             Area::SignIn => {
-                let trusted = &self.config().server.trusted_proxies;
-                let from = caller(peer.0.ip(), &head.headers, trusted).address();
-                if self.is_one_too_many(from) {
-                    return Err(Trouble::TooMany);
-                }
-                Ok(pages::sign_in::post(self, visit, (&form, from)))
+                // One browser, one session: the one before is not left behind.
+                let before = cookie(&head.headers, session::COOKIE);
+                Ok(pages::sign_in::post(self, visit, (&form, from, before)))
             }
             Area::SignOut => {
                 if let Some(name) = cookie(&head.headers, session::COOKIE) {
@@ -256,14 +270,14 @@ impl Console {
             _ => Err(Trouble::Method),
         }
     }
+}
 
-    async fn form(&self, body: Incoming) -> Result<bytes::Bytes, Trouble> {
-        match self.forms.read(body, FORM_BYTES_MAX, FORM_TIME).await {
-            Ok((bytes, _)) => Ok(bytes),
-            Err(BodyFault::TooLarge) => Err(Trouble::TooLarge),
-            Err(BodyFault::Late) => Err(Trouble::Late),
-            Err(BodyFault::Crowded) => Err(Trouble::Busy),
-        }
+async fn read(pool: &Arc<BytePool>, body: Incoming, most: usize) -> Result<bytes::Bytes, Trouble> {
+    match pool.read(body, most, FORM_TIME).await {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(BodyFault::TooLarge) => Err(Trouble::TooLarge),
+        Err(BodyFault::Late) => Err(Trouble::Late),
+        Err(BodyFault::Crowded) => Err(Trouble::Busy),
     }
 }
 

@@ -9,8 +9,9 @@ use ipnet::IpNet;
 
 use super::lifetime::lifetime;
 use crate::clock;
+use crate::config::{Origin, Source};
 use crate::egress::{Client, ClientFault, Guard, Trust, Trusted, told};
-use crate::sender::{KeyList, KeyRequest, KeySet, KeySetFault, Recipe, UrlOrigin};
+use crate::sender::{KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 
 /// Time for one answer, from the look-up of the name to its last byte.
 const FETCH_TIME: Duration = Duration::from_secs(10);
@@ -57,19 +58,19 @@ pub enum FetchFault {
     Mute,
 }
 
-/// Fetches the list of the sources in `recipes`, which share it. The first request that is answered
-/// with a list counts.
-pub(super) async fn fetch(recipes: &[&Recipe], allow: &[IpNet]) -> Result<Fetched, FetchFault> {
+/// Fetches the list of `sources`, which share it. The first request that is answered with a list
+/// counts.
+pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetched, FetchFault> {
     let mut fault = FetchFault::Mute;
     let mut tried: Vec<KeyRequest> = Vec::new();
-    for recipe in recipes {
-        let Some(list) = recipe.key_list() else { continue };
-        for request in recipe.key_requests(clock::now_ms()) {
+    for source in sources {
+        let Some(list) = source.recipe.key_list() else { continue };
+        for request in source.recipe.key_requests(clock::now_ms()) {
             if tried.len() >= TRIES_MAX || tried.contains(&request) {
                 continue;
             }
             tried.push(request.clone());
-            let client = Client::new(Trusted::default(), 0, guard(list, allow))?;
+            let client = Client::new(Trusted::default(), 0, guard(list, source.origin, allow))?;
             match ask(&client, request, list).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(why) => fault = why,
@@ -83,15 +84,15 @@ pub(super) async fn fetch(recipes: &[&Recipe], allow: &[IpNet]) -> Result<Fetche
 ///
 /// # Errors
 /// Why there is no list.
-pub async fn fetch_once(recipe: &Recipe, allow: &[IpNet]) -> Result<KeySet, FetchFault> {
-    fetch(&[recipe], allow).await.map(|fetched| fetched.keys)
+pub async fn fetch_once(source: &Source, allow: &[IpNet]) -> Result<KeySet, FetchFault> {
+    fetch(&[source], allow).await.map(|fetched| fetched.keys)
 }
 
-/// What may be reached: a URL that stands in the configuration is its writer's own affair.
-fn guard(list: &KeyList, allow: &[IpNet]) -> Guard {
-    match list.origin() {
-        UrlOrigin::Source => Guard::new(Trust::File, Vec::new()),
-        UrlOrigin::Sender => Guard::new(Trust::Api, allow.to_vec()),
+/// What may be reached: a URL that stands in the configuration file is its writer's own affair.
+fn guard(list: &KeyList, written: Origin, allow: &[IpNet]) -> Guard {
+    match (list.origin(), written) {
+        (UrlOrigin::Source, Origin::File) => Guard::new(Trust::File, Vec::new()),
+        (UrlOrigin::Source | UrlOrigin::Sender, _) => Guard::new(Trust::Api, allow.to_vec()),
     }
 }
 
@@ -116,4 +117,32 @@ async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fe
     let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
     let body = body.map_err(|_| FetchFault::Torn)?.to_bytes();
     Ok(Fetched { keys: list.read(&body)?, lifetime })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::egress::Scheme;
+    use crate::sender::{Catalog, Recipe, Secret, Terms};
+
+    #[test]
+    fn only_the_file_may_send_for_keys_to_where_nobody_outside_may() {
+        let catalog = Catalog::embedded().unwrap();
+        let url = (Terms::KEY_SET_URL.to_owned(), Secret::new(b"http://127.0.0.1:9/keys"));
+        let ad_units = ("ad_units".to_owned(), Secret::new(b"1"));
+        let settings = BTreeMap::from([url, ad_units]);
+        let terms = Terms { settings, ..Terms::default() };
+        let recipe = Recipe::compile(catalog.get("admob").unwrap(), &terms).unwrap();
+        let list = recipe.key_list().unwrap();
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let may = |origin, allow: &[IpNet]| {
+            guard(list, origin, allow).check(loopback, Scheme::Http).is_ok()
+        };
+        assert!(may(Origin::File, &[]));
+        assert!(!may(Origin::Admin, &[]));
+        assert!(may(Origin::Admin, &["127.0.0.0/8".parse().unwrap()]));
+    }
 }

@@ -111,8 +111,8 @@ impl Kept {
         let from = Arc::clone(&asking);
         let fetch = async move || {
             let asking = from.load_full();
-            let recipes: Vec<&Recipe> = asking.sources.iter().map(|one| &one.recipe).collect();
-            fetch(&recipes, &asking.allow).await
+            let sources: Vec<&Source> = asking.sources.iter().map(|one| &**one).collect();
+            fetch(&sources, &asking.allow).await
         };
         let label = Label { sender: sender.clone(), host };
         let task = tokio::spawn(keep(Arc::clone(&published), label, fetch));

@@ -89,7 +89,7 @@ impl<'a> Callback<'a> {
             }
         }
         self.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
-        let params = texts.put(|out| self.put_params(out));
+        let params = texts.put(|out| self.put_params(out, Strangers::Shown));
         let template = texts.put(|out| self.put_template(event_id, &mut unresolved, out));
         self.replay(&mut keys)?;
         Ok(Resolved {
@@ -429,17 +429,18 @@ impl<'a> Callback<'a> {
         Some(String::from_utf8_lossy(&value).into_owned())
     }
 
-    /// The parameters as received, claims masked, as a JSON object: what people may see of a
-    /// callback, refused or not.
+    /// The parameters as received, as a JSON object: what people may see of a refused callback.
+    /// Claims are masked, and so is whatever could be one under a name that nobody reads: a right
+    /// signature whose name is misspelt is as good as one that was never used.
     #[must_use]
     pub fn params(&self) -> Box<RawValue> {
         let mut out = Vec::new();
-        self.put_params(&mut out);
+        self.put_params(&mut out, Strangers::Guarded);
         let text = String::from_utf8(out).unwrap_or_default();
         RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
-    fn put_params(&self, out: &mut Vec<u8>) {
+    fn put_params(&self, out: &mut Vec<u8>, strangers: Strangers) {
         let (parameters, buffers) = self.side(Scope::Message);
         let plus = self.plus();
         let mut object = JsonObject::begin(out);
@@ -455,8 +456,11 @@ impl<'a> Callback<'a> {
                 None => object.name(parameter.name),
             };
             let text = self.shown_text(parameters, &parameter, plus);
-            if slot.is_some_and(|slot| self.recipe.claims.contains(&slot)) || self.is_secret(&text)
-            {
+            let is_claim = match slot {
+                Some(slot) => self.recipe.claims.contains(&slot),
+                None => strangers == Strangers::Guarded && may_be_claim(&text),
+            };
+            if is_claim || self.is_secret(&text) {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
                 let json = self.without_inner_claim(slot, parameter.raw);
@@ -517,6 +521,29 @@ impl Callback<'_> {
             None => Cow::Borrowed(raw),
         }
     }
+}
+
+/// What is shown of parameters that no text of the sender's file reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strangers {
+    /// All of it.
+    Shown,
+    /// Nothing that could be a claim.
+    Guarded,
+}
+
+/// The shortest signature of any sender, in characters: those that are cut keep eight.
+const CLAIM_LEN_MIN: usize = 8;
+
+/// Whether a value is written as signatures are: nothing but characters of hex or base64, digits
+/// among them.
+fn may_be_claim(value: &[u8]) -> bool {
+    let written = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
+    let text = value.trim_ascii();
+    text.len() >= CLAIM_LEN_MIN
+        && text.iter().all(written)
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().any(u8::is_ascii_alphabetic)
 }
 
 /// Amounts are decimal texts: `10` is `10.0`, `10.000000` and `010`, and no number is rounded to

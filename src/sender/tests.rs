@@ -484,6 +484,23 @@ fn a_header_that_came_twice_is_refused() {
 }
 
 #[test]
+fn a_right_signature_under_a_misspelt_name_is_not_shown() {
+    let recipe = source("taku", "secrets = 'key-1'").unwrap();
+    let signed = "trans_id=t1&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin";
+    let text = format!("{signed}&sec_key=key-1");
+    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+    for name in ["Sign", "SIGN", "sign%20", "signature"] {
+        let request = get(&format!("/?user_id=u1&{signed}&note=hello&{name}={claim}"));
+        let request = request.borrow();
+        let mut callback = recipe.read(request, 0);
+        assert!(matches!(callback.verify(), Judgement::Refused(_)));
+        let params = callback.params().get().to_owned();
+        assert!(!params.contains(&claim), "{params}");
+        assert!(params.contains(r#""note":"hello""#) && params.contains(r#""***""#), "{params}");
+    }
+}
+
+#[test]
 fn what_a_sender_brings_of_its_secrets_is_masked() {
     let recipe = source("imur-idip", "secrets = 'tok-1'\nmax_age = 'off'").unwrap();
     let signed = "answer_id=a1&effective=0&openid=o1";

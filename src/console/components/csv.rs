@@ -14,7 +14,12 @@ pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
 /// A cell. One that a spreadsheet would take for a formula gets an apostrophe in front: whoever
 /// calls a source can write what they like into a parameter.
 fn quoted(cell: &str) -> String {
-    let first = cell.trim_start_matches([' ', '\u{feff}', '\u{a0}']).chars().next();
+    let unseen = |one: char| {
+        let breaks = matches!(one, '\t' | '\r' | '\n');
+        let is_space = one.is_whitespace() || one.is_control();
+        (is_space && !breaks) || matches!(one, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    };
+    let first = cell.trim_start_matches(unseen).chars().next();
     let is_formula = matches!(
         first,
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠' | '|' | '%')
@@ -29,7 +34,18 @@ mod tests {
 
     #[test]
     fn no_cell_is_a_formula_and_no_quote_ends_one() {
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1"] {
+        for formula in [
+            "=1+1",
+            "+1",
+            "-1",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            " =1",
+            "＝1",
+            "\u{3000}=1",
+            "\u{200b}=1",
+        ] {
             assert!(quoted(formula).starts_with("\"'"), "{formula:?}");
         }
         assert_eq!(quoted("a\"b,\nc"), "\"a\"\"b,\nc\"");

@@ -223,7 +223,10 @@ fn one(
         (KEY, html! { code { (MASK) } }),
         (CHANGED, html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) }),
     ];
-    let (typed, version) = (typed.map_or(Typed::Rule(rule), Typed::Form), kept.version.0);
+    let version = kept.version.0;
+    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    let typed = typed.filter(|form| form.text("version") == Some(&*version.to_string()));
+    let typed = typed.map_or(Typed::Rule(rule), Typed::Form);
     let middle = html! {
         (managed::done(visit))
         (mistakes.show(lang))

@@ -32,8 +32,12 @@ pub fn get(visit: &Visit) -> Shown {
     Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
 }
 
-/// Somebody at `from` tries to sign in.
-pub fn post(console: &Console, visit: &Visit, (form, from): (&Fields, IpAddr)) -> Given {
+/// Somebody at `from`, who has the session `before` or none, tries to sign in.
+pub fn post(
+    console: &Console,
+    visit: &Visit,
+    (form, from, before): (&Fields, IpAddr, Option<&str>),
+) -> Given {
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
@@ -46,6 +50,9 @@ pub fn post(console: &Console, visit: &Visit, (form, from): (&Fields, IpAddr)) -
         return Given::Plain(Reply::Mistaken(title, page(visit, next, Some(wrong))));
     };
     tracing::info!(target: "postern::console", client = %from, token = name, "signed in");
+    if let Some(before) = before {
+        console.sessions().close(before);
+    }
     let secure = if visit.came_by_tls { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}");
     let to = next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path());

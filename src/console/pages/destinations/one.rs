@@ -264,7 +264,9 @@ fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup,
     let (lang, name) = (visit.lang, said.name);
     let (now, version) = kept(console, name)?;
     let secrets = form::secrets(&now).len();
-    let typed = said.typed.map_or(Typed::Table(now), Typed::of);
+    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    let typed = said.typed.filter(|form| form.text("version") == Some(&*version.to_string()));
+    let typed = typed.map_or(Typed::Table(now), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }

@@ -228,7 +228,8 @@ fn changing(
     let (said, version) = kept(console, name)?;
     let sender = sender_of(&config, &said).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
-    let typed = typed.filter(|form| form.text("version").is_some());
+    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    let typed = typed.filter(|form| form.text("version") == Some(&*version.to_string()));
     let typed = typed.map_or(Typed::Table(said), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
