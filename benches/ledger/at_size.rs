@@ -150,8 +150,7 @@ fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
         callers.join_all().await;
     });
     network.join().expect("no panic");
-    let took = std::mem::take(&mut *took.lock().expect("no panic"));
-    took
+    std::mem::take(&mut *took.lock().expect("no panic"))
 }
 
 /// Nanoseconds at a part of the sorted `times`.
