@@ -44,7 +44,7 @@ mod postgres;
 mod seal;
 mod upkeep;
 
-pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse};
+pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse, Offer};
 pub use body::{EventBody, KeptReply, RawRequest};
 pub use book::{Book, BookOptions, Due, Observer, Recorded, Standing, Unobserved};
 pub use clock::StoreClock;

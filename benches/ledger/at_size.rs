@@ -26,6 +26,8 @@ use tokio::runtime::{Builder, Runtime};
 const CALLERS: u64 = 64;
 /// Bytes of a body: a callback with its headers and its JSON.
 const BODY: usize = 700;
+/// A network card gathers what arrives within so long before it wakes anybody, and so do we.
+const GATHERED: Duration = Duration::from_micros(50);
 /// Events of one measured round, and how many rounds.
 const ROUND: u64 = 50_000;
 const ROUNDS: usize = 5;
@@ -110,7 +112,7 @@ fn record(book: &Book, from: u64, count: u64) -> Duration {
 /// those before are answered; answers how long each took, in nanoseconds.
 ///
 /// They come from a thread of their own, which the ledger cannot hold up, as they would from a
-/// network: at random times, several at once where that thread was woken late. Each is timed from
+/// network: at random times, a few at once where they come close together. Each is timed from
 /// when it was handed to the runtime that records.
 fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
     let load = Load::new();
@@ -127,7 +129,7 @@ fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
             due += Duration::from_secs_f64(-part.ln() / rate);
             let early = due.saturating_duration_since(instant());
             if !early.is_zero() {
-                std::thread::sleep(early);
+                std::thread::sleep(early.max(GATHERED));
             }
             arrivals.send((load.event(n), instant())).expect("somebody records");
         }
@@ -148,8 +150,7 @@ fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
         callers.join_all().await;
     });
     network.join().expect("no panic");
-    let took = std::mem::take(&mut *took.lock().expect("no panic"));
-    took
+    std::mem::take(&mut *took.lock().expect("no panic"))
 }
 
 /// Nanoseconds at a part of the sorted `times`.

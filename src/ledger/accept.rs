@@ -1,5 +1,7 @@
 //! What goes into the ledger on the way of a callback, and what comes back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
@@ -42,6 +44,9 @@ pub struct NewEvent {
     /// The destinations; one delivery is made for each.
     pub targets: SmallVec<[TargetId; 2]>,
 }
+
+/// Events that are taken when the engine can commit them, not before: until then more may come.
+pub type Offer = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
 /// What became of an event that was offered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! is recorded.
 //!
 //! Each thread that records has a lane of its own. The first event in an idle lane starts a
-//! writer, a task on the same runtime; while that waits for its commit, the next events queue up
-//! and make the next batch. So a lone callback waits for nobody, many share one commit, and one
+//! writer, a task on the same runtime; while its commit is at the disk, the next events queue up and
+//! make the next batch, with a writer that waits for the disk to be free. So a lone callback waits for nobody, many share one commit, and one
 //! wake-up from the engine serves a whole batch: the answers are handed on within the runtime.
 //!
 //! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
@@ -163,7 +163,21 @@ impl Book {
     }
 }
 
+/// A sync this quick is over before lingering could fill a batch.
+const QUICK_SYNC: Duration = Duration::from_micros(100);
+
 impl Shared {
+    /// Whether writers linger before a commit: only where a sync costs more than that.
+    fn lingers(&self) -> bool {
+        self.engine.sync_time() >= QUICK_SYNC
+    }
+
+    /// How many writers a lane may have. Where they linger there is one: a second one would take
+    /// half of those who are waited for.
+    fn writers(&self) -> usize {
+        if self.lingers() { 1 } else { self.engine.writers() }
+    }
+
     fn something_is_due(&self) {
         self.due.send_replace(());
     }

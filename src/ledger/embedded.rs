@@ -67,14 +67,12 @@ use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
 use self::open::{Opened, open};
-use self::segment::RECORD_HEAD;
 pub use self::tools::{Damage, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, Offer,
     ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
-    seal,
 };
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
@@ -189,34 +187,25 @@ impl Embedded {
         &self.core().options.path
     }
 
-    /// How long the last sync took.
+    /// How long a sync takes lately.
     #[must_use]
-    pub fn last_sync(&self) -> Duration {
-        Duration::from_nanos(self.core().last_sync_ns.load(Ordering::Relaxed))
+    pub fn sync_time(&self) -> Duration {
+        Duration::from_nanos(self.core().sync_ns.load(Ordering::Relaxed))
     }
 
-    /// Takes the last sync for one of that length, so that tests need no slow disk.
+    /// Takes syncs for so long, so that tests need no slow disk.
     #[cfg(test)]
     pub(in crate::ledger) fn pretend_sync(&self, took: Duration) {
-        self.core().note_sync(took);
+        self.core().pretend_sync(took);
     }
 
     fn core(&self) -> &Arc<Core> {
         &self.shared.core
     }
 
-    /// As [`Ledger::accept`], of a batch that need not be copied.
-    pub(super) async fn accept_shared(
-        &self,
-        batch: Arc<Vec<NewEvent>>,
-    ) -> Result<Vec<Accepted>, LedgerError> {
-        let max = journal::payload_max(self.core().options.segment_bytes);
-        let each = batch.iter().map(|event| event.size() + RECORD_HEAD + seal::OVERHEAD);
-        let size = each.sum();
-        if size > max {
-            return Err(LedgerError::TooLarge { size, max });
-        }
-        self.call(|answer| Call::Accept(batch, answer)).await
+    /// As [`Ledger::accept`], of events that are taken when the frame is filled that they go into.
+    pub(super) async fn accept_offer(&self, offer: Offer) -> Result<Vec<Accepted>, LedgerError> {
+        self.call(|answer| Call::Accept(offer, answer)).await
     }
 
     /// Hands a call to the committer and waits for the answer.
@@ -266,7 +255,8 @@ fn start(
 
 impl Ledger for Embedded {
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        self.accept_shared(Arc::new(batch.to_vec())).await
+        let batch = Arc::new(batch.to_vec());
+        self.accept_offer(Box::new(move || batch)).await
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

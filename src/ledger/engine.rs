@@ -1,13 +1,12 @@
 //! The closed set of engines. No dynamic dispatch: a call is a match and then the engine's own
 //! future.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Offer, Postgres,
     ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
 };
 
@@ -49,7 +48,9 @@ impl Engine {
     #[must_use]
     pub fn writers(&self) -> usize {
         match self {
-            Self::Embedded(_) | Self::Memory(_) => 1,
+            Self::Memory(_) => 1,
+            // One at the disk, and one that waits for it.
+            Self::Embedded(_) => 2,
             Self::Postgres(postgres) => postgres.writers(),
         }
     }
@@ -63,26 +64,23 @@ impl Engine {
         }
     }
 
-    /// As [`Ledger::accept`], of a batch that need not be copied to be handed on.
+    /// As [`Ledger::accept`], of events that are taken when they can be committed.
     ///
     /// # Errors
-    /// As [`Ledger::accept`].
-    pub async fn accept_shared(
-        &self,
-        batch: &Arc<Vec<NewEvent>>,
-    ) -> Result<Vec<Accepted>, LedgerError> {
+    /// As [`Ledger::accept`]. The events may not have been taken then.
+    pub async fn accept_offer(&self, offer: Offer) -> Result<Vec<Accepted>, LedgerError> {
         match self {
-            Self::Embedded(embedded) => embedded.accept_shared(Arc::clone(batch)).await,
-            Self::Postgres(postgres) => postgres.accept(batch).await,
-            Self::Memory(memory) => memory.accept(batch).await,
+            Self::Embedded(embedded) => embedded.accept_offer(offer).await,
+            Self::Postgres(postgres) => postgres.accept(&offer()).await,
+            Self::Memory(memory) => memory.accept(&offer()).await,
         }
     }
 
-    /// How long its last sync took; zero where it has none.
+    /// How long a sync takes lately; zero where it has none.
     #[must_use]
-    pub fn last_sync(&self) -> Duration {
+    pub fn sync_time(&self) -> Duration {
         match self {
-            Self::Embedded(embedded) => embedded.last_sync(),
+            Self::Embedded(embedded) => embedded.sync_time(),
             Self::Postgres(_) | Self::Memory(_) => Duration::ZERO,
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Lane {
 struct State {
     queue: VecDeque<Ticket>,
     writers: usize,
+    /// One of them has not taken its batch yet: what comes now will be in it.
+    waiting: bool,
     /// How many events a lingering writer waits for.
     wanted: usize,
     /// How many were being committed or waiting when the last commit ended: about as many callers
@@ -50,6 +52,15 @@ struct Ticket {
     waiter: Waiter,
 }
 
+/// How far a writer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has no batch yet.
+    Waiting,
+    /// Its batch is with the engine.
+    Committing,
+}
+
 /// Who waits for an event, and until when.
 pub(super) struct Waiter {
     pub(super) deadline: Instant,
@@ -57,10 +68,11 @@ pub(super) struct Waiter {
 }
 
 /// Events that are committed together, and who waits for each: `None` once it was told to stop.
-#[derive(Default)]
 pub(super) struct Batch {
-    pub(super) events: Vec<NewEvent>,
+    pub(super) events: Arc<Vec<NewEvent>>,
     pub(super) waiters: Vec<Option<Waiter>>,
+    /// When it was taken.
+    pub(super) began: Instant,
 }
 
 impl Waiter {
@@ -126,7 +138,7 @@ pub(super) async fn record(
     let (answer, answered) = oneshot::channel();
     let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
     let at = own_lane();
-    if shared.lanes.get(at).push(ticket, shared.engine.writers()) {
+    if shared.lanes.get(at).push(ticket, shared.writers()) {
         tokio::spawn(Writer::new(Arc::clone(shared), at).run());
     }
     // A writer that vanished with its runtime leaves its batch undecided.
@@ -145,44 +157,53 @@ impl Lane {
         if state.queue.len() == state.wanted {
             self.filled.notify_one();
         }
-        let start = state.writers < writers_max;
-        state.writers += usize::from(start);
+        let start = !state.waiting && state.writers < writers_max;
+        if start {
+            state.writers += 1;
+            state.waiting = true;
+        }
         start
     }
 
-    /// Takes the next batch. If there is none its writer counts as gone from this moment on, so
-    /// that the next event starts another.
-    pub(super) fn take(&self, options: &BookOptions) -> Option<Batch> {
-        let now = instant();
-        let mut batch = Batch::default();
+    /// Takes what waits, as much as may go together, for the writer that waited for it.
+    pub(super) fn take(&self, options: &BookOptions) -> Batch {
+        let began = instant();
         let mut bytes = 0;
         let mut state = self.state();
-        state.wanted = 0;
+        (state.waiting, state.wanted) = (false, 0);
         let most = state.queue.len().min(options.batch_events);
-        batch.events.reserve_exact(most);
-        batch.waiters.reserve_exact(most);
+        let (mut events, mut waiters) = (Vec::with_capacity(most), Vec::with_capacity(most));
         while let Some(ticket) = state.queue.pop_front_if(|ticket| {
             bytes += ticket.event.body.len();
-            batch.events.is_empty() || bytes <= options.batch_bytes
+            events.is_empty() || bytes <= options.batch_bytes
         }) {
             if ticket.waiter.answer.is_closed() {
                 continue;
             }
-            if ticket.waiter.deadline <= now {
+            if ticket.waiter.deadline <= began {
                 ticket.waiter.tell(Err(LedgerError::Overloaded));
                 continue;
             }
-            batch.events.push(ticket.event);
-            batch.waiters.push(Some(ticket.waiter));
-            if batch.events.len() >= options.batch_events {
+            events.push(ticket.event);
+            waiters.push(Some(ticket.waiter));
+            if events.len() >= options.batch_events {
                 break;
             }
         }
-        if batch.events.is_empty() {
+        Batch { events: Arc::new(events), waiters, began }
+    }
+
+    /// Whether a writer that is done has to wait for another batch. If not, it counts as gone from
+    /// this moment on, so that the next event starts another.
+    pub(super) fn again(&self) -> bool {
+        let mut state = self.state();
+        let again = !state.waiting && !state.queue.is_empty();
+        if again {
+            state.waiting = true;
+        } else {
             state.writers -= 1;
-            return None;
         }
-        Some(batch)
+        again
     }
 
     /// How many more events are worth waiting for: those who waited at the last commit and are not
@@ -218,10 +239,16 @@ impl Lane {
         state.queue.iter().map(|ticket| ticket.waiter.deadline).min()
     }
 
+    /// When the time of the first is over that waits.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.state().queue.iter().map(|ticket| ticket.waiter.deadline).min()
+    }
+
     /// A writer died with its runtime: what waits is known not to be recorded.
-    pub(super) fn abandon(&self) {
+    pub(super) fn abandon(&self, stage: Stage) {
         let mut state = self.state();
         state.writers -= 1;
+        state.waiting &= stage != Stage::Waiting;
         for ticket in state.queue.drain(..) {
             ticket.waiter.tell(Err(LedgerError::Overloaded));
         }

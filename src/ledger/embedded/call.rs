@@ -1,7 +1,6 @@
-//! What callers hand to the committer. Events cross over as they are, because most duplicates need
-//! no more than their keys looked at; what else can be prepared is prepared on the caller's thread.
-
-use std::sync::Arc;
+//! What callers hand to the committer. Events are taken when their frame is filled, and as they
+//! are: a duplicate needs no more than its keys looked at. What else can be prepared is prepared on
+//! the caller's thread.
 
 use tokio::sync::oneshot;
 
@@ -11,7 +10,7 @@ use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
     Accepted, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, Imported, LedgerError,
-    NewEvent, NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled,
+    NewEvent, NodeId, Nonce, NonceUse, Offer, PastEvent, ReplayId, ReplayPage, Revision, Settled,
     Settlement, TargetId, portable,
 };
 
@@ -20,7 +19,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A call to the committer.
 pub(super) enum Call {
-    Accept(Arc<Vec<NewEvent>>, Answer<Vec<Accepted>>),
+    Accept(Offer, Answer<Vec<Accepted>>),
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),

@@ -25,12 +25,12 @@ use super::keeper::Job;
 use super::keys::Keys;
 use super::record::{self, Gaps, Owner};
 use super::run::{OpenRun, Run};
-use super::segment::{HEADER, Position, Scan, VERSION};
+use super::segment::{HEADER, Position, RECORD_HEAD, Scan, VERSION};
 use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{
     Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, NewEvent, Nonce,
-    NonceUse, Revision, Settled, TargetId, Verdict,
+    NonceUse, Revision, Settled, TargetId, Verdict, seal,
 };
 
 /// How long a delivery that is done may wait for company on its way to the disk.
@@ -147,7 +147,7 @@ impl Committer {
 
     fn take(&mut self, call: Call) {
         match call {
-            Call::Accept(batch, answer) => match self.accept(&batch) {
+            Call::Accept(offer, answer) => match self.accept(&offer()) {
                 Ok(accepted) => self.waiting.push(waiting(answer, accepted)),
                 Err(error) => tell(answer, Err(error)),
             },
@@ -323,7 +323,12 @@ impl Committer {
 
 impl Committer {
     fn accept(&mut self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        self.make_room(batch.iter().map(NewEvent::size).sum(), batch.len())?;
+        let size = batch.iter().map(NewEvent::size).sum();
+        let max = super::journal::payload_max(self.core.options.segment_bytes);
+        if size + batch.len() * (RECORD_HEAD + seal::OVERHEAD) > max {
+            return Err(LedgerError::TooLarge { size, max });
+        }
+        self.make_room(size, batch.len())?;
         let mark = self.journal.frame.mark();
         let staged = (self.staged.rows.len(), self.staged.fresh.len());
         let mut added = Vec::with_capacity(batch.len());

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -51,7 +52,7 @@ pub(super) struct Core {
     pub(super) age: Age,
     /// Why a closed segment could not be indexed last.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
-    pub(super) last_sync_ns: AtomicU64,
+    pub(super) sync_ns: AtomicU64,
     pub(super) keys: AtomicU64,
     /// Deliveries are done that are not yet written.
     pub(super) lazy: AtomicBool,
@@ -172,7 +173,7 @@ impl Core {
             poison: Poison::default(),
             spare: SpareSlot::default(),
             notices: Mutex::new(gathered.notices),
-            last_sync_ns: AtomicU64::new(0),
+            sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             lazy: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -269,9 +270,20 @@ impl Core {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn note_sync(&self, took: std::time::Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.last_sync_ns.store(ns, Ordering::Relaxed);
+    /// Notes how long a sync took: each counts for an eighth, so that a single slow one changes
+    /// nothing. Only the committer does.
+    pub(super) fn note_sync(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX / 8);
+        let lately = match self.sync_ns.load(Ordering::Relaxed) {
+            0 => took,
+            lately => lately - lately / 8 + took / 8,
+        };
+        self.sync_ns.store(lately, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_sync(&self, took: Duration) {
+        self.sync_ns.store(took.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 

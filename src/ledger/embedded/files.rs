@@ -127,6 +127,8 @@ pub(in crate::ledger) mod faulty {
         pub(in crate::ledger) free: Arc<AtomicU64>,
         /// While somebody holds this, syncs wait.
         pub(in crate::ledger) hold: Arc<Mutex<()>>,
+        /// Syncs that the committer has begun.
+        pub(in crate::ledger) commits: Arc<AtomicU64>,
     }
 
     struct FaultyHandle(Box<dyn Handle>, Faults);
@@ -181,6 +183,9 @@ pub(in crate::ledger) mod faulty {
         }
 
         fn sync_data(&self) -> io::Result<()> {
+            if std::thread::current().name() == Some("ledger-commit") {
+                self.1.commits.fetch_add(1, Ordering::SeqCst);
+            }
             drop(self.1.hold.lock());
             check(&self.1.sync, "sync failed (injected)")?;
             self.0.sync_data()

@@ -24,19 +24,40 @@ pub(super) struct Keys {
 
 /// Keys that are loaded together.
 #[derive(Default)]
-pub(super) struct Loading(Vec<(u64, Position)>);
+pub(super) struct Loading {
+    keys: Vec<(u64, Position)>,
+    /// The same by shard, while they are loaded.
+    sorted: Vec<(u64, Position)>,
+}
 
 impl Loading {
-    /// 64 MiB of them: thousands for each map.
-    const MAX: usize = 4 << 20;
+    /// 32 MiB of them: thousands for each map.
+    const MAX: usize = 2 << 20;
 
     /// Adds first halves of keys, and where in a segment they are.
     pub(super) fn add(&mut self, header: &Header, keys: &[(u64, u32)]) {
-        self.0.extend(keys.iter().map(|(half, offset)| (*half, Position::new(header, *offset))));
+        self.keys.extend(keys.iter().map(|(half, offset)| (*half, Position::new(header, *offset))));
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= Self::MAX
+        self.keys.len() >= Self::MAX
+    }
+
+    /// Sorts them by shard and takes them; answers where each shard's end.
+    fn sort(&mut self) -> Vec<usize> {
+        let mut ends = vec![0; SHARDS];
+        self.keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
+        let mut start = 0;
+        for end in &mut ends {
+            start += std::mem::replace(end, start);
+        }
+        self.sorted.clone_from(&self.keys);
+        for key in self.keys.drain(..) {
+            let end = &mut ends[shard(key.0)];
+            self.sorted[*end] = key;
+            *end += 1;
+        }
+        ends
     }
 }
 
@@ -80,21 +101,18 @@ impl Keys {
     /// Notes where many keys are, map by map: each is small enough for the processor's cache.
     /// Answers those whose first half another key has.
     pub(super) fn load(&mut self, loading: &mut Loading) -> Vec<(u64, Position)> {
-        let keys = std::mem::take(&mut loading.0);
-        let mut ends = vec![0; SHARDS];
-        keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
+        let mut twins = Vec::new();
         let mut start = 0;
-        for end in &mut ends {
-            start += std::mem::replace(end, start);
+        for (shard, end) in loading.sort().into_iter().enumerate() {
+            self.shards[shard].reserve(end - start);
+            for (half, at) in &loading.sorted[start..end] {
+                if !self.insert_half(*half, *at) {
+                    twins.push((*half, *at));
+                }
+            }
+            start = end;
         }
-        let mut sorted = keys.clone();
-        for key in keys {
-            let end = &mut ends[shard(key.0)];
-            sorted[*end] = key;
-            *end += 1;
-        }
-        sorted.retain(|(half, at)| !self.insert_half(*half, *at));
-        sorted
+        twins
     }
 
     /// How many keys there are.
@@ -208,10 +226,10 @@ mod tests {
     fn keys_that_are_loaded_are_found_and_twins_are_told() {
         let (mut keys, mut loading) = (Keys::new(), Loading::default());
         let halves = (0..5000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        loading.0 = halves.zip((0..).map(at)).collect();
-        let twin = (loading.0[77].0, at(9999));
-        loading.0.push(twin);
-        let all = loading.0.clone();
+        loading.keys = halves.zip((0..).map(at)).collect();
+        let twin = (loading.keys[77].0, at(9999));
+        loading.keys.push(twin);
+        let all = loading.keys.clone();
         assert_eq!(keys.load(&mut loading), [twin]);
         assert_eq!(keys.len(), 5000);
         for (half, at) in &all[..5000] {
@@ -226,7 +244,7 @@ mod tests {
         let (mut keys, mut loading) = (Keys::new(), Loading::default());
         for n in 0..1_000_000_u64 {
             let digest = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-            loading.0.push((digest, at(n as u32)));
+            loading.keys.push((digest, at(n as u32)));
         }
         assert_eq!(keys.load(&mut loading), []);
         let room: usize = keys.shards.iter().map(|shard| shard.capacity() * 8 / 7 * 17).sum();

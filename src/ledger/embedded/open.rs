@@ -35,7 +35,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let lock = lock(&options.path)?;
     let mut reader = Reader {
         files: Arc::clone(&files),
-        open_files: OpenFiles::new(Arc::clone(&files)),
+        open_files: OpenFiles::new(files),
         keys: options.keys.clone(),
         index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),

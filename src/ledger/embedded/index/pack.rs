@@ -208,7 +208,7 @@ mod tests {
                 tag: tags[n as usize % tags.len()],
             },
             transaction: n.wrapping_mul(0x9e37_79b9),
-            user: (n % 2 == 0).then_some(n % 7),
+            user: n.is_multiple_of(2).then_some(n % 7),
         };
         let mut rows: Vec<FullRow> = (0..200).map(row).collect();
         rows.sort_unstable();
