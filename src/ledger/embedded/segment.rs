@@ -53,7 +53,7 @@ const MARK: u32 = 0x4d_41_52_46;
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;
 /// What is read at once when a segment is walked through.
-const WINDOW: usize = 1 << 20;
+const WINDOW: usize = 256 << 10;
 /// What is read first of a record; most need no second read.
 const GUESS: usize = 2048;
 
