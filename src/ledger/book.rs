@@ -163,8 +163,9 @@ impl Book {
     }
 }
 
-/// A sync this quick is over before lingering could fill a batch.
-const QUICK_SYNC: Duration = Duration::from_micros(100);
+/// Where syncs are quicker, lingering fills no batch: it is a quarter of a sync at most, and to be
+/// woken from it takes a tenth of a millisecond.
+const QUICK_SYNC: Duration = Duration::from_micros(400);
 
 impl Shared {
     /// Whether writers linger before a commit: only where a sync costs more than that.

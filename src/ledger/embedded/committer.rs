@@ -20,7 +20,7 @@ use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::{Row, Ruling};
 use super::documents::Written;
-use super::journal::{Journal, Pace, Spare, new_header};
+use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
 use super::record::{self, Gaps, Owner};
@@ -293,8 +293,7 @@ impl Committer {
                     return Err(why.clone());
                 }
                 let size = core.options.segment_bytes;
-                let made =
-                    Spare::make(&*core.files, &core.journal_dir(), size, &|_, _| Pace::Hurried);
+                let made = Spare::make(&*core.files, &core.journal_dir(), size, &|_, _| {});
                 let until = core.now().saturating_add(NO_ROOM_MS);
                 self.no_room = made.as_ref().err().map(|why| (why.clone(), until));
                 made?

@@ -13,23 +13,10 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 use crate::ledger::seal::MasterKey;
 
-/// How zeros are written: in steps, so that the disk can sync something else between two of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// In steps of about one commit, so that no commit waits for much of them.
-    Calm,
-    /// Somebody waits for them, or soon will.
-    Hurried,
-}
-
-impl Pace {
-    fn step(self) -> usize {
-        match self {
-            Self::Calm => 128 << 10,
-            Self::Hurried => 1 << 20,
-        }
-    }
-}
+/// Zeros are written in steps, so that the disk can sync something else between two of them. Large
+/// steps hold up few commits, each for longer; small ones hold up many, because two syncs at once
+/// are slower than one after the other.
+const ZEROS: usize = 1 << 20;
 
 /// The segment being written, and the frame being filled.
 pub(super) struct Journal {
@@ -122,8 +109,8 @@ pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
 }
 
 impl Spare {
-    /// Writes `size` zeros to a new file in `dir` and syncs them; before each step `pace` hears how
-    /// far it is and how long the step before took. No two files of a process have the same name:
+    /// Writes `size` zeros to a new file in `dir` and syncs them; after each step `rest` hears how
+    /// far it is and how long the step took. No two files of a process have the same name:
     /// the committer may be at work on one while the keeper makes the next.
     ///
     /// # Errors
@@ -132,19 +119,19 @@ impl Spare {
         files: &dyn Files,
         dir: &Path,
         size: u64,
-        pace: &dyn Fn(u64, Duration) -> Pace,
+        rest: &dyn Fn(u64, Duration),
     ) -> Result<Self, LedgerError> {
         let path = temporary(dir);
         let zeroed = files.create(&path).and_then(|file| {
-            let zeros = vec![0; Pace::Hurried.step().min(size as usize)];
-            let (mut at, mut took) = (0, Duration::ZERO);
+            let zeros = vec![0; ZEROS.min(size as usize)];
+            let mut at = 0;
             while at < size {
-                let step = pace(at, took).step().min(zeros.len()).min((size - at) as usize);
                 let start = instant();
+                let step = zeros.len().min((size - at) as usize);
                 file.write_at(&zeros[..step], at)?;
                 file.sync_data()?;
-                took = instant().saturating_duration_since(start);
                 at += step as u64;
+                rest(at, instant().saturating_duration_since(start));
             }
             Ok(file)
         });

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::Core;
-use super::journal::{Pace, Spare};
+use super::journal::Spare;
 use super::run::Run;
 use super::segment::Segment;
 use super::tables::Tables;
@@ -54,16 +54,14 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
     if !core.spare.is_empty() {
         return Ok(());
     }
-    let pace = |done: u64, took| {
+    let rest = |done: u64, took| {
         // It must be ready well before the segment is full that is written now: by half of it.
-        if done < 2 * core.written_of_last() {
-            return Pace::Hurried;
+        if done >= 2 * core.written_of_last() {
+            core.rest(took);
         }
-        core.rest(took);
-        Pace::Calm
     };
     let size = core.options.segment_bytes;
-    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size, &pace)?);
+    core.spare.put(Spare::make(&*core.files, &core.journal_dir(), size, &rest)?);
     Ok(())
 }
 

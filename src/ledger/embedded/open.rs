@@ -11,7 +11,7 @@ use super::EmbeddedOptions;
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::files::Files;
 use super::index::Index;
-use super::journal::{Journal, Pace, Spare, new_header, parse_name};
+use super::journal::{Journal, Spare, new_header, parse_name};
 use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, failed};
@@ -143,7 +143,7 @@ impl Reader {
 
     /// The first segment of a new ledger.
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
-        let spare = Spare::make(&*self.files, dir, size, &|_, _| Pace::Hurried)?;
+        let spare = Spare::make(&*self.files, dir, size, &|_, _| {})?;
         let key = self.keys.current();
         let header = new_header(0, 1, self.now, key);
         let segment =
