@@ -147,7 +147,7 @@ fn published(
     screen: &mut Screen<'_>,
 ) -> io::Result<Option<Arc<KeySet>>> {
     let Some(list) = source.recipe.key_list() else { return Ok(None) };
-    match runtime()?.block_on(fetch_once(&source, &config.egress.allow)) {
+    match runtime()?.block_on(fetch_once(source, &config.egress.allow)) {
         Ok(keys) => Ok(Some(Arc::new(keys))),
         Err(why) => {
             let (sender, host) = (source.recipe.sender().name(), list.host());

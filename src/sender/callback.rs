@@ -90,12 +90,12 @@ enum Claim<'c> {
 pub enum Judgement<'c, 'a> {
     /// It is genuine.
     Verified(Verified<'c, 'a>),
-    /// It is one of the sender's unsigned probes: answer [`Outcome::Test`], store nothing.
+    /// It is one of the sender's unsigned probes: answer [`Outcome::Test`](super::Outcome::Test), store nothing.
     Probe,
     /// The sender's public keys were never had, so that nobody can say: answer
-    /// [`Outcome::Unavailable`].
+    /// [`Outcome::Unavailable`](super::Outcome::Unavailable).
     Undecided,
-    /// It is an address check that its sender does not sign: answer [`Outcome::Challenge`], store
+    /// It is an address check that its sender does not sign: answer [`Outcome::Challenge`](super::Outcome::Challenge), store
     /// nothing.
     Challenge,
     /// It is refused.
@@ -132,9 +132,9 @@ pub struct Refusal {
 pub enum Resolution {
     /// An event, to be recorded.
     Event(Box<Resolved>),
-    /// An address check: answered with [`Outcome::Challenge`], never stored.
+    /// An address check: answered with [`Outcome::Challenge`](super::Outcome::Challenge), never stored.
     Challenge,
-    /// A console's test: answered with [`Outcome::Test`], never stored.
+    /// A console's test: answered with [`Outcome::Test`](super::Outcome::Test), never stored.
     Test,
     /// Genuine, but it cannot be taken.
     Refused(Refusal),

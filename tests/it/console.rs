@@ -159,7 +159,14 @@ fn whoever_guesses_has_to_be_slow() {
     assert_eq!(tries[10], 429);
     let right = try_token(at, "ops-token-0123456789", &[]);
     assert_eq!(right.status, 429, "a right guess would tell that it is one");
-    let huge = send(at, "POST /console/sign-in", &[], &"x".repeat(1024 * 1024 + 1));
+    let huge = send(at, "POST /console/sign-in", &[], &"x".repeat(1024 * 1024));
+    assert_eq!(huge.status, 429, "nothing more is read of whoever guesses");
+}
+
+#[test]
+fn a_stranger_may_not_send_much() {
+    let gateway = guarded();
+    let huge = send(gateway.at.admin, "POST /console/sign-in", &[], &"x".repeat(8 * 1024 + 1));
     assert_eq!(huge.status, 413);
 }
 
