@@ -13,10 +13,9 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 use crate::ledger::seal::MasterKey;
 
-/// Zeros are written in steps, so that the disk can sync something else between two of them. Large
-/// steps hold up few commits, each for longer; small ones hold up many, because two syncs at once
-/// are slower than one after the other.
-const ZEROS: usize = 1 << 20;
+/// Zeros are written in steps of about one commit, so that what comes meanwhile does not wait for
+/// much of them.
+const ZEROS: usize = 128 << 10;
 
 /// The segment being written, and the frame being filled.
 pub(super) struct Journal {
