@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use rustix::time::{
 use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 const CALLERS: u64 = 64;
 /// Bytes of a body: a callback with its headers and its JSON.
@@ -122,7 +123,11 @@ fn record(book: &Book, from: u64, count: u64) -> Duration {
 /// has arrived since the one before. A thread that sends would not do: it takes its turns on the
 /// cores that are measured, and what is measured then are the turns. Nor would the timer of the
 /// runtime, which counts in milliseconds.
-fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
+fn arrive<F, R>(record: F, from: u64, count: u64, rate: f64) -> Vec<u64>
+where
+    F: Fn(NewEvent) -> R,
+    R: Future<Output = ()> + Send + 'static,
+{
     let load = Load::new();
     let took = Arc::new(Mutex::new(Vec::with_capacity(count as usize)));
     runtime().block_on(async {
@@ -138,7 +143,7 @@ fn arrive(book: &Book, from: u64, count: u64, rate: f64) -> Vec<u64> {
             }
             let now = instant();
             while due <= now && next < from + count {
-                callers.spawn(timed(book.clone(), load.event(next), due, Arc::clone(&took)));
+                callers.spawn(timed(record(load.event(next)), due, Arc::clone(&took)));
                 next += 1;
                 // Times between arrivals that know nothing of each other: exponential ones.
                 random ^= random << 13;
@@ -165,12 +170,56 @@ fn interrupts() -> AsyncFd<OwnedFd> {
     AsyncFd::new(timer).expect("a runtime")
 }
 
-async fn timed(book: Book, event: NewEvent, came: Instant, took: Arc<Mutex<Vec<u64>>>) {
+async fn timed(recorded: impl Future<Output = ()>, came: Instant, took: Arc<Mutex<Vec<u64>>>) {
+    recorded.await;
+    took.lock().expect("no panic").push(came.elapsed().as_nanos() as u64);
+}
+
+async fn record_one(book: Book, event: NewEvent) {
     // A machine that stood still for so long that the queue is full is waited for too.
     while let Err(LedgerError::Overloaded) = book.record(event.clone()).await {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    took.lock().expect("no panic").push(came.elapsed().as_nanos() as u64);
+}
+
+/// What a ledger cannot do without: a file of zeros, one thread that writes the bodies that wait to
+/// it, syncs, and answers. It looks nothing up, checks nothing and cannot be read again.
+struct BareLog {
+    waiting: mpsc::Sender<(Bytes, oneshot::Sender<()>)>,
+}
+
+impl BareLog {
+    /// A log for `bytes` of bodies at `path`.
+    fn new(path: &Path, bytes: usize) -> Self {
+        let file = File::create(path).expect("a file");
+        let zeros = vec![0; 1 << 20];
+        for at in (0..bytes).step_by(zeros.len()) {
+            file.write_all_at(&zeros, at as u64).expect("zeros");
+        }
+        file.sync_all().expect("a sync");
+        let (waiting, bodies) = mpsc::channel::<(Bytes, oneshot::Sender<()>)>();
+        std::thread::spawn(move || {
+            let (mut frame, mut callers, mut at) = (Vec::new(), Vec::new(), 0);
+            while let Ok(first) = bodies.recv() {
+                for (body, caller) in std::iter::once(first).chain(bodies.try_iter()) {
+                    frame.extend_from_slice(&body);
+                    callers.push(caller);
+                }
+                file.write_all_at(&frame, at).expect("a write");
+                file.sync_data().expect("a sync");
+                at += frame.len() as u64;
+                frame.clear();
+                callers.drain(..).for_each(|caller| caller.send(()).expect("a caller"));
+            }
+        });
+        Self { waiting }
+    }
+
+    fn record(&self, event: NewEvent) -> impl Future<Output = ()> + Send + 'static {
+        let (caller, written) = oneshot::channel();
+        self.waiting.send((event.body, caller)).expect("a log");
+        async { written.await.expect("written") }
+    }
 }
 
 /// Nanoseconds at a part of the sorted `times`.
@@ -279,18 +328,26 @@ fn fill_and_measure(dir: &Path, count: u64) {
     }
     let rate = quantile(&mut rates, 0.5);
     let mut from = count + ROUNDS as u64 * ROUND;
-    let mut waits = [const { Vec::new() }; 4];
+    let mut waits = [const { Vec::new() }; 6];
+    let path = dir.join("bare.log");
     for _ in 0..ROUNDS {
         let [sync, slow] = one_sync(dir);
-        let mut took = arrive(&full_book, from, ROUND, rate / 2.0);
+        let mut took =
+            arrive(|event| record_one(full_book.clone(), event), from, ROUND, rate / 2.0);
+        let log = BareLog::new(&path, ROUND as usize * BODY);
+        let mut took_bare = arrive(|event| log.record(event), from, ROUND, rate / 2.0);
         let in_syncs = |nanos: f64| (nanos / sync * 1e6) as u64;
         waits[0].push(sync as u64);
         waits[1].push(in_syncs(slow));
-        waits[2].push(in_syncs(quantile(&mut took, 0.5)));
-        waits[3].push(in_syncs(quantile(&mut took, 0.99)));
+        for (at, took) in [(2, &mut took), (4, &mut took_bare)] {
+            waits[at].push(in_syncs(quantile(took, 0.5)));
+            waits[at + 1].push(in_syncs(quantile(took, 0.99)));
+        }
         from += ROUND;
     }
-    let [sync, slow, p50, p99] = waits.map(|mut rounds| quantile(&mut rounds, 0.5));
+    fs::remove_file(path).expect("removed");
+    let [sync, slow, p50, p99, bare_p50, bare_p99] =
+        waits.map(|mut rounds| quantile(&mut rounds, 0.5));
     let queries = query(&full_book, count);
     println!(
         "{}",
@@ -306,6 +363,8 @@ fn fill_and_measure(dir: &Path, count: u64) {
             "slow_syncs": slow / 1e6,
             "p50_syncs": p50 / 1e6,
             "p99_syncs": p99 / 1e6,
+            "bare_p50_syncs": bare_p50 / 1e6,
+            "bare_p99_syncs": bare_p99 / 1e6,
             "queries_us": queries,
             "total": from,
         })

@@ -194,6 +194,28 @@ fn bare_equal(text: &[u8]) {
 
 /// HMAC-SHA256 over a body of 1 kB.
 fn body_hmac() -> Case {
+    let secret = "It's a Secret to Everybody";
+    let body = format!("{{\"action\":\"opened\",\"data\":\"{}\"}}", "x".repeat(960));
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let claim = const_hex::encode(mac.finalize().into_bytes());
+    let target = "/callback/hook".to_owned();
+    let mut case = case("body, hmac", recipe("github", secret), target, body.clone(), bare_hmac);
+    case.method = Method::POST;
+    case.body = body.into_bytes();
+    for (name, value) in [
+        ("x-github-event", "issues".to_owned()),
+        ("x-github-delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958".to_owned()),
+        ("x-hub-signature-256", format!("sha256={claim}")),
+    ] {
+        let name = HeaderName::from_static(name);
+        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
+    }
+    case
+}
+
+/// HMAC-SHA256 over an id, a time and a body of 1 kB, one of a list of signatures.
+fn webhook_hmac() -> Case {
     let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
     let body = format!("{{\"type\":\"reward.granted\",\"data\":\"{}\"}}", "x".repeat(960));
     let signed = format!("msg_1.1700000000.{body}");
@@ -201,7 +223,8 @@ fn body_hmac() -> Case {
     mac.update(signed.as_bytes());
     let claim = STANDARD.encode(mac.finalize().into_bytes());
     let recipe = recipe("standard-webhooks", secret);
-    let mut case = case("body, hmac", recipe, "/callback/hook".to_owned(), signed, bare_hmac);
+    let mut case =
+        case("id, time and body, hmac", recipe, "/callback/hook".to_owned(), signed, bare_hmac);
     case.method = Method::POST;
     case.body = body.into_bytes();
     for (name, value) in [
@@ -385,6 +408,7 @@ pub fn cases() -> Vec<Case> {
         whole_url(),
         bare_secret(),
         body_hmac(),
+        webhook_hmac(),
         sealed_message(),
         query_ecdsa(),
         body_rsa(),

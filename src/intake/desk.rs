@@ -34,6 +34,9 @@ const USER_BYTES_MAX: usize = 256;
 /// signature.
 const PATH_BYTES_MAX: usize = 128;
 
+/// What a callback's line says first: a plain text, where a format would cost as much as the rest.
+const MESSAGE: &str = "callback";
+
 /// What all callbacks share on their way out.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -190,7 +193,8 @@ impl Entry {
         let status = self.status.map(|status| status.as_u16());
         let Some(Refusal { reason, parameter }) = &self.refusal else {
             tracing::info!(
-                target: "postern::callback", source, outcome, transaction, event, status, micros, "callback"
+                target: "postern::callback",
+                message = MESSAGE, source, outcome, transaction, event, status, micros
             );
             return;
         };
@@ -198,7 +202,8 @@ impl Entry {
         let reason = reason.as_str();
         let client = tracing::field::display(self.client);
         tracing::warn!(
-            target: "postern::callback", source, outcome, reason, parameter, client, status, micros, "callback"
+            target: "postern::callback",
+            message = MESSAGE, source, outcome, reason, parameter, client, status, micros
         );
     }
 }

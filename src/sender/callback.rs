@@ -382,6 +382,10 @@ impl<'a> Callback<'a> {
             }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
+            if self.is_macro_for(reading, &claim)? {
+                tried = true;
+                continue;
+            }
             match self.try_reading(reading, &claim, output) {
                 Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
@@ -395,6 +399,21 @@ impl<'a> Callback<'a> {
             Some(name) => Err(Refusal::of(Reason::MissingParameter, name)),
             None => Err(Refusal::new(Reason::BadSignature)),
         }
+    }
+
+    /// Whether a claim is a macro that the sender left in place, where a signature is never written
+    /// so. Nothing has to be worked out to see that it is wrong.
+    fn is_macro_for(&self, reading: &Reading, claim: &Claim<'_>) -> Result<bool, Unreadable> {
+        let Input::Parameter { slot, scope, .. } = &reading.claim.input else { return Ok(false) };
+        if !matches!(claim, Claim::Parameter) || reading.writing == Writing::Text {
+            return Ok(false);
+        }
+        let (parameters, buffers) = self.side(*scope);
+        let raw = parameters.get(*slot, buffers).map_or(&[][..], |parameter| parameter.raw);
+        if !unreplaced::may_be_macro(raw) {
+            return Ok(false);
+        }
+        self.any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
     }
 
     /// Whether the source has anything that a claim of `reading` can be checked with. A claim that

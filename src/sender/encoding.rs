@@ -55,7 +55,15 @@ pub(super) fn unpercent(raw: &[u8], plus: Plus, sink: &mut impl Sink) {
     sink.put(rest);
 }
 
+/// Fewer bytes than that are looked through faster than a search is begun.
+const SHORT: usize = 16;
+
+#[inline]
 fn next_escape(bytes: &[u8], plus: Plus) -> Option<usize> {
+    if bytes.len() < SHORT {
+        let blank = plus == Plus::Blank;
+        return bytes.iter().position(|byte| *byte == b'%' || (blank && *byte == b'+'));
+    }
     match plus {
         Plus::Blank => memchr::memchr2(b'%', b'+', bytes),
         Plus::Kept => memchr::memchr(b'%', bytes),

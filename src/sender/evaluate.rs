@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::bound::{Bound, Gate, Gateway, Input, Scope};
@@ -124,6 +125,9 @@ impl<const N: usize> Sink for SmallVec<[u8; N]> {
     }
 }
 
+/// So many header fields are looked through faster than the name of one is hashed.
+const FEW_HEADERS: usize = 16;
+
 impl Callback<'_> {
     /// The parameters of one side of the callback, with their buffers.
     pub(super) fn side(&self, scope: Scope) -> (&Parameters, Buffers<'_>) {
@@ -216,6 +220,12 @@ impl Callback<'_> {
                     let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(false) };
                     return self.put_parameter(parameters, parameter, context, sink);
                 }
+                // No NUL can stand in a header field.
+                Input::Header(name) => {
+                    let Some(value) = self.header(name)? else { return Ok(false) };
+                    sink.put(value);
+                    return Ok(true);
+                }
                 Input::Gateway(Gateway::Body) => {
                     sink.put(self.message());
                     return Ok(true);
@@ -278,8 +288,8 @@ impl Callback<'_> {
                 Ok(true)
             }
             Place::Query | Place::Form => {
-                let exempt = self.recipe.open.is_some();
-                if context.nul == Nul::Refused && !exempt && holds_nul(parameter.raw) {
+                let exempt = context.nul == Nul::Allowed || self.recipe.open.is_some();
+                if parameters.may_hold_nul() && !exempt && holds_nul(parameter.raw) {
                     return Err(Unreadable::new(Reason::BadEncoding));
                 }
                 encoding::unpercent(parameter.raw, context.plus, sink);
@@ -350,14 +360,7 @@ impl Callback<'_> {
         context: &Context<'s>,
     ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
         Ok(match input {
-            Input::Header(name) => {
-                let headers = self.request.headers;
-                let any_repeats = headers.len() > headers.keys_len();
-                if any_repeats && headers.get_all(name).iter().nth(1).is_some() {
-                    return Err(Unreadable::new(Reason::RepeatedParameter));
-                }
-                headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
-            }
+            Input::Header(name) => self.header(name)?.map(Cow::Borrowed),
             Input::List { list, item } => self.listed(*list, item, context)?,
             Input::Setting(value) => Some(Cow::Borrowed(value.expose())),
             Input::Absent | Input::Parameter { .. } => None,
@@ -372,6 +375,22 @@ impl Callback<'_> {
             Input::Role(role) => self.role(*role)?,
             Input::Gateway(gateway) => self.gateway(*gateway, spot, context),
         })
+    }
+
+    /// The value of a header field, which must not come twice.
+    fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, Unreadable> {
+        let headers = self.request.headers;
+        let (first, second) = if headers.len() <= FEW_HEADERS {
+            let mut values = headers.iter().filter(|(other, _)| *other == name);
+            (values.next(), values.next().is_some())
+        } else {
+            let mut values = headers.get_all(name).iter().map(|value| (name, value));
+            (values.next(), values.next().is_some())
+        };
+        match second {
+            true => Err(Unreadable::new(Reason::RepeatedParameter)),
+            false => Ok(first.map(|(_, value)| value.as_bytes())),
+        }
     }
 
     /// The first value of `item` in a list.
@@ -491,9 +510,19 @@ impl Callback<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
         let (parameters, buffers) = self.side(Scope::Outer);
+        let plain = self.plain_query().filter(|_| matches!(pairs.each, Each::Raw | Each::Decoded));
         // Nothing stands before the first.
         let mut skipped = pairs.shape.between.len();
         for listed in list {
+            if let (Some(plain), ListedValue::Parameter(slot)) = (plain, &listed.value)
+                && let Some(value) = plain.parameters.get_plain(*slot, plain.query)
+            {
+                if !value.is_empty() || pairs.empty != Empty::Dropped {
+                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
+                    sink.put(value);
+                }
+                continue;
+            }
             match &listed.value {
                 ListedValue::Parameter(slot) => {
                     let parameter = parameters.get(*slot, buffers);

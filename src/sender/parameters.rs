@@ -124,13 +124,25 @@ pub(super) struct Parameters {
     strangers: u8,
 }
 
-/// What stands in the values of query and form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What stands in the values of query and form, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Values {
     /// Nothing that has to be decoded, and no NUL.
     Plain,
-    /// Escapes.
+    /// Escapes, and none of a NUL.
     Escaped,
+    /// A NUL, escaped or not.
+    WithNul,
+}
+
+impl Values {
+    /// What stands in `text`, which has something that does not stand for itself.
+    #[inline(never)]
+    fn of(text: &[u8]) -> Self {
+        let has_nul =
+            memchr::memchr(0, text).is_some() || memchr::memmem::find(text, b"%00").is_some();
+        if has_nul { Self::WithNul } else { Self::Escaped }
+    }
 }
 
 /// One parameter.
@@ -172,9 +184,11 @@ impl Parameters {
         let from = self.pairs.len();
         let mut start = 0;
         let mut equals = None;
+        let mut escaped = false;
         for block in marks::blocks(buffer, end) {
-            if block.escaped {
-                self.values = Values::Escaped;
+            if block.escaped && !escaped {
+                escaped = true;
+                self.values = self.values.max(Values::of(&buffer[start as usize..]));
             }
             for mark in block.separators() {
                 if buffer[mark as usize] == b'=' {
@@ -353,7 +367,13 @@ impl Parameters {
         self.values == Values::Plain
     }
 
-    /// The same, with the slots of their names.
+    /// Whether a NUL may stand in a value of query or form.
+    #[inline]
+    pub(super) fn may_hold_nul(&self) -> bool {
+        self.values == Values::WithNul
+    }
+
+    /// Every parameter, with the slot of its name.
     pub(super) fn iter_known<'p>(
         &'p self,
         buffers: Buffers<'p>,

@@ -362,6 +362,56 @@ fn a_template_is_resolved_and_says_what_is_missing() {
     assert_eq!(resolved.unresolved(), ["scenario_id", "effective"]);
 }
 
+/// A whole block of padding; what is sealed is no message, which says that it was opened.
+#[test]
+fn a_sealed_message_with_a_whole_block_of_padding_is_opened() {
+    let recipe = source(
+        "wechat-push",
+        "secrets = \"gatewaytoken\"\naes_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY\"\n\
+         app_id = \"wx0000000000000001\"\n",
+    )
+    .unwrap();
+    let reason = |signature: &str| {
+        let request = OwnedRequest::parse(&format!(
+            "POST /?timestamp=1700000003&nonce=12343&encrypt_type=aes&msg_signature={signature}\n\n\
+             {{\"ToUserName\":\"gh_1\",\"Encrypt\":\"803n0Y90N3nweU1QdPoBFVRKQ3uJAVWZwFDicoRv7aTt2soTnqj8Tn4H\
+             9uSLqZo6sq56bBKFTfQ1FXqZo4Xfy4vCDR3dEzKzgHCySCayVXmQt3FA1oRCm4OeuOTSmUzm\"}}"
+        ));
+        run(&recipe, &request.unwrap(), 1_700_000_003_000).refusal.map(|refusal| refusal.reason)
+    };
+    assert_eq!(reason("9d83d4bae3472f1e9511fdaf1349ef7d2329ce55"), Some(Reason::BadBody));
+    assert_eq!(reason("9d83d4bae3472f1e9511fdaf1349ef7d2329ce56"), Some(Reason::BadSignature));
+}
+
+/// No digest is worked out for a claim that is a macro; what its sender is told stays the same.
+#[test]
+fn a_macro_in_place_of_the_signature_is_seen_for_what_it_is() {
+    let recipe = source("taku", TAKU).unwrap();
+    let query = TAKU_QUERY.split("&sign=").next().unwrap();
+    let came = |sign: &str| run(&recipe, &get(&format!("/?{query}&sign={sign}")), 0);
+    for sign in ["{sign}", "%7Bsign%7D", "[sign]"] {
+        assert_eq!(came(sign).outcome, Outcome::Test, "{sign}");
+    }
+    for sign in ["{other}", "{}", "%", ""] {
+        assert_eq!(came(sign).refusal.unwrap().reason, Reason::BadSignature, "{sign}");
+    }
+}
+
+/// A NUL is looked for where there may be one: in each of the two places, whichever has escapes.
+#[test]
+fn a_nul_is_found_behind_a_place_without_one() {
+    let names = super::names::Names::default();
+    let mut parameters = super::parameters::Parameters::new();
+    use super::parameters::Place;
+    parameters.read_pairs(Place::Query, b"a=%20", &names).unwrap();
+    assert!(!parameters.may_hold_nul() && !parameters.is_plain());
+    parameters.read_pairs(Place::Form, b"b=1&c=x%00", &names).unwrap();
+    assert!(parameters.may_hold_nul());
+    let mut raw = super::parameters::Parameters::new();
+    raw.read_pairs(Place::Query, b"a=1&b=\0", &names).unwrap();
+    assert!(raw.may_hold_nul());
+}
+
 #[test]
 fn a_player_may_be_called_pro_and_a_macro_is_no_user() {
     let recipe = source("taku", TAKU).unwrap();

@@ -92,10 +92,13 @@ impl Stamp {
 /// Up to 18 digits, perhaps behind a minus sign; anything else is no number of ours.
 fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > 18 {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let number = digits.iter().try_fold(0_i64, |number, digit| {
+        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
+    })?;
+    Some(if digits.len() < text.len() { -number } else { number })
 }
 
 fn read_fields(fields: &[Field], text: &[u8], zone: Offset) -> Option<i64> {

@@ -1,15 +1,15 @@
 //! The log: JSON or text, one line an event, through [`Lines`].
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, MakeWriter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{Lines, LinesGuard};
 use crate::clock::{self, Stamp};
@@ -78,60 +78,70 @@ fn build<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .event_format(Line { format, colour })
-        .with_writer(out)
-        .finish()
+    tracing_subscriber::registry().with(filter).with(LineLayer { format, colour, out })
 }
 
-/// Writes one line. Spans are not used on the callback path and are not shown.
-struct Line {
+/// Writes one line for an event. Spans are not used on the callback path and are not shown.
+struct LineLayer<W> {
     format: LogFormat,
     colour: Colour,
+    out: W,
 }
 
-impl<S, N> FormatEvent<S, N> for Line
+thread_local! {
+    /// The line that this thread wrote last, for its room.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The longest line whose room is kept.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+impl<S, W> Layer<S> for LineLayer<W>
 where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
+    S: Subscriber,
+    W: for<'a> MakeWriter<'a> + 'static,
 {
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let meta = event.metadata();
-        let at = Stamp::of(clock::now_ms());
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // A value that logs while it is written finds an empty line, and so does a thread that ends.
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        line.reserve(LINE_BYTES);
         match self.format {
-            LogFormat::Json => {
-                let mut line = Vec::with_capacity(LINE_BYTES);
-                let mut object = JsonObject::begin(&mut line);
-                object.text("at", at.as_str());
-                object.text("level", meta.level().as_str());
-                object.text("target", meta.target());
-                let mut fields = JsonFields(object);
-                event.record(&mut fields);
-                fields.0.end();
-                line.push(b'\n');
-                out.write_str(str::from_utf8(&line).or(Err(fmt::Error))?)
-            }
-            LogFormat::Text => {
-                write!(out, "{} {} ", at.as_str(), self.level(*meta.level()))?;
-                let mut fields = TextFields { out, result: Ok(()) };
-                event.record(&mut fields);
-                fields.result?;
-                fields.out.write_str("\n")
-            }
+            LogFormat::Json => put_json(&mut line, event),
+            LogFormat::Text => self.put_text(&mut line, event),
+        }
+        // Nobody can be told that the log cannot be written.
+        let _ = self.out.make_writer().write_all(&line);
+        line.clear();
+        if line.capacity() <= KEPT_BYTES_MAX {
+            let _ = LINE.try_with(|kept| kept.set(line));
         }
     }
+}
+
+fn put_json(line: &mut Vec<u8>, event: &Event<'_>) {
+    let meta = event.metadata();
+    let mut object = JsonObject::begin(line);
+    object.text("at", Stamp::of(clock::now_ms()).as_str());
+    object.text("level", meta.level().as_str());
+    object.text("target", meta.target());
+    let mut fields = JsonFields(object);
+    event.record(&mut fields);
+    fields.0.end();
+    line.push(b'\n');
 }
 
 /// Room for a callback's line.
 const LINE_BYTES: usize = 384;
 
-impl Line {
+impl<W> LineLayer<W> {
+    fn put_text(&self, line: &mut Vec<u8>, event: &Event<'_>) {
+        let level = self.level(*event.metadata().level());
+        // A vector takes whatever is written to it; a value that cannot be written is cut short.
+        let _ = write!(line, "{} {level} ", Stamp::of(clock::now_ms()).as_str());
+        event.record(&mut TextFields(line));
+        line.push(b'\n');
+    }
+
     fn level(&self, level: tracing::Level) -> &'static str {
         use tracing::Level;
         match (self.colour, level) {
@@ -174,19 +184,14 @@ impl Visit for JsonFields<'_> {
 }
 
 /// Fields as `name=value`, the message first and bare.
-struct TextFields<'a> {
-    out: Writer<'a>,
-    result: fmt::Result,
-}
+struct TextFields<'l>(&'l mut Vec<u8>);
 
 impl TextFields<'_> {
     fn pair(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        if self.result.is_ok() {
-            self.result = match field.name() {
-                "message" => self.out.write_fmt(value),
-                name => write!(self.out, " {name}={value}"),
-            };
-        }
+        let _ = match field.name() {
+            "message" => self.0.write_fmt(value),
+            name => write!(self.0, " {name}={value}"),
+        };
     }
 }
 

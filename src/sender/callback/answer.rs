@@ -119,11 +119,9 @@ impl<'a> Callback<'a> {
         let encrypt = encoding::base64(&opener.seal(&answer.body, salt, index));
         let stamp = self.now_ms.div_euclid(1000).to_string();
         let nonce = u64::from_be_bytes(std::array::from_fn(|i| salt[i])).to_string();
-        let mut parts =
-            [secret.value.expose(), stamp.as_bytes(), nonce.as_bytes(), encrypt.as_bytes()];
-        parts.sort_unstable();
-        let digest = Algorithm::Sha1.of(&parts.concat());
-        let signature = signature::written(&digest, Writing::Hex);
+        let token = secret.value.expose();
+        let signature =
+            msg_signature([token, stamp.as_bytes(), nonce.as_bytes(), encrypt.as_bytes()]);
         let (body, content_type) = match (names, style_of(self.request.body)) {
             (Some(names), _) => {
                 let Envelope { encrypt: cipher, signature: digest, time, nonce: salt } = names;
@@ -150,6 +148,12 @@ impl<'a> Callback<'a> {
         };
         Answer { body: body.into(), content_type: Some(content_type), ..answer }
     }
+}
+
+/// WeChat's signature of an envelope: the parts, sorted as bytes, under SHA-1.
+fn msg_signature(mut parts: [&[u8]; 4]) -> String {
+    parts.sort_unstable();
+    signature::written(&Algorithm::Sha1.of(&parts.concat()), Writing::Hex)
 }
 
 fn style_of(body: &[u8]) -> Style {
@@ -199,5 +203,18 @@ impl Voice<Bound> for Speaker<'_, '_> {
 
     fn style(&self) -> Style {
         style_of(self.callback.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::msg_signature;
+
+    #[test]
+    fn an_envelope_is_signed_as_the_published_reply_is() {
+        let encrypt = "ELGduP2YcVatjqIS+eZbp80MNLoAUWvzzyJxgGzxZO/5sAvd070Bs6qrLARC9nVHm48Y4hyRbtzve1L32tmxSQ==";
+        let parts = ["AAAAA", "1713424427", "415670741", encrypt];
+        let signature = msg_signature(parts.map(str::as_bytes));
+        assert_eq!(signature, "1b9339964ed2e271e7c7b6ff2b0ef902fc94dea1");
     }
 }
