@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ load: ## The release build under load, in turn with a bare hyper server (ARGS=--
 bench-ledger: ## The ledger at 0, 1, 5 and 20 million transactions; writes docs/benchmarks.md (ARGS=--help)
 	cargo build --locked --release --example at_size
 	python3 benches/ledger/run.py $(ARGS)
+
+soak: ## A release server under load with retention of minutes: disk and memory stay in a bound (ARGS=--help)
+	cargo build --locked --release --bin postern
+	python3 benches/ledger/soak.py $(ARGS)
 
 bench-postgres: ## The PostgreSQL engine under load: the table of docs/scaling.md (ARGS="--seconds 20 --only single")
 	cargo bench --locked --bench postgres -- $(ARGS)
