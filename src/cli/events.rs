@@ -103,8 +103,21 @@ impl Events {
         }
         let keys: &[&str] = match self.rejected {
             true => &["at", "source", "reason", "parameter", "client"],
-            false => &["received_at", "source", "transaction", "user", "item", "amount", "id"],
+            false => &[
+                "received_at",
+                "source",
+                "transaction",
+                "user",
+                "item",
+                "amount",
+                "kind",
+                "reverses",
+                "id",
+            ],
         };
+        let is_shown =
+            |key: &&str| !SELDOM.contains(key) || rows.iter().any(|row| !row[key].is_null());
+        let keys: Vec<&str> = keys.iter().copied().filter(is_shown).collect();
         let mut table = vec![keys.iter().map(|key| screen.out_paint.bold(key)).collect()];
         table.extend(rows.iter().map(|row| keys.iter().map(|key| cell(&row[*key])).collect()));
         write!(screen.out, "{}", columns(&table))?;
@@ -115,6 +128,9 @@ impl Events {
     }
 }
 
+/// Columns that are left out where no row has them: most senders know no kinds and take nothing back.
+const SELDOM: [&str; 2] = ["kind", "reverses"];
+
 /// A value as a cell. Control characters would write over other rows.
 fn cell(value: &Value) -> String {
     let text = match value {
@@ -123,4 +139,46 @@ fn cell(value: &Value) -> String {
         other => other.to_string(),
     };
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        events: Events,
+    }
+
+    fn shown(answer: &Value) -> String {
+        let line = Line::try_parse_from(["postern"]).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        line.events.show(answer, &mut Screen::plain(&mut out, &mut err)).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_takes_a_reward_back_says_so_and_others_have_no_empty_columns() {
+        let plain = json!({ "id": "evt_1", "transaction": "t1", "user": "u1" });
+        let back = json!({
+            "id": "evt_2", "transaction": "negative:t1", "user": "u1", "kind": "reversal", "reverses": "t1"
+        });
+        let text = shown(&json!({ "events": [plain] }));
+        assert!(text.contains("evt_1") && !text.contains("reverses"), "{text}");
+        let text = shown(&json!({ "events": [back, plain] }));
+        let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        let of = |name| lines[0].iter().position(|column| *column == name).unwrap();
+        assert_eq!((lines[1][of("kind")], lines[1][of("reverses")]), ("reversal", "t1"));
+        assert_eq!((lines[2][of("kind")], lines[2][of("reverses")]), ("-", "-"));
+    }
+
+    #[test]
+    fn a_value_cannot_write_over_other_rows() {
+        let odd = json!({ "id": "evt_1", "user": "u\u{1b}[2K\r1" });
+        assert!(shown(&json!({ "events": [odd] })).contains("u\u{fffd}[2K\u{fffd}1"));
+    }
 }

@@ -26,13 +26,14 @@ pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
 use super::http::{Answered, Problem};
 use super::partners::Partners;
-use crate::config::Config;
+use crate::clock::instant;
+use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::Gate;
+use crate::intake::{ByAddress, Gate};
 use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Need, check_name, check_site, check_token};
+use crate::operator::{Denied, Need, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
@@ -43,6 +44,9 @@ const DESTINATIONS: &str = "/admin/v1/destinations/";
 
 /// Bytes of a request's body: a captured callback in JSON, escaped.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Wrong tokens of one address that are logged.
+const WRONG_TOKENS: Rate = Rate { count: 5, per: Duration::from_secs(60) };
 
 /// Bytes of all bodies being read together.
 const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
@@ -64,6 +68,8 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
+    /// Whose wrong tokens are logged, and how many of them.
+    wrong_tokens: ByAddress,
     /// The management APIs, unless they have a listener of their own.
     partners: Option<Arc<Partners>>,
 }
@@ -202,6 +208,7 @@ impl Admin {
             metrics,
             life,
             bodies,
+            wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
             partners,
         }
     }
@@ -211,7 +218,15 @@ impl Admin {
         self.registry.config()
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answered {
+    /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
+    /// proxy everybody has one address.
+    fn note(&self, denied: Denied, Peer(peer): Peer) {
+        if denied == Denied::UnknownToken && self.wrong_tokens.take(peer.ip(), instant()) {
+            tracing::warn!(target: "postern::admin", client = %peer.ip(), "a token that is not known");
+        }
+    }
+
+    async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
         check_site(&head)?;
         check_name(self.address, &head)?;
@@ -221,7 +236,8 @@ impl Admin {
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let need = resource.need(asked);
-        let who = check_token(&self.config().admin.tokens, &head, need)?;
+        let who = check_token(&self.config().admin.tokens, &head, need)
+            .inspect_err(|denied| self.note(*denied, peer))?;
         if !methods.contains(asked) {
             return Err(Problem::method(methods));
         }
@@ -278,7 +294,7 @@ impl Handler for Admin {
         {
             return partners.handle(peer, request).await;
         }
-        Ok(self.answer(request).await.unwrap_or_else(Problem::response))
+        Ok(self.answer(peer, request).await.unwrap_or_else(Problem::response))
     }
 }
 
