@@ -221,8 +221,9 @@ impl Admin {
     /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
     /// proxy everybody has one address.
     fn note(&self, denied: Denied, Peer(peer): Peer) {
-        if denied == Denied::UnknownToken && self.wrong_tokens.take(peer.ip(), instant()) {
-            tracing::warn!(target: "postern::admin", client = %peer.ip(), "a token that is not known");
+        let client = peer.ip().to_canonical();
+        if denied == Denied::UnknownToken && self.wrong_tokens.take(client, instant()) {
+            tracing::warn!(target: "postern::admin", %client, "a token that is not known");
         }
     }
 

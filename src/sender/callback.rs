@@ -382,7 +382,7 @@ impl<'a> Callback<'a> {
             }
             decided = Some(reading.claim_group);
             self.refuse_strays(reading)?;
-            if self.is_macro_for(reading, &claim)? {
+            if self.is_macro_for(reading, &claim) {
                 tried = true;
                 continue;
             }
@@ -402,18 +402,19 @@ impl<'a> Callback<'a> {
     }
 
     /// Whether a claim is a macro that the sender left in place, where a signature is never written
-    /// so. Nothing has to be worked out to see that it is wrong.
-    fn is_macro_for(&self, reading: &Reading, claim: &Claim<'_>) -> Result<bool, Unreadable> {
-        let Input::Parameter { slot, scope, .. } = &reading.claim.input else { return Ok(false) };
+    /// so. Nothing has to be worked out to see that it is wrong, and no public key is needed.
+    fn is_macro_for(&self, reading: &Reading, claim: &Claim<'_>) -> bool {
+        let Input::Parameter { slot, scope, .. } = &reading.claim.input else { return false };
         if !matches!(claim, Claim::Parameter) || reading.writing == Writing::Text {
-            return Ok(false);
+            return false;
         }
         let (parameters, buffers) = self.side(*scope);
         let raw = parameters.get(*slot, buffers).map_or(&[][..], |parameter| parameter.raw);
-        if !unreplaced::may_be_macro(raw) {
-            return Ok(false);
-        }
-        self.any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
+        // One that cannot be read is told of where it is compared.
+        unreplaced::may_be_macro(raw)
+            && self
+                .any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
+                .unwrap_or(false)
     }
 
     /// Whether the source has anything that a claim of `reading` can be checked with. A claim that

@@ -395,6 +395,12 @@ fn a_macro_in_place_of_the_signature_is_seen_for_what_it_is() {
     for sign in ["{other}", "{}", "%", ""] {
         assert_eq!(came(sign).refusal.unwrap().reason, Reason::BadSignature, "{sign}");
     }
+    // Where the public keys were never had, nobody can say of another claim whether it is right.
+    let recipe = source("admob", "").unwrap();
+    let came = |claim: &str| run(&recipe, &get(&format!("/?transaction_id=1&{claim}")), 0);
+    assert_eq!(came("signature=MEUCIQ&key_id=7").outcome, Outcome::Unavailable);
+    let refusal = came("signature={signature}&key_id=7").refusal.unwrap();
+    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
 }
 
 /// A NUL is looked for where there may be one: in each of the two places, whichever has escapes.

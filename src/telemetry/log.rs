@@ -1,8 +1,8 @@
 //! The log: JSON or text, one line an event, through [`Lines`].
 
 use std::cell::Cell;
-use std::fmt;
-use std::io::{self, IsTerminal as _, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -110,7 +110,7 @@ where
             LogFormat::Text => self.put_text(&mut line, event),
         }
         // Nobody can be told that the log cannot be written.
-        let _ = self.out.make_writer().write_all(&line);
+        let _ = self.out.make_writer_for(event.metadata()).write_all(&line);
         line.clear();
         if line.capacity() <= KEPT_BYTES_MAX {
             let _ = LINE.try_with(|kept| kept.set(line));
@@ -136,9 +136,9 @@ const LINE_BYTES: usize = 384;
 impl<W> LineLayer<W> {
     fn put_text(&self, line: &mut Vec<u8>, event: &Event<'_>) {
         let level = self.level(*event.metadata().level());
-        // A vector takes whatever is written to it; a value that cannot be written is cut short.
-        let _ = write!(line, "{} {level} ", Stamp::of(clock::now_ms()).as_str());
-        event.record(&mut TextFields(line));
+        let mut fields = TextFields(Utf8(line));
+        let _ = write!(fields.0, "{} {level} ", Stamp::of(clock::now_ms()).as_str());
+        event.record(&mut fields);
         line.push(b'\n');
     }
 
@@ -179,12 +179,25 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.text(field.name(), &format!("{value:?}"));
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.0.text(field.name(), &text);
+    }
+}
+
+/// Text behind what a line holds. A value that cannot be written is cut short; as bytes it would
+/// panic.
+struct Utf8<'l>(&'l mut Vec<u8>);
+
+impl fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 
 /// Fields as `name=value`, the message first and bare.
-struct TextFields<'l>(&'l mut Vec<u8>);
+struct TextFields<'l>(Utf8<'l>);
 
 impl TextFields<'_> {
     fn pair(&mut self, field: &Field, value: fmt::Arguments<'_>) {
@@ -254,6 +267,24 @@ mod tests {
         assert_eq!(value["all"], u64::MAX);
         assert_eq!(value["message"], "callback");
         assert_eq!(line.lines().count(), 1);
+    }
+
+    /// A value whose writer gives up half-way.
+    struct Broken;
+
+    impl fmt::Debug for Broken {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("half")?;
+            Err(fmt::Error)
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_written_is_cut_short() {
+        let text = logged(LogFormat::Text, || tracing::info!(value = ?Broken, next = 1, "odd"));
+        assert!(text.ends_with("odd value=half next=1\n"), "{text}");
+        let json = logged(LogFormat::Json, || tracing::info!(value = ?Broken, next = 1, "odd"));
+        assert!(json.contains(r#""value":"half","next":1"#), "{json}");
     }
 
     #[test]
