@@ -89,6 +89,31 @@ def burst(server, folder, first, options):
     return sum(result.outcomes.values()) - result.outcomes["accepted"] - result.outcomes.get("duplicate", 0)
 
 
+def live(folder, options):
+    """The life of one server; answers seconds, disk and memory after each burst, and how many callbacks were refused."""
+    server = start(folder)
+    sent = others = 0
+    rows = []
+    begun = shown = time.monotonic()
+    print("| minutes | recorded in all | in the ledger | remembered | disk MB | memory MB |\n|---|---|---|---|---|---|", flush=True)
+    try:
+        while time.monotonic() - begun < options.minutes * 60:
+            next_burst = time.monotonic() + options.every
+            others += burst(server, folder, sent, options)
+            sent += options.events
+            time.sleep(max(0, next_burst - time.monotonic()))
+            now = time.monotonic()
+            rows.append((now - begun, disk(folder / "store"), memory(server)))
+            if now - shown >= 30:
+                shown = now
+                text = load.get(f"{server.admin}/metrics")
+                print(f"| {(now - begun) / 60:.1f} | {sent:,} | {metric(text, 'postern_store_events'):,.0f} "
+                      f"| {metric(text, 'postern_store_keys'):,.0f} | {rows[-1][1] / 1e6:,.0f} | {rows[-1][2] / 1e6:,.0f} |", flush=True)
+    finally:
+        server.stop()
+    return rows, others
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15)
@@ -98,25 +123,7 @@ def main():
     folder = load.TARGET / "soak"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    server = start(folder)
-    sent = others = 0
-    rows = []
-    begun = shown = time.monotonic()
-    print("| minutes | recorded in all | in the ledger | remembered | disk MB | memory MB |\n|---|---|---|---|---|---|", flush=True)
-    while time.monotonic() - begun < options.minutes * 60:
-        next_burst = time.monotonic() + options.every
-        others += burst(server, folder, sent, options)
-        sent += options.events
-        time.sleep(max(0, next_burst - time.monotonic()))
-        now = time.monotonic()
-        text = load.get(f"{server.admin}/metrics")
-        rows.append((now - begun, disk(folder / "store"), memory(server)))
-        if now - shown >= 30:
-            shown = now
-            recorded = server.outcomes()["accepted"]
-            print(f"| {(now - begun) / 60:.1f} | {recorded:,.0f} | {metric(text, 'postern_store_events'):,.0f} "
-                  f"| {metric(text, 'postern_store_keys'):,.0f} | {rows[-1][1] / 1e6:,.0f} | {rows[-1][2] / 1e6:,.0f} |", flush=True)
-    server.stop()
+    rows, others = live(folder, options)
     third = len(rows) // 3
     before, last = rows[third:2 * third], rows[2 * third:]
     highest = [[max(column) for column in list(zip(*part))[1:]] for part in (before, last)]

@@ -192,6 +192,17 @@ fn bare_equal(text: &[u8]) {
     black_box((Sha256::digest(black_box(text)), Sha256::digest(black_box(text))));
 }
 
+/// The case as a POST of `body` with `headers`.
+fn posted(mut case: Case, body: String, headers: [(&'static str, String); 3]) -> Case {
+    case.method = Method::POST;
+    case.body = body.into_bytes();
+    for (name, value) in headers {
+        let name = HeaderName::from_static(name);
+        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
+    }
+    case
+}
+
 /// HMAC-SHA256 over a body of 1 kB.
 fn body_hmac() -> Case {
     let secret = "It's a Secret to Everybody";
@@ -200,18 +211,13 @@ fn body_hmac() -> Case {
     mac.update(body.as_bytes());
     let claim = const_hex::encode(mac.finalize().into_bytes());
     let target = "/callback/hook".to_owned();
-    let mut case = case("body, hmac", recipe("github", secret), target, body.clone(), bare_hmac);
-    case.method = Method::POST;
-    case.body = body.into_bytes();
-    for (name, value) in [
+    let case = case("body, hmac", recipe("github", secret), target, body.clone(), bare_hmac);
+    let headers = [
         ("x-github-event", "issues".to_owned()),
         ("x-github-delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958".to_owned()),
         ("x-hub-signature-256", format!("sha256={claim}")),
-    ] {
-        let name = HeaderName::from_static(name);
-        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
-    }
-    case
+    ];
+    posted(case, body, headers)
 }
 
 /// HMAC-SHA256 over an id, a time and a body of 1 kB, one of a list of signatures.
@@ -223,19 +229,14 @@ fn webhook_hmac() -> Case {
     mac.update(signed.as_bytes());
     let claim = STANDARD.encode(mac.finalize().into_bytes());
     let recipe = recipe("standard-webhooks", secret);
-    let mut case =
+    let case =
         case("id, time and body, hmac", recipe, "/callback/hook".to_owned(), signed, bare_hmac);
-    case.method = Method::POST;
-    case.body = body.into_bytes();
-    for (name, value) in [
+    let headers = [
         ("webhook-id", "msg_1".to_owned()),
         ("webhook-timestamp", "1700000000".to_owned()),
         ("webhook-signature", format!("v1,{claim}")),
-    ] {
-        let name = HeaderName::from_static(name);
-        case.headers.insert(name, HeaderValue::from_str(&value).unwrap());
-    }
-    case
+    ];
+    posted(case, body, headers)
 }
 
 /// SHA-256 of the SHA-256 of a plain text.

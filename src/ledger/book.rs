@@ -2,9 +2,10 @@
 //! is recorded.
 //!
 //! Each thread that records has a lane of its own. The first event in an idle lane starts a
-//! writer, a task on the same runtime; while its commit is at the disk, the next events queue up and
-//! make the next batch, with a writer that waits for the disk to be free. So a lone callback waits for nobody, many share one commit, and one
-//! wake-up from the engine serves a whole batch: the answers are handed on within the runtime.
+//! writer, a task on the same runtime; while its commit is at the disk, the next events queue up
+//! and make the next batch, with a writer that waits for the disk to be free. So a lone callback
+//! waits for nobody, many share one commit, and one wake-up from the engine serves a whole batch:
+//! the answers are handed on within the runtime.
 //!
 //! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
 //! are back ([`BookOptions::linger_max`]). A waiter that stops waiting may still be recorded; that

@@ -29,7 +29,7 @@ use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate};
+use crate::intake::{ByAddress, Gate, caller};
 use crate::keys::Keys;
 use crate::ledger::Book;
 use crate::lifecycle::Lifecycle;
@@ -219,9 +219,10 @@ impl Admin {
     }
 
     /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
-    /// proxy everybody has one address.
-    fn note(&self, denied: Denied, Peer(peer): Peer) {
-        let client = peer.ip().to_canonical();
+    /// proxy that is not trusted to say who asks, everybody has one address.
+    fn note(&self, denied: Denied, head: &Parts, Peer(peer): Peer) {
+        let trusted = &self.config().server.trusted_proxies;
+        let client = caller(peer.ip(), &head.headers, trusted).address();
         if denied == Denied::UnknownToken && self.wrong_tokens.take(client, instant()) {
             tracing::warn!(target: "postern::admin", %client, "a token that is not known");
         }
@@ -238,7 +239,7 @@ impl Admin {
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let need = resource.need(asked);
         let who = check_token(&self.config().admin.tokens, &head, need)
-            .inspect_err(|denied| self.note(*denied, peer))?;
+            .inspect_err(|denied| self.note(*denied, &head, peer))?;
         if !methods.contains(asked) {
             return Err(Problem::method(methods));
         }

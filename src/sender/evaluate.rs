@@ -510,26 +510,20 @@ impl Callback<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
         let (parameters, buffers) = self.side(Scope::Outer);
-        let plain = self.plain_query().filter(|_| matches!(pairs.each, Each::Raw | Each::Decoded));
+        let as_it_is = parameters.is_plain() && matches!(pairs.each, Each::Raw | Each::Decoded);
         // Nothing stands before the first.
         let mut skipped = pairs.shape.between.len();
         for listed in list {
-            if let (Some(plain), ListedValue::Parameter(slot)) = (plain, &listed.value)
-                && let Some(value) = plain.parameters.get_plain(*slot, plain.query)
-            {
-                if !value.is_empty() || pairs.empty != Empty::Dropped {
-                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
-                    sink.put(value);
-                }
-                continue;
-            }
             match &listed.value {
                 ListedValue::Parameter(slot) => {
                     let parameter = parameters.get(*slot, buffers);
                     let dropped = |p: &Parameter<'_>| pairs.empty == Empty::Dropped && is_empty(*p);
                     let Some(parameter) = parameter.filter(|p| !dropped(p)) else { continue };
                     sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
-                    self.put_each(parameter, pairs.each, context, sink)?;
+                    match parameter.place {
+                        Place::Query | Place::Form if as_it_is => sink.put(parameter.raw),
+                        _ => self.put_each(parameter, pairs.each, context, sink)?,
+                    }
                 }
                 ListedValue::Ours(text) => {
                     sink.put(&listed.lead[std::mem::take(&mut skipped)..]);

@@ -515,6 +515,23 @@ mod tests {
     }
 
     #[test]
+    fn a_nul_is_noticed_in_each_place_and_however_it_is_written() {
+        let read = |texts: &[(Place, &[u8])]| {
+            let mut parameters = Parameters::new();
+            for (place, text) in texts {
+                parameters.read_pairs(*place, text, &Names::default()).unwrap();
+            }
+            (parameters.is_plain(), parameters.may_hold_nul())
+        };
+        let escaped: (_, &[u8]) = (Place::Query, b"a=%20");
+        assert_eq!(read(&[(Place::Query, b"a=1")]), (true, false));
+        assert_eq!(read(&[escaped]), (false, false));
+        assert_eq!(read(&[escaped, (Place::Form, b"b=1&c=x%00")]), (false, true));
+        assert_eq!(read(&[(Place::Query, b"a=%00"), (Place::Form, b"b=%20")]), (false, true));
+        assert_eq!(read(&[(Place::Query, b"a=1&b=\0")]), (false, true));
+    }
+
+    #[test]
     fn the_number_of_parameters_is_bounded() {
         let text: String = (0..=PARAMETERS_MAX).map(|i| format!("p{i}=1&")).collect();
         assert_eq!(query(&text, &[]).unwrap_err().reason, Reason::TooLarge);

@@ -403,21 +403,6 @@ fn a_macro_in_place_of_the_signature_is_seen_for_what_it_is() {
     assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
 }
 
-/// A NUL is looked for where there may be one: in each of the two places, whichever has escapes.
-#[test]
-fn a_nul_is_found_behind_a_place_without_one() {
-    let names = super::names::Names::default();
-    let mut parameters = super::parameters::Parameters::new();
-    use super::parameters::Place;
-    parameters.read_pairs(Place::Query, b"a=%20", &names).unwrap();
-    assert!(!parameters.may_hold_nul() && !parameters.is_plain());
-    parameters.read_pairs(Place::Form, b"b=1&c=x%00", &names).unwrap();
-    assert!(parameters.may_hold_nul());
-    let mut raw = super::parameters::Parameters::new();
-    raw.read_pairs(Place::Query, b"a=1&b=\0", &names).unwrap();
-    assert!(raw.may_hold_nul());
-}
-
 #[test]
 fn a_player_may_be_called_pro_and_a_macro_is_no_user() {
     let recipe = source("taku", TAKU).unwrap();
