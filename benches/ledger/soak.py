@@ -125,6 +125,8 @@ def main():
     folder.mkdir(parents=True)
     rows, others = live(folder, options)
     third = len(rows) // 3
+    if not third:
+        sys.exit("soak: that was too short to compare one third with another: three bursts at least")
     before, last = rows[third:2 * third], rows[2 * third:]
     highest = [[max(column) for column in list(zip(*part))[1:]] for part in (before, last)]
     for what, second, end in zip(("disk", "memory"), *highest):
