@@ -1,40 +1,34 @@
 //! The embedded ledger with a given number of transactions in it: what `make bench-ledger` runs.
 //!
 //! `at_size fill DIR COUNT` fills a ledger, measures, prints one line of JSON and waits to be
-//! killed. `at_size open DIR` opens what was left, measures, and ends. `at_size cost DIR FRESH AGAIN`
-//! records events and then known ones, for a look at what each costs.
+//! killed. `at_size open DIR` opens what was left, measures, and ends. `at_size wait DIR` opens it
+//! and measures only how long callers wait, for a disk that was made slower from outside.
+//! `at_size cost DIR FRESH AGAIN` records events and then known ones, for a look at what each costs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod waits;
+
 use std::env;
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
     Accepted, Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, EventId, Fingerprint,
-    Ledger, LedgerError, LogQuery, NewEvent, SourceId, Unobserved,
-};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    Ledger, LogQuery, NewEvent, SourceId, Unobserved,
 };
 use serde_json::json;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
 
 const CALLERS: u64 = 64;
 /// Bytes of a body: a callback with its headers and its JSON.
 const BODY: usize = 700;
-/// A network card gathers what arrives within so long before it wakes anybody, and so do we.
-const GATHERED: Duration = Duration::from_micros(50);
 /// Events of one measured round, and how many rounds.
 const ROUND: u64 = 50_000;
 const ROUNDS: usize = 5;
@@ -115,136 +109,10 @@ fn record(book: &Book, from: u64, count: u64) -> Duration {
     start.elapsed()
 }
 
-/// Records events `from..from + count` that come at `rate` a second on average, at random times,
-/// whether or not those before are answered; answers how long each took, in nanoseconds, from when
-/// it came.
-///
-/// They come as from a network card: an interrupt wakes the runtime that records, and finds what
-/// has arrived since the one before. A thread that sends would not do: it takes its turns on the
-/// cores that are measured, and what is measured then are the turns. Nor would the timer of the
-/// runtime, which counts in milliseconds.
-fn arrive<F, R>(record: F, from: u64, count: u64, rate: f64) -> Vec<u64>
-where
-    F: Fn(NewEvent) -> R,
-    R: Future<Output = ()> + Send + 'static,
-{
-    let load = Load::new();
-    let took = Arc::new(Mutex::new(Vec::with_capacity(count as usize)));
-    runtime().block_on(async {
-        let interrupts = interrupts();
-        let mut callers = tokio::task::JoinSet::new();
-        let mut random = 0x2545_f491_4f6c_dd1d_u64;
-        let (mut due, mut next) = (instant(), from);
-        while next < from + count {
-            let mut ready = interrupts.readable().await.expect("a timer");
-            if rustix::io::read(&interrupts, &mut [0; 8]).is_err() {
-                ready.clear_ready();
-                continue;
-            }
-            let now = instant();
-            while due <= now && next < from + count {
-                callers.spawn(timed(record(load.event(next)), due, Arc::clone(&took)));
-                next += 1;
-                // Times between arrivals that know nothing of each other: exponential ones.
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let part = ((random >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
-                due += Duration::from_secs_f64(-part.ln() / rate);
-            }
-            while callers.try_join_next().is_some() {}
-        }
-        callers.join_all().await;
-    });
-    std::mem::take(&mut *took.lock().expect("no panic"))
-}
-
-/// A timer of the kernel that is ready each time that [`GATHERED`] has passed.
-fn interrupts() -> AsyncFd<OwnedFd> {
-    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-    let timer = timerfd_create(TimerfdClockId::Monotonic, flags).expect("a timer");
-    let time = Timespec { tv_sec: 0, tv_nsec: GATHERED.as_nanos() as i64 };
-    let times = Itimerspec { it_interval: time, it_value: time };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).expect("a time");
-    #[expect(deprecated, reason = "the other way is unsafe code, and the timer stays open")]
-    AsyncFd::new(timer).expect("a runtime")
-}
-
-async fn timed(recorded: impl Future<Output = ()>, came: Instant, took: Arc<Mutex<Vec<u64>>>) {
-    recorded.await;
-    took.lock().expect("no panic").push(came.elapsed().as_nanos() as u64);
-}
-
-async fn record_one(book: Book, event: NewEvent) {
-    // A machine that stood still for so long that the queue is full is waited for too.
-    while let Err(LedgerError::Overloaded) = book.record(event.clone()).await {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// What a ledger cannot do without: a file of zeros, one thread that writes the bodies that wait to
-/// it, syncs, and answers. It looks nothing up, checks nothing and cannot be read again.
-struct BareLog {
-    waiting: mpsc::Sender<(Bytes, oneshot::Sender<()>)>,
-}
-
-impl BareLog {
-    /// A log for `bytes` of bodies at `path`.
-    fn new(path: &Path, bytes: usize) -> Self {
-        let file = File::create(path).expect("a file");
-        let zeros = vec![0; 1 << 20];
-        for at in (0..bytes).step_by(zeros.len()) {
-            file.write_all_at(&zeros, at as u64).expect("zeros");
-        }
-        file.sync_all().expect("a sync");
-        let (waiting, bodies) = mpsc::channel::<(Bytes, oneshot::Sender<()>)>();
-        std::thread::spawn(move || {
-            let (mut frame, mut callers, mut at) = (Vec::new(), Vec::new(), 0);
-            while let Ok(first) = bodies.recv() {
-                for (body, caller) in std::iter::once(first).chain(bodies.try_iter()) {
-                    frame.extend_from_slice(&body);
-                    callers.push(caller);
-                }
-                file.write_all_at(&frame, at).expect("a write");
-                file.sync_data().expect("a sync");
-                at += frame.len() as u64;
-                frame.clear();
-                callers.drain(..).for_each(|caller| caller.send(()).expect("a caller"));
-            }
-        });
-        Self { waiting }
-    }
-
-    fn record(&self, event: NewEvent) -> impl Future<Output = ()> + Send + 'static {
-        let (caller, written) = oneshot::channel();
-        self.waiting.send((event.body, caller)).expect("a log");
-        async { written.await.expect("written") }
-    }
-}
-
 /// Nanoseconds at a part of the sorted `times`.
 fn quantile(times: &mut [u64], part: f64) -> f64 {
     times.sort_unstable();
     times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64
-}
-
-/// The usual time of one write and sync of 4 kB on the disk that `dir` is on, and that of the
-/// slowest in a thousand.
-fn one_sync(dir: &Path) -> [f64; 2] {
-    let path = dir.join("sync.tmp");
-    let file = File::create(&path).expect("a file");
-    file.write_all_at(&vec![0; 8 << 20], 0).expect("zeros");
-    file.sync_all().expect("a sync");
-    let mut times: Vec<u64> = (0..2000_u64)
-        .map(|n| {
-            let begun = instant();
-            file.write_all_at(&[7; 4096], n % 2000 * 4096).expect("a write");
-            file.sync_data().expect("a sync");
-            begun.elapsed().as_nanos() as u64
-        })
-        .collect();
-    fs::remove_file(path).expect("removed");
-    [0.5, 0.999].map(|part| quantile(&mut times, part))
 }
 
 /// Bytes that this process holds that no file is behind.
@@ -327,27 +195,8 @@ fn fill_and_measure(dir: &Path, count: u64) {
         rates.push((ROUND as f64 / of_full.as_secs_f64()) as u64);
     }
     let rate = quantile(&mut rates, 0.5);
-    let mut from = count + ROUNDS as u64 * ROUND;
-    let mut waits = [const { Vec::new() }; 6];
-    let path = dir.join("bare.log");
-    for _ in 0..ROUNDS {
-        let [sync, slow] = one_sync(dir);
-        let mut took =
-            arrive(|event| record_one(full_book.clone(), event), from, ROUND, rate / 2.0);
-        let log = BareLog::new(&path, ROUND as usize * BODY);
-        let mut took_bare = arrive(|event| log.record(event), from, ROUND, rate / 2.0);
-        let in_syncs = |nanos: f64| (nanos / sync * 1e6) as u64;
-        waits[0].push(sync as u64);
-        waits[1].push(in_syncs(slow));
-        for (at, took) in [(2, &mut took), (4, &mut took_bare)] {
-            waits[at].push(in_syncs(quantile(took, 0.5)));
-            waits[at + 1].push(in_syncs(quantile(took, 0.99)));
-        }
-        from += ROUND;
-    }
-    fs::remove_file(path).expect("removed");
-    let [sync, slow, p50, p99, bare_p50, bare_p99] =
-        waits.map(|mut rounds| quantile(&mut rounds, 0.5));
+    let from = count + ROUNDS as u64 * ROUND;
+    let waits = waits::measure(dir, &full_book, from, rate / 2.0);
     let queries = query(&full_book, count);
     println!(
         "{}",
@@ -359,14 +208,9 @@ fn fill_and_measure(dir: &Path, count: u64) {
             "memory": held,
             "disk": on_disk,
             "body": BODY,
-            "sync_us": sync / 1e3,
-            "slow_syncs": slow / 1e6,
-            "p50_syncs": p50 / 1e6,
-            "p99_syncs": p99 / 1e6,
-            "bare_p50_syncs": bare_p50 / 1e6,
-            "bare_p99_syncs": bare_p99 / 1e6,
+            "waits": waits,
             "queries_us": queries,
-            "total": from,
+            "total": from + waits::RECORDED,
         })
     );
     // To be killed here.
@@ -436,15 +280,27 @@ fn open_and_measure(dir: &Path) {
     );
 }
 
+/// Only the waiting, at half of the rate that the disk of now allows.
+fn wait_and_measure(dir: &Path) {
+    let book = book(&dir.join("full"));
+    let from = runtime().block_on(book.stats()).expect("stats").keys;
+    let rate = ROUND as f64 / record(&book, from, ROUND).as_secs_f64();
+    let waits = waits::measure(dir, &book, from + ROUND, rate / 2.0);
+    println!("{}", json!({ "rate": rate, "waits": waits }));
+}
+
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fill", dir, count] => fill_and_measure(Path::new(dir), count.parse().expect("a number")),
         ["open", dir] => open_and_measure(Path::new(dir)),
+        ["wait", dir] => wait_and_measure(Path::new(dir)),
         ["cost", dir, fresh, again] => {
             let [fresh, again] = [fresh, again].map(|count| count.parse().expect("a number"));
             cost(Path::new(dir), fresh, again);
         }
-        _ => println!("at_size fill DIR COUNT | at_size open DIR | at_size cost DIR FRESH AGAIN"),
+        _ => println!(
+            "at_size fill DIR COUNT | at_size open DIR | at_size wait DIR | at_size cost DIR FRESH AGAIN"
+        ),
     }
 }
