@@ -1,26 +1,27 @@
 //! One request, read by a recipe: verified, resolved, answered.
 
 mod answer;
+mod matching;
 mod opening;
 mod public;
 
 use std::borrow::Cow;
 
-use super::bound::{Input, Scope};
-use super::definition::{First, Probes, Reads, Writing};
-use super::digest::{Feed, Output};
+use super::bound::Scope;
+use super::definition::{Probes, Reads};
+use super::digest::Output;
 use super::encoding::Plus;
-use super::evaluate::{Context, Lack, Nul};
+use super::evaluate::{Context, Lack};
 use super::key_set::KeySet;
 use super::outcome::Reason;
 use super::parameters::{Parameters, Place, Unreadable};
 use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::resolved::Resolved;
-use super::shape::Shape;
-use super::signature::{self, Public, Reading, Twin, Whole};
+use super::signature::Reading;
 use super::unreplaced;
 
+pub(super) use matching::{CLAIMS_MAX, claim_plus};
 pub(super) use public::Message;
 
 /// One request, read by a recipe.
@@ -74,17 +75,6 @@ pub(super) struct Match {
     pub(super) output: Option<Output>,
 }
 
-/// What a callback claims to be its signature.
-#[derive(Debug)]
-enum Claim<'c> {
-    /// A parameter, which is read when something is to be compared with it.
-    Parameter,
-    /// A text.
-    Text(Cow<'c, [u8]>),
-    /// One or several of a list: the list's text, its shape, and what they are called in it.
-    List(Cow<'c, [u8]>, &'c Shape, &'c [u8]),
-}
-
 /// What verification says.
 #[derive(Debug)]
 pub enum Judgement<'c, 'a> {
@@ -100,15 +90,6 @@ pub enum Judgement<'c, 'a> {
     Challenge,
     /// It is refused.
     Refused(Refusal),
-}
-
-/// Under what a signature matched.
-#[derive(Clone, Copy, Debug)]
-enum Under {
-    /// The secret at that place.
-    Secret(usize),
-    /// A public key that belongs to no secret.
-    PublicKey,
 }
 
 /// A callback that is genuine. Only [`Callback::verify`] makes one.
@@ -340,263 +321,6 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// Finds the reading and secret that match.
-    fn match_signature(&mut self) -> Result<(), Refusal> {
-        let mut output = Output::NONE;
-        self.matched = Some(match self.recipe.protection {
-            Protection::Unsigned => Match { reading: None, secret: None, output: None },
-            Protection::Signed => {
-                let (reading, under) = self.signature(&mut output)?;
-                let secret = match under {
-                    Under::Secret(index) => Some(index),
-                    Under::PublicKey => None,
-                };
-                Match { reading: Some(reading), secret, output: Some(output) }
-            }
-        });
-        Ok(())
-    }
-
-    /// Finds the reading that matches, and under what; `output` is what they make. The first claim
-    /// that is there decides.
-    fn signature(&self, output: &mut Output) -> Result<(usize, Under), Refusal> {
-        let mut decided = None;
-        let mut lacking = None;
-        let mut tried = false;
-        for (index, reading) in self.recipe.readings.iter().enumerate() {
-            let another = decided.is_some_and(|group| group != reading.claim_group);
-            let idle = match reading.twin {
-                Twin::No => false,
-                Twin::OfPlus => !self.parameters.plus,
-                Twin::OfEscapes => self.parameters.is_plain(),
-            };
-            if another || idle || !self.holds(&reading.when) {
-                continue;
-            }
-            let Some(claim) = self.claim(reading)? else {
-                lacking.get_or_insert(&*reading.claim.name);
-                continue;
-            };
-            if !self.is_usable(reading) {
-                continue;
-            }
-            decided = Some(reading.claim_group);
-            self.refuse_strays(reading)?;
-            if self.is_macro_for(reading, &claim) {
-                tried = true;
-                continue;
-            }
-            match self.try_reading(reading, &claim, output) {
-                Ok(Some(under)) => return Ok((index, under)),
-                Ok(None) => tried = true,
-                Err(Lack::Missing(name)) => {
-                    lacking.get_or_insert(name);
-                }
-                Err(Lack::Unreadable(unreadable)) => return Err(unreadable.into()),
-            }
-        }
-        match lacking.filter(|_| !tried) {
-            Some(name) => Err(Refusal::of(Reason::MissingParameter, name)),
-            None => Err(Refusal::new(Reason::BadSignature)),
-        }
-    }
-
-    /// Whether a claim is a macro that the sender left in place, where a signature is never written
-    /// so. Nothing has to be worked out to see that it is wrong, and no public key is needed.
-    fn is_macro_for(&self, reading: &Reading, claim: &Claim<'_>) -> bool {
-        let Input::Parameter { slot, scope, .. } = &reading.claim.input else { return false };
-        if !matches!(claim, Claim::Parameter) || reading.writing == Writing::Text {
-            return false;
-        }
-        let (parameters, buffers) = self.side(*scope);
-        let raw = parameters.get(*slot, buffers).map_or(&[][..], |parameter| parameter.raw);
-        // One that cannot be read is told of where it is compared.
-        unreplaced::may_be_macro(raw)
-            && self
-                .any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
-                .unwrap_or(false)
-    }
-
-    /// Whether the source has anything that a claim of `reading` can be checked with. A claim that
-    /// cannot be checked at all decides nothing.
-    fn is_usable(&self, reading: &Reading) -> bool {
-        let secrets = &self.recipe.secrets;
-        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
-        listed
-            || secrets.is_empty()
-            || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
-    }
-
-    /// Whether the secret at `index` has not ended.
-    fn is_live(&self, index: usize) -> bool {
-        let until = self.recipe.secrets.get(index).and_then(|secret| secret.until_ms);
-        until.is_none_or(|until| until > self.now_ms)
-    }
-
-    /// Under what a claim of `reading` says what it makes.
-    fn try_reading<'r>(
-        &self,
-        reading: &'r Reading,
-        claim: &Claim<'_>,
-        output: &mut Output,
-    ) -> Result<Option<Under>, Lack<'r>> {
-        if let Some(public) = &reading.public {
-            return self.try_public(reading, public, output);
-        }
-        for (index, secret) in self.recipe.secrets.iter().enumerate() {
-            if !self.is_live(index) {
-                continue;
-            }
-            let usable = self.put_output(reading, index, secret.value.expose(), output)?;
-            let says = |claim: &[u8]| reading.is_claimed(output, claim);
-            if usable && self.any_of(claim, reading, says)? {
-                return Ok(Some(Under::Secret(index)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What `reading` makes of this callback under one secret; `None` where the secret cannot be
-    /// used with it.
-    pub(super) fn output<'r>(
-        &self,
-        reading: &'r Reading,
-        index: usize,
-        secret: &[u8],
-    ) -> Result<Option<Output>, Lack<'r>> {
-        let mut output = Output::NONE;
-        Ok(self.put_output(reading, index, secret, &mut output)?.then_some(output))
-    }
-
-    /// [`Self::output`], put where it stays; whether the secret can be used.
-    fn put_output<'r>(
-        &self,
-        reading: &'r Reading,
-        index: usize,
-        secret: &[u8],
-        output: &mut Output,
-    ) -> Result<bool, Lack<'r>> {
-        let Some(start) = signature::start(&reading.with, &reading.keyed, index) else {
-            return Ok(false);
-        };
-        let context = Context {
-            plus: reading.plus,
-            secret,
-            reading: Some(reading),
-            nul: Nul::Refused,
-            said: None,
-        };
-        let mut feed = Feed::new(start);
-        match self.put(&reading.of, &context, &mut feed) {
-            Ok(()) => {
-                *output = reading.finish(&feed);
-                Ok(true)
-            }
-            Err(Lack::Missing("sorted")) => Err(Lack::Missing(self.lacking(reading, &context))),
-            Err(lack) => Err(lack),
-        }
-    }
-
-    /// The claim of `reading`, if it is there.
-    fn claim<'s>(&'s self, reading: &'s Reading) -> Result<Option<Claim<'s>>, Unreadable> {
-        let context = Context { plus: claim_plus(reading), ..Context::default() };
-        match &reading.claim.input {
-            Input::Parameter { slot, steps, scope } if steps.is_empty() => {
-                Ok(self.side(*scope).0.has(*slot).then_some(Claim::Parameter))
-            }
-            Input::List { list, item } => {
-                let Some(text) = self.list_text(*list, &context)? else { return Ok(None) };
-                let shape = &self.recipe.sender.lists[*list].shape;
-                let any = shape.values(&text, item, 1).next().is_some();
-                Ok(any.then_some(Claim::List(text, shape, item)))
-            }
-            _ => Ok(self.value(&reading.claim, &context)?.map(Claim::Text)),
-        }
-    }
-
-    /// Whether a claim of the callback says `output`.
-    pub(super) fn claims(&self, reading: &Reading, output: &Output) -> Result<bool, Unreadable> {
-        self.any_claim(reading, |claim| reading.is_claimed(output, claim))
-    }
-
-    /// Whether `says` holds of a claim of the callback.
-    fn any_claim(
-        &self,
-        reading: &Reading,
-        says: impl Fn(&[u8]) -> bool,
-    ) -> Result<bool, Unreadable> {
-        match self.claim(reading)? {
-            Some(claim) => self.any_of(&claim, reading, says),
-            None => Ok(false),
-        }
-    }
-
-    /// Whether `says` holds of `claim`, or of one of several.
-    #[inline]
-    fn any_of(
-        &self,
-        claim: &Claim<'_>,
-        reading: &Reading,
-        says: impl Fn(&[u8]) -> bool,
-    ) -> Result<bool, Unreadable> {
-        match claim {
-            Claim::Text(text) => Ok(says(text)),
-            Claim::List(text, shape, item) => {
-                let claims = shape.values(text, item, CLAIMS_MAX);
-                Ok(claims.fold(false, |any, claim| any | says(claim)))
-            }
-            Claim::Parameter => {
-                let context = Context { plus: claim_plus(reading), ..Context::default() };
-                let text = self.value(&reading.claim, &context)?;
-                Ok(text.is_some_and(|text| says(&text)))
-            }
-        }
-    }
-
-    /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
-    #[inline(never)]
-    fn refuse_strays(&self, reading: &Reading) -> Result<(), Refusal> {
-        let (parameters, buffers) = self.side(Scope::Outer);
-        for slot in reading.pairs.iter().flat_map(|pairs| &pairs.added) {
-            if parameters.get(*slot, buffers).is_some() {
-                let name = unreplaced::shown(self.recipe.names.name(*slot));
-                return Err(Refusal::of(Reason::RepeatedParameter, &name));
-            }
-        }
-        let Some(cut) = &reading.cut_before else { return Ok(()) };
-        let behind = parameters
-            .iter(buffers)
-            .filter(|parameter| parameter.place == Place::Query)
-            .skip_while(|parameter| parameter.name != cut.as_bytes());
-        for parameter in behind {
-            let slot = self.recipe.names.find(parameter.name);
-            // Nothing vouches for a value there: only what the signature itself needs has its place.
-            if !slot.is_some_and(|slot| self.recipe.unsigned.contains(&slot)) {
-                let name = unreplaced::shown(parameter.name);
-                return Err(Refusal::of(Reason::UnsignedParameter, &name));
-            }
-        }
-        match reading.whole {
-            Whole::Decoded => self.refuse_ambiguity(reading),
-            Whole::No => Ok(()),
-        }
-    }
-
-    fn also(&self, reading: &Reading) -> Result<(), Refusal> {
-        let key_is_setting = matches!(reading.with.first, First::Keyed(_));
-        let secrets = if key_is_setting { 1 } else { self.recipe.secrets.len() };
-        let mut live = (0..secrets).filter(|index| key_is_setting || self.is_live(*index));
-        let matches = live.try_fold(false, |any, index| {
-            let secret = self.recipe.secrets.get(index);
-            let secret = secret.map_or(&[][..], |secret| secret.value.expose());
-            match self.output(reading, index, secret)? {
-                Some(output) => Ok::<_, Lack<'_>>(any | self.claims(reading, &output)?),
-                None => Ok(any),
-            }
-        });
-        if matches? { Ok(()) } else { Err(Refusal::of(Reason::BadSignature, &reading.claim.name)) }
-    }
-
     /// Whether a claim is there that is no macro: whoever signs does not merely probe.
     pub(super) fn bears_claim(&self) -> bool {
         self.recipe.readings.iter().any(|reading| {
@@ -651,17 +375,6 @@ impl<'a> Callback<'a> {
             super::parameters::Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
         let text = value.text(self.plus()).ok()??;
         Some(String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
-/// Claims of one list that are looked at.
-pub(super) const CLAIMS_MAX: usize = 4;
-
-/// Base64 may stand in a query as it is, so a `+` in a claim is one.
-pub(super) fn claim_plus(reading: &Reading) -> Plus {
-    match reading.writing {
-        Writing::Hex | Writing::Text => reading.plus,
-        Writing::Base64 | Writing::Base64Url => Plus::Kept,
     }
 }
 

@@ -3,6 +3,8 @@
 //! The verify path streams: literals, secrets and parameter slices go straight into the sink, and
 //! nothing is allocated unless a value has a modifier, an escape in JSON or a step into it.
 
+mod pairs;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -12,13 +14,12 @@ use smallvec::SmallVec;
 use super::bound::{Bound, Gate, Gateway, Input, Scope};
 use super::callback::Callback;
 use super::condition::{Condition, Subject};
-use super::definition::{Each, Empty};
 use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus, Sink};
 use super::modifier::{self, Modifier};
 use super::outcome::Reason;
 use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value};
-use super::signature::{Listed, ListedValue, Pairs, Plan, Reading};
+use super::signature::Reading;
 use super::text::{Piece, Text};
 use super::time::Stamp;
 use super::unreplaced;
@@ -99,24 +100,6 @@ impl<'q> PlainQuery<'q> {
 fn secret<'x>(spot: &Bound, context: &Context<'x>) -> Option<&'x [u8]> {
     let is_secret = matches!(spot.input, Input::Gateway(Gateway::Secret));
     (is_secret && spot.modifiers.is_empty()).then_some(context.secret)
-}
-
-/// Writes what it takes in PHP's form encoding.
-struct FormSink<'s, S>(&'s mut S);
-
-impl<S: Sink> Sink for FormSink<'_, S> {
-    fn put(&mut self, bytes: &[u8]) {
-        encoding::form(bytes, self.0);
-    }
-}
-
-/// Writes what it takes percent-encoded.
-struct PercentSink<'s, S>(&'s mut S);
-
-impl<S: Sink> Sink for PercentSink<'_, S> {
-    fn put(&mut self, bytes: &[u8]) {
-        encoding::percent(bytes, self.0);
-    }
 }
 
 impl<const N: usize> Sink for SmallVec<[u8; N]> {
@@ -489,155 +472,6 @@ impl Callback<'_> {
         stamp.write(at_ms, zone)
     }
 
-    /// Writes the parameters that a reading signs as a list.
-    fn put_pairs(
-        &self,
-        pairs: &Pairs,
-        context: &Context<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
-        match &pairs.plan {
-            Plan::Listed(list) => self.put_list(list, pairs, context, sink),
-            Plan::Gathered { .. } => self.put_gathered(pairs, context, sink),
-        }
-    }
-
-    fn put_list(
-        &self,
-        list: &[Listed],
-        pairs: &Pairs,
-        context: &Context<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let as_it_is = parameters.is_plain() && matches!(pairs.each, Each::Raw | Each::Decoded);
-        // Nothing stands before the first.
-        let mut skipped = pairs.shape.between.len();
-        for listed in list {
-            match &listed.value {
-                ListedValue::Parameter(slot) => {
-                    let parameter = parameters.get(*slot, buffers);
-                    let dropped = |p: &Parameter<'_>| pairs.empty == Empty::Dropped && is_empty(*p);
-                    let Some(parameter) = parameter.filter(|p| !dropped(p)) else { continue };
-                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
-                    match parameter.place {
-                        Place::Query | Place::Form if as_it_is => sink.put(parameter.raw),
-                        _ => self.put_each(parameter, pairs.each, context, sink)?,
-                    }
-                }
-                ListedValue::Ours(text) => {
-                    sink.put(&listed.lead[std::mem::take(&mut skipped)..]);
-                    self.put_ours(text, context, sink)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn put_ours(
-        &self,
-        text: &Text<Bound>,
-        context: &Context<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
-        match self.put(text, context, sink) {
-            Ok(()) | Err(Lack::Missing(_)) => Ok(()),
-            Err(Lack::Unreadable(unreadable)) => Err(unreadable),
-        }
-    }
-
-    fn put_each(
-        &self,
-        parameter: Parameter<'_>,
-        each: Each,
-        context: &Context<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
-        let (parameters, _) = self.side(Scope::Outer);
-        match each {
-            Each::Raw => {
-                if context.nul == Nul::Refused && holds_nul(parameter.raw) {
-                    return Err(Unreadable::new(Reason::BadEncoding));
-                }
-                sink.put(parameter.raw);
-            }
-            Each::Decoded => {
-                self.put_parameter(parameters, parameter, context, sink)?;
-            }
-            Each::Form => {
-                self.put_parameter(parameters, parameter, context, &mut FormSink(sink))?;
-            }
-            Each::Percent => {
-                self.put_parameter(parameters, parameter, context, &mut PercentSink(sink))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put_gathered(
-        &self,
-        pairs: &Pairs,
-        context: &Context<'_>,
-        sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
-        let Plan::Gathered { places, except, order, add } = &pairs.plan else { return Ok(()) };
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let claim = context.reading.and_then(|reading| match &reading.claim.input {
-            Input::Parameter { slot, .. } => Some(self.recipe.names.name(*slot)),
-            _ => None,
-        });
-        let mut entries: SmallVec<[Entry<'_>; 40]> = SmallVec::new();
-        for index in 0..parameters.len() {
-            let Some(parameter) = parameters.at(index, buffers) else { continue };
-            let left_out = !places.contains(&parameter.place)
-                || Some(parameter.name) == claim
-                || except.iter().any(|except| except.takes(parameter.name))
-                || (pairs.empty == Empty::Dropped && is_empty(parameter));
-            if !left_out {
-                entries.push(Entry { name: parameter.name, of: EntryOf::Parameter(parameter) });
-            }
-        }
-        entries.extend(add.iter().map(|(name, text)| Entry { name, of: EntryOf::Ours(text) }));
-        if *order != super::definition::Order::Given {
-            entries.sort_unstable_by(|one, other| one.name.cmp(other.name));
-        }
-        let mut first = true;
-        for entry in &entries {
-            put_gap(pairs, &mut first, sink);
-            match &entry.of {
-                EntryOf::Parameter(parameter) => {
-                    put_name(parameter.name, pairs, sink);
-                    self.put_each(*parameter, pairs.each, context, sink)?;
-                }
-                EntryOf::Ours(text) => {
-                    put_name(entry.name, pairs, sink);
-                    self.put_ours(text, context, sink)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes a reading's texts, sorted as bytes.
-    fn put_sorted(&self, context: &Context<'_>, sink: &mut impl Sink) -> Result<bool, Unreadable> {
-        let Some(reading) = context.reading else { return Ok(false) };
-        let mut scratch: SmallVec<[u8; 512]> = SmallVec::new();
-        let mut parts: SmallVec<[(usize, usize); 8]> = SmallVec::new();
-        for text in &reading.sorted {
-            let start = scratch.len();
-            match self.put(text, context, &mut scratch) {
-                Ok(()) => parts.push((start, scratch.len())),
-                Err(Lack::Missing(_)) => return Ok(false),
-                Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
-            }
-        }
-        parts.sort_unstable_by(|one, other| scratch[one.0..one.1].cmp(&scratch[other.0..other.1]));
-        for (start, end) in parts {
-            sink.put(&scratch[start..end]);
-        }
-        Ok(true)
-    }
-
     /// The placeholder of a reading's texts that is not there, for its refusal.
     pub(super) fn lacking<'r>(&self, reading: &'r Reading, context: &Context<'_>) -> &'r str {
         let texts = reading.sorted.iter().chain(std::iter::once(&reading.of));
@@ -693,16 +527,6 @@ impl Callback<'_> {
     }
 }
 
-struct Entry<'e> {
-    name: &'e [u8],
-    of: EntryOf<'e>,
-}
-
-enum EntryOf<'e> {
-    Parameter(Parameter<'e>),
-    Ours(&'e Text<Bound>),
-}
-
 /// Whether a parameter is empty once decoded.
 pub(super) fn is_empty(parameter: Parameter<'_>) -> bool {
     match parameter.place {
@@ -713,22 +537,6 @@ pub(super) fn is_empty(parameter: Parameter<'_>) -> bool {
                 || matches!(value.text(Plus::Blank), Ok(Some(text)) if text.is_empty())
         }
     }
-}
-
-fn put_gap(pairs: &Pairs, first: &mut bool, sink: &mut impl Sink) {
-    if !std::mem::take(first) {
-        sink.put(&pairs.shape.between);
-    }
-}
-
-fn put_name(name: &[u8], pairs: &Pairs, sink: &mut impl Sink) {
-    let Some(within) = &pairs.shape.within else { return };
-    match pairs.each {
-        Each::Decoded | Each::Raw => sink.put(name),
-        Each::Form => encoding::form(name, sink),
-        Each::Percent => encoding::percent(name, sink),
-    }
-    sink.put(within);
 }
 
 /// Whether a query or form value holds a NUL once decoded.

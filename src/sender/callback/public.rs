@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::{Callback, Refusal, Under};
+use super::matching::Under;
+use super::{Callback, Refusal};
 use crate::sender::bound::Scope;
 use crate::sender::definition::Signs;
 use crate::sender::digest::{Algorithm, Output};
