@@ -83,11 +83,12 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Deleted => Text::new("deleted", "删除"),
         Action::Replayed => Text::new("replayed", "重新投递"),
         Action::Cancelled => Text::new("cancelled", "取消"),
+        Action::Tried => Text::new("tried out", "测试"),
     }
 }
 
 /// The kinds of things that the audit log tells of.
-pub(super) const AUDITED: [&str; 8] = [
+pub(super) const AUDITED: [&str; 9] = [
     "source",
     "destination",
     "reward_rule",
@@ -95,6 +96,7 @@ pub(super) const AUDITED: [&str; 8] = [
     "push_config",
     "event",
     "replay",
+    "pause",
     "resolved",
 ];
 
@@ -108,6 +110,7 @@ pub(super) fn audited(kind: &str) -> Option<Text> {
         "push_config" => Text::new("push configuration", "推送配置"),
         "event" => Text::new("event", "事件"),
         "replay" => Text::new("replay", "重新投递任务"),
+        "pause" => Text::new("pause", "暂停"),
         "resolved" => Text::new("resolved by hand", "人工处理"),
         _ => return None,
     })

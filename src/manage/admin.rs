@@ -257,7 +257,7 @@ impl Admin {
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, &who).await,
             Resource::Resume(name) => self.resume(name, &who).await,
-            Resource::Test(name) => self.test(name, &self.body(body).await?).await,
+            Resource::Test(name) => self.test(name, &who, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
             Resource::Export => self.export(&head).await,

@@ -14,7 +14,7 @@ use super::http::json;
 use super::partners::{Call, Came, Guesses};
 use crate::config::{CallbackAddresses, Manager};
 use crate::operator::addresses::{self, Change};
-use crate::registry::Who;
+use crate::registry::{Failed, Who};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
 
@@ -206,13 +206,14 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let change = read(call, &fields)?;
     let key = addresses::key(signed.company, prefix);
     let who = Who::new("manager", &signed.manager.name);
-    match addresses::set(call.registry, &who, (&key, &change)).await {
-        Ok(()) => Ok(Value::Null),
-        Err(error) => {
-            tracing::warn!(%error, "a callback address could not be written");
-            Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
-        }
+    let failed = match addresses::set(call.registry, &who, (&key, None), &change).await {
+        Ok(()) => return Ok(Value::Null),
+        Err(failed) => failed,
+    };
+    if let Failed::Ledger(error) = failed {
+        tracing::warn!(%error, "a callback address could not be written");
     }
+    Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
 }
 
 /// What a call sets; what it does not name stays.

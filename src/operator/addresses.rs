@@ -1,11 +1,8 @@
 //! Callback addresses (seed 000), as its API and the console write them.
 
-use std::convert::Infallible;
-
 use serde_json::json;
 
 use crate::config::{Config, check_origin};
-use crate::ledger::LedgerError;
 use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Registry, Told, Who, check_reach};
 
 /// Bytes of an address: what servers commonly take.
@@ -62,17 +59,26 @@ pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>,
     Ok(Some(text.to_owned()))
 }
 
-/// Sets what `change` names of the address called `key`.
+/// An address was set meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stale;
+
+/// Sets what `change` names of the address called `key`, whatever it was; or, with a `version`, if
+/// it is still that.
 ///
 /// # Errors
-/// The ledger cannot write it down.
+/// It is of another version, or the ledger cannot write it down.
 pub(crate) async fn set(
     registry: &Registry,
     who: &Who,
-    (key, change): (&str, &Change),
-) -> Result<(), LedgerError> {
+    (key, version): (&str, Option<u64>),
+    change: &Change,
+) -> Result<(), Failed<Stale>> {
     let written = registry.write(who, |state, draft| {
         let old = state.documents.addresses.get(key);
+        if version.is_some_and(|version| old.map(|old| old.version.0) != Some(version)) {
+            return Err(Failed::Refused(Stale));
+        }
         let before = old.map(|old| Address::clone(&old.value));
         let after = change.clone().on(before.clone().unwrap_or_default());
         if before.as_ref() != Some(&after) {
@@ -80,11 +86,7 @@ pub(crate) async fn set(
             let told = Told { before: before.as_ref(), after: Some(&after_shown) };
             draft.put((CALLBACK_ADDRESS, key), old, &after, &told)?;
         }
-        Ok::<_, Failed<Infallible>>(())
+        Ok(())
     });
-    match written.await {
-        Ok(()) => Ok(()),
-        Err(Failed::Refused(never)) => match never {},
-        Err(Failed::Ledger(error)) => Err(error),
-    }
+    written.await
 }

@@ -1,4 +1,5 @@
-//! A destination tried out: one attempt with an event that nobody sent and nobody records.
+//! A destination tried out: one attempt with an event that nobody sent and nobody records; the audit
+//! log says who made it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,9 +10,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::clock::{now_ms, rfc3339};
-use crate::config::{Config, Format};
+use crate::config::Format;
 use crate::delivery::Control;
-use crate::ledger::{Attempt, Event, EventBody, EventId, TargetId};
+use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, TargetId};
+use crate::registry::{Action, Registry, Who};
 use crate::sender::Request;
 
 /// A test event. What is left out is made up.
@@ -41,8 +43,11 @@ pub struct Tried {
     pub attempt: Attempt,
 }
 
+/// What a destination is called in the audit log.
+const KIND: &str = "destination";
+
 /// Why a destination is not tried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Untried {
     /// There is none of that name, or the gateway drains.
     Absent,
@@ -50,6 +55,8 @@ pub enum Untried {
     Forward,
     /// The event cannot be written.
     Unwritten,
+    /// That it is tried cannot be written down.
+    Unnoted(LedgerError),
 }
 
 impl Tried {
@@ -60,15 +67,16 @@ impl Tried {
     }
 }
 
-/// Makes one attempt to deliver `event` to the destination called `name`.
+/// Makes one attempt to deliver `event` to the destination called `name`, and notes who did.
 ///
 /// # Errors
 /// Why no attempt was made.
 pub async fn try_out(
-    config: &Config,
-    control: &Control,
+    (registry, control): (&Registry, &Control),
+    who: &Who,
     (name, event): (&str, TestEvent),
 ) -> Result<Tried, Untried> {
+    let config = registry.config();
     let target = TargetId::from(name);
     if control.condition(&target).await.is_none() {
         return Err(Untried::Absent);
@@ -85,6 +93,7 @@ pub async fn try_out(
     let source = event.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
     let id = EventId::new(now_ms());
     let stored = made_up(id, &source, event).ok_or(Untried::Unwritten)?;
+    registry.note(who, Action::Tried, (KIND, name)).await.map_err(Untried::Unnoted)?;
     let attempt = control.attempt(&target, id, &stored).await.ok_or(Untried::Absent)?;
     Ok(Tried { event: id, attempt })
 }

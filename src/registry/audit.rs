@@ -27,7 +27,7 @@ pub struct Entry {
     pub who: String,
     /// What was done.
     pub action: Action,
-    /// The kind of the document; `event` or `replay`.
+    /// The kind of the document; `event`, `replay` or `pause`.
     pub kind: String,
     /// Its name there; the id of the event or of the order.
     pub name: String,
@@ -49,6 +49,8 @@ pub enum Action {
     Replayed,
     /// It goes no further.
     Cancelled,
+    /// One attempt was made with an event that nobody sent.
+    Tried,
 }
 
 impl Who {
@@ -85,8 +87,8 @@ impl Who {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled, Self::Tried];
 
     /// Its word in the log, as in the audit log.
     #[must_use]
@@ -97,6 +99,7 @@ impl Action {
             Self::Deleted => "deleted",
             Self::Replayed => "replayed",
             Self::Cancelled => "cancelled",
+            Self::Tried => "tried",
         }
     }
 

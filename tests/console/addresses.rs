@@ -83,3 +83,32 @@ fn nobody_sets_what_is_not_configured_and_readers_set_nothing() {
     browser.go("/console/addresses");
     assert!(browser.text("main").contains("is not configured") && !browser.has("main form"));
 }
+
+#[test]
+fn nobody_overwrites_an_address_that_was_set_meanwhile() {
+    let Some(gateway) = stage::guarded(CONFIG) else { return };
+    let set = |url: &str| {
+        let browser = stage::browser(&gateway, "en");
+        sign_in(&browser, ADMIN_TOKEN, "/console/addresses");
+        browser.choose("#field-company", "43");
+        browser.choose("#field-prefix", "rp7");
+        browser.fill("#field-notify_url", url);
+        browser.leave("main form[method=post] button");
+        assert_eq!(browser.path(), "/console/addresses/43/rp7?done=saved");
+        browser
+    };
+    let first = set("https://company.example/first");
+    let _ = set("https://company.example/second");
+    for number in ["many", "7"] {
+        first.fill("#field-report_number", number);
+        first.fill("#field-notify_url", "https://company.example/third");
+        first.leave("main form[method=post] button");
+        let page = first.text("main");
+        assert!(page.contains("meanwhile") && page.contains("/second"), "{page}");
+        first.run("document.querySelector('[name=version]').value = '1'", &json!([]));
+    }
+    first.go("/console/addresses/43/rp7");
+    first.fill("#field-notify_url", "https://company.example/third");
+    first.leave("main form[method=post] button");
+    assert!(first.text("main").contains("/third"));
+}

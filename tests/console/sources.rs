@@ -195,3 +195,67 @@ fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
     let now = browser.run("return document.querySelector('#field-rate').value", &json!([]));
     assert_eq!(now, "7/s");
 }
+
+#[test]
+fn a_mistake_hides_no_change_of_somebody_else() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+    make_bonus(&browser);
+    let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
+    let table = json!({ "sender": "taku", "secrets": TAKU_SECRET, "rate": "7/s" });
+    let put = send(gateway.at.admin, "PUT /admin/v1/sources/bonus", &fields, &table.to_string());
+    assert_eq!(put.status, 200, "{}", put.body);
+    browser.fill("#field-further", "{");
+    browser.leave("form[action='/console/sources/bonus'] button");
+    assert!(browser.text("main .notice").contains("meanwhile"), "{}", browser.text("main"));
+    let now = browser.run("return document.querySelector('#field-rate').value", &json!([]));
+    assert_eq!(now, "7/s", "the form says what it says now");
+    let shown = send(gateway.at.admin, "GET /admin/v1/sources/bonus", &fields, "").json();
+    assert_eq!(shown["rate"], "7/s", "it was not overwritten");
+}
+
+#[test]
+fn a_name_that_is_taken_is_called_so() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+    for name in ["bonus", "bonus", "level-end"] {
+        browser.go("/console/sources?new=taku");
+        browser.fill("#field-name", name);
+        browser.fill("#field-secret", TAKU_SECRET);
+        browser.leave("main form[method=post] button");
+        if browser.path() == "/console/sources/bonus?done=made" {
+            continue;
+        }
+        let page = browser.text("main");
+        assert!(browser.has("#field-name[aria-invalid]"), "{page}");
+        assert!(page.contains("has the name") && !page.contains("meanwhile"), "{page}");
+    }
+    assert_eq!(audited(&gateway).len(), 1);
+}
+
+#[test]
+fn a_setting_that_is_not_shown_can_be_taken_away() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/sources");
+    browser.go("/console/sources?new=wechat-push");
+    assert!(!browser.has("[name^=forget]"), "there is nothing yet");
+    browser.fill("#field-name", "push");
+    browser.fill("#field-secret", "a-token");
+    browser.fill("#field-aes_key", &"A".repeat(43));
+    browser.fill("#field-app_id", "wx1");
+    browser.leave("main form[method=post] button");
+    assert_eq!(browser.path(), "/console/sources/push?done=made", "{}", browser.text("main"));
+    inspect(&browser, "source-with-settings-en");
+    let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
+    let shown = || send(gateway.at.admin, "GET /admin/v1/sources/push", &fields, "").json();
+    browser.leave("form[action='/console/sources/push'] button");
+    assert_eq!(shown()["aes_key"], "***", "an empty field keeps what there is");
+    browser.click("#field-forget_aes_key");
+    browser.leave("form[action='/console/sources/push'] button");
+    assert_eq!(shown()["aes_key"], Value::Null);
+    assert_eq!(shown()["app_id"], "wx1");
+    assert!(!browser.has("[name=forget_aes_key]"));
+}

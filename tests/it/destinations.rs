@@ -180,6 +180,12 @@ fn a_test_event_is_tried_once_and_told_about() {
     assert!(list.contains("\"events\":[]"), "nothing is recorded: {list}");
     let bad = post(gateway.at.admin, "/admin/v1/destinations/game/test", "{\"usr\":1}");
     assert_eq!(bad.status, 400);
+    let log = get(gateway.at.admin, "/admin/v1/audit").json();
+    let told = |entry: &Value| [&entry["action"], &entry["kind"], &entry["name"]].map(Value::clone);
+    let log: Vec<_> = log["audit"].as_array().unwrap().iter().map(told).collect();
+    let tried = ["tried", "destination", "game"].map(Value::from);
+    let paused = ["created", "pause", "game"].map(Value::from);
+    assert_eq!(log, [tried.clone(), paused, tried], "what could not be tried is not in it");
 }
 
 #[test]

@@ -95,7 +95,10 @@ impl<'f> Field<'f> {
             div.box {
                 input id=(self.id()) name=(self.name) type="checkbox" value="yes"
                     checked[!self.value.is_empty()] aria-describedby=[self.described_by()];
-                label for=(self.id()) { (self.label.of(lang)) }
+                label for=(self.id()) {
+                    (self.label.of(lang))
+                    @if let Some(code) = self.code { " " code { (code) } }
+                }
                 @if let Some(hint) = self.hint {
                     p.hint id=(format!("{}-hint", self.id())) { (hint.of(lang)) }
                 }

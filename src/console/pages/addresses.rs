@@ -18,8 +18,8 @@ use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
-use crate::operator::addresses::{self, Change, checked_url, is_count, key};
-use crate::registry::{Address, InForce, Kept, Push};
+use crate::operator::addresses::{self, Change, Stale, checked_url, is_count, key};
+use crate::registry::{Address, Failed, InForce, Kept, Push};
 
 texts! {
     INTRODUCTION = "A callback address is where genuine callbacks of the assessment platform about one company and one assessment are passed on to. Its manager sets it over the API of seed 000; so can you.",
@@ -205,6 +205,11 @@ fn one(
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let key = format!("{company}/{prefix}");
     let kept = state.documents.addresses.get(&key).ok_or(Trouble::Absent)?;
+    let version = kept.version.0;
+    // Who typed from a version that is gone is told so, and sees what it says now.
+    let stale = typed.and_then(|form| managed::stale_form(lang, form, version));
+    let typed = typed.filter(|_| stale.is_none());
+    let mistakes = stale.as_ref().unwrap_or(mistakes);
     let path = format!("{PATH}/{key}");
     let rows = [row(lang, &key, kept)];
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
@@ -216,6 +221,7 @@ fn one(
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
+                input type="hidden" name="version" value=(version);
                 (fields(lang, mistakes, (typed, Some(&kept.value))))
                 button type="submit" { (SET_ONE.of(lang)) }
             }))
@@ -246,8 +252,13 @@ async fn set(
         Ok(read) => read,
         Err(mistakes) => return Ok(Err(mistakes)),
     };
-    addresses::set(&console.tools.registry, &visit.viewer.who, (&key, &change)).await?;
-    Ok(Ok(key))
+    let version = form.text("version").and_then(|text| text.parse().ok());
+    let what = (&*key, version);
+    match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
+        Ok(()) => Ok(Ok(key)),
+        Err(Failed::Refused(Stale)) => Ok(Err(managed::stale(visit.lang))),
+        Err(Failed::Ledger(error)) => Err(error.into()),
+    }
 }
 
 /// The key of what is configured.

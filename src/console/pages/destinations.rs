@@ -161,7 +161,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             let put = console.tools.registry.put(who, what, &table, &Precondition::Absent).await;
             match put {
                 Ok(written) => Ok(written),
-                Err(failed) => Err(refused(visit.lang, failed)?),
+                Err(failed) => Err(managed::refused_new(visit.lang, name, failed)?),
             }
         }
     };
@@ -219,8 +219,9 @@ async fn write(
 
 async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
     let (table, version) = kept(console, name)?;
-    // The version that the form shows: whoever changed something since is not overwritten.
-    let version = form.text("version").and_then(|text| text.parse().ok()).unwrap_or(version);
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, stale, None)).await;
+    }
     match form::read(visit.lang, form, table) {
         Ok(table) => write(console, visit, (name, version), (&table, Some(form))).await,
         Err(mistakes) => mistaken(console, visit, (name, mistakes, Some(form))).await,
@@ -257,12 +258,14 @@ async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -
         amount: text("amount"),
         ..TestEvent::default()
     };
-    let tried = try_out(&console.config(), &console.tools.control, (name, event)).await;
+    let tools = (&console.tools.registry, &console.tools.control);
+    let tried = try_out(tools, &visit.viewer.who, (name, event)).await;
     let tried = match tried {
         Ok(tried) => tried,
         Err(Untried::Absent) => return Err(Trouble::Absent),
         Err(Untried::Forward) => return Err(Trouble::Bad(FORWARD)),
         Err(Untried::Unwritten) => return Err(Trouble::Bad(UNWRITTEN)),
+        Err(Untried::Unnoted(error)) => return Err(error.into()),
     };
     let said = one::Said { tried: Some(tried), ..one::Said::of(name) };
     one::page(console, visit, &said).await

@@ -7,6 +7,7 @@ use crate::config::{Finding, Origin};
 use crate::console::area::Area;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::value;
+use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::text::{Text, texts};
 use crate::console::trouble::Trouble;
@@ -167,15 +168,33 @@ pub fn refused(lang: Lang, failed: Failed<Refusal>) -> Result<Mistakes, Trouble>
         Refusal::Absent => return Err(Trouble::Absent),
         Refusal::Foreign(origin) => return Err(Trouble::Bad(foreign_text(origin))),
         Refusal::Taken(name) => Mistakes::one("name", TAKEN.fill(lang, &[&name])),
-        Refusal::Stale(_) => Mistakes::one("", STALE.of(lang)),
+        Refusal::Stale(_) => stale(lang),
         Refusal::Used(sources) => Mistakes::one("", USED.fill(lang, &[&sources.join(", ")])),
         Refusal::Wrong(findings) => Mistakes::of_check(findings),
     })
 }
 
+/// The same of something new called `name`: whoever has it already, another name is wanted, and
+/// what was typed stays.
+pub fn refused_new(lang: Lang, name: &str, failed: Failed<Refusal>) -> Result<Mistakes, Trouble> {
+    match failed {
+        Failed::Refused(Refusal::Stale(_) | Refusal::Foreign(_)) => {
+            Ok(Mistakes::one("name", TAKEN.fill(lang, &[&name])))
+        }
+        other => refused(lang, other),
+    }
+}
+
 /// That somebody else changed it meanwhile.
-pub const fn stale_text() -> Text {
-    STALE
+pub fn stale(lang: Lang) -> Mistakes {
+    Mistakes::one("", STALE.of(lang))
+}
+
+/// The same, if `form` was filled in before it came to `version`. Looked at before anything else
+/// in it: what else is wrong is told beside values that are not those of now.
+pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<Mistakes> {
+    let filled = form.text("version").and_then(|text| text.parse::<u64>().ok());
+    filled.filter(|filled| *filled != version).map(|_| stale(lang))
 }
 
 /// Whether somebody else changed it meanwhile.

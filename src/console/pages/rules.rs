@@ -3,6 +3,8 @@
 
 mod form;
 
+use std::sync::Arc;
+
 use maud::{Markup, html};
 
 use self::form::Typed;
@@ -295,9 +297,8 @@ async fn write(
     (id, version): (u64, Option<u64>),
     change: impl Fn(&Rule) -> Rule + Send + Sync,
 ) -> Result<Result<(), Mistakes>, Trouble> {
-    let stale = managed::stale_text().of(visit.lang);
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
-        let gone = || Failed::Refused(Mistakes::one("", stale));
+        let gone = || Failed::Refused(managed::stale(visit.lang));
         let old = state.documents.rules.get(&id).ok_or_else(gone)?;
         if version.is_some_and(|version| version != old.version.0) {
             return Err(gone());
@@ -311,15 +312,18 @@ async fn write(
     told(written.await)
 }
 
-fn known(console: &Console, id: u64) -> Result<std::sync::Arc<Rule>, Trouble> {
+/// What a rule says, with its version.
+fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), Trouble> {
     let state = console.tools.registry.in_force();
     let kept = state.documents.rules.get(&id).ok_or(Trouble::Absent)?;
-    Ok(std::sync::Arc::clone(&kept.value))
+    Ok((Arc::clone(&kept.value), kept.version.0))
 }
 
 async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) -> Shown {
-    let old = known(console, id)?;
-    let version = form.text("version").and_then(|text| text.parse().ok());
+    let (old, version) = known(console, id)?;
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (id, &stale, None));
+    }
     let done = match form::read(form) {
         Err(mistakes) => Err(mistakes),
         Ok(wanted) => {
@@ -331,7 +335,7 @@ async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
                 Err(mistakes) => Err(mistakes),
                 Ok(()) => {
                     let changed = |old: &Rule| form::changed(old, &wanted);
-                    write(console, visit, (id, version), changed).await?
+                    write(console, visit, (id, Some(version)), changed).await?
                 }
             }
         }

@@ -194,7 +194,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             );
             match put.await {
                 Ok(written) => Ok(written),
-                Err(failed) => Err(refused(visit.lang, failed)?),
+                Err(failed) => Err(managed::refused_new(visit.lang, name, failed)?),
             }
         }
         Err(mistakes) => Err(mistakes),
@@ -256,8 +256,9 @@ fn mistaken(
 
 async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
     let (mut table, version) = kept(console, name)?;
-    // The version that the form shows: whoever changed something since is not overwritten.
-    let version = form.text("version").and_then(|text| text.parse().ok()).unwrap_or(version);
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, &stale), None);
+    }
     let config = console.config();
     let sender = sender_of(&config, &table).ok_or(Trouble::Bad(NO_SENDER))?;
     if let Some(wanted) = form.text("name") {

@@ -82,13 +82,13 @@ impl Admin {
     }
 
     /// Makes one attempt with an event that is made up, and tells what came of it.
-    pub(super) async fn test(&self, name: &str, body: &Bytes) -> Answered {
+    pub(super) async fn test(&self, name: &str, who: &Who, body: &Bytes) -> Answered {
         let wanted = match body.is_empty() {
             true => TestEvent::default(),
             false => serde_json::from_slice(body)
                 .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
         };
-        let tried = try_out(&self.config(), &self.control, (name, wanted)).await;
+        let tried = try_out((&self.registry, &self.control), who, (name, wanted)).await;
         let tried = tried.map_err(|untried| match untried {
             Untried::Absent => self.no_destination(name),
             Untried::Forward => {
@@ -97,6 +97,7 @@ impl Admin {
                 Problem::new(StatusCode::CONFLICT, detail)
             }
             Untried::Unwritten => Problem::bad("the event cannot be written"),
+            Untried::Unnoted(error) => Problem::ledger(&error),
         })?;
         let attempt = &tried.attempt;
         Ok(json(&Attempted {

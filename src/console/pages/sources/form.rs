@@ -28,6 +28,7 @@ texts! {
     SECRET_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
     SETTING = "Setting", "设置";
     KEPT = "Leave it empty to keep what there is.", "留空则保持不变。";
+    FORGET = "Take it away:", "移除：";
     TEMPLATE = "Template of custom parameters", "自定义参数模板";
     TEMPLATE_HINT = "For example type=1&who={user_id}. The event carries what it comes to.", "例如 type=1&who={user_id}，解析结果随事件投递。";
     ALLOW = "Addresses that may call", "允许调用的地址";
@@ -138,6 +139,11 @@ fn is_secret(name: &str) -> bool {
     !name.ends_with("_id")
 }
 
+/// The box beside a setting that is not shown: without it, an empty field keeps what there is.
+fn forget(name: &str) -> String {
+    format!("forget_{name}")
+}
+
 // === Shown ===
 
 /// The page of a new source of the sender called so.
@@ -237,6 +243,9 @@ fn setting(
     let about = (!about.is_empty()).then_some(about);
     html! {
         (Field { value: &text, code: Some(name), kind, hint, about, error, ..Field::new(name, SETTING) }.show(lang))
+        @if there && secret {
+            (Field { code: Some(name), ..Field::new(&forget(name), FORGET) }.show_box(lang))
+        }
     }
 }
 
@@ -268,7 +277,7 @@ pub fn read(
     for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
         match form.text(name) {
             Some(text) => set(&mut table, name, Some(json!(text))),
-            None if is_secret(name) => {}
+            None if is_secret(name) && form.text(&forget(name)).is_none() => {}
             None => set(&mut table, name, None),
         }
     }
