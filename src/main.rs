@@ -2,7 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use postern::cli::{self, Screen};
+
+/// What one thread allocates for a callback, another gives back: of that, glibc's allocator keeps
+/// holes that grow for as long as the gateway lives.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

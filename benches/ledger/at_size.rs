@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run says so")]
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod event;
 mod waits;
 
 use std::env;
@@ -17,66 +18,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use postern::clock::{instant, now_ms};
+use mimalloc::MiMalloc;
+use postern::clock::instant;
 use postern::ledger::{
-    Accepted, Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, EventId, Fingerprint,
-    Ledger, LogQuery, NewEvent, SourceId, Unobserved,
+    Accepted, Book, BookOptions, Embedded, EmbeddedOptions, Ledger, LogQuery, NewEvent, Unobserved,
 };
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
+use self::event::BODY;
+
+/// As in the gateway.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 const CALLERS: u64 = 64;
-/// Bytes of a body: a callback with its headers and its JSON.
-const BODY: usize = 700;
 /// Events of one measured round, and how many rounds.
 const ROUND: u64 = 50_000;
 const ROUNDS: usize = 5;
-
-struct Load {
-    source: SourceId,
-}
-
-impl Load {
-    fn new() -> Self {
-        Self { source: SourceId::from("level-end") }
-    }
-
-    fn event(&self, n: u64) -> NewEvent {
-        let received_ms = now_ms();
-        let transaction = format!("transaction-{n:016}");
-        let user = format!("user-{}", n % 50_000);
-        NewEvent {
-            id: EventId::new(received_ms),
-            source: self.source.clone(),
-            keys: [DedupeKey::new(&self.source, &n.to_le_bytes())].into_iter().collect(),
-            fingerprint: Fingerprint(n),
-            received_ms,
-            test: false,
-            body: body(self.source.as_str(), &transaction, &user),
-            transaction,
-            user: Some(user),
-            targets: [].into_iter().collect(),
-        }
-    }
-}
-
-/// A body that says what is recorded beside it as a real one does: JSON that begins with it, and
-/// behind that the rest, whatever it is.
-fn body(source: &str, transaction: &str, user: &str) -> Bytes {
-    let mut body = Vec::with_capacity(BODY);
-    let parts = [
-        r#"{"id":"evt_0123456789abcdef0123456789abcdef","source":""#,
-        source,
-        r#"","sender":"taku","transaction":""#,
-        transaction,
-        r#"","received_at":"2026-01-02T03:04:05.678Z","user":""#,
-        user,
-    ];
-    parts.iter().for_each(|part| body.extend_from_slice(part.as_bytes()));
-    body.resize(BODY, b'x');
-    body.into()
-}
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -90,15 +49,14 @@ fn book(dir: &Path) -> Book {
 /// Records events `from..from + count` from [`CALLERS`] callers, each as fast as it is answered;
 /// answers how long all took.
 fn record(book: &Book, from: u64, count: u64) -> Duration {
-    let load = Arc::new(Load::new());
     let start = instant();
     runtime().block_on(async {
         let mut callers = Vec::new();
         for caller in 0..CALLERS {
-            let (book, load) = (book.clone(), Arc::clone(&load));
+            let book = book.clone();
             callers.push(tokio::spawn(async move {
                 for n in (from + caller..from + count).step_by(CALLERS as usize) {
-                    book.record(load.event(n)).await.expect("recorded");
+                    book.record(event::new(n, &[])).await.expect("recorded");
                 }
             }));
         }
@@ -148,12 +106,11 @@ fn is(path: &Path, extension: &str) -> bool {
 
 /// Fills the ledger from the last event on, in batches as large as they come.
 fn fill(book: &Book, count: u64) {
-    let load = Load::new();
     runtime().block_on(async {
         let mut n = 0;
         while n < count {
             let some = (count - n).min(1000);
-            let batch: Vec<NewEvent> = (n..n + some).map(|n| load.event(n)).collect();
+            let batch: Vec<NewEvent> = (n..n + some).map(|n| event::new(n, &[])).collect();
             let accepted = book.engine().accept(&batch).await.expect("accepted");
             assert!(accepted.iter().all(|one| *one == Accepted::Fresh));
             n += some;

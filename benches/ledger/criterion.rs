@@ -7,17 +7,18 @@
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing to say")]
 
+mod event;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postern::ledger::{
-    Book, BookOptions, DedupeKey, Embedded, EmbeddedOptions, Engine, EventId, Fingerprint, Keyring,
-    MasterKey, Memory, NewEvent, SourceId, StoreClock, TargetId, Unobserved,
+    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey, Memory, NewEvent,
+    StoreClock, TargetId, Unobserved,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,33 +27,13 @@ const CALLERS: u64 = 64;
 const EACH: u64 = 16;
 
 struct Load {
-    source: SourceId,
-    body: Bytes,
     targets: Vec<TargetId>,
     next: u64,
 }
 
 impl Load {
     fn new(targets: &[&str]) -> Self {
-        let targets = targets.iter().map(|target| TargetId::from(*target)).collect();
-        let body = Bytes::from(vec![b'x'; 700]);
-        Self { source: SourceId::from("level-end"), body, targets, next: 0 }
-    }
-
-    fn event(&self, n: u64) -> NewEvent {
-        let received_ms = 1_767_323_045_000 + i64::try_from(n / 50).unwrap_or(0);
-        NewEvent {
-            id: EventId::new(received_ms),
-            source: self.source.clone(),
-            keys: [DedupeKey::new(&self.source, &n.to_le_bytes())].into_iter().collect(),
-            fingerprint: Fingerprint(n),
-            transaction: format!("transaction-{n:016}"),
-            user: Some(format!("user-{}", n % 5000)),
-            received_ms,
-            test: false,
-            body: self.body.clone(),
-            targets: self.targets.iter().cloned().collect(),
-        }
+        Self { targets: targets.iter().map(|target| TargetId::from(*target)).collect(), next: 0 }
     }
 
     /// One iteration: every caller records its events one after the other.
@@ -64,7 +45,8 @@ impl Load {
             for caller in 0..CALLERS {
                 let book = book.clone();
                 let from = first + caller * EACH;
-                let events: Vec<NewEvent> = (from..from + EACH).map(|n| self.event(n)).collect();
+                let events: Vec<NewEvent> =
+                    (from..from + EACH).map(|n| event::new(n, &self.targets)).collect();
                 callers.push(tokio::spawn(async move {
                     for event in events {
                         black_box(book.record(event).await.expect("the ledger works"));

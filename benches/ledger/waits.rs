@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use super::{BODY, Load, ROUND, ROUNDS, quantile, runtime};
+use super::event::{self, BODY};
+use super::{ROUND, ROUNDS, quantile, runtime};
 
 /// A network card gathers what arrives within so long before it wakes anybody, and so do we.
 const GATHERED: Duration = Duration::from_micros(50);
@@ -70,8 +71,7 @@ where
     F: Fn(u64, NewEvent) -> R,
     R: Future<Output = ()> + Send + 'static,
 {
-    let load = Load::new();
-    let coming: Vec<_> = (from..from + ROUND).map(|n| (n, load.event(n))).collect();
+    let coming: Vec<_> = (from..from + ROUND).map(|n| (n, event::new(n, &[]))).collect();
     let mut coming = coming.into_iter().peekable();
     let took = Arc::new(Mutex::new(Vec::with_capacity(ROUND as usize)));
     let (left, mut all_left) = tokio::sync::mpsc::channel::<()>(1);
@@ -126,7 +126,7 @@ async fn record_one(book: Book, n: u64, event: NewEvent) {
     // A machine that stood still for so long that the queue is full is waited for too.
     while let Err(LedgerError::Overloaded) = recorded {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        recorded = book.record(Load::new().event(n)).await;
+        recorded = book.record(event::new(n, &[])).await;
     }
     recorded.expect("recorded");
 }
