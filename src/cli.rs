@@ -17,6 +17,7 @@ mod sign;
 mod store;
 mod url;
 mod verify;
+mod which;
 
 use std::ffi::OsString;
 use std::fmt;

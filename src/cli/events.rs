@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::{AdminApi, runtime};
+use super::which::Which;
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List recorded events, or show one: "where is my reward?"
@@ -26,21 +27,8 @@ pub(super) struct Events {
     config: ConfigFile,
     /// The event to show.
     id: Option<String>,
-    /// Of this source.
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// With this transaction.
-    #[arg(long, value_name = "ID")]
-    transaction: Option<String>,
-    /// For this user.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Received at this time or later, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Received before this time, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// How many at most.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: u32,
@@ -74,16 +62,7 @@ impl Events {
         }
         let list = if self.rejected { "rejections" } else { "events" };
         let limit = self.limit.to_string();
-        let given = [
-            ("source", self.source.as_deref()),
-            ("transaction", self.transaction.as_deref()),
-            ("user", self.user.as_deref()),
-            ("since", self.since.as_deref()),
-            ("until", self.until.as_deref()),
-            ("limit", Some(limit.as_str())),
-        ];
-        let pairs: Vec<_> =
-            given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let pairs: Vec<_> = self.which.pairs().chain([("limit", limit.as_str())]).collect();
         let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
         format!("/admin/v1/{list}?{query}")
     }

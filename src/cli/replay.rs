@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
+use super::which::Which;
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
@@ -37,21 +38,8 @@ pub(super) struct Replay {
     /// To this destination only.
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
-    /// Of this source.
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// With this transaction.
-    #[arg(long, value_name = "ID")]
-    transaction: Option<String>,
-    /// For this user.
-    #[arg(long, value_name = "ID")]
-    user: Option<String>,
-    /// Received at this time or later, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Received before this time, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Every event, where nothing else is said.
     #[arg(long)]
     all: bool,
@@ -99,11 +87,14 @@ impl Replay {
             State::Pending => "pending",
             State::Done => "done",
         });
-        json!({
-            "id": self.id, "events": self.events, "state": state, "destination": self.destination,
-            "source": self.source, "transaction": self.transaction, "user": self.user,
-            "since": self.since, "until": self.until, "all": self.all,
-        })
+        let mut order = json!({
+            "id": self.id, "events": self.events, "state": state,
+            "destination": self.destination, "all": self.all,
+        });
+        for (name, value) in self.which.pairs() {
+            order[name] = Value::from(value);
+        }
+        order
     }
 
     fn show(&self, last: &Value, screen: &mut Screen<'_>) -> io::Result<Exit> {
