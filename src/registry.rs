@@ -64,7 +64,7 @@ struct Shared {
 type Apply = Box<dyn Fn(&Arc<Config>) + Send + Sync>;
 
 /// What is in force, and what it was made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InForce {
     /// The configuration file.
     pub file: Arc<Config>,
@@ -74,7 +74,7 @@ pub struct InForce {
     pub config: Arc<Config>,
     /// What is left out of it, and why.
     pub problems: Vec<String>,
-    compiled: Compiled,
+    compiled: Arc<Compiled>,
 }
 
 /// A configuration file that is not put in force.
@@ -183,8 +183,12 @@ impl Registry {
             return Ok(());
         }
         let documents = Documents::read(self.book(), &before.documents).await?;
-        let state = InForce::new(Arc::clone(&before.file), documents, &before.compiled);
-        self.put_in_force(state);
+        if documents.make_the_same(&before.documents) {
+            self.0.state.store(Arc::new(InForce { documents, ..InForce::clone(&before) }));
+        } else {
+            let state = InForce::new(Arc::clone(&before.file), documents, &before.compiled);
+            self.put_in_force(state);
+        }
         Ok(())
     }
 
@@ -205,7 +209,7 @@ impl InForce {
             documents,
             config: Arc::new(merged.config),
             problems: merged.problems,
-            compiled: merged.compiled,
+            compiled: Arc::new(merged.compiled),
         }
     }
 }

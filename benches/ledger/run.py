@@ -22,6 +22,7 @@ from pathlib import Path
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", "target"))
 PAGE = Path("docs/benchmarks.md")
 SLOW_SYNC = Path(__file__).with_name("slow_sync.c")
+SLOWER_US = 1000        # as a cloud volume is
 BEGIN, END = "<!-- bench-ledger: begin -->", "<!-- bench-ledger: end -->"
 BUDGETS = [
     ("throughput over empty", ">= 0.85"),
@@ -64,7 +65,7 @@ def measure(program, folder, size, slower):
     if row["opened"]["events"] != row["total"]:
         sys.exit(f"bench-ledger: {row['total']} were acknowledged, {row['opened']['events']} are there")
     waited = subprocess.run([program, "wait", folder], stdout=subprocess.PIPE, text=True, check=True,
-                            env={**os.environ, "LD_PRELOAD": slower})
+                            env={**os.environ, "LD_PRELOAD": slower, "SLOW_SYNC_US": str(SLOWER_US)})
     row["slower"] = json.loads(waited.stdout)
     return row
 

@@ -22,20 +22,7 @@ import urllib.request
 
 import run
 
-CONFIG = """
-[server]
-callbacks = "127.0.0.1:{callbacks}"
-admin = "127.0.0.1:{admin}"
-
-[store]
-engine = "embedded"
-path = "{store}"
-
-[[source]]
-name = "load"
-sender = "taku"
-secrets = "{secret}"
-destinations = ["sink"]
+CONFIG = run.CONFIG + """destinations = ["sink"]
 
 [[destination]]
 name = "sink"

@@ -243,11 +243,27 @@ impl Documents {
         }
     }
 
+    /// Whether the same configuration is made of both: where only something was noted or settled by
+    /// hand, nothing is to be put in force.
+    pub(super) fn make_the_same(&self, other: &Self) -> bool {
+        same(&self.sources, &other.sources)
+            && same(&self.destinations, &other.destinations)
+            && same(&self.rules, &other.rules)
+            && same(&self.addresses, &other.addresses)
+            && same(&self.pushes, &other.pushes)
+    }
+
     /// Whether something was changed since this was read.
     pub(super) async fn is_stale(&self, book: &Book) -> Result<bool, LedgerError> {
         let now = book.document(HEAD, HEAD_ID).await?.map(|document| document.version);
         Ok(now != version(self.head.as_ref()))
     }
+}
+
+fn same<K: PartialEq, T>(one: &BTreeMap<K, Kept<T>>, other: &BTreeMap<K, Kept<T>>) -> bool {
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len()
+        && pairs.all(|((key, one), (name, other))| key == name && one.version == other.version)
 }
 
 fn version(head: Option<&Kept<Head>>) -> Option<Revision> {

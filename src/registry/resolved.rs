@@ -196,6 +196,7 @@ fn of_ledger(failed: Failed<Infallible>) -> LedgerError {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
     use crate::config::{Machine, load_str};
@@ -203,6 +204,7 @@ mod tests {
         Book, BookOptions, DedupeKey, DocumentChange, Expect, Fingerprint, Memory, NewEvent,
         SourceId, StoreClock, Unobserved,
     };
+    use crate::registry::{Action, Managed, Precondition};
 
     fn book() -> Book {
         let engine = Memory::new(StoreClock::process());
@@ -253,6 +255,28 @@ mod tests {
         let actions: Vec<&str> = log.iter().map(|entry| entry.action.as_str()).collect();
         assert_eq!(actions, ["deleted", "changed", "created"]);
         assert_eq!(log[1].changes["note"][1], "given by hand");
+    }
+
+    #[tokio::test]
+    async fn what_changes_no_configuration_puts_none_in_force() {
+        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let applied = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&applied);
+        registry.on_change(move |_| drop(count.fetch_add(1, Ordering::Relaxed)));
+        let before = registry.config();
+        let subject = Subject::Event(EventId::new(1));
+        registry.resolve(&who, (&subject, "s"), "note").await.unwrap();
+        registry.note(&who, Action::Tried, ("destination", "game")).await.unwrap();
+        assert!(registry.resolution(&subject).is_some());
+        assert!(Arc::ptr_eq(&before, &registry.config()));
+        let table = serde_json::json!({ "url": "https://game.example/" });
+        let what = (Managed::Destination, "game");
+        let table = table.as_object().unwrap();
+        registry.put(&who, what, table, &Precondition::None).await.unwrap();
+        assert!(registry.config().destinations.contains_key("game"));
+        registry.remove(&who, what, &Precondition::None).await.unwrap();
+        assert!(!registry.config().destinations.contains_key("game"));
+        assert_eq!(applied.load(Ordering::Relaxed), 2, "once for each change");
     }
 
     #[tokio::test]
