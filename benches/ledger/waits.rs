@@ -107,7 +107,9 @@ where
         drop(left);
         assert!(all_left.recv().await.is_none(), "nobody says anything");
     });
-    std::mem::take(&mut *took.lock().expect("no panic"))
+    let took = std::mem::take(&mut *took.lock().expect("no panic"));
+    assert_eq!(took.len() as u64, ROUND, "not all were recorded");
+    took
 }
 
 /// A timer of the kernel that is ready each time that [`GATHERED`] has passed.

@@ -84,6 +84,7 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Replayed => Text::new("replayed", "重新投递"),
         Action::Cancelled => Text::new("cancelled", "取消"),
         Action::Tried => Text::new("tried out", "测试"),
+        Action::Other => Text::new("something else", "其他"),
     }
 }
 

@@ -42,6 +42,18 @@ pub struct Condition {
     pub in_flight: usize,
 }
 
+/// What is needed to call a destination, as it was when it was lent.
+#[derive(Debug)]
+pub struct Lent(Arc<Postal>);
+
+impl Lent {
+    /// Makes one attempt to deliver `stored`. Nothing of it is written down.
+    pub async fn attempt(&self, event: EventId, stored: &Bytes) -> Attempt {
+        let Report { attempt, .. } = self.0.attempt(event, stored).await;
+        attempt.trimmed()
+    }
+}
+
 impl Control {
     pub(super) fn new(book: Book) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, todo) = mpsc::unbounded_channel();
@@ -108,17 +120,10 @@ impl Control {
         self.ask(|answer| Order::Show(target.clone(), answer)).await
     }
 
-    /// Makes one attempt to deliver `stored` to `target`, beside all others: paused or not, and
-    /// nothing is written down. `None`: there is no such destination, or the gateway drains.
-    pub async fn attempt(
-        &self,
-        target: &TargetId,
-        event: EventId,
-        stored: &Bytes,
-    ) -> Option<Attempt> {
-        let postal = self.ask(|answer| Order::Lend(target.clone(), answer)).await?;
-        let Report { attempt, .. } = postal.attempt(event, stored).await;
-        Some(attempt.trimmed())
+    /// What is needed to call `target` beside all others, paused or not. `None`: there is no such
+    /// destination, or the gateway drains.
+    pub async fn lend(&self, target: &TargetId) -> Option<Lent> {
+        self.ask(|answer| Order::Lend(target.clone(), answer)).await.map(Lent)
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {

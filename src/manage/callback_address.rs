@@ -13,7 +13,7 @@ use self::form::Fields;
 use super::http::json;
 use super::partners::{Call, Came, Guesses};
 use crate::config::{CallbackAddresses, Manager};
-use crate::operator::addresses::{self, Change};
+use crate::operator::addresses::{self, Change, Expected};
 use crate::registry::{Failed, Who};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
@@ -206,7 +206,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let change = read(call, &fields)?;
     let key = addresses::key(signed.company, prefix);
     let who = Who::new("manager", &signed.manager.name);
-    let failed = match addresses::set(call.registry, &who, (&key, None), &change).await {
+    let failed = match addresses::set(call.registry, &who, (&key, Expected::Any), &change).await {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
     };

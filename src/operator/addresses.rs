@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::config::{Config, check_origin};
-use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Registry, Told, Who, check_reach};
+use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Kept, Registry, Told, Who, check_reach};
 
 /// Bytes of an address: what servers commonly take.
 const URL_BYTES_MAX: usize = 8 * 1024;
@@ -59,24 +59,44 @@ pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>,
     Ok(Some(text.to_owned()))
 }
 
-/// An address was set meanwhile.
+/// What an address must be before it is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected {
+    /// Whatever it is.
+    Any,
+    /// Nothing is passed on to it yet.
+    Unset,
+    /// Still of this version.
+    Version(u64),
+}
+
+/// An address is not what was expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stale;
 
-/// Sets what `change` names of the address called `key`, whatever it was; or, with a `version`, if
-/// it is still that.
+impl Expected {
+    fn holds(self, now: Option<&Kept<Address>>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Unset => now.is_none_or(|now| now.value.notify_url.is_none()),
+            Self::Version(version) => now.is_some_and(|now| now.version.0 == version),
+        }
+    }
+}
+
+/// Sets what `change` names of the address called `key`.
 ///
 /// # Errors
-/// It is of another version, or the ledger cannot write it down.
+/// It is not what was expected, or the ledger cannot write it down.
 pub(crate) async fn set(
     registry: &Registry,
     who: &Who,
-    (key, version): (&str, Option<u64>),
+    (key, expected): (&str, Expected),
     change: &Change,
 ) -> Result<(), Failed<Stale>> {
     let written = registry.write(who, |state, draft| {
         let old = state.documents.addresses.get(key);
-        if version.is_some_and(|version| old.map(|old| old.version.0) != Some(version)) {
+        if !expected.holds(old) {
             return Err(Failed::Refused(Stale));
         }
         let before = old.map(|old| Address::clone(&old.value));

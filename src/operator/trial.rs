@@ -13,7 +13,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::config::Format;
 use crate::delivery::Control;
 use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, TargetId};
-use crate::registry::{Action, Registry, Who};
+use crate::registry::{Action, DESTINATION, Registry, Who};
 use crate::sender::Request;
 
 /// A test event. What is left out is made up.
@@ -42,9 +42,6 @@ pub struct Tried {
     /// The attempt.
     pub attempt: Attempt,
 }
-
-/// What a destination is called in the audit log.
-const KIND: &str = "destination";
 
 /// Why a destination is not tried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +75,7 @@ pub async fn try_out(
 ) -> Result<Tried, Untried> {
     let config = registry.config();
     let target = TargetId::from(name);
-    if control.condition(&target).await.is_none() {
-        return Err(Untried::Absent);
-    }
+    let lent = control.lend(&target).await.ok_or(Untried::Absent)?;
     let format = config.destinations.get(name).map(|destination| destination.format);
     if format == Some(Format::Forward) {
         return Err(Untried::Forward);
@@ -93,8 +88,9 @@ pub async fn try_out(
     let source = event.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
     let id = EventId::new(now_ms());
     let stored = made_up(id, &source, event).ok_or(Untried::Unwritten)?;
-    registry.note(who, Action::Tried, (KIND, name)).await.map_err(Untried::Unnoted)?;
-    let attempt = control.attempt(&target, id, &stored).await.ok_or(Untried::Absent)?;
+    let what = (DESTINATION.as_str(), name);
+    registry.note(who, Action::Tried, what).await.map_err(Untried::Unnoted)?;
+    let attempt = lent.attempt(id, &stored).await;
     Ok(Tried { event: id, attempt })
 }
 

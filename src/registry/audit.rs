@@ -29,7 +29,7 @@ pub struct Entry {
     pub action: Action,
     /// The kind of the document; `event`, `replay` or `pause`.
     pub kind: String,
-    /// Its name there; the id of the event or of the order.
+    /// Its name there; the id of the event or of the order, or the destination that was paused.
     pub name: String,
     /// What is different: key to its value before and after.
     pub changes: Map<String, Value>,
@@ -49,8 +49,11 @@ pub enum Action {
     Replayed,
     /// It goes no further.
     Cancelled,
-    /// One attempt was made with an event that nobody sent.
+    /// One attempt is made with an event that nobody sent.
     Tried,
+    /// Something that a newer version knows.
+    #[serde(other)]
+    Other,
 }
 
 impl Who {
@@ -86,7 +89,7 @@ impl Who {
 }
 
 impl Action {
-    /// All of them.
+    /// All that this version knows.
     pub const ALL: [Self; 6] =
         [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled, Self::Tried];
 
@@ -100,6 +103,7 @@ impl Action {
             Self::Replayed => "replayed",
             Self::Cancelled => "cancelled",
             Self::Tried => "tried",
+            Self::Other => "other",
         }
     }
 

@@ -262,7 +262,9 @@ mod tests {
         let (registry, who) = (registry().await, Who::of_token("ops"));
         let applied = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&applied);
-        registry.on_change(move |_| drop(count.fetch_add(1, Ordering::Relaxed)));
+        registry.on_change(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         let before = registry.config();
         let subject = Subject::Event(EventId::new(1));
         registry.resolve(&who, (&subject, "s"), "note").await.unwrap();

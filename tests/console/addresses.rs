@@ -87,18 +87,28 @@ fn nobody_sets_what_is_not_configured_and_readers_set_nothing() {
 #[test]
 fn nobody_overwrites_an_address_that_was_set_meanwhile() {
     let Some(gateway) = stage::guarded(CONFIG) else { return };
-    let set = |url: &str| {
+    let open = |path: &str| {
         let browser = stage::browser(&gateway, "en");
-        sign_in(&browser, ADMIN_TOKEN, "/console/addresses");
+        sign_in(&browser, ADMIN_TOKEN, path);
+        browser
+    };
+    let set_new = |url: &str| {
+        let browser = open("/console/addresses");
         browser.choose("#field-company", "43");
         browser.choose("#field-prefix", "rp7");
         browser.fill("#field-notify_url", url);
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/addresses/43/rp7?done=saved");
         browser
     };
-    let first = set("https://company.example/first");
-    let _ = set("https://company.example/second");
+    let first = set_new("https://company.example/first");
+    assert_eq!(first.path(), "/console/addresses/43/rp7?done=saved");
+    let again = set_new("https://company.example/lost");
+    assert!(again.has("#field-prefix[aria-invalid]"), "{}", again.text("main"));
+    assert!(again.text("main").contains("change it at /console/addresses/43/rp7"));
+    again.go("/console/addresses/43/rp7");
+    again.fill("#field-notify_url", "https://company.example/second");
+    again.leave("main form[method=post] button");
+    assert_eq!(again.path(), "/console/addresses/43/rp7?done=saved");
     for number in ["many", "7"] {
         first.fill("#field-report_number", number);
         first.fill("#field-notify_url", "https://company.example/third");
@@ -107,6 +117,14 @@ fn nobody_overwrites_an_address_that_was_set_meanwhile() {
         assert!(page.contains("meanwhile") && page.contains("/second"), "{page}");
         first.run("document.querySelector('[name=version]').value = '1'", &json!([]));
     }
+    first.run("document.querySelectorAll('details').forEach(one => one.open = true)", &json!([]));
+    first.run(
+        "document.querySelectorAll('[name=version]').forEach(one => { one.value = '1'; })",
+        &json!([]),
+    );
+    first.leave("form[action$='/clear'] button");
+    let page = first.text("main");
+    assert!(page.contains("meanwhile") && page.contains("/second"), "{page}");
     first.go("/console/addresses/43/rp7");
     first.fill("#field-notify_url", "https://company.example/third");
     first.leave("main form[method=post] button");

@@ -7,7 +7,7 @@ use super::backend::{Backend, status};
 use super::browser::LANGUAGES;
 use super::gateway::{logged, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
-use super::wire::get;
+use super::wire::{get, send};
 
 const ALLOW: &str = "\n[egress]\nallow = [\"127.0.0.0/8\"]\n";
 
@@ -124,4 +124,37 @@ fn what_waits_is_shown_and_what_is_used_stays() {
     }
     let delete = json!(["/console/destinations/game/delete"]);
     assert_eq!(browser.run_async(by_hand, &delete), 400);
+}
+
+#[test]
+fn no_form_of_before_changes_what_somebody_wrote_since() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
+    let put = |secrets: serde_json::Value| {
+        let table = json!({ "url": "https://shop.example/", "secret": secrets, "rate": "7/s" });
+        let line = "PUT /admin/v1/destinations/shop";
+        assert!(send(gateway.at.admin, line, &fields, &table.to_string()).status < 300);
+    };
+    let shown = || send(gateway.at.admin, "GET /admin/v1/destinations/shop", &fields, "").json();
+    put(json!([OTHER_SECRET, SECRET]));
+    let browser = stage::browser(&gateway, "en");
+    sign_in(&browser, ADMIN_TOKEN, "/console/destinations/shop");
+    for path in ["", "/end", "/delete"] {
+        browser.go("/console/destinations/shop");
+        put(json!([SECRET, OTHER_SECRET]));
+        if path.is_empty() {
+            browser.fill("#field-rate", "9/s");
+        }
+        browser.run(
+            "document.querySelectorAll('details').forEach(one => one.open = true)",
+            &json!([]),
+        );
+        browser.leave(&format!("form[action='/console/destinations/shop{path}'] button"));
+        let page = browser.text("main");
+        assert!(page.contains("meanwhile"), "{path}: {page}");
+        assert_eq!(shown()["secret"], json!(["***", "***"]), "{path}");
+        assert_eq!(shown()["rate"], "7/s", "{path}");
+    }
+    browser.leave("form[action='/console/destinations/shop/end'] button");
+    assert_ne!(shown()["secret"], json!(["***", "***"]));
 }

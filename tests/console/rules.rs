@@ -122,3 +122,32 @@ fn whoever_may_only_look_changes_no_rule() {
         assert!(reader.has("main .notice.bad"), "{nothing}");
     }
 }
+
+#[test]
+fn no_form_of_before_changes_a_rule_that_somebody_changed_since() {
+    let backend = Backend::start();
+    let Some(gateway) = stage::guarded(CONFIG) else { return };
+    let open = |path: &str| {
+        let browser = stage::browser(&gateway, "en");
+        sign_in(&browser, ADMIN_TOKEN, path);
+        browser
+    };
+    let one = open("/console/rules?new=yes");
+    one.fill("#field-rule_name", "first");
+    one.fill("#field-reward_name", "coin");
+    one.fill("#field-reward_number", "10");
+    one.fill("#field-reward_url", &format!("http://{}/give?to={{user_id}}", backend.at));
+    one.leave("main form[method=post] button");
+    assert_eq!(one.path(), "/console/rules/1?done=made", "{}", one.text("main"));
+    let other = open("/console/rules/1");
+    for (path, name) in [("", "second"), ("/delete", "third")] {
+        other.fill("#field-rule_name", name);
+        other.leave("form[action='/console/rules/1'] button");
+        assert_eq!(other.path(), "/console/rules/1?done=saved");
+        one.fill("#field-rule_name", "mine");
+        one.run("document.querySelectorAll('details').forEach(one => one.open = true)", &json!([]));
+        one.leave(&format!("form[action='/console/rules/1{path}'] button"));
+        let page = one.text("main");
+        assert!(page.contains("meanwhile") && page.contains(name), "{path}: {page}");
+    }
+}

@@ -254,8 +254,52 @@ fn a_setting_that_is_not_shown_can_be_taken_away() {
     browser.leave("form[action='/console/sources/push'] button");
     assert_eq!(shown()["aes_key"], "***", "an empty field keeps what there is");
     browser.click("#field-forget_aes_key");
+    browser.fill("#field-aes_key", &"B".repeat(43));
     browser.leave("form[action='/console/sources/push'] button");
-    assert_eq!(shown()["aes_key"], Value::Null);
+    assert!(browser.text("main").contains("which of both"), "{}", browser.text("main"));
+    browser.fill("#field-further", "{");
+    browser.leave("form[action='/console/sources/push'] button");
+    assert!(browser.has("#field-further[aria-invalid]"), "{}", browser.text("main"));
+    assert!(browser.has("#field-forget_aes_key:checked"), "another mistake does not uncheck it");
+    assert_eq!(shown()["aes_key"], "***");
+    browser.fill("#field-further", "");
+    browser.leave("form[action='/console/sources/push'] button");
+    assert_eq!(shown()["aes_key"], Value::Null, "{}", browser.text("main"));
     assert_eq!(shown()["app_id"], "wx1");
     assert!(!browser.has("[name=forget_aes_key]"));
+}
+
+#[test]
+fn a_form_of_before_ends_no_other_secret_and_deletes_nothing_new() {
+    let Some(gateway) = stage::guarded("") else { return };
+    let one = stage::browser(&gateway, "en");
+    sign_in(&one, ADMIN_TOKEN, "/console/sources");
+    make_bonus(&one);
+    let rotate = |browser: &Browser, secret: &str| {
+        browser.fill("form[action$='/rotate'] #field-secret", secret);
+        browser.leave("form[action$='/rotate'] button");
+        assert_eq!(browser.path(), "/console/sources/bonus?done=saved");
+    };
+    rotate(&one, OTHER_SECRET);
+    let other = stage::browser(&gateway, "en");
+    sign_in(&other, ADMIN_TOKEN, "/console/sources/bonus");
+    // The old one goes, and a new one gets its number.
+    other.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
+    rotate(&other, "the-newest-secret-of-the-source!");
+    one.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
+    assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
+    assert_eq!(one.texts("section[aria-labelledby=secrets] tbody tr").len(), 2);
+    assert_eq!(status(&gateway, &bonus("t1", "the-newest-secret-of-the-source!")), 200);
+    other.fill("#field-rate", "7/s");
+    other.leave("form[action='/console/sources/bonus'] button");
+    one.fill("form[action$='/rotate'] #field-secret", TAKU_SECRET);
+    one.leave("form[action$='/rotate'] button");
+    assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
+    assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 601);
+    other.fill("#field-rate", "8/s");
+    other.leave("form[action='/console/sources/bonus'] button");
+    one.click("details summary");
+    one.leave("form[action='/console/sources/bonus/delete'] button");
+    assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
+    assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);
 }

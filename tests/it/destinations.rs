@@ -159,7 +159,8 @@ fn a_rate_spreads_attempts() {
 #[test]
 fn a_test_event_is_tried_once_and_told_about() {
     let backend = Backend::saying([status(500), Say::Status(202, "", String::from("thanks"))]);
-    let gateway = Gateway::start(&with(&[("game", game(backend.at))]));
+    let raw = format!("url = \"http://{}/\"\nformat = \"forward\"\n", backend.at);
+    let gateway = Gateway::start(&with(&[("game", game(backend.at)), ("raw", raw)]));
     let test = |body: &str| -> Value {
         let answer = post(gateway.at.admin, "/admin/v1/destinations/game/test", body);
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -180,6 +181,10 @@ fn a_test_event_is_tried_once_and_told_about() {
     assert!(list.contains("\"events\":[]"), "nothing is recorded: {list}");
     let bad = post(gateway.at.admin, "/admin/v1/destinations/game/test", "{\"usr\":1}");
     assert_eq!(bad.status, 400);
+    for (name, status) in [("none", 404), ("raw", 409)] {
+        let answer = post(gateway.at.admin, &format!("/admin/v1/destinations/{name}/test"), "");
+        assert_eq!(answer.status, status, "{name}: {}", answer.body);
+    }
     let log = get(gateway.at.admin, "/admin/v1/audit").json();
     let told = |entry: &Value| [&entry["action"], &entry["kind"], &entry["name"]].map(Value::clone);
     let log: Vec<_> = log["audit"].as_array().unwrap().iter().map(told).collect();

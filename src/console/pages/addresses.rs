@@ -18,7 +18,7 @@ use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
-use crate::operator::addresses::{self, Change, Stale, checked_url, is_count, key};
+use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_count, key};
 use crate::registry::{Address, Failed, InForce, Kept, Push};
 
 texts! {
@@ -46,6 +46,7 @@ texts! {
     CLEAR_HINT = "The address is taken out; the numbers stay.", "移除地址，数字保留。";
     NO_COMPANY = "is no company of a configured manager", "不是已配置管理方的公司";
     NO_PREFIX = "is no configured assessment", "不是已配置的测评";
+    IS_SET = "is set already: change it at {}", "已设置，请在 {} 更改";
     NO_COUNT = "is no number", "不是数字";
     PUSHES = "Push configurations", "推送配置";
     PUSH_HINT = "Set by whoever has the app's secret, over the API of seed 002.", "由持有应用密钥的一方通过接口设置。";
@@ -71,7 +72,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [] => {
             let text = |name| form.text(name).unwrap_or_default();
-            match set(console, visit, (text("company"), text("prefix")), form).await? {
+            let whose = (text("company"), text("prefix"));
+            match set(console, visit, whose, (form, Expected::Unset)).await? {
                 Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
                 Err(mistakes) => match all(console, visit, (&mistakes, Some(form))) {
                     Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
@@ -79,19 +81,17 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
                 },
             }
         }
-        [company, prefix] => match set(console, visit, (company, prefix), form).await? {
+        [company, prefix] => match set(console, visit, (company, prefix), (form, of_form(form)))
+            .await?
+        {
             Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-            Err(mistakes) => match one(console, visit, (company, prefix), (&mistakes, Some(form)))?
-            {
-                Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-                other => Ok(other),
-            },
+            Err(mistakes) => mistaken(console, visit, (company, prefix), (&mistakes, Some(form))),
         },
         [company, prefix, "clear"] => {
             let empty = Fields::default();
-            match set(console, visit, (company, prefix), &empty).await? {
+            match set(console, visit, (company, prefix), (&empty, of_form(form))).await? {
                 Ok(_) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-                Err(_) => Err(Trouble::Absent),
+                Err(mistakes) => mistaken(console, visit, (company, prefix), (&mistakes, None)),
             }
         }
         _ => Err(Trouble::Absent),
@@ -221,12 +221,13 @@ fn one(
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
-                input type="hidden" name="version" value=(version);
+                (managed::version_field(version))
                 (fields(lang, mistakes, (typed, Some(&kept.value))))
                 button type="submit" { (SET_ONE.of(lang)) }
             }))
             @if visit.viewer.may_change() && kept.value.notify_url.is_some() {
                 (deletion(lang, &forms::to(visit, &format!("{path}/clear"), &html! {
+                    (managed::version_field(version))
                     p.hint { (CLEAR_HINT.of(lang)) }
                     button.danger type="submit" { (CLEAR.of(lang)) }
                 })))
@@ -236,6 +237,18 @@ fn one(
     Ok(Reply::Page(CHANGE_ONE.fill(lang, &[&key]), middle))
 }
 
+fn mistaken(
+    console: &Console,
+    visit: &Visit,
+    whose: (&str, &str),
+    said: (&Mistakes, Option<&Fields>),
+) -> Shown {
+    match one(console, visit, whose, said)? {
+        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
+        other => Ok(other),
+    }
+}
+
 // === Set ===
 
 /// Sets the address of a company and an assessment to what the form says; answers its key.
@@ -243,7 +256,7 @@ async fn set(
     console: &Console,
     visit: &Visit,
     (company, prefix): (&str, &str),
-    form: &Fields,
+    (form, expected): (&Fields, Expected),
 ) -> Result<Result<String, Mistakes>, Trouble> {
     let config = console.config();
     let read = whose(visit.lang, &config, (company, prefix))
@@ -252,13 +265,22 @@ async fn set(
         Ok(read) => read,
         Err(mistakes) => return Ok(Err(mistakes)),
     };
-    let version = form.text("version").and_then(|text| text.parse().ok());
-    let what = (&*key, version);
+    let what = (&*key, expected);
     match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
         Ok(()) => Ok(Ok(key)),
-        Err(Failed::Refused(Stale)) => Ok(Err(managed::stale(visit.lang))),
+        Err(Failed::Refused(Stale)) => Ok(Err(match expected {
+            Expected::Unset => {
+                Mistakes::one("prefix", IS_SET.fill(visit.lang, &[&format!("{PATH}/{key}")]))
+            }
+            Expected::Any | Expected::Version(_) => managed::stale(visit.lang),
+        })),
         Err(Failed::Ledger(error)) => Err(error.into()),
     }
+}
+
+/// What the form of an address that is there expects of it.
+fn of_form(form: &Fields) -> Expected {
+    Expected::Version(managed::version_of(form).unwrap_or_default())
 }
 
 /// The key of what is configured.

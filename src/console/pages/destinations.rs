@@ -65,8 +65,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         [name, "pause"] => pause(console, visit, (name, Done::Paused)).await,
         [name, "resume"] => pause(console, visit, (name, Done::Resumed)).await,
         [name, "test"] => test(console, visit, (name, form)).await,
-        [name, "end"] => end_old_secrets(console, visit, name).await,
-        [name, "delete"] => delete(console, visit, name).await,
+        [name, "end"] => end_old_secrets(console, visit, (name, form)).await,
+        [name, "delete"] => delete(console, visit, (name, form)).await,
         _ => Err(Trouble::Absent),
     }
 }
@@ -229,8 +229,11 @@ async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields))
 }
 
 /// Signs with the newest secret alone.
-async fn end_old_secrets(console: &Console, visit: &Visit, name: &str) -> Shown {
+async fn end_old_secrets(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
     let (mut table, version) = kept(console, name)?;
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, stale, None)).await;
+    }
     if let Some(newest) = form::secrets(&table).into_iter().next() {
         table.insert(String::from("secret"), newest);
     }
@@ -271,9 +274,13 @@ async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -
     one::page(console, visit, &said).await
 }
 
-async fn delete(console: &Console, visit: &Visit, name: &str) -> Shown {
+async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (_, version) = kept(console, name)?;
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, stale, None)).await;
+    }
     let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
-    match console.tools.registry.remove(who, what, &Precondition::None).await {
+    match console.tools.registry.remove(who, what, &Precondition::OneOf(vec![version])).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
         Err(failed) => mistaken(console, visit, (name, refused(visit.lang, failed)?, None)).await,
     }

@@ -41,6 +41,9 @@ texts! {
     OPEN_DELETE = "Delete…", "删除…";
 }
 
+/// The field that says which version a form is about.
+const VERSION: &str = "version";
+
 /// What a form did, as its reader is told behind it: `?done=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -190,11 +193,20 @@ pub fn stale(lang: Lang) -> Mistakes {
     Mistakes::one("", STALE.of(lang))
 }
 
-/// The same, if `form` was filled in before it came to `version`. Looked at before anything else
-/// in it: what else is wrong is told beside values that are not those of now.
+/// The version that a form is about, as it goes with it.
+pub fn version_field(version: u64) -> Markup {
+    html! { input type="hidden" name=(VERSION) value=(version); }
+}
+
+/// That somebody else changed it meanwhile, unless `form` is about this `version`. Looked at before
+/// anything else in it: what else is wrong would be told beside values that are not those of now.
 pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<Mistakes> {
-    let filled = form.text("version").and_then(|text| text.parse::<u64>().ok());
-    filled.filter(|filled| *filled != version).map(|_| stale(lang))
+    (version_of(form) != Some(version)).then(|| stale(lang))
+}
+
+/// The version that a form is about; none is ever 0.
+pub fn version_of(form: &Fields) -> Option<u64> {
+    form.text(VERSION).and_then(|text| text.parse().ok())
 }
 
 /// Whether somebody else changed it meanwhile.

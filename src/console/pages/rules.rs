@@ -82,7 +82,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         [number, "resume"] => {
             switch(console, visit, (number_of(number)?, RuleStatus::Running)).await
         }
-        [number, "delete"] => delete(console, visit, number_of(number)?).await,
+        [number, "delete"] => delete(console, visit, (number_of(number)?, form)).await,
         _ => Err(Trouble::Absent),
     }
 }
@@ -227,7 +227,7 @@ fn one(
     ];
     let version = kept.version.0;
     // Who typed from a version that is gone sees what it says now, and overwrites nothing.
-    let typed = typed.filter(|form| form.text("version") == Some(&*version.to_string()));
+    let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Rule(rule), Typed::Form);
     let middle = html! {
         (managed::done(visit))
@@ -238,12 +238,13 @@ fn one(
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(id), &html! {
-                input type="hidden" name="version" value=(version);
+                (managed::version_field(version))
                 (form::fields(lang, mistakes, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {
                 (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(id)), &html! {
+                    (managed::version_field(version))
                     p.hint { (DELETE_HINT.of(lang)) }
                     button.danger type="submit" { (DELETE.of(lang)) }
                 })))
@@ -365,13 +366,16 @@ async fn switch(console: &Console, visit: &Visit, (id, status): (u64, RuleStatus
     }
 }
 
-async fn delete(console: &Console, visit: &Visit, id: u64) -> Shown {
+async fn delete(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) -> Shown {
     known(console, id)?;
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if let Some(old) = state.documents.rules.get(&id) {
-            rules::delete(draft, id, old);
+            match managed::stale_form(visit.lang, form, old.version.0) {
+                Some(stale) => return Err(Failed::Refused(stale)),
+                None => rules::delete(draft, id, old),
+            }
         }
-        Ok::<_, Failed<Mistakes>>(())
+        Ok(())
     });
     match told(written.await)? {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),

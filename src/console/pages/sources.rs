@@ -95,7 +95,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         [name, "resume"] => switch(console, visit, (name, json!(true)), Done::Resumed).await,
         [name, "rotate"] => secrets::rotate(console, visit, (name, form)).await,
         [name, "end"] => secrets::end(console, visit, (name, form)).await,
-        [name, "delete"] => delete(console, visit, name).await,
+        [name, "delete"] => delete(console, visit, (name, form)).await,
         _ => Err(Trouble::Absent),
     }
 }
@@ -288,11 +288,13 @@ async fn switch(
     write(console, visit, (name, version), (&table, done), None).await
 }
 
-async fn delete(console: &Console, visit: &Visit, name: &str) -> Shown {
-    let who = &visit.viewer.who;
-    let removed =
-        console.tools.registry.remove(who, (Managed::Source, name), &Precondition::None).await;
-    match removed {
+async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+    let (_, version) = kept(console, name)?;
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, &stale), None);
+    }
+    let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![version]));
+    match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
         Err(failed) => mistaken(console, visit, (name, &refused(visit.lang, failed)?), None),
     }

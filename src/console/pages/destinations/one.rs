@@ -49,8 +49,8 @@ texts! {
     RESUME = "Resume", "恢复";
     PAUSE_HINT = "Paused, nothing is delivered to it; events are recorded and wait.", "暂停后不再投递，事件照常记录并等待。";
     TEST = "Try it", "测试投递";
-    TEST_HINT = "Makes one attempt with an event that is marked as a test, paused or not. It is recorded nowhere.",
-        "用一个标记为测试的事件尝试投递一次，暂停时也可以，不做任何记录。";
+    TEST_HINT = "Makes one attempt with an event that is marked as a test, paused or not. The event is recorded nowhere; the audit log says who tried.",
+        "用一个标记为测试的事件尝试投递一次，暂停时也可以。事件不做记录，操作人记入审计日志。";
     TEST_SOURCE = "Source", "来源";
     TEST_USER = "User", "用户";
     TEST_ITEM = "Item", "物品";
@@ -265,23 +265,25 @@ fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup,
     let (now, version) = kept(console, name)?;
     let secrets = form::secrets(&now).len();
     // Who typed from a version that is gone sees what it says now, and overwrites nothing.
-    let typed = said.typed.filter(|form| form.text("version") == Some(&*version.to_string()));
+    let typed = said.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Table(now), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(name), &html! {
-                input type="hidden" name="version" value=(version);
+                (managed::version_field(version))
                 (form::fields(lang, &said.mistakes, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {
                 @if secrets > 1 {
                     (forms::to(visit, &format!("{}/end", path_of(name)), &html! {
+                        (managed::version_field(version))
                         button.quiet type="submit" { (END.of(lang)) }
                     }))
                 }
                 (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(name)), &html! {
+                    (managed::version_field(version))
                     p.hint { (DELETE_HINT.of(lang)) }
                     button.danger type="submit" { (DELETE.of(lang)) }
                 })))

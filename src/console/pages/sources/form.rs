@@ -29,6 +29,7 @@ texts! {
     SETTING = "Setting", "设置";
     KEPT = "Leave it empty to keep what there is.", "留空则保持不变。";
     FORGET = "Take it away:", "移除：";
+    BOTH = "is to be taken away, and there is a new one: which of both?", "既要移除又填写了新值，请二选一";
     TEMPLATE = "Template of custom parameters", "自定义参数模板";
     TEMPLATE_HINT = "For example type=1&who={user_id}. The event carries what it comes to.", "例如 type=1&who={user_id}，解析结果随事件投递。";
     ALLOW = "Addresses that may call", "允许调用的地址";
@@ -172,7 +173,7 @@ pub fn new(
                     error: mistakes.of("secrets"), ..Field::new("secret", SECRET)
                 }.show(lang))
             }
-            (fields(lang, &config, (sender, mistakes), typed))
+            (fields(lang, &config, (sender, mistakes), (typed, &Table::new())))
             button type="submit" { (CREATE.of(lang)) }
         }))
     };
@@ -186,12 +187,12 @@ pub fn name_field(lang: Lang, name: &str, mistakes: &Mistakes) -> Markup {
         .show(lang)
 }
 
-/// The fields that a new source and an old one have in common.
+/// The fields that a new source and an old one have in common; `stored` is what the old one says.
 pub fn fields(
     lang: Lang,
     config: &Config,
     (sender, mistakes): (&Arc<Sender>, &Mistakes),
-    typed: &Typed<'_>,
+    (typed, stored): (&Typed<'_>, &Table),
 ) -> Markup {
     let line = |name, label, hint| {
         let text = typed.text(name);
@@ -210,8 +211,8 @@ pub fn fields(
     let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
     let (unsigned, further) = (typed.text("unsigned"), typed.further(sender));
     html! {
-        @for (name, about) in sender.settings() { (setting(lang, (name, about), mistakes, typed)) }
-        @if sender.key_set().is_some() { (setting(lang, (Terms::KEY_SET_URL, ""), mistakes, typed)) }
+        @for (name, about) in sender.settings() { (setting(lang, (name, about), mistakes, (typed, stored))) }
+        @if sender.key_set().is_some() { (setting(lang, (Terms::KEY_SET_URL, ""), mistakes, (typed, stored))) }
         @if !known.is_empty() { (forms::boxes(lang, ("destinations", DESTINATIONS), &known, &chosen)) }
         (line("template", TEMPLATE, TEMPLATE_HINT))
         (line("allow", ALLOW, ALLOW_HINT))
@@ -233,18 +234,19 @@ fn setting(
     lang: Lang,
     (name, about): (&str, &str),
     mistakes: &Mistakes,
-    typed: &Typed<'_>,
+    (typed, stored): (&Typed<'_>, &Table),
 ) -> Markup {
     let (secret, error) = (is_secret(name), mistakes.of(name));
     let text = if secret { String::new() } else { typed.text(name) };
-    let there = matches!(typed, Typed::Table(table) if table.contains_key(name));
+    let (there, forget) = (stored.contains_key(name), forget(name));
+    let forgotten = typed.text(&forget);
     let kind = if secret { "password" } else { "text" };
     let hint = (there && secret).then_some(KEPT);
     let about = (!about.is_empty()).then_some(about);
     html! {
         (Field { value: &text, code: Some(name), kind, hint, about, error, ..Field::new(name, SETTING) }.show(lang))
         @if there && secret {
-            (Field { code: Some(name), ..Field::new(&forget(name), FORGET) }.show_box(lang))
+            (Field { value: &forgotten, code: Some(name), ..Field::new(&forget, FORGET) }.show_box(lang))
         }
     }
 }
@@ -275,10 +277,11 @@ pub fn read(
     set(&mut table, "unsigned", form.text("unsigned").map(|_| json!(true)));
     let settings = sender.settings().iter().map(|(name, _)| name.as_str());
     for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
-        match form.text(name) {
-            Some(text) => set(&mut table, name, Some(json!(text))),
-            None if is_secret(name) && form.text(&forget(name)).is_none() => {}
-            None => set(&mut table, name, None),
+        match (form.text(name), form.text(&forget(name))) {
+            (Some(_), Some(_)) => return Err(Mistakes::one(name, BOTH.of(lang))),
+            (Some(text), None) => set(&mut table, name, Some(json!(text))),
+            (None, None) if is_secret(name) => {}
+            (None, _) => set(&mut table, name, None),
         }
     }
     table.retain(|key, _| has_field(sender, key) || key == "id");

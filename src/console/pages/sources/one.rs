@@ -79,6 +79,7 @@ pub fn page(
     let source = state.config.sources.get(name);
     let origin = source.map_or(Origin::Admin, |source| source.origin);
     let is_ours = origin == Origin::Admin;
+    let version = is_ours.then(|| kept(console, name)).transpose()?.map(|(_, version)| version);
     let middle = html! {
         (managed::done(visit))
         (mistakes.show(lang))
@@ -88,7 +89,7 @@ pub fn page(
         @if let Some(source) = source {
             @if is_ours { (switching(visit, source)) }
             (paste(console, lang, source))
-            (secrets::section(visit, source, mistakes, is_ours && visit.viewer.may_change()))
+            (secrets::section(visit, source, mistakes, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
         @if is_ours { (changing(console, visit, (name, mistakes, typed))?) }
@@ -229,21 +230,23 @@ fn changing(
     let sender = sender_of(&config, &said).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
     // Who typed from a version that is gone sees what it says now, and overwrites nothing.
-    let typed = typed.filter(|form| form.text("version") == Some(&*version.to_string()));
+    let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
+    let stored = said.clone();
     let typed = typed.map_or(Typed::Table(said), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             @if let Some(sender) = &sender {
                 (forms::change(visit, &path_of(name), &html! {
-                    input type="hidden" name="version" value=(version);
+                    (managed::version_field(version))
                     (form::name_field(lang, &name_now, mistakes))
-                    (form::fields(lang, &config, (sender, mistakes), &typed))
+                    (form::fields(lang, &config, (sender, mistakes), (&typed, &stored)))
                     button type="submit" { (SAVE.of(lang)) }
                 }))
             }
             @if visit.viewer.may_change() {
                 (deletion(lang, &forms::to(visit, &format!("{}/delete", path_of(name)), &html! {
+                    (managed::version_field(version))
                     p.hint { (DELETE_HINT.of(lang)) }
                     button.danger type="submit" { (DELETE.of(lang)) }
                 })))

@@ -13,7 +13,7 @@ use crate::console::components::form::Field;
 use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{Done, Mistakes};
+use crate::console::pages::managed::{self, Done, Mistakes};
 use crate::console::reply::Shown;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -43,7 +43,14 @@ texts! {
 const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 
 /// The secrets of a source, and the forms to change them where that may be done here.
-pub fn section(visit: &Visit, source: &Source, mistakes: &Mistakes, may_change: bool) -> Markup {
+///
+/// `version` is that of the source, where they may be changed here.
+pub fn section(
+    visit: &Visit,
+    source: &Source,
+    mistakes: &Mistakes,
+    version: Option<u64>,
+) -> Markup {
     let lang = visit.lang;
     let shown = list(&source.shown);
     let count = source.recipe.secret_ids().count();
@@ -54,14 +61,14 @@ pub fn section(visit: &Visit, source: &Source, mistakes: &Mistakes, may_change: 
         .map(|(at, id)| {
             let said = shown.get(at);
             let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, said)];
-            if may_change && count > 1 {
-                row.push(ending(visit, &source.name, id));
+            if let Some(version) = version.filter(|_| count > 1) {
+                row.push(ending(visit, (&source.name, version), id));
             }
             row
         })
         .collect();
     let mut columns = vec![ID, VALUE, ENDS];
-    if may_change && count > 1 {
+    if version.is_some() && count > 1 {
         columns.push(END);
     }
     html! {
@@ -69,7 +76,9 @@ pub fn section(visit: &Visit, source: &Source, mistakes: &Mistakes, may_change: 
             h2 #secrets { (SECRETS.of(lang)) }
             p.hint { (HINT.of(lang)) }
             (table::table(lang, SECRETS.of(lang), &columns, (&rows, NONE)))
-            @if may_change && source.recipe.sender().secret().is_some() { (rotation(visit, source, mistakes)) }
+            @if let Some(version) = version.filter(|_| source.recipe.sender().secret().is_some()) {
+                (rotation(visit, (source, version), mistakes))
+            }
         }
     }
 }
@@ -81,18 +90,19 @@ fn ends(lang: Lang, said: Option<&Value>) -> Markup {
     }
 }
 
-fn ending(visit: &Visit, source: &str, id: &str) -> Markup {
+fn ending(visit: &Visit, (source, version): (&str, u64), id: &str) -> Markup {
     forms::to(
         visit,
         &format!("{}/end", path_of(source)),
         &html! {
+            (managed::version_field(version))
             input type="hidden" name="id" value=(id);
             button.quiet type="submit" aria-label={ (END.of(visit.lang)) ": " (id) } { (END.of(visit.lang)) }
         },
     )
 }
 
-fn rotation(visit: &Visit, source: &Source, mistakes: &Mistakes) -> Markup {
+fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &Mistakes) -> Markup {
     let lang = visit.lang;
     let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
@@ -100,6 +110,7 @@ fn rotation(visit: &Visit, source: &Source, mistakes: &Mistakes) -> Markup {
         h3 { (ROTATE.of(lang)) }
         p.hint { (ROTATE_HINT.of(lang)) }
         (forms::to(visit, &format!("{}/rotate", path_of(&source.name)), &html! {
+            (managed::version_field(version))
             (Field {
                 kind: "password", hint: Some(NEW_HINT), about: source.recipe.sender().secret(),
                 error: mistakes.of("secrets").or(mistakes.of("secret")), ..Field::new("secret", NEW)
@@ -113,6 +124,9 @@ fn rotation(visit: &Visit, source: &Source, mistakes: &Mistakes) -> Markup {
 /// The new secret first, and an end for those that had none.
 pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
     let (mut table, version) = kept(console, name)?;
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, &stale), None);
+    }
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
     let wrong = match (form.text("secret"), until) {
@@ -140,6 +154,10 @@ pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fiel
 /// Ends one secret at once.
 pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
     let (mut table, version) = kept(console, name)?;
+    // An id may be another secret's by now.
+    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
+        return mistaken(console, visit, (name, &stale), None);
+    }
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
