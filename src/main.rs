@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
 use postern::cli::{self, Screen};
+use tikv_jemallocator::Jemalloc;
 
-/// What one thread allocates for a callback, another gives back: of that, glibc's allocator keeps
-/// holes that grow for as long as the gateway lives.
+/// What one thread allocates for a callback, another gives back. Under that, memory stays within a
+/// tenth of what is in use, where the system's allocator goes on growing: docs/benchmarks.md.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

@@ -18,19 +18,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mimalloc::MiMalloc;
 use postern::clock::instant;
 use postern::ledger::{
     Accepted, Book, BookOptions, Embedded, EmbeddedOptions, Ledger, LogQuery, NewEvent, Unobserved,
 };
 use serde_json::json;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
 
 use self::event::BODY;
 
 /// As in the gateway.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const CALLERS: u64 = 64;
 /// Events of one measured round, and how many rounds.
