@@ -32,6 +32,10 @@ fn session(signed_in: &Answer) -> String {
     cookie.split_once(';').unwrap().0.to_owned()
 }
 
+fn get_with(at: SocketAddr, path: &str, cookie: &str) -> Answer {
+    send(at, &format!("GET {path}"), &[("Cookie", cookie)], "")
+}
+
 #[test]
 fn every_page_says_what_may_be_done_with_it() {
     let gateway = Gateway::start(PLAIN);
@@ -147,6 +151,20 @@ fn a_session_is_for_browsers_and_ends_with_its_token() {
         send(at, "GET /console", &looking, "").status == 303
     });
     assert_eq!(send(at, "GET /console", &[("Cookie", &admin)], "").status, 200);
+}
+
+#[test]
+fn whoever_signs_in_again_leaves_no_session_behind() {
+    let gateway = guarded();
+    let at = gateway.at.admin;
+    let is_in = |cookie: &str| get_with(at, "/console", cookie).status == 200;
+    let first = session(&try_token(at, "wall-token-0123456789", &[]));
+    assert!(is_in(&first));
+    let csrf = csrf(&get_with(at, "/console", &first));
+    let form = format!("csrf={csrf}&token=ops-token-0123456789");
+    let again = send(at, "POST /console/sign-in", &[("Cookie", &*first)], &form);
+    let second = session(&again);
+    assert!(is_in(&second) && !is_in(&first), "the one before has ended");
 }
 
 #[test]
