@@ -151,8 +151,8 @@ fn sentence(progress: &Value) -> String {
     let of = progress["of"].as_u64().map(|of| format!(" of {of}")).unwrap_or_default();
     let error = progress["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
     format!(
-        "{state}: looked at {seen}{of}, {events} events to be delivered again in {deliveries} \
-         deliveries{error}"
+        "{state}: events looked at: {seen}{of}, to be delivered again: {events}, deliveries: \
+         {deliveries}{error}"
     )
 }
 
@@ -166,10 +166,12 @@ mod tests {
             json!({ "state": "running", "seen": 200, "of": 1000, "events": 3, "deliveries": 4 });
         assert_eq!(
             sentence(&progress),
-            "running: looked at 200 of 1000, 3 events to be delivered again in 4 deliveries"
+            "running: events looked at: 200 of 1000, to be delivered again: 3, deliveries: 4"
         );
         let failed = json!({ "state": "failed", "seen": 1, "of": null, "error": "no disk" });
-        assert!(sentence(&failed).starts_with("failed: looked at 1, 0 events"));
+        assert!(
+            sentence(&failed).starts_with("failed: events looked at: 1, to be delivered again: 0,")
+        );
         assert!(sentence(&failed).ends_with(": no disk"));
     }
 }

@@ -142,7 +142,7 @@ fn the_command_line_replays_and_says_what_it_did() {
     };
     let (code, said) = run(&["--state", "dead", "--destination", "game"]);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said, "done: looked at 4 of 4, 4 events to be delivered again in 4 deliveries\n");
+    assert_eq!(said, "done: events looked at: 4 of 4, to be delivered again: 4, deliveries: 4\n");
     game.await_count(8);
     let (code, said) = run(&[]);
     assert_eq!(code, Some(1), "{said}");
