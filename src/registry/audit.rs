@@ -251,6 +251,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_newer_version_did_can_be_read() {
+        let read = |word: &str| serde_json::from_value::<Action>(word.into()).unwrap();
+        assert_eq!(read("frozen"), Action::Other);
+        assert!(Action::ALL.iter().all(|action| read(action.as_str()) == *action));
+    }
+
+    #[test]
     fn only_what_differs_is_kept_and_no_more_of_it_than_is_needed() {
         let long = "x".repeat(500);
         let before = json!({ "a": 1, "b": "same", "gone": [1] });
