@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use postern::cli::{self, Screen};
 use tikv_jemallocator::Jemalloc;
 
-/// What one thread allocates for a callback, another gives back. Under that, memory stays within a
-/// tenth of what is in use, where the system's allocator goes on growing: docs/benchmarks.md.
+/// What one thread allocates for a callback, another gives back. With this, memory stays in
+/// a bound under a steady load; with glibc's allocator it went on growing: docs/benchmarks.md.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

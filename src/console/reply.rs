@@ -35,6 +35,16 @@ pub(super) enum Reply {
     Csv(&'static str, String),
 }
 
+impl Reply {
+    /// The same, where a form with mistakes is on the page.
+    pub fn mistaken(self) -> Self {
+        match self {
+            Self::Page(title, middle) => Self::Mistaken(title, middle),
+            other => other,
+        }
+    }
+}
+
 /// What a page's handler answers.
 pub(super) type Shown = Result<Reply, Trouble>;
 

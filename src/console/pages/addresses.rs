@@ -75,10 +75,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             let whose = (text("company"), text("prefix"));
             match set(console, visit, whose, (form, Expected::Unset)).await? {
                 Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-                Err(mistakes) => match all(console, visit, (&mistakes, Some(form))) {
-                    Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-                    other => Ok(other),
-                },
+                Err(mistakes) => Ok(all(console, visit, (&mistakes, Some(form))).mistaken()),
             }
         }
         [company, prefix] => match set(console, visit, (company, prefix), (form, of_form(form)))
@@ -243,10 +240,7 @@ fn mistaken(
     whose: (&str, &str),
     said: (&Mistakes, Option<&Fields>),
 ) -> Shown {
-    match one(console, visit, whose, said)? {
-        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-        other => Ok(other),
-    }
+    one(console, visit, whose, said).map(Reply::mistaken)
 }
 
 // === Set ===
@@ -280,7 +274,7 @@ async fn set(
 
 /// What the form of an address that is there expects of it.
 fn of_form(form: &Fields) -> Expected {
-    Expected::Version(managed::version_of(form).unwrap_or_default())
+    Expected::Version(managed::version_of(form))
 }
 
 /// The key of what is configured.

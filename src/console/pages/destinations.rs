@@ -193,10 +193,7 @@ async fn mistaken(
     (name, mistakes, typed): (&str, Mistakes, Option<&Fields>),
 ) -> Shown {
     let said = one::Said { mistakes, typed, ..one::Said::of(name) };
-    match one::page(console, visit, &said).await? {
-        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-        other => Ok(other),
-    }
+    one::page(console, visit, &said).await.map(Reply::mistaken)
 }
 
 async fn write(
@@ -230,14 +227,11 @@ async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields))
 
 /// Signs with the newest secret alone.
 async fn end_old_secrets(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
-    let (mut table, version) = kept(console, name)?;
-    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, stale, None)).await;
-    }
+    let (mut table, _) = kept(console, name)?;
     if let Some(newest) = form::secrets(&table).into_iter().next() {
         table.insert(String::from("secret"), newest);
     }
-    write(console, visit, (name, version), (&table, None)).await
+    write(console, visit, (name, managed::version_of(form)), (&table, None)).await
 }
 
 /// Pauses or resumes any destination, whoever made it: that is no part of what it says.
@@ -275,12 +269,10 @@ async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -
 }
 
 async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
-    let (_, version) = kept(console, name)?;
-    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, stale, None)).await;
-    }
+    kept(console, name)?;
+    let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
-    match console.tools.registry.remove(who, what, &Precondition::OneOf(vec![version])).await {
+    match console.tools.registry.remove(who, what, &expected).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
         Err(failed) => mistaken(console, visit, (name, refused(visit.lang, failed)?, None)).await,
     }

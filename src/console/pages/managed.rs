@@ -201,12 +201,12 @@ pub fn version_field(version: u64) -> Markup {
 /// That somebody else changed it meanwhile, unless `form` is about this `version`. Looked at before
 /// anything else in it: what else is wrong would be told beside values that are not those of now.
 pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<Mistakes> {
-    (version_of(form) != Some(version)).then(|| stale(lang))
+    (version_of(form) != version).then(|| stale(lang))
 }
 
-/// The version that a form is about; none is ever 0.
-pub fn version_of(form: &Fields) -> Option<u64> {
-    form.text(VERSION).and_then(|text| text.parse().ok())
+/// The version that a form is about; 0, which nothing has, where it does not say.
+pub fn version_of(form: &Fields) -> u64 {
+    form.text(VERSION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Whether somebody else changed it meanwhile.

@@ -348,10 +348,7 @@ async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
 }
 
 fn mistaken(console: &Console, visit: &Visit, said: (u64, &Mistakes, Option<&Fields>)) -> Shown {
-    match one(console, visit, said)? {
-        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-        other => Ok(other),
-    }
+    one(console, visit, said).map(Reply::mistaken)
 }
 
 async fn switch(console: &Console, visit: &Visit, (id, status): (u64, RuleStatus)) -> Shown {

@@ -248,10 +248,7 @@ fn mistaken(
     (name, mistakes): (&str, &Mistakes),
     form: Option<&Fields>,
 ) -> Shown {
-    match one::page(console, visit, (name, mistakes, form))? {
-        Reply::Page(title, middle) => Ok(Reply::Mistaken(title, middle)),
-        other => Ok(other),
-    }
+    one::page(console, visit, (name, mistakes, form)).map(Reply::mistaken)
 }
 
 async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
@@ -289,11 +286,9 @@ async fn switch(
 }
 
 async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
-    let (_, version) = kept(console, name)?;
-    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, &stale), None);
-    }
-    let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![version]));
+    kept(console, name)?;
+    let expected = Precondition::OneOf(vec![managed::version_of(form)]);
+    let who = &visit.viewer.who;
     match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
         Err(failed) => mistaken(console, visit, (name, &refused(visit.lang, failed)?), None),

@@ -123,10 +123,7 @@ fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &Mistake
 
 /// The new secret first, and an end for those that had none.
 pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
-    let (mut table, version) = kept(console, name)?;
-    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, &stale), None);
-    }
+    let (mut table, _) = kept(console, name)?;
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
     let wrong = match (form.text("secret"), until) {
@@ -148,16 +145,12 @@ pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fiel
         });
     let all: Vec<Value> = std::iter::once(json!({ "value": secret })).chain(old).collect();
     table.insert(String::from("secrets"), Value::Array(all));
-    write(console, visit, (name, version), (&table, Done::Saved), None).await
+    write(console, visit, (name, managed::version_of(form)), (&table, Done::Saved), None).await
 }
 
 /// Ends one secret at once.
 pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
-    let (mut table, version) = kept(console, name)?;
-    // An id may be another secret's by now.
-    if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, &stale), None);
-    }
+    let (mut table, _) = kept(console, name)?;
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
@@ -165,7 +158,8 @@ pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)
         return mistaken(console, visit, (name, &mistakes), None);
     }
     table.insert(String::from("secrets"), Value::Array(left));
-    write(console, visit, (name, version), (&table, Done::Saved), None).await
+    // Of the form's version: an id may be another secret's by now.
+    write(console, visit, (name, managed::version_of(form)), (&table, Done::Saved), None).await
 }
 
 /// The secrets that a table has, one or several.
