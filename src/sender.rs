@@ -38,6 +38,7 @@ mod parameters;
 mod prove;
 mod public_key;
 mod recipe;
+mod recut;
 mod reply;
 mod request;
 mod resolve;
@@ -50,6 +51,7 @@ mod text;
 mod time;
 mod unreplaced;
 mod url;
+mod value_shape;
 mod vector;
 mod xml;
 

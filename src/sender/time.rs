@@ -3,6 +3,8 @@
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+use super::value_shape::ValueShape;
+
 /// How a time is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
@@ -43,6 +45,14 @@ impl Field {
             _ => 2,
         }
     }
+
+    /// The byte of a field that is no part of a time.
+    pub(super) fn other(self) -> Option<u8> {
+        match self {
+            Self::Other(byte) => Some(byte),
+            _ => None,
+        }
+    }
 }
 
 impl Stamp {
@@ -76,6 +86,19 @@ impl Stamp {
             Self::Seconds => number(text)?.checked_mul(1000),
             Self::Millis => number(text),
             Self::Pattern(fields) => read_fields(fields, text, zone),
+        }
+    }
+
+    /// Whether `text` is the only way to write its time: no sign, no further zeros, the usual width.
+    pub(super) fn is_canonical(&self, text: &[u8]) -> bool {
+        ValueShape::of_time(self).fits(text)
+    }
+
+    /// The bytes of a time that is written so, where that is a pattern.
+    pub(super) fn width(&self) -> Option<usize> {
+        match self {
+            Self::Pattern(fields) => Some(fields.iter().map(|field| field.width()).sum()),
+            Self::Seconds | Self::Millis => None,
         }
     }
 
