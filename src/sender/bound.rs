@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 
 use super::condition::{Condition, Subject};
-use super::definition::{RoleText, Roles, Sender};
+use super::definition::{Formerly, Identity, Repeats, RoleText, Roles, Sender};
 use super::fault::Fault;
 use super::modifier::Modifier;
 use super::names::{Names, Slot};
 use super::recipe::Terms;
 use super::resolved::Role;
 use super::secret::Secret;
-use super::text::{Piece, Spot, Text};
+use super::text::{Spot, Text};
 
 /// A placeholder that can be evaluated.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ pub(super) enum Gateway {
     PublicKey,
     Body,
     BodySha256,
+    Content,
     Query,
     Url,
     Method,
@@ -99,9 +100,12 @@ impl Use {
         match self {
             Self::Signed => {
                 !matches!(gateway, G::Reason | G::Code | G::EventId | G::PublicKey | G::Message)
+                    && gateway != G::Content
             }
             Self::Key => matches!(gateway, G::Secret | G::PublicKey),
-            Self::Fact => matches!(gateway, G::Method | G::BodySha256 | G::Signed | G::Source),
+            Self::Fact => {
+                matches!(gateway, G::Method | G::BodySha256 | G::Content | G::Signed | G::Source)
+            }
             Self::Template => matches!(gateway, G::Source | G::EventId | G::ReceivedAt),
             Self::Reply => {
                 matches!(gateway, G::Reason | G::Code | G::Countersign | G::Now | G::Source)
@@ -161,7 +165,7 @@ impl<'s> Binder<'s> {
         let known = file_names(sender);
         for (left, wire) in &terms.params {
             let role = Role::from_name(left);
-            let own = role.and_then(|role| single_parameter(sender, role));
+            let own = role.and_then(|role| sender.single_parameter(role));
             if let Some(name) = own {
                 renames.insert(name, wire.clone());
             } else if known.contains(left) {
@@ -181,6 +185,13 @@ impl<'s> Binder<'s> {
     /// The name on the wire of what the file calls `name`.
     pub(super) fn wire<'n>(&'n self, name: &'n str) -> &'n str {
         self.renames.get(name).map_or(name, String::as_str)
+    }
+
+    /// What the file calls the parameter in `slot`.
+    pub(super) fn file_name(&self, slot: Slot) -> String {
+        let wire = String::from_utf8_lossy(self.names.name(slot)).into_owned();
+        let renamed = self.renames.iter().find(|(_, own)| **own == wire);
+        renamed.map_or(wire, |(name, _)| name.clone())
     }
 
     /// The slot of what the file calls `name`.
@@ -236,11 +247,33 @@ impl<'s> Binder<'s> {
             let texts = self.role_texts(texts, role.as_str())?;
             bound.texts.insert(role, texts);
         }
-        bound.replay = self.role_texts(&roles.replay, "replay")?;
+        (bound.effect, bound.amount_unit) = (roles.effect, roles.amount_unit);
         Ok(bound)
     }
 
-    fn role_texts(
+    /// What identifies an event, bound.
+    pub(super) fn identity(&mut self, identity: &Identity) -> Result<Identity<Bound>, Fault> {
+        let repeats = match &identity.repeats {
+            None => None,
+            Some(repeats) => match self.gate(&repeats.when)? {
+                Gate::Always => Some(Repeats { why: repeats.why.clone(), when: Vec::new() }),
+                Gate::Any(when) => Some(Repeats { why: repeats.why.clone(), when }),
+                Gate::Never => None,
+            },
+        };
+        Ok(Identity {
+            by: self.role_texts(&identity.by, "identity")?,
+            volatile: identity.volatile.clone(),
+            repeats,
+            formerly: Formerly {
+                transaction: self.role_texts(&identity.formerly.transaction, "identity")?,
+                replay: self.role_texts(&identity.formerly.replay, "identity")?,
+            },
+        })
+    }
+
+    /// Texts of which the first that can be made counts, bound.
+    pub(super) fn role_texts(
         &mut self,
         texts: &[RoleText],
         name: &str,
@@ -332,6 +365,7 @@ fn gateway(key: &str) -> Option<Gateway> {
         "public_key" => Gateway::PublicKey,
         "body" => Gateway::Body,
         "body_sha256" => Gateway::BodySha256,
+        "content" => Gateway::Content,
         "query" => Gateway::Query,
         "url" => Gateway::Url,
         "method" => Gateway::Method,
@@ -348,15 +382,6 @@ fn gateway(key: &str) -> Option<Gateway> {
         "received_at" => Gateway::ReceivedAt,
         _ => return None,
     })
-}
-
-/// The parameter that `role` is, where it is just one.
-fn single_parameter(sender: &Sender, role: Role) -> Option<String> {
-    let [text] = sender.roles.texts.get(role)?.as_slice() else { return None };
-    match text.of.pieces.as_slice() {
-        [Piece::Value(spot)] if spot.came() && !spot.key.contains('.') => Some(spot.key.clone()),
-        _ => None,
-    }
 }
 
 /// Every parameter name that the file reads, signs or pastes.
@@ -392,8 +417,12 @@ impl Sender {
         let roles = std::iter::once(&self.roles)
             .chain(self.kinds.iter().map(|kind| &kind.roles))
             .chain(self.readings.iter().map(|reading| &reading.roles));
-        let role_texts =
-            roles.flat_map(|roles| roles.texts.values().flatten().chain(&roles.replay));
+        let rows = || self.events.iter().flat_map(|events| &events.rows);
+        let roles = roles.chain(rows().map(|row| &row.roles));
+        let identity = &self.identity;
+        let keys = identity.by.iter().chain(&identity.formerly.transaction);
+        let keys = keys.chain(&identity.formerly.replay).chain(rows().flat_map(|row| &row.id));
+        let role_texts = roles.flat_map(|roles| roles.texts.values().flatten()).chain(keys);
         let mut texts: Vec<&Text> = role_texts.clone().map(|text| &text.of).collect();
         let mut conditions: Vec<&Condition> = role_texts.flat_map(|text| &text.when).collect();
         let also = self.kinds.iter().filter_map(|kind| kind.also.as_ref());
@@ -405,6 +434,8 @@ impl Sender {
             conditions.extend(&reading.when);
         }
         spots.extend(self.key_set.iter().map(|set| &set.pick));
+        spots.extend(self.events.iter().map(|events| &events.by));
+        conditions.extend(self.identity.repeats.iter().flat_map(|repeats| &repeats.when));
         texts.extend(self.ours.iter().map(|(_, text)| text));
         texts.extend(self.time.iter().map(|time| &time.r#in));
         texts.extend(self.known.iter().map(|(_, text)| text));

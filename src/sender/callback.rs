@@ -7,7 +7,10 @@ mod public;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::bound::Scope;
+use super::coverage::Coverage;
 use super::definition::{Probes, Reads};
 use super::digest::Output;
 use super::encoding::Plus;
@@ -15,7 +18,8 @@ use super::evaluate::{Context, Lack};
 use super::key_set::KeySet;
 use super::outcome::Reason;
 use super::parameters::{Parameters, Place, Unreadable};
-use super::recipe::{Also, Kind, Protection, Recipe, WhenBody};
+use super::identity::OlderKeys;
+use super::recipe::{Also, EventRow, Kind, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::resolved::Resolved;
 use super::signature::Reading;
@@ -37,7 +41,12 @@ pub struct Callback<'a> {
     pub(super) opened: Option<Box<Opened>>,
     pub(super) matched: Option<Match>,
     pub(super) kind: Option<usize>,
+    /// The row of the table of events.
+    pub(super) row: Option<usize>,
     pub(super) nature: Nature,
+    /// What the signatures cover, once that was found out.
+    pub(super) coverage: Option<Coverage>,
+    pub(super) older_keys: OlderKeys,
 }
 
 /// Whether a callback brings something or asks for the address.
@@ -66,13 +75,15 @@ pub(super) struct Opened {
 }
 
 /// The reading and secret that matched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Match {
     /// Index into the recipe's readings; `None`: nothing is signed.
     pub(super) reading: Option<usize>,
     pub(super) secret: Option<usize>,
     /// What the signature came to.
     pub(super) output: Option<Output>,
+    /// Further readings, of other signatures that the callback has, that match too.
+    pub(super) further: SmallVec<[usize; 2]>,
 }
 
 /// What verification says.
@@ -113,6 +124,9 @@ pub struct Refusal {
 pub enum Resolution {
     /// An event, to be recorded.
     Event(Box<Resolved>),
+    /// Its values are not the only ones that make the signed text, and probably not those that the
+    /// provider signed: to be held until a person decides.
+    Ambiguous(Box<Resolved>),
     /// An address check: answered with [`Outcome::Challenge`](super::Outcome::Challenge), never stored.
     Challenge,
     /// A console's test: answered with [`Outcome::Test`](super::Outcome::Test), never stored.
@@ -164,8 +178,16 @@ impl<'a> Callback<'a> {
             opened: None,
             matched: None,
             kind: None,
+            row: None,
             nature: Nature::Message,
+            coverage: None,
+            older_keys: OlderKeys::Unwanted,
         }
+    }
+
+    /// Makes the keys of earlier versions as well, for a store that may have some.
+    pub fn look_up(&mut self, wanted: OlderKeys) {
+        self.older_keys = wanted;
     }
 
     /// Reads the parameters.
@@ -185,7 +207,8 @@ impl<'a> Callback<'a> {
     }
 
     pub(super) fn read_body(&mut self) -> Result<(), Unreadable> {
-        read_body(self.recipe, self.request.body, &mut self.parameters)
+        let reads = &self.recipe.sender.reads;
+        read_body(self.recipe, reads, self.request.body, &mut self.parameters)
     }
 
     /// Decides whether the callback is genuine: guards, freshness, signature, decryption.
@@ -274,11 +297,23 @@ impl<'a> Callback<'a> {
             self.open()?;
         }
         self.kind = self.recipe.kinds.iter().position(|kind| self.holds(&kind.when));
+        if self.kind.is_none() {
+            self.find_row();
+        }
         match self.kind_here().map(|kind| &kind.also) {
             Some(Also::Reading(reading)) => self.also(reading),
             Some(Also::Lacking) => Err(Refusal::new(Reason::BadSignature)),
             Some(Also::None) | None => Ok(()),
         }
+    }
+
+    /// Looks the event up in the provider's table.
+    fn find_row(&mut self) {
+        let Some(events) = &self.recipe.events else { return };
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let name = self.value(&events.by, &context).ok().flatten();
+        self.row = name.and_then(|name| events.index.get(&*name).copied());
+        self.kind = self.row_here().map(|row| row.kind);
     }
 
     #[inline(never)]
@@ -298,7 +333,7 @@ impl<'a> Callback<'a> {
     fn fresh(&self) -> Result<(), Refusal> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
         let Some((past, future)) = time.within else { return Ok(()) };
-        let mut text: smallvec::SmallVec<[u8; 32]> = smallvec::SmallVec::new();
+        let mut text: SmallVec<[u8; 32]> = SmallVec::new();
         match self.put(&time.r#in, &Context::default(), &mut text) {
             Ok(()) => {}
             // Nothing is signed, so a time that is not there proves no less than one that is.
@@ -308,9 +343,10 @@ impl<'a> Callback<'a> {
             Err(lack) => return Err(lack.into()),
         }
         let name = time.r#in.spots().next().map_or("", |spot| &spot.name);
-        let at_ms = time
-            .stamp
-            .read(&text, time.zone)
+        // A time that can be written in two ways could be re-cut.
+        let canonical = Some(()).filter(|()| time.stamp.is_canonical(&text));
+        let at_ms = canonical
+            .and_then(|()| time.stamp.read(&text, time.zone))
             .ok_or_else(|| Refusal::of(Reason::BadEncoding, name))?;
         if self.now_ms.saturating_sub(at_ms) > past {
             return Err(Refusal::of(Reason::Stale, name));
@@ -356,6 +392,11 @@ impl<'a> Callback<'a> {
         self.recipe.readings.get(self.matched.as_ref()?.reading?)
     }
 
+    /// The row of the table of events.
+    pub(super) fn row_here(&self) -> Option<&'a EventRow> {
+        self.recipe.events.as_ref()?.rows.get(self.row?)
+    }
+
     pub(super) fn kind_here(&self) -> Option<&'a Kind> {
         self.recipe.kinds.get(self.kind?)
     }
@@ -378,13 +419,14 @@ impl<'a> Callback<'a> {
     }
 }
 
-/// Reads `body` in the first of the sender's writings that it looks like.
+/// Reads `body` in the first of the writings `reads` that it looks like.
 pub(super) fn read_body(
     recipe: &Recipe,
+    reads: &[Reads],
     body: &[u8],
     parameters: &mut Parameters,
 ) -> Result<(), Unreadable> {
-    let reads = |place| recipe.sender.reads.contains(&place);
+    let reads = |place| reads.contains(&place);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first else { return Ok(()) };
     match first {

@@ -15,11 +15,13 @@ use super::encoding::Plus;
 use super::fault::Fault;
 use super::file::File;
 use super::reply::Rows;
-use super::resolved::{ByRole, Role};
+use super::recut::chains::NameOrder;
+use super::resolved::{AmountUnit, ByRole, Effect, Role};
 use super::shape::Shape;
-use super::text::{Origin, Spot, Text};
+use super::text::{Origin, Piece, Spot, Text};
 use super::time::Stamp;
 use super::unreplaced::name_of;
+use super::value_shape::ValueShape;
 use super::vector::Vector;
 
 use self::reader::Reader;
@@ -46,12 +48,16 @@ pub struct Sender {
     /// Settings that say what is the source's own, each with where a callback names it.
     pub(super) ours: Vec<(String, Text)>,
     pub(super) roles: Roles,
+    /// What the provider puts into parameters, by the key that texts read them under.
+    pub(super) shapes: Shapes,
+    pub(super) identity: Identity,
     pub(super) time: Option<TimeRule>,
     pub(super) known: Vec<(String, Text)>,
     pub(super) codes: BTreeMap<String, toml::Value>,
     pub(super) challenge: Challenge,
     pub(super) test: Test,
     pub(super) kinds: Vec<Kind>,
+    pub(super) events: Option<EventTable>,
     pub(super) open: Option<Open>,
     pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
@@ -120,14 +126,90 @@ pub(super) struct List {
 pub(super) struct Roles<K = Spot> {
     /// By role.
     pub(super) texts: ByRole<Vec<RoleText<K>>>,
-    /// The second de-duplication key.
-    pub(super) replay: Vec<RoleText<K>>,
+    /// What an event does to a balance, where the file says so.
+    pub(super) effect: Option<Effect>,
+    /// The unit of the amount, where the provider counts in parts: `fen`, `cent`, `micro`.
+    pub(super) amount_unit: Option<AmountUnit>,
 }
 
 impl<K> Default for Roles<K> {
     fn default() -> Self {
-        Self { texts: ByRole::default(), replay: Vec::new() }
+        Self { texts: ByRole::default(), effect: None, amount_unit: None }
     }
+}
+
+/// `[shapes]`: what the provider can put into parameters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shapes {
+    /// By the key that texts read them under: `id`, `header.webhook-id`, `sig.t`.
+    pub(super) of: BTreeMap<String, ValueShape>,
+    /// Parameters that reject a callback if they do not fit.
+    pub(super) refuse: Vec<String>,
+    /// Parameters that are all there or none.
+    pub(super) together: Vec<String>,
+    /// Whether the provider writes the names of a query in ascending order.
+    pub(super) order: NameOrder,
+}
+
+/// `[identity]`: which callbacks are the same event.
+#[derive(Clone, Debug)]
+pub(super) struct Identity<K = Spot> {
+    /// The texts that identify an event; the transaction's where there is none.
+    pub(super) by: Vec<RoleText<K>>,
+    /// Members that a provider changes when it repeats a callback.
+    pub(super) volatile: Vec<String>,
+    /// Why one signature serves several transactions, and when it does.
+    pub(super) repeats: Option<Repeats<K>>,
+    /// The texts of the keys that versions before this form of keys made.
+    pub(super) formerly: Formerly<K>,
+}
+
+/// Why one signature serves several transactions.
+#[derive(Clone, Debug)]
+pub(super) struct Repeats<K = Spot> {
+    pub(super) why: Box<str>,
+    /// Conditions of which one has to hold; none: it always does.
+    pub(super) when: Vec<Condition<K>>,
+}
+
+/// The texts that versions before this form of keys made keys of, where they were others.
+#[derive(Clone, Debug)]
+pub(super) struct Formerly<K = Spot> {
+    pub(super) transaction: Vec<RoleText<K>>,
+    pub(super) replay: Vec<RoleText<K>>,
+}
+
+impl<K> Default for Identity<K> {
+    fn default() -> Self {
+        Self { by: Vec::new(), volatile: Vec::new(), repeats: None, formerly: Formerly::default() }
+    }
+}
+
+impl<K> Default for Formerly<K> {
+    fn default() -> Self {
+        Self { transaction: Vec::new(), replay: Vec::new() }
+    }
+}
+
+/// `[events]` and `[[event]]`: the provider's table of events.
+#[derive(Clone, Debug)]
+pub(super) struct EventTable {
+    /// What names an event.
+    pub(super) by: Spot,
+    pub(super) rows: Vec<EventRow>,
+}
+
+/// A row of the provider's table of events.
+#[derive(Clone, Debug)]
+pub(super) struct EventRow {
+    /// The names that the row is about.
+    pub(super) is: Vec<String>,
+    /// The index of its kind.
+    pub(super) kind: usize,
+    /// What identifies such an event beside its kind; the content where there is none.
+    pub(super) id: Vec<RoleText>,
+    pub(super) roles: Roles,
+    pub(super) volatile: Vec<String>,
 }
 
 /// One text of a role.
@@ -162,6 +244,8 @@ pub(super) struct Test {
     pub(super) when: Vec<Condition>,
     pub(super) probes: Probes,
     pub(super) flag: Vec<Condition>,
+    /// Why the flag is not signed.
+    pub(super) unsigned: Option<Box<str>>,
 }
 
 /// Whether a test or an address check has to verify.
@@ -184,7 +268,10 @@ impl Probes {
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) name: String,
+    /// Conditions of which one has to hold. None: rows of the table of events name the kind.
     pub(super) when: Vec<Condition>,
+    /// Why the conditions are not signed.
+    pub(super) unsigned: Option<Box<str>>,
     pub(super) roles: Roles,
     pub(super) replies: Rows,
     pub(super) also: Option<Reading>,
@@ -209,6 +296,8 @@ pub(super) struct Open {
     pub(super) pad: u8,
     pub(super) frame: Option<Text>,
     pub(super) when: Vec<Condition>,
+    /// The writings of the message inside: those of `reads` that are no query where it says none.
+    pub(super) reads: Vec<Reads>,
 }
 
 /// Where the initialisation vector of a sealed message is.
@@ -477,6 +566,37 @@ impl Sender {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+}
+
+impl Sender {
+    /// The parameter that `role` is, where it is just one.
+    pub(super) fn single_parameter(&self, role: Role) -> Option<String> {
+        let [text] = self.roles.texts.get(role)?.as_slice() else { return None };
+        match text.of.pieces.as_slice() {
+            [Piece::Value(spot)] if spot.came() && !spot.key.contains('.') => {
+                Some(spot.key.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// The parameter without which no event can be made: the transaction, where no kind and no
+    /// reading takes another.
+    pub(super) fn only_transaction(&self) -> Option<String> {
+        let others = self.kinds.iter().map(|kind| &kind.roles);
+        let others = others.chain(self.readings.iter().map(|reading| &reading.roles));
+        let mut overriding = others.filter(|roles| roles.texts.has(Role::Transaction));
+        if overriding.next().is_some() || self.open.is_some() || self.events.is_some() {
+            return None;
+        }
+        self.single_parameter(Role::Transaction)
+    }
+
+    /// The names of parameters whose value is a sealed message.
+    pub(super) fn sealed_names(&self) -> Vec<&str> {
+        let opened = self.open.iter().flat_map(|open| &open.of).chain(&self.challenge.open);
+        opened.flat_map(Text::spots).map(|spot| spot.key.as_str()).collect()
     }
 }
 

@@ -13,10 +13,12 @@ use smallvec::SmallVec;
 
 use super::bound::{Bound, Gate, Gateway, Input, Scope};
 use super::callback::Callback;
+use super::content;
+use super::definition::First;
 use super::condition::{Condition, Subject};
 use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus, Sink};
-use super::modifier::{self, Modifier};
+use super::modifier::{CutText, Modifier};
 use super::outcome::Reason;
 use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value};
 use super::signature::Reading;
@@ -210,6 +212,7 @@ impl Callback<'_> {
                     return Ok(true);
                 }
                 Input::Gateway(Gateway::Body) => {
+                    self.refuse_nul_in(self.message(), context)?;
                     sink.put(self.message());
                     return Ok(true);
                 }
@@ -224,6 +227,9 @@ impl Callback<'_> {
                 }
                 _ => {}
             }
+        }
+        if matches!(spot.input, Input::Gateway(Gateway::Query | Gateway::Url)) {
+            self.refuse_nul_in(self.request.target, context)?;
         }
         if self.put_cut(spot, sink) {
             return Ok(true);
@@ -240,15 +246,19 @@ impl Callback<'_> {
 
     /// Writes the query or the whole URL, cut at most once: slices of what came.
     fn put_cut(&self, spot: &Bound, sink: &mut impl Sink) -> bool {
-        let (base, text) = match spot.input {
-            Input::Gateway(Gateway::Url) => (self.request.base, self.request.target),
-            Input::Gateway(Gateway::Query) => ("", self.query),
+        let (base, whole) = match spot.input {
+            Input::Gateway(Gateway::Url) => {
+                (self.request.base, CutText::url(self.request.target))
+            }
+            Input::Gateway(Gateway::Query) => ("", CutText::query(self.query)),
             _ => return false,
         };
         let (head, tail): (&[u8], &[u8]) = match &*spot.modifiers {
-            [] => (text, &[]),
-            [Modifier::Before(name)] => (modifier::before_of(text, name), &[]),
-            [Modifier::Without(name)] => modifier::without_of(text, name),
+            [] => (whole.text, &[]),
+            [one] => match one.cut(whole) {
+                Some(parts) => parts,
+                None => return false,
+            },
             _ => return false,
         };
         sink.put(base.as_bytes());
@@ -288,6 +298,30 @@ impl Callback<'_> {
         }
     }
 
+    /// Refuses a NUL in what a plain digest is made of: the padding of a length extension always
+    /// holds one. A keyed digest and a public key have no such extension.
+    fn refuse_nul_in(&self, bytes: &[u8], context: &Context<'_>) -> Result<(), Unreadable> {
+        let plain = context.reading.is_some_and(|reading| {
+            reading.public.is_none() && matches!(reading.with.first, First::Digest(_))
+        });
+        let nul = if plain && self.recipe.open.is_none() { context.nul } else { Nul::Allowed };
+        refuse_nul(bytes, nul)
+    }
+
+    /// The digest of what the message says: see [`super::content`].
+    fn content_digest(&self) -> Option<[u8; 32]> {
+        let message = self.message();
+        let first = message.iter().find(|byte| !byte.is_ascii_whitespace())?;
+        let place = match first {
+            b'<' => Place::Xml,
+            b'{' | b'[' => Place::Json,
+            _ => Place::Form,
+        };
+        let row = self.row_here().map_or(&[][..], |row| &row.volatile);
+        let volatile = [&self.recipe.identity.volatile, row].concat();
+        content::digest(message, place, &volatile).ok()
+    }
+
     /// The message that was opened, or the body.
     pub(super) fn message(&self) -> &[u8] {
         self.opened.as_ref().map_or(self.request.body, |opened| &opened.message)
@@ -311,8 +345,14 @@ impl Callback<'_> {
             input => self.known(input, spot, context)?,
         };
         let Some(mut value) = value else { return Ok(None) };
-        for modifier in &spot.modifiers {
-            value = modifier.apply(value)?;
+        let is_query = matches!(spot.input, Input::Gateway(Gateway::Query));
+        for (at, modifier) in spot.modifiers.iter().enumerate() {
+            let cut = (is_query && at == 0).then(|| modifier.cut(CutText::query(self.query)));
+            value = match cut.flatten() {
+                Some((head, [])) => Cow::Borrowed(head),
+                Some((head, tail)) => Cow::Owned([head, tail].concat()),
+                None => modifier.apply(value)?,
+            };
         }
         Ok(Some(value))
     }
@@ -431,6 +471,10 @@ impl Callback<'_> {
                 let digest = Algorithm::Sha256.of(self.message());
                 Some(Cow::Owned(const_hex::encode(digest.bytes()).into_bytes()))
             }
+            Gateway::Content => {
+                let digest = self.content_digest()?;
+                Some(Cow::Owned(const_hex::encode(digest).into_bytes()))
+            }
             Gateway::Query => Some(Cow::Borrowed(self.query)),
             Gateway::Url => {
                 Some(Cow::Owned([self.request.base.as_bytes(), self.request.target].concat()))
@@ -503,7 +547,7 @@ impl Callback<'_> {
         conditions.is_empty() || conditions.iter().any(|one| self.holds_one(one))
     }
 
-    fn holds_one(&self, condition: &Condition<Bound>) -> bool {
+    pub(super) fn holds_one(&self, condition: &Condition<Bound>) -> bool {
         let context = Context { plus: self.plus(), ..Context::default() };
         let holds = match &condition.subject {
             Subject::There(spot) => {
@@ -516,7 +560,7 @@ impl Callback<'_> {
             Subject::Unreplaced => {
                 self.matched.is_none() && !self.bears_claim() && self.first_unreplaced().is_some()
             }
-            Subject::Recut => !self.recut().is_empty(),
+            Subject::Recut => self.coverage.as_ref().is_some_and(|one| !one.recut.is_empty()),
         };
         holds != condition.negated
     }

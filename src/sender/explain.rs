@@ -250,7 +250,7 @@ pub fn explain_under(
     let mistake = reason.and_then(|reason| mistake(reason, &outside, &cases, others));
     let used = callback.matched_reading().map(|reading| reading.index);
     let used = cases.iter().find(|case| Some(case.reading.index) == used).or(cases.first());
-    let secret = callback.matched.and_then(|matched| recipe.secrets.get(matched.secret?));
+    let secret = callback.matched.as_ref().and_then(|matched| recipe.secrets.get(matched.secret?));
     let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
     let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
     Explanation {

@@ -62,6 +62,10 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) ours: BTreeMap<String, String>,
     pub(super) roles: BTreeMap<String, Many<RoleText>>,
+    #[serde(default)]
+    pub(super) shapes: toml::Table,
+    #[serde(default)]
+    pub(super) identity: Identity,
     pub(super) time: Option<Time>,
     #[serde(default)]
     pub(super) known: BTreeMap<String, String>,
@@ -71,6 +75,9 @@ pub(super) struct File {
     pub(super) test: Option<Test>,
     #[serde(default)]
     pub(super) kind: Vec<Kind>,
+    pub(super) events: Option<Events>,
+    #[serde(default)]
+    pub(super) event: Vec<EventRow>,
     pub(super) open: Option<Open>,
     pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
@@ -102,6 +109,51 @@ pub(super) enum RoleText {
     },
 }
 
+/// `[identity]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    #[serde(default)]
+    pub(super) by: Many<RoleText>,
+    #[serde(default)]
+    pub(super) volatile: Many<String>,
+    pub(super) repeats: Option<Repeats>,
+    #[serde(default)]
+    pub(super) formerly: BTreeMap<String, Many<RoleText>>,
+}
+
+/// Why signatures repeat, perhaps only under a condition.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Repeats {
+    Why(String),
+    When {
+        why: String,
+        #[serde(default)]
+        when: Many<String>,
+    },
+}
+
+/// `[events]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Events {
+    pub(super) by: String,
+}
+
+/// `[[event]]`: a row of the provider's table of events.
+#[derive(Debug, Deserialize)]
+pub(super) struct EventRow {
+    pub(super) is: Many<String>,
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) id: Many<RoleText>,
+    #[serde(default)]
+    pub(super) volatile: Many<String>,
+    #[serde(flatten)]
+    pub(super) roles: BTreeMap<String, Many<RoleText>>,
+}
+
 /// `[time]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +183,7 @@ pub(super) struct Test {
     pub(super) signed: Option<bool>,
     #[serde(default)]
     pub(super) flag: Many<String>,
+    pub(super) unsigned: Option<String>,
 }
 
 /// `[[kind]]`.
@@ -138,7 +191,10 @@ pub(super) struct Test {
 #[serde(deny_unknown_fields)]
 pub(super) struct Kind {
     pub(super) name: String,
+    #[serde(default)]
     pub(super) when: Many<String>,
+    pub(super) unsigned: Option<String>,
+    pub(super) effect: Option<String>,
     #[serde(default)]
     pub(super) roles: BTreeMap<String, Many<RoleText>>,
     #[serde(default)]
@@ -159,6 +215,8 @@ pub(super) struct Open {
     pub(super) frame: Option<String>,
     #[serde(default)]
     pub(super) when: Many<String>,
+    #[serde(default)]
+    pub(super) reads: Many<String>,
 }
 
 /// `[key_set]`.

@@ -29,6 +29,13 @@ pub(super) fn members(text: &[u8]) -> Option<Members<'_>> {
     (depth(text) <= DEPTH_MAX).then_some(members)
 }
 
+/// The items of the list that `text` is, as spelled; `None` when it is not a list.
+pub(super) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let items: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
+    let items = items.into_iter().map(|item| item.get().as_bytes()).collect();
+    (depth(text) <= DEPTH_MAX).then_some(items)
+}
+
 /// Objects and lists in one another: readers behind us give up at a hundred or so.
 const DEPTH_MAX: usize = 64;
 

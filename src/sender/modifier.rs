@@ -103,10 +103,16 @@ impl Modifier {
             Self::Lower => Cow::Owned(value.to_ascii_lowercase()),
             Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
             Self::Int => integer(value)?,
-            Self::Before(name) => before(value, name),
-            Self::Without(name) => {
-                let (head, tail) = without_of(&value, name);
-                Cow::Owned([head, tail].concat())
+            Self::Before(_) | Self::Without(_) => {
+                let whole = CutText { start: query_start(&value), text: &value };
+                match self.cut(whole) {
+                    Some((head, [])) => {
+                        let end = head.len();
+                        cut(value, 0, end)
+                    }
+                    Some((head, tail)) => Cow::Owned([head, tail].concat()),
+                    None => value,
+                }
             }
             Self::After(prefix) => after(value, prefix)?,
             Self::Map(words) => mapped(value, words),
@@ -165,43 +171,69 @@ fn query_start(value: &[u8]) -> usize {
     memchr::memchr(b'?', value).map_or(0, |at| at + 1)
 }
 
-/// The parameter called `name`: where it starts and ends, without its `&`.
-pub(super) fn parameter(value: &[u8], name: &str) -> Option<(usize, usize)> {
-    let mut at = query_start(value);
-    while at <= value.len() {
-        let end = memchr::memchr(b'&', &value[at..]).map_or(value.len(), |len| at + len);
-        let pair = &value[at..end];
-        let key = &pair[..memchr::memchr(b'=', pair).unwrap_or(pair.len())];
-        if key == name.as_bytes() {
-            return Some((at, end));
+/// A query, or a URL, that is cut at a parameter.
+#[derive(Clone, Copy)]
+pub(super) struct CutText<'t> {
+    pub(super) text: &'t [u8],
+    /// Where the query starts in it. Any later `?` is data.
+    pub(super) start: usize,
+}
+
+impl<'t> CutText<'t> {
+    /// A query.
+    pub(super) fn query(text: &'t [u8]) -> Self {
+        Self { text, start: 0 }
+    }
+
+    /// A URL, or the target of a request.
+    pub(super) fn url(text: &'t [u8]) -> Self {
+        Self { text, start: query_start(text) }
+    }
+
+    /// The parameter called `name`: where it starts and ends, without its `&`. Its name is spelled
+    /// without escapes, or it is not found.
+    fn parameter(self, name: &str) -> Option<(usize, usize)> {
+        let mut at = self.start;
+        while at <= self.text.len() {
+            let end = memchr::memchr(b'&', &self.text[at..]).map_or(self.text.len(), |len| at + len);
+            let pair = &self.text[at..end];
+            let key = &pair[..memchr::memchr(b'=', pair).unwrap_or(pair.len())];
+            if key == name.as_bytes() {
+                return Some((at, end));
+            }
+            at = end + 1;
         }
-        at = end + 1;
+        None
     }
-    None
-}
 
-fn before<'v>(value: Cow<'v, [u8]>, name: &str) -> Cow<'v, [u8]> {
-    let end = before_of(&value, name).len();
-    cut(value, 0, end)
-}
+    /// What precedes the parameter called `name`.
+    fn before(self, name: &str) -> &'t [u8] {
+        match self.parameter(name) {
+            Some((start, _)) => &self.text[..start.saturating_sub(1)],
+            None => self.text,
+        }
+    }
 
-/// What stands before the parameter called `name`.
-pub(super) fn before_of<'v>(value: &'v [u8], name: &str) -> &'v [u8] {
-    match parameter(value, name) {
-        Some((start, _)) => &value[..start.saturating_sub(1)],
-        None => value,
+    /// What surrounds the parameter called `name`: both together are the text without it.
+    fn without(self, name: &str) -> (&'t [u8], &'t [u8]) {
+        let Some((start, end)) = self.parameter(name) else { return (self.text, &[]) };
+        let (head, tail) = (&self.text[..start], &self.text[end..]);
+        let tail = tail.strip_prefix(b"&").unwrap_or(tail);
+        let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
+        let head = if tail.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
+        (head, tail)
     }
 }
 
-/// What stands on either side of the parameter called `name`, so that both together are the query
-/// or URL without it.
-pub(super) fn without_of<'v>(value: &'v [u8], name: &str) -> (&'v [u8], &'v [u8]) {
-    let Some((start, end)) = parameter(value, name) else { return (value, &[]) };
-    let (head, tail) = (&value[..start], &value[end..]);
-    let tail = tail.strip_prefix(b"&").unwrap_or(tail);
-    let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
-    let head = if tail.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
-    (head, tail)
+impl Modifier {
+    /// The parts of `whole` that are left, where this cuts a query or URL.
+    pub(super) fn cut<'t>(&self, whole: CutText<'t>) -> Option<(&'t [u8], &'t [u8])> {
+        match self {
+            Self::Before(name) => Some((whole.before(name), &[])),
+            Self::Without(name) => Some(whole.without(name)),
+            _ => None,
+        }
+    }
 }
 
 fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, BadEncoding> {
@@ -240,6 +272,14 @@ mod tests {
         assert_eq!(applied("without:v", "https://h/p?a=1&v=2&b=3").unwrap(), "https://h/p?a=1&b=3");
         assert_eq!(applied("without:v", "https://h/p?a=1&v=2").unwrap(), "https://h/p?a=1");
         assert_eq!(applied("without:v", "https://h/p?v=2").unwrap(), "https://h/p");
+    }
+
+    #[test]
+    fn a_question_mark_in_a_query_is_data() {
+        let cut = |text| Modifier::Before("sig".into()).cut(text).unwrap().0;
+        assert_eq!(cut(CutText::query(b"a=1?sig=x&sig=y")), b"a=1?sig=x");
+        assert_eq!(cut(CutText::query(b"?sig=x&b=2&sig=y")), b"?sig=x&b=2");
+        assert_eq!(cut(CutText::url(b"/p?a=?sig=x&sig=y")), b"/p?a=?sig=x");
     }
 
     #[test]

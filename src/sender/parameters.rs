@@ -50,7 +50,7 @@ impl Span {
     }
 
     #[inline]
-    fn of(self, buffer: &[u8]) -> &[u8] {
+    pub(super) fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }

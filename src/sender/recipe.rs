@@ -2,19 +2,24 @@
 
 mod keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::Offset;
 use zeroize::Zeroizing;
 
-use super::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
+use super::bound::{Binder, Bound, Gate, Gateway, Input, Scope, Use, file_names};
 use super::callback::Callback;
-use super::definition::{Chain, Iv, Open, Probes, Reads, Roles, Sender, Stands, Writing};
+use super::condition::Condition;
+use super::coverage::Shaping;
+use super::definition::{
+    Chain, EventTable, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender, Stands, Writing,
+};
 use super::fault::Fault;
 use super::key_set::{KeyList, KeySet};
 use super::names::{Names, Slot};
+use super::parameters::Place;
 use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
 use super::secret::Secret;
@@ -49,6 +54,8 @@ pub struct Terms {
     pub reply: toml::Table,
     /// Item to amount: another amount is refused.
     pub rewards: BTreeMap<String, String>,
+    /// Names of the file whose unconfirmed shape the source has seen to be right.
+    pub confirmed: Vec<String>,
 }
 
 impl Terms {
@@ -107,7 +114,11 @@ pub struct Recipe {
     pub(super) test: Gate,
     pub(super) flag: Gate,
     pub(super) kinds: Vec<Kind>,
+    pub(super) events: Option<Events>,
     pub(super) roles: Roles<Bound>,
+    pub(super) identity: Identity<Bound>,
+    /// What the file knows by name, bound.
+    pub(super) known: Vec<(String, Text<Bound>)>,
     pub(super) template: Vec<(String, Text<Bound>)>,
     pub(super) own_replies: Rows<Bound>,
     pub(super) replies: Rows<Bound>,
@@ -164,12 +175,34 @@ pub(super) struct Opener {
     pub(super) frame: Option<Vec<u8>>,
     /// The slot of the cipher text, where it is one parameter.
     pub(super) slot: Option<Slot>,
+    /// The writings of the message inside.
+    pub(super) reads: Vec<Reads>,
+}
+
+/// The provider's table of events.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) by: Bound,
+    pub(super) rows: Vec<EventRow>,
+    /// The row of each name.
+    pub(super) index: HashMap<Box<[u8]>, usize>,
+}
+
+/// A row of the provider's table of events.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    pub(super) kind: usize,
+    /// What identifies such an event; the content last.
+    pub(super) id: Vec<RoleText<Bound>>,
+    pub(super) roles: Roles<Bound>,
+    pub(super) volatile: Vec<String>,
 }
 
 /// A kind of event.
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) name: String,
+    /// `Gate::Never` where rows of the table of events name it.
     pub(super) when: Gate,
     pub(super) roles: Roles<Bound>,
     pub(super) replies: Rows<Bound>,
@@ -219,11 +252,47 @@ impl Recipe {
         &self.sender
     }
 
-    /// Whether a callback is refused when it is too old. One that is not can be sent again at any
-    /// time.
+    /// Whether every callback must bring a time that its signature covers, and is rejected when
+    /// that is too old. A callback of another source can be sent again at any time.
     #[must_use]
     pub fn is_dated(&self) -> bool {
-        self.time.as_ref().is_some_and(|time| time.within.is_some())
+        let covered = |reading: &Reading| reading.time != TimeCover::Never;
+        self.protection == Protection::Signed
+            && self.time.as_ref().is_some_and(|time| time.within.is_some())
+            && self.readings.iter().all(covered)
+            && self.kinds.iter().all(|kind| matches!(kind.also, Also::None))
+    }
+
+    /// How far the time of a callback may be from ours, in the past and in the future, where
+    /// callbacks are dated.
+    #[must_use]
+    pub fn window(&self) -> Option<(Duration, Duration)> {
+        let (past, future) = self.time.as_ref()?.within.filter(|_| self.is_dated())?;
+        let length = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        Some((length(past), length(future)))
+    }
+
+    /// Whether parameters of a callback come in one of `places` and nowhere else.
+    pub(super) fn is_only_in(&self, places: &[Place]) -> bool {
+        self.sender.reads.iter().all(|reads| {
+            places.contains(&match reads {
+                Reads::Query => Place::Query,
+                Reads::Form => Place::Form,
+                Reads::Json => Place::Json,
+                Reads::Xml => Place::Xml,
+            })
+        })
+    }
+
+    /// Whether `spot` reads what a provider changes when it repeats a callback, or what we say.
+    pub(super) fn is_volatile(&self, spot: &Bound) -> bool {
+        let ours = matches!(
+            spot.input,
+            Input::Gateway(Gateway::ReceivedAt | Gateway::EventId | Gateway::Now)
+        );
+        let times = || self.time.iter().flat_map(|time| time.r#in.spots());
+        ours || self.identity.volatile.iter().any(|name| **name == *spot.name)
+            || times().any(|time| time.name == spot.name)
     }
 
     /// Whether `secret` is one of its own, ended or not.
@@ -241,7 +310,7 @@ impl Recipe {
     #[must_use]
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
-            || self.readings.iter().any(|reading| reading.covers.body())
+            || self.readings.iter().any(|reading| reading.signed.reads_body())
     }
 
     /// Whether a signature covers scheme and authority, as the sender sees them.
@@ -308,7 +377,9 @@ impl Compiler {
             .iter()
             .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
             .collect();
-        let readings = self.readings(sender, binder);
+        let shaping = Shaping::new(binder);
+        self.confirmed(sender, binder.terms);
+        let readings = self.readings(sender, binder, &shaping);
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge.when, binder, Gate::Never);
@@ -317,8 +388,11 @@ impl Compiler {
             .and_then(|text| self.take(binder.text(text, Use::Signed), "challenge.open"));
         let test = self.gate(&sender.test.when, binder, Gate::Never);
         let flag = self.gate(&sender.test.flag, binder, Gate::Never);
-        let kinds = self.kinds(sender, binder);
+        let kinds = self.kinds(sender, binder, &shaping);
+        let events = sender.events.as_ref().and_then(|events| self.events(events, binder));
         let roles = self.own_roles(sender, binder)?;
+        let identity = self.take(binder.identity(&sender.identity), "")?;
+        let known = self.known(sender, binder);
         self.pinnable(&roles, binder.terms);
         let template = self.template(binder);
         let own_replies = self.own_replies(binder);
@@ -348,7 +422,10 @@ impl Compiler {
             test,
             flag,
             kinds,
+            events,
             roles,
+            identity,
+            known,
             template,
             own_replies,
             replies,
@@ -361,6 +438,7 @@ impl Compiler {
         };
         recipe.body = when_body(&recipe);
         self.covered_time(&mut recipe);
+        self.covered_kinds(&recipe);
         Some(recipe)
     }
 
@@ -415,10 +493,15 @@ impl Compiler {
         }
     }
 
-    fn readings(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Reading> {
+    fn readings(
+        &mut self,
+        sender: &Sender,
+        binder: &mut Binder<'_>,
+        shaping: &Shaping,
+    ) -> Vec<Reading> {
         let mut readings = Vec::new();
         for (index, reading) in sender.readings.iter().enumerate() {
-            match signature::compile(index, reading, binder) {
+            match signature::compile(index, reading, binder, shaping) {
                 Ok(Some(reading)) => readings.push(reading),
                 Ok(None) => {}
                 Err(fault) => self.faults.push(fault.under("signature")),
@@ -499,21 +582,30 @@ impl Compiler {
             }
         };
         let slot = signature::only_slot(of.first()?);
-        Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot })
+        let reads = match open.reads.as_slice() {
+            [] => binder.sender.reads.clone(),
+            reads => reads.to_vec(),
+        };
+        Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot, reads })
     }
 
-    fn kinds(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Kind> {
+    fn kinds(
+        &mut self,
+        sender: &Sender,
+        binder: &mut Binder<'_>,
+        shaping: &Shaping,
+    ) -> Vec<Kind> {
         let mut kinds = Vec::new();
         for kind in &sender.kinds {
             let key = format!("kind[{}]", kind.name);
             let also = match &kind.also {
                 None => Also::None,
-                Some(also) => match signature::compile(0, also, binder) {
+                Some(also) => match signature::compile(0, also, binder, shaping) {
                     Ok(Some(reading)) => Also::Reading(Box::new(reading)),
                     Ok(None) | Err(_) => Also::Lacking,
                 },
             };
-            let when = self.gate(&kind.when, binder, Gate::Always);
+            let when = self.gate(&kind.when, binder, Gate::Never);
             let roles = self.take(binder.roles(&kind.roles), &key);
             let replies = kind.replies.bind(&mut |spot| binder.spot(spot, Use::Reply));
             let replies = self.take(replies, &key);
@@ -523,6 +615,74 @@ impl Compiler {
             }
         }
         kinds
+    }
+
+    fn events(&mut self, events: &EventTable, binder: &mut Binder<'_>) -> Option<Events> {
+        let by = self.take(binder.spot(&events.by, Use::Fact), "events.by")?;
+        let content = Text::parse("[content]", Strictness::Strict);
+        let content = content.and_then(|text| binder.text(&text, Use::Fact));
+        let content = self.take(content, "events")?;
+        let (mut rows, mut index) = (Vec::new(), HashMap::new());
+        for row in &events.rows {
+            let key = format!("event[{}]", row.is.first().map_or("", String::as_str));
+            let id = self.take(binder.role_texts(&row.id, "id"), &key);
+            let roles = self.take(binder.roles(&row.roles), &key);
+            let (Some(mut id), Some(roles)) = (id, roles) else { continue };
+            id.push(RoleText { of: content.clone(), when: Vec::new() });
+            for name in &row.is {
+                if index.insert(name.as_bytes().into(), rows.len()).is_some() {
+                    self.fault(format!("event[{name}]"), "is in two rows", "keep one of them");
+                }
+            }
+            rows.push(EventRow { kind: row.kind, id, roles, volatile: row.volatile.clone() });
+        }
+        Some(Events { by, rows, index })
+    }
+
+    fn known(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<(String, Text<Bound>)> {
+        let mut known = Vec::new();
+        for (name, text) in &sender.known {
+            let text = self.take(binder.text(text, Use::Fact), "known");
+            known.extend(text.map(|text| (name.clone(), text)));
+        }
+        known
+    }
+
+    /// A source can confirm only shapes that the file has.
+    fn confirmed(&mut self, sender: &Sender, terms: &Terms) {
+        for name in &terms.confirmed {
+            if !sender.shapes.of.contains_key(name) {
+                let known: Vec<&str> = sender.shapes.of.keys().map(String::as_str).collect();
+                let remedy = match known.as_slice() {
+                    [] => String::from("omit it: the sender's file has no shapes"),
+                    _ => format!("use one of {}", known.join(", ")),
+                };
+                self.fault("confirmed", &format!("`{name}` has no shape"), &remedy);
+            }
+        }
+    }
+
+    /// A kind or a flag that nothing signs is chosen by anybody: its file has to say so.
+    fn covered_kinds(&mut self, recipe: &Recipe) {
+        if recipe.protection == Protection::Unsigned {
+            return;
+        }
+        let sender = Arc::clone(&recipe.sender);
+        let open = |gate: &Gate| match gate {
+            Gate::Always | Gate::Never => false,
+            Gate::Any(conditions) => conditions.iter().any(|one| !recipe.may_cover_condition(one)),
+        };
+        for (kind, of_file) in recipe.kinds.iter().zip(&sender.kinds) {
+            let for_events = kind.stands == Stands::ForEvents;
+            if for_events && of_file.unsigned.is_none() && open(&kind.when) {
+                let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
+                self.fault(format!("kind[{}].when", kind.name), "is not signed", remedy);
+            }
+        }
+        if sender.test.unsigned.is_none() && open(&recipe.flag) {
+            let remedy = "say why in unsigned = \"…\": anybody with one callback can set it";
+            self.fault("test.flag", "is not signed", remedy);
+        }
     }
 
     fn template(&mut self, binder: &mut Binder<'_>) -> Vec<(String, Text<Bound>)> {
@@ -604,24 +764,42 @@ impl Compiler {
     /// A time that is checked has to be signed, or anybody can make it fresh again.
     fn covered_time(&mut self, recipe: &mut Recipe) {
         let Some(time) = recipe.time.as_ref().filter(|time| time.within.is_some()) else { return };
-        let all = |covers: &dyn Fn(&Bound) -> bool| time.r#in.spots().all(covers);
-        let covered: Vec<(bool, bool)> = recipe
+        let spots: Vec<&Bound> = time.r#in.spots().collect();
+        let covers: Vec<Option<TimeCover>> = recipe
             .readings
             .iter()
-            .map(|Reading { covers, .. }| {
-                (
-                    all(&|spot| covers.may_cover(spot, recipe)),
-                    all(&|spot| covers.always(spot, recipe)),
-                )
+            .map(|reading| {
+                let signed = &reading.signed;
+                let may = spots.iter().all(|spot| signed.may_cover(spot, recipe));
+                let always = spots.iter().all(|spot| signed.always_covers(spot, recipe));
+                let by_callback = spots.iter().all(|spot| signed.covers_somewhere(spot, recipe));
+                may.then_some(match (always, by_callback) {
+                    (true, _) => TimeCover::Always,
+                    (false, true) => TimeCover::ByCallback,
+                    (false, false) => TimeCover::Never,
+                })
             })
             .collect();
-        if !covered.iter().all(|(may, _)| *may) {
+        if covers.iter().any(Option::is_none) {
             let remedy = "sign it, or leave `within` out and set max_age = \"off\"";
             self.fault("time.within", "is checked on a time that is not signed", remedy);
         }
-        for (reading, (_, always)) in recipe.readings.iter_mut().zip(covered) {
-            reading.time = if always { TimeCover::Always } else { TimeCover::ByPlace };
+        for (reading, cover) in recipe.readings.iter_mut().zip(covers) {
+            reading.time = cover.unwrap_or(TimeCover::Never);
         }
+    }
+}
+
+impl Recipe {
+    /// Whether every reading may cover what `condition` is about.
+    fn may_cover_condition(&self, condition: &Condition<Bound>) -> bool {
+        let Some(spot) = condition.spot() else { return false };
+        let sealed = self.open.as_ref().and_then(|opener| opener.slot);
+        let in_seal = matches!(spot.input, Input::Parameter { scope: Scope::Message, .. });
+        self.readings.iter().all(|reading| {
+            let seals = |slot| reading.signed.reads_slot(slot);
+            (in_seal && sealed.is_some_and(seals)) || reading.signed.may_cover(spot, self)
+        })
     }
 }
 

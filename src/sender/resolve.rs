@@ -6,19 +6,22 @@ use std::fmt;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::bound::{Bound, Input, Scope};
+use super::bound::{Bound, Gate, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
+use super::condition::Condition;
+use super::coverage::{Coverage, TextVerdict};
 use super::definition::{RoleText, Roles, Stands};
 use super::digest;
-use super::encoding::Plus;
-use super::evaluate::{self, Context, Said};
-use super::json_object::{JsonObject, is_plain, put_json_text};
+use super::encoding::{self, Plus};
+use super::evaluate::{Context, Said};
+use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
+use super::json_object::{JsonObject, put_json_text};
 use super::names::Slot;
 use super::outcome::Reason;
 use super::parameters::{Parameter, Parameters, Place, Unreadable, Value};
-use super::recipe::{Also, WhenBody};
-use super::resolved::{Keys, Resolved, Role, Texts};
-use super::signature::{Covers, ListedValue, Pairs, Plan, Reading, Seams, TimeCover};
+use super::recipe::{Also, Protection, WhenBody};
+use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
+use super::signature::{Reading, TimeCover};
 use super::text::{Piece, Text};
 use super::unreplaced;
 
@@ -52,7 +55,8 @@ impl Verified<'_, '_> {
             return Resolution::Test;
         }
         match callback.resolved(&event_id) {
-            Ok(resolved) => Resolution::Event(Box::new(resolved)),
+            Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(Box::new(resolved)),
+            Ok((resolved, _)) => Resolution::Event(Box::new(resolved)),
             Err(refusal) => Resolution::Refused(refusal),
         }
     }
@@ -72,125 +76,210 @@ impl Verified<'_, '_> {
 }
 
 impl<'a> Callback<'a> {
-    fn resolved(&self, event_id: &dyn fmt::Display) -> Result<Resolved, Refusal> {
-        let mut keys = Keys::default();
-        self.transaction(&mut keys)?;
+    fn resolved(
+        &mut self,
+        event_id: &dyn fmt::Display,
+    ) -> Result<(Resolved, TextVerdict), Refusal> {
+        let identity = self.identity_text()?;
         self.ours()?;
-        let recut = self.recut();
-        let mut unresolved: Vec<String> = self.unreplaced().map(unreplaced::shown).collect();
-        let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * self.query.len());
+        self.coverage = Some(self.cover()?);
+        let this = &*self;
+        let nothing = Coverage::default();
+        let coverage = this.coverage.as_ref().unwrap_or(&nothing);
+        let facts = this.key_facts(coverage, identity);
+        let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
+        let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
         let mut roles = [None; Role::ALL.len()];
-        let mut authenticated = SmallVec::new();
+        let (mut authenticated, mut escaped) = (SmallVec::new(), SmallVec::new());
         for role in Role::ALL {
-            let Some((value, text)) = self.role_text(role)? else { continue };
-            roles[role as usize] = Some(texts.put(|out| put_lossy(out, &value)));
-            if text.spots().all(|spot| self.is_proven(spot, &recut)) {
+            let Some((value, text)) = this.role_text(role)? else { continue };
+            match str::from_utf8(&value) {
+                Ok(_) => roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value))),
+                // Two transactions must never have one text.
+                Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
+                    return Err(Refusal::of(Reason::BadEncoding, role.as_str()));
+                }
+                Err(_) => {
+                    roles[role as usize] = Some(texts.put(|out| encoding::percent(&value, out)));
+                    escaped.push(role);
+                }
+            }
+            if this.covers_role(&facts, role, text) {
                 authenticated.push(role);
             }
         }
-        self.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
-        let params = texts.put(|out| self.put_params(out, Strangers::Shown));
-        let template = texts.put(|out| self.put_template(event_id, &mut unresolved, out));
-        self.replay(&mut keys)?;
-        Ok(Resolved {
+        this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        let content = this.content(|role| roles[role as usize].map(|span| texts.get(span)));
+        let params = texts.put(|out| this.put_params(out, Strangers::Shown));
+        let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
+        let mut keys = Keys::default();
+        this.put_keys(identity, facts, &mut keys)?;
+        let test = this.holds(&this.recipe.flag);
+        let effect = this.effect(roles[Role::User as usize].is_some(), test);
+        let resolved = Resolved {
             texts: texts.finish(),
             roles,
-            kind: self.kind_here().map(|kind| kind.name.clone()),
-            test: self.holds(&self.recipe.flag),
+            kind: this.kind_here().map(|kind| kind.name.clone()),
+            test,
             unresolved,
             authenticated,
-            recut,
+            covered: this.covered_facts(&facts),
+            effect,
+            unit: this.role_layers().find_map(|roles| roles.amount_unit),
+            escaped,
+            recut: coverage.recut.clone(),
             params,
             template,
             keys,
-            secret: self.matched.as_ref().and_then(|matched| matched.secret),
-        })
+            content,
+            misfits: coverage.misfits.clone(),
+            secret: this.matched.as_ref().and_then(|matched| matched.secret),
+        };
+        Ok((resolved, coverage.verdict))
     }
 
-    /// The key of the transaction; without one there is nothing to record.
-    fn transaction(&self, keys: &mut Keys) -> Result<(), Refusal> {
-        let texts = self.role_texts(Role::Transaction);
-        match self.first_made(texts)? {
-            Some((_, text)) => Ok(self.key(0, texts, text, keys)?),
-            None => {
-                let mut spots = texts.iter().flat_map(|text| text.of.spots());
-                let unreplaced = spots.find_map(|spot| self.unreplaced_name(spot));
-                Err(match unreplaced {
-                    Some(name) => Refusal::of(Reason::UnresolvedPlaceholder, &name),
-                    None => {
-                        let name = texts.iter().flat_map(|text| text.of.spots()).next();
-                        let name = name.map_or("transaction", |spot| &spot.name);
-                        Refusal::of(Reason::MissingParameter, name)
-                    }
-                })
+    /// What is known before the keys are made.
+    fn key_facts<'k>(
+        &self,
+        coverage: &'k Coverage,
+        identity: &RoleText<Bound>,
+    ) -> KeyFacts<'k> {
+        let kind = match self.covers_kind(coverage) {
+            true => KindCover::Covered,
+            false => KindCover::Open,
+        };
+        let flagged = self.holds(&self.recipe.flag);
+        let mark = match flagged && !self.covers_gate(coverage, &self.recipe.flag) {
+            true => Mark::Marked,
+            false => Mark::Unmarked,
+        };
+        let covered = coverage.verdict == TextVerdict::Agrees
+            && self.covers_text(coverage, self.identity_texts(), identity)
+            && (kind == KindCover::Covered || !self.identity_is_of_kind());
+        let identity = if self.signature_repeats() {
+            IdentityCover::Repeats
+        } else if covered {
+            IdentityCover::Covered
+        } else {
+            IdentityCover::Open
+        };
+        KeyFacts { coverage, mark, identity, kind }
+    }
+
+    /// Whether one signature serves several transactions.
+    fn signature_repeats(&self) -> bool {
+        let repeats = self.recipe.identity.repeats.as_ref();
+        repeats.is_some_and(|repeats| self.holds_any(&repeats.when))
+    }
+
+    /// Whether the kind has texts of its own for what identifies an event.
+    fn identity_is_of_kind(&self) -> bool {
+        let own = |roles: &Roles<Bound>| roles.texts.has(Role::Transaction);
+        self.row_here().is_some() || self.kind_here().is_some_and(|kind| own(&kind.roles))
+    }
+
+    /// Whether the signatures cover what selected the kind, and what did not select those before.
+    fn covers_kind(&self, coverage: &Coverage) -> bool {
+        let asked = match (self.kind, self.row) {
+            (Some(kind), None) => kind + 1,
+            _ => self.recipe.kinds.len(),
+        };
+        let gates = self.recipe.kinds.iter().take(asked).map(|kind| &kind.when);
+        let by = self.recipe.events.iter().map(|events| &events.by);
+        let by = by.filter(|_| self.row.is_some() || self.kind.is_none());
+        gates.into_iter().all(|gate| self.covers_gate(coverage, gate))
+            && by.into_iter().all(|spot| self.covers(coverage, spot))
+    }
+
+    /// The placeholders that select the kind, or that leave it open.
+    pub(super) fn selecting_spots(&self) -> impl Iterator<Item = &'a Bound> {
+        let recipe = self.recipe;
+        let conditions = recipe.kinds.iter().flat_map(|kind| match &kind.when {
+            Gate::Any(conditions) => conditions.as_slice(),
+            Gate::Always | Gate::Never => &[],
+        });
+        let by = recipe.events.iter().map(|events| &events.by);
+        conditions.filter_map(Condition::spot).chain(by)
+    }
+
+    fn covers_role(&self, facts: &KeyFacts<'_>, role: Role, text: &Text<Bound>) -> bool {
+        if role == Role::Transaction && facts.identity == IdentityCover::Repeats {
+            return false;
+        }
+        let (texts, layer) = self.role_layer(role);
+        let Some(own) = texts.iter().find(|known| std::ptr::eq(&raw const known.of, text)) else {
+            return false;
+        };
+        let of_kind = matches!(layer, RoleLayer::Kind | RoleLayer::Row);
+        self.covers_text(facts.coverage, texts, own)
+            && (!of_kind || facts.kind == KindCover::Covered)
+    }
+
+    /// Whether kind and test flag are covered, where the sender has them.
+    fn covered_facts(&self, facts: &KeyFacts<'_>) -> SmallVec<[Fact; 2]> {
+        let mut covered = SmallVec::new();
+        if self.recipe.protection == Protection::Unsigned {
+            return covered;
+        }
+        let has_kinds = !self.recipe.kinds.is_empty() || self.recipe.events.is_some();
+        if has_kinds && facts.kind == KindCover::Covered {
+            covered.push(Fact::Kind);
+        }
+        let has_flag = !matches!(self.recipe.flag, Gate::Never);
+        if has_flag && self.covers_gate(facts.coverage, &self.recipe.flag) {
+            covered.push(Fact::Test);
+        }
+        covered
+    }
+
+    /// What the event does to a balance: what kind or file say; where neither does, something that
+    /// is given to a user is a grant. A test grants nothing.
+    fn effect(&self, has_user: bool, test: bool) -> Effect {
+        if test {
+            return Effect::None;
+        }
+        let said = self.role_layers().find_map(|roles| roles.effect);
+        let has = |role| self.role_layers().any(|roles| roles.texts.has(role));
+        let gives = has_user && (has(Role::Amount) || has(Role::Item));
+        said.unwrap_or(if gives { Effect::Grant } else { Effect::None })
+    }
+
+    /// The layers of roles, the nearest first.
+    fn role_layers(&self) -> impl Iterator<Item = &'a Roles<Bound>> {
+        self.layers().into_iter().flatten().map(|(roles, _)| roles)
+    }
+
+    fn layers(&self) -> [Option<(&'a Roles<Bound>, RoleLayer)>; 4] {
+        [
+            self.matched_reading().map(|reading| (&reading.roles, RoleLayer::Reading)),
+            self.row_here().map(|row| (&row.roles, RoleLayer::Row)),
+            self.kind_here().map(|kind| (&kind.roles, RoleLayer::Kind)),
+            Some((&self.recipe.roles, RoleLayer::File)),
+        ]
+    }
+
+    /// The texts of `role`: those of the reading that matched, of the row, of the kind, or of the
+    /// file.
+    pub(super) fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
+        self.role_layer(role).0
+    }
+
+    fn role_layer(&self, role: Role) -> (&'a [RoleText<Bound>], RoleLayer) {
+        for (roles, layer) in self.layers().into_iter().flatten() {
+            if let Some(texts) = roles.texts.get(role) {
+                return (texts, layer);
+            }
+            // What identifies an event of the table is its transaction.
+            if let (Role::Transaction, RoleLayer::Row, Some(row)) = (role, layer, self.row_here()) {
+                return (&row.id, layer);
             }
         }
-    }
-
-    fn replay(&self, keys: &mut Keys) -> Result<(), Unreadable> {
-        let texts = &self.recipe.roles.replay;
-        match self.first_made(texts)? {
-            Some((_, text)) => self.key(1, texts, text, keys)?,
-            None if texts.is_empty() => self.signed_key(keys),
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// What was signed, as a key, where its values could be cut anew under the same signature.
-    /// It knows no kind: a parameter that nothing covers must not make a new event of an old call.
-    fn signed_key(&self, keys: &mut Keys) {
-        let hidden = self.matched_reading().is_some_and(|reading| reading.seams == Seams::Hidden);
-        let output = self.matched.as_ref().and_then(|matched| matched.output.as_ref());
-        if let Some(output) = output.filter(|_| hidden) {
-            let key = keys.begin();
-            key.push(2);
-            key.extend_from_slice(output.bytes());
-        }
-    }
-
-    /// A de-duplication key: which key and which of its texts, then for each placeholder its place
-    /// in the text, its length and its value, so that no two callbacks run into one.
-    fn key(
-        &self,
-        which: u8,
-        texts: &[RoleText<Bound>],
-        text: &Text<Bound>,
-        keys: &mut Keys,
-    ) -> Result<(), Unreadable> {
-        let index = texts.iter().position(|known| std::ptr::eq(&raw const known.of, text));
-        let kind = self.kind.map_or(0, |kind| kind + 1);
-        let small = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
-        let key = keys.begin();
-        key.extend_from_slice(&[which, small(index.unwrap_or_default()), small(kind)]);
-        let context = Context { plus: self.plus(), ..Context::default() };
-        for (place, spot) in text.spots().enumerate() {
-            // An optional part that is empty is left out, and so is one that did not come.
-            let Some(value) = self.value(spot, &context)?.filter(|value| !value.is_empty()) else {
-                continue;
-            };
-            let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
-            key.push(small(place));
-            key.extend_from_slice(&len.to_be_bytes());
-            key.extend_from_slice(&value);
-        }
-        Ok(())
-    }
-
-    /// The texts of `role`: those of the reading that matched, of the kind, or of the file.
-    fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
-        let reading = self.matched_reading().map(|reading| &reading.roles);
-        let kind = self.kind_here().map(|kind| &kind.roles);
-        let layers: [Option<&'a Roles<Bound>>; 3] = [reading, kind, Some(&self.recipe.roles)];
-        layers
-            .into_iter()
-            .flatten()
-            .find_map(|roles| roles.texts.get(role))
-            .map_or(&[], Vec::as_slice)
+        (&[], RoleLayer::File)
     }
 
     fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, Unreadable> {
-        self.first_made(self.role_texts(role))
+        let made = self.first_made(self.role_texts(role))?;
+        Ok(made.map(|(value, text)| (value, &text.of)))
     }
 
     /// The value of `role`, if the callback has it.
@@ -199,16 +288,19 @@ impl<'a> Callback<'a> {
     }
 
     /// The first text that can be made and is not empty.
-    fn first_made<'s>(
+    pub(super) fn first_made<'s, 't>(
         &'s self,
-        texts: &'s [RoleText<Bound>],
-    ) -> Result<Option<Made<'s>>, Unreadable> {
+        texts: &'t [RoleText<Bound>],
+    ) -> Result<Option<(Cow<'s, [u8]>, &'t RoleText<Bound>)>, Unreadable>
+    where
+        't: 's,
+    {
         for text in texts {
             if !self.holds_any(&text.when) {
                 continue;
             }
             if let Some(value) = self.made(&text.of)?.filter(|value| !value.is_empty()) {
-                return Ok(Some((value, &text.of)));
+                return Ok(Some((value, text)));
             }
         }
         Ok(None)
@@ -256,16 +348,16 @@ impl<'a> Callback<'a> {
         matches!(spot.input, Input::Parameter { .. }) && self.recipe.macros.is_unreplaced(value)
     }
 
-    fn unreplaced_name(&self, spot: &Bound) -> Option<String> {
+    pub(super) fn unreplaced_name(&self, spot: &Bound) -> Option<String> {
         let value = self.value(spot, &Context::default()).ok()??;
         self.is_macro(spot, &value).then(|| spot.name.to_string())
     }
 
-    /// Refuses a time that is checked and stands where the signature does not reach: whoever sends
+    /// Rejects a time that is checked and came where the signature does not reach: whoever sends
     /// the call again could make it fresh.
     pub(super) fn time_is_proven(&self) -> Result<(), Refusal> {
         match self.matched_reading() {
-            Some(reading) if reading.time == TimeCover::ByPlace => self.time_is_covered(reading),
+            Some(reading) if reading.time == TimeCover::ByCallback => self.time_is_covered(reading),
             _ => Ok(()),
         }
     }
@@ -273,84 +365,18 @@ impl<'a> Callback<'a> {
     #[cold]
     fn time_is_covered(&self, reading: &Reading) -> Result<(), Refusal> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
-        match time.r#in.spots().find(|spot| !self.covers(&reading.covers, spot, &[])) {
+        let came_elsewhere = |spot: &&Bound| match &spot.input {
+            Input::Parameter { slot, scope, .. } => {
+                let (parameters, buffers) = self.side(*scope);
+                let parameter = parameters.get(*slot, buffers);
+                parameter.is_some_and(|one| !reading.signed.reads_place(one.place, one.name))
+            }
+            _ => false,
+        };
+        match time.r#in.spots().find(came_elsewhere) {
             Some(spot) => Err(Refusal::of(Reason::MissingParameter, &spot.name)),
             None => Ok(()),
         }
-    }
-
-    /// Whether the signature covers the value of `spot`.
-    fn is_proven(&self, spot: &Bound, recut: &[String]) -> bool {
-        let also = match self.kind_here().map(|kind| &kind.also) {
-            Some(Also::Reading(also)) => Some(&also.covers),
-            _ => None,
-        };
-        let main = self.matched_reading().map(|reading| &reading.covers);
-        main.is_some_and(|covers| self.covers(covers, spot, recut))
-            || also.is_some_and(|covers| self.covers(covers, spot, recut))
-    }
-
-    fn covers(&self, covers: &Covers, spot: &Bound, recut: &[String]) -> bool {
-        match &spot.input {
-            Input::Parameter { slot, steps, scope } => {
-                let sealed = self.recipe.open.as_ref().and_then(|opener| opener.slot);
-                if self.opened.is_some()
-                    && *scope == Scope::Message
-                    && sealed.is_some_and(|slot| self.covers_sealed(covers, slot))
-                {
-                    return true;
-                }
-                let (parameters, buffers) = self.side(*scope);
-                // What is not there is no claim of anybody's.
-                let Some(parameter) = parameters.get(*slot, buffers) else { return true };
-                let is_recut =
-                    || recut.iter().any(|name| *name == unreplaced::shown(parameter.name));
-                covers.parameter(*slot, steps, parameter.place, parameter.name) && !is_recut()
-            }
-            Input::Header(name) => covers.header(name),
-            Input::List { .. } => covers.may_cover(spot, self.recipe),
-            Input::Known(text) => text.spots().all(|spot| self.covers(covers, spot, recut)),
-            Input::Gateway(super::bound::Gateway::BodySha256) => covers.body(),
-            _ => true,
-        }
-    }
-
-    /// Whether the cipher text in `slot` is covered.
-    fn covers_sealed(&self, covers: &Covers, slot: Slot) -> bool {
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let parameter = parameters.get(slot, buffers);
-        parameter.is_some_and(|one| covers.parameter(slot, &[], one.place, one.name))
-    }
-
-    /// Parameters whose value holds the name of a signed parameter that is not there, in a list
-    /// without separators: it could be the two of them, cut anew.
-    pub(super) fn recut(&self) -> Vec<String> {
-        let pairs = self.matched_reading().and_then(|reading| reading.pairs.as_ref());
-        match pairs {
-            Some(Pairs { plan: Plan::Listed(list), shape, .. }) if shape.is_seamless() => {
-                self.recut_in(list)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn recut_in(&self, list: &[super::signature::Listed]) -> Vec<String> {
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let mut absent: Vec<&[u8]> = Vec::new();
-        let mut present: Vec<Parameter<'_>> = Vec::new();
-        for listed in list {
-            let ListedValue::Parameter(slot) = &listed.value else { continue };
-            match parameters.get(*slot, buffers).filter(|p| !evaluate::is_empty(*p)) {
-                Some(parameter) => present.push(parameter),
-                None => absent.push(&listed.label),
-            }
-        }
-        let holds = |parameter: &Parameter<'_>| {
-            let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
-            let Ok(Some(text)) = value.text(self.plus()) else { return false };
-            absent.iter().any(|name| memchr::memmem::find(&text, name).is_some())
-        };
-        present.iter().filter(|p| holds(p)).map(|p| unreplaced::shown(p.name)).collect()
     }
 
     /// Refuses what is not the source's own: its sender signs for others too.
@@ -546,6 +572,27 @@ fn may_be_claim(value: &[u8]) -> bool {
         && text.iter().any(u8::is_ascii_alphabetic)
 }
 
+/// Which layer of a sender file a role's texts are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoleLayer {
+    Reading,
+    Row,
+    Kind,
+    File,
+}
+
+/// An amount without the zeros that say nothing, so that equal amounts are equal texts. What is not
+/// a decimal stays as it is.
+pub(super) fn plain_amount(amount: &[u8]) -> String {
+    let text = String::from_utf8_lossy(amount);
+    match decimal(&text) {
+        Some((negative, whole, fraction)) => {
+            format!("{}{whole}.{fraction}", if negative { "-" } else { "" })
+        }
+        None => text.into_owned(),
+    }
+}
+
 /// Amounts are decimal texts: `10` is `10.0`, `10.000000` and `010`, and no number is rounded to
 /// compare it. What is no decimal (`1e1`, `10 coins`) is only what it is to the letter.
 fn same_amount(one: &str, other: &str) -> bool {
@@ -565,15 +612,6 @@ fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
     }
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     Some((negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
-}
-
-/// What is not UTF-8 in `text` is replaced.
-fn put_lossy(out: &mut Vec<u8>, text: &[u8]) {
-    if is_plain(text) {
-        out.extend_from_slice(text);
-    } else {
-        out.extend_from_slice(String::from_utf8_lossy(text).as_bytes());
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a genuine callback says.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// What a value of a callback means.
@@ -54,6 +55,92 @@ impl Role {
     }
 }
 
+/// What an event does to the balance of its user: a closed set, in events, the API and the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Adds to it.
+    #[default]
+    Grant,
+    /// Takes an earlier grant back.
+    Revoke,
+    /// Leaves it as it is: probes, pending states, pushes, generic webhooks.
+    None,
+}
+
+impl Effect {
+    /// Every effect, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Grant, Self::Revoke, Self::None];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::None => "none",
+        }
+    }
+
+    /// The effect of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effect| effect.as_str() == name)
+    }
+}
+
+/// The part of a currency that a provider counts in, where its amounts are not whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmountUnit {
+    /// A hundredth of a yuan.
+    Fen,
+    /// A hundredth of a dollar, euro and the like.
+    Cent,
+    /// A millionth of a unit.
+    Micro,
+}
+
+impl AmountUnit {
+    /// Every unit.
+    pub const ALL: [Self; 3] = [Self::Fen, Self::Cent, Self::Micro];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fen => "fen",
+            Self::Cent => "cent",
+            Self::Micro => "micro",
+        }
+    }
+
+    /// The unit of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.as_str() == name)
+    }
+}
+
+/// A fact about a callback that is not the value of a role, and that a signature may cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Its kind.
+    Kind,
+    /// Whether it is a test.
+    Test,
+}
+
+impl Fact {
+    /// The word in `authenticated`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Something for each role that has it: a map whose look-up is an index.
 #[derive(Clone, Debug)]
 pub(super) struct ByRole<T>([Option<T>; Role::ALL.len()]);
@@ -96,10 +183,18 @@ pub struct Resolved {
     pub(super) test: bool,
     pub(super) unresolved: Vec<String>,
     pub(super) authenticated: SmallVec<[Role; Role::ALL.len()]>,
+    /// Facts that the signature covers besides the roles.
+    pub(super) covered: SmallVec<[Fact; 2]>,
+    pub(super) effect: Effect,
+    pub(super) unit: Option<AmountUnit>,
+    /// Roles that are shown percent-encoded, because they are not UTF-8.
+    pub(super) escaped: SmallVec<[Role; 1]>,
     pub(super) recut: Vec<String>,
     pub(super) params: Span,
     pub(super) template: Span,
     pub(super) keys: Keys,
+    pub(super) content: u64,
+    pub(super) misfits: Vec<String>,
     pub(super) secret: Option<usize>,
 }
 
@@ -114,16 +209,54 @@ pub(super) struct Span {
     end: usize,
 }
 
-/// One or two de-duplication keys, one behind the other.
+/// Deduplication keys, one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    bytes: SmallVec<[u8; KEYS_BYTES]>,
-    /// Where each begins.
-    starts: SmallVec<[usize; 2]>,
+    bytes: KeyBytes,
+    /// Where each begins, and what it is for.
+    starts: SmallVec<[(usize, KeyPlace); 3]>,
 }
 
-/// Bytes of keys that stay off the heap: a usual transaction, and a digest.
-const KEYS_BYTES: usize = 104;
+/// Bytes of keys: a usual transaction and a digest stay off the heap.
+type KeyBytes = SmallVec<[u8; 128]>;
+
+/// A key that is looked up and never written.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyLookup<'r> {
+    /// What it says.
+    pub role: KeyRole,
+    /// Why it is looked up.
+    pub form: KeyForm,
+    /// Its bytes.
+    pub key: &'r [u8],
+}
+
+/// What a key says if it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyRole {
+    /// The same thing happened.
+    Identity,
+    /// The same text was signed.
+    Signature,
+}
+
+/// Why a key is looked up and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyForm {
+    /// An older version wrote the key in this form, with a content of that version. A duplicate
+    /// adds today's keys to the first event.
+    Older,
+    /// The callback has a mark that nothing signs, and this is the key without it. A marked
+    /// duplicate adds nothing to the first event.
+    Unmarked,
+}
+
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyPlace {
+    Written(KeyRole),
+    LookedUp(KeyRole, KeyForm),
+}
 
 impl Texts {
     pub(super) fn with_capacity(bytes: usize) -> Self {
@@ -147,15 +280,35 @@ impl Texts {
 }
 
 impl Keys {
-    /// Begins the next key; what is returned takes its bytes.
-    pub(super) fn begin(&mut self) -> &mut SmallVec<[u8; KEYS_BYTES]> {
-        self.starts.push(self.bytes.len());
+    /// Begins an identity key; what is returned takes its bytes.
+    pub(super) fn identity(&mut self) -> &mut KeyBytes {
+        self.begin(KeyPlace::Written(KeyRole::Identity))
+    }
+
+    /// Begins the signature key.
+    pub(super) fn signature(&mut self) -> &mut KeyBytes {
+        self.begin(KeyPlace::Written(KeyRole::Signature))
+    }
+
+    /// Begins a key that is only looked up.
+    pub(super) fn lookup(&mut self, role: KeyRole, form: KeyForm) -> &mut KeyBytes {
+        self.begin(KeyPlace::LookedUp(role, form))
+    }
+
+    fn begin(&mut self, place: KeyPlace) -> &mut KeyBytes {
+        self.starts.push((self.bytes.len(), place));
         &mut self.bytes
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let ends = self.starts.iter().skip(1).copied().chain(std::iter::once(self.bytes.len()));
-        self.starts.iter().zip(ends).map(|(start, end)| &self.bytes[*start..end])
+    fn iter(&self) -> impl Iterator<Item = (KeyPlace, &[u8])> {
+        let starts = self.starts.iter().skip(1).map(|(start, _)| *start);
+        let ends = starts.chain(std::iter::once(self.bytes.len()));
+        self.starts.iter().zip(ends).map(|((start, place), end)| (*place, &self.bytes[*start..end]))
+    }
+
+    fn written(&self, role: KeyRole) -> impl Iterator<Item = &[u8]> {
+        let is_it = move |place| place == KeyPlace::Written(role);
+        self.iter().filter(move |(place, _)| is_it(*place)).map(|(_, key)| key)
     }
 }
 
@@ -170,10 +323,40 @@ impl Resolved {
         self.texts.get(span.start..span.end).unwrap_or_default()
     }
 
-    /// The name of its kind, where the sender's file has kinds and one holds.
+    /// The name of the kind of a callback to which no kind of its sender's file applies.
+    pub const PLAIN_KIND: &str = "event";
+
+    /// The name of its kind in the sender's file, or [`Resolved::PLAIN_KIND`].
     #[must_use]
-    pub fn kind(&self) -> Option<&str> {
-        self.kind.as_deref()
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(Self::PLAIN_KIND)
+    }
+
+    /// What it does to the balance of its user. A callback that reverses another one revokes.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self.role(Role::Reverses) {
+            Some(_) if self.effect == Effect::Grant => Effect::Revoke,
+            _ => self.effect,
+        }
+    }
+
+    /// The unit of its amount, where the provider counts in parts.
+    #[must_use]
+    pub fn amount_unit(&self) -> Option<AmountUnit> {
+        self.unit
+    }
+
+    /// Facts that the signature covers besides the roles.
+    #[must_use]
+    pub fn covered(&self) -> &[Fact] {
+        &self.covered
+    }
+
+    /// Roles whose value is percent-encoded as a whole, because it is not UTF-8.
+    #[must_use]
+    pub fn escaped(&self) -> &[Role] {
+        &self.escaped
     }
 
     /// Whether it is a real callback that the sender marks as a test.
@@ -212,10 +395,37 @@ impl Resolved {
         self.text(self.template)
     }
 
-    /// One or two de-duplication keys, each unambiguous within its source: the transaction first,
-    /// then, where the signature does not cover it, what was signed.
-    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.keys.iter()
+    /// The keys of what happened, each unambiguous within its source: one, and one more for each
+    /// further signature that names a transaction of its own.
+    pub fn identities(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.written(KeyRole::Identity)
+    }
+
+    /// The key of what was signed, where the signature does not cover the identity.
+    #[must_use]
+    pub fn signature_key(&self) -> Option<&[u8]> {
+        self.keys.written(KeyRole::Signature).next()
+    }
+
+    /// Keys that are looked up and never written: the unmarked ones of a marked callback, and those
+    /// that earlier versions made.
+    pub fn lookups(&self) -> impl Iterator<Item = KeyLookup<'_>> {
+        self.keys.iter().filter_map(|(place, key)| match place {
+            KeyPlace::LookedUp(role, form) => Some(KeyLookup { role, form, key }),
+            KeyPlace::Written(_) => None,
+        })
+    }
+
+    /// What the callback says, in short: a known identity with another content is a conflict.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// Parameters whose value contradicts what the sender's file says of them.
+    #[must_use]
+    pub fn misfits(&self) -> &[String] {
+        &self.misfits
     }
 
     /// Which of the source's secrets matched; `None` where nothing is signed.

@@ -1,11 +1,10 @@
-//! Signatures: a reading compiled for one source, and what it covers.
-
-use http::HeaderName;
+//! Signatures: a reading compiled for one source.
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::callback::Message;
+use super::coverage::{Shaping, Signed, SignedTexts};
 use super::definition::{
-    self, Chain, Each, Empty, First, Order, Roles, Signs, Step, Which, Writing,
+    self, Chain, Each, Empty, First, Order, Roles, Sender, Signs, Step, Which, Writing,
 };
 use super::digest::{self, Algorithm, Hasher, Output, Start};
 use super::encoding::{self, Plus};
@@ -42,16 +41,29 @@ pub(super) struct Reading {
     /// An earlier reading differs in the meaning of `+` alone.
     pub(super) twin: Twin,
     pub(super) sorted: Vec<Text<Bound>>,
+    /// For each of `sorted` whether its size is bounded.
+    pub(super) sorted_sizes: Vec<PartSize>,
     pub(super) pairs: Option<Pairs>,
     pub(super) roles: Roles<Bound>,
-    pub(super) covers: Covers,
+    /// What the text reads, and what that proves.
+    pub(super) signed: Signed,
     /// Whether it covers the time that is checked.
     pub(super) time: TimeCover,
-    pub(super) seams: Seams,
     /// The parameter that the signed query or URL is cut before.
     pub(super) cut_before: Option<Box<str>>,
-    /// Whether the query is signed decoded as a whole.
-    pub(super) whole: Whole,
+}
+
+/// Bytes of a nonce or time that is hashed sorted beside a sealed message. A block of the message
+/// is 64 characters of base64: a part that is shorter cannot take one, or give one.
+pub(super) const SORTED_PART_BYTES_MAX: usize = 32;
+
+/// Whether the size of a part that is hashed sorted is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PartSize {
+    /// A nonce or a time.
+    Bounded,
+    /// The secret, or a sealed message.
+    Any,
 }
 
 /// A signature that a private key makes.
@@ -71,28 +83,8 @@ pub(super) enum Keys {
     Secrets(Vec<Option<PublicKey>>),
 }
 
-/// Whether a query is signed decoded as a whole. Then a value may hold `&name=value`, and the same
-/// signature fits a query in which that is a parameter of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whole {
-    /// It is signed as on the wire, or by its parts.
-    No,
-    /// It is.
-    Decoded,
-}
-
 /// Bytes of a signature: that of an RSA key of 8192 bits.
 const SIGNATURE_MAX: usize = 1024;
-
-/// Whether the signed text says where each of its values ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seams {
-    /// It does.
-    Plain,
-    /// Values stand side by side, or unescaped in a list, so that they can be cut anew under the
-    /// same signature: what was signed is then a de-duplication key as well.
-    Hidden,
-}
 
 /// Whether a reading can say anything that an earlier one did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,22 +176,12 @@ impl Except {
 /// Whether a reading covers the time that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeCover {
-    /// Wherever it stands, or none is checked.
+    /// It does for every callback, or none is checked.
     Always,
-    /// That depends on where it came.
-    ByPlace,
-}
-
-/// What a reading covers.
-#[derive(Debug, Default)]
-pub(super) struct Covers {
-    parameters: Vec<(Slot, Box<[Box<str>]>)>,
-    headers: Vec<HeaderName>,
-    /// Everything in the query, or in query and form, but for `except`.
-    pub(super) query: bool,
-    form: bool,
-    body: bool,
-    except: Vec<Except>,
+    /// That depends on the callback.
+    ByCallback,
+    /// It reads a time that can be re-cut: the window is only a filter.
+    Never,
 }
 
 /// Compiles `reading`, the one at `index` of its file; `None` when its condition can never hold.
@@ -207,6 +189,7 @@ pub(super) fn compile(
     index: usize,
     reading: &definition::Reading,
     binder: &mut Binder<'_>,
+    shaping: &Shaping,
 ) -> Result<Option<Reading>, Fault> {
     let when = binder.gate(&reading.when)?;
     if matches!(when, Gate::Never) {
@@ -234,14 +217,13 @@ pub(super) fn compile(
     if lacking && !reads_secret(&key) {
         return Err(Fault::new("key", "needs a setting that is not there", "set it"));
     }
-    let mut covers = Covers::default();
-    covers.take_text(&of, &sorted, pairs.as_ref(), binder);
+    let texts = SignedTexts { of: &of, sorted: &sorted, pairs: pairs.as_ref() };
+    let signed = Signed::of(texts, binder, shaping);
     let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
     Ok(Some(Reading {
         index,
         when,
-        seams: seams(&of, pairs.as_ref()),
-        whole: whole(&of),
+        signed,
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
@@ -259,39 +241,20 @@ pub(super) fn compile(
         cut: reading.cut,
         plus: reading.plus,
         twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Twin::No),
+        sorted_sizes: sorted.iter().map(|text| part_size(text, binder.sender)).collect(),
         sorted,
         pairs,
         roles: binder.roles(&reading.roles)?,
-        covers,
         time: TimeCover::Always,
     }))
 }
 
-fn seams(of: &Text<Bound>, pairs: Option<&Pairs>) -> Seams {
-    let is_value = |piece: &Piece<Bound>| match piece {
-        Piece::Literal(_) => false,
-        Piece::Value(spot) => matches!(spot.input, Input::Parameter { .. } | Input::Known(_)),
-        Piece::Optional(inner) => !matches!(inner.first(), Some(Piece::Literal(_))),
-    };
-    let side_by_side = of.pieces.windows(2).any(|two| is_value(&two[0]) && is_value(&two[1]));
-    let unescaped = pairs.is_some_and(|pairs| {
-        let written = matches!(pairs.each, Each::Decoded | Each::Raw);
-        let gathered = matches!(pairs.plan, Plan::Gathered { .. });
-        pairs.shape.is_seamless() || (gathered && written)
+fn part_size(text: &Text<Bound>, sender: &Sender) -> PartSize {
+    let sealed = sender.sealed_names();
+    let is_any = text.spots().any(|spot| {
+        matches!(spot.input, Input::Gateway(Gateway::Secret)) || sealed.contains(&&*spot.name)
     });
-    if side_by_side || unescaped || whole(of) == Whole::Decoded {
-        Seams::Hidden
-    } else {
-        Seams::Plain
-    }
-}
-
-fn whole(of: &Text<Bound>) -> Whole {
-    let decoded = of.spots().any(|spot| {
-        let whole = matches!(spot.input, Input::Gateway(Gateway::Query | Gateway::Url));
-        whole && spot.modifiers.contains(&Modifier::Unpercent)
-    });
-    if decoded { Whole::Decoded } else { Whole::No }
+    if is_any { PartSize::Any } else { PartSize::Bounded }
 }
 
 fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
@@ -664,109 +627,6 @@ pub(super) fn start<'h>(
         First::Digest(algorithm) => Some(Start::Plain(algorithm)),
         First::Equal => Some(Start::Plain(Algorithm::Sha256)),
         First::Keyed(_) => keyed.get(index)?.as_ref().map(Start::Keyed),
-    }
-}
-
-impl Covers {
-    fn take_text(
-        &mut self,
-        of: &Text<Bound>,
-        sorted: &[Text<Bound>],
-        pairs: Option<&Pairs>,
-        binder: &Binder<'_>,
-    ) {
-        for spot in of.spots().chain(sorted.iter().flat_map(Text::spots)) {
-            match &spot.input {
-                // What a value loses before it is signed is not covered.
-                Input::Parameter { .. } if spot.modifiers.iter().any(Modifier::is_lossy) => {}
-                Input::Parameter { slot, steps, .. } => {
-                    self.parameters.push((*slot, steps.clone()));
-                }
-                Input::Header(name) => self.headers.push(name.clone()),
-                Input::List { list, .. } => {
-                    let of = &binder.sender.lists[*list].of;
-                    let names = of.spots().filter_map(|spot| spot.key.strip_prefix("header."));
-                    self.headers.extend(names.filter_map(|name| name.parse().ok()));
-                }
-                Input::Gateway(Gateway::Query | Gateway::Url) => self.query = true,
-                Input::Gateway(Gateway::Body | Gateway::BodySha256) => self.body = true,
-                _ => {}
-            }
-        }
-        match pairs.map(|pairs| &pairs.plan) {
-            Some(Plan::Listed(list)) => {
-                self.parameters.extend(list.iter().filter_map(|listed| match listed.value {
-                    ListedValue::Parameter(slot) => Some((slot, Box::default())),
-                    ListedValue::Ours(_) => None,
-                }));
-            }
-            Some(Plan::Gathered { places, except, .. }) => {
-                self.query |= places.contains(&Place::Query);
-                self.form |= places.contains(&Place::Form);
-                self.except.extend(except.iter().cloned());
-            }
-            None => {}
-        }
-    }
-
-    /// Whether the parameter in `slot`, which came in `place` under `name`, is covered, at least
-    /// as far as `steps` go into it.
-    pub(super) fn parameter(
-        &self,
-        slot: Slot,
-        steps: &[Box<str>],
-        place: Place,
-        name: &[u8],
-    ) -> bool {
-        let named = self.named(slot, steps);
-        let whole = match place {
-            Place::Query => self.query,
-            Place::Form => self.form || self.body,
-            Place::Json | Place::Xml => self.body,
-        };
-        named || (whole && !self.except.iter().any(|except| except.takes(name)))
-    }
-
-    fn named(&self, slot: Slot, steps: &[Box<str>]) -> bool {
-        self.parameters.iter().any(|(known, into)| *known == slot && steps.starts_with(into))
-    }
-
-    /// Whether the parameter in `slot` is covered by its name.
-    pub(super) fn slot(&self, slot: Slot) -> bool {
-        self.parameters.iter().any(|(known, _)| *known == slot)
-    }
-
-    /// Whether the value of `spot` is covered by its name, wherever it comes.
-    pub(super) fn always(&self, spot: &Bound, recipe: &Recipe) -> bool {
-        match &spot.input {
-            Input::Parameter { slot, steps, .. } => self.named(*slot, steps),
-            Input::Header(name) => self.header(name),
-            _ => self.may_cover(spot, recipe),
-        }
-    }
-
-    /// Whether the header field is covered.
-    pub(super) fn header(&self, name: &HeaderName) -> bool {
-        self.headers.contains(name)
-    }
-
-    /// Whether the body is covered.
-    pub(super) fn body(&self) -> bool {
-        self.body
-    }
-
-    /// Whether there is a place where the value of `spot` would be covered.
-    pub(super) fn may_cover(&self, spot: &Bound, recipe: &Recipe) -> bool {
-        match &spot.input {
-            Input::Parameter { slot, .. } => {
-                self.query || self.form || self.body || self.slot(*slot)
-            }
-            Input::Header(name) => self.headers.contains(name),
-            Input::List { list, .. } => recipe.lists.get(*list).is_some_and(|of| {
-                of.spots().all(|spot| matches!(&spot.input, Input::Header(name) if self.headers.contains(name)))
-            }),
-            _ => false,
-        }
     }
 }
 

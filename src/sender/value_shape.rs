@@ -22,8 +22,13 @@ impl ByteSet {
         set
     }
 
+    /// The first `len` members.
+    pub(super) fn first(len: usize) -> Self {
+        Self::of(|byte| usize::from(byte) < len)
+    }
+
     /// The bytes of `text`.
-    pub(super) fn of_text(text: &[u8]) -> Self {
+    fn of_text(text: &[u8]) -> Self {
         Self::of(|byte| text.contains(&byte))
     }
 
@@ -108,6 +113,11 @@ impl ValueShape {
         Self::new(Form::Free, ByteSet::ALL)
     }
 
+    /// Any value, always there.
+    pub(super) fn required() -> Self {
+        Self { presence: Presence::Required, ..Self::free() }
+    }
+
     fn new(form: Form, bytes: ByteSet) -> Self {
         let (presence, basis) = match form {
             Form::Free => (Presence::Optional, ShapeBasis::Confirmed),
@@ -161,9 +171,7 @@ impl ValueShape {
             ("token", None) => {
                 Some(Self::new(Form::Token, ByteSet::of(|byte| byte.is_ascii_graphic())))
             }
-            ("free", None) => {
-                Some(Self { presence: Presence::Required, ..Self::new(Form::Free, ByteSet::ALL) })
-            }
+            ("free", None) => Some(Self::required()),
             _ => None,
         }
     }
@@ -297,16 +305,6 @@ impl ValueShape {
                 }
                 Neighbour::Unknown => false,
             }
-    }
-
-    /// Whether no value of this shape can hold a byte of the other.
-    pub(super) fn is_apart_from(&self, other: &Self) -> bool {
-        self.bytes.is_disjoint(other.bytes)
-    }
-
-    /// The number of bytes of every value, where it is always the same.
-    pub(super) fn width(&self) -> Option<usize> {
-        self.width
     }
 }
 

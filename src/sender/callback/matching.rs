@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::{Callback, Match, Refusal};
 use crate::sender::bound::{Input, Scope};
 use crate::sender::definition::{First, Writing};
@@ -12,7 +14,7 @@ use crate::sender::outcome::Reason;
 use crate::sender::parameters::{Place, Unreadable};
 use crate::sender::recipe::Protection;
 use crate::sender::shape::Shape;
-use crate::sender::signature::{self, Public, Reading, Twin, Whole};
+use crate::sender::signature::{self, Public, Reading, Twin};
 use crate::sender::unreplaced;
 
 /// Claims of one list that are looked at.
@@ -43,14 +45,17 @@ impl Callback<'_> {
     pub(super) fn match_signature(&mut self) -> Result<(), Refusal> {
         let mut output = Output::NONE;
         self.matched = Some(match self.recipe.protection {
-            Protection::Unsigned => Match { reading: None, secret: None, output: None },
+            Protection::Unsigned => {
+                Match { reading: None, secret: None, output: None, further: SmallVec::new() }
+            }
             Protection::Signed => {
                 let (reading, under) = self.signature(&mut output)?;
                 let secret = match under {
                     Under::Secret(index) => Some(index),
                     Under::PublicKey => None,
                 };
-                Match { reading: Some(reading), secret, output: Some(output) }
+                let further = self.further(reading);
+                Match { reading: Some(reading), secret, output: Some(output), further }
             }
         });
         Ok(())
@@ -98,6 +103,30 @@ impl Callback<'_> {
             Some(name) => Err(Refusal::of(Reason::MissingParameter, name)),
             None => Err(Refusal::new(Reason::BadSignature)),
         }
+    }
+
+    /// Readings of other signatures that the callback has and that match too, beside the one that
+    /// decided. One that does not match says nothing: the first signature decides.
+    fn further(&self, decided: usize) -> SmallVec<[usize; 2]> {
+        let readings = &self.recipe.readings;
+        let group = readings[decided].claim_group;
+        let mut found = SmallVec::<[usize; 2]>::new();
+        for (index, reading) in readings.iter().enumerate() {
+            let known = reading.claim_group == group
+                || found.iter().any(|other| readings[*other].claim_group == reading.claim_group);
+            if known || !self.holds(&reading.when) || !self.is_usable(reading) {
+                continue;
+            }
+            let Ok(Some(claim)) = self.claim(reading) else { continue };
+            if self.refuse_strays(reading).is_err() || self.is_macro_for(reading, &claim) {
+                continue;
+            }
+            let mut output = Output::NONE;
+            if let Ok(Some(_)) = self.try_reading(reading, &claim, &mut output) {
+                found.push(index);
+            }
+        }
+        found
     }
 
     /// Whether a claim is a macro that the sender left in place, where a signature is never written
@@ -279,10 +308,7 @@ impl Callback<'_> {
                 return Err(Refusal::of(Reason::UnsignedParameter, &name));
             }
         }
-        match reading.whole {
-            Whole::Decoded => self.refuse_ambiguity(reading),
-            Whole::No => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn also(&self, reading: &Reading) -> Result<(), Refusal> {

@@ -47,7 +47,8 @@ impl Callback<'_> {
             match opener.open(&sealed, secret) {
                 Ok(message) => {
                     let mut parameters = Parameters::new();
-                    match (read_body(self.recipe, &message, &mut parameters), inside) {
+                    let read = read_body(self.recipe, &opener.reads, &message, &mut parameters);
+                    match (read, inside) {
                         (Ok(()), _) => return Ok(Box::new(Opened { message, parameters })),
                         (Err(_), Inside::Anything) => {
                             let parameters = Parameters::new();

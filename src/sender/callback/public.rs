@@ -112,32 +112,4 @@ impl<'a> Callback<'a> {
     ) -> Result<bool, Unreadable> {
         self.any_claim(reading, |claim| public.is_signature(reading, key, message, claim))
     }
-
-    /// Refuses a query that says something else once it is decoded: what is signed then fits other
-    /// queries too. A name that repeats, or that only the decoded text has, is one that somebody
-    /// has put into a value, or hidden in one. What an app sets may hold anything.
-    pub(super) fn refuse_ambiguity(&self, reading: &Reading) -> Result<(), Refusal> {
-        if self.parameters.is_plain() {
-            return Ok(());
-        }
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let splits = |name: &[u8]| memchr::memchr2(b'&', b'=', name).is_some();
-        if let Some(odd) = parameters.iter(buffers).find(|parameter| splits(parameter.name)) {
-            return Err(Refusal::of(Reason::BadEncoding, &unreplaced::shown(odd.name)));
-        }
-        let context = Context { plus: reading.plus, ..Context::default() };
-        let mut text = Vec::new();
-        self.put(&reading.of, &context, &mut text)?;
-        let mut seen: SmallVec<[u8; 32]> = SmallVec::new();
-        for pair in text.split(|byte| *byte == b'&') {
-            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-            let Some(slot) = self.recipe.names.find(name) else { continue };
-            let hidden = !parameters.has(slot) && !self.recipe.from_client.contains(&slot);
-            if hidden || seen.contains(&slot) {
-                return Err(Refusal::of(Reason::RepeatedParameter, &unreplaced::shown(name)));
-            }
-            seen.push(slot);
-        }
-        Ok(())
-    }
 }

@@ -7,9 +7,10 @@ use http::Method;
 use jiff::tz::Offset;
 
 use super::{
-    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, Empty, First, Iv, Kind, List,
-    Open, Order, Pairs, Pasted, Patience, Probes, READINGS_MAX, Reading, Reads, RoleText, Roles,
-    Sender, Stands, Step, Test, TimeRule, Which, Writing, reads,
+    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, Empty, EventRow, EventTable,
+    First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience, Probes,
+    READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step, Test,
+    TimeRule, Which, Writing, reads,
 };
 use crate::sender::condition::Condition;
 use crate::sender::digest::Algorithm;
@@ -17,10 +18,12 @@ use crate::sender::encoding::Plus;
 use crate::sender::fault::Fault;
 use crate::sender::file::{self, File, Many};
 use crate::sender::reply::Rows;
-use crate::sender::resolved::Role;
+use crate::sender::recut::chains::NameOrder;
+use crate::sender::resolved::{AmountUnit, Effect, Role};
 use crate::sender::shape::Shape;
 use crate::sender::text::{Strictness, Text};
 use crate::sender::time::{self, Stamp};
+use crate::sender::value_shape::ValueShape;
 use crate::sender::vector::Vector;
 
 /// Reads a file and collects its mistakes.
@@ -32,6 +35,10 @@ impl Reader {
     pub(super) fn sender(&mut self, name: &str, text: &str, file: File) -> Sender {
         let paste = file.paste.as_deref().map(|paste| self.paste(paste)).unwrap_or_default();
         let readings = self.readings(file.signature);
+        let kinds = self.kinds(file.kind);
+        if file.events.is_none() && !file.event.is_empty() {
+            self.fault("events", "is missing", "say what names an event: by = \"{Event}\"");
+        }
         let sender = Sender {
             name: name.to_owned(),
             title: file.title,
@@ -49,12 +56,15 @@ impl Reader {
             lists: self.lists(file.lists),
             ours: self.ours(file.ours),
             roles: self.roles("roles", file.roles),
+            shapes: self.shapes(file.shapes),
+            identity: self.identity(file.identity),
             time: file.time.and_then(|time| self.time(&time)),
             known: self.known(file.known),
             codes: file.codes,
             challenge: file.challenge.map(|one| self.challenge(one)).unwrap_or_default(),
             test: file.test.map(|test| self.test(test)).unwrap_or_default(),
-            kinds: self.kinds(file.kind),
+            events: file.events.and_then(|events| self.events(&events, file.event, &kinds)),
+            kinds,
             open: file.open.and_then(|open| self.open(&open)),
             key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
@@ -220,21 +230,139 @@ impl Reader {
         written.into_iter().map(read).collect()
     }
 
-    fn roles(&mut self, key: &str, written: BTreeMap<String, Many<file::RoleText>>) -> Roles {
-        let mut roles = Roles::default();
+    fn roles(&mut self, key: &str, mut written: BTreeMap<String, Many<file::RoleText>>) -> Roles {
+        let (effect, amount_unit) = self.facts(key, &mut written);
+        let mut roles = Roles { effect, amount_unit, ..Roles::default() };
         for (name, texts) in written {
             let key = format!("{key}.{name}");
             let texts: Vec<_> =
                 texts.into_vec().into_iter().map(|text| self.role_text(&key, text)).collect();
-            match (Role::from_name(&name), name.as_str()) {
-                (Some(role), _) => {
-                    roles.texts.insert(role, texts);
+            match Role::from_name(&name) {
+                Some(role) => roles.texts.insert(role, texts),
+                None if name == "replay" => {
+                    let remedy = "say what identifies an event in [identity]: by, repeats";
+                    self.fault(key, "is replaced by [identity]", remedy);
                 }
-                (None, "replay") => roles.replay = texts,
-                _ => self.fault(key, "is no role", ROLES),
+                None => self.fault(key, "is not a role", ROLES),
             }
         }
         roles
+    }
+
+    /// Takes `effect` and `amount_unit` out of the texts of roles: they are words, not texts.
+    fn facts(
+        &mut self,
+        key: &str,
+        written: &mut BTreeMap<String, Many<file::RoleText>>,
+    ) -> (Option<Effect>, Option<AmountUnit>) {
+        let mut word = |name: &str| match written.remove(name)?.into_vec().pop()? {
+            file::RoleText::Text(word) => Some(word),
+            file::RoleText::When { .. } => Some(String::new()),
+        };
+        let (effect, unit) = (word("effect"), word("amount_unit"));
+        let effect = effect.and_then(|word| self.effect(&format!("{key}.effect"), &word));
+        let unit = unit.and_then(|word| {
+            let unit = AmountUnit::from_name(&word);
+            if unit.is_none() {
+                self.fault(format!("{key}.amount_unit"), &format!("`{word}`"), UNITS);
+            }
+            unit
+        });
+        (effect, unit)
+    }
+
+    fn effect(&mut self, key: &str, word: &str) -> Option<Effect> {
+        let effect = Effect::from_name(word);
+        if effect.is_none() {
+            self.fault(key, &format!("`{word}` is not an effect"), "use grant, revoke or none");
+        }
+        effect
+    }
+
+    fn shapes(&mut self, written: toml::Table) -> Shapes {
+        let mut shapes = Shapes::default();
+        for (name, value) in written {
+            let key = format!("shapes.{name}");
+            match (name.as_str(), value) {
+                (_, toml::Value::String(text)) => match ValueShape::parse(&text) {
+                    Ok(shape) => {
+                        shapes.of.insert(name, shape);
+                    }
+                    Err(fault) => self.faults.push(fault.under(&key)),
+                },
+                ("refuse", toml::Value::Array(names)) => shapes.refuse = words(&names),
+                ("together", toml::Value::Array(names)) => shapes.together = words(&names),
+                ("ascending", toml::Value::Boolean(true)) => shapes.order = NameOrder::Ascending,
+                _ => {
+                    let remedy = "write name = \"digits\", refuse = [names], together = [names] or ascending = true";
+                    self.fault(key, "is not a shape", remedy);
+                }
+            }
+        }
+        for name in shapes.refuse.iter().chain(&shapes.together) {
+            if !shapes.of.contains_key(name) {
+                self.fault(format!("shapes.{name}"), "is missing", "give the shape of each name");
+            }
+        }
+        shapes
+    }
+
+    fn identity(&mut self, written: file::Identity) -> Identity {
+        let mut texts = |key: &str, texts: Many<file::RoleText>| -> Vec<RoleText> {
+            texts.into_vec().into_iter().map(|text| self.role_text(key, text)).collect()
+        };
+        let by = texts("identity.by", written.by);
+        let mut formerly = Formerly::default();
+        let mut unknown = Vec::new();
+        for (name, written) in written.formerly {
+            let key = format!("identity.formerly.{name}");
+            match name.as_str() {
+                "transaction" => formerly.transaction = texts(&key, written),
+                "replay" => formerly.replay = texts(&key, written),
+                _ => unknown.push(key),
+            }
+        }
+        for key in unknown {
+            self.fault(key, "was never a key", "use transaction or replay");
+        }
+        let repeats = written.repeats.map(|repeats| {
+            let (why, when) = match repeats {
+                file::Repeats::Why(why) => (why, Many::default()),
+                file::Repeats::When { why, when } => (why, when),
+            };
+            let when = self.conditions("identity.repeats.when", when);
+            Repeats { why: why.into(), when }
+        });
+        Identity { by, volatile: written.volatile.into_vec(), repeats, formerly }
+    }
+
+    fn events(
+        &mut self,
+        events: &file::Events,
+        rows: Vec<file::EventRow>,
+        kinds: &[Kind],
+    ) -> Option<EventTable> {
+        let by = self.text("events.by", &events.by, Strictness::Strict);
+        let by = by.spots().next().filter(|_| by.pieces.len() == 1).cloned();
+        if by.is_none() {
+            self.fault("events.by", "is not one placeholder", "say what names an event");
+        }
+        let rows = rows.into_iter().filter_map(|row| self.event_row(row, kinds)).collect();
+        Some(EventTable { by: by?, rows })
+    }
+
+    fn event_row(&mut self, row: file::EventRow, kinds: &[Kind]) -> Option<EventRow> {
+        let is = row.is.into_vec();
+        let key = format!("event[{}]", is.first().map_or("", String::as_str));
+        let kind = kinds.iter().position(|kind| kind.name == row.kind && kind.when.is_empty());
+        if kind.is_none() {
+            let what = format!("`{}` is not a [[kind]] without `when`", row.kind);
+            self.fault(format!("{key}.kind"), &what, "add one: it has the replies");
+        }
+        let id_key = format!("{key}.id");
+        let id = row.id.into_vec().into_iter().map(|text| self.role_text(&id_key, text)).collect();
+        let roles = self.roles(&key, row.roles);
+        Some(EventRow { is, kind: kind?, id, roles, volatile: row.volatile.into_vec() })
     }
 
     fn role_text(&mut self, key: &str, text: file::RoleText) -> RoleText {
@@ -298,6 +426,7 @@ impl Reader {
             when: self.conditions("test.when", test.when),
             probes: Probes::from_signed(test.signed),
             flag: self.conditions("test.flag", test.flag),
+            unsigned: test.unsigned.map(Box::from),
         }
     }
 
@@ -309,9 +438,12 @@ impl Reader {
             if also.as_ref().is_some_and(|also| also.public.is_some()) {
                 self.fault(format!("{key}.also"), "ends in a public key", "use digests");
             }
+            let effect = kind.effect.and_then(|word| self.effect(&format!("{key}.effect"), &word));
+            let roles = self.roles(&format!("{key}.roles"), kind.roles);
             known.push(Kind {
                 when: self.conditions(&format!("{key}.when"), kind.when),
-                roles: self.roles(&format!("{key}.roles"), kind.roles),
+                unsigned: kind.unsigned.map(Box::from),
+                roles: Roles { effect: effect.or(roles.effect), ..roles },
                 replies: self.rows(&format!("{key}.reply"), &kind.reply),
                 stands: match kind.test {
                     Some(true) => Stands::ForTests,
@@ -356,6 +488,10 @@ impl Reader {
                 .as_ref()
                 .map(|frame| self.text("open.frame", frame, Strictness::Strict)),
             when: self.conditions("open.when", open.when.clone()),
+            reads: match open.reads.to_vec() {
+                reads if reads.is_empty() => Vec::new(),
+                _ => self.reads(open.reads.clone()),
+            },
         })
     }
 
@@ -602,5 +738,10 @@ impl Reader {
     }
 }
 
-const ROLES: &str = "use transaction, user, item, amount, currency, custom, reverses or replay";
+fn words(names: &[toml::Value]) -> Vec<String> {
+    names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+const ROLES: &str = "use transaction, user, item, amount, currency, custom or reverses";
+const UNITS: &str = "use fen, cent or micro";
 const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";

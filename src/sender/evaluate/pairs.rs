@@ -10,7 +10,10 @@ use crate::sender::definition::{Each, Empty, Order};
 use crate::sender::encoding::{self, Sink};
 use crate::sender::outcome::Reason;
 use crate::sender::parameters::{Parameter, Place, Unreadable};
-use crate::sender::signature::{Listed, ListedValue, Pairs, Plan};
+use crate::sender::recut::chains::ReceivedPair;
+use crate::sender::signature::{
+    Listed, ListedValue, Pairs, PartSize, Plan, Reading, SORTED_PART_BYTES_MAX,
+};
 use crate::sender::text::Text;
 
 /// A member of a list that is gathered.
@@ -18,6 +21,9 @@ struct Entry<'e> {
     name: &'e [u8],
     of: EntryOf<'e>,
 }
+
+/// Most lists stay off the heap.
+type Entries<'e> = SmallVec<[Entry<'e>; 40]>;
 
 enum EntryOf<'e> {
     Parameter(Parameter<'e>),
@@ -44,7 +50,7 @@ impl<S: Sink> Sink for PercentSink<'_, S> {
 
 impl Callback<'_> {
     /// Writes the parameters that a reading signs as a list.
-    pub(super) fn put_pairs(
+    pub(in crate::sender) fn put_pairs(
         &self,
         pairs: &Pairs,
         context: &Context<'_>,
@@ -134,27 +140,7 @@ impl Callback<'_> {
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
-        let Plan::Gathered { places, except, order, add } = &pairs.plan else { return Ok(()) };
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let claim = context.reading.and_then(|reading| match &reading.claim.input {
-            Input::Parameter { slot, .. } => Some(self.recipe.names.name(*slot)),
-            _ => None,
-        });
-        let mut entries: SmallVec<[Entry<'_>; 40]> = SmallVec::new();
-        for index in 0..parameters.len() {
-            let Some(parameter) = parameters.at(index, buffers) else { continue };
-            let left_out = !places.contains(&parameter.place)
-                || Some(parameter.name) == claim
-                || except.iter().any(|except| except.takes(parameter.name))
-                || (pairs.empty == Empty::Dropped && is_empty(parameter));
-            if !left_out {
-                entries.push(Entry { name: parameter.name, of: EntryOf::Parameter(parameter) });
-            }
-        }
-        entries.extend(add.iter().map(|(name, text)| Entry { name, of: EntryOf::Ours(text) }));
-        if *order != Order::Given {
-            entries.sort_unstable_by(|one, other| one.name.cmp(other.name));
-        }
+        let entries = self.entries(pairs, context);
         let mut first = true;
         for entry in &entries {
             put_gap(pairs, &mut first, sink);
@@ -172,6 +158,49 @@ impl Callback<'_> {
         Ok(())
     }
 
+    /// The pairs of a gathered list as they came, decoded, in the order of the list.
+    pub(in crate::sender) fn gathered_pairs(
+        &self,
+        pairs: &Pairs,
+        reading: &Reading,
+    ) -> Result<Vec<ReceivedPair>, Unreadable> {
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let mut all = Vec::new();
+        for entry in self.entries(pairs, &context) {
+            let EntryOf::Parameter(parameter) = entry.of else { continue };
+            let mut value = Vec::new();
+            self.put_each(parameter, Each::Decoded, &context, &mut value)?;
+            all.push(ReceivedPair { name: parameter.name.to_vec(), value });
+        }
+        Ok(all)
+    }
+
+    /// The members of a gathered list, in its order.
+    fn entries<'e>(&'e self, pairs: &'e Pairs, context: &Context<'_>) -> Entries<'e> {
+        let mut entries = Entries::new();
+        let Plan::Gathered { places, except, order, add } = &pairs.plan else { return entries };
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let claim = context.reading.and_then(|reading| match &reading.claim.input {
+            Input::Parameter { slot, .. } => Some(self.recipe.names.name(*slot)),
+            _ => None,
+        });
+        for index in 0..parameters.len() {
+            let Some(parameter) = parameters.at(index, buffers) else { continue };
+            let left_out = !places.contains(&parameter.place)
+                || Some(parameter.name) == claim
+                || except.iter().any(|except| except.takes(parameter.name))
+                || (pairs.empty == Empty::Dropped && is_empty(parameter));
+            if !left_out {
+                entries.push(Entry { name: parameter.name, of: EntryOf::Parameter(parameter) });
+            }
+        }
+        entries.extend(add.iter().map(|(name, text)| Entry { name, of: EntryOf::Ours(text) }));
+        if *order != Order::Given {
+            entries.sort_unstable_by(|one, other| one.name.cmp(other.name));
+        }
+        entries
+    }
+
     /// Writes a reading's texts, sorted as bytes.
     pub(super) fn put_sorted(
         &self,
@@ -181,10 +210,15 @@ impl Callback<'_> {
         let Some(reading) = context.reading else { return Ok(false) };
         let mut scratch: SmallVec<[u8; 512]> = SmallVec::new();
         let mut parts: SmallVec<[(usize, usize); 8]> = SmallVec::new();
-        for text in &reading.sorted {
+        for (text, size) in reading.sorted.iter().zip(&reading.sorted_sizes) {
             let start = scratch.len();
             match self.put(text, context, &mut scratch) {
-                Ok(()) => parts.push((start, scratch.len())),
+                Ok(()) => {
+                    if *size == PartSize::Bounded && scratch.len() - start > SORTED_PART_BYTES_MAX {
+                        return Err(Unreadable::new(Reason::BadEncoding));
+                    }
+                    parts.push((start, scratch.len()));
+                }
                 Err(Lack::Missing(_)) => return Ok(false),
                 Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
             }

@@ -28,11 +28,12 @@ pub(in crate::sender) struct ChainRules<'r> {
 }
 
 /// The order of names in a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum NameOrder {
     /// Each name is greater than the one in front of it.
     Ascending,
     /// Names come in any order.
+    #[default]
     Any,
 }
 
@@ -105,13 +106,30 @@ impl ChainRules<'_> {
         ordered && pairs.iter().all(fits) && self.known.iter().all(there)
     }
 
-    /// Whether a value holds what could separate it from a further pair.
+    /// Whether no value holds what could separate it from a further pair.
     pub(in crate::sender) fn is_finest(&self, pairs: &[ReceivedPair]) -> bool {
-        let holds = |value: &[u8]| {
-            memchr::memmem::find_iter(value, self.between)
-                .any(|at| memchr::memmem::find(&value[at..], self.within).is_some())
-        };
-        !pairs.iter().any(|pair| holds(&pair.value))
+        !pairs.iter().any(|pair| self.splits(&pair.value))
+    }
+
+    /// Whether `value` holds what could separate it from a further pair.
+    pub(in crate::sender) fn splits(&self, value: &[u8]) -> bool {
+        memchr::memmem::find_iter(value, self.between)
+            .any(|at| memchr::memmem::find(&value[at..], self.within).is_some())
+    }
+
+    /// Names that other valid chains have, and `pairs` do not.
+    pub(in crate::sender) fn other_names(&self, pairs: &[ReceivedPair]) -> Vec<Vec<u8>> {
+        if self.is_finest(pairs) {
+            return Vec::new();
+        }
+        let text = self.written(pairs);
+        let Some(candidates) = self.candidates(&text) else { return Vec::new() };
+        let walk = Walk { rules: self, text: &text, candidates: &candidates };
+        let (from_start, to_end) = walk.reach(None);
+        let on_chain = (0..candidates.len()).filter(|at| from_start[*at] && to_end[*at]);
+        let names = on_chain.map(|at| candidates[at].name);
+        let others = names.filter(|name| !pairs.iter().any(|pair| pair.name == *name));
+        others.map(<[u8]>::to_vec).collect()
     }
 
     fn written(&self, pairs: &[ReceivedPair]) -> Vec<u8> {

@@ -294,7 +294,12 @@ impl Recipe {
         if errand == Errand::AddressCheck {
             return lacking.unwrap_or_default();
         }
-        callback.matched = index.map(|_| Match { reading: index, secret: None, output: None });
+        callback.matched = index.map(|_| Match {
+            reading: index,
+            secret: None,
+            output: None,
+            further: smallvec::SmallVec::new(),
+        });
         callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
         let mut lacking = lacking.unwrap_or_default();
         if !matches!(callback.role(Role::Transaction), Ok(Some(_))) {

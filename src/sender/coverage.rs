@@ -1,0 +1,270 @@
+//! What a signature covers: the values that a signed text reads, their order, and which of them
+//! are proven to be what was received.
+
+mod closure;
+mod layout;
+
+use http::HeaderName;
+
+use super::bound::{Bound, Gateway, Input};
+use super::names::Slot;
+use super::parameters::Place;
+use super::recipe::Recipe;
+use super::recut::chains::{ChainRules, KnownName, NameOrder};
+use super::recut::{EmptyItems, Layout, Proof, Separation, ValueSet};
+use super::signature::Except;
+
+pub(super) use closure::{Coverage, TextVerdict};
+pub(super) use layout::{Shaping, SignedTexts};
+
+/// A value that a signed text reads.
+#[derive(Debug)]
+pub(super) struct SignedValue {
+    pub(super) input: SignedInput,
+    /// Whether two values can be signed as one.
+    pub(super) loss: Loss,
+}
+
+/// Whether a value is signed as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It is, or in a way that tells any two values apart.
+    None,
+    /// A part of it, or a form that several values have.
+    Lossy,
+}
+
+/// What a value of a signed text is.
+#[derive(Debug)]
+pub(super) enum SignedInput {
+    /// A parameter, or a member of it.
+    Parameter { slot: Slot, steps: Box<[Box<str>]> },
+    /// A header.
+    Header(HeaderName),
+    /// An item of a list in a value.
+    List { list: usize, item: Box<[u8]> },
+    /// The query, whole or cut at the signature.
+    Query,
+    /// The body.
+    Body,
+    /// A list of parameters that says by itself where each ends, or is read back for each callback.
+    Pairs { slots: Vec<Slot>, gathered: Option<Gathered> },
+    /// Something that no role reads.
+    Other,
+}
+
+/// The parameters of a gathered list.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) places: &'static [Place],
+    pub(super) except: Vec<Except>,
+}
+
+/// What a signed text reads, and what that proves.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) values: Vec<SignedValue>,
+    /// The placeholders of the values, for reading them again.
+    pub(super) spots: Vec<Option<Bound>>,
+    pub(super) layout: Layout,
+    /// Under all shapes of the sender file.
+    pub(super) assumed: Proof,
+    /// Under confirmed shapes alone, where some are not.
+    pub(super) confirmed: Option<Proof>,
+    pub(super) separation: Separation,
+    /// A list whose pairs are read back for each callback.
+    pub(super) chain: Option<Chain>,
+    /// Whether every value is closed in every text of fitting values, by confirmed shapes alone.
+    pub(super) is_closed: Always,
+}
+
+/// Whether something holds for every callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Always {
+    /// It does.
+    Yes,
+    /// Each callback has to be looked at.
+    ByCallback,
+}
+
+/// A list of decoded pairs.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// The number of its value in the text.
+    pub(super) value: usize,
+    pub(super) source: ChainSource,
+    pub(super) between: Box<[u8]>,
+    pub(super) within: Box<[u8]>,
+    pub(super) order: NameOrder,
+    pub(super) empty: EmptyItems,
+    pub(super) assumed: Vec<KnownName>,
+    pub(super) confirmed: Vec<KnownName>,
+}
+
+/// Where the pairs of a chain come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ChainSource {
+    /// `[pairs]` of the reading.
+    Pairs,
+    /// The query, decoded, up to the parameter of that name.
+    Query(Option<Box<str>>),
+}
+
+impl Chain {
+    pub(super) fn rules<'c>(&'c self, known: &'c [KnownName]) -> ChainRules<'c> {
+        ChainRules {
+            between: &self.between,
+            within: &self.within,
+            order: self.order,
+            empty: self.empty,
+            known,
+        }
+    }
+}
+
+impl Signed {
+    /// The proof that rests on confirmed shapes alone.
+    pub(super) fn confirmed(&self) -> &Proof {
+        self.confirmed.as_ref().unwrap_or(&self.assumed)
+    }
+
+    /// The values that are closed for every callback whose values fit.
+    pub(super) fn always_closed(&self) -> &ValueSet {
+        &self.confirmed().closed
+    }
+
+    /// Whether a value is open in some text of values that fit.
+    pub(super) fn has_open_value(&self) -> bool {
+        let closed = self.always_closed();
+        !(0..self.values.len())
+            .all(|value| u8::try_from(value).is_ok_and(|value| closed.contains(value)))
+    }
+
+    /// Whether the text reads all of the query.
+    pub(super) fn reads_query(&self) -> bool {
+        self.values.iter().any(|value| match &value.input {
+            SignedInput::Query => true,
+            SignedInput::Pairs { gathered: Some(gathered), .. } => {
+                gathered.places.contains(&Place::Query)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether the text reads the body.
+    pub(super) fn reads_body(&self) -> bool {
+        self.values.iter().any(|value| matches!(value.input, SignedInput::Body))
+    }
+
+    /// Whether the value of `spot` is read somewhere, so that it may be covered.
+    pub(super) fn may_cover(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        self.values.iter().any(|value| value.loss == Loss::None && value.input.may_be(spot, recipe))
+    }
+
+    /// Whether the text reads every parameter that comes in `place` under that name.
+    pub(super) fn reads_place(&self, place: Place, name: &[u8]) -> bool {
+        self.values.iter().any(|value| match &value.input {
+            SignedInput::Query => place == Place::Query,
+            SignedInput::Body => place != Place::Query,
+            SignedInput::Pairs { gathered: Some(gathered), .. } => gathered.has(place, name),
+            _ => false,
+        })
+    }
+
+    /// Whether the text reads the parameter in `slot`.
+    pub(super) fn reads_slot(&self, slot: Slot) -> bool {
+        self.values.iter().any(|value| match &value.input {
+            SignedInput::Parameter { slot: own, steps } => *own == slot && steps.is_empty(),
+            SignedInput::Body => true,
+            _ => false,
+        })
+    }
+
+    /// Whether the value of `spot` is covered in some place that it may come in, so that a callback
+    /// that has it elsewhere can be rejected.
+    pub(super) fn covers_somewhere(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        let whole = self.values.iter().zip(0..).any(|(value, number)| {
+            let places = match &value.input {
+                SignedInput::Query | SignedInput::Body => true,
+                SignedInput::Pairs { gathered, .. } => gathered.is_some(),
+                _ => false,
+            };
+            places && self.always_closed().contains(number)
+        });
+        self.may_cover(spot, recipe) && whole
+    }
+
+    /// Whether the value of `spot` is covered in every callback whose values fit, wherever it
+    /// comes: it is required, and closed by confirmed facts.
+    pub(super) fn always_covers(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        let closed = self.always_closed();
+        let in_text = self.values.iter().zip(0..).any(|(value, number)| {
+            let is_it = match (&value.input, &spot.input) {
+                (
+                    SignedInput::Parameter { slot, steps },
+                    Input::Parameter { slot: own, steps: into, .. },
+                ) => slot == own && into.starts_with(steps),
+                (SignedInput::Header(name), Input::Header(own)) => name == own,
+                (SignedInput::List { list, item }, Input::List { list: own, item: also }) => {
+                    list == own && item == also
+                }
+                (
+                    SignedInput::Pairs { slots, gathered: None },
+                    Input::Parameter { slot, steps, .. },
+                ) => steps.is_empty() && slots.contains(slot),
+                (
+                    SignedInput::Pairs { gathered: Some(gathered), .. },
+                    Input::Parameter { .. },
+                ) => self.chain.is_none() && recipe.is_only_in(gathered.places),
+                (SignedInput::Query, Input::Parameter { .. }) => {
+                    self.chain.is_none() && recipe.is_only_in(&[Place::Query])
+                }
+                (SignedInput::Body, Input::Parameter { .. }) => {
+                    recipe.is_only_in(&[Place::Form, Place::Json, Place::Xml])
+                }
+                _ => false,
+            };
+            is_it && value.loss == Loss::None && closed.contains(number)
+        });
+        in_text || self.chain_always_covers(spot, recipe)
+    }
+
+    /// A required name of an ascending list is read back to what came, or the callback is held.
+    fn chain_always_covers(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        let (Some(chain), Input::Parameter { slot, steps, .. }) = (&self.chain, &spot.input) else {
+            return false;
+        };
+        let name = recipe.names.name(*slot);
+        steps.is_empty()
+            && chain.order == NameOrder::Ascending
+            && chain.confirmed.iter().any(|known| {
+                *known.name == *name && !known.shape.may_be_absent() && !known.shape.is_free()
+            })
+    }
+}
+
+impl SignedInput {
+    /// Whether the value of `spot` may be in this one.
+    fn may_be(&self, spot: &Bound, recipe: &Recipe) -> bool {
+        match (self, &spot.input) {
+            (Self::Parameter { slot, steps }, Input::Parameter { slot: own, steps: into, .. }) => {
+                slot == own && into.starts_with(steps)
+            }
+            (Self::Pairs { slots, gathered }, Input::Parameter { slot, .. }) => {
+                gathered.is_some() || slots.contains(slot)
+            }
+            (Self::Query | Self::Body, Input::Parameter { .. }) => true,
+            (Self::Body, Input::Gateway(Gateway::BodySha256 | Gateway::Content)) => true,
+            (Self::Header(name), Input::Header(own)) => name == own,
+            (Self::List { list, item }, Input::List { list: own, item: also }) => {
+                list == own && item == also
+            }
+            (Self::Header(name), Input::List { list, .. }) => {
+                recipe.lists.get(*list).is_some_and(|of| {
+                    of.spots().all(|spot| matches!(&spot.input, Input::Header(own) if own == name))
+                })
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Which callbacks are the same event: the deduplication keys of a callback, and its content.
+//!
+//! An *identity key* is made of the kind, and of the values that identify an event of that kind. It
+//! holds no signature, secret, nonce or send time, so that a repetition has the same one. A
+//! *signature key* is what the signature states. It is written where the signature does not cover
+//! the identity, so that one signature makes one event. See `docs/adding-a-sender.md`.
+
+use sha2::{Digest as _, Sha256};
+
+use super::bound::Bound;
+use super::callback::{Callback, Refusal};
+use super::coverage::Coverage;
+use super::definition::{RoleText, Writing};
+use super::evaluate::Context;
+use super::outcome::Reason;
+use super::parameters::Unreadable;
+use super::recipe::Recipe;
+use super::resolved::{KeyForm, KeyRole, Keys, Resolved, Role};
+use super::signature;
+use super::text::Text;
+
+/// What a key begins with: one number for each form of a key, never used again for another. The
+/// forms of the first versions are 0 (transaction), 1 (replay) and 2 (signed text).
+const IDENTITY_FORM: u8 = 16;
+const SIGNATURE_FORM: u8 = 17;
+
+/// The forms of the first versions.
+const FORMER_TRANSACTION: u8 = 0;
+const FORMER_REPLAY: u8 = 1;
+const FORMER_SIGNED: u8 = 2;
+
+/// Whether a callback is marked as a test by a flag that nothing signs. A mark has keys of its own:
+/// it never takes the place of the unmarked callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Unmarked,
+    Marked,
+}
+
+/// What is known of a callback when its keys are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyFacts<'k> {
+    pub(super) coverage: &'k Coverage,
+    pub(super) mark: Mark,
+    pub(super) identity: IdentityCover,
+    pub(super) kind: KindCover,
+}
+
+/// Whether the signatures cover what identifies an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdentityCover {
+    Covered,
+    Open,
+    /// One signature serves several transactions by design.
+    Repeats,
+}
+
+/// Whether the signatures cover what selects the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KindCover {
+    Covered,
+    Open,
+}
+
+impl Recipe {
+    /// Why one signature of this sender serves several transactions, where it does.
+    #[must_use]
+    pub fn repeats(&self) -> Option<RepeatingSignature<'_>> {
+        let repeats = self.identity.repeats.as_ref()?;
+        Some(match repeats.when.as_slice() {
+            [] => RepeatingSignature::Always(&repeats.why),
+            _ => RepeatingSignature::Sometimes(&repeats.why),
+        })
+    }
+}
+
+/// When one signature serves several transactions, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepeatingSignature<'r> {
+    /// For every callback.
+    Always(&'r str),
+    /// For some callbacks.
+    Sometimes(&'r str),
+}
+
+impl<'a> Callback<'a> {
+    /// The texts that identify an event of this kind; the first that can be made counts.
+    pub(super) fn identity_texts(&self) -> &'a [RoleText<Bound>] {
+        match self.row_here() {
+            Some(row) => &row.id,
+            None if !self.recipe.identity.by.is_empty() => &self.recipe.identity.by,
+            None => self.role_texts(Role::Transaction),
+        }
+    }
+
+    /// The text that identifies this event.
+    ///
+    /// # Errors
+    /// `missing_parameter` or `unresolved_placeholder` if there is none.
+    pub(super) fn identity_text(&self) -> Result<&'a RoleText<Bound>, Refusal> {
+        let texts = self.identity_texts();
+        if let Some((_, text)) = self.first_made(texts)? {
+            return Ok(text);
+        }
+        let mut spots = texts.iter().flat_map(|text| text.of.spots());
+        Err(match spots.find_map(|spot| self.unreplaced_name(spot)) {
+            Some(name) => Refusal::of(Reason::UnresolvedPlaceholder, &name),
+            None => {
+                let name = texts.iter().flat_map(|text| text.of.spots()).next();
+                Refusal::of(Reason::MissingParameter, name.map_or("transaction", |spot| &spot.name))
+            }
+        })
+    }
+
+    /// The name of the kind: the file's, or the plain one.
+    pub(super) fn kind_name(&self) -> &'a str {
+        self.kind_here().map_or(Resolved::PLAIN_KIND, |kind| &kind.name)
+    }
+
+    /// Makes the keys of an event that `text` identifies.
+    pub(super) fn put_keys(
+        &self,
+        text: &RoleText<Bound>,
+        facts: KeyFacts<'_>,
+        keys: &mut Keys,
+    ) -> Result<(), Unreadable> {
+        self.put_identity(text, facts.mark, keys.identity())?;
+        for texts in self.further_transactions() {
+            if let Some((_, text)) = self.first_made(texts)? {
+                self.put_identity(text, facts.mark, keys.identity())?;
+            }
+        }
+        if facts.identity == IdentityCover::Open {
+            self.put_signature(facts.kind, facts.mark, keys, None);
+        }
+        if facts.mark == Mark::Marked {
+            let to = keys.lookup(KeyRole::Identity, KeyForm::Unmarked);
+            self.put_identity(text, Mark::Unmarked, to)?;
+            if facts.identity == IdentityCover::Open {
+                self.put_signature(facts.kind, Mark::Unmarked, keys, Some(KeyForm::Unmarked));
+            }
+        }
+        if self.older_keys == OlderKeys::Wanted {
+            self.put_former(keys)?;
+        }
+        Ok(())
+    }
+
+    /// The kind, which of its texts, then for each placeholder its place in the text, its length
+    /// and its value, so that no two events run into one.
+    fn put_identity(
+        &self,
+        text: &RoleText<Bound>,
+        mark: Mark,
+        to: &mut impl Extend<u8>,
+    ) -> Result<(), Unreadable> {
+        to.extend([IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
+        put_part(to, self.kind_name().as_bytes());
+        let texts = self.identity_texts();
+        let index = texts.iter().position(|known| std::ptr::eq(known, text));
+        to.extend([small(index.unwrap_or(usize::MAX))]);
+        self.put_values(&text.of, to)
+    }
+
+    fn put_values(&self, text: &Text<Bound>, to: &mut impl Extend<u8>) -> Result<(), Unreadable> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        for (place, spot) in text.spots().enumerate() {
+            // An optional part that is empty is left out, and so is one that did not come.
+            let Some(value) = self.value(spot, &context)?.filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            to.extend([small(place)]);
+            put_part(to, &value);
+        }
+        Ok(())
+    }
+
+    /// What the signature states, with the kind where nothing signs that. A cut signature that fits
+    /// two texts is one key.
+    fn put_signature(&self, kind: KindCover, mark: Mark, keys: &mut Keys, lookup: Option<KeyForm>) {
+        let (Some(reading), Some(output)) =
+            (self.matched_reading(), self.matched.as_ref().and_then(|matched| matched.output))
+        else {
+            return;
+        };
+        let to = match lookup {
+            Some(form) => keys.lookup(KeyRole::Signature, form),
+            None => keys.signature(),
+        };
+        to.extend([SIGNATURE_FORM, u8::from(mark == Mark::Marked)]);
+        match reading.cut {
+            Some(cut) if reading.writing != Writing::Text => {
+                let written = signature::written(&output, reading.writing);
+                put_part(to, written.as_bytes().get(..cut).unwrap_or(written.as_bytes()));
+            }
+            _ => put_part(to, output.bytes()),
+        }
+        if kind == KindCover::Open {
+            put_part(to, self.kind_name().as_bytes());
+        }
+    }
+
+    /// The keys that the first versions made of such a callback.
+    fn put_former(&self, keys: &mut Keys) -> Result<(), Unreadable> {
+        let formerly = &self.recipe.identity.formerly;
+        let texts = match formerly.transaction.as_slice() {
+            [] => self.role_texts(Role::Transaction),
+            texts => texts,
+        };
+        if let Some((_, text)) = self.first_made(texts)? {
+            let to = keys.lookup(KeyRole::Identity, KeyForm::Older);
+            self.put_former_key(FORMER_TRANSACTION, texts, text, to)?;
+        }
+        if let Some((_, text)) = self.first_made(&formerly.replay)? {
+            let to = keys.lookup(KeyRole::Signature, KeyForm::Older);
+            self.put_former_key(FORMER_REPLAY, &formerly.replay, text, to)?;
+        }
+        if let Some(output) = self.matched.as_ref().and_then(|matched| matched.output) {
+            let to = keys.lookup(KeyRole::Signature, KeyForm::Older);
+            to.extend([FORMER_SIGNED]);
+            to.extend(output.bytes().iter().copied());
+        }
+        Ok(())
+    }
+
+    fn put_former_key(
+        &self,
+        form: u8,
+        texts: &[RoleText<Bound>],
+        text: &RoleText<Bound>,
+        to: &mut impl Extend<u8>,
+    ) -> Result<(), Unreadable> {
+        let index = texts.iter().position(|known| std::ptr::eq(known, text));
+        let kind = self.kind.map_or(0, |kind| kind + 1);
+        to.extend([form, small(index.unwrap_or_default()), small(kind)]);
+        self.put_values(&text.of, to)
+    }
+
+    /// The transactions of further signatures that verified and name one of their own.
+    fn further_transactions(&self) -> impl Iterator<Item = &'a [RoleText<Bound>]> {
+        let further = self.matched.iter().flat_map(|matched| matched.further.iter());
+        let recipe = self.recipe;
+        let readings = further.filter_map(|index| recipe.readings.get(*index));
+        readings.filter_map(|reading| reading.roles.texts.get(Role::Transaction)).map(Vec::as_slice)
+    }
+
+    /// What the callback says, in 8 bytes of SHA-256: the kind, every role, what the sender file
+    /// knows by name, and what the source's template asks for. Amounts are compared as decimals.
+    pub(super) fn content<'t>(&self, role: impl Fn(Role) -> Option<&'t [u8]>) -> u64 {
+        let mut hash = Sha256::new();
+        let mut part = |value: Option<&[u8]>| {
+            let len = value.map_or(u64::MAX, |value| value.len() as u64);
+            hash.update(len.to_le_bytes());
+            hash.update(value.unwrap_or_default());
+        };
+        part(Some(self.kind_name().as_bytes()));
+        for one in Role::ALL {
+            match role(one) {
+                Some(amount) if one == Role::Amount => {
+                    part(Some(super::resolve::plain_amount(amount).as_bytes()));
+                }
+                value => part(value),
+            }
+        }
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let known = self.recipe.known.iter().map(|(_, text)| text);
+        let template = self.recipe.template.iter().map(|(_, text)| text);
+        for text in known.chain(template) {
+            for spot in text.spots().filter(|spot| !self.recipe.is_volatile(spot)) {
+                part(self.value(spot, &context).ok().flatten().as_deref());
+            }
+        }
+        let mut short = [0; 8];
+        short.copy_from_slice(&hash.finalize()[..8]);
+        u64::from_le_bytes(short)
+    }
+}
+
+/// Whether the keys of earlier versions are wanted: a store that was never upgraded has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OlderKeys {
+    /// The store has no keys of earlier versions.
+    #[default]
+    Unwanted,
+    /// The store may have keys of earlier versions: look them up too.
+    Wanted,
+}
+
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+fn put_part(to: &mut impl Extend<u8>, part: &[u8]) {
+    to.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend(part.iter().copied());
+}
