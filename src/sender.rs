@@ -68,7 +68,7 @@ pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
 pub use reply::{Answer, Reply};
 pub use request::Request;
-pub use resolved::{Resolved, Role};
+pub use resolved::{KeyForm, KeyLookup, KeyRole, Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Field, Signing};
 pub use url::{MacroUrl, Placeholder, UrlTemplate};

@@ -17,7 +17,7 @@ use super::names::Slot;
 use super::outcome::Reason;
 use super::parameters::{Parameter, Parameters, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
-use super::resolved::{Keys, Resolved, Role, Texts};
+use super::resolved::{Keys, Resolved, Role, SIGNED, Texts};
 use super::signature::{Covers, ListedValue, Pairs, Plan, Reading, Seams, TimeCover};
 use super::text::{Piece, Text};
 use super::unreplaced;
@@ -144,7 +144,7 @@ impl<'a> Callback<'a> {
         let output = self.matched.as_ref().and_then(|matched| matched.output.as_ref());
         if let Some(output) = output.filter(|_| hidden) {
             let key = keys.begin();
-            key.push(2);
+            key.push(SIGNED);
             key.extend_from_slice(output.bytes());
         }
     }

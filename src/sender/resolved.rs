@@ -122,6 +122,40 @@ pub(super) struct Keys {
     starts: SmallVec<[usize; 2]>,
 }
 
+/// The first byte of the key that says what was signed.
+pub(super) const SIGNED: u8 = 2;
+
+/// A key that is looked up and never written.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyLookup<'r> {
+    /// What it says.
+    pub role: KeyRole,
+    /// Why it is looked up.
+    pub form: KeyForm,
+    /// Its bytes.
+    pub key: &'r [u8],
+}
+
+/// What a key says if it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyRole {
+    /// The same thing happened.
+    Identity,
+    /// The same text was signed.
+    Signature,
+}
+
+/// Why a key is looked up and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyForm {
+    /// An older version wrote the key in this form, with a content of that version. A duplicate
+    /// adds today's keys to the first event.
+    Older,
+    /// The callback has a mark that nothing signs, and this is the key without it. A marked
+    /// duplicate adds nothing to the first event.
+    Unmarked,
+}
+
 /// Bytes of keys that stay off the heap: a usual transaction, and a digest.
 const KEYS_BYTES: usize = 104;
 
@@ -216,6 +250,22 @@ impl Resolved {
     /// then, where the signature does not cover it, what was signed.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.iter()
+    }
+
+    /// The keys that say what happened.
+    pub fn identities(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().filter(|key| key.first() != Some(&SIGNED))
+    }
+
+    /// The key that says what was signed, where the signature does not cover the identity.
+    #[must_use]
+    pub fn signature_key(&self) -> Option<&[u8]> {
+        self.keys.iter().find(|key| key.first() == Some(&SIGNED))
+    }
+
+    /// Keys that are looked up and never written.
+    pub fn lookups(&self) -> impl Iterator<Item = KeyLookup<'_>> {
+        std::iter::empty()
     }
 
     /// Which of the source's secrets matched; `None` where nothing is signed.
