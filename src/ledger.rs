@@ -14,8 +14,7 @@
 //! What a caller may rely on, whatever the engine:
 //!
 //! - batch in, batch out, answers in the order of the batch; one call is at most one commit;
-//! - [`Accepted::Fresh`] and [`Accepted::Duplicate`] are answered only when the fact is durable,
-//!   anything else is an error;
+//! - [`Accepted`] is answered only when what it says is durable, anything else is an error;
 //! - ids are made by the gateway before the call and kept over retries, so that a retry after
 //!   [`LedgerError::Unknown`] finds its own first try and is told `Fresh`;
 //! - deliveries happen at least once; an old lease changes nothing;
@@ -44,7 +43,9 @@ mod postgres;
 mod seal;
 mod upkeep;
 
-pub use accept::{Accepted, DedupeKey, Fingerprint, NewEvent, Nonce, NonceUse, Offer};
+pub use accept::{
+    Accepted, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse, Offer,
+};
 pub use body::{EventBody, KeptReply, RawRequest};
 pub use book::{Book, BookOptions, Due, Observer, Recorded, Standing, Unobserved};
 pub use clock::StoreClock;
@@ -77,12 +78,13 @@ use std::time::Duration;
 /// may fail with [`LedgerError::Unavailable`], [`LedgerError::Unknown`], [`LedgerError::Corrupt`]
 /// or [`LedgerError::Fatal`]; further errors are named where they can occur.
 pub trait Ledger: Send + Sync {
-    /// Records events whose keys are all unknown, and tells of the others who came first.
+    /// Records events whose keys are all unknown, and says of the others which event came first.
     ///
-    /// All or nothing for the whole batch. An event is a duplicate if **either** of its keys is
-    /// known; of two events of one batch with a key in common the first is `Fresh` and the other a
-    /// duplicate of it. An event whose own id was recorded before is `Fresh` again. One delivery is
-    /// made for each target of a fresh event, due at once.
+    /// All or nothing for the whole batch, in its order. A known identity makes a duplicate if the
+    /// content is equal, and a conflict if not; without one, a known signature is ambiguous. The
+    /// unknown keys of a duplicate are added to the first event; the keys of the others are not
+    /// written. An event whose own id was recorded before is `Fresh` again. One delivery is made
+    /// for each target of a fresh event, due at once.
     ///
     /// Survives: the process and the machine, as far as [`Ledger::health`] says `durability`.
     ///
@@ -92,6 +94,10 @@ pub trait Ledger: Send + Sync {
         &self,
         batch: &[NewEvent],
     ) -> impl Future<Output = Result<Vec<Accepted>, LedgerError>> + Send;
+
+    /// Whether it may hold keys that a version before today's form of keys wrote, so older forms
+    /// have to be looked up. A ledger that this version began says no, until something is imported.
+    fn may_hold_older_keys(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 
     /// Notes nonces, each until its own end, and tells which were used before.
     ///

@@ -175,6 +175,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         unsigned: section.take_or("unsigned", false, unit::switch),
         reply: section.take("reply", table).unwrap_or_default(),
         rewards: section.map("rewards", amount),
+        confirmed: section.list("confirmed", unit::text).unwrap_or_default(),
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) const fn outcome(of: Outcome) -> Text {
         Outcome::Accepted => Text::new("accepted", "已接受"),
         Outcome::Duplicate => Text::new("duplicate", "重复"),
         Outcome::Conflict => Text::new("conflict", "冲突"),
+        Outcome::Ambiguous => Text::new("ambiguous", "有歧义"),
         Outcome::Test => Text::new("test", "测试"),
         Outcome::Challenge => Text::new("address check", "地址校验"),
         Outcome::Superseded => Text::new("superseded", "已被取代"),

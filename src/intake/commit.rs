@@ -74,5 +74,6 @@ pub(super) fn outcome(recorded: &Recorded) -> Outcome {
         Standing::New => Outcome::Accepted,
         Standing::Duplicate => Outcome::Duplicate,
         Standing::Conflict => Outcome::Conflict,
+        Standing::Ambiguous => Outcome::Ambiguous,
     }
 }

@@ -221,7 +221,8 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
         Judgement::Verified(mut verified) => {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
-                Resolution::Event(resolved) => Ruling::Event(id, resolved),
+                // Held callbacks come with the held store.
+                Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => Ruling::Event(id, resolved),
                 Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),

@@ -43,7 +43,7 @@ impl<'r> Inquiry<'r> {
     pub async fn end(self, book: &Book, recorded: &Recorded) -> Said {
         match recorded.standing() {
             Standing::New => told(self.waiter.wait().await, self.inline.late),
-            Standing::Duplicate | Standing::Conflict => {
+            Standing::Duplicate | Standing::Conflict | Standing::Ambiguous => {
                 self.verdicts.forget(self.own);
                 self.again(book, recorded.first()).await
             }

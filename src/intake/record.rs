@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::config::{Routing, Superseded};
 use crate::ledger::{
-    Book, DedupeKey, EventBody, EventId, Fingerprint, Incoming, NewEvent, Recorded, TargetId,
+    Book, EventBody, EventId, EventKeys, Fingerprint, Incoming, NewEvent, Recorded, TargetId,
 };
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
@@ -124,7 +124,7 @@ impl Genuine<'_, '_> {
         Some(NewEvent {
             id: *id,
             source: route.id.clone(),
-            keys: DedupeKey::all(&route.id, resolved),
+            keys: EventKeys::of(&route.id, resolved),
             fingerprint: Fingerprint::of(resolved),
             transaction: resolved.role(Role::Transaction).unwrap_or_default().to_owned(),
             user: resolved.role(Role::User).map(str::to_owned),

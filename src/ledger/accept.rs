@@ -8,17 +8,44 @@ use smallvec::SmallVec;
 
 use super::{EventId, SourceId, TargetId};
 use crate::clock::UnixMillis;
-use crate::sender::{Resolved, Role};
+use crate::sender::{KeyForm, KeyLookup, KeyRole, Resolved, Role};
 
 /// What makes two callbacks of one source the same: 16 bytes of SHA-256 over the source's id and
 /// the key, each with its length before it, so that no two pairs run together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DedupeKey(pub [u8; 16]);
 
-/// What a callback grants, in short: 8 bytes of SHA-256 over user, item, amount and currency. A
-/// known transaction with another fingerprint is a conflict.
+/// The content of a callback, in short: 8 bytes of SHA-256 over user, item, amount and currency. A
+/// known identity with another fingerprint is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u64);
+
+/// The keys of an event: those that are written with it, and those that are only looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventKeys {
+    /// What happened, by the sender's own ids. Written with the event. A known one makes a duplicate
+    /// if the content is equal, and a conflict if not. An event that is read back has all its
+    /// written keys here: the stored form knows no roles.
+    pub identity: SmallVec<[DedupeKey; 2]>,
+    /// What was signed, where the signature does not cover the identity. Written with the event; a
+    /// duplicate adds it to the first event. A known one without a known identity is ambiguous.
+    pub signature: Option<DedupeKey>,
+    /// Looked up like the others and never written. Mostly there is none, and then it costs nothing.
+    pub lookups: Vec<LookupKey>,
+}
+
+/// A key that is looked up and never written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupKey {
+    /// The key.
+    pub key: DedupeKey,
+    /// What it says if it is known.
+    pub role: KeyRole,
+    /// Why it is looked up.
+    pub form: KeyForm,
+    /// The fingerprint that an equal content has in the event that the key belongs to.
+    pub fingerprint: Fingerprint,
+}
 
 /// An event to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +54,9 @@ pub struct NewEvent {
     pub id: EventId,
     /// The source that it came to.
     pub source: SourceId,
-    /// One or two keys: it is a duplicate if either is known.
-    pub keys: SmallVec<[DedupeKey; 2]>,
-    /// What it grants.
+    /// What it is recognized by.
+    pub keys: EventKeys,
+    /// Its content.
     pub fingerprint: Fingerprint,
     /// The sender's own id of what happened.
     pub transaction: String,
@@ -48,20 +75,57 @@ pub struct NewEvent {
 /// Events that are taken when the engine can commit them, not before: until then more may come.
 pub type Offer = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
-/// What became of an event that was offered.
+/// What became of an event that was offered. What is said of a first event is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// It was unknown, and it is durable now.
     Fresh,
-    /// One of its keys was known, durably.
+    /// Its identity and its content are known. Keys of it that were unknown belong to the first
+    /// event now, durably.
     Duplicate {
         /// The event that came first.
         first: EventId,
         /// When that was received.
         first_seen_ms: UnixMillis,
-        /// What that grants; another one than that of the event offered is a conflict.
-        fingerprint: Fingerprint,
     },
+    /// Its identity is known with another content. Nothing was written.
+    Conflict {
+        /// The event that came first.
+        first: EventId,
+        /// When that was received.
+        first_seen_ms: UnixMillis,
+    },
+    /// What was signed is known under another identity. Nothing was written.
+    Ambiguous {
+        /// The event that came first.
+        first: EventId,
+        /// When that was received.
+        first_seen_ms: UnixMillis,
+    },
+}
+
+/// The event that has a key, and the content that the key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct First {
+    pub(super) id: EventId,
+    pub(super) received_ms: UnixMillis,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// What an event is to those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// None of its keys is known.
+    New,
+    /// It is recorded already: its own id is known.
+    Own,
+    /// `missing` are its unknown keys, to be added to the first event, each with the fingerprint of
+    /// the duplicate.
+    Duplicate { first: First, missing: SmallVec<[DedupeKey; 2]> },
+    /// The identity is known with another content.
+    Conflict(First),
+    /// Only what was signed is known.
+    Ambiguous(First),
 }
 
 /// A sender's nonce, to be used once.
@@ -91,6 +155,131 @@ impl NewEvent {
             + self.targets.iter().map(|target| target.as_str().len() + 5).sum::<usize>();
         64 + 16 * self.keys.len() + texts + self.body.len()
     }
+
+    /// Judges it by what `find` says of its keys. An identity takes precedence over a signature,
+    /// and what is written over what is only looked up.
+    pub(super) fn judge<E>(
+        &self,
+        mut find: impl FnMut(&DedupeKey) -> Result<Option<First>, E>,
+    ) -> Result<Judged, E> {
+        let mut missing = SmallVec::new();
+        let mut known = None;
+        for key in &self.keys.identity {
+            match find(key)? {
+                Some(first) if first.id == self.id => return Ok(Judged::Own),
+                Some(first) => known = known.or(Some((first, self.fingerprint))),
+                None if missing.contains(key) => {}
+                None => missing.push(*key),
+            }
+        }
+        if known.is_none() {
+            for lookup in self.keys.looked_up(KeyRole::Identity) {
+                let Some(first) = find(&lookup.key)? else { continue };
+                known = Some((first, lookup.fingerprint));
+                if lookup.form == KeyForm::Unmarked {
+                    return Ok(same_or_not(first, lookup.fingerprint, SmallVec::new()));
+                }
+                break;
+            }
+        }
+        let signed = match &self.keys.signature {
+            Some(key) => find(key)?,
+            None => None,
+        };
+        match (known, signed) {
+            (_, Some(first)) if first.id == self.id => Ok(Judged::Own),
+            (Some((first, content)), signed) => {
+                missing.extend(self.keys.signature.filter(|_| signed.is_none()));
+                Ok(same_or_not(first, content, missing))
+            }
+            (None, Some(first)) => Ok(Judged::Ambiguous(first)),
+            (None, None) => {
+                for lookup in self.keys.looked_up(KeyRole::Signature) {
+                    if let Some(first) = find(&lookup.key)? {
+                        return Ok(Judged::Ambiguous(first));
+                    }
+                }
+                Ok(Judged::New)
+            }
+        }
+    }
+}
+
+/// A known identity: a duplicate if the content of the first event is this one.
+fn same_or_not(first: First, content: Fingerprint, missing: SmallVec<[DedupeKey; 2]>) -> Judged {
+    match first.fingerprint == content {
+        true => Judged::Duplicate { first, missing },
+        false => Judged::Conflict(first),
+    }
+}
+
+impl Judged {
+    /// What the caller is told.
+    pub(super) fn accepted(&self) -> Accepted {
+        match *self {
+            Self::New | Self::Own => Accepted::Fresh,
+            Self::Duplicate { first: First { id: first, received_ms, .. }, .. } => {
+                Accepted::Duplicate { first, first_seen_ms: received_ms }
+            }
+            Self::Conflict(First { id: first, received_ms, .. }) => {
+                Accepted::Conflict { first, first_seen_ms: received_ms }
+            }
+            Self::Ambiguous(First { id: first, received_ms, .. }) => {
+                Accepted::Ambiguous { first, first_seen_ms: received_ms }
+            }
+        }
+    }
+}
+
+impl EventKeys {
+    /// The keys of a callback of `source`.
+    #[must_use]
+    pub fn of(source: &SourceId, resolved: &Resolved) -> Self {
+        let key = |bytes| DedupeKey::new(source, bytes);
+        let lookups = resolved.lookups().map(|KeyLookup { role, form, key: bytes }| LookupKey {
+            key: key(bytes),
+            role,
+            form,
+            fingerprint: match form {
+                KeyForm::Older => Fingerprint::older(resolved),
+                KeyForm::Unmarked => Fingerprint::of(resolved),
+            },
+        });
+        Self {
+            identity: resolved.identities().map(key).collect(),
+            signature: resolved.signature_key().map(key),
+            lookups: lookups.collect(),
+        }
+    }
+
+    /// The keys that are written with the event, each once, the identity first.
+    pub fn written(&self) -> impl Iterator<Item = DedupeKey> + Clone {
+        let all = move || self.identity.iter().chain(&self.signature);
+        let is_new = move |(at, key): &(usize, &DedupeKey)| !all().take(*at).any(|one| one == *key);
+        all().enumerate().filter(is_new).map(|(_, key)| *key)
+    }
+
+    /// Every key, those that are only looked up among them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &DedupeKey> {
+        let lookups = self.lookups.iter().map(|lookup| &lookup.key);
+        self.identity.iter().chain(&self.signature).chain(lookups)
+    }
+
+    /// How many keys are written, at most.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.identity.len() + usize::from(self.signature.is_some())
+    }
+
+    /// Whether it has none: such an event would be accepted again and again.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn looked_up(&self, role: KeyRole) -> impl Iterator<Item = &LookupKey> {
+        self.lookups.iter().filter(move |lookup| lookup.role == role)
+    }
 }
 
 impl DedupeKey {
@@ -106,18 +295,26 @@ impl DedupeKey {
         short.copy_from_slice(&hash.finalize()[..16]);
         Self(short)
     }
+}
 
-    /// The keys of a callback.
-    #[must_use]
-    pub fn all(source: &SourceId, resolved: &Resolved) -> SmallVec<[Self; 2]> {
-        resolved.keys().map(|key| Self::new(source, key)).collect()
+/// Keys as they are read back.
+impl FromIterator<DedupeKey> for EventKeys {
+    fn from_iter<I: IntoIterator<Item = DedupeKey>>(keys: I) -> Self {
+        Self { identity: keys.into_iter().collect(), signature: None, lookups: Vec::new() }
     }
 }
 
 impl Fingerprint {
-    /// What a callback grants.
+    /// The content of a callback.
     #[must_use]
     pub fn of(resolved: &Resolved) -> Self {
+        Self(resolved.content())
+    }
+
+    /// The content as versions before the keys of today saw it, for [`KeyForm::Older`]: user,
+    /// item, amount and currency.
+    #[must_use]
+    pub fn older(resolved: &Resolved) -> Self {
         let role = |role| resolved.role(role);
         Self::new([role(Role::User), role(Role::Item), role(Role::Amount), role(Role::Currency)])
     }

@@ -195,6 +195,11 @@ impl fmt::Debug for Book {
 
 #[expect(clippy::missing_errors_doc, reason = "said by the operations of `Ledger`")]
 impl Book {
+    /// See [`Ledger::may_hold_older_keys`].
+    pub async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
+        self.shared.engine.may_hold_older_keys().await
+    }
+
     /// See [`Ledger::check_nonces`].
     pub async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         self.shared.engine.check_nonces(batch).await

@@ -10,11 +10,11 @@ mod reading;
 mod transferring;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::{
-    Accepted, Attempt, DedupeKey, EventId, Fingerprint, Lease, LeaseAsk, Ledger, LedgerError,
-    NewEvent, NodeId, Settled, Settlement, SourceId, StoreClock, TargetFilter, TargetId, Verdict,
+    Accepted, Attempt, DedupeKey, EventId, EventKeys, Fingerprint, Lease, LeaseAsk, Ledger,
+    LedgerError, NewEvent, NodeId, Settled, Settlement, SourceId, StoreClock, TargetFilter,
+    TargetId, Verdict,
 };
 use std::time::Duration;
 
@@ -44,7 +44,13 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
     let mut failed = Vec::new();
     run!(make, failed:
         accepting::a_second_callback_is_a_duplicate_of_the_first,
-        accepting::either_key_makes_a_duplicate,
+        accepting::either_identity_makes_a_duplicate,
+        accepting::the_content_tells_a_duplicate_from_a_conflict,
+        accepting::a_signature_alone_is_ambiguous,
+        accepting::a_duplicate_adds_its_keys_to_the_first_event,
+        accepting::an_older_key_is_looked_up_and_not_written,
+        accepting::a_mark_takes_no_place_and_adds_nothing,
+        accepting::added_keys_are_judged_in_the_order_of_a_batch,
         accepting::a_batch_is_judged_in_its_order,
         accepting::the_same_id_again_is_fresh_again,
         accepting::of_many_at_once_one_is_fresh,
@@ -71,11 +77,13 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         keeping::a_change_wakes_who_waits_for_it,
         keeping::kinds_are_kept_apart,
         keeping::a_sweep_keeps_what_it_must,
+        keeping::keys_that_duplicates_brought_are_kept_as_long,
         keeping::a_healthy_ledger_says_so,
         transferring::an_export_is_taken_by_another_ledger_once,
         transferring::what_another_ledger_exported_is_taken_once,
         transferring::an_import_changes_nothing_that_is_known,
         transferring::keys_outlive_their_events_in_an_export,
+        transferring::keys_that_duplicates_brought_are_carried_over,
     );
     assert!(failed.is_empty(), "{failed:#?}");
 }
@@ -88,7 +96,7 @@ pub fn event(n: u64, targets: &[&str]) -> NewEvent {
     NewEvent {
         id: EventId::new(received_ms),
         source: SourceId::from("s"),
-        keys: SmallVec::from_slice(&[key(n)]),
+        keys: EventKeys::from_iter([key(n)]),
         fingerprint: Fingerprint(n),
         transaction: format!("t-{n}"),
         user: Some(format!("u-{}", n % 3)),
@@ -97,6 +105,11 @@ pub fn event(n: u64, targets: &[&str]) -> NewEvent {
         body: Bytes::from(format!("body of {n}")),
         targets: targets.iter().map(|target| TargetId::from(*target)).collect(),
     }
+}
+
+/// The `n`th event, come as a repetition of `first`.
+pub fn repeat(first: &NewEvent, n: u64) -> NewEvent {
+    NewEvent { keys: first.keys.clone(), fingerprint: first.fingerprint, ..event(n, &["a"]) }
 }
 
 /// The `n`th key.
@@ -125,11 +138,7 @@ async fn accept(ledger: &impl Ledger, event: &NewEvent) -> Result<Accepted, Ledg
 }
 
 fn duplicate_of(first: &NewEvent) -> Accepted {
-    Accepted::Duplicate {
-        first: first.id,
-        first_seen_ms: first.received_ms,
-        fingerprint: first.fingerprint,
-    }
+    Accepted::Duplicate { first: first.id, first_seen_ms: first.received_ms }
 }
 
 /// The verdict of [`node`] on a lease.

@@ -67,6 +67,7 @@ use self::deliveries::Handed;
 use self::files::{Disk, Files};
 use self::keeper::Job;
 use self::open::{Opened, open};
+use self::run::Run;
 pub use self::tools::{Damage, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
@@ -257,6 +258,11 @@ impl Ledger for Embedded {
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         let batch = Arc::new(batch.to_vec());
         self.accept_offer(Box::new(move || batch)).await
+    }
+
+    async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
+        let version = |run: &Run| run.segment().header.version;
+        Ok(self.core().all_runs().iter().any(|run| version(run) <= segment::OLDER_KEYS))
     }
 
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

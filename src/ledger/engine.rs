@@ -101,6 +101,10 @@ impl Ledger for Engine {
         each!(self, engine => engine.accept(batch))
     }
 
+    async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
+        each!(self, engine => engine.may_hold_older_keys())
+    }
+
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         each!(self, engine => engine.check_nonces(batch))
     }

@@ -121,13 +121,14 @@ impl EventJson for Incoming<'_> {
         put(to, ",\"test\":", if resolved.is_test() { "true" } else { "false" });
         put_list(to, ",\"unresolved\":", resolved.unresolved().iter().map(String::as_str));
         let roles = resolved.authenticated().iter().map(|role| role.as_str());
-        put_list(to, ",\"authenticated\":", roles);
+        let facts = resolved.covered().iter().map(|fact| fact.as_str());
+        put_list(to, ",\"authenticated\":", roles.chain(facts));
         put(to, ",\"params\":", resolved.params());
         put(to, ",\"resolved\":", resolved.template());
         let later = [
             (",\"currency\":", resolved.role(Role::Currency)),
             (",\"custom\":", resolved.role(Role::Custom)),
-            (",\"kind\":", resolved.kind()),
+            (",\"kind\":", Some(resolved.kind()).filter(|kind| *kind != Resolved::PLAIN_KIND)),
             (",\"reverses\":", resolved.role(Role::Reverses)),
         ];
         for (name, value) in later {

@@ -61,6 +61,10 @@ impl Ledger for Memory {
         Ok(batch.iter().map(|event| model.accept(event)).collect())
     }
 
+    async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
+        Ok(self.model().imported)
+    }
+
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         let mut model = self.model();
         Ok(batch.iter().map(|nonce| model.use_nonce(nonce)).collect())
@@ -159,6 +163,7 @@ impl Ledger for Memory {
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
         let mut imported = Imported::default();
         let mut model = self.model();
+        model.imported |= !items.is_empty();
         for item in items {
             let taken = model.import(item);
             imported.taken += u64::from(taken);

@@ -15,8 +15,8 @@ use smallvec::SmallVec;
 pub use self::stream::{ExportError, ExportReader, ExportWriter};
 use super::codec::{Malformed, Put, Take};
 use super::{
-    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, Fingerprint, NewEvent,
-    Nonce, Revision, SourceId, TargetId,
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventKeys, Fingerprint,
+    NewEvent, Nonce, Revision, SourceId, TargetId,
 };
 use crate::clock::UnixMillis;
 
@@ -37,13 +37,14 @@ pub enum Item {
         /// How far its deliveries are; attempts only of those that are not done.
         deliveries: Vec<Delivery>,
     },
-    /// The keys of an event that is gone itself.
+    /// Keys of an event that is gone itself, or that its duplicates brought.
     Past(PastEvent),
     /// A nonce that has not ended.
     Nonce(Nonce),
 }
 
-/// What is remembered of an event whose time is over.
+/// What is remembered of an event beside the event itself: its keys when its time is over, and
+/// those that its duplicates brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastEvent {
     /// Its id.
@@ -52,7 +53,7 @@ pub struct PastEvent {
     pub source: SourceId,
     /// Its keys.
     pub keys: SmallVec<[DedupeKey; 2]>,
-    /// What it granted.
+    /// The content that the keys stand for.
     pub fingerprint: Fingerprint,
     /// When it was received.
     pub received_ms: UnixMillis,
@@ -134,7 +135,7 @@ impl Item {
             }
             Self::Past(past) => {
                 to.push(PAST);
-                put_keys(to, past.id, &past.source, &past.keys);
+                put_keys(to, past.id, &past.source, past.keys.iter().copied());
                 to.extend_from_slice(&past.fingerprint.0.to_le_bytes());
                 to.extend_from_slice(&past.received_ms.to_le_bytes());
             }
@@ -197,11 +198,16 @@ impl Item {
 
 // === Pieces ===
 
-fn put_keys(to: &mut Vec<u8>, id: EventId, source: &SourceId, keys: &[DedupeKey]) {
+fn put_keys(
+    to: &mut Vec<u8>,
+    id: EventId,
+    source: &SourceId,
+    keys: impl Iterator<Item = DedupeKey> + Clone,
+) {
     to.extend_from_slice(id.as_bytes());
     to.put_bytes(source.as_str().as_bytes());
-    to.put_len(keys.len());
-    keys.iter().for_each(|key| to.extend_from_slice(&key.0));
+    to.put_len(keys.clone().count());
+    keys.for_each(|key| to.extend_from_slice(&key.0));
 }
 
 type Named = (EventId, SourceId, SmallVec<[DedupeKey; 2]>);
@@ -215,7 +221,7 @@ fn read_keys(from: &mut Take<'_>) -> Result<Named, Malformed> {
 }
 
 fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
-    put_keys(to, event.id, &event.source, &event.keys);
+    put_keys(to, event.id, &event.source, event.keys.written());
     to.extend_from_slice(&event.fingerprint.0.to_le_bytes());
     to.extend_from_slice(&event.received_ms.to_le_bytes());
     to.push(u8::from(event.test));
@@ -231,7 +237,7 @@ fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
     Ok(NewEvent {
         id,
         source,
-        keys,
+        keys: EventKeys::from_iter(keys),
         fingerprint: Fingerprint(from.u64()?),
         received_ms: from.i64()?,
         test: from.u8()? != 0,

@@ -382,6 +382,11 @@ impl Ledger for Postgres {
         accepting.await.unwrap_or(Err(LedgerError::Unknown))
     }
 
+    async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => migrate::may_hold_older_keys(&held))
+    }
+
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         self.core.check_nonces(batch).await
     }

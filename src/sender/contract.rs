@@ -190,7 +190,7 @@ impl Coverage {
                 *proven += usize::from(resolved.authenticated().contains(&role));
                 *all += 1;
             }
-            if resolved.keys().count() > 1 && !sender.repeats_its_transaction() {
+            if resolved.signature_key().is_some() {
                 seen.second_key = SecondKey::Kept;
             }
             if let Some(reading) = recipe.readings.first() {
@@ -204,7 +204,7 @@ impl Coverage {
     fn guess(&mut self, recipe: &Recipe, reading: &Reading) {
         for (role, texts) in recipe.roles.texts.iter() {
             let may =
-                |text: &Text<_>| text.spots().all(|spot| reading.covers.may_cover(spot, recipe));
+                |text: &Text<_>| text.spots().all(|spot| reading.signed.may_cover(spot, recipe));
             let proof =
                 if texts.iter().all(|text| may(&text.of)) { Proof::Whole } else { Proof::None };
             self.unseen.insert(role, proof);
@@ -215,7 +215,7 @@ impl Coverage {
             let Gate::Any(conditions) = &kind.when else { continue };
             let open = conditions.iter().any(|condition| match &condition.subject {
                 Subject::There(spot) | Subject::Is(spot, _) => {
-                    !reading.covers.may_cover(spot, recipe)
+                    !reading.signed.may_cover(spot, recipe)
                 }
                 Subject::Unreplaced | Subject::Recut => false,
             });
@@ -233,26 +233,6 @@ impl Coverage {
             None => self.unseen.get(&role).copied().unwrap_or(Proof::None),
         }
     }
-}
-
-impl Sender {
-    /// Whether its second key is the transaction once more, because what is signed tells two
-    /// honest callbacks not apart.
-    fn repeats_its_transaction(&self) -> bool {
-        let transaction = self.roles.texts.get(Role::Transaction);
-        let of = |texts: &[super::definition::RoleText]| {
-            texts.iter().map(|text| text.of.clone()).collect::<Vec<_>>()
-        };
-        !self.roles.replay.is_empty()
-            && transaction.is_some_and(|texts| same_keys(&of(texts), &of(&self.roles.replay)))
-    }
-}
-
-fn same_keys(one: &[Text], other: &[Text]) -> bool {
-    let keys = |texts: &[Text]| {
-        texts.iter().flat_map(Text::spots).map(|spot| spot.key.clone()).collect::<Vec<_>>()
-    };
-    keys(one) == keys(other)
 }
 
 /// Reads a sender's file for people.

@@ -42,8 +42,10 @@ closed_set! {
         Accepted = "accepted",
         /// Verified, and its transaction is known.
         Duplicate = "duplicate",
-        /// A known transaction with another user, item, amount or currency. The first is kept.
+        /// A known identity with another content. The first stands, and this one is held.
         Conflict = "conflict",
+        /// What was signed is known under another identity, or has several readings. Held.
+        Ambiguous = "ambiguous",
         /// A probe or a console's test: answered, never stored.
         Test = "test",
         /// An address check: answered, never stored.

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::outcome::Outcome;
 use super::recipe::Recipe;
 use super::reply::Reply;
-use super::resolved::Role;
+use super::resolved::{Resolved, Role};
 use super::vector::Vector;
 
 /// When a vector is run that names no time of its own: its sender's callbacks have none either.
@@ -47,6 +47,20 @@ fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Faul
 }
 
 /// What comes of a vector's request, by the names that vectors use.
+/// What a vector can expect of what a callback says.
+fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
+    let roles = resolved.authenticated().iter().map(|role| role.as_str());
+    let covered = roles.chain(resolved.covered().iter().map(|fact| fact.as_str()));
+    got.push(("authenticated", covered.collect::<Vec<_>>().join(" ")));
+    got.push(("effect", resolved.effect().as_str().to_owned()));
+    got.push(("kind", resolved.kind.clone().unwrap_or_default()));
+    got.push(("recut", resolved.recut().join(" ")));
+    got.push(("misfits", resolved.misfits().join(" ")));
+    got.push(("unresolved", resolved.unresolved().join(" ")));
+    let value = |role| resolved.role(role).unwrap_or_default().to_owned();
+    got.extend(Role::ALL.iter().map(|role| (role.as_str(), value(*role))));
+}
+
 fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     let mut callback = recipe.read(vector.request.borrow(), vector.now_ms.unwrap_or(SOME_TIME_MS));
     let mut got = Vec::new();
@@ -60,12 +74,12 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
             Resolution::Test => (Outcome::Test, None),
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
             Resolution::Event(resolved) => {
-                got.push(("kind", resolved.kind.clone().unwrap_or_default()));
-                got.push(("recut", resolved.recut().join(" ")));
-                got.push(("unresolved", resolved.unresolved().join(" ")));
-                let value = |role| resolved.role(role).unwrap_or_default().to_owned();
-                got.extend(Role::ALL.iter().map(|role| (role.as_str(), value(*role))));
+                said(&resolved, &mut got);
                 (Outcome::Accepted, None)
+            }
+            Resolution::Ambiguous(resolved) => {
+                said(&resolved, &mut got);
+                (Outcome::Ambiguous, None)
             }
         },
     };

@@ -140,7 +140,9 @@ pub(super) fn names(
     let rest: &'static [&'static str] = match outcome {
         Outcome::Accepted => &["accepted"],
         Outcome::Duplicate => &["duplicate", "accepted"],
-        Outcome::Conflict => &["conflict", "duplicate", "accepted"],
+        // Held callbacks are acknowledged like accepted ones.
+        Outcome::Conflict => &["conflict", "accepted"],
+        Outcome::Ambiguous => &["ambiguous", "accepted"],
         Outcome::Test => &["test", "accepted"],
         Outcome::Superseded => &["superseded", "accepted"],
         Outcome::Challenge => &["challenge"],

@@ -775,7 +775,13 @@ fn replies_of(sender: &std::sync::Arc<Sender>) -> String {
             None => rows.push((reply, vec![name])),
         }
     };
-    for outcome in [Outcome::Accepted, Outcome::Duplicate, Outcome::Conflict, Outcome::Test] {
+    for outcome in [
+        Outcome::Accepted,
+        Outcome::Duplicate,
+        Outcome::Conflict,
+        Outcome::Ambiguous,
+        Outcome::Test,
+    ] {
         add(accepted, outcome, None);
     }
     for reason in

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, DocumentChange, EventId, Expect, Kind, LeaseAsk, Ledger as _, LedgerError, LogQuery,
-    NewEvent, Postgres, PostgresOptions, Retention, Settlement, StoreClock, TargetFilter, Verdict,
-    conformance,
+    Accepted, DocumentChange, EventId, Expect, Fingerprint, Kind, LeaseAsk, Ledger as _,
+    LedgerError, LogQuery, NewEvent, Postgres, PostgresOptions, Retention, Settlement, StoreClock,
+    TargetFilter, Verdict, conformance,
 };
 use postern::sender::Secret;
 
@@ -115,7 +115,7 @@ fn event(keys: &[u64]) -> NewEvent {
 }
 
 #[test]
-fn of_two_events_that_share_a_key_one_is_recorded_and_the_other_leaves_nothing() {
+fn of_events_that_share_an_identity_one_is_recorded_and_gets_the_keys_of_the_others() {
     const ROUNDS: u64 = 150;
     let Some(cluster) = shared() else { return };
     runtime().block_on(async {
@@ -127,7 +127,10 @@ fn of_two_events_that_share_a_key_one_is_recorded_and_the_other_leaves_nothing()
         let offer = |engine: usize, turn: u64| {
             let engine = engines[engine].clone();
             let batch: Vec<NewEvent> = (0..ROUNDS)
-                .map(|round| event(&[3 * round + turn, 3 * round + (turn + 1) % 3]))
+                .map(|round| NewEvent {
+                    fingerprint: Fingerprint(round),
+                    ..event(&[3 * round + turn, 3 * round + (turn + 1) % 3])
+                })
                 .collect();
             tokio::spawn(async move {
                 let mut answers = Vec::new();
@@ -146,18 +149,97 @@ fn of_two_events_that_share_a_key_one_is_recorded_and_the_other_leaves_nothing()
                 match answer {
                     Accepted::Fresh => assert!(fresh.insert(round, event).is_none(), "{round}"),
                     Accepted::Duplicate { first, .. } => duplicates.push((round, first)),
+                    other => panic!("{round}: {other:?}"),
                 }
             }
         }
         assert_eq!((fresh.len(), duplicates.len()), (ROUNDS as usize, 2 * ROUNDS as usize));
         assert!(duplicates.iter().all(|(round, first)| fresh[round].id == *first));
-        // The third key of each round belongs to nobody.
-        for (round, event_) in &fresh {
-            let all = (0..3).map(|turn| 3 * *round as u64 + turn);
-            let free = all.filter(|key| !event_.keys.contains(&conformance::key(*key)));
-            for key in free {
-                assert_eq!(engines[0].accept(&[event(&[key])]).await.unwrap(), [Accepted::Fresh]);
+        // The third key of each round belongs to the same event.
+        for (round, first) in &fresh {
+            for turn in 0..3 {
+                let fingerprint = first.fingerprint;
+                let again = NewEvent { fingerprint, ..event(&[3 * *round as u64 + turn]) };
+                let answer = engines[0].accept(&[again]).await.unwrap();
+                let same =
+                    matches!(answer[0], Accepted::Duplicate { first: id, .. } if id == first.id);
+                assert!(same, "{answer:?}");
             }
+        }
+    });
+}
+
+#[test]
+fn of_events_that_share_a_signature_one_is_recorded_and_the_others_leave_nothing() {
+    const ROUNDS: u64 = 150;
+    let Some(cluster) = shared() else { return };
+    runtime().block_on(async {
+        let schema = schema();
+        let engines =
+            [opened(options(cluster, &schema)).await, opened(options(cluster, &schema)).await];
+        // Re-cuts of one text: other identities under one signature, three at once.
+        let recut = |turn: u64, round: u64| {
+            let mut event = event(&[3 * round + turn]);
+            event.keys.signature = Some(conformance::key(1_000_000 + round));
+            event
+        };
+        let offer = |engine: usize, turn: u64| {
+            let engine = engines[engine].clone();
+            let batch: Vec<NewEvent> = (0..ROUNDS).map(|round| recut(turn, round)).collect();
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                for some in batch.chunks(10) {
+                    answers.extend(engine.accept(some).await.unwrap());
+                }
+                (batch, answers)
+            })
+        };
+        let mut fresh = HashMap::new();
+        let mut held = Vec::new();
+        for offer in [offer(0, 0), offer(1, 1), offer(0, 2)] {
+            let (batch, answers) = offer.await.unwrap();
+            for (round, (event, answer)) in batch.into_iter().zip(answers).enumerate() {
+                match answer {
+                    Accepted::Fresh => assert!(fresh.insert(round, event).is_none(), "{round}"),
+                    Accepted::Ambiguous { first, .. } => held.push((round, first, event)),
+                    other => panic!("{round}: {other:?}"),
+                }
+            }
+        }
+        assert_eq!((fresh.len(), held.len()), (ROUNDS as usize, 2 * ROUNDS as usize));
+        for (round, first, mut event) in held {
+            assert_eq!(fresh[&round].id, first);
+            // Its own identity belongs to no event.
+            event.keys.signature = None;
+            assert_eq!(engines[1].accept(&[event]).await.unwrap(), [Accepted::Fresh]);
+        }
+        // A repetition under another signature, at both gateways, while a re-cut of that races it:
+        // the repetition is a duplicate, and the re-cut is new or held, but nothing is lost.
+        for (round, first) in &fresh {
+            let signature = Some(conformance::key(2_000_000 + *round as u64));
+            let [mut one, mut two] = [first.clone(), first.clone()];
+            let mut cut = event(&[5_000_000 + *round as u64]);
+            for event in [&mut one, &mut two, &mut cut] {
+                event.id = EventId::new(event.received_ms);
+                event.keys.signature = signature;
+            }
+            let (one, two, cut) = tokio::join!(
+                engines[0].accept(std::slice::from_ref(&one)),
+                engines[1].accept(std::slice::from_ref(&two)),
+                engines[1].accept(std::slice::from_ref(&cut)),
+            );
+            for answer in [one.unwrap(), two.unwrap()] {
+                let same =
+                    matches!(answer[0], Accepted::Duplicate { first: id, .. } if id == first.id);
+                assert!(same, "{answer:?}");
+            }
+            let answer = cut.unwrap();
+            let right = match answer[0] {
+                Accepted::Fresh => true,
+                Accepted::Ambiguous { first: id, .. } => id == first.id,
+                _ => false,
+            };
+            assert!(right, "{answer:?}");
         }
     });
 }
@@ -220,8 +302,7 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
         assert_eq!((swept.events + too.events, swept.keys + too.keys), (50, 0));
         assert_eq!(cluster.ask(&tables), "0");
         assert!(one.event(done[0].id).await.unwrap().is_none());
-        let mut again = conformance::event(60, &["a"]);
-        again.keys.clone_from(&done[7].keys);
+        let again = conformance::repeat(&done[7], 60);
         let answer = other.accept(std::slice::from_ref(&again)).await.unwrap();
         assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == done[7].id));
         // One that comes late, for a day that is gone, makes that day anew.

@@ -43,8 +43,7 @@ fn a_commit_whose_answer_was_lost_is_fresh_once() {
             assert_eq!(engine.accept(&batch).await.unwrap(), vec![Accepted::Fresh; 20], "{cut:?}");
             assert_eq!(proxy.cuts.load(Ordering::Relaxed), round + 1);
             // Whoever comes with the same keys later, anywhere, is told of these.
-            let mut again = conformance::event(first + 50, &["a"]);
-            again.keys.clone_from(&batch[7].keys);
+            let again = conformance::repeat(&batch[7], first + 50);
             let answer = other.accept(std::slice::from_ref(&again)).await.unwrap();
             assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == batch[7].id));
             for table in ["event", "dedupe", "delivery"] {

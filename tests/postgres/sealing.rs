@@ -362,7 +362,7 @@ fn version_1(cluster: &Cluster, schema: &str, event: &NewEvent, waits: &NewEvent
             "insert into dedupe values ({k}, '{id}', {ms}, {print}, '{source}', null);
              insert into event values ('{id}', '{source}', {tx}, {transaction}, {usr}, {player},
                 {ms}, false, {print}, {k}, '{{a}}', {body});",
-            k = hex(&one.keys[0].0),
+            k = hex(&one.keys.identity[0].0),
             ms = one.received_ms,
             print = one.fingerprint.0.cast_signed(),
             source = one.source.as_str(),
@@ -423,6 +423,7 @@ fn tables_of_the_version_before_are_migrated_with_what_is_in_them() {
             assert_eq!((&document.body[..], document.who.as_str()), (SECRET.as_bytes(), SECRET));
         };
         check(&engine).await;
+        assert!(engine.may_hold_older_keys().await.unwrap());
         // Known keys are known, and nonces used.
         let again: Vec<NewEvent> =
             [1, 2, 60].map(|n| NewEvent { id: event(n + 100).id, ..event(n) }).into();

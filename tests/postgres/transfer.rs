@@ -32,7 +32,7 @@ async fn fill(path: &Path) {
         .map(|n| {
             let mut event = conformance::event(n, [&["a"][..], &["a", "b"], &[]][n as usize % 3]);
             if n % 7 == 0 {
-                event.keys.push(conformance::key(n + 1_000_000));
+                event.keys.identity.push(conformance::key(n + 1_000_000));
             }
             event.body = vec![n as u8; n as usize % 900].into();
             event

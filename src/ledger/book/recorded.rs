@@ -19,34 +19,36 @@ pub struct Recorded {
     first_seen_ms: UnixMillis,
 }
 
-/// What a recorded event is to those before it.
+/// What a callback is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// Its transaction was unknown. It is stored, and its deliveries are due.
+    /// It was unknown. It is stored, and its deliveries are due.
     New,
-    /// Its transaction was known and grants the same. Only the first is stored.
+    /// Its identity was known, with the same content. Only the first is stored.
     Duplicate,
-    /// Its transaction was known and grants something else. Only the first is stored.
+    /// Its identity was known, with another content. Only the first is stored.
     Conflict,
+    /// What was signed was known under another identity. Only the first is stored.
+    Ambiguous,
 }
 
 impl Recorded {
     /// What the ledger answered for `event`. Private to the book, which asks for durable answers
     /// only.
     pub(super) fn new(event: &NewEvent, accepted: &Accepted) -> Self {
-        match *accepted {
-            Accepted::Fresh => Self {
-                id: event.id,
-                standing: Standing::New,
-                first: event.id,
-                first_seen_ms: event.received_ms,
-            },
-            Accepted::Duplicate { first, first_seen_ms, fingerprint } => {
-                let same = fingerprint == event.fingerprint;
-                let standing = if same { Standing::Duplicate } else { Standing::Conflict };
-                Self { id: event.id, standing, first, first_seen_ms }
+        let (standing, first, first_seen_ms) = match *accepted {
+            Accepted::Fresh => (Standing::New, event.id, event.received_ms),
+            Accepted::Duplicate { first, first_seen_ms } => {
+                (Standing::Duplicate, first, first_seen_ms)
             }
-        }
+            Accepted::Conflict { first, first_seen_ms } => {
+                (Standing::Conflict, first, first_seen_ms)
+            }
+            Accepted::Ambiguous { first, first_seen_ms } => {
+                (Standing::Ambiguous, first, first_seen_ms)
+            }
+        };
+        Self { id: event.id, standing, first, first_seen_ms }
     }
 
     /// The id of the event that was offered. It is stored only if the event is new.

@@ -304,8 +304,10 @@ async fn standings_and_what_came_first() {
     same.fingerprint = first.fingerprint;
     let mut other = event(3, &["a"]);
     other.keys.clone_from(&first.keys);
-    let expected = [Standing::New, Standing::Duplicate, Standing::Conflict];
-    for (offered, standing) in [first.clone(), same, other].into_iter().zip(expected) {
+    let mut recut = event(4, &["a"]);
+    recut.keys.signature = Some(first.keys.identity[0]);
+    let expected = [Standing::New, Standing::Duplicate, Standing::Conflict, Standing::Ambiguous];
+    for (offered, standing) in [first.clone(), same, other, recut].into_iter().zip(expected) {
         let id = offered.id;
         let recorded = bench.book.record(offered).await.unwrap();
         assert_eq!((recorded.id(), recorded.standing()), (id, standing));

@@ -2,16 +2,19 @@
 
 use futures_join::join_all;
 
-use super::{Checked, START_MS, accept, duplicate_of, event, key, lease};
-use crate::ledger::{Accepted, Ledger, LedgerError, LogQuery, Nonce, NonceUse, StoreClock};
+use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat};
+use crate::ledger::{
+    Accepted, EventKeys, Fingerprint, Ledger, LedgerError, LogQuery, LookupKey, NewEvent, Nonce,
+    NonceUse, StoreClock,
+};
+use crate::sender::{KeyForm, KeyRole};
 
 pub(super) async fn a_second_callback_is_a_duplicate_of_the_first<L: Ledger>(
     ledger: &L,
     _: &StoreClock,
 ) -> Checked {
     let first = event(1, &["a"]);
-    let mut second = event(2, &["a"]);
-    second.keys.clone_from(&first.keys);
+    let second = repeat(&first, 2);
     assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
     assert_eq!(accept(ledger, &second).await?, duplicate_of(&first));
     assert_eq!(accept(ledger, &second).await?, duplicate_of(&first));
@@ -22,22 +25,192 @@ pub(super) async fn a_second_callback_is_a_duplicate_of_the_first<L: Ledger>(
     Ok(())
 }
 
-pub(super) async fn either_key_makes_a_duplicate<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
-    let mut both = event(1, &[]);
-    both.keys.push(key(100));
+pub(super) async fn either_identity_makes_a_duplicate<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let both = NewEvent { keys: EventKeys::from_iter([key(1), key(100)]), ..event(1, &[]) };
     assert_eq!(accept(ledger, &both).await?, Accepted::Fresh);
     for known in [key(1), key(100)] {
-        for keys in [vec![known], vec![known, key(200)], vec![key(200), known]] {
-            let mut other = event(2, &[]);
-            other.keys = keys.into();
+        for (n, keys) in [(0, vec![known]), (1, vec![known, key(200)]), (2, vec![key(201), known])]
+        {
+            let other = NewEvent { keys: EventKeys::from_iter(keys), ..repeat(&both, 2 + n) };
             assert_eq!(accept(ledger, &other).await?, duplicate_of(&both));
         }
     }
-    // What was refused as a duplicate left none of its keys behind.
-    let mut third = event(3, &[]);
-    third.keys = vec![key(200)].into();
-    assert_eq!(accept(ledger, &third).await?, Accepted::Fresh);
+    // What was unknown of them belongs to the first event now.
+    for added in [key(200), key(201)] {
+        let third = NewEvent { keys: EventKeys::from_iter([added]), ..repeat(&both, 9) };
+        assert_eq!(accept(ledger, &third).await?, duplicate_of(&both));
+    }
     Ok(())
+}
+
+fn signed(n: u64, signature: u64) -> NewEvent {
+    let mut event = event(n, &["a"]);
+    event.keys.signature = Some(key(signature));
+    event
+}
+
+fn conflict_with(first: &NewEvent) -> Accepted {
+    Accepted::Conflict { first: first.id, first_seen_ms: first.received_ms }
+}
+
+fn ambiguous_with(first: &NewEvent) -> Accepted {
+    Accepted::Ambiguous { first: first.id, first_seen_ms: first.received_ms }
+}
+
+/// Whether the keys of none of these events are known.
+async fn assert_unknown<L: Ledger>(ledger: &L, keys: &[u64]) -> Checked {
+    for (n, unknown) in (500..).zip(keys) {
+        let event = NewEvent { keys: EventKeys::from_iter([key(*unknown)]), ..event(n, &[]) };
+        assert_eq!(accept(ledger, &event).await?, Accepted::Fresh, "{unknown}");
+    }
+    Ok(())
+}
+
+pub(super) async fn the_content_tells_a_duplicate_from_a_conflict<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let first = signed(1, 101);
+    accept(ledger, &first).await?;
+    let mut other = NewEvent { fingerprint: Fingerprint(77), ..repeat(&first, 2) };
+    other.keys.identity.push(key(200));
+    assert_eq!(accept(ledger, &other).await?, conflict_with(&first));
+    // Also under another signature: the identity takes precedence.
+    other.keys.signature = Some(key(102));
+    assert_eq!(accept(ledger, &other).await?, conflict_with(&first));
+    assert_eq!(accept(ledger, &repeat(&first, 3)).await?, duplicate_of(&first));
+    assert_unknown(ledger, &[200, 102]).await
+}
+
+pub(super) async fn a_signature_alone_is_ambiguous<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let first = signed(1, 101);
+    assert_eq!(accept(ledger, &first).await?, Accepted::Fresh);
+    for fingerprint in [first.fingerprint, Fingerprint(7)] {
+        let recut = NewEvent { fingerprint, ..signed(2, 101) };
+        assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&first));
+    }
+    assert_eq!(accept(ledger, &repeat(&first, 3)).await?, duplicate_of(&first));
+    assert!(ledger.event(signed(2, 101).id).await?.is_none());
+    assert_unknown(ledger, &[2]).await
+}
+
+pub(super) async fn a_duplicate_adds_its_keys_to_the_first_event<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let first = signed(1, 101);
+    accept(ledger, &first).await?;
+    // The same thing under another signature, and then a re-cut of that one.
+    let mut again = repeat(&first, 2);
+    again.keys.signature = Some(key(102));
+    for _ in 0..2 {
+        assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
+    }
+    assert_eq!(accept(ledger, &signed(3, 102)).await?, ambiguous_with(&first));
+    // A key that another event has stays its own.
+    let other = signed(4, 104);
+    accept(ledger, &other).await?;
+    again.keys.signature = Some(key(104));
+    assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
+    assert_eq!(accept(ledger, &signed(5, 104)).await?, ambiguous_with(&other));
+    assert_eq!(ledger.stats().await?.keys, 5);
+    Ok(())
+}
+
+fn looked_up(n: u64, role: KeyRole, form: KeyForm, fingerprint: Fingerprint) -> LookupKey {
+    LookupKey { key: key(n), role, form, fingerprint }
+}
+
+pub(super) async fn an_older_key_is_looked_up_and_not_written<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    // As an older version wrote them: other keys, another fingerprint of the same content.
+    let (old, cut) = (event(1, &[]), event(2, &[]));
+    accept(ledger, &old).await?;
+    accept(ledger, &cut).await?;
+    let with = |n: u64, lookups: &[LookupKey]| {
+        let mut event = signed(n, 1000 + n);
+        event.keys.lookups = lookups.to_vec();
+        event
+    };
+    let (identity, signature) = (KeyRole::Identity, KeyRole::Signature);
+    let same = looked_up(1, identity, KeyForm::Older, old.fingerprint);
+    let other = looked_up(1, identity, KeyForm::Older, Fingerprint(9));
+    let recut = looked_up(2, signature, KeyForm::Older, Fingerprint(9));
+    let unknown = looked_up(99, identity, KeyForm::Older, old.fingerprint);
+    assert_eq!(accept(ledger, &with(3, &[other])).await?, conflict_with(&old));
+    assert_eq!(accept(ledger, &with(4, std::slice::from_ref(&recut))).await?, ambiguous_with(&cut));
+    // An identity takes precedence, and from then on today's keys are known as well.
+    let again = with(5, &[recut, unknown.clone(), same]);
+    assert_eq!(accept(ledger, &again).await?, duplicate_of(&old));
+    assert_eq!(accept(ledger, &again).await?, duplicate_of(&old));
+    let mut today = signed(5, 1005);
+    today.id = event(6, &[]).id;
+    assert_eq!(accept(ledger, &today).await?, duplicate_of(&old));
+    assert_eq!(accept(ledger, &signed(7, 1005)).await?, ambiguous_with(&old));
+    // What is unknown altogether is new, and the looked-up key stays unknown.
+    assert_eq!(accept(ledger, &with(8, &[unknown])).await?, Accepted::Fresh);
+    assert_unknown(ledger, &[99, 3, 4, 1003, 1004]).await
+}
+
+pub(super) async fn a_mark_takes_no_place_and_adds_nothing<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let marked = |n: u64, marked: u64, plain: u64, fingerprint| {
+        let mut event = NewEvent { fingerprint, ..signed(marked, marked + 1) };
+        event.id = self::event(n, &[]).id;
+        let lookup = |n, role| looked_up(n, role, KeyForm::Unmarked, fingerprint);
+        let (identity, signature) = (KeyRole::Identity, KeyRole::Signature);
+        event.keys.lookups = vec![lookup(plain, identity), lookup(plain + 1, signature)];
+        event
+    };
+    // The marked one first: the unmarked one is an event of its own.
+    let early = marked(1, 101, 11, Fingerprint(11));
+    assert_eq!(accept(ledger, &early).await?, Accepted::Fresh);
+    let plain = signed(11, 12);
+    assert_eq!(accept(ledger, &plain).await?, Accepted::Fresh);
+    // The unmarked one first: a marked one is a duplicate, a conflict, or ambiguous.
+    let late = signed(21, 22);
+    accept(ledger, &late).await?;
+    let same = marked(2, 201, 21, late.fingerprint);
+    assert_eq!(accept(ledger, &same).await?, duplicate_of(&late));
+    let other = marked(3, 301, 21, Fingerprint(5));
+    assert_eq!(accept(ledger, &other).await?, conflict_with(&late));
+    let mut recut = marked(4, 401, 21, late.fingerprint);
+    recut.keys.lookups[0].key = key(31);
+    assert_eq!(accept(ledger, &recut).await?, ambiguous_with(&late));
+    assert_unknown(ledger, &[201, 202, 301, 302, 401, 402, 31]).await
+}
+
+pub(super) async fn added_keys_are_judged_in_the_order_of_a_batch<L: Ledger>(
+    ledger: &L,
+    _: &StoreClock,
+) -> Checked {
+    let first = signed(1, 101);
+    let mut again = repeat(&first, 2);
+    again.keys.signature = Some(key(102));
+    let (recut, unlike) = (signed(3, 102), signed(4, 104));
+    let conflict = NewEvent { fingerprint: Fingerprint(9), ..repeat(&unlike, 5) };
+    let batch = [first.clone(), again.clone(), recut, unlike.clone(), conflict, again];
+    let expected = [
+        Accepted::Fresh,
+        duplicate_of(&first),
+        ambiguous_with(&first),
+        Accepted::Fresh,
+        conflict_with(&unlike),
+        duplicate_of(&first),
+    ];
+    assert_eq!(ledger.accept(&batch).await?, expected);
+    assert_eq!(ledger.stats().await?.keys, 5);
+    assert_unknown(ledger, &[3]).await
 }
 
 pub(super) async fn a_batch_is_judged_in_its_order<L: Ledger>(
@@ -47,10 +220,9 @@ pub(super) async fn a_batch_is_judged_in_its_order<L: Ledger>(
     let old = event(1, &[]);
     accept(ledger, &old).await?;
     let (fresh, other) = (event(2, &[]), event(3, &[]));
-    let mut of_old = event(4, &[]);
-    of_old.keys.clone_from(&old.keys);
-    let mut of_fresh = event(5, &[]);
-    of_fresh.keys = vec![key(55), key(2)].into();
+    let of_old = repeat(&old, 4);
+    let keys = EventKeys::from_iter([key(55), key(2)]);
+    let of_fresh = NewEvent { keys, ..repeat(&fresh, 5) };
     let batch = [of_old, fresh.clone(), of_fresh, other, fresh.clone()];
     let accepted = ledger.accept(&batch).await?;
     let expected = [
@@ -84,9 +256,8 @@ pub(super) async fn the_same_id_again_is_fresh_again<L: Ledger>(
 pub(super) async fn of_many_at_once_one_is_fresh<L: Ledger>(ledger: &L, _: &StoreClock) -> Checked {
     let offers: Vec<_> = (0..200_u64)
         .map(|n| {
-            let mut offer = event(n, &["a"]);
-            offer.keys = vec![key(n % 20)].into();
-            offer
+            let keys = EventKeys::from_iter([key(n % 20)]);
+            NewEvent { keys, fingerprint: Fingerprint(n % 20), ..event(n, &["a"]) }
         })
         .collect();
     let answers = join_all(offers.iter().map(|offer| ledger.accept(std::slice::from_ref(offer))));

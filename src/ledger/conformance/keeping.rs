@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Checked, START_MS, accept, duplicate_of, event, lease, settle};
+use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    DocumentChange, Expect, Kind, Ledger, LedgerError, LogQuery, Retention, Revision, SourceId,
-    StoreClock, Verdict,
+    Accepted, DocumentChange, Expect, Kind, Ledger, LedgerError, LogQuery, NewEvent, Retention,
+    Revision, SourceId, StoreClock, Verdict,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -145,15 +145,59 @@ pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
         assert_eq!(detail.map(|detail| detail.event.body), Some(kept.body.clone()));
     }
     for known in [&done, &pending, &dead, &fresh] {
-        let mut again = event(7, &[]);
-        again.keys.clone_from(&known.keys);
-        assert_eq!(accept(ledger, &again).await?, duplicate_of(known));
+        assert_eq!(accept(ledger, &repeat(known, 7)).await?, duplicate_of(known));
     }
     assert!(ledger.document(RULE, "1").await?.is_some());
     assert_eq!(lease(ledger, 10).await?.len(), 1);
     // Whatever was removed, the log still reads.
     let left = ledger.query(&LogQuery::default(), None, 10).await?.events.len();
     assert!((3..=4).contains(&left));
+    Ok(())
+}
+
+pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let day = Duration::from_secs(86_400);
+    // One is done, of one a delivery is dead, and one is of a source that is kept for ever.
+    let mut firsts = [event(1, &["a"]), event(2, &["d"]), event(3, &["a"])];
+    firsts[2].source = SourceId::from("other");
+    let mut again = Vec::new();
+    for (n, first) in (10..).zip(&firsts) {
+        accept(ledger, first).await?;
+        let mut repeated = NewEvent { source: first.source.clone(), ..repeat(first, n) };
+        repeated.keys.signature = Some(key(100 + n));
+        assert_eq!(accept(ledger, &repeated).await?, duplicate_of(first));
+        again.push(repeated);
+    }
+    for lease in lease(ledger, 10).await? {
+        let dead = lease.target.as_str() == "d";
+        settle(ledger, &lease, if dead { Verdict::Dead } else { Verdict::Done }).await?;
+    }
+    clock.advance(100 * 86_400_000);
+    accept(ledger, &event(100 * 86_400_000, &[])).await?;
+    let policy = Retention {
+        now_ms: clock.ms(),
+        keep_events: 30 * day,
+        keep_transactions: 90 * day,
+        for_ever: vec![SourceId::from("other")],
+    };
+    for _ in 0..5 {
+        ledger.sweep(&policy, 100).await?;
+    }
+    let recut = |n: u64, of: &NewEvent| {
+        let mut recut = event(n, &[]);
+        recut.keys.signature = of.keys.signature;
+        recut
+    };
+    let ambiguous = |first: &NewEvent| Accepted::Ambiguous {
+        first: first.id,
+        first_seen_ms: first.received_ms,
+    };
+    assert_eq!(accept(ledger, &recut(21, &again[1])).await?, ambiguous(&firsts[1]));
+    assert_eq!(accept(ledger, &recut(22, &again[2])).await?, ambiguous(&firsts[2]));
+    assert_eq!(accept(ledger, &repeat(&firsts[1], 24)).await?, duplicate_of(&firsts[1]));
     Ok(())
 }
 

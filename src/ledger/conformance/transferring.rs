@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, settle};
+use super::{Checked, START_MS, accept, duplicate_of, event, key, lease, repeat, settle};
 use crate::ledger::{
-    Attempt, DeliveryState, DocumentChange, EventDetail, Expect, Item, Kind, Ledger, LedgerError,
-    Memory, NewEvent, Nonce, NonceUse, Retention, StoreClock, Verdict,
+    Accepted, Attempt, DeliveryState, DocumentChange, EventDetail, EventKeys, Expect, Item, Kind,
+    Ledger, LedgerError, Memory, NewEvent, Nonce, NonceUse, Retention, StoreClock, Verdict,
 };
 
 const RULE: Kind = Kind::new("rule");
@@ -15,8 +15,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A ledger with one of everything, and the events that are still whole in it.
 async fn fill(ledger: &impl Ledger, clock: &StoreClock) -> Result<Vec<NewEvent>, LedgerError> {
-    let mut two_keys = event(2, &["a", "b"]);
-    two_keys.keys.push(key(1002));
+    let keys = EventKeys::from_iter([key(2), key(1002)]);
+    let two_keys = NewEvent { keys, ..event(2, &["a", "b"]) };
     let events = vec![event(1, &[]), two_keys, event(3, &["a"]), event(4, &["a"])];
     for event in &events {
         accept(ledger, event).await?;
@@ -105,9 +105,8 @@ pub(super) async fn what_another_ledger_exported_is_taken_once<L: Ledger>(
         assert_same(ledger, &other, &events).await?;
     }
     for event in &events {
-        for key in &event.keys {
-            let mut again = super::event(50, &[]);
-            again.keys = std::iter::once(*key).collect();
+        for key in event.keys.written() {
+            let again = NewEvent { keys: EventKeys::from_iter([key]), ..repeat(event, 50) };
             assert_eq!(accept(ledger, &again).await?, duplicate_of(event));
         }
     }
@@ -133,8 +132,8 @@ pub(super) async fn an_import_changes_nothing_that_is_known<L: Ledger>(
     let events = fill(&other, clock).await?;
     let items = everything(&other, usize::MAX).await?;
     // Here the second event came under another id, and the third is done already.
-    let mut mine = event(8, &["a"]);
-    mine.keys = std::iter::once(events[1].keys[1]).collect();
+    let keys = EventKeys::from_iter([events[1].keys.identity[1]]);
+    let mine = NewEvent { keys, ..event(8, &["a"]) };
     accept(ledger, &mine).await?;
     accept(ledger, &events[3]).await?;
     for lease in lease(ledger, 9).await? {
@@ -182,9 +181,76 @@ pub(super) async fn keys_outlive_their_events_in_an_export<L: Ledger>(
     ledger.import(items).await?;
     assert_eq!(ledger.event(events[0].id).await?, None);
     for known in &events {
-        let mut again = event(60, &[]);
-        again.keys.clone_from(&known.keys);
-        assert_eq!(accept(ledger, &again).await?, duplicate_of(known));
+        assert_eq!(accept(ledger, &repeat(known, 60)).await?, duplicate_of(known));
     }
+    Ok(())
+}
+
+/// An event with a signature, and keys that two of its duplicates brought.
+async fn fill_keys(ledger: &impl Ledger) -> Result<(NewEvent, Vec<NewEvent>), LedgerError> {
+    let mut first = event(1, &[]);
+    first.keys.signature = Some(key(101));
+    accept(ledger, &first).await?;
+    let again = [102, 103].map(|signature| {
+        let mut again = repeat(&first, signature);
+        again.keys.identity.push(key(signature + 100));
+        again.keys.signature = Some(key(signature));
+        again
+    });
+    for again in &again {
+        assert_eq!(accept(ledger, again).await?, duplicate_of(&first));
+    }
+    Ok((first, again.into()))
+}
+
+pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
+    ledger: &L,
+    clock: &StoreClock,
+) -> Checked {
+    let (first, again) = fill_keys(ledger).await?;
+    let mut old = vec![everything(ledger, usize::MAX).await?];
+    // The same when the event itself is gone.
+    clock.advance(40 * 86_400_000);
+    let policy = Retention {
+        now_ms: clock.ms(),
+        keep_events: 30 * DAY,
+        keep_transactions: 90 * DAY,
+        for_ever: Vec::new(),
+    };
+    accept(ledger, &event(40 * 86_400_000, &[])).await?;
+    for _ in 0..3 {
+        ledger.sweep(&policy, 100).await?;
+    }
+    old.push(everything(ledger, 1).await?);
+    for items in old {
+        let other = Memory::new(clock.clone());
+        assert!(!other.may_hold_older_keys().await?);
+        other.import(items.clone()).await?;
+        assert_eq!(other.import(items).await?.taken, 0);
+        assert!(other.may_hold_older_keys().await?);
+        for known in again.iter().chain([&first]) {
+            let own = NewEvent { id: event(77, &[]).id, ..known.clone() };
+            assert_eq!(accept(&other, &own).await?, duplicate_of(&first));
+        }
+    }
+    // And the other way round.
+    let other = Memory::new(clock.clone());
+    let mut far = event(900, &[]);
+    far.keys.signature = Some(key(901));
+    accept(&other, &far).await?;
+    let mut restamped = repeat(&far, 901);
+    restamped.keys.signature = Some(key(902));
+    accept(&other, &restamped).await?;
+    assert!(!ledger.may_hold_older_keys().await?);
+    let items = everything(&other, usize::MAX).await?;
+    assert_eq!(ledger.import(items.clone()).await?.taken, 2);
+    assert_eq!(ledger.import(items).await?.taken, 0);
+    assert!(ledger.may_hold_older_keys().await?);
+    restamped.id = event(903, &[]).id;
+    assert_eq!(accept(ledger, &restamped).await?, duplicate_of(&far));
+    let mut recut = event(904, &[]);
+    recut.keys.signature = Some(key(902));
+    let ambiguous = Accepted::Ambiguous { first: far.id, first_seen_ms: far.received_ms };
+    assert_eq!(accept(ledger, &recut).await?, ambiguous);
     Ok(())
 }

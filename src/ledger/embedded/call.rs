@@ -136,6 +136,13 @@ impl ImportCall {
     }
 }
 
+impl ImportCall {
+    /// Whether deduplication keys are in it.
+    pub(super) fn has_keys(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, ImportItem::Event(_) | ImportItem::Past(_)))
+    }
+}
+
 impl EventImport {
     fn new(event: NewEvent, deliveries: Vec<Delivery>) -> Self {
         let id = event.id;

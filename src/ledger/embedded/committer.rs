@@ -23,14 +23,15 @@ use super::documents::Written;
 use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
 use super::keys::Keys;
-use super::record::{self, Gaps, Owner};
+use super::record::{self, Gaps};
 use super::run::{OpenRun, Run};
 use super::segment::{HEADER, Position, RECORD_HEAD, Scan, VERSION};
 use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
+use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
     Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, NewEvent, Nonce,
-    NonceUse, Revision, Settled, TargetId, Verdict, seal,
+    NonceUse, PastEvent, Revision, Settled, TargetId, Verdict, seal,
 };
 
 /// How long a delivery that is done may wait for company on its way to the disk.
@@ -78,10 +79,6 @@ fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
         // Nobody listens if the caller stopped waiting; what was committed stays.
         let _ = answer.send(committed.map(|()| value).map_err(Clone::clone));
     })
-}
-
-fn duplicate(Owner { id, received_ms, fingerprint }: Owner) -> Accepted {
-    Accepted::Duplicate { first: id, first_seen_ms: received_ms, fingerprint }
 }
 
 fn tell<T>(answer: Answer<T>, result: Result<T, LedgerError>) {
@@ -251,13 +248,23 @@ impl Committer {
     /// Makes room for payloads of `bytes` in `count` records: a segment that is too full is left
     /// behind, and what waits is committed to it first.
     fn make_room(&mut self, bytes: usize, count: usize) -> Result<(), LedgerError> {
+        self.make_room_in(VERSION, bytes, count)
+    }
+
+    /// The same in a segment of that version.
+    fn make_room_in(
+        &mut self,
+        version: u16,
+        bytes: usize,
+        count: usize,
+    ) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        if self.journal.fits(bytes, count) && self.is_of_today() {
+        if self.journal.fits(bytes, count) && self.writes(version) {
             return Ok(());
         }
         self.commit();
         self.core.poison.check()?;
-        self.roll()?;
+        self.roll(version)?;
         if self.journal.fits(bytes, count) {
             return Ok(());
         }
@@ -265,23 +272,23 @@ impl Committer {
         Err(LedgerError::TooLarge { size: bytes, max })
     }
 
-    /// Whether the segment is written and sealed as this process does; one of a time before is
-    /// left behind.
-    fn is_of_today(&self) -> bool {
+    /// Whether the segment has that version and is sealed as this process does; another one is left
+    /// behind.
+    fn writes(&self, version: u16) -> bool {
         let header = &self.journal.segment().header;
         let current = self.core.options.keys.current().map(MasterKey::id);
-        header.version == VERSION && header.key == current
+        header.version == version && header.key == current
     }
 
     /// Closes a segment that has something in it, or that is sealed otherwise than today.
     fn roll_if_used(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
-        let unused = self.journal.frame.base() == HEADER && self.is_of_today();
-        if unused { Ok(()) } else { self.roll() }
+        let unused = self.journal.frame.base() == HEADER && self.writes(VERSION);
+        if unused { Ok(()) } else { self.roll(VERSION) }
     }
 
     /// Goes on in a new segment. A disk that is full is no end: nothing was written.
-    fn roll(&mut self) -> Result<(), LedgerError> {
+    fn roll(&mut self, version: u16) -> Result<(), LedgerError> {
         let core = &self.core;
         let number = self.journal.segment().header.number + 1;
         let spare = match core.spare.take() {
@@ -300,7 +307,7 @@ impl Committer {
             }
         };
         let key = core.options.keys.current();
-        let header = new_header(number, self.journal.next_seq(), core.now(), key);
+        let header = new_header((number, version), self.journal.next_seq(), core.now(), key);
         let segment = spare.adopt(&*core.files, header, key).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;
@@ -334,21 +341,14 @@ impl Committer {
         let mut added = Vec::with_capacity(batch.len());
         let mut accepted = Vec::with_capacity(batch.len());
         for event in batch {
-            match self.find(&event.keys) {
-                Ok(Some(owner)) if owner.id != event.id => accepted.push(duplicate(owner)),
-                Ok(Some(_)) => accepted.push(Accepted::Fresh),
-                Ok(None) => {
-                    added.push((event, self.add(event)));
-                    if !event.targets.is_empty() {
-                        let (targets, body) = (event.targets.clone(), event.body.clone());
-                        self.staged.fresh.push((event.id, targets, body));
-                    }
-                    accepted.push(Accepted::Fresh);
+            match event.judge(|key| self.find(key)) {
+                Ok(judged) => {
+                    added.extend(self.enter(event, &judged).map(|at| (event, at)));
+                    accepted.push(judged.accepted());
                 }
                 Err(error) => {
                     for (event, at) in added {
-                        let keys = record::distinct_keys(event);
-                        keys.iter().for_each(|key| self.keys.replace(key, at, None));
+                        event.keys.written().for_each(|key| self.keys.replace(&key, at, None));
                     }
                     self.journal.frame.go_back(mark);
                     self.staged.rows.truncate(staged.0);
@@ -360,35 +360,71 @@ impl Committer {
         Ok(accepted)
     }
 
+    /// Writes what an event adds: itself, or keys for the first one like it; answers where.
+    fn enter(&mut self, event: &NewEvent, judged: &Judged) -> Option<Position> {
+        match judged {
+            Judged::New => {
+                if !event.targets.is_empty() {
+                    let (targets, body) = (event.targets.clone(), event.body.clone());
+                    self.staged.fresh.push((event.id, targets, body));
+                }
+                Some(self.add(event))
+            }
+            Judged::Duplicate { first, missing } if !missing.is_empty() => {
+                Some(self.add_keys(&PastEvent {
+                    id: first.id,
+                    source: event.source.clone(),
+                    keys: missing.clone(),
+                    fingerprint: event.fingerprint,
+                    received_ms: first.received_ms,
+                }))
+            }
+            _ => None,
+        }
+    }
+
     /// Adds an event whose keys are unknown.
     fn add(&mut self, event: &NewEvent) -> Position {
         let put = |to: &mut Vec<u8>| record::put_event(to, event, &mut self.gaps);
         let at = self.journal.frame.append(put);
-        for key in &record::distinct_keys(event) {
-            self.keys.insert(key, at);
-        }
+        event.keys.written().for_each(|key| self.keys.insert(&key, at));
         self.staged.rows.push(FullRow::of(event, at.offset()));
         at
     }
 
-    /// The event that one of these keys belongs to, the first key before the second.
-    fn find(&mut self, keys: &[DedupeKey]) -> Result<Option<Owner>, LedgerError> {
-        for key in keys {
-            for at in self.keys.find(key) {
-                let owner = match self.journal.frame.peek(at) {
-                    Some(payload) => record::owner_of(key, &payload),
-                    None => {
-                        let segment = self.core.segment_at(at)?;
-                        let payload = segment.read_into(at.offset(), &mut self.buffer)?;
-                        record::owner_of(key, &payload)
-                    }
-                };
-                if owner.is_some() {
-                    return Ok(owner);
+    /// Adds keys that are unknown.
+    fn add_keys(&mut self, past: &PastEvent) -> Position {
+        let at = self.journal.frame.append(|to| record::put_past(to, past));
+        past.keys.iter().for_each(|key| self.keys.insert(key, at));
+        at
+    }
+
+    /// The event that a key belongs to.
+    fn find(&mut self, key: &DedupeKey) -> Result<Option<First>, LedgerError> {
+        for at in self.keys.find(key) {
+            let first = match self.journal.frame.peek(at) {
+                Some(payload) => record::owner_of(key, &payload),
+                None => {
+                    let segment = self.core.segment_at(at)?;
+                    let payload = segment.read_into(at.offset(), &mut self.buffer)?;
+                    record::owner_of(key, &payload)
                 }
+            };
+            if first.is_some() {
+                return Ok(first);
             }
         }
         Ok(None)
+    }
+
+    /// Whether one of some keys is known.
+    fn knows(&mut self, keys: impl IntoIterator<Item = DedupeKey>) -> Result<bool, LedgerError> {
+        for key in keys {
+            if self.find(&key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn use_nonces(&mut self, nonces: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {

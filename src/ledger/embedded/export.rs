@@ -6,8 +6,8 @@ use super::run::Run;
 use super::segment::{HEADER, Scan};
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::{
-    Cursor, Delivery, DeliveryState, EventId, ExportPage, Item, LedgerError, NewEvent, PastEvent,
-    Revision, SourceId, TargetId,
+    Cursor, Delivery, DeliveryState, EventId, EventKeys, ExportPage, Item, LedgerError, NewEvent,
+    PastEvent, Revision, SourceId, TargetId,
 };
 
 /// Where an export goes on.
@@ -188,7 +188,7 @@ pub(super) fn new_event(event: &EventRecord<'_>) -> NewEvent {
     NewEvent {
         id: event.head.id,
         source: SourceId::from(event.head.source),
-        keys: event.head.keys().collect(),
+        keys: EventKeys::from_iter(event.head.keys()),
         fingerprint: event.head.fingerprint,
         transaction: event.transaction.to_owned(),
         user: event.user.map(str::to_owned),

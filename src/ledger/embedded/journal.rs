@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::files::{Files, Handle};
 use super::frame::Frame;
 use super::run::OpenRun;
-use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, VERSION, failed};
+use super::segment::{FRAME_HEAD, HEADER, Header, RECORD_HEAD, Scan, Segment, failed};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 use crate::ledger::seal::MasterKey;
@@ -165,7 +165,7 @@ impl Spare {
 
 /// The header of a segment that begins now, sealed with `key`.
 pub(super) fn new_header(
-    number: u32,
+    (number, version): (u32, u16),
     first_seq: u64,
     now_ms: UnixMillis,
     key: Option<&MasterKey>,
@@ -177,16 +177,7 @@ pub(super) fn new_header(
     }
     let salt = u32::from_le_bytes(salt);
     let key = key.map(MasterKey::id);
-    Header {
-        version: VERSION,
-        number,
-        generation: 0,
-        salt,
-        first_seq,
-        created_ms: now_ms,
-        next_seq: 0,
-        key,
-    }
+    Header { version, number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0, key }
 }
 
 /// Why nothing can be sealed.

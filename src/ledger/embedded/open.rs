@@ -14,7 +14,7 @@ use super::index::Index;
 use super::journal::{Journal, Spare, new_header, parse_name};
 use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
-use super::segment::{Rest, Scan, Segment, failed};
+use super::segment::{Rest, Scan, Segment, VERSION, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
@@ -145,7 +145,7 @@ impl Reader {
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let spare = Spare::make(&*self.files, dir, size, &|_, _| {})?;
         let key = self.keys.current();
-        let header = new_header(0, 1, self.now, key);
+        let header = new_header((0, VERSION), 1, self.now, key);
         let segment =
             spare.adopt(&*self.files, header, key).map_err(|error| failed(dir, "begin", &error))?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));

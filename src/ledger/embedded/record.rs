@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::documents::Written;
 use crate::clock::UnixMillis;
+use crate::ledger::accept::First;
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::{
     Attempt, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, PastEvent, ReplayId, Revision,
@@ -47,15 +48,8 @@ pub(super) enum Record<'a> {
     State(StateRecord<'a>),
 }
 
-/// Which event has a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) id: EventId,
-    pub(super) received_ms: UnixMillis,
-    pub(super) fingerprint: Fingerprint,
-}
-
-/// What identifies an event for as long as its keys are kept.
+/// What identifies an event for as long as its keys are kept: all of its keys when its time is over,
+/// or some that its duplicates brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeysRecord<'a> {
     pub(super) id: EventId,
@@ -164,9 +158,9 @@ impl<'a> KeysRecord<'a> {
         self.keys.iter().map(|key| DedupeKey(*key))
     }
 
-    fn owner(&self) -> Owner {
+    fn owner(&self) -> First {
         let Self { id, received_ms, fingerprint, .. } = *self;
-        Owner { id, received_ms, fingerprint }
+        First { id, received_ms, fingerprint }
     }
 
     /// Writes the keys alone, for when the event's time is over and theirs is not.
@@ -178,7 +172,7 @@ impl<'a> KeysRecord<'a> {
 
 // === Events ===
 
-/// Writes the keys of an event that is gone.
+/// Writes keys of an event that is gone, or that one of its duplicates brought.
 pub(super) fn put_past(to: &mut Vec<u8>, past: &PastEvent) {
     let keys: SmallVec<[[u8; 16]; 2]> = past.keys.iter().map(|key| key.0).collect();
     KeysRecord {
@@ -196,7 +190,7 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     to.push(EVENT);
     to.extend_from_slice(event.id.as_bytes());
     to.extend_from_slice(&event.fingerprint.0.to_le_bytes());
-    let keys = distinct_keys(event);
+    let keys: SmallVec<[DedupeKey; 4]> = event.keys.written().collect();
     let apart = event.received_ms != event.id.ms();
     let mut flags = keys.len() << FLAGS;
     for (flag, is_set) in [(TEST, event.test), (USER, event.user.is_some()), (APART, apart)] {
@@ -291,17 +285,6 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The keys of an event, each once.
-pub(super) fn distinct_keys(event: &NewEvent) -> SmallVec<[DedupeKey; 2]> {
-    let mut keys = SmallVec::new();
-    for key in &event.keys {
-        if !keys.contains(key) {
-            keys.push(*key);
-        }
-    }
-    keys
-}
-
 fn put_head(to: &mut Vec<u8>, head: &KeysRecord<'_>) {
     to.extend_from_slice(head.id.as_bytes());
     to.extend_from_slice(&head.received_ms.to_le_bytes());
@@ -322,7 +305,7 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, Malformed> {
 
 /// The event that a payload says `key` belongs to; `None` if it says nothing of it. Looks no
 /// further than that, because every duplicate is looked up like this.
-pub(super) fn owner_of(key: &DedupeKey, payload: &[u8]) -> Option<Owner> {
+pub(super) fn owner_of(key: &DedupeKey, payload: &[u8]) -> Option<First> {
     let mut from = Take(payload);
     let (owner, keys) = match from.u8().ok()? {
         EVENT => read_head(&mut from).map(|head| (head.owner, head.keys)),
@@ -335,7 +318,7 @@ pub(super) fn owner_of(key: &DedupeKey, payload: &[u8]) -> Option<Owner> {
 
 /// The beginning of an event.
 struct Head<'a> {
-    owner: Owner,
+    owner: First,
     flags: usize,
     keys: &'a [[u8; 16]],
 }
@@ -346,12 +329,12 @@ fn read_head<'a>(from: &mut Take<'a>) -> Result<Head<'a>, Malformed> {
     let flags = from.len()?;
     let received_ms = if flags & APART != 0 { from.i64()? } else { id.ms() };
     let (keys, _) = from.raw((flags >> FLAGS).checked_mul(16).ok_or(Malformed)?)?.as_chunks();
-    Ok(Head { owner: Owner { id, received_ms, fingerprint }, flags, keys })
+    Ok(Head { owner: First { id, received_ms, fingerprint }, flags, keys })
 }
 
 fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
     let Head { owner, flags, keys } = read_head(&mut from)?;
-    let Owner { id, received_ms, fingerprint } = owner;
+    let First { id, received_ms, fingerprint } = owner;
     let targets = read_targets(&mut from)?;
     let source = Part::take(&mut from)?;
     let transaction = Part::take(&mut from)?;
@@ -534,13 +517,13 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::ledger::{DocumentChange, Expect, Kind, Settlement, SourceId, Verdict};
+    use crate::ledger::{DocumentChange, EventKeys, Expect, Kind, Settlement, SourceId, Verdict};
 
     fn event() -> NewEvent {
         NewEvent {
             id: EventId::new(5),
             source: SourceId::from("s"),
-            keys: smallvec![DedupeKey([1; 16]), DedupeKey([2; 16])],
+            keys: EventKeys::from_iter([DedupeKey([1; 16]), DedupeKey([2; 16])]),
             fingerprint: Fingerprint(9),
             transaction: "t:1".into(),
             user: Some("ü".into()),
@@ -559,18 +542,18 @@ mod tests {
         assert!(payload.len() <= event.size());
         let Ok(Record::Event(read)) = Record::read(&payload) else { panic!() };
         assert_eq!((read.head.id, read.head.received_ms), (event.id, 5));
-        for key in &event.keys {
+        for key in &event.keys.identity {
             assert_eq!(owner_of(key, &payload), Some(read.head.owner()));
         }
         assert_eq!(owner_of(&DedupeKey([9; 16]), &payload), None);
-        assert!(read.head.keys().eq(event.keys.iter().copied()));
+        assert!(read.head.keys().eq(event.keys.written()));
         assert_eq!((read.test, read.transaction, read.user), (true, "t:1", Some("ü")));
         assert_eq!((read.targets.as_slice(), read.body), (&["a", "b"][..], &b"body"[..]));
         let mut alone = Vec::new();
         read.head.put(&mut alone);
         let Ok(Record::Keys(keys)) = Record::read(&alone) else { panic!() };
         assert_eq!(keys, read.head);
-        assert_eq!(owner_of(&event.keys[1], &alone), Some(read.head.owner()));
+        assert_eq!(owner_of(&event.keys.identity[1], &alone), Some(read.head.owner()));
     }
 
     #[test]
@@ -589,7 +572,7 @@ mod tests {
         for (body, room) in bodies.into_iter().zip([50, 50, 72, 80, 80, 80, 80]) {
             let event = NewEvent {
                 source: SourceId::from("source-1"),
-                keys: smallvec![DedupeKey([1; 16])],
+                keys: EventKeys::from_iter([DedupeKey([1; 16])]),
                 transaction: "transaction-0001".into(),
                 user: Some("user-0001".into()),
                 targets: smallvec![],

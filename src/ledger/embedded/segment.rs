@@ -39,8 +39,12 @@ const MAGIC: &[u8; 8] = b"POSTERNJ";
 /// Payloads are sealed.
 const SEALED: u16 = 1;
 /// The form that this program writes, and the newest that it reads. In version 1 events have their
-/// texts written out; what has begun in it is read, and not gone on with.
-pub(super) const VERSION: u16 = 2;
+/// texts written out. Up to version 2 deduplication keys may have an older form: a segment keeps
+/// its version when retention writes it again. What has begun in another version is read, and not
+/// gone on with.
+pub(super) const VERSION: u16 = 3;
+/// Keys of a segment of this version may have an older form: imports are written in it.
+pub(super) const OLDER_KEYS: u16 = 2;
 /// Bytes before the first frame.
 pub(super) const HEADER: u32 = 64;
 /// Bytes before the records of a frame.

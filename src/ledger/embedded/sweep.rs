@@ -25,7 +25,7 @@ use super::index::IndexedRun;
 use super::journal::{file_name, no_random, temporary};
 use super::record::{EventRecord, KeysRecord, Record};
 use super::run::Run;
-use super::segment::{HEADER, Header, Position, Segment, VERSION, failed};
+use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
@@ -255,12 +255,8 @@ struct Rewrite<'c> {
 impl<'c> Rewrite<'c> {
     fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
         let (_, scan) = Tables::read(old)?;
-        let mut header = Header {
-            version: VERSION,
-            generation: old.header.generation + 1,
-            next_seq: scan.next_seq,
-            ..old.header
-        };
+        let mut header =
+            Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
         // Written anew under the key of today.
         let key = core.options.keys.current();
         header.key = key.map(MasterKey::id);
@@ -325,7 +321,9 @@ impl<'c> Rewrite<'c> {
         let kept = match record {
             Record::Event(event) => return self.judge_event(from, event, payload),
             Record::Keys(head) => {
-                let to = (!self.is_old(head)).then(|| self.keep(payload));
+                // Keys that a duplicate brought stay as long as the event does.
+                let live = self.core.deliveries().is_live(head.id);
+                let to = (live || !self.is_old(head)).then(|| self.keep(payload));
                 return self.note_moves(from, head, to);
             }
             Record::Attempt(attempt) => self.is_kept(attempt.event),

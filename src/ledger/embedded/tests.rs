@@ -63,8 +63,7 @@ async fn assert_kept(ledger: &Embedded, events: &[NewEvent]) {
         let detail = ledger.event(event.id).await.unwrap().expect("the event is there");
         assert_eq!(detail.event.body, event.body);
         assert!(leases.iter().any(|lease| lease.event == event.id && lease.body == event.body));
-        let mut again = conformance::event(1_000_000, &["a"]);
-        again.keys.clone_from(&event.keys);
+        let again = conformance::repeat(event, 1_000_000);
         let accepted = ledger.accept(&[again]).await.unwrap();
         assert!(matches!(accepted[0], Accepted::Duplicate { first, .. } if first == event.id));
     }

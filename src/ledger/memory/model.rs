@@ -1,18 +1,18 @@
 //! The state behind [`super::Memory`] and the rules that change it: no I/O, no waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use crate::clock::UnixMillis;
+use crate::ledger::accept::{First, Judged};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
-    Document, DocumentChange, Documents, EventDetail, EventId, EventState, Fingerprint, Kind,
-    Lease, LeaseAsk, LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NodeId, Nonce,
-    NonceUse, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled,
-    Settlement, SourceId, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
+    Document, DocumentChange, Documents, EventDetail, EventId, EventState, Kind, Lease, LeaseAsk,
+    LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NodeId, Nonce, NonceUse,
+    PastEvent, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled,
+    Settlement, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
 };
 
 mod transfer;
@@ -29,16 +29,19 @@ pub(super) struct Model {
     documents: BTreeMap<(String, String), Document>,
     revision: Revision,
     last_token: u64,
+    /// Something was imported, so that keys of an older form may be there.
+    pub(super) imported: bool,
 }
 
-/// What is remembered of a key, also after its event is gone.
-struct Known {
-    first: EventId,
-    /// The keys of its event, this one among them.
-    keys: SmallVec<[DedupeKey; 2]>,
-    first_seen_ms: UnixMillis,
-    fingerprint: Fingerprint,
-    source: SourceId,
+/// What is remembered of a key, also after its event is gone: the event, and all keys that came
+/// with this one.
+struct Known(PastEvent);
+
+impl Known {
+    fn first(&self) -> First {
+        let PastEvent { id, received_ms, fingerprint, .. } = self.0;
+        First { id, received_ms, fingerprint }
+    }
 }
 
 struct Stored {
@@ -82,30 +85,45 @@ impl Model {
             documents: BTreeMap::new(),
             revision: Revision(0),
             last_token: 0,
+            imported: false,
         }
     }
 
     pub(super) fn accept(&mut self, event: &NewEvent) -> Accepted {
-        if let Some(known) = event.keys.iter().find_map(|key| self.keys.get(key)) {
-            if known.first == event.id {
-                return Accepted::Fresh;
+        let known = |key: &DedupeKey| Ok::<_, Infallible>(self.keys.get(key).map(Known::first));
+        let Ok(judged) = event.judge(known);
+        match &judged {
+            Judged::New => self.record(event),
+            Judged::Duplicate { first, missing } => {
+                let first = PastEvent {
+                    id: first.id,
+                    source: event.source.clone(),
+                    keys: missing.clone(),
+                    fingerprint: event.fingerprint,
+                    received_ms: first.received_ms,
+                };
+                self.remember(&first);
             }
-            return Accepted::Duplicate {
-                first: known.first,
-                first_seen_ms: known.first_seen_ms,
-                fingerprint: known.fingerprint,
-            };
+            Judged::Own | Judged::Conflict(_) | Judged::Ambiguous(_) => {}
         }
-        for key in &event.keys {
-            let known = Known {
-                first: event.id,
-                keys: event.keys.clone(),
-                first_seen_ms: event.received_ms,
-                fingerprint: event.fingerprint,
-                source: event.source.clone(),
-            };
-            self.keys.insert(*key, known);
+        judged.accepted()
+    }
+
+    /// Notes keys, and whose they are.
+    fn remember(&mut self, past: &PastEvent) {
+        for key in &past.keys {
+            self.keys.insert(*key, Known(past.clone()));
         }
+    }
+
+    fn record(&mut self, event: &NewEvent) {
+        self.remember(&PastEvent {
+            id: event.id,
+            source: event.source.clone(),
+            keys: event.keys.written().collect(),
+            fingerprint: event.fingerprint,
+            received_ms: event.received_ms,
+        });
         let now = self.clock.ms();
         let mut attempts = BTreeMap::new();
         for target in &event.targets {
@@ -113,7 +131,6 @@ impl Model {
             attempts.insert(target.clone(), Vec::new());
         }
         self.events.insert(event.id, Stored { event: event.clone(), attempts });
-        Accepted::Fresh
     }
 
     pub(super) fn use_nonce(&mut self, nonce: &Nonce) -> NonceUse {
@@ -467,9 +484,10 @@ impl Model {
         let keys = self.keys.len();
         let (events, before) = (&self.events, policy.keys_before());
         self.keys.retain(|_, known| {
-            known.first_seen_ms >= before
-                || policy.for_ever.contains(&known.source)
-                || events.contains_key(&known.first)
+            let Known(past) = known;
+            past.received_ms >= before
+                || policy.for_ever.contains(&past.source)
+                || events.contains_key(&past.id)
         });
         let now = self.clock.ms();
         self.nonces.retain(|_, expires_ms| *expires_ms > now);

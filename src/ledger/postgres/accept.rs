@@ -4,6 +4,7 @@
 //! that is being inserted waits until the other's commit is as durable as its own would be.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -14,27 +15,21 @@ use super::log::write_event;
 use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::vault::{Pen, Place, under};
 use super::{Core, TARGETS_BETWEEN};
-use crate::clock::UnixMillis;
+use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, NonceUse, TargetId,
+    Accepted, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, NonceUse, PastEvent, TargetId,
 };
 
 /// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
 pub(super) const BODIES_MAX: usize = 256 << 20;
-
-/// What is known of a key.
-#[derive(Clone, Copy)]
-struct First {
-    id: EventId,
-    seen_ms: UnixMillis,
-    fingerprint: Fingerprint,
-}
 
 /// A batch that is being judged in its order.
 struct Round<'b> {
     batch: &'b [NewEvent],
     answers: Vec<Option<Accepted>>,
     known: HashMap<DedupeKey, First>,
+    /// Keys of duplicates, to be added to the events that came first.
+    added: Vec<PastEvent>,
 }
 
 impl Core {
@@ -51,12 +46,14 @@ impl Core {
         for _ in 0..batch.len() + 8 {
             let wave = round.next();
             if wave.is_empty() {
+                add_keys(session, std::mem::take(&mut round.added)).await?;
                 return Ok(round.answers.into_iter().flatten().collect());
             }
             // Of several keys one may be known: such an event must leave none of its others behind.
-            let several = wave.iter().copied().filter(|at| batch[*at].keys.len() > 1).collect();
+            let (several, single): (Vec<_>, Vec<_>) =
+                wave.into_iter().partition(|at| batch[*at].keys.all().nth(1).is_some());
             let unknown = round.look_up(session, several).await?;
-            let single = wave.into_iter().filter(|at| batch[*at].keys.len() == 1);
+            add_keys(session, std::mem::take(&mut round.added)).await?;
             let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
             let fresh = self.record(session, batch, &offered).await?;
             *doubt |= !fresh.is_empty();
@@ -110,7 +107,7 @@ impl Core {
 
 impl<'b> Round<'b> {
     fn new(batch: &'b [NewEvent]) -> Self {
-        Self { batch, answers: vec![None; batch.len()], known: HashMap::new() }
+        Self { batch, answers: vec![None; batch.len()], known: HashMap::new(), added: Vec::new() }
     }
 
     /// The events to be offered next: those that share no key with one before them that is open.
@@ -118,46 +115,52 @@ impl<'b> Round<'b> {
         let mut taken = HashSet::new();
         let mut wave = Vec::new();
         for (at, event) in self.batch.iter().enumerate() {
-            if self.answers[at].is_none() && event.keys.first().is_some_and(|key| self.knows(key)) {
+            // Only the first key decides without the others being asked for.
+            if self.answers[at].is_none()
+                && event.keys.identity.first().is_some_and(|key| self.known.contains_key(key))
+            {
                 self.answer(at);
             }
             if self.answers[at].is_some() {
                 continue;
             }
-            if event.keys.iter().all(|key| !taken.contains(key)) {
+            if event.keys.all().all(|key| !taken.contains(key)) {
                 wave.push(at);
             }
-            taken.extend(event.keys.iter().copied());
+            taken.extend(event.keys.all().copied());
         }
         wave
     }
 
-    fn knows(&self, key: &DedupeKey) -> bool {
-        self.known.contains_key(key)
-    }
-
-    /// Answers an event by the first of its keys that is known; whether one is.
+    /// Answers an event by what is known of its keys; whether one is known.
     fn answer(&mut self, at: usize) -> bool {
         let event = &self.batch[at];
-        let Some(first) = event.keys.iter().find_map(|key| self.known.get(key)) else {
-            return false;
-        };
-        self.answers[at] = Some(match first.id == event.id {
-            true => Accepted::Fresh,
-            false => Accepted::Duplicate {
-                first: first.id,
-                first_seen_ms: first.seen_ms,
-                fingerprint: first.fingerprint,
-            },
-        });
+        let known = |key: &DedupeKey| Ok::<_, Infallible>(self.known.get(key).copied());
+        let Ok(judged) = event.judge(known);
+        match &judged {
+            Judged::New => return false,
+            Judged::Duplicate { first, missing } if !missing.is_empty() => {
+                self.added.push(PastEvent {
+                    id: first.id,
+                    source: event.source.clone(),
+                    keys: missing.clone(),
+                    fingerprint: event.fingerprint,
+                    received_ms: first.received_ms,
+                });
+                let first = First { fingerprint: event.fingerprint, ..*first };
+                self.known.extend(missing.iter().map(|key| (*key, first)));
+            }
+            _ => {}
+        }
+        self.answers[at] = Some(judged.accepted());
         true
     }
 
     fn recorded(&mut self, at: usize) {
         let event = &self.batch[at];
-        let first =
-            First { id: event.id, seen_ms: event.received_ms, fingerprint: event.fingerprint };
-        self.known.extend(event.keys.iter().map(|key| (*key, first)));
+        let (id, received_ms, fingerprint) = (event.id, event.received_ms, event.fingerprint);
+        let first = First { id, received_ms, fingerprint };
+        self.known.extend(event.keys.written().map(|key| (key, first)));
         self.answers[at] = Some(Accepted::Fresh);
     }
 
@@ -168,14 +171,14 @@ impl<'b> Round<'b> {
         session: &Session,
         events: Vec<usize>,
     ) -> Result<Vec<usize>, Fault> {
-        let keys = events.iter().flat_map(|at| &self.batch[*at].keys);
+        let keys = events.iter().flat_map(|at| self.batch[*at].keys.all());
         let keys: Vec<Uuid> = keys.map(key_uuid).collect();
         if !keys.is_empty() {
             let sql = "select k, id, seen_ms, fingerprint from dedupe where k = any($1)";
             for row in session.rows(sql, &[&keys]).await? {
                 let first = First {
                     id: id_of(row.get(1)),
-                    seen_ms: row.get(2),
+                    received_ms: row.get(2),
                     fingerprint: Fingerprint(row.get::<_, i64>(3).cast_unsigned()),
                 };
                 self.known.insert(key_of(row.get(0)), first);
@@ -198,16 +201,17 @@ struct KeyColumns<'e> {
 
 impl<'e> KeyColumns<'e> {
     fn new(events: &[&'e NewEvent]) -> Self {
-        let pairs = events.iter().flat_map(|event| event.keys.iter().map(move |key| (key, *event)));
-        let mut rows: Vec<(&DedupeKey, &NewEvent)> = pairs.collect();
-        rows.sort_by_key(|(key, _)| **key);
+        let pairs =
+            events.iter().flat_map(|event| event.keys.written().map(move |key| (key, *event)));
+        let mut rows: Vec<(DedupeKey, &NewEvent)> = pairs.collect();
+        rows.sort_by_key(|(key, _)| *key);
         Self {
             k: rows.iter().map(|(key, _)| key_uuid(key)).collect(),
             id: rows.iter().map(|(_, event)| uuid_of(event.id)).collect(),
             seen_ms: rows.iter().map(|(_, event)| event.received_ms).collect(),
             fingerprint: rows.iter().map(|(_, event)| int(event.fingerprint)).collect(),
             source: rows.iter().map(|(_, event)| event.source.as_str()).collect(),
-            keys: rows.iter().map(|(_, event)| several(&event.keys)).collect(),
+            keys: rows.iter().map(|(_, event)| several(event.keys.written())).collect(),
         }
     }
 
@@ -236,14 +240,14 @@ impl<'e> EventColumns<'e> {
         let user = |event: &'e NewEvent| event.user.as_deref().map(str::as_bytes);
         Self {
             id: events.iter().map(|event| uuid_of(event.id)).collect(),
-            count: events.iter().map(|event| event.keys.len() as i64).collect(),
+            count: events.iter().map(|event| event.keys.written().count() as i64).collect(),
             source: events.iter().map(|event| event.source.as_str()).collect(),
             tx: events.iter().map(|event| hash8(event.transaction.as_bytes())).collect(),
             usr: events.iter().map(|event| user(event).map(hash8)).collect(),
             received_ms: events.iter().map(|event| event.received_ms).collect(),
             test: events.iter().map(|event| event.test).collect(),
             fingerprint: events.iter().map(|event| int(event.fingerprint)).collect(),
-            keys: events.iter().map(|event| joined(&event.keys)).collect(),
+            keys: events.iter().map(|event| joined(event.keys.written())).collect(),
             targets: events.iter().map(|event| targets_of(event)).collect(),
             body: events.iter().map(|event| piece_of(event, pen)).collect(),
         }
@@ -318,12 +322,42 @@ fn targets_of(event: &NewEvent) -> String {
     names.join(TARGETS_BETWEEN)
 }
 
-pub(super) fn joined(keys: &[DedupeKey]) -> Vec<u8> {
-    keys.iter().flat_map(|key| key.0).collect()
+pub(super) fn joined(keys: impl Iterator<Item = DedupeKey>) -> Vec<u8> {
+    keys.flat_map(|key| key.0).collect()
 }
 
-pub(super) fn several(keys: &[DedupeKey]) -> Option<Vec<u8>> {
-    (keys.len() > 1).then(|| joined(keys))
+/// All keys, where there are several.
+pub(super) fn several(keys: impl Iterator<Item = DedupeKey>) -> Option<Vec<u8>> {
+    let keys = joined(keys);
+    (keys.len() > 16).then_some(keys)
+}
+
+/// Adds keys of duplicates to the events that came first. A key that another event took meanwhile
+/// stays its own.
+async fn add_keys(session: &Session, added: Vec<PastEvent>) -> Result<(), Fault> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let added: Vec<&PastEvent> = added.iter().collect();
+    insert_keys(session, &added).await.map(drop)
+}
+
+/// Keys of events that are there, or that are gone, one row each; answers how many were unknown.
+pub(super) async fn insert_keys(session: &Session, events: &[&PastEvent]) -> Result<u64, Fault> {
+    let pairs = events.iter().flat_map(|past| past.keys.iter().map(move |key| (key, *past)));
+    let mut rows: Vec<(&DedupeKey, &PastEvent)> = pairs.collect();
+    rows.sort_by_key(|(key, _)| **key);
+    let k: Vec<Uuid> = rows.iter().map(|(key, _)| key_uuid(key)).collect();
+    let id: Vec<Uuid> = rows.iter().map(|(_, past)| uuid_of(past.id)).collect();
+    let seen: Vec<i64> = rows.iter().map(|(_, past)| past.received_ms).collect();
+    let fingerprint: Vec<i64> = rows.iter().map(|(_, past)| int(past.fingerprint)).collect();
+    let source: Vec<&str> = rows.iter().map(|(_, past)| past.source.as_str()).collect();
+    let keys: Vec<Option<Vec<u8>>> =
+        rows.iter().map(|(_, past)| several(past.keys.iter().copied())).collect();
+    let sql = "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
+        select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
+            $6::bytea[]) on conflict (k) do nothing";
+    session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await
 }
 
 /// Which nonces of a batch are first, given those that the ledger had not seen.

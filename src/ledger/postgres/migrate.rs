@@ -9,22 +9,37 @@ struct Step {
     version: i64,
     name: &'static str,
     sql: &'static str,
+    /// What is run beside it where tables of an older version were there before.
+    upgrade: &'static str,
     /// The oldest gateway, by the version that it was made for, that works with the tables after
     /// this step: while gateways are upgraded one by one, older ones go on.
     oldest: i64,
 }
 
-const STEPS: [Step; 2] = [
+/// Keys of an older form may be there.
+pub(super) const OLDER_KEYS: &str =
+    "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
+
+const STEPS: [Step; 3] = [
     Step {
         version: 1,
         name: "the ledger's tables",
         sql: include_str!("migrations/0001_ledger.sql"),
+        upgrade: "",
         oldest: 1,
     },
     Step {
         version: 2,
         name: "pieces that may be sealed, shorter keys (the table of keys is written anew)",
         sql: include_str!("migrations/0002_sealing.sql"),
+        upgrade: "",
+        oldest: 2,
+    },
+    Step {
+        version: 3,
+        name: "callbacks that wait for a decision; keys of another form",
+        sql: include_str!("migrations/0003_keys.sql"),
+        upgrade: OLDER_KEYS,
         oldest: 2,
     },
 ];
@@ -58,6 +73,9 @@ pub(super) async fn migrate(
         say(format!("version {}: {} …", step.version, step.name));
         session.batch("begin").await?;
         session.batch(step.sql).await?;
+        if found.tables > 0 {
+            session.batch(step.upgrade).await?;
+        }
         let sql = "insert into meta (k, v) values ('version', $1), ('oldest', $2)
             on conflict (k) do update set v = excluded.v";
         session.run(sql, &[&step.version, &step.oldest]).await?;
@@ -99,6 +117,12 @@ pub(super) async fn version(session: &Session) -> Result<Option<Version>, Fault>
     let row = session.row(sql, &[]).await?;
     let (tables, oldest): (Option<i64>, Option<i64>) = (row.get(0), row.get(1));
     Ok(tables.map(|tables| Version { tables, oldest: oldest.unwrap_or(tables) }))
+}
+
+/// Whether keys of an older form may be there.
+pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, Fault> {
+    let sql = "select exists (select 1 from meta where k = 'older_keys')";
+    Ok(session.row(sql, &[]).await?.get(0))
 }
 
 impl Core {

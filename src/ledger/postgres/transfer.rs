@@ -10,17 +10,19 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::accept::{BODIES_MAX, joined, piece_of, several};
+use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
+use super::migrate::OLDER_KEYS;
 use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::vault::under;
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
-    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, ExportPage, Fingerprint,
-    Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId, TargetId,
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, EventKeys, ExportPage,
+    Fingerprint, Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId,
+    TargetId,
 };
 
 /// Rows that one statement of an export reads at most.
@@ -157,12 +159,14 @@ impl Core {
     }
 }
 
-/// Keys whose events are gone. Of an event with several the smallest stands for all.
+/// Keys that no event shows: their events are gone, or they came with duplicates. Of several that
+/// were written together the smallest stands for all.
 async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
     let after = after.map(key_after).transpose()?;
     let sql = format!(
         "select d.k, d.id, d.seen_ms, d.fingerprint, d.source, d.keys,
-            exists (select 1 from event e where e.id = d.id)
+            exists (select 1 from event e
+                where e.id = d.id and position(uuid_send(d.k) in e.keys) > 0)
          from dedupe d where $1::uuid is null or d.k > $1 order by d.k limit {ROWS}"
     );
     let rows = session.rows(&sql, &[&after]).await?;
@@ -240,7 +244,7 @@ impl Core {
         Ok(NewEvent {
             id,
             source: SourceId::from(row.get::<_, &str>(9)),
-            keys: keys_of(row.get(1))?,
+            keys: EventKeys::from_iter(keys_of(row.get(1))?),
             fingerprint: Fingerprint(row.get::<_, i64>(2).cast_unsigned()),
             transaction,
             user,
@@ -350,7 +354,15 @@ impl Core {
             }
         }
         let events = unknown(session, items).await?;
-        insert_keys(session, &events).await?;
+        if !events.is_empty() {
+            session.run(OLDER_KEYS, &[]).await?;
+        }
+        let past: Vec<&PastEvent> = events.iter().map(|taken| &taken.past).collect();
+        let keys: usize = past.iter().map(|past| past.keys.len()).sum();
+        // A gateway took one of them meanwhile: all of it is judged anew.
+        if insert_keys(session, &past).await? != keys as u64 {
+            return Err(Fault::Again);
+        }
         self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;
         taken += events.len() as u64;
@@ -434,7 +446,7 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
                 let past = PastEvent {
                     id: event.id,
                     source: event.source.clone(),
-                    keys: event.keys.clone(),
+                    keys: event.keys.written().collect(),
                     fingerprint: event.fingerprint,
                     received_ms: event.received_ms,
                 };
@@ -458,25 +470,6 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
         .collect())
 }
 
-async fn insert_keys(session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
-    let past = events.iter().map(|taken| &taken.past);
-    let mut rows: Vec<(&DedupeKey, &PastEvent)> =
-        past.flat_map(|past| past.keys.iter().map(move |key| (key, past))).collect();
-    rows.sort_by_key(|(key, _)| **key);
-    let k: Vec<Uuid> = rows.iter().map(|(key, _)| key_uuid(key)).collect();
-    let id: Vec<Uuid> = rows.iter().map(|(_, past)| uuid_of(past.id)).collect();
-    let seen: Vec<i64> = rows.iter().map(|(_, past)| past.received_ms).collect();
-    let fingerprint: Vec<i64> = rows.iter().map(|(_, past)| int(past.fingerprint)).collect();
-    let source: Vec<&str> = rows.iter().map(|(_, past)| past.source.as_str()).collect();
-    let keys: Vec<Option<Vec<u8>>> = rows.iter().map(|(_, past)| several(&past.keys)).collect();
-    let sql = "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
-        select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
-            $6::bytea[]) on conflict (k) do nothing";
-    let taken = session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await?;
-    // A gateway took one of them meanwhile: all of it is judged anew.
-    if taken == rows.len() as u64 { Ok(()) } else { Err(Fault::Again) }
-}
-
 impl Core {
     async fn insert_events(&self, session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
         let whole: Vec<(&NewEvent, &[Delivery])> =
@@ -490,7 +483,7 @@ impl Core {
         let received: Vec<i64> = each().map(|event| event.received_ms).collect();
         let test: Vec<bool> = each().map(|event| event.test).collect();
         let fingerprint: Vec<i64> = each().map(|event| int(event.fingerprint)).collect();
-        let keys: Vec<Vec<u8>> = each().map(|event| joined(&event.keys)).collect();
+        let keys: Vec<Vec<u8>> = each().map(|event| joined(event.keys.written())).collect();
         let pen = self.vault.pen()?;
         let body: Vec<Vec<u8>> = each().map(|event| piece_of(event, &pen)).collect();
         let targets: Vec<String> = whole

@@ -255,7 +255,9 @@ impl Line {
             transaction: one.transaction.clone(),
             user: one.user.clone(),
             thing: match (one.outcome, one.event) {
-                (Outcome::Duplicate | Outcome::Conflict, Some(first)) => Thing::Event(first),
+                (Outcome::Duplicate | Outcome::Conflict | Outcome::Ambiguous, Some(first)) => {
+                    Thing::Event(first)
+                }
                 _ => Thing::Nothing,
             },
             state: None,

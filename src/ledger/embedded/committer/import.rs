@@ -5,14 +5,16 @@ use crate::ledger::embedded::call::{EventImport, ImportCall, ImportItem};
 use crate::ledger::embedded::deliveries::after;
 use crate::ledger::embedded::documents::Written;
 use crate::ledger::embedded::record::{self, StateRecord};
+use crate::ledger::embedded::segment::{OLDER_KEYS, VERSION};
 use crate::ledger::embedded::tables::{Note, half_id};
 use crate::ledger::{Imported, LedgerError, PastEvent, Revision};
 
 impl Committer {
     /// Takes what is unknown. After an error some of it may have been taken: offered again, that
-    /// is known.
+    /// is known. Keys of another ledger may have an older form.
     pub(super) fn import(&mut self, call: ImportCall) -> Result<Imported, LedgerError> {
-        self.make_room(call.size, call.records)?;
+        let version = if call.has_keys() { OLDER_KEYS } else { VERSION };
+        self.make_room_in(version, call.size, call.records)?;
         let mut imported = Imported::default();
         for item in call.items {
             let taken = match item {
@@ -36,7 +38,7 @@ impl Committer {
     }
 
     fn import_event(&mut self, event: EventImport) -> Result<bool, LedgerError> {
-        if self.find(&event.event.keys)?.is_some() {
+        if self.knows(event.event.keys.written())? {
             return Ok(false);
         }
         let id = event.event.id;
@@ -61,12 +63,11 @@ impl Committer {
     }
 
     fn import_past(&mut self, past: &PastEvent) -> Result<bool, LedgerError> {
-        if self.find(&past.keys)?.is_some() {
-            return Ok(false);
+        let known = self.knows(past.keys.iter().copied())?;
+        if !known {
+            self.add_keys(past);
         }
-        let at = self.journal.frame.append(|to| record::put_past(to, past));
-        past.keys.iter().for_each(|key| self.keys.insert(key, at));
-        Ok(true)
+        Ok(!known)
     }
 
     /// A document that is as new here as there stays. A version that this ledger has passed is

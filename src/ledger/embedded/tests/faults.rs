@@ -154,12 +154,12 @@ impl Story {
             assert!(detail.is_some() || !acknowledged || old, "{} is missing", event.id);
             // Offered again under another id it is a duplicate of itself, or fresh if it was
             // never acknowledged.
-            let mut again = conformance::event(5_000, &[]);
-            again.keys.clone_from(&event.keys);
-            again.received_ms = event.received_ms;
+            let received_ms = event.received_ms;
+            let again = NewEvent { received_ms, ..conformance::repeat(event, 5_000) };
             match ledger.accept(&[again]).await.unwrap().remove(0) {
                 Accepted::Duplicate { first, .. } => assert_eq!(first, event.id),
                 Accepted::Fresh => assert!(!acknowledged, "{} was taken twice", event.id),
+                other => panic!("{}: {other:?}", event.id),
             }
         }
         for event in &self.dead {

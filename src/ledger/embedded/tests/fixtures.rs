@@ -69,8 +69,27 @@ async fn journals_of_every_format_are_read() {
     for name in JOURNALS {
         let (_dir, options) = copy(name);
         assert!(Embedded::verify(&options).unwrap().is_whole());
-        let ledger = Embedded::open(options).unwrap();
+        let ledger = Embedded::open(options.clone()).unwrap();
         assert_is_all_there(&ledger, name).await;
+        // Their keys may have an older form, also when retention has written them again.
+        assert!(ledger.may_hold_older_keys().await.unwrap());
+        let keep = Duration::from_secs(60);
+        let policy = crate::ledger::Retention {
+            now_ms: START_MS + 3_600_000,
+            keep_events: keep,
+            keep_transactions: Duration::from_secs(1 << 40),
+            for_ever: Vec::new(),
+        };
+        options.clock.advance(3_600_000);
+        ledger.wait_until_indexed().unwrap();
+        ledger.sweep(&policy, 100).await.unwrap();
+        drop(ledger);
+        let ledger = Embedded::open(options).unwrap();
+        assert!(ledger.may_hold_older_keys().await.unwrap());
+        for n in 0..6 {
+            let again = ledger.accept(&[event(n, &[])]).await.unwrap();
+            assert!(matches!(again[0], Accepted::Duplicate { .. }));
+        }
     }
 }
 
@@ -127,7 +146,7 @@ async fn write_the_fixtures() {
             let mut event = event(n, &["a"]);
             event.body = body(name, n).into();
             if n == 0 {
-                event.keys.push(conformance::key(1000));
+                event.keys.identity.push(conformance::key(1000));
             }
             ledger.accept(&[event]).await.unwrap();
         }

@@ -7,8 +7,10 @@ use super::*;
 use crate::ledger::conformance::{key, settlement};
 use crate::ledger::embedded::files::sim::{Left, Sim};
 use crate::ledger::{
-    DedupeKey, DeliveryState, Expect, Memory, ReplayId, ReplayWhat, SourceId, TargetId,
+    DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, LookupKey, Memory, ReplayId,
+    ReplayWhat, SourceId, TargetId,
 };
+use crate::sender::{KeyForm, KeyRole};
 
 /// One step of a story.
 #[derive(Clone, Debug)]
@@ -30,7 +32,10 @@ enum Step {
 
 #[derive(Clone, Debug)]
 struct Offer {
-    keys: Vec<u8>,
+    identity: Vec<u8>,
+    signature: Option<u8>,
+    lookups: Vec<(u8, bool, bool, u8)>,
+    content: u8,
     targets: u8,
     size: u16,
     user: Option<u8>,
@@ -38,9 +43,25 @@ struct Offer {
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
-    let keys = prop::collection::vec(0_u8..40, 1..=2);
-    (keys, 0_u8..8, 0_u16..4000, prop::option::of(0_u8..4), any::<bool>())
-        .prop_map(|(keys, targets, size, user, test)| Offer { keys, targets, size, user, test })
+    let lookup = (0_u8..80, any::<bool>(), any::<bool>(), 0_u8..2);
+    let keys = (
+        prop::collection::vec(0_u8..40, 1..=3),
+        prop::option::of(40_u8..80),
+        prop::collection::vec(lookup, 0..=2),
+        0_u8..2,
+    );
+    (keys, 0_u8..8, 0_u16..4000, prop::option::of(0_u8..4), any::<bool>()).prop_map(
+        |((identity, signature, lookups, content), targets, size, user, test)| Offer {
+            identity,
+            signature,
+            lookups,
+            content,
+            targets,
+            size,
+            user,
+            test,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -59,6 +80,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => any::<u64>().prop_map(Step::Cut),
     ]
+}
+
+fn lookup_key((key, identity, older, content): &(u8, bool, bool, u8)) -> LookupKey {
+    LookupKey {
+        key: DedupeKey([*key; 16]),
+        role: if *identity { KeyRole::Identity } else { KeyRole::Signature },
+        form: if *older { KeyForm::Older } else { KeyForm::Unmarked },
+        fingerprint: Fingerprint(u64::from(*content)),
+    }
 }
 
 fn targets(bits: u8) -> Vec<TargetId> {
@@ -112,8 +142,12 @@ impl Pair {
         NewEvent {
             id: EventId::new(self.clock.ms()),
             source: SourceId::from(["one", "two"][usize::from(offer.test)]),
-            keys: offer.keys.iter().map(|key| DedupeKey([*key; 16])).collect(),
-            fingerprint: crate::ledger::Fingerprint(n),
+            keys: EventKeys {
+                identity: offer.identity.iter().map(|key| DedupeKey([*key; 16])).collect(),
+                signature: offer.signature.map(|key| DedupeKey([key; 16])),
+                lookups: offer.lookups.iter().map(lookup_key).collect(),
+            },
+            fingerprint: Fingerprint(u64::from(offer.content)),
             transaction: format!("t-{}", n % 10),
             user: offer.user.map(|user| format!("u-{user}")),
             received_ms: self.clock.ms(),

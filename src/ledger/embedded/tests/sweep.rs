@@ -118,13 +118,14 @@ impl Old {
     async fn known(&self) -> Vec<bool> {
         let mut known = Vec::new();
         for event in &self.events {
-            // Offered beside a key that is certainly known, it is a duplicate of the one or the
-            // other.
-            let mut again = conformance::event(5, &[]);
-            again.keys = [event.keys[0], self.events[0].keys[0]].as_slice().into();
+            // Offered beside a key that is certainly known, it is a repetition of the one or the
+            // other, and with an own fingerprint a conflict, which writes nothing.
+            let mut again = conformance::event(1 << 40, &[]);
+            let both = [event, &self.events[0]].map(|event| event.keys.identity[0]);
+            again.keys = both.into_iter().collect();
             match &self.ledger.accept(&[again]).await.unwrap()[0] {
-                Accepted::Duplicate { first, .. } => known.push(*first == event.id),
-                Accepted::Fresh => known.push(false),
+                Accepted::Conflict { first, .. } => known.push(*first == event.id),
+                _ => known.push(false),
             }
         }
         known

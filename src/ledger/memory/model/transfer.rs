@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Known, Model, Row, Stored};
 use crate::ledger::{
-    Cursor, Delivery, DeliveryState, Document, EventId, ExportPage, Item, LedgerError, NewEvent,
-    Nonce, PastEvent, Revision,
+    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, Item, LedgerError,
+    NewEvent, Nonce, PastEvent, Revision,
 };
 
 impl Model {
@@ -60,18 +60,16 @@ impl Model {
         documents.chain(self.past()).chain(self.whole()).chain(nonces)
     }
 
+    /// Keys that no event shows: their events are gone, or they came with duplicates.
     fn past(&self) -> impl Iterator<Item = Item> {
-        let gone = self.keys.values().filter(|known| !self.events.contains_key(&known.first));
-        let gone: BTreeMap<EventId, &Known> = gone.map(|known| (known.first, known)).collect();
-        gone.into_values().map(|known| {
-            Item::Past(PastEvent {
-                id: known.first,
-                source: known.source.clone(),
-                keys: known.keys.clone(),
-                fingerprint: known.fingerprint,
-                received_ms: known.first_seen_ms,
-            })
-        })
+        let shown = |key: &DedupeKey, id: EventId| {
+            let event = self.events.get(&id).map(|stored| &stored.event);
+            event.is_some_and(|event| event.keys.written().any(|one| one == *key))
+        };
+        let gone = self.keys.iter().filter(|(key, known)| !shown(key, known.0.id));
+        let gone: BTreeMap<(EventId, Option<DedupeKey>), &Known> =
+            gone.map(|(_, known)| ((known.0.id, known.0.keys.first().copied()), known)).collect();
+        gone.into_values().map(|Known(past)| Item::Past(past.clone()))
     }
 
     fn whole(&self) -> impl Iterator<Item = Item> {
@@ -118,16 +116,7 @@ impl Model {
         if past.keys.iter().any(|key| self.keys.contains_key(key)) {
             return false;
         }
-        for key in &past.keys {
-            let known = Known {
-                first: past.id,
-                keys: past.keys.clone(),
-                first_seen_ms: past.received_ms,
-                fingerprint: past.fingerprint,
-                source: past.source.clone(),
-            };
-            self.keys.insert(*key, known);
-        }
+        self.remember(past);
         true
     }
 
@@ -135,7 +124,7 @@ impl Model {
         let past = PastEvent {
             id: event.id,
             source: event.source.clone(),
-            keys: event.keys.clone(),
+            keys: event.keys.written().collect(),
             fingerprint: event.fingerprint,
             received_ms: event.received_ms,
         };
