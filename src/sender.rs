@@ -70,7 +70,7 @@ pub use json_object::{JsonObject, put_json_text};
 pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 pub use outcome::{Outcome, Reason};
 pub use prove::prove;
-pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
+pub use recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
 pub use reply::{Answer, Reply};
 pub use request::Request;
 pub use identity::{OlderKeys, RepeatingSignature};

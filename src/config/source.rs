@@ -12,7 +12,7 @@ use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, limits, network, shown, unit};
 use crate::clock;
-use crate::sender::{Catalog, LiveSecret, Recipe, Sender, Terms};
+use crate::sender::{Catalog, LiveSecret, Recipe, Replay, Sender, Terms};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -175,6 +175,10 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         unsigned: section.take_or("unsigned", false, unit::switch),
         reply: section.take("reply", table).unwrap_or_default(),
         rewards: section.map("rewards", amount),
+        replayable: match section.take_or("replayable", false, unit::switch) {
+            true => Replay::Accepted,
+            false => Replay::Refused,
+        },
         confirmed: section.list("confirmed", unit::text).unwrap_or_default(),
     }
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 
 use super::condition::{Condition, Subject};
-use super::definition::{Formerly, Identity, Repeats, RoleText, Roles, Sender};
+use super::definition::{EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered};
 use super::fault::Fault;
 use super::modifier::Modifier;
 use super::names::{Names, Slot};
-use super::recipe::Terms;
+use super::recipe::{Replay, Terms};
 use super::resolved::Role;
 use super::secret::Secret;
 use super::text::{Spot, Text};
@@ -247,7 +247,15 @@ impl<'s> Binder<'s> {
             let texts = self.role_texts(texts, role.as_str())?;
             bound.texts.insert(role, texts);
         }
-        (bound.effect, bound.amount_unit) = (roles.effect, roles.amount_unit);
+        for rule in &roles.effects {
+            let effect = rule.effect;
+            match self.gate(&rule.when)? {
+                Gate::Always => bound.effects.push(EffectRule { effect, when: Vec::new() }),
+                Gate::Any(when) => bound.effects.push(EffectRule { effect, when }),
+                Gate::Never => {}
+            }
+        }
+        bound.amount_unit = roles.amount_unit;
         Ok(bound)
     }
 
@@ -265,6 +273,10 @@ impl<'s> Binder<'s> {
             by: self.role_texts(&identity.by, "identity")?,
             volatile: identity.volatile.clone(),
             repeats,
+            uncovered: match self.terms.replayable {
+                Replay::Accepted => Uncovered::Accepted,
+                Replay::Refused => identity.uncovered,
+            },
             formerly: Formerly {
                 transaction: self.role_texts(&identity.formerly.transaction, "identity")?,
                 replay: self.role_texts(&identity.formerly.replay, "identity")?,
@@ -422,9 +434,12 @@ impl Sender {
         let identity = &self.identity;
         let keys = identity.by.iter().chain(&identity.formerly.transaction);
         let keys = keys.chain(&identity.formerly.replay).chain(rows().flat_map(|row| &row.id));
+        let effects = roles.clone().flat_map(|roles| &roles.effects);
+        let effects: Vec<&Condition> = effects.flat_map(|rule| &rule.when).collect();
         let role_texts = roles.flat_map(|roles| roles.texts.values().flatten()).chain(keys);
         let mut texts: Vec<&Text> = role_texts.clone().map(|text| &text.of).collect();
         let mut conditions: Vec<&Condition> = role_texts.flat_map(|text| &text.when).collect();
+        conditions.extend(effects);
         let also = self.kinds.iter().filter_map(|kind| kind.also.as_ref());
         let mut spots: Vec<&Spot> = Vec::new();
         for reading in self.readings.iter().chain(also) {

@@ -114,6 +114,7 @@ mod tests {
             pad,
             frame: frame.map(|frame| frame.as_bytes().to_vec()),
             slot: None,
+            reads: Vec::new(),
         }
     }
 

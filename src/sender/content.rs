@@ -232,7 +232,7 @@ mod tests {
     fn what_repeats_in_json_is_refused() {
         let twice = digest(br#"{"a":{"x":1,"x":2}}"#, Place::Json, &[]).unwrap_err();
         assert_eq!(twice.reason, Reason::RepeatedParameter);
-        assert!(digest(b"nothing", Place::Json, &[]).is_err());
+        assert!(digest(b"{nothing", Place::Json, &[]).is_err());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) enum Loss {
 }
 
 /// What a value of a signed text is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum SignedInput {
     /// A parameter, or a member of it.
     Parameter { slot: Slot, steps: Box<[Box<str>]> },
@@ -54,7 +54,7 @@ pub(super) enum SignedInput {
 }
 
 /// The parameters of a gathered list.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gathered {
     pub(super) places: &'static [Place],
     pub(super) except: Vec<Except>,
@@ -131,6 +131,24 @@ impl Signed {
     /// The values that are closed for every callback whose values fit.
     pub(super) fn always_closed(&self) -> &ValueSet {
         &self.confirmed().closed
+    }
+
+    /// Whether the parts of the text are hashed in the order of their bytes.
+    pub(super) fn is_sorted(&self) -> bool {
+        self.layout.segments.iter().all(Vec::is_empty) && !self.values.is_empty()
+    }
+
+    /// Whether two texts, of which each says by itself where its values end, have the same values
+    /// in the same order, so that one read as the other has the same values.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let closed = |one: &Self| !one.has_open_value() && one.chain.is_none();
+        let same_inputs = || {
+            self.values.len() == other.values.len()
+                && self.values.iter().zip(&other.values).all(|(one, other)| one.input == other.input)
+        };
+        let same = || self.layout.without_options() == other.layout.without_options();
+        // Lists and texts that are read back for each callback agree only if they are the same.
+        same_inputs() && same() && (closed(self) && closed(other) || self.layout == other.layout)
     }
 
     /// Whether a value is open in some text of values that fit.

@@ -126,16 +126,24 @@ pub(super) struct List {
 pub(super) struct Roles<K = Spot> {
     /// By role.
     pub(super) texts: ByRole<Vec<RoleText<K>>>,
-    /// What an event does to a balance, where the file says so.
-    pub(super) effect: Option<Effect>,
+    /// What an event does to a balance, where the file says so: the first that applies.
+    pub(super) effects: Vec<EffectRule<K>>,
     /// The unit of the amount, where the provider counts in parts: `fen`, `cent`, `micro`.
     pub(super) amount_unit: Option<AmountUnit>,
 }
 
 impl<K> Default for Roles<K> {
     fn default() -> Self {
-        Self { texts: ByRole::default(), effect: None, amount_unit: None }
+        Self { texts: ByRole::default(), effects: Vec::new(), amount_unit: None }
     }
+}
+
+/// What an event does to a balance, perhaps only under a condition.
+#[derive(Clone, Debug)]
+pub(super) struct EffectRule<K = Spot> {
+    pub(super) effect: Effect,
+    /// Conditions of which one has to hold; none: it always applies.
+    pub(super) when: Vec<Condition<K>>,
 }
 
 /// `[shapes]`: what the provider can put into parameters.
@@ -160,8 +168,19 @@ pub(super) struct Identity<K = Spot> {
     pub(super) volatile: Vec<String>,
     /// Why one signature serves several transactions, and when it does.
     pub(super) repeats: Option<Repeats<K>>,
+    /// What becomes of a callback whose signature does not cover what identifies it.
+    pub(super) uncovered: Uncovered,
     /// The texts of the keys that versions before this form of keys made.
     pub(super) formerly: Formerly<K>,
+}
+
+/// What becomes of a callback whose signature does not cover what identifies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uncovered {
+    /// It is an event, and one for each signature.
+    Accepted,
+    /// It is rejected, unless the source says `replayable = true`.
+    Rejected,
 }
 
 /// Why one signature serves several transactions.
@@ -181,7 +200,7 @@ pub(super) struct Formerly<K = Spot> {
 
 impl<K> Default for Identity<K> {
     fn default() -> Self {
-        Self { by: Vec::new(), volatile: Vec::new(), repeats: None, formerly: Formerly::default() }
+        Self { by: Vec::new(), volatile: Vec::new(), repeats: None, uncovered: Uncovered::Accepted, formerly: Formerly::default() }
     }
 }
 

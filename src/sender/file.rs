@@ -118,6 +118,7 @@ pub(super) struct Identity {
     #[serde(default)]
     pub(super) volatile: Many<String>,
     pub(super) repeats: Option<Repeats>,
+    pub(super) signed: Option<bool>,
     #[serde(default)]
     pub(super) formerly: BTreeMap<String, Many<RoleText>>,
 }

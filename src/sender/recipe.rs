@@ -54,6 +54,8 @@ pub struct Terms {
     pub reply: toml::Table,
     /// Item to amount: another amount is refused.
     pub rewards: BTreeMap<String, String>,
+    /// The source says `replayable = true`.
+    pub replayable: Replay,
     /// Names of the file whose unconfirmed shape the source has seen to be right.
     pub confirmed: Vec<String>,
 }
@@ -65,6 +67,16 @@ impl Terms {
     /// The setting of every sender that publishes public keys: where they are, in place of its own
     /// URL.
     pub const KEY_SET_URL: &str = "key_set_url";
+}
+
+/// Whether a source accepts what its sender's signatures do not tell apart from a replay attack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replay {
+    /// It does not.
+    #[default]
+    Refused,
+    /// It does: something else protects it, or nothing of worth comes.
+    Accepted,
 }
 
 /// A secret with the name that the metrics show and the date it ends.
@@ -507,6 +519,7 @@ impl Compiler {
                 Err(fault) => self.faults.push(fault.under("signature")),
             }
         }
+        signature::relate(&mut readings, &sender.readings);
         if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
             let remedy = "set what its signature needs; see `postern senders`";
             self.fault("signature", "no reading of it can ever apply", remedy);

@@ -136,6 +136,21 @@ impl Layout {
         if touching { Separation::Touching } else { Separation::Separated }
     }
 
+    /// The same with every optional part there.
+    pub(super) fn without_options(&self) -> Self {
+        let flat = |parts: &Vec<Part>| {
+            let mut out = Vec::new();
+            for part in parts {
+                match part {
+                    Part::Optional(inner) => out.extend(inner.iter().cloned()),
+                    other => out.push(other.clone()),
+                }
+            }
+            out
+        };
+        Self { segments: self.segments.iter().map(flat).collect() }
+    }
+
     /// Every literal that separates values, each once.
     pub(super) fn literals(&self) -> Vec<&[u8]> {
         fn collect<'p>(parts: &'p [Part], to: &mut Vec<&'p [u8]>) {

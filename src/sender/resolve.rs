@@ -10,7 +10,7 @@ use super::bound::{Bound, Gate, Input, Scope};
 use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
 use super::condition::Condition;
 use super::coverage::{Coverage, TextVerdict};
-use super::definition::{RoleText, Roles, Stands};
+use super::definition::{RoleText, Roles, Stands, Uncovered};
 use super::digest;
 use super::encoding::{self, Plus};
 use super::evaluate::{Context, Said};
@@ -87,6 +87,7 @@ impl<'a> Callback<'a> {
         let nothing = Coverage::default();
         let coverage = this.coverage.as_ref().unwrap_or(&nothing);
         let facts = this.key_facts(coverage, identity);
+        this.refuse_uncovered(&facts, identity)?;
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
         let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
         let mut roles = [None; Role::ALL.len()];
@@ -166,6 +167,23 @@ impl<'a> Callback<'a> {
         KeyFacts { coverage, mark, identity, kind }
     }
 
+    /// Rejects an identity that the signature does not cover, where the sender's file says so: the
+    /// signature could have been made for something else.
+    fn refuse_uncovered(
+        &self,
+        facts: &KeyFacts<'_>,
+        identity: &RoleText<Bound>,
+    ) -> Result<(), Refusal> {
+        let signed = self.recipe.protection == Protection::Signed;
+        let rejects = self.recipe.identity.uncovered == Uncovered::Rejected;
+        if !signed || !rejects || facts.identity == IdentityCover::Covered {
+            return Ok(());
+        }
+        let open = identity.of.spots().find(|spot| !self.covers(facts.coverage, spot));
+        let name = open.map_or("", |spot| &spot.name);
+        Err(Refusal::of(Reason::UnsignedParameter, name))
+    }
+
     /// Whether one signature serves several transactions.
     fn signature_repeats(&self) -> bool {
         let repeats = self.recipe.identity.repeats.as_ref();
@@ -238,7 +256,9 @@ impl<'a> Callback<'a> {
         if test {
             return Effect::None;
         }
-        let said = self.role_layers().find_map(|roles| roles.effect);
+        let rules = self.role_layers().flat_map(|roles| &roles.effects);
+        let said = rules.into_iter().find(|rule| self.holds_any(&rule.when));
+        let said = said.map(|rule| rule.effect);
         let has = |role| self.role_layers().any(|roles| roles.texts.has(role));
         let gives = has_user && (has(Role::Amount) || has(Role::Item));
         said.unwrap_or(if gives { Effect::Grant } else { Effect::None })

@@ -2,7 +2,7 @@
 
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::callback::Message;
-use super::coverage::{Shaping, Signed, SignedTexts};
+use super::coverage::{Always, Shaping, Signed, SignedTexts};
 use super::definition::{
     self, Chain, Each, Empty, First, Order, Roles, Sender, Signs, Step, Which, Writing,
 };
@@ -51,6 +51,19 @@ pub(super) struct Reading {
     pub(super) time: TimeCover,
     /// The parameter that the signed query or URL is cut before.
     pub(super) cut_before: Option<Box<str>>,
+    /// Other readings under which the same text could be another callback.
+    pub(super) siblings: Vec<usize>,
+    /// Whether another reading takes the escapes of the same query for text.
+    pub(super) escapes: Escapes,
+}
+
+/// How the escapes of a signed query are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escapes {
+    /// In one way.
+    OneWay,
+    /// Decoded by one reading and as they are by another.
+    BothWays,
 }
 
 /// Bytes of a nonce or time that is hashed sorted beside a sealed message. A block of the message
@@ -140,7 +153,7 @@ pub(super) enum ListedValue {
 }
 
 /// A name, or a pattern with `*` at its ends, that is left out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Except {
     /// The name, or what stands between the stars.
     text: Vec<u8>,
@@ -224,6 +237,8 @@ pub(super) fn compile(
         index,
         when,
         signed,
+        siblings: Vec::new(),
+        escapes: Escapes::OneWay,
         cut_before: cut_before(&of),
         of,
         with: reading.with.clone(),
@@ -247,6 +262,33 @@ pub(super) fn compile(
         roles: binder.roles(&reading.roles)?,
         time: TimeCover::Always,
     }))
+}
+
+/// Finds out which readings can read each other's texts: those with one digest, key and signature.
+pub(super) fn relate(readings: &mut [Reading], of: &[definition::Reading]) {
+    let same_encoding = |one: usize, other: usize| {
+        let (Some(one), Some(other)) = (of.get(one), of.get(other)) else { return false };
+        let alike = one.with == other.with && one.key == other.key && one.public == other.public;
+        alike && same_claim(one, other) && one.cut == other.cut && one.r#as == other.r#as
+    };
+    for at in 0..readings.len() {
+        let mut siblings = Vec::new();
+        for other in (0..readings.len()).filter(|other| *other != at) {
+            let (own, theirs) = (readings[at].index, readings[other].index);
+            if !same_encoding(own, theirs) || readings[at].signed.is_sorted() {
+                continue;
+            }
+            if raw(&of[own].of) == raw(&of[theirs].of) && of[own].of != of[theirs].of {
+                readings[at].escapes = Escapes::BothWays;
+            } else if !readings[at].signed.agrees_with(&readings[other].signed) {
+                siblings.push(other);
+            }
+        }
+        if !siblings.is_empty() || readings[at].escapes == Escapes::BothWays {
+            readings[at].signed.is_closed = Always::ByCallback;
+        }
+        readings[at].siblings = siblings;
+    }
 }
 
 fn part_size(text: &Text<Bound>, sender: &Sender) -> PartSize {

@@ -28,7 +28,7 @@ impl ByteSet {
     }
 
     /// The bytes of `text`.
-    fn of_text(text: &[u8]) -> Self {
+    pub(super) fn of_text(text: &[u8]) -> Self {
         Self::of(|byte| text.contains(&byte))
     }
 

@@ -17,7 +17,7 @@ use crate::sender::recut::chains::{Chains, Closedness, KnownName, ReceivedPair};
 use crate::sender::recut::{
     Begun, EmptyItems, Part, Proof, Readback, Received, Separation, ValueSet,
 };
-use crate::sender::signature::Reading;
+use crate::sender::signature::{Escapes, Reading};
 use crate::sender::unreplaced;
 use crate::sender::value_shape::ValueShape;
 
@@ -166,11 +166,15 @@ impl Callback<'_> {
         if again.misfits.is_empty() && signed.is_closed == Always::Yes {
             return Ok(again);
         }
-        if !again.misfits.is_empty() || signed.has_open_value() {
+        let is_open = signed.has_open_value() || !reading.siblings.is_empty();
+        if !again.misfits.is_empty() || is_open {
             self.read_text_back(reading, &misfits, &mut again)?;
         }
         if signed.chain.is_some() {
             self.read_pairs_back(reading, &mut again)?;
+        }
+        if reading.escapes == Escapes::BothWays {
+            self.open_escapes(reading, &mut again)?;
         }
         Ok(again)
     }
@@ -229,6 +233,7 @@ impl Callback<'_> {
                 };
             }
         }
+        self.read_as_siblings(reading, &received, again);
         let literals = signed.layout.literals();
         for (number, value) in (0..).zip(&values) {
             let (Some(value), true) = (value, again.proof.open.contains(number)) else { continue };
@@ -238,6 +243,64 @@ impl Callback<'_> {
                 let spot = signed.spots.get(usize::from(number)).and_then(Option::as_ref);
                 again.recut.extend(spot.map(|spot| spot.name.to_string()));
             }
+        }
+        Ok(())
+    }
+
+    /// Opens what another reading of the same signature reads otherwise, or leaves unsigned.
+    fn read_as_siblings(&self, reading: &Reading, received: &Received<'_>, again: &mut ReadAgain) {
+        for index in &reading.siblings {
+            let Some(sibling) = self.recipe.readings.get(*index) else { continue };
+            let theirs = &sibling.signed;
+            if theirs.layout.segments.len() != received.segments.len() {
+                continue;
+            }
+            let place_of = |input: &SignedInput| {
+                reading.signed.values.iter().position(|value| value.input == *input)
+            };
+            let values: Vec<Option<Vec<u8>>> = theirs
+                .values
+                .iter()
+                .map(|value| received.values.get(place_of(&value.input)?)?.clone())
+                .collect();
+            let received = Received { segments: received.segments, values: &values };
+            for (proof, is_assumed) in [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)] {
+                let Readback::Closed(closed) = proof.read_back(&received) else { continue };
+                for (number, value) in (0..).zip(&reading.signed.values) {
+                    let there = theirs.values.iter().position(|other| other.input == value.input);
+                    let agrees = there
+                        .and_then(|there| u8::try_from(there).ok())
+                        .is_some_and(|there| closed.contains(there));
+                    if !agrees {
+                        again.proof.open_value(number, is_assumed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens what holds an escape, where one reading decodes escapes and another does not.
+    fn open_escapes(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
+        let holds = |value: &[u8]| memchr::memchr(b'%', value).is_some();
+        let (parameters, buffers) = self.side(Scope::Outer);
+        let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
+        let raw = reading.signed.chain.is_none();
+        let escaped: Vec<Vec<u8>> = match raw {
+            true => in_query.filter(|one| holds(one.raw)).map(|one| one.name.to_vec()).collect(),
+            false => {
+                let pairs = self.received_pairs(reading)?;
+                pairs.into_iter().filter(|pair| holds(&pair.value)).map(|pair| pair.name).collect()
+            }
+        };
+        if raw {
+            // What is signed as it came says which pairs there are; an escape in one is read twice.
+            let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
+            let names = in_query.map(|one| one.name.to_vec());
+            let closed = names.filter(|name| !escaped.contains(name)).collect();
+            again.proof.pairs = Some(PairsProof { closed, open: Vec::new() });
+            again.proof.closed = ValueSet::default();
+        } else if let Some(pairs) = &mut again.proof.pairs {
+            pairs.closed.retain(|name| !escaped.contains(name));
         }
         Ok(())
     }
@@ -542,7 +605,23 @@ impl Callback<'_> {
     }
 }
 
+/// Which facts a proof rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Facts {
+    Proven,
+    All,
+}
+
 impl ReadingProof {
+    fn open_value(&mut self, number: u8, facts: Facts) {
+        let mut value = ValueSet::default();
+        value.insert(number);
+        match facts {
+            Facts::Proven => self.closed = self.closed.without(value),
+            Facts::All => self.open.insert(number),
+        }
+    }
+
     fn has_closed_pair(&self, name: &[u8]) -> bool {
         self.pairs.as_ref().is_some_and(|pairs| pairs.closed.iter().any(|closed| closed == name))
     }

@@ -12,7 +12,7 @@ use crate::sender::recut::{Begun, EmptyItems, Item, Layout, List, Part, Separati
 use crate::sender::resolved::Role;
 use crate::sender::signature::{self, Listed, ListedValue, Pairs, Plan};
 use crate::sender::text::{Piece, Text};
-use crate::sender::value_shape::{ShapeBasis, ValueShape};
+use crate::sender::value_shape::{ByteSet, ShapeBasis, ValueShape};
 
 /// The shapes of one source: those of the sender file, and what the source itself says.
 #[derive(Debug, Default)]
@@ -55,11 +55,12 @@ impl Shaping {
     }
 
     /// The names of parameters that have a shape, as they are on the wire.
-    fn known(&self, binder: &Binder<'_>) -> Vec<KnownName> {
+    fn known(&self, binder: &Binder<'_>, separators: &[u8]) -> Vec<KnownName> {
         let names = self.of.iter().filter(|(name, _)| !name.contains('.'));
+        let separators = ByteSet::of_text(separators);
         let known = |(name, shape): (&String, &ValueShape)| KnownName {
             name: binder.wire(name).as_bytes().into(),
-            shape: shape.clone(),
+            shape: shape.clone().between(separators),
         };
         names.map(known).collect()
     }
@@ -191,7 +192,7 @@ impl Builder<'_, '_> {
                 Modifier::Before(name) => Some(name.as_str().into()),
                 _ => None,
             });
-            let assumed = self.shaping.known(self.binder);
+            let assumed = self.shaping.known(self.binder, b"&=");
             self.chain = Some(Chain {
                 value,
                 source: ChainSource::Query(cut),
@@ -242,7 +243,8 @@ impl Builder<'_, '_> {
                 if escaped {
                     return;
                 }
-                let assumed = self.shaping.known(self.binder);
+                let separators = [&*pairs.shape.between, within].concat();
+                let assumed = self.shaping.known(self.binder, &separators);
                 self.chain = Some(Chain {
                     value,
                     source: ChainSource::Pairs,

@@ -7,10 +7,10 @@ use http::Method;
 use jiff::tz::Offset;
 
 use super::{
-    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, Empty, EventRow, EventTable,
+    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, EffectRule, Empty, EventRow, EventTable,
     First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience, Probes,
     READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step, Test,
-    TimeRule, Which, Writing, reads,
+    TimeRule, Uncovered, Which, Writing, reads,
 };
 use crate::sender::condition::Condition;
 use crate::sender::digest::Algorithm;
@@ -231,8 +231,9 @@ impl Reader {
     }
 
     fn roles(&mut self, key: &str, mut written: BTreeMap<String, Many<file::RoleText>>) -> Roles {
-        let (effect, amount_unit) = self.facts(key, &mut written);
-        let mut roles = Roles { effect, amount_unit, ..Roles::default() };
+        let effects = self.effects(key, &mut written);
+        let amount_unit = self.amount_unit(key, &mut written);
+        let mut roles = Roles { effects, amount_unit, ..Roles::default() };
         for (name, texts) in written {
             let key = format!("{key}.{name}");
             let texts: Vec<_> =
@@ -249,26 +250,41 @@ impl Reader {
         roles
     }
 
-    /// Takes `effect` and `amount_unit` out of the texts of roles: they are words, not texts.
-    fn facts(
+    /// Takes `effect` out of the texts of roles: its texts are words.
+    fn effects(
         &mut self,
         key: &str,
         written: &mut BTreeMap<String, Many<file::RoleText>>,
-    ) -> (Option<Effect>, Option<AmountUnit>) {
-        let mut word = |name: &str| match written.remove(name)?.into_vec().pop()? {
-            file::RoleText::Text(word) => Some(word),
-            file::RoleText::When { .. } => Some(String::new()),
+    ) -> Vec<EffectRule> {
+        let key = format!("{key}.effect");
+        let texts = written.remove("effect").map(Many::into_vec).unwrap_or_default();
+        let mut rules = Vec::new();
+        for text in texts {
+            let (word, when) = match text {
+                file::RoleText::Text(word) => (word, Many::default()),
+                file::RoleText::When { of, when } => (of, when),
+            };
+            let when = self.conditions(&format!("{key}.when"), when);
+            let effect = self.effect(&key, &word);
+            rules.extend(effect.map(|effect| EffectRule { effect, when }));
+        }
+        rules
+    }
+
+    /// Takes `amount_unit` out of the texts of roles: it is a word.
+    fn amount_unit(
+        &mut self,
+        key: &str,
+        written: &mut BTreeMap<String, Many<file::RoleText>>,
+    ) -> Option<AmountUnit> {
+        let word = match written.remove("amount_unit")?.into_vec().pop()? {
+            file::RoleText::Text(word) | file::RoleText::When { of: word, .. } => word,
         };
-        let (effect, unit) = (word("effect"), word("amount_unit"));
-        let effect = effect.and_then(|word| self.effect(&format!("{key}.effect"), &word));
-        let unit = unit.and_then(|word| {
-            let unit = AmountUnit::from_name(&word);
-            if unit.is_none() {
-                self.fault(format!("{key}.amount_unit"), &format!("`{word}`"), UNITS);
-            }
-            unit
-        });
-        (effect, unit)
+        let unit = AmountUnit::from_name(&word);
+        if unit.is_none() {
+            self.fault(format!("{key}.amount_unit"), &format!("`{word}` is not a unit"), UNITS);
+        }
+        unit
     }
 
     fn effect(&mut self, key: &str, word: &str) -> Option<Effect> {
@@ -333,7 +349,11 @@ impl Reader {
             let when = self.conditions("identity.repeats.when", when);
             Repeats { why: why.into(), when }
         });
-        Identity { by, volatile: written.volatile.into_vec(), repeats, formerly }
+        let uncovered = match written.signed {
+            Some(true) => Uncovered::Rejected,
+            Some(false) | None => Uncovered::Accepted,
+        };
+        Identity { by, volatile: written.volatile.into_vec(), repeats, uncovered, formerly }
     }
 
     fn events(
@@ -439,11 +459,12 @@ impl Reader {
                 self.fault(format!("{key}.also"), "ends in a public key", "use digests");
             }
             let effect = kind.effect.and_then(|word| self.effect(&format!("{key}.effect"), &word));
-            let roles = self.roles(&format!("{key}.roles"), kind.roles);
+            let mut roles = self.roles(&format!("{key}.roles"), kind.roles);
+            roles.effects.extend(effect.map(|effect| EffectRule { effect, when: Vec::new() }));
             known.push(Kind {
                 when: self.conditions(&format!("{key}.when"), kind.when),
                 unsigned: kind.unsigned.map(Box::from),
-                roles: Roles { effect: effect.or(roles.effect), ..roles },
+                roles,
                 replies: self.rows(&format!("{key}.reply"), &kind.reply),
                 stands: match kind.test {
                     Some(true) => Stands::ForTests,

@@ -30,7 +30,7 @@ fn matched(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Option<Came>
     let mut callback = recipe.read(request.borrow(), now_ms);
     let Judgement::Verified(verified) = callback.verify() else { return None };
     let callback = &*verified.callback;
-    let found = callback.matched?;
+    let found = callback.matched.clone()?;
     let reading = &recipe.readings[found.reading?];
     if reading.public.is_some() {
         return None; // made with a key that nobody here has
@@ -153,7 +153,7 @@ fn a_sealed_message_is_sealed_again() {
         plain.target = edit::with_query(&plain.target, &query);
         plain.body = message.clone();
         plain.method = http::Method::POST;
-        let secret = verified.callback.matched.and_then(|matched| matched.secret);
+        let secret = verified.callback.matched.as_ref().and_then(|matched| matched.secret);
         let signed = recipe.sign(&plain, &Signing { secret, ..Signing::at(now(vector)) }).unwrap();
         let mut callback = recipe.read(signed.borrow(), now(vector));
         let Judgement::Verified(verified) = callback.verify() else {

@@ -62,7 +62,7 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
     if !taken {
         return None;
     }
-    let matched = verified.callback.matched?;
+    let matched = verified.callback.matched.clone()?;
     let reading = recipe.readings.get(matched.reading?)?;
     let claim = claim_in(&recipe, reading, &vector.request, matched.output.as_ref()?)?;
     let params = vector.source.get("params").and_then(toml::Value::as_table);
