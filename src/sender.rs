@@ -66,6 +66,7 @@ pub use explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
 };
 pub use fault::Fault;
+pub use identity::{OlderKeys, RepeatingSignature};
 pub use json_object::{JsonObject, put_json_text};
 pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
 pub use outcome::{Outcome, Reason};
@@ -73,7 +74,6 @@ pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
 pub use reply::{Answer, Reply};
 pub use request::Request;
-pub use identity::{OlderKeys, RepeatingSignature};
 pub use resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Field, Signing};

@@ -222,7 +222,9 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
                 // Held callbacks come with the held store.
-                Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => Ruling::Event(id, resolved),
+                Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => {
+                    Ruling::Event(id, resolved)
+                }
                 Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 
 use super::condition::{Condition, Subject};
-use super::definition::{EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered};
+use super::definition::{
+    EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered,
+};
 use super::fault::Fault;
 use super::modifier::Modifier;
 use super::names::{Names, Slot};
@@ -273,9 +275,9 @@ impl<'s> Binder<'s> {
             by: self.role_texts(&identity.by, "identity")?,
             volatile: identity.volatile.clone(),
             repeats,
-            uncovered: match self.terms.replayable {
-                Replay::Accepted => Uncovered::Accepted,
-                Replay::Refused => identity.uncovered,
+            uncovered: match (identity.uncovered, self.terms.replayable) {
+                (Uncovered::Rejected, Replay::Accepted) => Uncovered::Replayable,
+                (uncovered, _) => uncovered,
             },
             formerly: Formerly {
                 transaction: self.role_texts(&identity.formerly.transaction, "identity")?,

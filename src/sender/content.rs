@@ -131,11 +131,11 @@ fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(
 fn xml_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), Unreadable> {
     let children = xml::children_of_root(text).ok_or_else(bad_body)?;
     let children = children.into_iter().map(|(name, inner)| (name.of(text), inner.of(text)));
-    element_leaves(children.collect(), path, to)
+    element_leaves(&children.collect::<Vec<_>>(), path, to)
 }
 
 fn element_leaves(
-    children: Vec<(&[u8], &[u8])>,
+    children: &[(&[u8], &[u8])],
     path: &mut Path<'_>,
     to: &mut Vec<Leaf>,
 ) -> Result<(), Unreadable> {
@@ -143,7 +143,7 @@ fn element_leaves(
         let earlier = children[..index].iter().filter(|(other, _)| other == name).count();
         path.with(name.to_vec(), |path| {
             let walk = |path: &mut Path<'_>, to: &mut Vec<Leaf>| match inner_elements(inner) {
-                Some(inner) => element_leaves(inner, path, to),
+                Some(inner) => element_leaves(&inner, path, to),
                 None => {
                     let text = xml::text(inner).map_err(|_| bad_body())?;
                     to.push(path.leaf(&text));

@@ -144,7 +144,11 @@ impl Signed {
         let closed = |one: &Self| !one.has_open_value() && one.chain.is_none();
         let same_inputs = || {
             self.values.len() == other.values.len()
-                && self.values.iter().zip(&other.values).all(|(one, other)| one.input == other.input)
+                && self
+                    .values
+                    .iter()
+                    .zip(&other.values)
+                    .all(|(one, other)| one.input == other.input)
         };
         let same = || self.layout.without_options() == other.layout.without_options();
         // Lists and texts that are read back for each callback agree only if they are the same.
@@ -156,17 +160,6 @@ impl Signed {
         let closed = self.always_closed();
         !(0..self.values.len())
             .all(|value| u8::try_from(value).is_ok_and(|value| closed.contains(value)))
-    }
-
-    /// Whether the text reads all of the query.
-    pub(super) fn reads_query(&self) -> bool {
-        self.values.iter().any(|value| match &value.input {
-            SignedInput::Query => true,
-            SignedInput::Pairs { gathered: Some(gathered), .. } => {
-                gathered.places.contains(&Place::Query)
-            }
-            _ => false,
-        })
     }
 
     /// Whether the text reads the body.
@@ -230,10 +223,9 @@ impl Signed {
                     SignedInput::Pairs { slots, gathered: None },
                     Input::Parameter { slot, steps, .. },
                 ) => steps.is_empty() && slots.contains(slot),
-                (
-                    SignedInput::Pairs { gathered: Some(gathered), .. },
-                    Input::Parameter { .. },
-                ) => self.chain.is_none() && recipe.is_only_in(gathered.places),
+                (SignedInput::Pairs { gathered: Some(gathered), .. }, Input::Parameter { .. }) => {
+                    self.chain.is_none() && recipe.is_only_in(gathered.places)
+                }
                 (SignedInput::Query, Input::Parameter { .. }) => {
                     self.chain.is_none() && recipe.is_only_in(&[Place::Query])
                 }

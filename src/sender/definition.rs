@@ -14,8 +14,8 @@ use super::digest::Algorithm;
 use super::encoding::Plus;
 use super::fault::Fault;
 use super::file::File;
-use super::reply::Rows;
 use super::recut::chains::NameOrder;
+use super::reply::Rows;
 use super::resolved::{AmountUnit, ByRole, Effect, Role};
 use super::shape::Shape;
 use super::text::{Origin, Piece, Spot, Text};
@@ -181,6 +181,9 @@ pub(super) enum Uncovered {
     Accepted,
     /// It is rejected, unless the source says `replayable = true`.
     Rejected,
+    /// It would be rejected, and the source says `replayable = true`: it is an event, and so is any
+    /// other one under the same signature.
+    Replayable,
 }
 
 /// Why one signature serves several transactions.
@@ -200,7 +203,13 @@ pub(super) struct Formerly<K = Spot> {
 
 impl<K> Default for Identity<K> {
     fn default() -> Self {
-        Self { by: Vec::new(), volatile: Vec::new(), repeats: None, uncovered: Uncovered::Accepted, formerly: Formerly::default() }
+        Self {
+            by: Vec::new(),
+            volatile: Vec::new(),
+            repeats: None,
+            uncovered: Uncovered::Accepted,
+            formerly: Formerly::default(),
+        }
     }
 }
 

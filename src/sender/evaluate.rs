@@ -13,9 +13,9 @@ use smallvec::SmallVec;
 
 use super::bound::{Bound, Gate, Gateway, Input, Scope};
 use super::callback::Callback;
+use super::condition::{Condition, Subject};
 use super::content;
 use super::definition::First;
-use super::condition::{Condition, Subject};
 use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus, Sink};
 use super::modifier::{CutText, Modifier};
@@ -247,9 +247,7 @@ impl Callback<'_> {
     /// Writes the query or the whole URL, cut at most once: slices of what came.
     fn put_cut(&self, spot: &Bound, sink: &mut impl Sink) -> bool {
         let (base, whole) = match spot.input {
-            Input::Gateway(Gateway::Url) => {
-                (self.request.base, CutText::url(self.request.target))
-            }
+            Input::Gateway(Gateway::Url) => (self.request.base, CutText::url(self.request.target)),
             Input::Gateway(Gateway::Query) => ("", CutText::query(self.query)),
             _ => return false,
         };

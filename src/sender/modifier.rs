@@ -195,7 +195,8 @@ impl<'t> CutText<'t> {
     fn parameter(self, name: &str) -> Option<(usize, usize)> {
         let mut at = self.start;
         while at <= self.text.len() {
-            let end = memchr::memchr(b'&', &self.text[at..]).map_or(self.text.len(), |len| at + len);
+            let end =
+                memchr::memchr(b'&', &self.text[at..]).map_or(self.text.len(), |len| at + len);
             let pair = &self.text[at..end];
             let key = &pair[..memchr::memchr(b'=', pair).unwrap_or(pair.len())];
             if key == name.as_bytes() {

@@ -27,7 +27,7 @@ use super::signature::{self, Reading, TimeCover};
 use super::text::{Strictness, Text, is_key};
 use super::time::Stamp;
 use super::unreplaced::Macros;
-use keys::{Ours, client_slots, known_keys, pick_slot};
+use keys::{Ours, known_keys, pick_slot};
 
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
@@ -141,8 +141,6 @@ pub struct Recipe {
     pub(super) ours: Vec<Ours>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
-    /// Slots of roles whose value an app sets.
-    pub(super) from_client: Vec<Slot>,
     /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
     pub(super) unsigned: Vec<Slot>,
 }
@@ -389,8 +387,8 @@ impl Compiler {
             .iter()
             .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
             .collect();
-        let shaping = Shaping::new(binder);
         self.confirmed(sender, binder.terms);
+        let shaping = Shaping::new(binder);
         let readings = self.readings(sender, binder, &shaping);
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
@@ -404,14 +402,12 @@ impl Compiler {
         let events = sender.events.as_ref().and_then(|events| self.events(events, binder));
         let roles = self.own_roles(sender, binder)?;
         let identity = self.take(binder.identity(&sender.identity), "")?;
-        let known = self.known(sender, binder);
         self.pinnable(&roles, binder.terms);
         let template = self.template(binder);
         let own_replies = self.own_replies(binder);
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
         let claims = signature::claim_slots(&readings);
-        let from_client = client_slots(sender, &roles);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
@@ -437,7 +433,7 @@ impl Compiler {
             events,
             roles,
             identity,
-            known,
+            known: self.known(sender, binder),
             template,
             own_replies,
             replies,
@@ -445,13 +441,16 @@ impl Compiler {
             macros: Macros::new(sender, binder),
             rewards: binder.terms.rewards.clone(),
             ours: self.ours(sender, binder),
-            from_client,
             names: std::mem::take(&mut binder.names),
         };
         recipe.body = when_body(&recipe);
-        self.covered_time(&mut recipe);
-        self.covered_kinds(&recipe);
+        self.check_coverage(&mut recipe);
         Some(recipe)
+    }
+
+    fn check_coverage(&mut self, recipe: &mut Recipe) {
+        self.covered_time(recipe);
+        self.covered_kinds(recipe);
     }
 
     fn take<T>(&mut self, result: Result<T, Fault>, key: &str) -> Option<T> {
@@ -602,12 +601,7 @@ impl Compiler {
         Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot, reads })
     }
 
-    fn kinds(
-        &mut self,
-        sender: &Sender,
-        binder: &mut Binder<'_>,
-        shaping: &Shaping,
-    ) -> Vec<Kind> {
+    fn kinds(&mut self, sender: &Sender, binder: &mut Binder<'_>, shaping: &Shaping) -> Vec<Kind> {
         let mut kinds = Vec::new();
         for kind in &sender.kinds {
             let key = format!("kind[{}]", kind.name);

@@ -186,9 +186,11 @@ impl Proof {
     ) -> Readback {
         let shapes: Vec<ValueShape> = (0..)
             .zip(&self.shapes)
-            .map(|(value, shape)| {
-                if misfits.contains(value) { ValueShape::free() } else { shape.clone() }
-            })
+            .map(
+                |(value, shape)| {
+                    if misfits.contains(value) { ValueShape::free() } else { shape.clone() }
+                },
+            )
             .collect();
         graph::read_back(&self.graphs, &shapes, received)
     }
@@ -259,7 +261,9 @@ fn neighbour<'s>(
 ) -> Neighbour<'s> {
     match part {
         None => Neighbour::Edge,
-        Some(Part::Literal(bytes)) => nearest(bytes).map_or(Neighbour::Unknown, |b| Neighbour::Byte(*b)),
+        Some(Part::Literal(bytes)) => {
+            nearest(bytes).map_or(Neighbour::Unknown, |b| Neighbour::Byte(*b))
+        }
         Some(Part::Value(value)) => Neighbour::Value(&shapes[*value]),
         Some(Part::Optional(_) | Part::List(_)) => Neighbour::Unknown,
     }

@@ -31,6 +31,9 @@ const MASK: &str = "***";
 /// Room for the texts of a callback, beyond twice its query: once as roles, once as parameters.
 const TEXTS_BYTES: usize = 128;
 
+/// A value with the role's text that made it.
+type MadeOf<'s, 't> = (Cow<'s, [u8]>, &'t RoleText<Bound>);
+
 /// A value with the text that made it.
 type Made<'s> = (Cow<'s, [u8]>, &'s Text<Bound>);
 
@@ -95,7 +98,9 @@ impl<'a> Callback<'a> {
         for role in Role::ALL {
             let Some((value, text)) = this.role_text(role)? else { continue };
             match str::from_utf8(&value) {
-                Ok(_) => roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value))),
+                Ok(_) => {
+                    roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value)));
+                }
                 // Two transactions must never have one text.
                 Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
                     return Err(Refusal::of(Reason::BadEncoding, role.as_str()));
@@ -140,11 +145,7 @@ impl<'a> Callback<'a> {
     }
 
     /// What is known before the keys are made.
-    fn key_facts<'k>(
-        &self,
-        coverage: &'k Coverage,
-        identity: &RoleText<Bound>,
-    ) -> KeyFacts<'k> {
+    fn key_facts<'k>(&self, coverage: &'k Coverage, identity: &RoleText<Bound>) -> KeyFacts<'k> {
         let kind = match self.covers_kind(coverage) {
             true => KindCover::Covered,
             false => KindCover::Open,
@@ -154,10 +155,18 @@ impl<'a> Callback<'a> {
             true => Mark::Marked,
             false => Mark::Unmarked,
         };
-        let covered = coverage.verdict == TextVerdict::Agrees
-            && self.covers_text(coverage, self.identity_texts(), identity)
+        let of_text = match self.recipe.identity.uncovered {
+            // What is there and not covered is rejected, so that nothing can be added to it.
+            Uncovered::Rejected => self.uncovered_spot(coverage, identity).is_none(),
+            Uncovered::Accepted | Uncovered::Replayable => {
+                self.covers_text(coverage, self.identity_texts(), identity)
+            }
+        };
+        let covered = of_text
+            && coverage.verdict == TextVerdict::Agrees
             && (kind == KindCover::Covered || !self.identity_is_of_kind());
-        let identity = if self.signature_repeats() {
+        let replayable = self.recipe.identity.uncovered == Uncovered::Replayable && !covered;
+        let identity = if replayable || self.signature_repeats() {
             IdentityCover::Repeats
         } else if covered {
             IdentityCover::Covered
@@ -174,14 +183,23 @@ impl<'a> Callback<'a> {
         facts: &KeyFacts<'_>,
         identity: &RoleText<Bound>,
     ) -> Result<(), Refusal> {
-        let signed = self.recipe.protection == Protection::Signed;
-        let rejects = self.recipe.identity.uncovered == Uncovered::Rejected;
-        if !signed || !rejects || facts.identity == IdentityCover::Covered {
-            return Ok(());
+        let rejects = self.recipe.protection == Protection::Signed
+            && self.recipe.identity.uncovered == Uncovered::Rejected;
+        match self.uncovered_spot(facts.coverage, identity).filter(|_| rejects) {
+            Some(spot) => Err(Refusal::of(Reason::UnsignedParameter, &spot.name)),
+            None => Ok(()),
         }
-        let open = identity.of.spots().find(|spot| !self.covers(facts.coverage, spot));
-        let name = open.map_or("", |spot| &spot.name);
-        Err(Refusal::of(Reason::UnsignedParameter, name))
+    }
+
+    /// What identifies the event, is there, and is not covered.
+    fn uncovered_spot<'t>(
+        &self,
+        coverage: &Coverage,
+        identity: &'t RoleText<Bound>,
+    ) -> Option<&'t Bound> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let is_there = |spot: &Bound| matches!(self.value(spot, &context), Ok(Some(_)));
+        identity.of.spots().find(|spot| is_there(spot) && !self.covers(coverage, spot))
     }
 
     /// Whether one signature serves several transactions.
@@ -311,7 +329,7 @@ impl<'a> Callback<'a> {
     pub(super) fn first_made<'s, 't>(
         &'s self,
         texts: &'t [RoleText<Bound>],
-    ) -> Result<Option<(Cow<'s, [u8]>, &'t RoleText<Bound>)>, Unreadable>
+    ) -> Result<Option<MadeOf<'s, 't>>, Unreadable>
     where
         't: 's,
     {

@@ -132,7 +132,12 @@ impl Recipe {
         let mut callback = self.read(request, signing.now_ms);
         if self.body == WhenBody::AfterVerification {
             // A body that cannot be read has no parameters.
-            let _ = callback::read_body(self, &self.sender.reads, request.body, &mut callback.parameters);
+            let _ = callback::read_body(
+                self,
+                &self.sender.reads,
+                request.body,
+                &mut callback.parameters,
+            );
         }
         callback
     }

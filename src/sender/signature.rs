@@ -14,7 +14,7 @@ use super::modifier::Modifier;
 use super::names::Slot;
 use super::parameters::Place;
 use super::public_key::{PublicKey, Scheme};
-use super::recipe::{LiveSecret, Recipe};
+use super::recipe::LiveSecret;
 use super::shape::Shape;
 use super::text::{Piece, Text};
 

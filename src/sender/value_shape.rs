@@ -165,7 +165,10 @@ impl ValueShape {
             ("base64", None) => run(is_base64),
             ("uuid", None) => Some(Self {
                 width: Some(UUID_BYTES),
-                ..Self::new(Form::Uuid, ByteSet::of(|byte| byte == b'-' || byte.is_ascii_hexdigit()))
+                ..Self::new(
+                    Form::Uuid,
+                    ByteSet::of(|byte| byte == b'-' || byte.is_ascii_hexdigit()),
+                )
             }),
             ("decimal", None) => Some(Self::new(Form::Decimal, ByteSet::of_text(b"-.0123456789"))),
             ("token", None) => {
@@ -223,9 +226,7 @@ impl ValueShape {
     /// The shape within a signed text with these first and last bytes of separators.
     pub(super) fn between(self, separators: ByteSet) -> Self {
         match self.form {
-            Form::Token => {
-                Self { form: Form::Run, bytes: self.bytes.without(separators), ..self }
-            }
+            Form::Token => Self { form: Form::Run, bytes: self.bytes.without(separators), ..self },
             _ => self,
         }
     }
@@ -278,19 +279,19 @@ impl ValueShape {
 
     /// Whether a value that is followed by `next` says by itself where it ends.
     pub(super) fn ends_before(&self, next: &Neighbour<'_>) -> bool {
-        self.stops_at(next, |one, other| one.starts_with(other))
+        self.stops_at(next, <[u8]>::starts_with)
     }
 
     /// Whether a value behind `previous` says by itself where it starts.
     pub(super) fn starts_after(&self, previous: &Neighbour<'_>) -> bool {
-        self.stops_at(previous, |one, other| one.ends_with(other))
+        self.stops_at(previous, <[u8]>::ends_with)
     }
 
     fn stops_at(&self, neighbour: &Neighbour<'_>, holds: fn(&[u8], &[u8]) -> bool) -> bool {
         let own_words = match &self.form {
-            Form::Words(words) => !words.iter().any(|one| {
-                words.iter().any(|other| one.len() > other.len() && holds(one, other))
-            }),
+            Form::Words(words) => !words
+                .iter()
+                .any(|one| words.iter().any(|other| one.len() > other.len() && holds(one, other))),
             _ => false,
         };
         self.width.is_some()
@@ -299,9 +300,7 @@ impl ValueShape {
                 Neighbour::Edge => true,
                 Neighbour::Byte(byte) => !self.bytes.contains(*byte),
                 Neighbour::Value(other) => {
-                    !other.is_free()
-                        && !self.is_free()
-                        && self.bytes.is_disjoint(other.bytes)
+                    !other.is_free() && !self.is_free() && self.bytes.is_disjoint(other.bytes)
                 }
                 Neighbour::Unknown => false,
             }
@@ -375,7 +374,11 @@ mod tests {
             ("hex", &["0aF"], &["g", ""]),
             ("word", &["aZ9"], &["a_b", ""]),
             ("letters", &["aZ"], &["a1"]),
-            ("uuid", &["123e4567-e89b-12d3-a456-426614174000"], &["123e4567e89b12d3a456426614174000"]),
+            (
+                "uuid",
+                &["123e4567-e89b-12d3-a456-426614174000"],
+                &["123e4567e89b12d3a456426614174000"],
+            ),
             ("decimal", &["1", "-1.50"], &["1.", ".5", "1e1", "--1", ""]),
             ("base64", &["ab+/=-_"], &["a b", ""]),
             ("is:coin,gem", &["coin", "gem"], &["coins", ""]),
@@ -385,7 +388,9 @@ mod tests {
         for (text, fits, misfits) in table {
             let shape = shape(text);
             fits.iter().for_each(|value| assert!(shape.fits(value.as_bytes()), "{text} {value}"));
-            misfits.iter().for_each(|value| assert!(!shape.fits(value.as_bytes()), "{text} {value}"));
+            misfits
+                .iter()
+                .for_each(|value| assert!(!shape.fits(value.as_bytes()), "{text} {value}"));
         }
     }
 

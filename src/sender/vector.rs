@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::fault::Fault;
 use super::file;
-use super::recipe::{LiveSecret, MaxAge, Terms};
+use super::recipe::{LiveSecret, MaxAge, Replay, Terms};
 use super::request::Request;
 use super::secret::Secret;
 use super::time;
@@ -139,6 +139,11 @@ impl Vector {
                     terms.require =
                         list.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
                 }
+                ("confirmed", toml::Value::Array(list)) => {
+                    terms.confirmed =
+                        list.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+                }
+                ("replayable", toml::Value::Boolean(true)) => terms.replayable = Replay::Accepted,
                 ("reply", toml::Value::Table(reply)) => terms.reply = reply.clone(),
                 ("unsigned", toml::Value::Boolean(true)) => terms.unsigned = true,
                 ("template", toml::Value::String(text)) => terms.template = Some(text.clone()),

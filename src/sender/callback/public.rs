@@ -5,9 +5,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::Callback;
 use super::matching::Under;
-use super::{Callback, Refusal};
-use crate::sender::bound::Scope;
 use crate::sender::definition::Signs;
 use crate::sender::digest::{Algorithm, Output};
 use crate::sender::evaluate::{Context, Lack, Nul};
@@ -16,7 +15,6 @@ use crate::sender::outcome::Reason;
 use crate::sender::parameters::Unreadable;
 use crate::sender::public_key::PublicKey;
 use crate::sender::signature::{self, Keys, Public, Reading};
-use crate::sender::unreplaced;
 
 /// What a private key signs: most texts stay off the heap.
 pub(in crate::sender) type Message = SmallVec<[u8; 512]>;

@@ -1,6 +1,8 @@
 //! What the signature of one callback covers: which of its values every reading of the signed text
 //! agrees on.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::{Always, ChainSource, Loss, Signed, SignedInput};
@@ -72,6 +74,12 @@ struct PairsProof {
     closed: Vec<Vec<u8>>,
     /// Names whose value is not, or that other readings have, by all facts.
     open: Vec<Vec<u8>>,
+}
+
+/// A signed text without the secret that cuts it, and the values in it by number.
+struct SignedSegments {
+    segments: Vec<Vec<u8>>,
+    values: Vec<Option<Vec<u8>>>,
 }
 
 /// A text read back, before it is known what identifies the callback.
@@ -203,7 +211,7 @@ impl Callback<'_> {
         again: &mut ReadAgain,
     ) -> Result<(), Refusal> {
         let signed = &reading.signed;
-        let (segments, values) = self.signed_segments(reading)?;
+        let SignedSegments { segments, values } = self.signed_segments(reading)?;
         let received = Received { segments: &segments, values: &values };
         let all_closed = |proof: &Proof| match proof.read_back(&received) {
             Readback::Closed(closed) => Some(closed),
@@ -264,7 +272,9 @@ impl Callback<'_> {
                 .map(|value| received.values.get(place_of(&value.input)?)?.clone())
                 .collect();
             let received = Received { segments: received.segments, values: &values };
-            for (proof, is_assumed) in [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)] {
+            for (proof, is_assumed) in
+                [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)]
+            {
                 let Readback::Closed(closed) = proof.read_back(&received) else { continue };
                 for (number, value) in (0..).zip(&reading.signed.values) {
                     let there = theirs.values.iter().position(|other| other.input == value.input);
@@ -306,20 +316,13 @@ impl Callback<'_> {
     }
 
     /// The text of `reading` in segments, without the secret, and the values in it.
-    fn signed_segments(
-        &self,
-        reading: &Reading,
-    ) -> Result<(Vec<Vec<u8>>, Vec<Option<Vec<u8>>>), Refusal> {
+    fn signed_segments(&self, reading: &Reading) -> Result<SignedSegments, Refusal> {
         let signed = &reading.signed;
-        let context = Context {
-            plus: reading.plus,
-            reading: Some(reading),
-            ..Context::default()
-        };
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
         let mut values: Vec<Option<Vec<u8>>> = Vec::with_capacity(signed.values.len());
         for (spot, value) in signed.spots.iter().zip(&signed.values) {
             values.push(match (spot, &value.input) {
-                (Some(spot), _) => self.value(spot, &context)?.map(|value| value.into_owned()),
+                (Some(spot), _) => self.value(spot, &context)?.map(Cow::into_owned),
                 (None, SignedInput::Pairs { .. } | SignedInput::Other) => {
                     let mut out = Vec::new();
                     if let Some(pairs) = &reading.pairs {
@@ -336,7 +339,7 @@ impl Callback<'_> {
             parts.iter().for_each(|part| put_part(part, &mut values, &mut text));
             segments.push(text);
         }
-        Ok((segments, values))
+        Ok(SignedSegments { segments, values })
     }
 
     fn read_pairs_back(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
@@ -381,9 +384,9 @@ impl Callback<'_> {
         }
         if !proof.open.is_empty() && !rules.is_finest(&pairs) {
             again.grain = Grain::Coarse;
-            let coarse = pairs.iter().filter(|pair| {
-                proof.open.contains(&pair.name) && rules.splits(&pair.value)
-            });
+            let coarse = pairs
+                .iter()
+                .filter(|pair| proof.open.contains(&pair.name) && rules.splits(&pair.value));
             again.recut.extend(coarse.map(|pair| unreplaced::shown(&pair.name)));
         }
         again.proof.pairs = Some(proof);
@@ -503,9 +506,10 @@ impl Callback<'_> {
             }
             Input::List { list, item } => {
                 let whole = || {
-                    self.recipe.lists.get(*list).is_some_and(|of| {
-                        of.spots().all(|spot| self.proves(coverage, proof, spot))
-                    })
+                    self.recipe
+                        .lists
+                        .get(*list)
+                        .is_some_and(|of| of.spots().all(|spot| self.proves(coverage, proof, spot)))
                 };
                 closed().any(|input| {
                     matches!(input, SignedInput::List { list: own, item: also }
@@ -557,9 +561,9 @@ impl Callback<'_> {
         };
         coverage.proofs.iter().any(|proof| {
             self.reading_of(proof.of).is_some_and(|reading| {
-                (0..).zip(&reading.signed.values).any(|(number, value)| {
-                    proof.closed.contains(number) && is_sealed(&value.input)
-                })
+                (0..)
+                    .zip(&reading.signed.values)
+                    .any(|(number, value)| proof.closed.contains(number) && is_sealed(&value.input))
             })
         })
     }

@@ -7,18 +7,18 @@ use http::Method;
 use jiff::tz::Offset;
 
 use super::{
-    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, EffectRule, Empty, EventRow, EventTable,
-    First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience, Probes,
-    READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step, Test,
-    TimeRule, Uncovered, Which, Writing, reads,
+    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, EffectRule, Empty, EventRow,
+    EventTable, First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience,
+    Probes, READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step,
+    Test, TimeRule, Uncovered, Which, Writing, reads,
 };
 use crate::sender::condition::Condition;
 use crate::sender::digest::Algorithm;
 use crate::sender::encoding::Plus;
 use crate::sender::fault::Fault;
 use crate::sender::file::{self, File, Many};
-use crate::sender::reply::Rows;
 use crate::sender::recut::chains::NameOrder;
+use crate::sender::reply::Rows;
 use crate::sender::resolved::{AmountUnit, Effect, Role};
 use crate::sender::shape::Shape;
 use crate::sender::text::{Strictness, Text};

@@ -2,11 +2,10 @@
 
 use super::{Compiler, Terms};
 use crate::sender::bound::{Binder, Bound, Input, Use};
-use crate::sender::definition::{KeySet as KeySetRule, Roles, Sender};
+use crate::sender::definition::{KeySet as KeySetRule, Sender};
 use crate::sender::key_set::{self, KeyList, KeySet, UrlOrigin};
 use crate::sender::names::Slot;
 use crate::sender::secret::Secret;
-use crate::sender::signature;
 use crate::sender::text::Text;
 
 /// Something that a callback names and that has to be the source's own.
@@ -82,11 +81,6 @@ impl Compiler {
             self.fault(&*spot.name, "is not there: the sender's keys cannot be had", "set it");
         }
     }
-}
-
-pub(super) fn client_slots(sender: &Sender, roles: &Roles<Bound>) -> Vec<Slot> {
-    let texts = sender.from_client.iter().filter_map(|role| roles.texts.get(*role)).flatten();
-    texts.filter_map(|text| signature::only_slot(&text.of)).collect()
 }
 
 pub(super) fn known_keys(terms: &Terms) -> Option<KeySet> {

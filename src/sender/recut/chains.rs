@@ -147,7 +147,8 @@ impl ChainRules<'_> {
 
     /// The candidates of `text`; `None` if they are too many.
     fn candidates<'t>(&self, text: &'t [u8]) -> Option<SmallVec<[Candidate<'t>; 24]>> {
-        let behind = memchr::memmem::find_iter(text, self.between).map(|at| at + self.between.len());
+        let behind =
+            memchr::memmem::find_iter(text, self.between).map(|at| at + self.between.len());
         let mut candidates = SmallVec::new();
         for start in std::iter::once(0).chain(behind) {
             let Some(len) = memchr::memmem::find(&text[start..], self.within) else { continue };

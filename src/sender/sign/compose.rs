@@ -437,7 +437,8 @@ fn taken_apart<'t>(text: &'t Text<Bound>, value: &str) -> Option<Vec<(&'t Bound,
 }
 
 fn is_there(callback: &Callback<'_>, spot: &Bound) -> bool {
-    let composed = [Gateway::Pairs, Gateway::Sorted, Gateway::Secret, Gateway::BodySha256, Gateway::Content];
+    let composed =
+        [Gateway::Pairs, Gateway::Sorted, Gateway::Secret, Gateway::BodySha256, Gateway::Content];
     match &spot.input {
         Input::Gateway(gateway) if composed.contains(gateway) => true,
         Input::Parameter { slot, steps, .. } if steps.is_empty() => {
