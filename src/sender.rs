@@ -37,6 +37,7 @@ mod outcome;
 mod parameters;
 mod prove;
 mod public_key;
+mod reads;
 mod recipe;
 mod reply;
 mod request;
@@ -68,10 +69,10 @@ pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Terms};
 pub use reply::{Answer, Reply};
 pub use request::Request;
-pub use resolved::{Resolved, Role};
+pub use resolved::{AmountUnit, Effect, Fact, Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Field, Signing};
-pub use url::{MacroUrl, Placeholder, UrlTemplate};
+pub use url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::ledger::{Attempt, EventId};
 use crate::verdict::{Timing, Verdict};
 
 /// What is needed to call one destination. It does not change: a new configuration makes a new one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Postal {
     pub(super) destination: Arc<Destination>,
     pub(super) form: Form,

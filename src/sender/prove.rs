@@ -60,7 +60,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
             Resolution::Test => (Outcome::Test, None),
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
             Resolution::Event(resolved) => {
-                got.push(("kind", resolved.kind().unwrap_or_default().to_owned()));
+                got.push(("kind", resolved.kind.clone().unwrap_or_default()));
                 got.push(("recut", resolved.recut().join(" ")));
                 got.push(("unresolved", resolved.unresolved().join(" ")));
                 let value = |role| resolved.role(role).unwrap_or_default().to_owned();

@@ -17,7 +17,7 @@ use super::names::Slot;
 use super::outcome::Reason;
 use super::parameters::{Parameter, Parameters, Place, Unreadable, Value};
 use super::recipe::{Also, WhenBody};
-use super::resolved::{Keys, Resolved, Role, Texts};
+use super::resolved::{Effect, Keys, Resolved, Role, Texts};
 use super::signature::{Covers, ListedValue, Pairs, Plan, Reading, Seams, TimeCover};
 use super::text::{Piece, Text};
 use super::unreplaced;
@@ -99,6 +99,10 @@ impl<'a> Callback<'a> {
             test: self.holds(&self.recipe.flag),
             unresolved,
             authenticated,
+            covered: SmallVec::new(),
+            effect: Effect::default(),
+            unit: None,
+            escaped: SmallVec::new(),
             recut,
             params,
             template,

@@ -1,5 +1,6 @@
 //! What a genuine callback says.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// What a value of a callback means.
@@ -54,6 +55,92 @@ impl Role {
     }
 }
 
+/// What an event does to the balance of its user: a closed set, in events, the API and the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Adds to it.
+    #[default]
+    Grant,
+    /// Takes an earlier grant back.
+    Revoke,
+    /// Leaves it as it is: probes, pending states, pushes, generic webhooks.
+    None,
+}
+
+impl Effect {
+    /// Every effect, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Grant, Self::Revoke, Self::None];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::None => "none",
+        }
+    }
+
+    /// The effect of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effect| effect.as_str() == name)
+    }
+}
+
+/// The part of a currency that a provider counts in, where its amounts are not whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmountUnit {
+    /// A hundredth of a yuan.
+    Fen,
+    /// A hundredth of a dollar, euro and the like.
+    Cent,
+    /// A millionth of a unit.
+    Micro,
+}
+
+impl AmountUnit {
+    /// Every unit.
+    pub const ALL: [Self; 3] = [Self::Fen, Self::Cent, Self::Micro];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fen => "fen",
+            Self::Cent => "cent",
+            Self::Micro => "micro",
+        }
+    }
+
+    /// The unit of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.as_str() == name)
+    }
+}
+
+/// A fact about a callback that is not the value of a role, and that a signature may cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Its kind.
+    Kind,
+    /// Whether it is a test.
+    Test,
+}
+
+impl Fact {
+    /// The word in `authenticated`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Something for each role that has it: a map whose look-up is an index.
 #[derive(Clone, Debug)]
 pub(super) struct ByRole<T>([Option<T>; Role::ALL.len()]);
@@ -96,6 +183,12 @@ pub struct Resolved {
     pub(super) test: bool,
     pub(super) unresolved: Vec<String>,
     pub(super) authenticated: SmallVec<[Role; Role::ALL.len()]>,
+    /// Facts that the signature covers besides the roles.
+    pub(super) covered: SmallVec<[Fact; 2]>,
+    pub(super) effect: Effect,
+    pub(super) unit: Option<AmountUnit>,
+    /// Roles that are shown percent-encoded, because they are not UTF-8.
+    pub(super) escaped: SmallVec<[Role; 1]>,
     pub(super) recut: Vec<String>,
     pub(super) params: Span,
     pub(super) template: Span,
@@ -170,10 +263,40 @@ impl Resolved {
         self.texts.get(span.start..span.end).unwrap_or_default()
     }
 
-    /// The name of its kind, where the sender's file has kinds and one holds.
+    /// The name of the kind of a callback to which no kind of its sender's file applies.
+    pub const PLAIN_KIND: &str = "event";
+
+    /// The name of its kind in the sender's file, or [`Resolved::PLAIN_KIND`].
     #[must_use]
-    pub fn kind(&self) -> Option<&str> {
-        self.kind.as_deref()
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(Self::PLAIN_KIND)
+    }
+
+    /// What it does to the balance of its user. A callback that reverses another one revokes.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self.role(Role::Reverses) {
+            Some(_) if self.effect == Effect::Grant => Effect::Revoke,
+            _ => self.effect,
+        }
+    }
+
+    /// The unit of its amount, where the provider counts in parts.
+    #[must_use]
+    pub fn amount_unit(&self) -> Option<AmountUnit> {
+        self.unit
+    }
+
+    /// Facts that the signature covers besides the roles.
+    #[must_use]
+    pub fn covered(&self) -> &[Fact] {
+        &self.covered
+    }
+
+    /// Roles whose value is percent-encoded as a whole, because it is not UTF-8.
+    #[must_use]
+    pub fn escaped(&self) -> &[Role] {
+        &self.escaped
     }
 
     /// Whether it is a real callback that the sender marks as a test.
