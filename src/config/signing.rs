@@ -1,6 +1,6 @@
 //! What deliveries are signed with: `sign` of a destination, and `[egress] signing_key`.
 //!
-//! A shared secret (`v1`) has to be kept by whoever verifies. A key of the gateway (`v1a`, Ed25519)
+//! A backend that verifies `v1` has to keep a shared secret. A key of the gateway (`v1a`, Ed25519)
 //! has a public half, which verifies and cannot sign.
 
 use std::fmt;
@@ -49,8 +49,8 @@ impl SigningKey {
     #[must_use]
     pub fn sign(&self, text: &[u8]) -> [u8; 64] {
         let mut bytes = [0; 64];
-        let signature = self.0.sign(text);
-        for (to, from) in bytes.iter_mut().zip(signature.as_ref()) {
+        // Ed25519 signatures have 64 bytes.
+        for (to, from) in bytes.iter_mut().zip(self.0.sign(text).as_ref()) {
             *to = *from;
         }
         bytes

@@ -1,8 +1,8 @@
 //! Templates of a destination's URL, held against the sources that deliver to it.
 //!
 //! `{user}` is the event's user, whatever its sender calls the parameter. Where a sender has a
-//! parameter `user` that is something else, nobody who reads the URL can tell which is meant, and
-//! the configuration has to say it.
+//! parameter `user` that is something else, the URL does not say which is meant, and the
+//! configuration has to.
 
 use super::file::Section;
 use super::{Destination, Format, Source};

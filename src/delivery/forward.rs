@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Uri};
 use super::parcel::Unwritable;
 use crate::sender::Catalog;
 
-/// Header fields that each sender's file reads, by the sender's name. Anybody can add others to a
-/// callback, and backends obey some of them, so that no other is passed on.
+/// Header fields that each sender's file reads, by the sender's name. No other is passed on: any
+/// caller can add them to a callback, and backends obey some of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadFields(BTreeMap<String, Vec<HeaderName>>);
 

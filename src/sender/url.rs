@@ -14,7 +14,7 @@ pub struct UrlTemplate {
 }
 
 /// What a placeholder of a URL stands for. An event's own member takes precedence over a parameter
-/// of the same name: anybody may add a parameter that nothing signs.
+/// of the same name: any caller can add a parameter that nothing signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placeholder<'k> {
     /// A member of the event: `{user}`, `[event_id]`, or in any case `{event.user}`.
