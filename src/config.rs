@@ -27,9 +27,11 @@ mod secret;
 mod senders;
 mod server;
 mod shown;
+mod signing;
 mod source;
 mod store;
 mod supersede;
+mod template;
 mod unit;
 
 #[cfg(test)]
@@ -55,6 +57,7 @@ pub use pass::{Access, Contents, Files, Input, Machine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_source};
 pub use shown::{MASK, mask_destination, mask_source, unmask};
+pub use signing::SigningKey;
 pub use unit::{parse_duration, show, show_size};
 
 /// A configuration that can be used, with what was remarked upon and read.
@@ -156,7 +159,8 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));
     let catalog = senders::check(&top);
-    let (names, destinations) = destinations(&top);
+    let sections = top.sections("destination");
+    let (names, destinations) = destinations(&sections, &egress.signing_keys);
     let inline = |d: &&Destination| matches!(d.mode, Mode::Inline { .. });
     let sources = catalog.as_ref().map(|catalog| {
         let known = source::Known {
@@ -170,6 +174,9 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         };
         sources(&top, &known)
     });
+    if let Some(sources) = &sources {
+        check_templates(&sections, (sources, &destinations));
+    }
     Some(Config {
         server,
         admin,
@@ -184,18 +191,35 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
 }
 
 /// The destinations, and the names of all of them, also of those that have mistakes.
-fn destinations(top: &Section<'_>) -> (BTreeSet<String>, BTreeMap<String, Destination>) {
-    let sections = top.sections("destination");
+fn destinations(
+    sections: &[Section<'_>],
+    keys: &[SigningKey],
+) -> (BTreeSet<String>, BTreeMap<String, Destination>) {
     let mut names = BTreeSet::new();
-    for section in &sections {
+    for section in sections {
         let Some(name) = section.peek("name") else { continue };
         if !names.insert(name.to_owned()) {
             let what = format!("{name} is the name of another destination");
             section.fault("name", what, "give each its own name");
         }
     }
-    let checked = sections.iter().filter_map(destination::check);
+    let checked = sections.iter().filter_map(|section| destination::check(section, keys));
     (names, checked.map(|destination| (destination.name.clone(), destination)).collect())
+}
+
+/// Holds the URL of each destination against the sources that deliver to it.
+fn check_templates(
+    sections: &[Section<'_>],
+    (sources, destinations): (&BTreeMap<String, Arc<Source>>, &BTreeMap<String, Destination>),
+) {
+    for section in sections {
+        let Some(to) = section.peek("name").and_then(|name| destinations.get(name)) else {
+            continue;
+        };
+        for source in sources.values().filter(|source| source.destinations.contains(&to.name)) {
+            template::check(section, "url", (source, to));
+        }
+    }
 }
 
 fn sources(top: &Section<'_>, known: &source::Known<'_>) -> BTreeMap<String, Arc<Source>> {

@@ -40,6 +40,7 @@ mod outcome;
 mod parameters;
 mod prove;
 mod public_key;
+mod reads;
 mod recipe;
 mod recut;
 mod reply;
@@ -77,7 +78,7 @@ pub use request::Request;
 pub use resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
 pub use secret::Secret;
 pub use sign::{Composing, Field, Signing};
-pub use url::{MacroUrl, Placeholder, UrlTemplate};
+pub use url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
 pub use vector::OwnedRequest;
 
 #[cfg(test)]

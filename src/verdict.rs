@@ -27,6 +27,12 @@ use crate::ledger::{Delivery, EventId};
 /// Why an attempt has a verdict that no sender is told, in the words of the attempt's error.
 pub const LATE: &str = "the verdict came after the sender was answered";
 
+/// Why an attempt with a 2xx settled a delivery without a verdict, in the words of its error.
+pub const UNREADABLE: &str = "the verdict cannot be read; the sender got the answer for a late one";
+
+/// What some editors and libraries write in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// How long somebody whose time is over waits for a verdict that is decided and not yet durable:
 /// part of the time that is kept back for the way to the sender.
 const GRACE: Duration = Duration::from_millis(50);
@@ -41,6 +47,8 @@ pub enum Verdict {
     Valid,
     /// It is not.
     Invalid,
+    /// Nothing that can be read: its sender is answered as if the backend were late.
+    Unreadable,
 }
 
 /// Whether the sender still learns of a verdict.
@@ -84,16 +92,34 @@ pub struct Waiter {
 }
 
 impl Verdict {
-    /// Reads the whole body of a 2xx: `{"isValid": false}` is a no, and so is whatever else stands
-    /// there in place of `true`. A backend that says nothing of the kind has said yes with its 2xx.
+    /// Reads the whole body of a 2xx: a JSON object with one member `isValid` that is `true` or
+    /// `false`, and whatever else. A byte order mark is skipped. Anything else is no verdict: to
+    /// take it for a yes would reward what the backend refused in another spelling.
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        match serde_json::from_slice(body) {
+            Ok(Body { is_valid: true }) => Self::Valid,
+            Ok(Body { is_valid: false }) => Self::Invalid,
+            Err(_) => Self::Unreadable,
+        }
+    }
+
+    /// What an older version took a body for that it recorded as a verdict.
+    fn read_by_older(body: &[u8]) -> Self {
         let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         match json.get("isValid") {
             None | Some(serde_json::Value::Bool(true)) => Self::Valid,
             Some(_) => Self::Invalid,
         }
     }
+}
+
+/// The body of a verdict. A member that is there twice is refused.
+#[derive(serde::Deserialize)]
+struct Body {
+    #[serde(rename = "isValid")]
+    is_valid: bool,
 }
 
 /// The verdict that the ledger holds for a delivery: the first, whatever a replay brought later.
@@ -104,10 +130,15 @@ pub fn recorded(delivery: &Delivery) -> Option<(Verdict, Timing)> {
         let timing = match attempt.error.as_deref() {
             None => Timing::InTime,
             Some(LATE) => Timing::Late,
+            Some(UNREADABLE) => return Some((Verdict::Unreadable, Timing::InTime)),
             // A 2xx whose body could not be read: it was tried again.
             Some(_) => return None,
         };
-        Some((Verdict::read(&attempt.head), timing))
+        Some(match Verdict::read(&attempt.head) {
+            // This version would not have recorded it so.
+            Verdict::Unreadable => (Verdict::read_by_older(&attempt.head), timing),
+            verdict => (verdict, timing),
+        })
     })
 }
 
@@ -226,12 +257,40 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_a_yes_unless_it_says_no() {
-        for yes in ["", "ok", "{}", r#"{"isValid":true}"#, "[1]", r#"{"code":0}"#] {
-            assert_eq!(Verdict::read(yes.as_bytes()), Verdict::Valid, "{yes}");
+    fn only_is_valid_at_the_top_is_a_verdict() {
+        for (body, verdict) in [
+            (r#"{"isValid":true}"#, Verdict::Valid),
+            (r#" {"code":0, "isValid": false, "data": {"isValid": true}} "#, Verdict::Invalid),
+            ("\u{feff}{\"isValid\":false}", Verdict::Invalid),
+        ] {
+            assert_eq!(Verdict::read(body.as_bytes()), verdict, "{body}");
         }
-        for no in [r#"{"isValid":false}"#, r#"{"isValid":"true"}"#, r#"{"a":1,"isValid":null}"#] {
-            assert_eq!(Verdict::read(no.as_bytes()), Verdict::Invalid, "{no}");
+        // The bytes of a backend that was seen.
+        let marked = const_hex::decode("EFBBBF7B22697356616C6964223A66616C73657D").unwrap();
+        assert_eq!(Verdict::read(&marked), Verdict::Invalid);
+        let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xabV\xca,\x0eK\xccILQ\xb2JK\xcc)N\xad\x05\0";
+        let utf_16: Vec<u8> =
+            "\u{feff}{\"isValid\":false}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let bytes: [&[u8]; 16] = [
+            b"",
+            b"ok",
+            b"{}",
+            b"[1]",
+            b"false",
+            br#"{"code":0}"#,
+            br#"{"isvalid":false}"#,
+            br#"{"IsValid":false}"#,
+            br#"{"is_valid":false}"#,
+            br#"{"data":{"isValid":false}}"#,
+            br#"[{"isValid":false}]"#,
+            br#"{"isValid":"false"}"#,
+            br#"{"isValid":0}"#,
+            br#"{"isValid":true,"isValid":false}"#,
+            br#"{"isValid":false}}"#,
+            gzip,
+        ];
+        for body in bytes.into_iter().chain([&utf_16[..]]) {
+            assert_eq!(Verdict::read(body), Verdict::Unreadable, "{}", body.escape_ascii());
         }
     }
 
@@ -319,6 +378,10 @@ mod tests {
         let all =
             vec![attempt(500, no, None), torn, attempt(200, no, None), attempt(200, "", None)];
         assert_eq!(recorded(&with(all)), Some((Verdict::Invalid, Timing::InTime)));
+        let unread = vec![attempt(200, "ok", Some(UNREADABLE)), attempt(200, no, None)];
+        assert_eq!(recorded(&with(unread)), Some((Verdict::Unreadable, Timing::InTime)));
+        let of_older = vec![attempt(200, "ok", None)];
+        assert_eq!(recorded(&with(of_older)), Some((Verdict::Valid, Timing::InTime)));
         let late = vec![attempt(204, "", Some(LATE))];
         assert_eq!(recorded(&with(late)), Some((Verdict::Valid, Timing::Late)));
         assert_eq!(recorded(&with(vec![attempt(404, no, None)])), None);

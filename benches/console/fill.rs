@@ -14,9 +14,10 @@ use md5::{Digest as _, Md5};
 use postern::clock::{UnixMillis, now_ms, rfc3339};
 use postern::ledger::{
     Attempt, DedupeKey, Embedded, EmbeddedOptions, Event, EventBody, EventId, Fingerprint,
-    LeaseAsk, Ledger as _, NewEvent, NodeId, Settlement, SourceId, TargetFilter, TargetId, Verdict,
+    LeaseAsk, Ledger as _, NewEvent, NodeId, Release, Settlement, SourceId, TargetFilter, TargetId,
+    Verdict,
 };
-use postern::sender::Request;
+use postern::sender::{Effect, Request, Resolved};
 use serde_json::value::RawValue;
 
 const BATCH: u64 = 1000;
@@ -104,9 +105,13 @@ fn body(
         resolved: raw(String::from("{}")),
         currency: None,
         custom: None,
-        kind: None,
         reverses: None,
         recut: vec![],
+        amount_unit: None,
+        escaped: vec![],
+        released: Release::None,
+        kind: Resolved::PLAIN_KIND.into(),
+        effect: Some(Effect::Grant),
     };
     let headers = HeaderMap::new();
     let request = Request {

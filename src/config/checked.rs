@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::limits;
+use super::{SigningKey, limits};
 use crate::sender::{Catalog, Recipe, Secret};
 
 /// Everything the gateway is told, checked.
@@ -158,11 +158,13 @@ pub struct PostgresStore {
     pub require_replicated: bool,
 }
 
-/// What deliveries may reach.
+/// What deliveries may reach, and what they are signed with.
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
     /// Private ranges that addresses set over the APIs may reach.
     pub allow: Vec<IpNet>,
+    /// Keys of the gateway that deliveries can be signed with, the newest first.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 /// Who says that there is a source or a destination. Only what an API made can be changed over one.
@@ -275,6 +277,8 @@ pub struct Destination {
     pub macros: Arc<[String]>,
     /// What deliveries to it are signed with, the bytes behind `whsec_`; the newest first.
     pub secrets: Vec<Secret>,
+    /// Keys of the gateway that deliveries to it are signed with besides, the newest first.
+    pub signing_keys: Vec<SigningKey>,
     /// Header fields of its own.
     pub headers: Vec<(http::HeaderName, Secret)>,
     /// When it is tried again.

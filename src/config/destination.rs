@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, TemplateMethod, limits,
-    network, secret, server, shown, unit,
+    ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, SigningKey,
+    TemplateMethod, limits, network, secret, server, shown, signing, unit,
 };
 use crate::sender::Secret;
 
@@ -17,6 +17,7 @@ pub(super) const KEYS: &[&str] = &[
     "format",
     "method",
     "secret",
+    "sign",
     "retry",
     "headers",
     "timeout",
@@ -60,6 +61,8 @@ const OWN_HEADERS: &[&str] = &[
     "webhook-id",
     "webhook-timestamp",
     "webhook-signature",
+    "signature",
+    "signature-input",
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +71,8 @@ enum InlineOrNot {
     Inline,
 }
 
-/// One table of `[[destination]]`.
-pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
+/// One table of `[[destination]]`, of a gateway with these signing `keys`.
+pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destination> {
     section.refuse_unknown_or(KEYS, |key| (key == "secrets").then(|| String::from("write secret")));
     let format = section.take_or("format", Format::Event, unit::word(FORMATS));
     let method = section.take_or("method", TemplateMethod::Get, unit::word(METHODS));
@@ -80,8 +83,9 @@ pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
     let name = section.need("name", "\"game\"", unit::name);
     let example = "\"http://127.0.0.1:7000/rewards\"";
     let url = section.need("url", example, network::destination(format));
-    let secrets = section.list("secret", secret::webhook_secret).unwrap_or_default();
-    if format == Format::Event && !section.has("secret") {
+    let mut secrets = section.list("secret", secret::webhook_secret).unwrap_or_default();
+    let signing_keys = signing::sign(section, keys, &mut secrets);
+    if format == Format::Event && !section.has("secret") && !section.has("sign") {
         let remedy =
             "write secret = \"env:…\"; make one: echo \"whsec_$(openssl rand -base64 32)\"";
         section.warning("secret", "is missing: events are delivered without a signature", remedy);
@@ -94,6 +98,7 @@ pub(super) fn check(section: &Section<'_>) -> Option<Destination> {
         reach: Reach::Private,
         macros: Arc::default(),
         secrets,
+        signing_keys,
         headers: headers(section),
         retry: retry(section),
         timeout: section.take_or("timeout", limits::DELIVERY_TIMEOUT, timeout),

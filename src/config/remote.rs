@@ -12,7 +12,7 @@ use super::file::Section;
 use super::pass::Pass;
 use super::{
     Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination,
-    mask_destination, mask_source, source,
+    mask_destination, mask_source, source, template,
 };
 
 /// The keys of a source or a destination, as they came.
@@ -48,7 +48,10 @@ pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source
         for key in OF_THE_FILE.iter().filter(|key| section.has(key)) {
             section.fault(key, "is about other sources", "write it in the configuration file");
         }
-        source::check(section, &known).map(|draft| draft.source)
+        let source = source::check(section, &known)?.source;
+        let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
+        named.for_each(|to| template::check(section, "destinations", (&source, to)));
+        Some(source)
     })?;
     let mut shown = table.clone();
     mask_source(&mut shown, source.recipe.sender());
@@ -64,7 +67,16 @@ pub fn check_destination(
     name: &str,
     table: &Table,
 ) -> Result<Destination, Vec<Finding>> {
-    let destination = check(name, table, destination::check)?;
+    let keys = &config.egress.signing_keys;
+    let destination = check(name, table, |section| {
+        let destination = destination::check(section, keys)?;
+        for source in
+            config.sources.values().filter(|source| source.destinations.iter().any(|to| to == name))
+        {
+            template::check(section, "url", (source, &destination));
+        }
+        Some(destination)
+    })?;
     let mut shown = table.clone();
     mask_destination(&mut shown);
     let reach = Reach::Public(config.egress.allow.clone());

@@ -3,7 +3,7 @@
 use super::file::{Item, Problem, Read, Section};
 use super::{
     Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
-    network, secret, unit,
+    network, secret, signing, unit,
 };
 use crate::ledger::PostgresOptions;
 use crate::sender::Secret;
@@ -26,7 +26,7 @@ pub(super) const KEYS: &[&str] = &[
 const POSTGRES_KEYS: &[&str] =
     &["url", "schema", "ca", "writers", "readers", "read_timeout", "require_replicated"];
 
-pub(super) const EGRESS_KEYS: &[&str] = &["allow"];
+pub(super) const EGRESS_KEYS: &[&str] = &["allow", "signing_key"];
 
 const ENGINES: &[(&str, Engine)] =
     &[("embedded", Engine::Embedded), ("postgres", Engine::Postgres)];
@@ -156,5 +156,6 @@ pub(super) fn check_egress(section: &Section<'_>) -> Egress {
             _ => Ok(range),
         }
     });
-    Egress { allow: allow.unwrap_or_default() }
+    let signing_keys = section.list("signing_key", signing::key).unwrap_or_default();
+    Egress { allow: allow.unwrap_or_default(), signing_keys }
 }

@@ -25,6 +25,7 @@ const NOW_MS: UnixMillis = 1_767_323_045_000;
 const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
 const AES_KEY: &str = "cG9zdGVybnBvc3Rlcm5wb3N0ZXJucG9zdGVybjEyMzQ";
+const WHSK: &str = "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const WHSEC: &str = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3";
 
 impl Input for Paper {
@@ -105,6 +106,7 @@ fn surroundings() -> Paper {
         .variable("IMUR_APP_SECRET", "app-secret")
         .variable("WECHAT_TOKEN", "gatewaytoken")
         .variable("GAME_SECRET", WHSEC)
+        .variable("GATEWAY_SIGNING_KEY", WHSK)
         .variable("GAME_TOKEN", "Bearer abc")
         .variable("PUBLISHER_KEY", "publisher")
         .variable("WECHAT_APP_SECRET", "app")
@@ -158,7 +160,7 @@ fn no_finding_shows_a_secret() {
     assert!(!format!("{unended:?}").contains("plain-secret"));
     let loaded = surroundings().load(&fixture("complete.toml")).unwrap();
     let shown = format!("{:?}", loaded.config);
-    for secret in ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, "Bearer"] {
+    for secret in ["token-of-the", "new-key", "old-key", "written-here", AES_KEY, WHSK, "Bearer"] {
         let bytes = format!("{:?}", secret.as_bytes());
         assert!(
             !shown.contains(secret) && !shown.contains(bytes.trim_end_matches(']')),
@@ -211,7 +213,7 @@ fn a_key_of_another_table_is_sent_home() {
     let above = "it belongs at the top of the file, above every table";
     assert_eq!(remedy("[server]\nsenders = []"), above);
     assert_eq!(remedy("[server]\ncalback = 1"), "did you mean callbacks?");
-    assert_eq!(remedy("[egress]\nzzzz = 1"), "known here: allow");
+    assert_eq!(remedy("[egress]\nzzzz = 1"), "known here: allow, signing_key");
 }
 
 #[test]
@@ -225,6 +227,87 @@ fn a_table_that_should_be_a_list_of_tables_is_read_all_the_same() {
             "2 destination.name: is a number",
         ]
     );
+}
+
+// ---- signatures and templates of destinations ----
+
+#[test]
+fn a_destination_says_what_it_is_signed_with() {
+    let text = |egress: &str, rest: &str| {
+        format!("[egress]\n{egress}\n[[destination]]\nname = \"d\"\nurl = \"http://a/\"\n{rest}\n")
+    };
+    let (key, secret) = (format!("signing_key = \"{WHSK}\""), format!("secret = \"{WHSEC}\""));
+    let signed_with = |rest: &str| {
+        let config = paper().config(&text(&key, rest));
+        let to = &config.destinations["d"];
+        (to.secrets.len(), to.signing_keys.len())
+    };
+    assert_eq!(signed_with(&secret), (1, 0));
+    assert_eq!(signed_with(&format!("{secret}\nsign = [\"v1\", \"v1a\"]")), (1, 1));
+    assert_eq!(signed_with("sign = \"v1a\""), (0, 1));
+    assert_eq!(signed_with(&format!("{secret}\nsign = \"v1a\"")), (0, 1));
+    for (egress, rest, expected) in [
+        ("", "sign = \"v1a\"", "destination[d].sign: has v1a, and the gateway has no signing key"),
+        (&*key, "sign = \"v1\"", "destination[d].sign: has v1, which needs a secret"),
+        (&*key, "sign = []", "destination[d].sign: is an empty list"),
+        ("signing_key = \"whsec_AA\"", "", "egress.signing_key: does not begin with whsk_"),
+        ("signing_key = \"whsk_AAAA\"", "", "egress.signing_key: is not an Ed25519 key"),
+    ] {
+        let mistakes = paper().mistakes(&text(egress, rest));
+        assert!(mistakes.iter().any(|one| one.contains(expected)), "{mistakes:?} {expected}");
+    }
+}
+
+#[test]
+fn a_signing_key_may_have_its_public_half_and_no_other() {
+    let key = |public: u8| {
+        use base64::Engine as _;
+        use ring::signature::{Ed25519KeyPair, KeyPair as _};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let mut bytes = [&[1; 32], pair.public_key().as_ref()].concat();
+        bytes[63] ^= public;
+        let key = base64::engine::general_purpose::STANDARD.encode(bytes);
+        paper().load(&format!("[egress]\nsigning_key = \"whsk_{key}\"")).map(|_| ())
+    };
+    assert!(key(0).is_ok());
+    assert!(key(1).is_err());
+}
+
+#[test]
+fn a_template_that_two_values_fit_is_refused() {
+    let sender = "title = \"x\"\nreads = \"query\"\nsecret = \"s\"\n[roles]\ntransaction = \"{tid}\"\n\
+                  user = \"{uid}\"\nitem = \"{item}\"\ncustom = \"{user}\"\n[signature]\nof = \"{tid}[secret]\"\n\
+                  with = \"md5\"\nin = \"{sign}\"\n[reply]\naccepted = 200\nrejected = 400\nunavailable = 503\n\
+                  [[vector]]\nabout = \"x\"\nsource = { secrets = \"k\" }\nexpect = { outcome = \"accepted\" }\n\
+                  request = \"GET /?tid=t1&uid=u&sign=104fa235d00e58802f69c076b1a4a028\"\n";
+    let mistakes = |url: &str, rest: &str| {
+        let text = format!(
+            "senders = [\"own.toml\"]\n[[destination]]\nname = \"d\"\nformat = \"template\"\n\
+             url = \"http://a/{url}\"\n[[source]]\nname = \"s\"\nsender = \"own\"\nsecrets = \"k\"\n\
+             destinations = \"d\"\n{rest}\n"
+        );
+        let faults = paper().file("own.toml", sender).load(&text).map(|_| ());
+        faults.err().map(|faults| faults.faults.iter().map(ToString::to_string).collect::<String>())
+    };
+    let both = mistakes("?u={user}", "").unwrap();
+    for part in ["`{user}` (column 5 of the path) is ambiguous", "{event.user}", "{params.user}"] {
+        assert!(both.contains(part), "{part} in {both}");
+    }
+    for url in
+        ["?u={event.user}", "?u={params.user}", "?i={item}&t={transaction}&p={uid}", "?u=[user]"]
+    {
+        assert_eq!(mistakes(url, ""), None, "{url}");
+    }
+    // The same name on the wire, whatever the file calls it.
+    assert_eq!(mistakes("?u={user}", "params = { user = \"user\", custom = \"c\" }"), None);
+    assert!(mistakes("?a={amount}", "params = { custom = \"amount\" }").is_some());
+    // The source's template may have a pair of that name.
+    let made = mistakes("?u=[user]", "template = \"user={tid}\"").unwrap();
+    for part in ["`[user]`", "{event.user}", "[resolved.user]"] {
+        assert!(made.contains(part), "{part} in {made}");
+    }
+    assert_eq!(mistakes("?t=[transaction]", "template = \"transaction=[transaction]\""), None);
+    assert_eq!(mistakes("?u=[resolved.user]", "template = \"user={tid}\""), None);
 }
 
 // ---- [server], [admin] ----

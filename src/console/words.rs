@@ -4,7 +4,7 @@
 use super::text::Text;
 use crate::ledger::{DeliveryState, Durability, EventState};
 use crate::registry::Action;
-use crate::sender::{Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason};
 
 /// What became of a callback.
 pub(super) const fn outcome(of: Outcome) -> Text {
@@ -42,6 +42,15 @@ pub(super) const fn reason(of: Reason) -> Text {
         Reason::PinnedReward => Text::new("reward differs", "奖励不符"),
         Reason::Disabled => Text::new("switched off", "已停用"),
         Reason::Timeout => Text::new("body came late", "请求体超时"),
+    }
+}
+
+/// What an event does to the player's balance.
+pub(super) const fn effect(of: Effect) -> Text {
+    match of {
+        Effect::Grant => Text::new("grant", "发放"),
+        Effect::Revoke => Text::new("revoke", "撤销"),
+        Effect::None => Text::new("none", "无"),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::ledger::{Attempt, EventId};
 use crate::verdict::{Timing, Verdict};
 
 /// What is needed to call one destination. It does not change: a new configuration makes a new one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Postal {
     pub(super) destination: Arc<Destination>,
     pub(super) form: Form,
@@ -94,18 +94,26 @@ async fn call(
     let mut head = Vec::new();
     let read = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
     attempt.head = Bytes::from(head);
-    match (mode, read) {
-        // The status is the answer. A body that is late or torn changes nothing about it …
-        (Mode::Async, _) | (_, Ok(Head::Whole)) => Ending::Answered(status, asked),
-        // … unless the body is the verdict.
-        (Mode::Inline { .. }, _) if status.is_success() => Ending::Unclear,
-        (Mode::Inline { .. }, _) => Ending::Answered(status, asked),
+    let Mode::Inline { late } = mode else {
+        // The status is the answer. A body that is late or torn changes nothing about it.
+        return Ending::Answered(status, asked);
+    };
+    match read {
+        _ if !status.is_success() => Ending::Answered(status, asked),
+        Ok(Head::Torn) | Err(_) => Ending::Unclear,
+        Ok(Head::Long) => Ending::Unreadable(late),
+        Ok(Head::Whole) => match Verdict::read(&attempt.head) {
+            Verdict::Valid | Verdict::Invalid => Ending::Answered(status, asked),
+            Verdict::Unreadable => Ending::Unreadable(late),
+        },
     }
 }
 
 /// Whether a body is known to its end.
 enum Head {
     Whole,
+    /// There is more than is kept.
+    Long,
     Torn,
 }
 
@@ -123,7 +131,7 @@ async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) -> Head {
         let left = Attempt::HEAD_MAX - head.len();
         head.extend_from_slice(&data[..data.len().min(left)]);
         if data.len() > left {
-            return Head::Torn;
+            return Head::Long;
         }
     }
 }

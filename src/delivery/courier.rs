@@ -439,11 +439,12 @@ impl Round {
         if let Some(lane) = lane {
             lane.metrics.count(outcome);
         }
-        if outcome == DeliveryOutcome::Done
-            && let Some(judged) =
-                self.judge.judge((flight.event, earlier), &flight.destination, &mut attempt)
-        {
-            verdict = Verdict::Decided;
+        let judged =
+            self.judge.judge((flight.event, earlier), &flight.destination, (ending, &mut attempt));
+        if let Some(judged) = judged {
+            if outcome == DeliveryOutcome::Done {
+                verdict = Verdict::Decided;
+            }
             if let Some(lane) = lane {
                 lane.metrics.count_verdict(judged);
             }

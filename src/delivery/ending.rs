@@ -6,17 +6,21 @@ use http::StatusCode;
 
 use super::breaker::Sign;
 use super::schedule;
-use crate::config::Retry;
+use crate::config::{Late, Retry};
 use crate::ledger::Verdict;
 use crate::telemetry::DeliveryOutcome;
+use crate::verdict::UNREADABLE;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// The backend answered with this status, and perhaps said when to come again.
     Answered(StatusCode, Option<Duration>),
-    /// An inline backend answered with 2xx, and nobody can tell whether it said yes or no.
+    /// An inline backend answered with 2xx, and the connection broke before the verdict was whole.
     Unclear,
+    /// An inline backend answered with 2xx and something that is no verdict. Where the sender's
+    /// answer to that is final the delivery is done; where the sender is to come again, so is this.
+    Unreadable(Late),
     /// No answer within the destination's time.
     Late,
     /// No connection, or no HTTP on it.
@@ -33,7 +37,7 @@ impl Ending {
     pub(super) fn sign(self) -> Sign {
         match self {
             Self::Answered(status, _) if status.is_server_error() => Sign::Failing,
-            Self::Answered(..) | Self::Unclear => Sign::Alive,
+            Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => Sign::Alive,
             Self::Late | Self::Broken => Sign::Failing,
             Self::Unwritable | Self::Unable => Sign::Unknown,
         }
@@ -45,10 +49,14 @@ impl Ending {
             Self::Answered(status, _) if status.is_success() => {
                 return (Verdict::Done, DeliveryOutcome::Done);
             }
+            Self::Unreadable(Late::Accepted | Late::Rejected) => {
+                return (Verdict::Done, DeliveryOutcome::Done);
+            }
             Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
             Self::Unwritable => return (Verdict::Dead, DeliveryOutcome::Dead),
             Self::Answered(_, asked) => asked,
-            Self::Unclear | Self::Late | Self::Broken | Self::Unable => None,
+            Self::Unclear | Self::Unreadable(Late::Unavailable) => None,
+            Self::Late | Self::Broken | Self::Unable => None,
         };
         if attempt >= retry.attempts {
             return (Verdict::Dead, DeliveryOutcome::Dead);
@@ -65,7 +73,11 @@ impl Ending {
             }
             Self::Answered(StatusCode::GONE, _) => Some("the backend wants no more deliveries"),
             Self::Answered(..) | Self::Broken | Self::Unwritable | Self::Unable => None,
-            Self::Unclear => Some("the verdict is torn, or longer than the 1 KiB that is read"),
+            Self::Unclear => Some("the connection broke before the verdict was whole"),
+            Self::Unreadable(Late::Unavailable) => {
+                Some("the verdict cannot be read; the backend is asked again")
+            }
+            Self::Unreadable(Late::Accepted | Late::Rejected) => Some(UNREADABLE),
             Self::Late => Some("no answer in time"),
         }
     }
@@ -101,6 +113,17 @@ mod tests {
             assert_eq!(ending.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
         }
         assert_eq!(answered(200).verdict(3, RETRY).0, Verdict::Done);
+    }
+
+    #[test]
+    fn a_verdict_that_cannot_be_read_is_asked_for_again_only_if_the_sender_comes_again() {
+        for (late, outcome) in [
+            (Late::Accepted, DeliveryOutcome::Done),
+            (Late::Rejected, DeliveryOutcome::Done),
+            (Late::Unavailable, DeliveryOutcome::Retry),
+        ] {
+            assert_eq!(Ending::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
+        }
     }
 
     #[test]

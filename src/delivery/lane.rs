@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::attempt::Postal;
 use super::breaker::{Breaker, BreakerState, Change, Sign};
 use super::ending::Ending;
+use super::forward::ReadFields;
 use super::parcel::Form;
 use super::pauses::{Pause, PauseReason};
 use super::rate::Pacer;
@@ -48,9 +49,13 @@ pub(super) enum Health {
 
 impl Lane {
     /// The lane of a destination that is new.
-    pub(super) fn new(destination: &Arc<Destination>, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        destination: &Arc<Destination>,
+        fields: &Arc<ReadFields>,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
-            postal: Arc::new(postal(destination)),
+            postal: Arc::new(postal(destination, fields)),
             metrics: metrics.destination(&destination.name),
             paused: None,
             trial: false,
@@ -64,18 +69,22 @@ impl Lane {
     }
 
     /// Goes on under another configuration. What is under way ends under the old one.
-    pub(super) fn apply(&mut self, destination: &Arc<Destination>) {
+    pub(super) fn apply(&mut self, destination: &Arc<Destination>, fields: &Arc<ReadFields>) {
         let before = &self.postal.destination;
         // A file of the same name may hold another certificate.
         let has_files = destination.ca.is_some() || destination.identity.is_some();
         if **before == **destination && !has_files {
+            if self.postal.form.reads_fields() {
+                let form = Form::of(destination, fields);
+                self.postal = Arc::new(Postal { form, ..Postal::clone(&self.postal) });
+            }
             return;
         }
         if before.rate != destination.rate {
             self.pacer = destination.rate.map(Pacer::new);
         }
         self.breaker.set_first(destination.retry.first);
-        self.postal = Arc::new(postal(destination));
+        self.postal = Arc::new(postal(destination, fields));
     }
 
     /// How many attempts may begin now.
@@ -149,7 +158,7 @@ impl Lane {
     }
 }
 
-fn postal(destination: &Arc<Destination>) -> Postal {
+fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Postal {
     let guard = match &destination.reach {
         Reach::Private => Guard::new(Trust::File, Vec::new()),
         Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
@@ -161,5 +170,5 @@ fn postal(destination: &Arc<Destination>) -> Postal {
     if let Err(why) = &client {
         tracing::error!(destination = destination.name, why, "deliveries cannot be made");
     }
-    Postal { form: Form::of(destination), client, destination: Arc::clone(destination) }
+    Postal { form: Form::of(destination, fields), client, destination: Arc::clone(destination) }
 }

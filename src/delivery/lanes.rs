@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::breaker::Change;
 use super::ending::Ending;
+use super::forward::ReadFields;
 use super::lane::{Crowd, Health, Lane};
 use super::pauses::Pauses;
 use crate::clock::instant;
@@ -72,6 +73,7 @@ impl Lanes {
     /// Goes on under another configuration: destinations come, change and go.
     pub(super) fn apply(&mut self, config: &Config) {
         let metrics = &self.metrics;
+        let fields = Arc::new(ReadFields::of(&config.catalog));
         self.all.retain(|target, _| {
             let stays = config.destinations.contains_key(target.as_str());
             if !stays {
@@ -82,8 +84,8 @@ impl Lanes {
         for (name, destination) in &config.destinations {
             self.all
                 .entry(TargetId::from(name.as_str()))
-                .and_modify(|lane| lane.apply(destination))
-                .or_insert_with(|| Lane::new(destination, metrics));
+                .and_modify(|lane| lane.apply(destination, &fields))
+                .or_insert_with(|| Lane::new(destination, &fields, metrics));
         }
         let longest = config.destinations.values().map(|destination| destination.timeout).max();
         self.ttl = longest.unwrap_or_default() + LEASE_SLACK;

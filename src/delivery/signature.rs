@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 
 use crate::clock::UnixMillis;
+use crate::config::{Destination, SigningKey};
 use crate::ledger::EventId;
 use crate::sender::Secret;
 
@@ -14,38 +15,72 @@ use crate::sender::Secret;
 pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
 /// When this attempt was made, in seconds since the Unix epoch.
 pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-/// `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64, one a secret, with blanks between.
+/// A version, a comma and a signature of `id.timestamp.body` in base64, one a key, with spaces
+/// between: `v1` is HMAC-SHA256, `v1a` is Ed25519.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// Says which event `body` is, made at `now_ms`; signed if there are secrets.
-pub(super) fn put(
-    headers: &mut HeaderMap,
-    event: EventId,
-    now_ms: UnixMillis,
-    (body, secrets): (&[u8], &[Secret]),
-) {
-    let id = event.to_string();
-    let stamp = now_ms.div_euclid(1000).to_string();
-    let signed = signatures(&id, &stamp, body, secrets);
+/// What the deliveries to one destination are signed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys<'d> {
+    /// Shared secrets, the newest first.
+    pub(super) secrets: &'d [Secret],
+    /// Keys of the gateway, the newest first.
+    pub(super) pairs: &'d [SigningKey],
+}
+
+/// Which attempt it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    /// The event.
+    pub(super) event: EventId,
+    /// When the attempt is made.
+    pub(super) at_ms: UnixMillis,
+}
+
+impl Attempt {
+    /// Seconds since the Unix epoch.
+    pub(super) fn seconds(self) -> i64 {
+        self.at_ms.div_euclid(1000)
+    }
+}
+
+impl<'d> Keys<'d> {
+    /// Those of `destination`.
+    pub(super) fn of(destination: &'d Destination) -> Self {
+        Self { secrets: &destination.secrets, pairs: &destination.signing_keys }
+    }
+}
+
+/// The HMAC-SHA256 of `parts` under `secret`.
+pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<[u8; 32]> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).ok()?;
+    for part in parts {
+        mac.update(part);
+    }
+    Some(mac.finalize().into_bytes().into())
+}
+
+/// Says which event `body` is; signed if there are keys.
+pub(super) fn put(headers: &mut HeaderMap, attempt: Attempt, keys: Keys<'_>, body: &[u8]) {
+    let id = attempt.event.to_string();
+    let stamp = attempt.seconds().to_string();
+    let signed = signatures(&id, &stamp, keys, body);
     for (name, text) in [(ID, id), (TIMESTAMP, stamp), (SIGNATURE, signed)] {
-        // Ids, numbers and base64 are always fit for a header field.
-        if let Ok(value) = HeaderValue::try_from(text)
-            && !value.is_empty()
-        {
-            headers.insert(name, value);
+        // Ids, numbers and base64 always fit into a header field.
+        match HeaderValue::try_from(text) {
+            Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
+            _ => drop(headers.remove(name)),
         }
     }
 }
 
-fn signatures(id: &str, stamp: &str, body: &[u8], secrets: &[Secret]) -> String {
-    let one = |secret: &Secret| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).ok()?;
-        for part in [id.as_bytes(), b".", stamp.as_bytes(), b".", body] {
-            mac.update(part);
-        }
-        Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
-    };
-    secrets.iter().filter_map(one).collect::<Vec<_>>().join(" ")
+fn signatures(id: &str, stamp: &str, keys: Keys<'_>, body: &[u8]) -> String {
+    let parts = [id.as_bytes(), b".", stamp.as_bytes(), b".", body];
+    let v1 = keys.secrets.iter().filter_map(|secret| hmac(secret, &parts));
+    let v1 = v1.map(|mac| format!("v1,{}", STANDARD.encode(mac)));
+    let text = if keys.pairs.is_empty() { Vec::new() } else { parts.concat() };
+    let v1a = keys.pairs.iter().map(|pair| format!("v1a,{}", STANDARD.encode(pair.sign(&text))));
+    v1.chain(v1a).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -58,18 +93,38 @@ mod tests {
         let secret = Secret::new(STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
         let body = br#"{"test": 2432232314}"#;
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let signed =
+            |secrets: &[Secret]| signatures(id, "1614265330", Keys { secrets, pairs: &[] }, body);
         assert_eq!(
-            signatures(id, "1614265330", body, std::slice::from_ref(&secret)),
+            signed(std::slice::from_ref(&secret)),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
-        let two = signatures(id, "1614265330", body, &[secret.clone(), secret]);
-        assert_eq!(two.split(' ').count(), 2);
+        assert_eq!(signed(&[secret.clone(), secret]).split(' ').count(), 2);
     }
 
     #[test]
-    fn without_a_secret_there_is_no_signature_but_an_id() {
-        let mut headers = HeaderMap::new();
-        put(&mut headers, EventId::from_bytes([7; 16]), 1_999, (b"", &[]));
+    fn a_key_of_the_gateway_signs_beside_a_secret() {
+        use ring::signature::{ED25519, UnparsedPublicKey};
+        let pair = SigningKey::from_seed(&[7; 32]).unwrap();
+        let secret = Secret::new([1; 32]);
+        let keys = Keys { secrets: &[secret], pairs: std::slice::from_ref(&pair) };
+        let both = signatures("evt_1", "1700000000", keys, b"{}");
+        let (v1, v1a) = both.split_once(' ').unwrap();
+        assert!(v1.starts_with("v1,"), "{v1}");
+        let signed = STANDARD.decode(v1a.strip_prefix("v1a,").unwrap()).unwrap();
+        let public = UnparsedPublicKey::new(&ED25519, pair.public_bytes());
+        public.verify(b"evt_1.1700000000.{}", &signed).unwrap();
+        assert!(public.verify(b"evt_1.1700000000.{} ", &signed).is_err());
+    }
+
+    #[test]
+    fn without_a_key_there_is_no_signature_but_an_id() {
+        let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 1_999 };
+        let mut headers = HeaderMap::from_iter([
+            (ID, HeaderValue::from_static("evt_spoofed")),
+            (SIGNATURE, HeaderValue::from_static("v1,AAAA")),
+        ]);
+        put(&mut headers, attempt, Keys { secrets: &[], pairs: &[] }, b"");
         assert_eq!(headers[ID], "evt_07070707070707070707070707070707");
         assert_eq!(headers[TIMESTAMP], "1");
         assert!(!headers.contains_key(SIGNATURE));

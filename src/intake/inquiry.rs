@@ -89,8 +89,10 @@ impl<'r> Inquiry<'r> {
 /// In the sender's outcomes.
 fn told(verdict: Option<Verdict>, late: Late) -> Said {
     match (verdict, late) {
-        (Some(Verdict::Valid), _) | (None, Late::Accepted) => Said::Accepted,
-        (Some(Verdict::Invalid), _) | (None, Late::Rejected) => Said::Rejected,
-        (None, Late::Unavailable) => Said::Unavailable,
+        (Some(Verdict::Valid), _) => Said::Accepted,
+        (Some(Verdict::Invalid), _) => Said::Rejected,
+        (None | Some(Verdict::Unreadable), Late::Accepted) => Said::Accepted,
+        (None | Some(Verdict::Unreadable), Late::Rejected) => Said::Rejected,
+        (None | Some(Verdict::Unreadable), Late::Unavailable) => Said::Unavailable,
     }
 }

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::config::{Routing, Superseded};
 use crate::ledger::{
-    Book, EventBody, EventId, EventKeys, Fingerprint, Incoming, NewEvent, Recorded, TargetId,
+    Book, EventBody, EventId, EventKeys, Fingerprint, Incoming, NewEvent, Recorded, Release,
+    TargetId,
 };
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
@@ -115,7 +116,8 @@ impl Genuine<'_, '_> {
         let at_ms = received.at_ms();
         let sender = route.source.recipe.sender().name();
         let source = &route.source.name;
-        let event = Incoming { id: *id, source, sender, received_ms: at_ms, resolved };
+        let release = Release::None;
+        let event = Incoming { id: *id, source, sender, received_ms: at_ms, resolved, release };
         let kept = match first {
             Some(Reply::Answer(answer)) => Some(answer),
             Some(Reply::Silence) | None => None,

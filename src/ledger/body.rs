@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::codec::{Malformed, Put, Take, share};
+use super::sound::mended;
 use super::{Event, EventJson};
 use crate::sender::{Answer, Request};
 
@@ -95,7 +96,7 @@ impl EventBody {
             _ => Some(take_reply(&mut from, bytes)?),
         };
         from.end()?;
-        Ok(Self { json: share(bytes, json), request, reply })
+        Ok(Self { json: mended(share(bytes, json)), request, reply })
     }
 
     /// The event's JSON alone, for lists and deliveries that need nothing else.
@@ -103,7 +104,7 @@ impl EventBody {
     /// # Errors
     /// `Malformed` if it is of another form or a later version.
     pub fn json_of(bytes: &Bytes) -> Result<Bytes, Malformed> {
-        take_json(&mut Take(bytes)).map(|json| share(bytes, json))
+        take_json(&mut Take(bytes)).map(|json| mended(share(bytes, json)))
     }
 
     /// The event.

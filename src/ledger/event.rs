@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 
 use super::EventId;
 use super::codec::Malformed;
+use super::sound::mend;
 use crate::clock::{Stamp, UnixMillis};
-use crate::sender::{Resolved, Role, put_json_text};
+use crate::sender::{Effect, Resolved, Role, put_json_text};
 
-/// An event. Its JSON is a promise to people outside: members and their order stay as they are,
-/// new ones come last and only when they are present. [`Incoming`] writes the same on the way into
-/// the ledger.
+/// An event. Its JSON is a promise to people outside: members and their order stay as they are.
+/// `kind` and `effect` are always the last two; new optional members come before them.
+/// [`Incoming`] writes the same on the way into the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event<'e> {
     /// Its id, the same on every attempt of every delivery.
@@ -47,15 +48,72 @@ pub struct Event<'e> {
     /// What the app passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Cow<'e, str>>,
-    /// The kind of event, where the sender has kinds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Cow<'e, str>>,
     /// The transaction that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverses: Option<Cow<'e, str>>,
     /// Parameters whose value could have been cut anew without changing the signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recut: Vec<Cow<'e, str>>,
+    /// The unit of the amount, where the provider counts in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_unit: Option<Cow<'e, str>>,
+    /// Roles that are percent-encoded as a whole, because they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escaped: Vec<Cow<'e, str>>,
+    /// Whether an operator released it from quarantine.
+    #[serde(default, skip_serializing_if = "Release::is_none")]
+    pub released: Release,
+    /// The kind of event: `event` where the sender's file names none.
+    #[serde(default = "plain_kind")]
+    pub kind: Cow<'e, str>,
+    /// What it does to the balance of its user. Missing in events of older versions: see
+    /// [`Event::effect`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// How an event came to be recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub enum Release {
+    /// Its callback was accepted when it came.
+    #[default]
+    None,
+    /// An operator released it later.
+    ByOperator,
+}
+
+impl Release {
+    /// Whether its callback was accepted when it came.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+impl From<bool> for Release {
+    fn from(released: bool) -> Self {
+        if released { Self::ByOperator } else { Self::None }
+    }
+}
+
+impl From<Release> for bool {
+    fn from(release: Release) -> Self {
+        !release.is_none()
+    }
+}
+
+fn plain_kind() -> Cow<'static, str> {
+    Cow::Borrowed(Resolved::PLAIN_KIND)
+}
+
+impl Event<'_> {
+    /// What it does to the balance of its user. An event of an older version does not say: it
+    /// revokes where it names what it reverses, and otherwise nothing is known.
+    #[must_use]
+    pub fn effect(&self) -> Option<Effect> {
+        self.effect.or_else(|| self.reverses.is_some().then_some(Effect::Revoke))
+    }
 }
 
 /// What writes the JSON of an event.
@@ -97,6 +155,8 @@ pub struct Incoming<'e> {
     pub received_ms: UnixMillis,
     /// What it says.
     pub resolved: &'e Resolved,
+    /// How it comes to be recorded.
+    pub release: Release,
 }
 
 impl EventJson for Incoming<'_> {
@@ -123,12 +183,13 @@ impl EventJson for Incoming<'_> {
         let roles = resolved.authenticated().iter().map(|role| role.as_str());
         let facts = resolved.covered().iter().map(|fact| fact.as_str());
         put_list(to, ",\"authenticated\":", roles.chain(facts));
+        let params_at = to.len();
         put(to, ",\"params\":", resolved.params());
+        mend(&mut to[params_at..]);
         put(to, ",\"resolved\":", resolved.template());
         let later = [
             (",\"currency\":", resolved.role(Role::Currency)),
             (",\"custom\":", resolved.role(Role::Custom)),
-            (",\"kind\":", Some(resolved.kind()).filter(|kind| *kind != Resolved::PLAIN_KIND)),
             (",\"reverses\":", resolved.role(Role::Reverses)),
         ];
         for (name, value) in later {
@@ -139,6 +200,17 @@ impl EventJson for Incoming<'_> {
         if !resolved.recut().is_empty() {
             put_list(to, ",\"recut\":", resolved.recut().iter().map(String::as_str));
         }
+        if let Some(unit) = resolved.amount_unit() {
+            put_text(to, ",\"amount_unit\":", unit.as_str());
+        }
+        if !resolved.escaped().is_empty() {
+            put_list(to, ",\"escaped\":", resolved.escaped().iter().map(|role| role.as_str()));
+        }
+        if !self.release.is_none() {
+            put(to, ",\"released\":", "true");
+        }
+        put_text(to, ",\"kind\":", resolved.kind());
+        put_text(to, ",\"effect\":", resolved.effect().as_str());
         to.push(b'}');
         Ok(())
     }
@@ -204,9 +276,13 @@ pub(super) mod tests {
             resolved: Cow::Owned(RawValue::from_string("{}".into()).unwrap()),
             currency: None,
             custom: None,
-            kind: None,
             reverses: None,
             recut: vec![],
+            amount_unit: None,
+            escaped: vec![],
+            released: Release::None,
+            kind: Resolved::PLAIN_KIND.into(),
+            effect: Some(Effect::Grant),
         }
     }
 
@@ -217,7 +293,8 @@ pub(super) mod tests {
             r#"{"id":"evt_07070707070707070707070707070707","source":"level-end","sender":"taku","#,
             r#""transaction":"tr-0001","received_at":"2026-01-02T03:04:05.678Z","user":"u1","#,
             r#""item":null,"amount":"10","test":false,"unresolved":[],"#,
-            r#""authenticated":["transaction"],"params":{"a":"1",  "b":2.50},"resolved":{}}"#,
+            r#""authenticated":["transaction"],"params":{"a":"1",  "b":2.50},"resolved":{},"#,
+            r#""kind":"event","effect":"grant"}"#,
         );
         assert_eq!(text, expected);
         let back: Event<'_> = serde_json::from_str(&text).unwrap();
@@ -275,6 +352,7 @@ pub(super) mod tests {
                 sender,
                 received_ms: 1_700_000_000_123,
                 resolved: &resolved,
+                release: Release::None,
             };
             let mut written = Vec::new();
             event.put_json(&mut written).unwrap();
@@ -291,14 +369,65 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn extra_members_come_last_and_only_when_present() {
+    fn extra_members_come_before_the_last_two_and_only_when_present() {
         let event = Event {
             currency: Some("USD".into()),
             recut: vec!["a".into()],
             reverses: Some("tr-0".into()),
+            amount_unit: Some("fen".into()),
+            escaped: vec!["user".into()],
+            released: Release::ByOperator,
+            kind: "refund".into(),
+            effect: Some(Effect::Revoke),
             ..sample()
         };
         let text = serde_json::to_string(&event).unwrap();
-        assert!(text.ends_with(r#","currency":"USD","reverses":"tr-0","recut":["a"]}"#), "{text}");
+        let end = concat!(
+            r#","resolved":{},"currency":"USD","reverses":"tr-0","recut":["a"],"#,
+            r#""amount_unit":"fen","escaped":["user"],"released":true,"#,
+            r#""kind":"refund","effect":"revoke"}"#,
+        );
+        assert!(text.ends_with(end), "{text}");
+        let back: Event<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn events_of_older_versions_are_read() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        let older = text.replace(r#","kind":"event","effect":"grant""#, "");
+        let read: Event<'_> = serde_json::from_str(&older).unwrap();
+        assert_eq!((&*read.kind, read.effect, read.effect()), ("event", None, None));
+        let kinds = older
+            .replace(r#""resolved":{}"#, r#""resolved":{},"kind":"reversal","reverses":"tr-0""#);
+        let read: Event<'_> = serde_json::from_str(&kinds).unwrap();
+        assert_eq!((&*read.kind, read.effect()), ("reversal", Some(Effect::Revoke)));
+    }
+
+    #[test]
+    fn what_takes_another_callback_back_revokes() {
+        let catalog = Catalog::embedded().unwrap();
+        let resolved_with = |query: &str| {
+            let value = Secret::new(&b"key"[..]);
+            let secrets = vec![LiveSecret { id: "1".into(), value, until_ms: None }];
+            let terms = Terms { secrets, ..Terms::default() };
+            let recipe = Recipe::compile(catalog.get("cpx").unwrap(), &terms).unwrap();
+            let hash = const_hex::encode(md5::Md5::digest("t1-key"));
+            let target = format!("/callback/a?trans_id=t1&{query}&hash={hash}");
+            let headers = http::HeaderMap::new();
+            let request = Request {
+                method: &http::Method::GET,
+                target: target.as_bytes(),
+                base: "",
+                headers: &headers,
+                body: b"",
+            };
+            let mut callback = recipe.read(request, 0);
+            let Judgement::Verified(mut verified) = callback.verify() else { panic!("{query}") };
+            let Resolution::Event(resolved) = verified.resolve("evt_0") else { panic!("{query}") };
+            (resolved.kind().to_owned(), resolved.effect())
+        };
+        assert_eq!(resolved_with("status=1&user_id=u"), ("event".into(), Effect::Grant));
+        assert_eq!(resolved_with("status=2&user_id=u"), ("reversal".into(), Effect::Revoke));
     }
 }

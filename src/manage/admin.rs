@@ -12,6 +12,7 @@ mod openapi;
 mod rejections;
 mod replay;
 mod senders;
+mod signing_key;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ enum Resource<'p> {
     Test(&'p str),
     Rejections,
     Senders,
+    SigningKey,
     Explain,
     Export,
     All(Managed),
@@ -127,6 +129,7 @@ impl<'p> Resource<'p> {
                 }
                 ["rejections"] => Self::Rejections,
                 ["senders"] => Self::Senders,
+                ["signing-key"] => Self::SigningKey,
                 ["explain"] => Self::Explain,
                 ["export"] => Self::Export,
                 ["sources"] => Self::All(Managed::Source),
@@ -260,6 +263,7 @@ impl Admin {
             Resource::Test(name) => self.test(name, &who, &self.body(body).await?).await,
             Resource::Rejections => self.rejections(&head),
             Resource::Senders => self.senders(),
+            Resource::SigningKey => self.signing_key(),
             Resource::Export => self.export(&head).await,
             Resource::Explain => self.explain(&self.body(body).await?),
             Resource::All(managed) => self.list(managed),
@@ -339,6 +343,7 @@ mod tests {
             Resource::Export => "/admin/v1/export",
             Resource::Rejections => "/admin/v1/rejections",
             Resource::Senders => "/admin/v1/senders",
+            Resource::SigningKey => "/admin/v1/signing-key",
             Resource::Explain => "/admin/v1/explain",
             Resource::All(Managed::Source) => "/admin/v1/sources",
             Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
@@ -350,7 +355,7 @@ mod tests {
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 23;
+    const ROWS: usize = 24;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use crate::clock::{now_ms, rfc3339};
 use crate::config::Format;
 use crate::delivery::Control;
-use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, TargetId};
+use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, TargetId};
 use crate::registry::{Action, DESTINATION, Registry, Who};
-use crate::sender::Request;
+use crate::sender::{Effect, Request, Resolved};
 
 /// A test event. What is left out is made up.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -119,9 +119,13 @@ fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
         resolved: raw(&resolved)?,
         currency: None,
         custom: None,
-        kind: None,
         reverses: None,
         recut: vec![],
+        amount_unit: None,
+        escaped: vec![],
+        released: Release::None,
+        kind: Resolved::PLAIN_KIND.into(),
+        effect: Some(Effect::Grant),
     };
     let headers = HeaderMap::new();
     let request =

@@ -132,6 +132,7 @@ impl Merged {
             reach: Reach::Public(allow.clone()),
             format: Format::Macros,
             macros: self.macros(),
+            signing_keys: self.config.egress.signing_keys.clone(),
             ..plain(&name, &kept.value.reward_url)
         };
         let made = match known(compiled, &name, kept.version) {
@@ -185,6 +186,7 @@ impl Merged {
             origin: Origin::CallbackAddress,
             reach: Reach::Public(self.config.egress.allow.clone()),
             format: Format::Forward,
+            signing_keys: self.config.egress.signing_keys.clone(),
             ..plain(&address_name(key), url)
         };
         self.config.destinations.insert(destination.name.clone(), Arc::new(destination));
@@ -203,6 +205,7 @@ fn plain(name: &str, url: &str) -> Destination {
         method: TemplateMethod::Get,
         macros: Arc::default(),
         secrets: Vec::new(),
+        signing_keys: Vec::new(),
         headers: Vec::new(),
         retry: Retry {
             first: limits::RETRY_FIRST,

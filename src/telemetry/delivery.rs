@@ -28,6 +28,8 @@ pub enum VerdictOutcome {
     Late,
     /// The sender was told the contrary before the verdict came.
     LateDiffers,
+    /// It cannot be read: the sender is answered as if the backend were late.
+    Unreadable,
 }
 
 impl DeliveryOutcome {
@@ -48,7 +50,8 @@ impl DeliveryOutcome {
 
 impl VerdictOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Valid, Self::Invalid, Self::Late, Self::LateDiffers];
+    pub const ALL: [Self; 5] =
+        [Self::Valid, Self::Invalid, Self::Late, Self::LateDiffers, Self::Unreadable];
 
     /// The label.
     #[must_use]
@@ -58,6 +61,7 @@ impl VerdictOutcome {
             Self::Invalid => "invalid",
             Self::Late => "late",
             Self::LateDiffers => "late_differs",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -6,7 +6,7 @@ use postern::ledger::{Embedded, EmbeddedOptions};
 
 use super::backend::{Backend, Gate, Say, body, status};
 use super::deliver::{game, with};
-use super::gateway::{Gateway, eventually, taku};
+use super::gateway::{Gateway, eventually, logged, taku};
 use super::wire::get;
 
 const NO: &str = r#"{"isValid":false}"#;
@@ -30,17 +30,18 @@ fn verdicts(gateway: &Gateway, verdict: &str) -> f64 {
 
 #[test]
 fn the_sender_is_told_what_the_backend_says_and_so_is_each_duplicate() {
-    let backend = Backend::saying([body(NO), body(YES), status(204)]);
+    let marked = body(&format!("\u{feff}{NO}"));
+    let backend = Backend::saying([body(NO), body(YES), marked]);
     let gateway = Gateway::start(&inline(&backend, ""));
     assert_eq!(told(&gateway, "no"), 602, "Taku's word for a refusal");
     assert_eq!(told(&gateway, "yes"), 200);
-    assert_eq!(told(&gateway, "silent"), 200, "a 2xx without a verdict is a yes");
+    assert_eq!(told(&gateway, "marked"), 602, "a byte order mark is skipped");
     for _ in 0..3 {
         assert_eq!(told(&gateway, "no"), 602);
         assert_eq!(told(&gateway, "yes"), 200);
     }
     assert_eq!(backend.got().len(), 3, "nobody asks twice");
-    assert_eq!((verdicts(&gateway, "valid"), verdicts(&gateway, "invalid")), (2.0, 1.0));
+    assert_eq!((verdicts(&gateway, "valid"), verdicts(&gateway, "invalid")), (1.0, 2.0));
     assert_eq!((gateway.outcomes("accepted"), gateway.outcomes("duplicate")), (3.0, 6.0));
 }
 
@@ -129,11 +130,57 @@ fn a_replay_changes_no_verdict_and_is_counted_only_if_it_differs() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_read_to_its_end_is_no_verdict() {
+fn an_answer_that_breaks_off_is_asked_for_again() {
     let torn = Say::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{\"isValid\":fa");
-    let long = body(&format!("{{\"isValid\":true,\"why\":\"{}\"}}", "x".repeat(2000)));
-    let backend = Backend::saying([status(500), torn, long, body(NO)]);
+    let backend = Backend::saying([status(500), torn, body(NO)]);
     let gateway = Gateway::start(&inline(&backend, "late = \"accepted\"\n"));
     assert_eq!(told(&gateway, "torn"), 602);
-    assert_eq!(backend.got().len(), 4);
+    assert_eq!(backend.got().len(), 3);
+}
+
+/// What backends were seen to say that meant a no, and a body that is too long to be read.
+fn unreadable() -> Vec<Say> {
+    let long = body(&format!("{{\"isValid\":false,\"why\":\"{}\"}}", "x".repeat(2000)));
+    let packed = Say::Bytes(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 36\r\n\r\n\
+          \x1f\x8b\x08\0\0\0\0\0\0\x03\xabV\xca,\x0eK\xcc\xc9LQ\xb2JK\xcc)N\xad\x05\0\xb9\x9f\x8b\x1a\x11\0\0\0",
+    );
+    let texts =
+        [r#"{"isvalid":false}"#, r#"{"data":{"isValid":false}}"#, "no", r#"{"isValid":"false"}"#];
+    texts.map(body).into_iter().chain([status(204), packed, long]).collect()
+}
+
+#[test]
+fn a_verdict_that_cannot_be_read_gets_the_answer_for_a_late_one_at_once() {
+    for (late, answer) in [("late = \"accepted\"\n", 200), ("late = \"rejected\"\n", 602)] {
+        let says = unreadable();
+        let count = says.len();
+        let backend = Backend::saying(says);
+        let gateway = Gateway::start(&inline(&backend, late));
+        for n in 0..count {
+            assert_eq!(told(&gateway, &format!("u{n}")), answer, "{late} {n}");
+            assert_eq!(told(&gateway, &format!("u{n}")), answer, "a duplicate, {late} {n}");
+        }
+        assert_eq!(backend.got().len(), count, "that answer is final: nobody asks again");
+        assert_eq!(verdicts(&gateway, "unreadable"), count as f64);
+        assert_eq!((verdicts(&gateway, "valid"), verdicts(&gateway, "invalid")), (0.0, 0.0));
+        let id = backend.got()[0].header("webhook-id").to_owned();
+        let page = get(gateway.at.admin, &format!("/admin/v1/events/{id}")).body;
+        assert!(page.contains("the verdict cannot be read"), "{page}");
+        let warned = logged()
+            .lines()
+            .filter(|line| line.contains("could not read a verdict") && line.contains("WARN"))
+            .filter(|line| backend.got().iter().any(|got| line.contains(got.header("webhook-id"))))
+            .count();
+        assert_eq!(warned, 1, "logged once, counted each time");
+    }
+}
+
+#[test]
+fn who_is_told_to_come_again_gets_the_verdict_once_it_can_be_read() {
+    let backend = Backend::saying([body("no"), body(r#"{"IsValid":false}"#), body(NO)]);
+    let gateway = Gateway::start(&inline(&backend, ""));
+    eventually("the verdict", || told(&gateway, "again") == 602);
+    assert_eq!(backend.got().len(), 3);
+    assert_eq!((verdicts(&gateway, "unreadable"), verdicts(&gateway, "invalid")), (2.0, 1.0));
 }

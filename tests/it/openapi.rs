@@ -104,6 +104,7 @@ fn what_is_looked_at_is_as_the_document_says() {
         "/readyz",
         "/admin/v1/rejections",
         "/admin/v1/senders",
+        "/admin/v1/signing-key",
         "/admin/v1/sources",
         "/admin/v1/destinations",
         "/admin/v1/audit",

@@ -418,6 +418,10 @@ fn every_event_says_what_its_vector_expects() {
         for name in ["user", "item", "amount", "currency", "kind", "reverses", "test"] {
             let Some(expected) = case.expect.get(name) else { continue };
             let got = match &event[name] {
+                // A vector says of a callback without a kind that it has none.
+                Json::String(kind) if name == "kind" && kind == "event" => {
+                    Value::String(String::new())
+                }
                 Json::Null => Value::String(String::new()),
                 Json::Bool(flag) => Value::Boolean(*flag),
                 other => Value::String(other.as_str().unwrap().to_owned()),

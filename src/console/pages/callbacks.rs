@@ -22,7 +22,7 @@ use crate::console::text::{Text, texts};
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
-use crate::sender::{Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason, Resolved};
 
 /// Lines of a page.
 const PAGE: usize = 50;
@@ -161,6 +161,13 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     };
     let more = html! {
         @if let Some(state) = line.state { (badge::event(lang, state)) }
+        // Most events are plain grants: what differs is shown.
+        @if let Some(kind) = line.kind.as_deref().filter(|kind| *kind != Resolved::PLAIN_KIND) {
+            " " (value::short(kind))
+        }
+        @if let Some(effect) = line.effect.filter(|effect| *effect != Effect::Grant) {
+            " " (words::effect(effect).of(lang))
+        }
         @if let Some(reason) = line.reason { (badge::reason(lang, reason)) }
         @if let Some(parameter) = &line.parameter { " " (value::short(parameter)) }
     };
@@ -175,7 +182,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
 }
 
 /// The names of a file's columns are those of the admin API, in no language.
-const FILE_COLUMNS: [&str; 10] = [
+const FILE_COLUMNS: [&str; 12] = [
     "received_at",
     "outcome",
     "reason",
@@ -186,6 +193,8 @@ const FILE_COLUMNS: [&str; 10] = [
     "event",
     "test",
     "millis",
+    "kind",
+    "effect",
 ];
 
 async fn file(console: &Console, filter: &Filter) -> Shown {
@@ -217,5 +226,7 @@ fn cells(line: Line) -> Vec<String> {
         event,
         line.is_test.to_string(),
         line.took.map_or_else(String::new, |took| format!("{:.3}", took.as_secs_f64() * 1e3)),
+        line.kind.unwrap_or_default(),
+        line.effect.map_or("", Effect::as_str).to_owned(),
     ]
 }

@@ -15,6 +15,7 @@ use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
 use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
+use crate::console::words;
 use crate::ledger::{Event, EventBody, EventDetail, EventId, LedgerError};
 use crate::operator::{Masked, replay_event};
 use crate::registry::Subject;
@@ -34,6 +35,11 @@ texts! {
     CURRENCY = "Currency", "币种";
     CUSTOM = "Custom", "透传内容";
     KIND = "Kind", "类型";
+    EFFECT = "Effect", "奖励效果";
+    AMOUNT_UNIT = "Unit of the amount", "数量单位";
+    RELEASED = "Released by an operator", "人工放行";
+    YES = "yes", "是";
+    ESCAPED = "Percent-encoded: not UTF-8", "非 UTF-8，已百分号编码";
     REVERSES = "Takes back", "撤销的交易";
     AUTHENTICATED = "Covered by the signature", "签名覆盖";
     UNRESOLVED = "Asked for and not there", "缺失的占位符";
@@ -129,17 +135,27 @@ fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {
         (AMOUNT, &event.amount),
         (CURRENCY, &event.currency),
         (CUSTOM, &event.custom),
-        (KIND, &event.kind),
         (REVERSES, &event.reverses),
+        (AMOUNT_UNIT, &event.amount_unit),
     ] {
         if let Some(text) = role {
             all.push((name, value::whole(text)));
         }
     }
+    all.push((KIND, value::whole(&event.kind)));
+    if let Some(effect) = event.effect() {
+        all.push((EFFECT, html! { (words::effect(effect).of(lang)) }));
+    }
+    if !event.released.is_none() {
+        all.push((RELEASED, html! { (YES.of(lang)) }));
+    }
     all.push((AUTHENTICATED, list(&event.authenticated)));
     all.push((UNRESOLVED, list(&event.unresolved)));
     if !event.recut.is_empty() {
         all.push((RECUT, list(&event.recut)));
+    }
+    if !event.escaped.is_empty() {
+        all.push((ESCAPED, list(&event.escaped)));
     }
     facts(lang, &all)
 }

@@ -12,7 +12,7 @@ use crate::console::trouble::Trouble;
 use crate::intake::{Passed, Rejection};
 use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
 use crate::registry::Subject;
-use crate::sender::{Outcome, Reason};
+use crate::sender::{Effect, Outcome, Reason};
 
 /// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
 /// a million events, each time looks through many of them.
@@ -33,6 +33,8 @@ pub(super) struct Line {
     pub state: Option<EventState>,
     /// An event that its sender marks as a test.
     pub is_test: bool,
+    pub kind: Option<String>,
+    pub effect: Option<Effect>,
     pub took: Option<Duration>,
     /// What a note that it was resolved by hand would be about.
     pub subject: Option<Subject>,
@@ -229,6 +231,7 @@ impl Line {
         let json = EventBody::json_of(&logged.body).map_err(|_| corrupt())?;
         let event: crate::ledger::Event<'_> =
             serde_json::from_slice(&json).map_err(|_| corrupt())?;
+        let effect = event.effect();
         Ok(Self {
             at_ms: logged.received_ms,
             source: event.source.into_owned(),
@@ -240,6 +243,8 @@ impl Line {
             thing: Thing::Event(logged.id),
             state: Some(logged.state),
             is_test: logged.test,
+            effect,
+            kind: Some(event.kind.into_owned()),
             took: None,
             subject: Some(Subject::Event(logged.id)),
         })
@@ -262,6 +267,8 @@ impl Line {
             },
             state: None,
             is_test: false,
+            kind: None,
+            effect: None,
             took: Some(one.took),
             subject: None,
         }
@@ -279,6 +286,8 @@ impl Line {
             thing: Thing::Refusal(one.number),
             state: None,
             is_test: false,
+            kind: None,
+            effect: None,
             took: Some(one.took),
             subject: Some(Subject::refusal(&one.source, &one.request)),
         }

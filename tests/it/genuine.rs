@@ -1,0 +1,323 @@
+//! What a backend can rely on: roles before parameters, no header field of a stranger, and
+//! signatures over what a delivery says.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::backend::{Backend, Got, status};
+use super::deliver::{KEY, OLD_KEY, game, outcomes, whsec, with};
+use super::gateway::{Gateway, PLAIN, eventually, taku, taku_for};
+use super::wire::{ask, get, send};
+
+/// A key of the gateway, and one from before.
+const WHSK: &str = "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+const OLD_WHSK: &str = "whsk_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+
+fn to(backend: &Backend, path: &str, rest: &str) -> String {
+    format!("url = \"http://{}{path}\"\n{rest}\n", backend.at)
+}
+
+/// A genuine callback of Taku, and what somebody adds to it.
+fn with_fields(target: &str, fields: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
+}
+
+#[test]
+fn an_unsigned_parameter_never_stands_for_a_role() {
+    let backend = Backend::start();
+    let path =
+        "/tpl/{user}/grant?who={user}&n={amount}&t=[transaction]&p={params.amount}&c={currency}";
+    let gateway = Gateway::start(&with(&[("game", to(&backend, path, "format = \"template\""))]));
+    let added = "&amount=1000000&user=attacker&transaction=other&currency=USD";
+    assert_eq!(get(gateway.at.callbacks, &format!("{}{added}", taku("t1"))).status, 200);
+    let got = &backend.await_count(1)[0];
+    assert_eq!(got.line, "GET /tpl/u1/grant?who=u1&n=10&t=t1&p=1000000&c= HTTP/1.1");
+}
+
+#[test]
+fn a_value_that_would_lead_to_another_path_is_not_sent() {
+    let backend = Backend::start();
+    let rest = "format = \"template\"\nretry = { first = \"20ms\", max = \"20ms\", attempts = 3 }";
+    let gateway = Gateway::start(&with(&[("game", to(&backend, "/tpl/{user}/grant", rest))]));
+    for (n, user) in ["..", "%2e%2E", "a%2F..%2F..%2Fadmin", "."].iter().enumerate() {
+        let target = taku_for(user, &format!("d{n}"), "10");
+        assert_eq!(get(gateway.at.callbacks, &target).status, 200);
+        eventually("dead", || outcomes(&gateway, "dead") == n as f64 + 1.0);
+    }
+    assert!(backend.got().is_empty(), "{:?}", backend.got());
+    let page = get(gateway.at.admin, "/admin/v1/deliveries?state=dead").json();
+    let id = page["deliveries"][0]["event"].as_str().unwrap().to_owned();
+    let page = get(gateway.at.admin, &format!("/admin/v1/events/{id}")).body;
+    assert!(page.contains("dot segment"), "{page}");
+}
+
+#[test]
+fn what_the_senders_file_does_not_read_is_not_passed_on() {
+    let backend = Backend::start();
+    let rest = format!("format = \"forward\"\nsecret = \"{}\"", whsec(KEY));
+    let gateway = Gateway::start(&with(&[("game", to(&backend, "/old", &rest))]));
+    let fields = "webhook-id: evt_SPOOFED\r\nwebhook-signature: v1,AAAA\r\nwebhook-timestamp: 1\r\n\
+                  Authorization: Bearer attacker\r\nCookie: session=x\r\nContent-Type: text/x-odd\r\n\
+                  X-HTTP-Method-Override: DELETE\r\nX-Original-URL: /admin\r\nUser-Agent: attacker\r\n\
+                  Signature: sig1=:AAAA:\r\nSignature-Input: sig1=()\r\nX-Forwarded-For: 10.0.0.1\r\n";
+    assert_eq!(ask(gateway.at.callbacks, with_fields(&taku("f1"), fields)).status, 200);
+    let got = &backend.await_count(1)[0];
+    let mut names: Vec<&str> = got.headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let expected = [
+        "content-type",
+        "host",
+        "signature",
+        "signature-input",
+        "user-agent",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(got.header("content-type"), "text/x-odd");
+    assert!(got.header("user-agent").starts_with("postern/"));
+    let id = get(gateway.at.admin, "/admin/v1/events").json()["events"][0]["id"].clone();
+    assert_eq!(id, got.header("webhook-id"));
+    assert_eq!(got.header("webhook-signature"), standard_v1(got, KEY));
+    assert_eq!(verified(got), ["v1"]);
+}
+
+#[test]
+fn a_sender_that_signs_in_these_fields_keeps_its_own() {
+    let backend = Backend::start();
+    let text = with(&[("game", to(&backend, "/old", "format = \"forward\""))]);
+    let text = text
+        .replace("\"taku\"", "\"standard-webhooks\"")
+        .replace("0123456789abcdefghijklmnopqrstuv", &whsec(KEY));
+    let gateway = Gateway::start(&text);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let body = r#"{"type":"x"}"#;
+    let signed = v1(KEY, format!("msg_1.{now}.{body}").as_bytes());
+    let stamp = now.to_string();
+    let fields = [
+        ("webhook-id", "msg_1"),
+        ("webhook-timestamp", &*stamp),
+        ("webhook-signature", &*signed),
+        ("authorization", "Bearer attacker"),
+    ];
+    assert_eq!(send(gateway.at.callbacks, "POST /callback/level-end", &fields, body).status, 200);
+    let got = &backend.await_count(1)[0];
+    assert_eq!(got.header("webhook-id"), "msg_1");
+    assert_eq!(got.header("webhook-signature"), signed);
+    assert_eq!(got.find("authorization"), None);
+    let event = &get(gateway.at.admin, "/admin/v1/events").json()["events"][0];
+    assert_eq!((&event["kind"], &event["transaction"]), (&json!("event"), &json!("msg_1")));
+}
+
+#[test]
+fn an_event_says_its_kind_and_effect_last() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&with(&[("game", game(backend.at))]));
+    assert_eq!(get(gateway.at.callbacks, &taku("e1")).status, 200);
+    let text = String::from_utf8(backend.await_count(1)[0].body.clone()).unwrap();
+    assert!(text.ends_with(r#","kind":"event","effect":"grant"}"#), "{text}");
+}
+
+#[test]
+fn half_a_surrogate_pair_hides_no_event() {
+    let backend = Backend::start();
+    let text = with(&[
+        ("game", game(backend.at)),
+        ("old", to(&backend, "/old?n={nick}&u={user}", "format = \"template\"")),
+    ]);
+    let text = text
+        .replace("\"taku\"", "\"unsigned\"\nunsigned = true\nallow = \"127.0.0.1\"")
+        .replace("secrets = \"0123456789abcdefghijklmnopqrstuv\"\n", "");
+    let gateway = Gateway::start(&text);
+    let body = r#"{"transaction":"so2","user":"u","nick":"ab\ud83d","big":1e999}"#;
+    let fields = [("Content-Type", "application/json")];
+    assert_eq!(send(gateway.at.callbacks, "POST /callback/level-end", &fields, body).status, 200);
+    let got = backend.await_count(2);
+    let get_of = got.iter().find(|got| got.line.starts_with("GET ")).unwrap();
+    assert_eq!(get_of.line, "GET /old?n=ab%EF%BF%BD&u=u HTTP/1.1");
+    let posted = got.iter().find(|got| got.line.starts_with("POST ")).unwrap();
+    let posted = String::from_utf8(posted.body.clone()).unwrap();
+    assert!(posted.contains(r#""nick":"ab\ufffd""#), "{posted}");
+    let list = get(gateway.at.admin, "/admin/v1/events").body;
+    assert!(list.contains(r#""nick":"ab\ufffd""#), "{list}");
+    // Every reader takes it, but for the number, which is the sender's own.
+    let readable: Value = serde_json::from_str(&list.replace("1e999", "1")).unwrap();
+    assert_eq!(readable["events"][0]["params"]["nick"], "ab\u{fffd}");
+}
+
+// === signatures ===
+
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text);
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn v1(key: &[u8], text: &[u8]) -> String {
+    format!("v1,{}", STANDARD.encode(hmac(key, text)))
+}
+
+fn standard_text(got: &Got) -> Vec<u8> {
+    let head = format!("{}.{}.", got.header("webhook-id"), got.header("webhook-timestamp"));
+    [head.as_bytes(), &got.body].concat()
+}
+
+fn standard_v1(got: &Got, key: &[u8]) -> String {
+    v1(key, &standard_text(got))
+}
+
+fn public(whpk: &str) -> UnparsedPublicKey<Vec<u8>> {
+    UnparsedPublicKey::new(&ED25519, STANDARD.decode(whpk.strip_prefix("whpk_").unwrap()).unwrap())
+}
+
+/// Verifies the message signatures of a request as a backend would, from what it got alone; returns
+/// the labels of those that verify. It shares no code with what made them.
+fn verified(got: &Got) -> Vec<String> {
+    let mut line = got.line.split(' ');
+    let (method, target) = (line.next().unwrap(), line.next().unwrap());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let value_of = |component: &str| match component {
+        "@method" => method.to_owned(),
+        "@authority" => got.header("host").to_ascii_lowercase(),
+        "@path" => path.to_owned(),
+        "@query" => format!("?{query}"),
+        field => got.header(field).to_owned(),
+    };
+    let mut labels = Vec::new();
+    for input in got.header("signature-input").split(", ") {
+        let (label, params) = input.split_once('=').unwrap();
+        let inner = params.strip_prefix('(').unwrap().split_once(')').unwrap().0;
+        let covered: Vec<&str> = inner.split(' ').map(|name| name.trim_matches('"')).collect();
+        for needed in
+            ["@method", "@path", "@query", "@authority", "webhook-id", "webhook-timestamp"]
+        {
+            assert!(covered.contains(&needed), "{needed} in {input}");
+        }
+        let lines = covered.iter().map(|name| format!("\"{name}\": {}\n", value_of(name)));
+        let base = lines.collect::<String>() + &format!("\"@signature-params\": {params}");
+        let start = format!("{label}=:");
+        let signature =
+            got.header("signature").split(", ").find_map(|one| one.strip_prefix(&start));
+        let signature = STANDARD.decode(signature.unwrap().strip_suffix(':').unwrap()).unwrap();
+        let text =
+            |name: &str| params.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next();
+        let good = match text("alg").unwrap() {
+            "hmac-sha256" => {
+                [KEY, OLD_KEY].iter().any(|key| hmac(key, base.as_bytes()) == signature)
+            }
+            "ed25519" => public(text("keyid").unwrap()).verify(base.as_bytes(), &signature).is_ok(),
+            other => panic!("{other}"),
+        };
+        if good {
+            labels.push(label.to_owned());
+        }
+    }
+    labels
+}
+
+#[test]
+fn a_delivery_without_a_body_is_signed_over_what_it_says() {
+    let backend = Backend::start();
+    let keys = format!(
+        "secret = [\"{}\", \"{}\"]\nsign = [\"v1\", \"v1a\"]\n",
+        whsec(KEY),
+        whsec(OLD_KEY)
+    );
+    let egress = format!("[egress]\nsigning_key = [\"{WHSK}\", \"{OLD_WHSK}\"]\n[[destination]]");
+    let text = with(&[
+        ("game", to(&backend, "/grant/{user}", &format!("format = \"template\"\n{keys}"))),
+        ("old", to(&backend, "", &format!("format = \"forward\"\n{keys}"))),
+    ]);
+    let gateway = Gateway::start(&text.replacen("[[destination]]", &egress, 1));
+    assert_eq!(get(gateway.at.callbacks, &taku_for("u%2F1", "w1", "10")).status, 200);
+    let got = backend.await_count(2);
+    for got in &got {
+        assert!(got.line.starts_with("GET /"), "{}", got.line);
+        assert_eq!(verified(got), ["v1", "v1-2", "v1a", "v1a-2"], "{}", got.line);
+        // Each part of what it says is signed.
+        for (from, to) in [("u%2F1", "u%2F2"), ("GET", "POST"), ("user_id", "user_ie")] {
+            let altered = Got { line: got.line.replacen(from, to, 1), ..got.clone() };
+            assert!(altered.line == got.line || verified(&altered).is_empty(), "{from}");
+        }
+        for name in ["webhook-id", "webhook-timestamp", "host"] {
+            let mut altered = got.clone();
+            let field = altered.headers.iter_mut().find(|(known, _)| known == name).unwrap();
+            field.1.push('0');
+            assert!(verified(&altered).is_empty(), "{name}");
+        }
+        // Beside it stands the signature of Standard Webhooks, over an empty body.
+        assert!(got.header("webhook-signature").starts_with(&standard_v1(got, KEY)));
+    }
+    let keys = get(gateway.at.admin, "/admin/v1/signing-key").json();
+    let published: Vec<&str> =
+        keys["public_keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
+    assert_eq!(published.len(), 2);
+    assert!(got[0].header("signature-input").contains(published[0]));
+}
+
+#[test]
+fn a_backend_verifies_with_the_public_key_alone() {
+    let backend = Backend::start();
+    let event = to(&backend, "/", "sign = \"v1a\"");
+    let egress = format!("[egress]\nsigning_key = \"{WHSK}\"\n[[destination]]");
+    let text = with(&[("game", event)]).replacen("[[destination]]", &egress, 1);
+    let gateway = Gateway::start(&text);
+    assert_eq!(get(gateway.at.callbacks, &taku("k1")).status, 200);
+    let got = &backend.await_count(1)[0];
+    let key = get(gateway.at.admin, "/admin/v1/signing-key").json()["public_keys"][0].clone();
+    let signature = got.header("webhook-signature").strip_prefix("v1a,").unwrap().to_owned();
+    let signature = STANDARD.decode(signature).unwrap();
+    let public = public(key.as_str().unwrap());
+    public.verify(&standard_text(got), &signature).unwrap();
+    let altered = Got { body: got.json().to_string().replace("k1", "k2").into(), ..got.clone() };
+    assert!(public.verify(&standard_text(&altered), &signature).is_err());
+    assert_eq!(got.find("signature-input"), None, "an event is signed with its body");
+
+    // A destination made over the API is signed with the same key.
+    let table = json!({ "url": "https://a.example/", "sign": ["v1a"] }).to_string();
+    let made = send(gateway.at.admin, "PUT /admin/v1/destinations/api", &[], &table);
+    assert!([200, 201].contains(&made.status), "{}", made.body);
+    let without = Gateway::start(PLAIN);
+    let refused = send(without.at.admin, "PUT /admin/v1/destinations/api", &[], &table);
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("signing key"), "{}", refused.body);
+    assert_eq!(get(without.at.admin, "/admin/v1/signing-key").json(), json!({ "public_keys": [] }));
+}
+
+#[test]
+fn a_post_without_a_body_says_so() {
+    let backend = Backend::saying([status(200)]);
+    let rest = "format = \"template\"\nmethod = \"POST\"";
+    let gateway = Gateway::start(&with(&[("game", to(&backend, "/reward/{user}", rest))]));
+    assert_eq!(get(gateway.at.callbacks, &taku("p1")).status, 200);
+    let got = &backend.await_count(1)[0];
+    assert_eq!(got.line, "POST /reward/u1 HTTP/1.1");
+    assert_eq!((got.header("content-length"), got.body.len()), ("0", 0));
+}
+
+#[test]
+fn an_ambiguous_template_is_refused_over_the_api_too() {
+    let gateway = Gateway::start(PLAIN);
+    let put = |path: &str, table: &Value| {
+        send(gateway.at.admin, &format!("PUT /admin/v1/{path}"), &[], &table.to_string())
+    };
+    let to = json!({ "url": "https://a.example/?t=[user]", "format": "template" });
+    assert_eq!(put("destinations/game", &to).status, 201);
+    let source = json!({
+        "sender": "taku", "secrets": "s", "destinations": ["game"], "template": "user={extra_data}",
+    });
+    let refused = put("sources/a", &source);
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("ambiguous"), "{}", refused.body);
+    let said = json!({ "url": "https://a.example/?t=[event.user]", "format": "template" });
+    assert_eq!(put("destinations/game", &said).status, 200);
+    assert_eq!(put("sources/a", &source).status, 201);
+    let refused = put("destinations/game", &to);
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("[resolved.user]"), "{}", refused.body);
+}
