@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, joined, piece_of, several};
-use super::fault::Fault;
+use super::fault::{Cause, Fault};
 use super::link::{Held, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
 use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
@@ -19,8 +19,9 @@ use super::vault::under;
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
-    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, ExportPage, Fingerprint,
-    Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId, TargetId,
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, ExportPage, FaultCode,
+    Fingerprint, Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId,
+    TargetId,
 };
 
 /// Rows that one statement of an export reads at most.
@@ -343,6 +344,7 @@ impl Core {
     }
 
     async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, Fault> {
+        self.pulse.required().check(session).await?;
         let mut taken = 0;
         for item in items {
             if let Item::Document { kind, document } = item {
@@ -458,6 +460,10 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
         .collect())
 }
 
+fn taken_meanwhile() -> Fault {
+    Fault::Again(Cause::new(FaultCode::Undone, "another gateway took a key meanwhile"))
+}
+
 async fn insert_keys(session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
     let past = events.iter().map(|taken| &taken.past);
     let mut rows: Vec<(&DedupeKey, &PastEvent)> =
@@ -474,7 +480,7 @@ async fn insert_keys(session: &Session, events: &[Taken<'_>]) -> Result<(), Faul
             $6::bytea[]) on conflict (k) do nothing";
     let taken = session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await?;
     // A gateway took one of them meanwhile: all of it is judged anew.
-    if taken == rows.len() as u64 { Ok(()) } else { Err(Fault::Again) }
+    if taken == rows.len() as u64 { Ok(()) } else { Err(taken_meanwhile()) }
 }
 
 impl Core {
