@@ -35,6 +35,7 @@ mod embedded;
 mod engine;
 mod error;
 mod event;
+mod fault_code;
 mod id;
 mod log;
 mod memory;
@@ -59,6 +60,7 @@ pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
+pub use fault_code::FaultCode;
 pub use id::{EventId, NodeId, NotAReplayId, ReplayId, SourceId, TargetId};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
@@ -67,7 +69,7 @@ pub use portable::{
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use seal::{KeyId, Keyring, MasterKey};
-pub use upkeep::{Durability, Health, Retention, Room, Stats, Swept, TargetStats};
+pub use upkeep::{Durability, Health, Retention, Room, ServerHealth, Stats, Swept, TargetStats};
 
 use std::future::Future;
 use std::time::Duration;

@@ -11,13 +11,14 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use self::front_desk::FrontDesk;
 use self::upkeep::Upkeep;
+use crate::clock::instant;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Courier, Replays, Tools};
@@ -195,7 +196,7 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
             tokio::runtime::Handle::current().block_on(opening)?.into()
         }
     };
-    let observer = Arc::new(Observed(Arc::clone(metrics)));
+    let observer = Arc::new(Observed::new(Arc::clone(metrics)));
     Ok(Book::new(engine, BookOptions::default(), observer))
 }
 
@@ -235,18 +236,48 @@ pub fn keyring(store: &config::Store) -> Keyring {
     Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
-/// Feeds the metrics of the ledger.
+/// From one line in the log about commits that failed to the next: while a ledger cannot record,
+/// every batch fails, and the log may be on the disk that is full.
+const FAILED_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Feeds the metrics of the ledger, and the log with commits that failed.
 #[derive(Debug)]
-pub struct Observed(pub Arc<Metrics>);
+pub struct Observed {
+    metrics: Arc<Metrics>,
+    /// When the log last had a line, and how many commits failed without one since.
+    told: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Observed {
+    /// An observer that counts in `metrics`.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, told: Mutex::default() }
+    }
+
+    /// How many commits failed without a line before this one; `None`: neither has this one.
+    fn untold(&self, now: Instant) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, untold) = &mut *told;
+        if last.is_some_and(|last| now.saturating_duration_since(last) < FAILED_LINE_EVERY) {
+            *untold += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(untold))
+    }
+}
 
 impl Observer for Observed {
     fn committed(&self, took: Duration, events: usize) {
-        self.0.commit_seconds.observe(took.as_secs_f64());
-        self.0.commit_batch_size.observe(events as f64);
+        self.metrics.commit_seconds.observe(took.as_secs_f64());
+        self.metrics.commit_batch_size.observe(events as f64);
     }
 
     fn failed(&self, error: &LedgerError, events: usize) {
-        tracing::error!(%error, events, "a commit failed");
+        if let Some(untold) = self.untold(instant()) {
+            tracing::error!(%error, events, untold, "a commit failed");
+        }
     }
 }
 

@@ -8,8 +8,10 @@
 mod postgres {
     mod cluster;
     mod engine;
+    mod faults;
     mod gateways;
     mod lost;
+    mod pooler;
     mod process;
     mod proxy;
     mod sealing;

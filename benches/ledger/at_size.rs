@@ -120,7 +120,7 @@ fn fill(book: &Book, count: u64) {
 
 /// Waits until what is closed is indexed, so that it is not measured beside something else.
 fn settle(book: &Book) {
-    let mut last = u64::MAX;
+    let mut last = None;
     loop {
         std::thread::sleep(Duration::from_secs(1));
         let bytes = runtime().block_on(book.health()).expect("health").bytes;

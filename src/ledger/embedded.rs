@@ -408,9 +408,10 @@ impl Ledger for Embedded {
             Ok(Health {
                 stopped: core.poison.reason().map(str::to_owned),
                 durability: Durability::Local,
-                bytes: segments + core.index.size(),
+                bytes: Some(segments + core.index.size()),
                 room: core.room(),
                 mended: core.notices(),
+                server: None,
             })
         })
         .await

@@ -177,9 +177,10 @@ impl Ledger for Memory {
         Ok(Health {
             stopped: None,
             durability: Durability::Unsynced,
-            bytes: 0,
+            bytes: Some(0),
             room: None,
             mended: Vec::new(),
+            server: None,
         })
     }
 }

@@ -5,57 +5,67 @@
 //! sweep) may be tried by all at once.
 //!
 //! ```text
-//! accept ─▶ one statement: keys, events, deliveries ─▶ one commit   (accept.rs)
+//! accept ─▶ one statement: keys, events, deliveries ─▶ one commit   (accept.rs, retry.rs)
 //! lease, settle, release                                            (deliveries.rs)
 //! replay, log, documents, sweep                (replay.rs, log.rs, documents.rs, days.rs)
-//! Pool ─▶ Session ─▶ the server that takes writes                   (link.rs, url.rs, tls.rs)
+//! Pool ─▶ Session ─▶ Dialer: the server that takes writes  (link.rs, dialer.rs, hosts.rs, url.rs, tls.rs)
 //! Vault: what is in clear, and what is sealed             (vault.rs, rekey.rs)
-//! Pulse: is it there, what does it promise, has a document changed  (pulse.rs)
+//! Pulse, probe: is it there, does it write, what does it promise      (pulse.rs, probe.rs)
 //! ```
 //!
-//! What an answer survives is the server's setting, read at the start and again every few seconds.
-//! A commit that nobody waits for any more is never cancelled, and one whose answer was lost is
+//! What an answer survives is the server's setting, read each second; each statement that promises
+//! something checks it for its own commit (durability.rs). A commit that nobody waits for any more is never cancelled, and one whose answer was lost is
 //! tried again under the same ids. Leases, and deliveries that are done, are written without
 //! waiting for the disk: what a crash takes back is delivered once more.
 
 mod accept;
 mod days;
 mod deliveries;
+mod dialer;
 mod documents;
+mod durability;
 mod fault;
+mod faults;
 mod figures;
+mod hosts;
 mod link;
 mod log;
 mod migrate;
 mod options;
+mod pooler;
+mod probe;
 mod pulse;
 mod rekey;
 mod replay;
+mod retry;
 mod sql;
 mod tls;
 mod transfer;
 mod url;
 mod vault;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
 use self::accept::{BODIES_MAX, uses};
+use self::dialer::{Dialer, Role};
+use self::durability::{Promise, Required, SETTINGS};
 use self::fault::Fault;
-use self::link::{Dialer, Pool, Role};
+use self::faults::Faults;
+use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
-use self::pulse::Pulse;
+use self::pulse::{Pulse, ServerClock};
 use self::vault::{Used, Vault};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
     LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept, Verdict,
+    Retention, Revision, ServerHealth, Settled, Settlement, Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
 
@@ -74,8 +84,12 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 const STATS_TIME: Duration = Duration::from_secs(6);
 /// How long a start waits for the server.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
-/// The pause before a statement that others undid is tried again.
+/// How long a change that people ask for goes on trying: they want the reason.
+const ORDER_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause before a statement that failed is tried again; it doubles …
 const AGAIN: Duration = Duration::from_millis(5);
+/// … up to this: what a server cannot do now it need not be asked a hundred times a second.
+const AGAIN_MAX: Duration = Duration::from_millis(200);
 /// Connections for changes of deliveries and documents, and as many for leases.
 const WORKERS: usize = 2;
 /// Stands between the names of an event's destinations in a parameter.
@@ -99,17 +113,20 @@ struct Core {
     vault: Vault,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
+    /// Days before today that this gateway keeps from being swept.
+    late: Mutex<HashMap<i32, Instant>>,
+    faults: Faults,
     /// Commits of one thread at one time.
     writers: usize,
     /// How long a question may take, with the connection that it may need.
     read_time: Duration,
-    beating: std::sync::OnceLock<AbortHandle>,
+    beating: OnceLock<Vec<AbortHandle>>,
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
         if let Some(beating) = self.beating.get() {
-            beating.abort();
+            beating.iter().for_each(AbortHandle::abort);
         }
     }
 }
@@ -135,22 +152,37 @@ impl Postgres {
             session.heed(Ok(()))?;
             ready?;
         }
-        let beating = core.dialer.handle.spawn(pulse::beat(Arc::downgrade(&core)));
-        let _ = core.beating.set(beating.abort_handle());
+        let mut beating = hosts::watch(&core.dialer);
+        let handle = &core.dialer.handle;
+        beating.push(handle.spawn(pulse::beat(Arc::downgrade(&core))).abort_handle());
+        beating.push(handle.spawn(probe::probe(Arc::downgrade(&core))).abort_handle());
+        let _ = core.beating.set(beating);
         Ok(Self { core })
     }
 
     /// Connects to tables of this version of which everything can be read.
     async fn connect(options: PostgresOptions) -> Result<Core, PostgresError> {
         let dialer = options.dialer()?;
+        hosts::survey(&dialer).await;
+        let required = match options.require_replicated {
+            true => Required::Replicated,
+            false => Required::Synced,
+        };
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
-        let (promise, revision, used) = {
+        let (pulse, used) = {
             let session = read.session(instant() + OPEN_PATIENCE).await?;
+            pooler::refuse(&dialer).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
-            let row = session.row("select v from meta where k = 'revision'", &[]).await?;
+            let asked = instant();
+            let now = "floor(extract(epoch from clock_timestamp()) * 1000)::bigint";
+            let sql = format!("select v, {now}, {SETTINGS} from meta where k = 'revision'");
+            let row = session.row(&sql, &[]).await?;
+            let clock = ServerClock::read(asked, row.get(1));
+            let promise = Promise::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            (figures::promise(&session).await?, revision, Used::read(&session).await?)
+            let pulse = Pulse::new(promise, required, revision, clock);
+            (pulse, Used::read(&session).await?)
         };
         if let Some(lacking) = used.lacking(&options.keys) {
             return Err(PostgresError::Sealed(lacking));
@@ -161,12 +193,14 @@ impl Postgres {
             lazy: pool(Role::Lazy, WORKERS),
             read,
             clock: options.clock,
-            pulse: Pulse::new(promise, options.require_replicated, revision),
+            pulse,
             vault: Vault::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
-            beating: std::sync::OnceLock::new(),
+            late: Mutex::default(),
+            faults: Faults::default(),
+            beating: OnceLock::new(),
             dialer,
         })
     }
@@ -181,6 +215,8 @@ impl Postgres {
     ) -> Result<(), PostgresError> {
         let dialer = options.dialer()?;
         let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
+        hosts::survey(&dialer).await;
+        pooler::refuse_within(&dialer, OPEN_PATIENCE).await?;
         let session = pool.session(instant() + OPEN_PATIENCE).await?;
         migrate::migrate(&session, dialer.schema(), say).await
     }
@@ -223,6 +259,7 @@ impl Repeat {
 macro_rules! run {
     ($core:expr, $pool:ident for $patience:expr, $repeat:expr, $held:ident => $call:expr) => {{
         let until = instant() + $patience;
+        let mut pause = AGAIN;
         loop {
             let outcome = match $core.$pool.session(until).await {
                 Ok(mut $held) => {
@@ -233,11 +270,14 @@ macro_rules! run {
             };
             match outcome {
                 Ok(done) => break Ok(done),
-                Err(fault) if $repeat.allows(&fault) && instant() < until => {
+                Err(fault) => {
+                    $core.faults.count(&fault);
+                    if !$repeat.allows(&fault) || instant() >= until {
+                        break Err(fault.told(false));
+                    }
                     $core.mend(&fault).await;
-                    tokio::time::sleep(AGAIN).await;
+                    rest(&mut pause).await;
                 }
-                Err(fault) => break Err(fault.told(false)),
             }
         }
     }};
@@ -250,6 +290,21 @@ macro_rules! change {
             run!($core, $pool for CHANGE_PATIENCE, $repeat, $held => $call)
         })
         .await
+    };
+}
+
+/// Changes something that people wait for, unless the server is known to take no changes.
+macro_rules! order {
+    ($core:ident, $held:ident => $call:expr) => {
+        match $core.pulse.unchangeable() {
+            Some(why) => Err(LedgerError::Unavailable(why)),
+            None => {
+                within(CHANGE_TIME, LedgerError::Unknown, async {
+                    run!($core, durable for ORDER_PATIENCE, Repeat::No, $held => $call)
+                })
+                .await
+            }
+        }
     };
 }
 
@@ -272,6 +327,12 @@ macro_rules! ask {
     };
 }
 
+/// Waits before the next try; the wait after that is longer.
+async fn rest(pause: &mut Duration) {
+    tokio::time::sleep(*pause).await;
+    *pause = pause.saturating_mul(2).min(AGAIN_MAX);
+}
+
 /// A call, or what its caller is told when it takes too long. Nothing is cancelled: the connection
 /// is closed, and the server ends what it does.
 async fn within<T>(
@@ -283,77 +344,6 @@ async fn within<T>(
 }
 
 impl Core {
-    /// Why nothing may be acknowledged although the server works.
-    fn barred(&self) -> Option<String> {
-        self.pulse.barred().or_else(|| self.vault.lacking())
-    }
-
-    async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
-        let _commit = self.pulse.commit();
-        let until = instant() + ACCEPT_PATIENCE;
-        let mut doubt = false;
-        loop {
-            if let Some(why) = self.barred() {
-                return Err(Fault::Refused(why).told(doubt));
-            }
-            let fault = match self.accept.session(until).await {
-                Ok(mut held) => {
-                    let ids = batch.iter().map(|event| event.id);
-                    let judged = match self.days_for(&mut held, ids).await {
-                        Ok(()) => self.judge(&held, batch, &mut doubt).await,
-                        Err(fault) => Err(fault),
-                    };
-                    match held.heed(judged) {
-                        Ok(accepted) => return Ok(accepted),
-                        Err(fault) => fault,
-                    }
-                }
-                Err(fault) => fault,
-            };
-            self.mend(&fault).await;
-            doubt |= fault.is_doubtful();
-            if !fault.is_passing() || instant() >= until {
-                return Err(fault.told(doubt));
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    async fn settle(
-        &self,
-        who: &NodeId,
-        settlements: &[Settlement],
-    ) -> Result<Vec<Settled>, LedgerError> {
-        let until = instant() + CHANGE_PATIENCE;
-        let lazy =
-            |one: &Settlement| matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. });
-        let pool = if settlements.iter().all(lazy) { &self.lazy } else { &self.durable };
-        let mut doubt = false;
-        loop {
-            let outcome = match pool.session(until).await {
-                Ok(mut held) => {
-                    let mut outcome = self.settle_on(&mut held, who, settlements).await;
-                    if let (true, Ok(settled)) = (doubt, &mut outcome)
-                        && let Err(fault) = self.found_settled(&held, settlements, settled).await
-                    {
-                        outcome = Err(fault);
-                    }
-                    held.heed(outcome)
-                }
-                Err(fault) => Err(fault),
-            };
-            match outcome {
-                Ok(settled) => return Ok(settled),
-                Err(fault) if fault.is_passing() && instant() < until => {
-                    self.mend(&fault).await;
-                    doubt |= fault.is_doubtful();
-                    tokio::time::sleep(AGAIN).await;
-                }
-                Err(fault) => return Err(fault.told(doubt)),
-            }
-        }
-    }
-
     async fn check_nonces(&self, batch: &[Nonce]) -> Result<Vec<NonceUse>, LedgerError> {
         let mut seen = HashSet::new();
         let unique: Vec<&Nonce> = batch.iter().filter(|nonce| seen.insert(nonce.key)).collect();
@@ -418,7 +408,7 @@ impl Ledger for Postgres {
         limit: usize,
     ) -> Result<ReplayPage, LedgerError> {
         let core = &self.core;
-        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
+        order!(core, held => {
             core.replay_on(&held, order, cursor, limit)
         })
     }
@@ -471,7 +461,7 @@ impl Ledger for Postgres {
 
     async fn change_all(&self, changes: &[DocumentChange]) -> Result<Revision, LedgerError> {
         let core = &self.core;
-        change!(core, durable within CHANGE_TIME, Repeat::No, held => {
+        order!(core, held => {
             core.change_on(&mut held, changes)
         })
     }
@@ -515,8 +505,9 @@ impl Ledger for Postgres {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        let mut health = self.core.pulse.health();
-        health.stopped = health.stopped.or_else(|| self.core.barred());
+        let (mut health, clock_ahead_ms) = self.core.pulse.health();
+        health.stopped = health.stopped.or_else(|| self.core.vault.lacking());
+        health.server = Some(ServerHealth { clock_ahead_ms, faults: self.core.faults.counts() });
         Ok(health)
     }
 }

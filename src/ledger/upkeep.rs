@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DeliveryState, SourceId, TargetId};
+use super::{DeliveryState, FaultCode, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Counts of what the ledger holds.
@@ -80,12 +80,24 @@ pub struct Health {
     pub stopped: Option<String>,
     /// What an answer survives.
     pub durability: Durability,
-    /// Bytes that it takes on disk.
-    pub bytes: u64,
+    /// Bytes that it takes on disk; `None`: it is not known yet.
+    pub bytes: Option<u64>,
     /// How much room its disk has; `None`: it has none of its own.
     pub room: Option<Room>,
     /// What was found and mended when it was opened, for people.
     pub mended: Vec<String>,
+    /// Its server; `None`: it has none.
+    pub server: Option<ServerHealth>,
+}
+
+/// What is known of the server that a ledger is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerHealth {
+    /// Milliseconds that the server's clock is ahead of this gateway's, less than zero where it is
+    /// behind; `None`: the server cannot be asked just now.
+    pub clock_ahead_ms: Option<i64>,
+    /// Faults of this process's statements, by code: each only grows.
+    pub faults: Vec<(FaultCode, u64)>,
 }
 
 impl Durability {

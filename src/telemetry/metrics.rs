@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, VerdictOutcome};
-use crate::ledger::Durability;
+use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
 
 /// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
@@ -47,8 +47,8 @@ pub struct Metrics {
     pub delivery_attempt_seconds: Histogram,
     /// Deliveries that are not settled, by destination.
     pub delivery_backlog: IntGaugeVec,
-    /// How long the delivery that is due for longest has been due.
-    pub oldest_due_seconds: Gauge,
+    /// Age of the oldest overdue delivery.
+    pub oldest_due_seconds: Known,
     /// The ledger.
     pub store: StoreMetrics,
     /// Since a sender's key set was fetched.
@@ -117,9 +117,9 @@ impl Metrics {
                 "Deliveries that are not settled",
                 &["destination"],
             )?,
-            oldest_due_seconds: family.seconds(
+            oldest_due_seconds: family.known(
                 "postern_oldest_due_seconds",
-                "How long the delivery due for longest has been due",
+                "Age of the oldest overdue delivery, in seconds",
             )?,
             store: StoreMetrics::new(&family)?,
             key_set_age_seconds: family.ages(
@@ -200,19 +200,38 @@ impl Metrics {
     }
 }
 
+/// A gauge that is absent while its value is unknown: a zero would say that all is well.
+#[derive(Clone, Debug)]
+pub struct Known(GaugeVec);
+
+impl Known {
+    /// Shows a value, or nothing.
+    pub fn set(&self, value: Option<f64>) {
+        match value {
+            Some(value) => self.0.with_label_values(NO_LABELS).set(value),
+            None => self.0.reset(),
+        }
+    }
+}
+
+/// The labels of a gauge that has none.
+const NO_LABELS: &[&str] = &[];
+
 /// The ledger: what it holds, the room of its disk, what retention removed.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
     /// Bytes that it takes.
-    pub bytes: IntGauge,
+    pub bytes: Known,
     /// Bytes that may still be written to its disk.
-    pub free_bytes: IntGauge,
+    pub free_bytes: Known,
     /// Bytes that must be free there.
-    pub reserve_bytes: IntGauge,
+    pub reserve_bytes: Known,
     /// Events that it has.
-    pub events: IntGauge,
+    pub events: Known,
     /// Keys of transactions that it remembers.
-    pub keys: IntGauge,
+    pub keys: Known,
+    /// Seconds that the clock of its server is ahead of this process's.
+    pub clock_offset_seconds: Known,
     /// Events that retention removed.
     pub swept_events: IntCounter,
     /// Keys that retention removed.
@@ -220,6 +239,7 @@ pub struct StoreMetrics {
     /// Bytes that retention gave back to the file system.
     pub swept_bytes: IntCounter,
     durability: IntGaugeVec,
+    faults: IntCounterVec,
 }
 
 impl StoreMetrics {
@@ -229,18 +249,30 @@ impl StoreMetrics {
             "What retention removed from the ledger",
             &["what"],
         )?;
+        let faults = family.counters(
+            "postern_ledger_faults_total",
+            "Statements that the store's server failed, by SQLSTATE or class",
+            &["code"],
+        )?;
+        for code in FaultCode::ALL {
+            faults.with_label_values(&[code.as_str()]);
+        }
         Ok(Self {
-            bytes: family.gauge("postern_store_bytes", "Bytes of the ledger")?,
-            free_bytes: family.gauge(
+            bytes: family.known("postern_store_bytes", "Bytes of the store")?,
+            free_bytes: family.known(
                 "postern_store_free_bytes",
                 "Bytes that may still be written to the ledger's disk",
             )?,
-            reserve_bytes: family.gauge(
+            reserve_bytes: family.known(
                 "postern_store_reserve_bytes",
                 "Bytes that must be free on the ledger's disk",
             )?,
-            events: family.gauge("postern_store_events", "Events that the ledger has")?,
-            keys: family.gauge("postern_store_keys", "Keys that the ledger remembers")?,
+            events: family.known("postern_store_events", "Events in the store")?,
+            keys: family.known("postern_store_keys", "Deduplication keys in the store")?,
+            clock_offset_seconds: family.known(
+                "postern_store_clock_offset_seconds",
+                "Time by which the clock of the store's server is ahead of the gateway's, in seconds",
+            )?,
             swept_events: swept.with_label_values(&["events"]),
             swept_keys: swept.with_label_values(&["keys"]),
             swept_bytes: swept.with_label_values(&["bytes"]),
@@ -249,7 +281,14 @@ impl StoreMetrics {
                 "1 at what an answer of the ledger survives now",
                 &["level"],
             )?,
+            faults,
         })
+    }
+
+    /// Brings the counter of a code up to what the ledger has counted.
+    pub fn set_faults(&self, code: FaultCode, count: u64) {
+        let counter = self.faults.with_label_values(&[code.as_str()]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// What an answer of the ledger survives: one of the levels is at 1.
@@ -350,8 +389,8 @@ impl Family {
         self.add(IntGauge::with_opts(Opts::new(name, help)))
     }
 
-    fn seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.add(Gauge::with_opts(Opts::new(name, help)))
+    fn known(&self, name: &str, help: &str) -> Result<Known, prometheus::Error> {
+        self.add(GaugeVec::new(Opts::new(name, help), &[])).map(Known)
     }
 
     fn histogram(
@@ -388,6 +427,23 @@ mod tests {
         assert!(page.contains("postern_ready 0"));
         metrics.forget_source("level-end", &source);
         assert!(!metrics.page().unwrap().contains("level-end"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_absent() {
+        let metrics = Metrics::new().unwrap();
+        let shown = || metrics.page().unwrap().contains("postern_store_free_bytes");
+        assert!(!shown());
+        metrics.store.free_bytes.set(Some(0.0));
+        assert!(metrics.page().unwrap().contains("\npostern_store_free_bytes 0\n"));
+        metrics.store.free_bytes.set(None);
+        assert!(!shown());
+        for _ in 0..2 {
+            metrics.store.set_faults(FaultCode::DiskFull, 7);
+        }
+        let faults = "postern_ledger_faults_total{code=\"53100\"} 7\n";
+        assert!(metrics.page().unwrap().contains(faults));
+        assert!(metrics.page().unwrap().contains("{code=\"not_durable\"} 0\n"));
     }
 
     #[test]

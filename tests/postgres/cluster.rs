@@ -16,7 +16,7 @@ use postern::clock;
 use tempfile::TempDir;
 
 /// Who runs the server where the tests are root, whom PostgreSQL refuses.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// How long a server may take to be there: these machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,10 +45,15 @@ pub fn is_there() -> bool {
     }
     let says = "PostgreSQL's initdb and postgres are missing (Debian: the package postgresql)";
     assert!(std::env::var_os("CI").is_none(), "{says}");
+    skipped(says);
+    false
+}
+
+/// Says that a test is skipped, and why.
+pub fn skipped(why: &str) {
     // Not by the macro: what that prints is hidden where a test passes.
     let mut err = std::io::stderr();
-    writeln!(err, "SKIPPED: {says}").unwrap();
-    false
+    writeln!(err, "SKIPPED: {why}").unwrap();
 }
 
 /// A server, until this is dropped.
@@ -61,7 +66,7 @@ pub struct Cluster {
 }
 
 /// A folder that the server's user may use.
-fn folder() -> (TempDir, PathBuf) {
+pub fn folder() -> (TempDir, PathBuf) {
     let keep = tempfile::tempdir().unwrap();
     fs::set_permissions(keep.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let folder = keep.path().join("data");
@@ -73,14 +78,18 @@ fn folder() -> (TempDir, PathBuf) {
     (keep, folder)
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// A program of the server, as somebody who may run it.
 fn program(name: &str) -> Command {
-    let path = programs().unwrap().join(name);
+    unprivileged(&programs().unwrap().join(name))
+}
+
+/// A program, as somebody who is not root.
+pub fn unprivileged(path: &Path) -> Command {
     let mut command = Command::new("setpriv");
     // Whatever becomes of the tests, no server outlives them.
     command.args(["--pdeathsig", "KILL"]);
@@ -108,7 +117,7 @@ fn init(folder: &Path) {
 
 /// Starts a child from a thread that lives as long as the tests: a signal at the parent's death is
 /// one at the death of the thread.
-fn spawn(command: Command) -> Child {
+pub fn spawn(command: Command) -> Child {
     type Order = (Command, mpsc::Sender<Child>);
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -125,7 +134,7 @@ fn spawn(command: Command) -> Child {
     child.recv().unwrap()
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -276,6 +285,18 @@ impl Cluster {
         String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
     }
 
+    /// Changes a setting of the server, for all sessions.
+    pub fn set(&self, setting: &str) {
+        self.ask(&format!("alter system set {setting}"));
+        self.ask("select pg_reload_conf()");
+    }
+
+    /// Undoes [`Cluster::set`]; the server may be read-only.
+    pub fn reset(&self, setting: &str) {
+        self.ask(&format!("alter system reset {setting}"));
+        self.ask("select pg_reload_conf()");
+    }
+
     /// Everything that is in a schema, as a backup would hold it.
     pub fn dump(&self, schema: &str) -> String {
         let mut dump = program("pg_dump");
@@ -308,7 +329,8 @@ fn processes(id: u32) -> Vec<String> {
     all
 }
 
-fn signal(processes: &[String], signal: &str) {
+/// Sends a signal to processes.
+pub fn signal(processes: &[String], signal: &str) {
     // The shell's own: a bare machine has no program of that name.
     let mut kill = Command::new("sh");
     kill.args(["-c", "kill \"$@\"", "kill", signal]).args(processes);

@@ -24,6 +24,7 @@ pub struct Gateway {
     child: Child,
     pub callbacks: SocketAddr,
     pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
 }
 
@@ -101,13 +102,15 @@ impl Gateway {
         });
         let ready = ready.unwrap_or_else(|| panic!("a gateway that gets ready: {said:#?}"));
         // Whoever writes to a pipe that nobody reads would wait.
-        thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let own = Arc::clone(&log);
+        thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
         let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
         let at = |key: &str| {
             let found = ready.get(key).or_else(|| ready["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
-        Self { callbacks: at("callbacks"), admin: at("admin"), child, _folder: folder }
+        Self { callbacks: at("callbacks"), admin: at("admin"), child, log, _folder: folder }
     }
 
     /// Signal 9.
@@ -127,6 +130,27 @@ impl Gateway {
         let series =
             format!("postern_callbacks_total{{outcome=\"{outcome}\",source=\"level-end\"}}");
         self.metric(&series) as u64
+    }
+
+    /// Whether the page has the metric at all.
+    pub fn shows(&self, metric: &str) -> bool {
+        let (_, page) = get(self.admin, "/metrics");
+        let is_it = |rest: &str| rest.starts_with([' ', '{']);
+        page.lines().any(|line| line.strip_prefix(metric).is_some_and(is_it))
+    }
+
+    /// Lines of the log since the start that have this text.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
+    /// Waits until it says that it is not ready, for this reason.
+    pub fn unready_for(&self, reason: &str) {
+        eventually(reason, || {
+            let (status, said) = get(self.admin, "/readyz");
+            status == 503 && said.contains(reason)
+        });
     }
 
     pub fn is_ready(&self) -> bool {
@@ -182,7 +206,16 @@ impl Caller {
         answer
     }
 
+    /// A POST without a body.
+    pub fn post(&mut self, target: &str) -> Option<(u16, String)> {
+        self.exchange("POST", target)
+    }
+
     fn try_call(&mut self, target: &str) -> Option<(u16, String)> {
+        self.exchange("GET", target)
+    }
+
+    fn exchange(&mut self, method: &str, target: &str) -> Option<(u16, String)> {
         if self.0.is_none() {
             let stream = TcpStream::connect(self.1).ok()?;
             stream.set_nodelay(true).ok()?;
@@ -190,7 +223,7 @@ impl Caller {
             self.0 = Some(stream);
         }
         let stream = self.0.as_mut()?;
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut read = Vec::new();
         let mut piece = [0; 16_384];

@@ -25,6 +25,8 @@ pub struct Proxy {
     pub cuts: Arc<AtomicUsize>,
     /// How many requests to cancel a statement came by.
     pub cancels: Arc<AtomicUsize>,
+    /// While it is set, sessions get what another one was told: their commits wait for nothing.
+    pub leaks: Arc<AtomicBool>,
 }
 
 /// Asked with each statement that is executed.
@@ -41,6 +43,7 @@ impl Proxy {
             plan: Arc::new(Mutex::new(Box::new(|_| None))),
             cuts: Arc::default(),
             cancels: Arc::default(),
+            leaks: Arc::default(),
         };
         let (own, server) = (proxy.clone(), server.to_owned());
         thread::spawn(move || {
@@ -74,7 +77,10 @@ impl Proxy {
         }
         server.write_all(&hello).ok()?;
         let mut prepared = std::collections::HashMap::new();
-        while let Some(message) = frame(&mut client, 1) {
+        while let Some(mut message) = frame(&mut client, 1) {
+            if message[0] == b'Q' && self.leaks.load(Ordering::Relaxed) {
+                leak(&mut message);
+            }
             let mut texts = message[5..].split(|byte| *byte == 0);
             let mut text =
                 || String::from_utf8_lossy(texts.next().unwrap_or_default()).into_owned();
@@ -102,6 +108,16 @@ impl Proxy {
         let _ = client.shutdown(Shutdown::Both);
         Some(())
     }
+}
+
+/// What has a session's commits wait is replaced by what has them wait for nothing.
+fn leak(message: &mut [u8]) {
+    let text = String::from_utf8_lossy(&message[5..]).into_owned();
+    let begin = "select set_config('synchronous_commit'";
+    let Some(from) = text.find(begin) else { return };
+    let len = text[from..].find(';').expect("the end of a statement");
+    let other = format!("{:len$}", "set synchronous_commit = off");
+    message[5 + from..5 + from + len].copy_from_slice(other.as_bytes());
 }
 
 /// Hands answers on; of a connection that is to be cut none, up to the one that says that the

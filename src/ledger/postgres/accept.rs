@@ -9,15 +9,17 @@ use std::convert::Infallible;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::fault::Fault;
+use super::durability::Required;
+use super::fault::{Cause, Fault};
 use super::link::Session;
 use super::log::write_event;
-use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
+use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
 use super::vault::{Pen, Place, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, NonceUse, PastEvent, TargetId,
+    Accepted, DedupeKey, EventId, FaultCode, Fingerprint, NewEvent, Nonce, NonceUse, PastEvent,
+    TargetId,
 };
 
 /// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
@@ -62,7 +64,7 @@ impl Core {
             new.into_iter().for_each(|at| round.recorded(at));
             round.look_up(session, old).await?;
         }
-        Err(Fault::Again)
+        Err(Fault::Again(Cause::new(FaultCode::Undone, "a sweep took away what was found")))
     }
 
     /// Records those of the events at `offered` whose keys are all unknown, and answers their ids.
@@ -82,7 +84,8 @@ impl Core {
         let mut with: Vec<&(dyn ToSql + Sync)> = vec![&now, &key];
         with.extend(keys.all());
         with.extend(rows.all());
-        let rows = session.rows(&record_sql(), &with).await?;
+        let sql = record_sql(self.pulse.required());
+        let rows = session.rows(&sql, &with).await?;
         Ok(rows.iter().map(|row| id_of(row.get(0))).collect())
     }
 
@@ -93,12 +96,17 @@ impl Core {
         nonces: &[&Nonce],
     ) -> Result<HashSet<DedupeKey>, Fault> {
         let keys: Vec<Uuid> = nonces.iter().map(|nonce| key_uuid(&nonce.key)).collect();
-        let ends: Vec<i64> = nonces.iter().map(|nonce| nonce.expires_ms).collect();
+        // Where this gateway's clock is behind, an end by the server's clock would come too early.
+        let behind = if self.clock.fixed().is_some() { 0 } else { self.pulse.behind_ms() };
+        let end = |nonce: &&Nonce| nonce.expires_ms.saturating_add(behind);
+        let ends: Vec<i64> = nonces.iter().map(end).collect();
         let sql = format!(
             "insert into nonce (k, exp_ms)
-             select k, exp_ms from unnest($2::uuid[], $3::bigint[]) as o(k, exp_ms) order by k
+             select k, exp_ms from unnest($2::uuid[], $3::bigint[]) as o(k, exp_ms)
+             where {durable} order by k
              on conflict (k) do update set exp_ms = excluded.exp_ms where nonce.exp_ms <= {NOW}
-             returning k"
+             returning k",
+            durable = self.pulse.required().condition()
         );
         let rows = session.rows(&sql, &[&self.clock.fixed(), &keys, &ends]).await?;
         Ok(rows.iter().map(|row| key_of(row.get(0))).collect())
@@ -278,13 +286,14 @@ pub(super) fn piece_of(event: &NewEvent, pen: &Pen<'_>) -> Vec<u8> {
 
 /// Of an event with two keys of which somebody took one a moment ago, the other must not stay: the
 /// division by zero undoes the statement, and it is judged anew.
-fn record_sql() -> String {
+fn record_sql(required: Required) -> String {
     format!(
         "with fresh as (
             insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
-            select * from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::text[],
+            select k, id, {seen}, fingerprint, source, keys
+            from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::text[],
                 $8::bytea[]) as o(k, id, seen_ms, fingerprint, source, keys)
-            where {under}
+            where {under} and {durable}
             order by k
             on conflict (k) do nothing
             returning id
@@ -310,7 +319,9 @@ fn record_sql() -> String {
             from whole w cross join lateral unnest(w.names) as t(target)
         )
         select id from whole",
-        under = under("$2")
+        under = under("$2"),
+        durable = required.condition(),
+        seen = seen()
     )
 }
 

@@ -1,7 +1,8 @@
 //! Partitions, one for each day in the ids: made ahead, dropped when their time is over.
 
-use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -9,8 +10,8 @@ use super::fault::Fault;
 use super::link::{Held, Session};
 use super::sql::uuid_of;
 use super::{Core, figures};
-use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{EventId, Retention, SourceId, Swept};
+use crate::clock::{UnixMillis, instant, rfc3339};
+use crate::ledger::{EventId, NewEvent, Retention, SourceId, Swept};
 
 const DAY_MS: i64 = 86_400_000;
 /// Days that partitions are made ahead for: a weekend's trouble with them hurts nobody.
@@ -19,6 +20,10 @@ const AHEAD: i64 = 3;
 const TABLES: [&str; 3] = ["event", "attempt", "replayed"];
 /// How long a day's end waits for those who use its tables: they are queued behind it meanwhile.
 const DROP_PATIENCE: &str = "set local lock_timeout = '500ms'";
+/// How far ahead a day is kept that late events come in for …
+const LATE_MS: i64 = 5 * 60_000;
+/// … and how often that is written again while they do. What is left is longer than any commit takes.
+const LATE_AGAIN: Duration = Duration::from_secs(60);
 const MAKE_PATIENCE: &str = "set local lock_timeout = '5s'";
 
 fn day_of(ms: UnixMillis) -> i32 {
@@ -63,9 +68,39 @@ impl Core {
         self.days_for(held, days).await
     }
 
+    /// Keeps the days of ids that are past by the server's clock from being swept as if their
+    /// events were as old: the clock of this gateway may be wrong.
+    pub(super) async fn keep_late(
+        &self,
+        session: &Session,
+        batch: &[NewEvent],
+    ) -> Result<(), Fault> {
+        let now = self.clock.fixed().unwrap_or_else(|| self.pulse.server_ms());
+        let today = day_of(now);
+        let late = batch.iter().map(|event| day_of(event.id.ms())).filter(|day| *day < today);
+        for day in late.collect::<BTreeSet<_>>() {
+            let noted = self.late().get(&day).copied();
+            if noted.is_some_and(|noted| noted.elapsed() < LATE_AGAIN) {
+                continue;
+            }
+            let sql = "insert into meta (k, v) values ($1, $2)
+                on conflict (k) do update set v = greatest(meta.v, excluded.v)";
+            session.run(sql, &[&late_key(day), &(now + LATE_MS)]).await?;
+            let mut late = self.late();
+            late.retain(|_, noted| noted.elapsed() < LATE_AGAIN);
+            late.insert(day, instant());
+        }
+        Ok(())
+    }
+
+    fn late(&self) -> MutexGuard<'_, HashMap<i32, Instant>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A partition was missing that was thought to be there: another gateway's sweep took it.
     pub(super) fn forget_days(&self) {
         self.days_mut().clear();
+        self.late().clear();
     }
 
     /// Whoever inserts the row of a day makes its tables; another one waits for that and finds
@@ -126,7 +161,8 @@ impl Core {
     ) -> Result<Swept, Fault> {
         let mut swept = Swept::default();
         let policy = self.believable(held, policy).await?;
-        let old = day_of(policy.events_before());
+        let events_before = policy.events_before();
+        let old = day_of(events_before);
         let days = held.rows("select n from day where n < $1 order by n", &[&old]).await?;
         for row in days {
             let day: i32 = row.get(0);
@@ -134,11 +170,15 @@ impl Core {
                 swept.more = true;
                 break;
             }
-            match self.drop_day(held, day, &mut swept).await {
+            // Events came in for it later than it says.
+            if is_late(held, day, events_before).await? {
+                continue;
+            }
+            match self.drop_day(held, (day, events_before), &mut swept).await {
                 Ok(true) => {}
                 // Something in it is still to be delivered: the others of that day go one by one.
                 Ok(false) => thin_out(held, day, budget, &mut swept).await?,
-                Err(Fault::Again) => swept.more = true,
+                Err(Fault::Again(_)) => swept.more = true,
                 Err(fault) => return Err(fault),
             }
         }
@@ -148,13 +188,14 @@ impl Core {
         Ok(swept)
     }
 
-    /// A gateway whose clock is ahead of the server's must not take away what the others keep.
+    /// What is old is judged by the server's clock: a gateway whose own is wrong must not take away
+    /// what the others keep.
     async fn believable(&self, session: &Session, policy: &Retention) -> Result<Retention, Fault> {
         let mut policy = policy.clone();
         if self.clock.fixed().is_none() {
             let sql = format!("select {}", super::sql::NOW);
             let now: UnixMillis = session.row(&sql, &[&None::<i64>]).await?.get(0);
-            policy.now_ms = policy.now_ms.min(now);
+            policy.now_ms = now;
         }
         Ok(policy)
     }
@@ -163,14 +204,14 @@ impl Core {
     async fn drop_day(
         &self,
         held: &mut Held<'_>,
-        day: i32,
+        (day, events_before): (i32, UnixMillis),
         swept: &mut Swept,
     ) -> Result<bool, Fault> {
         if is_open(held, day).await? {
             return Ok(false);
         }
         held.begin().await?;
-        let dropped = drop_tables(held, day).await;
+        let dropped = drop_tables(held, day, events_before).await;
         match dropped {
             Ok(Some((events, bytes))) => {
                 held.commit().await?;
@@ -208,6 +249,17 @@ async fn sweep_keys(
     Ok(())
 }
 
+/// What `meta` has the time under until which events came in for a day that was over.
+fn late_key(day: i32) -> String {
+    format!("late {day}")
+}
+
+/// Whether events came in for that day that are not old, whatever their ids say.
+async fn is_late(session: &Session, day: i32, events_before: UnixMillis) -> Result<bool, Fault> {
+    let sql = "select exists (select 1 from meta where k = $1 and v >= $2)";
+    Ok(session.row(sql, &[&late_key(day), &events_before]).await?.get(0))
+}
+
 /// Whether something of that day is still to be delivered.
 async fn is_open(session: &Session, day: i32) -> Result<bool, Fault> {
     let (from, to) = bounds(day);
@@ -217,7 +269,11 @@ async fn is_open(session: &Session, day: i32) -> Result<bool, Fault> {
 }
 
 /// Within a transaction: nobody can add to the day any more, so what is asked then holds.
-async fn drop_tables(session: &Session, day: i32) -> Result<Option<(u64, u64)>, Fault> {
+async fn drop_tables(
+    session: &Session,
+    day: i32,
+    events_before: UnixMillis,
+) -> Result<Option<(u64, u64)>, Fault> {
     session.batch(DROP_PATIENCE).await?;
     let sql = "delete from day where n = $1";
     if session.run(sql, &[&day]).await? == 0 {
@@ -225,9 +281,10 @@ async fn drop_tables(session: &Session, day: i32) -> Result<Option<(u64, u64)>, 
     }
     let parts: Vec<String> = TABLES.iter().map(|table| table_of(table, day)).collect();
     session.batch(&format!("lock table {} in access exclusive mode", parts.join(", "))).await?;
-    if is_open(session, day).await? {
+    if is_open(session, day).await? || is_late(session, day, events_before).await? {
         return Ok(None);
     }
+    session.run("delete from meta where k = $1", &[&late_key(day)]).await?;
     let sizes = parts.iter().map(|part| format!("pg_total_relation_size('{part}')"));
     let sql = format!("select {}", sizes.collect::<Vec<_>>().join(" + "));
     let bytes: i64 = session.row(&sql, &[]).await?.get(0);

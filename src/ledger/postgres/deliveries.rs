@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::Core;
+use super::durability::Required;
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::log::{EVENT_PIECE, said_piece};
@@ -84,12 +85,13 @@ impl Core {
         Ok(LeaseBatch { leases, next_due: next.map(wait) })
     }
 
-    /// Settles on one session. What is done or dead leaves the queue, the rest goes back into it.
+    /// Settles on one session, whose commit waits as `waits` says, or for nothing. What is done or dead leaves the queue, the rest goes back into it.
     pub(super) async fn settle_on(
         &self,
         held: &mut Held<'_>,
         who: &NodeId,
         settlements: &[Settlement],
+        waits: Option<Required>,
     ) -> Result<Vec<Settled>, Fault> {
         let unique = first_of_each(settlements);
         let ends = |verdict| matches!(verdict, Verdict::Done | Verdict::Decided | Verdict::Dead);
@@ -100,7 +102,7 @@ impl Core {
             held.begin().await?;
         }
         let mut applied = HashSet::new();
-        for (sql, some) in [(end_sql(), gone), (back_sql(), back)] {
+        for (sql, some) in [(end_sql(waits), gone), (back_sql(waits), back)] {
             if !some.is_empty() {
                 let some: Vec<_> = some.into_iter().map(|at| (at, &settlements[at])).collect();
                 applied.extend(self.verdicts(held, who, &sql, &some).await?);
@@ -239,12 +241,13 @@ fn after_ms(verdict: Verdict) -> i64 {
 }
 
 /// The verdicts as a table `v`.
-fn verdicts() -> String {
+fn verdicts(waits: Option<Required>) -> String {
+    let durable = waits.map_or("true", Required::condition);
     format!(
         "v as (select * from unnest($4::bigint[], $5::uuid[], $6::text[], $7::bigint[],
             $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::smallint[],
             $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms,
-            status, said) where {})",
+            status, said) where {} and {durable})",
         under("$3")
     )
 }
@@ -252,7 +255,7 @@ fn verdicts() -> String {
 const SAID: &str = "insert into attempt (event_id, target, token, at_ms, latency_ms, status, said)
     select event_id, target, token, at_ms, latency_ms, status, said";
 
-fn end_sql() -> String {
+fn end_sql(waits: Option<Required>) -> String {
     format!(
         "with {verdicts}, gone as (
             delete from delivery d using v
@@ -264,11 +267,11 @@ fn end_sql() -> String {
             select event_id, target, attempt, {NOW} from gone where verdict = {DEAD}
         ), said as ({SAID} from gone)
         select n from gone",
-        verdicts = verdicts()
+        verdicts = verdicts(waits)
     )
 }
 
-fn back_sql() -> String {
+fn back_sql(waits: Option<Required>) -> String {
     format!(
         "with {verdicts}, back as (
             update delivery d set owner = null,
@@ -280,6 +283,6 @@ fn back_sql() -> String {
             returning v.*
         ), said as ({SAID} from back where verdict = {RETRY})
         select n from back",
-        verdicts = verdicts()
+        verdicts = verdicts(waits)
     )
 }

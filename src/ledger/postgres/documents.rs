@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 
 use super::Core;
+use super::durability::Required;
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::vault::{Pen, Place, malformed, under};
@@ -47,7 +48,7 @@ impl Core {
         changes: &[DocumentChange],
     ) -> Result<Revision, Fault> {
         held.begin().await?;
-        let revision = next_revision(held).await?;
+        let revision = next_revision(held, self.pulse.required()).await?;
         for change in changes {
             let key = (change.kind.as_str(), change.id.as_bytes());
             let sql = "select version from document where kind = $1 and id = $2";
@@ -137,7 +138,10 @@ pub(super) fn document_piece(pen: &Pen<'_>, place: Place<'_>, who: &str, body: &
     })
 }
 
-async fn next_revision(session: &Session) -> Result<i64, Fault> {
-    let sql = "update meta set v = v + 1 where k = 'revision' returning v";
-    Ok(session.row(sql, &[]).await?.get(0))
+async fn next_revision(session: &Session, required: Required) -> Result<i64, Fault> {
+    let sql = format!(
+        "update meta set v = v + 1 where k = 'revision' and {} returning v",
+        required.condition()
+    );
+    Ok(session.row(&sql, &[]).await?.get(0))
 }

@@ -3,46 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Core;
 use super::fault::Fault;
 use super::link::Session;
 use super::sql::NOW;
-use crate::ledger::{Durability, Stats, TargetId, TargetStats};
+use super::{Core, READ_PATIENCE};
+use crate::clock::instant;
+use crate::ledger::{Stats, TargetId, TargetStats};
 
 /// Rows up to this are counted; of more the server's own estimate is good enough.
 const COUNTED: i64 = 100_000;
 
-/// What an answer survives, and in which words the server said so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Promise {
-    pub(super) durability: Durability,
-    pub(super) said: String,
-}
-
-/// Reads what a commit waits for. A setting that the server does not know is empty.
-pub(super) async fn promise(session: &Session) -> Result<Promise, Fault> {
-    let sql = "select coalesce(current_setting('fsync', true), ''),
-        coalesce(current_setting('synchronous_commit', true), ''),
-        coalesce(current_setting('synchronous_standby_names', true), '')";
-    let row = session.row(sql, &[]).await?;
-    Ok(judge(row.get(0), row.get(1), row.get(2)))
-}
-
-fn judge(fsync: &str, commit: &str, standbys: &str) -> Promise {
-    let durability = match (fsync, commit) {
-        ("off", _) | (_, "off") => Durability::Unsynced,
-        (_, "local") => Durability::Local,
-        _ if standbys.trim().is_empty() => Durability::Local,
-        _ => Durability::Replicated,
-    };
-    let said = format!(
-        "fsync = {fsync}, synchronous_commit = {commit}, synchronous_standby_names = '{standbys}'"
-    );
-    Promise { durability, said }
-}
-
-/// Bytes that the tables take with their indexes.
-pub(super) async fn size(session: &Session) -> Result<u64, Fault> {
+async fn size(session: &Session) -> Result<u64, Fault> {
     let sql = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class
         where relnamespace = current_schema()::regnamespace and relkind = 'r'";
     let bytes: i64 = session.row(sql, &[]).await?.get(0);
@@ -50,6 +21,13 @@ pub(super) async fn size(session: &Session) -> Result<u64, Fault> {
 }
 
 impl Core {
+    /// Bytes that the tables take with their indexes; `None`: the server does not say just now.
+    pub(super) async fn size(&self) -> Option<u64> {
+        let mut held = self.read.session(instant() + READ_PATIENCE).await.ok()?;
+        let bytes = size(&held).await;
+        held.heed(bytes).ok()
+    }
+
     pub(super) async fn stats_on(&self, session: &Session) -> Result<Stats, Fault> {
         let events = count(session, "event").await?;
         let keys = count(session, "dedupe").await?;
@@ -89,20 +67,4 @@ pub(super) async fn count(session: &Session, table: &str) -> Result<u64, Fault> 
     );
     let estimate: i64 = session.row(&sql, &[]).await?.get(0);
     Ok(estimate.max(counted).cast_unsigned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_settings_promise() {
-        let durability = |fsync, commit, standbys| judge(fsync, commit, standbys).durability;
-        assert_eq!(durability("on", "on", "ANY 1 (a, b)"), Durability::Replicated);
-        assert_eq!(durability("on", "remote_write", "*"), Durability::Replicated);
-        assert_eq!(durability("on", "on", ""), Durability::Local);
-        assert_eq!(durability("on", "local", "*"), Durability::Local);
-        assert_eq!(durability("on", "off", "*"), Durability::Unsynced);
-        assert_eq!(durability("off", "on", "*"), Durability::Unsynced);
-    }
 }

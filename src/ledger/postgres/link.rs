@@ -1,67 +1,35 @@
-//! Connections: who makes them, who holds them, and what becomes of them.
+//! Connections: who holds them, and what becomes of them.
 //!
 //! Nothing here ever sends a cancel: a commit that waits for a standby and is cancelled is kept by
 //! the primary alone. A statement of a caller that went away ends by itself.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio_postgres::config::LoadBalanceHosts;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
-use super::fault::{Fault, explain};
-use super::tls::Tls;
+use super::dialer::{Dialer, Role};
+use super::fault::{Cause, Fault};
+use super::hosts::State;
 use crate::clock::instant;
+use crate::ledger::FaultCode;
 
-/// The pause after the first connection that failed; it doubles …
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// … up to this, so that a gateway is back within a second of its server.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// One try to connect, all hosts together, with the questions that a session begins with.
-const DIAL_TIME: Duration = Duration::from_secs(8);
 /// Statements that a session remembers; there are fewer texts.
 const STATEMENTS_MAX: usize = 200;
-
-/// What a session is for, and so what it is told at its beginning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Accepts events. Nothing ends a statement of it.
-    Accept,
-    /// Changes deliveries and documents, durably.
-    Durable,
-    /// Leases, and settles what may be done twice: what a crash may take back.
-    Lazy,
-    /// Reads.
-    Read,
-    /// Whatever a migration does.
-    Migrate,
-}
-
-/// Makes connections.
-pub(super) struct Dialer {
-    config: Config,
-    tls: Tls,
-    schema: String,
-    read_time: Duration,
-    /// Connections are driven here, whatever runtime the caller is on.
-    pub(super) handle: Handle,
-    /// Rung by whoever changed a document, where the server passes that on.
-    pub(super) bell: Arc<Notify>,
-    /// How many tries have failed since the last that did not.
-    failed: AtomicU32,
-}
 
 /// A connection, and the statements that it has prepared.
 pub(super) struct Session {
     client: Client,
     statements: Mutex<HashMap<String, Statement>>,
+    /// The process that serves it, as the server numbers them.
+    process: i32,
+    /// The timeline that its server is on; 0: it is not known.
+    timeline: u32,
+    newest: watch::Receiver<u32>,
 }
 
 /// Sessions of one role, made when they are needed.
@@ -83,112 +51,37 @@ pub(super) struct Held<'p> {
     _place: SemaphorePermit<'p>,
 }
 
-impl Role {
-    fn beginning(self, schema: &str, read_time: Duration) -> String {
-        // Names of queues and keys go through indexes whatever the statistics of a table say that
-        // was empty when they were taken.
-        let own = match self {
-            Self::Accept => "set enable_seqscan = off;".to_owned(),
-            Self::Durable => "set enable_seqscan = off; set enable_hashjoin = off; \
-                set enable_mergejoin = off;"
-                .to_owned(),
-            Self::Lazy => "set enable_seqscan = off; set enable_hashjoin = off; \
-                set enable_mergejoin = off; set synchronous_commit = off;"
-                .to_owned(),
-            Self::Read => format!("set statement_timeout = {};", read_time.as_millis()),
-            Self::Migrate => String::new(),
-        };
-        // Compiling a statement pays for reports; a lease of a long queue would be slower four times.
-        format!(
-            "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
-             set idle_in_transaction_session_timeout = '60s'; {own}"
-        )
-    }
-}
-
-impl Dialer {
-    pub(super) fn new(config: Config, tls: Tls, schema: String, read_time: Duration) -> Self {
-        Self {
-            config,
-            tls,
-            schema,
-            read_time,
-            handle: Handle::current(),
-            bell: Arc::new(Notify::new()),
-            failed: AtomicU32::new(0),
-        }
-    }
-
-    pub(super) fn schema(&self) -> &str {
-        &self.schema
-    }
-
-    /// What is notified when a document changes.
-    pub(super) fn channel(&self) -> String {
-        format!("{}_documents", self.schema)
-    }
-
-    /// One try to connect.
-    pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, Fault> {
-        let own = Arc::clone(self);
-        let dialing = self.handle.spawn(async move {
-            match tokio::time::timeout(DIAL_TIME, own.dial_here(role)).await {
-                Ok(dialed) => dialed,
-                Err(_) => Err(Fault::Down("PostgreSQL does not answer".to_owned())),
-            }
-        });
-        let dialed = dialing.await.unwrap_or(Err(Fault::Down("the gateway is stopping".into())));
-        match dialed {
-            Ok(_) => self.failed.store(0, Ordering::Relaxed),
-            Err(_) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        dialed
-    }
-
-    async fn dial_here(&self, role: Role) -> Result<Session, Fault> {
-        let mut config = self.config.clone();
-        // A host that takes connections and then says nothing must not stand before the others
-        // for ever.
-        if self.failed.load(Ordering::Relaxed) > 1 {
-            config.load_balance_hosts(LoadBalanceHosts::Random);
-        }
-        let down = |error: tokio_postgres::Error| {
-            Fault::Down(format!("PostgreSQL cannot be reached: {}", explain(&error)))
-        };
-        let (client, mut connection) = config.connect(self.tls.clone()).await.map_err(down)?;
-        let bell = Arc::clone(&self.bell);
-        self.handle.spawn(async move {
-            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-                match message {
-                    Ok(AsyncMessage::Notification(_)) => bell.notify_one(),
-                    Ok(AsyncMessage::Notice(notice)) => {
-                        tracing::debug!(severity = notice.severity(), "{}", notice.message());
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::debug!(error = explain(&error), "a connection ended");
-                        break;
-                    }
-                }
-            }
-        });
-        client.batch_execute(&role.beginning(&self.schema, self.read_time)).await.map_err(down)?;
-        Ok(Session { client, statements: Mutex::default() })
-    }
-
-    /// How long to wait before the next try.
-    pub(super) fn pause(&self) -> Duration {
-        let failed = self.failed.load(Ordering::Relaxed).min(10);
-        let pause = BACKOFF_FIRST.saturating_mul(1 << failed).min(BACKOFF_MAX);
-        // Gateways and their connections do not come all at once.
-        let spread = crate::ledger::EventId::new(0).as_bytes()[15];
-        pause.mul_f64(0.75 + f64::from(spread) / 1024.0)
-    }
-}
-
 impl Session {
+    pub(super) fn new(client: Client, newest: watch::Receiver<u32>) -> Self {
+        Self { client, statements: Mutex::default(), process: 0, timeline: 0, newest }
+    }
+
+    /// Takes note of what the server says that it is.
+    pub(super) fn is(&mut self, state: &State) {
+        (self.process, self.timeline) = (state.process, state.timeline);
+    }
+
+    pub(super) fn process(&self) -> i32 {
+        self.process
+    }
+
+    /// Whether it is of no more use: closed, or to a server that another one has taken the place of.
+    pub(super) fn is_over(&self) -> bool {
+        self.client.is_closed() || self.is_superseded(*self.newest.borrow())
+    }
+
+    /// Waits until another server has taken the place of this one; for ever, if none does.
+    pub(super) async fn superseded(&self) {
+        let mut newest = self.newest.clone();
+        if newest.wait_for(|newest| self.is_superseded(*newest)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_superseded(&self, newest: u32) -> bool {
+        self.timeline > 0 && self.timeline < newest
+    }
+
     /// Runs a statement that is prepared once.
     pub(super) async fn rows(
         &self,
@@ -202,7 +95,7 @@ impl Session {
     /// The one row of such a statement.
     pub(super) async fn row(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Row, Fault> {
         let mut rows = self.rows(sql, with).await?;
-        rows.pop().ok_or_else(|| Fault::Refused("a row is missing".to_owned()))
+        rows.pop().ok_or_else(|| Fault::Refused(Cause::new(FaultCode::Other, "a row is missing")))
     }
 
     /// Runs a statement, and answers how many rows it changed.
@@ -246,10 +139,10 @@ impl Pool {
 
     /// A session; waits for one, and for the server, until `until`.
     pub(super) async fn session(&self, until: Instant) -> Result<Held<'_>, Fault> {
-        let busy = || Fault::Down("every connection to PostgreSQL is busy".to_owned());
+        let busy = || Fault::down("every connection to PostgreSQL is busy");
         let place = tokio::time::timeout_at(until.into(), self.places.acquire());
         let place = place.await.or(Err(busy()))?.or(Err(busy()))?;
-        let idle = self.idle().pop().filter(|session| !session.client.is_closed());
+        let idle = self.idle().pop().filter(|session| !session.is_over());
         let session = match idle {
             Some(session) => session,
             None => self.dial(until).await?,
@@ -312,7 +205,7 @@ impl Deref for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let session = self.session.take().filter(|session| !session.client.is_closed());
+        let session = self.session.take().filter(|session| !session.is_over());
         if let Some(session) = session.filter(|_| self.fit) {
             self.pool.idle().push(session);
         }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dialer::Dialer;
 use super::fault::Fault;
-use super::link::Dialer;
 use super::tls::Tls;
 use super::url;
 use crate::ledger::{Keyring, StoreClock};
@@ -66,7 +66,7 @@ impl PostgresOptions {
         let config = url::parse(text).map_err(wrong)?;
         let tls = Tls::new(self.ca.as_deref()).map_err(PostgresError::Options)?;
         let schema = self.schema.clone();
-        Ok(Arc::new(Dialer::new(config, tls, schema, self.read_timeout)))
+        Ok(Arc::new(Dialer::new(&config, tls, schema, self.read_timeout)))
     }
 }
 
@@ -108,6 +108,9 @@ pub enum PostgresError {
     /// Something is sealed with a master key that is not at hand.
     #[error("{0}")]
     Sealed(String),
+    /// A pooler hands the statements of one connection to several sessions.
+    #[error("{0}")]
+    Pooler(&'static str),
     /// Replication is required, and is not there.
     #[error("{0}")]
     NotReplicated(String),

@@ -7,9 +7,10 @@
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::dialer::Role;
 use super::documents::document_piece;
 use super::fault::Fault;
-use super::link::{Held, Pool, Role, Session};
+use super::link::{Held, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
 use super::sql::{id_of, uuid_of};
 use super::vault::{Place, Used, change_key, forget_others, under};
@@ -44,7 +45,7 @@ impl Postgres {
             let used = Used::read(&held).await?;
             match change_key(&mut held, used.current, to).await {
                 Ok(true) => break,
-                Ok(false) | Err(Fault::Again) if instant() < until => {}
+                Ok(false) | Err(Fault::Again(_)) if instant() < until => {}
                 Ok(false) => return Err(PostgresError::Server(IN_USE.to_owned())),
                 Err(fault) => return Err(fault.into()),
             }
@@ -65,7 +66,7 @@ const IN_USE: &str = "another rekey is under way";
 fn sealed(fault: Fault) -> PostgresError {
     match fault {
         Fault::Said(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
-        Fault::Torn => PostgresError::Server(IN_USE.to_owned()),
+        Fault::Torn(_) => PostgresError::Server(IN_USE.to_owned()),
         fault => fault.into(),
     }
 }

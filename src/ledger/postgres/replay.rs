@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::Core;
+use super::durability::Required;
 use super::fault::Fault;
 use super::link::Session;
 use super::sql::{NOW, id_of, uuid_of};
@@ -34,7 +35,7 @@ impl Core {
         let replay = Uuid::from_bytes(*order.id.as_bytes());
         let with: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&self.clock.fixed(), &ids, &replay, &targets];
-        for row in session.rows(&replay_sql(), &with).await? {
+        for row in session.rows(&replay_sql(self.pulse.required()), &with).await? {
             page.events += 1;
             page.deliveries += u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
         }
@@ -43,10 +44,10 @@ impl Core {
 }
 
 /// The events are held while their deliveries are made, so that no sweep takes them away meanwhile.
-fn replay_sql() -> String {
+fn replay_sql(required: Required) -> String {
     format!(
         "with held as (
-            select id, targets from event where id = any($2::uuid[]) for key share
+            select id, targets from event where id = any($2::uuid[]) and {durable} for key share
         ), wanted as (
             select distinct h.id, t.target
             from held h cross join lateral unnest(coalesce($4::text[], h.targets)) as t(target)
@@ -71,7 +72,8 @@ fn replay_sql() -> String {
             where $4::text[] is not null and e.id in (select event_id from anew)
                 and not e.targets @> $4::text[]
         )
-        select count(*) from anew group by event_id"
+        select count(*) from anew group by event_id",
+        durable = required.condition()
     )
 }
 

@@ -10,6 +10,15 @@ use crate::ledger::{DedupeKey, EventId, Fingerprint};
 pub(super) const NOW: &str =
     "coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint)";
 
+/// A key that is this much older than its commit was stamped by a clock that is behind the server's.
+const SEEN_SLACK_MS: i64 = 60_000;
+
+/// When a key was seen, of a row `o`: what its gateway says, unless that is long past by the
+/// server's clock. Such a key would be forgotten early.
+pub(super) fn seen() -> String {
+    format!("case when o.seen_ms < {NOW} - {SEEN_SLACK_MS} then {NOW} else o.seen_ms end")
+}
+
 /// The longest that a due time is put off: 140,000 years, to which the time can still be added.
 pub(super) const FOR_EVER_MS: i64 = 1 << 52;
 

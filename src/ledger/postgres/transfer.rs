@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
-use super::fault::Fault;
+use super::fault::{Cause, Fault};
 use super::link::{Held, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
 use super::migrate::OLDER_KEYS;
@@ -20,7 +20,7 @@ use super::vault::under;
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
-    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, EventKeys, ExportPage,
+    Attempt, Cursor, DedupeKey, Delivery, DeliveryState, EventId, EventKeys, ExportPage, FaultCode,
     Fingerprint, Imported, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision, SourceId,
     TargetId,
 };
@@ -347,6 +347,7 @@ impl Core {
     }
 
     async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, Fault> {
+        self.pulse.required().check(session).await?;
         let mut taken = 0;
         for item in items {
             if let Item::Document { kind, document } = item {
@@ -361,7 +362,7 @@ impl Core {
         let keys: usize = past.iter().map(|past| past.keys.len()).sum();
         // A gateway took one of them meanwhile: all of it is judged anew.
         if insert_keys(session, &past).await? != keys as u64 {
-            return Err(Fault::Again);
+            return Err(taken_meanwhile());
         }
         self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;
@@ -468,6 +469,10 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
             fresh
         })
         .collect())
+}
+
+fn taken_meanwhile() -> Fault {
+    Fault::Again(Cause::new(FaultCode::Undone, "another gateway took a key meanwhile"))
 }
 
 impl Core {

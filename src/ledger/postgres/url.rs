@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::Host;
 
+/// The port of a host that names none.
+const PORT: u16 = 5432;
 /// A server that does not answer a connection in this time is passed over for the next one.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// A peer that is silent so long is asked whether it lives, …
@@ -32,7 +34,6 @@ pub(super) fn parse(url: &str) -> Result<Config, String> {
     if config.get_user().is_none() {
         return Err("names no user".to_owned());
     }
-    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIME);
     }
@@ -45,6 +46,59 @@ pub(super) fn parse(url: &str) -> Result<Config, String> {
         config.application_name("postern");
     }
     Ok(config)
+}
+
+/// Each host of `config` by itself, with its name for people.
+pub(super) fn hosts(config: &Config) -> Vec<(String, Config)> {
+    let (names, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let port = |at: usize| match config.get_ports() {
+        [] => PORT,
+        [one] => *one,
+        each => each.get(at).copied().unwrap_or(PORT),
+    };
+    (0..names.len().max(addresses.len()))
+        .map(|at| {
+            let mut one = alone(config);
+            let mut name = String::new();
+            if let Some(address) = addresses.get(at) {
+                one.hostaddr(*address);
+                name = address.to_string();
+            }
+            match names.get(at) {
+                Some(Host::Tcp(host)) => {
+                    one.host(host);
+                    name.clone_from(host);
+                }
+                Some(Host::Unix(path)) => {
+                    one.host_path(path);
+                    name = path.display().to_string();
+                }
+                None => {}
+            }
+            one.port(port(at));
+            (format!("{name}:{}", port(at)), one)
+        })
+        .collect()
+}
+
+/// Everything that `config` says, but for its hosts.
+fn alone(config: &Config) -> Config {
+    let mut one = Config::new();
+    one.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle());
+    config.get_user().map(|user| one.user(user));
+    config.get_password().map(|password| one.password(password));
+    config.get_dbname().map(|name| one.dbname(name));
+    config.get_options().map(|options| one.options(options));
+    config.get_application_name().map(|name| one.application_name(name));
+    config.get_connect_timeout().map(|time| one.connect_timeout(*time));
+    config.get_tcp_user_timeout().map(|time| one.tcp_user_timeout(*time));
+    config.get_keepalives_interval().map(|time| one.keepalives_interval(time));
+    config.get_keepalives_retries().map(|count| one.keepalives_retries(count));
+    one
 }
 
 /// Whoever asks for TLS gets it verified, so the modes that ask for that are the same as
@@ -80,7 +134,14 @@ mod tests {
     fn several_hosts_and_the_one_that_takes_writes() {
         let config = parse("postgres://u:p@a:1,b:2/d?sslmode=verify-full").unwrap();
         assert_eq!((config.get_hosts().len(), config.get_ports()), (2, &[1, 2][..]));
-        assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        let each = hosts(&config);
+        let names: Vec<&str> = each.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a:1", "b:2"]);
+        assert_eq!((each[1].1.get_hosts().len(), each[1].1.get_ports()), (1, &[2][..]));
+        assert_eq!(each[1].1.get_password(), Some(&b"p"[..]));
+        assert_eq!(each[1].1.get_dbname(), Some("d"));
+        assert_eq!(each[1].1.get_connect_timeout(), Some(&CONNECT_TIME));
+        assert_eq!(each[1].1.get_ssl_mode(), SslMode::Require);
         assert_eq!(config.get_ssl_mode(), SslMode::Require);
         assert_eq!(config.get_connect_timeout(), Some(&CONNECT_TIME));
         let own = parse("postgres://u@a/d?connect_timeout=9&keepalives_interval=7").unwrap();

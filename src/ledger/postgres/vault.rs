@@ -223,8 +223,8 @@ impl Core {
     pub(super) async fn mend(&self, fault: &Fault) {
         match fault {
             // Another gateway's sweep took it.
-            Fault::NoPartition => self.forget_days(),
-            Fault::Torn => {
+            Fault::NoPartition(_) => self.forget_days(),
+            Fault::Torn(_) => {
                 let read = async {
                     let mut held = self.read.session(instant() + READ_PATIENCE).await?;
                     let used = Used::read(&held).await;
@@ -253,7 +253,7 @@ impl Core {
         loop {
             match change_key(held, None, own).await {
                 Ok(_) => break,
-                Err(Fault::Again) if instant() < until => {}
+                Err(Fault::Again(_)) if instant() < until => {}
                 Err(fault) => return Err(fault.into()),
             }
         }

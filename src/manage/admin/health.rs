@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::Admin;
+use crate::ledger::{Health, Stats};
 use crate::lifecycle::Phase;
 use crate::manage::http::{Answered, Problem, with_body};
 use crate::wire::Response;
@@ -10,38 +11,49 @@ use crate::wire::Response;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
-/// A count as a gauge takes it.
-fn whole(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 impl Admin {
     /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
         self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
         self.keys.observe();
-        if let Ok(health) = self.book.health().await {
-            self.metrics.store.bytes.set(whole(health.bytes));
-            if let Some(room) = health.room {
-                self.metrics.store.free_bytes.set(whole(room.free));
-                self.metrics.store.reserve_bytes.set(whole(room.reserve));
-            }
-            self.metrics.store.set_durability(health.durability);
-        }
-        if let Ok(stats) = self.book.stats().await {
-            self.metrics.store.events.set(whole(stats.events));
-            self.metrics.store.keys.set(whole(stats.keys));
-            let oldest = stats.oldest_due.unwrap_or_default();
-            self.metrics.oldest_due_seconds.set(oldest.as_secs_f64());
-            for name in self.config().destinations.keys() {
-                let target = stats.targets.iter().find(|target| target.target.as_str() == name);
-                let pending = target.map_or(0, |target| target.pending);
-                self.metrics.delivery_backlog.with_label_values(&[name]).set(whole(pending));
-            }
-        }
+        self.observe_health(self.book.health().await.as_ref().ok());
+        self.observe_stats(self.book.stats().await.as_ref().ok());
         match self.metrics.page() {
             Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
             Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        }
+    }
+
+    /// What is unknown is absent: a zero would be taken for good news.
+    fn observe_health(&self, health: Option<&Health>) {
+        let store = &self.metrics.store;
+        let room = health.and_then(|health| health.room);
+        store.free_bytes.set(room.map(|room| room.free as f64));
+        store.reserve_bytes.set(room.map(|room| room.reserve as f64));
+        store.bytes.set(health.and_then(|health| health.bytes).map(|bytes| bytes as f64));
+        let server = health.and_then(|health| health.server.as_ref());
+        let ahead_ms = server.and_then(|server| server.clock_ahead_ms);
+        store.clock_offset_seconds.set(ahead_ms.map(|ms| ms as f64 / 1000.0));
+        for (code, count) in server.into_iter().flat_map(|server| &server.faults) {
+            store.set_faults(*code, *count);
+        }
+        if let Some(health) = health {
+            store.set_durability(health.durability);
+        }
+    }
+
+    fn observe_stats(&self, known: Option<&Stats>) {
+        let metrics = &self.metrics;
+        metrics.store.events.set(known.map(|stats| stats.events as f64));
+        metrics.store.keys.set(known.map(|stats| stats.keys as f64));
+        let oldest = known.map(|stats| stats.oldest_due.unwrap_or_default());
+        metrics.oldest_due_seconds.set(oldest.map(|due| due.as_secs_f64()));
+        let Some(stats) = known else { return metrics.delivery_backlog.reset() };
+        for name in self.config().destinations.keys() {
+            let target = stats.targets.iter().find(|target| target.target.as_str() == name);
+            let pending = target.map_or(0, |target| target.pending);
+            let pending = i64::try_from(pending).unwrap_or(i64::MAX);
+            metrics.delivery_backlog.with_label_values(&[name]).set(pending);
         }
     }
 

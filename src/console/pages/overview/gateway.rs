@@ -1,5 +1,7 @@
 //! The gateway itself: version, whether it serves, what its ledger holds and survives.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use crate::console::app::Console;
@@ -27,6 +29,10 @@ texts! {
     NOTHING_DUE = "nothing is due", "没有到期的投递";
     SIZE = "Ledger on disk", "账本占用磁盘";
     FREE = "{}, {} free", "{}，剩余 {}";
+    UNKNOWN = "not known yet", "尚不可知";
+    CLOCK = "Clock of the server", "服务器时钟";
+    AHEAD = "{} ahead of this gateway", "比本网关快 {}";
+    BEHIND = "{} behind this gateway", "比本网关慢 {}";
     CANNOT = "The ledger cannot say what it holds: {}", "账本无法给出统计：{}";
     SINCE = "{} ago", "{}前";
 }
@@ -46,6 +52,7 @@ pub async fn section(
     if let Ok(health) = &health {
         all.push((DURABILITY, html! { (words::durability(health.durability).of(lang)) }));
         all.push((SIZE, size(lang, health)));
+        all.extend(clock(lang, health).map(|clock| (CLOCK, clock)));
     }
     if let Ok(stats) = stats {
         let oldest = match stats.oldest_due {
@@ -83,9 +90,20 @@ fn state(console: &Console, lang: Lang, health: &Result<Health, LedgerError>) ->
     }
 }
 
+/// How far the clock of the ledger's server is from this gateway's, where there is one.
+fn clock(lang: Lang, health: &Health) -> Option<Markup> {
+    let Some(server) = &health.server else { return None };
+    let Some(ahead_ms) = server.clock_ahead_ms else {
+        return Some(html! { (UNKNOWN.of(lang)) });
+    };
+    let text = if ahead_ms < 0 { BEHIND } else { AHEAD };
+    let apart = Duration::from_millis(ahead_ms.unsigned_abs());
+    Some(html! { (text.fill(lang, &[&time::length(lang, apart)])) })
+}
+
 fn size(lang: Lang, health: &Health) -> Markup {
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let size = mib(health.bytes);
+    let Some(size) = health.bytes.map(mib) else { return html! { (UNKNOWN.of(lang)) } };
     match health.room {
         Some(room) => html! { (FREE.fill(lang, &[&size, &mib(room.free)])) },
         None => html! { (size) },

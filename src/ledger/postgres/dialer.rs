@@ -1,0 +1,258 @@
+//! Making connections: to which host, and what a session is told at its beginning.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage, SimpleQueryRow};
+
+use super::durability::{DO_NOT_WAIT, WAIT};
+use super::fault::{Cause, Fault, explain};
+use super::hosts::{Hosts, State};
+use super::link::Session;
+use super::tls::Tls;
+use crate::ledger::FaultCode;
+
+/// The pause after the first connection that failed; it doubles …
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// … up to this, so that a gateway is back within a second of its server.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// One try to connect, all hosts together, with the questions that a session begins with …
+const DIAL_TIME: Duration = Duration::from_secs(8);
+/// … and one host: after this the next one is tried.
+const HOST_TIME: Duration = Duration::from_secs(4);
+
+/// Whether a server takes writes, and which process it is. In the simple protocol: a pooler passes
+/// that on where it does not know prepared statements.
+const STATE: &str = "select current_setting('transaction_read_only'), pg_is_in_recovery(), \
+                     pg_backend_pid()";
+/// The timeline that a primary writes on, in hexadecimal digits. A standby has no current one.
+const TIMELINE: &str = "select left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+
+/// What a session is for, and so what it is told at its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Accepts events. Nothing ends a statement of it.
+    Accept,
+    /// Changes deliveries and documents, durably.
+    Durable,
+    /// Leases, and settles what may be done twice: what a crash may take back.
+    Lazy,
+    /// Reads.
+    Read,
+    /// Proves that the server can write.
+    Probe,
+    /// Asks any host what it is.
+    Watch,
+    /// Whatever a migration does.
+    Migrate,
+}
+
+/// Makes connections.
+pub(super) struct Dialer {
+    pub(super) hosts: Hosts,
+    tls: Tls,
+    schema: String,
+    read_time: Duration,
+    /// Connections are driven here, whatever runtime the caller is on.
+    pub(super) handle: Handle,
+    /// Rung by whoever changed a document, where the server passes that on.
+    pub(super) bell: Arc<Notify>,
+    /// How many tries have failed since the last that did not.
+    failed: AtomicU32,
+}
+
+impl Role {
+    fn beginning(self, schema: &str, read_time: Duration) -> String {
+        // Names of queues and keys go through indexes whatever the statistics of a table say that
+        // was empty when they were taken.
+        let own = match self {
+            Self::Accept => "set enable_seqscan = off;".to_owned(),
+            Self::Durable | Self::Lazy => "set enable_seqscan = off; set enable_hashjoin = off; \
+                set enable_mergejoin = off;"
+                .to_owned(),
+            Self::Read => format!("set statement_timeout = {};", read_time.as_millis()),
+            // What it extends is where new partitions are.
+            Self::Probe => "select set_config('temp_tablespaces', \
+                current_setting('default_tablespace'), false);"
+                .to_owned(),
+            Self::Watch | Self::Migrate => String::new(),
+        };
+        let wait = if self == Self::Lazy { DO_NOT_WAIT } else { WAIT };
+        // Compiling a statement pays for reports; a lease of a long queue would be slower four times.
+        format!(
+            "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
+             set idle_in_transaction_session_timeout = '60s'; {wait}; {own}"
+        )
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(config: &Config, tls: Tls, schema: String, read_time: Duration) -> Self {
+        Self {
+            hosts: Hosts::new(config),
+            tls,
+            schema,
+            read_time,
+            handle: Handle::current(),
+            bell: Arc::new(Notify::new()),
+            failed: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// What is notified when a document changes.
+    pub(super) fn channel(&self) -> String {
+        format!("{}_documents", self.schema)
+    }
+
+    /// One try to connect to the server that takes writes.
+    pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, Fault> {
+        let own = Arc::clone(self);
+        let dialing = self.handle.spawn(async move {
+            match tokio::time::timeout(DIAL_TIME, own.dial_best(role)).await {
+                Ok(dialed) => dialed,
+                Err(_) => Err(Fault::down("PostgreSQL does not answer")),
+            }
+        });
+        let dialed = dialing.await.unwrap_or(Err(Fault::down("the gateway is stopping")));
+        match dialed {
+            Ok(_) => self.failed.store(0, Ordering::Relaxed),
+            Err(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        dialed
+    }
+
+    async fn dial_best(&self, role: Role) -> Result<Session, Fault> {
+        let mut causes: Vec<Cause> = Vec::new();
+        let failed = self.failed.load(Ordering::Relaxed) as usize;
+        for at in self.hosts.order(failed) {
+            let silent = || Err(Fault::down(format!("{} does not answer", self.hosts.name(at))));
+            let dialed = tokio::time::timeout(HOST_TIME, self.dial_writable(at, role)).await;
+            match dialed.unwrap_or_else(|_| silent()) {
+                Ok(session) => return Ok(session),
+                Err(fault) => causes.extend(fault.cause().cloned()),
+            }
+        }
+        let code = match causes.iter().find(|cause| cause.code == FaultCode::ReadOnly) {
+            Some(_) => FaultCode::ReadOnly,
+            None => causes.first().map_or(FaultCode::Connection, |cause| cause.code),
+        };
+        let said: Vec<String> = causes.into_iter().map(|cause| cause.text).collect();
+        let text = format!("no PostgreSQL server takes writes: {}", said.join("; "));
+        Err(Fault::Down(Cause::new(code, text)))
+    }
+
+    /// Connects to a host if it takes writes, on the newest timeline.
+    async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, Fault> {
+        let mut session = self.dial_host(at, (role, TargetSessionAttrs::Any)).await?;
+        let mut state = self.state(&session).await?;
+        if let Some(why) = state.refuses {
+            // The name may lead to several servers, of which another one takes writes.
+            let Ok(other) = self.dial_host(at, (role, TargetSessionAttrs::ReadWrite)).await else {
+                let text = format!("{} {why}", self.hosts.name(at));
+                return Err(Fault::Elsewhere(Cause::new(FaultCode::ReadOnly, text)));
+            };
+            state = self.state(&other).await?;
+            session = other;
+        }
+        if let Some(why) = self.hosts.superseded(state.timeline) {
+            let text = format!("{} {why}", self.hosts.name(at));
+            return Err(Fault::Elsewhere(Cause::new(FaultCode::Other, text)));
+        }
+        session.is(&state);
+        if self.hosts.are_several() {
+            self.hosts.saw(at, Some(state));
+        }
+        Ok(session)
+    }
+
+    /// Connects to a host that is of this kind.
+    pub(super) async fn dial_host(
+        &self,
+        at: usize,
+        (role, kind): (Role, TargetSessionAttrs),
+    ) -> Result<Session, Fault> {
+        let down = |error: tokio_postgres::Error| {
+            let code =
+                error.code().map_or(FaultCode::Connection, |code| FaultCode::of(code.code()));
+            let text = format!("{} cannot be reached: {}", self.hosts.name(at), explain(&error));
+            Fault::Down(Cause::new(code, text))
+        };
+        let mut config = self.hosts.config(at).clone();
+        config.target_session_attrs(kind);
+        let (client, mut connection) = config.connect(self.tls.clone()).await.map_err(down)?;
+        let bell = Arc::clone(&self.bell);
+        self.handle.spawn(async move {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(_)) => bell.notify_one(),
+                    Ok(AsyncMessage::Notice(notice)) => {
+                        tracing::debug!(severity = notice.severity(), "{}", notice.message());
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(error = explain(&error), "a connection ended");
+                        break;
+                    }
+                }
+            }
+        });
+        client.batch_execute(&role.beginning(&self.schema, self.read_time)).await.map_err(down)?;
+        Ok(Session::new(client, self.hosts.newest()))
+    }
+
+    /// Asks a server what it is.
+    pub(super) async fn state(&self, session: &Session) -> Result<State, Fault> {
+        let row = one_row(session.client(), STATE).await?;
+        let row = row.ok_or_else(|| Fault::lost("the server says nothing of itself"))?;
+        let refuses = refusal(row.get(0) == Some("on"), row.get(1) == Some("t"));
+        let process = row.get(2).and_then(|process| process.parse().ok()).unwrap_or(0);
+        let timeline = match (refuses, self.hosts.are_several()) {
+            // Some managed servers do not have the function.
+            (None, true) => match one_row(session.client(), TIMELINE).await {
+                Ok(row) => row.and_then(|row| u32::from_str_radix(row.get(0)?, 16).ok()),
+                Err(fault) if fault.is_doubtful() => return Err(fault),
+                Err(_) => None,
+            },
+            _ => None,
+        };
+        Ok(State { refuses, process, timeline: timeline.unwrap_or(0) })
+    }
+
+    /// How long to wait before the next try.
+    pub(super) fn pause(&self) -> Duration {
+        let failed = self.failed.load(Ordering::Relaxed).min(10);
+        let pause = BACKOFF_FIRST.saturating_mul(1 << failed).min(BACKOFF_MAX);
+        // Gateways and their connections do not come all at once.
+        let spread = crate::ledger::EventId::new(0).as_bytes()[15];
+        pause.mul_f64(0.75 + f64::from(spread) / 1024.0)
+    }
+}
+
+/// Why a server that says this takes no writes.
+pub(super) fn refusal(read_only: bool, in_recovery: bool) -> Option<&'static str> {
+    match (in_recovery, read_only) {
+        (true, _) => Some("is a standby, and takes no writes"),
+        (false, true) => Some("takes no writes: default_transaction_read_only is on"),
+        (false, false) => None,
+    }
+}
+
+/// The last row that statements without parameters answer.
+pub(super) async fn one_row(client: &Client, sql: &str) -> Result<Option<SimpleQueryRow>, Fault> {
+    let messages = client.simple_query(sql).await?;
+    Ok(messages.into_iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    }))
+}

@@ -1,0 +1,170 @@
+//! The probe: where no callback shows that the server can write, an empty commit does.
+//!
+//! It extends a table by a page, so that a full disk is found, and writes a record to the log, so
+//! that its commit waits for what every commit waits for. Nothing of it stays: the table is one of
+//! the session's own and is emptied by the commit, and nobody reads the record.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::Core;
+use super::dialer::Role;
+use super::fault::Fault;
+use super::link::Session;
+use super::pulse::{BEAT, SILENT};
+use crate::clock::instant;
+
+/// A probe that hangs for this time, and not for a standby, may hang alone: another one is sent.
+/// Two of them fit into the time after which commits count as stuck.
+const ALONE: Duration = Duration::from_secs(4);
+/// Probes that hang at one time: nothing is ever cancelled, and each keeps a connection.
+const HANG_MAX: usize = 3;
+
+/// What a server is tried with: how it is prepared, and what is run each time.
+const PARTS: [(&str, &str); 2] = [
+    (
+        "create temporary table postern_probe (filler bytea) on commit delete rows",
+        "insert into pg_temp.postern_probe values ('x');",
+    ),
+    (
+        "select pg_logical_emit_message(true, 'postern', '')",
+        "select pg_logical_emit_message(true, 'postern', '');",
+    ),
+];
+
+/// A session that writes nothing that stays.
+struct Probe {
+    session: Session,
+    /// What the server knows of [`PARTS`]; `None`: it was not asked yet.
+    sql: Option<String>,
+}
+
+/// Whether a probe has shown something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The server can write.
+    Written,
+    /// Nothing: it knows no part.
+    Nothing,
+}
+
+impl Probe {
+    async fn write(&mut self) -> Result<Shown, Fault> {
+        if self.sql.is_none() {
+            self.sql = Some(self.prepare().await?);
+        }
+        match self.sql.as_deref() {
+            Some("") | None => Ok(Shown::Nothing),
+            Some(sql) => self.session.batch(sql).await.map(|()| Shown::Written),
+        }
+    }
+
+    /// A server may lack a part, or the privilege for it.
+    async fn prepare(&self) -> Result<String, Fault> {
+        let mut sql = String::new();
+        for (make, part) in PARTS {
+            match self.session.batch(make).await {
+                Ok(()) => sql.push_str(part),
+                Err(Fault::Refused(cause)) => {
+                    tracing::debug!(error = cause.text, "a part of the probe is not to be had");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(sql)
+    }
+}
+
+/// Probes until the engine is gone.
+pub(super) async fn probe(core: Weak<Core>) {
+    let places = Arc::new(Semaphore::new(HANG_MAX));
+    let mut idle = None;
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let Some(strong) = core.upgrade() else { return };
+        // Callbacks show it, or the pulse knows that there is no server to ask.
+        let shown = strong.pulse.has_ended_within(BEAT);
+        if shown || strong.pulse.down().is_some() {
+            continue;
+        }
+        let own: Option<Probe> = idle.take();
+        let own = match own.filter(|probe| !probe.session.is_over()) {
+            Some(probe) => probe,
+            None => match strong.dialer.dial(Role::Probe).await {
+                Ok(session) => Probe { session, sql: None },
+                Err(fault) => {
+                    strong.faults.count(&fault);
+                    continue;
+                }
+            },
+        };
+        drop(strong);
+        idle = send(&core, own, &places).await;
+    }
+}
+
+/// Sends a probe and follows it; hands it back if it is of further use.
+async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> Option<Probe> {
+    let place = Arc::clone(places).try_acquire_owned().ok()?;
+    let (process, began) = (probe.session.process(), instant());
+    let mut asks = None;
+    // A task of its own: it goes on when it is no longer followed.
+    let mut writing = tokio::spawn(async move {
+        let written = probe.write().await;
+        drop(place);
+        (probe, written)
+    });
+    loop {
+        let ended = tokio::time::timeout(SILENT, &mut writing).await;
+        let strong = core.upgrade()?;
+        match ended {
+            Ok(Ok((probe, Ok(shown)))) => {
+                if shown == Shown::Written {
+                    strong.pulse.proven();
+                }
+                return Some(probe);
+            }
+            Ok(Ok((_, Err(fault)))) => {
+                strong.faults.count(&fault);
+                strong.pulse.waits(None);
+                // What is refused for what it says is prepared again.
+                if let Fault::Elsewhere(cause) = &fault {
+                    strong.pulse.unwritable(&cause.text);
+                }
+                return None;
+            }
+            Ok(Err(_)) => return None,
+            Err(_) if !strong.hangs_on(&mut asks, process, began).await => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+impl Core {
+    /// Whether a probe that is silent is still worth following; `asks` is the session to ask on.
+    async fn hangs_on(&self, asks: &mut Option<Session>, process: i32, began: Instant) -> bool {
+        let asking = tokio::time::timeout(SILENT, self.waits_for_standby(asks, process)).await;
+        let standby = matches!(asking, Ok(Ok(true)));
+        self.pulse.waits(Some(began).filter(|_| standby));
+        standby || began.elapsed() < ALONE
+    }
+
+    async fn waits_for_standby(
+        &self,
+        asks: &mut Option<Session>,
+        process: i32,
+    ) -> Result<bool, Fault> {
+        // A session of its own: those for questions may be busy. It is kept if it answers.
+        let session = match asks.take().filter(|session| !session.is_over()) {
+            Some(session) => session,
+            None => self.dialer.dial(Role::Watch).await?,
+        };
+        let sql = "select count(*) > 0 from pg_stat_activity
+            where pid = $1 and wait_event = 'SyncRep'";
+        let standby = session.row(sql, &[&process]).await?.get(0);
+        *asks = Some(session);
+        Ok(standby)
+    }
+}

@@ -1,0 +1,104 @@
+//! What is tried again until it is through: accepting and settling.
+
+use std::time::Instant;
+
+use super::fault::{Cause, Fault};
+use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core, rest};
+use crate::clock::instant;
+use crate::ledger::{
+    Accepted, FaultCode, LedgerError, NewEvent, NodeId, Settled, Settlement, Verdict,
+};
+
+impl Core {
+    pub(super) async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
+        let commit = self.pulse.commit();
+        let until = instant() + ACCEPT_PATIENCE;
+        let (mut doubt, mut pause) = (false, AGAIN);
+        loop {
+            let fault = match self.accept_once(batch, until, &mut doubt).await {
+                Ok(accepted) => {
+                    commit.ended();
+                    return Ok(accepted);
+                }
+                Err(fault) => fault,
+            };
+            self.faults.count(&fault);
+            commit.failed(&fault);
+            self.mend(&fault).await;
+            doubt |= fault.is_doubtful();
+            if !fault.is_passing() || instant() >= until {
+                return Err(fault.told(doubt));
+            }
+            rest(&mut pause).await;
+        }
+    }
+
+    /// One try. Its commit is waited for as long as it takes, unless another server has taken the
+    /// place of its own meanwhile: what the old one has then is only kept if the new one has it.
+    async fn accept_once(
+        &self,
+        batch: &[NewEvent],
+        until: Instant,
+        doubt: &mut bool,
+    ) -> Result<Vec<Accepted>, Fault> {
+        // A standby that is missing comes back, in a fail-over within the senders' patience.
+        if let Some(why) = self.pulse.barred() {
+            return Err(Fault::NotDurable(Cause::new(FaultCode::NotDurable, why)));
+        }
+        if let Some(why) = self.vault.lacking() {
+            return Err(Fault::Refused(Cause::new(FaultCode::Other, why)));
+        }
+        let mut held = self.accept.session(until).await?;
+        let judged = match self.days_for(&mut held, batch.iter().map(|event| event.id)).await {
+            Ok(()) => match self.keep_late(&held, batch).await {
+                Ok(()) => tokio::select! {
+                    judged = self.judge(&held, batch, doubt) => judged,
+                    () = held.superseded() => Err(Fault::lost("the server is an old primary")),
+                },
+                Err(fault) => Err(fault),
+            },
+            Err(fault) => Err(fault),
+        };
+        held.heed(judged)
+    }
+
+    pub(super) async fn settle(
+        &self,
+        who: &NodeId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, LedgerError> {
+        let until = instant() + CHANGE_PATIENCE;
+        let lazy =
+            |one: &Settlement| matches!(one.verdict, Verdict::Done | Verdict::Postpone { .. });
+        let (pool, waits) = match settlements.iter().all(lazy) {
+            true => (&self.lazy, None),
+            false => (&self.durable, Some(self.pulse.required())),
+        };
+        let (mut doubt, mut pause) = (false, AGAIN);
+        loop {
+            let outcome = match pool.session(until).await {
+                Ok(mut held) => {
+                    let mut outcome = self.settle_on(&mut held, who, settlements, waits).await;
+                    if let (true, Ok(settled)) = (doubt, &mut outcome)
+                        && let Err(fault) = self.found_settled(&held, settlements, settled).await
+                    {
+                        outcome = Err(fault);
+                    }
+                    held.heed(outcome)
+                }
+                Err(fault) => Err(fault),
+            };
+            let fault = match outcome {
+                Ok(settled) => return Ok(settled),
+                Err(fault) => fault,
+            };
+            self.faults.count(&fault);
+            if !fault.is_passing() || instant() >= until {
+                return Err(fault.told(doubt));
+            }
+            self.mend(&fault).await;
+            doubt |= fault.is_doubtful();
+            rest(&mut pause).await;
+        }
+    }
+}
