@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use self::front_desk::FrontDesk;
 use self::upkeep::Upkeep;
+use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Courier, Replays, Tools};
@@ -50,6 +51,10 @@ const IDLE_TIME: Duration = Duration::from_secs(75);
 /// Segments over the time that events are kept, at least: an event is kept for an eighth of that
 /// time longer at most.
 const SEGMENTS_OF_EVENTS: u32 = 8;
+
+/// A line about a failed commit follows the one before after this time, with the number of those
+/// in between. `postern_callbacks_total` counts all of them.
+const FAILURES_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
 const WORKERS_MAX: usize = 16;
@@ -195,7 +200,7 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
             tokio::runtime::Handle::current().block_on(opening)?.into()
         }
     };
-    let observer = Arc::new(Observed(Arc::clone(metrics)));
+    let observer = Arc::new(Observed::new(metrics));
     Ok(Book::new(engine, BookOptions::default(), observer))
 }
 
@@ -235,18 +240,32 @@ pub fn keyring(store: &config::Store) -> Keyring {
     Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
-/// Feeds the metrics of the ledger.
+/// Feeds the metrics of the ledger, and logs what fails.
 #[derive(Debug)]
-pub struct Observed(pub Arc<Metrics>);
+pub struct Observed {
+    metrics: Arc<Metrics>,
+    /// Each commit of a ledger that has stopped fails, and its disk may be the log's.
+    failures: Occasional,
+}
+
+impl Observed {
+    /// Feeds `metrics`.
+    #[must_use]
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), failures: Occasional::new(FAILURES_EVERY) }
+    }
+}
 
 impl Observer for Observed {
     fn committed(&self, took: Duration, events: usize) {
-        self.0.commit_seconds.observe(took.as_secs_f64());
-        self.0.commit_batch_size.observe(events as f64);
+        self.metrics.commit_seconds.observe(took.as_secs_f64());
+        self.metrics.commit_batch_size.observe(events as f64);
     }
 
     fn failed(&self, error: &LedgerError, events: usize) {
-        tracing::error!(%error, events, "a commit failed");
+        if let Some(others) = self.failures.admit() {
+            tracing::error!(%error, events, others, "a commit failed");
+        }
     }
 }
 
@@ -330,6 +349,7 @@ impl Running {
         let courier = Courier::start(&config, tools);
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
+        let scrubber = upkeep.scrubber();
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {
@@ -342,7 +362,7 @@ impl Running {
             metrics: Arc::clone(&metrics),
             life: Arc::clone(&life),
         };
-        let inside = (gate.clone(), keys.clone(), control, replays);
+        let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
         let follower = registry.clone();
         let follower = tokio::spawn(async move { follower.follow().await });

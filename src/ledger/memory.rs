@@ -175,6 +175,7 @@ impl Ledger for Memory {
             bytes: 0,
             room: None,
             mended: Vec::new(),
+            damage: Vec::new(),
         })
     }
 }

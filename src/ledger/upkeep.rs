@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DeliveryState, SourceId, TargetId};
+use super::{Damage, DeliveryState, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Counts of what the ledger holds.
@@ -86,6 +86,8 @@ pub struct Health {
     pub room: Option<Room>,
     /// What was found and mended when it was opened, for people.
     pub mended: Vec<String>,
+    /// What cannot be read, as far as it was met. The ledger goes on: only these places fail.
+    pub damage: Vec<Damage>,
 }
 
 impl Durability {

@@ -213,6 +213,12 @@ pub struct StoreMetrics {
     pub events: IntGauge,
     /// Keys of transactions that it remembers.
     pub keys: IntGauge,
+    /// 1 where something cannot be read.
+    pub damaged: IntGauge,
+    /// Bytes that scrubs read.
+    pub scrubbed_bytes: IntCounter,
+    /// When everything was read the last time, in seconds since 1970.
+    pub scrub_complete_seconds: Gauge,
     /// Events that retention removed.
     pub swept_events: IntCounter,
     /// Keys that retention removed.
@@ -241,6 +247,16 @@ impl StoreMetrics {
             )?,
             events: family.gauge("postern_store_events", "Events that the ledger has")?,
             keys: family.gauge("postern_store_keys", "Keys that the ledger remembers")?,
+            damaged: family
+                .gauge("postern_store_damaged", "1 if a part of the store cannot be read")?,
+            scrubbed_bytes: family.counter(
+                "postern_store_scrubbed_bytes_total",
+                "Bytes of the store that scrubs read",
+            )?,
+            scrub_complete_seconds: family.seconds(
+                "postern_store_scrub_complete_timestamp_seconds",
+                "End of the last complete scrub, as Unix time in seconds; 0 before the first",
+            )?,
             swept_events: swept.with_label_values(&["events"]),
             swept_keys: swept.with_label_values(&["keys"]),
             swept_bytes: swept.with_label_values(&["bytes"]),
@@ -331,6 +347,10 @@ impl Family {
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::with_opts(Opts::new(name, help)))
     }
 
     fn gauges(

@@ -243,13 +243,37 @@ impl Scan {
 pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
 
 impl Segment {
-    /// Whether a segment that nothing is written to any more ends as it must: with zeros, or, when
-    /// it was written anew, with its last frame.
-    pub(super) fn is_complete(&self, scan: Scan) -> Result<bool, LedgerError> {
-        if self.header.generation > 0 {
-            return Ok(u64::from(scan.end) == self.size);
+    /// Walks through a closed segment that was read before: `known` is what was in it then.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if it does not hold the same. The visitor has seen a part of it by
+    /// then, which must not be used.
+    pub(super) fn scan_closed(&self, known: Scan, visit: Visit<'_>) -> Result<(), LedgerError> {
+        let scan = self.scan(visit)?;
+        if scan != known {
+            let what = format!(
+                "a frame is broken: {} of {} records can be read",
+                scan.records, known.records
+            );
+            return Err(self.damaged(scan.end, &what));
         }
-        Ok(self.rest(scan)? == Rest::Clean)
+        self.check_complete(scan)
+    }
+
+    /// Checks that a segment that nothing is written to any more ends as it must: with zeros, or,
+    /// when it was written again by retention, with its last frame.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if it does not: what was read is not all of it.
+    pub(super) fn check_complete(&self, scan: Scan) -> Result<(), LedgerError> {
+        let complete = match self.header.generation {
+            0 => self.rest(scan)? == Rest::Clean,
+            _ => u64::from(scan.end) == self.size,
+        };
+        match complete {
+            true => Ok(()),
+            false => Err(self.damaged(scan.end, "a frame is broken, or bytes follow the last one")),
+        }
     }
 
     /// The same segment, whose file is open only while it is read.

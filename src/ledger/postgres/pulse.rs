@@ -123,6 +123,7 @@ impl Pulse {
             bytes: seen.bytes,
             room: None,
             mended: Vec::new(),
+            damage: Vec::new(),
         }
     }
 

@@ -27,6 +27,10 @@ impl Admin {
                 self.metrics.store.reserve_bytes.set(whole(room.reserve));
             }
             self.metrics.store.set_durability(health.durability);
+            self.metrics.store.damaged.set(i64::from(!health.damage.is_empty()));
+        }
+        if let Some(ms) = self.scrubber.complete_ms() {
+            self.metrics.store.scrub_complete_seconds.set(ms as f64 / 1000.0);
         }
         if let Ok(stats) = self.book.stats().await {
             self.metrics.store.events.set(whole(stats.events));
