@@ -473,7 +473,11 @@ fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
                     return None;
                 }
                 Err(error) => {
-                    core.notice(format!("{}: {error}", handed.event));
+                    // It comes again with each lease; a damaged place is noted where it was met.
+                    if let Some(others) = core.unread.admit() {
+                        let event = handed.event;
+                        core.notice(format!("{event}: {error} ({others} more since the last)"));
+                    }
                     return None;
                 }
             },

@@ -333,8 +333,8 @@ mod tests {
     fn the_library_of_the_index_gets_a_line_a_minute_and_no_other_is_held_back() {
         let text = logged(LogFormat::Text, || {
             for n in 0..100 {
-                tracing::error!(target: "log", log.target = "sled::flusher", n, "failed to flush");
-                tracing::error!(target: "log", log.target = "rustls::check", n, "no certificate");
+                tracing::error!(target: "log", n, log.target = "sled::flusher", "failed to flush");
+                tracing::error!(target: "log", n, log.target = "rustls::check", "no certificate");
                 tracing::error!(n, "ours");
             }
         });

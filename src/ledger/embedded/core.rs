@@ -26,12 +26,16 @@ use super::run::Run;
 use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
-use crate::clock::UnixMillis;
+use crate::clock::{Occasional, UnixMillis};
 use crate::ledger::{LedgerError, Revision, Room};
 
 /// Segments that must fit on the disk beside what is there: the next one, one that retention
 /// writes anew, their index, and one more for what else is written meanwhile.
 const RESERVE: u64 = 4;
+
+/// A line about a body that cannot be read follows the one before after this time: each lease meets
+/// it again.
+const UNREAD_EVERY: Duration = Duration::from_secs(60);
 
 /// What the threads share. The committer alone changes what a commit changes; everybody reads.
 pub(super) struct Core {
@@ -54,6 +58,8 @@ pub(super) struct Core {
     /// What cannot be read.
     pub(super) damage: DamageLog,
     manifest: Mutex<Manifest>,
+    /// Lines about bodies of deliveries that cannot be read.
+    pub(super) unread: Occasional,
     pub(super) age: Age,
     /// Why a closed segment could not be indexed last.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
@@ -182,6 +188,7 @@ impl Core {
             notices: Mutex::new(gathered.notices),
             damage: gathered.damage,
             manifest: Mutex::new(manifest),
+            unread: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             lazy: AtomicBool::new(false),

@@ -245,10 +245,10 @@ impl Manifest {
     ///
     /// # Errors
     /// Of the file system.
-    pub(super) fn open(files: &dyn Files, dir: &Path, found: Found) -> Result<Self, LedgerError> {
+    pub(super) fn open(files: &dyn Files, dir: &Path, found: &Found) -> Result<Self, LedgerError> {
         let path = path(dir);
         let file = files.open(&path).map_err(|error| failed(&path, "open", &error))?;
-        let Found { content, sequence, slot, half } = found;
+        let Found { content, sequence, slot, half } = *found;
         let mut manifest = Self { path, file, content, sequence, slot };
         if half {
             manifest.write(content).map_err(|error| manifest.failed(&error))?;

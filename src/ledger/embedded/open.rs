@@ -149,7 +149,7 @@ impl Reader {
                 "one of two copies of the manifest was torn or damaged; it was written again";
             self.gathered.notices.push(what.to_owned());
         }
-        let mut manifest = Manifest::open(&*self.files, path, found)?;
+        let mut manifest = Manifest::open(&*self.files, path, &found)?;
         manifest.set(content)?;
         Ok(manifest)
     }

@@ -359,7 +359,8 @@ impl Survey {
                 && last.is_some_and(|last| last > range.end())
         };
         for range in missing.iter().filter(|range| !between(range)) {
-            let what = format!("segments are missing: {}", manifest::name(&[range.clone()]));
+            let what =
+                format!("segments are missing: {}", manifest::name(std::slice::from_ref(range)));
             self.damaged(&journal_dir(path), (0, 0), &what);
         }
         Ok(Some(found.content))

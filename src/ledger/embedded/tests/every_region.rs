@@ -22,9 +22,9 @@ fn copy_dir(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_dir(&path, &target)
+            copy_dir(&path, &target);
         } else {
-            drop(fs::copy(&path, target).unwrap())
+            fs::copy(&path, target).unwrap();
         }
     }
 }
