@@ -113,8 +113,6 @@ impl Segment {
     }
 
     /// Reads everything again and lists what is damaged. Up to `written` something must be there.
-    ///
-    /// An I/O error is damage too: what the disk does not give is lost.
     pub(super) fn damages(&self, written: u32) -> Vec<Damage> {
         let mut damages = Vec::new();
         let found = self.survey(&mut |found| {
@@ -136,8 +134,9 @@ impl Segment {
             Ok(end) if end.torn_until > end.end => {
                 damages.push(self.place(end.end, end.torn_until, "no frame begins here"));
             }
-            Ok(_) => {}
-            Err(error) => damages.push(self.place(HEADER, written, &error.to_string())),
+            Err(LedgerError::Corrupt(what)) => damages.push(self.place(HEADER, written, &what)),
+            // Of the system, not of the file.
+            Ok(_) | Err(_) => {}
         }
         damages
     }
@@ -173,21 +172,19 @@ impl Core {
         }
     }
 
-    /// Notes that a record cannot be read, and returns the error for the caller. It is about that
-    /// record alone, whatever the disk said.
+    /// Notes that a record cannot be read, if it is damaged, and returns the error for the caller.
     pub(super) fn unreadable(
         &self,
         segment: &Arc<Segment>,
         offset: u32,
         error: LedgerError,
     ) -> LedgerError {
-        match error {
-            LedgerError::Corrupt(what) | LedgerError::Unavailable(what) => {
-                self.damage.add(segment.place(offset, offset, &what));
-                LedgerError::Corrupt(what)
-            }
-            other => other,
+        // A reader may be late, and its segment be gone since retention wrote another form of it.
+        let used = self.segment(segment.header.number).is_some_and(|now| now.path == segment.path);
+        if used && let LedgerError::Corrupt(what) = &error {
+            self.damage.add(segment.place(offset, offset, what));
         }
+        error
     }
 
     /// Fails if a segment is known to be damaged: it is not worth reading again.

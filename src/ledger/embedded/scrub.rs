@@ -122,19 +122,21 @@ impl Core {
         };
         runs.retain(|run| run.segment().header.number <= at.limit.0);
         let found = runs.iter().position(|run| run.segment().header.number >= at.number);
-        let next = found.and_then(|found| {
+        let mut next = None;
+        if let Some(found) = found {
             let run = &runs[found];
             page.done = runs[..found].iter().map(|run| run.segment().size).sum();
-            let next = match at.part {
+            match at.part {
                 Part::Index if at.is_in(&run.segment().header) => {
                     self.scrub_index(run, &mut page);
-                    None
                 }
-                Part::Frames | Part::Index => self.scrub_frames(run, at, (bytes, &mut page)),
-            };
+                Part::Frames | Part::Index => {
+                    next = self.scrub_frames(run, at, (bytes, &mut page))?;
+                }
+            }
             let following = runs.get(found + 1).map(|run| run.segment().header.number);
-            next.or_else(|| following.map(|number| At::segment(number, at.limit)))
-        });
+            next = next.or_else(|| following.map(|number| At::segment(number, at.limit)));
+        }
         page.total = runs.iter().map(|run| run.segment().size).sum();
         page.next = next.map(At::cursor);
         if page.next.is_none() {
@@ -168,7 +170,7 @@ impl Core {
         run: &Run,
         at: At,
         (bytes, page): (usize, &mut ScrubPage),
-    ) -> Option<At> {
+    ) -> Result<Option<At>, LedgerError> {
         let segment = run.segment();
         let (header, until) = (&segment.header, at.until(run));
         let start = match at.is_in(header) {
@@ -184,26 +186,28 @@ impl Core {
             Ok(scan) => {
                 page.read += u64::from(scan.end - start.end);
                 if scan.end < until {
-                    return Some(at.behind(header, scan));
+                    return Ok(Some(at.behind(header, scan)));
                 }
                 if self.damage.of(&segment.path).is_some() {
                     // Something could not be read before: it can be now, or it is looked for.
                     page.damage.extend(self.examine(run));
                 }
                 let index = At { part: Part::Index, ..at.behind(header, scan) };
-                matches!(run, Run::Indexed(_)).then_some(index)
+                Ok(matches!(run, Run::Indexed(_)).then_some(index))
             }
-            Err(error) => {
+            Err(LedgerError::Corrupt(what)) => {
                 page.read += segment.size;
                 let mut found = self.examine(run);
                 if found.is_empty() {
-                    let place = segment.place(start.end, start.end, &error.to_string());
+                    let place = segment.place(start.end, start.end, &what);
                     self.damage.add(place.clone());
                     found.push(place);
                 }
                 page.damage.extend(found);
-                None
+                Ok(None)
             }
+            // Of the system, not of the file: the pass ends, and another follows.
+            Err(error) => Err(error),
         }
     }
 

@@ -288,10 +288,10 @@ impl Segment {
         keys: &Keyring,
         path: &Path,
     ) -> Result<Self, LedgerError> {
-        let file = files.open(path).map_err(|error| failed(path, "open", &error))?;
+        let file = files.open(path).map_err(|error| unread(path, &error))?;
         let size = file.len().map_err(|error| failed(path, "measure", &error))?;
         let mut bytes = [0; HEADER as usize];
-        file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read", &error))?;
+        file.read_at(&mut bytes, 0).map_err(|error| unread(path, &error))?;
         let header = Header::read(&bytes)
             .map_err(|what| LedgerError::Corrupt(format!("{}: {what}", path.display())))?;
         let key = match header.key {
@@ -354,7 +354,7 @@ impl Segment {
 
     fn read_some(&self, buffer: &mut [u8], offset: u32) -> Result<usize, LedgerError> {
         let read = self.file.read_at(buffer, u64::from(offset));
-        read.map_err(|error| failed(&self.path, "read", &error))
+        read.map_err(|error| unread(&self.path, &error))
     }
 
     /// An error that says where.
@@ -412,6 +412,16 @@ fn frame_size(head: FrameHead) -> u32 {
 /// An error of the file system: nothing was changed by reading or opening.
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> LedgerError {
     LedgerError::Unavailable(format!("could not {what} {}: {error}", path.display()))
+}
+
+/// An error of reading a file that must be there. What the disk does not give is damage; what the
+/// system has no room or handle for is not.
+fn unread(path: &Path, error: &std::io::Error) -> LedgerError {
+    let lost = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    match lost || error.kind() == std::io::ErrorKind::NotFound {
+        true => LedgerError::Corrupt(format!("{}: could not be read: {error}", path.display())),
+        false => failed(path, "read", error),
+    }
 }
 
 /// The frames of a segment, one after the other.
