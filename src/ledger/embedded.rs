@@ -403,8 +403,11 @@ impl Ledger for Embedded {
         // A thread of its own, which yields the processor to every other.
         let step = move || {
             let _ = rustix::process::nice(scrub::NICE);
+            let page = core.scrub(cursor.as_ref(), bytes);
+            // First this: when the last one goes, the directory is free for the next.
+            drop(core);
             // Nobody listens if the caller stopped waiting.
-            let _ = answer.send(core.scrub(cursor.as_ref(), bytes));
+            let _ = answer.send(page);
         };
         let started = std::thread::Builder::new().name("ledger-scrub".to_owned()).spawn(step);
         started.map_err(|error| LedgerError::Unavailable(format!("no thread: {error}")))?;
