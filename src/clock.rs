@@ -3,7 +3,11 @@
 //! Everything that needs the time is handed it, so that tests say what time it is and a clock
 //! that jumps is met in one file.
 
+mod occasional;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use occasional::Occasional;
 
 /// Milliseconds since the Unix epoch, as senders stamp them. Negative before 1970.
 pub type UnixMillis = i64;

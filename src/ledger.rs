@@ -37,10 +37,12 @@ mod error;
 mod event;
 mod fault_code;
 mod id;
+mod integrity;
 mod log;
 mod memory;
 mod portable;
 mod postgres;
+mod scrub;
 mod seal;
 mod sound;
 mod upkeep;
@@ -56,18 +58,20 @@ pub use delivery::{
     ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
-pub use embedded::{Damage, Embedded, EmbeddedOptions, Survey};
+pub use embedded::{Embedded, EmbeddedOptions, Missing, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
 pub use id::{EventId, NodeId, NotAReplayId, ReplayId, SourceId, TargetId};
+pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
 pub use portable::{
     ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
+pub use scrub::{PassState, ScrubPass, ScrubShare, Scrubber};
 pub use seal::{KeyId, Keyring, MasterKey};
 pub use upkeep::{Durability, Health, Retention, Room, ServerHealth, Stats, Swept, TargetStats};
 
@@ -246,6 +250,23 @@ pub trait Ledger: Send + Sync {
         cursor: Option<&Cursor>,
         bytes: usize,
     ) -> impl Future<Output = Result<ExportPage, LedgerError>> + Send;
+
+    /// Reads the next part of everything that is stored, about `bytes` of it, and says what cannot
+    /// be read. Nothing is changed. A pass begins without a cursor.
+    ///
+    /// An engine that has no files of its own has nothing to read: its server checks them. The pass
+    /// is then complete at once.
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` did not come from a scrub. Damage is not an error.
+    fn scrub(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> impl Future<Output = Result<ScrubPage, LedgerError>> + Send {
+        let _ = (cursor, bytes);
+        async { Ok(ScrubPage::default()) }
+    }
 
     /// Takes what another ledger exported, each event once, by its id and its keys: what is known
     /// stays as it is. A document is taken if it is newer than the one that is there.

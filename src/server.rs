@@ -11,14 +11,14 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use self::front_desk::FrontDesk;
 use self::upkeep::Upkeep;
-use crate::clock::instant;
+use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Courier, Replays, Tools};
@@ -51,6 +51,10 @@ const IDLE_TIME: Duration = Duration::from_secs(75);
 /// Segments over the time that events are kept, at least: an event is kept for an eighth of that
 /// time longer at most.
 const SEGMENTS_OF_EVENTS: u32 = 8;
+
+/// A line about a failed commit follows the one before after this time, with the number of those
+/// in between. `postern_callbacks_total` counts all of them.
+const FAILURES_EVERY: Duration = Duration::from_secs(10);
 
 /// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
 const WORKERS_MAX: usize = 16;
@@ -196,7 +200,7 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
             tokio::runtime::Handle::current().block_on(opening)?.into()
         }
     };
-    let observer = Arc::new(Observed::new(Arc::clone(metrics)));
+    let observer = Arc::new(Observed::new(metrics));
     Ok(Book::new(engine, BookOptions::default(), observer))
 }
 
@@ -236,35 +240,19 @@ pub fn keyring(store: &config::Store) -> Keyring {
     Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
-/// From one line in the log about commits that failed to the next: while a ledger cannot record,
-/// every batch fails, and the log may be on the disk that is full.
-const FAILED_LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// Feeds the metrics of the ledger, and the log with commits that failed.
+/// Feeds the metrics of the ledger, and logs what fails.
 #[derive(Debug)]
 pub struct Observed {
     metrics: Arc<Metrics>,
-    /// When the log last had a line, and how many commits failed without one since.
-    told: Mutex<(Option<Instant>, u64)>,
+    /// Each commit of a ledger that has stopped fails, and its disk may be the log's.
+    failures: Occasional,
 }
 
 impl Observed {
-    /// An observer that counts in `metrics`.
+    /// Feeds `metrics`.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, told: Mutex::default() }
-    }
-
-    /// How many commits failed without a line before this one; `None`: neither has this one.
-    fn untold(&self, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, untold) = &mut *told;
-        if last.is_some_and(|last| now.saturating_duration_since(last) < FAILED_LINE_EVERY) {
-            *untold += 1;
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(untold))
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), failures: Occasional::new(FAILURES_EVERY) }
     }
 }
 
@@ -275,8 +263,8 @@ impl Observer for Observed {
     }
 
     fn failed(&self, error: &LedgerError, events: usize) {
-        if let Some(untold) = self.untold(instant()) {
-            tracing::error!(%error, events, untold, "a commit failed");
+        if let Some(others) = self.failures.admit() {
+            tracing::error!(%error, events, others, "a commit failed");
         }
     }
 }
@@ -361,6 +349,7 @@ impl Running {
         let courier = Courier::start(&config, tools);
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
+        let scrubber = upkeep.scrubber();
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {
@@ -373,7 +362,7 @@ impl Running {
             metrics: Arc::clone(&metrics),
             life: Arc::clone(&life),
         };
-        let inside = (gate.clone(), keys.clone(), control, replays);
+        let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
         let follower = registry.clone();
         let follower = tokio::spawn(async move { follower.follow().await });

@@ -1,4 +1,4 @@
-//! `postern rebuild`: makes the index anew from the journal.
+//! `postern rebuild`: rebuilds the index from the journal.
 
 use std::io;
 
@@ -6,19 +6,28 @@ use clap::Args;
 
 use super::store::is_there;
 use super::{ConfigFile, Exit, Screen};
-use crate::ledger::Embedded;
+use crate::ledger::{Embedded, Missing};
 
-/// Make the index of the store anew from its journal
+/// Rebuild the index of the store from its journal
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Make the index of the store anew from its journal.\n\n\
-        The gateway does so by itself where the index is missing, damaged or short; this is for \
-        whoever does not want to wait for that at a start. No gateway may be working on the store.",
-    after_help = "Example:\n  postern rebuild --config postern.toml"
+    long_about = "Rebuild the index of the store from its journal.\n\n\
+        The gateway does so at a start where the index is missing, damaged or short; this command \
+        does it beforehand. The journal is read first. Where a part of it cannot be read, the \
+        command fails and the index stays. No gateway may be working on the store.\n\n\
+        A store of which the first or the last segments are missing does not start. Restore them \
+        from a backup. Where there is none, --accept-missing goes on without them: their events \
+        are lost, and their transactions are accepted again if they repeat.",
+    after_help = "Examples:\n  \
+        postern rebuild --config postern.toml\n  \
+        postern rebuild --config postern.toml --accept-missing"
 )]
 pub(super) struct Rebuild {
     #[command(flatten)]
     config: ConfigFile,
+    /// Go on without segments that are missing at the start or the end of the journal.
+    #[arg(long)]
+    accept_missing: bool,
 }
 
 impl Rebuild {
@@ -30,9 +39,10 @@ impl Rebuild {
         if let Err(sentence) = is_there(&options) {
             return screen.fail(&sentence);
         }
-        match Embedded::rebuild(options) {
+        let missing = if self.accept_missing { Missing::Accept } else { Missing::Refuse };
+        match Embedded::rebuild(options, missing) {
             Ok(segments) => {
-                writeln!(screen.out, "the index of {segments} segments was made anew")?;
+                writeln!(screen.out, "the index of {segments} segments was rebuilt")?;
                 Ok(Exit::Done)
             }
             Err(error) => screen.fail(&error),

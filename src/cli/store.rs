@@ -45,14 +45,7 @@ impl Screen<'_> {
             writeln!(self.err, "remark: {remark}")?;
         }
         for damage in &survey.damage {
-            let (path, what) = (damage.path.display(), &damage.what);
-            match damage.until > damage.from {
-                true => {
-                    let (from, until) = (damage.from, damage.until);
-                    writeln!(self.err, "damaged: {path}, bytes {from} to {until}: {what}")?;
-                }
-                false => writeln!(self.err, "damaged: {path}, at {}: {what}", damage.from)?,
-            }
+            writeln!(self.err, "damaged: {damage}")?;
         }
         Ok(if survey.is_whole() { Exit::Done } else { Exit::Failed })
     }

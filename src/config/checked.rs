@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{SigningKey, limits};
+use crate::ledger::ScrubShare;
 use crate::sender::{Catalog, Recipe, Secret};
 
 /// Everything the gateway is told, checked.
@@ -121,6 +122,9 @@ pub struct Store {
     pub keep_events: Duration,
     /// How long transactions are remembered.
     pub keep_transactions: Duration,
+    /// How much of the time may be spent on looking for damage; `None`: none. Only the embedded
+    /// engine has files to look at.
+    pub scrub: Option<ScrubShare>,
     /// What the ledger and its exports are sealed with, from `POSTERN_MASTER_KEY`.
     pub master_key: Option<Secret>,
     /// What it was sealed with before, from `POSTERN_OLD_MASTER_KEY`.

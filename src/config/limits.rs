@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::ledger::ScrubShare;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -86,6 +88,8 @@ pub const STORE_CONNECTIONS_BOUND: RangeInclusive<usize> = 1..=64;
 pub const STORE_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What that may be set to.
 pub const STORE_READ_TIMEOUT_BOUND: RangeInclusive<Duration> = SECOND..=HOUR;
+/// How much of the time the store is read for damage: 100 GB at 200 MB/s are read in three hours.
+pub const SCRUB: ScrubShare = ScrubShare::USUAL;
 /// How long events are kept: a month's disputes.
 pub const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long transactions are remembered: three times as long as any sender is known to retry or

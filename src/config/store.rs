@@ -5,7 +5,7 @@ use super::{
     Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
     network, secret, signing, unit,
 };
-use crate::ledger::PostgresOptions;
+use crate::ledger::{PostgresOptions, ScrubShare};
 use crate::sender::Secret;
 
 pub(super) const KEYS: &[&str] = &[
@@ -20,6 +20,7 @@ pub(super) const KEYS: &[&str] = &[
     "require_replicated",
     "keep_events",
     "keep_transactions",
+    "scrub",
 ];
 
 /// What only a PostgreSQL server has.
@@ -52,13 +53,34 @@ pub(super) fn check(section: &Section<'_>) -> Option<Store> {
         );
         section.fault("keep_transactions", what, "keep transactions at least as long as events");
     }
+    let scrub = section.take_or("scrub", Some(limits::SCRUB), scrub);
     let engine = match section.take_or("engine", Engine::Embedded, unit::word(ENGINES)) {
         Engine::Embedded => embedded(section),
         Engine::Postgres => postgres(section),
     };
     let [master_key, old_master_key] =
         [MASTER_KEY, OLD_MASTER_KEY].map(|name| sealing(section, name));
-    Some(Store { engine: engine?, keep_events, keep_transactions, master_key, old_master_key })
+    Some(Store {
+        engine: engine?,
+        keep_events,
+        keep_transactions,
+        scrub,
+        master_key,
+        old_master_key,
+    })
+}
+
+/// A share of the time in percent, or `off`.
+fn scrub(item: &Item<'_>) -> Read<Option<ScrubShare>> {
+    let wanted = format!("\"1%\" to \"{}%\", or \"off\"", ScrubShare::MAX);
+    let text = item.text(&wanted)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+    let share = percent.and_then(ScrubShare::percent);
+    let what = || Problem::new(format!("{text:?} is not a share"), format!("write {wanted}"));
+    share.map(Some).ok_or_else(what)
 }
 
 /// A master key, which stands in no file: a mistake in it has no line.
@@ -86,7 +108,7 @@ fn embedded(section: &Section<'_>) -> Option<StoreEngine> {
 }
 
 fn postgres(section: &Section<'_>) -> Option<StoreEngine> {
-    misplaced(section, &["path"], "embedded");
+    misplaced(section, &["path", "scrub"], "embedded");
     let connections = unit::count(limits::STORE_CONNECTIONS_BOUND);
     let read_timeout = unit::duration(limits::STORE_READ_TIMEOUT_BOUND);
     let schema = section.take_or("schema", limits::STORE_SCHEMA.to_owned(), schema);

@@ -388,6 +388,26 @@ fn transactions_outlive_events() {
 }
 
 #[test]
+fn a_scrub_takes_a_share_of_the_time_or_is_off() {
+    let share = |text: &str| paper().load(text).unwrap().config.store.scrub;
+    assert_eq!(share(""), Some(limits::SCRUB));
+    assert_eq!(share("[store]\nscrub = \"off\""), None);
+    let one = crate::ledger::ScrubShare::percent(1);
+    assert_eq!(share("[store]\nscrub = \"1%\""), one);
+    for bad in ["0%", "51%", "5", "5 %", "-1%", "on", "300%"] {
+        let mistakes = paper().mistakes(&format!("[store]\nscrub = {bad:?}"));
+        let wanted = format!("2 store.scrub: \"{bad}\" is not a share");
+        assert!(mistakes[0].starts_with(&wanted), "{mistakes:?}");
+    }
+    let elsewhere = "[store]\nengine = \"postgres\"\nurl = \"postgres://h/d\"\nscrub = \"5%\"";
+    let mistakes = paper().mistakes(elsewhere);
+    assert!(
+        mistakes.iter().any(|one| one.contains("store.scrub: belongs to engine")),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
 fn each_engine_has_its_own_keys() {
     let text = "[store]\nengine = \"postgres\"\nurl = \"env:DB\"\nrequire_replicated = true";
     let config = paper().variable("DB", "postgres://u@h/d").config(text);

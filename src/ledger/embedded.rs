@@ -14,9 +14,11 @@
 //! bytes each (`keys`), the deliveries that are not done (`deliveries`), the documents, and the
 //! events of the segment being written (`run`).
 //!
-//! At the start the tables are loaded, and the last segment is read. A torn last frame, which
-//! nobody was told of, is cut and reported in [`Health::mended`]; damage anywhere else refuses to
-//! open and says which file and where. After a failed write or sync, or a panic of a thread, the
+//! At the start the tables are loaded, and the last segment is read. A torn last frame, which was
+//! not acknowledged, is cut and reported in [`Health::mended`]; damage anywhere else that is met
+//! refuses to open and says which file and where. The **manifest** (`manifest`) says which segments
+//! there must be. Damage that is met later is noted (`damage`) and does not stop the ledger; a scrub
+//! (`scrub`) looks for it. After a failed write or sync, or a panic of a thread, the
 //! ledger answers [`LedgerError::Fatal`] until it is opened again.
 //!
 //! What survives what: everything that was answered survives a crash of the process and of the
@@ -28,6 +30,7 @@ mod age;
 mod call;
 mod committer;
 mod core;
+mod damage;
 mod deliveries;
 mod documents;
 mod export;
@@ -37,12 +40,15 @@ mod index;
 mod journal;
 mod keeper;
 mod keys;
+mod lock;
+mod manifest;
 mod open;
 mod open_files;
 mod poison;
 mod query;
 mod record;
 mod run;
+mod scrub;
 mod segment;
 mod sweep;
 mod tables;
@@ -68,12 +74,13 @@ use self::files::{Disk, Files};
 use self::keeper::Job;
 use self::open::{Opened, open};
 use self::run::Run;
-pub use self::tools::{Damage, Survey};
+pub use self::tools::{Missing, Survey};
 use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
     LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, Offer,
-    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, Stats,
+    StoreClock, Swept,
 };
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
@@ -130,6 +137,12 @@ impl Drop for Shared {
             // A panic was caught and has poisoned the ledger.
             let _ = thread.join();
         }
+        // Without it a broken last frame is taken for the end of a commit that a crash tore.
+        if self.core.poison.reason().is_none()
+            && let Err(error) = self.core.note_end()
+        {
+            tracing::warn!(%error, "could not note the end of the journal in the manifest");
+        }
     }
 }
 
@@ -176,10 +189,10 @@ impl Embedded {
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
     }
 
-    /// Whether there is a ledger in `path`.
+    /// Whether there is a ledger in `path`, or was one.
     #[must_use]
     pub fn is_in(path: &Path) -> bool {
-        core::journal_dir(path).is_dir()
+        core::journal_dir(path).is_dir() || manifest::path(path).is_file()
     }
 
     /// Its directory.
@@ -390,6 +403,23 @@ impl Ledger for Embedded {
         self.read(move |core| core.export(cursor.as_ref(), bytes)).await
     }
 
+    async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {
+        let (core, cursor) = (Arc::clone(self.core()), cursor.cloned());
+        let (answer, answered) = oneshot::channel();
+        // A thread of its own, which yields the processor to every other.
+        let step = move || {
+            let _ = rustix::process::nice(scrub::NICE);
+            let page = core.scrub(cursor.as_ref(), bytes);
+            // First this: when the last one goes, the directory is free for the next.
+            drop(core);
+            // Nobody listens if the caller stopped waiting.
+            let _ = answer.send(page);
+        };
+        let started = std::thread::Builder::new().name("ledger-scrub".to_owned()).spawn(step);
+        started.map_err(|error| LedgerError::Unavailable(format!("no thread: {error}")))?;
+        answered.await.unwrap_or_else(|_| Err(LedgerError::Corrupt("a scrub ended".to_owned())))
+    }
+
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {
         let max = journal::payload_max(self.core().options.segment_bytes);
         let mut imported = Imported::default();
@@ -412,6 +442,7 @@ impl Ledger for Embedded {
                 room: core.room(),
                 mended: core.notices(),
                 server: None,
+                damage: core.damage.all(),
             })
         })
         .await
@@ -452,7 +483,11 @@ fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
                     return None;
                 }
                 Err(error) => {
-                    core.notice(format!("{}: {error}", handed.event));
+                    // It comes again with each lease; a damaged place is noted where it was met.
+                    if let Some(others) = core.unread.admit() {
+                        let event = handed.event;
+                        core.notice(format!("{event}: {error} ({others} more since the last)"));
+                    }
                     return None;
                 }
             },

@@ -7,7 +7,7 @@ use super::{
     Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
     EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
     LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Offer, Postgres,
-    ReplayOrder, ReplayPage, Retention, Revision, Settled, Settlement, Stats, Swept,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not get to. Each makes
@@ -62,6 +62,12 @@ impl Engine {
             Self::Embedded(_) | Self::Memory(_) => None,
             Self::Postgres(_) => Some(POLL),
         }
+    }
+
+    /// Whether it has files of its own that [`Ledger::scrub`] reads.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        matches!(self, Self::Embedded(_))
     }
 
     /// As [`Ledger::accept`], of events that are taken when they can be committed.
@@ -186,6 +192,10 @@ impl Ledger for Engine {
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
         each!(self, engine => engine.export(cursor, bytes))
+    }
+
+    async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {
+        each!(self, engine => engine.scrub(cursor, bytes))
     }
 
     async fn import(&self, items: Vec<Item>) -> Result<Imported, LedgerError> {

@@ -181,6 +181,7 @@ impl Ledger for Memory {
             room: None,
             mended: Vec::new(),
             server: None,
+            damage: Vec::new(),
         })
     }
 }

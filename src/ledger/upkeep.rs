@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DeliveryState, FaultCode, SourceId, TargetId};
+use super::{Damage, DeliveryState, FaultCode, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Counts of what the ledger holds.
@@ -88,6 +88,8 @@ pub struct Health {
     pub mended: Vec<String>,
     /// Its server; `None`: it has none.
     pub server: Option<ServerHealth>,
+    /// What cannot be read, as far as it was met. The ledger goes on: only these places fail.
+    pub damage: Vec<Damage>,
 }
 
 /// What is known of the server that a ledger is on.

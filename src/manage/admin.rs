@@ -13,6 +13,7 @@ mod rejections;
 mod replay;
 mod senders;
 mod signing_key;
+mod verify;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{ByAddress, Gate, caller};
 use crate::keys::Keys;
-use crate::ledger::Book;
+use crate::ledger::{Book, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Denied, Need, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
@@ -66,6 +67,7 @@ pub struct Admin {
     replays: Replays,
     keys: Keys,
     book: Book,
+    scrubber: Scrubber,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
@@ -95,6 +97,7 @@ enum Resource<'p> {
     SigningKey,
     Explain,
     Export,
+    Verify,
     All(Managed),
     One(Managed, &'p str),
     Audit,
@@ -106,6 +109,7 @@ const ACTIONS: &[&str] = &["status", "pause", "resume", "test"];
 
 const LOOK: &[Method] = &[Method::GET];
 const DO: &[Method] = &[Method::POST];
+const BEGIN_AND_LOOK: &[Method] = &[Method::GET, Method::POST];
 const WATCH: &[Method] = &[Method::GET, Method::DELETE];
 const MANAGE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 
@@ -132,6 +136,7 @@ impl<'p> Resource<'p> {
                 ["signing-key"] => Self::SigningKey,
                 ["explain"] => Self::Explain,
                 ["export"] => Self::Export,
+                ["verify"] => Self::Verify,
                 ["sources"] => Self::All(Managed::Source),
                 ["destinations"] => Self::All(Managed::Destination),
                 // Names of the management APIs have a slash in them.
@@ -168,6 +173,7 @@ impl<'p> Resource<'p> {
             | Self::Resume(_)
             | Self::Test(_) => DO,
             Self::Order(_) => WATCH,
+            Self::Verify => BEGIN_AND_LOOK,
             Self::One(..) => MANAGE,
             _ => LOOK,
         }
@@ -183,7 +189,7 @@ impl<'p> Resource<'p> {
             | Self::Test(_)
             // An export holds what everybody else sees masked.
             | Self::Export => Need::Change,
-            Self::One(..) | Self::Order(_) if *method != Method::GET => Need::Change,
+            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Need::Change,
             _ => Need::Look,
         }
     }
@@ -195,7 +201,7 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, replays): (Gate, Keys, Control, Replays),
+        (gate, keys, control, replays, scrubber): (Gate, Keys, Control, Replays, Scrubber),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
@@ -208,6 +214,7 @@ impl Admin {
             replays,
             keys,
             book,
+            scrubber,
             metrics,
             life,
             bodies,
@@ -265,6 +272,8 @@ impl Admin {
             Resource::Senders => self.senders(),
             Resource::SigningKey => self.signing_key(),
             Resource::Export => self.export(&head).await,
+            Resource::Verify if asked == Method::POST => self.begin_verify(),
+            Resource::Verify => self.verify_progress(),
             Resource::Explain => self.explain(&self.body(body).await?),
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
@@ -341,6 +350,7 @@ mod tests {
             Resource::Resume(_) => "/admin/v1/destinations/{name}/resume",
             Resource::Test(_) => "/admin/v1/destinations/{name}/test",
             Resource::Export => "/admin/v1/export",
+            Resource::Verify => "/admin/v1/verify",
             Resource::Rejections => "/admin/v1/rejections",
             Resource::Senders => "/admin/v1/senders",
             Resource::SigningKey => "/admin/v1/signing-key",

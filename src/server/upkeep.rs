@@ -1,5 +1,6 @@
-//! Upkeep: what the configuration no longer keeps is removed from the ledger, in small steps with
-//! rests between them, so that callbacks do not notice.
+//! Upkeep: removes what the configuration no longer keeps, and reads the whole store again and
+//! again to find damage. Both go in small steps with rests between them, so that callbacks do not
+//! notice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::ledger::{LedgerError, Retention, SourceId, Swept};
+use crate::ledger::{LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
@@ -23,10 +24,12 @@ const STEP: usize = 10_000;
 /// From one step to the next: a sweep works for less than half of the time.
 const REST: Duration = Duration::from_secs(1);
 
-/// The handle of the task that removes what is old.
+/// The handle of the task that removes what is old and looks for damage.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     config: watch::Sender<Arc<Config>>,
+    share: watch::Sender<Option<ScrubShare>>,
+    scrubber: Scrubber,
     task: JoinHandle<()>,
 }
 
@@ -39,19 +42,40 @@ impl Upkeep {
         life: Arc<Lifecycle>,
     ) -> Self {
         let (sender, changes) = watch::channel(Arc::clone(config));
+        let (share, shares) = watch::channel(config.store.scrub);
+        let scrubber = Scrubber::default();
+        let (scrub, engine) = (scrubber.clone(), registry.book().engine().clone());
         let work = async move {
+            let read = |bytes| metrics.store.scrubbed_bytes.inc_by(bytes);
             tokio::select! {
                 () = life.draining() => {}
-                () = rounds(&changes, &registry, &metrics) => {}
+                ((), ()) = async {
+                    tokio::join!(
+                        rounds(&changes, &registry, &metrics),
+                        scrub.run(engine, shares, read),
+                    )
+                } => {}
             }
         };
-        Self { config: sender, task: tokio::spawn(work) }
+        Self { config: sender, share, scrubber, task: tokio::spawn(work) }
     }
 
     /// What has it go on under another configuration.
     pub(super) fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
-        let changes = self.config.clone();
-        move |config| drop(changes.send_replace(Arc::clone(config)))
+        let (changes, share) = (self.config.clone(), self.share.clone());
+        move |config| {
+            drop(changes.send_replace(Arc::clone(config)));
+            share.send_if_modified(|share| {
+                let changed = *share != config.store.scrub;
+                *share = config.store.scrub;
+                changed
+            });
+        }
+    }
+
+    /// The handle of the scrub.
+    pub(super) fn scrubber(&self) -> Scrubber {
+        self.scrubber.clone()
     }
 
     /// Waits until it has ended. A step that was begun is not waited for.

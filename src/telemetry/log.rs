@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -12,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{Lines, LinesGuard};
-use crate::clock::{self, Stamp};
+use crate::clock::{self, Occasional, Stamp};
 use crate::sender::JsonObject;
 
 /// What is logged when `RUST_LOG` says nothing.
@@ -78,7 +79,12 @@ fn build<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::registry().with(filter).with(LineLayer { format, colour, out })
+    tracing_subscriber::registry().with(filter).with(LineLayer {
+        format,
+        colour,
+        out,
+        index: Occasional::new(INDEX_EVERY),
+    })
 }
 
 /// Writes one line for an event. Spans are not used on the callback path and are not shown.
@@ -86,6 +92,39 @@ struct LineLayer<W> {
     format: LogFormat,
     colour: Colour,
     out: W,
+    index: Occasional,
+}
+
+/// Events of libraries that log through `log` have this target.
+const BRIDGED: &str = "log";
+
+/// The library under the index of the embedded store.
+const INDEX: &str = "sled";
+
+/// A line of that library follows the one before after this time: it repeats the same error twice a
+/// second for as long as its disk fails, and our own lines say what that means.
+const INDEX_EVERY: Duration = Duration::from_secs(60);
+
+/// Whether an event that came through `log` is one of [`INDEX`].
+#[derive(Default)]
+struct OfIndex(bool);
+
+impl Visit for OfIndex {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0 |= field.name() == "log.target" && value.starts_with(INDEX);
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+}
+
+impl OfIndex {
+    fn is(event: &Event<'_>) -> bool {
+        let mut found = Self::default();
+        if event.metadata().target() == BRIDGED {
+            event.record(&mut found);
+        }
+        found.0
+    }
 }
 
 thread_local! {
@@ -102,6 +141,9 @@ where
     W: for<'a> MakeWriter<'a> + 'static,
 {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if OfIndex::is(event) && self.index.admit().is_none() {
+            return;
+        }
         // A value that logs while it is written finds an empty line, and so does a thread that ends.
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.reserve(LINE_BYTES);
@@ -285,6 +327,20 @@ mod tests {
         assert!(text.ends_with("odd value=half next=1\n"), "{text}");
         let json = logged(LogFormat::Json, || tracing::info!(value = ?Broken, next = 1, "odd"));
         assert!(json.contains(r#""value":"half","next":1"#), "{json}");
+    }
+
+    #[test]
+    fn the_library_of_the_index_gets_a_line_a_minute_and_no_other_is_held_back() {
+        let text = logged(LogFormat::Text, || {
+            for n in 0..100 {
+                tracing::error!(target: "log", n, log.target = "sled::flusher", "failed to flush");
+                tracing::error!(target: "log", n, log.target = "rustls::check", "no certificate");
+                tracing::error!(n, "ours");
+            }
+        });
+        assert_eq!(text.matches("failed to flush").count(), 1);
+        assert_eq!(text.matches("no certificate").count(), 100);
+        assert_eq!(text.matches("ours").count(), 100);
     }
 
     #[test]

@@ -232,6 +232,12 @@ pub struct StoreMetrics {
     pub keys: Known,
     /// Seconds that the clock of its server is ahead of this process's.
     pub clock_offset_seconds: Known,
+    /// 1 where something cannot be read.
+    pub damaged: IntGauge,
+    /// Bytes that scrubs read.
+    pub scrubbed_bytes: IntCounter,
+    /// When everything was read the last time, in seconds since 1970.
+    pub scrub_complete_seconds: Known,
     /// Events that retention removed.
     pub swept_events: IntCounter,
     /// Keys that retention removed.
@@ -269,6 +275,16 @@ impl StoreMetrics {
             )?,
             events: family.known("postern_store_events", "Events in the store")?,
             keys: family.known("postern_store_keys", "Deduplication keys in the store")?,
+            damaged: family
+                .gauge("postern_store_damaged", "1 if a part of the store cannot be read")?,
+            scrubbed_bytes: family.counter(
+                "postern_store_scrubbed_bytes_total",
+                "Bytes of the store that scrubs read",
+            )?,
+            scrub_complete_seconds: family.known(
+                "postern_store_scrub_complete_timestamp_seconds",
+                "End of the last complete scrub, as Unix time in seconds",
+            )?,
             clock_offset_seconds: family.known(
                 "postern_store_clock_offset_seconds",
                 "Time by which the clock of the store's server is ahead of the gateway's, in seconds",
@@ -370,6 +386,10 @@ impl Family {
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::with_opts(Opts::new(name, help)))
     }
 
     fn gauges(

@@ -66,7 +66,7 @@ impl Gateway {
         let listeners = Listeners::bind(&loaded.server, Inherited::default()).unwrap();
         let at = listeners.addresses().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let observer = Arc::new(Observed::new(Arc::clone(&metrics)));
+        let observer = Arc::new(Observed::new(&metrics));
         let book = Book::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
         let parts = Parts { config: changes, book, metrics, listeners };

@@ -3,8 +3,10 @@
 //! 1. Callbacks are recorded by a gateway in a process of its own, which is exported meanwhile.
 //! 2. It is killed; the store is verified, exported, imported elsewhere, and both are compared.
 //! 3. A byte is damaged; the rest is salvaged.
+//! 4. The same under a gateway that runs: it says so, goes on, and its exports fail.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,7 +14,7 @@ use postern::clock::now_ms;
 
 use super::gateway::{PLAIN, taku};
 use super::kill::Process;
-use super::wire::get;
+use super::wire::{Wire, get, get_bytes};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "ffffffff89abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -98,8 +100,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let why = here.failed(&[], &["export", "--output", file(&here.path("plain.export"))]);
     assert!(why.contains("POSTERN_MASTER_KEY"), "{why}");
     assert!(!here.path("plain.export").exists());
-    let why = here.failed(&key, &["verify"]);
-    assert!(why.contains("belongs to another process"), "{why}");
+    assert!(here.done(&key, &["verify"]).contains(" bytes: whole"));
     let before = transactions(&process);
     assert_eq!(before.len(), 40);
     process.kill();
@@ -128,7 +129,7 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     assert!(here.done(&change, &["rekey"]).contains("segments are sealed"));
     assert!(here.failed(&key, &["verify"]).contains("sealed with key"));
     let key = [("POSTERN_MASTER_KEY", OTHER_KEY)];
-    assert!(here.done(&key, &["rebuild"]).contains("made anew"));
+    assert!(here.done(&key, &["rebuild"]).contains("rebuilt"));
     assert!(here.done(&key, &["verify"]).contains("40 events: whole"));
 
     // A byte of the first segment is damaged.
@@ -145,6 +146,71 @@ fn a_store_is_exported_verified_carried_elsewhere_and_salvaged() {
     let fresh = Place::new(PLAIN);
     assert_eq!(fresh.done(&key, &["import", file(&rescued)]), "39 taken, 0 known already\n");
     assert!(fresh.done(&key, &["verify"]).contains("39 events: whole"));
+}
+
+#[test]
+fn a_gateway_finds_damage_while_it_runs_and_goes_on() {
+    let here = Place::new(PLAIN);
+    let process = Process::start(&here.config());
+    let at = PLAIN.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin));
+    fs::write(here.config(), at).unwrap();
+    for n in 0..40 {
+        assert_eq!(get(process.callbacks, &taku(&format!("tr-{n}"))).status, 200);
+    }
+    let metric = |line: &str| get(process.admin, "/metrics").body.lines().any(|one| one == line);
+    assert_eq!(get(process.admin, "/admin/v1/verify").status, 404);
+    assert!(here.done(&[], &["verify"]).contains(" bytes: whole"));
+    assert!(metric("postern_store_damaged 0") && !metric("postern_store_scrubbed_bytes_total 0"));
+    assert!(!metric("postern_store_scrub_complete_timestamp_seconds 0"));
+    let told: serde_json::Value =
+        serde_json::from_str(&get(process.admin, "/admin/v1/verify").body).unwrap();
+    assert_eq!((&told["pass"], &told["state"]), (&1.into(), &"done".into()));
+    assert_eq!(told["done_bytes"], told["total_bytes"]);
+
+    // In the record of the first callback.
+    let path = here.segments().remove(0);
+    let journal = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    journal.read_exact_at(&mut byte, 200).unwrap();
+    journal.write_all_at(&[byte[0] ^ 1], 200).unwrap();
+    let why = here.failed(&[], &["verify"]);
+    assert!(why.contains("damaged: ") && why.contains(file(&path)), "{why}");
+    assert!(metric("postern_store_damaged 1"));
+    let part = here.path("part.export");
+    let why = here.failed(&[], &["export", "--output", file(&part)]);
+    assert!(why.contains("damaged") && why.contains("--salvage"), "{why}");
+    assert!(!part.exists());
+    // The repeat of the unreadable one is not accepted; a new one is.
+    let mut repeat = Wire::open(process.callbacks);
+    repeat.send(get_bytes(&taku("tr-0")));
+    assert!(repeat.is_closed(), "Taku tries again where it gets no answer at all");
+    assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
+    assert_eq!(get(process.callbacks, &taku("tr-new")).status, 200);
+
+    // The byte is put back: another pass finds nothing.
+    journal.write_all_at(&byte, 200).unwrap();
+    assert!(here.done(&[], &["verify"]).contains(" bytes: whole"));
+    assert!(metric("postern_store_damaged 0"));
+    assert_eq!(transactions(&process).len(), 41);
+
+    // Without its file the lock holds still.
+    fs::remove_file(here.path("postern-data/lock")).unwrap();
+    for command in ["rebuild", "serve"] {
+        let second = Place::new(&here_and(&here, PLAIN));
+        let why = second.failed(&[], &[command]);
+        assert!(why.contains("belongs to another process"), "{command}: {why}");
+    }
+    process.kill();
+
+    // A journal that is gone is refused.
+    fs::rename(here.path("postern-data/journal"), here.path("journal")).unwrap();
+    let why = here.failed(&[], &["serve"]);
+    assert!(why.contains("segments are missing: 0; mount the volume"), "{why}");
+}
+
+/// A configuration of another folder with the store of this one.
+fn here_and(here: &Place, text: &str) -> String {
+    format!("{text}\n[store]\npath = {:?}\n", here.path("postern-data"))
 }
 
 #[test]

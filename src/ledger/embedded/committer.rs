@@ -311,6 +311,9 @@ impl Committer {
         let segment = spare.adopt(&*core.files, header, key).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;
+        core.manifest().begin(number).map_err(|error| {
+            core.poison.set(format!("could not name segment {number} in the manifest: {error}"))
+        })?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
         core.put_run(number, Run::Open(Arc::clone(&run)));
         let scan = Scan { end: HEADER, next_seq: header.first_seq, records: 0 };
@@ -406,7 +409,9 @@ impl Committer {
                 Some(payload) => record::owner_of(key, &payload),
                 None => {
                     let segment = self.core.segment_at(at)?;
-                    let payload = segment.read_into(at.offset(), &mut self.buffer)?;
+                    let payload = segment.read_into(at.offset(), &mut self.buffer);
+                    let payload = payload
+                        .map_err(|error| self.core.unreadable(&segment, at.offset(), error))?;
                     record::owner_of(key, &payload)
                 }
             };

@@ -1,7 +1,6 @@
 //! What the threads of the engine share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -11,12 +10,15 @@ use tokio::sync::watch;
 
 use super::EmbeddedOptions;
 use super::age::Age;
+use super::damage::DamageLog;
 use super::deliveries::{Deliveries, Row};
 use super::documents::{Shelf, Written};
 use super::files::Files;
 use super::index::Index;
 use super::journal::SpareSlot;
 use super::keys::{Keys, Loading};
+use super::lock::Lock;
+use super::manifest::Manifest;
 use super::open_files::OpenFiles;
 use super::poison::Poison;
 use super::record::Record;
@@ -24,12 +26,16 @@ use super::run::Run;
 use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
-use crate::clock::UnixMillis;
+use crate::clock::{Occasional, UnixMillis};
 use crate::ledger::{LedgerError, Revision, Room};
 
 /// Segments that must fit on the disk beside what is there: the next one, one that retention
 /// writes anew, their index, and one more for what else is written meanwhile.
 const RESERVE: u64 = 4;
+
+/// A line about a body that cannot be read follows the one before after this time: each lease meets
+/// it again.
+const UNREAD_EVERY: Duration = Duration::from_secs(60);
 
 /// What the threads share. The committer alone changes what a commit changes; everybody reads.
 pub(super) struct Core {
@@ -49,6 +55,11 @@ pub(super) struct Core {
     pub(super) spare: SpareSlot,
     /// What was mended, and what went wrong without stopping anything.
     notices: Mutex<Vec<String>>,
+    /// What cannot be read.
+    pub(super) damage: DamageLog,
+    manifest: Mutex<Manifest>,
+    /// Lines about bodies of deliveries that cannot be read.
+    pub(super) unread: Occasional,
     pub(super) age: Age,
     /// Why a closed segment could not be indexed last.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
@@ -60,8 +71,7 @@ pub(super) struct Core {
     pub(super) closing: AtomicBool,
     /// Whether the disk was short of room when that was asked last.
     short: AtomicBool,
-    /// Held as long as anybody works on the directory.
-    pub(super) _lock: File,
+    pub(super) _lock: Lock,
 }
 
 /// What only the committer needs: found at the start, and then its own.
@@ -78,6 +88,8 @@ pub(super) struct Gathered {
     pub(super) deliveries: Deliveries,
     pub(super) documents: Shelf,
     pub(super) notices: Vec<String>,
+    /// What was found not to be readable.
+    pub(super) damage: DamageLog,
     /// Keys on their way into memory.
     loading: Loading,
 }
@@ -90,6 +102,7 @@ impl Gathered {
             deliveries: Deliveries::default(),
             documents: Shelf::default(),
             notices: Vec::new(),
+            damage: DamageLog::default(),
             loading: Loading::default(),
         }
     }
@@ -152,7 +165,7 @@ impl Core {
         options: EmbeddedOptions,
         open_files: Arc<OpenFiles>,
         index: Arc<Index>,
-        lock: File,
+        (lock, manifest): (Lock, Manifest),
         gathered: Gathered,
     ) -> (Self, Memory) {
         let newest = gathered.runs.values().filter_map(Run::newest_ms).max();
@@ -173,6 +186,9 @@ impl Core {
             poison: Poison::default(),
             spare: SpareSlot::default(),
             notices: Mutex::new(gathered.notices),
+            damage: gathered.damage,
+            manifest: Mutex::new(manifest),
+            unread: Occasional::new(UNREAD_EVERY),
             sync_ns: AtomicU64::new(0),
             keys: AtomicU64::new(gathered.memory.keys.len() as u64),
             lazy: AtomicBool::new(false),
@@ -249,6 +265,27 @@ impl Core {
     pub(super) fn segment(&self, number: u32) -> Option<Arc<Segment>> {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         runs.get(&number).map(|run| Arc::clone(run.segment()))
+    }
+
+    /// The run of a segment.
+    pub(super) fn run(&self, number: u32) -> Option<Run> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// The manifest. Whoever has it writes to the disk: the committer waits for that only when it
+    /// begins a segment.
+    pub(super) fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes in the manifest how far the journal is written.
+    pub(super) fn note_end(&self) -> Result<(), LedgerError> {
+        self.poison.check()?;
+        let last = self.all_runs().pop();
+        match last {
+            Some(run) => self.manifest().reached(run.segment().header.number, run.written()),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn put_run(&self, number: u32, run: Run) {

@@ -2,8 +2,7 @@
 
 use super::core::Core;
 use super::record::{EventRecord, KeysRecord, Record};
-use super::run::Run;
-use super::segment::{HEADER, Scan};
+use super::segment::{HEADER, Scan, Segment};
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::{
     Cursor, Delivery, DeliveryState, EventId, EventKeys, ExportPage, Item, LedgerError, NewEvent,
@@ -105,22 +104,11 @@ impl Core {
             true => Scan { end: offset, next_seq: seq, records: 0 },
             false => Scan::start(header),
         };
-        let until = match &run {
-            Run::Open(open) => open.published(),
-            Run::Indexed(_) => u32::MAX,
-        };
+        let until = run.written();
         let mut exporter = Exporter { core: self, items: Vec::new(), size: 0 };
-        let mut frames = segment.frames(start);
-        let mut whole = false;
-        while !whole && exporter.size < bytes {
-            whole = frames.scan().end >= until
-                || !frames.next(&mut |offset, payload| {
-                    let record = Record::read(payload)
-                        .map_err(|_| segment.damaged(offset, "the record is of no known form"))?;
-                    exporter.add(&record)
-                })?;
-        }
-        let scan = frames.scan();
+        let walked = exporter.walk(&segment, (start, until), bytes);
+        let scan = self.noting(&run, walked)?;
+        let whole = scan.end == until;
         let next = match whole {
             true => At::Segment { number: header.number + 1, generation: 0, offset: 0, seq: 0 },
             false => At::Segment {
@@ -147,6 +135,32 @@ struct Exporter<'c> {
 }
 
 impl Exporter<'_> {
+    /// Adds the frames of a segment up to `until`, until there are `bytes` of items; returns how
+    /// far it came.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if the segment is not whole up to `until`: an export with a part of
+    /// it would pass for a complete one.
+    fn walk(
+        &mut self,
+        segment: &Segment,
+        (start, until): (Scan, u32),
+        bytes: usize,
+    ) -> Result<Scan, LedgerError> {
+        let mut frames = segment.frames(start);
+        while frames.scan().end != until && self.size < bytes {
+            let whole = frames.next(&mut |offset, payload| {
+                let record = Record::read(payload)
+                    .map_err(|_| segment.damaged(offset, "the record is of no known form"))?;
+                self.add(&record)
+            })?;
+            if !whole {
+                return Err(segment.damaged(frames.scan().end, "a frame is broken"));
+            }
+        }
+        Ok(frames.scan())
+    }
+
     fn add(&mut self, record: &Record<'_>) -> Result<(), LedgerError> {
         let item = match record {
             Record::Event(event) => {

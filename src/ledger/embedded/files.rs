@@ -33,6 +33,8 @@ pub(in crate::ledger) trait Handle: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Gives back what stands behind `len`.
     fn cut(&self, len: u64) -> io::Result<()>;
+    /// Asks the system to read these bytes from the disk next time. It may not do so.
+    fn forget(&self, _offset: u64, _len: u64) {}
     /// Its length.
     fn len(&self) -> io::Result<u64>;
 }
@@ -98,6 +100,12 @@ impl Handle for File {
 
     fn cut(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        // Only a hint: what is not forgotten is read from memory.
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(self, offset, len, rustix::fs::Advice::DontNeed);
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -118,6 +118,17 @@ const PREFIX: usize = 9;
 
 // === Opening ===
 
+impl Drop for Period {
+    fn drop(&mut self) {
+        // sled panics when it is dropped and cannot write. What the index lacks is read from the
+        // journal at the next start, so a database that is never dropped costs nothing but memory
+        // until the process ends.
+        if guarded(|| self.db.flush()).is_err() {
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
 impl Period {
     /// Opens the database in `dir`, or makes a new one where that cannot be. The text says why.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<String>), LedgerError> {
@@ -411,6 +422,40 @@ impl IndexedRun {
             }
         }
         Ok(self.len() == tables.events.len() && self.notes_len() == tables.notes.len())
+    }
+
+    /// Reads every block, and returns how many bytes they have.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] where a block is missing, cannot be read, or holds another number of
+    /// entries than was put in.
+    pub(super) fn look_over(&self) -> Result<u64, LedgerError> {
+        let meta = &self.meta;
+        let mut bytes = 0;
+        let mut count = |table, blocks, wanted: u32, len: &dyn Fn(&[u8]) -> Option<usize>| {
+            let mut entries = 0;
+            for block in 0..blocks {
+                let found = self.index.block(table, self.form(), block)?;
+                bytes += found.len() as u64;
+                entries += len(&found)
+                    .ok_or_else(|| self.index.lost(self.form(), "has a block of no known form"))?;
+            }
+            match entries == wanted as usize {
+                true => Ok(()),
+                false => Err(self.index.lost(self.form(), "has lost entries")),
+            }
+        };
+        let rows = |block: &[u8]| take_events(block).ok().map(|rows| rows.len());
+        let lookups = |block: &[u8]| take_lookups(block).ok().map(|found| found.len());
+        let notes = |block: &[u8]| take_notes(block).ok().map(|notes| notes.len());
+        count(Table::Events, meta.ids.len(), meta.events, &rows)?;
+        count(Table::Transactions, meta.transactions.len(), meta.lookups, &lookups)?;
+        count(Table::Users, meta.user_fences.len(), meta.users, &lookups)?;
+        count(Table::Notes, meta.note_fences.len(), meta.notes, &notes)?;
+        match self.index.load_tables(self.form(), meta)? {
+            Some(_) => Ok(bytes),
+            None => Err(self.index.lost(self.form(), "has lost entries")),
+        }
     }
 
     fn form(&self) -> Form {

@@ -43,7 +43,8 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
         if let Err(error) = done {
             // Data is safe: a segment is made when it is needed, and an index at the next start.
             core.notice(format!("{job:?} failed: {error}"));
-            if matches!(job, Job::Close(_)) {
+            if let Job::Close(number) = job {
+                core.examine_segment(number);
                 *core.unindexed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         }
@@ -78,11 +79,13 @@ impl Core {
 
 /// Reads the segment back, which proves it whole, cuts off what it did not use, and indexes it.
 fn close(core: &Core, number: u32) -> Result<(), LedgerError> {
-    let Some(mut segment) = core.segment(number) else { return Ok(()) };
+    let Some(Run::Open(written)) = core.run(number) else { return Ok(()) };
+    let mut segment = Arc::clone(&written.segment);
     let (tables, scan) = Tables::read(&segment)?;
-    if !segment.is_complete(scan)? {
+    if scan.end != written.published() {
         return Err(segment.damaged(scan.end, "it does not read back as it was written"));
     }
+    segment.check_complete(scan)?;
     if segment.file.cut(u64::from(scan.end)).is_ok() {
         segment = Arc::new(Segment::open(&core.files, &core.options.keys, &segment.path)?);
     }

@@ -2,16 +2,19 @@
 //! refused.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::EmbeddedOptions;
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
+use super::damage::with_remedy;
 use super::files::Files;
 use super::index::Index;
 use super::journal::{Journal, Spare, new_header, parse_name};
+use super::lock::Lock;
+use super::manifest::{self, Content, Manifest};
 use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, VERSION, failed};
@@ -30,9 +33,15 @@ pub(super) struct Opened {
 
 /// Opens the ledger in `options.path`, or begins one.
 pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Opened, LedgerError> {
-    let journal_dir = journal_dir(&options.path);
-    make_dir(&*files, &journal_dir)?;
-    let lock = lock(&options.path)?;
+    let path = options.path.clone();
+    make_dir(&*files, &path)?;
+    let mut lock = Lock::take(&path)?;
+    let found = manifest::read(&*files, &path)?;
+    let journal_dir = journal_dir(&path);
+    if !journal_dir.is_dir() {
+        make_dir(&*files, &journal_dir)?;
+        lock.add_journal(&path)?;
+    }
     let mut reader = Reader {
         files: Arc::clone(&files),
         open_files: OpenFiles::new(files),
@@ -41,18 +50,29 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
         now: options.clock.ms(),
         gathered: Gathered::new(),
         unindexed: Vec::new(),
+        known: found.as_ref().map(|found| found.content),
     };
     let segments = reader.segments(&journal_dir)?;
+    reader.check_all_there(&path, &segments)?;
     let (run, scan) = if segments.is_empty() {
+        tracing::warn!(
+            path = %path.display(),
+            "a new store was created: if one was expected here, stop the gateway, and check that the \
+             volume is mounted and that store.path is right"
+        );
         reader.begin(&journal_dir, options.segment_bytes)?
     } else {
         reader.read_all(segments)?
     };
+    let manifest = reader.manifest(&path, found, (&run, scan))?;
     let Reader { index, mut gathered, unindexed, open_files, .. } = reader;
     gathered.load_keys()?;
     gathered.notices.extend(index.notices());
+    for what in &gathered.notices {
+        tracing::warn!(what, "the store was mended");
+    }
     index.prune(run.segment.header.number);
-    let (core, memory) = Core::new(options, open_files, index, lock, gathered);
+    let (core, memory) = Core::new(options, open_files, index, (lock, manifest), gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }
 
@@ -72,29 +92,6 @@ fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
     made.and_then(|()| files.sync_dir(parent)).map_err(|error| failed(dir, "create", &error))
 }
 
-/// Makes this process the only one that works in the directory.
-pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
-    let name = path.join("lock");
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(false).open(&name);
-    let mut file = opened.map_err(|error| failed(&name, "open", &error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&name).unwrap_or_default();
-            return Err(LedgerError::InUse(format!(
-                "{} belongs to another process{}; one process owns a ledger",
-                path.display(),
-                if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) },
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(&name, "lock", &error)),
-    }
-    // Only for people: the lock itself is what counts.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
-    Ok(file)
-}
-
 /// Reads segments in their order.
 struct Reader {
     files: Arc<dyn Files>,
@@ -104,9 +101,59 @@ struct Reader {
     now: UnixMillis,
     gathered: Gathered,
     unindexed: Vec<u32>,
+    /// What the manifest says; `None` where there is none.
+    known: Option<Content>,
 }
 
 impl Reader {
+    /// Refuses a journal of which segments are missing at its start or its end. Those in between
+    /// are missed when the segments are read.
+    fn check_all_there(
+        &self,
+        path: &Path,
+        segments: &BTreeMap<u32, Segment>,
+    ) -> Result<(), LedgerError> {
+        let journal = journal_dir(path);
+        match &self.known {
+            Some(known) => known.check(&journal, |number| segments.contains_key(&number)),
+            None if segments.is_empty() && has_index(path) => Err(LedgerError::Corrupt(format!(
+                "{}: the journal is missing, and there is an index of it; mount the volume, or \
+                 restore a backup; to begin an empty store instead, remove `index` beside it",
+                journal.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The manifest of what was found or begun, with how far the journal is written.
+    fn manifest(
+        &mut self,
+        path: &Path,
+        found: Option<manifest::Found>,
+        (run, scan): (&OpenRun, Scan),
+    ) -> Result<Manifest, LedgerError> {
+        let last = run.segment.header.number;
+        let first = self.gathered.runs.keys().next().copied().unwrap_or(last);
+        let content = Content { first, last, segment: last, end: scan.end, created_ms: self.now };
+        let Some(found) = found else {
+            if scan.records > 0 || first < last {
+                self.gathered.notices.push(format!(
+                    "the store had no manifest: it is from a version before, or the file was \
+                     removed. One was created from the segments that are there, {first} to {last}"
+                ));
+            }
+            return Manifest::create(&*self.files, path, content);
+        };
+        if found.half {
+            let what =
+                "one of two copies of the manifest was torn or damaged; it was written again";
+            self.gathered.notices.push(what.to_owned());
+        }
+        let mut manifest = Manifest::open(&*self.files, path, &found)?;
+        manifest.set(content)?;
+        Ok(manifest)
+    }
+
     /// The segments by number, the newest generation of each; what is left over from an
     /// interrupted step is removed.
     fn segments(&self, dir: &Path) -> Result<BTreeMap<u32, Segment>, LedgerError> {
@@ -183,18 +230,20 @@ impl Reader {
         let segment = Arc::new(Segment::at_rest(&self.open_files, segment));
         match self.index.load(&segment) {
             Ok(Some((tables, run))) => {
+                let scan = run.scan();
+                if segment.size < u64::from(scan.end) {
+                    let (from, what) = (segment.size as u32, "the file is too short");
+                    self.gathered.damage.add(segment.place(from, scan.end, what));
+                }
                 self.gathered.absorb(&segment, &tables, self.now)?;
-                let next_seq = run.scan().next_seq;
                 self.gathered.runs.insert(number, Run::Indexed(Arc::new(run)));
-                return Ok(next_seq);
+                return Ok(scan.next_seq);
             }
             Ok(None) => {}
             Err(error) => self.gathered.notices.push(format!("segment {number}: {error}")),
         }
         let (tables, scan) = Tables::read(&segment)?;
-        if !segment.is_complete(scan)? {
-            return Err(segment.damaged(scan.end, "a frame is broken, and others follow"));
-        }
+        segment.check_complete(scan).map_err(with_remedy)?;
         self.gathered.absorb(&segment, &tables, self.now)?;
         let run = OpenRun::new(segment);
         run.extend(tables.events.into_iter(), tables.notes.into_iter());
@@ -207,12 +256,20 @@ impl Reader {
     /// The segment that is written on: the only one whose last frame may be torn.
     fn last(&mut self, number: u32, segment: Segment) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let (tables, scan) = Tables::read(&segment)?;
+        if let Some(known) = &self.known
+            && known.segment == number
+            && scan.end < known.end
+        {
+            let end = known.end;
+            let what = format!("a frame is broken, and everything before {end} was written");
+            return Err(with_remedy(segment.damaged(scan.end, &what)));
+        }
         match segment.rest(scan)? {
             Rest::Clean => {}
             Rest::Torn { until } => {
                 segment.cut(scan, until)?;
                 self.gathered.notices.push(format!(
-                    "{}: a torn commit was cut at offset {} ({} bytes); nobody was told of it",
+                    "{}: a torn commit was cut at offset {} ({} bytes); it was not acknowledged",
                     segment.path.display(),
                     scan.end,
                     until - scan.end
@@ -220,7 +277,7 @@ impl Reader {
             }
             Rest::Damaged { whole_at } => {
                 let what = format!("a frame is broken, and a whole one follows at {whole_at}");
-                return Err(segment.damaged(scan.end, &what));
+                return Err(with_remedy(segment.damaged(scan.end, &what)));
             }
         }
         self.gathered.absorb(&segment, &tables, self.now)?;
@@ -230,6 +287,11 @@ impl Reader {
         self.gathered.runs.insert(number, Run::Open(Arc::clone(&run)));
         Ok((run, scan))
     }
+}
+
+/// Whether there is something in the index of the store in `path`.
+fn has_index(path: &Path) -> bool {
+    fs::read_dir(index_dir(path)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Segments have no gaps, neither in their numbers nor in the sequence of their frames.

@@ -35,6 +35,12 @@ impl OpenFiles {
         Box::new(AtRest { pool: Arc::clone(self), number, path })
     }
 
+    /// Closes all, as others that are read much do in time.
+    #[cfg(test)]
+    pub(super) fn close_all(&self) {
+        self.open().clear();
+    }
+
     fn open(&self) -> MutexGuard<'_, Vec<(u64, Arc<dyn Handle>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,6 +95,12 @@ impl Handle for AtRest {
 
     fn cut(&self, len: u64) -> io::Result<()> {
         self.file()?.cut(len)
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        if let Ok(file) = self.file() {
+            file.forget(offset, len);
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -51,7 +51,8 @@ impl Core {
     /// The body of an event, for its deliveries.
     pub(super) fn body(&self, id: EventId) -> Result<Option<Bytes>, LedgerError> {
         let Some((row, segment)) = self.find(id)? else { return Ok(None) };
-        let payload = segment.read(row.offset)?;
+        let payload = segment.read(row.offset);
+        let payload = payload.map_err(|error| self.unreadable(&segment, row.offset, error))?;
         let event = read_event(&payload, &segment, row)?;
         Ok(Some(crate::ledger::codec::share(&payload, event.body)))
     }

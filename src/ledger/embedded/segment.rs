@@ -247,13 +247,37 @@ impl Scan {
 pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
 
 impl Segment {
-    /// Whether a segment that nothing is written to any more ends as it must: with zeros, or, when
-    /// it was written anew, with its last frame.
-    pub(super) fn is_complete(&self, scan: Scan) -> Result<bool, LedgerError> {
-        if self.header.generation > 0 {
-            return Ok(u64::from(scan.end) == self.size);
+    /// Walks through a closed segment that was read before: `known` is what was in it then.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if it does not hold the same. The visitor has seen a part of it by
+    /// then, which must not be used.
+    pub(super) fn scan_closed(&self, known: Scan, visit: Visit<'_>) -> Result<(), LedgerError> {
+        let scan = self.scan(visit)?;
+        if scan != known {
+            let what = format!(
+                "a frame is broken: {} of {} records can be read",
+                scan.records, known.records
+            );
+            return Err(self.damaged(scan.end, &what));
         }
-        Ok(self.rest(scan)? == Rest::Clean)
+        self.check_complete(scan)
+    }
+
+    /// Checks that a segment that nothing is written to any more ends as it must: with zeros, or,
+    /// when it was written again by retention, with its last frame.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if it does not: what was read is not all of it.
+    pub(super) fn check_complete(&self, scan: Scan) -> Result<(), LedgerError> {
+        let complete = match self.header.generation {
+            0 => self.rest(scan)? == Rest::Clean,
+            _ => u64::from(scan.end) == self.size,
+        };
+        match complete {
+            true => Ok(()),
+            false => Err(self.damaged(scan.end, "a frame is broken, or bytes follow the last one")),
+        }
     }
 
     /// The same segment, whose file is open only while it is read.
@@ -268,10 +292,10 @@ impl Segment {
         keys: &Keyring,
         path: &Path,
     ) -> Result<Self, LedgerError> {
-        let file = files.open(path).map_err(|error| failed(path, "open", &error))?;
+        let file = files.open(path).map_err(|error| unread(path, &error))?;
         let size = file.len().map_err(|error| failed(path, "measure", &error))?;
         let mut bytes = [0; HEADER as usize];
-        file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read", &error))?;
+        file.read_at(&mut bytes, 0).map_err(|error| unread(path, &error))?;
         let header = Header::read(&bytes)
             .map_err(|what| LedgerError::Corrupt(format!("{}: {what}", path.display())))?;
         let key = match header.key {
@@ -334,7 +358,7 @@ impl Segment {
 
     fn read_some(&self, buffer: &mut [u8], offset: u32) -> Result<usize, LedgerError> {
         let read = self.file.read_at(buffer, u64::from(offset));
-        read.map_err(|error| failed(&self.path, "read", &error))
+        read.map_err(|error| unread(&self.path, &error))
     }
 
     /// An error that says where.
@@ -392,6 +416,16 @@ fn frame_size(head: FrameHead) -> u32 {
 /// An error of the file system: nothing was changed by reading or opening.
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> LedgerError {
     LedgerError::Unavailable(format!("could not {what} {}: {error}", path.display()))
+}
+
+/// An error of reading a file that must be there. What the disk does not give is damage; what the
+/// system has no room or handle for is not.
+fn unread(path: &Path, error: &std::io::Error) -> LedgerError {
+    let lost = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    match lost || error.kind() == std::io::ErrorKind::NotFound {
+        true => LedgerError::Corrupt(format!("{}: could not be read: {error}", path.display())),
+        false => failed(path, "read", error),
+    }
 }
 
 /// The frames of a segment, one after the other.

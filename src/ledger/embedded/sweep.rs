@@ -6,7 +6,8 @@
 //! they end.
 //!
 //! Segments are swept strictly from the oldest on, so that no verdict goes before the event that
-//! it is about. The new form of a segment is complete, synced and named before the old one goes;
+//! it is about. A segment that does not hold what the index says stays as it is, and so do all
+//! behind it: retention stands still and fails until the damage is repaired. The new form of a segment is complete, synced and named before the old one goes;
 //! a crash at any point leaves at least one of them, and the newer one counts.
 //!
 //! Ages are counted with a time that the ledger has seen pass (`age`), so that a clock that jumped
@@ -61,6 +62,9 @@ impl Core {
         budget: usize,
         calls: &mpsc::Sender<Call>,
     ) -> Result<Swept, LedgerError> {
+        if let Err(error) = self.note_end() {
+            tracing::warn!(%error, "could not note the end of the journal in the manifest");
+        }
         self.close_if_old(calls)?;
         let runs = self.all_runs();
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
@@ -78,6 +82,9 @@ impl Core {
             let run = match run {
                 Run::Indexed(run) => run,
                 run @ Run::Open(_) => {
+                    if at < last {
+                        self.check_whole(run.segment())?;
+                    }
                     let old = run.newest_ms().is_some_and(|newest| newest < policy.events_before);
                     swept.more = at < last && old;
                     break;
@@ -90,7 +97,15 @@ impl Core {
                 swept.more = true;
                 break;
             }
-            self.sweep_one(&run, &policy, &mut swept, calls)?;
+            let before = swept;
+            if let Err(error) = self.sweep_one(&run, &policy, &mut swept, calls) {
+                // What was removed before it is reported first; the next call fails at once.
+                if before == Swept::default() {
+                    return Err(error);
+                }
+                swept = Swept { more: true, ..before };
+                break;
+            }
         }
         if let Some(last) = self.all_runs().last() {
             self.index.prune(last.segment().header.number);
@@ -122,9 +137,9 @@ impl Core {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             ask(calls, |answer| Call::Swap(number, None, answer))?;
             self.set_retiring(None);
-            run.retire(&self.files);
-            return Ok(());
+            return self.retire(run);
         }
+        self.check_whole(&run.segment)?;
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
         let number = run.segment.header.number;
         self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).insert(number, found);
@@ -149,9 +164,11 @@ impl Core {
             self.all_runs().into_iter().filter(|run| run.segment().header.key != key).collect();
         for (done, run) in others.iter().enumerate() {
             progress(done, others.len());
-            if let Run::Indexed(run) = run {
-                self.write_anew(run, &policy, &mut Swept::default(), calls)?;
-            }
+            let Run::Indexed(run) = run else {
+                let segment = run.segment();
+                return Err(segment.damaged(0, "the segment is not indexed, so it is not sealed"));
+            };
+            self.write_anew(run, &policy, &mut Swept::default(), calls)?;
         }
         progress(others.len(), others.len());
         Ok(())
@@ -165,8 +182,8 @@ impl Core {
         calls: &mpsc::Sender<Call>,
     ) -> Result<(), LedgerError> {
         let number = run.segment.header.number;
-        let mut rewrite = Rewrite::begin(self, &run.segment, policy)?;
-        let written = rewrite.copy(&run.segment);
+        let mut rewrite = Rewrite::begin(self, run, policy)?;
+        let written = self.noting(&Run::Indexed(Arc::clone(run)), rewrite.copy(run));
         let same = rewrite.removed == 0 && rewrite.header.key == run.segment.header.key;
         if written.is_err() || same {
             let _ = self.files.remove(&rewrite.path);
@@ -190,6 +207,15 @@ impl Core {
             ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
         }
         self.set_retiring(None);
+        self.retire(run)
+    }
+
+    /// Has the file of a run that is no longer read removed, when its last reader is done.
+    fn retire(&self, run: &IndexedRun) -> Result<(), LedgerError> {
+        if let Some(oldest) = self.all_runs().first() {
+            // First the manifest: a crash in between leaves a file too many, never one too few.
+            self.manifest().forget_before(oldest.segment().header.number)?;
+        }
         run.retire(&self.files);
         Ok(())
     }
@@ -253,10 +279,16 @@ struct Rewrite<'c> {
 }
 
 impl<'c> Rewrite<'c> {
-    fn begin(core: &'c Core, old: &Segment, policy: &'c Policy<'c>) -> Result<Self, LedgerError> {
-        let (_, scan) = Tables::read(old)?;
-        let mut header =
-            Header { generation: old.header.generation + 1, next_seq: scan.next_seq, ..old.header };
+    fn begin(
+        core: &'c Core,
+        old: &IndexedRun,
+        policy: &'c Policy<'c>,
+    ) -> Result<Self, LedgerError> {
+        let mut header = Header {
+            generation: old.segment.header.generation + 1,
+            next_seq: old.scan().next_seq,
+            ..old.segment.header
+        };
         // Written anew under the key of today.
         let key = core.options.keys.current();
         header.key = key.map(MasterKey::id);
@@ -284,10 +316,15 @@ impl<'c> Rewrite<'c> {
     }
 
     /// Copies what is kept, and syncs it.
-    fn copy(&mut self, old: &Segment) -> Result<(), LedgerError> {
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] if the segment does not hold what the index says. The copy must not
+    /// take its place then.
+    fn copy(&mut self, run: &IndexedRun) -> Result<(), LedgerError> {
         let head = self.header.bytes();
         self.file.write_at(&head, 0).map_err(|error| failed(&self.path, "write", &error))?;
-        old.scan(&mut |offset, payload| {
+        let old = &run.segment;
+        old.scan_closed(run.scan(), &mut |offset, payload| {
             let record = Record::read(payload)
                 .map_err(|_| old.damaged(offset, "the record is of no known form"))?;
             self.judge(Position::new(&old.header, offset), &record, payload);
@@ -394,9 +431,10 @@ impl<'c> Rewrite<'c> {
         let segment = Segment::open(&self.core.files, &self.core.options.keys, path)?;
         let segment = Arc::new(Segment::at_rest(&self.core.open_files, &segment));
         let (tables, scan) = Tables::read(&segment)?;
-        if scan.records != self.records || !segment.is_complete(scan)? {
+        if scan.records != self.records {
             return Err(segment.damaged(scan.end, "it does not read back as it was written"));
         }
+        segment.check_complete(scan)?;
         self.core.index.write(&segment, (&tables, scan), &|took| self.core.rest(took))
     }
 }

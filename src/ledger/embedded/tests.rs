@@ -1,8 +1,11 @@
 //! Tests of the embedded engine as a whole.
 
 mod crash;
+mod damage;
+mod every_region;
 mod faults;
 mod fixtures;
+mod missing;
 mod model;
 mod soak;
 mod sweep;
@@ -14,6 +17,7 @@ use std::sync::Mutex as StdMutex;
 
 use tempfile::TempDir;
 
+use super::sweep::ask as sweep_ask;
 use super::*;
 use crate::ledger::conformance::{self, START_MS, event, node};
 use crate::ledger::{MasterKey, TargetFilter, Verdict};
@@ -37,6 +41,15 @@ fn segments(dir: &TempDir) -> Vec<PathBuf> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "journal"));
     paths.sort();
     paths
+}
+
+/// Ends a ledger without what an end in good order does: the manifest does not say where the
+/// journal ends.
+fn end_as_a_crash_does(dir: &TempDir, ledger: Embedded) {
+    let path = manifest::path(dir.path());
+    let before = fs::read(&path).unwrap();
+    drop(ledger);
+    fs::write(path, before).unwrap();
 }
 
 fn ask(max: usize) -> LeaseAsk {

@@ -2,18 +2,21 @@
 //! its key changed.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::{index_dir, journal_dir};
+use super::damage::{REMEDY, with_remedy};
 use super::deliveries::{Row, after};
 use super::documents::{Shelf, Written};
 use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
 use super::journal::parse_name;
-use super::open::lock;
+use super::lock::Lock;
+use super::manifest::{self, Content};
 use super::record::{EventRecord, Record};
 use super::run::Run;
 use super::segment::survey::{End, Found};
@@ -22,7 +25,7 @@ use super::sweep::ask;
 use super::tables::Tables;
 use super::{Call, Embedded, EmbeddedOptions};
 use crate::clock::UnixMillis;
-use crate::ledger::{Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId};
+use crate::ledger::{Damage, Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId};
 
 /// What was found in a ledger's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,17 +42,23 @@ pub struct Survey {
     pub remarks: Vec<String>,
 }
 
-/// A part of the journal that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The file.
-    pub path: PathBuf,
-    /// From this byte on.
-    pub from: u64,
-    /// Up to this one.
-    pub until: u64,
-    /// What is wrong.
-    pub what: String,
+/// What [`Embedded::rebuild`] does about segments that are missing at the start or the end of the
+/// journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It fails.
+    Refuse,
+    /// It goes on without them: their events are lost, and their keys.
+    Accept,
+}
+
+/// What may stand behind the last frame of a segment.
+#[derive(Clone, Copy)]
+enum Tail {
+    /// Nothing but zeros: the segment is closed.
+    Closed,
+    /// A commit that a crash tore, behind what the manifest says was written.
+    Open { written: u32 },
 }
 
 /// Items are handed out in pages of about this many bytes.
@@ -65,9 +74,10 @@ impl Embedded {
     /// When another process works on it, the disk fails, or a key is missing.
     pub fn verify(options: &EmbeddedOptions) -> Result<Survey, LedgerError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        let _lock = lock(&options.path)?;
+        let _lock = Lock::take(&options.path)?;
         let mut survey = Survey::default();
         let segments = list(&files, &options.path)?;
+        let known = survey.manifest(&files, &options.path, &segments)?;
         let dir = index_dir(&options.path);
         let index = dir.is_dir().then(|| Index::new(dir));
         if index.is_none() {
@@ -87,7 +97,7 @@ impl Embedded {
                 Err(error) => return Err(error),
             };
             survey.follows(&segment, *number, next);
-            let end = survey.look_at(&segment, Some(*number) == last)?;
+            let end = survey.look_at(&segment, tail(*number, last, known))?;
             if let Some(index) = &index
                 && Some(*number) != last
             {
@@ -109,10 +119,13 @@ impl Embedded {
         take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
     ) -> Result<Survey, E> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        let _lock = lock(&options.path)?;
+        let _lock = Lock::take(&options.path)?;
         let mut survey = Survey::default();
         let mut segments = Vec::new();
-        for path in list(&files, &options.path)?.values() {
+        let paths = list(&files, &options.path)?;
+        let known = survey.manifest(&files, &options.path, &paths)?;
+        let last = paths.keys().next_back().copied();
+        for path in paths.values() {
             survey.segments += 1;
             match Segment::open_damaged(&files, &options.keys, path) {
                 Ok((segment, what)) => {
@@ -126,8 +139,9 @@ impl Embedded {
             }
         }
         let mut salvage = Salvage::default();
-        for (at, segment) in segments.iter().enumerate() {
-            survey.salvage(segment, at + 1 == segments.len(), &mut |_, record| {
+        for segment in &segments {
+            let tail = tail(segment.header.number, last, known);
+            survey.salvage(segment, tail, &mut |_, record| {
                 salvage.learn(record);
             })?;
         }
@@ -137,7 +151,7 @@ impl Embedded {
             let mut items = Vec::new();
             let mut size = 0;
             let mut failed = Ok(());
-            Survey::default().salvage(segment, false, &mut |_, record| {
+            Survey::default().salvage(segment, Tail::Closed, &mut |_, record| {
                 let Some(item) = salvage.item(record, now).filter(|_| failed.is_ok()) else {
                     return;
                 };
@@ -154,14 +168,31 @@ impl Embedded {
         Ok(survey)
     }
 
-    /// Throws the index away and makes it anew from the journal; answers how many segments it has.
+    /// Throws the index away and rebuilds it from the journal; returns how many segments it has.
+    /// The journal is read first: an index of segments that cannot be read could not be rebuilt.
     ///
     /// # Errors
-    /// As [`Embedded::open`].
-    pub fn rebuild(options: EmbeddedOptions) -> Result<u64, LedgerError> {
+    /// As [`Embedded::open`]. The index is as it was then.
+    pub fn rebuild(options: EmbeddedOptions, missing: Missing) -> Result<u64, LedgerError> {
         {
-            let _lock = lock(&options.path)?;
-            list(&(Arc::new(Disk) as Arc<dyn Files>), &options.path)?;
+            let files: Arc<dyn Files> = Arc::new(Disk);
+            let _lock = Lock::take(&options.path)?;
+            let segments = list(&files, &options.path)?;
+            if segments.is_empty() {
+                let dir = journal_dir(&options.path);
+                let dir = dir.display();
+                let what = format!("{dir}: there is no segment; mount the volume, or {REMEDY}");
+                return Err(LedgerError::Corrupt(what));
+            }
+            check_journal(&files, &options, &segments)?;
+            let manifest = manifest::path(&options.path);
+            if missing == Missing::Accept && manifest.is_file() {
+                // The next start creates one of what is there.
+                files.remove(&manifest).map_err(|error| failed(&manifest, "remove", &error))?;
+            } else if let Some(found) = manifest::read(&*files, &options.path)? {
+                let journal = journal_dir(&options.path);
+                found.content.check(&journal, |number| segments.contains_key(&number))?;
+            }
             Index::remove(&index_dir(&options.path))?;
         }
         let ledger = Self::open(options)?;
@@ -207,6 +238,34 @@ impl Embedded {
     }
 }
 
+/// Checks that every closed segment is complete. What is wrong with the last one, opening says.
+fn check_journal(
+    files: &Arc<dyn Files>,
+    options: &EmbeddedOptions,
+    segments: &BTreeMap<u32, PathBuf>,
+) -> Result<(), LedgerError> {
+    let last = segments.keys().next_back();
+    for (number, path) in segments {
+        let segment = Segment::open(files, &options.keys, path)?;
+        let scan = segment.scan(&mut |_, _| Ok(()))?;
+        if Some(number) != last {
+            segment.check_complete(scan).map_err(with_remedy)?;
+        }
+    }
+    Ok(())
+}
+
+/// What may stand behind the frames of segment `number`.
+fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
+    match Some(number) == last {
+        true => {
+            let known = known.filter(|known| known.segment == number);
+            Tail::Open { written: known.map_or(0, |known| known.end) }
+        }
+        false => Tail::Closed,
+    }
+}
+
 /// Bytes of a file, for people.
 fn length(path: &Path) -> u32 {
     std::fs::metadata(path).map_or(0, |found| u32::try_from(found.len()).unwrap_or(u32::MAX))
@@ -216,6 +275,9 @@ fn length(path: &Path) -> u32 {
 fn list(files: &Arc<dyn Files>, path: &Path) -> Result<BTreeMap<u32, PathBuf>, LedgerError> {
     let dir = journal_dir(path);
     let mut newest: BTreeMap<u32, (u32, PathBuf)> = BTreeMap::new();
+    if !dir.is_dir() {
+        return Ok(BTreeMap::new());
+    }
     for path in files.list(&dir).map_err(|error| failed(&dir, "list", &error))? {
         if let Some((number, generation)) = parse_name(&path) {
             let known = newest.get(&number).map(|(known, _)| *known);
@@ -265,15 +327,54 @@ impl Survey {
         }
     }
 
-    fn look_at(&mut self, segment: &Segment, is_last: bool) -> Result<End, LedgerError> {
-        self.salvage(segment, is_last, &mut |_, _| ())
+    /// Compares the manifest with the segments that are there, and returns what it says.
+    fn manifest(
+        &mut self,
+        files: &Arc<dyn Files>,
+        path: &Path,
+        segments: &BTreeMap<u32, PathBuf>,
+    ) -> Result<Option<Content>, LedgerError> {
+        let found = match manifest::read(&**files, path) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                self.remark("there is no manifest; it is created at the next start".to_owned());
+                return Ok(None);
+            }
+            Err(LedgerError::Corrupt(what)) => {
+                self.damaged(&manifest::path(path), (0, 0), &what);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if found.half {
+            let what =
+                "one of two copies of the manifest is broken; it is written at the next start";
+            self.remark(what.to_owned());
+        }
+        let missing = found.content.missing(|number| segments.contains_key(&number));
+        // Those in between are named where the segments are read.
+        let between = |range: &RangeInclusive<u32>| {
+            let (first, last) = (segments.keys().next(), segments.keys().next_back());
+            first.is_some_and(|first| first < range.start())
+                && last.is_some_and(|last| last > range.end())
+        };
+        for range in missing.iter().filter(|range| !between(range)) {
+            let what =
+                format!("segments are missing: {}", manifest::name(std::slice::from_ref(range)));
+            self.damaged(&journal_dir(path), (0, 0), &what);
+        }
+        Ok(Some(found.content))
+    }
+
+    fn look_at(&mut self, segment: &Segment, tail: Tail) -> Result<End, LedgerError> {
+        self.salvage(segment, tail, &mut |_, _| ())
     }
 
     /// Visits every whole record, and notes what is none.
     fn salvage(
         &mut self,
         segment: &Segment,
-        is_last: bool,
+        tail: Tail,
         visit: &mut dyn FnMut(u32, &Record<'_>),
     ) -> Result<End, LedgerError> {
         let path = &segment.path;
@@ -296,18 +397,25 @@ impl Survey {
         })?;
         if end.torn_until > end.end {
             let (from, until) = (end.end, end.torn_until);
-            if is_last && segment.header.generation == 0 {
-                self.remark(format!(
-                    "{}: a torn commit at offset {from} ({} bytes), which nobody was told of, is \
-                     cut at the next start",
-                    path.display(),
-                    until - from
-                ));
-            } else {
-                self.damaged(path, (from, until), "no frame begins here");
+            match tail {
+                Tail::Open { written } if segment.header.generation == 0 && from >= written => {
+                    self.remark(format!(
+                        "{}: a torn commit at offset {from} ({} bytes), which was not \
+                         acknowledged, is cut at the next start",
+                        path.display(),
+                        until - from
+                    ));
+                }
+                _ => self.damaged(path, (from, until), "no frame begins here"),
             }
         } else if u64::from(end.end) > segment.size {
             self.damaged(path, (segment.size as u32, end.end), "the file is too short");
+        }
+        if let Tail::Open { written } = tail
+            && end.torn_until <= end.end
+            && end.end < written
+        {
+            self.damaged(path, (end.end, written), "frames are missing at the end");
         }
         Ok(end)
     }

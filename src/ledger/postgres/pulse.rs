@@ -276,6 +276,7 @@ impl Pulse {
             room: None,
             mended: Vec::new(),
             server: None,
+            damage: Vec::new(),
         };
         (health, seen.clock.ahead_ms)
     }

@@ -18,6 +18,8 @@ impl Admin {
         self.keys.observe();
         self.observe_health(self.book.health().await.as_ref().ok());
         self.observe_stats(self.book.stats().await.as_ref().ok());
+        let scrubbed = self.scrubber.complete_ms().map(|ms| ms as f64 / 1000.0);
+        self.metrics.store.scrub_complete_seconds.set(scrubbed);
         match self.metrics.page() {
             Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
             Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
@@ -39,6 +41,7 @@ impl Admin {
         }
         if let Some(health) = health {
             store.set_durability(health.durability);
+            store.damaged.set(i64::from(!health.damage.is_empty()));
         }
     }
 

@@ -113,7 +113,7 @@ async fn a_tail_torn_at_any_byte_is_cut_and_reported() {
     let dir = TempDir::new().unwrap();
     let ledger = open_in(&dir).unwrap();
     let kept = fill(&ledger, 0..5, 20).await;
-    drop(ledger);
+    end_as_a_crash_does(&dir, ledger);
     let path = segments(&dir).remove(0);
     let whole = fs::read(&path).unwrap();
     let starts = frames(&whole);
@@ -155,7 +155,7 @@ async fn pages_of_a_torn_commit_may_arrive_in_any_order() {
     let dir = TempDir::new().unwrap();
     let ledger = open_in(&dir).unwrap();
     fill(&ledger, 0..2, 3000).await;
-    drop(ledger);
+    end_as_a_crash_does(&dir, ledger);
     let path = segments(&dir).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     let starts = frames(&bytes);
@@ -203,7 +203,7 @@ async fn a_missing_segment_and_a_foreign_file_are_refused() {
     let hidden = dir.path().join("hidden");
     fs::rename(&paths[2], &hidden).unwrap();
     let error = open_in(&dir).err().map(|error| error.to_string()).unwrap_or_default();
-    assert!(error.contains("segment 2 is missing"), "{error}");
+    assert!(error.contains("segments are missing: 2;"), "{error}");
     fs::copy(&paths[1], &paths[2]).unwrap();
     let error = open_in(&dir).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("another segment's name"), "{error}");

@@ -233,7 +233,7 @@ async fn a_torn_end_is_no_damage() {
     let options = sealed(&dir, Keyring::default());
     let ledger = Embedded::open(options.clone()).unwrap();
     fill(&ledger, 0..5, 300).await;
-    drop(ledger);
+    end_as_a_crash_does(&dir, ledger);
     let path = segments(&dir).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -254,7 +254,7 @@ async fn an_index_is_made_anew_by_command() {
     fs::remove_dir_all(core::index_dir(dir.path())).unwrap();
     let survey = Embedded::verify(&options).unwrap();
     assert!(survey.is_whole() && survey.remarks.len() == 1, "{survey:?}");
-    let segments = Embedded::rebuild(options.clone()).unwrap();
+    let segments = Embedded::rebuild(options.clone(), Missing::Refuse).unwrap();
     assert!(segments > 3);
     assert_eq!(Embedded::verify(&options).unwrap().remarks, [""; 0]);
     let ledger = open_in(&dir).unwrap();

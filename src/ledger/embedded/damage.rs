@@ -1,0 +1,251 @@
+//! Damaged places: noted when something cannot be read, until it reads whole again.
+//!
+//! A store that is damaged goes on: what can be read is served, and new events are recorded. The
+//! metric `postern_store_damaged` and the log say that something is wrong, and each operation that
+//! meets the place fails.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::record::Record;
+use super::run::Run;
+use super::segment::survey::Found;
+use super::segment::{HEADER, Segment};
+use crate::clock::instant;
+use crate::ledger::{Damage, LedgerError};
+
+/// Files that are remembered as damaged, and places of each: more would not tell people more.
+const FILES_MAX: usize = 1000;
+const PLACES_MAX: usize = 100;
+/// How often the log says the same of a file again.
+const SAID_EVERY: Duration = Duration::from_secs(3600);
+/// Files that the log names in that time; the metric and `postern verify` know the others.
+const SAID_MAX: usize = 20;
+
+/// What to do about a place that cannot be read.
+pub(super) const REMEDY: &str = "restore a backup, or get out what is whole with \
+                                 `postern export --salvage` (docs/operations.md, a damaged store)";
+
+/// An error about damage, with what to do about it.
+pub(super) fn with_remedy(error: LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Corrupt(what) => LedgerError::Corrupt(format!("{what}; {REMEDY}")),
+        other => other,
+    }
+}
+
+/// The damaged places that are known.
+#[derive(Default)]
+pub(super) struct DamageLog(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    files: BTreeMap<PathBuf, Vec<Damage>>,
+    /// When the log named a file.
+    said: BTreeMap<PathBuf, Instant>,
+}
+
+impl DamageLog {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a place beside those that are known of its file.
+    pub(super) fn add(&self, damage: Damage) {
+        let mut known = self.known();
+        known.say(&damage);
+        let full = known.files.len() >= FILES_MAX && !known.files.contains_key(&damage.path);
+        if full {
+            return;
+        }
+        let places = known.files.entry(damage.path.clone()).or_default();
+        // A place inside one that is known says nothing new.
+        let inside = |place: &Damage| place.from <= damage.from && damage.from <= place.until;
+        if places.len() < PLACES_MAX && !places.iter().any(inside) {
+            places.push(damage);
+        }
+    }
+
+    /// Notes all places of a file in place of those that were known; none: it is whole.
+    pub(super) fn replace(&self, path: &Path, places: &[Damage]) {
+        self.known().files.remove(path);
+        places.iter().for_each(|place| self.add(place.clone()));
+    }
+
+    /// Forgets files that are not in use any more.
+    pub(super) fn retain(&self, used: impl Fn(&Path) -> bool) {
+        self.known().files.retain(|path, _| used(path));
+    }
+
+    /// The first place of a file.
+    pub(super) fn of(&self, path: &Path) -> Option<Damage> {
+        self.known().files.get(path)?.first().cloned()
+    }
+
+    /// All places.
+    pub(super) fn all(&self) -> Vec<Damage> {
+        self.known().files.values().flatten().cloned().collect()
+    }
+}
+
+impl Known {
+    /// Names a place in the log, if its file was not named lately.
+    fn say(&mut self, damage: &Damage) {
+        let now = instant();
+        self.said.retain(|_, at| now.saturating_duration_since(*at) < SAID_EVERY);
+        if self.said.len() >= SAID_MAX || self.said.contains_key(&damage.path) {
+            return;
+        }
+        self.said.insert(damage.path.clone(), now);
+        let (path, from, until) = (damage.path.display(), damage.from, damage.until);
+        tracing::error!(%path, from, until, what = damage.what, remedy = REMEDY, "the store is damaged");
+    }
+}
+
+impl Segment {
+    /// A damaged place of this segment.
+    pub(super) fn place(&self, from: u32, until: u32, what: &str) -> Damage {
+        let (path, what) = (self.path.clone(), what.to_owned());
+        Damage { path, from: from.into(), until: until.into(), what }
+    }
+
+    /// Reads everything again and lists what is damaged. Up to `written` something must be there.
+    pub(super) fn damages(&self, written: u32) -> Vec<Damage> {
+        let mut damages = Vec::new();
+        let found = self.survey(&mut |found| {
+            match found {
+                Found::Broken { from, until, what } => damages.push(self.place(from, until, what)),
+                Found::Record { offset, payload } => {
+                    if Record::read(payload).is_err() {
+                        let until = offset.saturating_add(payload.len() as u32);
+                        damages.push(self.place(offset, until, "the record is of no known form"));
+                    }
+                }
+            }
+            Ok(())
+        });
+        match found {
+            Ok(end) if end.end < written => {
+                damages.push(self.place(end.end, written, "a frame is broken or missing"));
+            }
+            Ok(end) if end.torn_until > end.end => {
+                damages.push(self.place(end.end, end.torn_until, "no frame begins here"));
+            }
+            Err(LedgerError::Corrupt(what)) => damages.push(self.place(HEADER, written, &what)),
+            // Of the system, not of the file.
+            Ok(_) | Err(_) => {}
+        }
+        damages
+    }
+}
+
+impl Run {
+    /// Up to where its segment was written.
+    pub(super) fn written(&self) -> u32 {
+        match self {
+            Self::Open(run) => run.published(),
+            Self::Indexed(run) => run.scan().end,
+        }
+    }
+}
+
+impl Core {
+    /// Reads the segment of a run again after it could not be read, and notes what is damaged.
+    pub(super) fn examine(&self, run: &Run) -> Vec<Damage> {
+        let (segment, written) = (run.segment(), run.written());
+        let mut damages = segment.damages(written);
+        if matches!(run, Run::Open(_)) {
+            // The committer may be writing what comes behind.
+            damages.retain(|damage| damage.from < u64::from(written));
+        }
+        self.damage.replace(&segment.path, &damages);
+        damages
+    }
+
+    /// As [`Core::examine`], by number.
+    pub(super) fn examine_segment(&self, number: u32) {
+        if let Some(run) = self.run(number) {
+            self.examine(&run);
+        }
+    }
+
+    /// Notes that a record cannot be read, if it is damaged, and returns the error for the caller.
+    pub(super) fn unreadable(
+        &self,
+        segment: &Arc<Segment>,
+        offset: u32,
+        error: LedgerError,
+    ) -> LedgerError {
+        // A reader may be late, and its segment be gone since retention wrote another form of it.
+        let used = self.segment(segment.header.number).is_some_and(|now| now.path == segment.path);
+        if used && let LedgerError::Corrupt(what) = &error {
+            self.damage.add(segment.place(offset, offset, what));
+        }
+        error
+    }
+
+    /// Fails if a segment is known to be damaged: it is not worth reading again.
+    pub(super) fn check_whole(&self, segment: &Segment) -> Result<(), LedgerError> {
+        match self.damage.of(&segment.path) {
+            None => Ok(()),
+            Some(damage) => Err(with_remedy(LedgerError::Corrupt(damage.to_string()))),
+        }
+    }
+
+    /// What a walk through a run came to; where it failed, what is damaged is noted and named.
+    pub(super) fn noting<T>(
+        &self,
+        run: &Run,
+        walked: Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        walked.map_err(|error| match error {
+            LedgerError::Corrupt(what) => {
+                self.examine(run);
+                let place = self.damage.of(&run.segment().path);
+                with_remedy(LedgerError::Corrupt(place.map_or(what, |place| place.to_string())))
+            }
+            other => other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(file: &str, from: u64, until: u64) -> Damage {
+        Damage { path: file.into(), from, until, what: "broken".into() }
+    }
+
+    #[test]
+    fn places_are_noted_once_and_forgotten_when_the_file_is_whole() {
+        let log = DamageLog::default();
+        log.add(place("a", 10, 20));
+        log.add(place("a", 15, 15));
+        log.add(place("a", 30, 30));
+        log.add(place("b", 1, 2));
+        assert_eq!(log.all().len(), 3);
+        assert_eq!(log.of(Path::new("a")), Some(place("a", 10, 20)));
+        log.replace(Path::new("a"), &[place("a", 5, 6)]);
+        assert_eq!(log.all(), [place("a", 5, 6), place("b", 1, 2)]);
+        log.replace(Path::new("a"), &[]);
+        log.retain(|path| path != Path::new("b"));
+        assert_eq!(log.all(), []);
+    }
+
+    #[test]
+    fn neither_memory_nor_log_grows_with_the_damage() {
+        let log = DamageLog::default();
+        for file in 0..2 * FILES_MAX {
+            log.add(place(&file.to_string(), 0, 0));
+        }
+        for at in 1..2 * PLACES_MAX as u64 {
+            log.add(place("0", 2 * at, 2 * at));
+        }
+        assert_eq!(log.all().len(), FILES_MAX + PLACES_MAX - 1);
+        assert_eq!(log.known().said.len(), SAID_MAX);
+    }
+}

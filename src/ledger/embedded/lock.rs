@@ -1,0 +1,79 @@
+//! The lock: one process works on a store at a time.
+//!
+//! Locked are the directories themselves, so that removing a file does not lift the lock. The file
+//! `lock` is locked too: it says which process has the store, and programs of before lock nothing
+//! else.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::Path;
+
+use super::core::journal_dir;
+use super::segment::failed;
+use crate::ledger::LedgerError;
+
+/// Held as long as this process works on the store.
+pub(super) struct Lock {
+    _held: Vec<File>,
+}
+
+impl Lock {
+    /// Makes this process the only one that works on the store in `path`, which is there.
+    ///
+    /// # Errors
+    /// [`LedgerError::InUse`] if another process does.
+    pub(super) fn take(path: &Path) -> Result<Self, LedgerError> {
+        let mut held = vec![];
+        for dir in [path, &journal_dir(path)] {
+            if dir.is_dir() {
+                held.extend(lock_dir(path, dir)?);
+            }
+        }
+        let name = path.join("lock");
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).open(&name);
+        let mut file = opened.map_err(|error| failed(&name, "open", &error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(path)),
+            Err(TryLockError::Error(error)) => return Err(failed(&name, "lock", &error)),
+        }
+        // Only for people: the lock itself is what counts.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
+        held.push(file);
+        Ok(Self { _held: held })
+    }
+
+    /// Locks the journal's directory too, which was created after the lock was taken.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub(super) fn add_journal(&mut self, path: &Path) -> Result<(), LedgerError> {
+        self._held.extend(lock_dir(path, &journal_dir(path))?);
+        Ok(())
+    }
+}
+
+/// Locks a directory of the store in `path`. Where the file system has no locks on directories, the
+/// lock file has to do.
+fn lock_dir(path: &Path, dir: &Path) -> Result<Option<File>, LedgerError> {
+    let file = File::open(dir).map_err(|error| failed(dir, "open", &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(in_use(path)),
+        Err(TryLockError::Error(error)) => {
+            let dir = dir.display();
+            tracing::warn!(%dir, %error, "could not lock a directory of the store; do not remove its file lock");
+            Ok(None)
+        }
+    }
+}
+
+fn in_use(path: &Path) -> LedgerError {
+    let holder = fs::read_to_string(path.join("lock")).unwrap_or_default();
+    LedgerError::InUse(format!(
+        "{} belongs to another process{}; one process owns a ledger",
+        path.display(),
+        if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) },
+    ))
+}

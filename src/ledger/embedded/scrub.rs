@@ -1,0 +1,270 @@
+//! The scrub: reads everything that is stored, step by step, and notes what cannot be read.
+//!
+//! A pass goes through the manifest, and for each segment its header, its frames, what stands
+//! behind them, and its part of the index. Each step takes a few milliseconds and holds no lock
+//! that the committer waits for. What is read comes from the disk, not from memory, as far as the
+//! system allows that.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::manifest;
+use super::record::Record;
+use super::run::Run;
+use super::segment::{HEADER, Header, Scan, Segment};
+use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::{Cursor, LedgerError, ScrubPage};
+
+/// How much its thread yields the processor to the others: wholly, where they want it.
+pub(super) const NICE: i32 = 19;
+
+/// Where a pass goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct At {
+    part: Part,
+    number: u32,
+    generation: u32,
+    /// In the segment: where the next frame begins, and its sequence.
+    offset: u32,
+    seq: u64,
+    /// Segment and offset at which the journal ended when the pass began. What came later is for
+    /// the next pass: otherwise one pass might never reach the end.
+    limit: (u32, u32),
+}
+
+/// The part of a segment that is read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Frames = 0,
+    Index = 1,
+}
+
+impl At {
+    /// The first frame of a segment, in whatever form that segment is.
+    fn segment(number: u32, limit: (u32, u32)) -> Self {
+        Self { part: Part::Frames, number, generation: 0, offset: 0, seq: 0, limit }
+    }
+
+    /// The frame behind `scan`, in the same pass.
+    fn behind(self, header: &Header, scan: Scan) -> Self {
+        let Header { number, generation, .. } = *header;
+        Self {
+            part: Part::Frames,
+            number,
+            generation,
+            offset: scan.end,
+            seq: scan.next_seq,
+            ..self
+        }
+    }
+
+    /// Up to where a run is read in this pass.
+    fn until(self, run: &Run) -> u32 {
+        let header = &run.segment().header;
+        match header.number == self.limit.0 && header.generation == 0 {
+            true => run.written().min(self.limit.1),
+            false => run.written(),
+        }
+    }
+
+    fn cursor(self) -> Cursor {
+        let mut to = vec![self.part as u8];
+        for n in [self.number, self.generation, self.offset, self.limit.0, self.limit.1] {
+            to.put_len(n as usize);
+        }
+        to.extend_from_slice(&self.seq.to_le_bytes());
+        Cursor(to)
+    }
+
+    fn read(cursor: &Cursor) -> Result<Self, Malformed> {
+        let mut from = Take(&cursor.0);
+        let part = match from.u8()? {
+            0 => Part::Frames,
+            1 => Part::Index,
+            _ => return Err(Malformed),
+        };
+        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(Malformed));
+        let at = Self {
+            part,
+            number: number(&mut from)?,
+            generation: number(&mut from)?,
+            offset: number(&mut from)?,
+            limit: (number(&mut from)?, number(&mut from)?),
+            seq: from.u64()?,
+        };
+        from.end().map(|()| at)
+    }
+
+    /// Whether it is inside the form of a segment that has this header.
+    fn is_in(self, header: &Header) -> bool {
+        (self.number, self.generation) == (header.number, header.generation)
+            && self.offset >= HEADER
+    }
+}
+
+impl Core {
+    /// A step of a scrub: reads about `bytes` from `cursor` on.
+    pub(super) fn scrub(
+        &self,
+        cursor: Option<&Cursor>,
+        bytes: usize,
+    ) -> Result<ScrubPage, LedgerError> {
+        let mut page = ScrubPage::default();
+        let mut runs = self.all_runs();
+        let at = match cursor {
+            Some(cursor) => At::read(cursor).map_err(|_| LedgerError::BadCursor)?,
+            None => {
+                self.scrub_manifest(&mut page);
+                let last = runs.last().map(|run| (run.segment().header.number, run.written()));
+                At::segment(0, last.unwrap_or_default())
+            }
+        };
+        runs.retain(|run| run.segment().header.number <= at.limit.0);
+        let found = runs.iter().position(|run| run.segment().header.number >= at.number);
+        let mut next = None;
+        if let Some(found) = found {
+            let run = &runs[found];
+            page.done = runs[..found].iter().map(|run| run.segment().size).sum();
+            match at.part {
+                Part::Index if at.is_in(&run.segment().header) => {
+                    self.scrub_index(run, &mut page);
+                }
+                Part::Frames | Part::Index => {
+                    next = self.scrub_frames(run, at, (bytes, &mut page))?;
+                }
+            }
+            let following = runs.get(found + 1).map(|run| run.segment().header.number);
+            next = next.or_else(|| following.map(|number| At::segment(number, at.limit)));
+        }
+        page.total = runs.iter().map(|run| run.segment().size).sum();
+        page.next = next.map(At::cursor);
+        if page.next.is_none() {
+            page.done = page.total;
+            let manifest = manifest::path(&self.options.path);
+            let runs = self.all_runs();
+            let used = |path: &Path| runs.iter().any(|run| run.segment().path == path);
+            self.damage.retain(|path| used(path) || path == manifest);
+        }
+        Ok(page)
+    }
+
+    /// Compares the manifest on the disk with what it must say, and writes it again where a copy is
+    /// broken: what it says is known.
+    fn scrub_manifest(&self, page: &mut ScrubPage) {
+        let mut manifest = self.manifest();
+        page.read += manifest::Manifest::BYTES;
+        let Err(error) = manifest.verify() else { return };
+        let what = match manifest.mend() {
+            Ok(()) => format!("{error}; it was written again"),
+            Err(failed) => format!("{error}, and {failed}"),
+        };
+        drop(manifest);
+        self.notice(what.clone());
+        page.remarks.push(what);
+    }
+
+    /// Reads frames of a run; returns where to go on in it, or `None` when it is done.
+    fn scrub_frames(
+        &self,
+        run: &Run,
+        at: At,
+        (bytes, page): (usize, &mut ScrubPage),
+    ) -> Result<Option<At>, LedgerError> {
+        let segment = run.segment();
+        let (header, until) = (&segment.header, at.until(run));
+        let start = match at.is_in(header) {
+            true => Scan { end: at.offset, next_seq: at.seq, records: 0 },
+            false => Scan::start(header),
+        };
+        if matches!(run, Run::Indexed(_)) {
+            segment.file.forget(start.end.into(), bytes as u64);
+        }
+        let walked = self.read_frames(run, (start, until), bytes);
+        page.done += u64::from(start.end);
+        match walked {
+            Ok(scan) => {
+                page.read += u64::from(scan.end - start.end);
+                if scan.end < until {
+                    return Ok(Some(at.behind(header, scan)));
+                }
+                if self.damage.of(&segment.path).is_some() {
+                    // Something could not be read before: it can be now, or it is looked for.
+                    page.damage.extend(self.examine(run));
+                }
+                let index = At { part: Part::Index, ..at.behind(header, scan) };
+                Ok(matches!(run, Run::Indexed(_)).then_some(index))
+            }
+            Err(LedgerError::Corrupt(what)) => {
+                page.read += segment.size;
+                let mut found = self.examine(run);
+                if found.is_empty() {
+                    let place = segment.place(start.end, start.end, &what);
+                    self.damage.add(place.clone());
+                    found.push(place);
+                }
+                page.damage.extend(found);
+                Ok(None)
+            }
+            // Of the system, not of the file: the pass ends, and another follows.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads whole frames from `start` on, `bytes` of them or up to `until`, and then what stands
+    /// behind a segment that is closed.
+    fn read_frames(
+        &self,
+        run: &Run,
+        (start, until): (Scan, u32),
+        bytes: usize,
+    ) -> Result<Scan, LedgerError> {
+        let segment = run.segment();
+        if start.end == HEADER {
+            self.check_header(segment)?;
+        }
+        let mut frames = segment.frames(start);
+        while frames.scan().end < until && ((frames.scan().end - start.end) as usize) < bytes {
+            let whole = frames.next(&mut |offset, payload| {
+                let record = Record::read(payload).map(|_| ());
+                record.map_err(|_| segment.damaged(offset, "the record is of no known form"))
+            })?;
+            if !whole {
+                return Err(segment.damaged(frames.scan().end, "a frame is broken"));
+            }
+        }
+        let scan = frames.scan();
+        if scan.end >= run.written() && matches!(run, Run::Indexed(_)) {
+            segment.check_complete(scan)?;
+        }
+        Ok(scan)
+    }
+
+    /// The header on the disk is the one that was read when the segment was opened.
+    fn check_header(&self, segment: &Arc<Segment>) -> Result<(), LedgerError> {
+        segment.file.forget(0, HEADER.into());
+        let opened = Segment::open(&self.files, &self.options.keys, &segment.path)?;
+        match opened.header == segment.header {
+            true => Ok(()),
+            false => Err(segment.damaged(0, "the header is another segment's")),
+        }
+    }
+
+    /// Reads what the index has of a run. It holds nothing that the journal has not.
+    fn scrub_index(&self, run: &Run, page: &mut ScrubPage) {
+        let Run::Indexed(indexed) = run else { return };
+        page.done += indexed.segment.size;
+        match indexed.look_over() {
+            Ok(bytes) => page.read += bytes,
+            Err(error) => {
+                let number = indexed.segment.header.number;
+                let what = format!(
+                    "segment {number}: {error}; no event is lost, but lists may fail until the \
+                     gateway is started again"
+                );
+                self.notice(what.clone());
+                page.remarks.push(what);
+            }
+        }
+    }
+}
