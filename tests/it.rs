@@ -16,6 +16,7 @@ mod it {
     mod destinations;
     mod drain;
     mod gateway;
+    mod held;
     mod http2;
     mod inherited;
     mod inline;

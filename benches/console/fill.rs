@@ -107,6 +107,7 @@ fn body(
         kind: None,
         reverses: None,
         recut: vec![],
+        released: false,
     };
     let headers = HeaderMap::new();
     let request = Request {

@@ -57,6 +57,8 @@ pub(super) enum Stop {
 /// What is decided about a callback before anything is recorded.
 enum Ruling {
     Event(EventId, Box<Resolved>),
+    /// Verified, but it may say several things.
+    Ambiguous(EventId, Box<Resolved>),
     Stop(Stop),
 }
 
@@ -184,6 +186,10 @@ impl Shared {
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
+            Ruling::Ambiguous(id, resolved) => {
+                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                Box::pin(genuine.record_ambiguous(slot, &self.book)).await
+            }
         }
     }
 
@@ -222,6 +228,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
                 Resolution::Event(resolved) => Ruling::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
                 Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),

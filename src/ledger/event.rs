@@ -56,6 +56,9 @@ pub struct Event<'e> {
     /// Parameters whose value could have been cut anew without changing the signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recut: Vec<Cow<'e, str>>,
+    /// Whether it was held and a person released it. Written by [`super::EventBody::released`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 /// What writes the JSON of an event.
@@ -206,6 +209,7 @@ pub(super) mod tests {
             kind: None,
             reverses: None,
             recut: vec![],
+            released: false,
         }
     }
 

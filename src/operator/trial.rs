@@ -122,6 +122,7 @@ fn made_up(id: EventId, source: &str, wanted: TestEvent) -> Option<Bytes> {
         kind: None,
         reverses: None,
         recut: vec![],
+        released: false,
     };
     let headers = HeaderMap::new();
     let request =

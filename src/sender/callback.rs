@@ -113,6 +113,9 @@ pub struct Refusal {
 pub enum Resolution {
     /// An event, to be recorded.
     Event(Box<Resolved>),
+    /// Verified, but what was signed has several readings: held for a person, answered with
+    /// [`Outcome::Ambiguous`](super::Outcome::Ambiguous).
+    Ambiguous(Box<Resolved>),
     /// An address check: answered with [`Outcome::Challenge`](super::Outcome::Challenge), never stored.
     Challenge,
     /// A console's test: answered with [`Outcome::Test`](super::Outcome::Test), never stored.

@@ -315,6 +315,7 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
         Judgement::Refused(refusal) => refusal,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),
+            Resolution::Ambiguous(_) => return (Outcome::Ambiguous, None),
             Resolution::Challenge => return (Outcome::Challenge, None),
             Resolution::Test => return (Outcome::Test, None),
             Resolution::Refused(refusal) => refusal,

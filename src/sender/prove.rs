@@ -59,6 +59,7 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
             Resolution::Challenge => (Outcome::Challenge, None),
             Resolution::Test => (Outcome::Test, None),
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
+            Resolution::Ambiguous(_) => (Outcome::Ambiguous, None),
             Resolution::Event(resolved) => {
                 got.push(("kind", resolved.kind().unwrap_or_default().to_owned()));
                 got.push(("recut", resolved.recut().join(" ")));

@@ -24,6 +24,9 @@ use super::time::Stamp;
 use super::unreplaced::Macros;
 use keys::{Ours, client_slots, known_keys, pick_slot};
 
+/// How far two clocks may be apart: of the sender and of gateways.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
@@ -224,6 +227,18 @@ impl Recipe {
     #[must_use]
     pub fn is_dated(&self) -> bool {
         self.time.as_ref().is_some_and(|time| time.within.is_some())
+    }
+
+    /// For how long after its receipt a callback, or a repetition of it, can be accepted: it may
+    /// come early, is fresh for a while after its stamp, and may be stamped again until its sender
+    /// gives up. `None`: at any time.
+    #[must_use]
+    pub fn acceptable_for(&self) -> Option<Duration> {
+        let (past, future) = self.time.as_ref().filter(|_| self.is_dated())?.within?;
+        let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let horizon = self.sender.patience().horizon.unwrap_or_default();
+        let window = ms(past).saturating_add(ms(future));
+        Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }
 
     /// Whether `secret` is one of its own, ended or not.

@@ -20,6 +20,7 @@ fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
     let (outcome, refusal, resolved) = match callback.verify() {
         Judgement::Verified(mut verified) => match verified.resolve("evt_test") {
             Resolution::Event(resolved) => (Outcome::Accepted, None, Some(resolved)),
+            Resolution::Ambiguous(resolved) => (Outcome::Ambiguous, None, Some(resolved)),
             Resolution::Challenge => (Outcome::Challenge, None, None),
             Resolution::Test => (Outcome::Test, None, None),
             Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),

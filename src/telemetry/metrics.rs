@@ -220,6 +220,7 @@ pub struct StoreMetrics {
     /// Bytes that retention gave back to the file system.
     pub swept_bytes: IntCounter,
     durability: IntGaugeVec,
+    held: IntGaugeVec,
 }
 
 impl StoreMetrics {
@@ -249,7 +250,21 @@ impl StoreMetrics {
                 "1 at what an answer of the ledger survives now",
                 &["level"],
             )?,
+            held: family.gauges(
+                "postern_held_callbacks",
+                "Callbacks that wait for a person's decision, by source",
+                &["source"],
+            )?,
         })
+    }
+
+    /// How many callbacks wait, by source: those that are named, and no others.
+    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (&'s str, u64)>) {
+        self.held.reset();
+        for (source, count) in waiting {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.held.with_label_values(&[source]).set(count);
+        }
     }
 
     /// What an answer of the ledger survives: one of the levels is at 1.

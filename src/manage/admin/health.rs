@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::Admin;
+use crate::ledger::Stats;
 use crate::lifecycle::Phase;
 use crate::manage::http::{Answered, Problem, with_body};
 use crate::wire::Response;
@@ -38,11 +39,27 @@ impl Admin {
                 let pending = target.map_or(0, |target| target.pending);
                 self.metrics.delivery_backlog.with_label_values(&[name]).set(whole(pending));
             }
+            self.observe_held(&stats);
         }
         match self.metrics.page() {
             Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
             Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }
+    }
+
+    /// Sources under their names; one that is no longer configured under its id, while something of
+    /// it waits.
+    fn observe_held(&self, stats: &Stats) {
+        let config = self.config();
+        let count = |id: &str| {
+            let held = stats.held.iter().find(|held| held.source.as_str() == id);
+            held.map_or(0, |held| held.count)
+        };
+        let named = config.sources.iter().map(|(name, source)| (name.as_str(), count(&source.id)));
+        let is_known = |id: &str| config.sources.values().any(|source| source.id == id);
+        let gone = stats.held.iter().filter(|held| !is_known(held.source.as_str()));
+        let gone = gone.map(|held| (held.source.as_str(), held.count));
+        self.metrics.store.set_held(named.chain(gone));
     }
 
     /// The process answers.
