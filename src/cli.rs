@@ -6,6 +6,7 @@ mod demo;
 mod events;
 mod explain;
 mod export;
+mod forget;
 mod import;
 mod migrate;
 mod rebuild;
@@ -62,6 +63,7 @@ enum Command {
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     Rekey(rekey::Rekey),
+    Forget(forget::Forget),
     Replay(replay::Replay),
 }
 
@@ -82,6 +84,7 @@ impl Command {
             Self::Verify(command) => command.run(screen),
             Self::Rebuild(command) => command.run(screen),
             Self::Rekey(command) => command.run(screen),
+            Self::Forget(command) => command.run(screen),
             Self::Replay(command) => command.run(screen),
         }
     }

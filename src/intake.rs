@@ -19,6 +19,7 @@ mod bucket;
 mod client;
 mod commit;
 mod desk;
+mod dispute;
 mod gate;
 mod held;
 mod inquiry;

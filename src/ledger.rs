@@ -36,6 +36,7 @@ mod engine;
 mod error;
 mod event;
 mod fault_code;
+mod held;
 mod id;
 mod integrity;
 mod log;
@@ -63,7 +64,11 @@ pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
-pub use id::{EventId, NodeId, NotAReplayId, ReplayId, SourceId, TargetId};
+pub use held::{
+    Decided, Decision, HeldBounds, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats,
+    HeldWhy, HoldOutcome, NewHeld, VARIANTS_MAX,
+};
+pub use id::{EventId, HeldId, NodeId, NotAHeldId, NotAReplayId, ReplayId, SourceId, TargetId};
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
@@ -73,7 +78,9 @@ pub use portable::{
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use scrub::{PassState, ScrubPass, ScrubShare, Scrubber};
 pub use seal::{KeyId, Keyring, MasterKey};
-pub use upkeep::{Durability, Health, Retention, Room, ServerHealth, Stats, Swept, TargetStats};
+pub use upkeep::{
+    Durability, Health, KeepKeys, Retention, Room, ServerHealth, Stats, Swept, TargetStats,
+};
 
 use std::future::Future;
 use std::time::Duration;
@@ -182,6 +189,47 @@ pub trait Ledger: Send + Sync {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> impl Future<Output = Result<DeliveryPage, LedgerError>> + Send;
+
+    /// Holds a callback until a person decides: durable when answered. A variant is held once,
+    /// [`VARIANTS_MAX`] of one anchor, and of one source and reason as many as `bounds` say. None of
+    /// its keys is written. May be repeated with the same id.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooLarge`] if it exceeds what the engine stores.
+    fn hold(
+        &self,
+        held: &NewHeld,
+        bounds: HeldBounds,
+    ) -> impl Future<Output = Result<HoldOutcome, LedgerError>> + Send;
+
+    /// Held callbacks that wait, newest first, at most `limit` (1 at least).
+    ///
+    /// # Errors
+    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<HeldPage, LedgerError>> + Send;
+
+    /// One held callback, or what is left of it.
+    fn held_one(
+        &self,
+        id: HeldId,
+    ) -> impl Future<Output = Result<Option<HeldOne>, LedgerError>> + Send;
+
+    /// Decides about a held callback, once: durable when answered. A release makes the event, with
+    /// its original time and with deliveries due at once, and writes those of its keys that no
+    /// event has. Either leaves a mark, so the variant stays known.
+    fn decide(
+        &self,
+        order: &HeldOrder,
+    ) -> impl Future<Output = Result<Decided, LedgerError>> + Send;
+
+    /// Forgets the deduplication keys of a source, and what is held of it; its events stay. Answers
+    /// how many keys and held callbacks that were.
+    fn forget(&self, source: &SourceId) -> impl Future<Output = Result<u64, LedgerError>> + Send;
 
     /// Counts for metrics and pages. They may be a few seconds old.
     fn stats(&self) -> impl Future<Output = Result<Stats, LedgerError>> + Send;

@@ -7,6 +7,7 @@ mod address;
 pub(crate) mod addresses;
 mod call;
 mod explained;
+mod held;
 mod masked;
 mod pasted;
 mod pause;
@@ -18,6 +19,10 @@ pub use access::{Denied, Need, check_name, check_site, check_token, find_token};
 pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
 pub(crate) use call::{Called, Uncalled, call};
 pub(crate) use explained::explained;
+pub use held::{
+    DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
+    shown as show_held,
+};
 pub use masked::Masked;
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};

@@ -363,9 +363,12 @@ impl Running {
             life: Arc::clone(&life),
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
+        let following = (registry.clone(), gate.clone());
         put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
-        let follower = registry.clone();
-        let follower = tokio::spawn(async move { follower.follow().await });
+        let follower = tokio::spawn(async move {
+            let (registry, gate) = following;
+            tokio::join!(registry.follow(), gate.follow_older_keys());
+        });
 
         let partners = Arc::new(Partners::new(registry.clone()));
         let shared = (metrics, Arc::clone(&life));

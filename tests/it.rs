@@ -17,6 +17,7 @@ mod it {
     mod drain;
     mod gateway;
     mod genuine;
+    mod held;
     mod http2;
     mod inherited;
     mod inline;

@@ -83,8 +83,8 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
 
     let sender = sender?;
     warn_of_strangers(section, sender);
-    warn_of_forgotten_retries(section, sender, known.keep_transactions);
     let recipe = compile(section, sender, &terms);
+    refuse_forgotten(section, (sender, recipe.as_ref()), known.keep_transactions);
     refuse_unprotected(section, sender, &terms, &allow);
     let (name, recipe) = (name?, recipe?);
     refuse_unknown_url(section, &recipe, known.public_url);
@@ -343,16 +343,24 @@ fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
     }
 }
 
-fn warn_of_forgotten_retries(section: &Section<'_>, sender: &Sender, keep: Option<Duration>) {
-    let (Some(horizon), Some(keep)) = (sender.patience().horizon, keep) else { return };
-    if horizon > keep {
-        let what = format!(
-            "{} tries again for {}, and transactions are forgotten after {}",
-            sender.name(),
-            unit::show(horizon),
-            unit::show(keep)
-        );
-        section.warning("sender", what, "raise store.keep_transactions");
+/// A key that is forgotten before its callback is too old lets it be accepted twice.
+fn refuse_forgotten(
+    section: &Section<'_>,
+    (sender, recipe): (&Sender, Option<&Recipe>),
+    keep: Option<Duration>,
+) {
+    let Some(keep) = keep else { return };
+    let fault = |key: &str, what: String| {
+        let forgotten = unit::show(keep);
+        let what = format!("{what}, and transactions are forgotten after {forgotten}");
+        section.fault(key, what, "raise store.keep_transactions");
+    };
+    if let Some(horizon) = sender.patience().horizon.filter(|horizon| *horizon > keep) {
+        return fault("sender", format!("{} retries for {}", sender.name(), unit::show(horizon)));
+    }
+    if let Some(time) = recipe.and_then(Recipe::acceptable_for).filter(|time| *time > keep) {
+        let key = if section.has("max_age") { "max_age" } else { "sender" };
+        fault(key, format!("a callback can be accepted for {}", unit::show(time)));
     }
 }
 

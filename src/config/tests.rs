@@ -682,11 +682,23 @@ fn one_inline_destination_a_source() {
 }
 
 #[test]
-fn transactions_that_are_forgotten_before_the_last_retry_draw_a_remark() {
+fn transactions_that_are_forgotten_too_early_are_refused() {
     let text = format!("[store]\nkeep_events = \"10s\"\nkeep_transactions = \"20s\"\n{}", taku(""));
+    let found = paper().mistakes(&text);
     let expected =
-        "source[s].sender: taku tries again for 62s, and transactions are forgotten after 20s";
-    assert_eq!(paper().warnings(&text), [expected]);
+        "source[s].sender: taku retries for 62s, and transactions are forgotten after 20s";
+    assert!(found.len() == 1 && found[0].ends_with(expected), "{found:?}");
+    // Retried for three days, fresh for a day on both sides, and ten minutes for the clocks.
+    let stripe = |keep: &str| {
+        format!(
+            "[store]\nkeep_events = \"1d\"\nkeep_transactions = \"{keep}\"\n[[source]]\n\
+             name = \"s\"\nsender = \"standard-webhooks\"\nsecrets = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\"\n\
+             max_age = \"90d\"\n"
+        )
+    };
+    let found = paper().mistakes(&stripe("90d"));
+    assert!(found.len() == 1 && found[0].contains("source[s].max_age: a callback can be accepted"));
+    paper().config(&stripe("400d"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) enum Area {
     Event,
     Refusal,
     DeadLetters,
+    Held,
     Debug,
     Sources,
     Destinations,
@@ -28,10 +29,11 @@ pub(super) enum Area {
 
 impl Area {
     /// Those of the navigation, in its order.
-    pub const SHOWN: [Self; 10] = [
+    pub const SHOWN: [Self; 11] = [
         Self::Overview,
         Self::Callbacks,
         Self::DeadLetters,
+        Self::Held,
         Self::Debug,
         Self::Sources,
         Self::Destinations,
@@ -49,6 +51,7 @@ impl Area {
             Some("events") => Self::Event,
             Some("refusals") => Self::Refusal,
             Some("dead-letters") => Self::DeadLetters,
+            Some("held") => Self::Held,
             Some("debug") => Self::Debug,
             Some("sources") => Self::Sources,
             Some("destinations") => Self::Destinations,
@@ -70,6 +73,7 @@ impl Area {
             Self::Event => "/console/events",
             Self::Refusal => "/console/refusals",
             Self::DeadLetters => "/console/dead-letters",
+            Self::Held => "/console/held",
             Self::Debug => "/console/debug",
             Self::Sources => "/console/sources",
             Self::Destinations => "/console/destinations",
@@ -91,6 +95,7 @@ impl Area {
             Self::Event => Text::new("Event", "事件"),
             Self::Refusal => Text::new("Refusal", "拒绝记录"),
             Self::DeadLetters => Text::new("Dead letters", "死信"),
+            Self::Held => Text::new("Held", "待决定"),
             Self::Debug => Text::new("Debug tool", "调试工具"),
             Self::Sources => Text::new("Sources", "来源"),
             Self::Destinations => Text::new("Destinations", "投递目标"),

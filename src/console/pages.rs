@@ -9,6 +9,7 @@ pub(super) mod dead_letters;
 pub(super) mod debug;
 pub(super) mod destinations;
 pub(super) mod event;
+pub(super) mod held;
 mod managed;
 pub(super) mod overview;
 pub(super) mod refusal;

@@ -94,18 +94,23 @@ pub(super) const fn action(of: Action) -> Text {
         Action::Replayed => Text::new("replayed", "重新投递"),
         Action::Cancelled => Text::new("cancelled", "取消"),
         Action::Tried => Text::new("tried out", "测试"),
+        Action::Released => Text::new("released", "放行"),
+        Action::Dropped => Text::new("dropped", "丢弃"),
+        Action::Forgotten => Text::new("forgotten", "清除去重键"),
         Action::Other => Text::new("something else", "其他"),
     }
 }
 
 /// The kinds of things that the audit log tells of.
-pub(super) const AUDITED: [&str; 9] = [
+pub(super) const AUDITED: [&str; 11] = [
     "source",
     "destination",
     "reward_rule",
     "callback_address",
     "push_config",
     "event",
+    "held",
+    "keys",
     "replay",
     "pause",
     "resolved",

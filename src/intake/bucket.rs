@@ -42,6 +42,19 @@ impl Pace {
         Self { each_ns: (all_ns / u64::from(rate.count.max(1))).max(1), all_ns }
     }
 
+    /// Whether [`Pace::take`] would take one.
+    fn has(self, recovered_ns: &AtomicU64, now_ns: u64) -> bool {
+        let next = recovered_ns.load(Ordering::Relaxed).max(now_ns).saturating_add(self.each_ns);
+        next - now_ns <= self.all_ns
+    }
+
+    /// Takes one, whether or not the rate allows: what is taken too much is waited for.
+    fn charge(self, recovered_ns: &AtomicU64, now_ns: u64) {
+        let next = |recovered: u64| Some(recovered.max(now_ns).saturating_add(self.each_ns));
+        // It always has a next value.
+        let _ = recovered_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
     /// Takes one, if the rate allows: all of a period's at once, then one after the other.
     fn take(self, recovered_ns: &AtomicU64, now_ns: u64) -> bool {
         recovered_ns
@@ -63,6 +76,17 @@ impl Bucket {
     pub(super) fn again(&self) -> Self {
         let recovered_ns = AtomicU64::new(self.recovered_ns.load(Ordering::Relaxed));
         Self { origin: self.origin, rate: self.rate, recovered_ns }
+    }
+
+    /// Whether there is one.
+    pub(super) fn has(&self, now: Instant) -> bool {
+        self.rate.has(&self.recovered_ns, nanos(now.saturating_duration_since(self.origin)))
+    }
+
+    /// Takes one in any case. Those in flight together may take more than there are, and whoever
+    /// comes later waits longer.
+    pub(super) fn charge(&self, now: Instant) {
+        self.rate.charge(&self.recovered_ns, nanos(now.saturating_duration_since(self.origin)));
     }
 
     /// Takes one, if there is one.
@@ -120,6 +144,17 @@ mod tests {
         assert!(!bucket.take(later));
         let much_later = origin + Duration::from_secs(60);
         assert_eq!((0..100).filter(|_| bucket.take(much_later)).count(), 10);
+    }
+
+    #[test]
+    fn what_is_charged_too_much_is_waited_for() {
+        let origin = clock::instant();
+        let bucket = Bucket::new(TEN, origin);
+        assert!((0..100).all(|_| bucket.has(origin)), "looking takes nothing");
+        (0..12).for_each(|_| bucket.charge(origin));
+        assert!(!bucket.has(origin));
+        assert!(!bucket.has(origin + Duration::from_millis(299)));
+        assert!(bucket.has(origin + Duration::from_millis(300)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::desk::Entry;
+use crate::clock;
 use crate::ledger::{Book, LedgerError, NewEvent, Recorded, Standing};
 use crate::sender::Outcome;
 
@@ -60,6 +61,14 @@ fn conclude(entry: &mut Entry, answer: &Answer) {
         Ok(recorded) => {
             entry.known_as(recorded.first());
             entry.is(outcome(recorded));
+            match recorded.standing() {
+                // The rate is that of new callbacks: one that is sent again must not use it up.
+                Standing::New => {
+                    let rate = entry.route.rate.as_ref();
+                    rate.into_iter().for_each(|rate| rate.charge(clock::instant()));
+                }
+                Standing::Duplicate | Standing::Conflict | Standing::Ambiguous => entry.spare(),
+            }
         }
         Err(error) => {
             tracing::debug!(%error, "not recorded");

@@ -136,12 +136,18 @@ impl Entry {
         (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
     }
 
-    /// It did not verify: it is logged as far as the rates for that allow. They bound this work
-    /// only: no callback is ever refused because of those before it.
+    /// It did not verify, or it is known: it is logged as far as the rates for that allow, because
+    /// one who captured a call can send it without end. They bound this work only: no callback is
+    /// ever rejected because of those before it.
     pub fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
         self.logged = desk.by_address.take(self.client, now) && self.route.failures.take(now);
+    }
+
+    /// Whether the rates for that let it be logged.
+    pub fn is_logged(&self) -> bool {
+        self.logged
     }
 
     /// Keeps a refused callback, if it is logged.
@@ -229,6 +235,6 @@ fn says(callback: &Callback<'_>, role: Role, most: usize) -> Option<String> {
 }
 
 /// The part of a text that is logged.
-fn cut(text: &str, most: usize) -> &str {
+pub(super) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

@@ -1,6 +1,7 @@
 //! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -22,11 +23,16 @@ use crate::config::Config;
 use crate::keys::Keys;
 use crate::ledger::{Book, EventId};
 use crate::sender::{
-    Answer, Callback, Judgement, KeySet, Outcome, Reason, Refusal, Reply, Resolution, Resolved,
+    Answer, Callback, Judgement, KeySet, OlderKeys, Outcome, Reason, Refusal, Reply, Resolution,
+    Resolved,
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
+
+/// From one question whether the store has keys of earlier versions to the next: an import brings
+/// some.
+const OLDER_KEYS_EVERY: Duration = Duration::from_secs(60);
 
 /// Where every callback's path begins.
 const PREFIX: &[u8] = b"/callback/";
@@ -44,6 +50,8 @@ struct Shared {
     pool: Arc<BytePool>,
     held: Held,
     verdicts: Verdicts,
+    /// The store is known to have no keys of earlier versions.
+    no_older_keys: AtomicBool,
 }
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -57,6 +65,8 @@ pub(super) enum Stop {
 /// What is decided about a callback before anything is recorded.
 enum Ruling {
     Event(EventId, Box<Resolved>),
+    /// Verified, but it may say several things.
+    Ambiguous(EventId, Box<Resolved>),
     Stop(Stop),
 }
 
@@ -79,7 +89,19 @@ impl Gate {
             pool: BytePool::new(limits.unverified_body_bytes),
             held: Held::new(limits.held),
             verdicts: Verdicts::default(),
+            no_older_keys: AtomicBool::new(false),
         }))
+    }
+
+    /// Asks the store, now and once a minute, whether it may have keys of earlier versions. Until
+    /// it says that it has none, they are looked up too.
+    pub async fn follow_older_keys(&self) {
+        loop {
+            if let Ok(may_have) = self.0.book.may_hold_older_keys().await {
+                self.0.no_older_keys.store(!may_have, Ordering::Relaxed);
+            }
+            tokio::time::sleep(OLDER_KEYS_EVERY).await;
+        }
     }
 
     /// Who waits for the verdicts of inline backends.
@@ -173,6 +195,9 @@ impl Shared {
         };
         let mut callback = recipe.read(received.request(), received.at_ms());
         callback.use_keys(keys.as_deref());
+        if !self.no_older_keys.load(Ordering::Relaxed) {
+            callback.look_up(OlderKeys::Wanted);
+        }
         let began = clock::instant();
         let ruling = judge(&mut callback, received.at_ms());
         let judged = clock::instant();
@@ -183,6 +208,10 @@ impl Shared {
             Ruling::Event(id, resolved) => {
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
+            }
+            Ruling::Ambiguous(id, resolved) => {
+                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                Box::pin(genuine.record_ambiguous(slot, &self.book)).await
             }
         }
     }
@@ -221,10 +250,8 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
         Judgement::Verified(mut verified) => {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
-                // Held callbacks come with the held store.
-                Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => {
-                    Ruling::Event(id, resolved)
-                }
+                Resolution::Event(resolved) => Ruling::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
                 Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),

@@ -39,6 +39,11 @@ impl<'r> Inquiry<'r> {
         Some(Self { route, inline, verdicts, own, waiter, until })
     }
 
+    /// Ends it: the callback is held, and no backend is asked about it.
+    pub fn withdraw(self) {
+        self.verdicts.forget(self.own);
+    }
+
     /// What the sender is told about what was recorded.
     pub async fn end(self, book: &Book, recorded: &Recorded) -> Said {
         match recorded.standing() {
@@ -83,6 +88,13 @@ impl<'r> Inquiry<'r> {
         let age = clock::now_ms().saturating_sub(first.ms());
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         self.inline.late != Late::Unavailable && age >= self.route.patience
+    }
+}
+
+impl Said {
+    /// What a sender is told whose backend has said nothing in time.
+    pub fn late(late: Late) -> Self {
+        told(None, late)
     }
 }
 

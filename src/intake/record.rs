@@ -7,13 +7,14 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::config::{Routing, Superseded};
 use crate::ledger::{
-    Book, EventBody, EventId, EventKeys, Fingerprint, Incoming, NewEvent, Recorded, Release,
-    TargetId,
+    Book, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent, Recorded,
+    Release, TargetId,
 };
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
 
 use super::commit::{Commit, outcome};
+use super::dispute::{Dispute, held_for};
 use super::gate::{Slot, Stop, salt, stopped, told};
 use super::inquiry::{Inquiry, Said};
 use super::received::Received;
@@ -67,9 +68,15 @@ impl Genuine<'_, '_> {
                 if outcome(&recorded) != Outcome::Accepted {
                     slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
                 }
-                let said = match inquiry {
-                    Some(inquiry) => Box::pin(inquiry.end(book, &recorded)).await,
-                    None => Said::Accepted,
+                let said = match (held_for(recorded.standing()), inquiry) {
+                    (Some(why), inquiry) => {
+                        inquiry.into_iter().for_each(Inquiry::withdraw);
+                        let dispute = Dispute { why, first: Some(recorded.first()), until };
+                        let held = self.hold(slot, book, (dispute, first.as_ref()));
+                        self.said_of_held(Box::pin(held).await)
+                    }
+                    (None, Some(inquiry)) => Box::pin(inquiry.end(book, &recorded)).await,
+                    (None, None) => Said::Accepted,
                 };
                 match said {
                     Said::Accepted => self.reply(book, &recorded, first).await,
@@ -82,6 +89,43 @@ impl Genuine<'_, '_> {
         told(slot, reply)
     }
 
+    /// Holds it without asking whether it is new, and answers it: what was signed has several
+    /// readings, so no event is to be made of one.
+    pub async fn record_ambiguous(&self, slot: &mut Slot, book: &Book) -> Reply {
+        let Self { callback, received, .. } = self;
+        if let Some(outcome) = self.passed_over() {
+            slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
+            return stopped(slot, callback, received, Stop::Is(outcome));
+        }
+        let kept = callback
+            .answer_depends_on_callback()
+            .then(|| callback.reply(Outcome::Accepted, None, &salt));
+        let mut until = self.judged + received.route().patience;
+        if let Some(entry) = slot {
+            entry.is_about(&self.resolved);
+            entry.spare();
+            until = entry.began + received.route().patience;
+        }
+        let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
+        let outcome = self.hold(slot, book, (dispute, kept.as_ref())).await;
+        let reply = match (self.said_of_held(outcome), kept) {
+            (Said::Accepted, Some(kept)) if !callback.has_own_answer(outcome) => kept,
+            (Said::Accepted, _) => callback.reply(outcome, None, &salt),
+            (Said::Rejected, _) => callback.reply(Outcome::Rejected, None, &salt),
+            (Said::Unavailable, _) => callback.reply(Outcome::Unavailable, None, &salt),
+        };
+        told(slot, reply)
+    }
+
+    /// What its sender is told: as if it were accepted, or as if the inline backend were late.
+    fn said_of_held(&self, outcome: Outcome) -> Said {
+        match (outcome, &self.received.route().inline) {
+            (Outcome::Unavailable, _) => Said::Unavailable,
+            (_, Some(inline)) => Said::late(inline.late),
+            (_, None) => Said::Accepted,
+        }
+    }
+
     /// Why it is not recorded although it is genuine.
     fn passed_over(&self) -> Option<Outcome> {
         let route = self.received.route();
@@ -92,8 +136,9 @@ impl Genuine<'_, '_> {
                 self.callback.parameter(SURVEY).is_some_and(|sid| self.is_of_survey(&sid, sids))
             }
         };
-        // The rate is that of genuine callbacks: forged ones must not use it up.
-        let over = || route.rate.as_ref().is_some_and(|rate| !rate.take(clock::instant()));
+        // Only a new callback takes one of the rate, when it is recorded: neither forged ones nor
+        // repeated ones use it up.
+        let over = || route.rate.as_ref().is_some_and(|rate| !rate.has(clock::instant()));
         match superseded {
             true => Some(Outcome::Superseded),
             false => over().then_some(Outcome::Unavailable),
@@ -110,7 +155,7 @@ impl Genuine<'_, '_> {
 
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
     /// written down, which no sender causes.
-    fn event(&self, first: Option<&Reply>) -> Option<NewEvent> {
+    pub(super) fn event(&self, first: Option<&Reply>) -> Option<NewEvent> {
         let Self { id, received, resolved, .. } = self;
         let route = received.route();
         let at_ms = received.at_ms();

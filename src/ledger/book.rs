@@ -26,10 +26,11 @@ use tokio::sync::watch;
 use self::lane::Lanes;
 pub use self::recorded::{Recorded, Standing};
 use super::{
-    Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine, EventDetail,
-    EventId, ExportPage, Health, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
-    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, Stats, Swept,
+    Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine,
+    EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
+    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    Settled, Settlement, SourceId, Stats, Swept,
 };
 
 /// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes
@@ -265,6 +266,42 @@ impl Book {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         self.shared.engine.deliveries(query, cursor, limit).await
+    }
+
+    /// See [`Ledger::hold`].
+    pub async fn hold(
+        &self,
+        held: &NewHeld,
+        bounds: HeldBounds,
+    ) -> Result<HoldOutcome, LedgerError> {
+        self.shared.engine.hold(held, bounds).await
+    }
+
+    /// See [`Ledger::held`].
+    pub async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        self.shared.engine.held(query, cursor, limit).await
+    }
+
+    /// See [`Ledger::held_one`].
+    pub async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        self.shared.engine.held_one(id).await
+    }
+
+    /// See [`Ledger::decide`].
+    pub async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
+        let decided = self.shared.engine.decide(order).await?;
+        self.shared.something_is_due();
+        Ok(decided)
+    }
+
+    /// See [`Ledger::forget`].
+    pub async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
+        self.shared.engine.forget(source).await
     }
 
     /// See [`Ledger::stats`].

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod delivering;
+mod holding;
 mod keeping;
 mod reading;
 mod transferring;
@@ -12,9 +13,9 @@ mod transferring;
 use bytes::Bytes;
 
 use super::{
-    Accepted, Attempt, DedupeKey, EventId, EventKeys, Fingerprint, Lease, LeaseAsk, Ledger,
-    LedgerError, NewEvent, NodeId, Settled, Settlement, SourceId, StoreClock, TargetFilter,
-    TargetId, Verdict,
+    Accepted, Attempt, DedupeKey, EventId, EventKeys, Fingerprint, HeldWhy, KeepKeys, Lease,
+    LeaseAsk, Ledger, LedgerError, NewEvent, NewHeld, NodeId, Settled, Settlement, SourceId,
+    StoreClock, TargetFilter, TargetId, Verdict,
 };
 use std::time::Duration;
 
@@ -79,6 +80,15 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         keeping::a_sweep_keeps_what_it_must,
         keeping::keys_that_duplicates_brought_are_kept_as_long,
         keeping::a_healthy_ledger_says_so,
+        holding::a_variant_is_held_once_and_few_of_one_anchor,
+        holding::a_source_has_bounds,
+        holding::held_callbacks_are_listed_newest_first,
+        holding::a_release_makes_one_event,
+        holding::a_released_conflict_takes_no_key,
+        holding::of_many_who_decide_one_does,
+        holding::held_callbacks_outlive_every_sweep,
+        holding::held_callbacks_are_carried_over,
+        holding::a_forgotten_source_is_new_again,
         transferring::an_export_is_taken_by_another_ledger_once,
         transferring::what_another_ledger_exported_is_taken_once,
         transferring::an_import_changes_nothing_that_is_known,
@@ -107,9 +117,20 @@ pub fn event(n: u64, targets: &[&str]) -> NewEvent {
     }
 }
 
+/// The keys of these sources are kept for `time`.
+#[must_use]
+pub fn keep(sources: &[&str], time: Duration) -> Vec<KeepKeys> {
+    sources.iter().map(|source| KeepKeys { source: SourceId::from(*source), time }).collect()
+}
+
 /// The `n`th event, come as a repetition of `first`.
 pub fn repeat(first: &NewEvent, n: u64) -> NewEvent {
     NewEvent { keys: first.keys.clone(), fingerprint: first.fingerprint, ..event(n, &["a"]) }
+}
+
+/// The `n`th event, held for that reason.
+pub fn held(n: u64, why: HeldWhy, first: Option<EventId>) -> NewHeld {
+    NewHeld::disputing(why, first, event(n, &["a"]))
 }
 
 /// The `n`th key.

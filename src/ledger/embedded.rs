@@ -36,6 +36,7 @@ mod documents;
 mod export;
 pub(in crate::ledger) mod files;
 mod frame;
+mod held;
 mod index;
 mod journal;
 mod keeper;
@@ -76,10 +77,11 @@ use self::open::{Opened, open};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, Offer,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, Stats,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    Durability, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch,
+    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, Offer,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
     StoreClock, Swept,
 };
 
@@ -357,11 +359,49 @@ impl Ledger for Embedded {
         self.read(move |core| core.list(&query, cursor.as_ref(), limit)).await
     }
 
+    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
+        let held = Box::new(held.clone());
+        self.call(|answer| Call::Hold(held, bounds, answer)).await
+    }
+
+    async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        let (query, cursor) = (query.clone(), cursor.cloned());
+        self.read(move |core| core.held_page(&query, cursor.as_ref(), limit)).await
+    }
+
+    async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        self.read(move |core| core.held_one(id)).await
+    }
+
+    async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
+        let order = *order;
+        self.call(|answer| Call::Decide(order, answer)).await
+    }
+
+    async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
+        self.core().poison.check()?;
+        let _turn = self.shared.turns.lock().await;
+        let Some(calls) = self.shared.calls.clone() else { return Ok(0) };
+        self.call(Call::Roll).await?;
+        let (own, source) = (self.clone(), source.clone());
+        self.read(move |core| {
+            own.wait_until_indexed()?;
+            core.forget(&source, &calls)
+        })
+        .await
+    }
+
     async fn stats(&self) -> Result<Stats, LedgerError> {
         let core = self.core();
         let events = core.all_runs().iter().map(|run| run.len() as u64).sum();
         let targets = core.deliveries().stats(core.now());
-        Ok(Stats::sum(events, core.keys.load(Ordering::Relaxed), targets))
+        let held = core.held().stats();
+        Ok(Stats::sum((events, core.keys.load(Ordering::Relaxed)), targets, held))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {

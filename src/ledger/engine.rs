@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Embedded,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Offer, Postgres,
-    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, Stats, Swept,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    Embedded, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NewHeld, NodeId, Nonce, NonceUse, Offer,
+    Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
+    SourceId, Stats, Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not get to. Each makes
@@ -160,6 +162,31 @@ impl Ledger for Engine {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         each!(self, engine => engine.deliveries(query, cursor, limit))
+    }
+
+    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
+        each!(self, engine => engine.hold(held, bounds))
+    }
+
+    async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        each!(self, engine => engine.held(query, cursor, limit))
+    }
+
+    async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        each!(self, engine => engine.held_one(id))
+    }
+
+    async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
+        each!(self, engine => engine.decide(order))
+    }
+
+    async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
+        each!(self, engine => engine.forget(source))
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

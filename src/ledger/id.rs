@@ -20,6 +20,17 @@ pub struct EventId(Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplayId(Uuid);
 
+/// The id of a callback that is held: a version 7 UUID, so ids sort by the time of receipt.
+///
+/// Its text is `ref_` and 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeldId(Uuid);
+
+/// A text that is not the id of a held callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a held callback is `ref_` and 32 lower-case hexadecimal digits")]
+pub struct NotAHeldId;
+
 /// A text that is no id of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the id of a replay is `rpl_` and 32 lower-case hexadecimal digits")]
@@ -32,6 +43,7 @@ pub struct NotAnEventId;
 
 const PREFIX: &str = "evt_";
 const REPLAY_PREFIX: &str = "rpl_";
+const HELD_PREFIX: &str = "ref_";
 /// Digits of an id.
 const DIGITS: usize = 32;
 /// The last millisecond that 48 bits hold, in the year 10889.
@@ -96,6 +108,26 @@ impl ReplayId {
     }
 
     /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl HeldId {
+    /// A new id, for a callback received at `ms`.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        Self(uuid_at(ms, random()))
+    }
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Its bytes, which sort as the ids do.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -171,6 +203,20 @@ impl FromStr for ReplayId {
 
     fn from_str(text: &str) -> Result<Self, NotAReplayId> {
         parse(text, REPLAY_PREFIX).map(Self).ok_or(NotAReplayId)
+    }
+}
+
+impl fmt::Display for HeldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{HELD_PREFIX}{}", self.0.simple())
+    }
+}
+
+impl FromStr for HeldId {
+    type Err = NotAHeldId;
+
+    fn from_str(text: &str) -> Result<Self, NotAHeldId> {
+        parse(text, HELD_PREFIX).map(Self).ok_or(NotAHeldId)
     }
 }
 

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 
 use self::model::Model;
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Durability,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, Settled, Settlement, Stats, StoreClock, Swept,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    Durability, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder,
+    ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
 
 /// A ledger in memory. Clones share it.
@@ -116,6 +117,31 @@ impl Ledger for Memory {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         self.model().deliveries(query, cursor, limit)
+    }
+
+    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
+        Ok(self.model().hold(held, bounds))
+    }
+
+    async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        self.model().held(query, cursor, limit)
+    }
+
+    async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        Ok(self.model().held_one(id))
+    }
+
+    async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
+        Ok(self.model().decide(order))
+    }
+
+    async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
+        Ok(self.model().forget(source))
     }
 
     async fn stats(&self) -> Result<Stats, LedgerError> {

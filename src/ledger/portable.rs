@@ -16,7 +16,7 @@ pub use self::stream::{ExportError, ExportReader, ExportWriter};
 use super::codec::{Malformed, Put, Take};
 use super::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventKeys, Fingerprint,
-    NewEvent, Nonce, Revision, SourceId, TargetId,
+    HeldMark, NewEvent, NewHeld, Nonce, Revision, SourceId, TargetId,
 };
 use crate::clock::UnixMillis;
 
@@ -41,6 +41,10 @@ pub enum Item {
     Past(PastEvent),
     /// A nonce that has not ended.
     Nonce(Nonce),
+    /// A callback that waits for a decision.
+    Held(Box<NewHeld>),
+    /// The mark of one that is decided.
+    Mark(HeldMark),
 }
 
 /// What is remembered of an event beside the event itself: its keys when its time is over, and
@@ -81,6 +85,8 @@ const DOCUMENT: u8 = 1;
 const EVENT: u8 = 2;
 const PAST: u8 = 3;
 const NONCE: u8 = 4;
+const HELD: u8 = 5;
+const MARK: u8 = 6;
 
 impl Item {
     /// How many bytes it takes at most, in an export and in a ledger.
@@ -101,6 +107,8 @@ impl Item {
             }
             Self::Past(past) => 64 + 16 * past.keys.len() + past.source.as_str().len(),
             Self::Nonce(_) => 32,
+            Self::Held(held) => held.size(),
+            Self::Mark(mark) => mark.size(),
         }
     }
 
@@ -144,6 +152,14 @@ impl Item {
                 to.extend_from_slice(&nonce.key.0);
                 to.extend_from_slice(&nonce.expires_ms.to_le_bytes());
             }
+            Self::Held(held) => {
+                to.push(HELD);
+                held.put(to);
+            }
+            Self::Mark(mark) => {
+                to.push(MARK);
+                mark.put(to);
+            }
         }
     }
 
@@ -170,6 +186,8 @@ impl Item {
                 let key = DedupeKey(from.array()?);
                 Self::Nonce(Nonce { key, expires_ms: from.i64()? })
             }
+            HELD => Self::Held(Box::new(NewHeld::take(from)?)),
+            MARK => Self::Mark(HeldMark::take(from)?),
             _ => return Err(Malformed),
         })
     }
@@ -220,7 +238,7 @@ fn read_keys(from: &mut Take<'_>) -> Result<Named, Malformed> {
     Ok((id, source, keys))
 }
 
-fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
+pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     put_keys(to, event.id, &event.source, event.keys.written());
     to.extend_from_slice(&event.fingerprint.0.to_le_bytes());
     to.extend_from_slice(&event.received_ms.to_le_bytes());
@@ -232,7 +250,7 @@ fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     to.put_bytes(&event.body);
 }
 
-fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
+pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
     let (id, source, keys) = read_keys(from)?;
     Ok(NewEvent {
         id,
@@ -308,10 +326,11 @@ fn read_attempt(from: &mut Take<'_>) -> Result<Attempt, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::conformance;
+    use crate::ledger::{Decision, HeldId, HeldWhy, conformance};
 
     pub(super) fn items() -> Vec<Item> {
         let event = conformance::event(7, &["a", "b"]);
+        let event_id = event.id;
         let attempt = Attempt {
             at_ms: 5,
             latency_ms: 300,
@@ -353,6 +372,17 @@ mod tests {
             },
             Item::Past(past),
             Item::Nonce(Nonce { key: conformance::key(3), expires_ms: 11 }),
+            Item::Held(Box::new(conformance::held(8, HeldWhy::Conflict, Some(event_id)))),
+            Item::Mark(HeldMark {
+                id: HeldId::new(5),
+                source: "s".into(),
+                why: HeldWhy::Ambiguous,
+                anchor: conformance::key(6),
+                variant: conformance::key(7),
+                decision: Decision::Release,
+                at_ms: 9,
+                event: Some(event_id),
+            }),
         ]
     }
 

@@ -27,6 +27,7 @@ mod durability;
 mod fault;
 mod faults;
 mod figures;
+mod held;
 mod hosts;
 mod link;
 mod log;
@@ -62,10 +63,11 @@ pub use self::options::{PostgresError, PostgresOptions};
 use self::pulse::{Pulse, ServerClock};
 use self::vault::{Used, Vault};
 use super::{
-    Accepted, Cursor, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EventDetail, EventId, ExportPage, Health, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, ServerHealth, Settled, Settlement, Stats, StoreClock, Swept,
+    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
+    EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError,
+    LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, ServerHealth, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
 
@@ -78,6 +80,8 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 const CHANGE_TIME: Duration = Duration::from_secs(15);
 /// How long a step of a sweep may take.
 const SWEEP_TIME: Duration = Duration::from_secs(120);
+/// A source may have many keys, and the person who forgets them waits.
+const FORGET_TIME: Duration = Duration::from_secs(3600);
 /// How long a question goes on trying to get a connection; people and scrapers wait for it.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long counts may take: a scraper waits for ten seconds.
@@ -439,6 +443,46 @@ impl Ledger for Postgres {
         let core = &self.core;
         ask!(core, held => {
             core.deliveries_on(&held, query, cursor, limit)
+        })
+    }
+
+    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
+        if held.size() > BODIES_MAX {
+            return Err(LedgerError::TooLarge { size: held.size(), max: BODIES_MAX });
+        }
+        let core = &self.core;
+        change!(core, durable within CHANGE_TIME, Repeat::Harmless, session => {
+            core.hold_on(&mut session, held, bounds)
+        })
+    }
+
+    async fn held(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.held_on(&held, query, cursor, limit))
+    }
+
+    async fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        let core = &self.core;
+        ask!(core, held => core.held_one_on(&held, id))
+    }
+
+    /// When the answer of a commit was lost, the next try finds it decided.
+    async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within CHANGE_TIME, Repeat::Harmless, held => {
+            core.decide_on(&mut held, order)
+        })
+    }
+
+    async fn forget(&self, source: &SourceId) -> Result<u64, LedgerError> {
+        let core = &self.core;
+        change!(core, durable within FORGET_TIME, Repeat::Harmless, held => {
+            core.forget_on(&held, source)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Damage, DeliveryState, FaultCode, SourceId, TargetId};
+use super::{Damage, DeliveryState, FaultCode, HeldStats, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Counts of what the ledger holds.
@@ -20,6 +20,8 @@ pub struct Stats {
     pub oldest_due: Option<Duration>,
     /// The same by destination, by name, for those that have pending or dead deliveries.
     pub targets: Vec<TargetStats>,
+    /// Callbacks that wait for a decision, by source, for those that have some.
+    pub held: Vec<HeldStats>,
 }
 
 /// Counts of one destination.
@@ -42,11 +44,18 @@ pub struct Retention {
     pub now_ms: UnixMillis,
     /// How long an event and its body are kept.
     pub keep_events: Duration,
-    /// How long a transaction is remembered; never shorter than its event.
-    pub keep_transactions: Duration,
-    /// Sources whose transactions are remembered for ever, because their callbacks carry no time
-    /// and could be replayed for ever.
-    pub for_ever: Vec<SourceId>,
+    /// The sources whose keys are kept for a time. Those of every other source are kept for ever:
+    /// its callbacks can be accepted at any time, or it is not configured now.
+    pub keep_keys: Vec<KeepKeys>,
+}
+
+/// How long the keys of one source are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepKeys {
+    /// The source.
+    pub source: SourceId,
+    /// The time from receipt; never shorter than that of the event.
+    pub time: Duration,
 }
 
 /// What a sweep removed.
@@ -158,10 +167,20 @@ impl Retention {
         self.now_ms.saturating_sub(millis(self.keep_events))
     }
 
-    /// Keys of events received before this may go.
+    /// Keys of events of `source` received before this may go; `None`: they stay.
     #[must_use]
-    pub fn keys_before(&self) -> UnixMillis {
-        self.now_ms.saturating_sub(millis(self.keep_transactions.max(self.keep_events)))
+    pub fn keys_before(&self, source: &str) -> Option<UnixMillis> {
+        let keep = self.keep_keys.iter().find(|keep| keep.source.as_str() == source)?;
+        Some(self.before(keep))
+    }
+
+    /// The same of every source whose keys are kept for a time.
+    pub(super) fn all_keys_before(&self) -> impl Iterator<Item = (&SourceId, UnixMillis)> {
+        self.keep_keys.iter().map(|keep| (&keep.source, self.before(keep)))
+    }
+
+    fn before(&self, keep: &KeepKeys) -> UnixMillis {
+        self.now_ms.saturating_sub(millis(keep.time.max(self.keep_events)))
     }
 }
 
@@ -186,7 +205,11 @@ impl TargetStats {
 
 impl Stats {
     /// The counts of all `targets` together.
-    pub(super) fn sum(events: u64, keys: u64, targets: Vec<TargetStats>) -> Self {
+    pub(super) fn sum(
+        (events, keys): (u64, u64),
+        targets: Vec<TargetStats>,
+        held: Vec<HeldStats>,
+    ) -> Self {
         Self {
             events,
             keys,
@@ -194,6 +217,7 @@ impl Stats {
             dead: targets.iter().map(|target| target.dead).sum(),
             oldest_due: targets.iter().filter_map(|target| target.oldest_due).max(),
             targets,
+            held,
         }
     }
 }

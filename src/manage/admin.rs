@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod export;
 mod health;
+mod held;
 mod managed;
 mod openapi;
 mod rejections;
@@ -33,7 +34,7 @@ use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
 use crate::intake::{ByAddress, Gate, caller};
 use crate::keys::Keys;
-use crate::ledger::{Book, Scrubber};
+use crate::ledger::{Book, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Denied, Need, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
@@ -88,6 +89,8 @@ enum Resource<'p> {
     BeginReplay,
     Order(&'p str),
     Deliveries,
+    Held,
+    Decide(&'p str, Decision),
     Status(&'p str),
     Pause(&'p str),
     Resume(&'p str),
@@ -127,6 +130,9 @@ impl<'p> Resource<'p> {
                 ["replay"] => Self::BeginReplay,
                 ["replay", id] => Self::Order(id),
                 ["deliveries"] => Self::Deliveries,
+                ["held"] => Self::Held,
+                ["held", id, "release"] => Self::Decide(id, Decision::Release),
+                ["held", id, "drop"] => Self::Decide(id, Decision::Drop),
                 ["destinations", _, .., last] if ACTIONS.contains(last) => {
                     let name = path.strip_prefix(DESTINATIONS)?.strip_suffix(last)?;
                     Self::of_destination(name.strip_suffix('/')?, last)?
@@ -169,6 +175,7 @@ impl<'p> Resource<'p> {
             Self::Explain
             | Self::Replay(_)
             | Self::BeginReplay
+            | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_) => DO,
@@ -184,6 +191,7 @@ impl<'p> Resource<'p> {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
             Self::Replay(_)
             | Self::BeginReplay
+            | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
@@ -264,6 +272,10 @@ impl Admin {
             Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
             Resource::Order(id) => self.replay_progress(id),
             Resource::Deliveries => self.deliveries(&head).await,
+            Resource::Held => self.held(&head).await,
+            Resource::Decide(id, decision) => {
+                self.decide_held((id, decision), &who, &self.body(body).await?).await
+            }
             Resource::Status(name) => self.status(name).await,
             Resource::Pause(name) => self.pause(name, &who).await,
             Resource::Resume(name) => self.resume(name, &who).await,
@@ -345,6 +357,9 @@ mod tests {
             Resource::BeginReplay => "/admin/v1/replay",
             Resource::Order(_) => "/admin/v1/replay/{id}",
             Resource::Deliveries => "/admin/v1/deliveries",
+            Resource::Held => "/admin/v1/held",
+            Resource::Decide(_, Decision::Release) => "/admin/v1/held/{id}/release",
+            Resource::Decide(_, Decision::Drop) => "/admin/v1/held/{id}/drop",
             Resource::Status(_) => "/admin/v1/destinations/{name}/status",
             Resource::Pause(_) => "/admin/v1/destinations/{name}/pause",
             Resource::Resume(_) => "/admin/v1/destinations/{name}/resume",
@@ -365,7 +380,7 @@ mod tests {
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 24;
+    const ROWS: usize = 28;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()
@@ -397,6 +412,7 @@ mod tests {
         for (path, read) in [
             ("events", &events::PARAMETERS[..]),
             ("deliveries", &deliveries::PARAMETERS),
+            ("held", &held::PARAMETERS),
             ("rejections", &rejections::PARAMETERS),
             ("audit", &audit::PARAMETERS),
         ] {

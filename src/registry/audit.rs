@@ -27,7 +27,7 @@ pub struct Entry {
     pub who: String,
     /// What was done.
     pub action: Action,
-    /// The kind of the document; `event`, `replay` or `pause`.
+    /// The kind of the document; `event`, `replay`, `pause`, `held` or `keys`.
     pub kind: String,
     /// Its name there; the id of the event or of the order, or the destination that was paused.
     pub name: String,
@@ -51,6 +51,12 @@ pub enum Action {
     Cancelled,
     /// One attempt is made with an event that nobody sent.
     Tried,
+    /// A held callback becomes an event.
+    Released,
+    /// A held callback is left.
+    Dropped,
+    /// Its deduplication keys are forgotten.
+    Forgotten,
     /// Something that a newer version knows.
     #[serde(other)]
     Other,
@@ -90,8 +96,17 @@ impl Who {
 
 impl Action {
     /// All that this version knows.
-    pub const ALL: [Self; 6] =
-        [Self::Created, Self::Changed, Self::Deleted, Self::Replayed, Self::Cancelled, Self::Tried];
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::Changed,
+        Self::Deleted,
+        Self::Replayed,
+        Self::Cancelled,
+        Self::Tried,
+        Self::Released,
+        Self::Dropped,
+        Self::Forgotten,
+    ];
 
     /// Its word in the log, as in the audit log.
     #[must_use]
@@ -103,6 +118,9 @@ impl Action {
             Self::Replayed => "replayed",
             Self::Cancelled => "cancelled",
             Self::Tried => "tried",
+            Self::Released => "released",
+            Self::Dropped => "dropped",
+            Self::Forgotten => "forgotten",
             Self::Other => "other",
         }
     }
@@ -139,14 +157,17 @@ impl Entry {
         (who, at_ms): (&Who, UnixMillis),
         action: Action,
         (kind, name): (&str, &str),
+        reason: Option<&str>,
     ) -> Self {
+        let reason =
+            reason.map(|text| (String::from("reason"), Value::from(vec![None, Some(text)])));
         Self {
             at: rfc3339(at_ms),
             who: who.0.clone(),
             action,
             kind: kind.to_owned(),
             name: name.to_owned(),
-            changes: Map::new(),
+            changes: reason.into_iter().collect(),
         }
     }
 }

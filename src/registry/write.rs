@@ -109,8 +109,8 @@ impl Draft {
     }
 
     /// Notes what is done with something that is no document.
-    pub fn note(&mut self, action: Action, thing: (&str, &str)) {
-        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing));
+    pub fn note(&mut self, action: Action, thing: (&str, &str), reason: Option<&str>) {
+        self.entries.push(Entry::of((&self.who, self.at_ms), action, thing, reason));
     }
 
     fn add(
@@ -174,8 +174,22 @@ impl Registry {
         action: Action,
         thing: (&str, &str),
     ) -> Result<(), LedgerError> {
+        self.note_for(who, action, thing, None).await
+    }
+
+    /// The same with the reason that `who` gives.
+    ///
+    /// # Errors
+    /// The ledger cannot write it down.
+    pub async fn note_for(
+        &self,
+        who: &Who,
+        action: Action,
+        thing: (&str, &str),
+        reason: Option<&str>,
+    ) -> Result<(), LedgerError> {
         let noted = self.write(who, |_, draft| {
-            draft.note(action, thing);
+            draft.note(action, thing, reason);
             Ok::<_, Failed<Never>>(())
         });
         noted.await.map_err(|failed| match failed {

@@ -29,6 +29,9 @@ use super::time::Stamp;
 use super::unreplaced::Macros;
 use keys::{Ours, known_keys, pick_slot};
 
+/// How far two clocks may be apart: of the sender and of gateways.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
 /// What a source says to its sender: the keys of a `[[source]]` that the sender reads.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
@@ -303,6 +306,18 @@ impl Recipe {
         let times = || self.time.iter().flat_map(|time| time.r#in.spots());
         ours || self.identity.volatile.iter().any(|name| **name == *spot.name)
             || times().any(|time| time.name == spot.name)
+    }
+
+    /// For how long after its receipt a callback, or a repetition of it, can be accepted: it may
+    /// come early, is fresh for a while after its stamp, and may be stamped again until its sender
+    /// gives up. `None`: at any time.
+    #[must_use]
+    pub fn acceptable_for(&self) -> Option<Duration> {
+        let (past, future) = self.time.as_ref().filter(|_| self.is_dated())?.within?;
+        let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let horizon = self.sender.patience().horizon.unwrap_or_default();
+        let window = ms(past).saturating_add(ms(future));
+        Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }
 
     /// Whether `secret` is one of its own, ended or not.

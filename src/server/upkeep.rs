@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::now_ms;
 use crate::config::Config;
-use crate::ledger::{LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept};
+use crate::ledger::{KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
@@ -118,14 +118,17 @@ async fn round(registry: &Registry, policy: &Retention) -> Result<Swept, LedgerE
     Ok(swept)
 }
 
-/// What is kept, and how long. Where a callback is accepted however old it is, its transactions
-/// are kept as long as its source.
+/// What is kept, and how long. A key outlives every moment at which its callback could be accepted
+/// again: where that is at any time, and of a source that is not configured any more, for ever.
 fn retention(config: &Config) -> Retention {
-    let for_ever = config.sources.values().filter(|source| !source.recipe.is_dated());
+    let keep = config.store.keep_transactions;
+    let dated = config.sources.values().filter_map(|source| {
+        let time = keep.max(source.recipe.acceptable_for()?);
+        Some(KeepKeys { source: SourceId::from(source.id.as_str()), time })
+    });
     Retention {
         now_ms: now_ms(),
         keep_events: config.store.keep_events,
-        keep_transactions: config.store.keep_transactions,
-        for_ever: for_ever.map(|source| SourceId::from(source.id.as_str())).collect(),
+        keep_keys: dated.collect(),
     }
 }

@@ -246,6 +246,7 @@ pub struct StoreMetrics {
     pub swept_bytes: IntCounter,
     durability: IntGaugeVec,
     faults: IntCounterVec,
+    held: IntGaugeVec,
 }
 
 impl StoreMetrics {
@@ -298,6 +299,11 @@ impl StoreMetrics {
                 &["level"],
             )?,
             faults,
+            held: family.gauges(
+                "postern_held_callbacks",
+                "Callbacks that wait for a person's decision, by source",
+                &["source"],
+            )?,
         })
     }
 
@@ -305,6 +311,15 @@ impl StoreMetrics {
     pub fn set_faults(&self, code: FaultCode, count: u64) {
         let counter = self.faults.with_label_values(&[code.as_str()]);
         counter.inc_by(count.saturating_sub(counter.get()));
+    }
+
+    /// How many callbacks wait, by source: those that are named, and no others.
+    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (&'s str, u64)>) {
+        self.held.reset();
+        for (source, count) in waiting {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.held.with_label_values(&[source]).set(count);
+        }
     }
 
     /// What an answer of the ledger survives: one of the levels is at 1.

@@ -233,7 +233,7 @@ fn commands_on_a_store_that_is_not_there_or_a_file_that_is_none_say_so() {
 
 #[test]
 fn the_server_removes_what_is_no_longer_kept() {
-    let text = format!("{PLAIN}\n[store]\nkeep_events = \"1s\"\nkeep_transactions = \"1s\"\n");
+    let text = format!("{PLAIN}\n[store]\nkeep_events = \"1s\"\nkeep_transactions = \"2m\"\n");
     let place = Place::new(&text);
     let process = Process::start(&place.config());
     assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
@@ -250,6 +250,18 @@ fn the_server_removes_what_is_no_longer_kept() {
     // Taku's callbacks carry no time, so the transaction is known as long as the source is there.
     assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
     assert!(transactions(&process).is_empty());
+    let why = place.failed(&[], &["forget", "--yes", "level-end"]);
+    assert!(why.contains("belongs to another process"), "{why}");
+    process.kill();
+    // Nothing is forgotten by mistake, and once it is, the transaction is new.
+    assert_eq!(place.run(&[], &["forget", "level-end"]).status.code(), Some(64));
+    let said = place.done(&[], &["forget", "--yes", "level-end"]);
+    assert!(said.starts_with("1 keys and held callbacks of level-end forgotten"), "{said}");
+    let process = Process::start(&place.config());
+    assert_eq!(get(process.callbacks, &taku("tr-1")).status, 200);
+    assert_eq!(transactions(&process), ["tr-1"]);
+    let audit = get(process.admin, "/admin/v1/audit").body;
+    assert!(audit.contains(r#""action":"forgotten","kind":"keys","name":"level-end""#), "{audit}");
     process.kill();
 }
 

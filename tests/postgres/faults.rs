@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use postern::clock;
 use postern::ledger::{
-    Accepted, EventId, Ledger as _, NewEvent, Postgres, PostgresOptions, Retention, conformance,
+    Accepted, EventId, KeepKeys, Ledger as _, NewEvent, Postgres, PostgresOptions, Retention,
+    SourceId, conformance,
 };
 use postern::sender::Secret;
 use tempfile::TempDir;
@@ -297,8 +298,7 @@ fn a_gateway_whose_clock_is_behind_loses_nothing_early() {
         let policy = Retention {
             now_ms: now + 400 * DAY_MS,
             keep_events: 30 * day,
-            keep_transactions: 90 * day,
-            for_ever: Vec::new(),
+            keep_keys: vec![KeepKeys { source: SourceId::from("s"), time: 90 * day }],
         };
         let other = Postgres::open(options(cluster, &schema)).await.unwrap();
         for _ in 0..2 {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, LeaseAsk, Ledger as _, Postgres, PostgresOptions, Settled, TargetFilter, Verdict,
-    conformance,
+    Accepted, Decided, Decision, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LeaseAsk,
+    Ledger as _, Postgres, PostgresOptions, Settled, TargetFilter, Verdict, conformance,
 };
 use postern::sender::Secret;
 
@@ -75,6 +75,46 @@ fn a_settlement_whose_answer_was_lost_is_applied_once() {
             assert_eq!(proxy.cuts.load(Ordering::Relaxed), round + 1);
             let attempts = cluster.ask(&format!("select count(*) from {schema}.attempt"));
             assert_eq!(attempts, (round + 1).to_string());
+        }
+    });
+    assert_eq!(proxy.cancels.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_callback_is_held_and_decided_once_when_answers_are_lost() {
+    const PLACES: [(&str, Cut); 4] = [
+        ("insert into held (", Cut::Before),
+        ("insert into held (", Cut::After),
+        ("commit", Cut::Before),
+        ("commit", Cut::After),
+    ];
+    let Some(cluster) = shared() else { return };
+    let proxy = Proxy::start(&cluster.host());
+    runtime().block_on(async {
+        let schema = schema();
+        let engine = through(&proxy, cluster, &schema).await;
+        for (n, (text, cut)) in (0..).zip(PLACES) {
+            let held = conformance::held(n, HeldWhy::Conflict, None);
+            proxy.cut_once(text, cut);
+            let outcome = engine.hold(&held, HeldBounds::default()).await.unwrap();
+            assert_eq!(outcome, HoldOutcome::Held(held.id), "{text} {cut:?}");
+            let order = HeldOrder {
+                id: held.id,
+                decision: Decision::Release,
+                at_ms: conformance::START_MS,
+            };
+            proxy.cut_once(text, cut);
+            let decided = engine.decide(&order).await.unwrap();
+            // What was committed and whose answer was lost is found decided by the second try.
+            let (Decided::Done(mark) | Decided::Already(mark)) = &decided else {
+                panic!("{text} {cut:?}: {decided:?}")
+            };
+            assert_eq!(mark.event, Some(held.event.id));
+            let rows = (n + 1).to_string();
+            for table in ["held", "event", "delivery", "dedupe"] {
+                let found = cluster.ask(&format!("select count(*) from {schema}.{table}"));
+                assert_eq!(found, rows, "{table}: {text} {cut:?}");
+            }
         }
     });
     assert_eq!(proxy.cancels.load(Ordering::Relaxed), 0);

@@ -94,6 +94,7 @@ impl Proxy {
                     let sql = prepared.get(&text()).cloned().unwrap_or_default();
                     (self.plan.lock().unwrap())(&sql)
                 }
+                b'Q' => (self.plan.lock().unwrap())(&text()),
                 _ => None,
             };
             self.cuts.fetch_add(usize::from(cut.is_some()), Ordering::Relaxed);

@@ -133,8 +133,7 @@ pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
     let policy = Retention {
         now_ms: clock.ms(),
         keep_events: 30 * day,
-        keep_transactions: 90 * day,
-        for_ever: vec![SourceId::from("other")],
+        keep_keys: super::keep(&["s"], 90 * day),
     };
     for _ in 0..5 {
         ledger.sweep(&policy, 100).await?;
@@ -180,8 +179,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
     let policy = Retention {
         now_ms: clock.ms(),
         keep_events: 30 * day,
-        keep_transactions: 90 * day,
-        for_ever: vec![SourceId::from("other")],
+        keep_keys: super::keep(&["s"], 90 * day),
     };
     for _ in 0..5 {
         ledger.sweep(&policy, 100).await?;

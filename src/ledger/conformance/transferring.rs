@@ -171,8 +171,7 @@ pub(super) async fn keys_outlive_their_events_in_an_export<L: Ledger>(
     let policy = Retention {
         now_ms: clock.ms(),
         keep_events: 30 * DAY,
-        keep_transactions: 90 * DAY,
-        for_ever: Vec::new(),
+        keep_keys: super::keep(&["s"], 90 * DAY),
     };
     other.sweep(&policy, 100).await?;
     let items = everything(&other, usize::MAX).await?;
@@ -214,8 +213,7 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
     let policy = Retention {
         now_ms: clock.ms(),
         keep_events: 30 * DAY,
-        keep_transactions: 90 * DAY,
-        for_ever: Vec::new(),
+        keep_keys: super::keep(&["s"], 90 * DAY),
     };
     accept(ledger, &event(40 * 86_400_000, &[])).await?;
     for _ in 0..3 {

@@ -9,9 +9,10 @@ use super::record::{Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
-    Accepted, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, Imported, LedgerError,
-    NewEvent, NodeId, Nonce, NonceUse, Offer, PastEvent, ReplayId, ReplayPage, Revision, Settled,
-    Settlement, TargetId, portable,
+    Accepted, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, HeldBounds,
+    HeldMark, HeldOrder, HoldOutcome, Imported, LedgerError, NewEvent, NewHeld, NodeId, Nonce,
+    NonceUse, Offer, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement, TargetId,
+    portable,
 };
 
 /// Where the answer to a call goes.
@@ -25,6 +26,8 @@ pub(super) enum Call {
     Replay(ReplayCall, Answer<ReplayPage>),
     Change(Vec<DocumentChange>, Answer<Revision>),
     Import(ImportCall, Answer<Imported>),
+    Hold(Box<NewHeld>, HeldBounds, Answer<HoldOutcome>),
+    Decide(HeldOrder, Answer<Decided>),
     /// Go on in a new segment, so that this one can be closed.
     Roll(Answer<()>),
     /// Write what is lazy.
@@ -71,6 +74,8 @@ pub(super) enum ImportItem {
     Past(PastEvent),
     Document(Written),
     Nonce(Nonce),
+    Held(Box<NewHeld>),
+    Mark(HeldMark),
 }
 
 /// An event with how far its deliveries are.
@@ -130,6 +135,8 @@ impl ImportCall {
                 }
                 portable::Item::Past(past) => ImportItem::Past(past),
                 portable::Item::Nonce(nonce) => ImportItem::Nonce(nonce),
+                portable::Item::Held(held) => ImportItem::Held(held),
+                portable::Item::Mark(mark) => ImportItem::Mark(mark),
             });
         }
         call

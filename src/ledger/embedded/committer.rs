@@ -5,6 +5,7 @@
 //! exception: deliveries that are done are answered at once and written with the next frame, or
 //! [`LAZY`] later at the latest.
 
+mod held;
 mod import;
 
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use super::tables::{FullRow, Note, half_id};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
-    Accepted, DedupeKey, DocumentChange, EventId, LedgerError, MasterKey, NewEvent, Nonce,
+    Accepted, DedupeKey, DocumentChange, EventId, HeldId, LedgerError, MasterKey, NewEvent, Nonce,
     NonceUse, PastEvent, Revision, Settled, TargetId, Verdict, seal,
 };
 
@@ -72,6 +73,8 @@ struct Staged {
     changes: Vec<Written>,
     /// Deliveries of imported events.
     states: Vec<(EventId, TargetId, Option<Row>)>,
+    /// Callbacks that are held.
+    held: Vec<HeldId>,
 }
 
 fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
@@ -165,6 +168,14 @@ impl Committer {
                 Ok(imported) => self.waiting.push(waiting(answer, imported)),
                 Err(error) => tell(answer, Err(error)),
             },
+            Call::Hold(held, bounds, answer) => match self.hold(&held, bounds) {
+                Ok(outcome) => self.waiting.push(waiting(answer, outcome)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::Decide(order, answer) => match self.decide(&order) {
+                Ok(decided) => self.waiting.push(waiting(answer, decided)),
+                Err(error) => tell(answer, Err(error)),
+            },
             Call::Roll(answer) => {
                 self.commit();
                 tell(answer, self.roll_if_used());
@@ -220,7 +231,7 @@ impl Committer {
     }
 
     fn publish(&mut self) {
-        let Staged { rows, notes, fresh, changes, states } = &mut self.staged;
+        let Staged { rows, notes, fresh, changes, states, held } = &mut self.staged;
         self.journal.run.extend(rows.drain(..), notes.drain(..));
         if !fresh.is_empty() {
             let now = self.core.now();
@@ -233,6 +244,10 @@ impl Committer {
         if !states.is_empty() {
             let mut deliveries = self.core.deliveries();
             states.drain(..).for_each(|(event, target, row)| deliveries.put(event, &target, row));
+        }
+        if !held.is_empty() {
+            let mut shelf = self.core.held();
+            held.drain(..).for_each(|id| shelf.synced(id));
         }
         if !changes.is_empty() {
             let mut shelf = self.core.documents();

@@ -14,6 +14,7 @@ use super::damage::DamageLog;
 use super::deliveries::{Deliveries, Row};
 use super::documents::{Shelf, Written};
 use super::files::Files;
+use super::held::HeldShelf;
 use super::index::Index;
 use super::journal::SpareSlot;
 use super::keys::{Keys, Loading};
@@ -48,6 +49,7 @@ pub(super) struct Core {
     retiring: Mutex<Option<Arc<Segment>>>,
     deliveries: Mutex<Deliveries>,
     documents: Mutex<Shelf>,
+    held: Mutex<HeldShelf>,
     /// What was known of each segment when it was last swept.
     pub(super) last_sweeps: Mutex<HashMap<u32, LastSweep>>,
     pub(super) revision: watch::Sender<Revision>,
@@ -87,6 +89,7 @@ pub(super) struct Gathered {
     pub(super) runs: BTreeMap<u32, Run>,
     pub(super) deliveries: Deliveries,
     pub(super) documents: Shelf,
+    held: HeldShelf,
     pub(super) notices: Vec<String>,
     /// What was found not to be readable.
     pub(super) damage: DamageLog,
@@ -101,6 +104,7 @@ impl Gathered {
             runs: BTreeMap::new(),
             deliveries: Deliveries::default(),
             documents: Shelf::default(),
+            held: HeldShelf::default(),
             notices: Vec::new(),
             damage: DamageLog::default(),
             loading: Loading::default(),
@@ -134,6 +138,10 @@ impl Gathered {
             let payload = segment.read(*offset)?;
             match Record::read(&payload) {
                 Ok(Record::Document(record)) => self.documents.apply(Written::read(&record)),
+                Ok(Record::Held(held)) => {
+                    self.held.load(&held, Position::new(&segment.header, *offset));
+                }
+                Ok(Record::Mark(mark)) => self.held.decide(mark),
                 _ => return Err(segment.damaged(*offset, "no document is here")),
             }
         }
@@ -183,6 +191,7 @@ impl Core {
             deliveries: Mutex::new(gathered.deliveries),
             revision: watch::Sender::new(gathered.documents.revision()),
             documents: Mutex::new(gathered.documents),
+            held: Mutex::new(gathered.held),
             poison: Poison::default(),
             spare: SpareSlot::default(),
             notices: Mutex::new(gathered.notices),
@@ -213,6 +222,10 @@ impl Core {
 
     pub(super) fn documents(&self) -> MutexGuard<'_, Shelf> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldShelf> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All runs, oldest first.

@@ -171,6 +171,10 @@ impl Exporter<'_> {
             Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => {
                 Item::Nonce(nonce.clone())
             }
+            Record::Held(held) if self.core.held().is_waiting(held.id) => Item::Held(held.clone()),
+            Record::Mark(mark) if self.core.held().mark(mark.id).is_some() => {
+                Item::Mark(mark.clone())
+            }
             // Documents come first; deliveries come with their events.
             _ => return Ok(()),
         };

@@ -11,8 +11,8 @@ use crate::clock::UnixMillis;
 use crate::ledger::accept::First;
 use crate::ledger::codec::{Malformed, Put, Take};
 use crate::ledger::{
-    Attempt, DedupeKey, EventId, Fingerprint, NewEvent, Nonce, PastEvent, ReplayId, Revision,
-    TargetId,
+    Attempt, DedupeKey, EventId, Fingerprint, HeldMark, NewEvent, NewHeld, Nonce, PastEvent,
+    ReplayId, Revision, TargetId,
 };
 
 /// Events as journals of version 1 have them, with all texts written out.
@@ -24,6 +24,8 @@ const NONCE: u8 = 5;
 const KEYS: u8 = 6;
 const STATE: u8 = 7;
 const EVENT: u8 = 8;
+const HELD: u8 = 9;
+const MARK: u8 = 10;
 
 const TEST: usize = 1;
 const USER: usize = 2;
@@ -46,6 +48,8 @@ pub(super) enum Record<'a> {
     Nonce(Nonce),
     Keys(KeysRecord<'a>),
     State(StateRecord<'a>),
+    Held(Box<NewHeld>),
+    Mark(HeldMark),
 }
 
 /// What identifies an event for as long as its keys are kept: all of its keys when its time is over,
@@ -134,6 +138,16 @@ impl<'a> Record<'a> {
                 Self::Nonce(Nonce { key, expires_ms: from.i64()? })
             }
             STATE => Self::State(read_state(from)?),
+            HELD => {
+                let held = NewHeld::take(&mut from)?;
+                from.end()?;
+                Self::Held(Box::new(held))
+            }
+            MARK => {
+                let mark = HeldMark::take(&mut from)?;
+                from.end()?;
+                Self::Mark(mark)
+            }
             KEYS => {
                 let head = read_keys(&mut from)?;
                 from.end()?;
@@ -372,6 +386,18 @@ fn put_targets(to: &mut Vec<u8>, targets: &[TargetId]) {
 fn read_targets<'a>(from: &mut Take<'a>) -> Result<SmallVec<[&'a str; 4]>, Malformed> {
     let count = from.len()?;
     (0..count).map(|_| from.text()).collect()
+}
+
+/// Writes a callback that is held.
+pub(super) fn put_held(to: &mut Vec<u8>, held: &NewHeld) {
+    to.push(HELD);
+    held.put(to);
+}
+
+/// Writes the mark of one that is decided.
+pub(super) fn put_mark(to: &mut Vec<u8>, mark: &HeldMark) {
+    to.push(MARK);
+    mark.put(to);
 }
 
 // === Deliveries ===

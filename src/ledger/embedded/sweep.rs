@@ -20,17 +20,20 @@ use tokio::sync::oneshot;
 use super::age::DAY_MS;
 use super::call::{Answer, Call, Move};
 use super::core::Core;
+use super::export::new_event;
 use super::files::Handle;
 use super::frame::Frame;
 use super::index::IndexedRun;
 use super::journal::{file_name, no_random, temporary};
-use super::record::{EventRecord, KeysRecord, Record};
+use super::record::{self, EventRecord, Gaps, KeysRecord, Record};
 use super::run::Run;
 use super::segment::{HEADER, Header, Position, Segment, failed};
 use super::tables::Tables;
 use crate::clock::UnixMillis;
 use crate::ledger::upkeep::millis;
-use crate::ledger::{LedgerError, MasterKey, Retention, SourceId, Swept};
+use crate::ledger::{
+    EventKeys, HeldId, KeepKeys, LedgerError, MasterKey, NewEvent, Retention, SourceId, Swept,
+};
 
 /// Keys that move between two commits.
 const MOVES: usize = 2000;
@@ -42,16 +45,20 @@ const FRAME: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LastSweep {
     live: usize,
-    keys_are_old: bool,
-    for_ever: Vec<SourceId>,
+    /// Of which sources keys may be old, and how long the keys of each are kept.
+    old: Vec<SourceId>,
+    keep_keys: Vec<KeepKeys>,
+    /// Records of held callbacks that are decided.
+    decided: usize,
     day: i64,
 }
 
 /// What a sweep goes by.
 struct Policy<'p> {
     events_before: UnixMillis,
-    keys_before: UnixMillis,
-    for_ever: &'p [SourceId],
+    keys: Option<&'p Retention>,
+    /// The source whose keys are forgotten.
+    forgotten: Option<&'p SourceId>,
 }
 
 impl Core {
@@ -72,8 +79,8 @@ impl Core {
         let counted = Retention { now_ms, ..policy.clone() };
         let policy = Policy {
             events_before: counted.events_before(),
-            keys_before: counted.keys_before(),
-            for_ever: &policy.for_ever,
+            keys: Some(&counted),
+            forgotten: None,
         };
         let mut swept = Swept::default();
         let last = runs.len().saturating_sub(1);
@@ -150,6 +157,25 @@ impl Core {
         written
     }
 
+    /// Forgets the keys of a source, and what is held of it; answers how many that were.
+    pub(super) fn forget(
+        &self,
+        source: &SourceId,
+        calls: &mpsc::Sender<Call>,
+    ) -> Result<u64, LedgerError> {
+        let held = self.held().forget(source);
+        let policy = Policy::keeping_all(Some(source));
+        let mut swept = Swept::default();
+        for run in self.all_runs() {
+            if let Run::Indexed(run) = run
+                && mentions(&run.segment, source)?
+            {
+                self.write_anew(&run, &policy, &mut swept, calls)?;
+            }
+        }
+        Ok(swept.keys + held)
+    }
+
     /// Writes every closed segment anew that is not sealed as this process seals; `progress` hears
     /// how many of how many are done.
     pub(super) fn seal_anew(
@@ -157,8 +183,7 @@ impl Core {
         calls: &mpsc::Sender<Call>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), LedgerError> {
-        let policy =
-            Policy { events_before: UnixMillis::MIN, keys_before: UnixMillis::MIN, for_ever: &[] };
+        let policy = Policy::keeping_all(None);
         let key = self.options.keys.current().map(MasterKey::id);
         let others: Vec<Run> =
             self.all_runs().into_iter().filter(|run| run.segment().header.key != key).collect();
@@ -193,6 +218,7 @@ impl Core {
         swept.keys += rewrite.keys;
         swept.bytes += run.segment.size.saturating_sub(rewrite.size());
         let moves = std::mem::take(&mut rewrite.moves);
+        let rewrite_held = std::mem::take(&mut rewrite.held);
         let new = if rewrite.records == 0 && self.is_oldest(run) {
             let _ = self.files.remove(&rewrite.path);
             None
@@ -203,6 +229,7 @@ impl Core {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         }
         ask(calls, |answer| Call::Swap(number, new, answer))?;
+        self.held().moved(&rewrite_held);
         for moves in moves.chunks(MOVES) {
             ask(calls, |answer| Call::Move(moves.to_vec(), answer))?;
         }
@@ -238,15 +265,45 @@ impl Core {
             let id = run.row(at, &mut block)?.id;
             live += usize::from(self.deliveries().is_live(id));
         }
-        let keys_are_old = run.keys() > 0 && run.newest_ms() < policy.keys_before;
+        let befores = policy.keys.into_iter().flat_map(Retention::all_keys_before);
+        let is_old = |(source, before): (&SourceId, UnixMillis)| {
+            (run.keys() > 0 && run.newest_ms() < before).then(|| source.clone())
+        };
+        let old: Vec<SourceId> = befores.filter_map(is_old).collect();
+        let keep_keys = policy.keys.map(|keys| keys.keep_keys.clone()).unwrap_or_default();
         // Once everything in it is old, another day makes no difference.
-        let day = if keys_are_old { 0 } else { policy.events_before / DAY_MS };
-        let found = LastSweep { live, keys_are_old, for_ever: policy.for_ever.to_vec(), day };
+        let everything = !old.is_empty() && old.len() == keep_keys.len();
+        let day = if everything { 0 } else { policy.events_before / DAY_MS };
+        let decided = self.held().dead().get(&run.segment.header.number).copied().unwrap_or(0);
+        let anything = live < run.len() || !old.is_empty() || run.notes_len() > 0 || decided > 0;
+        let found = LastSweep { live, old, keep_keys, decided, day };
         let last = self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-        let anything = live < run.len() || keys_are_old || run.notes_len() > 0;
         let known = last.get(&run.segment.header.number) == Some(&found);
         Ok(Some(found).filter(|_| anything && !known))
     }
+}
+
+impl<'p> Policy<'p> {
+    /// Keeps everything but the keys of a source.
+    fn keeping_all(forgotten: Option<&'p SourceId>) -> Self {
+        Self { events_before: UnixMillis::MIN, keys: None, forgotten }
+    }
+}
+
+/// Whether a segment holds keys of a source, or callbacks that are held of it.
+fn mentions(segment: &Segment, source: &SourceId) -> Result<bool, LedgerError> {
+    let mut found = false;
+    segment.scan(&mut |_, payload| {
+        let of = match Record::read(payload) {
+            Ok(Record::Held(held)) => held.event.source == *source,
+            Ok(Record::Mark(mark)) => mark.source == *source,
+            Ok(record) => record.keys().is_some_and(|head| head.source == source.as_str()),
+            Err(_) => false,
+        };
+        found |= of;
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Asks the committer from a thread that may block.
@@ -270,6 +327,8 @@ struct Rewrite<'c> {
     frame: Frame,
     seq: u64,
     moves: Vec<Move>,
+    /// Where held callbacks go.
+    held: Vec<(HeldId, Option<Position>)>,
     /// Events and keys that are removed.
     events: u64,
     keys: u64,
@@ -304,6 +363,7 @@ impl<'c> Rewrite<'c> {
             frame,
             seq: header.first_seq,
             moves: Vec::new(),
+            held: Vec::new(),
             events: 0,
             keys: 0,
             records: 0,
@@ -360,12 +420,20 @@ impl<'c> Rewrite<'c> {
             Record::Keys(head) => {
                 // Keys that a duplicate brought stay as long as the event does.
                 let live = self.core.deliveries().is_live(head.id);
-                let to = (live || !self.is_old(head)).then(|| self.keep(payload));
+                let kept = !self.is_old(head) || (live && !self.is_forgotten(head));
+                let to = kept.then(|| self.keep(payload));
                 return self.note_moves(from, head, to);
             }
             Record::Attempt(attempt) => self.is_kept(attempt.event),
             Record::Replay(replay) => self.is_kept(replay.event),
             Record::State(state) => self.is_kept(state.event),
+            Record::Held(held) => {
+                let waits = self.core.held().is_waiting(held.id);
+                let to = waits.then(|| self.keep(payload));
+                self.removed += u64::from(to.is_none());
+                return self.held.push((held.id, to));
+            }
+            Record::Mark(mark) => self.core.held().mark(mark.id).is_some(),
             Record::Document(record) => self.core.documents().needs(record),
             Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
         };
@@ -378,6 +446,12 @@ impl<'c> Rewrite<'c> {
 
     fn judge_event(&mut self, from: Position, event: &EventRecord<'_>, payload: &[u8]) {
         let head = &event.head;
+        if self.is_forgotten(head) && head.keys().next().is_some() {
+            let bare = NewEvent { keys: EventKeys::default(), ..new_event(event) };
+            self.records += 1;
+            self.frame.append(|to| record::put_event(to, &bare, &mut Gaps::default()));
+            return self.note_moves(from, head, None);
+        }
         let live = self.core.deliveries().is_live(head.id);
         if live || head.received_ms >= self.policy.events_before {
             let to = self.keep(payload);
@@ -392,10 +466,17 @@ impl<'c> Rewrite<'c> {
         self.note_moves(from, head, to);
     }
 
+    fn is_forgotten(&self, head: &KeysRecord<'_>) -> bool {
+        self.policy.forgotten.is_some_and(|source| source.as_str() == head.source)
+    }
+
     /// Whether the time of these keys is over.
     fn is_old(&self, head: &KeysRecord<'_>) -> bool {
-        let for_ever = self.policy.for_ever.iter().any(|source| source.as_str() == head.source);
-        head.received_ms < self.policy.keys_before && !for_ever
+        if self.is_forgotten(head) {
+            return true;
+        }
+        let before = self.policy.keys.and_then(|keys| keys.keys_before(head.source));
+        before.is_some_and(|before| head.received_ms < before)
     }
 
     fn note_moves(&mut self, from: Position, head: &KeysRecord<'_>, to: Option<Position>) {

@@ -57,7 +57,8 @@ pub(super) struct Tables {
     pub(super) nonces: Vec<Nonce>,
     /// Deliveries that are not what they were before this segment; `None`: done.
     pub(super) deliveries: BTreeMap<(EventId, TargetId), Option<Row>>,
-    /// Where changes to documents are.
+    /// Where records are that are read again at a start: changes to documents, held callbacks, and
+    /// marks of those that are decided.
     pub(super) documents: Vec<u32>,
     /// When the newest event was received.
     pub(super) newest_ms: UnixMillis,
@@ -156,7 +157,7 @@ impl Tables {
                 let row = after(state.outcome, state.attempt);
                 self.deliveries.insert((state.event, TargetId::from(state.target)), row);
             }
-            Record::Document(_) => self.documents.push(offset),
+            Record::Document(_) | Record::Held(_) | Record::Mark(_) => self.documents.push(offset),
             Record::Nonce(nonce) => self.nonces.push(nonce.clone()),
             Record::Keys(_) => {}
         }

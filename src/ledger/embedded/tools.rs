@@ -1,7 +1,7 @@
 //! What is done to a ledger that no gateway works on: looked over, salvaged, its index made anew,
 //! its key changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -25,7 +25,9 @@ use super::sweep::ask;
 use super::tables::Tables;
 use super::{Call, Embedded, EmbeddedOptions};
 use crate::clock::UnixMillis;
-use crate::ledger::{Damage, Delivery, DeliveryState, EventId, Item, LedgerError, Nonce, TargetId};
+use crate::ledger::{
+    Damage, Delivery, DeliveryState, EventId, HeldId, Item, LedgerError, Nonce, TargetId,
+};
 
 /// What was found in a ledger's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -447,6 +449,8 @@ struct Salvage {
     /// Deliveries that are not done.
     deliveries: BTreeMap<(EventId, TargetId), Row>,
     documents: Shelf,
+    /// Held callbacks that are decided.
+    decided: BTreeSet<HeldId>,
 }
 
 impl Salvage {
@@ -470,7 +474,10 @@ impl Salvage {
                 replay.targets.iter().for_each(|target| put(replay.event, target, Some(due)));
             }
             Record::Document(document) => self.documents.apply(Written::read(document)),
-            Record::Nonce(_) | Record::Keys(_) => {}
+            Record::Mark(mark) => {
+                self.decided.insert(mark.id);
+            }
+            Record::Nonce(_) | Record::Keys(_) | Record::Held(_) => {}
         }
     }
 
@@ -488,6 +495,8 @@ impl Salvage {
             Record::Nonce(nonce @ Nonce { expires_ms, .. }) if *expires_ms > now => {
                 Item::Nonce(nonce.clone())
             }
+            Record::Held(held) if !self.decided.contains(&held.id) => Item::Held(held.clone()),
+            Record::Mark(mark) => Item::Mark(mark.clone()),
             _ => return None,
         })
     }

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::ledger::accept::{First, Judged};
+use crate::ledger::held::Holdings;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
     Document, DocumentChange, Documents, EventDetail, EventId, EventState, Kind, Lease, LeaseAsk,
-    LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NodeId, Nonce, NonceUse,
+    LeaseBatch, LedgerError, LogPage, LogQuery, Logged, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
     PastEvent, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, Retention, Revision, Settled,
     Settlement, Stats, StoreClock, Swept, TargetId, TargetStats, Verdict,
 };
 
+mod held;
 mod transfer;
 
 /// Everything that a ledger knows.
@@ -27,6 +29,7 @@ pub(super) struct Model {
     replayed: HashSet<(ReplayId, EventId, TargetId)>,
     nonces: HashMap<DedupeKey, UnixMillis>,
     documents: BTreeMap<(String, String), Document>,
+    held: Holdings<NewHeld>,
     revision: Revision,
     last_token: u64,
     /// Something was imported, so that keys of an older form may be there.
@@ -83,6 +86,7 @@ impl Model {
             replayed: HashSet::new(),
             nonces: HashMap::new(),
             documents: BTreeMap::new(),
+            held: Holdings::default(),
             revision: Revision(0),
             last_token: 0,
             imported: false,
@@ -412,7 +416,8 @@ impl Model {
             stats.count(row.state(), now.saturating_sub(row.due_ms));
         }
         let targets = targets.into_values().collect();
-        Stats::sum(self.events.len() as u64, self.keys.len() as u64, targets)
+        let counts = (self.events.len() as u64, self.keys.len() as u64);
+        Stats::sum(counts, targets, self.held.stats())
     }
 }
 
@@ -482,12 +487,10 @@ impl Model {
             self.events.remove(id);
         }
         let keys = self.keys.len();
-        let (events, before) = (&self.events, policy.keys_before());
-        self.keys.retain(|_, known| {
-            let Known(past) = known;
-            past.received_ms >= before
-                || policy.for_ever.contains(&past.source)
-                || events.contains_key(&past.id)
+        let events = &self.events;
+        self.keys.retain(|_, Known(past)| {
+            let before = policy.keys_before(past.source.as_str());
+            before.is_none_or(|before| past.received_ms >= before) || events.contains_key(&past.id)
         });
         let now = self.clock.ms();
         self.nonces.retain(|_, expires_ms| *expires_ms > now);

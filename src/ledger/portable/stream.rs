@@ -19,7 +19,9 @@ use crate::ledger::LedgerError;
 use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
 
 const MAGIC: &[u8; 8] = b"POSTERNX";
-const VERSION: u16 = 1;
+/// The form that this program writes, and the newest that it reads. From version 2 on there are
+/// callbacks that wait for a decision.
+const VERSION: u16 = 2;
 const SEALED: u16 = 1;
 const HEAD: usize = 44;
 /// A longer chunk is none of ours: the largest event of a ledger and what seals it.
@@ -175,9 +177,9 @@ impl<R: Read> ExportReader<R> {
             return Err(ExportError::Damaged("this is no export of Postern".into()));
         }
         let version = u16::from_le_bytes([head[8], head[9]]);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(ExportError::Damaged(format!(
-                "the export is written in version {version}; this program reads {VERSION}"
+                "the export is written in version {version}; this program reads 1 to {VERSION}"
             )));
         }
         let crc = crc32fast::hash(&head[..HEAD - 4]);

@@ -48,14 +48,14 @@ impl Core {
         for _ in 0..batch.len() + 8 {
             let wave = round.next();
             if wave.is_empty() {
-                add_keys(session, std::mem::take(&mut round.added)).await?;
+                add_keys(session, std::mem::take(&mut round.added), self.pulse.required()).await?;
                 return Ok(round.answers.into_iter().flatten().collect());
             }
             // Of several keys one may be known: such an event must leave none of its others behind.
             let (several, single): (Vec<_>, Vec<_>) =
                 wave.into_iter().partition(|at| batch[*at].keys.all().nth(1).is_some());
             let unknown = round.look_up(session, several).await?;
-            add_keys(session, std::mem::take(&mut round.added)).await?;
+            add_keys(session, std::mem::take(&mut round.added), self.pulse.required()).await?;
             let offered: Vec<usize> = unknown.into_iter().chain(single).collect();
             let fresh = self.record(session, batch, &offered).await?;
             *doubt |= !fresh.is_empty();
@@ -345,16 +345,24 @@ pub(super) fn several(keys: impl Iterator<Item = DedupeKey>) -> Option<Vec<u8>> 
 
 /// Adds keys of duplicates to the events that came first. A key that another event took meanwhile
 /// stays its own.
-async fn add_keys(session: &Session, added: Vec<PastEvent>) -> Result<(), Fault> {
+async fn add_keys(
+    session: &Session,
+    added: Vec<PastEvent>,
+    required: Required,
+) -> Result<(), Fault> {
     if added.is_empty() {
         return Ok(());
     }
     let added: Vec<&PastEvent> = added.iter().collect();
-    insert_keys(session, &added).await.map(drop)
+    insert_keys(session, &added, required).await.map(drop)
 }
 
 /// Keys of events that are there, or that are gone, one row each; answers how many were unknown.
-pub(super) async fn insert_keys(session: &Session, events: &[&PastEvent]) -> Result<u64, Fault> {
+pub(super) async fn insert_keys(
+    session: &Session,
+    events: &[&PastEvent],
+    required: Required,
+) -> Result<u64, Fault> {
     let pairs = events.iter().flat_map(|past| past.keys.iter().map(move |key| (key, *past)));
     let mut rows: Vec<(&DedupeKey, &PastEvent)> = pairs.collect();
     rows.sort_by_key(|(key, _)| **key);
@@ -365,10 +373,13 @@ pub(super) async fn insert_keys(session: &Session, events: &[&PastEvent]) -> Res
     let source: Vec<&str> = rows.iter().map(|(_, past)| past.source.as_str()).collect();
     let keys: Vec<Option<Vec<u8>>> =
         rows.iter().map(|(_, past)| several(past.keys.iter().copied())).collect();
-    let sql = "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
+    let sql = format!(
+        "insert into dedupe (k, id, seen_ms, fingerprint, source, keys)
         select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[],
-            $6::bytea[]) on conflict (k) do nothing";
-    session.run(sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await
+            $6::bytea[]) where {} on conflict (k) do nothing",
+        required.condition()
+    );
+    session.run(&sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await
 }
 
 /// Which nonces of a batch are first, given those that the ledger had not seen.

@@ -11,7 +11,7 @@ use super::link::{Held, Session};
 use super::sql::uuid_of;
 use super::{Core, figures};
 use crate::clock::{UnixMillis, instant, rfc3339};
-use crate::ledger::{EventId, NewEvent, Retention, SourceId, Swept};
+use crate::ledger::{EventId, NewEvent, Retention, Swept};
 
 const DAY_MS: i64 = 86_400_000;
 /// Days that partitions are made ahead for: a weekend's trouble with them hurts nobody.
@@ -235,15 +235,20 @@ async fn sweep_keys(
     budget: usize,
     swept: &mut Swept,
 ) -> Result<(), Fault> {
-    let for_ever: Vec<&str> = policy.for_ever.iter().map(SourceId::as_str).collect();
+    let (sources, befores): (Vec<&str>, Vec<i64>) =
+        policy.all_keys_before().map(|(source, before)| (source.as_str(), before)).unzip();
+    let Some(latest) = befores.iter().max() else { return Ok(()) };
     let sql = "delete from dedupe where k in (
             select k from dedupe d
-            where d.seen_ms < $1 and d.source <> all($2::text[])
+            where d.seen_ms < $1 and d.seen_ms < (
+                    select o.before from unnest($2::text[], $3::bigint[]) as o(source, before)
+                    where o.source = d.source
+                )
                 and not exists (select 1 from event e where e.id = d.id)
-            limit $3 for update skip locked
+            limit $4 for update skip locked
         )";
     let most = i64::try_from(budget).unwrap_or(i64::MAX);
-    let gone = session.run(sql, &[&policy.keys_before(), &for_ever, &most]).await?;
+    let gone = session.run(sql, &[latest, &sources, &befores, &most]).await?;
     swept.keys += gone;
     swept.more |= gone >= budget as u64;
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::held::held_stats;
 use super::link::Session;
 use super::sql::NOW;
 use super::{Core, READ_PATIENCE};
@@ -44,7 +45,8 @@ impl Core {
         for row in session.rows(sql, &[]).await? {
             of(&mut targets, row.get(0)).dead = row.get::<_, i64>(1).cast_unsigned();
         }
-        Ok(Stats::sum(events, keys, targets.into_values().collect()))
+        let held = held_stats(session).await?;
+        Ok(Stats::sum((events, keys), targets.into_values().collect(), held))
     }
 }
 

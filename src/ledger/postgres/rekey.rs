@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::dialer::Role;
 use super::documents::document_piece;
 use super::fault::Fault;
+use super::held::{COLUMNS, held_piece};
 use super::link::{Held, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
 use super::sql::{id_of, uuid_of};
@@ -21,6 +22,8 @@ use crate::ledger::{Attempt, EventId, LedgerError, TargetId};
 
 /// Rows of one step.
 const ROWS: i64 = 500;
+/// Held callbacks of one step: each may be as large as an event.
+const HELD_ROWS: i64 = 50;
 /// Bytes of one step, but for a row that is larger alone.
 const BYTES: i64 = 8 << 20;
 
@@ -86,6 +89,12 @@ impl Core {
         }
         let mut after = (Uuid::nil(), String::new(), i64::MIN);
         while let Some((last, rows)) = self.rekey_attempts(held, after).await? {
+            after = last;
+            *done += rows;
+            tell(*done);
+        }
+        let mut after = Uuid::nil();
+        while let Some((last, rows)) = self.rekey_held(held, after).await? {
             after = last;
             *done += rows;
             tell(*done);
@@ -175,6 +184,38 @@ impl Core {
         );
         let written =
             session.run(&sql, &[&events, &targets, &tokens, &pieces, &pen.number()]).await?;
+        Ok(Some((last, written)))
+    }
+
+    /// Some held callbacks. One that is decided meanwhile has nothing to seal any more.
+    async fn rekey_held(
+        &self,
+        session: &Session,
+        after: Uuid,
+    ) -> Result<Option<(Uuid, u64)>, Fault> {
+        let pen = self.vault.pen()?;
+        let prefix = pen.prefix();
+        let sql = format!(
+            "select {COLUMNS} from held where id > $1 and body is not null
+                and substring(body for {}) <> $2 order by id limit {HELD_ROWS}",
+            prefix.len()
+        );
+        let rows = session.rows(&sql, &[&after, &prefix]).await?;
+        let Some(last) = rows.last().map(|row| row.get(0)) else { return Ok(None) };
+        let (mut ids, mut pieces): (Vec<Uuid>, _) = (Vec::new(), Vec::new());
+        for row in &rows {
+            if let Some(held) = self.held_of(row)? {
+                ids.push(row.get(0));
+                pieces.push(held_piece(&held, &pen));
+            }
+        }
+        let sql = format!(
+            "update held h set body = o.body
+             from unnest($1::uuid[], $2::bytea[]) as o(id, body)
+             where h.id = o.id and h.body is not null and {}",
+            under("$3")
+        );
+        let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
         Ok(Some((last, written)))
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
 use super::fault::{Cause, Fault};
+use super::held;
 use super::link::{Held, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
 use super::migrate::OLDER_KEYS;
@@ -27,6 +28,8 @@ use crate::ledger::{
 
 /// Rows that one statement of an export reads at most.
 const ROWS: i64 = 1000;
+/// Held callbacks that one statement of an export reads at most.
+const HELD_ROWS: i64 = 50;
 /// Bytes of the items of one transaction of an import.
 const IMPORT_BYTES: usize = 8 << 20;
 /// Items of one transaction of an import.
@@ -39,9 +42,11 @@ enum Stage {
     Past,
     Events,
     Nonces,
+    Held,
 }
 
-const STAGES: [Stage; 4] = [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces];
+const STAGES: [Stage; 5] =
+    [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces, Stage::Held];
 
 /// What one statement of an export found, and the key that it ended at; `None`: at the end.
 type Found = (Vec<Item>, Option<Vec<u8>>);
@@ -90,7 +95,26 @@ impl Core {
             Stage::Past => past(session, after.as_deref()).await,
             Stage::Events => self.events(session, after.as_deref(), bytes).await,
             Stage::Nonces => self.nonces(session, after.as_deref()).await,
+            Stage::Held => self.held(session, after.as_deref()).await,
         }
+    }
+
+    /// Held callbacks and marks, some at a time: each may be as large as an event.
+    async fn held(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+        let after = after.map(key_after).transpose()?;
+        let sql = format!(
+            "select {} from held where $1::uuid is null or id > $1 order by id limit {HELD_ROWS}",
+            held::COLUMNS
+        );
+        let rows = session.rows(&sql, &[&after]).await?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in &rows {
+            items.extend(match self.held_of(row)? {
+                Some(held) => Some(Item::Held(Box::new(held))),
+                None => held::mark_of(row)?.map(Item::Mark),
+            });
+        }
+        Ok((items, rows.last().filter(|_| rows.len() as i64 >= HELD_ROWS).map(end_key)))
     }
 
     async fn nonces(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
@@ -361,12 +385,19 @@ impl Core {
         let past: Vec<&PastEvent> = events.iter().map(|taken| &taken.past).collect();
         let keys: usize = past.iter().map(|past| past.keys.len()).sum();
         // A gateway took one of them meanwhile: all of it is judged anew.
-        if insert_keys(session, &past).await? != keys as u64 {
+        if insert_keys(session, &past, self.pulse.required()).await? != keys as u64 {
             return Err(taken_meanwhile());
         }
         self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;
         taken += events.len() as u64;
+        for item in items {
+            taken += u64::from(match item {
+                Item::Held(held) => self.insert_held(session, held).await?,
+                Item::Mark(mark) => self.insert_mark(session, mark).await?,
+                _ => false,
+            });
+        }
         let nonces: Vec<&Nonce> = items
             .iter()
             .filter_map(|item| if let Item::Nonce(nonce) = item { Some(nonce) } else { None })
@@ -453,7 +484,7 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
                 };
                 Some(Taken { past, whole: Some((event, deliveries)) })
             }
-            Item::Document { .. } | Item::Nonce(_) => None,
+            Item::Document { .. } | Item::Nonce(_) | Item::Held(_) | Item::Mark(_) => None,
         })
         .collect();
     let keys: Vec<Uuid> = offered.iter().flat_map(|one| &one.past.keys).map(key_uuid).collect();

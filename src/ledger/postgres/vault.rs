@@ -15,7 +15,7 @@ use super::{Core, PostgresError, READ_PATIENCE};
 use crate::clock::instant;
 use crate::ledger::codec::{Malformed, Put as _};
 use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
-use crate::ledger::{EventId, LedgerError};
+use crate::ledger::{EventId, HeldId, LedgerError};
 
 const CLEAR: u8 = 0;
 const SEALED: u8 = 1;
@@ -50,6 +50,7 @@ pub(super) enum Place<'p> {
     Event { id: EventId, source: &'p str },
     Attempt { event: EventId, target: &'p str, token: i64 },
     Document { kind: &'p str, id: &'p [u8], version: i64 },
+    Held { id: HeldId },
 }
 
 impl Place<'_> {
@@ -72,6 +73,10 @@ impl Place<'_> {
                 to.put_bytes(kind.as_bytes());
                 to.extend_from_slice(&version.to_le_bytes());
                 to.put_bytes(id);
+            }
+            Self::Held { id } => {
+                to.put_bytes(b"held");
+                to.extend_from_slice(id.as_bytes());
             }
         }
         to
@@ -182,6 +187,7 @@ impl std::fmt::Display for Place<'_> {
             Self::Document { kind, id, .. } => {
                 write!(f, "document {kind} {}", String::from_utf8_lossy(id))
             }
+            Self::Held { id } => write!(f, "held callback {id}"),
         }
     }
 }

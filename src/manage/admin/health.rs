@@ -58,6 +58,22 @@ impl Admin {
             let pending = i64::try_from(pending).unwrap_or(i64::MAX);
             metrics.delivery_backlog.with_label_values(&[name]).set(pending);
         }
+        self.observe_held(stats);
+    }
+
+    /// Sources under their names; one that is no longer configured under its id, while something of
+    /// it waits.
+    fn observe_held(&self, stats: &Stats) {
+        let config = self.config();
+        let count = |id: &str| {
+            let held = stats.held.iter().find(|held| held.source.as_str() == id);
+            held.map_or(0, |held| held.count)
+        };
+        let named = config.sources.iter().map(|(name, source)| (name.as_str(), count(&source.id)));
+        let is_known = |id: &str| config.sources.values().any(|source| source.id == id);
+        let gone = stats.held.iter().filter(|held| !is_known(held.source.as_str()));
+        let gone = gone.map(|held| (held.source.as_str(), held.count));
+        self.metrics.store.set_held(named.chain(gone));
     }
 
     /// The process answers.

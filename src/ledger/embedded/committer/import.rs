@@ -21,6 +21,20 @@ impl Committer {
                 ImportItem::Event(event) => self.import_event(*event)?,
                 ImportItem::Past(past) => self.import_past(&past)?,
                 ImportItem::Document(written) => self.import_document(written),
+                ImportItem::Held(held) => {
+                    let taken = !self.core.held().knows(&held);
+                    if taken {
+                        self.add_held(&held);
+                    }
+                    taken
+                }
+                ImportItem::Mark(mark) => {
+                    let taken = self.core.held().mark(mark.id).is_none();
+                    if taken {
+                        self.add_mark(mark);
+                    }
+                    taken
+                }
                 ImportItem::Nonce(nonce) => {
                     let known = self.nonces.get(&nonce.key.0);
                     let taken = known.is_none_or(|expires_ms| *expires_ms < nonce.expires_ms);

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::ledger::{Damage, Memory};
+use crate::ledger::{Damage, KeepKeys, Memory, SourceId};
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const DAY_MS: i64 = 86_400_000;
@@ -74,8 +74,7 @@ impl Store {
         Retention {
             now_ms: self.clock.ms(),
             keep_events: 30 * DAY,
-            keep_transactions: 90 * DAY,
-            for_ever: Vec::new(),
+            keep_keys: vec![KeepKeys { source: SourceId::from("s"), time: 90 * DAY }],
         }
     }
 
@@ -209,6 +208,7 @@ async fn a_transaction_whose_record_cannot_be_read_is_neither_accepted_nor_a_dup
         for event in &store.events {
             let mut again = conformance::event(1_000_000, &["a"]);
             again.keys.clone_from(&event.keys);
+            again.fingerprint = event.fingerprint;
             match ledger.accept(&[again]).await {
                 Ok(accepted) => assert!(
                     matches!(accepted[0], Accepted::Duplicate { first, .. } if first == event.id)

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::damage::{DAY, Store, export, flip, scrub};
 use super::*;
 use crate::ledger::embedded::segment::{FRAME_HEAD, HEADER, RECORD_HEAD};
-use crate::ledger::{ExportReader, ExportWriter, MasterKey, SourceId};
+use crate::ledger::{ExportReader, ExportWriter, MasterKey};
 
 /// A copy of a store, for one flip.
 struct Copy<'s> {
@@ -70,6 +70,7 @@ impl<'s> Copy<'s> {
             }
             let mut again = conformance::event(1_000_000, &["a"]);
             again.keys.clone_from(&event.keys);
+            again.fingerprint = event.fingerprint;
             match ledger.accept(&[again]).await {
                 Ok(accepted) => assert!(
                     matches!(accepted[0], Accepted::Duplicate { first, .. } if first == event.id)
@@ -116,12 +117,8 @@ impl<'s> Copy<'s> {
         if ledger.wait_until_indexed().is_err() {
             return HashSet::new();
         }
-        let policy = Retention {
-            now_ms: self.clock.ms(),
-            keep_events: 30 * DAY,
-            keep_transactions: 90 * DAY,
-            for_ever: vec![SourceId::from("s")],
-        };
+        let policy =
+            Retention { now_ms: self.clock.ms(), keep_events: 30 * DAY, keep_keys: Vec::new() };
         let mut events = 0;
         while let Ok(swept) = ledger.sweep(&policy, usize::MAX).await {
             events += swept.events;

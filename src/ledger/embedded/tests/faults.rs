@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::ledger::embedded::files::sim::{Fault, Left, Sim};
-use crate::ledger::{DeliveryState, Expect, SourceId};
+use crate::ledger::{
+    Decided, Decision, DeliveryState, Expect, HeldBounds, HeldId, HeldOne, HeldOrder, HoldOutcome,
+    NewHeld,
+};
 
 const RULE: Kind = Kind::new("rule");
 const DAY_MS: i64 = 86_400_000;
@@ -23,8 +26,17 @@ struct Story {
     /// Deliveries whose end was acknowledged.
     dead: Vec<EventId>,
     nonce: bool,
+    held: Vec<Fate>,
     /// From here on old events and their keys may be gone.
     swept: bool,
+}
+
+/// A callback that was held, and what was decided about it.
+struct Fate {
+    held: NewHeld,
+    acknowledged: bool,
+    decision: Option<Decision>,
+    decided: bool,
 }
 
 /// A directory for lock and index, and the disk for the journal.
@@ -72,6 +84,7 @@ impl Story {
         let nonce = Nonce { key: conformance::key(99), expires_ms: i64::MAX };
         self.nonce |= ledger.check_nonces(&[nonce]).await.is_ok();
         self.settle(ledger).await;
+        self.hold(ledger).await;
         for n in 10..13 {
             self.offer(ledger, n, 40_000).await;
         }
@@ -125,14 +138,58 @@ impl Story {
         }
     }
 
+    /// Three callbacks are held: one stays, one is released, one is dropped.
+    async fn hold(&mut self, ledger: &Embedded) {
+        let why = crate::ledger::HeldWhy::Conflict;
+        let decisions = [None, Some(Decision::Release), Some(Decision::Drop)];
+        for (n, decision) in (5..8).zip(decisions) {
+            let held = conformance::held(n, why, None);
+            let id = held.id;
+            let outcome = ledger.hold(&held, HeldBounds::default()).await;
+            let mut fate = Fate { held, acknowledged: outcome.is_ok(), decision, decided: false };
+            assert!(outcome.is_err() || outcome == Ok(HoldOutcome::Held(id)));
+            if let Some(decision) = decision {
+                let order = HeldOrder { id, decision, at_ms: START_MS };
+                let decided = ledger.decide(&order).await;
+                fate.decided = matches!(decided, Ok(Decided::Done(_)));
+            }
+            self.held.push(fate);
+        }
+    }
+
+    /// Whether each that was acknowledged is held, or is what it was decided to be, whole.
+    async fn check_held(&self, ledger: &Embedded) {
+        for fate in &self.held {
+            let (id, event) = (fate.held.id, fate.held.event.id);
+            let found = ledger.held_one(id).await.unwrap();
+            let recorded = ledger.event(event).await.unwrap();
+            match (&found, fate.decision) {
+                (None, _) => assert!(!fate.acknowledged, "{id} is missing"),
+                (Some(HeldOne::Waiting(_)), _) => {
+                    assert!(!fate.decided, "{id} was decided and waits");
+                    assert!(recorded.is_none(), "{id} waits and is an event");
+                }
+                (Some(HeldOne::Decided(mark)), decision) => {
+                    assert_eq!(Some(mark.decision), decision);
+                    let released = mark.decision == Decision::Release;
+                    // Its delivery is due, so no sweep takes it.
+                    assert_eq!(recorded.is_some(), released, "{id}");
+                    if let Some(detail) = recorded {
+                        assert_eq!(detail.deliveries.len(), 1);
+                    }
+                }
+            }
+            if found.is_some() {
+                let again = NewHeld { id: HeldId::new(START_MS), ..fate.held.clone() };
+                let outcome = ledger.hold(&again, HeldBounds::default()).await;
+                assert_eq!(outcome, Ok(HoldOutcome::Known(id)));
+            }
+        }
+    }
+
     async fn sweep(&mut self, ledger: &Embedded, clock: &StoreClock) {
         let day = Duration::from_secs(86_400);
-        let policy = Retention {
-            now_ms: clock.ms(),
-            keep_events: 30 * day,
-            keep_transactions: 90 * day,
-            for_ever: vec![SourceId::from("s")],
-        };
+        let policy = Retention { now_ms: clock.ms(), keep_events: 30 * day, keep_keys: Vec::new() };
         self.swept = true;
         // A segment that is not indexed yet ends the sweep; how far it comes does not matter here,
         // only that it comes to something when nothing is wrong.
@@ -162,6 +219,7 @@ impl Story {
                 other => panic!("{}: {other:?}", event.id),
             }
         }
+        self.check_held(ledger).await;
         for event in &self.dead {
             assert_eq!(found.get(event), Some(&DeliveryState::Dead), "dead is durable");
         }

@@ -77,8 +77,7 @@ async fn journals_of_every_format_are_read() {
         let policy = crate::ledger::Retention {
             now_ms: START_MS + 3_600_000,
             keep_events: keep,
-            keep_transactions: Duration::from_secs(1 << 40),
-            for_ever: Vec::new(),
+            keep_keys: conformance::keep(&["s"], Duration::from_secs(1 << 40)),
         };
         options.clock.advance(3_600_000);
         ledger.wait_until_indexed().unwrap();

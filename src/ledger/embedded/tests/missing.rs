@@ -2,6 +2,7 @@
 
 use super::damage::Store;
 use super::*;
+use crate::ledger::{KeepKeys, SourceId};
 
 fn refused(store: &Store) -> String {
     let error = store.open().unwrap_err();
@@ -123,7 +124,10 @@ async fn retention_and_a_change_of_segments_keep_the_manifest_true() {
     let store = Store::new().await;
     let ledger = store.open().unwrap();
     store.forty_days_later(&ledger).await;
-    let policy = Retention { keep_transactions: 30 * super::damage::DAY, ..store.policy() };
+    let policy = Retention {
+        keep_keys: vec![KeepKeys { source: SourceId::from("s"), time: 30 * super::damage::DAY }],
+        ..store.policy()
+    };
     ledger.sweep(&policy, usize::MAX).await.unwrap();
     ledger.sweep(&policy, usize::MAX).await.unwrap();
     let left = segments(&store.dir);

@@ -7,8 +7,8 @@ use super::*;
 use crate::ledger::conformance::{key, settlement};
 use crate::ledger::embedded::files::sim::{Left, Sim};
 use crate::ledger::{
-    DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, LookupKey, Memory, ReplayId,
-    ReplayWhat, SourceId, TargetId,
+    Decision, DedupeKey, DeliveryState, EventKeys, Expect, Fingerprint, HeldBounds, HeldOrder,
+    HeldQuery, HeldWhy, LookupKey, Memory, NewHeld, ReplayId, ReplayWhat, SourceId, TargetId,
 };
 use crate::sender::{KeyForm, KeyRole};
 
@@ -25,6 +25,9 @@ enum Step {
     Replay(usize, Option<u8>),
     Change(u8, bool, bool),
     Nonces(Vec<(u8, u16)>),
+    Hold(Offer, u8),
+    /// The `n`th callback that was to be held is released or dropped.
+    Decide(usize, bool),
     Restart,
     /// The power goes; some of what was not synced is left.
     Cut(u64),
@@ -77,6 +80,8 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Change(id, right, delete)
         }),
         1 => prop::collection::vec((0_u8..6, 0_u16..30_000), 1..4).prop_map(Step::Nonces),
+        2 => (offer(), 0_u8..3).prop_map(|(offer, why)| Step::Hold(offer, why)),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(at, drop)| Step::Decide(at, drop)),
         1 => Just(Step::Restart),
         1 => any::<u64>().prop_map(Step::Cut),
     ]
@@ -111,6 +116,8 @@ struct Pair {
     embedded: Option<Embedded>,
     disk: Sim,
     offered: Vec<NewEvent>,
+    /// What was to be held: where it is released it is an event.
+    holding: Vec<NewHeld>,
     /// The same lease of both.
     held: Vec<(Lease, Lease)>,
 }
@@ -121,8 +128,16 @@ impl Pair {
         let clock = StoreClock::manual(START_MS);
         let model = Memory::new(clock.clone());
         let disk = Sim::default();
-        let mut pair =
-            Self { dir, clock, model, embedded: None, disk, offered: vec![], held: vec![] };
+        let mut pair = Self {
+            dir,
+            clock,
+            model,
+            embedded: None,
+            disk,
+            offered: vec![],
+            holding: vec![],
+            held: vec![],
+        };
         pair.open();
         pair
     }
@@ -138,7 +153,7 @@ impl Pair {
     }
 
     fn event(&self, offer: &Offer) -> NewEvent {
-        let n = self.offered.len() as u64;
+        let n = (self.offered.len() + self.holding.len()) as u64;
         NewEvent {
             id: EventId::new(self.clock.ms()),
             source: SourceId::from(["one", "two"][usize::from(offer.test)]),
@@ -198,6 +213,14 @@ impl Pair {
                 let expected = self.model.check_nonces(&nonces).await;
                 assert_eq!(self.embedded().check_nonces(&nonces).await, expected);
             }
+            Step::Hold(offer, why) => self.hold(&offer, why).await,
+            Step::Decide(at, drop) if !self.holding.is_empty() => {
+                let id = self.holding[at % self.holding.len()].id;
+                let decision = if drop { Decision::Drop } else { Decision::Release };
+                let order = HeldOrder { id, decision, at_ms: self.clock.ms() };
+                let expected = self.model.decide(&order).await;
+                assert_eq!(self.embedded().decide(&order).await, expected);
+            }
             Step::Restart => {
                 self.embedded = None;
                 self.model.restart();
@@ -219,8 +242,17 @@ impl Pair {
                 self.held.clear();
                 self.open();
             }
-            Step::Retry(_) | Step::Settle(..) | Step::Replay(..) => {}
+            Step::Retry(_) | Step::Settle(..) | Step::Replay(..) | Step::Decide(..) => {}
         }
+    }
+
+    async fn hold(&mut self, offer: &Offer, why: u8) {
+        let event = self.event(offer);
+        let held = NewHeld::disputing(HeldWhy::ALL[usize::from(why)], None, event);
+        let bounds = HeldBounds { count: 6, bytes: 20_000 };
+        let expected = self.model.hold(&held, bounds).await;
+        assert_eq!(self.embedded().hold(&held, bounds).await, expected);
+        self.holding.push(held);
     }
 
     async fn lease(&mut self, max: usize) {
@@ -268,7 +300,17 @@ impl Pair {
         assert_eq!(embedded.stats().await, model.stats().await);
         let kind = Kind::new("rule");
         assert_eq!(embedded.documents(kind).await, model.documents(kind).await);
-        for event in &self.offered {
+        let all = HeldQuery::default();
+        let expected = model.held(&all, None, 10_000).await.unwrap().held;
+        let found = embedded.held(&all, None, 10_000).await.unwrap().held;
+        let stored = |mut held: NewHeld| {
+            held.event.keys = held.event.keys.written().collect();
+            held
+        };
+        let expected: Vec<NewHeld> = expected.into_iter().map(stored).collect();
+        assert_eq!(found, expected);
+        let released = self.holding.iter().map(|held| &held.event);
+        for event in self.offered.iter().chain(released) {
             assert_eq!(embedded.event(event.id).await, model.event(event.id).await);
         }
         let text = |text: &str| Some(text.to_owned());

@@ -11,8 +11,7 @@ fn policy(clock: &StoreClock) -> Retention {
     Retention {
         now_ms: clock.ms(),
         keep_events: 5 * DAY,
-        keep_transactions: 12 * DAY,
-        for_ever: Vec::new(),
+        keep_keys: conformance::keep(&["s"], 12 * DAY),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Retention: what goes, what stays, and what a crash in between leaves.
 
 use super::*;
-use crate::ledger::{DeliveryState, Expect, SourceId};
+use crate::ledger::{DeliveryState, Expect};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const DAY_MS: i64 = 86_400_000;
@@ -69,23 +69,22 @@ impl Old {
         }
     }
 
-    fn policy(&self, for_ever: &[&str]) -> Retention {
+    fn policy(&self, sources: &[&str]) -> Retention {
         Retention {
             now_ms: self.clock.ms(),
             keep_events: 30 * DAY,
-            keep_transactions: 90 * DAY,
-            for_ever: for_ever.iter().map(|source| SourceId::from(*source)).collect(),
+            keep_keys: conformance::keep(sources, 90 * DAY),
         }
     }
 
     /// Sweeps until nothing is left to do; a closed segment may still be on its way to the index.
-    async fn sweep(&self, for_ever: &[&str]) -> Swept {
+    async fn sweep(&self, sources: &[&str]) -> Swept {
         let mut sum = Swept::default();
         while self.ledger.core().all_runs().iter().rev().skip(1).any(is_open) {
             std::thread::yield_now();
         }
         loop {
-            let swept = self.ledger.sweep(&self.policy(for_ever), 50).await.unwrap();
+            let swept = self.ledger.sweep(&self.policy(sources), 50).await.unwrap();
             sum.events += swept.events;
             sum.keys += swept.keys;
             sum.bytes += swept.bytes;
@@ -140,9 +139,9 @@ fn is_open(run: &run::Run) -> bool {
 async fn events_go_after_their_time_and_keys_after_theirs() {
     let old = Old::new(300).await;
     old.at_day(20).await;
-    assert_eq!(old.sweep(&[]).await, Swept::default());
+    assert_eq!(old.sweep(&["s"]).await, Swept::default());
     old.at_day(40).await;
-    let swept = old.sweep(&[]).await;
+    let swept = old.sweep(&["s"]).await;
     assert_eq!((swept.events, swept.keys), (289, 0));
     assert!(swept.bytes > 300_000, "{swept:?}");
     old.assert_events_are_swept().await;
@@ -156,16 +155,16 @@ async fn events_go_after_their_time_and_keys_after_theirs() {
     old.assert_events_are_swept().await;
     assert!(old.known().await.into_iter().all(|known| known));
     // Nothing more goes until the keys are old.
-    assert_eq!(old.sweep(&[]).await.events, 0);
+    assert_eq!(old.sweep(&["s"]).await.events, 0);
     old.at_day(100).await;
-    let kept = old.sweep(&["s"]).await;
+    let kept = old.sweep(&[]).await;
     assert_eq!(
         (kept.events, kept.keys),
         (6, 0),
         "the events of day 20 and 40 go, and no key of `s`"
     );
     assert!(old.known().await.into_iter().all(|known| known));
-    let swept = old.sweep(&[]).await;
+    let swept = old.sweep(&["s"]).await;
     assert_eq!((swept.events, swept.keys), (0, 289));
     let known = old.known().await;
     assert!(known.iter().enumerate().all(|(n, known)| *known == (fate(n) != Verdict::Done)));
@@ -197,7 +196,7 @@ async fn a_segment_with_nothing_left_is_removed() {
         old.ledger.settle(&node(), &[done]).await.unwrap();
     }
     old.at_day(2200).await;
-    let swept = old.sweep(&[]).await;
+    let swept = old.sweep(&["s"]).await;
     assert!(swept.events >= 60 && swept.keys >= 60, "{swept:?}");
     // The document in the first segment was superseded, so that one is gone.
     assert!(!segments(&old.dir)[0].ends_with(journal::file_name(0, 0)));
@@ -214,7 +213,7 @@ async fn a_crash_between_the_new_form_and_the_old_leaves_the_new_one() {
         .into_iter()
         .map(|path| (path.clone(), fs::read(path).unwrap()))
         .collect();
-    old.sweep(&[]).await;
+    old.sweep(&["s"]).await;
     let Old { dir, clock, ledger, events } = old;
     drop(ledger);
     // As if the machine had died before the old forms were removed.
@@ -233,7 +232,7 @@ async fn a_crash_between_the_new_form_and_the_old_leaves_the_new_one() {
 async fn a_clock_that_jumped_ahead_expires_nothing() {
     let old = Old::new(100).await;
     old.clock.advance(1000 * DAY_MS);
-    assert_eq!(old.sweep(&[]).await, Swept::default());
+    assert_eq!(old.sweep(&["s"]).await, Swept::default());
     assert!(old.known().await.into_iter().all(|known| known));
 }
 
@@ -244,7 +243,7 @@ async fn duplicates_are_found_while_their_keys_move() {
     while old.ledger.core().all_runs().iter().rev().skip(1).any(is_open) {
         std::thread::yield_now();
     }
-    let (ledger, policy) = (old.ledger.clone(), old.policy(&[]));
+    let (ledger, policy) = (old.ledger.clone(), old.policy(&["s"]));
     let sweeping = tokio::spawn(async move { ledger.sweep(&policy, usize::MAX).await });
     let mut rounds = 0;
     while !sweeping.is_finished() || rounds == 0 {
@@ -266,7 +265,7 @@ async fn events_stamped_by_a_clock_that_jumped_do_not_make_the_jump_true() {
             old.ledger.accept(&[late]).await.unwrap();
         }
         old.ledger.wait_until_indexed().unwrap();
-        let policy = Retention { now_ms: wrong.ms(), ..old.policy(&[]) };
+        let policy = Retention { now_ms: wrong.ms(), ..old.policy(&["s"]) };
         assert_eq!(old.ledger.sweep(&policy, usize::MAX).await.unwrap(), Swept::default());
         assert!(old.known().await.into_iter().all(|known| known));
         // Nor does a start under the wrong clock.
@@ -285,9 +284,9 @@ async fn a_ledger_that_was_swept_while_it_was_empty_expires_later() {
         clock,
         events: Vec::new(),
     };
-    assert_eq!(old.sweep(&[]).await, Swept::default());
+    assert_eq!(old.sweep(&["s"]).await, Swept::default());
     let old = old.reopen();
     old.at_day(1).await;
     old.at_day(40).await;
-    assert!(old.sweep(&[]).await.events > 0);
+    assert!(old.sweep(&["s"]).await.events > 0);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Known, Model, Row, Stored};
 use crate::ledger::{
-    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, Item, LedgerError,
-    NewEvent, Nonce, PastEvent, Revision,
+    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, HeldQuery, Item,
+    LedgerError, NewEvent, Nonce, PastEvent, Revision,
 };
 
 impl Model {
@@ -57,7 +57,14 @@ impl Model {
             let (key, expires_ms) = (*key, *expires_ms);
             Item::Nonce(Nonce { key, expires_ms })
         });
-        documents.chain(self.past()).chain(self.whole()).chain(nonces)
+        let all = HeldQuery::default();
+        let held: Vec<Item> = self
+            .held
+            .find(&all, None)
+            .map(|(_, held)| Item::Held(Box::new(held.clone())))
+            .collect();
+        let marks = self.held.marks().map(|mark| Item::Mark(mark.clone()));
+        documents.chain(self.past()).chain(self.whole()).chain(nonces).chain(held).chain(marks)
     }
 
     /// Keys that no event shows: their events are gone, or they came with duplicates.
@@ -94,6 +101,20 @@ impl Model {
                 let taken = known.is_none_or(|expires_ms| *expires_ms < nonce.expires_ms);
                 if taken {
                     self.nonces.insert(nonce.key, nonce.expires_ms);
+                }
+                taken
+            }
+            Item::Held(held) => {
+                let taken = !self.held.knows(&held.variant);
+                if taken {
+                    self.held.insert(&held, (*held).clone());
+                }
+                taken
+            }
+            Item::Mark(mark) => {
+                let taken = self.held.mark(mark.id).is_none();
+                if taken {
+                    self.held.decide(mark);
                 }
                 taken
             }

@@ -1,0 +1,88 @@
+//! `postern forget`: deletes the deduplication keys of a source.
+
+use std::io;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::client::runtime;
+use super::store::open;
+use super::{ConfigFile, Exit, Screen};
+use crate::config::Config;
+use crate::ledger::{Book, BookOptions, Engine, LedgerError, SourceId, Unobserved};
+use crate::registry::{Action, Registry, Who};
+
+/// Forget the deduplication keys of a source
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Forget the deduplication keys of a source, and what is held of it.\n\n\
+        The keys of a source that is removed from the configuration stay, so a captured callback is \
+        not accepted again under a source of the same id. Forget them when the source does not come \
+        back. Events and deliveries stay as long as `keep_events` says. No gateway may be working on \
+        an embedded store; those on PostgreSQL may go on. The audit log says who did it and when.",
+    after_help = "Examples:\n  \
+        postern forget --config postern.toml level-end\n  \
+        postern forget --config postern.toml --yes level-end"
+)]
+pub(super) struct Forget {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Do not ask for the name again.
+    #[arg(long)]
+    yes: bool,
+    /// The source's name, or its id.
+    source: String,
+}
+
+impl Forget {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        if !self.yes && !self.is_confirmed(screen, &loaded.config)? {
+            return Ok(Exit::Usage);
+        }
+        let runtime = runtime()?;
+        let ledger = match open(&loaded.config.store, &runtime) {
+            Ok(ledger) => ledger,
+            Err(error) => return screen.fail(&error),
+        };
+        match runtime.block_on(forget(ledger, Arc::new(loaded.config), &self.source)) {
+            Ok(count) => {
+                writeln!(
+                    screen.out,
+                    "{count} keys and held callbacks of {} forgotten",
+                    self.source
+                )?;
+                Ok(Exit::Done)
+            }
+            Err(error) => screen.fail(&error),
+        }
+    }
+
+    /// Asks for the name again: what is forgotten cannot be brought back.
+    fn is_confirmed(&self, screen: &mut Screen<'_>, config: &Config) -> io::Result<bool> {
+        let source = &self.source;
+        if config.sources.contains_key(source) {
+            writeln!(screen.err, "{source} is configured: its old callbacks are accepted again")?;
+        }
+        writeln!(screen.err, "type {source} to forget its keys:")?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        let same = line.trim() == source;
+        if !same {
+            writeln!(screen.err, "that is another name; nothing was forgotten")?;
+        }
+        Ok(same)
+    }
+}
+
+async fn forget(ledger: Engine, config: Arc<Config>, source: &str) -> Result<u64, LedgerError> {
+    let book = Book::new(ledger, BookOptions::default(), Arc::new(Unobserved));
+    let registry = Registry::open(book.clone(), config).await?;
+    let config = registry.config();
+    let id = config.sources.get(source).map_or(source, |source| source.id.as_str());
+    registry.note(&Who::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
+    book.forget(&SourceId::from(id)).await
+}

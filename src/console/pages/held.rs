@@ -1,0 +1,290 @@
+//! Held callbacks: what waits for a person, both sides of a dispute, and the decision.
+
+use maud::{Markup, html};
+use serde_json::{Map, Value};
+
+use crate::console::app::Console;
+use crate::console::area::Area;
+use crate::console::components::form::{self, Field};
+use crate::console::components::{notice, table, time, value};
+use crate::console::fields::{Fields, query};
+use crate::console::reply::{Reply, Shown};
+use crate::console::text::{Text, texts};
+use crate::console::trouble::Trouble;
+use crate::console::visit::Visit;
+use crate::console::words;
+use crate::ledger::{Cursor, Decision, HeldId, HeldOne, HeldQuery, HeldWhy, SourceId};
+use crate::operator::{
+    DecideError, HeldShown, REASON_BYTES_MAX, decide_held, held_roles, show_held,
+};
+
+texts! {
+    SOURCE = "Source", "来源";
+    WHY = "Why", "原因";
+    ANY = "any", "不限";
+    GO = "Show", "显示";
+    CLEAR = "Clear", "清除";
+    TIME = "Received (UTC)", "接收时间（UTC）";
+    TRANSACTION = "Transaction", "交易号";
+    USER = "User", "用户";
+    FIRST = "The event that stands", "已有事件";
+    CAPTION = "Newest first", "最新在前";
+    EMPTY = "No callback waits for a decision.", "没有待决定的回调。";
+    WHAT = "The sender was told that these were accepted. None of them is delivered before it is released.",
+        "发送方已收到接受应答。放行之前，这些回调不会投递。";
+    ONE = "Held callback {}", "隔离的回调 {}";
+    ROLE = "Field", "字段";
+    THIS = "This callback", "本回调";
+    SIDES = "Both sides", "双方对比";
+    GONE = "The event that stands is not kept any more.", "已有事件已不再保留。";
+    RELEASE = "Release", "放行";
+    DROP = "Drop", "丢弃";
+    RELEASE_WHAT = "An event is made of this callback, with its original time, and delivered to the destinations of its source. The event that stands stays.",
+        "本回调将以原接收时间成为事件，并投递到来源的投递目标。已有事件保留不变。";
+    DROP_WHAT = "Nothing is delivered. A repetition of this callback stays known and is not held again.",
+        "不会投递。本回调的重复发送会被识别，不再隔离。";
+    SURE_RELEASE = "I want this to be delivered", "确认投递此回调";
+    SURE_DROP = "I want this not to be delivered", "确认不投递此回调";
+    NOT_SURE = "Nothing was decided: confirm it first.", "未作决定：请先勾选确认。";
+    REASON = "Reason, for the audit log", "原因（记入审计日志）";
+    RELEASED = "Released.", "已放行。";
+    DROPPED = "Dropped.", "已丢弃。";
+    EVENT = "Its event", "对应事件";
+    LIST = "Held callbacks", "待决定的回调";
+    WHAT_WHY = "There is no such reason.", "没有这种原因。";
+    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+    UNKNOWN = "No held callback has this id.", "没有该 ID 的回调。";
+    ALREADY = "This callback was decided before. Load its page again.", "此回调已有决定，请重新加载页面。";
+    NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
+}
+
+/// Entries of a page: each may have its first read.
+const PAGE: usize = 50;
+
+/// Why a callback is held.
+const fn why_text(why: HeldWhy) -> Text {
+    match why {
+        HeldWhy::Quarantine => Text::new("quarantine", "隔离"),
+        HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
+        HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
+    }
+}
+
+pub async fn get(console: &Console, visit: &Visit) -> Shown {
+    match visit.rest().as_slice() {
+        [] => list(console, visit).await,
+        [id] => one(console, visit, id, None).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+    match visit.rest().as_slice() {
+        [id, "release"] => decide(console, visit, (id, Decision::Release), form).await,
+        [id, "drop"] => decide(console, visit, (id, Decision::Drop), form).await,
+        _ => Err(Trouble::Absent),
+    }
+}
+
+fn path(id: HeldId) -> String {
+    format!("{}/{id}", Area::Held.path())
+}
+
+// === The list ===
+
+async fn list(console: &Console, visit: &Visit) -> Shown {
+    let lang = visit.lang;
+    let why = visit.query.text("why").map(|name| HeldWhy::from_name(name).ok_or(WHAT_WHY));
+    let why = why.transpose().map_err(Trouble::Bad)?;
+    let config = console.config();
+    let source = visit.query.text("source").map(|name| {
+        let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
+        SourceId::from(id)
+    });
+    let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
+    let cursor = cursor.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
+    let page = console.book().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
+    let mut rows = Vec::with_capacity(page.held.len());
+    for held in page.held {
+        rows.push(row(visit, &show_held(console.book(), held).await?));
+    }
+    let columns = [TIME, SOURCE, WHY, TRANSACTION, USER, FIRST];
+    let next = page.next.map(|next| next.to_string());
+    let middle = html! {
+        (search(console, visit))
+        p { (WHAT.of(lang)) }
+        (table::table(lang, CAPTION.of(lang), &columns, (&rows, EMPTY)))
+        (table::pages(visit, next.as_deref()))
+    };
+    Ok(Reply::Page(Area::Held.title().of(lang).to_owned(), middle))
+}
+
+fn search(console: &Console, visit: &Visit) -> Markup {
+    let lang = visit.lang;
+    let config = console.config();
+    let sources: Vec<&str> = config.sources.keys().map(String::as_str).collect();
+    let reasons = HeldWhy::ALL.map(HeldWhy::as_str);
+    let field = |name, label| Field {
+        value: visit.query.text(name).unwrap_or_default(),
+        ..Field::new(name, label)
+    };
+    form::ask(
+        Area::Held.path(),
+        &html! {
+            (field("source", SOURCE).show_pick(lang, ANY, &sources))
+            (field("why", WHY).show_pick(lang, ANY, &reasons))
+            button type="submit" { (GO.of(lang)) }
+            a href=(Area::Held.path()) { (CLEAR.of(lang)) }
+        },
+    )
+}
+
+fn row(visit: &Visit, shown: &HeldShown) -> Vec<Markup> {
+    let lang = visit.lang;
+    let held = &shown.held;
+    let search = |text: &str| {
+        html! {
+            a href=(format!("{}{}", Area::Callbacks.path(), query(&[("q", text)]))) { (value::short(text)) }
+        }
+    };
+    vec![
+        html! { a href=(path(held.id)) { (time::time(held.event.received_ms)) } },
+        value::short(source(shown)),
+        html! { span.badge.(held.why.as_str()) { (why_text(held.why).of(lang)) } },
+        search(&held.event.transaction),
+        held.event.user.as_deref().map_or_else(|| value::maybe(None), search),
+        first(shown),
+    ]
+}
+
+fn source(shown: &HeldShown) -> &str {
+    let named = shown.event.as_ref().map(|event| event.source.as_ref());
+    named.unwrap_or_else(|| shown.held.event.source.as_str())
+}
+
+fn first(shown: &HeldShown) -> Markup {
+    match shown.held.first {
+        Some(id) => html! {
+            a href=(format!("{}/{id}", Area::Event.path())) { (value::short(&id.to_string())) }
+        },
+        None => value::maybe(None),
+    }
+}
+
+// === One ===
+
+async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> Shown {
+    let lang = visit.lang;
+    let id: HeldId = id.parse().map_err(|_| Trouble::Absent)?;
+    let middle = match console.book().held_one(id).await?.ok_or(Trouble::Bad(UNKNOWN))? {
+        HeldOne::Waiting(held) => {
+            let shown = show_held(console.book(), *held).await?;
+            html! {
+                @if let Some(told) = told { (notice::notice(notice::Tone::Bad, told.of(lang))) }
+                p {
+                    span.badge.(shown.held.why.as_str()) { (why_text(shown.held.why).of(lang)) }
+                    " " (value::short(source(&shown)))
+                    " · " (time::time(shown.held.event.received_ms))
+                    @if let Some(reason) = shown.held.reason { " · " (words::reason(reason).of(lang)) }
+                }
+                (sides(visit, &shown))
+                (order(visit, (id, Decision::Release)))
+                (order(visit, (id, Decision::Drop)))
+            }
+        }
+        HeldOne::Decided(mark) => html! {
+            @let told = if mark.decision == Decision::Release { RELEASED } else { DROPPED };
+            (notice::notice(notice::Tone::Good, told.of(lang)))
+            p { (time::time(mark.at_ms)) }
+            @if let Some(event) = mark.event {
+                p { a href=(format!("{}/{event}", Area::Event.path())) { (EVENT.of(lang)) } }
+            }
+        },
+    };
+    let middle = html! {
+        (middle)
+        p { a href=(Area::Held.path()) { (LIST.of(lang)) } }
+    };
+    Ok(Reply::Page(ONE.fill(lang, &[&id]), middle))
+}
+
+/// What this callback says beside what the event says that stands.
+fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
+    let lang = visit.lang;
+    let own = shown.event.as_ref().map(held_roles).unwrap_or_default();
+    let there = shown.first.as_ref().map(held_roles).unwrap_or_default();
+    let mut names: Vec<&String> = own.keys().chain(there.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let cell =
+        |of: &Map<String, Value>, name: &str| value::maybe(of.get(name).and_then(Value::as_str));
+    let rows: Vec<Vec<Markup>> = names
+        .into_iter()
+        .map(|name| {
+            let differs = shown.first.is_some() && own.get(name) != there.get(name);
+            let own = cell(&own, name);
+            let own = if differs {
+                html! { b { (own) } }
+            } else {
+                own
+            };
+            vec![html! { (name) }, own, cell(&there, name)]
+        })
+        .collect();
+    html! {
+        section aria-labelledby="sides" {
+            h2 #sides { (SIDES.of(lang)) }
+            @if shown.held.first.is_some() {
+                p { (FIRST.of(lang)) ": " (first(shown)) }
+                @if shown.first.is_none() { p { (GONE.of(lang)) } }
+            }
+            (table::table(lang, "", &[ROLE, THIS, FIRST], (&rows, EMPTY)))
+        }
+    }
+}
+
+/// A decision to be made, with its confirmation.
+fn order(visit: &Visit, (id, decision): (HeldId, Decision)) -> Markup {
+    let lang = visit.lang;
+    let (action, name, what, sure) = match decision {
+        Decision::Release => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
+        Decision::Drop => ("drop", DROP, DROP_WHAT, SURE_DROP),
+    };
+    let (hint, reason) = (format!("{action}-hint"), format!("{action}-reason"));
+    form::change(
+        visit,
+        &format!("{}/{action}", path(id)),
+        &html! {
+            h2 { (name.of(lang)) }
+            p.hint id=(hint) { (what.of(lang)) }
+            label for=(reason) { (REASON.of(lang)) }
+            input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
+            label.check { input type="checkbox" name="sure" value="yes" required; (sure.of(lang)) }
+            @match decision {
+                Decision::Release => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
+                Decision::Drop => button.danger type="submit" aria-describedby=(hint) { (name.of(lang)) },
+            }
+        },
+    )
+}
+
+async fn decide(
+    console: &Console,
+    visit: &Visit,
+    (text, decision): (&str, Decision),
+    form: &Fields,
+) -> Shown {
+    let id: HeldId = text.parse().map_err(|_| Trouble::Absent)?;
+    if form.text("sure") != Some("yes") {
+        return one(console, visit, text, Some(NOT_SURE)).await;
+    }
+    let registry = &console.tools.registry;
+    let who = &visit.viewer.who;
+    match decide_held(registry, who, (id, decision), form.text("reason")).await {
+        Ok(_) => Ok(Reply::Go(path(id))),
+        Err(DecideError::Ledger(error)) => Err(error.into()),
+        Err(DecideError::Unknown) => Err(Trouble::Bad(UNKNOWN)),
+        Err(DecideError::Already(_)) => Err(Trouble::Bad(ALREADY)),
+        Err(DecideError::NoReason) => one(console, visit, text, Some(NO_REASON)).await,
+    }
+}

@@ -1,0 +1,140 @@
+//! A callback that disputes an event that is there: held for a person, and acknowledged.
+//!
+//! Its first is kept and delivered. Nothing is acknowledged that is not recorded: where a bound is
+//! reached, or the ledger does not answer in time, the sender gets its own "try later".
+
+use std::time::Instant;
+
+use super::desk::{Entry, cut};
+use super::gate::Slot;
+use super::record::Genuine;
+use crate::clock;
+use crate::ledger::{
+    Book, EventBody, EventId, HeldBounds, HeldId, HeldWhy, HoldOutcome, NewHeld, Standing,
+};
+use crate::sender::{Outcome, Reply, Role};
+
+/// Bytes of a role that are logged: longer than any honest one.
+const ROLE_BYTES_MAX: usize = 128;
+
+/// What a callback disputes, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dispute {
+    pub why: HeldWhy,
+    /// The event that stands; `None`: there is none, and what was signed has several readings.
+    pub first: Option<EventId>,
+    /// When its sender stops waiting.
+    pub until: Instant,
+}
+
+/// Who gets what, on one side of a dispute.
+#[derive(Debug, Default)]
+struct Side {
+    user: Option<String>,
+    item: Option<String>,
+    amount: Option<String>,
+}
+
+/// Why a recorded callback is held, if it is.
+pub(super) const fn held_for(standing: Standing) -> Option<HeldWhy> {
+    match standing {
+        Standing::New | Standing::Duplicate => None,
+        Standing::Conflict => Some(HeldWhy::Conflict),
+        Standing::Ambiguous => Some(HeldWhy::Ambiguous),
+    }
+}
+
+const fn outcome_of(why: HeldWhy) -> Outcome {
+    match why {
+        HeldWhy::Conflict => Outcome::Conflict,
+        HeldWhy::Ambiguous | HeldWhy::Quarantine => Outcome::Ambiguous,
+    }
+}
+
+impl Genuine<'_, '_> {
+    /// Holds it. Answers its outcome: that of the dispute if it is held or known, else
+    /// [`Outcome::Unavailable`].
+    pub(super) async fn hold(
+        &self,
+        slot: &mut Slot,
+        book: &Book,
+        (dispute, kept): (Dispute, Option<&Reply>),
+    ) -> Outcome {
+        let outcome = self.held(slot.as_ref(), book, dispute, kept).await;
+        if let Some(entry) = slot {
+            entry.is(outcome);
+        }
+        outcome
+    }
+
+    async fn held(
+        &self,
+        entry: Option<&Entry>,
+        book: &Book,
+        dispute: Dispute,
+        kept: Option<&Reply>,
+    ) -> Outcome {
+        let Some(event) = self.event(kept) else { return Outcome::Unavailable };
+        let held = NewHeld::disputing(dispute.why, dispute.first, event);
+        let left = dispute.until.saturating_duration_since(clock::instant());
+        let holding = tokio::time::timeout(left, book.hold(&held, HeldBounds::default()));
+        let logged = entry.is_some_and(Entry::is_logged);
+        match holding.await {
+            Ok(Ok(HoldOutcome::Held(id))) => {
+                if logged {
+                    self.report(book, dispute, id).await;
+                }
+                outcome_of(dispute.why)
+            }
+            Ok(Ok(HoldOutcome::Known(_))) => outcome_of(dispute.why),
+            Ok(Ok(HoldOutcome::Full)) => {
+                if logged {
+                    let source = self.received.route().source.name.as_str();
+                    let why = dispute.why.as_str();
+                    tracing::warn!(
+                        target: "postern::callback",
+                        source, why, "not held: decide what is held of this source first"
+                    );
+                }
+                Outcome::Unavailable
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "not held");
+                Outcome::Unavailable
+            }
+            Err(_) => Outcome::Unavailable,
+        }
+    }
+
+    /// One line with both sides.
+    async fn report(&self, book: &Book, dispute: Dispute, id: HeldId) {
+        let source = self.received.route().source.name.as_str();
+        let (why, held) = (dispute.why.as_str(), tracing::field::display(id));
+        let role = |role| self.resolved.role(role).map(|text| cut(text, ROLE_BYTES_MAX));
+        let transaction = role(Role::Transaction);
+        let (user, item, amount) = (role(Role::User), role(Role::Item), role(Role::Amount));
+        let there = match dispute.first {
+            Some(first) => side(book, first).await,
+            None => Side::default(),
+        };
+        let first = dispute.first.map(tracing::field::display);
+        let Side { user: first_user, item: first_item, amount: first_amount } = there;
+        tracing::warn!(
+            target: "postern::callback",
+            source, why, held, transaction, user, item, amount,
+            first, first_user, first_item, first_amount,
+            "held: it disputes an event that is there"
+        );
+    }
+}
+
+/// What the event that stands says; nothing if it is gone.
+async fn side(book: &Book, first: EventId) -> Side {
+    let Ok(Some(detail)) = book.event(first).await else { return Side::default() };
+    let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
+    let Ok(event) = event else { return Side::default() };
+    let text = |text: Option<std::borrow::Cow<'_, str>>| {
+        text.map(|text| cut(&text, ROLE_BYTES_MAX).to_owned())
+    };
+    Side { user: text(event.user), item: text(event.item), amount: text(event.amount) }
+}

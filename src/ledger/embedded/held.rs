@@ -1,0 +1,162 @@
+//! Held callbacks: which wait, which are decided, and where in the journal they are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::core::Core;
+use super::record::Record;
+use super::segment::Position;
+use crate::ledger::held::Holdings;
+use crate::ledger::{
+    Cursor, HeldBounds, HeldId, HeldMark, HeldOne, HeldPage, HeldQuery, HeldStats, HoldOutcome,
+    LedgerError, NewHeld, SourceId,
+};
+
+/// The held callbacks, all of them in memory but for what they say.
+#[derive(Debug, Default)]
+pub(super) struct HeldShelf {
+    holdings: Holdings<Place>,
+    /// The records of callbacks, also of those that are decided: retention removes them.
+    records: BTreeMap<HeldId, Position>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: Position,
+    /// Its record is synced.
+    synced: bool,
+}
+
+impl HeldShelf {
+    /// Adds one that is on disk.
+    pub(super) fn load(&mut self, held: &NewHeld, at: Position) {
+        self.records.insert(held.id, at);
+        self.holdings.insert(held, Place { at, synced: true });
+    }
+
+    /// Adds one that is in the frame: it shows when [`HeldShelf::synced`] says so.
+    pub(super) fn insert(&mut self, held: &NewHeld, at: Position) {
+        self.records.insert(held.id, at);
+        self.holdings.insert(held, Place { at, synced: false });
+    }
+
+    pub(super) fn synced(&mut self, id: HeldId) {
+        if let Some(place) = self.holdings.waiting_mut(id) {
+            place.synced = true;
+        }
+    }
+
+    /// As [`Holdings::judge`].
+    pub(super) fn judge(&self, held: &NewHeld, bounds: HeldBounds) -> Option<HoldOutcome> {
+        self.holdings.judge(held, bounds)
+    }
+
+    /// Whether this or its variant is known.
+    pub(super) fn knows(&self, held: &NewHeld) -> bool {
+        self.holdings.knows(&held.variant)
+    }
+
+    pub(super) fn decide(&mut self, mark: HeldMark) {
+        self.holdings.decide(mark);
+    }
+
+    pub(super) fn mark(&self, id: HeldId) -> Option<&HeldMark> {
+        self.holdings.mark(id)
+    }
+
+    /// Whether one waits.
+    pub(super) fn is_waiting(&self, id: HeldId) -> bool {
+        self.holdings.waiting(id).is_some()
+    }
+
+    /// Where one is that waits and that everybody may see.
+    fn place(&self, id: HeldId) -> Option<Position> {
+        self.holdings.waiting(id).filter(|place| place.synced).map(|place| place.at)
+    }
+
+    pub(super) fn stats(&self) -> Vec<HeldStats> {
+        self.holdings.stats()
+    }
+
+    pub(super) fn forget(&mut self, source: &SourceId) -> u64 {
+        self.holdings.forget(source)
+    }
+
+    /// How many records of each segment are of callbacks that do not wait any more.
+    pub(super) fn dead(&self) -> HashMap<u32, usize> {
+        let mut dead = HashMap::new();
+        for (_, at) in self.records.iter().filter(|(id, _)| !self.is_waiting(**id)) {
+            *dead.entry(at.segment()).or_default() += 1;
+        }
+        dead
+    }
+
+    /// Records are elsewhere now, or gone.
+    pub(super) fn moved(&mut self, moves: &[(HeldId, Option<Position>)]) {
+        for (id, to) in moves {
+            match to {
+                Some(to) => {
+                    self.records.insert(*id, *to);
+                    if let Some(place) = self.holdings.waiting_mut(*id) {
+                        place.at = *to;
+                    }
+                }
+                None => {
+                    self.records.remove(id);
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// A page of those that wait, newest first.
+    pub(super) fn held_page(
+        &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<HeldPage, LedgerError> {
+        let before = cursor.map(Cursor::held).transpose()?;
+        let limit = limit.max(1);
+        let ids: Vec<HeldId> = {
+            let shelf = self.held();
+            let found = shelf.holdings.find(query, before).filter(|(_, place)| place.synced);
+            found.map(|(id, _)| id).take(limit.saturating_add(1)).collect()
+        };
+        let mut page = HeldPage::default();
+        for id in ids.iter().take(limit) {
+            // One that is decided meanwhile is left out.
+            page.held.extend(self.read_held(*id)?);
+        }
+        let last = ids.get(limit - 1).filter(|_| ids.len() > limit);
+        page.next = last.map(|id| Cursor::behind_held(*id));
+        Ok(page)
+    }
+
+    /// One of them.
+    pub(super) fn held_one(&self, id: HeldId) -> Result<Option<HeldOne>, LedgerError> {
+        if let Some(held) = self.read_held(id)? {
+            return Ok(Some(HeldOne::Waiting(Box::new(held))));
+        }
+        Ok(self.held().mark(id).cloned().map(HeldOne::Decided))
+    }
+
+    /// What one says that waits. Retention may move its record meanwhile.
+    pub(super) fn read_held(&self, id: HeldId) -> Result<Option<NewHeld>, LedgerError> {
+        loop {
+            let Some(at) = self.held().place(id) else { return Ok(None) };
+            let read = self.segment_at(at).and_then(|segment| {
+                let payload = segment.read(at.offset())?;
+                match Record::read(&payload) {
+                    Ok(Record::Held(held)) => Ok(*held),
+                    _ => Err(segment.damaged(at.offset(), "no held callback is here")),
+                }
+            });
+            match read {
+                Ok(held) => return Ok(Some(held)),
+                Err(_) if self.held().place(id) != Some(at) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Held callbacks: recorded durably, acknowledged, and not delivered before a person decides.
+//!
+//! A callback that disputes an event that is there (`conflict`, `ambiguous`), or that was rejected
+//! and is kept (`quarantine`). It writes no key, so it is in no other callback's way. Each variant is
+//! held once, and a signed text or a key has few variants: nothing that is sent again and again
+//! fills the ledger. To release one makes an event of it, once; to drop one leaves only a mark, so
+//! its repetition is known.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::codec::{Malformed, Put, Take};
+use super::portable::{put_event, read_event};
+use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, SourceId};
+use crate::clock::UnixMillis;
+use crate::sender::Reason;
+
+/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; one who
+/// captured a call must not make work without end.
+pub const VARIANTS_MAX: usize = 8;
+
+/// Why a callback is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HeldWhy {
+    /// It was rejected, and its source keeps such callbacks.
+    Quarantine,
+    /// What was signed is known under another identity, or has several readings.
+    Ambiguous,
+    /// Its identity is known with another content.
+    Conflict,
+}
+
+/// A callback to be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHeld {
+    /// Its id, made before the first try and kept over retries.
+    pub id: HeldId,
+    /// Why it is held.
+    pub why: HeldWhy,
+    /// Why it was rejected, where it was.
+    pub reason: Option<Reason>,
+    /// The signed text or the key that it disputes.
+    pub anchor: DedupeKey,
+    /// The anchor and the content: the same variant is held once.
+    pub variant: DedupeKey,
+    /// The event that stands.
+    pub first: Option<EventId>,
+    /// The event that a release makes.
+    pub event: NewEvent,
+}
+
+/// How many callbacks of a source may wait for one reason, together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBounds {
+    /// How many.
+    pub count: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Default for HeldBounds {
+    /// More than a person looks through, and a hundredth of a usual disk's reserve.
+    fn default() -> Self {
+        Self { count: 10_000, bytes: 64 << 20 }
+    }
+}
+
+/// What became of a callback that was to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldOutcome {
+    /// It is held, durably.
+    Held(HeldId),
+    /// The variant is held, or was decided.
+    Known(HeldId),
+    /// A bound is reached; nothing was recorded.
+    Full,
+}
+
+/// Which held callbacks to list. What is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldQuery {
+    /// Of this source.
+    pub source: Option<SourceId>,
+    /// For this reason.
+    pub why: Option<HeldWhy>,
+}
+
+/// A page of held callbacks that wait, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldPage {
+    /// The callbacks.
+    pub held: Vec<NewHeld>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// What a person decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// To make an event of it.
+    Release,
+    /// To leave it.
+    Drop,
+}
+
+/// An order about one held callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldOrder {
+    /// The callback.
+    pub id: HeldId,
+    /// The decision.
+    pub decision: Decision,
+    /// When it is made.
+    pub at_ms: UnixMillis,
+}
+
+/// What is left of a held callback that is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldMark {
+    /// Its id.
+    pub id: HeldId,
+    /// Its source.
+    pub source: SourceId,
+    /// Why it was held.
+    pub why: HeldWhy,
+    /// What it disputed.
+    pub anchor: DedupeKey,
+    /// Its variant.
+    pub variant: DedupeKey,
+    /// The decision.
+    pub decision: Decision,
+    /// When it was made.
+    pub at_ms: UnixMillis,
+    /// The event that it became.
+    pub event: Option<EventId>,
+}
+
+/// One held callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldOne {
+    /// It waits.
+    Waiting(Box<NewHeld>),
+    /// It is decided.
+    Decided(HeldMark),
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// Done, now.
+    Done(HeldMark),
+    /// It was decided before; nothing changed.
+    Already(HeldMark),
+    /// There is no such callback.
+    Unknown,
+}
+
+/// How many callbacks of a source wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldStats {
+    /// The source.
+    pub source: SourceId,
+    /// How many.
+    pub count: u64,
+}
+
+impl HeldWhy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Quarantine, Self::Ambiguous, Self::Conflict];
+
+    /// Its name in the admin API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quarantine => "quarantine",
+            Self::Ambiguous => "ambiguous",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == name)
+    }
+
+    /// Its number on disk.
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Quarantine => 0,
+            Self::Ambiguous => 1,
+            Self::Conflict => 2,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Result<Self, Malformed> {
+        Self::ALL.into_iter().find(|why| why.code() == code).ok_or(Malformed)
+    }
+}
+
+impl Decision {
+    /// Its number on disk.
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Release => 1,
+            Self::Drop => 2,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Result<Self, Malformed> {
+        [Self::Release, Self::Drop].into_iter().find(|one| one.code() == code).ok_or(Malformed)
+    }
+}
+
+impl NewHeld {
+    /// A callback that disputes `first`: by its signature if it is ambiguous, else by its identity.
+    #[must_use]
+    pub fn disputing(why: HeldWhy, first: Option<EventId>, event: NewEvent) -> Self {
+        let EventKeys { identity, signature, lookups } = &event.keys;
+        let by_identity = identity.first().copied();
+        let by_lookup = lookups.first().map(|lookup| lookup.key);
+        let anchor = match why {
+            HeldWhy::Conflict => by_identity.or(*signature),
+            HeldWhy::Ambiguous | HeldWhy::Quarantine => signature.or(by_lookup).or(by_identity),
+        };
+        let anchor = anchor.unwrap_or(DedupeKey([0; 16]));
+        let variant = variant(anchor, &event);
+        Self {
+            id: HeldId::new(event.received_ms),
+            why,
+            reason: None,
+            anchor,
+            variant,
+            first,
+            event,
+        }
+    }
+
+    /// About how many bytes it takes on disk, at least.
+    pub(super) fn size(&self) -> usize {
+        128 + self.event.size()
+    }
+
+    /// Writes it.
+    pub(super) fn put(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(self.id.as_bytes());
+        to.push(self.why.code());
+        to.put_opt(self.reason.map(Reason::as_str));
+        to.extend_from_slice(&self.anchor.0);
+        to.extend_from_slice(&self.variant.0);
+        put_id(to, self.first);
+        put_event(to, &self.event);
+    }
+
+    /// Reads what [`NewHeld::put`] wrote.
+    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: HeldId::from_bytes(from.array()?),
+            why: HeldWhy::from_code(from.u8()?)?,
+            // A reason of a later version is none here.
+            reason: from.opt()?.and_then(Reason::from_name),
+            anchor: DedupeKey(from.array()?),
+            variant: DedupeKey(from.array()?),
+            first: take_id(from)?,
+            event: read_event(from)?,
+        })
+    }
+
+    /// The mark that a decision leaves.
+    pub(super) fn mark(&self, order: &HeldOrder) -> HeldMark {
+        HeldMark {
+            id: self.id,
+            source: self.event.source.clone(),
+            why: self.why,
+            anchor: self.anchor,
+            variant: self.variant,
+            decision: order.decision,
+            at_ms: order.at_ms,
+            event: (order.decision == Decision::Release).then_some(self.event.id),
+        }
+    }
+
+    /// The event that a release makes, with those of its keys that belong to no other: `unknown`
+    /// is asked about each.
+    pub(super) fn released<E>(
+        self,
+        mut unknown: impl FnMut(&DedupeKey) -> Result<bool, E>,
+    ) -> Result<NewEvent, E> {
+        let mut keys = EventKeys::default();
+        for key in self.event.keys.written() {
+            if unknown(&key)? {
+                keys.identity.push(key);
+            }
+        }
+        // A body that cannot be read is delivered as it is: nothing is lost for a mark.
+        let body = EventBody::released(&self.event.body).unwrap_or(self.event.body);
+        Ok(NewEvent { keys, body, ..self.event })
+    }
+}
+
+impl HeldMark {
+    /// Writes it.
+    pub(super) fn put(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(self.id.as_bytes());
+        to.extend_from_slice(&[self.why.code(), self.decision.code()]);
+        to.extend_from_slice(&self.anchor.0);
+        to.extend_from_slice(&self.variant.0);
+        to.extend_from_slice(&self.at_ms.to_le_bytes());
+        put_id(to, self.event);
+        to.put_bytes(self.source.as_str().as_bytes());
+    }
+
+    /// Reads what [`HeldMark::put`] wrote.
+    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: HeldId::from_bytes(from.array()?),
+            why: HeldWhy::from_code(from.u8()?)?,
+            decision: Decision::from_code(from.u8()?)?,
+            anchor: DedupeKey(from.array()?),
+            variant: DedupeKey(from.array()?),
+            at_ms: from.i64()?,
+            event: take_id(from)?,
+            source: SourceId::from(from.text()?),
+        })
+    }
+
+    /// Bytes that it takes on disk, at most.
+    pub(super) fn size(&self) -> usize {
+        96 + self.source.as_str().len()
+    }
+}
+
+/// The anchor and what the callback says, in short.
+fn variant(anchor: DedupeKey, event: &NewEvent) -> DedupeKey {
+    let mut hash = Sha256::new();
+    hash.update(b"held variant");
+    hash.update(anchor.0);
+    hash.update(event.fingerprint.0.to_le_bytes());
+    hash.update([u8::from(event.test)]);
+    event.keys.written().for_each(|key| hash.update(key.0));
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.finalize()[..16]);
+    DedupeKey(short)
+}
+
+fn put_id(to: &mut Vec<u8>, id: Option<EventId>) {
+    to.push(u8::from(id.is_some()));
+    if let Some(id) = id {
+        to.extend_from_slice(id.as_bytes());
+    }
+}
+
+fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, Malformed> {
+    match from.u8()? {
+        0 => Ok(None),
+        1 => from.array().map(|id| Some(EventId::from_bytes(id))),
+        _ => Err(Malformed),
+    }
+}
+
+// === In memory ===
+
+/// Held callbacks and marks, of an engine that has them in memory. `T` is the callback, or where it
+/// is.
+#[derive(Debug)]
+pub(super) struct Holdings<T> {
+    waiting: BTreeMap<HeldId, Waiting<T>>,
+    decided: BTreeMap<HeldId, HeldMark>,
+    variants: HashMap<DedupeKey, HeldId>,
+    anchors: HashMap<DedupeKey, usize>,
+    sums: HashMap<(SourceId, HeldWhy), HeldBounds>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    source: SourceId,
+    why: HeldWhy,
+    anchor: DedupeKey,
+    variant: DedupeKey,
+    bytes: u64,
+    place: T,
+}
+
+impl<T> Default for Holdings<T> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            variants: HashMap::new(),
+            anchors: HashMap::new(),
+            sums: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Holdings<T> {
+    /// Why a callback is not to be held.
+    pub(super) fn judge(&self, held: &NewHeld, bounds: HeldBounds) -> Option<HoldOutcome> {
+        if let Some(id) = self.variants.get(&held.variant) {
+            return Some(match *id == held.id {
+                true => HoldOutcome::Held(*id),
+                false => HoldOutcome::Known(*id),
+            });
+        }
+        let variants = self.anchors.get(&held.anchor).copied().unwrap_or(0);
+        let sum = self.sums.get(&(held.event.source.clone(), held.why));
+        let sum = sum.copied().unwrap_or(HeldBounds { count: 0, bytes: 0 });
+        let full = variants >= VARIANTS_MAX
+            || sum.count >= bounds.count
+            || sum.bytes.saturating_add(held.size() as u64) > bounds.bytes;
+        full.then_some(HoldOutcome::Full)
+    }
+
+    /// Whether a variant is held or decided.
+    pub(super) fn knows(&self, variant: &DedupeKey) -> bool {
+        self.variants.contains_key(variant)
+    }
+
+    /// Adds one whose variant is unknown. One that is decided already stays so.
+    pub(super) fn insert(&mut self, held: &NewHeld, place: T) {
+        if self.decided.contains_key(&held.id) {
+            return;
+        }
+        let bytes = held.size() as u64;
+        let (source, why) = (held.event.source.clone(), held.why);
+        let none = HeldBounds { count: 0, bytes: 0 };
+        let sum = self.sums.entry((source.clone(), why)).or_insert(none);
+        sum.count += 1;
+        sum.bytes += bytes;
+        self.note(held.variant, held.anchor, held.id);
+        let (anchor, variant) = (held.anchor, held.variant);
+        self.waiting.insert(held.id, Waiting { source, why, anchor, variant, bytes, place });
+    }
+
+    fn note(&mut self, variant: DedupeKey, anchor: DedupeKey, id: HeldId) {
+        if self.variants.insert(variant, id).is_none() {
+            *self.anchors.entry(anchor).or_default() += 1;
+        }
+    }
+
+    /// Notes a decision, of one that waits or of which nothing else is left.
+    pub(super) fn decide(&mut self, mark: HeldMark) {
+        if let Some(Waiting { source, why, bytes, .. }) = self.waiting.remove(&mark.id)
+            && let Some(sum) = self.sums.get_mut(&(source, why))
+        {
+            sum.count -= 1;
+            sum.bytes -= bytes;
+        }
+        self.note(mark.variant, mark.anchor, mark.id);
+        self.decided.insert(mark.id, mark);
+    }
+
+    /// Where one is that waits.
+    pub(super) fn waiting(&self, id: HeldId) -> Option<&T> {
+        self.waiting.get(&id).map(|waiting| &waiting.place)
+    }
+
+    pub(super) fn waiting_mut(&mut self, id: HeldId) -> Option<&mut T> {
+        self.waiting.get_mut(&id).map(|waiting| &mut waiting.place)
+    }
+
+    /// The mark of one that is decided.
+    pub(super) fn mark(&self, id: HeldId) -> Option<&HeldMark> {
+        self.decided.get(&id)
+    }
+
+    /// Every mark, by id.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &HeldMark> {
+        self.decided.values()
+    }
+
+    /// Those that wait and that a query asks for, newest first, behind `before`.
+    pub(super) fn find(
+        &self,
+        query: &HeldQuery,
+        before: Option<HeldId>,
+    ) -> impl Iterator<Item = (HeldId, &T)> {
+        let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let matches = move |one: &Waiting<T>| {
+            query.source.as_ref().is_none_or(|source| *source == one.source)
+                && query.why.is_none_or(|why| why == one.why)
+        };
+        let all = self.waiting.range((Bound::Unbounded, upper)).rev();
+        all.filter(move |(_, one)| matches(one)).map(|(id, one)| (*id, &one.place))
+    }
+
+    /// How many wait, by source.
+    pub(super) fn stats(&self) -> Vec<HeldStats> {
+        let mut counts: BTreeMap<&SourceId, u64> = BTreeMap::new();
+        for ((source, _), sum) in &self.sums {
+            *counts.entry(source).or_default() += sum.count;
+        }
+        let some = counts.into_iter().filter(|(_, count)| *count > 0);
+        some.map(|(source, count)| HeldStats { source: source.clone(), count }).collect()
+    }
+
+    /// Forgets everything of a source; answers how many that were.
+    pub(super) fn forget(&mut self, source: &SourceId) -> u64 {
+        let before = self.waiting.len() + self.decided.len();
+        let (anchors, variants) = (&mut self.anchors, &mut self.variants);
+        // An anchor is a key within one source.
+        self.waiting.retain(|_, one| {
+            let goes = one.source == *source;
+            if goes {
+                anchors.remove(&one.anchor);
+                variants.remove(&one.variant);
+            }
+            !goes
+        });
+        self.decided.retain(|_, mark| {
+            let goes = mark.source == *source;
+            if goes {
+                anchors.remove(&mark.anchor);
+                variants.remove(&mark.variant);
+            }
+            !goes
+        });
+        self.sums.retain(|(of, _), _| of != source);
+        (before - self.waiting.len() - self.decided.len()) as u64
+    }
+}
+
+impl Cursor {
+    /// Behind a held callback: smaller ids follow.
+    pub(super) fn behind_held(id: HeldId) -> Self {
+        Self(id.as_bytes().to_vec())
+    }
+
+    /// What [`Cursor::behind_held`] holds.
+    pub(super) fn held(&self) -> Result<HeldId, super::LedgerError> {
+        let bytes = self.0.as_slice().try_into().or(Err(super::LedgerError::BadCursor))?;
+        Ok(HeldId::from_bytes(bytes))
+    }
+}
+
+impl EventBody {
+    /// The body of an event that was held and is released: its JSON says so at its end.
+    ///
+    /// # Errors
+    /// `Malformed` if it is of another form or a later version.
+    pub fn released(body: &Bytes) -> Result<Bytes, Malformed> {
+        const MEMBER: &[u8] = br#","released":true}"#;
+        let json = Self::json_of(body)?;
+        let (kept, rest) = (json.len().checked_sub(1).ok_or(Malformed)?, 5 + json.len());
+        if json.last() != Some(&b'}') || json.ends_with(MEMBER) {
+            return Err(Malformed);
+        }
+        let mut to = Vec::with_capacity(body.len() + MEMBER.len());
+        to.extend_from_slice(body.get(..5 + kept).ok_or(Malformed)?);
+        to.extend_from_slice(MEMBER);
+        let len = u32::try_from(kept + MEMBER.len()).or(Err(Malformed))?;
+        to.get_mut(1..5).ok_or(Malformed)?.copy_from_slice(&len.to_le_bytes());
+        to.extend_from_slice(body.get(rest..).ok_or(Malformed)?);
+        Ok(to.into())
+    }
+}

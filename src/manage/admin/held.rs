@@ -1,0 +1,142 @@
+//! What waits for a person: listed, released, dropped.
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Admin, query};
+use crate::clock::rfc3339;
+use crate::ledger::{Cursor, Decision, EventId, HeldMark, HeldQuery, HeldWhy, SourceId};
+use crate::manage::http::{Answered, Problem, Query, json};
+use crate::operator::{DecideError, HeldShown, decide_held, held_roles, show_held};
+use crate::registry::Who;
+
+pub(super) const PARAMETERS: [&str; 4] = ["source", "why", "limit", "cursor"];
+
+#[derive(Serialize)]
+struct Page {
+    held: Vec<Listed>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    why: &'static str,
+    source: String,
+    received_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<EventId>,
+    /// What the callback says, and what the event says that stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_roles: Option<Map<String, Value>>,
+}
+
+/// What became of it.
+#[derive(Serialize)]
+struct Done {
+    id: String,
+    decision: &'static str,
+    decided_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<EventId>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Order {
+    reason: Option<String>,
+}
+
+impl Admin {
+    pub(super) async fn held(&self, head: &Parts) -> Answered {
+        let query = Query::read(query(head), &PARAMETERS)?;
+        let limit = query.limit()?;
+        let cursor = query
+            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
+        let why = query.read_as("why", "quarantine, ambiguous or conflict", HeldWhy::from_name)?;
+        let config = self.config();
+        let source = query.text("source").map(|name| {
+            let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
+            SourceId::from(id)
+        });
+        let page = self.book.held(&HeldQuery { source, why }, cursor.as_ref(), limit).await;
+        let page = page.map_err(|error| Problem::ledger(&error))?;
+        let mut held = Vec::with_capacity(page.held.len());
+        for one in page.held {
+            let shown = show_held(&self.book, one).await;
+            held.push(Listed::of(shown.map_err(|error| Problem::ledger(&error))?));
+        }
+        Ok(json(&Page { held, next_cursor: page.next.map(|cursor| cursor.to_string()) }))
+    }
+
+    pub(super) async fn decide_held(
+        &self,
+        (id, decision): (&str, Decision),
+        who: &Who,
+        body: &Bytes,
+    ) -> Answered {
+        let id = id.parse().map_err(|_| Problem::absent(DecideError::Unknown.to_string()))?;
+        let order = match body.is_empty() {
+            true => Order::default(),
+            false => serde_json::from_slice(body)
+                .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
+        };
+        let reason = order.reason.as_deref();
+        let decided = decide_held(&self.registry, who, (id, decision), reason).await;
+        let mark = decided.map_err(|error| {
+            let status = match &error {
+                DecideError::Ledger(error) => return Problem::ledger(error),
+                DecideError::Unknown => StatusCode::NOT_FOUND,
+                DecideError::Already(_) => StatusCode::CONFLICT,
+                DecideError::NoReason => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            Problem::new(status, error.to_string())
+        })?;
+        Ok(json(&Done::of(&mark)))
+    }
+}
+
+impl Listed {
+    fn of(shown: HeldShown) -> Self {
+        let HeldShown { held, event, first } = shown;
+        let disputes = held.why != HeldWhy::Quarantine;
+        let source = event.as_ref().map(|event| event.source.clone().into_owned());
+        Self {
+            id: held.id.to_string(),
+            why: held.why.as_str(),
+            source: source.unwrap_or_else(|| held.event.source.as_str().to_owned()),
+            received_at: rfc3339(held.event.received_ms),
+            reason: held.reason.map(crate::sender::Reason::as_str),
+            transaction: Some(held.event.transaction).filter(|text| !text.is_empty()),
+            user: held.event.user,
+            first: held.first,
+            roles: event.as_ref().filter(|_| disputes).map(held_roles),
+            first_roles: first.as_ref().map(held_roles),
+        }
+    }
+}
+
+impl Done {
+    fn of(mark: &HeldMark) -> Self {
+        Self {
+            id: mark.id.to_string(),
+            decision: match mark.decision {
+                Decision::Release => "released",
+                Decision::Drop => "dropped",
+            },
+            decided_at: rfc3339(mark.at_ms),
+            event: mark.event,
+        }
+    }
+}
