@@ -21,6 +21,7 @@ mod manage;
 mod master;
 mod network;
 mod pass;
+mod push;
 mod reload;
 mod remote;
 mod secret;
@@ -54,6 +55,7 @@ pub use keys::TABLES;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
+pub use push::{PushGrant, PushPathError, check_push_path};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_source};
 pub use shown::{MASK, mask_destination, mask_source, unmask};
@@ -175,8 +177,10 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources(&top, &known)
     });
     if let Some(sources) = &sources {
+        manage::refuse_replayable(&top, sources, &manage);
         check_templates(&sections, (sources, &destinations));
     }
+    manage::warn_of_strangers(&sections, &destinations, &manage);
     Some(Config {
         server,
         admin,

@@ -8,10 +8,12 @@
 mod admin;
 mod background_check;
 mod callback_address;
+mod guesses;
 mod http;
 mod partners;
 mod push_config;
 mod reward_rule;
+mod spent;
 
 pub use admin::Admin;
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};

@@ -16,6 +16,7 @@ mod audit;
 mod documents;
 mod entries;
 mod merge;
+mod push;
 mod resolved;
 mod write;
 
@@ -39,6 +40,7 @@ pub use documents::{
 };
 pub use entries::{Managed, Precondition, Refusal, Written, check_reach};
 pub use merge::rule_name;
+pub use push::{OutOfReach, PushBarrier, push_barrier};
 pub use resolved::{NOTE_CHARACTERS_MAX, NotTaken, RESOLVED_MAX, Resolution, Subject};
 pub use write::{Draft, Failed, Told};
 
@@ -74,6 +76,8 @@ pub struct InForce {
     pub config: Arc<Config>,
     /// What is left out of it, and why.
     pub problems: Vec<String>,
+    /// Push configurations that name destinations which are not theirs. Their messages wait.
+    pub out_of_reach: Vec<OutOfReach>,
     compiled: Arc<Compiled>,
 }
 
@@ -103,6 +107,7 @@ impl Registry {
         for problem in &state.problems {
             tracing::error!(problem, "left out of what runs; the file's own stays");
         }
+        state.out_of_reach.iter().for_each(OutOfReach::log);
         let state = ArcSwap::from_pointee(state);
         Ok(Self(Arc::new(Shared { book, state, turns: Mutex::new(()), apply: OnceLock::new() })))
     }
@@ -194,6 +199,10 @@ impl Registry {
 
     fn put_in_force(&self, state: InForce) {
         let config = Arc::clone(&state.config);
+        let before = self.0.state.load();
+        let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));
+        new.for_each(OutOfReach::log);
+        drop(before);
         self.0.state.store(Arc::new(state));
         if let Some(apply) = self.0.apply.get() {
             apply(&config);
@@ -209,6 +218,7 @@ impl InForce {
             documents,
             config: Arc::new(merged.config),
             problems: merged.problems,
+            out_of_reach: merged.out_of_reach,
             compiled: Arc::new(merged.compiled),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{SigningKey, limits};
+use super::{PushGrant, SigningKey, limits};
 use crate::ledger::ScrubShare;
 use crate::sender::{Catalog, Recipe, Secret};
 
@@ -300,6 +300,8 @@ pub struct Destination {
     pub ca: Option<PathBuf>,
     /// What deliveries show to it.
     pub identity: Option<ClientIdentity>,
+    /// Which push configurations may name it, and what of it.
+    pub push: PushGrant,
 }
 
 /// What a URL may reach.

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::file::{Item, Problem, Read, Section};
 use super::{
     ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, SigningKey,
-    TemplateMethod, limits, network, secret, server, shown, signing, unit,
+    TemplateMethod, limits, network, push, secret, server, shown, signing, unit,
 };
 use crate::sender::Secret;
 
@@ -28,6 +28,8 @@ pub(super) const KEYS: &[&str] = &[
     "ca",
     "client_cert",
     "client_key",
+    "push_apps",
+    "push_path",
 ];
 
 pub(super) const RETRY_KEYS: &[&str] = &["first", "max", "attempts"];
@@ -107,6 +109,7 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
         mode: mode(section),
         ca: section.take("ca", server::certificates),
         identity: identity(section),
+        push: push::grant(section, url.as_deref()),
         format,
         method,
         name: name?,

@@ -1,14 +1,15 @@
 //! `[manage.*]`: the management APIs and who may use them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::file::{Item, Problem, Read, Section};
 use super::{
-    BackgroundChecks, CallbackAddresses, Company, Manage, Manager, Publisher, PushApp, PushConfig,
-    RewardRules, secret, unit,
+    BackgroundChecks, CallbackAddresses, Company, Destination, Manage, Manager, Publisher, PushApp,
+    PushConfig, RewardRules, Source, push, secret, unit,
 };
 use crate::sender::Secret;
 
@@ -77,10 +78,66 @@ fn callback_address(section: &Section<'_>) -> CallbackAddresses {
     CallbackAddresses { managers, prefixes }
 }
 
+/// The sender whose rule signs the calls of `[manage.callback_address]`.
+const OF_ADDRESSES: &str = "renaren";
+
+/// Refuses sources that take a number outside the signed query under a manager's key. A signed text
+/// without a number is a management call; a source that takes it too would make one signature good
+/// for both.
+pub(super) fn refuse_replayable(
+    top: &Section<'_>,
+    sources: &BTreeMap<String, Arc<Source>>,
+    manage: &Manage,
+) {
+    for section in top.sections("source") {
+        let source = section.peek("name").and_then(|name| sources.get(name));
+        if let Some(source) = source {
+            refuse_replayable_source(&section, source, manage);
+        }
+    }
+}
+
+/// The same, for one source.
+pub(super) fn refuse_replayable_source(section: &Section<'_>, source: &Source, manage: &Manage) {
+    let Some(api) = &manage.callback_address else { return };
+    let recipe = &source.recipe;
+    let mut managers = api.managers.iter().filter(|manager| recipe.knows(&manager.key));
+    let Some(manager) = managers.next().filter(|_| recipe.sender().name() == OF_ADDRESSES) else {
+        return;
+    };
+    if recipe.takes_unsigned_identity() {
+        let name = &manager.name;
+        let what = format!("lets a number come unsigned under the key of the manager {name}");
+        let remedy = "leave it out, or give the source a key that no manager has: with it, a \
+                      captured callback could set callback addresses";
+        section.fault("replayable", what, remedy);
+    }
+}
+
+/// Warns of destinations for apps that there are not.
+pub(super) fn warn_of_strangers(
+    sections: &[Section<'_>],
+    destinations: &BTreeMap<String, Destination>,
+    manage: &Manage,
+) {
+    let apps = manage.push_config.as_ref().map_or(&[][..], |api| &api.apps);
+    for section in sections {
+        let found = section.peek("name").and_then(|name| destinations.get(name));
+        let Some(Destination { push, .. }) = found else { continue };
+        for app in push.apps.iter().filter(|app| apps.iter().all(|known| known.app_id != **app)) {
+            let what = format!("names {app}, which is not an app of [manage.push_config]");
+            section.warning("push_apps", what, "add the app there, or take it out here");
+        }
+    }
+}
+
 fn push_config(section: &Section<'_>) -> PushConfig {
     section.refuse_unknown(PUSH_CONFIG_KEYS);
     let apps = users(section, "apps", APP_KEYS, |app| {
         let app_id = app.need("app_id", "\"wx…\"", unit::text);
+        if app_id.as_deref().is_some_and(|id| !push::is_app_id(id)) {
+            app.fault("app_id", "has a slash in it", "write an id such as \"wx…\"");
+        }
         let secret = need_secret(app, "secret");
         Some(PushApp { app_id: app_id?, secret: secret? })
     });

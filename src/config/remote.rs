@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::file::Section;
 use super::pass::Pass;
 use super::{
-    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination,
+    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination, manage,
     mask_destination, mask_source, source, template,
 };
 
@@ -49,6 +49,7 @@ pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source
             section.fault(key, "is about other sources", "write it in the configuration file");
         }
         let source = source::check(section, &known)?.source;
+        manage::refuse_replayable_source(section, &source, &config.manage);
         let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
         named.for_each(|to| template::check(section, "destinations", (&source, to)));
         Some(source)
@@ -94,10 +95,24 @@ fn check<T>(
     let pass = Pass::new(&Machine, Path::new(""), &written).remote();
     let (parsed, _) = DeTable::parse_recoverable(&written);
     let checked = read(&Section::top(&pass, &parsed));
-    let faults = pass.into_findings().faults;
+    let mut faults = pass.into_findings().faults;
+    if checked.is_none() && faults.is_empty() {
+        faults.push(unreadable(name));
+    }
     // A place in a text that nobody wrote says nothing.
     let placeless = |fault| Finding { line: None, ..fault };
     checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
+}
+
+/// For a table that makes nothing although no key of it is at fault: people are never left without
+/// a reason.
+fn unreadable(name: &str) -> Finding {
+    Finding {
+        key: name.to_owned(),
+        what: String::from("cannot be made of these keys"),
+        remedy: String::from("compare them with docs/configuration.md"),
+        ..Finding::default()
+    }
 }
 
 fn written(name: &str, table: &Table) -> Result<String, Vec<Finding>> {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::file::{Item, Problem, Read, Section, nearest};
+use super::pass::Writer;
 use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, limits, network, shown, unit};
@@ -33,6 +34,8 @@ pub(super) const KEYS: &[&str] = &[
     "rewards",
     "body",
     "key_set_url",
+    "confirmed",
+    "replayable",
     "sids",
     "supersedes",
 ];
@@ -117,7 +120,17 @@ fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<
             None
         }
         // What is wrong with the file has been told where the catalog was put together.
-        (true, Some(_)) => catalog.get(section.peek("recipe").and_then(senders::name_of)?),
+        (true, Some(recipe)) => {
+            let sender = section.peek("recipe").and_then(senders::name_of);
+            let sender = sender.and_then(|name| catalog.get(name));
+            // No file was read for a source that came over an API.
+            if sender.is_none() && recipe.pass.writer() == Writer::Remote {
+                let remedy = "write senders = [\"my-sender.toml\"] in the configuration file, and \
+                              its name here: sender = \"my-sender\"";
+                recipe.fault("is a file that the configuration file does not name", remedy);
+            }
+            sender
+        }
         (false, recipe) => {
             if let Some(recipe) = recipe {
                 recipe.fault("is for sender = \"custom\" alone", "take one of the two out");

@@ -55,6 +55,23 @@ impl Pace {
         let _ = recovered_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    /// Takes one that is there within `most_ns`, and answers how long that is from now.
+    fn reserve(self, recovered_ns: &AtomicU64, now_ns: u64, most_ns: u64) -> Option<u64> {
+        let next = |recovered: u64| recovered.max(now_ns).saturating_add(self.each_ns);
+        let wait = |next: u64| (next - now_ns).saturating_sub(self.all_ns);
+        let taken = recovered_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |recovered| {
+            Some(next(recovered)).filter(|next| wait(*next) <= most_ns)
+        });
+        taken.ok().map(|recovered| wait(next(recovered)))
+    }
+
+    /// Gives one back that was taken.
+    fn give_back(self, recovered_ns: &AtomicU64) {
+        let before = |recovered: u64| Some(recovered.saturating_sub(self.each_ns));
+        // It always has a value before.
+        let _ = recovered_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, before);
+    }
+
     /// Takes one, if the rate allows: all of a period's at once, then one after the other.
     fn take(self, recovered_ns: &AtomicU64, now_ns: u64) -> bool {
         recovered_ns
@@ -111,14 +128,51 @@ impl ByAddress {
     /// Takes one of `address` under that name, if there is one. Of IPv6 the network counts, since
     /// whoever has one address there has 2^64.
     pub fn take_as(&self, name: &str, address: IpAddr, now: Instant) -> bool {
+        self.cell(name, address).is_some_and(|cell| self.rate.take(cell, self.nanos(now)))
+    }
+
+    /// Whether there is one of `address` under that name.
+    pub fn has_as(&self, name: &str, address: IpAddr, now: Instant) -> bool {
+        self.cell(name, address).is_some_and(|cell| self.rate.has(cell, self.nanos(now)))
+    }
+
+    /// Takes one in any case. Those in flight together may take more than there are, and what comes
+    /// later waits longer.
+    pub fn charge_as(&self, name: &str, address: IpAddr, now: Instant) {
+        self.cell(name, address).into_iter().for_each(|cell| {
+            self.rate.charge(cell, self.nanos(now));
+        });
+    }
+
+    /// Takes one that is there within `most`, and answers how long to wait for it.
+    pub fn reserve_as(
+        &self,
+        name: &str,
+        address: IpAddr,
+        now: Instant,
+        most: Duration,
+    ) -> Option<Duration> {
+        let cell = self.cell(name, address)?;
+        self.rate.reserve(cell, self.nanos(now), nanos(most)).map(Duration::from_nanos)
+    }
+
+    /// Gives one back that was taken.
+    pub fn give_back_as(&self, name: &str, address: IpAddr) {
+        self.cell(name, address).into_iter().for_each(|cell| self.rate.give_back(cell));
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.origin))
+    }
+
+    fn cell(&self, name: &str, address: IpAddr) -> Option<&AtomicU64> {
         let network = match address {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits() >> 64,
         };
         let hash = self.hasher.hash_one((name, address.is_ipv4(), network));
         let at = usize::try_from(hash).unwrap_or(usize::MAX) % CELLS;
-        let now_ns = nanos(now.saturating_duration_since(self.origin));
-        self.cells.get(at).is_some_and(|cell| self.rate.take(cell, now_ns))
+        self.cells.get(at)
     }
 }
 
@@ -169,5 +223,21 @@ mod tests {
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         assert_eq!((0..100).filter(|_| by_address.take(one, origin)).count(), 10);
         assert!(!by_address.take(neighbour, origin), "the same network");
+    }
+
+    #[test]
+    fn what_is_reserved_is_waited_for_and_can_be_given_back() {
+        let origin = clock::instant();
+        let by_address = ByAddress::new(TEN, origin);
+        let (one, most) = (IpAddr::from([203, 0, 113, 1]), Duration::from_millis(150));
+        (0..10).for_each(|_| by_address.charge_as("m", one, origin));
+        assert!(!by_address.has_as("m", one, origin));
+        let reserve = || by_address.reserve_as("m", one, origin, most);
+        assert_eq!(reserve(), Some(Duration::from_millis(100)));
+        assert_eq!(reserve(), None, "two hundred milliseconds are too long");
+        by_address.give_back_as("m", one);
+        assert_eq!(reserve(), Some(Duration::from_millis(100)));
+        assert!(!by_address.has_as("m", one, origin + Duration::from_millis(199)));
+        assert!(by_address.has_as("m", one, origin + Duration::from_millis(200)));
     }
 }

@@ -1,11 +1,15 @@
 //! Seed 004, `/open/company/record/generate-temp-report`: a report of what a background check has
 //! found so far, as PDF behind a URL that is good for a minute.
+//!
+//! Callbacks are signed by the same rule, and so are our answers: see [`serial`] for what keeps the
+//! three apart. Only an answer to an order that is accepted is signed.
 
 mod fonts;
 mod link;
 mod pdf;
 mod record;
 mod seen;
+mod serial;
 
 use constant_time_eq::{constant_time_eq, constant_time_eq_32};
 use http::{HeaderValue, StatusCode, header};
@@ -20,6 +24,8 @@ use self::fonts::Fonts;
 use self::link::NoLink;
 use self::pdf::Block;
 use self::record::Record;
+use self::serial::Serial;
+use super::guesses::{Guess, TooManyGuesses};
 use super::http::{Problem, json, with_body};
 use super::partners::Call;
 use crate::clock::UnixMillis;
@@ -35,6 +41,10 @@ const WINDOW_MS: i64 = 10 * 60 * 1000;
 /// The zone of the times, and how they are written.
 const ZONE: Offset = jiff::tz::offset(8);
 const STAMP: &str = "%Y%m%d%H%M%S";
+
+/// Digits of a time, no more and no fewer: the serial number behind it would lose some, or gain
+/// some, under the same signature.
+const STAMP_DIGITS: usize = 14;
 
 /// Characters of a check's number, and of a serial number.
 const NUMBER_MAX: usize = 64;
@@ -119,22 +129,47 @@ enum NoReport {
 
 /// Answers a call that orders a report.
 pub(super) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
-    let unsigned = |code: Code, msg: &str| Envelope {
+    let envelope = match known(call, api).await {
+        Err((code, msg)) => refusal(call, code, msg),
+        Ok(signed) => signed.order(call, api).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a report could not be ordered");
+            refusal(call, Code::Internal, "try again")
+        }),
+    };
+    json(&envelope)
+}
+
+/// The answer to a call that is not accepted. It is not signed: whoever had it could use the
+/// signature for a call.
+fn refusal(call: &Call<'_>, code: Code, msg: &str) -> Envelope {
+    Envelope {
         code: code.as_str().to_owned(),
         key: call.header("key").unwrap_or_default().to_owned(),
         seq: call.header("seq").unwrap_or_default().to_owned(),
         ts: stamp(call.at_ms),
         sign: String::new(),
         msg: msg.to_owned(),
-    };
-    let envelope = match signed(call, api) {
-        Err((code, msg)) => unsigned(code, msg),
-        Ok(signed) => signed.order(call, api).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a report could not be ordered");
-            unsigned(Code::Internal, "try again")
-        }),
-    };
-    json(&envelope)
+    }
+}
+
+/// Who calls, as slowly as the guesses before demand.
+async fn known<'c>(
+    call: &'c Call<'_>,
+    api: &'c BackgroundChecks,
+) -> Result<Signed<'c>, (Code, &'static str)> {
+    let guess = Guess { api: "/open/company", name: "", from: call.client };
+    let too_many = (Code::Unavailable, "too many wrong signatures; wait a minute");
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many)?;
+    match signed(call, api) {
+        Err((Code::Sign | Code::NoCompany, _)) if call.guesses.was_wrong(guess, turn) => {
+            Err(too_many)
+        }
+        Err(why) => Err(why),
+        Ok(signed) => {
+            call.guesses.was_right(guess, turn);
+            Ok(signed)
+        }
+    }
 }
 
 fn signed<'c>(
@@ -156,9 +191,13 @@ fn signed<'c>(
         return Err(wrong);
     }
     let off = (Code::Time, "ts is more than ten minutes off");
+    let unreadable = (Code::Time, "ts is not a time such as 20190415110900");
+    if ts.len() != STAMP_DIGITS || !ts.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(unreadable);
+    }
     let at_ms = jiff::civil::DateTime::strptime(STAMP, ts)
         .and_then(|time| ZONE.to_timestamp(time))
-        .map_err(|_| (Code::Time, "ts is no time such as 20190415110900"))?
+        .map_err(|_| unreadable)?
         .as_millisecond();
     if call.at_ms.abs_diff(at_ms) > WINDOW_MS.unsigned_abs() {
         return Err(off);
@@ -198,33 +237,42 @@ impl Signed<'_> {
         api: &BackgroundChecks,
     ) -> Result<Envelope, LedgerError> {
         if call.method() != http::Method::GET {
-            return Ok(self.envelope(Code::Internal, "only GET is served"));
+            return Ok(refusal(call, Code::Internal, "only GET is served"));
         }
-        let Some(number) = number(call.query()) else {
-            return Ok(
-                self.envelope(Code::Internal, "recordNo is missing, or no number of a check")
-            );
+        let number = match call.parameters(&["recordNo"]) {
+            Ok(pairs) => number(&pairs),
+            Err(why) => return Ok(refusal(call, Code::Internal, &why.to_string())),
         };
+        let Some(number) = number else {
+            let what = "recordNo is missing, or is not the number of a check";
+            return Ok(refusal(call, Code::Internal, what));
+        };
+        let repeated = || refusal(call, Code::Repeated, "seq was used for another call");
+        match serial::bind(call, &number).await? {
+            Serial::OfThisOrder => {}
+            Serial::Taken => return Ok(repeated()),
+            Serial::NoSource => {
+                return Ok(refusal(call, Code::Internal, &NoReport::Unknown.to_string()));
+            }
+        }
         let book = call.registry.book();
         let about = seen::About { key: self.key, seq: self.seq, number: &number };
         if let Some(said) = seen::find(book, &about).await? {
-            return Ok(said.unwrap_or_else(|| {
-                self.envelope(Code::Repeated, "seq was used for another call")
-            }));
+            return Ok(said.unwrap_or_else(repeated));
         }
         let envelope = match self.report(call, api, &number).await {
-            Ok(url) => self.envelope(Code::Done, &url),
+            Ok(url) => self.accepted(&url),
             Err(NoReport::Ledger(error)) => return Err(error),
             Err(why) => {
                 if matches!(why, NoReport::Glyphs(_) | NoReport::Print(_) | NoReport::Broken) {
                     tracing::error!(%why, "a report cannot be written");
                 }
-                self.envelope(Code::Internal, &why.to_string())
+                refusal(call, Code::Internal, &why.to_string())
             }
         };
         // Who came with the same serial number meanwhile was first.
         let kept = seen::keep(book, &about, envelope, self.now_ms).await?;
-        Ok(kept.unwrap_or_else(|| self.envelope(Code::Repeated, "seq was used for another call")))
+        Ok(kept.unwrap_or_else(repeated))
     }
 
     async fn report(
@@ -241,10 +289,11 @@ impl Signed<'_> {
         Ok(format!("{}{link}", base(call)))
     }
 
-    fn envelope(&self, code: Code, msg: &str) -> Envelope {
+    /// The answer to an order that is accepted, whose serial number is taken already.
+    fn accepted(&self, msg: &str) -> Envelope {
         let ts = stamp(self.now_ms);
         Envelope {
-            code: code.as_str().to_owned(),
+            code: Code::Done.as_str().to_owned(),
             key: self.key.to_owned(),
             seq: self.seq.to_owned(),
             sign: const_hex::encode(digest(self.key, &ts, self.seq, self.company)),
@@ -263,11 +312,9 @@ fn base(call: &Call<'_>) -> String {
     })
 }
 
-/// The one `recordNo` of a query, which has to fit into a path.
-fn number(query: &[u8]) -> Option<String> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(query).ok()?;
-    let mut all = pairs.into_iter().filter(|(name, _)| name == "recordNo").map(|(_, value)| value);
-    let (number, None) = (all.next()?, all.next()) else { return None };
+/// The `recordNo` of a query that has no other parameter. It has to fit into a path.
+fn number(pairs: &[(String, String)]) -> Option<String> {
+    let (_, number) = pairs.first()?;
     let number = number.trim_matches('"');
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_number = (1..=NUMBER_MAX).contains(&number.len()) && number.bytes().all(fits);
@@ -379,13 +426,11 @@ mod tests {
 
     #[test]
     fn a_number_fits_into_a_path() {
-        assert_eq!(
-            number(b"recordNo=20190415152645093983751").as_deref(),
-            Some("20190415152645093983751")
-        );
-        assert_eq!(number(b"x=1&recordNo=%22R-1%22").as_deref(), Some("R-1"));
-        for bad in ["", "recordNo=", "recordNo=a/b", "recordNo=..", "recordNo=1&recordNo=1"] {
-            assert_eq!(number(bad.as_bytes()), None, "{bad}");
+        let number = |text: &str| number(&[(String::from("recordNo"), text.to_owned())]);
+        assert_eq!(number("20190415152645093983751").as_deref(), Some("20190415152645093983751"));
+        assert_eq!(number("\"R-1\"").as_deref(), Some("R-1"));
+        for bad in ["", "a/b", "..", "\"\""] {
+            assert_eq!(number(bad), None, "{bad}");
         }
     }
 }

@@ -2,17 +2,23 @@
 //!
 //! An address is a destination: genuine callbacks of the sender `renaren` about that company and
 //! assessment are delivered to it as they came. The query of a call is signed by its manager; the
-//! form is not, which is the original's own weakness.
+//! form is not, which is the original's own weakness. So a call has exactly its own parameters, its
+//! signature changes something once, and one that was used to look changes nothing: see
+//! [`super::spent`].
 
 mod form;
 
 use http::header;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use self::form::Fields;
+use super::guesses::{Guess, TooManyGuesses};
 use super::http::json;
-use super::partners::{Call, Came, Guesses};
+use super::partners::{Call, Came};
+use super::spent::{Rule, Signature};
 use crate::config::{CallbackAddresses, Manager};
+use crate::ledger::NonceUse;
 use crate::operator::addresses::{self, Change, Expected};
 use crate::registry::{Failed, Who};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
@@ -20,6 +26,19 @@ use crate::wire::Response;
 
 /// The sender whose rule signs these calls.
 const SENDER: &str = "renaren";
+
+/// The parameters of a call, all in the query. A callback has a number besides.
+const PARAMETERS: [&str; 5] =
+    ["manager_sign", "manager_name", "company_id", "time_stamp", "prefix"];
+
+/// The fields of a body that sets something.
+const FIELDS: [&str; 3] = ["notify_url", "code_number", "report_number"];
+
+/// Characters of an unknown field's name that an answer shows.
+const FIELD_NAME_MAX: usize = 64;
+
+/// How long a call is good for, before and after its time.
+const WINDOW_MS: i64 = 10 * 60 * 1000;
 
 /// What is done to addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +72,8 @@ enum Code {
     Url = 1008,
     /// Too many wrong signatures.
     Failures = 1009,
+    /// The signature was used before.
+    Repeated = 1010,
 }
 
 /// A call that fails.
@@ -66,19 +87,21 @@ struct Signed<'c> {
     manager: &'c Manager,
     company: u64,
     prefix: Option<String>,
+    /// What tells its signature from others: its key and its digest.
+    signature: Vec<u8>,
 }
 
 /// Answers one call.
 pub(super) async fn answer(
     call: &Call<'_>,
-    (api, guesses): (&CallbackAddresses, &Guesses),
+    api: &CallbackAddresses,
     action: Action,
     body: Came<'_>,
 ) -> Response {
-    let answered = match signed(call, api, guesses, action) {
+    let answered = match signed(call, api, action).await {
         Err(refused) => Err(refused),
         Ok(signed) => match action {
-            Action::Get => get(call, api, &signed),
+            Action::Get => get(call, api, &signed).await,
             Action::Set => set(call, &signed, body).await,
         },
     };
@@ -95,10 +118,9 @@ fn refused(code: Code, why: impl Into<String>) -> Refused {
 
 // === Who calls, and for whom ===
 
-fn signed<'c>(
+async fn signed<'c>(
     call: &Call<'_>,
     api: &'c CallbackAddresses,
-    guesses: &Guesses,
     action: Action,
 ) -> Result<Signed<'c>, Refused> {
     let method = match action {
@@ -108,24 +130,12 @@ fn signed<'c>(
     if call.method().as_str() != method {
         return Err(refused(Code::Method, format!("only {method} is served")));
     }
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(call.query())
-        .map_err(|_| refused(Code::Parameter, "the query cannot be read"))?;
-    // PHP changes such names before it signs them, so that nobody means the same by them.
-    if pairs.iter().any(|(name, _)| name.contains(['.', ' '])) {
-        return Err(refused(Code::Parameter, "a name has a dot or a blank in it"));
-    }
+    let pairs = call.parameters(&PARAMETERS);
+    let pairs = pairs.map_err(|why| refused(Code::Parameter, why.to_string()))?;
     let name = one(&pairs, "manager_name")?;
     let manager = api.managers.iter().find(|manager| manager.name == name);
-    let wrong = || match guesses.is_one_too_many(manager.map_or("", |m| &m.name), call.client) {
-        true => refused(Code::Failures, "too many wrong signatures; wait a minute"),
-        false => refused(Code::Sign, "manager_sign is wrong"),
-    };
+    verify(call, manager).await?;
     let manager = manager.ok_or_else(wrong)?;
-    match verdict(call, manager)? {
-        Some(Reason::BadSignature) => return Err(wrong()),
-        Some(reason) => return Err(said(reason)),
-        None => {}
-    }
     let company = one(&pairs, "company_id")?;
     let company: u64 =
         company.parse().map_err(|_| refused(Code::Parameter, "company_id is no number"))?;
@@ -137,7 +147,63 @@ fn signed<'c>(
     if prefix.as_ref().is_some_and(|prefix| !api.prefixes.contains(prefix)) {
         return Err(refused(Code::Prefix, "there is no such prefix"));
     }
-    Ok(Signed { manager, company, prefix })
+    let digest = const_hex::decode(one(&pairs, "manager_sign")?).map_err(|_| wrong())?;
+    let signature = [&Sha256::digest(manager.key.expose())[..], &digest].concat();
+    Ok(Signed { manager, company, prefix, signature })
+}
+
+fn wrong() -> Refused {
+    refused(Code::Sign, "manager_sign is wrong")
+}
+
+/// Whether the signature is that of the manager who is named, if there is one; as slowly as the
+/// guesses before demand.
+async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Refused> {
+    let name = manager.map_or("", |manager| manager.name.as_str());
+    let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
+    let too_many = || refused(Code::Failures, "too many wrong signatures; wait a minute");
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let verdict = match manager {
+        Some(manager) => verdict(call, manager)?,
+        None => Some(Reason::BadSignature),
+    };
+    match verdict {
+        Some(Reason::BadSignature) if call.guesses.was_wrong(guess, turn) => Err(too_many()),
+        Some(Reason::BadSignature) => Err(wrong()),
+        Some(reason) => Err(said(reason)),
+        None => {
+            call.guesses.was_right(guess, turn);
+            Ok(())
+        }
+    }
+}
+
+impl Signed<'_> {
+    /// Uses the signature. A call that looks may come again, and one that sets needs an unused one.
+    async fn spend(&self, call: &Call<'_>, action: Action) -> Result<(), Refused> {
+        let signature = Signature {
+            rule: Rule::CallbackAddress,
+            bytes: &self.signature,
+            // Its time may be ahead of ours by as much as it may be behind.
+            good_until_ms: call.at_ms.saturating_add(2 * WINDOW_MS),
+        };
+        let book = call.registry.book();
+        let used = match action {
+            Action::Get => signature.use_to_read(book).await,
+            Action::Set => signature.use_to_write(book).await,
+        };
+        let used = used.map_err(|error| {
+            tracing::warn!(%error, "a signature could not be noted as used");
+            refused(Code::Internal, "nothing was changed; try again")
+        })?;
+        match used {
+            NonceUse::First => Ok(()),
+            NonceUse::Repeated => {
+                let what = "this signature was used before; sign the call with another time_stamp";
+                Err(refused(Code::Repeated, what))
+            }
+        }
+    }
 }
 
 /// The value of a parameter that has to be there.
@@ -186,7 +252,8 @@ fn said(reason: Reason) -> Refused {
 
 // === What is asked for ===
 
-fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> Answered {
+async fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> Answered {
+    signed.spend(call, Action::Get).await?;
     let state = call.registry.in_force();
     let wanted = |prefix: &&String| signed.prefix.as_ref().is_none_or(|one| one == *prefix);
     let shown = api.prefixes.iter().filter(wanted).map(|prefix| {
@@ -204,6 +271,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let fields = Fields::read(content_type, &body).map_err(|why| refused(Code::Parameter, why))?;
     let change = read(call, &fields)?;
+    signed.spend(call, Action::Set).await?;
     let key = addresses::key(signed.company, prefix);
     let who = Who::new("manager", &signed.manager.name);
     let failed = match addresses::set(call.registry, &who, (&key, Expected::Any), &change).await {
@@ -218,6 +286,10 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
 
 /// What a call sets; what it does not name stays.
 fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, Refused> {
+    if let Some(name) = fields.names().find(|name| !FIELDS.contains(name)) {
+        let name: String = name.chars().take(FIELD_NAME_MAX).collect();
+        return Err(refused(Code::Parameter, format!("there is no field {name:?} here")));
+    }
     let number = |name: &str| match fields.get(name) {
         None => Ok(None),
         Some(text) if addresses::is_count(text) => Ok(Some(text.to_owned())),

@@ -15,12 +15,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
+use super::guesses::Guesses;
 use super::http::Problem;
 use super::reward_rule;
 use super::{background_check, callback_address, push_config};
-use crate::clock::{UnixMillis, instant, now_ms};
-use crate::config::{Config, Manage, Rate};
-use crate::intake::{ByAddress, caller};
+use crate::clock::{UnixMillis, now_ms};
+use crate::config::{Config, Manage};
+use crate::intake::caller;
 use crate::registry::Registry;
 use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
 
@@ -32,10 +33,6 @@ const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// Time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// Guesses for one name from one address. Ten hexadecimal digits are all that a manager signs with:
-/// whoever guesses has to be slow.
-const GUESSES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
 /// The management APIs.
 #[derive(Debug)]
@@ -63,6 +60,21 @@ pub(super) struct Call<'c> {
     pub head: &'c Parts,
     pub client: IpAddr,
     pub at_ms: UnixMillis,
+    pub guesses: &'c Guesses,
+}
+
+/// Characters of an unknown parameter's name that an answer shows.
+const NAME_MAX: usize = 64;
+
+/// Why a query is not what a path takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum QueryError {
+    #[error("the query cannot be read")]
+    Unreadable,
+    #[error("there is no parameter {0:?} here")]
+    Unknown(String),
+    #[error("{0} is there twice")]
+    Repeated(String),
 }
 
 /// A body on its way.
@@ -72,21 +84,6 @@ pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoBody(&'static str);
-
-/// Counts guesses: wrong signatures and secrets, by whom they are for and from where they come.
-#[derive(Debug)]
-pub(super) struct Guesses(ByAddress);
-
-impl Guesses {
-    fn new() -> Self {
-        Self(ByAddress::new(GUESSES, instant()))
-    }
-
-    /// Notes one; a right one is never asked about.
-    pub fn is_one_too_many(&self, name: &str, from: IpAddr) -> bool {
-        !self.0.take_as(name, from, instant())
-    }
-}
 
 impl Resource {
     fn find(path: &str) -> Option<Self> {
@@ -130,6 +127,22 @@ impl Call<'_> {
         }
     }
 
+    /// The parameters of the query, each of which is one of `known` and there once. What another
+    /// interface would read is never passed over.
+    pub fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, QueryError> {
+        let pairs: Vec<(String, String)> =
+            serde_urlencoded::from_bytes(self.query()).map_err(|_| QueryError::Unreadable)?;
+        for (at, (name, _)) in pairs.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                return Err(QueryError::Unknown(name.chars().take(NAME_MAX).collect()));
+            }
+            if pairs[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(QueryError::Repeated(name.clone()));
+            }
+        }
+        Ok(pairs)
+    }
+
     /// The one value of a header field; none where it is absent, repeated or no text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.head.headers.get_all(name).iter();
@@ -164,6 +177,7 @@ impl Partners {
             head: &head,
             client,
             at_ms: now_ms(),
+            guesses: &self.guesses,
         };
         let body = self.body(body);
         let manage = &config.manage;
@@ -172,13 +186,13 @@ impl Partners {
                 reward_rule::answer(&call, api, body).await
             }
             (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
-                callback_address::answer(&call, (api, &self.guesses), action, body).await
+                callback_address::answer(&call, api, action, body).await
             }
             (Resource::Push(action), Manage { push_config: Some(api), .. }) => {
                 push_config::answer(&call, api, action, body).await
             }
             (Resource::Token, Manage { push_config: Some(api), .. }) => {
-                push_config::answer_token(&call, (api, &self.guesses)).await
+                push_config::answer_token(&call, api).await
             }
             (Resource::ReportOrder, Manage { background_check: Some(api), .. }) => {
                 background_check::order(&call, api).await

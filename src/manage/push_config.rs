@@ -3,20 +3,22 @@
 //!
 //! `functionName` and `qbase_env` are names of destinations: a function's message goes to the
 //! destination of that name, a container's to the one of its environment, at the path that was set.
+//! Only destinations that name the app in `push_apps` are reached, below the path that they say.
 
 mod token;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use http::uri::PathAndQuery;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::json;
 use super::partners::{Call, Came};
-use crate::config::PushConfig;
+use crate::config::{Destination, PushConfig, check_push_path};
 use crate::registry::{
-    ContainerConfig, Failed, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push, Told, Who,
+    ContainerConfig, Failed, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push, PushBarrier,
+    Told, Who, push_barrier,
 };
 use crate::wire::Response;
 
@@ -132,9 +134,10 @@ async fn act(call: &Call<'_>, api: &PushConfig, action: Action, body: Came<'_>) 
     if call.method() != http::Method::POST {
         return Err(refused(Code::NotPost, "require POST method"));
     }
-    let token = parameter(call, "access_token")?;
+    let pairs = parameters(call, &["access_token"])?;
+    let token = value(&pairs, "access_token");
     let token = token.ok_or_else(|| refused(Code::NoToken, "access_token missing"))?;
-    let app = token::app(call.registry.book(), api, &token, call.at_ms).await?;
+    let app = token::app(call.registry.book(), api, token, call.at_ms).await?;
     match action {
         Action::Get => Ok(get(call, &app.app_id)),
         Action::Set => {
@@ -144,15 +147,14 @@ async fn act(call: &Call<'_>, api: &PushConfig, action: Action, body: Came<'_>) 
     }
 }
 
+fn parameters(call: &Call<'_>, known: &[&str]) -> Result<Vec<(String, String)>, Refused> {
+    call.parameters(known).map_err(|why| refused(Code::Missing, why.to_string()))
+}
+
 /// The value of a parameter of the query, if it is there and not empty.
-fn parameter(call: &Call<'_>, name: &str) -> Result<Option<String>, Refused> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(call.query())
-        .map_err(|_| refused(Code::Missing, "the query cannot be read"))?;
-    let mut all = pairs.into_iter().filter(|(known, _)| known == name).map(|(_, value)| value);
-    match (all.next(), all.next()) {
-        (_, Some(_)) => Err(refused(Code::Missing, format!("{name} is there twice"))),
-        (value, None) => Ok(value.filter(|value| !value.is_empty())),
-    }
+fn value<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
+    let value = pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    value.filter(|value| !value.is_empty())
 }
 
 fn get(call: &Call<'_>, app: &str) -> Value {
@@ -173,6 +175,9 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
     let container = wanted.container_config.map(WantedContainer::checked).transpose()?;
     let who = Who::new("app", app);
     let written = call.registry.write(&who, |state, draft| {
+        let known = &state.config.destinations;
+        refuse_foreign(known, app, functions.as_ref(), container.as_ref())
+            .map_err(Failed::Refused)?;
         let old = state.documents.pushes.get(app);
         let before = old.map(|old| Push::clone(&old.value));
         let mut after = before.clone().unwrap_or_default();
@@ -202,6 +207,36 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
 fn busy(error: &crate::ledger::LedgerError) -> Refused {
     tracing::warn!(%error, "a push configuration could not be written or read");
     refused(Code::Busy, "system error")
+}
+
+/// Refuses what names a destination that is not the app's. One that there is not yet may come, and
+/// is looked at when it does.
+fn refuse_foreign(
+    known: &BTreeMap<String, Arc<Destination>>,
+    app: &str,
+    functions: Option<&FunctionConfig>,
+    container: Option<&ContainerConfig>,
+) -> Result<(), Refused> {
+    let named = functions.map_or(&[][..], |functions| &functions.callbacks);
+    for callback in named.iter().filter(|callback| callback.enable) {
+        let found = known.get(&callback.function_name);
+        if found.is_some_and(|found| push_barrier(found, app, None).is_some()) {
+            return Err(missing("functionName: a destination that names this app in push_apps"));
+        }
+    }
+    let Some(container) = container.filter(|container| container.enable) else { return Ok(()) };
+    let found = known.get(&container.qbase_env);
+    let barrier =
+        found.and_then(|found| push_barrier(found, app, Some(&container.qbase_container_path)));
+    match barrier {
+        None => Ok(()),
+        Some(PushBarrier::NotNamed) => {
+            Err(missing("qbase_env: a destination that names this app in push_apps"))
+        }
+        Some(PushBarrier::Path) => {
+            Err(missing("qbase_container_path: a path below the destination's push_path"))
+        }
+    }
 }
 
 /// A destination that there is not yet is no mistake: its messages wait for it.
@@ -257,11 +292,13 @@ impl WantedContainer {
     fn checked(self) -> Result<ContainerConfig, Refused> {
         let Self { enable, qbase_env, qbase_container_path, text_mode } = self;
         let path = qbase_container_path.as_str();
-        let is_path = path.starts_with('/')
-            && path.len() <= TEXT_MAX
-            && PathAndQuery::try_from(path).is_ok_and(|read| read.query().is_none());
-        if !(is_path || path.is_empty() && !enable) {
-            return Err(missing("qbase_container_path: a path such as /container-echo"));
+        let fault = match check_push_path(path) {
+            _ if path.is_empty() && !enable => None,
+            _ if path.len() > TEXT_MAX => Some(String::from("has more than 256 bytes")),
+            checked => checked.err().map(|why| why.to_string()),
+        };
+        if let Some(why) = fault {
+            return Err(missing(&format!("qbase_container_path: it {why}")));
         }
         if !(is_name(&qbase_env) || qbase_env.is_empty() && !enable) {
             return Err(missing("qbase_env"));

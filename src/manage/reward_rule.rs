@@ -5,10 +5,12 @@
 
 mod signature;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::guesses::{Guess, TooManyGuesses};
 use super::http::{json, with_body};
 use super::partners::{Call, Came};
 use crate::config::{Publisher, RewardRules};
@@ -35,6 +37,8 @@ enum Fault {
     Publisher = 603,
     /// The very same call was made before.
     Repeated = 606,
+    /// Too many wrong keys or signatures: Taku's own answer to too many calls.
+    Guesses = 429,
 }
 
 /// A call that fails as a whole.
@@ -69,16 +73,46 @@ pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -
 }
 
 async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Answered {
-    let (publisher, claim) = signature::publisher(call, api)?;
-    let body = body.await.map_err(|fault| refused(Fault::Parameter, fault.to_string()))?;
-    signature::check(call, publisher, &claim, &body)?;
+    let (publisher, body, claim) = known(call, api, body).await?;
     let ours = Ours { call, publisher, who: Who::new("publisher", &publisher.name) };
+    if call.method() != http::Method::GET {
+        ours.parameters(&[])?;
+    }
     match call.method().as_str() {
         "GET" => ours.list(),
         "POST" => ours.create(read(&body)?, &claim).await,
         "PUT" => ours.change(read(&body)?, &claim).await,
         "DELETE" => ours.delete(&body, &claim).await,
         _ => Err(refused(Fault::Parameter, "only GET, POST, PUT and DELETE are served")),
+    }
+}
+
+/// Who calls, with what, as slowly as the guesses before demand.
+async fn known<'a>(
+    call: &Call<'_>,
+    api: &'a RewardRules,
+    body: Came<'_>,
+) -> Result<(&'a Publisher, Bytes, signature::Claim), Stop> {
+    let guess = Guess { api: "/v3/advanced/reward_rule", name: "", from: call.client };
+    let too_many = || refused(Fault::Guesses, "too many wrong signatures; wait a minute");
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let found = async {
+        let (publisher, claim) = signature::publisher(call, api)?;
+        let body = body.await.map_err(|fault| refused(Fault::Parameter, fault.to_string()))?;
+        signature::check(call, publisher, &claim, &body)?;
+        Ok((publisher, body, claim))
+    };
+    match found.await {
+        Err(Stop::Whole(Refused(Fault::Sign | Fault::Publisher, _)))
+            if call.guesses.was_wrong(guess, turn) =>
+        {
+            Err(too_many())
+        }
+        Err(stop) => Err(stop),
+        Ok(found) => {
+            call.guesses.was_right(guess, turn);
+            Ok(found)
+        }
     }
 }
 
@@ -148,21 +182,16 @@ impl Ours<'_> {
         Ok(json(&json!({ "items": items })))
     }
 
+    fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, Stop> {
+        let pairs = self.call.parameters(known);
+        pairs.map_err(|why| refused(Fault::Parameter, why.to_string()))
+    }
+
     /// `ids=1,2`; nothing where it is absent.
     fn ids_of_query(&self) -> Result<Option<Vec<u64>>, Stop> {
         let wrong = |what: &str| Err(refused(Fault::Parameter, what));
-        let Ok(pairs) = serde_urlencoded::from_bytes::<Vec<(String, String)>>(self.call.query())
-        else {
-            return wrong("the query cannot be read");
-        };
-        let mut lists = pairs.iter().filter(|(name, _)| name == "ids").map(|(_, list)| list);
-        let (Some(list), None) = (lists.next(), lists.next()) else {
-            return if pairs.iter().any(|(name, _)| name == "ids") {
-                wrong("ids is there twice")
-            } else {
-                Ok(None)
-            };
-        };
+        let pairs = self.parameters(&["ids"])?;
+        let Some((_, list)) = pairs.first() else { return Ok(None) };
         let list = list.trim().trim_start_matches('[').trim_end_matches(']');
         let ids: Option<Vec<u64>> = list.split(',').map(|id| id.trim().parse().ok()).collect();
         match ids {
@@ -174,10 +203,10 @@ impl Ours<'_> {
 
     async fn create(&self, items: Vec<Fields>, claim: &signature::Claim) -> Answered {
         let wanted = all(items.iter().map(Fields::new_rule))?;
+        signature::use_once(self.call, claim).await?;
         self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
         let keys: Option<Vec<String>> = wanted.iter().map(|_| rules::sec_key()).collect();
         let keys = keys.ok_or_else(|| refused(Fault::Internal, "there are no random numbers"))?;
-        signature::use_once(self.call, claim).await?;
         let made = self.call.registry.write(&self.who, |state, draft| {
             if state.documents.rules.len() + wanted.len() > RULES_MAX {
                 return Err(Failed::Refused(Stop::Items(vec![SlipCode::TooMany.at(0)])));
@@ -204,9 +233,9 @@ impl Ours<'_> {
                 .iter()
                 .map(|one| if known(one) { Ok(()) } else { Err(SlipCode::Unknown.slip("id")) }))?;
         }
+        signature::use_once(self.call, claim).await?;
         let addresses = self.new_addresses(&wanted);
         self.try_out(addresses.iter().map(Option::as_deref)).await?;
-        signature::use_once(self.call, claim).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
             for (index, (id, wanted, status)) in wanted.iter().enumerate() {
                 let unknown = || Failed::Refused(Stop::Items(vec![SlipCode::Unknown.at(index)]));

@@ -63,8 +63,8 @@ pub struct Written {
 }
 
 /// Members that are shown and that nobody sets. They may be sent along.
-const READ_ONLY: [&str; 6] =
-    ["origin", "version", "changed_at", "changed_by", "path", "callback_url"];
+const READ_ONLY: [&str; 7] =
+    ["origin", "version", "changed_at", "changed_by", "path", "callback_url", "push_refused"];
 
 impl Managed {
     /// The word for one.
@@ -214,6 +214,11 @@ impl InForce {
         let mut shown = Table::clone(&destination.shown);
         let own = [("url", json!(destination.url)), ("format", json!(destination.format.as_str()))];
         shown.extend(own.map(|(key, value)| (key.to_owned(), value)));
+        let refused = self.out_of_reach.iter().filter(|one| one.destination == name);
+        let refused: Vec<&str> = refused.map(|one| one.app.as_str()).collect();
+        if !refused.is_empty() {
+            shown.insert(String::from("push_refused"), json!(refused));
+        }
         Some(shown)
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::documents::{Address, Documents, Kept, Push, Rule, RuleStatus};
+use super::push::{self, OutOfReach};
 use crate::config::{
-    self, Config, Destination, Format, MessageRoutes, Mode, Notation, Origin, Reach, Retry,
-    Routing, Shown, Source, Superseded, TemplateMethod, limits,
+    self, Config, Destination, Format, Mode, Origin, Reach, Retry, Routing, Shown, Source,
+    Superseded, TemplateMethod, limits,
 };
 use crate::ledger::Revision;
 use crate::sender::{LiveSecret, Recipe, Secret, Terms};
@@ -27,13 +28,19 @@ pub(super) struct Merged {
     pub compiled: Compiled,
     /// What is left out, and why: a name that the file takes, or what no longer passes a check.
     pub problems: Vec<String>,
+    /// Push configurations that name what is not theirs.
+    pub out_of_reach: Vec<OutOfReach>,
 }
 
 /// Puts `file` and `documents` together. Where both have a name, the file's stays. `compiled` is
 /// what was made under the same file before.
 pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -> Merged {
-    let mut merged =
-        Merged { config: file.clone(), compiled: Compiled::new(), problems: Vec::new() };
+    let mut merged = Merged {
+        config: file.clone(),
+        compiled: Compiled::new(),
+        problems: Vec::new(),
+        out_of_reach: Vec::new(),
+    };
     for (name, kept) in &documents.destinations {
         merged.add_destination(name, config::check_destination(file, name, &kept.value));
     }
@@ -64,11 +71,6 @@ pub fn rule_name(id: u64) -> String {
 /// The name of the destination of an address.
 pub(super) fn address_name(key: &str) -> String {
     format!("address/{key}")
-}
-
-/// The name of the destination of an app's container.
-fn container_name(app: &str) -> String {
-    format!("push/{app}")
 }
 
 fn known(compiled: &Compiled, name: &str, version: Revision) -> Option<Arc<Source>> {
@@ -218,6 +220,7 @@ fn plain(name: &str, url: &str) -> Destination {
         mode: Mode::Async,
         ca: None,
         identity: None,
+        push: config::PushGrant::default(),
     }
 }
 
@@ -258,10 +261,11 @@ impl Merged {
 
     fn route_messages(&mut self, pushes: &BTreeMap<String, Kept<Push>>) {
         for (app, kept) in pushes {
-            let routes = Arc::new(message_routes(app, &kept.value));
-            if let Some(container) = self.container(app, &kept.value) {
-                self.config.destinations.insert(container.name.clone(), Arc::new(container));
-            }
+            let routed = push::route(&self.config.destinations, app, &kept.value);
+            self.out_of_reach.extend(routed.out_of_reach);
+            let made = routed.destinations.into_iter();
+            self.config.destinations.extend(made.map(|one| (one.name.clone(), Arc::new(one))));
+            let routes = Arc::new(routed.routes);
             for source in self.sources_of(OF_PUSHES) {
                 if source.app_id.as_deref() == Some(app) {
                     let routing = Routing::ByMessage(Arc::clone(&routes));
@@ -269,37 +273,6 @@ impl Merged {
                 }
             }
         }
-    }
-
-    /// The container of an app: the destination called by its environment, at the path that was
-    /// set, in the notation that was set. None as long as there is no such destination.
-    fn container(&self, app: &str, push: &Push) -> Option<Destination> {
-        let set = &push.container_config;
-        let base = self.config.destinations.get(&set.qbase_env).filter(|_| set.enable)?;
-        let uri: http::Uri = base.url.parse().ok()?;
-        let url = format!("{}://{}{}", uri.scheme()?, uri.authority()?, set.qbase_container_path);
-        let notation = if set.text_mode == 2 { Notation::Xml } else { Notation::Json };
-        Some(Destination {
-            origin: Origin::PushConfig,
-            shown: Shown::default(),
-            name: container_name(app),
-            url,
-            format: Format::Message(notation),
-            mode: Mode::Async,
-            ..Destination::clone(base)
-        })
-    }
-}
-
-fn message_routes(app: &str, push: &Push) -> MessageRoutes {
-    let Push { function_config, container_config } = push;
-    let kinds = function_config.callbacks.iter().map(|callback| {
-        let kind = (callback.msg_type.clone(), callback.event.clone());
-        (kind, callback.enable.then(|| callback.function_name.clone()))
-    });
-    MessageRoutes {
-        kinds: if function_config.enable { kinds.collect() } else { BTreeMap::new() },
-        others: container_config.enable.then(|| container_name(app)),
     }
 }
 

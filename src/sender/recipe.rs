@@ -14,7 +14,8 @@ use super::callback::Callback;
 use super::condition::Condition;
 use super::coverage::Shaping;
 use super::definition::{
-    Chain, EventTable, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender, Stands, Writing,
+    Chain, EventTable, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender, Stands,
+    Uncovered, Writing,
 };
 use super::fault::Fault;
 use super::key_set::{KeyList, KeySet};
@@ -324,6 +325,12 @@ impl Recipe {
     #[must_use]
     pub fn knows(&self, secret: &Secret) -> bool {
         self.secrets.iter().any(|own| own.value == *secret)
+    }
+
+    /// Whether a callback may bring its identity where the signature does not cover it.
+    #[must_use]
+    pub fn takes_unsigned_identity(&self) -> bool {
+        self.identity.uncovered != Uncovered::Rejected
     }
 
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].

@@ -1,13 +1,15 @@
 //! Callback addresses, as a client of the assessment platform's back office would manage them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use postern::clock::now_ms;
+use postern::ledger::{Embedded, EmbeddedOptions};
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::backend::Backend;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, logged};
 use super::wire::{Answer, send};
 
 const KEY: &str = "demo-manager-key";
@@ -27,8 +29,11 @@ managers = [{ name = "m1", key = "demo-manager-key", companies = [42, 43] }, { n
 prefixes = ["leaderpro", "rp7", "motive"]
 "#;
 
+/// A time that no other call of these tests has: two calls of one second have one signature, and
+/// it is good for one.
 fn now() -> String {
-    (now_ms() / 1000).to_string()
+    static CALLS: AtomicI64 = AtomicI64::new(0);
+    (now_ms() / 1000 - CALLS.fetch_add(1, Ordering::Relaxed) % 500).to_string()
 }
 
 /// PHP's `http_build_query` of sorted pairs, as the platform signs it.
@@ -90,10 +95,22 @@ fn all_of(company: &str) -> String {
 
 /// A genuine callback of the platform about a company's assessment.
 fn callback(to: SocketAddr, key: &str, company: &str, prefix: &str, number: &str) -> u16 {
-    let query = query(key, &[("company_id", company), ("time_stamp", &now()), ("prefix", prefix)]);
+    let query = numbered(key, company, prefix, number);
     let fields = [("Content-Type", "application/x-www-form-urlencoded")];
-    send(to, &format!("POST /callback/t12?{query}"), &fields, &format!("report_number={number}"))
-        .status
+    let answer = send(to, &format!("POST /callback/t12?{query}"), &fields, "remark=a");
+    assert_eq!(answer.json()["code"], 0, "{}", answer.body);
+    answer.status
+}
+
+/// The signed query of a callback.
+fn numbered(key: &str, company: &str, prefix: &str, number: &str) -> String {
+    let pairs = [
+        ("company_id", company),
+        ("time_stamp", &now()),
+        ("prefix", prefix),
+        ("report_number", number),
+    ];
+    query(key, &pairs)
 }
 
 #[test]
@@ -125,7 +142,7 @@ fn addresses_are_shown_in_the_configured_order_and_callbacks_go_there() {
         "{}",
         got[0].line
     );
-    assert_eq!(got[0].body, b"report_number=R-1");
+    assert_eq!(got[0].body, b"remark=a");
 
     // Numbers are taken by themselves, and leave the address alone.
     assert_eq!(set(admin, &of("42", "rp7", &now()), "report_number=7")["code"], 0);
@@ -202,6 +219,10 @@ fn calls_that_are_wrong_get_a_code_and_change_nothing() {
         (format!("{good}&company_id=42"), form, 1003),
         (format!("{good}&manager_key=x"), form, 1003),
         (format!("{good}&a.b=1"), form, 1003),
+        (format!("{good}&debug_on=1"), form, 1003),
+        (format!("{good}&report_number=1"), form, 1003),
+        (numbered(KEY, "42", "rp7", "R-1") + "&manager_name=m1", form, 1003),
+        (good.clone(), "notify_url=http://127.0.0.1:1/&company_id=43", 1003),
         (
             query(KEY, &[("manager_name", "m1"), ("company_id", "x"), ("time_stamp", &stamp)]),
             form,
@@ -237,17 +258,103 @@ fn calls_that_are_wrong_get_a_code_and_change_nothing() {
 }
 
 #[test]
-fn guesses_are_bounded_and_a_right_signature_always_passes() {
+fn guesses_are_slow_after_ten_and_a_right_signature_passes() {
     let gateway = Gateway::start(CONFIG);
     let admin = gateway.at.admin;
     let good = of("42", "rp7", &now());
     let forged = format!("{}x", &good[..good.len() - 1]);
-    let codes: Vec<i64> = (0..15).map(|_| get(admin, &forged)["code"].as_i64().unwrap()).collect();
-    assert_eq!(codes[..10], [1001; 10]);
-    assert!(codes.contains(&1009), "{codes:?}");
+    let codes: Vec<i64> = (0..11).map(|_| get(admin, &forged)["code"].as_i64().unwrap()).collect();
+    assert_eq!((&codes[..10], codes[10]), (&[1001; 10][..], 1009));
     assert_eq!(get(admin, &good)["code"], 0);
+    assert!(logged().lines().any(|line| line.contains("calls are slowed") && line.contains("m1")));
     // The guesses of one manager are not another's.
     let other =
         query("wrong", &[("manager_name", "m2"), ("company_id", "44"), ("time_stamp", &now())]);
     assert_eq!(get(admin, &other)["code"], 1001);
+}
+
+/// The exact sequence of an attack: a captured callback is no order to set an address, and a look at
+/// addresses is no callback.
+#[test]
+fn a_callback_sets_no_address_and_a_look_is_no_callback() {
+    let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());
+    let (admin, callbacks) = (gateway.at.admin, gateway.at.callbacks);
+    let captured = numbered(KEY, "42", "rp7", "N-1") + "&manager_name=m1";
+    let first = send(callbacks, &format!("GET /callback/t12?{captured}"), &[], "");
+    assert_eq!(first.json()["code"], 0, "{}", first.body);
+    let steal = format!("notify_url=http://{}/steal", backend.at);
+    for _ in 0..2 {
+        assert_eq!(set(admin, &captured, &steal)["code"], 1003);
+        assert_eq!(get(admin, &captured)["code"], 1003);
+    }
+    assert_eq!(get(admin, &of("42", "rp7", &now()))["data"][0]["notify_url"], Value::Null);
+
+    let look = of("42", "rp7", &now());
+    for _ in 0..2 {
+        assert_eq!(get(admin, &look)["code"], 0, "a look may be repeated");
+    }
+    assert_eq!(set(admin, &look, &steal)["code"], 1010, "and changes nothing");
+    let change = of("42", "motive", &now());
+    assert_eq!(set(admin, &change, "notify_url=http://127.0.0.1:1/")["code"], 0);
+    assert_eq!(get(admin, &change)["code"], 1010, "what changed something is good for no look");
+    let fields = [("Content-Type", "application/x-www-form-urlencoded")];
+    for body in ["report_number=FAKE", "code_number=FAKE", "report_number=FAKE&prefix=rp7"] {
+        for signed in [&look, &change, &all_of("42")] {
+            let line = format!("POST /callback/t12?{signed}");
+            assert_eq!(send(callbacks, &line, &fields, body).json()["code"], 1, "{line} {body}");
+        }
+    }
+    gateway.await_metric("postern_callbacks_total{outcome=\"accepted\",source=\"t12\"}", 1.0);
+}
+
+/// On an engine of its own, over a restart: each signature changes something once.
+#[test]
+fn a_signature_sets_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let gateway = Gateway::over(CONFIG, open());
+    let query = of("42", "rp7", &now());
+    let (mine, theirs) =
+        ("notify_url=http://127.0.0.1:1/mine", "notify_url=http://127.0.0.1:1/theirs");
+    assert_eq!(set(gateway.at.admin, &query, "notify_url=ftp://a/")["code"], 1008);
+    assert_eq!(set(gateway.at.admin, &query, mine)["code"], 0, "nothing was done with it before");
+    assert_eq!(set(gateway.at.admin, &query, theirs)["code"], 1010);
+    gateway.stop();
+    let gateway = Gateway::over(CONFIG, open());
+    assert_eq!(set(gateway.at.admin, &query, theirs)["code"], 1010);
+    let (rest, sign) = query.rsplit_once('=').unwrap();
+    let upper = format!("{rest}={}", sign.to_uppercase());
+    assert_ne!(set(gateway.at.admin, &upper, theirs)["code"], 0, "the same digest");
+    let shown = get(gateway.at.admin, &of("42", "rp7", &now()));
+    assert_eq!(shown["data"][0]["notify_url"], "http://127.0.0.1:1/mine");
+}
+
+/// A source that takes a number outside the signed query would make management calls of callbacks.
+#[test]
+fn a_replayable_source_has_no_key_of_a_manager() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        let path = folder.path().join("postern.toml");
+        std::fs::write(&path, text).unwrap();
+        postern::config::load(&path).map(drop).map_err(|faults| faults.faults)
+    };
+    let replayable = |key: &str| {
+        CONFIG.replace(
+            "secrets = \"demo-manager-key\"",
+            &format!("secrets = \"{key}\"\nreplayable = true"),
+        )
+    };
+    let faults = check(&replayable("demo-manager-key")).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.key.ends_with("replayable")), "{faults:?}");
+    assert_eq!(
+        check(&replayable("a-key-of-its-own")).map_err(|faults| format!("{faults:?}")),
+        Ok(())
+    );
+    let gateway = Gateway::start(CONFIG);
+    let put = |key: &str| {
+        let body = json!({ "sender": "renaren", "secrets": key, "replayable": true });
+        let line = "PUT /admin/v1/sources/t13";
+        send(gateway.at.admin, line, &[], &body.to_string()).status
+    };
+    assert_eq!((put("other-key"), put("a-key-of-its-own")), (422, 201));
 }

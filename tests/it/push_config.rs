@@ -1,6 +1,7 @@
 //! The push configuration of an app, as a client of WeChat's interface would set it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use postern::clock::now_ms;
 use postern::ledger::{Embedded, EmbeddedOptions};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::backend::Backend;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, eventually, logged};
 use super::wire::{get, post, send};
 
 fn config(game: &Backend, other: &Backend) -> String {
@@ -26,14 +27,21 @@ destinations = ["game"]
 [[destination]]
 name = "game"
 url = "http://{}/game"
+push_apps = ["wx0000000000000001"]
 [[destination]]
 name = "test-env-6gni9ity244a6ea3"
 url = "http://{}/base?x=1"
 headers = {{ X-Env = "6gni" }}
+push_apps = ["wx0000000000000001"]
+push_path = "/"
+[[destination]]
+name = "accounting"
+url = "http://{}/accounting"
+headers = {{ Authorization = "Bearer accounting" }}
 [manage.push_config]
 apps = [{{ app_id = "wx0000000000000001", secret = "app-secret" }}]
 "#,
-        game.at, other.at
+        game.at, other.at, other.at
     )
 }
 
@@ -55,13 +63,16 @@ fn callback(kind: &str, event: &str, function: &str, enable: bool) -> Value {
     json!({ "msgType": kind, "event": event, "env": "e-1", "functionName": function, "enable": enable })
 }
 
-/// Pushes a message in plain mode.
+/// Pushes a message in plain mode, under a nonce of its own: a signature is that of one message.
 fn push(to: SocketAddr, body: &str) -> u16 {
+    static PUSHES: AtomicU32 = AtomicU32::new(12345);
     let stamp = (now_ms() / 1000).to_string();
-    let mut parts = ["gatewaytoken", &stamp, "12345"];
+    let nonce = PUSHES.fetch_add(1, Ordering::Relaxed).to_string();
+    let mut parts = ["gatewaytoken", &stamp, &nonce];
     parts.sort_unstable();
     let sign = const_hex::encode(Sha1::digest(parts.concat()));
-    post(to, &format!("/callback/wx?signature={sign}&timestamp={stamp}&nonce=12345"), body).status
+    let query = format!("signature={sign}&timestamp={stamp}&nonce={nonce}");
+    post(to, &format!("/callback/wx?{query}"), body).status
 }
 
 fn message(kind: &str, event: &str, id: u32) -> String {
@@ -128,15 +139,24 @@ fn messages_go_where_the_configuration_says() {
     assert_eq!(push(wx, &message("image", "", 4)), 200);
     assert_eq!(game.await_count(2)[1].json()["params"]["MsgType"], "image");
     // What nobody is there for waits, and comes when somebody is.
-    let made = send(
-        admin,
-        "PUT /admin/v1/destinations/not-yet",
-        &[],
-        &json!({ "url": "https://a.example/" }).to_string(),
-    );
-    assert_eq!(made.status, 201, "{}", made.body);
-    let voice = get(admin, "/admin/v1/deliveries?state=pending&destination=not-yet").json();
+    let waits = "/admin/v1/deliveries?state=pending&destination=push/wx0000000000000001/not-yet";
+    let made = |version: &str, settings: Value| {
+        let fields = [(version, "*")];
+        let line = "PUT /admin/v1/destinations/not-yet";
+        let made = send(admin, line, &fields, &settings.to_string());
+        assert!(matches!(made.status, 200 | 201), "{}", made.body);
+    };
+    // The name alone makes it nobody's.
+    made("If-None-Match", json!({ "url": "https://a.example/" }));
+    let voice = get(admin, waits).json();
     assert_eq!(voice["deliveries"].as_array().unwrap().len(), 1, "{voice}");
+    let shown = get(admin, "/admin/v1/destinations/not-yet").json();
+    assert_eq!(shown["push_refused"], json!(["wx0000000000000001"]), "{shown}");
+    made("If-Match", json!({ "url": "https://a.example/", "push_apps": ["wx0000000000000001"] }));
+    let shown = get(admin, "/admin/v1/destinations/not-yet").json();
+    assert_eq!(shown.get("push_refused"), None, "{shown}");
+    let all = get(admin, "/admin/v1/destinations").json().to_string();
+    assert!(all.contains("\"push/wx0000000000000001/not-yet\""), "it comes to what waits: {all}");
 
     for (mode, id) in [(1, 10), (2, 20)] {
         let container = json!({ "function_config": { "enable": false }, "container_config": {
@@ -197,7 +217,7 @@ fn tokens_and_rubbish_get_the_codes_of_the_document() {
     assert_eq!(code(&format!("{base}&appid=wx0000000000000001&secret=x"), ""), 40125);
     assert_eq!(code("POST /cgi-bin/token?grant_type=client_credential", ""), 43001);
     let codes: Vec<i64> =
-        (0..15).map(|_| code(&format!("{base}&appid=wx0000000000000001&secret=x"), "")).collect();
+        (0..10).map(|_| code(&format!("{base}&appid=wx0000000000000001&secret=x"), "")).collect();
     assert!(codes.contains(&45009), "{codes:?}");
 
     let (old, new) = (token(admin), token(admin));
@@ -232,10 +252,16 @@ fn tokens_and_rubbish_get_the_codes_of_the_document() {
         &container("qbase_container_path", json!("@evil.example/")),
         &container("qbase_container_path", json!("")),
         &container("qbase_env", json!("a/b")),
+        &container("qbase_container_path", json!("/a/../internal")),
+        &container("qbase_container_path", json!("/a/%2e%2e/internal")),
+        &container("qbase_container_path", json!("/a%2Finternal")),
+        &container("qbase_env", json!("accounting")),
+        &functions(json!([callback("text", "", "accounting", true)])),
     ] {
         assert_eq!(code(&set, body), 40101, "{body}");
     }
     assert_eq!(code(&format!("{set}&access_token={new}"), "{}"), 40101);
+    assert_eq!(code(&format!("{set}&appid=wx0000000000000001"), &functions(json!([]))), 40101);
     let mut wire = super::wire::Wire::open(admin);
     wire.send(format!("{set} HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n"));
     assert_eq!(wire.answer().unwrap().json()["errcode"], 40101);
@@ -283,4 +309,44 @@ fn a_sealed_message_comes_open_to_the_container() {
     let expected =
         "<xml><Event><![CDATA[debug_demo]]></Event><MsgType><![CDATA[event]]></MsgType></xml>";
     assert_eq!(String::from_utf8_lossy(&got.body), expected);
+}
+
+/// A configuration of an older version, or of a destination that named the app before: not
+/// delivered, said, and listed; and delivered when the destination says so.
+#[test]
+fn what_is_not_the_apps_waits_until_it_is() {
+    let (game, other) = (Backend::start(), Backend::start());
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let named = config(&game, &other);
+    let gateway = Gateway::over(&named, open());
+    let token = token(gateway.at.admin);
+    let container = json!({ "container_config": {
+        "enable": true, "qbase_env": "test-env-6gni9ity244a6ea3",
+        "qbase_container_path": "/internal/admin/grant-all", "text_mode": 1,
+    } });
+    assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 0);
+    assert_eq!(push(gateway.at.callbacks, &message("text", "", 1)), 200);
+    assert_eq!(other.await_count(1)[0].line, "POST /internal/admin/grant-all HTTP/1.1");
+    gateway.stop();
+
+    let narrower = named.replace("push_path = \"/\"\n", "push_path = \"/wechat\"\n");
+    let gateway = Gateway::over(&narrower, open());
+    assert_eq!(push(gateway.at.callbacks, &message("text", "", 2)), 200);
+    let waits = "/admin/v1/deliveries?state=pending&destination=push/wx0000000000000001";
+    let pending = get(gateway.at.admin, waits).json();
+    assert_eq!(pending["deliveries"].as_array().unwrap().len(), 1, "{pending}");
+    let shown = get(gateway.at.admin, "/admin/v1/destinations/test-env-6gni9ity244a6ea3").json();
+    assert_eq!(shown["push_refused"], json!(["wx0000000000000001"]), "{shown}");
+    assert!(logged().contains("names a destination that it may not use"));
+    assert_eq!(tcb(gateway.at.admin, "set", &token, &container)["errcode"], 40101);
+    assert_eq!(other.got().len(), 1, "not delivered");
+    // The same over a reload, which takes effect at once.
+    gateway.reload(&named);
+    assert_eq!(other.await_count(2)[1].json()["MsgId"], 2);
+    gateway.reload(&narrower);
+    eventually("the app is out of reach", || {
+        let shown = get(gateway.at.admin, "/admin/v1/destinations/test-env-6gni9ity244a6ea3");
+        shown.json()["push_refused"] == json!(["wx0000000000000001"])
+    });
 }

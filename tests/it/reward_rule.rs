@@ -378,6 +378,45 @@ fn the_same_signature_changes_something_once() {
     assert_eq!(list(gateway.at.admin, "").len(), 1);
 }
 
+/// A captured call has nothing called, whether it was refused or not.
+#[test]
+fn a_signature_has_addresses_called_once() {
+    let (gateway, backend) = (Gateway::start(CONFIG), Backend::saying([status(500), status(200)]));
+    let url = format!("http://{}/", backend.at);
+    let body = json!({ "items": [rule(&url)] }).to_string();
+    let ts = now_ms().to_string();
+    let sign = sign("POST", KEY, &ts, &body);
+    let fields = [
+        ("X-Up-Key", KEY),
+        ("X-Up-Timestamp", ts.as_str()),
+        ("X-Up-Signature", &sign),
+        ("Content-Type", "application/json"),
+    ];
+    let line = format!("POST {PATH}");
+    let first = send(gateway.at.admin, &line, &fields, &body);
+    assert_eq!(errs(&first), [(0, 1007)]);
+    for _ in 0..4 {
+        assert_eq!(send(gateway.at.admin, &line, &fields, &body).json()["code"], 606);
+    }
+    assert_eq!(backend.got().len(), 1, "one address, called once");
+    assert!(list(gateway.at.admin, "").is_empty());
+    // Signed with another time it is another call, and what is in it goes on.
+    let made = call(gateway.at.admin, "POST", &json!({ "items": [rule(&url)] }));
+    assert_eq!(made.json()["items"].as_array().map(Vec::len), Some(1), "{}", made.body);
+}
+
+#[test]
+fn a_call_has_no_other_parameters() {
+    let gateway = Gateway::start(CONFIG);
+    let code = |method: &str, query: &str, body: &str| {
+        signed(gateway.at.admin, method, KEY, query, body).json()["code"].as_u64()
+    };
+    let body = json!({ "items": [rule("https://a.example/")] }).to_string();
+    assert_eq!(code("POST", "?ids=1", &body), Some(602));
+    assert_eq!(code("GET", "?ids=1&page=2", ""), Some(602));
+    assert_eq!(code("DELETE", "?ids=1", "{\"ids\":[1]}"), Some(602));
+}
+
 #[test]
 fn a_publisher_sees_its_own_rules_only() {
     let (gateway, backend) = (Gateway::start(CONFIG), Backend::start());

@@ -11,7 +11,7 @@ use crate::config::{Company, Config};
 use crate::ledger::{Book, EventBody, LedgerError, LogQuery, Logged, SourceId};
 
 /// The sender that tells of background checks.
-const SENDER: &str = "yibeidiao";
+pub(super) const SENDER: &str = "yibeidiao";
 
 /// Callbacks about one check that are read, the newest: a check has some dozens.
 const EVENTS_MAX: usize = 1_000;

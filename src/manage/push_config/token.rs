@@ -6,15 +6,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Answered, Code, Refused, answered, busy, parameter, refused};
+use super::{Answered, Code, Refused, answered, busy, parameters, refused, value};
 use crate::clock::UnixMillis;
 use crate::config::{PushApp, PushConfig};
 use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError, Revision};
-use crate::manage::partners::{Call, Guesses};
+use crate::manage::guesses::{Guess, TooManyGuesses};
+use crate::manage::partners::Call;
 use crate::wire::Response;
 
 /// The tokens of an app, by its id.
 const TOKENS: Kind = Kind::new("push_token");
+
+/// The parameters of a call for a token.
+const PARAMETERS: [&str; 3] = ["grant_type", "appid", "secret"];
 
 /// How long a token is good for.
 const LIFE_SECONDS: i64 = 7200;
@@ -40,36 +44,51 @@ struct Token {
 }
 
 /// Answers a call to `/cgi-bin/token`.
-pub(in crate::manage) async fn answer(
-    call: &Call<'_>,
-    (api, guesses): (&PushConfig, &Guesses),
-) -> Response {
-    answered(make(call, api, guesses).await)
+pub(in crate::manage) async fn answer(call: &Call<'_>, api: &PushConfig) -> Response {
+    answered(make(call, api).await)
 }
 
-async fn make(call: &Call<'_>, api: &PushConfig, guesses: &Guesses) -> Answered {
+async fn make(call: &Call<'_>, api: &PushConfig) -> Answered {
     if call.method() != http::Method::GET {
         return Err(refused(Code::NotGet, "require GET method"));
     }
-    if parameter(call, "grant_type")?.as_deref() != Some("client_credential") {
+    let pairs = parameters(call, &PARAMETERS)?;
+    let parameter = |name| value(&pairs, name);
+    if parameter("grant_type") != Some("client_credential") {
         return Err(refused(Code::GrantType, "invalid grant_type"));
     }
-    let id = parameter(call, "appid")?.ok_or_else(|| refused(Code::NoAppId, "appid missing"))?;
-    let secret = parameter(call, "secret")?;
+    let id = parameter("appid").ok_or_else(|| refused(Code::NoAppId, "appid missing"))?;
+    let secret = parameter("secret");
     let secret = secret.ok_or_else(|| refused(Code::NoSecret, "appsecret missing"))?;
-    let app = api.apps.iter().find(|app| app.app_id == id);
-    let wrong = |code, what| match guesses.is_one_too_many(app.map_or("", |_| &id), call.client) {
-        true => refused(Code::Quota, "too many wrong secrets; wait a minute"),
-        false => refused(code, what),
-    };
-    let app = app.ok_or_else(|| wrong(Code::AppId, "invalid appid"))?;
-    if !constant_time_eq_32(&digest(app.secret.expose()), &digest(secret.as_bytes())) {
-        return Err(wrong(Code::Secret, "invalid appsecret"));
-    }
+    let app = known(call, api.apps.iter().find(|app| app.app_id == id), secret).await?;
     let token = random().ok_or_else(|| refused(Code::Busy, "system error"))?;
     let kept = keep(call.registry.book(), (&app.app_id, &token), call.at_ms).await;
     kept.map_err(|error| busy(&error))?;
     Ok(json!({ "access_token": token, "expires_in": LIFE_SECONDS }))
+}
+
+/// The app, if that is its secret; as slowly as the guesses before demand.
+async fn known<'a>(
+    call: &Call<'_>,
+    app: Option<&'a PushApp>,
+    secret: &str,
+) -> Result<&'a PushApp, Refused> {
+    let name = app.map_or("", |app| app.app_id.as_str());
+    let guess = Guess { api: "/cgi-bin/token", name, from: call.client };
+    let too_many = || refused(Code::Quota, "too many wrong secrets; wait a minute");
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let is_its = |app: &&PushApp| {
+        constant_time_eq_32(&digest(app.secret.expose()), &digest(secret.as_bytes()))
+    };
+    match (app, app.filter(is_its)) {
+        (_, Some(app)) => {
+            call.guesses.was_right(guess, turn);
+            Ok(app)
+        }
+        _ if call.guesses.was_wrong(guess, turn) => Err(too_many()),
+        (None, _) => Err(refused(Code::AppId, "invalid appid")),
+        (Some(_), None) => Err(refused(Code::Secret, "invalid appsecret")),
+    }
 }
 
 /// The app that a token is for, as long as it is good.

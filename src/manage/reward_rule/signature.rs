@@ -12,8 +12,9 @@ use sha2::Sha256;
 
 use super::{Fault, Stop, ledger, refused};
 use crate::config::{Publisher, RewardRules};
-use crate::ledger::{DedupeKey, Nonce, NonceUse, SourceId};
+use crate::ledger::NonceUse;
 use crate::manage::partners::Call;
+use crate::manage::spent::{Rule, Signature};
 
 /// How long a call is good for, before and after its time.
 const WINDOW_MS: i64 = 15 * 60 * 1000;
@@ -99,15 +100,21 @@ fn body_digest(body: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Refuses a signature that changed something before: whoever saw it on the way could send it
-/// again, and take back what was changed since.
+/// Uses the signature of a call that changes something, before anything is done for it. One that
+/// was used is refused: sent again by others it could take back what was changed since, and have
+/// addresses called.
 pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), Stop> {
-    let key = DedupeKey::new(&SourceId::from("manage/reward_rule"), &claim.digest);
-    let nonce = Nonce { key, expires_ms: claim.at_ms.saturating_add(2 * WINDOW_MS) };
-    let used = call.registry.book().check_nonces(&[nonce]).await;
-    match used.map_err(|error| ledger(&error))?.first() {
-        Some(NonceUse::First) => Ok(()),
-        _ => Err(refused(Fault::Repeated, "this very call was made before; sign it anew")),
+    let signature = Signature {
+        rule: Rule::RewardRule,
+        bytes: &claim.digest,
+        good_until_ms: claim.at_ms.saturating_add(WINDOW_MS),
+    };
+    let used = signature.use_to_write(call.registry.book()).await;
+    match used.map_err(|error| ledger(&error))? {
+        NonceUse::First => Ok(()),
+        NonceUse::Repeated => {
+            Err(refused(Fault::Repeated, "this very call was made before; sign it anew"))
+        }
     }
 }
 
