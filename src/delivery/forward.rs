@@ -12,7 +12,26 @@ use crate::sender::Catalog;
 /// Header fields that each sender's file reads, by the sender's name. No other is passed on: any
 /// caller can add them to a callback, and backends obey some of them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ReadFields(BTreeMap<String, Vec<HeaderName>>);
+pub(super) struct ReadFields(BTreeMap<String, OfSender>);
+
+/// Header fields that the file of one sender reads.
+#[derive(Debug, PartialEq, Eq)]
+struct OfSender {
+    read: Vec<HeaderName>,
+    /// Fields with their second names.
+    names: Vec<(HeaderName, HeaderName)>,
+}
+
+impl OfSender {
+    /// What was read in a callback with `fields`. Second names are not read beside first ones, so
+    /// that nothing verified them.
+    fn read_in(&self, fields: &[(HeaderName, HeaderValue)]) -> Vec<&HeaderName> {
+        let is_first = |name: &HeaderName| self.names.iter().any(|(first, _)| first == name);
+        let is_second = |name: &HeaderName| self.names.iter().any(|(_, second)| second == name);
+        let first_came = fields.iter().any(|(name, _)| is_first(name));
+        self.read.iter().filter(|name| !(first_came && is_second(name))).collect()
+    }
+}
 
 /// Fields of one connection: a delivery has its own, even where a sender's file reads them.
 const OF_THE_CONNECTION: [HeaderName; 6] = [
@@ -30,7 +49,8 @@ impl ReadFields {
         let of_one = |sender: &std::sync::Arc<crate::sender::Sender>| {
             let mut fields = sender.headers();
             fields.retain(|name| !OF_THE_CONNECTION.contains(name));
-            (sender.name().to_owned(), fields)
+            let names = sender.header_names().to_vec();
+            (sender.name().to_owned(), OfSender { read: fields, names })
         };
         Self(catalog.iter().map(of_one).collect())
     }
@@ -38,8 +58,8 @@ impl ReadFields {
     /// What is passed on of the header fields of a callback of `sender`: those that its file reads,
     /// and the content type.
     pub(super) fn kept(&self, sender: &str, fields: Vec<(HeaderName, HeaderValue)>) -> HeaderMap {
-        let read = self.0.get(sender).map_or(&[][..], Vec::as_slice);
-        let is_kept = |name: &HeaderName| *name == header::CONTENT_TYPE || read.contains(name);
+        let read = self.0.get(sender).map_or_else(Vec::new, |one| one.read_in(&fields));
+        let is_kept = |name: &HeaderName| *name == header::CONTENT_TYPE || read.contains(&name);
         let mut kept = HeaderMap::new();
         for (name, value) in fields.into_iter().filter(|(name, _)| is_kept(name)) {
             kept.append(name, value);
@@ -98,6 +118,7 @@ mod tests {
             "x-forwarded-for",
             "webhook-id",
             "webhook-signature",
+            "svix-id",
             "host",
             "signature",
         ];
@@ -112,5 +133,8 @@ mod tests {
         assert!(!kept("github").contains(&"webhook-id".to_owned()));
         assert_eq!(kept("standard-webhooks"), ["content-type", "webhook-id", "webhook-signature"]);
         assert_eq!(kept("a sender that is gone"), ["content-type"]);
+        let second = HeaderName::from_static("svix-id");
+        let alone = vec![(second.clone(), HeaderValue::from_static("v"))];
+        assert!(fields.kept("standard-webhooks", alone).contains_key(second));
     }
 }

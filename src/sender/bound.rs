@@ -436,6 +436,7 @@ impl Sender {
         let identity = &self.identity;
         let keys = identity.by.iter().chain(&identity.formerly.transaction);
         let keys = keys.chain(&identity.formerly.replay).chain(rows().flat_map(|row| &row.id));
+        let keys = keys.chain(self.kinds.iter().flat_map(|kind| &kind.formerly.transaction));
         let effects = roles.clone().flat_map(|roles| &roles.effects);
         let effects: Vec<&Condition> = effects.flat_map(|rule| &rule.when).collect();
         let role_texts = roles.flat_map(|roles| roles.texts.values().flatten()).chain(keys);
@@ -451,7 +452,8 @@ impl Sender {
             conditions.extend(&reading.when);
         }
         spots.extend(self.key_set.iter().map(|set| &set.pick));
-        spots.extend(self.events.iter().map(|events| &events.by));
+        spots.extend(self.events.iter().flat_map(|events| &events.by));
+        spots.extend(&self.masked);
         conditions.extend(self.identity.repeats.iter().flat_map(|repeats| &repeats.when));
         texts.extend(self.ours.iter().map(|(_, text)| text));
         texts.extend(self.time.iter().map(|time| &time.r#in));

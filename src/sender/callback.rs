@@ -1,6 +1,7 @@
 //! One request, read by a recipe: verified, resolved, answered.
 
 mod answer;
+mod challenge;
 mod matching;
 mod opening;
 mod public;
@@ -9,7 +10,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::bound::Scope;
+use super::bound::{Bound, Scope};
 use super::coverage::Coverage;
 use super::definition::{Probes, Reads};
 use super::digest::Output;
@@ -17,9 +18,10 @@ use super::encoding::Plus;
 use super::evaluate::{Context, Lack};
 use super::identity::OlderKeys;
 use super::key_set::KeySet;
+use super::names::Slot;
 use super::outcome::Reason;
 use super::parameters::{Parameters, Place, Unreadable};
-use super::recipe::{Also, EventRow, Kind, Protection, Recipe, WhenBody};
+use super::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::resolved::Resolved;
 use super::signature::Reading;
@@ -72,6 +74,8 @@ enum Inside {
 pub(super) struct Opened {
     pub(super) message: Vec<u8>,
     pub(super) parameters: Parameters,
+    /// The slot of the cipher text, where it is one parameter.
+    pub(super) slot: Option<Slot>,
 }
 
 /// The reading and secret that matched.
@@ -226,30 +230,6 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// Whether it asks for the address, and its sender signs no such question. One that bears a
-    /// wrong signature is refused like any other, and so is an open one where they come sealed.
-    fn is_unsigned_challenge(&mut self, refusal: &Refusal) -> bool {
-        let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
-        unsigned
-            && self.unreadable.is_none()
-            && refusal.reason == Reason::MissingParameter
-            && self.asks_for_address()
-            && (self.recipe.challenge_open.is_none() || self.opened.is_some())
-    }
-
-    /// Whether it asks for the address. What is sealed in it then stays open.
-    fn asks_for_address(&mut self) -> bool {
-        let recipe = self.recipe;
-        if let Some(text) = &recipe.challenge_open {
-            self.opened = self.unsealed(text, Inside::Anything).ok();
-        }
-        let asks = self.holds(&recipe.challenge);
-        if !asks {
-            self.opened = None;
-        }
-        asks
-    }
-
     fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
         if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
             return Judgement::Undecided;
@@ -289,17 +269,14 @@ impl<'a> Callback<'a> {
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
-        if self.asks_for_address() {
+        if self.asks_for_address()? == Nature::Challenge {
             self.nature = Nature::Challenge;
             return Ok(());
         }
         if self.recipe.open.is_some() {
             self.open()?;
         }
-        self.kind = self.recipe.kinds.iter().position(|kind| self.holds(&kind.when));
-        if self.kind.is_none() {
-            self.find_row();
-        }
+        self.find_kind();
         match self.kind_here().map(|kind| &kind.also) {
             Some(Also::Reading(reading)) => self.also(reading),
             Some(Also::Lacking) => Err(Refusal::new(Reason::BadSignature)),
@@ -307,13 +284,31 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// Looks the event up in the provider's table.
-    fn find_row(&mut self) {
-        let Some(events) = &self.recipe.events else { return };
-        let context = Context { plus: self.plus(), ..Context::default() };
-        let name = self.value(&events.by, &context).ok().flatten();
-        self.row = name.and_then(|name| events.index.get(&*name).copied());
+    /// Finds the kind by its conditions, or looks the event up in the provider's table.
+    pub(super) fn find_kind(&mut self) {
+        self.kind = self.recipe.kinds.iter().position(|kind| self.holds(&kind.when));
+        let Some(events) = self.recipe.events.as_ref().filter(|_| self.kind.is_none()) else {
+            return;
+        };
+        self.row = self.event_name(events).and_then(|name| events.index.get(&*name).copied());
         self.kind = self.row_here().map(|row| row.kind);
+    }
+
+    /// What names the event: the first that is there.
+    fn event_name(&self, events: &'a Events) -> Option<Cow<'_, [u8]>> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let names = events.by.iter().filter_map(|by| self.value(by, &context).ok().flatten());
+        names.into_iter().find(|name| !name.is_empty())
+    }
+
+    /// The placeholders that were looked at to name the event: up to the first that is there.
+    pub(super) fn naming_spots(&self) -> &'a [Bound] {
+        let by = self.recipe.events.as_ref().map_or(&[][..], |events| &events.by);
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let is_there =
+            |spot: &Bound| matches!(self.value(spot, &context), Ok(Some(name)) if !name.is_empty());
+        let named = by.iter().position(is_there).map_or(by.len(), |at| at + 1);
+        &by[..named]
     }
 
     #[inline(never)]

@@ -47,9 +47,9 @@ impl Opener {
             .map_err(|_| Sealing::Broken)?;
         let padded = plain.len();
         plain.truncate(padded - padding(&plain, self.pad)?);
-        match &self.frame {
-            Some(frame) => unframe(&plain, frame),
-            None => Ok(plain),
+        match self.frame.as_slice() {
+            [] => Ok(plain),
+            ids => unframe(&plain, ids),
         }
     }
 
@@ -57,7 +57,7 @@ impl Opener {
     /// or the first bytes of the frame.
     pub(super) fn seal(&self, message: &[u8], salt: [u8; BLOCK], index: usize) -> Vec<u8> {
         let Ok(key) = self.key(index) else { return Vec::new() };
-        let mut plain = match &self.frame {
+        let mut plain = match self.frame.first() {
             Some(frame) => framed(message, frame, salt),
             None => message.to_vec(),
         };
@@ -92,12 +92,13 @@ fn framed(message: &[u8], frame: &[u8], salt: [u8; BLOCK]) -> Vec<u8> {
     [&salt[..], &len.to_be_bytes(), message, frame].concat()
 }
 
-fn unframe(plain: &[u8], frame: &[u8]) -> Result<Vec<u8>, Sealing> {
+fn unframe(plain: &[u8], ids: &[Vec<u8>]) -> Result<Vec<u8>, Sealing> {
     let (head, rest) = plain.split_at_checked(FRAME_HEAD).ok_or(Sealing::Broken)?;
     let len: [u8; 4] = head[BLOCK..].try_into().map_err(|_| Sealing::Broken)?;
     let len = usize::try_from(u32::from_be_bytes(len)).map_err(|_| Sealing::Broken)?;
     let (message, id) = rest.split_at_checked(len).ok_or(Sealing::Broken)?;
-    if digest::same(id, frame) { Ok(message.to_vec()) } else { Err(Sealing::NotOurs) }
+    let is_ours = ids.iter().any(|own| digest::same(id, own));
+    if is_ours { Ok(message.to_vec()) } else { Err(Sealing::NotOurs) }
 }
 
 #[cfg(test)]
@@ -112,7 +113,7 @@ mod tests {
             keys: vec![Zeroizing::new(key.try_into().unwrap())],
             iv,
             pad,
-            frame: frame.map(|frame| frame.as_bytes().to_vec()),
+            frame: frame.iter().map(|frame| frame.as_bytes().to_vec()).collect(),
             slot: None,
             reads: Vec::new(),
         }

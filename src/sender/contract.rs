@@ -2,6 +2,7 @@
 //! `docs/senders/` show. Everything is read from the sender's file or derived from it, so that
 //! neither can drift.
 
+mod events;
 mod markdown;
 mod replies;
 
@@ -97,6 +98,7 @@ impl Contract {
             part("Sealed messages", &[], reader.open()),
             part("Time", &[], reader.time()),
             part("Checks, tests and kinds", &["what", "when", "what comes of it"], reader.kinds()),
+            part("Events", &["event", "kind", "effect", "identified by"], events::rows(&file)),
             part("Answers", &["outcome", "answer"], replies::rows(&file)),
             part("Patience", &[], reader.patience()),
             part("Published addresses (allow = \"sender\")", &[], codes(&sender.addresses)),
@@ -427,6 +429,7 @@ impl Reader<'_> {
             row("key", "key"),
             row("iv", "initialisation vector in"),
             row("frame", "ends with"),
+            row("reads", "written in"),
             row("when", "when"),
         ];
         rows.into_iter().flatten().collect()

@@ -6,7 +6,7 @@ mod reader;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{Method, StatusCode, Uri};
+use http::{HeaderName, Method, StatusCode, Uri};
 use jiff::tz::Offset;
 
 use super::condition::Condition;
@@ -42,6 +42,10 @@ pub struct Sender {
     pub(super) paste: Vec<Pasted>,
     pub(super) unsigned: bool,
     pub(super) from_client: Vec<Role>,
+    /// What is a secret of the sender: it is shown nowhere.
+    pub(super) masked: Vec<Spot>,
+    /// Header fields and their second names.
+    pub(super) header_names: Vec<(HeaderName, HeaderName)>,
     pub(super) addresses: Vec<String>,
     pub(super) settings: Vec<(String, String)>,
     pub(super) lists: Vec<List>,
@@ -222,8 +226,10 @@ impl<K> Default for Formerly<K> {
 /// `[events]` and `[[event]]`: the provider's table of events.
 #[derive(Clone, Debug)]
 pub(super) struct EventTable {
-    /// What names an event.
-    pub(super) by: Spot,
+    /// What names an event: the first that is there.
+    pub(super) by: Vec<Spot>,
+    /// Why the name is not signed.
+    pub(super) unsigned: Option<Box<str>>,
     pub(super) rows: Vec<EventRow>,
 }
 
@@ -304,6 +310,16 @@ pub(super) struct Kind {
     pub(super) replies: Rows,
     pub(super) also: Option<Reading>,
     pub(super) stands: Stands,
+    pub(super) formerly: FormerKind,
+}
+
+/// The keys that versions before this form of keys made of events of a kind.
+#[derive(Clone, Debug)]
+pub(super) struct FormerKind<K = Spot> {
+    /// The number of the kind in the file of those versions, from 1; 0: it had none.
+    pub(super) number: Option<u8>,
+    /// Its transaction, where it was not that of the file.
+    pub(super) transaction: Vec<RoleText<K>>,
 }
 
 /// What callbacks of a kind are.

@@ -401,6 +401,7 @@ impl Callback<'_> {
     /// The value of a header field, which must not come twice.
     fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, Unreadable> {
         let headers = self.request.headers;
+        let name = self.header_name(name);
         let (first, second) = if headers.len() <= FEW_HEADERS {
             let mut values = headers.iter().filter(|(other, _)| *other == name);
             (values.next(), values.next().is_some())
@@ -411,6 +412,17 @@ impl Callback<'_> {
         match second {
             true => Err(Unreadable::new(Reason::RepeatedParameter)),
             false => Ok(first.map(|(_, value)| value.as_bytes())),
+        }
+    }
+
+    /// The name that the callback has for the header field `name`: the second one only if it has no
+    /// field under a first one. So two sets of fields, of which one is not signed, never mix.
+    pub(super) fn header_name<'s>(&'s self, name: &'s HeaderName) -> &'s HeaderName {
+        let names = &self.recipe.sender.header_names;
+        let came = |name: &HeaderName| self.request.headers.contains_key(name);
+        match names.iter().find(|(first, _)| first == name) {
+            Some((_, second)) if !names.iter().any(|(first, _)| came(first)) => second,
+            _ => name,
         }
     }
 

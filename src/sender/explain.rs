@@ -10,6 +10,7 @@
 mod case;
 mod draft;
 mod keys;
+mod message;
 mod others;
 mod parts;
 mod public;
@@ -130,13 +131,19 @@ pub enum MistakeKind {
     OtherSender,
     /// A number, a JSON text or the case of letters rewritten.
     ValueReformatted,
+    /// A sealed message that the key of the source does not open.
+    SealingKey,
+    /// A sealed message that ends with another id than the source's.
+    SealedForAnother,
+    /// A body in another writing than the sender's file reads.
+    ContentType,
     /// A changed value or a wrong secret: nothing that was tried matches.
     Unknown,
 }
 
 impl MistakeKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::RawValues,
         Self::DecodedValues,
         Self::PlusAsBlank,
@@ -154,6 +161,9 @@ impl MistakeKind {
         Self::OtherEncoding,
         Self::OtherSender,
         Self::ValueReformatted,
+        Self::SealingKey,
+        Self::SealedForAnother,
+        Self::ContentType,
         Self::Unknown,
     ];
 
@@ -178,6 +188,9 @@ impl MistakeKind {
             Self::OtherEncoding => "other_encoding",
             Self::OtherSender => "other_sender",
             Self::ValueReformatted => "value_reformatted",
+            Self::SealingKey => "sealing_key",
+            Self::SealedForAnother => "sealed_for_another",
+            Self::ContentType => "content_type",
             Self::Unknown => "unknown",
         }
     }
@@ -247,7 +260,11 @@ pub fn explain_under(
     let scrubber = scrubber(callback, others, first.iter().chain(&second));
     let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
     let reason = refusal.as_ref().map(|refusal| refusal.reason);
-    let mistake = reason.and_then(|reason| mistake(reason, &outside, &cases, others));
+    let refused = refusal.as_ref();
+    let sealed = refused.and_then(|refusal| message::sealed_otherwise(refusal, callback));
+    let signed = || mistake(reason?, &outside, &cases, others);
+    let written = || message::written_otherwise(refused?, callback);
+    let mistake = sealed.or_else(signed).or_else(written);
     let used = callback.matched_reading().map(|reading| reading.index);
     let used = cases.iter().find(|case| Some(case.reading.index) == used).or(cases.first());
     let secret = callback.matched.as_ref().and_then(|matched| recipe.secrets.get(matched.secret?));

@@ -54,6 +54,10 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) from_client: Many<String>,
     #[serde(default)]
+    pub(super) masked: Many<String>,
+    #[serde(default)]
+    pub(super) header_names: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) addresses: Many<String>,
     #[serde(default)]
     pub(super) settings: toml::Table,
@@ -139,7 +143,8 @@ pub(super) enum Repeats {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Events {
-    pub(super) by: String,
+    pub(super) by: Many<String>,
+    pub(super) unsigned: Option<String>,
 }
 
 /// `[[event]]`: a row of the provider's table of events.
@@ -202,6 +207,17 @@ pub(super) struct Kind {
     pub(super) reply: toml::Table,
     pub(super) also: Option<Signature>,
     pub(super) test: Option<bool>,
+    #[serde(default)]
+    pub(super) formerly: FormerKind,
+}
+
+/// What versions before this form of keys made of a kind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FormerKind {
+    pub(super) number: Option<u8>,
+    #[serde(default)]
+    pub(super) transaction: Many<RoleText>,
 }
 
 /// `[open]`.

@@ -63,6 +63,11 @@ pub(super) enum KindCover {
 }
 
 impl Recipe {
+    /// The texts of the transaction, but for kinds and readings that have others.
+    fn transaction_texts(&self) -> &[RoleText<Bound>] {
+        self.roles.texts.get(Role::Transaction).map_or(&[], Vec::as_slice)
+    }
+
     /// Why one signature of this sender serves several transactions, where it does.
     #[must_use]
     pub fn repeats(&self) -> Option<RepeatingSignature<'_>> {
@@ -203,9 +208,12 @@ impl<'a> Callback<'a> {
     /// The keys that the first versions made of such a callback.
     fn put_former(&self, keys: &mut Keys) -> Result<(), Unreadable> {
         let formerly = &self.recipe.identity.formerly;
-        let texts = match formerly.transaction.as_slice() {
-            [] => self.role_texts(Role::Transaction),
-            texts => texts,
+        let of_kind = self.kind_here().map_or(&[][..], |kind| &kind.formerly.transaction);
+        let texts = match (of_kind, formerly.transaction.as_slice()) {
+            // The first versions had no table of events.
+            ([], []) if self.row.is_some() => self.recipe.transaction_texts(),
+            ([], []) => self.role_texts(Role::Transaction),
+            ([], texts) | (texts, _) => texts,
         };
         if let Some((_, text)) = self.first_made(texts)? {
             let to = keys.lookup(KeyRole::Identity, KeyForm::Older);
@@ -231,9 +239,24 @@ impl<'a> Callback<'a> {
         to: &mut impl Extend<u8>,
     ) -> Result<(), Unreadable> {
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
-        let kind = self.kind.map_or(0, |kind| kind + 1);
-        to.extend([form, small(index.unwrap_or_default()), small(kind)]);
+        to.extend([form, small(index.unwrap_or_default()), self.former_number()]);
         self.put_values(&text.of, to)
+    }
+
+    /// The number that the kind had in the first versions: its place in the file, from 1. They had
+    /// no table of events.
+    fn former_number(&self) -> u8 {
+        let said = self.kind_here().and_then(|kind| kind.formerly.number);
+        said.unwrap_or_else(|| match (self.kind, self.row) {
+            (Some(kind), None) => small(kind + 1),
+            _ => 0,
+        })
+    }
+
+    /// Whether `spot` reads what a provider changes when it repeats this callback.
+    fn is_volatile(&self, spot: &Bound) -> bool {
+        let of_row = self.row_here().map_or(&[][..], |row| &row.volatile);
+        self.recipe.is_volatile(spot) || of_row.iter().any(|name| **name == *spot.name)
     }
 
     /// The transactions of further signatures that verified and name one of their own.
@@ -266,7 +289,7 @@ impl<'a> Callback<'a> {
         let known = self.recipe.known.iter().map(|(_, text)| text);
         let template = self.recipe.template.iter().map(|(_, text)| text);
         for text in known.chain(template) {
-            for spot in text.spots().filter(|spot| !self.recipe.is_volatile(spot)) {
+            for spot in text.spots().filter(|spot| !self.is_volatile(spot)) {
                 part(self.value(spot, &context).ok().flatten().as_deref());
             }
         }

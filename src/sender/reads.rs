@@ -24,9 +24,17 @@ impl Sender {
             .filter(|spot| !spot.came())
             .filter_map(|spot| spot.key.strip_prefix(HEADER)?.parse().ok())
             .collect();
+        names.extend(self.header_names.iter().map(|(_, second)| second.clone()));
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         names.dedup();
         names
+    }
+
+    /// Header fields with their second names. A second name counts only in a callback that has none
+    /// of the first ones.
+    #[must_use]
+    pub fn header_names(&self) -> &[(HeaderName, HeaderName)] {
+        &self.header_names
     }
 
     /// Whether the file reads a parameter called `name` that is something else than the value of
@@ -95,7 +103,8 @@ mod tests {
     fn header_fields_of_a_file_are_those_that_it_reads() {
         assert_eq!(headers_of("taku"), [""; 0]);
         let own = ["webhook-id", "webhook-signature", "webhook-timestamp"];
-        assert_eq!(headers_of("standard-webhooks"), own);
+        let second = ["svix-id", "svix-signature", "svix-timestamp"];
+        assert_eq!(headers_of("standard-webhooks"), [second, own].concat());
         assert!(headers_of("stripe").iter().any(|name| name == "stripe-signature"));
         assert!(headers_of("github").iter().any(|name| name == "x-hub-signature-256"));
         assert!(

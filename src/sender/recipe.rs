@@ -14,8 +14,8 @@ use super::callback::Callback;
 use super::condition::Condition;
 use super::coverage::Shaping;
 use super::definition::{
-    Chain, EventTable, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender, Stands,
-    Uncovered, Writing,
+    Chain, EventTable, FormerKind, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender,
+    Stands, Uncovered, Writing,
 };
 use super::fault::Fault;
 use super::key_set::{KeyList, KeySet};
@@ -25,7 +25,7 @@ use super::reply::{Answer, Rows, Spec};
 use super::request::Request;
 use super::secret::Secret;
 use super::signature::{self, Reading, TimeCover};
-use super::text::{Strictness, Text, is_key};
+use super::text::{Piece, Strictness, Text, is_key};
 use super::time::Stamp;
 use super::unreplaced::Macros;
 use keys::{Ours, known_keys, pick_slot};
@@ -127,6 +127,8 @@ pub struct Recipe {
     pub(super) challenge: Gate,
     /// A cipher text that is opened before the challenge's condition is asked.
     pub(super) challenge_open: Option<Text<Bound>>,
+    /// What the answer to an address check says back of it.
+    pub(super) echoed: Vec<Bound>,
     pub(super) test: Gate,
     pub(super) flag: Gate,
     pub(super) kinds: Vec<Kind>,
@@ -143,6 +145,8 @@ pub struct Recipe {
     pub(super) rewards: BTreeMap<String, String>,
     /// What has to be the source's own, and which ones are.
     pub(super) ours: Vec<Ours>,
+    /// What is a secret of the sender: masked like a claim.
+    pub(super) masked: Vec<Bound>,
     /// Slots of claims: masked wherever parameters are shown.
     pub(super) claims: Vec<Slot>,
     /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
@@ -186,8 +190,9 @@ pub(super) struct Opener {
     pub(super) keys: Vec<Zeroizing<[u8; 32]>>,
     pub(super) iv: Iv,
     pub(super) pad: u8,
-    pub(super) frame: Option<Vec<u8>>,
-    /// The slot of the cipher text, where it is one parameter.
+    /// The ids that a message may end with, the usual one first; empty: messages have no frame.
+    pub(super) frame: Vec<Vec<u8>>,
+    /// The slot of the usual cipher text, where it is one parameter.
     pub(super) slot: Option<Slot>,
     /// The writings of the message inside.
     pub(super) reads: Vec<Reads>,
@@ -196,7 +201,8 @@ pub(super) struct Opener {
 /// The provider's table of events.
 #[derive(Debug)]
 pub(super) struct Events {
-    pub(super) by: Bound,
+    /// The first that is there names the event.
+    pub(super) by: Vec<Bound>,
     pub(super) rows: Vec<EventRow>,
     /// The row of each name.
     pub(super) index: HashMap<Box<[u8]>, usize>,
@@ -222,6 +228,7 @@ pub(super) struct Kind {
     pub(super) replies: Rows<Bound>,
     pub(super) also: Also,
     pub(super) stands: Stands,
+    pub(super) formerly: FormerKind<Bound>,
 }
 
 /// The second signature of a kind.
@@ -399,16 +406,9 @@ struct Compiler {
 impl Compiler {
     fn recipe(&mut self, sender: &Arc<Sender>, binder: &mut Binder<'_>) -> Option<Recipe> {
         self.secrets(sender, binder.terms);
-        for name in file_names(sender) {
-            let slot = binder.slot(&name);
-            self.take(slot, "params");
-        }
+        self.file_names(sender, binder);
         let file_slots = binder.names.len();
-        let lists: Vec<_> = sender
-            .lists
-            .iter()
-            .filter_map(|list| self.take(binder.text(&list.of, Use::Signed), "lists"))
-            .collect();
+        let lists = self.lists(sender, binder);
         self.confirmed(sender, binder.terms);
         let shaping = Shaping::new(binder);
         let readings = self.readings(sender, binder, &shaping);
@@ -429,6 +429,7 @@ impl Compiler {
         let own_replies = self.own_replies(binder);
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
+        let echoed = echoed(&own_replies, &replies);
         let claims = signature::claim_slots(&readings);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
@@ -439,6 +440,7 @@ impl Compiler {
             protection: protection(sender, binder.terms),
             unsigned: claims.iter().copied().chain(pick_slot(key_list.as_ref())).collect(),
             claims,
+            masked: self.masked(sender, binder),
             readings,
             key_list,
             known_keys: known_keys(binder.terms),
@@ -449,6 +451,7 @@ impl Compiler {
             open,
             challenge,
             challenge_open,
+            echoed,
             test,
             flag,
             kinds,
@@ -468,6 +471,19 @@ impl Compiler {
         recipe.body = when_body(&recipe);
         self.check_coverage(&mut recipe);
         Some(recipe)
+    }
+
+    /// Gives every name that the file reads a slot.
+    fn file_names(&mut self, sender: &Sender, binder: &mut Binder<'_>) {
+        for name in file_names(sender) {
+            let slot = binder.slot(&name);
+            self.take(slot, "params");
+        }
+    }
+
+    fn lists(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Text<Bound>> {
+        let texts = sender.lists.iter().map(|list| &list.of);
+        texts.filter_map(|text| self.take(binder.text(text, Use::Signed), "lists")).collect()
     }
 
     fn check_coverage(&mut self, recipe: &mut Recipe) {
@@ -605,15 +621,8 @@ impl Compiler {
             self.fault(setting_in(&open.key), "is no key of 32 bytes", remedy);
         }
         let frame = match &open.frame {
-            None => None,
-            Some(frame) => {
-                let text = self.take(binder.text(frame, Use::Key), "open.frame")?;
-                let bytes = signature::fixed(&text, &[]);
-                if bytes.is_none() {
-                    self.fault(setting_in(frame), "is not there", "sealed messages end with it");
-                }
-                Some(bytes?)
-            }
+            None => Vec::new(),
+            Some(frame) => self.frame(frame, binder)?,
         };
         let slot = signature::only_slot(of.first()?);
         let reads = match open.reads.as_slice() {
@@ -621,6 +630,21 @@ impl Compiler {
             reads => reads.to_vec(),
         };
         Some(Opener { of, keys: keys?, iv: open.iv, pad: open.pad, frame, slot, reads })
+    }
+
+    /// The ids that a message may end with: an optional one may also be absent.
+    fn frame(&mut self, frame: &Text, binder: &mut Binder<'_>) -> Option<Vec<Vec<u8>>> {
+        let text = self.take(binder.text(frame, Use::Key), "open.frame")?;
+        let is_optional = matches!(text.pieces.as_slice(), [Piece::Optional(_)]);
+        let id = signature::fixed(&text, &[]);
+        if id.is_none() {
+            self.fault(setting_in(frame), "is missing", "sealed messages end with it");
+        }
+        let mut ids = vec![id?];
+        if is_optional && !ids[0].is_empty() {
+            ids.push(Vec::new());
+        }
+        Some(ids)
     }
 
     fn kinds(&mut self, sender: &Sender, binder: &mut Binder<'_>, shaping: &Shaping) -> Vec<Kind> {
@@ -638,16 +662,20 @@ impl Compiler {
             let roles = self.take(binder.roles(&kind.roles), &key);
             let replies = kind.replies.bind(&mut |spot| binder.spot(spot, Use::Reply));
             let replies = self.take(replies, &key);
-            if let (Some(roles), Some(replies)) = (roles, replies) {
+            let transaction = binder.role_texts(&kind.formerly.transaction, "formerly");
+            let transaction = self.take(transaction, &key);
+            if let (Some(roles), Some(replies), Some(transaction)) = (roles, replies, transaction) {
                 let (name, stands) = (kind.name.clone(), kind.stands);
-                kinds.push(Kind { name, when, roles, replies, also, stands });
+                let formerly = FormerKind { number: kind.formerly.number, transaction };
+                kinds.push(Kind { name, when, roles, replies, also, stands, formerly });
             }
         }
         kinds
     }
 
     fn events(&mut self, events: &EventTable, binder: &mut Binder<'_>) -> Option<Events> {
-        let by = self.take(binder.spot(&events.by, Use::Fact), "events.by")?;
+        let by = events.by.iter().map(|by| self.take(binder.spot(by, Use::Fact), "events.by"));
+        let by = by.collect::<Option<Vec<_>>>()?;
         let content = Text::parse("[content]", Strictness::Strict);
         let content = content.and_then(|text| binder.text(&text, Use::Fact));
         let content = self.take(content, "events")?;
@@ -666,6 +694,11 @@ impl Compiler {
             rows.push(EventRow { kind: row.kind, id, roles, volatile: row.volatile.clone() });
         }
         Some(Events { by, rows, index })
+    }
+
+    fn masked(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Bound> {
+        let spots = sender.masked.iter();
+        spots.filter_map(|spot| self.take(binder.spot(spot, Use::Fact), "masked")).collect()
     }
 
     fn known(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<(String, Text<Bound>)> {
@@ -707,6 +740,12 @@ impl Compiler {
                 let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
                 self.fault(format!("kind[{}].when", kind.name), "is not signed", remedy);
             }
+        }
+        let by = recipe.events.iter().flat_map(|events| &events.by);
+        let said = sender.events.as_ref().is_some_and(|events| events.unsigned.is_some());
+        if !said && by.into_iter().any(|spot| !recipe.may_cover_spot(spot)) {
+            let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
+            self.fault("events.by", "is not signed", remedy);
         }
         if sender.test.unsigned.is_none() && open(&recipe.flag) {
             let remedy = "say why in unsigned = \"…\": anybody with one callback can set it";
@@ -822,14 +861,36 @@ impl Compiler {
 impl Recipe {
     /// Whether every reading may cover what `condition` is about.
     fn may_cover_condition(&self, condition: &Condition<Bound>) -> bool {
-        let Some(spot) = condition.spot() else { return false };
-        let sealed = self.open.as_ref().and_then(|opener| opener.slot);
+        condition.spot().is_some_and(|spot| self.may_cover_spot(spot))
+    }
+
+    /// Whether `reading` applies to address checks alone.
+    fn is_of_challenges(&self, reading: &Reading) -> bool {
+        let when = self.sender.readings.get(reading.index).map_or(&[][..], |one| &one.when);
+        !when.is_empty() && when.iter().all(|one| self.sender.challenge.when.contains(one))
+    }
+
+    /// Whether every reading of messages may cover the value of `spot`.
+    fn may_cover_spot(&self, spot: &Bound) -> bool {
         let in_seal = matches!(spot.input, Input::Parameter { scope: Scope::Message, .. });
-        self.readings.iter().all(|reading| {
-            let seals = |slot| reading.signed.reads_slot(slot);
-            (in_seal && sealed.is_some_and(seals)) || reading.signed.may_cover(spot, self)
+        let sealed = || self.open.iter().flat_map(|opener| &opener.of);
+        let of_messages = self.readings.iter().filter(|reading| !self.is_of_challenges(reading));
+        of_messages.into_iter().all(|reading| {
+            let mut slots = sealed().filter_map(signature::only_slot);
+            (in_seal && slots.any(|slot| reading.signed.reads_slot(slot)))
+                || reading.signed.may_cover(spot, self)
         })
     }
+}
+
+/// What the answer to an address check says back of it: of a source's own answer, or of the file's.
+fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
+    let rows = if own.has("challenge") { own } else { of_file };
+    let spots = rows.texts_of("challenge").into_iter().flat_map(Text::spots);
+    let comes = |spot: &&Bound| {
+        matches!(spot.input, Input::Parameter { .. } | Input::Gateway(Gateway::Message))
+    };
+    spots.filter(comes).cloned().collect()
 }
 
 fn protection(sender: &Sender, terms: &Terms) -> Protection {

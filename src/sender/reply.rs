@@ -182,11 +182,6 @@ impl Rows {
         if faults.is_empty() { Ok(Self(rows)) } else { Err(faults) }
     }
 
-    /// Whether the table says `name`.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
     /// Every text of the table, for the names it reads.
     pub(super) fn texts(&self) -> Vec<&Text> {
         let mut texts = Vec::new();
@@ -194,15 +189,6 @@ impl Rows {
             if let Spec::Made(made) = spec {
                 made.body.collect(&mut texts);
             }
-        }
-        texts
-    }
-
-    /// The texts of the reply called `name`.
-    pub(super) fn texts_of(&self, name: &str) -> Vec<&Text> {
-        let mut texts = Vec::new();
-        if let Some(Spec::Made(made)) = self.get(name) {
-            made.body.collect(&mut texts);
         }
         texts
     }
@@ -229,6 +215,20 @@ impl Rows {
 }
 
 impl<K> Rows<K> {
+    /// Whether the table says `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The texts of the reply called `name`.
+    pub(super) fn texts_of(&self, name: &str) -> Vec<&Text<K>> {
+        let mut texts = Vec::new();
+        if let Some(Spec::Made(made)) = self.get(name) {
+            made.body.collect(&mut texts);
+        }
+        texts
+    }
+
     /// The reply called `name`.
     pub(super) fn get(&self, name: &str) -> Option<&Spec<K>> {
         self.0.get(name)

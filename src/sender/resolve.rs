@@ -220,11 +220,15 @@ impl<'a> Callback<'a> {
             (Some(kind), None) => kind + 1,
             _ => self.recipe.kinds.len(),
         };
-        let gates = self.recipe.kinds.iter().take(asked).map(|kind| &kind.when);
-        let by = self.recipe.events.iter().map(|events| &events.by);
-        let by = by.filter(|_| self.row.is_some() || self.kind.is_none());
-        gates.into_iter().all(|gate| self.covers_gate(coverage, gate))
-            && by.into_iter().all(|spot| self.covers(coverage, spot))
+        // Whether it is a test is another fact than which kind of event it is.
+        let kinds = self.recipe.kinds.iter().take(asked);
+        let mut kinds = kinds.filter(|kind| kind.stands == Stands::ForEvents);
+        let by = match self.row.is_some() || self.kind.is_none() {
+            true => self.naming_spots(),
+            false => &[],
+        };
+        kinds.all(|kind| self.covers_gate(coverage, &kind.when))
+            && by.iter().all(|spot| self.covers(coverage, spot))
     }
 
     /// The placeholders that select the kind, or that leave it open.
@@ -234,7 +238,7 @@ impl<'a> Callback<'a> {
             Gate::Any(conditions) => conditions.as_slice(),
             Gate::Always | Gate::Never => &[],
         });
-        let by = recipe.events.iter().map(|events| &events.by);
+        let by = recipe.events.iter().flat_map(|events| &events.by);
         conditions.filter_map(Condition::spot).chain(by)
     }
 
@@ -262,7 +266,9 @@ impl<'a> Callback<'a> {
             covered.push(Fact::Kind);
         }
         let has_flag = !matches!(self.recipe.flag, Gate::Never);
-        if has_flag && self.covers_gate(facts.coverage, &self.recipe.flag) {
+        let of_tests = self.recipe.kinds.iter().filter(|kind| kind.stands == Stands::ForTests);
+        let mut gates = of_tests.map(|kind| &kind.when).chain([&self.recipe.flag]);
+        if has_flag && gates.all(|gate| self.covers_gate(facts.coverage, gate)) {
             covered.push(Fact::Test);
         }
         covered
@@ -524,10 +530,12 @@ impl<'a> Callback<'a> {
                 Some(slot) => self.recipe.claims.contains(&slot),
                 None => strangers == Strangers::Guarded && may_be_claim(&text),
             };
-            if is_claim || self.is_secret(&text) {
+            let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
+            if is_claim || is_masked || self.is_secret(&text) {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
                 let json = self.without_inner_claim(slot, parameter.raw);
+                let json = self.without_inner_masked(slot, json);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else {
                 put_json_text(out, &text);
@@ -559,6 +567,36 @@ impl Callback<'_> {
         self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
     }
 
+    /// Whether the whole parameter in `slot` is a secret of the sender.
+    fn is_masked(&self, slot: Slot) -> bool {
+        self.recipe.masked.iter().any(|spot| match &spot.input {
+            Input::Parameter { slot: own, steps, .. } => *own == slot && steps.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// `json`, the text of the parameter in `slot`, without the secrets of the sender inside.
+    fn without_inner_masked<'r>(
+        &self,
+        slot: Option<Slot>,
+        mut json: Cow<'r, [u8]>,
+    ) -> Cow<'r, [u8]> {
+        for spot in &self.recipe.masked {
+            let Input::Parameter { slot: own, steps, scope } = &spot.input else { continue };
+            if Some(*own) != slot || steps.is_empty() {
+                continue;
+            }
+            let Ok(Some(value)) = self.stepped(*own, steps, *scope) else { continue };
+            // An empty text is no secret, and what is no text could be a part of anything.
+            if !value.raw.starts_with(b"\"") || value.raw.len() <= b"\"\"".len() {
+                continue;
+            }
+            let mask = format!("\"{MASK}\"");
+            json = Cow::Owned(replaced(&json, &value.raw, mask.as_bytes()));
+        }
+        json
+    }
+
     /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
     fn without_inner_claim<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
         let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
@@ -571,20 +609,23 @@ impl Callback<'_> {
         });
         let claim = claim.and_then(|claim| self.value(claim, &Context::default()).ok().flatten());
         match claim.filter(|claim| !claim.is_empty()) {
-            Some(claim) => {
-                let mut out = Vec::with_capacity(raw.len());
-                let mut from = 0;
-                for at in memchr::memmem::find_iter(raw, &*claim) {
-                    out.extend_from_slice(&raw[from..at]);
-                    out.extend_from_slice(MASK.as_bytes());
-                    from = at + claim.len();
-                }
-                out.extend_from_slice(&raw[from..]);
-                Cow::Owned(out)
-            }
+            Some(claim) => Cow::Owned(replaced(raw, &claim, MASK.as_bytes())),
             None => Cow::Borrowed(raw),
         }
     }
+}
+
+/// `text` with `other` in every place of `part`.
+fn replaced(text: &[u8], part: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(text, part) {
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(other);
+        from = at + part.len();
+    }
+    out.extend_from_slice(&text[from..]);
+    out
 }
 
 /// What is shown of parameters that no text of the sender's file reads.

@@ -145,8 +145,9 @@ impl Recipe {
     /// Makes the second signature of the request's kind, where its claim is absent.
     fn sign_second(&self, request: &mut OwnedRequest, signing: &Signing<'_>) -> Result<(), Fault> {
         let made = {
-            let callback = self.opened_book(request, signing);
-            let kind = self.kinds.iter().find(|kind| callback.holds(&kind.when));
+            let mut callback = self.opened_book(request, signing);
+            callback.find_kind();
+            let kind = callback.kind.and_then(|kind| self.kinds.get(kind));
             let Some(Also::Reading(reading)) = kind.map(|kind| &kind.also) else { return Ok(()) };
             if matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_))) {
                 return Ok(());
@@ -232,7 +233,8 @@ impl Recipe {
             Input::Header(name) => {
                 let value = HeaderValue::from_bytes(&value)
                     .map_err(|_| Fault::new(&*spot.name, "is no header value", "change it"))?;
-                request.headers.insert(name.clone(), value);
+                let name = self.read(request.borrow(), 0).header_name(name).clone();
+                request.headers.insert(name, value);
                 Ok(())
             }
             Input::List { list, item } => {

@@ -465,7 +465,14 @@ pub(super) fn fixed(text: &Text<Bound>, secret: &[u8]) -> Option<Vec<u8>> {
                 }
                 out.extend_from_slice(&value);
             }
-            Piece::Optional(_) => return None,
+            Piece::Optional(inner) => {
+                let is_absent = |piece: &Piece<Bound>| {
+                    matches!(piece, Piece::Value(Bound { input: Input::Absent, .. }))
+                };
+                if !inner.iter().any(is_absent) {
+                    out.extend_from_slice(&fixed(&Text { pieces: inner.clone() }, secret)?);
+                }
+            }
         }
     }
     Some(out)

@@ -754,6 +754,7 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
 }
 
 mod public;
+mod wechat;
 /// A callback as it is answered for `outcome`: of a stranger where it is refused.
 fn told(recipe: &Recipe, vector: &Vector, outcome: Outcome, reason: Option<Reason>) -> String {
     let mut callback = recipe.read(vector.request.borrow(), now(vector));

@@ -6,25 +6,34 @@ use crate::sender::cipher::Sealing;
 use crate::sender::evaluate::{Context, Lack};
 use crate::sender::outcome::Reason;
 use crate::sender::parameters::Parameters;
+use crate::sender::signature;
 use crate::sender::text::Text;
 
 impl Callback<'_> {
     pub(super) fn open(&mut self) -> Result<(), Refusal> {
         let Some(opener) = &self.recipe.open else { return Ok(()) };
         let mut refusal = Refusal::new(Reason::BadEncoding);
-        for text in &opener.of {
+        for text in opener.of.iter().filter(|text| self.may_open(text)) {
             match self.unsealed(text, Inside::Parameters) {
                 Ok(opened) => {
                     self.opened = Some(opened);
                     return Ok(());
                 }
-                Err(other) if other.reason == Reason::MissingParameter => return Err(other),
                 // That it is no cipher text of ours says less than why another text of it fails.
                 Err(other) if other.reason == Reason::BadEncoding => {}
                 Err(other) => refusal = other,
             }
         }
         Err(refusal)
+    }
+
+    /// Whether the signature that matched reads the cipher text `text`. Another one is not opened:
+    /// it says what anybody sealed.
+    pub(super) fn may_open(&self, text: &Text<Bound>) -> bool {
+        match (self.matched_reading(), signature::only_slot(text)) {
+            (Some(reading), Some(slot)) => reading.signed.reads_slot(slot),
+            _ => true,
+        }
     }
 
     /// The message that `text` is the cipher text of, under the secret that matched or, where
@@ -43,16 +52,17 @@ impl Callback<'_> {
             Lack::Unreadable(_) => broken(),
         })?;
         let mut refusal = broken();
+        let slot = signature::only_slot(text);
         for secret in self.opening_secrets() {
             match opener.open(&sealed, secret) {
                 Ok(message) => {
                     let mut parameters = Parameters::new();
                     let read = read_body(self.recipe, &opener.reads, &message, &mut parameters);
                     match (read, inside) {
-                        (Ok(()), _) => return Ok(Box::new(Opened { message, parameters })),
+                        (Ok(()), _) => return Ok(Box::new(Opened { message, parameters, slot })),
                         (Err(_), Inside::Anything) => {
                             let parameters = Parameters::new();
-                            return Ok(Box::new(Opened { message, parameters }));
+                            return Ok(Box::new(Opened { message, parameters, slot }));
                         }
                         (Err(unreadable), Inside::Parameters) => refusal = unreadable.into(),
                     }

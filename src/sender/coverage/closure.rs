@@ -553,7 +553,7 @@ impl Callback<'_> {
 
     /// Whether the signature covers the cipher text that the message was sealed in.
     fn seal_is_covered(&self, coverage: &Coverage) -> bool {
-        let slot = self.recipe.open.as_ref().and_then(|opener| opener.slot);
+        let slot = self.opened.as_ref().and_then(|opened| opened.slot);
         let is_sealed = |input: &SignedInput| match input {
             SignedInput::Parameter { slot: own, steps } => steps.is_empty() && Some(*own) == slot,
             SignedInput::Body => true,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use jiff::tz::Offset;
 
 use super::{
     Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, EffectRule, Empty, EventRow,
-    EventTable, First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience,
-    Probes, READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step,
-    Test, TimeRule, Uncovered, Which, Writing, reads,
+    EventTable, First, FormerKind, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted,
+    Patience, Probes, READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes,
+    Stands, Step, Test, TimeRule, Uncovered, Which, Writing, reads,
 };
 use crate::sender::condition::Condition;
 use crate::sender::digest::Algorithm;
@@ -21,7 +21,7 @@ use crate::sender::recut::chains::NameOrder;
 use crate::sender::reply::Rows;
 use crate::sender::resolved::{AmountUnit, Effect, Role};
 use crate::sender::shape::Shape;
-use crate::sender::text::{Strictness, Text};
+use crate::sender::text::{Piece, Spot, Strictness, Text};
 use crate::sender::time::{self, Stamp};
 use crate::sender::value_shape::ValueShape;
 use crate::sender::vector::Vector;
@@ -51,6 +51,8 @@ impl Reader {
             paste,
             unsigned: file.unsigned,
             from_client: self.client_roles(file.from_client),
+            masked: self.masked(file.masked),
+            header_names: self.header_names(file.header_names),
             addresses: file.addresses.into_vec(),
             settings: self.settings(file.settings),
             lists: self.lists(file.lists),
@@ -362,13 +364,14 @@ impl Reader {
         rows: Vec<file::EventRow>,
         kinds: &[Kind],
     ) -> Option<EventTable> {
-        let by = self.text("events.by", &events.by, Strictness::Strict);
-        let by = by.spots().next().filter(|_| by.pieces.len() == 1).cloned();
-        if by.is_none() {
-            self.fault("events.by", "is not one placeholder", "say what names an event");
+        let by = events.by.to_vec();
+        let by: Vec<Spot> = by.iter().filter_map(|text| self.spot("events.by", text)).collect();
+        if by.is_empty() {
+            self.fault("events.by", "names no event", "say what does: by = \"{Event}\"");
         }
         let rows = rows.into_iter().filter_map(|row| self.event_row(row, kinds)).collect();
-        Some(EventTable { by: by?, rows })
+        let unsigned = events.unsigned.as_deref().map(Box::from);
+        Some(EventTable { by, unsigned, rows })
     }
 
     fn event_row(&mut self, row: file::EventRow, kinds: &[Kind]) -> Option<EventRow> {
@@ -383,6 +386,51 @@ impl Reader {
         let id = row.id.into_vec().into_iter().map(|text| self.role_text(&id_key, text)).collect();
         let roles = self.roles(&key, row.roles);
         Some(EventRow { is, kind: kind?, id, roles, volatile: row.volatile.into_vec() })
+    }
+
+    /// A text that is one placeholder.
+    fn spot(&mut self, key: &str, text: &str) -> Option<Spot> {
+        let text = self.text(key, text, Strictness::Strict);
+        match text.pieces.as_slice() {
+            [Piece::Value(spot)] => Some(spot.clone()),
+            _ => {
+                self.fault(key, "is not one placeholder", "write one: {name}");
+                None
+            }
+        }
+    }
+
+    fn masked(&mut self, texts: Many<String>) -> Vec<Spot> {
+        let mut masked = Vec::new();
+        for text in texts.into_vec() {
+            let spot = self.spot("masked", &text);
+            if spot.as_ref().is_some_and(|spot| !spot.came() || !spot.modifiers.is_empty()) {
+                self.fault("masked", &format!("`{text}` is not a parameter"), "write {name}");
+            }
+            masked.extend(spot);
+        }
+        masked
+    }
+
+    fn header_names(&mut self, names: BTreeMap<String, String>) -> Vec<(HeaderName, HeaderName)> {
+        let mut known = Vec::new();
+        for (name, other) in names {
+            match (name.parse(), other.parse()) {
+                (Ok(name), Ok(other)) => known.push((name, other)),
+                _ => {
+                    let what = format!("`{name} = {other}` is not two header fields");
+                    self.fault("header_names", &what, "write name = \"other name\"");
+                }
+            }
+        }
+        known
+    }
+
+    fn former_kind(&mut self, key: &str, written: file::FormerKind) -> FormerKind {
+        let key = format!("{key}.transaction");
+        let texts = written.transaction.into_vec();
+        let transaction = texts.into_iter().map(|text| self.role_text(&key, text)).collect();
+        FormerKind { number: written.number, transaction }
     }
 
     fn role_text(&mut self, key: &str, text: file::RoleText) -> RoleText {
@@ -466,6 +514,7 @@ impl Reader {
                 unsigned: kind.unsigned.map(Box::from),
                 roles,
                 replies: self.rows(&format!("{key}.reply"), &kind.reply),
+                formerly: self.former_kind(&format!("{key}.formerly"), kind.formerly),
                 stands: match kind.test {
                     Some(true) => Stands::ForTests,
                     Some(false) | None => Stands::ForEvents,

@@ -86,8 +86,8 @@ fn the_usual_mistakes_of_every_sender_are_named() {
         assert!(tallies.contains_key(sender.name()), "{} is not tried", sender.name());
     }
     assert!(right * 100 >= total * 98, "explained {right} of {total}");
-    // `other_sender` has a test of its own.
-    assert_eq!(kinds.len(), MistakeKind::ALL.len() - 1, "{kinds:?}");
+    // `other_sender` and what is wrong with a message have tests of their own.
+    assert_eq!(kinds.len(), MistakeKind::ALL.len() - 4, "{kinds:?}");
 }
 
 /// No output holds the secret, or the signature that would have been right.
@@ -387,4 +387,50 @@ proptest::proptest! {
             }
         }
     }
+}
+
+/// The vector of `sender` with that `about`, under changed settings.
+fn told(sender: &str, about: &str, change: impl FnOnce(&mut Terms)) -> Option<Mistake> {
+    let sender = self::sender(sender);
+    let vector = sender.vectors.iter().find(|vector| vector.about == about).unwrap();
+    let mut terms = vector.terms();
+    change(&mut terms);
+    let recipe = Recipe::compile(&sender, &terms).unwrap();
+    explain(&recipe, &vector.request.borrow(), NOW, &[]).mistake
+}
+
+#[test]
+fn a_message_that_does_not_open_is_told_from_one_for_another_app() {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for (sender, about, setting) in [
+        ("wechat-push", "own; a message in secure mode", "app_id"),
+        ("wecom", "del zhang", "corp_id"),
+        ("dingtalk", "own; an event, answered sealed and signed", "app_key"),
+    ] {
+        let wrong_key = |terms: &mut Terms| {
+            terms.settings.insert("aes_key".into(), Secret::new(key));
+        };
+        let mistake = told(sender, about, wrong_key).unwrap();
+        assert_eq!(mistake.kind, MistakeKind::SealingKey, "{sender}");
+        assert_eq!(mistake.parameter.as_deref(), Some("aes_key"));
+        let wrong_id = |terms: &mut Terms| {
+            terms.settings.insert(setting.into(), Secret::new("wx-other"));
+        };
+        let mistake = told(sender, about, wrong_id).unwrap();
+        assert_eq!(mistake.kind, MistakeKind::SealedForAnother, "{sender}");
+        assert_eq!(mistake.parameter.as_deref(), Some(setting));
+    }
+    let mistake = told("wecom", "GET other key", |_| {}).unwrap();
+    assert_eq!(mistake.kind, MistakeKind::SealingKey);
+}
+
+#[test]
+fn a_form_where_json_is_read_names_the_content_type() {
+    let recipe = source("github", "It's a Secret to Everybody");
+    let text = "POST /\nX-GitHub-Delivery: d-1\n\npayload=%7B%22zen%22%3A%22x%22%7D";
+    let signing = crate::sender::Signing::at(NOW);
+    let signed = recipe.sign(&request(text), &signing).unwrap();
+    let explanation = explain(&recipe, &signed.borrow(), NOW, &[]);
+    assert_eq!(kind(&explanation), Some(MistakeKind::ContentType));
+    assert!(explanation.mistake.unwrap().advice.contains("application/json"));
 }

@@ -300,7 +300,7 @@ impl Recipe {
             output: None,
             further: smallvec::SmallVec::new(),
         });
-        callback.kind = self.kinds.iter().position(|kind| callback.holds(&kind.when));
+        callback.find_kind();
         let mut lacking = lacking.unwrap_or_default();
         if !matches!(callback.role(Role::Transaction), Ok(Some(_))) {
             lacking.extend(self.lacking_for_transaction(&callback));

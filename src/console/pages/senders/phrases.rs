@@ -30,6 +30,7 @@ phrases! {
     "Sealed messages" = "加密消息";
     "Time" = "时间";
     "Checks, tests and kinds" = "校验、测试与类型";
+    "Events" = "事件";
     "Answers" = "应答";
     "Patience" = "超时与重试";
     "Published addresses (allow = \"sender\")" = "已公布的地址（allow = \"sender\"）";
@@ -46,6 +47,10 @@ phrases! {
     "what" = "对象";
     "when" = "条件";
     "what comes of it" = "结果";
+    "event" = "事件名";
+    "kind" = "类型";
+    "effect" = "影响";
+    "identified by" = "去重依据";
     "outcome" = "结果";
     "answer" = "应答";
     // Rows.
@@ -66,6 +71,8 @@ phrases! {
     "cipher" = "加密算法";
     "initialisation vector in" = "初始向量位置";
     "ends with" = "结尾为";
+    "written in" = "格式";
+    "what it says" = "消息内容";
     "its age is not checked, unless a source says max_age" = "不检查时效，除非来源设置 max_age";
     "address check" = "地址校验";
     "test" = "测试";

@@ -1,0 +1,69 @@
+//! Address checks: what asks for the address, and what may be said back to it.
+
+use super::{Callback, Inside, Nature, Refusal};
+use crate::sender::definition::Probes;
+use crate::sender::evaluate::Context;
+use crate::sender::outcome::Reason;
+
+impl Callback<'_> {
+    /// Whether it asks for the address, and its sender signs no such question. One that bears a
+    /// wrong signature is refused like any other, and so is an open one where they come sealed.
+    pub(super) fn is_unsigned_challenge(&mut self, refusal: &Refusal) -> bool {
+        let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
+        unsigned
+            && self.unreadable.is_none()
+            && refusal.reason == Reason::MissingParameter
+            && self.asks_for_address().is_ok_and(|errand| errand == Nature::Challenge)
+            && (self.recipe.challenge_open.is_none() || self.opened.is_some())
+    }
+
+    /// Whether it asks for the address. What is sealed in it then stays open.
+    ///
+    /// # Errors
+    /// What is sealed in the question cannot be opened, or is not what a question says.
+    pub(super) fn asks_for_address(&mut self) -> Result<Nature, Refusal> {
+        let recipe = self.recipe;
+        let mut sealed = Ok(());
+        if let Some(text) = &recipe.challenge_open {
+            match self.unsealed(text, Inside::Anything) {
+                _ if !self.may_open(text) => sealed = Err(Refusal::new(Reason::BadSignature)),
+                Ok(opened) => self.opened = Some(opened),
+                Err(refusal) => sealed = Err(refusal),
+            }
+        }
+        if !self.holds(&recipe.challenge) {
+            self.opened = None;
+            return Ok(Nature::Message);
+        }
+        match sealed.and_then(|()| self.echoes_a_word()) {
+            Ok(()) => Ok(Nature::Challenge),
+            Err(refusal) => {
+                self.opened = None;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Rejects an address check whose answer would say back anything but one word: a message that
+    /// was sealed for us is not an address check, whatever it is sent as.
+    fn echoes_a_word(&self) -> Result<(), Refusal> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        for spot in &self.recipe.echoed {
+            let value = self.value(spot, &context)?;
+            if value.is_some_and(|value| !is_word(&value)) {
+                return Err(Refusal::of(Reason::BadEncoding, &spot.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest text that an address check has said back, in bytes: senders use up to 40.
+const ECHO_BYTES_MAX: usize = 128;
+
+/// Whether `value` is what address checks have said back: letters, digits and what base64 and UUIDs
+/// are made of. No message is written so.
+fn is_word(value: &[u8]) -> bool {
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(byte);
+    value.len() <= ECHO_BYTES_MAX && value.iter().all(is_of_word)
+}
