@@ -206,6 +206,7 @@ impl Shared {
         match ruling {
             Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
             Ruling::Event(id, resolved) => {
+                route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
