@@ -199,6 +199,8 @@ pub(super) struct Repeats<K = Spot> {
 pub(super) struct Formerly<K = Spot> {
     pub(super) transaction: Vec<RoleText<K>>,
     pub(super) replay: Vec<RoleText<K>>,
+    /// The kinds, in the order that keys counted them in; today's where the file does not say.
+    pub(super) kinds: Option<Vec<String>>,
 }
 
 impl<K> Default for Identity<K> {
@@ -215,7 +217,7 @@ impl<K> Default for Identity<K> {
 
 impl<K> Default for Formerly<K> {
     fn default() -> Self {
-        Self { transaction: Vec::new(), replay: Vec::new() }
+        Self { transaction: Vec::new(), replay: Vec::new(), kinds: None }
     }
 }
 

@@ -99,16 +99,17 @@ pub(super) enum Separation {
 }
 
 impl Layout {
-    /// The first and last bytes of all literals: what no token contains.
+    /// The bytes that stand beside values: what no token contains. A literal in front of all values
+    /// of a segment has its last byte beside one, a literal behind them its first.
     pub(super) fn separators(&self) -> ByteSet {
         let mut separators = ByteSet::default();
-        let mut take = |literal: &[u8]| {
-            literal.first().into_iter().chain(literal.last()).for_each(|byte| {
-                separators.insert(*byte);
-            });
-        };
-        for part in self.segments.iter().flatten() {
-            literals_of(part, &mut take);
+        let mut take =
+            |byte: Option<&u8>| byte.into_iter().for_each(|byte| separators.insert(*byte));
+        for parts in &self.segments {
+            for (at, part) in parts.iter().enumerate() {
+                let sides = Sides { front: at > 0, behind: at + 1 < parts.len() };
+                separators_of(part, sides, &mut take);
+            }
         }
         separators
     }
@@ -178,32 +179,45 @@ impl Proof {
         graph::read_back(&self.graphs, &self.shapes, received)
     }
 
-    /// The same without a shape for the values of `misfits`.
-    pub(super) fn read_back_without(
-        &self,
-        misfits: &ValueSet,
-        received: &Received<'_>,
-    ) -> Readback {
-        let shapes: Vec<ValueShape> = (0..)
-            .zip(&self.shapes)
-            .map(
-                |(value, shape)| {
-                    if misfits.contains(value) { ValueShape::free() } else { shape.clone() }
-                },
-            )
-            .collect();
+    /// Whether the values of `received` are themselves one way to read its text.
+    pub(super) fn allows(&self, received: &Received<'_>) -> bool {
+        graph::allows(&self.graphs, &self.shapes, received)
+    }
+
+    /// The same without any shape.
+    pub(super) fn read_back_freely(&self, received: &Received<'_>) -> Readback {
+        let shapes = vec![ValueShape::free(); self.shapes.len()];
         graph::read_back(&self.graphs, &shapes, received)
     }
 }
 
-fn literals_of(part: &Part, take: &mut impl FnMut(&[u8])) {
+/// Whether something of a segment stands in front of a part, and behind it.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    front: bool,
+    behind: bool,
+}
+
+/// Takes the bytes of `part` that can stand beside a value.
+fn separators_of(part: &Part, sides: Sides, take: &mut impl FnMut(Option<&u8>)) {
     match part {
-        Part::Literal(bytes) => take(bytes),
+        Part::Literal(bytes) => {
+            take(bytes.first().filter(|_| sides.front));
+            take(bytes.last().filter(|_| sides.behind));
+        }
         Part::Value(_) => {}
-        Part::Optional(parts) => parts.iter().for_each(|part| literals_of(part, take)),
+        Part::Optional(parts) => {
+            for (at, part) in parts.iter().enumerate() {
+                let (front, behind) = (sides.front || at > 0, sides.behind || at + 1 < parts.len());
+                separators_of(part, Sides { front, behind }, take);
+            }
+        }
         Part::List(list) => {
-            take(&list.between);
-            list.items.iter().for_each(|item| take(&item.lead));
+            take(list.between.first());
+            for item in &list.items {
+                take(item.lead.first().filter(|_| list.between.is_empty()));
+                take(item.lead.last().or(list.between.last()));
+            }
         }
     }
 }
@@ -212,8 +226,14 @@ fn literals_of(part: &Part, take: &mut impl FnMut(&[u8])) {
 fn peel(parts: &[Part], shapes: &[ValueShape], closed: &mut ValueSet) {
     // An optional part that is alone is there or not, and so is what is in it.
     if let [Part::Optional(inner)] = parts {
-        return peel(inner, shapes, closed);
+        return peel_values(inner, shapes, closed);
     }
+    // Outside of an optional part, a value that may be absent may be empty.
+    let shapes: Vec<ValueShape> = shapes.iter().map(ValueShape::or_empty).collect();
+    peel_values(parts, &shapes, closed);
+}
+
+fn peel_values(parts: &[Part], shapes: &[ValueShape], closed: &mut ValueSet) {
     let mut left = 0;
     while let Some(part) = parts.get(left) {
         match part {
@@ -264,6 +284,7 @@ fn neighbour<'s>(
         Some(Part::Literal(bytes)) => {
             nearest(bytes).map_or(Neighbour::Unknown, |b| Neighbour::Byte(*b))
         }
+        Some(Part::Value(value)) if shapes[*value].may_be_empty() => Neighbour::Unknown,
         Some(Part::Value(value)) => Neighbour::Value(&shapes[*value]),
         Some(Part::Optional(_) | Part::List(_)) => Neighbour::Unknown,
     }

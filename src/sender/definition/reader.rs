@@ -104,6 +104,7 @@ impl Reader {
                 self.fault(format!("ours.{name}"), "is no setting", "name it in [settings]");
             }
         }
+        self.client_shapes(sender);
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
             self.fault("vector", "none is accepted", "add one: a file without does not load");
@@ -323,24 +324,28 @@ impl Reader {
         shapes
     }
 
+    /// What an app sets is free: the provider signs what it is given.
+    fn client_shapes(&mut self, sender: &Sender) {
+        let texts = sender.from_client.iter().filter_map(|role| sender.roles.texts.get(*role));
+        for spot in texts.flatten().flat_map(|text| text.of.spots()).filter(|spot| spot.came()) {
+            if sender.shapes.of.get(&spot.key).is_some_and(|shape| !shape.is_free()) {
+                let remedy = "omit it, or omit the role from from_client";
+                let key = format!("shapes.{}", spot.key);
+                self.fault(key, "is of a value that the app chooses, which has no shape", remedy);
+            }
+        }
+    }
+
     fn identity(&mut self, written: file::Identity) -> Identity {
         let mut texts = |key: &str, texts: Many<file::RoleText>| -> Vec<RoleText> {
             texts.into_vec().into_iter().map(|text| self.role_text(key, text)).collect()
         };
         let by = texts("identity.by", written.by);
-        let mut formerly = Formerly::default();
-        let mut unknown = Vec::new();
-        for (name, written) in written.formerly {
-            let key = format!("identity.formerly.{name}");
-            match name.as_str() {
-                "transaction" => formerly.transaction = texts(&key, written),
-                "replay" => formerly.replay = texts(&key, written),
-                _ => unknown.push(key),
-            }
-        }
-        for key in unknown {
-            self.fault(key, "was never a key", "use transaction or replay");
-        }
+        let formerly = Formerly {
+            transaction: texts("identity.formerly.transaction", written.formerly.transaction),
+            replay: texts("identity.formerly.replay", written.formerly.replay),
+            kinds: written.formerly.kinds,
+        };
         let repeats = written.repeats.map(|repeats| {
             let (why, when) = match repeats {
                 file::Repeats::Why(why) => (why, Many::default()),
