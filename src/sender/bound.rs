@@ -122,6 +122,11 @@ impl Use {
 }
 
 impl Bound {
+    /// Whether it is the whole URL.
+    pub(super) fn is_url(&self) -> bool {
+        matches!(self.input, Input::Gateway(Gateway::Url))
+    }
+
     /// The slot of a placeholder that is one whole parameter, taken as it comes.
     #[inline]
     pub(super) fn plain_slot(&self) -> Option<Slot> {

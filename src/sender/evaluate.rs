@@ -185,7 +185,7 @@ impl Callback<'_> {
 
     /// Whether a value counts as absent in an optional part: it is empty, or a macro that the
     /// sender left in place.
-    fn is_nothing(&self, value: &[u8]) -> bool {
+    pub(super) fn is_nothing(&self, value: &[u8]) -> bool {
         value.is_empty()
             || (unreplaced::may_be_macro(value) && self.recipe.macros.is_unreplaced(value))
     }

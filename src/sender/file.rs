@@ -124,7 +124,17 @@ pub(super) struct Identity {
     pub(super) repeats: Option<Repeats>,
     pub(super) signed: Option<bool>,
     #[serde(default)]
-    pub(super) formerly: BTreeMap<String, Many<RoleText>>,
+    pub(super) formerly: Formerly,
+}
+
+/// What versions before this form of keys made keys of, where that was something else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Formerly {
+    #[serde(default)]
+    pub(super) transaction: Many<RoleText>,
+    #[serde(default)]
+    pub(super) replay: Many<RoleText>,
 }
 
 /// Why signatures repeat, perhaps only under a condition.

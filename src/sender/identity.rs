@@ -129,10 +129,11 @@ impl<'a> Callback<'a> {
         facts: KeyFacts<'_>,
         keys: &mut Keys,
     ) -> Result<(), Unreadable> {
-        self.put_identity(text, facts.mark, keys.identity())?;
+        let texts = self.identity_texts();
+        self.put_identity(texts, text, facts.mark, keys.identity())?;
         for texts in self.further_transactions() {
             if let Some((_, text)) = self.first_made(texts)? {
-                self.put_identity(text, facts.mark, keys.identity())?;
+                self.put_identity(texts, text, facts.mark, keys.identity())?;
             }
         }
         if facts.identity == IdentityCover::Open {
@@ -140,7 +141,7 @@ impl<'a> Callback<'a> {
         }
         if facts.mark == Mark::Marked {
             let to = keys.lookup(KeyRole::Identity, KeyForm::Unmarked);
-            self.put_identity(text, Mark::Unmarked, to)?;
+            self.put_identity(texts, text, Mark::Unmarked, to)?;
             if facts.identity == IdentityCover::Open {
                 self.put_signature(facts.kind, Mark::Unmarked, keys, Some(KeyForm::Unmarked));
             }
@@ -151,17 +152,18 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// The kind, which of its texts, then for each placeholder its place in the text, its length
-    /// and its value, so that no two events run into one.
+    /// The kind, which of `texts` it is, then for each placeholder its place in the text, its length
+    /// and its value, so that no two events run into one. A further signature counts its own texts,
+    /// so that it makes the same key where it is the only one.
     fn put_identity(
         &self,
+        texts: &[RoleText<Bound>],
         text: &RoleText<Bound>,
         mark: Mark,
         to: &mut impl Extend<u8>,
     ) -> Result<(), Unreadable> {
         to.extend([IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
         put_part(to, self.kind_name().as_bytes());
-        let texts = self.identity_texts();
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
         to.extend([small(index.unwrap_or(usize::MAX))]);
         self.put_values(&text.of, to)
@@ -269,7 +271,12 @@ impl<'a> Callback<'a> {
 
     /// What the callback says, in 8 bytes of SHA-256: the kind, every role, what the sender file
     /// knows by name, and what the source's template asks for. Amounts are compared as decimals.
-    pub(super) fn content<'t>(&self, role: impl Fn(Role) -> Option<&'t [u8]>) -> u64 {
+    /// `escaped` are roles whose text stands for bytes that are not UTF-8.
+    pub(super) fn content<'t>(
+        &self,
+        role: impl Fn(Role) -> Option<&'t [u8]>,
+        escaped: &[Role],
+    ) -> u64 {
         let mut hash = Sha256::new();
         let mut part = |value: Option<&[u8]>| {
             let len = value.map_or(u64::MAX, |value| value.len() as u64);
@@ -283,6 +290,10 @@ impl<'a> Callback<'a> {
                     part(Some(super::resolve::plain_amount(amount).as_bytes()));
                 }
                 value => part(value),
+            }
+            // The same text can also have come as it is.
+            if escaped.contains(&one) {
+                part(None);
             }
         }
         let context = Context { plus: self.plus(), ..Context::default() };

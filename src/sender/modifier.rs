@@ -221,7 +221,9 @@ impl<'t> CutText<'t> {
         let (head, tail) = (&self.text[..start], &self.text[end..]);
         let tail = tail.strip_prefix(b"&").unwrap_or(tail);
         let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
-        let head = if tail.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
+        // The mark in front of the query goes with its only parameter. Any later one is data.
+        let is_alone = tail.is_empty() && start == self.start;
+        let head = if is_alone { head.strip_suffix(b"?").unwrap_or(head) } else { head };
         (head, tail)
     }
 }
@@ -273,6 +275,7 @@ mod tests {
         assert_eq!(applied("without:v", "https://h/p?a=1&v=2&b=3").unwrap(), "https://h/p?a=1&b=3");
         assert_eq!(applied("without:v", "https://h/p?a=1&v=2").unwrap(), "https://h/p?a=1");
         assert_eq!(applied("without:v", "https://h/p?v=2").unwrap(), "https://h/p");
+        assert_eq!(applied("without:v", "https://h/p?a=1?&v=2").unwrap(), "https://h/p?a=1?");
     }
 
     #[test]

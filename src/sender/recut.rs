@@ -184,20 +184,14 @@ impl Proof {
         graph::read_back(&self.graphs, &self.shapes, received)
     }
 
-    /// The same without a shape for the values of `misfits`.
-    pub(super) fn read_back_without(
-        &self,
-        misfits: &ValueSet,
-        received: &Received<'_>,
-    ) -> Readback {
-        let shapes: Vec<ValueShape> = (0..)
-            .zip(&self.shapes)
-            .map(
-                |(value, shape)| {
-                    if misfits.contains(value) { ValueShape::free() } else { shape.clone() }
-                },
-            )
-            .collect();
+    /// Whether the values of `received` are themselves one way to read its text.
+    pub(super) fn allows(&self, received: &Received<'_>) -> bool {
+        graph::allows(&self.graphs, &self.shapes, received)
+    }
+
+    /// The same without any shape.
+    pub(super) fn read_back_freely(&self, received: &Received<'_>) -> Readback {
+        let shapes = vec![ValueShape::free(); self.shapes.len()];
         graph::read_back(&self.graphs, &shapes, received)
     }
 }
@@ -236,8 +230,14 @@ fn borders_of(part: &Part, to: &mut ByteSet) {
 fn peel(parts: &[Part], shapes: &[ValueShape], closed: &mut ValueSet) {
     // An optional part that is alone is there or not, and so is what is in it.
     if let [Part::Optional(inner)] = parts {
-        return peel(inner, shapes, closed);
+        return peel_values(inner, shapes, closed);
     }
+    // Outside of an optional part, a value that may be absent may be empty.
+    let shapes: Vec<ValueShape> = shapes.iter().map(ValueShape::or_empty).collect();
+    peel_values(parts, &shapes, closed);
+}
+
+fn peel_values(parts: &[Part], shapes: &[ValueShape], closed: &mut ValueSet) {
     let mut left = 0;
     while let Some(part) = parts.get(left) {
         match part {
@@ -288,6 +288,7 @@ fn neighbour<'s>(
         Some(Part::Literal(bytes)) => {
             nearest(bytes).map_or(Neighbour::Unknown, |b| Neighbour::Byte(*b))
         }
+        Some(Part::Value(value)) if shapes[*value].may_be_empty() => Neighbour::Unknown,
         Some(Part::Value(value)) => Neighbour::Value(&shapes[*value]),
         Some(Part::Optional(_) | Part::List(_)) => Neighbour::Unknown,
     }

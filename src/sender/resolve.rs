@@ -115,7 +115,8 @@ impl<'a> Callback<'a> {
             }
         }
         this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
-        let content = this.content(|role| roles[role as usize].map(|span| texts.get(span)));
+        let content =
+            this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
         let params = texts.put(|out| this.put_params(out, Strangers::Shown));
         let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
         let mut keys = Keys::default();

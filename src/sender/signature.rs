@@ -62,8 +62,8 @@ pub(super) struct Reading {
 pub(super) enum Escapes {
     /// In one way.
     OneWay,
-    /// Decoded by one reading and as they are by another.
-    BothWays,
+    /// Decoded by one reading and as they are by another, which is at that place.
+    BothWays { other: usize },
 }
 
 /// Bytes of a nonce or time that is hashed sorted beside a sealed message. A block of the message
@@ -279,12 +279,12 @@ pub(super) fn relate(readings: &mut [Reading], of: &[definition::Reading]) {
                 continue;
             }
             if raw(&of[own].of) == raw(&of[theirs].of) && of[own].of != of[theirs].of {
-                readings[at].escapes = Escapes::BothWays;
+                readings[at].escapes = Escapes::BothWays { other };
             } else if !readings[at].signed.agrees_with(&readings[other].signed) {
                 siblings.push(other);
             }
         }
-        if !siblings.is_empty() || readings[at].escapes == Escapes::BothWays {
+        if !siblings.is_empty() || readings[at].escapes != Escapes::OneWay {
             readings[at].signed.is_closed = Always::ByCallback;
         }
         readings[at].siblings = siblings;

@@ -753,6 +753,7 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
     assert_ne!(key("report_number=3"), key("report_number=3&status=1"));
 }
 
+mod authenticity;
 mod public;
 mod wechat;
 /// A callback as it is answered for `outcome`: of a stranger where it is refused.

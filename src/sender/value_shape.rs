@@ -97,6 +97,8 @@ enum Form {
     Integer,
     /// One of these words.
     Words(Box<[Box<[u8]>]>),
+    /// Nothing, or some of the bytes: all that is asked of it is where it ends.
+    OrEmpty,
     /// Any bytes, none included.
     Free,
 }
@@ -231,6 +233,21 @@ impl ValueShape {
         }
     }
 
+    /// The shape of a value that may be absent, where an absent one is written as an empty one.
+    pub(super) fn or_empty(&self) -> Self {
+        match self.presence {
+            Presence::Optional if !self.is_free() => {
+                Self { form: Form::OrEmpty, width: None, ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether it is a shape that [`Self::or_empty`] made of one that has no empty value.
+    pub(super) fn may_be_empty(&self) -> bool {
+        self.form == Form::OrEmpty
+    }
+
     /// Whether any value at all is one.
     pub(super) fn is_free(&self) -> bool {
         self.form == Form::Free
@@ -248,6 +265,7 @@ impl ValueShape {
             Form::Uuid => is_uuid(value),
             Form::Decimal => is_decimal(value),
             Form::Integer => is_integer(value),
+            Form::OrEmpty => in_bytes(),
             Form::Words(words) => words.iter().any(|word| **word == *value),
         }
     }
@@ -268,7 +286,7 @@ impl ValueShape {
                 return;
             }
             let fits = match &self.form {
-                Form::Free | Form::Run | Form::Token => true,
+                Form::Free | Form::Run | Form::Token | Form::OrEmpty => true,
                 _ => self.fits(&text[start..stop]),
             };
             if fits && end(stop) == Seen::Enough {

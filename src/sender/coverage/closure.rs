@@ -9,17 +9,19 @@ use super::{Always, Chain, ChainSource, Loss, Signed, SignedInput};
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::callback::{Callback, Refusal};
 use crate::sender::condition::{Condition, Subject};
-use crate::sender::definition::{Reads, RoleText};
+use crate::sender::definition::{Empty, Reads, RoleText};
 use crate::sender::encoding::Plus;
-use crate::sender::evaluate::Context;
+use crate::sender::evaluate::{self, Context};
+use crate::sender::names::Slot;
 use crate::sender::outcome::Reason;
-use crate::sender::parameters::{Place, Unreadable, Value};
+use crate::sender::parameters::{Parameter, Place, Unreadable, Value};
 use crate::sender::recipe::{Also, Protection};
 use crate::sender::recut::chains::{Chains, Closedness, KnownName, ReceivedPair};
 use crate::sender::recut::{
     Begun, EmptyItems, Part, Proof, Readback, Received, Separation, ValueSet,
 };
-use crate::sender::signature::{Escapes, Reading};
+use crate::sender::signature::{Escapes, Plan, Reading};
+use crate::sender::text::Piece;
 use crate::sender::unreplaced;
 use crate::sender::value_shape::ValueShape;
 
@@ -74,6 +76,8 @@ struct PairsProof {
     closed: Vec<Vec<u8>>,
     /// Names whose value is not, or that other readings have, by all facts.
     open: Vec<Vec<u8>>,
+    /// Names that other readings have and the callback has not, by confirmed facts; `None`: any.
+    others: Option<Vec<Vec<u8>>>,
 }
 
 /// A signed text without the secret that cuts it, and the values in it by number.
@@ -92,10 +96,15 @@ struct ReadAgain {
     recut: Vec<String>,
 }
 
+/// What the values that fit say of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
+    /// Those that came are among them, or it is not known that they are not.
     None,
+    /// Others make it, and those that came do not fit.
     Fit,
+    /// None make it.
+    NotEven,
 }
 
 /// Whether a value that is open holds what separates values.
@@ -129,13 +138,15 @@ impl Callback<'_> {
         if matches!(self.kind_here().map(|kind| &kind.also), Some(Also::Reading(_))) {
             coverage.proofs.push(self.read_again(ReadingOf::Kind)?.proof);
         }
-        coverage.verdict = match (main.misfits.is_empty(), main.others) {
-            (false, Others::Fit) => TextVerdict::Ambiguous,
-            (false, Others::None) => TextVerdict::Misfit,
-            (true, _) if main.grain == Grain::Coarse && self.disagrees(&coverage.proofs[0]) => {
+        coverage.verdict = match (main.others, main.misfits.is_empty()) {
+            (Others::Fit, _) => TextVerdict::Ambiguous,
+            (Others::NotEven, _) | (Others::None, false) => TextVerdict::Misfit,
+            (Others::None, true)
+                if main.grain == Grain::Coarse && self.disagrees(&coverage.proofs[0]) =>
+            {
                 TextVerdict::Ambiguous
             }
-            (true, _) => TextVerdict::Agrees,
+            (Others::None, true) => TextVerdict::Agrees,
         };
         coverage.misfits = main.misfits;
         coverage.recut = main.recut;
@@ -167,45 +178,40 @@ impl Callback<'_> {
         };
         let Some(reading) = self.reading_of(of) else { return Ok(empty()) };
         let signed = &reading.signed;
-        let (misfits, names) = self.misfits(reading)?;
         let mut again = empty();
         again.proof.closed = *signed.always_closed();
-        again.misfits = names;
+        again.misfits = self.misfits(reading)?;
         if again.misfits.is_empty() && signed.is_closed == Always::Yes {
             return Ok(again);
         }
         let is_open = signed.has_open_value() || !reading.siblings.is_empty();
         if !again.misfits.is_empty() || is_open {
-            self.read_text_back(reading, &misfits, &mut again)?;
+            self.read_text_back(reading, &mut again)?;
         }
         if signed.chain.is_some() {
             self.read_pairs_back(reading, &mut again)?;
         }
-        if reading.escapes == Escapes::BothWays {
-            self.open_escapes(reading, &mut again)?;
+        if let Escapes::BothWays { other } = reading.escapes {
+            self.open_escapes(reading, other, &mut again)?;
         }
         Ok(again)
     }
 
-    /// The values of `reading` that do not fit their shape, and what they are called.
-    fn misfits(&self, reading: &Reading) -> Result<(ValueSet, Vec<String>), Unreadable> {
+    /// The names of the values of `reading` that do not fit their shape.
+    fn misfits(&self, reading: &Reading) -> Result<Vec<String>, Unreadable> {
         let signed = &reading.signed;
         let context = Context { plus: reading.plus, ..Context::default() };
-        let (mut misfits, mut names) = (ValueSet::default(), Vec::new());
-        for (number, (spot, shape)) in (0..).zip(signed.spots.iter().zip(&signed.assumed.shapes)) {
+        let mut names = Vec::new();
+        for (spot, shape) in signed.spots.iter().zip(&signed.assumed.shapes) {
             let Some(spot) = spot.as_ref().filter(|_| !shape.is_free()) else { continue };
             let value = self.value(spot, &context)?.filter(|value| !value.is_empty());
             let fits = value.map_or(shape.may_be_absent(), |value| shape.fits(&value));
             if !fits {
-                misfits.insert(number);
                 names.push(spot.name.to_string());
             }
         }
-        self.absent_of_together(signed, &context, |number, name| {
-            misfits.insert(number);
-            names.push(name.to_owned());
-        })?;
-        Ok((misfits, names))
+        self.absent_of_together(signed, &context, |name| names.push(name.to_owned()))?;
+        Ok(names)
     }
 
     /// Calls `absent` with each value that is absent although the provider sends it whenever it
@@ -214,31 +220,21 @@ impl Callback<'_> {
         &'s self,
         signed: &'s Signed,
         context: &Context<'s>,
-        mut absent: impl FnMut(u8, &str),
+        mut absent: impl FnMut(&str),
     ) -> Result<(), Unreadable> {
         let spot = |value: &usize| signed.spots.get(*value).and_then(Option::as_ref);
-        let (mut came, mut missing) = (false, SmallVec::<[(usize, &Bound); 4]>::new());
-        for (value, spot) in signed.together.iter().filter_map(|value| Some((*value, spot(value)?)))
-        {
+        let (mut came, mut missing) = (false, SmallVec::<[&Bound; 4]>::new());
+        for spot in signed.together.iter().filter_map(spot) {
             match self.value(spot, context)?.is_some_and(|value| !value.is_empty()) {
                 true => came = true,
-                false => missing.push((value, spot)),
+                false => missing.push(spot),
             }
         }
-        for (value, spot) in missing.iter().filter(|_| came) {
-            if let Ok(number) = u8::try_from(*value) {
-                absent(number, &spot.name);
-            }
-        }
+        missing.iter().filter(|_| came).for_each(|spot| absent(&spot.name));
         Ok(())
     }
 
-    fn read_text_back(
-        &self,
-        reading: &Reading,
-        misfits: &ValueSet,
-        again: &mut ReadAgain,
-    ) -> Result<(), Refusal> {
+    fn read_text_back(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
         let signed = &reading.signed;
         let SignedSegments { segments, values } = self.signed_segments(reading)?;
         let received = Received { segments: &segments, values: &values };
@@ -247,7 +243,8 @@ impl Callback<'_> {
             Readback::Empty => None,
         };
         let assumed = all_closed(&signed.assumed);
-        match (assumed, again.misfits.is_empty()) {
+        let is_one = again.misfits.is_empty() && signed.assumed.allows(&received);
+        match (assumed, is_one) {
             (Some(closed), true) => {
                 again.proof.closed = match &signed.confirmed {
                     Some(confirmed) => all_closed(confirmed).unwrap_or_default(),
@@ -263,12 +260,13 @@ impl Callback<'_> {
             }
             // What came fits and makes the text, so that this cannot be: prove nothing.
             (None, true) => again.proof.closed = ValueSet::default(),
+            // The facts are wrong, and which ones the text does not say: none of them counts.
             (None, false) => {
-                let without = signed.confirmed().read_back_without(misfits, &received);
-                again.proof.closed = match without {
+                again.proof.closed = match signed.confirmed().read_back_freely(&received) {
                     Readback::Closed(closed) => closed,
                     Readback::Empty => ValueSet::default(),
                 };
+                again.others = self.others_of_siblings(reading, &segments);
             }
         }
         self.read_as_siblings(reading, &received, again);
@@ -283,6 +281,20 @@ impl Callback<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether values that fit make the text of a misfit as another reading of the same signature.
+    fn others_of_siblings(&self, reading: &Reading, segments: &[Vec<u8>]) -> Others {
+        let fits = |index: &usize| {
+            self.recipe.readings.get(*index).is_some_and(|sibling| {
+                let theirs = &sibling.signed;
+                let values = vec![None; theirs.values.len()];
+                let received = Received { segments, values: &values };
+                theirs.layout.segments.len() == segments.len()
+                    && matches!(theirs.assumed.read_back(&received), Readback::Closed(_))
+            })
+        };
+        if reading.siblings.iter().any(fits) { Others::Fit } else { Others::NotEven }
     }
 
     /// Opens what another reading of the same signature reads otherwise, or leaves unsigned.
@@ -319,30 +331,71 @@ impl Callback<'_> {
         }
     }
 
-    /// Opens what holds an escape, where one reading decodes escapes and another does not.
-    fn open_escapes(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
-        let holds = |value: &[u8]| memchr::memchr(b'%', value).is_some();
-        let (parameters, buffers) = self.side(Scope::Outer);
-        let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
-        let raw = reading.signed.chain.is_none();
-        let escaped: Vec<Vec<u8>> = match raw {
-            true => in_query.filter(|one| holds(one.raw)).map(|one| one.name.to_vec()).collect(),
-            false => {
-                let pairs = self.received_pairs(reading)?;
-                pairs.into_iter().filter(|pair| holds(&pair.value)).map(|pair| pair.name).collect()
-            }
+    /// Opens what holds an escape, where one reading decodes escapes and `other` does not, or the
+    /// other way round.
+    fn open_escapes(
+        &self,
+        reading: &Reading,
+        other: usize,
+        again: &mut ReadAgain,
+    ) -> Result<(), Refusal> {
+        let holds = |text: &[u8]| match reading.plus {
+            Plus::Blank => memchr::memchr2(b'%', b'+', text).is_some(),
+            Plus::Kept => memchr::memchr(b'%', text).is_some(),
         };
-        if raw {
-            // What is signed as it came says which pairs there are; an escape in one is read twice.
-            let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
-            let names = in_query.map(|one| one.name.to_vec());
-            let closed = names.filter(|name| !escaped.contains(name)).collect();
-            again.proof.pairs = Some(PairsProof { closed, open: Vec::new() });
+        let other = self.recipe.readings.get(other).and_then(|one| one.signed.chain.as_ref());
+        let pairs = match &reading.signed.chain {
+            Some(_) => self.received_pairs(reading)?,
+            None => self.spelled_pairs(reading)?,
+        };
+        if reading.signed.chain.is_none() {
+            // What is signed as it came says which pairs there are, but for the reading that
+            // decodes: to that one these pairs are a text.
+            again.proof.pairs = Some(match other {
+                Some(chain) => {
+                    let rules = chain.rules(&chain.assumed);
+                    if !rules.allows(&pairs) {
+                        again.others = match rules.read_back(&pairs) {
+                            Chains::Closed(_) => Others::Fit,
+                            Chains::Empty => Others::NotEven,
+                        };
+                    }
+                    proven_pairs(chain, &pairs)
+                }
+                None => PairsProof::default(),
+            });
             again.proof.closed = ValueSet::default();
-        } else if let Some(pairs) = &mut again.proof.pairs {
-            pairs.closed.retain(|name| !escaped.contains(name));
+        }
+        let Some(proof) = &mut again.proof.pairs else { return Ok(()) };
+        let escaped = |name: &Vec<u8>| {
+            let value = pairs.iter().find(|pair| pair.name == *name);
+            holds(name) || value.is_some_and(|pair| holds(&pair.value))
+        };
+        proof.closed.retain(|name| !escaped(name));
+        if pairs.iter().any(|pair| holds(&pair.name)) {
+            proof.others = None;
         }
         Ok(())
+    }
+
+    /// The pairs of a query that is signed as it came, without decoding.
+    ///
+    /// # Errors
+    /// `bad_encoding` if one of them is empty or has no value: decoded it is another query's text.
+    fn spelled_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, Refusal> {
+        let signed = &reading.signed;
+        let values = signed.values.iter().zip(&signed.spots);
+        let mut queries = values.filter(|(value, _)| value.input == SignedInput::Query);
+        let Some((_, Some(spot))) = queries.next() else { return Ok(Vec::new()) };
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let text = self.value(spot, &context)?.unwrap_or_default();
+        let start = memchr::memchr(b'?', &text).filter(|_| spot.is_url()).map_or(0, |at| at + 1);
+        let pair = |pair: &[u8]| {
+            let equals = memchr::memchr(b'=', pair)?;
+            Some(ReceivedPair { name: pair[..equals].to_vec(), value: pair[equals + 1..].to_vec() })
+        };
+        let pairs: Option<Vec<_>> = text[start..].split(|byte| *byte == b'&').map(pair).collect();
+        pairs.ok_or_else(|| Refusal::new(Reason::BadEncoding))
     }
 
     /// The text of `reading` in segments, without the secret, and the values in it.
@@ -366,7 +419,8 @@ impl Callback<'_> {
         let mut segments = Vec::with_capacity(signed.layout.segments.len());
         for parts in &signed.layout.segments {
             let mut text = Vec::new();
-            parts.iter().for_each(|part| put_part(part, &mut values, &mut text));
+            let is_nothing = |value: &[u8]| self.is_nothing(value);
+            parts.iter().for_each(|part| put_part(part, &mut values, &is_nothing, &mut text));
             segments.push(text);
         }
         Ok(SignedSegments { segments, values })
@@ -383,6 +437,7 @@ impl Callback<'_> {
             return Err(Refusal::of(Reason::BadEncoding, &unreplaced::shown(&odd.name)));
         }
         let rules = chain.rules(&chain.assumed);
+        self.refuse_unlisted(reading, chain, &rules.written(&pairs))?;
         let mut proof = PairsProof::default();
         // A list is one value of its text: which of its pairs are closed is said below.
         if let Ok(number) = u8::try_from(chain.value) {
@@ -403,13 +458,9 @@ impl Callback<'_> {
                 let open = pairs.iter().zip(&closedness);
                 let open = open.filter(|(_, closed)| **closed == Closedness::Open);
                 proof.open.extend(open.map(|(pair, _)| pair.name.clone()));
-                proof.open.extend(rules.other_names(&pairs));
-                let confirmed = chain.rules(&chain.confirmed).read_back(&pairs);
-                if let Chains::Closed(closedness) = confirmed {
-                    let closed = pairs.iter().zip(&closedness);
-                    let closed = closed.filter(|(_, closed)| **closed == Closedness::Closed);
-                    proof.closed.extend(closed.map(|(pair, _)| pair.name.clone()));
-                }
+                proof.open.extend(rules.other_names(&pairs).unwrap_or_default());
+                let proven = proven_pairs(chain, &pairs);
+                proof = PairsProof { open: proof.open, ..proven };
             }
         }
         if !proof.open.is_empty() && !rules.is_finest(&pairs) {
@@ -421,6 +472,24 @@ impl Callback<'_> {
         }
         again.proof.pairs = Some(proof);
         Ok(())
+    }
+
+    /// Rejects a decoded query with an empty pair or a name without a value: its text is another
+    /// than that of its pairs.
+    fn refuse_unlisted(
+        &self,
+        reading: &Reading,
+        chain: &Chain,
+        written: &[u8],
+    ) -> Result<(), Refusal> {
+        let ChainSource::Query(_) = &chain.source else { return Ok(()) };
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let spot = reading.signed.spots.get(chain.value).and_then(Option::as_ref);
+        let text = spot.map(|spot| self.value(spot, &context)).transpose()?.flatten();
+        match text.as_deref() == Some(written) {
+            true => Ok(()),
+            false => Err(Refusal::new(Reason::BadEncoding)),
+        }
     }
 
     /// The pairs of a decoded list as they were received, in the order of the list.
@@ -516,8 +585,11 @@ impl Callback<'_> {
                 }
                 let (parameters, buffers) = self.side(*scope);
                 let name = self.recipe.names.name(*slot);
-                let place = parameters.get(*slot, buffers).map(|parameter| parameter.place);
-                let Some(place) = place else { return self.proves_absence(signed, proof, name) };
+                let there = parameters.get(*slot, buffers);
+                let there = there.filter(|one| !self.is_left_out(reading, *slot, *one));
+                let Some(place) = there.map(|parameter| parameter.place) else {
+                    return self.proves_absence(signed, proof, name);
+                };
                 closed().any(|input| match input {
                     SignedInput::Parameter { slot: own, steps: into } => {
                         own == slot && steps.starts_with(into)
@@ -553,6 +625,29 @@ impl Callback<'_> {
         }
     }
 
+    /// Whether the text of `reading` is the same without a parameter that came: a list may leave out
+    /// what is empty, an optional part also a macro that the sender left in place.
+    fn is_left_out(&self, reading: &Reading, slot: Slot, parameter: Parameter<'_>) -> bool {
+        let in_list = reading.pairs.as_ref().is_some_and(|pairs| {
+            pairs.empty == Empty::Dropped || matches!(pairs.plan, Plan::Listed(_))
+        });
+        let is_it = |spot: &Bound| matches!(&spot.input, Input::Parameter { slot: own, .. } if *own == slot);
+        let optional = reading.of.pieces.iter().filter_map(|piece| match piece {
+            Piece::Optional(inner) => Some(inner),
+            _ => None,
+        });
+        let spots = optional.flatten().filter_map(|piece| match piece {
+            Piece::Value(spot) => Some(spot),
+            _ => None,
+        });
+        let context = Context { plus: reading.plus, ..Context::default() };
+        let is_nothing = |spot: &Bound| match self.value(spot, &context) {
+            Ok(Some(value)) => self.is_nothing(&value),
+            Ok(None) | Err(_) => true,
+        };
+        (in_list && evaluate::is_empty(parameter)) || spots.filter(|one| is_it(one)).any(is_nothing)
+    }
+
     /// Whether the signature covers that the parameter `name` is absent: every place that is read
     /// is signed as a whole.
     fn proves_absence(&self, signed: &Signed, proof: &ReadingProof, name: &[u8]) -> bool {
@@ -568,7 +663,9 @@ impl Callback<'_> {
                     _ => false,
                 }
             }) || proof.pairs.as_ref().is_some_and(|pairs| {
-                !pairs.open.iter().any(|open| open == name) && chain_reads(signed, place, name)
+                let others = pairs.others.as_ref();
+                others.is_some_and(|others| others.iter().all(|other| other != name))
+                    && chain_reads(signed, place, name)
             })
         };
         self.recipe.sender.reads.iter().all(|reads| {
@@ -676,6 +773,22 @@ fn chain_reads(signed: &Signed, place: Place, name: &[u8]) -> bool {
     })
 }
 
+/// What confirmed facts prove of a list of pairs.
+fn proven_pairs(chain: &Chain, pairs: &[ReceivedPair]) -> PairsProof {
+    let rules = chain.rules(&chain.confirmed);
+    let Chains::Closed(closedness) = rules.read_back(pairs) else { return PairsProof::default() };
+    if !rules.allows(pairs) {
+        return PairsProof::default();
+    }
+    let closed = pairs.iter().zip(&closedness);
+    let closed = closed.filter(|(_, closed)| **closed == Closedness::Closed);
+    PairsProof {
+        closed: closed.map(|(pair, _)| pair.name.clone()).collect(),
+        open: Vec::new(),
+        others: rules.other_names(pairs),
+    }
+}
+
 /// What to call the pair that makes a list no list of the provider's.
 fn chain_misfit(pairs: &[ReceivedPair], known: &[KnownName]) -> String {
     let misfit = known.iter().find(|known| {
@@ -690,7 +803,12 @@ fn chain_misfit(pairs: &[ReceivedPair], known: &[KnownName]) -> String {
 }
 
 /// Writes a part, and forgets the values of what is left out.
-fn put_part(part: &Part, values: &mut [Option<Vec<u8>>], text: &mut Vec<u8>) {
+fn put_part(
+    part: &Part,
+    values: &mut [Option<Vec<u8>>],
+    is_nothing: &impl Fn(&[u8]) -> bool,
+    text: &mut Vec<u8>,
+) {
     match part {
         Part::Literal(bytes) => text.extend_from_slice(bytes),
         Part::Value(value) => text.extend_from_slice(values[*value].as_deref().unwrap_or_default()),
@@ -699,11 +817,11 @@ fn put_part(part: &Part, values: &mut [Option<Vec<u8>>], text: &mut Vec<u8>) {
                 .iter()
                 .filter_map(|part| if let Part::Value(value) = part { Some(*value) } else { None })
                 .collect();
-            let is_empty = |value: &usize| values[*value].as_ref().is_none_or(Vec::is_empty);
-            if own.iter().any(is_empty) {
+            let is_out = |value: &usize| values[*value].as_deref().is_none_or(is_nothing);
+            if own.iter().any(is_out) {
                 own.into_iter().for_each(|value| values[value] = None);
             } else {
-                inner.iter().for_each(|part| put_part(part, values, text));
+                inner.iter().for_each(|part| put_part(part, values, is_nothing, text));
             }
         }
         Part::List(list) => {

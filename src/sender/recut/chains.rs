@@ -117,22 +117,23 @@ impl ChainRules<'_> {
             .any(|at| memchr::memmem::find(&value[at..], self.within).is_some())
     }
 
-    /// Names that other valid chains have, and `pairs` do not.
-    pub(in crate::sender) fn other_names(&self, pairs: &[ReceivedPair]) -> Vec<Vec<u8>> {
+    /// Names that other valid chains have, and `pairs` do not; `None`: any name.
+    pub(in crate::sender) fn other_names(&self, pairs: &[ReceivedPair]) -> Option<Vec<Vec<u8>>> {
         if self.is_finest(pairs) {
-            return Vec::new();
+            return Some(Vec::new());
         }
         let text = self.written(pairs);
-        let Some(candidates) = self.candidates(&text) else { return Vec::new() };
+        let candidates = self.candidates(&text)?;
         let walk = Walk { rules: self, text: &text, candidates: &candidates };
         let (from_start, to_end) = walk.reach(None);
         let on_chain = (0..candidates.len()).filter(|at| from_start[*at] && to_end[*at]);
         let names = on_chain.map(|at| candidates[at].name);
         let others = names.filter(|name| !pairs.iter().any(|pair| pair.name == *name));
-        others.map(<[u8]>::to_vec).collect()
+        Some(others.map(<[u8]>::to_vec).collect())
     }
 
-    fn written(&self, pairs: &[ReceivedPair]) -> Vec<u8> {
+    /// The text of `pairs`.
+    pub(in crate::sender) fn written(&self, pairs: &[ReceivedPair]) -> Vec<u8> {
         let mut text = Vec::new();
         for (at, pair) in pairs.iter().enumerate() {
             if at > 0 {

@@ -234,6 +234,14 @@ pub(super) fn read_back(
     Readback::Closed(closed.without(open))
 }
 
+/// Whether the values of `received` are one way to read its segments.
+pub(super) fn allows(graphs: &[Graph], shapes: &[ValueShape], received: &Received<'_>) -> bool {
+    graphs
+        .iter()
+        .zip(received.segments)
+        .all(|(graph, text)| graph.leads(shapes, text, received.values))
+}
+
 enum Found {
     Nothing,
     Some,
@@ -265,7 +273,10 @@ impl Walk<'_> {
                 Takes::Literal(_) | Takes::Nothing => {}
                 Takes::Absent(values) => {
                     if self.may_skip(values) && before.meets(after) {
-                        let present = values.iter().filter(|value| received[**value].is_some());
+                        let is_there = |value: &&usize| {
+                            received[**value].as_ref().is_some_and(|v| !v.is_empty())
+                        };
+                        let present = values.iter().filter(is_there);
                         present.for_each(|value| super::insert(open, *value));
                     }
                 }
@@ -295,7 +306,8 @@ impl Walk<'_> {
         for start in before.iter() {
             let mut other = false;
             self.ends(value, least, start, |text, end| {
-                other = after.contains(end) && own != Some(&text[start..end]);
+                // To be empty and to be absent says the same.
+                other = after.contains(end) && own.unwrap_or_default() != &text[start..end];
                 if other { Seen::Enough } else { Seen::More }
             })?;
             if other {
@@ -312,10 +324,16 @@ impl Walk<'_> {
         start: usize,
         mut end: impl FnMut(&[u8], usize) -> Seen,
     ) -> Option<()> {
-        let (text, mut steps) = (self.text, 0);
-        self.shapes[value].ends(text, start, |stop| {
+        let (text, mut steps, shape) = (self.text, 0, &self.shapes[value]);
+        // What may be absent may be empty too, where nothing leaves it out.
+        let may_be_empty = least == Least::None && !shape.is_free() && shape.may_be_absent();
+        let mut seen = if may_be_empty { end(text, start) } else { Seen::More };
+        shape.ends(text, start, |stop| {
             steps += 1;
-            if least == Least::One && stop == start { Seen::More } else { end(text, stop) }
+            if seen == Seen::More && !(least == Least::One && stop == start) {
+                seen = end(text, stop);
+            }
+            seen
         });
         self.steps += steps + 1;
         (self.steps <= STEPS_MAX).then_some(())
@@ -394,6 +412,37 @@ impl Walk<'_> {
 }
 
 impl Graph {
+    /// Whether `values` lead from the start of `text` to its end.
+    fn leads(&self, shapes: &[ValueShape], text: &[u8], values: &[Option<Vec<u8>>]) -> bool {
+        let mut places = vec![Places::none(text.len()); self.nodes];
+        places[0].insert(0);
+        for edge in self.by_start() {
+            let before = places[edge.from].clone();
+            let taken = match &edge.takes {
+                Takes::Nothing => Some(&[][..]),
+                Takes::Literal(bytes) => Some(&**bytes),
+                Takes::Absent(all) => {
+                    let may = all.iter().any(|value| shapes[*value].may_be_absent());
+                    let is_absent =
+                        |value: &usize| values[*value].as_ref().is_none_or(Vec::is_empty);
+                    (may && all.iter().any(is_absent)).then_some(&[][..])
+                }
+                Takes::Value(value, least) => {
+                    let (own, shape) = (values[*value].as_deref(), &shapes[*value]);
+                    own.filter(|own| match own.is_empty() {
+                        true => *least == Least::None && (shape.is_free() || shape.may_be_absent()),
+                        false => shape.fits(own),
+                    })
+                }
+            };
+            let Some(taken) = taken else { continue };
+            for at in before.iter().filter(|at| text[*at..].starts_with(taken)) {
+                places[edge.to].insert(at + taken.len());
+            }
+        }
+        places.last().is_some_and(|last| last.contains(text.len()))
+    }
+
     /// The edges, each behind all that lead to where it starts.
     fn by_start(&self) -> impl DoubleEndedIterator<Item = &Edge> {
         let mut order: Vec<&Edge> = self.edges.iter().collect();

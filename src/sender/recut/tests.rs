@@ -87,7 +87,11 @@ fn all_tuples(parts: &[Part], text: &[u8], shapes: &[ValueShape]) -> Vec<Vec<(us
             None => Vec::new(),
         },
         Part::Value(value) => (0..=text.len())
-            .filter(|end| shapes[*value].fits(&text[..*end]))
+            .filter(|end| {
+                // Where nothing leaves it out, what may be absent may be empty.
+                let may_be_empty = *end == 0 && shapes[*value].may_be_absent();
+                may_be_empty || shapes[*value].fits(&text[..*end])
+            })
             .flat_map(|end| {
                 let mut all = all_tuples(rest, &text[end..], shapes);
                 all.iter_mut().for_each(|tuple| tuple.push((*value, text[..end].to_vec())));

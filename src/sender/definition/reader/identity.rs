@@ -106,19 +106,10 @@ impl Reader {
             texts.into_vec().into_iter().map(|text| self.role_text(key, text)).collect()
         };
         let by = texts("identity.by", written.by);
-        let mut formerly = Formerly::default();
-        let mut unknown = Vec::new();
-        for (name, written) in written.formerly {
-            let key = format!("identity.formerly.{name}");
-            match name.as_str() {
-                "transaction" => formerly.transaction = texts(&key, written),
-                "replay" => formerly.replay = texts(&key, written),
-                _ => unknown.push(key),
-            }
-        }
-        for key in unknown {
-            self.fault(key, "was never a key", "use transaction or replay");
-        }
+        let formerly = Formerly {
+            transaction: texts("identity.formerly.transaction", written.formerly.transaction),
+            replay: texts("identity.formerly.replay", written.formerly.replay),
+        };
         let repeats = written.repeats.map(|repeats| {
             let (why, when) = match repeats {
                 file::Repeats::Why(why) => (why, Many::default()),

@@ -1,0 +1,79 @@
+//! What a sender file must not leave unsaid.
+
+use std::sync::Arc;
+
+use crate::sender::recipe::{Recipe, Terms};
+use crate::sender::{Fault, Sender};
+
+const FILE: &str = r#"
+title = "A test"
+docs  = ["https://example.com"]
+basis = "documentation"
+secret = "the secret"
+reads = "query"
+
+[roles]
+transaction = "{id}"
+user        = "{user}"
+amount      = "{amount}"
+
+[signature]
+of   = "{id}:[secret]:{amount}"
+with = "sha256"
+in   = "{sign}"
+
+[reply]
+accepted    = 200
+rejected    = 403
+unavailable = 503
+
+[[vector]]
+about   = "own"
+source  = { secrets = "s3cr3t" }
+request = "GET /?id=t1&user=u1&amount=5&sign=4349e8758eb3b9201c2c2614a85a64e3ab19daaa0cedd7bcb2719ce4f92ee924"
+expect  = { outcome = "accepted", transaction = "t1" }
+"#;
+
+/// The faults of the file and of a source of it.
+fn faults(text: &str) -> Vec<Fault> {
+    let sender = match Sender::parse("mine", text) {
+        Ok(sender) => Arc::new(sender),
+        Err(faults) => return faults,
+    };
+    let terms = Terms {
+        secrets: vec![super::world::secret("1", super::world::SECRET)],
+        ..Terms::default()
+    };
+    Recipe::compile(&sender, &terms).err().unwrap_or_default()
+}
+
+#[test]
+fn what_is_not_signed_has_to_be_declared() {
+    assert_eq!(faults(FILE), []);
+    let kind = "\n[[kind]]\nname = \"reversal\"\nwhen = \"{state} is 0\"\n";
+    let flag = "\n[test]\nflag = \"{test} is 1\"\n";
+    let time = "\n[time]\nin = \"{ts}\"\nas = \"s\"\nwithin = \"5m\"\n";
+    let shape = "\n[shapes]\nuser = \"digits\"\n";
+    for (more, key) in [(kind, "kind[reversal].when"), (flag, "test.flag"), (time, "time.within")] {
+        let found = faults(&format!("{FILE}{more}"));
+        assert!(found.iter().any(|fault| fault.key == key), "{key}: {found:?}");
+    }
+    for more in [kind, flag] {
+        let declared = format!("{FILE}{more}unsigned = \"nothing signs it\"\n");
+        assert_eq!(faults(&declared), [], "{more}");
+    }
+    let from_client =
+        FILE.replace("reads = \"query\"", "reads = \"query\"\nfrom_client = [\"user\"]");
+    let found = faults(&format!("{from_client}{shape}"));
+    assert!(found.iter().any(|fault| fault.key.starts_with("shapes")), "{found:?}");
+    assert_eq!(faults(&format!("{FILE}{shape}")), []);
+}
+
+/// A condition that is signed needs no word; one of two that is not, does.
+#[test]
+fn what_is_signed_need_not_be_declared() {
+    let kind = "\n[[kind]]\nname = \"reversal\"\nwhen = \"{amount} is 0\"\n";
+    assert_eq!(faults(&format!("{FILE}{kind}")), []);
+    let both = "\n[[kind]]\nname = \"reversal\"\nwhen = [\"{amount} is 0\", \"{state} is 0\"]\n";
+    assert_eq!(faults(&format!("{FILE}{both}"))[0].key, "kind[reversal].when");
+}
