@@ -57,7 +57,7 @@ pub use network::{check_origin, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
 pub use push::{PushGrant, PushPathError, check_push_path};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
-pub use remote::{Table, check_destination, check_source};
+pub use remote::{Table, check_destination, check_new_source, check_source};
 pub use shown::{MASK, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
 pub use unit::{parse_duration, show, show_size};
@@ -173,6 +173,7 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
             body_bytes: server.limits.body_bytes,
             unverified_body_bytes: server.limits.unverified_body_bytes,
             public_url: server.public_url.as_deref(),
+            written: source::Written::Now,
         };
         sources(&top, &known)
     });
@@ -232,6 +233,7 @@ fn sources(top: &Section<'_>, known: &source::Known<'_>) -> BTreeMap<String, Arc
     supersede::check(&sections);
     let mut drafts: Vec<source::Draft> =
         sections.iter().filter_map(|section| source::check(section, known)).collect();
+    source::refuse_shared_signatures(&sections, &drafts);
     supersede::settle(&mut drafts);
     drafts.into_iter().map(|d| (d.source.name.clone(), Arc::new(d.source))).collect()
 }

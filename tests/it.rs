@@ -5,6 +5,7 @@
 mod it {
     mod admin;
     mod answers;
+    mod authentic;
     mod backend;
     mod background_check;
     mod bounds;

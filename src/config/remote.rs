@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::file::Section;
 use super::pass::Pass;
+use super::source::Written;
 use super::{
     Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination, manage,
     mask_destination, mask_source, source, template,
@@ -21,11 +22,34 @@ pub type Table = serde_json::Map<String, Value>;
 /// Keys that say something about other sources, which only the file can.
 const OF_THE_FILE: [&str; 2] = ["sids", "supersedes"];
 
-/// Checks a source called `name` against the senders and destinations of `config`.
+/// Checks a source that was written before, and is to go on: called `name`, against the senders and
+/// destinations of `config`.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source, Vec<Finding>> {
+    check_written(config, (name, name), table, Written::Before)
+}
+
+/// Checks a source that is written now, in place of the one called `old`. It must not make callbacks
+/// genuine for two sources.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn check_new_source(
+    config: &Config,
+    names: (&str, &str),
+    table: &Table,
+) -> Result<Source, Vec<Finding>> {
+    check_written(config, names, table, Written::Now)
+}
+
+fn check_written(
+    config: &Config,
+    (old, name): (&str, &str),
+    table: &Table,
+    written: Written,
+) -> Result<Source, Vec<Finding>> {
     let known = |destination: &&Arc<Destination>| {
         matches!(destination.origin, Origin::File | Origin::Admin)
     };
@@ -43,6 +67,7 @@ pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source
         public_url: config.server.public_url.as_deref(),
         body_bytes: config.server.limits.body_bytes,
         unverified_body_bytes: config.server.limits.unverified_body_bytes,
+        written,
     };
     let source = check(name, table, |section| {
         for key in OF_THE_FILE.iter().filter(|key| section.has(key)) {
@@ -50,6 +75,11 @@ pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source
         }
         let source = source::check(section, &known)?.source;
         manage::refuse_replayable_source(section, &source, &config.manage);
+        let mut others = config.sources.values().filter(|other| other.name != old);
+        let confused = others.find(|other| source::are_confused(other, &source));
+        if let Some(other) = confused.filter(|_| written == Written::Now) {
+            source::refuse_confused(section, (&source, other));
+        }
         let named = source.destinations.iter().filter_map(|name| config.destinations.get(name));
         named.for_each(|to| template::check(section, "destinations", (&source, to)));
         Some(source)

@@ -13,7 +13,7 @@ use super::secret;
 use super::senders::{self, CUSTOM};
 use super::{Origin, Source, Superseded, limits, network, shown, unit};
 use crate::clock;
-use crate::sender::{Catalog, LiveSecret, Recipe, Replay, Sender, Terms};
+use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms};
 
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -59,6 +59,16 @@ pub(super) struct Known<'a> {
     pub(super) unverified_body_bytes: usize,
     /// Scheme and host as senders see them.
     pub(super) public_url: Option<&'a str>,
+    pub(super) written: Written,
+}
+
+/// When a source was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Now: everything is checked.
+    Now,
+    /// By an earlier version, which checked less. It goes on as it is.
+    Before,
 }
 
 /// A source, and which others it stands before.
@@ -91,6 +101,10 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     refuse_unprotected(section, sender, &terms, &allow);
     let (name, recipe) = (name?, recipe?);
     refuse_unknown_url(section, &recipe, known.public_url);
+    if known.written == Written::Now {
+        refuse_repeating_signatures(section, &recipe, &allow);
+    }
+    warn_of_undated_age(section, &recipe);
     let source = Source {
         origin: Origin::File,
         shown: shown::source(section, recipe.sender()),
@@ -192,8 +206,23 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
             true => Replay::Accepted,
             false => Replay::Refused,
         },
-        confirmed: section.list("confirmed", unit::text).unwrap_or_default(),
+        confirmed: confirmed(section, sender),
     }
+}
+
+/// Names whose unconfirmed shape the source has seen to be right: a list, or `true` for all.
+fn confirmed(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<String> {
+    let all = match section.item("confirmed").map(|item| item.value) {
+        Some(DeValue::Boolean(all)) => *all,
+        _ => return section.list("confirmed", unit::text).unwrap_or_default(),
+    };
+    let names = sender.into_iter().flat_map(|sender| sender.unconfirmed_shapes());
+    let names: Vec<String> = names.filter(|_| all).map(str::to_owned).collect();
+    if all && names.is_empty() {
+        let what = "has nothing to confirm";
+        section.fault("confirmed", what, "omit it: the sender's file has no unconfirmed shape");
+    }
+    names
 }
 
 fn app_id(terms: &Terms) -> Option<String> {
@@ -342,6 +371,38 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
     }
 }
 
+/// One signature of some senders serves several transactions: who has seen one call can send it
+/// again under new ids, without bound.
+fn refuse_repeating_signatures(section: &Section<'_>, recipe: &Recipe, allow: &[IpNet]) {
+    const REMEDY: &str = "write allow = [\"203.0.113.0/24\"], the addresses that it calls from, or \
+                          replayable = true";
+    let allowed = !allow.is_empty() || section.has("allow");
+    if recipe.is_replayable() || allowed || !section.has("secrets") {
+        return;
+    }
+    match recipe.repeats() {
+        Some(RepeatingSignature::Always(why)) => {
+            let what = format!("accepts one signature under any number of ids: {why}");
+            section.fault("sender", what, REMEDY);
+        }
+        Some(RepeatingSignature::Sometimes(why)) => {
+            let what = format!("accepts some signatures under any number of ids: {why}");
+            section.warning("sender", what, REMEDY);
+        }
+        None => {}
+    }
+}
+
+/// Where the signature does not cover the time, whoever sends a call again can make it fresh.
+fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
+    let is_off = section.peek("max_age") == Some("off");
+    if section.has("max_age") && !is_off && !recipe.is_dated() {
+        let what = "is no protection against replay: not every signature of the sender covers the \
+                    time";
+        section.warning("max_age", what, "keep in mind that it only filters late callbacks");
+    }
+}
+
 /// A sender that signs for everybody alike, and a source that does not say what is its own.
 fn warn_of_strangers(section: &Section<'_>, sender: &Sender) {
     if sender.key_set().is_none() {
@@ -474,4 +535,41 @@ pub(super) fn refuse_shared(sections: &[Section<'_>]) {
             section.fault(key, what, remedy);
         }
     }
+}
+
+/// Refuses two sources whose signatures are each other's: what was sent to the one could be sent to
+/// the other, and would be another event there.
+pub(super) fn refuse_shared_signatures(sections: &[Section<'_>], drafts: &[Draft]) {
+    let section_of =
+        |name: &str| sections.iter().find(|section| section.peek("name") == Some(name));
+    for (at, later) in drafts.iter().enumerate() {
+        let other =
+            drafts[..at].iter().find(|earlier| are_confused(&earlier.source, &later.source));
+        if let (Some(other), Some(section)) = (other, section_of(&later.source.name)) {
+            refuse_confused(section, (&later.source, &other.source));
+        }
+    }
+}
+
+/// Whether a callback to the one would be taken by the other, and no one has agreed to that.
+pub(super) fn are_confused(one: &Source, other: &Source) -> bool {
+    let agreed = one.recipe.is_replayable() && other.recipe.is_replayable();
+    one.name != other.name && !agreed && one.recipe.shares_signatures(&other.recipe)
+}
+
+pub(super) fn refuse_confused(section: &Section<'_>, (own, other): (&Source, &Source)) {
+    let (shared, key) = match own.recipe.sender().secret() {
+        Some(_) => ("a secret", "secrets"),
+        None => ("its list of public keys", "sender"),
+    };
+    let what = format!(
+        "shares {shared} with the source {}: a callback to one of them is genuine for the other",
+        other.name
+    );
+    let ours: Vec<&str> = own.recipe.sender().ours().collect();
+    let apart = match ours.as_slice() {
+        [] => String::from("give each its own secret"),
+        names => format!("name different {} in each", names.join(", ")),
+    };
+    section.fault(key, what, format!("{apart}, or write replayable = true in both"));
 }

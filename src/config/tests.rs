@@ -597,7 +597,8 @@ fn names_fit_into_a_path_and_ids_are_not_shared() {
         assert_eq!(named(name).len(), 1, "{name}");
     }
     assert!(named("reward/1")[0].ends_with("belong to the reward-rule API"));
-    let renamed = taku("id = \"old\"") + &taku("").replace("\"s\"", "\"old\"");
+    let other = taku("").replace("\"s\"", "\"old\"").replace("\"k\"", "\"other\"");
+    let renamed = taku("id = \"old\"") + &other;
     assert_eq!(paper().mistakes(&renamed), ["7 source[old].name: old is the id of the source s"]);
 }
 
@@ -707,7 +708,7 @@ fn idip_stands_before_http() {
         format!(
             "[[source]]\nname = \"idip\"\nsender = \"imur-idip\"\nsecrets = \"t\"\nenabled = {enabled}\n{keys}\n\
              [[source]]\nname = \"a\"\nsender = \"imur-http\"\nsecrets = \"t\"\n\
-             [[source]]\nname = \"b\"\nsender = \"imur-http\"\nsecrets = \"t\"\n"
+             [[source]]\nname = \"b\"\nsender = \"imur-http\"\nsecrets = \"u\"\n"
         )
     };
     let superseded = |text: &str| {
@@ -739,7 +740,7 @@ fn a_mistake_in_a_sender_file_is_found_in_that_file() {
     let faults =
         paper().file("own.toml", &broken).load("senders = \"own.toml\"").map(|_| ()).unwrap_err();
     let fault = &faults.faults[0];
-    assert_eq!((fault.file.as_path(), fault.line), (Path::new("own.toml"), Some(12)));
+    assert_eq!((fault.file.as_path(), fault.line), (Path::new("own.toml"), Some(17)));
     assert_eq!(fault.key, "signature.in");
 }
 
@@ -755,7 +756,9 @@ fn a_sender_of_a_known_name_takes_its_place() {
 fn a_recipe_of_ones_own_belongs_to_its_source() {
     let paper = paper().file("shop.toml", &fixture("senders/my-sender.toml"));
     let source = |name: &str, keys: &str| {
-        format!("[[source]]\nname = {name:?}\nsecrets = \"k\"\nsender = {keys}\n")
+        format!(
+            "[[source]]\nname = {name:?}\nsecrets = \"the-secret-of-{name}\"\nsender = {keys}\n"
+        )
     };
     let own = "\"custom\"\nrecipe = \"shop.toml\"";
     let config = paper.config(&(source("a", own) + &source("b", own)));
@@ -784,6 +787,94 @@ fn a_sender_that_signs_nothing_is_written_out_and_protected() {
     paper().config(&unsigned("survey-7f9c2e41d8b3a650c4e1", "unsigned = true"));
     let signed = paper().mistakes(&unsigned("s", "secrets = \"k\"\nallow = \"203.0.113.0/24\""));
     assert_eq!(signed.len(), 1, "{signed:?}");
+}
+
+#[test]
+fn a_signature_that_repeats_wants_an_address_list_or_consent() {
+    let source = |sender: &str, keys: &str| {
+        format!("[[source]]\nname = \"s\"\nsender = {sender:?}\nsecrets = \"k\"\n{keys}\n")
+    };
+    for sender in ["heyzap", "lootably", "torox"] {
+        let mistakes = paper().mistakes(&source(sender, ""));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        let what = "3 source[s].sender: accepts one signature under any number of ids: ";
+        assert!(mistakes[0].starts_with(what), "{mistakes:?}");
+        for keys in ["replayable = true", "allow = \"203.0.113.0/24\""] {
+            assert!(paper().warnings(&source(sender, keys)).is_empty(), "{sender} {keys}");
+        }
+    }
+    let sometimes = paper().warnings(&source("imur-http", ""));
+    assert_eq!(sometimes.len(), 1, "{sometimes:?}");
+    assert!(sometimes[0].starts_with("source[s].sender: accepts some signatures"));
+    assert!(paper().warnings(&source("tapjoy", "")).is_empty());
+}
+
+#[test]
+fn two_sources_of_one_sender_do_not_share_signatures() {
+    let named = |name: &str, sender: &str, keys: &str| {
+        format!("[[source]]\nname = {name:?}\nsender = {sender:?}\n{keys}\n")
+    };
+    let taku = |name: &str, keys: &str| named(name, "taku", keys);
+    let both = taku("a", "secrets = [\"k1\", \"k2\"]") + &taku("b", "secrets = \"k2\"");
+    let expected = "8 source[b].secrets: shares a secret with the source a: a callback to one of them \
+                    is genuine for the other";
+    assert_eq!(paper().mistakes(&both), [expected]);
+    let one_agrees = both.replacen("\"k2\"]", "\"k2\"]\nreplayable = true", 1);
+    assert_eq!(paper().mistakes(&one_agrees).len(), 1);
+    let agree = one_agrees.clone() + "replayable = true\n";
+    assert!(paper().warnings(&agree).is_empty());
+    let apart = taku("a", "secrets = \"k1\"") + &taku("b", "secrets = \"k2\"");
+    paper().config(&apart);
+    paper().config(&(taku("a", "secrets = \"k\"") + &named("b", "tapjoy", "secrets = \"k\"")));
+    let ads = |one: &str, other: &str| named("a", "admob", one) + &named("b", "admob", other);
+    let units = |units: &str| format!("ad_units = {units:?}");
+    paper().config(&ads(&units("1 2"), &units("3,4")));
+    for (one, other) in [(units("1 2"), units("2 3")), (units("1"), String::new())] {
+        let mistakes = paper().mistakes(&ads(&one, &other));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains("shares its list of public keys"), "{mistakes:?}");
+    }
+    // The path of a source is in the URL that these sign.
+    let url = |name: &str| named(name, "adgem", "secrets = \"k\"");
+    let text = String::from("[server]\npublic_url = \"https://cb.example.com\"\n");
+    paper().config(&(text + &url("a") + &url("b")));
+}
+
+#[test]
+fn what_is_assumed_of_a_sender_can_be_confirmed() {
+    let tapjoy = |keys: &str| {
+        format!("[[source]]\nname = \"s\"\nsender = \"tapjoy\"\nsecrets = \"k\"\n{keys}\n")
+    };
+    for keys in ["confirmed = true", "confirmed = [\"id\"]", "confirmed = false"] {
+        paper().config(&tapjoy(keys));
+    }
+    let unknown = paper().mistakes(&tapjoy("confirmed = [\"snuid\"]"));
+    assert_eq!(unknown, ["5 source[s].confirmed: `snuid` has no shape"]);
+    assert_eq!(source_mistakes("confirmed = true"), ["5 confirmed: has nothing to confirm"]);
+}
+
+#[test]
+fn an_age_that_is_not_signed_is_said_to_protect_nothing() {
+    let hyprmx = "[[source]]\nname = \"s\"\nsender = \"imur-idip\"\nsecrets = \"k\"\n";
+    let warnings = paper().warnings(&format!("{hyprmx}max_age = \"10m\"\n"));
+    let dated = paper().config(hyprmx).sources["s"].recipe.is_dated();
+    assert_eq!(warnings.is_empty(), dated, "{warnings:?}");
+    assert!(paper().warnings(&format!("{hyprmx}max_age = \"off\"\n")).is_empty());
+}
+
+#[test]
+fn secrets_inside_a_text_do_not_begin_or_end_each_other() {
+    let with = |sender: &str, secrets: &str| {
+        format!("[[source]]\nname = \"s\"\nsender = {sender:?}\nsecrets = {secrets}\n")
+    };
+    for secrets in ["[\"abc\", \"abcd\"]", "[\"xabc\", \"abc\"]"] {
+        let mistakes = paper().mistakes(&with("taku", secrets));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].ends_with("begins or ends with another secret of the source"));
+        // The key of an HMAC is no part of the text.
+        paper().config(&with("adiscope", secrets));
+    }
+    paper().config(&with("taku", "[\"abc\", \"xabcx\"]"));
 }
 
 #[test]

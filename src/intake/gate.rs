@@ -206,10 +206,12 @@ impl Shared {
         match ruling {
             Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
             Ruling::Event(id, resolved) => {
+                route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
             Ruling::Ambiguous(id, resolved) => {
+                route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 Box::pin(genuine.record_ambiguous(slot, &self.book)).await
             }

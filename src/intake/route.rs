@@ -30,6 +30,9 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(1);
 /// for whoever forges calls to make work. Counting goes on beyond it.
 const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
 
+/// Warnings that genuine values contradict a sender's file: one is enough to look at the metric.
+const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
+
 /// A source as it runs.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -45,6 +48,7 @@ pub(super) struct Route {
     pub keys: Option<Arc<Published>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
+    misfits: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
     /// From its arrival, when a callback has to be answered.
@@ -132,11 +136,34 @@ impl View {
                     desk.metrics.forget_secret(name, id);
                 }
             }
+            for parameter in old.counters.shaped() {
+                if !new.counters.shaped().any(|kept| kept == parameter) {
+                    desk.metrics.forget_shaped(name, parameter);
+                }
+            }
         }
     }
 }
 
 impl Route {
+    /// Counts the values of a genuine callback that contradict the sender's file, and says so once
+    /// in a while: the file is wrong, or the provider has changed what it sends.
+    pub(super) fn note_misfits(&self, parameters: &[String]) {
+        if parameters.is_empty() {
+            return;
+        }
+        self.counters.count_misfits(parameters);
+        if self.misfits.take(clock::instant()) {
+            let (source, parameters) = (self.source.name.as_str(), parameters.join(" "));
+            tracing::warn!(
+                target: "postern::callback",
+                source,
+                parameters,
+                "a genuine callback has values that contradict the sender's file"
+            );
+        }
+    }
+
     /// Whether another one would be just like it: of thousands of sources one has changed.
     fn is_same(&self, source: &Arc<Source>, base: &Arc<str>, body_time: Duration) -> bool {
         Arc::ptr_eq(&self.source, source)
@@ -155,9 +182,14 @@ impl Route {
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
             routing: None,
             keys: None,
-            counters: desk.metrics.source(&source.name, recipe.secret_ids()),
+            counters: desk.metrics.source(
+                &source.name,
+                recipe.secret_ids(),
+                recipe.shaped().iter().map(String::as_str),
+            ),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),
+            misfits: Bucket::new(MISFITS, now),
             base,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,

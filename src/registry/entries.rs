@@ -110,7 +110,7 @@ impl Managed {
     ) -> Result<Table, Vec<Finding>> {
         let shown = match self {
             Self::Source => {
-                let source = config::check_source(config, name, table)?;
+                let source = config::check_new_source(config, (old, name), table)?;
                 let mut others = config.sources.values().filter(|other| other.name != old);
                 if let Some(other) = others.find(|other| other.id == source.id) {
                     let what = format!("{} is the id of the source {}", source.id, other.name);

@@ -2,25 +2,21 @@
 //! `docs/senders/` show. Everything is read from the sender's file or derived from it, so that
 //! neither can drift.
 
+mod attacker;
+mod coverage;
 mod markdown;
 mod replies;
 
 pub use markdown::index;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::bound::Gate;
-use super::callback::{Judgement, Resolution};
-use super::condition::Subject;
 use super::definition::{First, Sender};
-use super::prove::SOME_TIME_MS;
-use super::recipe::{Also, Recipe, Terms};
-use super::resolved::Role;
-use super::signature::Reading;
-use super::text::Text;
+use super::recipe::Terms;
+use super::resolved::{Fact, Role};
+use coverage::{Coverage, Proof};
 
 /// A contract: parts with rows, to be put on a screen or a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +89,9 @@ impl Contract {
                 reader.roles(&covers),
             ),
             part("Signature", &["", "signed text", "digest", "found in", "why"], reader.readings()),
+            part(attacker::CAN, &[], lines(&attacker::can(sender, &covers))),
+            part(attacker::CANNOT, &[], lines(&attacker::cannot(sender, &covers))),
+            part("What makes two calls one event", &[], reader.identity(&covers)),
             part("Take care", &[], reader.cares(&covers)),
             part("Sealed messages", &[], reader.open()),
             part("Time", &[], reader.time()),
@@ -143,96 +142,6 @@ fn lines(texts: &[String]) -> Rows {
 
 fn codes(texts: &[String]) -> Rows {
     texts.iter().map(|text| vec![Cell::code(text)]).collect()
-}
-
-/// What the accepted vectors of a sender show of its signature.
-struct Coverage {
-    /// By role: proven in so many vectors, present in so many.
-    roles: BTreeMap<Role, (usize, usize)>,
-    /// Roles that no vector has, by what the first reading reads.
-    unseen: BTreeMap<Role, Proof>,
-    /// Whether a vector had a second key beside its transaction.
-    second_key: SecondKey,
-    /// Kinds that a parameter makes which nothing signs.
-    open_kinds: BTreeSet<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    Whole,
-    Partly,
-    None,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SecondKey {
-    Kept,
-    Absent,
-}
-
-impl Coverage {
-    fn of(sender: &Arc<Sender>) -> Self {
-        let mut seen = Self {
-            roles: BTreeMap::new(),
-            unseen: BTreeMap::new(),
-            second_key: SecondKey::Absent,
-            open_kinds: BTreeSet::new(),
-        };
-        let accepted = sender.vectors.iter().filter(|one| one.expects("outcome", "accepted"));
-        for vector in accepted {
-            let Ok(recipe) = Recipe::compile(sender, &vector.terms()) else { continue };
-            let now_ms = vector.now_ms.unwrap_or(SOME_TIME_MS);
-            let mut callback = recipe.read(vector.request.borrow(), now_ms);
-            let Judgement::Verified(mut verified) = callback.verify() else { continue };
-            let Resolution::Event(resolved) = verified.resolve("evt") else { continue };
-            for role in Role::ALL.into_iter().filter(|role| resolved.role(*role).is_some()) {
-                let (proven, all) = seen.roles.entry(role).or_default();
-                *proven += usize::from(resolved.authenticated().contains(&role));
-                *all += 1;
-            }
-            if resolved.signature_key().is_some() {
-                seen.second_key = SecondKey::Kept;
-            }
-            if let Some(reading) = recipe.readings.first() {
-                seen.guess(&recipe, reading);
-            }
-        }
-        seen
-    }
-
-    /// What `reading` would prove of the roles that no vector has.
-    fn guess(&mut self, recipe: &Recipe, reading: &Reading) {
-        for (role, texts) in recipe.roles.texts.iter() {
-            let may =
-                |text: &Text<_>| text.spots().all(|spot| reading.signed.may_cover(spot, recipe));
-            let proof =
-                if texts.iter().all(|text| may(&text.of)) { Proof::Whole } else { Proof::None };
-            self.unseen.insert(role, proof);
-        }
-        // What is sealed is covered as a whole.
-        let kinds = recipe.kinds.iter().filter(|_| recipe.open.is_none());
-        for kind in kinds.filter(|kind| matches!(kind.also, Also::None)) {
-            let Gate::Any(conditions) = &kind.when else { continue };
-            let open = conditions.iter().any(|condition| match &condition.subject {
-                Subject::There(spot) | Subject::Is(spot, _) => {
-                    !reading.signed.may_cover(spot, recipe)
-                }
-                Subject::Unreplaced | Subject::Recut => false,
-            });
-            if open {
-                self.open_kinds.insert(kind.name.clone());
-            }
-        }
-    }
-
-    fn proof(&self, role: Role) -> Proof {
-        match self.roles.get(&role) {
-            Some((proven, all)) if proven == all => Proof::Whole,
-            Some((0, _)) => Proof::None,
-            Some(_) => Proof::Partly,
-            None => self.unseen.get(&role).copied().unwrap_or(Proof::None),
-        }
-    }
 }
 
 /// Reads a sender's file for people.
@@ -296,11 +205,7 @@ impl Reader<'_> {
         let written = table(self.file, "roles");
         let row = |role: &Role| {
             let texts = role_texts(written.get(role.as_str())?);
-            let mut proof = String::from(match covers.proof(*role) {
-                Proof::Whole => "yes",
-                Proof::Partly => "partly",
-                Proof::None => "no",
-            });
+            let mut proof = covers.role(*role);
             if self.sender.from_client.contains(role) {
                 proof.push_str("; an app sets it");
             }
@@ -310,7 +215,50 @@ impl Reader<'_> {
                 Cell::words(proof),
             ])
         };
-        Role::ALL.iter().filter_map(row).collect()
+        Role::ALL.iter().filter_map(row).chain(self.facts(covers)).collect()
+    }
+
+    /// Kind and test flag, where the sender has them.
+    fn facts(&self, covers: &Coverage) -> Rows {
+        let kinds = self.file.get("kind").and_then(Value::as_array).into_iter().flatten();
+        let mut selects: Vec<String> =
+            kinds.filter_map(as_table).flat_map(|kind| strings(kind.get("when"))).collect();
+        selects.extend(strings(table(self.file, "events").get("by")));
+        let flag = strings(table(self.file, "test").get("flag"));
+        let row = |(fact, texts): (Fact, Vec<String>)| {
+            (!texts.is_empty()).then(|| {
+                let texts = Cell::code(texts.join(", or "));
+                vec![Cell::words(fact.as_str()), texts, Cell::words(covers.fact(fact))]
+            })
+        };
+        [(Fact::Kind, selects), (Fact::Test, flag)].into_iter().filter_map(row).collect()
+    }
+
+    /// What identifies an event, and which other keys guard it.
+    fn identity(&self, covers: &Coverage) -> Rows {
+        let identity = table(self.file, "identity");
+        let by = identity.get("by").map(role_texts);
+        let by = by.or_else(|| table(self.file, "roles").get("transaction").map(role_texts));
+        let by = by.unwrap_or_default().join(", else ");
+        let mut rows = vec![vec![Cell::words("the same kind, and the same"), Cell::code(by)]];
+        let mut row = |what: &str, cell: Cell| rows.push(vec![Cell::words(what), cell]);
+        if let Some(when) = covers.signature_key() {
+            row("a signature makes one event", Cell::words(when));
+        }
+        if let Some(repeats) = identity.get("repeats") {
+            let why = repeats.get("why").unwrap_or(repeats);
+            let mut why = plain(why);
+            let when = strings(repeats.get("when")).join(", or ");
+            if !when.is_empty() {
+                why.push_str(&format!(", when {when}"));
+            }
+            row("a signature makes several events", Cell::words(why));
+        }
+        let volatile = strings(identity.get("volatile")).join(", ");
+        if !volatile.is_empty() {
+            row("may differ in a repetition", Cell::code(volatile));
+        }
+        rows
     }
 
     fn readings(&self) -> Rows {
@@ -353,54 +301,39 @@ impl Reader<'_> {
         rows
     }
 
-    /// What the signature leaves open, and what to do about it.
+    /// What to do about it.
     fn cares(&self, covers: &Coverage) -> Rows {
         let mut cares = Vec::new();
         let signed = !self.sender.readings.is_empty();
         if !signed {
             cares.push(
-                "Nothing is signed: whoever reaches the address makes events. Keep its name secret, \
-                 or take calls from known addresses alone (`allow`).",
+                "Keep the name of the source secret, or accept calls from known addresses alone \
+                 (`allow`).",
             );
         }
         if self.sender.readings.iter().any(|reading| reading.with.first == First::Equal) {
+            cares.push("Accept calls over HTTPS alone: the secret itself is in them.");
+        }
+        if self.sender.identity.repeats.is_some() {
             cares.push(
-                "The secret itself is sent: whoever sees one call can make any other. Take calls \
-                 over HTTPS, and from the sender's own addresses alone (`allow`).",
+                "Accept calls from the sender's own addresses alone (`allow`), or write \
+                 `replayable = true` if that cannot be.",
             );
         }
-        let open = |role: Role| signed && covers.proof(role) == Proof::None;
-        let may_be_open = |role: Role| signed && covers.proof(role) != Proof::Whole;
+        if self.sender.unconfirmed_shapes().next().is_some() {
+            cares.push(
+                "Look at some genuine calls. If their values are as assumed here, write \
+                 `confirmed = true`: more roles count as authenticated then.",
+            );
+        }
+        let is_open = |role| signed && covers.proof(role) != Proof::Whole;
         let has = |role: Role| self.sender.roles.texts.has(role);
-        if may_be_open(Role::Transaction) && covers.second_key == SecondKey::Absent {
-            cares.push(
-                "The signature does not always say which transaction it is for, and what it covers \
-                 can be the same twice: a captured call can be sent again under another id. Take \
-                 calls from the sender's own addresses alone (`allow`).",
-            );
-        } else if open(Role::Transaction) {
-            cares.push(
-                "The signature does not cover the transaction: what it covers is a second key, so \
-                 that a captured call is not taken again under another id.",
-            );
-        }
-        if has(Role::Amount) && (open(Role::Amount) || self.is_set_by_app(Role::Amount)) {
+        if has(Role::Amount) && (is_open(Role::Amount) || self.is_set_by_app(Role::Amount)) {
             cares.push(if has(Role::Item) {
-                "The amount is not to be relied on: pin it, `rewards = { coin = 10 }`."
+                "Do not rely on the amount: pin it, `rewards = { coin = 10 }`."
             } else {
-                "The amount is not to be relied on: decide it where the event is used."
+                "Do not rely on the amount: decide it where the event is used."
             });
-        }
-        if has(Role::User) && open(Role::User) {
-            cares.push(
-                "The user is not covered: whoever sees a call before it arrives can name another.",
-            );
-        }
-        if !covers.open_kinds.is_empty() {
-            cares.push(
-                "What kind of event it is is not covered: a captured call can be sent again as \
-                 another kind. Take calls from the sender's own addresses alone (`allow`).",
-            );
         }
         if self.file.get("signature").is_some_and(|one| one.to_string().contains("[url")) {
             cares.push(
@@ -469,16 +402,18 @@ impl Reader<'_> {
         let test = table(self.file, "test");
         let also = if signed(&test) { "" } else { ", signed or not" };
         add("test", strings(test.get("when")), &format!("answered, never stored{also}"));
-        add("test", strings(test.get("flag")), "an event marked as a test");
+        add("test", strings(test.get("flag")), "an event marked as a test, of no effect");
         let kinds = self.file.get("kind").and_then(Value::as_array);
         for kind in kinds.into_iter().flatten().filter_map(as_table) {
             let name = kind.get("name").and_then(Value::as_str).unwrap_or_default();
             let roles = table(&kind, "roles");
             let reverses = roles.get("reverses").map(role_texts).unwrap_or_default().join(", ");
+            let effect = kind.get("effect").map(plain);
+            let effect = effect.map_or(String::new(), |effect| format!(", effect {effect}"));
             let comes = match (kind.get("test").and_then(Value::as_bool), reverses.as_str()) {
                 (Some(true), _) => String::from("answered, never stored"),
-                (_, "") => String::from("an event of this kind"),
-                (_, of) => format!("an event of its own, which takes back {of}"),
+                (_, "") => format!("an event of this kind{effect}"),
+                (_, of) => format!("an event of its own, which takes back {of}{effect}"),
             };
             add(name, strings(kind.get("when")), &comes);
         }

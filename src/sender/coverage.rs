@@ -11,8 +11,9 @@ use super::names::Slot;
 use super::parameters::Place;
 use super::recipe::Recipe;
 use super::recut::chains::{ChainRules, KnownName, NameOrder};
-use super::recut::{EmptyItems, Layout, Proof, Separation, ValueSet};
+use super::recut::{self, EmptyItems, Layout, Proof, Separation, ValueSet};
 use super::signature::Except;
+use super::unreplaced;
 
 pub(super) use closure::{Coverage, TextVerdict};
 pub(super) use layout::{Shaping, SignedTexts};
@@ -71,6 +72,8 @@ pub(super) struct Signed {
     pub(super) assumed: Proof,
     /// Under confirmed shapes alone, where some are not.
     pub(super) confirmed: Option<Proof>,
+    /// Values that the provider sends all or none of.
+    pub(super) together: Box<[usize]>,
     pub(super) separation: Separation,
     /// A list whose pairs are read back for each callback.
     pub(super) chain: Option<Chain>,
@@ -111,6 +114,15 @@ pub(super) enum ChainSource {
 }
 
 impl Chain {
+    /// What is wrong with a list as a whole, where no pair of it is.
+    const WHOLE: &str = "query";
+
+    /// Every name that a misfit of the list can have.
+    pub(super) fn misfit_names(&self) -> impl Iterator<Item = String> {
+        let known = self.assumed.iter().map(|known| unreplaced::shown(&known.name));
+        known.chain(std::iter::once(Self::WHOLE.to_owned()))
+    }
+
     pub(super) fn rules<'c>(&'c self, known: &'c [KnownName]) -> ChainRules<'c> {
         ChainRules {
             between: &self.between,
@@ -160,6 +172,37 @@ impl Signed {
         let closed = self.always_closed();
         !(0..self.values.len())
             .all(|value| u8::try_from(value).is_ok_and(|value| closed.contains(value)))
+    }
+
+    /// The numbers of the values that the value of `spot` may be in.
+    pub(super) fn places_of(&self, spot: &Bound, recipe: &Recipe) -> Vec<usize> {
+        let may_be = |(_, value): &(usize, &SignedValue)| value.input.may_be(spot, recipe);
+        self.values.iter().enumerate().filter(may_be).map(|(number, _)| number).collect()
+    }
+
+    /// Whether two values of that number can be signed as one.
+    pub(super) fn is_lossy(&self, value: usize) -> bool {
+        self.values.get(value).is_some_and(|value| value.loss == Loss::Lossy)
+    }
+
+    /// The names of open values in the segment of the open value `value`, by confirmed facts.
+    pub(super) fn open_beside(&self, value: usize) -> Vec<String> {
+        let segments = self.layout.segments.iter().map(|parts| recut::values_of(parts));
+        let own = segments.into_iter().find(|values| values.contains(&value)).unwrap_or_default();
+        self.open_of(&own, self.always_closed())
+    }
+
+    /// The names of values that are open by all facts, confirmed or not.
+    pub(super) fn open_by_all_facts(&self) -> Vec<String> {
+        let all: Vec<usize> = (0..self.values.len()).collect();
+        self.open_of(&all, &self.assumed.closed)
+    }
+
+    fn open_of(&self, values: &[usize], closed: &ValueSet) -> Vec<String> {
+        let is_open = |value: &&usize| u8::try_from(**value).is_ok_and(|one| !closed.contains(one));
+        let spot =
+            |value: &usize| self.spots.get(*value)?.as_ref().map(|spot| spot.name.to_string());
+        values.iter().filter(is_open).filter_map(spot).collect()
     }
 
     /// Whether the text reads the body.

@@ -21,7 +21,7 @@ use super::shape::Shape;
 use super::text::{Origin, Piece, Spot, Text};
 use super::time::Stamp;
 use super::unreplaced::name_of;
-use super::value_shape::ValueShape;
+use super::value_shape::{ShapeBasis, ValueShape};
 use super::vector::Vector;
 
 use self::reader::Reader;
@@ -583,6 +583,13 @@ impl Sender {
     #[must_use]
     pub fn from_client(&self) -> &[Role] {
         &self.from_client
+    }
+
+    /// Names whose shape is an assumption until a source says `confirmed`.
+    pub fn unconfirmed_shapes(&self) -> impl Iterator<Item = &str> {
+        let shapes = self.shapes.of.iter();
+        let assumed = shapes.filter(|(_, shape)| shape.basis == ShapeBasis::Unconfirmed);
+        assumed.map(|(name, _)| name.as_str())
     }
 
     /// Why each further reading of its signature is there.

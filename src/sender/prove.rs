@@ -46,7 +46,6 @@ fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Faul
     }
 }
 
-/// What comes of a vector's request, by the names that vectors use.
 /// What a vector can expect of what a callback says.
 fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
     let roles = resolved.authenticated().iter().map(|role| role.as_str());
@@ -61,6 +60,7 @@ fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
     got.extend(Role::ALL.iter().map(|role| (role.as_str(), value(*role))));
 }
 
+/// What comes of a vector's request, by the names that vectors use.
 fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     let mut callback = recipe.read(vector.request.borrow(), vector.now_ms.unwrap_or(SOME_TIME_MS));
     let mut got = Vec::new();

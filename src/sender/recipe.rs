@@ -2,7 +2,7 @@
 
 mod keys;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::bound::{Binder, Bound, Gate, Gateway, Input, Scope, Use, file_names};
 use super::callback::Callback;
 use super::condition::Condition;
-use super::coverage::Shaping;
+use super::coverage::{self, Shaping};
 use super::definition::{
     Chain, EventTable, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender, Stands,
     Uncovered, Writing,
@@ -115,6 +115,8 @@ pub struct Recipe {
     pub(super) file_slots: usize,
     pub(super) secrets: Vec<LiveSecret>,
     pub(super) protection: Protection,
+    /// Whether the source says `replayable = true`.
+    pub(super) replay: Replay,
     pub(super) readings: Vec<Reading>,
     pub(super) key_list: Option<KeyList>,
     /// Public keys that are known without being fetched.
@@ -333,9 +335,48 @@ impl Recipe {
         self.identity.uncovered != Uncovered::Rejected
     }
 
+    /// Whether its source says `replayable = true`.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        self.replay == Replay::Accepted
+    }
+
+    /// Whether a callback that is genuine for one of the two is genuine for the other too: they have
+    /// a key in common, and nothing in a callback says whose it is.
+    #[must_use]
+    pub fn shares_signatures(&self, other: &Self) -> bool {
+        let signed = |one: &Self| one.protection == Protection::Signed;
+        let list = |one: &Self| one.key_list.as_ref().map(|list| (list.identity, list.url.clone()));
+        let secret = || self.secrets.iter().any(|secret| other.knows(&secret.value));
+        // The path of a source is in its URL.
+        let by_url = |reading: &Reading| reading.signs_url();
+        self.sender.name == other.sender.name
+            && signed(self)
+            && signed(other)
+            && (secret() || (self.key_list.is_some() && list(self) == list(other)))
+            && !self.readings.iter().all(by_url)
+            && !self.ours.iter().any(|own| other.ours.iter().any(|their| own.excludes(their)))
+    }
+
     /// The ids of its secrets, in the order of [`super::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|secret| secret.id.as_str())
+    }
+
+    /// The names of parameters that have a shape in a signed text, in order: all that
+    /// [`super::Resolved::misfits`] can ever say.
+    #[must_use]
+    pub fn shaped(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for signed in self.readings.iter().map(|reading| &reading.signed) {
+            let spots = signed.spots.iter().zip(&signed.assumed.shapes).enumerate();
+            let shaped = spots.filter(|(value, (_, shape))| {
+                !shape.is_free() || !shape.may_be_absent() || signed.together.contains(value)
+            });
+            names.extend(shaped.filter_map(|(_, (spot, _))| Some(spot.as_ref()?.name.to_string())));
+            names.extend(signed.chain.iter().flat_map(coverage::Chain::misfit_names));
+        }
+        names
     }
 
     /// Whether it looks at the body at all: where it does not, nobody has to wait for one.
@@ -348,8 +389,7 @@ impl Recipe {
     /// Whether a signature covers scheme and authority, as the sender sees them.
     #[must_use]
     pub fn signs_url(&self) -> bool {
-        let mut spots = self.readings.iter().flat_map(|reading| reading.of.spots());
-        spots.any(|spot| matches!(spot.input, Input::Gateway(Gateway::Url)))
+        self.readings.iter().any(Reading::signs_url)
     }
 
     /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
@@ -415,9 +455,7 @@ impl Compiler {
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge.when, binder, Gate::Never);
-        let challenge_open = sender.challenge.open.as_ref();
-        let challenge_open = challenge_open
-            .and_then(|text| self.take(binder.text(text, Use::Signed), "challenge.open"));
+        let challenge_open = self.challenge_open(sender, binder);
         let test = self.gate(&sender.test.when, binder, Gate::Never);
         let flag = self.gate(&sender.test.flag, binder, Gate::Never);
         let kinds = self.kinds(sender, binder, &shaping);
@@ -437,6 +475,7 @@ impl Compiler {
             file_slots,
             secrets: binder.terms.secrets.clone(),
             protection: protection(sender, binder.terms),
+            replay: binder.terms.replayable,
             unsigned: claims.iter().copied().chain(pick_slot(key_list.as_ref())).collect(),
             claims,
             readings,
@@ -468,6 +507,11 @@ impl Compiler {
         recipe.body = when_body(&recipe);
         self.check_coverage(&mut recipe);
         Some(recipe)
+    }
+
+    fn challenge_open(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Text<Bound>> {
+        let text = sender.challenge.open.as_ref()?;
+        self.take(binder.text(text, Use::Signed), "challenge.open")
     }
 
     fn check_coverage(&mut self, recipe: &mut Recipe) {
@@ -541,6 +585,7 @@ impl Compiler {
             }
         }
         signature::relate(&mut readings, &sender.readings);
+        self.separable_secrets(&readings, binder.terms);
         if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
             let remedy = "set what its signature needs; see `postern senders`";
             self.fault("signature", "no reading of it can ever apply", remedy);
@@ -553,6 +598,26 @@ impl Compiler {
             }
         }
         readings
+    }
+
+    /// A secret inside a signed text separates its values. Where one begins or ends another, one
+    /// text can be read as two.
+    fn separable_secrets(&mut self, readings: &[Reading], terms: &Terms) {
+        if !readings.iter().any(Reading::separates_by_secret) {
+            return;
+        }
+        let all = terms.secrets.iter();
+        let borders = |long: &&LiveSecret| {
+            let long = long.value.expose();
+            terms.secrets.iter().map(|short| short.value.expose()).any(|short| {
+                short.len() < long.len() && (long.starts_with(short) || long.ends_with(short))
+            })
+        };
+        for long in all.filter(borders) {
+            let what = "begins or ends with another secret of the source";
+            let remedy = "replace one of the two: where they meet, values could be exchanged";
+            self.fault(format!("secrets[{}]", long.id), what, remedy);
+        }
     }
 
     fn own_roles(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Roles<Bound>> {

@@ -99,16 +99,22 @@ pub(super) enum Separation {
 }
 
 impl Layout {
-    /// The first and last bytes of all literals: what no token contains.
+    /// The bytes at which a separator meets a value: what no token contains. A literal in front of
+    /// the first value, or behind the last one, has one such end.
     pub(super) fn separators(&self) -> ByteSet {
         let mut separators = ByteSet::default();
-        let mut take = |literal: &[u8]| {
-            literal.first().into_iter().chain(literal.last()).for_each(|byte| {
-                separators.insert(*byte);
-            });
-        };
-        for part in self.segments.iter().flatten() {
-            literals_of(part, &mut take);
+        for parts in &self.segments {
+            let ends = parts.len().saturating_sub(1);
+            for (at, part) in parts.iter().enumerate() {
+                match part {
+                    Part::Literal(bytes) => {
+                        let first = bytes.first().filter(|_| at > 0);
+                        let last = bytes.last().filter(|_| at < ends);
+                        first.into_iter().chain(last).for_each(|byte| separators.insert(*byte));
+                    }
+                    other => borders_of(other, &mut separators),
+                }
+            }
         }
         separators
     }
@@ -196,15 +202,33 @@ impl Proof {
     }
 }
 
-fn literals_of(part: &Part, take: &mut impl FnMut(&[u8])) {
-    match part {
-        Part::Literal(bytes) => take(bytes),
-        Part::Value(_) => {}
-        Part::Optional(parts) => parts.iter().for_each(|part| literals_of(part, take)),
-        Part::List(list) => {
-            take(&list.between);
-            list.items.iter().for_each(|item| take(&item.lead));
+/// The numbers of the values in `parts`.
+pub(super) fn values_of(parts: &[Part]) -> Vec<usize> {
+    let mut values = Vec::new();
+    for part in parts {
+        match part {
+            Part::Literal(_) => {}
+            Part::Value(value) => values.push(*value),
+            Part::Optional(inner) => values.extend(values_of(inner)),
+            Part::List(list) => values.extend(list.items.iter().filter_map(|item| item.value)),
         }
+    }
+    values
+}
+
+/// The same of a part inside a segment: of a list, an item begins with what is between two of them.
+fn borders_of(part: &Part, to: &mut ByteSet) {
+    let mut put = |first: &[u8], last: &[u8]| {
+        first.first().into_iter().chain(last.last()).for_each(|byte| to.insert(*byte));
+    };
+    match part {
+        Part::Literal(bytes) => put(bytes, bytes),
+        Part::Value(_) => {}
+        Part::Optional(parts) => parts.iter().for_each(|part| borders_of(part, to)),
+        Part::List(list) => list.items.iter().for_each(|item| match list.between.is_empty() {
+            true => put(&item.lead, &item.lead),
+            false => put(&list.between, &item.lead),
+        }),
     }
 }
 

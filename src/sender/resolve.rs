@@ -242,6 +242,11 @@ impl<'a> Callback<'a> {
         if role == Role::Transaction && facts.identity == IdentityCover::Repeats {
             return false;
         }
+        // What would be another transaction is rejected, so that this one is what was signed.
+        let rejects = self.recipe.identity.uncovered == Uncovered::Rejected;
+        if role == Role::Transaction && rejects && self.recipe.identity.by.is_empty() {
+            return facts.identity == IdentityCover::Covered;
+        }
         let (texts, layer) = self.role_layer(role);
         let Some(own) = texts.iter().find(|known| std::ptr::eq(&raw const known.of, text)) else {
             return false;
@@ -421,8 +426,7 @@ impl<'a> Callback<'a> {
     fn ours(&self) -> Result<(), Refusal> {
         for ours in &self.recipe.ours {
             let value = self.made(&ours.of)?.unwrap_or_default();
-            let own = ours.own.expose().split(|byte| matches!(byte, b' ' | b',' | b'\t' | b'\n'));
-            if value.is_empty() || !own.into_iter().any(|own| *own == *value) {
+            if value.is_empty() || !ours.values().any(|own| *own == *value) {
                 let name = ours.of.spots().next().map_or("", |spot| &spot.name);
                 return Err(Refusal::of(Reason::NotOurs, name));
             }

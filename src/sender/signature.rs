@@ -548,6 +548,16 @@ pub(super) fn message(signs: Signs, output: &Output) -> Message {
 }
 
 impl Reading {
+    /// Whether its text reads scheme, authority and path, as the sender sees them.
+    pub(super) fn signs_url(&self) -> bool {
+        self.of.spots().any(|spot| matches!(spot.input, Input::Gateway(Gateway::Url)))
+    }
+
+    /// Whether the secret stands between values of its text.
+    pub(super) fn separates_by_secret(&self) -> bool {
+        self.signed.layout.segments.len() > 1 || self.sorted.iter().any(reads_secret)
+    }
+
     /// Whether the secret at `index` can be used with it.
     pub(super) fn can_use(&self, index: usize) -> bool {
         match self.public.as_ref().map(|public| &public.keys) {

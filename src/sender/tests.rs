@@ -817,3 +817,75 @@ fn every_sender_is_told_what_its_console_wants() {
     }
     assert_eq!(written.lines().count(), table.lines().count(), "{file}");
 }
+
+/// What is wrong with a file of which `of` is signed, with `more` in front of its tables.
+fn faults_of(of: &str, more: &str) -> Vec<String> {
+    let claim =
+        digest_of(&of.replace("{id}", "1").replace("{user}", "u1").replace("[secret]", "k"));
+    let text = format!(
+        "title = \"t\"\nsecret = \"s\"\n{more}\n[roles]\ntransaction = \"{{id}}\"\nuser = \"{{user}}\"\n\
+         [signature]\nof = {of:?}\nwith = \"md5\"\nin = \"{{sign}}\"\n\
+         [reply]\naccepted = 200\nrejected = 403\nunavailable = 503\n\
+         [[vector]]\nabout = \"own\"\nsource = {{ secrets = \"k\" }}\n\
+         request = \"GET /?id=1&user=u1&sign={claim}\"\nexpect = {{ outcome = \"accepted\" }}\n"
+    );
+    match Sender::parse("mine", &text) {
+        Ok(sender) => prove(&std::sync::Arc::new(sender)).iter().map(ToString::to_string).collect(),
+        Err(faults) => {
+            faults.iter().map(|fault| format!("{}: {}", fault.key, fault.what)).collect()
+        }
+    }
+}
+
+fn digest_of(text: &str) -> String {
+    use md5::Digest as _;
+    const_hex::encode(md5::Md5::digest(text))
+}
+
+#[test]
+fn facts_that_cannot_be_facts_do_not_load() {
+    let of = "{id}:{user}:[secret]";
+    assert_eq!(faults_of(of, "[shapes]\nid = \"digits\""), [""; 0]);
+    let app = "from_client = \"user\"\n[shapes]\nuser = \"word\"";
+    assert_eq!(faults_of(of, app), ["shapes.user: is the shape of what an app sets"]);
+    assert_eq!(faults_of(of, &app.replace("word", "free")), [""; 0]);
+    let nothing = "[shapes]\nidd = \"digits\"";
+    assert_eq!(faults_of(of, nothing), ["shapes.idd: is read by no signed text"]);
+    let unshaped = "[shapes]\nrefuse = [\"id\"]\ntogether = [\"user\"]";
+    assert_eq!(faults_of(of, unshaped), ["shapes.id: is missing", "shapes.user: is missing"]);
+    for by in ["event", "[secret]", "[now]"] {
+        let found = faults_of(of, &format!("[identity]\nby = {by:?}"));
+        assert_eq!(found, ["identity.by: reads nothing of the callback"], "{by}");
+    }
+    assert_eq!(faults_of(of, "[identity]\nby = \"{id}\""), [""; 0]);
+}
+
+#[test]
+fn a_token_is_bordered_by_what_separates_values_and_by_nothing_else() {
+    // The name in front of the first value begins with a `t`, and is no separator.
+    let sender = Sender::parse("mine", TOKEN).unwrap();
+    assert_eq!(prove(&std::sync::Arc::new(sender)), []);
+}
+
+const TOKEN: &str = r#"
+title  = "t"
+secret = "s"
+[roles]
+transaction = "{trans}"
+user        = "{user}"
+[shapes]
+trans = "token"
+[signature]
+of   = "trans={trans}&user={user}&end=[secret]"
+with = "md5"
+in   = "{sign}"
+[reply]
+accepted    = 200
+rejected    = 403
+unavailable = 503
+[[vector]]
+about   = "own"
+source  = { secrets = "k" }
+request = "GET /?trans=tdt&user=u1%26user%3Du2&sign=c55b0661a375a374848dbcad5ddae2d6"
+expect  = { outcome = "accepted", misfits = "", authenticated = "transaction user" }
+"#;

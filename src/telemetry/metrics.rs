@@ -33,6 +33,7 @@ pub struct Metrics {
     callbacks: IntCounterVec,
     rejections: IntCounterVec,
     secret_used: IntCounterVec,
+    shape_misfits: IntCounterVec,
     /// From the request's head to its answer.
     pub callback_seconds: Histogram,
     /// Reading, verifying and resolving.
@@ -83,10 +84,12 @@ impl Metrics {
                 "Callbacks by the secret that verified them",
                 &["source", "secret"],
             )?,
-            callback_seconds: seconds(
-                "postern_callback_seconds",
-                "From a callback's head to its answer",
+            shape_misfits: family.counters(
+                "postern_shape_misfits_total",
+                "Genuine callbacks with a value that contradicts the sender's file, by parameter",
+                &["source", "parameter"],
             )?,
+            callback_seconds: seconds("postern_callback_seconds", "From head to answer")?,
             verify_seconds: seconds(
                 "postern_verify_seconds",
                 "Reading, verifying and resolving a callback",
@@ -133,13 +136,16 @@ impl Metrics {
         })
     }
 
-    /// The counters of one source, each at zero from the start.
+    /// The counters of one source, each at zero from the start: `secrets` are the names of its
+    /// secrets, `shaped` those of its parameters with a shape.
     #[must_use]
     pub fn source<'a>(
         &self,
         name: &str,
         secrets: impl IntoIterator<Item = &'a str>,
+        shaped: impl IntoIterator<Item = &'a str>,
     ) -> SourceMetrics {
+        let misfit = |of: &str| self.shape_misfits.with_label_values(&[name, of]);
         let outcome = |of: &Outcome| self.callbacks.with_label_values(&[name, of.as_str()]);
         let reason = |of: &Reason| self.rejections.with_label_values(&[name, of.as_str()]);
         SourceMetrics {
@@ -149,6 +155,7 @@ impl Metrics {
                 .into_iter()
                 .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
                 .collect(),
+            misfits: shaped.into_iter().map(|of| (of.to_owned(), misfit(of))).collect(),
             history: self.histories.of(name),
         }
     }
@@ -165,7 +172,15 @@ impl Metrics {
         for (id, _) in &of.secrets {
             self.forget_secret(name, id);
         }
+        for (parameter, _) in &of.misfits {
+            self.forget_shaped(name, parameter);
+        }
         self.histories.forget(name);
+    }
+
+    /// Takes the series of one parameter away when it no longer has a shape.
+    pub fn forget_shaped(&self, source: &str, parameter: &str) {
+        let _ = self.shape_misfits.remove_label_values(&[source, parameter]);
     }
 
     /// Takes the series of one secret away when its source no longer has it.
@@ -337,6 +352,7 @@ pub struct SourceMetrics {
     outcomes: Vec<IntCounter>,
     reasons: Vec<IntCounter>,
     secrets: Vec<(String, IntCounter)>,
+    misfits: Vec<(String, IntCounter)>,
     history: Arc<History>,
 }
 
@@ -367,6 +383,20 @@ impl SourceMetrics {
         if let Some((_, counter)) = self.secrets.get(index) {
             counter.inc();
         }
+    }
+
+    /// Counts the parameters of a genuine callback that contradict the sender's file.
+    pub fn count_misfits(&self, parameters: &[String]) {
+        for parameter in parameters {
+            if let Some((_, counter)) = self.misfits.iter().find(|(name, _)| name == parameter) {
+                counter.inc();
+            }
+        }
+    }
+
+    /// The names of the parameters whose misfits are counted.
+    pub fn shaped(&self) -> impl Iterator<Item = &str> {
+        self.misfits.iter().map(|(name, _)| name.as_str())
     }
 
     /// The name of the secret at `index`.
@@ -445,7 +475,7 @@ mod tests {
     #[test]
     fn every_known_series_is_there_at_zero() {
         let metrics = Metrics::new().unwrap();
-        let source = metrics.source("level-end", ["sec_key"]);
+        let source = metrics.source("level-end", ["sec_key"], ["trans_id"]);
         let page = metrics.page().unwrap();
         for outcome in Outcome::ALL {
             let series =
@@ -458,6 +488,9 @@ mod tests {
         assert!(
             page.contains("postern_secret_used_total{secret=\"sec_key\",source=\"level-end\"} 0")
         );
+        assert!(page.contains(
+            "postern_shape_misfits_total{parameter=\"trans_id\",source=\"level-end\"} 0"
+        ));
         assert!(page.contains("postern_callback_seconds_bucket{le=\"0.00005\"} 0"));
         assert!(page.contains("postern_ready 0"));
         metrics.forget_source("level-end", &source);
@@ -484,14 +517,17 @@ mod tests {
     #[test]
     fn counting_finds_the_right_series() {
         let metrics = Metrics::new().unwrap();
-        let source = metrics.source("a", ["k1", "k2"]);
+        let source = metrics.source("a", ["k1", "k2"], ["id"]);
         let time = (crate::clock::instant(), Duration::ZERO);
         source.count((Outcome::Rejected, Some(Reason::Stale)), time);
         assert_eq!((source.refused(Reason::Stale), source.refused(Reason::Future)), (1, 0));
         source.count_secret(1);
+        source.count_misfits(&["id".to_owned(), "never registered".to_owned()]);
         let page = metrics.page().unwrap();
         assert!(page.contains("postern_callbacks_total{outcome=\"rejected\",source=\"a\"} 1"));
         assert!(page.contains("postern_rejections_total{reason=\"stale\",source=\"a\"} 1"));
         assert!(page.contains("postern_secret_used_total{secret=\"k2\",source=\"a\"} 1"));
+        assert!(page.contains("postern_shape_misfits_total{parameter=\"id\",source=\"a\"} 1"));
+        assert!(!page.contains("never registered"));
     }
 }

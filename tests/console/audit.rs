@@ -21,7 +21,7 @@ fn changes_are_listed_found_and_paged() {
     let shop = |path: &str| json!({ "url": format!("https://shop.example.com/{path}") });
     put(&gateway, "destinations/shop", &shop("first"));
     put(&gateway, "destinations/shop", &shop("%3Cscript%3Ealert(1)%3C/script%3E"));
-    let source = |template: &str| json!({ "sender": "taku", "secrets": [TAKU_SECRET], "destinations": ["shop"], "template": template });
+    let source = |template: &str| json!({ "sender": "taku", "secrets": [TAKU_SECRET], "replayable": true, "destinations": ["shop"], "template": template });
     put(&gateway, "sources/bonus", &source("who={user_id}"));
     put(&gateway, "sources/bonus", &source("who={user_id}&what=<b>\u{202e}bold"));
     for n in 0..60 {

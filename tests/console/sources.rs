@@ -190,7 +190,8 @@ fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
     // What is typed is right, or wrong before the registry sees it, or only by its rules.
     for (field, typed) in [("rate", "9/s"), ("further", "{"), ("rate", "rubbish")] {
         browser.go("/console/sources/bonus");
-        let table = json!({ "sender": "taku", "secrets": TAKU_SECRET, "rate": "7/s" });
+        let table =
+            json!({ "sender": "taku", "secrets": TAKU_SECRET, "replayable": true, "rate": "7/s" });
         let line = "PUT /admin/v1/sources/bonus";
         assert_eq!(send(gateway.at.admin, line, &fields, &table.to_string()).status, 200);
         browser.fill(&format!("#field-{field}"), typed);

@@ -22,7 +22,7 @@ fn ten_thousand_destinations_that_are_down_do_not_delay_one_that_is_up() {
     let mut text = format!("{PLAIN}destinations = [{}]\n", names.join(", "));
     let _ = write!(
         text,
-        "[[source]]\nname = \"other\"\nsender = \"taku\"\nsecrets = \"{TAKU_SECRET}\"\n\
+        "[[source]]\nname = \"other\"\nsender = \"taku\"\nsecrets = \"{TAKU_SECRET}\"\nreplayable = true\n\
          destinations = [\"game\"]\n[[destination]]\nname = \"game\"\n{}\n",
         game(backend.at)
     );

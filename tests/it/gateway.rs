@@ -27,6 +27,7 @@ drain = "5s"
 [[source]]
 name = "level-end"
 sender = "taku"
+replayable = true # tests make other sources with the same secret
 secrets = "0123456789abcdefghijklmnopqrstuv"
 "#;
 

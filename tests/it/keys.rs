@@ -326,8 +326,10 @@ fn a_new_configuration_keeps_the_keys_that_are_there() {
     let gateway = gateway(&server);
     let before = server.got().len();
     server.says(status(500));
-    let more = text(&server) + "template = \"x={ad_unit}\"\n";
-    let second = text(&server).split("[[source]]").nth(1).unwrap().replace("\"ads\"", "\"more\"");
+    // Two sources without ad units of their own take each other's callbacks, and say so.
+    let first = text(&server) + "replayable = true\n";
+    let more = first.clone() + "template = \"x={ad_unit}\"\n";
+    let second = first.split("[[source]]").nth(1).unwrap().replace("\"ads\"", "\"more\"");
     gateway.reload(&format!("{more}\n[[source]]{second}"));
     let other = key.admob("r1").replace("/callback/ads", "/callback/more");
     eventually("the new source is there", || get(gateway.at.callbacks, &other).status == 200);

@@ -28,7 +28,7 @@ fn show(to: SocketAddr, what: &str) -> Answer {
 }
 
 fn source() -> Value {
-    json!({ "sender": "taku", "secrets": [TAKU_SECRET], "destinations": ["shop"] })
+    json!({ "sender": "taku", "secrets": [TAKU_SECRET], "replayable": true, "destinations": ["shop"] })
 }
 
 /// A genuine Taku callback to another source than `level-end`.

@@ -51,6 +51,7 @@ fn the_names_are_those_that_dashboards_know() {
         "postern_commit_seconds_bucket{",
         "postern_commit_batch_size_bucket{",
         "postern_secret_used_total{",
+        "postern_shape_misfits_total{",
         "postern_delivery_attempt_seconds_bucket{",
         "postern_delivery_backlog{destination=\"game\"}",
         "postern_oldest_due_seconds",

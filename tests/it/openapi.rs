@@ -124,7 +124,8 @@ fn what_is_looked_at_is_as_the_document_says() {
 fn what_is_changed_is_as_the_document_says() {
     let told = Told::start();
     let admin = told.gateway.at.admin;
-    let source = json!({ "sender": "taku", "secrets": TAKU_SECRET }).to_string();
+    let source =
+        json!({ "sender": "taku", "secrets": TAKU_SECRET, "replayable": true }).to_string();
     let destination = json!({ "url": "https://a.example/", "headers": { "X-A": "hidden" } });
     for (word, body) in [("sources", &source), ("destinations", &destination.to_string())] {
         let path = format!("/admin/v1/{word}/{{name}}");

@@ -23,6 +23,8 @@ const BASE: &str = "https://callbacks.example.com";
 /// A vector, and the source that it is sent to.
 struct Case {
     sender: String,
+    /// Its place among the vectors of its sender.
+    index: usize,
     about: String,
     source: String,
     file: Table,
@@ -70,12 +72,12 @@ fn case(sender: &str, file: &Table, index: usize, vector: &Table) -> Option<Case
     if file.contains_key("time") {
         terms.insert("max_age".into(), "off".into());
     }
-    if terms.contains_key("unsigned") {
-        terms.insert("allow".into(), "127.0.0.0/8".into());
-    }
+    // Nothing else protects those that sign nothing, or the same thing twice.
+    terms.insert("allow".into(), "127.0.0.0/8".into());
     let (call, path) = Call::parse(text(vector, "request"));
     Some(Case {
         sender: sender.to_owned(),
+        index,
         about: text(vector, "about").to_owned(),
         source: path.unwrap_or_else(|| format!("{sender}-{index}")),
         file: file.clone(),
@@ -89,8 +91,24 @@ fn text<'t>(table: &'t Table, key: &str) -> &'t str {
     table.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A gateway with a source for each case.
-fn configuration(cases: &[Case]) -> String {
+/// Gateways for all cases: the first for the first vector of each sender, and so on, for two sources
+/// of one sender must not have one secret.
+struct Gateways(Vec<Gateway>);
+
+impl Gateways {
+    fn start(cases: &[Case], start: impl Fn(&str) -> Gateway) -> Self {
+        let count = cases.iter().map(|case| case.index + 1).max().unwrap_or_default();
+        let of = |index| cases.iter().filter(move |case| case.index == index);
+        Self((0..count).map(|index| start(&configuration(of(index)))).collect())
+    }
+
+    fn of(&self, case: &Case) -> &Gateway {
+        &self.0[case.index]
+    }
+}
+
+/// A configuration with a source for each case.
+fn configuration<'c>(cases: impl Iterator<Item = &'c Case>) -> String {
     let mut text = format!(
         "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\npublic_url = \"{BASE}\"\n"
     );
@@ -304,7 +322,7 @@ fn accepted(case: &Case) -> bool {
 #[test]
 fn every_vector_is_answered_as_it_says() {
     let cases = cases();
-    let gateway = Gateway::start(&configuration(&cases));
+    let gateways = Gateways::start(&cases, Gateway::start);
     let mut asked = 0;
     for case in &cases {
         let reply = text(&case.expect, "reply");
@@ -312,7 +330,7 @@ fn every_vector_is_answered_as_it_says() {
         if reply.is_empty() || depends_on_the_time || reply.contains(SEALED) {
             continue;
         }
-        let answer = says(&gateway, case, &case.call);
+        let answer = says(gateways.of(case), case, &case.call);
         assert_eq!(answer, reply, "{}: {}", case.sender, case.about);
         asked += 1;
     }
@@ -322,13 +340,13 @@ fn every_vector_is_answered_as_it_says() {
 #[test]
 fn every_sender_signed_repeated_forged_reordered_re_encoded_and_longer() {
     let cases: Vec<Case> = cases().into_iter().filter(accepted).collect();
-    let gateway = Gateway::start(&configuration(&cases));
+    let gateways = Gateways::start(&cases, Gateway::start);
     let mut table = String::from(
         "# sender: vector | signed | repeated | forged | re-ordered | re-encoded | with another parameter\n",
     );
     for case in &cases {
         let asked = |call: Option<Call>| match call {
-            Some(call) => says(&gateway, case, &call),
+            Some(call) => says(gateways.of(case), case, &call),
             None => String::from("-"),
         };
         let signed = case.file.contains_key("signature") && !case.terms.contains_key("unsigned");
@@ -345,7 +363,7 @@ fn every_sender_signed_repeated_forged_reordered_re_encoded_and_longer() {
         assert!(duplicate || row[0] == row[1], "{}: {row:?}", case.sender);
         let is_told = !["adjoe"].contains(&case.sender.as_str());
         assert!(!signed || !is_told || row[2] != row[0], "{}: {row:?}", case.sender);
-        only_one_was_taken(&gateway, case);
+        only_one_was_taken(gateways.of(case), case);
     }
     held_against("fixtures/senders/answers.txt", &table);
 }
@@ -368,13 +386,13 @@ fn only_one_was_taken(gateway: &Gateway, case: &Case) {
 #[test]
 fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
     let cases: Vec<Case> = cases().into_iter().filter(accepted).collect();
-    let gateway = Gateway::without_room(&configuration(&cases));
+    let gateways = Gateways::start(&cases, Gateway::without_room);
     for case in &cases {
         let row = &case.file["reply"].as_table().unwrap()["unavailable"];
         if row.as_str() == Some("silence") {
             continue; // `silence.rs` waits for one; here it would take each one's time-out
         }
-        let answer = says(&gateway, case, &case.call);
+        let answer = says(gateways.of(case), case, &case.call);
         let status = row.as_integer().unwrap_or(200);
         assert!(answer.starts_with(&status.to_string()), "{}: {answer}", case.sender);
         assert_ne!(answer, text(&case.expect, "reply"), "{}", case.sender);
@@ -406,16 +424,16 @@ fn events(gateway: &Gateway, source: &str) -> Vec<Json> {
 #[test]
 fn every_event_says_what_its_vector_expects() {
     let cases: Vec<Case> = cases().into_iter().filter(accepted).collect();
-    let gateway = Gateway::start(&configuration(&cases));
+    let gateways = Gateways::start(&cases, Gateway::start);
     let mut reversals = 0;
     for case in &cases {
-        says(&gateway, case, &case.call);
+        says(gateways.of(case), case, &case.call);
         let transaction = text(&case.expect, "transaction");
-        let events = events(&gateway, &case.source);
+        let events = events(gateways.of(case), &case.source);
         let is_it = |event: &&Json| transaction.is_empty() || event["transaction"] == transaction;
         let event = events.iter().find(is_it);
         let Some(event) = event else { panic!("{}: {}: {events:?}", case.sender, case.about) };
-        for name in ["user", "item", "amount", "currency", "kind", "reverses", "test"] {
+        for name in ["user", "item", "amount", "currency", "kind", "reverses", "test", "effect"] {
             let Some(expected) = case.expect.get(name) else { continue };
             let got = match &event[name] {
                 // A vector says of a callback without a kind that it has none.
@@ -429,8 +447,9 @@ fn every_event_says_what_its_vector_expects() {
             assert_eq!(got, *expected, "{}: {}: {name}", case.sender, case.about);
         }
         if let Some(proven) = case.expect.get("authenticated") {
-            let got = event["authenticated"].to_string().replace(',', ", ");
-            assert_eq!(got, proven.to_string(), "{}: {}", case.sender, case.about);
+            let got = event["authenticated"].as_array().unwrap().iter();
+            let got: Vec<&str> = got.map(|word| word.as_str().unwrap()).collect();
+            assert_eq!(got.join(" "), proven.as_str().unwrap(), "{}: {}", case.sender, case.about);
         }
         reversals += i32::from(!event["reverses"].is_null());
     }
@@ -466,7 +485,10 @@ fn a_reversal_is_linked_to_the_first() {
     let second = of("tx-2");
     assert_eq!((&second["kind"], &second["transaction"]), (&json!("reversal"), &json!("tx-2")));
     assert_eq!((&second["reverses"], &second["amount"]), (&json!("tx-1"), &json!("-500")));
-    assert_eq!(second["authenticated"], json!(["transaction", "user", "amount", "reverses"]));
+    assert_eq!(
+        second["authenticated"],
+        json!(["transaction", "user", "amount", "reverses", "kind"])
+    );
 }
 
 #[test]

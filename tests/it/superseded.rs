@@ -42,8 +42,10 @@ fn outcome(gateway: &Gateway, outcome: &str) -> f64 {
 fn what_idip_stands_before_is_answered_and_not_recorded_however_it_is_cut() {
     let gateway = Gateway::start(BOTH);
     let ours = "64b0c0ffee00000000000001";
-    let honest = [("sid", ours), ("timestamp", "1700000000"), ("uid", "player-7")];
-    let recut = [("sid", &*format!("{ours}timestamp1700000000")), ("uid", "player-7")];
+    let login = [("uid", "player-7"), ("uid_source", "demo"), ("user_type", "x")];
+    let honest = [&[("sid", ours), ("timestamp", "1700000000")], &login[..]].concat();
+    let cut = format!("{ours}timestamp1700000000");
+    let recut = [&[("sid", &*cut)], &login[..]].concat();
     for signed in [&honest[..], &recut[..]] {
         let answer = answered(&gateway, signed);
         assert_eq!((answer.status, answer.body.as_str()), (200, "{\"status\":\"ok\"}"));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::{Always, ChainSource, Loss, Signed, SignedInput};
+use super::{Always, Chain, ChainSource, Loss, Signed, SignedInput};
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::callback::{Callback, Refusal};
 use crate::sender::condition::{Condition, Subject};
@@ -201,7 +201,36 @@ impl Callback<'_> {
                 names.push(spot.name.to_string());
             }
         }
+        self.absent_of_together(signed, &context, |number, name| {
+            misfits.insert(number);
+            names.push(name.to_owned());
+        })?;
         Ok((misfits, names))
+    }
+
+    /// Calls `absent` with each value that is absent although the provider sends it whenever it
+    /// sends one of those that came.
+    fn absent_of_together<'s>(
+        &'s self,
+        signed: &'s Signed,
+        context: &Context<'s>,
+        mut absent: impl FnMut(u8, &str),
+    ) -> Result<(), Unreadable> {
+        let spot = |value: &usize| signed.spots.get(*value).and_then(Option::as_ref);
+        let (mut came, mut missing) = (false, SmallVec::<[(usize, &Bound); 4]>::new());
+        for (value, spot) in signed.together.iter().filter_map(|value| Some((*value, spot(value)?)))
+        {
+            match self.value(spot, context)?.is_some_and(|value| !value.is_empty()) {
+                true => came = true,
+                false => missing.push((value, spot)),
+            }
+        }
+        for (value, spot) in missing.iter().filter(|_| came) {
+            if let Ok(number) = u8::try_from(*value) {
+                absent(number, &spot.name);
+            }
+        }
+        Ok(())
     }
 
     fn read_text_back(
@@ -230,6 +259,7 @@ impl Callback<'_> {
             (Some(_), false) => {
                 again.others = Others::Fit;
                 again.proof.closed = ValueSet::default();
+                again.proof.open = ValueSet::first(values.len());
             }
             // What came fits and makes the text, so that this cannot be: prove nothing.
             (None, true) => again.proof.closed = ValueSet::default(),
@@ -656,7 +686,7 @@ fn chain_misfit(pairs: &[ReceivedPair], known: &[KnownName]) -> String {
         };
         !fits(&known.shape)
     });
-    unreplaced::shown(misfit.map_or(&b"query"[..], |known| &*known.name))
+    misfit.map_or(Chain::WHOLE.to_owned(), |known| unreplaced::shown(&known.name))
 }
 
 /// Writes a part, and forgets the values of what is left out.

@@ -339,7 +339,8 @@ impl Builder<'_, '_> {
             .all(|value| u8::try_from(value).is_ok_and(|value| proven.contains(value)));
         let is_closed = if all && self.chain.is_none() { Always::Yes } else { Always::ByCallback };
         let (values, spots, chain) = (self.values, self.spots, self.chain);
-        Signed { values, spots, layout, assumed, confirmed, separation, chain, is_closed }
+        let together = self.together.into();
+        Signed { values, spots, layout, assumed, confirmed, together, separation, chain, is_closed }
     }
 }
 

@@ -1,29 +1,23 @@
 //! Reads a sender file as written into its definition, and collects every mistake.
 
+mod facts;
+mod identity;
+mod signature;
+mod soundness;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
-use jiff::tz::Offset;
 
-use super::{
-    Basis, CUT_MAX, CUT_MIN, Chain, Challenge, Countersign, Each, EffectRule, Empty, EventRow,
-    EventTable, First, Formerly, Identity, Iv, Kind, List, Open, Order, Pairs, Pasted, Patience,
-    Probes, READINGS_MAX, Reading, Reads, Repeats, RoleText, Roles, Sender, Shapes, Stands, Step,
-    Test, TimeRule, Uncovered, Which, Writing, reads,
-};
+use super::{Basis, Challenge, Pasted, Patience, Probes, Reads, Sender, Test};
 use crate::sender::condition::Condition;
-use crate::sender::digest::Algorithm;
-use crate::sender::encoding::Plus;
 use crate::sender::fault::Fault;
 use crate::sender::file::{self, File, Many};
-use crate::sender::recut::chains::NameOrder;
 use crate::sender::reply::Rows;
-use crate::sender::resolved::{AmountUnit, Effect, Role};
-use crate::sender::shape::Shape;
+use crate::sender::resolved::Role;
 use crate::sender::text::{Strictness, Text};
-use crate::sender::time::{self, Stamp};
-use crate::sender::value_shape::ValueShape;
+use crate::sender::time;
 use crate::sender::vector::Vector;
 
 /// Reads a file and collects its mistakes.
@@ -103,6 +97,9 @@ impl Reader {
             if !sender.settings.iter().any(|(setting, _)| setting == name) {
                 self.fault(format!("ours.{name}"), "is no setting", "name it in [settings]");
             }
+        }
+        if self.faults.is_empty() {
+            self.sound(sender); // a text with a mistake of its own reads nothing
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
@@ -187,17 +184,6 @@ impl Reader {
         pairs
     }
 
-    fn client_roles(&mut self, names: Many<String>) -> Vec<Role> {
-        let mut roles = Vec::new();
-        for name in names.into_vec() {
-            match Role::from_name(&name) {
-                Some(role) => roles.push(role),
-                None => self.fault("from_client", &format!("`{name}` is no role"), ROLES),
-            }
-        }
-        roles
-    }
-
     fn settings(&mut self, settings: toml::Table) -> Vec<(String, String)> {
         let mut known = Vec::new();
         for (name, about) in settings {
@@ -209,227 +195,12 @@ impl Reader {
         known
     }
 
-    fn lists(&mut self, lists: BTreeMap<String, file::List>) -> Vec<List> {
-        let mut known = Vec::new();
-        for (name, list) in lists {
-            let key = format!("lists.{name}");
-            let of = self.text(&format!("{key}.of"), &list.of, Strictness::Strict);
-            match Shape::parse(&list.shape).filter(|shape| shape.within.is_some()) {
-                Some(shape) => known.push(List { name, of, shape }),
-                None => self.fault(format!("{key}.shape"), "is no example", SHAPES),
-            }
-        }
-        known
-    }
-
     fn ours(&mut self, written: BTreeMap<String, String>) -> Vec<(String, Text)> {
         let read = |(name, text): (String, String)| {
             let text = self.text(&format!("ours.{name}"), &text, Strictness::Strict);
             (name, text)
         };
         written.into_iter().map(read).collect()
-    }
-
-    fn roles(&mut self, key: &str, mut written: BTreeMap<String, Many<file::RoleText>>) -> Roles {
-        let effects = self.effects(key, &mut written);
-        let amount_unit = self.amount_unit(key, &mut written);
-        let mut roles = Roles { effects, amount_unit, ..Roles::default() };
-        for (name, texts) in written {
-            let key = format!("{key}.{name}");
-            let texts: Vec<_> =
-                texts.into_vec().into_iter().map(|text| self.role_text(&key, text)).collect();
-            match Role::from_name(&name) {
-                Some(role) => roles.texts.insert(role, texts),
-                None if name == "replay" => {
-                    let remedy = "say what identifies an event in [identity]: by, repeats";
-                    self.fault(key, "is replaced by [identity]", remedy);
-                }
-                None => self.fault(key, "is not a role", ROLES),
-            }
-        }
-        roles
-    }
-
-    /// Takes `effect` out of the texts of roles: its texts are words.
-    fn effects(
-        &mut self,
-        key: &str,
-        written: &mut BTreeMap<String, Many<file::RoleText>>,
-    ) -> Vec<EffectRule> {
-        let key = format!("{key}.effect");
-        let texts = written.remove("effect").map(Many::into_vec).unwrap_or_default();
-        let mut rules = Vec::new();
-        for text in texts {
-            let (word, when) = match text {
-                file::RoleText::Text(word) => (word, Many::default()),
-                file::RoleText::When { of, when } => (of, when),
-            };
-            let when = self.conditions(&format!("{key}.when"), when);
-            let effect = self.effect(&key, &word);
-            rules.extend(effect.map(|effect| EffectRule { effect, when }));
-        }
-        rules
-    }
-
-    /// Takes `amount_unit` out of the texts of roles: it is a word.
-    fn amount_unit(
-        &mut self,
-        key: &str,
-        written: &mut BTreeMap<String, Many<file::RoleText>>,
-    ) -> Option<AmountUnit> {
-        let word = match written.remove("amount_unit")?.into_vec().pop()? {
-            file::RoleText::Text(word) | file::RoleText::When { of: word, .. } => word,
-        };
-        let unit = AmountUnit::from_name(&word);
-        if unit.is_none() {
-            self.fault(format!("{key}.amount_unit"), &format!("`{word}` is not a unit"), UNITS);
-        }
-        unit
-    }
-
-    fn effect(&mut self, key: &str, word: &str) -> Option<Effect> {
-        let effect = Effect::from_name(word);
-        if effect.is_none() {
-            self.fault(key, &format!("`{word}` is not an effect"), "use grant, revoke or none");
-        }
-        effect
-    }
-
-    fn shapes(&mut self, written: toml::Table) -> Shapes {
-        let mut shapes = Shapes::default();
-        for (name, value) in written {
-            let key = format!("shapes.{name}");
-            match (name.as_str(), value) {
-                (_, toml::Value::String(text)) => match ValueShape::parse(&text) {
-                    Ok(shape) => {
-                        shapes.of.insert(name, shape);
-                    }
-                    Err(fault) => self.faults.push(fault.under(&key)),
-                },
-                ("refuse", toml::Value::Array(names)) => shapes.refuse = words(&names),
-                ("together", toml::Value::Array(names)) => shapes.together = words(&names),
-                ("ascending", toml::Value::Boolean(true)) => shapes.order = NameOrder::Ascending,
-                _ => {
-                    let remedy = "write name = \"digits\", refuse = [names], together = [names] or ascending = true";
-                    self.fault(key, "is not a shape", remedy);
-                }
-            }
-        }
-        for name in shapes.refuse.iter().chain(&shapes.together) {
-            if !shapes.of.contains_key(name) {
-                self.fault(format!("shapes.{name}"), "is missing", "give the shape of each name");
-            }
-        }
-        shapes
-    }
-
-    fn identity(&mut self, written: file::Identity) -> Identity {
-        let mut texts = |key: &str, texts: Many<file::RoleText>| -> Vec<RoleText> {
-            texts.into_vec().into_iter().map(|text| self.role_text(key, text)).collect()
-        };
-        let by = texts("identity.by", written.by);
-        let mut formerly = Formerly::default();
-        let mut unknown = Vec::new();
-        for (name, written) in written.formerly {
-            let key = format!("identity.formerly.{name}");
-            match name.as_str() {
-                "transaction" => formerly.transaction = texts(&key, written),
-                "replay" => formerly.replay = texts(&key, written),
-                _ => unknown.push(key),
-            }
-        }
-        for key in unknown {
-            self.fault(key, "was never a key", "use transaction or replay");
-        }
-        let repeats = written.repeats.map(|repeats| {
-            let (why, when) = match repeats {
-                file::Repeats::Why(why) => (why, Many::default()),
-                file::Repeats::When { why, when } => (why, when),
-            };
-            let when = self.conditions("identity.repeats.when", when);
-            Repeats { why: why.into(), when }
-        });
-        let uncovered = match written.signed {
-            Some(true) => Uncovered::Rejected,
-            Some(false) | None => Uncovered::Accepted,
-        };
-        Identity { by, volatile: written.volatile.into_vec(), repeats, uncovered, formerly }
-    }
-
-    fn events(
-        &mut self,
-        events: &file::Events,
-        rows: Vec<file::EventRow>,
-        kinds: &[Kind],
-    ) -> Option<EventTable> {
-        let by = self.text("events.by", &events.by, Strictness::Strict);
-        let by = by.spots().next().filter(|_| by.pieces.len() == 1).cloned();
-        if by.is_none() {
-            self.fault("events.by", "is not one placeholder", "say what names an event");
-        }
-        let rows = rows.into_iter().filter_map(|row| self.event_row(row, kinds)).collect();
-        Some(EventTable { by: by?, rows })
-    }
-
-    fn event_row(&mut self, row: file::EventRow, kinds: &[Kind]) -> Option<EventRow> {
-        let is = row.is.into_vec();
-        let key = format!("event[{}]", is.first().map_or("", String::as_str));
-        let kind = kinds.iter().position(|kind| kind.name == row.kind && kind.when.is_empty());
-        if kind.is_none() {
-            let what = format!("`{}` is not a [[kind]] without `when`", row.kind);
-            self.fault(format!("{key}.kind"), &what, "add one: it has the replies");
-        }
-        let id_key = format!("{key}.id");
-        let id = row.id.into_vec().into_iter().map(|text| self.role_text(&id_key, text)).collect();
-        let roles = self.roles(&key, row.roles);
-        Some(EventRow { is, kind: kind?, id, roles, volatile: row.volatile.into_vec() })
-    }
-
-    fn role_text(&mut self, key: &str, text: file::RoleText) -> RoleText {
-        let (of, when) = match text {
-            file::RoleText::Text(of) => (of, Many::default()),
-            file::RoleText::When { of, when } => (of, when),
-        };
-        let when = self.conditions(&format!("{key}.when"), when);
-        RoleText { of: self.text(key, &of, Strictness::Lenient), when }
-    }
-
-    fn time(&mut self, time: &file::Time) -> Option<TimeRule> {
-        let r#in = self.text("time.in", &time.r#in, Strictness::Strict);
-        let stamp = Stamp::parse(&time.r#as);
-        if stamp.is_none() {
-            self.fault(
-                "time.as",
-                "is no writing of a time",
-                "use s, ms or a yyyyMMddHHmmss pattern",
-            );
-        }
-        let zone = time.zone.as_deref().map_or(Some(Offset::UTC), time::offset);
-        if zone.is_none() {
-            self.fault("time.zone", "is no offset", "write it as +08:00");
-        }
-        let bounds: Option<Vec<i64>> =
-            time.within.to_vec().iter().map(|text| time::duration_ms(text)).collect();
-        let within = match bounds.as_deref() {
-            Some([]) => None,
-            Some([both]) => Some((*both, *both)),
-            Some([past, future]) => Some((*past, *future)),
-            _ => {
-                self.fault("time.within", "is no age", "write 10m, or [past, future]");
-                None
-            }
-        };
-        Some(TimeRule { r#in, stamp: stamp?, zone: zone?, within })
-    }
-
-    fn known(&mut self, known: BTreeMap<String, String>) -> Vec<(String, Text)> {
-        known
-            .into_iter()
-            .map(|(name, text)| {
-                let text = self.text(&format!("known.{name}"), &text, Strictness::Strict);
-                (name, text)
-            })
-            .collect()
     }
 
     fn challenge(&mut self, challenge: file::Challenge) -> Challenge {
@@ -448,82 +219,6 @@ impl Reader {
             flag: self.conditions("test.flag", test.flag),
             unsigned: test.unsigned.map(Box::from),
         }
-    }
-
-    fn kinds(&mut self, kinds: Vec<file::Kind>) -> Vec<Kind> {
-        let mut known = Vec::new();
-        for kind in kinds {
-            let key = format!("kind[{}]", kind.name);
-            let also = kind.also.and_then(|also| self.reading(&format!("{key}.also"), also));
-            if also.as_ref().is_some_and(|also| also.public.is_some()) {
-                self.fault(format!("{key}.also"), "ends in a public key", "use digests");
-            }
-            let effect = kind.effect.and_then(|word| self.effect(&format!("{key}.effect"), &word));
-            let mut roles = self.roles(&format!("{key}.roles"), kind.roles);
-            roles.effects.extend(effect.map(|effect| EffectRule { effect, when: Vec::new() }));
-            known.push(Kind {
-                when: self.conditions(&format!("{key}.when"), kind.when),
-                unsigned: kind.unsigned.map(Box::from),
-                roles,
-                replies: self.rows(&format!("{key}.reply"), &kind.reply),
-                stands: match kind.test {
-                    Some(true) => Stands::ForTests,
-                    Some(false) | None => Stands::ForEvents,
-                },
-                name: kind.name,
-                also,
-            });
-        }
-        known
-    }
-
-    fn open(&mut self, open: &file::Open) -> Option<Open> {
-        if open.with != "aes256_cbc" {
-            self.fault("open.with", &format!("`{}`", open.with), "use aes256_cbc");
-        }
-        let iv = match open.iv.as_str() {
-            "front" => Some(Iv::Front),
-            "key" => Some(Iv::Key),
-            _ => None,
-        };
-        if iv.is_none() {
-            self.fault("open.iv", "is neither", "use front or key");
-        }
-        let pad = open.pad.unwrap_or(16);
-        if pad != 16 && pad != 32 {
-            self.fault("open.pad", "is no block", "use 16 or 32");
-        }
-        let of: Vec<Text> = open
-            .of
-            .to_vec()
-            .iter()
-            .map(|text| self.text("open.of", text, Strictness::Strict))
-            .collect();
-        Some(Open {
-            of,
-            key: self.text("open.key", &open.key, Strictness::Strict),
-            iv: iv?,
-            pad,
-            frame: open
-                .frame
-                .as_ref()
-                .map(|frame| self.text("open.frame", frame, Strictness::Strict)),
-            when: self.conditions("open.when", open.when.clone()),
-            reads: match open.reads.to_vec() {
-                reads if reads.is_empty() => Vec::new(),
-                _ => self.reads(open.reads.clone()),
-            },
-        })
-    }
-
-    fn countersign(&mut self, sign: file::Countersign) -> Option<Countersign> {
-        let with = self.chain("countersign.with", &sign.with.into_vec())?;
-        Some(Countersign {
-            of: self.text("countersign.of", &sign.of, Strictness::Strict),
-            with,
-            key: sign.key.as_ref().map(|key| self.text("countersign.key", key, Strictness::Strict)),
-            r#as: self.writing("countersign.as", sign.r#as.as_deref()),
-        })
     }
 
     fn patience(&mut self, patience: file::Patience) -> Patience {
@@ -548,149 +243,6 @@ impl Reader {
         Patience { timeout, retries, gaps, horizon, when: patience.when }
     }
 
-    fn readings(&mut self, signature: Option<file::Signature>) -> Vec<Reading> {
-        let Some(mut base) = signature else { return Vec::new() };
-        let others = std::mem::take(&mut base.or);
-        if others.len() + 1 > READINGS_MAX {
-            self.fault("signature.or", "there are too many", "at most four readings in all");
-        }
-        let others: Vec<_> = others.into_iter().map(|or| or.over(&base)).collect();
-        let mut readings: Vec<_> = self.reading("signature", base).into_iter().collect();
-        for (index, or) in others.into_iter().enumerate() {
-            let key = format!("signature.or[{index}]");
-            if or.why.is_none() {
-                self.fault(format!("{key}.why"), "is not there", "say why this reading is there");
-            }
-            readings.extend(self.reading(&key, or));
-        }
-        readings
-    }
-
-    fn reading(&mut self, key: &str, signature: file::Signature) -> Option<Reading> {
-        let at = |name: &str| format!("{key}.{name}");
-        let of = signature.of.as_deref().unwrap_or_default();
-        if of.is_empty() {
-            self.fault(at("of"), "is not there", "say which text is signed");
-        }
-        let of = self.text(&at("of"), of, Strictness::Strict);
-        let with = signature.with.map(Many::into_vec).unwrap_or_default();
-        let (public, with) = self.public(&at("with"), &with);
-        let claim = signature.r#in.as_deref().unwrap_or_default();
-        let claim = self.text(&at("in"), claim, Strictness::Strict);
-        let claim = claim.spots().next().filter(|_| claim.pieces.len() == 1).cloned();
-        if claim.is_none() {
-            self.fault(at("in"), "is not one placeholder", "say where the signature stands");
-        }
-        let plus = match signature.plus.as_deref() {
-            None | Some("blank") => Plus::Blank,
-            Some("kept") => Plus::Kept,
-            Some(_) => {
-                self.fault(at("plus"), "is neither", "use blank or kept");
-                Plus::Blank
-            }
-        };
-        let r#as = self.writing(&at("as"), signature.r#as.as_deref());
-        let is_equal = with.as_ref().is_some_and(|with| with.first == First::Equal);
-        if is_equal != (r#as == Writing::Text) {
-            self.fault(at("as"), "and `with` do not fit", "`equal` and `text` go together");
-        }
-        let key_text = signature.key.as_deref().unwrap_or("[secret]");
-        let key = self.text(&at("key"), key_text, Strictness::Strict);
-        if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
-            let remedy = "sign with a private key what everybody may know, and send it whole";
-            self.fault(at("with"), "needs no secret text and no cut", remedy);
-        }
-        if public.is_none() && reads(&key, "public_key") {
-            let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
-            self.fault(at("key"), "is a public key", remedy);
-        }
-        let reading = Reading {
-            public,
-            key,
-            r#as,
-            cut: signature.cut,
-            when: self.conditions(&at("when"), signature.when),
-            plus,
-            roles: self.roles(&at("roles"), signature.roles),
-            sorted: signature
-                .sorted
-                .map(Many::into_vec)
-                .unwrap_or_default()
-                .iter()
-                .map(|text| self.text(&at("sorted"), text, Strictness::Strict))
-                .collect(),
-            pairs: signature.pairs.and_then(|pairs| self.pairs(&at("pairs"), pairs)),
-            why: signature.why,
-            of,
-            with: with?,
-            r#in: claim?,
-        };
-        self.guarded(&at, &reading);
-        Some(reading)
-    }
-
-    /// What nobody but the sender can make has to be in a signature.
-    fn guarded(&mut self, at: &dyn Fn(&str) -> String, reading: &Reading) {
-        if reading.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
-            let remedy = format!("keep {CUT_MIN} to {CUT_MAX} characters");
-            self.fault(at("cut"), "leaves what anybody can guess, or more than there is", &remedy);
-        }
-        if reading.public.is_some() {
-            return;
-        }
-        let added = reading.pairs.iter().flat_map(|pairs| pairs.add.iter().map(|(_, text)| text));
-        let signed = std::iter::once(&reading.of).chain(&reading.sorted).chain(added);
-        let keyed = matches!(reading.with.first, First::Keyed(_))
-            && reading.key.spots().any(|spot| !spot.came());
-        if !keyed && !signed.into_iter().any(|text| reads(text, "secret")) {
-            let remedy = "put [secret] into the text, or use an HMAC";
-            self.fault(at("of"), "holds no secret, so that anybody can make it", remedy);
-        }
-    }
-
-    fn pairs(&mut self, key: &str, pairs: file::Pairs) -> Option<Pairs> {
-        let at = |name: &str| format!("{key}.{name}");
-        let which = match pairs.which.map(Many::into_vec).unwrap_or_default().as_slice() {
-            [] => {
-                self.fault(at("which"), "is not there", "use names, query, all or pasted");
-                return None;
-            }
-            [one] if one == "query" => Which::Query,
-            [one] if one == "all" => Which::All,
-            [one] if one == "pasted" => Which::Pasted,
-            names => Which::Names(names.to_vec()),
-        };
-        let shape = pairs.shape.as_deref().and_then(Shape::parse);
-        if shape.is_none() {
-            self.fault(at("shape"), "is no example", SHAPES);
-        }
-        let order = self.word(
-            &at("order"),
-            pairs.order.as_deref(),
-            &[("name", Order::Name), ("given", Order::Given), ("macro", Order::Macro)],
-        );
-        let each = self.word(
-            &at("each"),
-            pairs.each.as_deref(),
-            &[("raw", Each::Raw), ("form", Each::Form), ("percent", Each::Percent)],
-        );
-        let empty = self.word(
-            &at("empty"),
-            pairs.empty.as_deref(),
-            &[("kept", Empty::Kept), ("dropped", Empty::Dropped)],
-        );
-        let add = pairs.add.unwrap_or_default();
-        let add = add
-            .into_iter()
-            .map(|(name, text)| {
-                let text = self.text(&format!("{key}.add.{name}"), &text, Strictness::Strict);
-                (name, text)
-            })
-            .collect();
-        let except = pairs.except.map(Many::into_vec).unwrap_or_default();
-        Some(Pairs { which, except, add, order, shape: shape?, each, empty })
-    }
-
     fn word<T: Copy + Default>(&mut self, key: &str, text: Option<&str>, words: &[(&str, T)]) -> T {
         let Some(text) = text else { return T::default() };
         match words.iter().find(|(word, _)| *word == text) {
@@ -701,43 +253,6 @@ impl Reader {
                 T::default()
             }
         }
-    }
-
-    fn writing(&mut self, key: &str, text: Option<&str>) -> Writing {
-        self.word(
-            key,
-            text,
-            &[
-                ("hex", Writing::Hex),
-                ("base64", Writing::Base64),
-                ("base64url", Writing::Base64Url),
-                ("text", Writing::Text),
-            ],
-        )
-    }
-
-    pub(super) fn chain(&mut self, key: &str, steps: &[String]) -> Option<Chain> {
-        let mut steps = steps.iter();
-        let first = steps.next().map(String::as_str).unwrap_or_default();
-        let first = match (first, first.strip_prefix("hmac_")) {
-            ("equal", _) => Some(First::Equal),
-            (_, Some(name)) => Algorithm::from_name(name).map(First::Keyed),
-            (name, None) => Algorithm::from_name(name).map(First::Digest),
-        };
-        let then: Option<Vec<Step>> = steps
-            .map(|step| match step.as_str() {
-                "hex" => Some(Step::Hex),
-                name => Algorithm::from_name(name).map(Step::Digest),
-            })
-            .collect();
-        if first.is_none() || then.is_none() {
-            let remedy = "use md5, sha1, sha256, sha512, hmac_…, hex, or equal";
-            self.fault(key, "is no chain of digests", remedy);
-        }
-        if first == Some(First::Equal) && then.as_ref().is_some_and(|then| !then.is_empty()) {
-            self.fault(key, "goes on behind `equal`", "leave the rest out");
-        }
-        Some(Chain { first: first?, then: then? })
     }
 
     fn rows(&mut self, key: &str, table: &toml::Table) -> Rows {
@@ -758,11 +273,3 @@ impl Reader {
         known
     }
 }
-
-fn words(names: &[toml::Value]) -> Vec<String> {
-    names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-}
-
-const ROLES: &str = "use transaction, user, item, amount, currency, custom or reverses";
-const UNITS: &str = "use fen, cent or micro";
-const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";

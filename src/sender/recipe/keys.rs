@@ -11,9 +11,25 @@ use crate::sender::text::Text;
 /// Something that a callback names and that has to be the source's own.
 #[derive(Debug)]
 pub(in crate::sender) struct Ours {
+    /// The setting that names them.
+    pub(in crate::sender) setting: String,
     pub(in crate::sender) of: Text<Bound>,
     /// Its values, separated by blanks or commas.
     pub(in crate::sender) own: Secret,
+}
+
+impl Ours {
+    /// Its values.
+    pub(in crate::sender) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let split = |byte: &u8| matches!(byte, b' ' | b',' | b'\t' | b'\n');
+        self.own.expose().split(split).filter(|value| !value.is_empty())
+    }
+
+    /// Whether nothing is both its own and that of `other`.
+    pub(super) fn excludes(&self, other: &Self) -> bool {
+        self.setting == other.setting
+            && !self.values().any(|own| other.values().any(|their| own == their))
+    }
 }
 
 impl Compiler {
@@ -22,7 +38,8 @@ impl Compiler {
         for (name, text) in &sender.ours {
             let Some(own) = binder.terms.settings.get(name).cloned() else { continue };
             let of = self.take(binder.text(text, Use::Fact), "ours");
-            all.extend(of.map(|of| Ours { of, own }));
+            let setting = name.clone();
+            all.extend(of.map(|of| Ours { setting, of, own }));
         }
         all
     }

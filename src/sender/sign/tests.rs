@@ -104,9 +104,14 @@ fn the_claim_of_every_vector_is_made_again() {
             reading: Some(came.reading),
             ..Signing::at(now(vector))
         };
-        let bare = stripped(recipe, &vector.request, came.reading);
+        let mut bare = stripped(recipe, &vector.request, came.reading);
         assert_ne!(bare, vector.request, "{about}");
-        assert!(matched(recipe, &bare, now(vector)).is_none(), "{about}");
+        // A callback may have two claims.
+        while let Some(other) = matched(recipe, &bare, now(vector)) {
+            let without = stripped(recipe, &bare, other.reading);
+            assert_ne!(bare, without, "{about}");
+            bare = without;
+        }
         // Absent, and there to be replaced.
         for request in [&bare, &vector.request] {
             let signed = recipe.sign(request, &signing).unwrap_or_else(|f| panic!("{about}: {f}"));

@@ -26,6 +26,9 @@ phrases! {
     "Paste this behind the URL of the source" = "粘贴到来源 URL 之后";
     "What a callback says" = "回调内容";
     "Signature" = "签名";
+    "With one captured call an attacker can" = "攻击者截获一次回调后能做到";
+    "With one captured call an attacker cannot" = "攻击者截获一次回调后做不到";
+    "What makes two calls one event" = "如何判定两次回调是同一事件";
     "Take care" = "注意";
     "Sealed messages" = "加密消息";
     "Time" = "时间";
@@ -57,11 +60,9 @@ phrases! {
     "it signs with keys that it publishes" = "使用其公布的密钥签名";
     "nothing is signed: give `allow`, or a name that nobody can guess" = "没有签名：请设置 `allow`，或使用无法猜到的名称";
     "yes" = "是";
-    "partly" = "部分";
-    "no" = "否";
     "yes; an app sets it" = "是；由应用设置";
-    "partly; an app sets it" = "部分；由应用设置";
-    "no; an app sets it" = "否；由应用设置";
+    "no: it is not signed" = "否：未签名";
+    "no: it is not signed; an app sets it" = "否：未签名；由应用设置";
     "cipher text" = "密文";
     "cipher" = "加密算法";
     "initialisation vector in" = "初始向量位置";
@@ -71,7 +72,7 @@ phrases! {
     "test" = "测试";
     "answered, never stored" = "仅应答，不保存";
     "answered, never stored, signed or not" = "仅应答，不保存，无论是否签名";
-    "an event marked as a test" = "标记为测试的事件";
+    "an event marked as a test, of no effect" = "标记为测试的事件，不产生效果";
     "an event of this kind" = "此类型的事件";
     "waits" = "等待时间";
     "tries again" = "重试";
@@ -79,22 +80,18 @@ phrases! {
     "for" = "重试总时长";
     "unknown" = "未知";
     // What to take care of.
-    "Nothing is signed: whoever reaches the address makes events. Keep its name secret, or take calls from known addresses alone (`allow`)."
-        = "没有签名：任何能访问该地址的人都可产生事件。请对名称保密，或仅接受已知地址的调用（`allow`）。";
-    "The secret itself is sent: whoever sees one call can make any other. Take calls over HTTPS, and from the sender's own addresses alone (`allow`)."
-        = "密钥本身随请求发送：看到一次调用的人即可伪造任意调用。请使用 HTTPS，并仅接受发送方自己的地址（`allow`）。";
-    "The signature does not always say which transaction it is for, and what it covers can be the same twice: a captured call can be sent again under another id. Take calls from the sender's own addresses alone (`allow`)."
-        = "签名并不总能指明交易，其覆盖内容可能重复：截获的调用可换用其他 ID 重发。请仅接受发送方自己的地址（`allow`）。";
-    "The signature does not cover the transaction: what it covers is a second key, so that a captured call is not taken again under another id."
-        = "签名不覆盖交易号：其覆盖内容作为第二个去重键，截获的调用换用其他 ID 也不会再次被接受。";
-    "The amount is not to be relied on: pin it, `rewards = { coin = 10 }`."
+    "Keep the name of the source secret, or accept calls from known addresses alone (`allow`)."
+        = "请对来源名称保密，或仅接受已知地址的调用（`allow`）。";
+    "Accept calls over HTTPS alone: the secret itself is in them."
+        = "仅接受 HTTPS 调用：密钥本身就在其中。";
+    "Accept calls from the sender's own addresses alone (`allow`), or write `replayable = true` if that cannot be."
+        = "请仅接受发送方自己的地址（`allow`）；若无法做到，请设置 `replayable = true`。";
+    "Look at some genuine calls. If their values are as assumed here, write `confirmed = true`: more roles count as authenticated then."
+        = "请查看若干真实调用。若其取值与此处的假设一致，请设置 `confirmed = true`：届时会有更多角色视为已认证。";
+    "Do not rely on the amount: pin it, `rewards = { coin = 10 }`."
         = "数量不可信：请固定其值，`rewards = { coin = 10 }`。";
-    "The amount is not to be relied on: decide it where the event is used."
+    "Do not rely on the amount: decide it where the event is used."
         = "数量不可信：请在使用事件的一方决定数量。";
-    "The user is not covered: whoever sees a call before it arrives can name another."
-        = "签名不覆盖用户：在调用到达前看到它的人可改为其他用户。";
-    "What kind of event it is is not covered: a captured call can be sent again as another kind. Take calls from the sender's own addresses alone (`allow`)."
-        = "签名不覆盖事件类型：截获的调用可改为其他类型重发。请仅接受发送方自己的地址（`allow`）。";
     "The whole URL is signed, as the sender calls it: `server.public_url` has to be set, and no proxy may rewrite path or query."
         = "签名覆盖发送方调用的完整 URL：必须设置 `server.public_url`，且代理不得改写路径或查询。";
 }
