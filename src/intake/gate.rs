@@ -211,6 +211,7 @@ impl Shared {
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
             Ruling::Ambiguous(id, resolved) => {
+                route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
                 Box::pin(genuine.record_ambiguous(slot, &self.book)).await
             }

@@ -455,9 +455,7 @@ impl Compiler {
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge.when, binder, Gate::Never);
-        let challenge_open = sender.challenge.open.as_ref();
-        let challenge_open = challenge_open
-            .and_then(|text| self.take(binder.text(text, Use::Signed), "challenge.open"));
+        let challenge_open = self.challenge_open(sender, binder);
         let test = self.gate(&sender.test.when, binder, Gate::Never);
         let flag = self.gate(&sender.test.flag, binder, Gate::Never);
         let kinds = self.kinds(sender, binder, &shaping);
@@ -525,6 +523,11 @@ impl Compiler {
     fn lists(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Vec<Text<Bound>> {
         let texts = sender.lists.iter().map(|list| &list.of);
         texts.filter_map(|text| self.take(binder.text(text, Use::Signed), "lists")).collect()
+    }
+
+    fn challenge_open(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Text<Bound>> {
+        let text = sender.challenge.open.as_ref()?;
+        self.take(binder.text(text, Use::Signed), "challenge.open")
     }
 
     fn check_coverage(&mut self, recipe: &mut Recipe) {

@@ -183,12 +183,21 @@ fn bitlabs_pays_a_stateful_offer_once_when_it_is_completed() {
 }
 
 #[test]
-fn tapjoy_a_variant_of_a_known_signature_is_not_delivered() {
-    let gateway = gateway("tapjoy", "secrets = \"SECRETKEY\"");
+fn tapjoy_a_variant_is_held_and_the_genuine_call_is_delivered() {
+    let start = || gateway("tapjoy", "secrets = \"SECRETKEY\"");
     let verifier = "verifier=a1c1fb18ba62c83c72834a40594c3ba2";
-    send(&gateway, &format!("id=T&snuid=victim:9999&currency=5&{verifier}"));
-    send(&gateway, &format!("id=T:victim&snuid=9999&currency=5&{verifier}"));
-    assert_eq!((events(&gateway).len(), outcomes(&gateway, "ambiguous")), (1, 1.0));
-    let misfits = "postern_shape_misfits_total{parameter=\"id\",source=\"s\"}";
-    gateway.await_metric(misfits, 1.0);
+    let genuine = format!("id=T&snuid=victim:9999&currency=5&{verifier}");
+    let variant = format!("id=T:victim&snuid=9999&currency=5&{verifier}");
+    in_both_orders(start, &genuine, &variant, |gateway| {
+        let events = events(gateway);
+        assert_eq!((events.len(), outcomes(gateway, "ambiguous")), (1, 1.0));
+        assert_eq!(
+            (&events[0]["transaction"], &events[0]["user"]),
+            (&json!("T"), &json!("victim:9999"))
+        );
+        assert_eq!(
+            gateway.metric("postern_shape_misfits_total{parameter=\"id\",source=\"s\"}"),
+            1.0
+        );
+    });
 }
