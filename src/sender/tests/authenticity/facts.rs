@@ -7,10 +7,7 @@ use super::world::{Facts, scenes};
 
 /// Vectors with a value that the provider does not send, each with a reason.
 const KNOWN: &[(&str, &str)] = &[
-    ("adjoe", "an id of the vector's own, which is not a UUID"),
-    ("admost", "a time of the vector's own, in seconds"),
-    ("applovin", "an id of the vector's own, which is not hex"),
-    ("imur-idip", "an answer's id of the vector's own"),
+    ("standard-webhooks", "one vector writes the headers as Svix names them"),
     ("imur-http", "a login with one of three values that come together"),
 ];
 

@@ -9,12 +9,11 @@ use crate::sender::{Outcome, Sender};
 
 /// Shapes that change nothing in the callbacks drawn here, each with a reason.
 const KNOWN: &[(&str, &str, &str)] = &[
-    ("wechat-push", "nonce", SET),
-    ("wechat-push", "Encrypt", SET),
-    ("wechat-push", "Event", "of the second signature of payments"),
     ("wechat-ad", "nonce", SET),
     ("wecom", "nonce", SET),
     ("wecom", "Encrypt", SET),
+    ("wecom", "encrypt", SET),
+    ("admost", "created_at", PASTED),
     ("dingtalk", "nonce", SET),
     ("dingtalk", "encrypt", SET),
     ("applovin", "cc", PASTED),

@@ -27,6 +27,7 @@ const KNOWN: &[(&str, Role, &str)] = &[
     ("huawei", Role::Transaction, "a neighbour has to hold all names that follow it"),
     ("huawei", Role::User, "a neighbour has to hold all names that follow it"),
     ("huawei", Role::Item, "a neighbour has to hold all names that follow it"),
+    ("huawei", Role::Custom, "a neighbour has to hold all names that follow it"),
     ("huawei", Role::Amount, "a neighbour has to hold all names that follow it"),
     ("imur-idip", Role::User, "that an answer's id has a shape is not confirmed"),
     ("mintegral", Role::User, UNCONFIRMED),

@@ -92,11 +92,16 @@ pub(super) struct Scene {
     pub(super) words: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Senders of which no scenes are drawn, each with a reason.
+const NOT_DRAWN: &[(&str, &str)] =
+    &[("wechat-push", "a payment has a second signature, and the model knows the first one only")];
+
 /// A scene for each accepted vector of the catalog that can be signed here. Where a sender signs
 /// with a private key, a keyed digest stands for it: coverage is the same.
 pub(super) fn scenes() -> Vec<Scene> {
     let catalog = Catalog::embedded().unwrap();
-    let scenes: Vec<Scene> = catalog.iter().flat_map(of_sender).collect();
+    let is_drawn = |sender: &&Arc<Sender>| NOT_DRAWN.iter().all(|(name, _)| *name != sender.name());
+    let scenes: Vec<Scene> = catalog.iter().filter(is_drawn).flat_map(of_sender).collect();
     assert!(scenes.len() >= 70, "{} scenes", scenes.len());
     scenes
 }
