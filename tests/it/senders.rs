@@ -231,10 +231,10 @@ impl Call {
         });
         if let Some((of, item)) = list {
             let header = of.trim_matches(['[', ']']).strip_prefix("header.").unwrap();
-            return self.in_header(header, &[&format!("{item}="), &format!("{item},")]);
+            return self.in_header(case, header, &[&format!("{item}="), &format!("{item},")]);
         }
         if let Some(header) = name.strip_prefix("header.") {
-            return self.in_header(header, &["sha256=", ""]);
+            return self.in_header(case, header, &["sha256=", ""]);
         }
         let params = case.terms.get("params").and_then(Value::as_table);
         let wire = params.map_or(name, |params| match text(params, name) {
@@ -259,9 +259,12 @@ impl Call {
         self
     }
 
-    fn in_header(mut self, header: &str, leads: &[&str]) -> Self {
+    fn in_header(mut self, case: &Case, header: &str, leads: &[&str]) -> Self {
         for (name, value) in &mut self.headers {
-            if !name.eq_ignore_ascii_case(header) {
+            let is_renamed = |wire: &Value| wire.as_str().is_some_and(|wire| wire == name);
+            let renames = case.file.get("header_names").and_then(Value::as_table);
+            let renamed = renames.and_then(|names| names.get(header)).is_some_and(is_renamed);
+            if !name.eq_ignore_ascii_case(header) && !renamed {
                 continue;
             }
             // Not every item of a list is there.

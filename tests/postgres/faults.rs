@@ -320,8 +320,12 @@ fn a_gateway_whose_clock_is_behind_loses_nothing_early() {
         );
         let mut again = behind(3, 0);
         again.keys.clone_from(&late[0].keys);
+        again.fingerprint = late[0].fingerprint;
         let answer = other.accept(&[again]).await.unwrap();
-        assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == late[0].id));
+        assert!(
+            matches!(answer[0], Accepted::Duplicate { first, .. } if first == late[0].id),
+            "{answer:?}"
+        );
         let ahead = engine.health().await.unwrap().server.unwrap().clock_ahead_ms.unwrap();
         assert!(ahead.abs() < DAY_MS, "{ahead}");
     });
