@@ -72,7 +72,8 @@ fn pages_and_the_file_hold_each_callback_once() {
         // One is found as a user and as a transaction.
         let user = if n == 7 { "p7" } else { "u1" };
         assert_eq!(get(to, &taku_for(user, &format!("p{n}"), "1")).status, 200);
-        if n % 3 == 0 {
+        // Fewer than one address is logged with at once.
+        if n % 9 == 0 {
             get(to, &taku_for(user, &format!("p{n}"), "1"));
         }
         if n % 7 == 0 {
@@ -89,7 +90,7 @@ fn pages_and_the_file_hold_each_callback_once() {
         }
         browser.leave("a[rel=next]");
     }
-    assert_eq!(lines.len(), 70 + 24 + 10);
+    assert_eq!(lines.len(), 70 + 8 + 10, "{}", lines.join("\n"));
     for n in 0..70 {
         let accepted = lines.iter().filter(|line| {
             line.contains("accepted") && line.split_whitespace().any(|word| word == format!("p{n}"))
@@ -101,7 +102,7 @@ fn pages_and_the_file_hold_each_callback_once() {
 
     let file = get(gateway.at.admin, "/console/callbacks/callbacks.csv");
     assert_eq!(file.field("content-type").unwrap(), "text/csv; charset=utf-8");
-    assert_eq!(file.body.lines().count(), 1 + 70 + 24 + 10);
+    assert_eq!(file.body.lines().count(), 1 + 70 + 8 + 10);
     let file = get(gateway.at.admin, "/console/callbacks/callbacks.csv?q=p7");
     assert_eq!(file.body.lines().count(), 2, "{}", file.body);
 }

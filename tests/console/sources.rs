@@ -5,12 +5,15 @@ use serde_json::{Value, json};
 use super::axe::{inspect, inspect_without_scripts};
 use super::backend::Backend;
 use super::browser::{Browser, LANGUAGES};
-use super::gateway::{Gateway, TAKU_SECRET, logged, taku};
+use super::gateway::{Gateway, logged, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
 use super::wire::{get, send};
 
 /// What is typed into fields: it must be text wherever it is shown.
 const HOSTILE: &str = "<script>document.title='x'</script>\u{202e}";
+
+/// Of `bonus` alone: with the secret of another source it is refused.
+const SECRET: &str = "the-secret-of-bonus-32-characters";
 
 const OTHER_SECRET: &str = "another-secret-of-32-characters!";
 
@@ -43,7 +46,7 @@ fn make_bonus(browser: &Browser) {
     browser.choose("#field-new", "taku");
     browser.leave("form.ask button");
     browser.fill("#field-name", "bonus");
-    browser.fill("#field-secret", TAKU_SECRET);
+    browser.fill("#field-secret", SECRET);
     browser.leave("main form[method=post] button");
 }
 
@@ -63,7 +66,7 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         browser.leave("form.ask button");
         browser.fill("#field-name", "bo nus");
         browser.fill("#field-template", HOSTILE);
-        browser.fill("#field-secret", TAKU_SECRET);
+        browser.fill("#field-secret", SECRET);
         browser.leave("main form[method=post] button");
         assert!(browser.has("#field-name[aria-invalid]"), "{}", browser.text("main"));
         assert_eq!(
@@ -73,7 +76,7 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         assert_eq!(browser.complaints().len(), 1);
         inspect_without_scripts(&browser, &format!("source-new-{said}"));
         browser.fill("#field-name", "bonus");
-        browser.fill("#field-secret", TAKU_SECRET);
+        browser.fill("#field-secret", SECRET);
         browser.fill("#field-template", "who={user_id}");
         browser.click("input[name=destinations][value=game]");
         browser.leave("main form[method=post] button");
@@ -81,16 +84,16 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         inspect_without_scripts(&browser, &format!("source-{said}"));
         let page = browser.text("main");
         assert!(page.contains("trans_id={trans_id}"), "the URL to paste: {page}");
-        assert!(!page.contains(TAKU_SECRET) && page.contains("***"));
-        assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200);
+        assert!(!page.contains(SECRET) && page.contains("***"));
+        assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200);
         let event = &backend.await_count(1)[0].json();
         assert_eq!(event["resolved"], json!({ "who": "u1" }), "{event}");
 
         browser.leave("form[action='/console/sources/bonus/pause'] button");
         assert_eq!(browser.path(), "/console/sources/bonus?done=paused");
-        assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 602);
+        assert_eq!(status(&gateway, &bonus("t2", SECRET)), 602);
         browser.leave("form[action='/console/sources/bonus/resume'] button");
-        assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 200);
+        assert_eq!(status(&gateway, &bonus("t2", SECRET)), 200);
 
         browser.fill("#field-rate", "rubbish");
         browser.leave("form[action='/console/sources/bonus'] button");
@@ -102,9 +105,9 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         browser.leave("form[action='/console/sources/bonus'] button");
         assert_eq!(browser.path(), "/console/sources/renamed?done=saved");
         assert!(browser.text("main").contains("500/s"));
-        let renamed = bonus("t3", TAKU_SECRET).replace("/bonus", "/renamed");
+        let renamed = bonus("t3", SECRET).replace("/bonus", "/renamed");
         assert_eq!(status(&gateway, &renamed), 200, "its secret stayed");
-        let twice = bonus("t1", TAKU_SECRET).replace("/bonus", "/renamed");
+        let twice = bonus("t1", SECRET).replace("/bonus", "/renamed");
         assert_eq!(status(&gateway, &twice), 200);
 
         browser.click("details summary");
@@ -115,7 +118,7 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         assert!(audited(&gateway).len() >= 6, "{:?}", audited(&gateway));
         assert_eq!(browser.complaints(), Vec::<String>::new());
     }
-    assert!(!logged().contains(TAKU_SECRET));
+    assert!(!logged().contains(SECRET));
 }
 
 #[test]
@@ -131,13 +134,13 @@ fn a_secret_is_changed_with_an_overlap() {
     let rows = browser.texts("section[aria-labelledby=secrets] tbody tr");
     assert_eq!(rows.len(), 2, "{rows:?}");
     assert!(rows[0].contains("does not end") && rows[1].contains("20"), "{rows:?}");
-    assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200, "the old one still matches");
+    assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200, "the old one still matches");
     assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);
     browser.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
-    assert_eq!(status(&gateway, &bonus("t3", TAKU_SECRET)), 601);
+    assert_eq!(status(&gateway, &bonus("t3", SECRET)), 601);
     assert_eq!(status(&gateway, &bonus("t3", OTHER_SECRET)), 200);
     assert_eq!(browser.texts("section[aria-labelledby=secrets] tbody tr").len(), 1);
-    for secret in [TAKU_SECRET, OTHER_SECRET] {
+    for secret in [SECRET, OTHER_SECRET] {
         assert!(!logged().contains(secret));
         assert!(audited(&gateway).iter().all(|entry| !entry.to_string().contains(secret)));
     }
@@ -176,7 +179,7 @@ fn what_the_file_says_and_who_may_only_look_change_nothing() {
         assert_eq!(browser.run_async(by_hand, &json!([path, csrf])), 400);
     }
     assert_eq!(status(&gateway, &taku("t1")), 200);
-    assert_eq!(status(&gateway, &bonus("t1", TAKU_SECRET)), 200);
+    assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200);
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
     for (field, typed) in [("rate", "9/s"), ("further", "{"), ("rate", "rubbish")] {
         browser.go("/console/sources/bonus");
         let table =
-            json!({ "sender": "taku", "secrets": TAKU_SECRET, "replayable": true, "rate": "7/s" });
+            json!({ "sender": "taku", "secrets": SECRET, "replayable": true, "rate": "7/s" });
         let line = "PUT /admin/v1/sources/bonus";
         assert_eq!(send(gateway.at.admin, line, &fields, &table.to_string()).status, 200);
         browser.fill(&format!("#field-{field}"), typed);
@@ -211,7 +214,7 @@ fn a_name_that_is_taken_is_called_so() {
     for name in ["bonus", "bonus", "level-end"] {
         browser.go("/console/sources?new=taku");
         browser.fill("#field-name", name);
-        browser.fill("#field-secret", TAKU_SECRET);
+        browser.fill("#field-secret", SECRET);
         browser.leave("main form[method=post] button");
         if browser.path() == "/console/sources/bonus?done=made" {
             continue;
@@ -280,10 +283,10 @@ fn a_form_of_before_ends_no_other_secret_and_deletes_nothing_new() {
     assert_eq!(status(&gateway, &bonus("t1", "the-newest-secret-of-the-source!")), 200);
     other.fill("#field-rate", "7/s");
     other.leave("form[action='/console/sources/bonus'] button");
-    one.fill("form[action$='/rotate'] #field-secret", TAKU_SECRET);
+    one.fill("form[action$='/rotate'] #field-secret", SECRET);
     one.leave("form[action$='/rotate'] button");
     assert!(one.text("main .notice").contains("meanwhile"), "{}", one.text("main"));
-    assert_eq!(status(&gateway, &bonus("t2", TAKU_SECRET)), 601);
+    assert_eq!(status(&gateway, &bonus("t2", SECRET)), 601);
     other.fill("#field-rate", "8/s");
     other.leave("form[action='/console/sources/bonus'] button");
     one.click("details summary");
