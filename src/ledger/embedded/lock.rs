@@ -14,7 +14,7 @@ use crate::ledger::LedgerError;
 
 /// Held as long as this process works on the store.
 pub(super) struct Lock {
-    _held: Vec<File>,
+    held: Vec<File>,
 }
 
 impl Lock {
@@ -41,7 +41,7 @@ impl Lock {
         // Only for people: the lock itself is what counts.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
         held.push(file);
-        Ok(Self { _held: held })
+        Ok(Self { held })
     }
 
     /// Locks the journal's directory too, which was created after the lock was taken.
@@ -49,8 +49,18 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`].
     pub(super) fn add_journal(&mut self, path: &Path) -> Result<(), LedgerError> {
-        self._held.extend(lock_dir(path, &journal_dir(path))?);
+        self.held.extend(lock_dir(path, &journal_dir(path))?);
         Ok(())
+    }
+}
+
+impl Drop for Lock {
+    /// Closing is not enough: a child of this process has a copy of every open file until it runs
+    /// its program, and a lock belongs to all the copies. Unlocking one of them lifts it.
+    fn drop(&mut self) {
+        for file in &self.held {
+            let _ = file.unlock();
+        }
     }
 }
 
