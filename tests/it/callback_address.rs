@@ -1,6 +1,7 @@
 //! Callback addresses, as a client of the assessment platform's back office would manage them.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use postern::clock::now_ms;
@@ -32,8 +33,10 @@ prefixes = ["leaderpro", "rp7", "motive"]
 /// A time that no other call of these tests has: two calls of one second have one signature, and
 /// it is good for one.
 fn now() -> String {
+    // From one time, or a call a second later has the second of the call before.
+    static BEGAN: LazyLock<i64> = LazyLock::new(|| now_ms() / 1000);
     static CALLS: AtomicI64 = AtomicI64::new(0);
-    (now_ms() / 1000 - CALLS.fetch_add(1, Ordering::Relaxed) % 500).to_string()
+    (*BEGAN - CALLS.fetch_add(1, Ordering::Relaxed) % 500).to_string()
 }
 
 /// PHP's `http_build_query` of sorted pairs, as the platform signs it.
