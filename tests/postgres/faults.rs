@@ -116,7 +116,7 @@ fn a_full_disk_is_told_of_without_traffic() {
     small.fill();
     gateway.unready_for("SQLSTATE 53100");
     assert!(gateway.metric("postern_ledger_faults_total{code=\"53100\"}") >= 1.0);
-    assert!(!gateway.logged("53100").is_empty());
+    eventually("it is logged", || !gateway.logged("53100").is_empty());
     // People still see what there is.
     assert!(gateway.shows("postern_store_events"));
     fs::remove_file(small.filler()).unwrap();
@@ -272,7 +272,7 @@ fn of_two_servers_that_take_writes_the_one_on_the_newer_timeline_is_used() {
     assert_eq!(new.ask(&keys), "5");
     // The commit that hung there was its own alone.
     assert_eq!(old.ask(&keys), "3");
-    assert!(!before.logged("PostgreSQL has failed over").is_empty());
+    eventually("it is logged", || !before.logged("PostgreSQL has failed over").is_empty());
     // With the new one gone the old one is no way out.
     new.kill();
     after.unready_for("is an old primary");
