@@ -136,8 +136,8 @@ fn a_published_key_verifies_and_nothing_else_does() {
 /// 1. A player has an app pass `&reward_amount=1000&…` in its custom data, which Google signs.
 /// 2. The player sends the callback again, with that text as parameters of their own: decoded, it
 ///    is the same text.
-/// 3. Nothing tells which one Google sent, so both are held, and one at most is let go. Without
-///    the names that Google always sends, the second one is no reading at all.
+/// 3. Nothing tells which one Google sent, so both are held. Without the names that Google always
+///    sends, the text has one reading, and nothing else becomes an event.
 #[test]
 fn a_value_does_not_become_a_parameter() {
     let key = Key::new("7");
@@ -163,8 +163,15 @@ fn a_value_does_not_become_a_parameter() {
     // Without a name that Google always sends, the second one is no reading: the first one counts.
     let lacking = hidden.replace("timestamp%3D1%26", "").replace("00ff", "00fe");
     let rest = rest.replace("00a1", "00a2");
-    let signed = key.signed(&format!("{head}%26{lacking}&{rest}"));
+    let signed = key.signed(&format!("{head}%26{lacking}%26x%3D&{rest}"));
     assert_eq!(get(to, &signed).status, 200);
+    assert_eq!(outcomes(&gateway, "accepted"), 1.0);
+    let cut = rest.replace('&', "%26").replace('=', "%3D");
+    let plain = lacking.replace("%26", "&").replace("%3D", "=");
+    let recut =
+        signed.replace(&format!("%26{lacking}%26x%3D&{rest}"), &format!("&{plain}&x=%26{cut}"));
+    assert_ne!(recut, signed);
+    assert_eq!(get(to, &recut).status, 200);
     assert_eq!(outcomes(&gateway, "accepted"), 1.0);
     // A parameter hidden in the value before it, or in its own name.
     for (hidden, status) in [
@@ -173,7 +180,10 @@ fn a_value_does_not_become_a_parameter() {
         (signed.replace("&user_id=u1", "&user_id%3Du1"), 403),
         (signed.replace("reward_amount=1&", "reward_amount=1%00&"), 403),
     ] {
+        let before = refused(&gateway, "bad_encoding");
         assert_eq!(get(to, &hidden).status, status, "{hidden}");
+        let more = f64::from(u8::from(status == 403));
+        assert_eq!(refused(&gateway, "bad_encoding"), before + more, "{hidden}");
         assert_eq!(outcomes(&gateway, "accepted"), 1.0, "{hidden}");
     }
     // A name that came once only: the signature is right, so it is the same event at most.
