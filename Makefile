@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ fmt-fix:
 
 lint: ## Clippy on all targets, warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
+
+words: ## The words of code and prose, against scripts/words.toml
+	@scripts/check-words
 
 deny: ## Licences, duplicate and unwanted dependencies, sources; advisories where they can be had
 	cargo deny --locked check bans licenses sources
