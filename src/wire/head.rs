@@ -66,6 +66,9 @@ pub(super) fn bad_request() -> Response {
 mod tests {
     use super::*;
 
+    /// A version, a target, the Hosts, and what becomes of them.
+    type Row<'r> = (Version, &'r str, &'r [&'r [u8]], Result<(), HeadError>);
+
     fn request(version: Version, target: &str, hosts: &[&[u8]]) -> Request<()> {
         let mut request = Request::new(());
         *request.version_mut() = version;
@@ -80,7 +83,7 @@ mod tests {
     fn there_is_one_host() {
         use HeadError::{AnotherHost, NoHost, NotAHost, SeveralHosts};
         const OWN: &str = "https://a.example/b";
-        let table: [(Version, &str, &[&[u8]], Result<(), HeadError>); 13] = [
+        let table: [Row<'_>; 13] = [
             (Version::HTTP_11, "/", &[b"a"], Ok(())),
             (Version::HTTP_11, "/", &[b"a.example:8080"], Ok(())),
             (Version::HTTP_11, "/", &[b"[::1]:80"], Ok(())),
