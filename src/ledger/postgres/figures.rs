@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fault::Fault;
 use super::held::held_stats;
 use super::link::Session;
+use super::query_error::QueryError;
 use super::sql::NOW;
 use super::{Core, READ_PATIENCE};
 use crate::clock::instant;
@@ -14,7 +14,7 @@ use crate::ledger::{Stats, TargetId, TargetStats};
 /// Rows up to this are counted; of more the server's own estimate is good enough.
 const COUNTED: i64 = 100_000;
 
-async fn size(session: &Session) -> Result<u64, Fault> {
+async fn size(session: &Session) -> Result<u64, QueryError> {
     let sql = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class
         where relnamespace = current_schema()::regnamespace and relkind = 'r'";
     let bytes: i64 = session.row(sql, &[]).await?.get(0);
@@ -29,7 +29,7 @@ impl Core {
         held.heed(bytes).ok()
     }
 
-    pub(super) async fn stats_on(&self, session: &Session) -> Result<Stats, Fault> {
+    pub(super) async fn stats_on(&self, session: &Session) -> Result<Stats, QueryError> {
         let events = count(session, "event").await?;
         let keys = count(session, "dedupe").await?;
         let mut targets: BTreeMap<String, TargetStats> = BTreeMap::new();
@@ -56,7 +56,7 @@ fn of(targets: &mut BTreeMap<String, TargetStats>, name: String) -> &mut TargetS
 }
 
 /// Rows of a table, exactly where they are few.
-pub(super) async fn count(session: &Session, table: &str) -> Result<u64, Fault> {
+pub(super) async fn count(session: &Session, table: &str) -> Result<u64, QueryError> {
     let sql = format!("select count(*) from (select 1 from {table} limit {}) x", COUNTED + 1);
     let counted: i64 = session.row(&sql, &[]).await?.get(0);
     if counted <= COUNTED {

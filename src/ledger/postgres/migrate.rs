@@ -1,7 +1,7 @@
 //! The tables, and what changes them from one version to the next.
 
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
 use super::{Core, PostgresError};
 
 /// A step from one version of the tables to the next.
@@ -107,7 +107,7 @@ impl Version {
 }
 
 /// The version of the tables; `None`: there are none.
-pub(super) async fn version(session: &Session) -> Result<Option<Version>, Fault> {
+pub(super) async fn version(session: &Session) -> Result<Option<Version>, QueryError> {
     let there = session.row("select to_regclass('meta') is not null", &[]).await?;
     if !there.get::<_, bool>(0) {
         return Ok(None);
@@ -120,7 +120,7 @@ pub(super) async fn version(session: &Session) -> Result<Option<Version>, Fault>
 }
 
 /// Whether keys of an older form may be there.
-pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, Fault> {
+pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, QueryError> {
     let sql = "select exists (select 1 from meta where k = 'older_keys')";
     Ok(session.row(sql, &[]).await?.get(0))
 }
