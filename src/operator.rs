@@ -4,7 +4,6 @@
 
 mod access;
 mod address;
-pub(crate) mod addresses;
 mod call;
 mod explained;
 mod held;
@@ -12,7 +11,6 @@ mod masked;
 mod pasted;
 mod pause;
 mod replay;
-pub(crate) mod rules;
 mod trial;
 
 pub use access::{AccessError, Permission, check_name, check_site, check_token, find_token};

@@ -15,8 +15,7 @@
 mod audit;
 mod documents;
 mod entries;
-mod merge;
-mod push;
+pub(crate) mod merge;
 mod resolved;
 mod write;
 
@@ -30,17 +29,14 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::merge::{Compiled, merge};
 use crate::config::Config;
 use crate::ledger::{BatchedLedger, LedgerError, Revision};
+use crate::partners::push_configuration::plan::OutOfReach;
+use crate::plan::{Plan, RoutingTable};
 
 pub use audit::{
     Action, Actor, ENTRIES_MAX, Entry, list as audit_log, list_where as audit_log_where,
 };
-pub use documents::{
-    Address, CALLBACK_ADDRESS, ContainerConfig, DESTINATION, Documents, FunctionCallback,
-    FunctionConfig, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE, StoredDocument,
-};
+pub use documents::{DESTINATION, Documents, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
-pub use merge::rule_name;
-pub use push::{OutOfReach, PushBarrier, push_barrier};
 pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};
 pub use write::{AuditView, ChangeError, Draft};
 
@@ -62,8 +58,8 @@ struct Shared {
     apply: OnceLock<Apply>,
 }
 
-/// What is told of every new configuration.
-type Apply = Box<dyn Fn(&Arc<Config>) + Send + Sync>;
+/// Applies every new plan.
+type Apply = Box<dyn Fn(&Plan) + Send + Sync>;
 
 /// What is in force, and what it was made of.
 #[derive(Clone, Debug)]
@@ -74,6 +70,8 @@ pub struct RunningConfig {
     pub documents: Documents,
     /// Both as one.
     pub config: Arc<Config>,
+    /// The routes that depend on parameters.
+    pub routing: Arc<RoutingTable>,
     /// What is left out of it, and why.
     pub problems: Vec<String>,
     /// Push configurations that name destinations which are not theirs. Their messages wait.
@@ -118,6 +116,12 @@ impl Registry {
         Arc::clone(&self.0.state.load().config)
     }
 
+    /// The plan in force.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        self.0.state.load().plan()
+    }
+
     /// What is in force.
     #[must_use]
     pub fn in_force(&self) -> Guard<Arc<RunningConfig>> {
@@ -132,7 +136,7 @@ impl Registry {
 
     /// Says once what to do with every new configuration. It is called in order, and before a
     /// change is answered.
-    pub fn on_change(&self, apply: impl Fn(&Arc<Config>) + Send + Sync + 'static) {
+    pub fn on_change(&self, apply: impl Fn(&Plan) + Send + Sync + 'static) {
         // Only the program's one start calls it.
         let _ = self.0.apply.set(Box::new(apply));
     }
@@ -200,14 +204,14 @@ impl Registry {
     }
 
     fn put_in_force(&self, state: RunningConfig) {
-        let config = Arc::clone(&state.config);
+        let plan = state.plan();
         let before = self.0.state.load();
         let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));
         new.for_each(OutOfReach::log);
         drop(before);
         self.0.state.store(Arc::new(state));
         if let Some(apply) = self.0.apply.get() {
-            apply(&config);
+            apply(&plan);
         }
     }
 }
@@ -219,10 +223,19 @@ impl RunningConfig {
             file,
             documents,
             config: Arc::new(merged.config),
+            routing: Arc::new(merged.routing),
             problems: merged.problems,
             out_of_reach: merged.out_of_reach,
             compiled: Arc::new(merged.compiled),
         }
+    }
+}
+
+impl RunningConfig {
+    /// The part that the running parts of the gateway follow.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan { config: Arc::clone(&self.config), routing: Arc::clone(&self.routing) }
     }
 }
 

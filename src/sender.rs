@@ -62,7 +62,7 @@ mod xml;
 pub use callback::{Callback, CallbackError, Judgement, Resolution, Verified};
 pub use catalog::Catalog;
 pub use contract::{Cell, Contract, Part, index};
-pub use definition::{Basis, Sender, SenderRetries};
+pub use definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
 pub use definition_error::DefinitionError;
 pub use explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,

@@ -29,7 +29,8 @@ use crate::ledger::{
     MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop};
-use crate::manage::{Admin, Partners};
+use crate::manage::Admin;
+use crate::partners::Partners;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -337,9 +338,10 @@ impl Running {
         listeners: Listeners,
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let (config, book) = (registry.config(), registry.book().clone());
+        let (plan, book) = (registry.plan(), registry.book().clone());
+        let config = Arc::clone(&plan.config);
         let keys = Keys::start(&config, Arc::clone(&metrics));
-        let gate = CallbackHandler::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
+        let gate = CallbackHandler::new(&plan, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
             config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let bounds = bounds(&config.server.limits);
@@ -379,14 +381,17 @@ impl Running {
         let partners = Arc::new(Partners::new(registry.clone()));
         let shared = (metrics, Arc::clone(&life));
         let address = listeners.admin.local_addr()?.ip();
-        let (mut sides, mut beside) = (Vec::new(), Some(Arc::clone(&partners)));
+        let (mut sides, mut shared_partners) = (Vec::new(), Some(Arc::clone(&partners)));
         if let Some(listener) = listeners.management {
             sides.push(Side::start(listener, partners)?);
-            beside = None;
+            shared_partners = None;
         }
-        let admin = Admin::new(address, registry.clone(), inside, shared, beside);
+        let admin = Admin::new(address, registry.clone(), inside, shared);
         let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
-        sides.push(Side::start(listeners.admin, AdminRouter { admin, console })?);
+        sides.push(Side::start(
+            listeners.admin,
+            AdminRouter { admin, console, partners: shared_partners },
+        )?);
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
         for (index, listener) in listeners.callbacks.into_iter().enumerate() {
@@ -451,9 +456,10 @@ fn put_in_force(
     certificate: Option<Arc<Certificate>>,
 ) {
     let (deliver, sweep) = (courier.applier(), upkeep.applier());
-    registry.on_change(move |config| {
+    registry.on_change(move |plan| {
+        let config = &plan.config;
         keys.apply(config);
-        gate.apply(config);
+        gate.apply(plan);
         deliver(config);
         sweep(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)

@@ -20,9 +20,9 @@ use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock::{self, UnixMillis};
-use crate::config::Config;
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, EventId};
+use crate::plan::Plan;
 use crate::sender::{
     Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
     Resolution, Resolved,
@@ -78,14 +78,14 @@ enum Decision {
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
-    /// The receiving path for the sources of `config`. The bounds over all sources together are
-    /// those of this configuration for good; everything else follows [`Gate::apply`].
+    /// The receiving path for the sources of `plan`. The limits over all sources together stay those
+    /// of this plan; everything else follows [`CallbackHandler::apply`].
     #[must_use]
-    pub fn new(config: &Config, book: BatchedLedger, keys: Keys, metrics: Arc<Metrics>) -> Self {
+    pub fn new(plan: &Plan, book: BatchedLedger, keys: Keys, metrics: Arc<Metrics>) -> Self {
         let desk = CallbackLog::new(metrics);
-        let limits = &config.server.limits;
+        let limits = &plan.config.server.limits;
         Self(Arc::new(Shared {
-            view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
+            view: ArcSwap::from_pointee(View::new(plan, None, &desk, &keys)),
             desk,
             book,
             keys,
@@ -115,9 +115,9 @@ impl CallbackHandler {
 
     /// Goes on under another configuration, which the keys have to know already. Requests that are
     /// under way end under the old one.
-    pub fn apply(&self, config: &Config) {
+    pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
-        let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
+        let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
         self.0.view.store(Arc::new(view));
     }
 

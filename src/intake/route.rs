@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Routing, Source};
+use crate::config::{Config, Late, Mode, Rate, Source};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
+use crate::plan::{Plan, Routing};
 use crate::telemetry::SourceMetrics;
 
 /// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
@@ -85,19 +86,15 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The sources of `config`. Those that `before` had too go on with its counters and, where it
+    /// The sources of `plan`. Those that `before` had too go on with its counters and, where it
     /// did not change, its rate.
-    pub fn new(
-        config: &Config,
-        before: Option<&Self>,
-        desk: &Arc<CallbackLog>,
-        keys: &Keys,
-    ) -> Self {
+    pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
+        let config = &*plan.config;
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
-            let routing = config.routing.get(name);
+            let routing = plan.routing.get(name);
             let inline = Inline::of(source, config);
             let body_time = config.server.limits.body_timeout;
             if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))

@@ -28,7 +28,6 @@ use hyper::body::Incoming;
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
 use super::http::{Answered, ApiError};
-use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
@@ -74,8 +73,6 @@ pub struct Admin {
     bodies: Arc<BytePool>,
     /// Whose wrong tokens are logged, and how many of them.
     wrong_tokens: ByAddress,
-    /// The management APIs, unless they have a listener of their own.
-    partners: Option<Arc<Partners>>,
 }
 
 /// What a path stands for.
@@ -217,7 +214,6 @@ impl Admin {
             Scrubber,
         ),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
-        partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
         Self {
@@ -233,7 +229,6 @@ impl Admin {
             life,
             bodies,
             wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
-            partners,
         }
     }
 
@@ -328,11 +323,6 @@ impl Handler for Admin {
         peer: Peer,
         request: Request<Incoming>,
     ) -> Result<Response, CloseWithoutReply> {
-        if let Some(partners) = &self.partners
-            && Partners::serves(request.uri().path())
-        {
-            return partners.handle(peer, request).await;
-        }
         Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }

@@ -10,17 +10,14 @@ use super::resolved::Resolution;
 use crate::clock::UnixMillis;
 use crate::config::Table;
 use crate::ledger::{BatchedLedger, Document, Kind, LedgerError, Revision};
+use crate::partners::callback_addresses::document::{Address, CALLBACK_ADDRESS};
+use crate::partners::push_configuration::document::{PUSH_CONFIG, Push};
+use crate::partners::reward_rules::document::{REWARD_RULE, Rule};
 
 /// Sources of the admin API, by name.
 pub const SOURCE: Kind = Kind::new("source");
 /// Destinations of the admin API, by name.
 pub const DESTINATION: Kind = Kind::new("destination");
-/// Reward rules, by number.
-pub const REWARD_RULE: Kind = Kind::new("reward_rule");
-/// Callback addresses, by `<company>/<prefix>`.
-pub const CALLBACK_ADDRESS: Kind = Kind::new("callback_address");
-/// Push configurations, by app.
-pub const PUSH_CONFIG: Kind = Kind::new("push_config");
 /// What was settled by hand, by event or by refused request.
 pub(super) const RESOLVED: Kind = Kind::new("resolved");
 /// What was done, by number.
@@ -50,116 +47,6 @@ impl<T> Clone for StoredDocument<T> {
     }
 }
 
-/// A reward rule (seed 001).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Whose it is.
-    pub publisher: String,
-    /// Its name.
-    pub rule_name: String,
-    /// What is given.
-    pub reward_name: String,
-    /// How much of it.
-    pub reward_number: u64,
-    /// Where the reward is told, as it came.
-    pub reward_url: String,
-    /// What its callbacks are signed with.
-    pub reward_sec_key: String,
-    /// For people.
-    pub remark: String,
-    /// Whether it runs.
-    pub status: RuleStatus,
-}
-
-/// Whether a rule runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleStatus {
-    /// Callbacks are refused.
-    Stopped,
-    /// Callbacks are taken.
-    Running,
-}
-
-/// The address of a company for one assessment (seed 000).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
-    /// Where callbacks are delivered, if anywhere.
-    pub notify_url: Option<String>,
-    /// How many codes are left, as it came.
-    pub code_number: Option<String>,
-    /// How many reports may still be seen, as it came.
-    pub report_number: Option<String>,
-}
-
-/// The push configuration of an app (seed 002): what was set, as it came.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Push {
-    /// Cloud functions.
-    pub function_config: FunctionConfig,
-    /// Cloud hosting.
-    pub container_config: ContainerConfig,
-}
-
-/// Which messages go to which function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FunctionConfig {
-    /// Whether any do.
-    pub enable: bool,
-    /// Each kind of message.
-    pub callbacks: Vec<FunctionCallback>,
-}
-
-/// One kind of message, and its function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FunctionCallback {
-    /// `event`, `image`, …
-    pub msg_type: String,
-    /// The event, where the type is `event`.
-    #[serde(default)]
-    pub event: String,
-    /// The environment of the function.
-    #[serde(default)]
-    pub env: String,
-    /// The function: the name of a destination.
-    #[serde(default)]
-    pub function_name: String,
-    /// Whether this kind is delivered.
-    pub enable: bool,
-}
-
-/// The container that messages go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerConfig {
-    /// Whether they do.
-    pub enable: bool,
-    /// Its environment: the name of a destination.
-    #[serde(default)]
-    pub qbase_env: String,
-    /// The path there.
-    #[serde(default)]
-    pub qbase_container_path: String,
-    /// 1 JSON, 2 XML.
-    #[serde(default = "json_mode")]
-    pub text_mode: u8,
-}
-
-fn json_mode() -> u8 {
-    1
-}
-
-impl Default for ContainerConfig {
-    fn default() -> Self {
-        Self {
-            enable: false,
-            qbase_env: String::new(),
-            qbase_container_path: String::new(),
-            text_mode: json_mode(),
-        }
-    }
-}
-
 /// What every change writes too: the numbers that are given next. Whoever changes anything on an
 /// older state of things meets a newer head, and looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,17 +61,6 @@ pub(super) struct Head {
 impl Default for Head {
     fn default() -> Self {
         Self { next_rule: 1, next_audit: 1, first_audit: 1 }
-    }
-}
-
-/// Without its key.
-impl std::fmt::Debug for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule")
-            .field("publisher", &self.publisher)
-            .field("rule_name", &self.rule_name)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod public;
 mod reader;
+mod routing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::vector::Vector;
 use self::reader::Reader;
 
 pub(super) use public::{KeySet, Public, Signs};
+pub use routing::{Precedence, SenderRouting};
 
 /// A sender: one file of the catalog, checked.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub struct Sender {
     pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
     pub(super) patience: SenderRetries,
+    pub(super) routing: SenderRouting,
     pub(super) readings: Vec<Reading>,
     pub(super) replies: Rows,
     pub(super) vectors: Vec<Vector>,
@@ -587,6 +590,12 @@ impl Sender {
     #[must_use]
     pub fn patience(&self) -> &SenderRetries {
         &self.patience
+    }
+
+    /// The parameters that its events are routed by.
+    #[must_use]
+    pub fn routing(&self) -> &SenderRouting {
+        &self.routing
     }
 
     /// Addresses that it publishes, for `allow = "sender"`.

@@ -87,6 +87,8 @@ pub(super) struct File {
     pub(super) countersign: Option<Countersign>,
     #[serde(default)]
     pub(super) patience: Patience,
+    #[serde(default)]
+    pub(super) routing: Routing,
     pub(super) signature: Option<Signature>,
     pub(super) reply: toml::Table,
     #[serde(default)]
@@ -286,6 +288,23 @@ pub(super) struct Patience {
 pub(super) enum Retries {
     Count(u32),
     Gaps(Vec<String>),
+}
+
+/// `[routing]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Routing {
+    pub(super) address: Option<[String; 2]>,
+    pub(super) message: Option<[String; 2]>,
+    pub(super) precedes: Option<Precedes>,
+}
+
+/// `precedes` of `[routing]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Precedes {
+    pub(super) sender: String,
+    pub(super) by: String,
 }
 
 /// `[signature]`, and each `[[signature.or]]`.

@@ -6,11 +6,14 @@ mod signature;
 mod soundness;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::{Basis, Challenge, Pasted, Probes, Reads, Sender, SenderRetries, Test};
+use super::{
+    Basis, Challenge, Pasted, Precedence, Probes, Reads, Sender, SenderRetries, SenderRouting, Test,
+};
 use crate::sender::condition::Condition;
 use crate::sender::definition_error::DefinitionError;
 use crate::sender::file::{self, File, Many};
@@ -65,6 +68,7 @@ impl Reader {
             key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
             patience: self.patience(file.patience),
+            routing: self.routing(file.routing),
             readings,
             replies: self.rows("reply", &file.reply),
             vectors: self.vectors(file.vector),
@@ -281,6 +285,30 @@ impl Reader {
         };
         let horizon = horizon.or_else(|| (!gaps.is_empty()).then(|| gaps.iter().sum()));
         SenderRetries { timeout, retries, gaps, horizon, when: patience.when }
+    }
+
+    fn routing(&mut self, routing: file::Routing) -> SenderRouting {
+        SenderRouting {
+            address: self.pair("routing.address", routing.address),
+            message: self.pair("routing.message", routing.message),
+            precedes: routing.precedes.map(|precedes| Precedence {
+                sender: precedes.sender,
+                parameter: self.parameter("routing.precedes.by", &precedes.by),
+            }),
+        }
+    }
+
+    fn pair(&mut self, key: &str, texts: Option<[String; 2]>) -> Option<Arc<[String; 2]>> {
+        texts.map(|texts| Arc::new(texts.map(|text| self.parameter(key, &text))))
+    }
+
+    /// The name of the parameter that a text is.
+    fn parameter(&mut self, key: &str, text: &str) -> String {
+        let spot = self.spot(key, text);
+        if spot.as_ref().is_some_and(|spot| !spot.came() || !spot.modifiers.is_empty()) {
+            self.fault(key, &format!("`{text}` is not a parameter"), "write {name}");
+        }
+        spot.map(|spot| spot.key).unwrap_or_default()
     }
 
     fn word<T: Copy + Default>(&mut self, key: &str, text: Option<&str>, words: &[(&str, T)]) -> T {

@@ -4,6 +4,14 @@
 //! They have signatures of their own and need no bearer token. They listen on `server.management`
 //! where that is set, and on the admin listener otherwise.
 
+pub mod background_checks;
+pub mod callback_addresses;
+mod failed_auth;
+pub mod push_configuration;
+pub mod reward_rules;
+pub(crate) mod settings;
+mod used_signatures;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,15 +23,17 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::failed_auth::FailedAuthLimiter;
-use super::http::ApiError;
-use super::reward_rule;
-use super::{background_check, callback_address, push_config};
 use crate::clock::{UnixMillis, now_ms};
-use crate::config::{Config, Manage};
+use crate::config::Config;
 use crate::intake::caller;
+use crate::manage::http::ApiError;
 use crate::registry::Registry;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
+
+use self::failed_auth::FailedAuthLimiter;
+
+pub use self::push_configuration::{PushGrant, check_push_path};
+pub use self::settings::Manage;
 
 /// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -46,8 +56,8 @@ pub struct Partners {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     RewardRule,
-    Address(callback_address::Action),
-    Push(push_config::Action),
+    Address(callback_addresses::http::Action),
+    Push(push_configuration::http::Action),
     Token,
     ReportOrder,
     Report,
@@ -89,15 +99,15 @@ impl Resource {
     fn find(path: &str) -> Option<Self> {
         Some(match path {
             "/v3/advanced/reward_rule" => Self::RewardRule,
-            "/api/backdoor/callback/get" => Self::Address(callback_address::Action::Get),
-            "/api/backdoor/callback/set" => Self::Address(callback_address::Action::Set),
-            "/tcb/getcallbackconfig" => Self::Push(push_config::Action::Get),
-            "/tcb/setcallbackconfig" => Self::Push(push_config::Action::Set),
+            "/api/backdoor/callback/get" => Self::Address(callback_addresses::http::Action::Get),
+            "/api/backdoor/callback/set" => Self::Address(callback_addresses::http::Action::Set),
+            "/tcb/getcallbackconfig" => Self::Push(push_configuration::http::Action::Get),
+            "/tcb/setcallbackconfig" => Self::Push(push_configuration::http::Action::Set),
             "/cgi-bin/token" => Self::Token,
             "/open/company/record/generate-temp-report" | "/record/generate-temp-report" => {
                 Self::ReportOrder
             }
-            path if path.starts_with(background_check::REPORTS) => Self::Report,
+            path if path.starts_with(background_checks::http::REPORTS) => Self::Report,
             _ => return None,
         })
     }
@@ -182,22 +192,22 @@ impl Partners {
         let manage = &config.manage;
         match (resource, manage) {
             (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
-                reward_rule::answer(&call, api, body).await
+                reward_rules::http::answer(&call, api, body).await
             }
             (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
-                callback_address::answer(&call, api, action, body).await
+                callback_addresses::http::answer(&call, api, action, body).await
             }
             (Resource::Push(action), Manage { push_config: Some(api), .. }) => {
-                push_config::answer(&call, api, action, body).await
+                push_configuration::http::answer(&call, api, action, body).await
             }
             (Resource::Token, Manage { push_config: Some(api), .. }) => {
-                push_config::answer_token(&call, api).await
+                push_configuration::http::answer_token(&call, api).await
             }
             (Resource::ReportOrder, Manage { background_check: Some(api), .. }) => {
-                background_check::order(&call, api).await
+                background_checks::http::order(&call, api).await
             }
             (Resource::Report, Manage { background_check: Some(api), .. }) => {
-                background_check::fetch(&call, api).await
+                background_checks::http::fetch(&call, api).await
             }
             // What is not configured is not there.
             _ => absent(),

@@ -13,16 +13,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::json;
-use super::partners::{Call, Came};
-use crate::config::{Destination, PushConfig, check_push_path};
-use crate::registry::{
-    Actor, AuditView, ChangeError, ContainerConfig, FunctionCallback, FunctionConfig, PUSH_CONFIG,
-    Push, PushBarrier, push_barrier,
-};
+use super::document::{ContainerConfig, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push};
+use super::grant::check_push_path;
+use super::plan::{PushBarrier, push_barrier};
+use super::settings::PushConfig;
+use crate::config::Destination;
+use crate::manage::http::json;
+use crate::partners::{Call, Came};
+use crate::registry::{Actor, AuditView, ChangeError};
 use crate::wire::Response;
 
-pub(super) use token::answer as answer_token;
+pub(in crate::partners) use token::answer as answer_token;
 
 /// Kinds of messages of one configuration: WeChat has some dozens.
 const CALLBACKS_MAX: usize = 200;
@@ -32,7 +33,7 @@ const TEXT_MAX: usize = 256;
 
 /// What is done to a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::partners) enum Action {
     /// It is shown.
     Get,
     /// It is set.
@@ -121,7 +122,7 @@ fn answered(result: Answered) -> Response {
 }
 
 /// Answers one call.
-pub(super) async fn answer(
+pub(in crate::partners) async fn answer(
     call: &Call<'_>,
     api: &PushConfig,
     action: Action,

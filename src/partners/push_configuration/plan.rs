@@ -8,8 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::documents::Push;
-use crate::config::{Destination, Format, MessageRoutes, Mode, Notation, Origin, PushGrant, Shown};
+use super::document::Push;
+use super::grant::PushGrant;
+use crate::config::{Destination, Format, Mode, Notation, Origin, Shown};
+use crate::plan::{MessageRoutes, Routes, Routing};
+use crate::registry::StoredDocument;
+use crate::registry::merge::Merged;
 
 /// Why a push configuration may not use a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +35,17 @@ pub struct OutOfReach {
     pub why: PushBarrier,
 }
 
-/// What a push configuration comes to.
-pub(super) struct Routed {
-    pub routes: MessageRoutes,
-    /// Destinations that are made for it.
-    pub destinations: Vec<Destination>,
-    pub out_of_reach: Vec<OutOfReach>,
+/// The result of routing one push configuration.
+struct Routed {
+    routes: MessageRoutes,
+    /// The destinations that are made for it.
+    destinations: Vec<Destination>,
+    out_of_reach: Vec<OutOfReach>,
 }
 
 impl OutOfReach {
     /// Says that its messages wait.
-    pub(super) fn log(&self) {
+    pub(crate) fn log(&self) {
         let Self { app, destination, why } = self;
         tracing::error!(
             app, destination, %why,
@@ -65,8 +69,28 @@ pub fn push_barrier(
     path.filter(|path| !grant.covers(path)).map(|_| PushBarrier::Path)
 }
 
+/// Routes the messages of each app: of every source that has its `app_id`, and whose sender's file
+/// names the parameters of a message.
+pub(crate) fn add(merged: &mut Merged, pushes: &BTreeMap<String, StoredDocument<Push>>) {
+    for (app, kept) in pushes {
+        let routed = route(&merged.config.destinations, app, &kept.value);
+        merged.out_of_reach.extend(routed.out_of_reach);
+        let made = routed.destinations.into_iter();
+        merged.config.destinations.extend(made.map(|one| (one.name.clone(), Arc::new(one))));
+        let routes = Arc::new(routed.routes);
+        for source in merged.sources_of(|sender| sender.routing().message.is_some()) {
+            if let Some(parameters) = source.recipe.sender().routing().message.clone()
+                && source.app_id.as_deref() == Some(app)
+            {
+                let routes = Routes::Replaced(Arc::clone(&routes));
+                merged.routing.insert(source.name.clone(), Routing { parameters, routes });
+            }
+        }
+    }
+}
+
 /// Routes the messages of `app`.
-pub(super) fn route(known: &BTreeMap<String, Arc<Destination>>, app: &str, push: &Push) -> Routed {
+fn route(known: &BTreeMap<String, Arc<Destination>>, app: &str, push: &Push) -> Routed {
     let mut routed = Routed {
         routes: MessageRoutes::default(),
         destinations: Vec::new(),

@@ -1,7 +1,5 @@
 //! Reward rules (seed 001), as its API and the console write them.
 
-mod item;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +9,15 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::SENDER;
+use super::document::{REWARD_RULE, Rule, RuleStatus};
+use super::item;
+use super::plan::rule_name;
 use crate::config::Config;
 use crate::egress::Probe;
 use crate::ledger::LedgerError;
-use crate::registry::{AuditView, Draft, REWARD_RULE, Rule, RuleStatus, StoredDocument, rule_name};
+use crate::registry::{AuditView, Draft, StoredDocument};
 use crate::sender::MacroUrl;
-
-pub(crate) use item::{FieldError, FieldErrorCode, Fields, Wanted, number};
 
 /// Rules of all publishers: each is a source with its counters and a destination with its client.
 pub(crate) const RULES_MAX: usize = 2_000;
@@ -109,7 +109,7 @@ pub(crate) async fn try_out(
         return Ok(HashMap::new());
     }
     let probe = Probe::new(config.egress.allow.clone())?;
-    let macros = config.catalog.get("taku");
+    let macros = config.catalog.get(SENDER);
     let called = |url: &str| {
         let known = |name: &str| macros.is_some_and(|sender| sender.macros().any(|m| m == name));
         let text = MacroUrl::read(url, known).unfilled();

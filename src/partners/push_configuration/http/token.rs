@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Answered, Code, PushConfigError, answered, busy, parameters, refused, value};
 use crate::clock::UnixMillis;
-use crate::config::{PushApp, PushConfig};
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError, Revision};
-use crate::manage::failed_auth::{Guess, TooManyAttempts};
-use crate::manage::partners::Call;
+use crate::partners::Call;
+use crate::partners::failed_auth::{Guess, TooManyAttempts};
+use crate::partners::push_configuration::{PushApp, PushConfig};
 use crate::wire::Response;
 
 /// The tokens of an app, by its id.
@@ -44,7 +44,7 @@ struct Token {
 }
 
 /// Answers a call to `/cgi-bin/token`.
-pub(in crate::manage) async fn answer(call: &Call<'_>, api: &PushConfig) -> Response {
+pub(in crate::partners) async fn answer(call: &Call<'_>, api: &PushConfig) -> Response {
     answered(make(call, api).await)
 }
 

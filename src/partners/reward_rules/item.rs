@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::document::RuleStatus;
 use crate::config::check_origin;
-use crate::registry::RuleStatus;
 
 /// Characters of a name, as Taku counts them.
 const NAME_CHARACTERS_MAX: usize = 30;

@@ -7,11 +7,10 @@ use constant_time_eq::constant_time_eq;
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
 
-use crate::config::{Company, Config};
+use super::SENDER;
+use super::settings::Company;
+use crate::config::Config;
 use crate::ledger::{BatchedLedger, EventBody, LedgerError, LogQuery, Logged, SourceId};
-
-/// The sender that tells of background checks.
-pub(super) const SENDER: &str = "yibeidiao";
 
 /// Callbacks about one check that are read, the newest: a check has some dozens.
 const EVENTS_MAX: usize = 1_000;

@@ -11,10 +11,10 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use super::{RewardRuleErrorCode, RewardRuleStop, ledger, refused};
-use crate::config::{Publisher, RewardRules};
 use crate::ledger::NonceUse;
-use crate::manage::partners::Call;
-use crate::manage::spent::{Rule, Signature};
+use crate::partners::Call;
+use crate::partners::reward_rules::{Publisher, RewardRules};
+use crate::partners::used_signatures::{Rule, Signature};
 
 /// How long a call is good for, before and after its time.
 const WINDOW_MS: i64 = 15 * 60 * 1000;

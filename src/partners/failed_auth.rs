@@ -21,7 +21,7 @@ const LINES: Rate = Rate { count: 1, per: Duration::from_secs(60) };
 
 /// Counts guesses.
 #[derive(Debug)]
-pub(super) struct FailedAuthLimiter {
+pub(crate) struct FailedAuthLimiter {
     rate: ByAddress,
     lines: ByAddress,
 }

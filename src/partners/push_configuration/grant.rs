@@ -1,8 +1,8 @@
 //! `push_apps` and `push_path` of a destination: which push configurations may name it, and below
 //! which path.
 
-use super::file::{Item, Read, Section, ValueError};
-use super::unit;
+use crate::config::file::{Item, Read, Section, ValueError};
+use crate::config::unit;
 
 /// Which push configurations may name a destination, and below which path they reach it. A
 /// destination that names no app is out of reach for all of them: its credentials are not theirs.
@@ -83,7 +83,7 @@ pub fn check_push_path(path: &str) -> Result<(), PushPathError> {
 }
 
 /// What the table of a destination with that `url` grants.
-pub(super) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
+pub(crate) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
     let apps = section.list("push_apps", app).unwrap_or_default();
     let path = section.take("push_path", push_path);
     if section.has("push_path") && !section.has("push_apps") {

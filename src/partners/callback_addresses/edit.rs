@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
+use super::document::{Address, CALLBACK_ADDRESS};
 use crate::config::{Config, check_origin};
-use crate::registry::{
-    Actor, Address, AuditView, CALLBACK_ADDRESS, ChangeError, Registry, StoredDocument, check_reach,
-};
+use crate::registry::{Actor, AuditView, ChangeError, Registry, StoredDocument, check_reach};
 
 /// Bytes of an address: what servers commonly take.
 const URL_BYTES_MAX: usize = 8 * 1024;

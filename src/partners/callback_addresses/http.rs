@@ -4,7 +4,7 @@
 //! assessment are delivered to it as they came. The query of a call is signed by its manager; the
 //! form is not, which is the original's own weakness. So a call has exactly its own parameters, its
 //! signature changes something once, and one that was used to look changes nothing: see
-//! [`super::spent`].
+//! [`crate::partners::used_signatures`].
 
 mod form;
 
@@ -13,19 +13,17 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::form::Fields;
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::json;
-use super::partners::{Call, Came};
-use super::spent::{Rule, Signature};
-use crate::config::{CallbackAddresses, Manager};
+use super::SENDER;
+use super::edit::{self, Change, Expected};
+use super::settings::{CallbackAddresses, Manager};
 use crate::ledger::NonceUse;
-use crate::operator::addresses::{self, Change, Expected};
+use crate::manage::http::json;
+use crate::partners::failed_auth::{Guess, TooManyAttempts};
+use crate::partners::used_signatures::{Rule, Signature};
+use crate::partners::{Call, Came};
 use crate::registry::{Actor, ChangeError};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
-
-/// The sender whose rule signs these calls.
-const SENDER: &str = "renaren";
 
 /// The parameters of a call, all in the query. A callback has a number besides.
 const PARAMETERS: [&str; 5] =
@@ -42,7 +40,7 @@ const WINDOW_MS: i64 = 10 * 60 * 1000;
 
 /// What is done to addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::partners) enum Action {
     /// They are shown.
     Get,
     /// One is set.
@@ -92,7 +90,7 @@ struct Signed<'c> {
 }
 
 /// Answers one call.
-pub(super) async fn answer(
+pub(in crate::partners) async fn answer(
     call: &Call<'_>,
     api: &CallbackAddresses,
     action: Action,
@@ -257,7 +255,7 @@ async fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> A
     let state = call.registry.in_force();
     let wanted = |prefix: &&String| signed.prefix.as_ref().is_none_or(|one| one == *prefix);
     let shown = api.prefixes.iter().filter(wanted).map(|prefix| {
-        let kept = state.documents.addresses.get(&addresses::key(signed.company, prefix));
+        let kept = state.documents.addresses.get(&edit::key(signed.company, prefix));
         json!({ "type": prefix, "notify_url": kept.and_then(|kept| kept.value.notify_url.as_ref()) })
     });
     Ok(shown.collect())
@@ -272,9 +270,9 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let fields = Fields::read(content_type, &body).map_err(|why| refused(Code::Parameter, why))?;
     let change = read(call, &fields)?;
     signed.spend(call, Action::Set).await?;
-    let key = addresses::key(signed.company, prefix);
+    let key = edit::key(signed.company, prefix);
     let who = Actor::new("manager", &signed.manager.name);
-    let failed = match addresses::set(call.registry, &who, (&key, Expected::Any), &change).await {
+    let failed = match edit::set(call.registry, &who, (&key, Expected::Any), &change).await {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
     };
@@ -292,11 +290,11 @@ fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError
     }
     let number = |name: &str| match fields.get(name) {
         None => Ok(None),
-        Some(text) if addresses::is_count(text) => Ok(Some(text.to_owned())),
+        Some(text) if edit::is_count(text) => Ok(Some(text.to_owned())),
         Some(_) => Err(refused(Code::Parameter, format!("{name} is no number"))),
     };
     let url = |text| {
-        let url = addresses::checked_url(call.config, text);
+        let url = edit::checked_url(call.config, text);
         url.map_err(|why| refused(Code::Url, format!("notify_url {why}")))
     };
     let change = Change {

@@ -4,10 +4,7 @@
 //! Callbacks are signed by the same rule, and so are our answers: see [`serial`] for what keeps the
 //! three apart. Only an answer to an order that is accepted is signed.
 
-mod fonts;
 mod link;
-mod pdf;
-mod record;
 mod seen;
 mod serial;
 
@@ -20,20 +17,20 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
-use self::fonts::Fonts;
 use self::link::LinkError;
-use self::pdf::Block;
-use self::record::Record;
 use self::serial::Serial;
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::{ApiError, json, with_body};
-use super::partners::Call;
+use super::fonts::{self, Fonts};
+use super::pdf::{self, Block};
+use super::record::Record;
+use super::settings::{BackgroundChecks, Company};
 use crate::clock::UnixMillis;
-use crate::config::{BackgroundChecks, Company};
 use crate::ledger::LedgerError;
+use crate::manage::http::{ApiError, json, with_body};
+use crate::partners::Call;
+use crate::partners::failed_auth::{Guess, TooManyAttempts};
 use crate::wire::Response;
 
-pub(super) use link::REPORTS;
+pub(in crate::partners) use link::REPORTS;
 
 /// How far a call's time may be off.
 const WINDOW_MS: i64 = 10 * 60 * 1000;
@@ -128,7 +125,7 @@ enum ReportError {
 }
 
 /// Answers a call that orders a report.
-pub(super) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
+pub(in crate::partners) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     let envelope = match known(call, api).await {
         Err((code, msg)) => refusal(call, code, msg),
         Ok(signed) => signed.order(call, api).await.unwrap_or_else(|error| {
@@ -325,7 +322,7 @@ fn number(pairs: &[(String, String)]) -> Option<String> {
 }
 
 /// Answers a call for a report.
-pub(super) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
+pub(in crate::partners) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     if !matches!(call.method().as_str(), "GET" | "HEAD") {
         return ApiError::method(&[http::Method::GET]).response();
     }

@@ -5,10 +5,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::UnixMillis;
-use crate::config::Company;
+use crate::partners::background_checks::Company;
 
 /// Where reports are.
-pub(in crate::manage) const REPORTS: &str = "/survey-result/";
+pub(in crate::partners) const REPORTS: &str = "/survey-result/";
 
 /// How long a URL is good for.
 const LIFE_SECONDS: i64 = 60;

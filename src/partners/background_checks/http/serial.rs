@@ -16,10 +16,9 @@ use crate::ledger::{
     DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
     Release, SourceId,
 };
-use crate::manage::partners::Call;
+use crate::partners::Call;
+use crate::partners::background_checks::SENDER;
 use crate::sender::{Judgement, Request, Resolution, Resolved};
-
-use super::record::SENDER;
 
 /// What an order says in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";

@@ -10,13 +10,15 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::{json, with_body};
-use super::partners::{Call, Came};
-use crate::config::{Publisher, RewardRules};
+use super::document::{Rule, RuleStatus};
+use super::edit::{self, RULES_MAX, Shown};
+use super::item::{FieldError, FieldErrorCode, Fields, Wanted, number};
+use super::settings::{Publisher, RewardRules};
 use crate::ledger::LedgerError;
-use crate::operator::rules::{self, FieldError, FieldErrorCode, Fields, RULES_MAX, Shown, Wanted};
-use crate::registry::{Actor, ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument};
+use crate::manage::http::{json, with_body};
+use crate::partners::failed_auth::{Guess, TooManyAttempts};
+use crate::partners::{Call, Came};
+use crate::registry::{Actor, ChangeError, RunningConfig, StoredDocument};
 use crate::wire::Response;
 
 /// Items, or ids, of one call.
@@ -64,7 +66,11 @@ struct Ids {
 }
 
 /// Answers one call.
-pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Response {
+pub(in crate::partners) async fn answer(
+    call: &Call<'_>,
+    api: &RewardRules,
+    body: Came<'_>,
+) -> Response {
     match authenticated(call, api, body).await {
         Ok(response) => response,
         Err(RewardRuleStop::Items(errs)) => json(&json!({ "errs": errs })),
@@ -214,7 +220,7 @@ impl Ours<'_> {
         let wanted = all(items.iter().map(Fields::new_rule))?;
         signature::use_once(self.call, claim).await?;
         self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
-        let keys: Option<Vec<String>> = wanted.iter().map(|_| rules::sec_key()).collect();
+        let keys: Option<Vec<String>> = wanted.iter().map(|_| edit::sec_key()).collect();
         let keys = keys
             .ok_or_else(|| refused(RewardRuleErrorCode::Internal, "there are no random numbers"))?;
         let made = self.call.registry.write(&self.who, |state, draft| {
@@ -227,7 +233,7 @@ impl Ours<'_> {
             for (wanted, key) in wanted.iter().zip(&keys) {
                 let rule = self.made(wanted, key, RuleStatus::Running);
                 let id = draft.rule_number();
-                rules::put(draft, id, None, &rule)?;
+                edit::put(draft, id, None, &rule)?;
                 made.push(json!({ "id": id, "reward_sec_key": rule.reward_sec_key }));
             }
             Ok(made)
@@ -258,7 +264,7 @@ impl Ours<'_> {
                 let old = self.rule(state, *id).ok_or_else(unknown)?;
                 let rule = self.made(wanted, &old.value.reward_sec_key, *status);
                 if rule != *old.value {
-                    rules::put(draft, *id, Some(old), &rule)?;
+                    edit::put(draft, *id, Some(old), &rule)?;
                 }
             }
             Ok(())
@@ -291,15 +297,14 @@ impl Ours<'_> {
                 format!("1 to {ITEMS_MAX} ids are taken"),
             ));
         }
-        let ids =
-            all(ids.iter().map(|id| rules::number(id).ok_or(FieldErrorCode::Type.slip("id"))))?;
+        let ids = all(ids.iter().map(|id| number(id).ok_or(FieldErrorCode::Type.slip("id"))))?;
         refuse_twice(ids.iter().copied())?;
         signature::use_once(self.call, claim).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
             let known = |id: &u64| self.rule(state, *id).ok_or(FieldErrorCode::Unknown.slip("id"));
             let rules = all(ids.iter().map(known)).map_err(ChangeError::Refused)?;
             for (id, old) in ids.iter().zip(rules) {
-                rules::delete(draft, *id, old);
+                edit::delete(draft, *id, old);
             }
             Ok(())
         });
@@ -327,7 +332,7 @@ impl Ours<'_> {
         urls: impl Iterator<Item = Option<&'u str>>,
     ) -> Result<(), RewardRuleStop> {
         let urls: Vec<Option<&str>> = urls.collect();
-        let said = rules::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
+        let said = edit::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
         let said = said.map_err(|why| refused(RewardRuleErrorCode::Internal, why))?;
         let bad = |url: &&str| said.get(*url).cloned().flatten();
         all(urls.iter().map(|url| match url.as_ref().and_then(bad) {
