@@ -20,9 +20,11 @@ mod layout;
 mod pages;
 mod reply;
 mod session;
+mod starting;
 mod text;
 mod trouble;
 mod visit;
 mod words;
 
 pub use app::{Console, Tools};
+pub use starting::starting;
