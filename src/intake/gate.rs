@@ -254,7 +254,7 @@ impl Shared {
         match ruling {
             Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
             Ruling::AddressCheck => {
-                let stop = Box::pin(address_check::answer(&callback, received, &self.book)).await;
+                let stop = Box::pin(address_check::answer(&callback, received, book)).await;
                 stopped(slot, &callback, received, stop)
             }
             Ruling::Event(id, resolved) => {
