@@ -17,12 +17,12 @@ mod components;
 mod fields;
 mod lang;
 mod layout;
+mod page_error;
 mod pages;
 mod reply;
 mod session;
 mod starting;
 mod text;
-mod trouble;
 mod visit;
 mod words;
 

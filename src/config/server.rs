@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::pass::Writer;
 use super::secret::unreadable;
 use super::{Limits, Readiness, Server, Tls, limits, network, unit};
@@ -72,14 +72,14 @@ fn health_path(item: &Item<'_>) -> Read<String> {
     let remedy = "write a path such as \"/healthz\"";
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     if !path.starts_with('/') || path.len() > limits::HEALTH_PATH_BYTES_MAX {
-        return Err(Problem::new(format!("{path:?} is not a path"), remedy));
+        return Err(ValueError::new(format!("{path:?} is not a path"), remedy));
     }
     if !path.bytes().all(fits) {
         let what = format!("{path:?} has characters that a URL would escape");
-        return Err(Problem::new(what, remedy));
+        return Err(ValueError::new(what, remedy));
     }
     if path == "/callback" || path.starts_with("/callback/") {
-        return Err(Problem::new(format!("{path} belongs to the sources"), remedy));
+        return Err(ValueError::new(format!("{path} belongs to the sources"), remedy));
     }
     Ok(path)
 }
@@ -135,7 +135,7 @@ fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
     let text = item.text("the path of a PEM file")?;
     if item.pass.writer() == Writer::Remote {
         let what = "is a file of the gateway, which an API does not read";
-        return Err(Problem::new(what, "write it in the configuration file"));
+        return Err(ValueError::new(what, "write it in the configuration file"));
     }
     let path = item.pass.beside(text.strip_prefix("file:").unwrap_or(text));
     let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
@@ -143,7 +143,7 @@ fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
         return Ok(path);
     }
     let what = format!("there is no {wanted} in {}", path.display());
-    Err(Problem::new(what, "give a PEM file that has one"))
+    Err(ValueError::new(what, "give a PEM file that has one"))
 }
 
 // ---- limits ----

@@ -2,7 +2,7 @@
 
 use super::Lifecycle;
 use crate::config::Readiness;
-use crate::ledger::Book;
+use crate::ledger::BatchedLedger;
 
 /// Why callbacks should not be sent to this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Unready {
 }
 
 /// Why callbacks should not be sent to the gateway of `life` on `book`; `None`: it records them.
-pub async fn unready(life: &Lifecycle, book: &Book) -> Option<Unready> {
+pub async fn unready(life: &Lifecycle, book: &BatchedLedger) -> Option<Unready> {
     if let Some(why) = life.unready() {
         return Some(Unready::Gateway(why));
     }

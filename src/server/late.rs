@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 
 use crate::console::{self, Console};
 use crate::manage::Starting;
-use crate::wire::{Handler, Hangup, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
 /// Answers as [`Starting`] until there is a handler. Clones share it.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ impl<H> Late<H> {
 }
 
 impl<H: Handler> Handler for Late<H> {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         match self.0.handler.get() {
             Some(handler) => handler.handle(peer, request).await,
             None if Console::serves(request.uri().path()) => {

@@ -12,7 +12,7 @@ use super::{Observed, ServeError, embedded, postgres};
 use crate::clock::Occasional;
 use crate::config::{self, Config, StoreEngine};
 use crate::ledger::{
-    Book, BookOptions, Embedded, Engine, LedgerError, OpenStep, Postgres, PostgresError,
+    BatchOptions, BatchedLedger, Embedded, Engine, LedgerError, OpenStep, Postgres, PostgresError,
 };
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
@@ -31,13 +31,13 @@ const WAITS_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Store {
     /// It is open.
-    Open(Book),
+    Open(BatchedLedger),
     /// It is opened as the configuration says, while the listeners answer already.
     Configured,
 }
 
-impl From<Book> for Store {
-    fn from(book: Book) -> Self {
+impl From<BatchedLedger> for Store {
+    fn from(book: BatchedLedger) -> Self {
         Self::Open(book)
     }
 }
@@ -71,7 +71,7 @@ async fn book(
     store: &config::Store,
     metrics: &Arc<Metrics>,
     life: &Arc<Lifecycle>,
-) -> Result<Book, ServeError> {
+) -> Result<BatchedLedger, ServeError> {
     life.step("opening the store");
     let engine = match &store.engine {
         StoreEngine::Embedded { .. } => {
@@ -83,7 +83,7 @@ async fn book(
         StoreEngine::Postgres(server) => Engine::from(database(store, server, life).await?),
     };
     let observer = Arc::new(Observed::new(metrics));
-    Ok(Book::new(engine, BookOptions::default(), observer))
+    Ok(BatchedLedger::new(engine, BatchOptions::default(), observer))
 }
 
 /// Says how far the journal is read, for `/readyz` and once in a while in the log.

@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::crowd::{Crowd, Ear};
+use super::activity::{ConnectionActivity, IdleAction};
 use super::head;
-use super::pulse::{Pulse, Verdict};
+use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::{Lifecycle, Phase};
@@ -72,15 +72,15 @@ pub struct Peer(pub SocketAddr);
 
 /// The connection is closed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hangup;
+pub struct CloseWithoutReply;
 
-impl fmt::Display for Hangup {
+impl fmt::Display for CloseWithoutReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("closed without an answer")
     }
 }
 
-impl std::error::Error for Hangup {}
+impl std::error::Error for CloseWithoutReply {}
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -89,28 +89,28 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, Hangup>> + Send;
+    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send;
 }
 
 /// One listener's side of every connection.
-pub struct Front<H> {
+pub struct ListenerService<H> {
     handler: H,
     life: Arc<Lifecycle>,
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) crowd: Crowd,
+    pub(super) crowd: IdleReclaim,
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
-impl<H> fmt::Debug for Front<H> {
+impl<H> fmt::Debug for ListenerService<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 
-impl<H: Handler> Front<H> {
+impl<H: Handler> ListenerService<H> {
     /// A listener whose requests `handler` answers, until `life` drains.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl<H: Handler> Front<H> {
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
-            crowd: Crowd::default(),
+            crowd: IdleReclaim::default(),
             tls: certificate.map(Certificate::acceptor).transpose()?,
             http1,
             http2,
@@ -164,7 +164,7 @@ impl<H: Handler> Front<H> {
     pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         // Without it an answer could wait for the acknowledgement of the one before.
         let _ = socket.set_nodelay(true);
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(ConnectionActivity::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
@@ -212,7 +212,7 @@ impl<H: Handler> Front<H> {
         &self,
         connection: C,
         (version, wind_up): (Version, fn(Pin<&mut C>)),
-        pulse: &Pulse,
+        pulse: &ConnectionActivity,
     ) where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -223,9 +223,9 @@ impl<H: Handler> Front<H> {
             Version::Http2 => Phase::LameDuck,
         };
         let ring = pin!(self.life.reached(phase));
-        let mut bell = Bell { life: &self.life, phase, ring, heard: Heard::No };
+        let mut bell = DrainWatch { life: &self.life, phase, ring, heard: Heard::No };
         let mut ring = pin!(self.crowd.listen());
-        let mut ear = Ear::new(&self.crowd, ring.as_mut());
+        let mut ear = ReclaimWaiter::new(&self.crowd, ring.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
         let mut wound_up = false;
         poll_fn(|cx| {
@@ -240,9 +240,9 @@ impl<H: Handler> Front<H> {
                 let now = Instant::now();
                 let idle_time = if wound_up { Duration::ZERO } else { idle_time };
                 match pulse.judge(now, head_time, idle_time) {
-                    Verdict::Wait(wait) => watch.as_mut().reset(now + wait),
-                    Verdict::Finish if !wound_up => finish = true,
-                    Verdict::Finish | Verdict::Close => return Poll::Ready(()),
+                    IdleAction::Wait(wait) => watch.as_mut().reset(now + wait),
+                    IdleAction::Finish if !wound_up => finish = true,
+                    IdleAction::Finish | IdleAction::Close => return Poll::Ready(()),
                 }
             }
             if !finish {
@@ -262,7 +262,7 @@ impl<H: Handler> Front<H> {
 
 /// Hears once that a phase has begun in which the connection ends. Between its first poll and the
 /// ring it costs one load.
-struct Bell<'a, R> {
+struct DrainWatch<'a, R> {
     life: &'a Lifecycle,
     phase: Phase,
     ring: Pin<&'a mut R>,
@@ -278,10 +278,10 @@ enum Heard {
     Yes,
 }
 
-impl<R: Future<Output = ()>> Bell<'_, R> {
+impl<R: Future<Output = ()>> DrainWatch<'_, R> {
     /// Whether the connection is to be wound up now: once, after the ring. A lame duck answers one
     /// request of each connection, so that a client that comes anew is not sent away for ever.
-    fn poll(&mut self, cx: &mut Context<'_>, pulse: &Pulse) -> bool {
+    fn poll(&mut self, cx: &mut Context<'_>, pulse: &ConnectionActivity) -> bool {
         let look = match self.heard {
             Heard::No => true,
             Heard::Listening => self.life.phase() >= self.phase,
@@ -302,14 +302,17 @@ impl<R: Future<Output = ()>> Bell<'_, R> {
 
 /// The requests of one connection.
 struct Requests<H> {
-    front: Arc<Front<H>>,
+    front: Arc<ListenerService<H>>,
     peer: Peer,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     slot: Arc<HeadSlot>,
 }
 
 impl<H: Handler> Requests<H> {
-    async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         let _busy = self.pulse.begin();
         if !request.body().is_end_stream() {
             self.pulse.saw_body();
@@ -341,7 +344,11 @@ mod tests {
     struct Much;
 
     impl Handler for Much {
-        async fn handle(&self, _: Peer, _: Request<Incoming>) -> Result<Response, Hangup> {
+        async fn handle(
+            &self,
+            _: Peer,
+            _: Request<Incoming>,
+        ) -> Result<Response, CloseWithoutReply> {
             Ok(Response::new(Full::new(Bytes::from(vec![b'a'; 16 << 20]))))
         }
     }
@@ -351,7 +358,7 @@ mod tests {
         let short = Duration::from_millis(50);
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
-        let front = Front::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let front = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(accept(listener, front));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialer::Dialer;
-use super::fault::Fault;
+use super::query_error::QueryError;
 use super::tls::Tls;
 use super::url;
 use crate::ledger::{Keyring, StoreClock};
@@ -122,8 +122,8 @@ pub enum PostgresError {
     NotReplicated(String),
 }
 
-impl From<Fault> for PostgresError {
-    fn from(fault: Fault) -> Self {
+impl From<QueryError> for PostgresError {
+    fn from(fault: QueryError) -> Self {
         let passes = fault.is_passing() && !fault.is_refusal();
         let text = fault.told(false).to_string();
         if passes { Self::Unavailable(text) } else { Self::Server(text) }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::config::Server;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::manage::http::json;
-use crate::registry::Who;
+use crate::registry::Actor;
 use crate::wire::Response;
 
 #[derive(Serialize)]
@@ -17,7 +17,7 @@ struct View {
 }
 
 /// Asks for the stop. Readiness says no before the answer is sent; asked again, it changes nothing.
-pub(super) fn begin(life: &Lifecycle, server: &Server, who: &Who) -> Response {
+pub(super) fn begin(life: &Lifecycle, server: &Server, who: &Actor) -> Response {
     if life.phase() < Phase::LameDuck {
         tracing::info!(target: "postern::admin", who = who.as_str(), "a drain was requested");
     }

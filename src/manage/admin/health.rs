@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use super::Admin;
 use crate::ledger::{Health, Stats};
 use crate::lifecycle::{Unready, unready};
-use crate::manage::http::{Answered, Problem, with_body};
+use crate::manage::http::{Answered, ApiError, with_body};
 use crate::telemetry::Metrics;
 use crate::wire::Response;
 
@@ -110,6 +110,6 @@ pub(super) fn not_ready(why: &str) -> Response {
 pub(super) fn page(metrics: &Metrics) -> Answered {
     match metrics.page() {
         Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
-        Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }

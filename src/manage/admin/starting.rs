@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use super::{Resource, drain, health};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
-use crate::manage::http::{Answered, Problem};
+use crate::manage::http::{Answered, ApiError};
 use crate::operator::{check_name, check_site, check_token};
 use crate::telemetry::Metrics;
-use crate::wire::{Handler, Hangup, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
 /// When to ask again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -60,7 +60,7 @@ impl Starting {
         let config = Arc::clone(&self.config.borrow());
         let who = check_token(&config.admin.tokens, head, resource.need(asked))?;
         if !resource.methods().contains(asked) {
-            return Err(Problem::method(resource.methods()));
+            return Err(ApiError::method(resource.methods()));
         }
         match resource {
             Resource::Live | Resource::Alive => Ok(health::alive()),
@@ -74,15 +74,19 @@ impl Starting {
         }
     }
 
-    fn early(&self) -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, self.why())
+    fn early(&self) -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, self.why())
             .with(header::RETRY_AFTER, RETRY_AFTER)
     }
 }
 
 impl Handler for Starting {
-    async fn handle(&self, _: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        _: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         let (head, _) = request.into_parts();
-        Ok(self.answer(&head).unwrap_or_else(Problem::response))
+        Ok(self.answer(&head).unwrap_or_else(ApiError::response))
     }
 }

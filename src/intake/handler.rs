@@ -11,26 +11,26 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::address_check;
+use super::callback_log::{CallbackLog, CallbackRecord};
 use super::client::{self, Caller};
-use super::desk::{Desk, Entry};
-use super::held::Held;
+use super::held_requests::HeldRequests;
 use super::received::{Head, Received};
 use super::recent::Recent;
-use super::record::Genuine;
+use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock::{self, UnixMillis};
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::ledger::{Book, EventId};
+use crate::ledger::{BatchedLedger, EventId};
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::sender::{
-    Answer, Callback, Judgement, KeySet, OlderKeys, Outcome, Reason, Refusal, Reply, Resolution,
-    Resolved,
+    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
+    Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response, Taken};
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
 /// some.
@@ -41,18 +41,18 @@ const PREFIX: &[u8] = b"/callback/";
 
 /// The receiving path, shared by all threads that serve it.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Shared>);
+pub struct CallbackHandler(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     view: ArcSwap<View>,
-    desk: Arc<Desk>,
+    desk: Arc<CallbackLog>,
     /// Empty until the store is open and all configuration is known.
-    book: OnceLock<Book>,
+    book: OnceLock<BatchedLedger>,
     life: Arc<Lifecycle>,
     keys: Keys,
     pool: Arc<BytePool>,
-    held: Held,
+    held: HeldRequests,
     verdicts: Verdicts,
     /// The store is known to have no keys of earlier versions.
     no_older_keys: AtomicBool,
@@ -61,19 +61,19 @@ struct Shared {
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A callback that goes no further, and what becomes of it.
-pub(super) enum Stop {
+pub(super) enum EarlyReply {
     Is(Outcome),
-    Refused(Outcome, Refusal),
+    Refused(Outcome, CallbackError),
 }
 
 /// What is decided about a callback before anything is recorded.
-enum Ruling {
+enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
     /// An address check, to be answered once.
     AddressCheck,
-    Stop(Stop),
+    Stop(EarlyReply),
 }
 
 /// What a request is that belongs to no source.
@@ -85,11 +85,11 @@ enum Elsewhere {
 
 /// The entry of the callback that is being served; taken away if its sender hangs up while it is
 /// being recorded.
-pub(super) type Slot = Option<Entry>;
+pub(super) type Slot = Option<CallbackRecord>;
 
-impl Gate {
+impl CallbackHandler {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
-    /// those of this configuration for good; everything else follows [`Gate::apply`]. Until `life`
+    /// those of this configuration for good; everything else follows [`CallbackHandler::apply`]. Until `life`
     /// is ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
     pub fn new(
@@ -97,7 +97,7 @@ impl Gate {
         keys: Keys,
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
     ) -> Self {
-        let desk = Desk::new(metrics);
+        let desk = CallbackLog::new(metrics);
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
@@ -106,14 +106,14 @@ impl Gate {
             life,
             keys,
             pool: BytePool::new(limits.unverified_body_bytes),
-            held: Held::new(limits.held),
+            held: HeldRequests::new(limits.held),
             verdicts: Verdicts::default(),
             no_older_keys: AtomicBool::new(false),
         }))
     }
 
     /// Records in `book` from now on. All configuration must have been applied before.
-    pub fn open(&self, book: Book) {
+    pub fn open(&self, book: BatchedLedger) {
         // Only the program's one start calls it.
         let _ = self.0.book.set(book);
     }
@@ -164,8 +164,12 @@ impl Gate {
     }
 }
 
-impl Handler for Gate {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+impl Handler for CallbackHandler {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         let began = clock::instant();
         let (parts, body) = request.into_parts();
         let head = Head::new(parts);
@@ -176,7 +180,7 @@ impl Handler for Gate {
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
-            let mut slot = Some(Entry::new(Arc::clone(&route), client.address(), began));
+            let mut slot = Some(CallbackRecord::new(Arc::clone(&route), client.address(), began));
             self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
@@ -244,7 +248,7 @@ impl Shared {
         let judged = clock::instant();
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
-            if let Ruling::Stop(stop) = ruling {
+            if let Decision::Stop(stop) = ruling {
                 return stopped(slot, &callback, received, stop);
             }
             drop((callback, ruling));
@@ -252,19 +256,21 @@ impl Shared {
         };
         drop(taken);
         match ruling {
-            Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
-            Ruling::AddressCheck => {
+            Decision::Stop(stop) => stopped(slot, &callback, received, stop),
+            Decision::AddressCheck => {
                 let stop = Box::pin(address_check::answer(&callback, received, book)).await;
                 stopped(slot, &callback, received, stop)
             }
-            Ruling::Event(id, resolved) => {
+            Decision::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                let genuine =
+                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
                 genuine.record(slot, (book, &self.verdicts)).await
             }
-            Ruling::Ambiguous(id, resolved) => {
+            Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                let genuine =
+                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
                 Box::pin(genuine.record_ambiguous(slot, book)).await
             }
         }
@@ -283,7 +289,7 @@ impl Shared {
         if opened.is_err() || self.book.get().is_none() {
             let recipe = &received.route().source.recipe;
             let callback = recipe.read(received.request(), received.at_ms());
-            return stopped(slot, &callback, received, Stop::Is(Outcome::Unavailable));
+            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
         }
         if let Some(route) = self.view.load().route(&received.route().source.name) {
             received.take_route(route);
@@ -311,17 +317,21 @@ impl Shared {
 
     /// Looks at what does not need the body, then reads it. What it took of the pool is given back
     /// when the callback is verified.
-    async fn receive(&self, received: &mut Received, body: Incoming) -> Result<Taken<'_>, Stop> {
+    async fn receive(
+        &self,
+        received: &mut Received,
+        body: Incoming,
+    ) -> Result<Taken<'_>, EarlyReply> {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
-            return Err(Stop::refused(Outcome::Disabled, Reason::Disabled));
+            return Err(EarlyReply::refused(Outcome::Disabled, Reason::Disabled));
         }
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
-            return Err(Stop::refused(Outcome::Rejected, Reason::ForbiddenAddress));
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
-            return Err(Stop::refused(Outcome::Rejected, Reason::WrongMethod));
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
             return Ok(self.pool.nothing());
@@ -334,20 +344,20 @@ impl Shared {
 }
 
 /// Verifies and resolves.
-fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
+fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
     match callback.verify() {
-        Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
-        Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
-        Judgement::Challenge => Ruling::AddressCheck,
-        Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+        Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
+        Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
+        Judgement::Challenge => Decision::AddressCheck,
+        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
-                Resolution::Event(resolved) => Ruling::Event(id, resolved),
-                Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
-                Resolution::Challenge => Ruling::AddressCheck,
-                Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+                Resolution::Event(resolved) => Decision::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
+                Resolution::Challenge => Decision::AddressCheck,
+                Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
+                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
     }
@@ -355,7 +365,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
 
 /// The public keys to verify a callback with, where its sender has some. If it names one that is
 /// not there, the list is looked at again, within the sender's patience.
-async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<KeySet>> {
+async fn public_keys(received: &Received, entry: Option<&CallbackRecord>) -> Option<Arc<KeySet>> {
     let route = received.route();
     let published = route.keys.as_ref()?;
     let keys = published.now();
@@ -394,18 +404,18 @@ pub(super) fn stopped(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    stop: Stop,
+    stop: EarlyReply,
 ) -> Reply {
     let (outcome, reason) = match stop {
-        Stop::Is(outcome) => (outcome, None),
-        Stop::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+        EarlyReply::Is(outcome) => (outcome, None),
+        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
     if let Some(entry) = slot {
         entry.is(outcome);
         if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
             entry.spare();
         }
-        if let Stop::Refused(_, refusal) = stop {
+        if let EarlyReply::Refused(_, refusal) = stop {
             entry.refused(refusal);
             entry.keep(received, callback);
         }
@@ -429,25 +439,25 @@ pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
     reply
 }
 
-fn faulty(fault: BodyFault) -> Stop {
+fn faulty(fault: BodyError) -> EarlyReply {
     match fault {
-        BodyFault::TooLarge => Stop::refused(Outcome::Rejected, Reason::TooLarge),
-        BodyFault::Late => Stop::refused(Outcome::Rejected, Reason::Timeout),
-        BodyFault::Crowded => Stop::Is(Outcome::Unavailable),
+        BodyError::TooLarge => EarlyReply::refused(Outcome::Rejected, Reason::TooLarge),
+        BodyError::Late => EarlyReply::refused(Outcome::Rejected, Reason::Timeout),
+        BodyError::Crowded => EarlyReply::Is(Outcome::Unavailable),
     }
 }
 
-fn by_sender(refusal: Refusal) -> Stop {
+fn by_sender(refusal: CallbackError) -> EarlyReply {
     let outcome = match refusal.reason {
         Reason::Disabled => Outcome::Disabled,
         _ => Outcome::Rejected,
     };
-    Stop::Refused(outcome, refusal)
+    EarlyReply::Refused(outcome, refusal)
 }
 
-impl Stop {
+impl EarlyReply {
     pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
-        Self::Refused(outcome, Refusal { reason, parameter: None })
+        Self::Refused(outcome, CallbackError { reason, parameter: None })
     }
 }
 

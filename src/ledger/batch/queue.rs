@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::writer::Writer;
-use super::{BookOptions, Recorded, Shared};
+use super::{BatchOptions, Recorded, Shared};
 use crate::clock::instant;
 use crate::ledger::{LedgerError, NewEvent};
 
@@ -17,8 +17,8 @@ use crate::ledger::{LedgerError, NewEvent};
 const LANES: usize = 16;
 
 /// All lanes, and what waits in them or is being committed.
-pub(super) struct Lanes {
-    lanes: [Lane; LANES],
+pub(super) struct BatchQueues {
+    lanes: [BatchQueue; LANES],
     events: AtomicUsize,
     events_max: usize,
     bytes: AtomicUsize,
@@ -27,7 +27,7 @@ pub(super) struct Lanes {
 
 /// The events of one thread.
 #[derive(Default)]
-pub(super) struct Lane {
+pub(super) struct BatchQueue {
     state: Mutex<State>,
     /// The linger is over: as many events wait as were wanted.
     pub(super) filled: Notify,
@@ -82,8 +82,8 @@ impl Waiter {
     }
 }
 
-impl Lanes {
-    pub(super) fn new(options: &BookOptions) -> Self {
+impl BatchQueues {
+    pub(super) fn new(options: &BatchOptions) -> Self {
         Self {
             lanes: Default::default(),
             events: AtomicUsize::new(0),
@@ -93,7 +93,7 @@ impl Lanes {
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> &Lane {
+    pub(super) fn get(&self, at: usize) -> &BatchQueue {
         &self.lanes[at]
     }
 
@@ -108,7 +108,7 @@ impl Lanes {
 }
 
 struct Place<'a> {
-    lanes: &'a Lanes,
+    lanes: &'a BatchQueues,
     bytes: usize,
 }
 
@@ -145,7 +145,7 @@ pub(super) async fn record(
     answered.await.unwrap_or(Err(LedgerError::Unknown))
 }
 
-impl Lane {
+impl BatchQueue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +166,7 @@ impl Lane {
     }
 
     /// Takes what waits, as much as may go together, for the writer that waited for it.
-    pub(super) fn take(&self, options: &BookOptions) -> Batch {
+    pub(super) fn take(&self, options: &BatchOptions) -> Batch {
         let began = instant();
         let mut bytes = 0;
         let mut state = self.state();
@@ -208,7 +208,7 @@ impl Lane {
 
     /// How many more events are worth waiting for: those who waited at the last commit and are not
     /// back yet. Whoever brings the last of them signals [`Lane::filled`].
-    pub(super) fn missing(&self, options: &BookOptions) -> usize {
+    pub(super) fn missing(&self, options: &BatchOptions) -> usize {
         let mut state = self.state();
         let wanted = state.callers.min(options.batch_events);
         let missing = match state.queue.len() {

@@ -21,7 +21,7 @@ const LINES: Rate = Rate { count: 1, per: Duration::from_secs(60) };
 
 /// Counts guesses.
 #[derive(Debug)]
-pub(super) struct Guesses {
+pub(super) struct FailedAuthLimiter {
     rate: ByAddress,
     lines: ByAddress,
 }
@@ -49,16 +49,16 @@ pub(super) enum Turn {
 
 /// Too many guesses wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyGuesses;
+pub(super) struct TooManyAttempts;
 
-impl Guesses {
+impl FailedAuthLimiter {
     pub fn new() -> Self {
         Self { rate: ByAddress::new(GUESSES, instant()), lines: ByAddress::new(LINES, instant()) }
     }
 
     /// Waits until a call may be looked at. A right one passes too, only later, as long as not too
     /// many wait.
-    pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyGuesses> {
+    pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyAttempts> {
         let name = guess.key();
         if self.rate.has_as(&name, guess.from, instant()) {
             return Ok(Turn::AtOnce);
@@ -68,7 +68,7 @@ impl Guesses {
             tracing::warn!(api, name, client = %from, "wrong signatures or secrets: calls are slowed");
         }
         let wait = self.rate.reserve_as(&name, guess.from, instant(), WAIT_MAX);
-        tokio::time::sleep(wait.ok_or(TooManyGuesses)?).await;
+        tokio::time::sleep(wait.ok_or(TooManyAttempts)?).await;
         Ok(Turn::Waited)
     }
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn guesses_are_slow_after_ten_and_a_right_one_costs_nothing() {
-        let guesses = Guesses::new();
+        let guesses = FailedAuthLimiter::new();
         let guess = |name| Guess { api: "/a", name, from: [203, 0, 113, 1].into() };
         let (m1, m2) = (guess("m1"), guess("m2"));
         let began = tokio::time::Instant::now();
@@ -114,7 +114,7 @@ mod tests {
         let turn = guesses.turn(m1).await.unwrap();
         assert!(guesses.was_wrong(m1, turn));
         assert!(began.elapsed() >= Duration::from_secs(5));
-        assert_eq!(guesses.turn(m1).await, Err(TooManyGuesses), "one waits, and no more");
+        assert_eq!(guesses.turn(m1).await, Err(TooManyAttempts), "one waits, and no more");
         assert_eq!(guesses.turn(m2).await, Ok(Turn::AtOnce), "another name");
         let elsewhere = Guess { from: [203, 0, 113, 2].into(), ..m1 };
         assert_eq!(guesses.turn(elsewhere).await, Ok(Turn::AtOnce), "another address");
