@@ -14,7 +14,7 @@ mod admin;
 mod checked;
 mod destination;
 mod file;
-mod finding;
+mod issue;
 mod keys;
 pub mod limits;
 mod manage;
@@ -50,7 +50,7 @@ use pass::Pass;
 
 pub use checked::*;
 pub use file::nearest;
-pub use finding::{Faults, Finding, Paint};
+pub use issue::{ConfigErrors, ConfigIssue, Paint};
 pub use keys::TABLES;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, forbidden, parse_range, wrapped};
@@ -68,7 +68,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// Remarks: nothing stops for them.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<ConfigIssue>,
     /// The files that it was made of.
     pub files: Files,
 }
@@ -77,7 +77,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load(path: &Path) -> Result<Loaded, Faults> {
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     load_from(&Machine, path)
 }
 
@@ -85,11 +85,11 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
+pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors> {
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
         let (file, remedy) = (path.to_owned(), remedy.to_owned());
-        Finding { file, line: None, column: None, key: String::new(), what, remedy }
+        ConfigIssue { file, line: None, column: None, key: String::new(), what, remedy }
     };
     let text = match alone.contents(path) {
         Ok(contents) => String::from_utf8(contents.bytes)
@@ -101,7 +101,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
     let files = alone.into_findings().files;
     let mut result = match text {
         Ok(text) => load_str(input, path, &text),
-        Err(fault) => Err(Faults { faults: vec![fault], ..Faults::default() }),
+        Err(fault) => Err(ConfigErrors { faults: vec![fault], ..ConfigErrors::default() }),
     };
     match &mut result {
         Ok(loaded) => loaded.files.add(files),
@@ -114,7 +114,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Faults> {
+pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let pass = Pass::new(input, path, text);
     let config = match errors.is_empty() {
@@ -127,14 +127,16 @@ pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Fa
     let found = pass.into_findings();
     match config.filter(|_| found.faults.is_empty()) {
         Some(config) => Ok(Loaded { config, warnings: found.warnings, files: found.files }),
-        None => Err(Faults { faults: found.faults, warnings: found.warnings, files: found.files }),
+        None => {
+            Err(ConfigErrors { faults: found.faults, warnings: found.warnings, files: found.files })
+        }
     }
 }
 
 /// Notes that a line is not TOML. The line is not shown: it may hold a secret.
 fn not_toml(pass: &Pass<'_>, error: &toml::de::Error) {
     let span = error.span();
-    pass.fault(Finding {
+    pass.fault(ConfigIssue {
         file: pass.file().to_owned(),
         line: span.as_ref().map(|span| pass.line(span)),
         column: span.as_ref().map(|span| pass.column(span)),

@@ -17,12 +17,14 @@ mod components;
 mod fields;
 mod lang;
 mod layout;
+mod page_error;
 mod pages;
 mod reply;
 mod session;
+mod starting;
 mod text;
-mod trouble;
 mod visit;
 mod words;
 
 pub use app::{Console, Tools};
+pub use starting::starting;

@@ -8,13 +8,13 @@
 mod admin;
 mod background_check;
 mod callback_address;
-mod guesses;
+mod failed_auth;
 mod http;
 mod partners;
 mod push_config;
 mod reward_rule;
 mod spent;
 
-pub use admin::Admin;
+pub use admin::{Admin, Starting};
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};
 pub use partners::Partners;

@@ -25,9 +25,9 @@ mod dialer;
 mod documents;
 mod durability;
 mod expiry;
-mod fault;
 mod faults;
 mod figures;
+mod health;
 mod held;
 mod hosts;
 mod link;
@@ -36,16 +36,16 @@ mod migrate;
 mod options;
 mod pooler;
 mod probe;
-mod pulse;
+mod query_error;
 mod queue;
 mod rekey;
 mod replay;
 mod retry;
+mod row_cipher;
 mod sql;
 mod tls;
 mod transfer;
 mod url;
-mod vault;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -57,14 +57,14 @@ use tokio::task::AbortHandle;
 
 use self::accept::{BODIES_MAX, uses};
 use self::dialer::{Dialer, Role};
-use self::durability::{Promise, Required, SETTINGS};
-use self::fault::Fault;
+use self::durability::{Required, SETTINGS, ServerDurability};
 use self::faults::Faults;
+use self::health::{ServerClock, ServerWatch};
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
-use self::pulse::{Pulse, ServerClock};
+use self::query_error::QueryError;
 use self::queue::Queue;
-use self::vault::{Used, Vault};
+use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
@@ -89,8 +89,6 @@ const FORGET_TIME: Duration = Duration::from_secs(3600);
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long counts may take: a scraper waits for ten seconds.
 const STATS_TIME: Duration = Duration::from_secs(6);
-/// How long a start waits for the server.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a change that people ask for goes on trying: they want the reason.
 const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before a statement that failed is tried again; it doubles …
@@ -116,8 +114,8 @@ struct Core {
     lazy: Pool,
     read: Pool,
     clock: StoreClock,
-    pulse: Pulse,
-    vault: Vault,
+    pulse: ServerWatch,
+    vault: RowCipher,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
     /// Days before today that this gateway keeps from being swept.
@@ -146,12 +144,13 @@ impl Postgres {
     /// # Errors
     /// When it cannot be used; the text says what to do.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let open_time = options.open_time;
         let core = Arc::new(Self::connect(options).await?);
         if let Some(why) = core.pulse.barred() {
             return Err(PostgresError::NotReplicated(why));
         }
         {
-            let mut session = core.durable.session(instant() + OPEN_PATIENCE).await?;
+            let mut session = core.durable.session(instant() + open_time).await?;
             let ready = core.begin_sealing(&mut session).await;
             let ready = match ready {
                 Ok(()) => core.days_ahead(&mut session).await.map_err(PostgresError::from),
@@ -162,7 +161,7 @@ impl Postgres {
         }
         let mut beating = hosts::watch(&core.dialer);
         let handle = &core.dialer.handle;
-        beating.push(handle.spawn(pulse::beat(Arc::downgrade(&core))).abort_handle());
+        beating.push(handle.spawn(health::beat(Arc::downgrade(&core))).abort_handle());
         beating.push(handle.spawn(probe::probe(Arc::downgrade(&core))).abort_handle());
         let _ = core.beating.set(beating);
         Ok(Self { core })
@@ -179,7 +178,7 @@ impl Postgres {
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
         let (pulse, used) = {
-            let session = read.session(instant() + OPEN_PATIENCE).await?;
+            let session = read.session(instant() + options.open_time).await?;
             pooler::refuse(&dialer).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
             let asked = instant();
@@ -187,9 +186,9 @@ impl Postgres {
             let sql = format!("select v, {now}, {SETTINGS} from meta where k = 'revision'");
             let row = session.row(&sql, &[]).await?;
             let clock = ServerClock::read(asked, row.get(1));
-            let promise = Promise::new(row.get(2), row.get(3), row.get(4));
+            let promise = ServerDurability::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            let pulse = Pulse::new(promise, required, revision, clock);
+            let pulse = ServerWatch::new(promise, required, revision, clock);
             (pulse, Used::read(&session).await?)
         };
         if let Some(lacking) = used.lacking(&options.keys) {
@@ -202,7 +201,7 @@ impl Postgres {
             read,
             clock: options.clock,
             pulse,
-            vault: Vault::new(options.keys, used)?,
+            vault: RowCipher::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
@@ -225,8 +224,8 @@ impl Postgres {
         let dialer = options.dialer()?;
         let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
         hosts::survey(&dialer).await;
-        pooler::refuse_within(&dialer, OPEN_PATIENCE).await?;
-        let session = pool.session(instant() + OPEN_PATIENCE).await?;
+        pooler::refuse_within(&dialer, options.open_time).await?;
+        let session = pool.session(instant() + options.open_time).await?;
         migrate::migrate(&session, dialer.schema(), say).await
     }
 
@@ -259,7 +258,7 @@ enum Repeat {
 }
 
 impl Repeat {
-    fn allows(self, fault: &Fault) -> bool {
+    fn allows(self, fault: &QueryError) -> bool {
         fault.is_passing() && (self == Self::Harmless || !fault.is_doubtful())
     }
 }

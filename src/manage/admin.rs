@@ -3,6 +3,7 @@
 mod audit;
 mod deliveries;
 mod destinations;
+mod drain;
 mod events;
 mod explain;
 mod export;
@@ -14,6 +15,7 @@ mod rejections;
 mod replay;
 mod senders;
 mod signing_key;
+mod starting;
 mod verify;
 
 use std::net::IpAddr;
@@ -27,19 +29,20 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::http::{Answered, Problem};
+pub use self::starting::Starting;
+use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate, caller};
+use crate::intake::{ByAddress, CallbackHandler, caller};
 use crate::keys::Keys;
-use crate::ledger::{Book, Decision, Scrubber};
+use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Denied, Need, check_name, check_site, check_token};
+use crate::operator::{AccessError, Permission, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
 /// Where what is managed is found, by name.
 const SOURCES: &str = "/admin/v1/sources/";
@@ -63,11 +66,11 @@ pub struct Admin {
     /// Where it listens.
     address: IpAddr,
     registry: Registry,
-    gate: Gate,
+    gate: CallbackHandler,
     control: Control,
     replays: Replays,
     keys: Keys,
-    book: Book,
+    book: BatchedLedger,
     scrubber: Scrubber,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -81,8 +84,10 @@ pub struct Admin {
 /// What a path stands for.
 enum Resource<'p> {
     Metrics,
+    Live,
     Alive,
     Ready,
+    Drain,
     Events,
     Event(&'p str),
     Replay(&'p str),
@@ -121,6 +126,7 @@ impl<'p> Resource<'p> {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             ["metrics"] => Self::Metrics,
+            ["livez"] => Self::Live,
             ["healthz"] => Self::Alive,
             ["readyz"] => Self::Ready,
             ["admin", "v1", rest @ ..] => match rest {
@@ -152,6 +158,7 @@ impl<'p> Resource<'p> {
                 ["destinations", ..] if rest.len() <= 4 => {
                     Self::One(Managed::Destination, path.strip_prefix(DESTINATIONS)?)
                 }
+                ["drain"] => Self::Drain,
                 ["audit"] => Self::Audit,
                 ["openapi.json"] => Self::OpenApi,
                 _ => return None,
@@ -173,6 +180,7 @@ impl<'p> Resource<'p> {
     fn methods(&self) -> &'static [Method] {
         match self {
             Self::Explain
+            | Self::Drain
             | Self::Replay(_)
             | Self::BeginReplay
             | Self::Decide(..)
@@ -186,19 +194,20 @@ impl<'p> Resource<'p> {
         }
     }
 
-    fn need(&self, method: &Method) -> Need {
+    fn need(&self, method: &Method) -> Permission {
         match self {
-            Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
+            | Self::Drain
             | Self::BeginReplay
             | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
-            | Self::Export => Need::Change,
-            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Need::Change,
-            _ => Need::Look,
+            | Self::Export => Permission::Write,
+            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Permission::Write,
+            _ => Permission::Read,
         }
     }
 }
@@ -209,7 +218,13 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, replays, scrubber): (Gate, Keys, Control, Replays, Scrubber),
+        (gate, keys, control, replays, scrubber): (
+            CallbackHandler,
+            Keys,
+            Control,
+            Replays,
+            Scrubber,
+        ),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
@@ -238,10 +253,10 @@ impl Admin {
 
     /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
     /// proxy that is not trusted to say who asks, everybody has one address.
-    fn note(&self, denied: Denied, head: &Parts, Peer(peer): Peer) {
+    fn note(&self, denied: AccessError, head: &Parts, Peer(peer): Peer) {
         let trusted = &self.config().server.trusted_proxies;
         let client = caller(peer.ip(), &head.headers, trusted).address();
-        if denied == Denied::UnknownToken && self.wrong_tokens.take(client, instant()) {
+        if denied == AccessError::UnknownToken && self.wrong_tokens.take(client, instant()) {
             tracing::warn!(target: "postern::admin", %client, "a token that is not known");
         }
     }
@@ -253,7 +268,7 @@ impl Admin {
         let is_as_sent = RawTarget::is_path_as_sent(&head);
         let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
         let Some(resource) = found else {
-            return Err(Problem::absent("there is nothing at this path"));
+            return Err(ApiError::absent("there is nothing at this path"));
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
@@ -261,11 +276,11 @@ impl Admin {
         let who = check_token(&self.config().admin.tokens, &head, need)
             .inspect_err(|denied| self.note(*denied, &head, peer))?;
         if !methods.contains(asked) {
-            return Err(Problem::method(methods));
+            return Err(ApiError::method(methods));
         }
         match resource {
             Resource::Metrics => self.metrics().await,
-            Resource::Alive => Ok(Self::alive()),
+            Resource::Live | Resource::Alive => Ok(health::alive()),
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
@@ -295,40 +310,49 @@ impl Admin {
                 "DELETE" => self.remove(&who, (managed, name), &head).await,
                 _ => self.show(managed, name),
             },
+            Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, &who)),
             Resource::Audit => self.audit(&head).await,
             Resource::OpenApi => Ok(openapi::document()),
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Problem> {
+    async fn body(&self, body: Incoming) -> Result<Bytes, ApiError> {
         match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
             Ok((bytes, _)) => Ok(bytes),
-            Err(BodyFault::TooLarge) => {
-                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
+            Err(BodyError::TooLarge) => {
+                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
             }
-            Err(BodyFault::Late) => {
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
+            Err(BodyError::Late) => {
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
             }
-            Err(BodyFault::Crowded) => {
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
+            Err(BodyError::Crowded) => {
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
             }
         }
     }
 }
 
 impl Handler for Admin {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         if let Some(partners) = &self.partners
             && Partners::serves(request.uri().path())
         {
             return partners.handle(peer, request).await;
         }
-        Ok(self.answer(peer, request).await.unwrap_or_else(Problem::response))
+        Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }
 
 impl Handler for Arc<Admin> {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Admin::handle(self, peer, request).await
     }
 }
@@ -351,6 +375,7 @@ mod tests {
     fn path_of(resource: &Resource<'_>) -> &'static str {
         match resource {
             Resource::Metrics => "/metrics",
+            Resource::Live => "/livez",
             Resource::Alive => "/healthz",
             Resource::Ready => "/readyz",
             Resource::Events => "/admin/v1/events",
@@ -376,13 +401,14 @@ mod tests {
             Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
             Resource::All(Managed::Destination) => "/admin/v1/destinations",
             Resource::One(Managed::Destination, _) => "/admin/v1/destinations/{name}",
+            Resource::Drain => "/admin/v1/drain",
             Resource::Audit => "/admin/v1/audit",
             Resource::OpenApi => "/admin/v1/openapi.json",
         }
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 28;
+    const ROWS: usize = 30;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()
@@ -401,7 +427,7 @@ mod tests {
                 resource.methods().iter().map(|method| method.as_str().to_lowercase()).collect();
             let told = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
             assert_eq!(told.cloned().collect::<BTreeSet<_>>(), served, "{path}");
-            let open = resource.need(&Method::GET) == Need::Nothing;
+            let open = resource.need(&Method::GET) == Permission::Nothing;
             let told_open = item["get"]["security"] == serde_json::json!([]);
             assert_eq!(told_open, open, "{path}");
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::documents::AUDIT;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError};
+use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
 
 /// Entries that are kept. At up to a kilobyte each that is a few megabytes of memory, and at a
 /// hundred changes a day a month and a half.
@@ -16,7 +16,7 @@ const VALUE_CHARACTERS_MAX: usize = 200;
 
 /// Who changes something: an operator's token, a publisher, a manager, an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who(String);
+pub struct Actor(String);
 
 /// One change to one document, or one thing done with events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum Action {
     Other,
 }
 
-impl Who {
+impl Actor {
     /// Somebody, in that role.
     #[must_use]
     pub fn new(role: &str, name: &str) -> Self {
@@ -137,7 +137,7 @@ impl Action {
 impl Entry {
     /// What `who` did at `at_ms` to a document that said `before` and says `after`, both masked.
     pub(super) fn new(
-        (who, at_ms): (&Who, UnixMillis),
+        (who, at_ms): (&Actor, UnixMillis),
         (kind, name): (Kind, &str),
         before: Option<&Value>,
         after: Option<&Value>,
@@ -154,7 +154,7 @@ impl Entry {
 
     /// What `who` did at `at_ms` with something that is no document.
     pub(super) fn of(
-        (who, at_ms): (&Who, UnixMillis),
+        (who, at_ms): (&Actor, UnixMillis),
         action: Action,
         (kind, name): (&str, &str),
         reason: Option<&str>,
@@ -206,7 +206,7 @@ pub(super) fn id(number: u64) -> String {
 
 /// What takes the oldest entry away.
 pub(super) async fn removal(
-    book: &Book,
+    book: &BatchedLedger,
     number: u64,
     at_ms: UnixMillis,
 ) -> Result<Option<DocumentChange>, LedgerError> {
@@ -216,7 +216,7 @@ pub(super) async fn removal(
         id: oldest.id,
         expect: Expect::Version(oldest.version),
         body: None,
-        who: Who::gateway().0,
+        who: Actor::gateway().0,
         at_ms,
     }))
 }
@@ -224,9 +224,9 @@ pub(super) async fn removal(
 /// Entries from the newest on, those before the number `before`, and the number to go on with.
 ///
 /// # Errors
-/// As [`Book::documents`].
+/// As [`BatchedLedger::documents`].
 pub async fn list(
-    book: &Book,
+    book: &BatchedLedger,
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
@@ -236,9 +236,9 @@ pub async fn list(
 /// The same of the entries that are `wanted`.
 ///
 /// # Errors
-/// As [`Book::documents`].
+/// As [`BatchedLedger::documents`].
 pub async fn list_where(
-    book: &Book,
+    book: &BatchedLedger,
     before: Option<u64>,
     limit: usize,
     wanted: impl Fn(&Entry) -> bool,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use postern::config::{self, Config};
-use postern::ledger::{Book, BookOptions, Engine, Memory, StoreClock};
-use postern::lifecycle::Stop;
+use postern::ledger::{BatchOptions, BatchedLedger, Engine, Memory, StoreClock};
+use postern::lifecycle::{Stop, Stopping};
 use postern::server::{self, Addresses, Listeners, Observed, Parts};
 use postern::telemetry::{self, LogFormat, Metrics};
 use postern::wire::Inherited;
@@ -37,30 +37,31 @@ pub struct Gateway {
     config: watch::Sender<Arc<Config>>,
     folder: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Gateway {
     /// One with that configuration and a ledger in memory.
     pub fn start(text: &str) -> Self {
-        Self::with(text, BookOptions::default())
+        Self::with(text, BatchOptions::default())
     }
 
     /// One whose ledger has no room for any event.
     pub fn without_room(text: &str) -> Self {
-        Self::with(text, BookOptions { queue_events: 0, ..BookOptions::default() })
+        Self::with(text, BatchOptions { queue_events: 0, ..BatchOptions::default() })
     }
 
     /// One over a ledger that outlives it.
     pub fn over(text: &str, engine: impl Into<Engine>) -> Self {
-        Self::on(text, engine, BookOptions::default())
+        Self::on(text, engine, BatchOptions::default())
     }
 
-    fn with(text: &str, options: BookOptions) -> Self {
+    fn with(text: &str, options: BatchOptions) -> Self {
         Self::on(text, Memory::new(StoreClock::process()), options)
     }
 
-    fn on(text: &str, engine: impl Into<Engine>, options: BookOptions) -> Self {
+    fn on(text: &str, engine: impl Into<Engine>, options: BatchOptions) -> Self {
         capture();
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(&folder, text);
@@ -68,10 +69,11 @@ impl Gateway {
         let at = listeners.addresses().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let observer = Arc::new(Observed::new(&metrics));
-        let book = Book::new(engine, options, observer);
+        let book = BatchedLedger::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
-        let parts = Parts { config: changes, book, metrics, listeners };
+        let parts = Parts { config: changes, store: book.into(), metrics, listeners };
         let (stop, stopped) = oneshot::channel::<()>();
+        let (hurry, hurried) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -80,10 +82,20 @@ impl Gateway {
                 .unwrap();
             let drain = async move {
                 let _ = stopped.await;
+                Stopping::DrainNow
             };
-            runtime.block_on(server::run_until(parts, Stop::when(drain))).unwrap();
+            let now = async move {
+                if hurried.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            runtime.block_on(server::run_until(parts, Stop { drain, now })).unwrap();
         });
-        Self { at, config, folder, stop: Some(stop), thread: Some(thread) }
+        eventually("the store is open", || {
+            !super::wire::get(at.admin, "/readyz").body.starts_with("starting")
+        });
+        let (stop, hurry, thread) = (Some(stop), Some(hurry), Some(thread));
+        Self { at, config, folder, stop, hurry, thread }
     }
 
     /// Goes on under another configuration.
@@ -100,6 +112,17 @@ impl Gateway {
     /// Asks for the drain.
     pub fn ask_to_stop(&mut self) {
         self.stop.take();
+    }
+
+    /// Asks for the drain over the admin API, with the time before it.
+    pub fn lame_duck(&self) {
+        assert_eq!(super::wire::post(self.at.admin, "/admin/v1/drain", "").status, 202);
+    }
+
+    /// Ends it at once.
+    pub fn hurry(mut self) {
+        self.hurry.take().unwrap().send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
     }
 
     /// Whether it has ended.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::{Basis, Challenge, Pasted, Patience, Probes, Reads, Sender, Test};
+use super::{Basis, Challenge, Pasted, Probes, Reads, Sender, SenderRetries, Test};
 use crate::sender::condition::Condition;
-use crate::sender::fault::Fault;
+use crate::sender::definition_error::DefinitionError;
 use crate::sender::file::{self, File, Many};
 use crate::sender::reply::Rows;
 use crate::sender::resolved::Role;
@@ -22,7 +22,7 @@ use crate::sender::vector::Vector;
 
 /// Reads a file and collects its mistakes.
 pub(super) struct Reader {
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<DefinitionError>,
 }
 
 impl Reader {
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     pub(super) fn fault(&mut self, key: impl Into<String>, what: &str, remedy: &str) {
-        self.faults.push(Fault::new(key, what, remedy));
+        self.faults.push(DefinitionError::new(key, what, remedy));
     }
 
     /// A text at `key`; an empty one when it is none.
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::Patience) -> Patience {
+    fn patience(&mut self, patience: file::Patience) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {
@@ -280,7 +280,7 @@ impl Reader {
             }
         };
         let horizon = horizon.or_else(|| (!gaps.is_empty()).then(|| gaps.iter().sum()));
-        Patience { timeout, retries, gaps, horizon, when: patience.when }
+        SenderRetries { timeout, retries, gaps, horizon, when: patience.when }
     }
 
     fn word<T: Copy + Default>(&mut self, key: &str, text: Option<&str>, words: &[(&str, T)]) -> T {

@@ -1,0 +1,145 @@
+//! How an attempt ended, and what follows from it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::breaker::HealthSignal;
+use super::schedule;
+use crate::config::{Late, Retry};
+use crate::ledger::Verdict;
+use crate::telemetry::DeliveryOutcome;
+use crate::verdict::UNREADABLE;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptResult {
+    /// The backend answered with this status, and perhaps said when to come again.
+    Answered(StatusCode, Option<Duration>),
+    /// An inline backend answered with 2xx, and the connection broke before the verdict was whole.
+    Unclear,
+    /// An inline backend answered with 2xx and something that is no verdict. Where the sender's
+    /// answer to that is final the delivery is done; where the sender is to come again, so is this.
+    Unreadable(Late),
+    /// No answer within the destination's time.
+    Late,
+    /// No connection, or no HTTP on it.
+    Broken,
+    /// The event could not be written in the form that the destination wants: trying again does
+    /// not help, only a person does.
+    Unwritable,
+    /// The destination could not be called at all: its certificate, key or URL cannot be used.
+    Unable,
+}
+
+impl AttemptResult {
+    /// What it says about the destination's health.
+    pub(super) fn sign(self) -> HealthSignal {
+        match self {
+            Self::Answered(status, _) if status.is_server_error() => HealthSignal::Down,
+            Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => HealthSignal::Up,
+            Self::Late | Self::Broken => HealthSignal::Down,
+            Self::Unwritable | Self::Unable => HealthSignal::Neutral,
+        }
+    }
+
+    /// What becomes of the delivery whose attempt number `attempt` (from 1) this was.
+    pub(super) fn verdict(self, attempt: u32, retry: Retry) -> (Verdict, DeliveryOutcome) {
+        let asked = match self {
+            Self::Answered(status, _) if status.is_success() => {
+                return (Verdict::Done, DeliveryOutcome::Done);
+            }
+            Self::Unreadable(Late::Accepted | Late::Rejected) => {
+                return (Verdict::Done, DeliveryOutcome::Done);
+            }
+            Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
+            Self::Unwritable => return (Verdict::Dead, DeliveryOutcome::Dead),
+            Self::Answered(_, asked) => asked,
+            Self::Unclear | Self::Unreadable(Late::Unavailable) => None,
+            Self::Late | Self::Broken | Self::Unable => None,
+        };
+        if attempt >= retry.attempts {
+            return (Verdict::Dead, DeliveryOutcome::Dead);
+        }
+        let after = schedule::gap(retry, attempt, asked);
+        (Verdict::Retry { after }, DeliveryOutcome::Retry)
+    }
+
+    /// Why there was no good answer, for people; none where the status says it.
+    pub(super) fn why(self) -> Option<&'static str> {
+        match self {
+            Self::Answered(status, _) if status.is_redirection() => {
+                Some("redirects are not followed")
+            }
+            Self::Answered(StatusCode::GONE, _) => Some("the backend wants no more deliveries"),
+            Self::Answered(..) | Self::Broken | Self::Unwritable | Self::Unable => None,
+            Self::Unclear => Some("the connection broke before the verdict was whole"),
+            Self::Unreadable(Late::Unavailable) => {
+                Some("the verdict cannot be read; the backend is asked again")
+            }
+            Self::Unreadable(Late::Accepted | Late::Rejected) => Some(UNREADABLE),
+            Self::Late => Some("no answer in time"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Retry =
+        Retry { first: Duration::from_secs(1), max: Duration::from_secs(60), attempts: 3 };
+
+    fn answered(status: u16) -> AttemptResult {
+        AttemptResult::Answered(StatusCode::from_u16(status).unwrap(), None)
+    }
+
+    #[test]
+    fn only_2xx_is_done_and_only_410_is_dead_at_once() {
+        for status in 100..1000 {
+            let (verdict, outcome) = answered(status).verdict(1, RETRY);
+            match status {
+                200..=299 => assert_eq!((verdict, outcome), (Verdict::Done, DeliveryOutcome::Done)),
+                410 => assert_eq!((verdict, outcome), (Verdict::Dead, DeliveryOutcome::Gone)),
+                _ => assert_eq!(outcome, DeliveryOutcome::Retry, "{status}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_last() {
+        for ending in [
+            answered(500),
+            answered(404),
+            answered(301),
+            AttemptResult::Late,
+            AttemptResult::Broken,
+        ] {
+            assert_eq!(ending.verdict(2, RETRY).1, DeliveryOutcome::Retry);
+            assert_eq!(ending.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
+        }
+        assert_eq!(answered(200).verdict(3, RETRY).0, Verdict::Done);
+    }
+
+    #[test]
+    fn a_verdict_that_cannot_be_read_is_asked_for_again_only_if_the_sender_comes_again() {
+        for (late, outcome) in [
+            (Late::Accepted, DeliveryOutcome::Done),
+            (Late::Rejected, DeliveryOutcome::Done),
+            (Late::Unavailable, DeliveryOutcome::Retry),
+        ] {
+            assert_eq!(AttemptResult::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
+        }
+    }
+
+    #[test]
+    fn a_4xx_is_no_failure_of_the_backend() {
+        for status in [200, 301, 400, 404, 410, 429] {
+            assert_eq!(answered(status).sign(), HealthSignal::Up, "{status}");
+        }
+        for ending in [answered(500), answered(503), AttemptResult::Late, AttemptResult::Broken] {
+            assert_eq!(ending.sign(), HealthSignal::Down, "{ending:?}");
+        }
+        assert_eq!(AttemptResult::Unwritable.sign(), HealthSignal::Neutral);
+    }
+}

@@ -1,0 +1,232 @@
+//! What is sent: an event in the form that its destination wants.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::Full;
+
+use super::forward::{ReadFields, with_query};
+use super::signature::{Attempt, Keys};
+use super::values::Values;
+use super::{message, message_signature, signature};
+use crate::clock::UnixMillis;
+use crate::config::{Destination, Format, Notation, TemplateMethod};
+use crate::ledger::{EventBody, EventId, RawRequest};
+use crate::sender::{DotSegment, MacroUrl, UrlTemplate};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION")));
+
+/// How events are written for one destination, worked out once.
+#[derive(Clone, Debug)]
+pub(super) enum PayloadFormat {
+    /// The event's JSON, posted.
+    Event(Uri),
+    /// The sender's own request, with these of its header fields.
+    Forward(Uri, Arc<ReadFields>),
+    /// A URL with values in it.
+    Template(UrlTemplate, TemplateMethod),
+    /// A URL with a sender's own macros in it.
+    Macros(MacroUrl),
+    /// The message that the callback brought, posted.
+    Message(Uri, Notation),
+    /// The URL cannot be used, which the configuration's check keeps from happening.
+    Unusable(String),
+}
+
+/// An event that cannot be written in the form that is wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PayloadError {
+    /// What is stored cannot be read.
+    #[error("the event as it is stored cannot be read")]
+    Stored,
+    /// With this event's values the URL is none.
+    #[error("the destination's URL cannot be made: {0}")]
+    Url(String),
+    /// The URL is none, whatever the event.
+    #[error("the destination's URL cannot be used: {0}")]
+    Unusable(String),
+}
+
+impl PayloadFormat {
+    /// The form of `destination`, where senders' files read these `fields`.
+    pub(super) fn of(destination: &Destination, fields: &Arc<ReadFields>) -> Self {
+        let uri = |make: &dyn Fn(Uri) -> Self| match destination.url.parse() {
+            Ok(uri) => make(uri),
+            Err(error) => Self::Unusable(format!("{error}")),
+        };
+        match destination.format {
+            Format::Event => uri(&Self::Event),
+            Format::Forward => uri(&|to| Self::Forward(to, Arc::clone(fields))),
+            Format::Template => match UrlTemplate::parse(&destination.url) {
+                Ok(template) => Self::Template(template, destination.method),
+                Err(fault) => Self::Unusable(fault.to_string()),
+            },
+            Format::Macros => {
+                let known = |name: &str| destination.macros.iter().any(|known| known == name);
+                Self::Macros(MacroUrl::read(&destination.url, known))
+            }
+            Format::Message(notation) => uri(&|to| Self::Message(to, notation)),
+        }
+    }
+
+    /// The request that brings `event` to `destination`, made at `now_ms`.
+    pub(super) fn request(
+        &self,
+        destination: &Destination,
+        (event, stored): (EventId, &Bytes),
+        now_ms: UnixMillis,
+    ) -> Result<Request<Full<Bytes>>, PayloadError> {
+        let mut parcel = match self {
+            Self::Event(to) => posted(to, stored)?,
+            Self::Forward(to, fields) => forwarded(to, fields, stored)?,
+            Self::Template(template, method) => resolved((template, *method), stored)?,
+            Self::Macros(url) => replaced(url, stored)?,
+            Self::Message(to, notation) => message(to, *notation, stored)?,
+            Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
+        };
+        self.sign(&mut parcel, destination, Attempt { event, at_ms: now_ms });
+        parcel.headers.entry(header::USER_AGENT).or_insert(AGENT);
+        for (name, value) in &destination.headers {
+            if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
+                value.set_sensitive(true);
+                parcel.headers.insert(name, value);
+            }
+        }
+        Ok(parcel.wrapped())
+    }
+
+    /// Signs `parcel`. The fields are ours, also where the callback had some of these names, unless
+    /// its sender signs in them: then a forwarded request keeps what it was verified by.
+    fn sign(&self, parcel: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
+        let keys = Keys::of(destination);
+        let OutboundRequest { method, to, headers, body } = parcel;
+        if !headers.contains_key(signature::SIGNATURE) {
+            signature::put(headers, attempt, keys, body);
+        }
+        let is_own = headers.contains_key(message_signature::SIGNATURE)
+            || headers.contains_key(message_signature::INPUT);
+        if self.says_something_in_its_url() && !is_own {
+            message_signature::put(headers, (method, to), (attempt, &destination.name), keys);
+        }
+    }
+
+    /// Whether a part of what a delivery says is in its method, path and query.
+    fn says_something_in_its_url(&self) -> bool {
+        match self {
+            Self::Forward(..) | Self::Template(..) | Self::Macros(_) => true,
+            Self::Event(_) | Self::Message(..) | Self::Unusable(_) => false,
+        }
+    }
+
+    /// Whether it depends on what senders' files read.
+    pub(super) fn reads_fields(&self) -> bool {
+        matches!(self, Self::Forward(..))
+    }
+}
+
+/// A request in the making.
+struct OutboundRequest {
+    method: Method,
+    to: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl OutboundRequest {
+    fn wrapped(mut self) -> Request<Full<Bytes>> {
+        // Some servers wait for a body where a POST does not say that it has none.
+        if self.body.is_empty() && ![Method::GET, Method::HEAD].contains(&self.method) {
+            self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.to;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+fn posted(to: &Uri, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
+    Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
+}
+
+// === forward ===
+
+fn forwarded(
+    to: &Uri,
+    fields: &ReadFields,
+    stored: &Bytes,
+) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let sender = body.event().or(Err(PayloadError::Stored))?.sender;
+    let RawRequest { method, target, headers, body } = body.request;
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    let to = with_query(to, query.unwrap_or_default())?;
+    Ok(OutboundRequest { method, to, headers: fields.kept(&sender, headers), body })
+}
+
+// === macros ===
+
+/// The URL of a reward rule, called as its sender would: with the parameters as they came, and
+/// marked where they are a test.
+fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let target = &body.request.target;
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    let query = query.unwrap_or_default();
+    let to = url_of(url.fill(query))?;
+    let test = body.event().or(Err(PayloadError::Stored))?.test;
+    let to = if test { with_query(&to, b"is_test=1")? } else { to };
+    Ok(OutboundRequest { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+}
+
+// === message ===
+
+fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let kept = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let (content_type, body) = message::of(&kept, notation).ok_or(PayloadError::Stored)?;
+    let headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, content_type),
+        (message::SOURCE, message::OURS),
+    ]);
+    Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
+}
+
+// === template ===
+
+fn resolved(
+    (template, method): (&UrlTemplate, TemplateMethod),
+    stored: &Bytes,
+) -> Result<OutboundRequest, PayloadError> {
+    let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
+    let values = Values::read(&event).ok_or(PayloadError::Stored)?;
+    let to = url_of(template.fill(|placeholder| values.get(placeholder)))?;
+    let pairs = values.pairs();
+    Ok(match method {
+        TemplateMethod::Get => {
+            let to = with_query(&to, pairs.as_bytes())?;
+            OutboundRequest {
+                method: Method::GET,
+                to,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            }
+        }
+        TemplateMethod::Post => {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, FORM)]);
+            OutboundRequest { method: Method::POST, to, headers, body: pairs.into() }
+        }
+    })
+}
+
+/// The URL that a template came to with an event's values.
+fn url_of(filled: Result<String, DotSegment>) -> Result<Uri, PayloadError> {
+    let text = filled.map_err(|dots| PayloadError::Url(dots.to_string()))?;
+    text.parse().map_err(|error| PayloadError::Url(format!("{error}")))
+}

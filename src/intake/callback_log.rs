@@ -1,0 +1,240 @@
+//! The desk that every callback passes on its way out: counted and logged once, and, where it was
+//! refused, kept for whoever asks why.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::bucket::ByAddress;
+use super::received::Received;
+use super::recent::{Passed, Recent};
+use super::rejections::{Rejection, Rejections};
+use super::route::Route;
+use crate::clock;
+use crate::config::Rate;
+use crate::ledger::EventId;
+use crate::sender::{Callback, CallbackError, Outcome, Reason, Resolved, Role};
+use crate::telemetry::Metrics;
+
+/// Refused callbacks of one address that are logged and kept.
+const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
+
+/// Bytes of a parameter's name that are logged: it may come from the request.
+const PARAMETER_BYTES_MAX: usize = 64;
+
+/// Bytes of a transaction that are logged: longer than any honest one.
+const TRANSACTION_BYTES_MAX: usize = 256;
+
+/// Bytes of a user's name that are kept: longer than any honest one.
+const USER_BYTES_MAX: usize = 256;
+
+/// Bytes of a path that belongs to no source that are logged. Its query never is: it may hold a
+/// signature.
+const PATH_BYTES_MAX: usize = 128;
+
+/// What a callback's line says first: a plain text, where a format would cost as much as the rest.
+const MESSAGE: &str = "callback";
+
+/// What all callbacks share on their way out.
+#[derive(Debug)]
+pub(super) struct CallbackLog {
+    pub metrics: Arc<Metrics>,
+    pub rejections: Rejections,
+    pub recent: Recent,
+    by_address: ByAddress,
+}
+
+impl CallbackLog {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
+        let (rejections, recent) = (Rejections::default(), Recent::default());
+        Arc::new(Self { metrics, rejections, recent, by_address })
+    }
+
+    /// A request that belongs to no source: perhaps a slip in a sender's console.
+    pub fn stranger(&self, peer: IpAddr, target: &[u8]) {
+        if self.by_address.take(peer, clock::instant()) {
+            let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
+            let path = String::from_utf8_lossy(&target[..end]);
+            tracing::info!(target: "postern::callback", path = &*path, "no such source");
+        }
+    }
+}
+
+/// One callback on its way, counted and logged when this is dropped, whatever happened: by
+/// default as one that was not decided.
+#[derive(Debug)]
+pub(super) struct CallbackRecord {
+    pub route: Arc<Route>,
+    pub client: IpAddr,
+    pub began: Instant,
+    outcome: Outcome,
+    refusal: Option<CallbackError>,
+    event: Option<EventId>,
+    transaction: Option<String>,
+    user: Option<String>,
+    secret: Option<usize>,
+    status: Option<StatusCode>,
+    logged: bool,
+}
+
+impl CallbackRecord {
+    pub fn new(route: Arc<Route>, client: IpAddr, began: Instant) -> Self {
+        Self {
+            route,
+            client,
+            began,
+            outcome: Outcome::Unavailable,
+            refusal: None,
+            event: None,
+            transaction: None,
+            user: None,
+            secret: None,
+            status: None,
+            logged: true,
+        }
+    }
+
+    /// What became of it.
+    pub fn is(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Why it is refused.
+    pub fn refused(&mut self, refusal: CallbackError) {
+        self.refusal = Some(refusal);
+    }
+
+    /// It was verified, and is the event with that id and transaction.
+    pub fn verified(&mut self, event: EventId, transaction: &str, secret: Option<usize>) {
+        self.event = Some(event);
+        self.transaction = Some(cut(transaction, TRANSACTION_BYTES_MAX).to_owned());
+        self.secret = secret;
+    }
+
+    /// The id that it is logged under: its own, or that of the first with its transaction.
+    pub fn known_as(&mut self, event: EventId) {
+        self.event = Some(event);
+    }
+
+    /// It is none that is recorded, and says so much of itself.
+    pub fn is_about(&mut self, resolved: &Resolved) {
+        let role = |role, most| resolved.role(role).map(|text| cut(text, most).to_owned());
+        self.transaction = role(Role::Transaction, TRANSACTION_BYTES_MAX);
+        self.user = role(Role::User, USER_BYTES_MAX);
+    }
+
+    /// What its sender is told; nothing in silence.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// What became of it so far, and why.
+    fn outcome(&self) -> (Outcome, Option<Reason>) {
+        (self.outcome, self.refusal.as_ref().map(|refusal| refusal.reason))
+    }
+
+    /// It did not verify, or it is known: it is logged as far as the rates for that allow, because
+    /// one who captured a call can send it without end. They bound this work only: no callback is
+    /// ever rejected because of those before it.
+    pub fn spare(&mut self) {
+        let now = clock::instant();
+        let desk = &self.route.desk;
+        self.logged = desk.by_address.take(self.client, now) && self.route.failures.take(now);
+    }
+
+    /// Whether the rates for that let it be logged.
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
+    /// Keeps a refused callback, if it is logged.
+    pub fn keep(&mut self, received: &Received, callback: &Callback<'_>) {
+        let Some(refusal) = self.refusal.as_ref().filter(|_| self.logged) else { return };
+        let desk = &self.route.desk;
+        desk.rejections.keep(Rejection {
+            number: 0,
+            at_ms: received.at_ms(),
+            source: self.route.source.name.clone(),
+            reason: refusal.reason,
+            parameter: refusal
+                .parameter
+                .as_deref()
+                .map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
+            transaction: says(callback, Role::Transaction, TRANSACTION_BYTES_MAX),
+            user: says(callback, Role::User, USER_BYTES_MAX),
+            client: self.client,
+            took: self.began.elapsed(),
+            request: received.to_raw(),
+        });
+    }
+
+    /// Keeps what is nowhere else: what is accepted is in the ledger, what is refused is kept with
+    /// its request.
+    fn pass(&mut self, took: Duration) {
+        if self.outcome == Outcome::Accepted || self.refusal.is_some() || !self.logged {
+            return;
+        }
+        let desk = &self.route.desk;
+        desk.recent.keep(Passed {
+            number: 0,
+            at_ms: clock::now_ms() - i64::try_from(took.as_millis()).unwrap_or_default(),
+            source: self.route.source.name.clone(),
+            outcome: self.outcome,
+            event: self.event,
+            transaction: self.transaction.take(),
+            user: self.user.take(),
+            took,
+        });
+    }
+
+    fn log(&self, micros: u64) {
+        let source = self.route.source.name.as_str();
+        let outcome = self.outcome.as_str();
+        let transaction = self.transaction.as_deref();
+        let mut id = [0; EventId::TEXT_BYTES];
+        let event = self.event.map(|event| event.encode(&mut id));
+        let status = self.status.map(|status| status.as_u16());
+        let Some(CallbackError { reason, parameter }) = &self.refusal else {
+            tracing::info!(
+                target: "postern::callback",
+                message = MESSAGE, source, outcome, transaction, event, status, micros
+            );
+            return;
+        };
+        let parameter = parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
+        let reason = reason.as_str();
+        let client = tracing::field::display(self.client);
+        tracing::warn!(
+            target: "postern::callback",
+            message = MESSAGE, source, outcome, reason, parameter, client, status, micros
+        );
+    }
+}
+
+impl Drop for CallbackRecord {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.route.counters.count(self.outcome(), (self.began, took));
+        if let Some(index) = self.secret {
+            self.route.counters.count_secret(index);
+        }
+        self.route.desk.metrics.callback_seconds.observe(took.as_secs_f64());
+        if self.logged {
+            self.log(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        self.pass(took);
+    }
+}
+
+/// What a callback that nobody may believe says that it is about.
+fn says(callback: &Callback<'_>, role: Role, most: usize) -> Option<String> {
+    callback.says(role).map(|text| cut(&text, most).to_owned())
+}
+
+/// The part of a text that is logged.
+pub(super) fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}

@@ -1,0 +1,506 @@
+//! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::address_check;
+use super::callback_log::{CallbackLog, CallbackRecord};
+use super::client::{self, Caller};
+use super::held_requests::HeldRequests;
+use super::received::{Head, Received};
+use super::recent::Recent;
+use super::record::VerifiedCallback;
+use super::rejections::Rejections;
+use super::route::{Route, View};
+use crate::clock::{self, UnixMillis};
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::ledger::{BatchedLedger, EventId};
+use crate::lifecycle::{Lifecycle, Phase, unready};
+use crate::sender::{
+    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
+    Resolution, Resolved,
+};
+use crate::telemetry::Metrics;
+use crate::verdict::Verdicts;
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response, Taken};
+
+/// From one question whether the store has keys of earlier versions to the next: an import brings
+/// some.
+const OLDER_KEYS_EVERY: Duration = Duration::from_secs(60);
+
+/// Where every callback's path begins.
+const PREFIX: &[u8] = b"/callback/";
+
+/// The receiving path, shared by all threads that serve it.
+#[derive(Clone, Debug)]
+pub struct CallbackHandler(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    view: ArcSwap<View>,
+    desk: Arc<CallbackLog>,
+    /// Empty until the store is open and all configuration is known.
+    book: OnceLock<BatchedLedger>,
+    life: Arc<Lifecycle>,
+    keys: Keys,
+    pool: Arc<BytePool>,
+    held: HeldRequests,
+    verdicts: Verdicts,
+    /// The store is known to have no keys of earlier versions.
+    no_older_keys: AtomicBool,
+}
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A callback that goes no further, and what becomes of it.
+pub(super) enum EarlyReply {
+    Is(Outcome),
+    Refused(Outcome, CallbackError),
+}
+
+/// What is decided about a callback before anything is recorded.
+enum Decision {
+    Event(EventId, Box<Resolved>),
+    /// Verified, but it may say several things.
+    Ambiguous(EventId, Box<Resolved>),
+    /// An address check, to be answered once.
+    AddressCheck,
+    Stop(EarlyReply),
+}
+
+/// What a request is that belongs to no source.
+enum Elsewhere {
+    /// A balancer's question.
+    Health,
+    Nothing(StatusCode),
+}
+
+/// The entry of the callback that is being served; taken away if its sender hangs up while it is
+/// being recorded.
+pub(super) type Slot = Option<CallbackRecord>;
+
+impl CallbackHandler {
+    /// The receiving path for the sources of `config`. The bounds over all sources together are
+    /// those of this configuration for good; everything else follows [`CallbackHandler::apply`]. Until `life`
+    /// is ready, callbacks are verified, and then wait within their sender's patience.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        keys: Keys,
+        (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+    ) -> Self {
+        let desk = CallbackLog::new(metrics);
+        let limits = &config.server.limits;
+        Self(Arc::new(Shared {
+            view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
+            desk,
+            book: OnceLock::new(),
+            life,
+            keys,
+            pool: BytePool::new(limits.unverified_body_bytes),
+            held: HeldRequests::new(limits.held),
+            verdicts: Verdicts::default(),
+            no_older_keys: AtomicBool::new(false),
+        }))
+    }
+
+    /// Records in `book` from now on. All configuration must have been applied before.
+    pub fn open(&self, book: BatchedLedger) {
+        // Only the program's one start calls it.
+        let _ = self.0.book.set(book);
+    }
+
+    /// Asks the store, now and once a minute, whether it may have keys of earlier versions. Until
+    /// it says that it has none, they are looked up too.
+    pub async fn follow_older_keys(&self) {
+        loop {
+            if let Some(book) = self.0.book.get()
+                && let Ok(may_have) = book.may_hold_older_keys().await
+            {
+                self.0.no_older_keys.store(!may_have, Ordering::Relaxed);
+            }
+            tokio::time::sleep(OLDER_KEYS_EVERY).await;
+        }
+    }
+
+    /// Who waits for the verdicts of inline backends.
+    #[must_use]
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.0.verdicts
+    }
+
+    /// Goes on under another configuration, which the keys have to know already. Requests that are
+    /// under way end under the old one.
+    pub fn apply(&self, config: &Config) {
+        let before = self.0.view.load_full();
+        let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
+        self.0.view.store(Arc::new(view));
+    }
+
+    /// The latest callbacks that were neither recorded nor refused.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.0.desk.recent
+    }
+
+    /// How many callbacks of a source were refused for `reason`, since the start.
+    #[must_use]
+    pub fn refused(&self, source: &str, reason: Reason) -> u64 {
+        self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
+    }
+
+    /// The latest refused callbacks.
+    #[must_use]
+    pub fn rejections(&self) -> &Rejections {
+        &self.0.desk.rejections
+    }
+}
+
+impl Handler for CallbackHandler {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
+        let began = clock::instant();
+        let (parts, body) = request.into_parts();
+        let head = Head::new(parts);
+        let (route, client) = match self.0.find(&head, peer) {
+            Ok(found) => found,
+            Err(Elsewhere::Health) => return Ok(self.0.health(&head.method).await),
+            Err(Elsewhere::Nothing(status)) => return Ok(bare(status)),
+        };
+        let reply = {
+            let mut received = Received::new(&route, client, head, clock::now_ms());
+            let mut slot = Some(CallbackRecord::new(Arc::clone(&route), client.address(), began));
+            self.0.pass(&mut slot, &mut received, body).await
+        };
+        match reply {
+            Reply::Answer(answer) => Ok(respond(answer)),
+            Reply::Silence => Err(Box::pin(self.0.held.hold(began + route.silence)).await),
+        }
+    }
+}
+
+impl Shared {
+    /// The source that a request is for, and who sent it.
+    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), Elsewhere> {
+        let target = head.target();
+        if target.is_empty() {
+            return Err(Elsewhere::Nothing(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let view = self.view.load();
+        let name = source_name(target);
+        let Some(route) = name.and_then(|name| view.route(name)) else {
+            if view.is_health(target) {
+                return Err(Elsewhere::Health);
+            }
+            // It may be a source of the store, which nobody has read yet.
+            if name.is_some() && self.is_starting() {
+                return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
+            }
+            self.desk.stranger(peer.0.ip(), target);
+            return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
+        };
+        let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
+        Ok((Arc::clone(route), client))
+    }
+
+    /// All phases of one callback. Whatever happens, its entry says so when it is dropped.
+    async fn pass(&self, slot: &mut Slot, received: &mut Received, body: Incoming) -> Reply {
+        let route = Arc::clone(received.route());
+        let recipe = &route.source.recipe;
+        let taken = match self.receive(received, body).await {
+            Ok(taken) => taken,
+            Err(stop) => {
+                let callback = recipe.read(received.request(), received.at_ms());
+                return stopped(slot, &callback, received, stop);
+            }
+        };
+        self.decide(slot, received, taken).await
+    }
+
+    /// Judges a whole request, and records it if it is genuine.
+    async fn decide(&self, slot: &mut Slot, received: &mut Received, taken: Taken<'_>) -> Reply {
+        let route = Arc::clone(received.route());
+        let recipe = &route.source.recipe;
+        // What is rare is boxed here and below: a future is as large as the largest that it may
+        // wait for, and is moved as a whole.
+        let keys = match &route.keys {
+            Some(_) => Box::pin(public_keys(received, slot.as_ref())).await,
+            None => None,
+        };
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        callback.use_keys(keys.as_deref());
+        if !self.no_older_keys.load(Ordering::Relaxed) {
+            callback.look_up(OlderKeys::Wanted);
+        }
+        let began = clock::instant();
+        let ruling = judge(&mut callback, received.at_ms());
+        let judged = clock::instant();
+        self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
+        let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
+            if let Decision::Stop(stop) = ruling {
+                return stopped(slot, &callback, received, stop);
+            }
+            drop((callback, ruling));
+            return Box::pin(self.when_open(slot, received, taken)).await;
+        };
+        drop(taken);
+        match ruling {
+            Decision::Stop(stop) => stopped(slot, &callback, received, stop),
+            Decision::AddressCheck => {
+                let stop = Box::pin(address_check::answer(&callback, received, book)).await;
+                stopped(slot, &callback, received, stop)
+            }
+            Decision::Event(id, resolved) => {
+                route.note_misfits(resolved.misfits());
+                let genuine =
+                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
+                genuine.record(slot, (book, &self.verdicts)).await
+            }
+            Decision::Ambiguous(id, resolved) => {
+                route.note_misfits(resolved.misfits());
+                let genuine =
+                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
+                Box::pin(genuine.record_ambiguous(slot, book)).await
+            }
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        self.life.phase() == Phase::Starting
+    }
+
+    /// A genuine callback that came before the store was open: it waits within its sender's
+    /// patience, and is judged again then, because documents of the store may say where it goes.
+    async fn when_open(&self, slot: &mut Slot, received: &mut Received, taken: Taken<'_>) -> Reply {
+        let spent = slot.as_ref().map_or(Duration::ZERO, |entry| entry.began.elapsed());
+        let patience = received.route().patience.saturating_sub(spent);
+        let opened = tokio::time::timeout(patience, self.life.reached(Phase::Ready)).await;
+        if opened.is_err() || self.book.get().is_none() {
+            let recipe = &received.route().source.recipe;
+            let callback = recipe.read(received.request(), received.at_ms());
+            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
+        }
+        if let Some(route) = self.view.load().route(&received.route().source.name) {
+            received.take_route(route);
+            slot.iter_mut().for_each(|entry| entry.route = Arc::clone(route));
+        }
+        self.decide(slot, received, taken).await
+    }
+
+    /// Tells a balancer whether to send callbacks here, and nothing else.
+    async fn health(&self, method: &Method) -> Response {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return bare(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let unready = match self.book.get() {
+            Some(book) => unready(&self.life, book)
+                .await
+                .is_some_and(|unready| unready.counts(self.view.load().readiness)),
+            None => true,
+        };
+        match unready {
+            false => plain(StatusCode::OK, "ready\n"),
+            true => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
+
+    /// Looks at what does not need the body, then reads it. What it took of the pool is given back
+    /// when the callback is verified.
+    async fn receive(
+        &self,
+        received: &mut Received,
+        body: Incoming,
+    ) -> Result<Taken<'_>, EarlyReply> {
+        let route = received.route();
+        let source = &route.source;
+        if !source.enabled {
+            return Err(EarlyReply::refused(Outcome::Disabled, Reason::Disabled));
+        }
+        if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ForbiddenAddress));
+        }
+        if !source.recipe.sender().methods().contains(received.request().method) {
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
+        }
+        if !source.recipe.reads_body() {
+            return Ok(self.pool.nothing());
+        }
+        let whole = Box::pin(self.pool.read(body, source.body_bytes, route.body_time)).await;
+        let (body, taken) = whole.map_err(faulty)?;
+        received.set_body(body);
+        Ok(taken)
+    }
+}
+
+/// Verifies and resolves.
+fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
+    match callback.verify() {
+        Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
+        Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
+        Judgement::Challenge => Decision::AddressCheck,
+        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+        Judgement::Verified(mut verified) => {
+            let id = EventId::new(at_ms);
+            match verified.resolve(id) {
+                Resolution::Event(resolved) => Decision::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
+                Resolution::Challenge => Decision::AddressCheck,
+                Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
+                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+            }
+        }
+    }
+}
+
+/// The public keys to verify a callback with, where its sender has some. If it names one that is
+/// not there, the list is looked at again, within the sender's patience.
+async fn public_keys(received: &Received, entry: Option<&CallbackRecord>) -> Option<Arc<KeySet>> {
+    let route = received.route();
+    let published = route.keys.as_ref()?;
+    let keys = published.now();
+    let Some(id) = wanted_key(received, keys.as_deref()) else { return keys };
+    let spent = entry.map_or(Duration::ZERO, |entry| entry.began.elapsed());
+    published.look_again(&id, route.patience.saturating_sub(spent)).await;
+    published.now()
+}
+
+/// The id of the key that a callback cannot be verified without, if nothing else is wrong with it.
+fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
+    let recipe = &received.route().source.recipe;
+    let mut callback = recipe.read(received.request(), received.at_ms());
+    callback.use_keys(keys);
+    let id = callback.key_id()?.into_owned();
+    if keys.is_some_and(|keys| keys.knows(&id)) {
+        return None;
+    }
+    let lacks_key = match callback.verify() {
+        Judgement::Undecided => true,
+        Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
+        _ => false,
+    };
+    lacks_key.then_some(id)
+}
+
+/// What stands behind `/callback/` up to the query.
+fn source_name(target: &[u8]) -> Option<&str> {
+    let name = target.strip_prefix(PREFIX)?;
+    let end = memchr::memchr(b'?', name).unwrap_or(name.len());
+    std::str::from_utf8(&name[..end]).ok()
+}
+
+/// Ends a callback that is not recorded: noted, kept if it is refused, and answered.
+pub(super) fn stopped(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: EarlyReply,
+) -> Reply {
+    let (outcome, reason) = match stop {
+        EarlyReply::Is(outcome) => (outcome, None),
+        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+    };
+    if let Some(entry) = slot {
+        entry.is(outcome);
+        if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
+            entry.spare();
+        }
+        if let EarlyReply::Refused(_, refusal) = stop {
+            entry.refused(refusal);
+            entry.keep(received, callback);
+        }
+    }
+    let reply = match reason {
+        // A bound is a bound in everybody's words.
+        Some(Reason::TooLarge) => Reply::Answer(Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            content_type: None,
+            body: Bytes::new(),
+        }),
+        _ => callback.reply(outcome, reason, &salt),
+    };
+    told(slot, reply)
+}
+
+pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
+    if let (Some(entry), Reply::Answer(answer)) = (slot, &reply) {
+        entry.answered(answer.status);
+    }
+    reply
+}
+
+fn faulty(fault: BodyError) -> EarlyReply {
+    match fault {
+        BodyError::TooLarge => EarlyReply::refused(Outcome::Rejected, Reason::TooLarge),
+        BodyError::Late => EarlyReply::refused(Outcome::Rejected, Reason::Timeout),
+        BodyError::Crowded => EarlyReply::Is(Outcome::Unavailable),
+    }
+}
+
+fn by_sender(refusal: CallbackError) -> EarlyReply {
+    let outcome = match refusal.reason {
+        Reason::Disabled => Outcome::Disabled,
+        _ => Outcome::Rejected,
+    };
+    EarlyReply::Refused(outcome, refusal)
+}
+
+impl EarlyReply {
+    pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
+        Self::Refused(outcome, CallbackError { reason, parameter: None })
+    }
+}
+
+fn respond(answer: Answer) -> Response {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
+    // An answer may hold what the callback said: nothing is to be made of it but what it is.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if let Some(content_type) = answer.content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// An answer in words, for a balancer.
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
+    respond(Answer { status, content_type, body: Bytes::from_static(text.as_bytes()) })
+}
+
+/// An answer for a request that belongs to no source.
+fn bare(status: StatusCode) -> Response {
+    respond(Answer { status, content_type: None, body: Bytes::new() })
+}
+
+/// Random bytes for a sealed answer. The operating system never runs out of them.
+pub(super) fn salt() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_stands_before_the_query() {
+        assert_eq!(source_name(b"/callback/level-end?a=/callback/b"), Some("level-end"));
+        assert_eq!(source_name(b"/callback/reward/17"), Some("reward/17"));
+        assert_eq!(source_name(b"/callback/"), Some(""));
+        assert_eq!(source_name(b"/callback"), None);
+        assert_eq!(source_name(b"/Callback/a"), None);
+        assert_eq!(source_name(b"/callback/\xff"), None);
+    }
+}

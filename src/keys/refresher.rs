@@ -1,0 +1,199 @@
+//! Keeps one list fresh: one task, and so one fetch at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fetch::{FetchError, Fetched};
+use super::key_set_state::KeySetState;
+
+/// The pause after a failed fetch; it doubles up to the last, so that a server that comes back is
+/// found within a minute.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the log calls a list.
+#[derive(Clone, Debug)]
+pub(super) struct Label {
+    pub(super) sender: String,
+    pub(super) host: String,
+}
+
+/// Fetches with `fetch`, for good: at once, at half of each lifetime, and when it is asked to.
+pub(super) async fn keep<F>(published: Arc<KeySetState>, label: Label, fetch: F)
+where
+    F: AsyncFn() -> Result<Fetched, FetchError>,
+{
+    let Label { sender, host } = label;
+    let mut pause = PAUSE_FIRST;
+    loop {
+        published.begin();
+        let next = match fetch().await {
+            Ok(Fetched { keys, lifetime }) => {
+                let (count, left_out) = (keys.len(), keys.left_out());
+                tracing::info!(
+                    sender,
+                    host,
+                    keys = count,
+                    left_out,
+                    lifetime_seconds = lifetime.as_secs(),
+                    "public keys fetched"
+                );
+                published.end(Some(keys));
+                pause = PAUSE_FIRST;
+                lifetime / 2
+            }
+            Err(why) => {
+                let next = pause;
+                pause = (pause * 2).min(PAUSE_MAX);
+                let age_seconds = published.age().as_secs();
+                let why = why.to_string();
+                let again_seconds = next.as_secs();
+                if published.now().is_some() {
+                    tracing::warn!(
+                        sender,
+                        host,
+                        why,
+                        age_seconds,
+                        again_seconds,
+                        "public keys could not be fetched; those that are there stay in force"
+                    );
+                } else {
+                    tracing::error!(
+                        sender,
+                        host,
+                        why,
+                        again_seconds,
+                        "public keys could not be fetched; until they are, callbacks are unavailable"
+                    );
+                }
+                published.end(None);
+                next
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = published.asked() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::clock;
+    use crate::sender::{Catalog, KeySet, Recipe, Terms};
+
+    fn keys(ids: &[&str]) -> KeySet {
+        let point = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+nzvoGqvDeB9+SzE6igTl7TyK4JBbglwir9oTcQta8N\
+                     uG26ZpZFxt+F2NDk7asTE6/2Yc8i1ATcGIqtuS5hv0Q==";
+        let entries: Vec<_> =
+            ids.iter().map(|id| serde_json::json!({ "keyId": id, "base64": point })).collect();
+        let answer = serde_json::json!({ "keys": entries }).to_string();
+        let catalog = Catalog::embedded().unwrap();
+        let admob = catalog.get("admob").unwrap();
+        let recipe = Recipe::compile(admob, &Terms::default()).unwrap();
+        recipe.key_list().unwrap().read(answer.as_bytes()).unwrap()
+    }
+
+    fn label() -> Label {
+        Label { sender: "admob".into(), host: "keys.example.com".into() }
+    }
+
+    type Script = Mutex<VecDeque<Result<(KeySet, u64), FetchError>>>;
+
+    /// A keeper whose fetches come out as the script says, with the times of them.
+    fn kept(
+        script: Vec<Result<(KeySet, u64), FetchError>>,
+    ) -> (Arc<KeySetState>, Arc<Mutex<Vec<u64>>>, tokio::task::JoinHandle<()>) {
+        let (published, times) = (Arc::new(KeySetState::new()), Arc::new(Mutex::new(Vec::new())));
+        let (script, start): (Script, _) = (Mutex::new(script.into()), Instant::now());
+        let noted = Arc::clone(&times);
+        let fetch = async move || {
+            noted.lock().unwrap().push(start.elapsed().as_secs());
+            let next = script.lock().unwrap().pop_front();
+            let (keys, seconds) = next.unwrap_or(Err(FetchError::Late))?;
+            Ok(Fetched { keys, lifetime: Duration::from_secs(seconds) })
+        };
+        let task = tokio::spawn(keep(Arc::clone(&published), label(), fetch));
+        (published, times, task)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_fetches_at_once_and_at_half_of_each_lifetime() {
+        let (published, times, task) =
+            kept(vec![Ok((keys(&["1"]), 3600)), Ok((keys(&["2"]), 600)), Ok((keys(&["3"]), 600))]);
+        tokio::time::sleep(Duration::from_secs(2101)).await;
+        assert_eq!(*times.lock().unwrap(), [0, 1800, 2100]);
+        assert!(published.now().unwrap().knows(b"3") && !published.now().unwrap().knows(b"1"));
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_keeps_what_is_there_and_tries_again_ever_more_slowly() {
+        let (published, times, task) = kept(vec![Ok((keys(&["1"]), 3600))]);
+        tokio::time::sleep(Duration::from_secs(1800 + 200)).await;
+        assert!(published.now().unwrap().knows(b"1"), "stale, and in force");
+        let seen: Vec<u64> = times.lock().unwrap().clone();
+        assert_eq!(seen, [0, 1800, 1801, 1803, 1807, 1815, 1831, 1863, 1923, 1983]);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_is_fetched_when_a_callback_names_it() {
+        let (published, times, task) =
+            kept(vec![Ok((keys(&["1"]), 86_400)), Ok((keys(&["1", "2"]), 86_400))]);
+        while published.now().is_none() {
+            tokio::task::yield_now().await;
+        }
+        published.look_again(b"2", Duration::from_secs(4)).await;
+        assert!(published.now().unwrap().knows(b"2"));
+        assert_eq!(*times.lock().unwrap(), [0, 0]);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn made_up_keys_cause_a_bounded_number_of_fetches_and_wait_for_nothing_else() {
+        let began = clock::instant();
+        let list = keys(&["1"]);
+        let lists = std::iter::repeat_with(|| Ok((list.clone(), 86_400))).take(500);
+        let (published, times, task) = kept(lists.collect());
+        while published.now().is_none() {
+            tokio::task::yield_now().await;
+        }
+        for n in 0..5000 {
+            published.look_again(n.to_string().as_bytes(), Duration::from_secs(4)).await;
+        }
+        // One at the start, three for whoever asked first, and one in ten seconds of a slow machine.
+        let slow = usize::try_from(began.elapsed().as_secs() / 10).unwrap();
+        let count = times.lock().unwrap().len();
+        assert!((4..=4 + slow).contains(&count), "{count}");
+        assert!(published.now().unwrap().knows(b"1"));
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_list_that_never_came_waits_for_the_fetch_that_is_under_way() {
+        let published = Arc::new(KeySetState::new());
+        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let gate = Mutex::new(Some(gate));
+        let fetch = async move || {
+            let gate = gate.lock().unwrap().take();
+            if let Some(gate) = gate {
+                gate.await.unwrap();
+            }
+            Ok(Fetched { keys: keys(&["1"]), lifetime: Duration::from_secs(3600) })
+        };
+        let task = tokio::spawn(keep(Arc::clone(&published), label(), fetch));
+        tokio::task::yield_now().await;
+        let waiting = published.look_again(b"1", Duration::from_secs(4));
+        let opening = async { open.send(()).unwrap() };
+        tokio::join!(waiting, opening);
+        assert!(published.now().unwrap().knows(b"1"));
+        task.abort();
+    }
+}

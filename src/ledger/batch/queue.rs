@@ -1,0 +1,256 @@
+//! Lanes: where events wait for their commit.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::writer::Writer;
+use super::{BatchOptions, Recorded, Shared};
+use crate::clock::instant;
+use crate::ledger::{LedgerError, NewEvent};
+
+/// Threads beyond that many share lanes, which costs wake-ups across runtimes and nothing else.
+const LANES: usize = 16;
+
+/// All lanes, and what waits in them or is being committed.
+pub(super) struct BatchQueues {
+    lanes: [BatchQueue; LANES],
+    events: AtomicUsize,
+    events_max: usize,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// The events of one thread.
+#[derive(Default)]
+pub(super) struct BatchQueue {
+    state: Mutex<State>,
+    /// The linger is over: as many events wait as were wanted.
+    pub(super) filled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Ticket>,
+    writers: usize,
+    /// One of them has not taken its batch yet: what comes now will be in it.
+    waiting: bool,
+    /// How many events a lingering writer waits for.
+    wanted: usize,
+    /// How many were being committed or waiting when the last commit ended: about as many callers
+    /// as there are.
+    callers: usize,
+}
+
+/// An event that waits, and who waits for it.
+struct Ticket {
+    event: NewEvent,
+    waiter: Waiter,
+}
+
+/// How far a writer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has no batch yet.
+    Waiting,
+    /// Its batch is with the engine.
+    Committing,
+}
+
+/// Who waits for an event, and until when.
+pub(super) struct Waiter {
+    pub(super) deadline: Instant,
+    answer: oneshot::Sender<Result<Recorded, LedgerError>>,
+}
+
+/// Events that are committed together, and who waits for each: `None` once it was told to stop.
+pub(super) struct Batch {
+    pub(super) events: Arc<Vec<NewEvent>>,
+    pub(super) waiters: Vec<Option<Waiter>>,
+    /// When it was taken.
+    pub(super) began: Instant,
+}
+
+impl Waiter {
+    /// Nobody listens if the caller stopped waiting, which is its right.
+    pub(super) fn tell(self, answer: Result<Recorded, LedgerError>) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl BatchQueues {
+    pub(super) fn new(options: &BatchOptions) -> Self {
+        Self {
+            lanes: Default::default(),
+            events: AtomicUsize::new(0),
+            events_max: options.queue_events,
+            bytes: AtomicUsize::new(0),
+            bytes_max: options.queue_bytes,
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> &BatchQueue {
+        &self.lanes[at]
+    }
+
+    /// A place among those who wait, until it is dropped. One who is alone always has one.
+    fn enter(&self, bytes: usize) -> Result<Place<'_>, LedgerError> {
+        let place = Place { lanes: self, bytes };
+        let events = self.events.fetch_add(1, Ordering::Relaxed);
+        let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let full = events >= self.events_max || (others > 0 && others + bytes > self.bytes_max);
+        if full { Err(LedgerError::Overloaded) } else { Ok(place) }
+    }
+}
+
+struct Place<'a> {
+    lanes: &'a BatchQueues,
+    bytes: usize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.lanes.events.fetch_sub(1, Ordering::Relaxed);
+        self.lanes.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The lane of this thread.
+fn own_lane() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+    }
+    OWN.with(|own| *own)
+}
+
+/// Queues `event` and waits for what becomes of it.
+pub(super) async fn record(
+    shared: &Arc<Shared>,
+    event: NewEvent,
+    patience: Duration,
+) -> Result<Recorded, LedgerError> {
+    let _place = shared.lanes.enter(event.body.len())?;
+    let (answer, answered) = oneshot::channel();
+    let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
+    let at = own_lane();
+    if shared.lanes.get(at).push(ticket, shared.writers()) {
+        tokio::spawn(Writer::new(Arc::clone(shared), at).run());
+    }
+    // A writer that vanished with its runtime leaves its batch undecided.
+    answered.await.unwrap_or(Err(LedgerError::Unknown))
+}
+
+impl BatchQueue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a ticket; whether a writer has to be started for it.
+    fn push(&self, ticket: Ticket, writers_max: usize) -> bool {
+        let mut state = self.state();
+        state.queue.push_back(ticket);
+        if state.queue.len() == state.wanted {
+            self.filled.notify_one();
+        }
+        let start = !state.waiting && state.writers < writers_max;
+        if start {
+            state.writers += 1;
+            state.waiting = true;
+        }
+        start
+    }
+
+    /// Takes what waits, as much as may go together, for the writer that waited for it.
+    pub(super) fn take(&self, options: &BatchOptions) -> Batch {
+        let began = instant();
+        let mut bytes = 0;
+        let mut state = self.state();
+        (state.waiting, state.wanted) = (false, 0);
+        let most = state.queue.len().min(options.batch_events);
+        let (mut events, mut waiters) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        while let Some(ticket) = state.queue.pop_front_if(|ticket| {
+            bytes += ticket.event.body.len();
+            events.is_empty() || bytes <= options.batch_bytes
+        }) {
+            if ticket.waiter.answer.is_closed() {
+                continue;
+            }
+            if ticket.waiter.deadline <= began {
+                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                continue;
+            }
+            events.push(ticket.event);
+            waiters.push(Some(ticket.waiter));
+            if events.len() >= options.batch_events {
+                break;
+            }
+        }
+        Batch { events: Arc::new(events), waiters, began }
+    }
+
+    /// Whether a writer that is done has to wait for another batch. If not, it counts as gone from
+    /// this moment on, so that the next event starts another.
+    pub(super) fn again(&self) -> bool {
+        let mut state = self.state();
+        let again = !state.waiting && !state.queue.is_empty();
+        if again {
+            state.waiting = true;
+        } else {
+            state.writers -= 1;
+        }
+        again
+    }
+
+    /// How many more events are worth waiting for: those who waited at the last commit and are not
+    /// back yet. Whoever brings the last of them signals [`Lane::filled`].
+    pub(super) fn missing(&self, options: &BatchOptions) -> usize {
+        let mut state = self.state();
+        let wanted = state.callers.min(options.batch_events);
+        let missing = match state.queue.len() {
+            // Nobody waits, so nobody is kept waiting for company.
+            0 => 0,
+            waiting => wanted.saturating_sub(waiting),
+        };
+        state.wanted = if missing > 0 { wanted } else { 0 };
+        missing
+    }
+
+    /// A commit of `events` events has ended.
+    pub(super) fn committed(&self, events: usize) {
+        let mut state = self.state();
+        state.callers = events + state.queue.len();
+    }
+
+    /// Tells those whose time is over before their commit began; answers when the next one's is.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        for ticket in mem::take(&mut state.queue) {
+            if ticket.waiter.deadline <= now {
+                ticket.waiter.tell(Err(LedgerError::Overloaded));
+            } else {
+                state.queue.push_back(ticket);
+            }
+        }
+        state.queue.iter().map(|ticket| ticket.waiter.deadline).min()
+    }
+
+    /// When the time of the first is over that waits.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        self.state().queue.iter().map(|ticket| ticket.waiter.deadline).min()
+    }
+
+    /// A writer died with its runtime: what waits is known not to be recorded.
+    pub(super) fn abandon(&self, stage: Stage) {
+        let mut state = self.state();
+        state.writers -= 1;
+        state.waiting &= stage != Stage::Waiting;
+        for ticket in state.queue.drain(..) {
+            ticket.waiter.tell(Err(LedgerError::Overloaded));
+        }
+    }
+}

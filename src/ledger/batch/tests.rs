@@ -1,0 +1,374 @@
+//! The book over an embedded engine whose disk can be held, so that nothing rests on timing.
+
+#![expect(clippy::await_holding_lock, reason = "the lock is the disk, which is held on purpose")]
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::ledger::conformance::{START_MS, event};
+use crate::ledger::embedded::files::Files;
+use crate::ledger::embedded::files::faulty::Faults;
+use crate::ledger::{Embedded, EmbeddedOptions, StoreClock};
+
+/// Counts what an observer hears.
+#[derive(Default)]
+struct Heard {
+    committed: Mutex<Vec<usize>>,
+    failed: Mutex<Vec<usize>>,
+}
+
+impl Observer for Heard {
+    fn committed(&self, _: Duration, events: usize) {
+        self.committed.lock().unwrap().push(events);
+    }
+
+    fn failed(&self, _: &LedgerError, events: usize) {
+        self.failed.lock().unwrap().push(events);
+    }
+}
+
+struct Bench {
+    book: BatchedLedger,
+    faults: Faults,
+    heard: Arc<Heard>,
+    _dir: TempDir,
+}
+
+impl Bench {
+    fn new(options: BatchOptions) -> Self {
+        let dir = TempDir::new().unwrap();
+        let faults = Faults::default();
+        let files: Arc<dyn Files> = Arc::new(faults.clone());
+        let mut embedded = EmbeddedOptions::new(dir.path());
+        embedded.segment_bytes = 1 << 20;
+        embedded.clock = StoreClock::manual(START_MS);
+        let engine = Embedded::open_with(embedded, files).unwrap();
+        let heard = Arc::new(Heard::default());
+        let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
+        Self { book, faults, heard, _dir: dir }
+    }
+
+    /// Holds every sync until what it answers is dropped.
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        self.faults.hold.lock().unwrap()
+    }
+
+    fn spawn(&self, n: u64) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
+        let book = self.book.clone();
+        tokio::spawn(async move { book.record(event(n, &["a"])).await })
+    }
+
+    /// An event whose commit is at the disk, which is held: what comes now goes into the next.
+    async fn occupy(&self) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
+        let before = self.begun();
+        let first = self.spawn(0);
+        self.at_the_disk(before).await;
+        first
+    }
+
+    /// How many commits have come to the disk.
+    fn begun(&self) -> u64 {
+        self.faults.commits.load(Ordering::SeqCst)
+    }
+
+    async fn at_the_disk(&self, before: u64) {
+        while self.begun() == before {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn commits(&self) -> Vec<usize> {
+        self.heard.committed.lock().unwrap().clone()
+    }
+
+    async fn exists(&self, id: EventId) -> bool {
+        self.book.event(id).await.unwrap().is_some()
+    }
+}
+
+/// Lets every other task go as far as it can.
+async fn settle_down() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn patient() -> BatchOptions {
+    BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() }
+}
+
+#[tokio::test]
+async fn those_who_come_during_a_commit_share_the_next() {
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let first = bench.occupy().await;
+    let others: Vec<_> = (1..=40).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    assert_eq!(bench.commits(), [0; 0]);
+    drop(hold);
+    for waiter in others.into_iter().chain([first]) {
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+    }
+    assert_eq!(bench.commits(), [1, 40]);
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_in_events_and_in_bytes() {
+    let bench = Bench::new(BatchOptions { batch_events: 16, batch_bytes: 50, ..patient() });
+    let hold = bench.hold();
+    let mut waiters = vec![bench.occupy().await];
+    // Bodies of 9 bytes: five to a batch.
+    waiters.extend((1..8).map(|n| bench.spawn(n)));
+    settle_down().await;
+    drop(hold);
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    assert_eq!(bench.commits(), [1, 5, 2]);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_at_once() {
+    let bench = Bench::new(BatchOptions { queue_events: 3, ..patient() });
+    let hold = bench.hold();
+    let waiters: Vec<_> = (0..3).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    let refused = bench.book.record(event(9, &[])).await;
+    assert_eq!(refused, Err(LedgerError::Overloaded));
+    drop(hold);
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    assert!(bench.book.record(event(9, &[])).await.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_that_wait_are_bounded_too() {
+    let bench = Bench::new(BatchOptions { queue_bytes: 20, ..patient() });
+    let hold = bench.hold();
+    // Bodies of 9 bytes.
+    let waiters: Vec<_> = (0..2).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    assert_eq!(bench.book.record(event(2, &[])).await, Err(LedgerError::Overloaded));
+    drop(hold);
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    let mut large = event(3, &[]);
+    large.body = vec![0; 100].into();
+    assert!(bench.book.record(large).await.is_ok(), "alone it may be larger");
+}
+
+#[tokio::test]
+async fn one_that_is_too_large_fails_alone() {
+    let bench = Bench::new(BatchOptions { batch_bytes: 1 << 30, ..patient() });
+    let hold = bench.hold();
+    let mut waiters = vec![bench.occupy().await];
+    let mut large = event(1, &[]);
+    large.body = vec![0; 2 << 20].into();
+    let (book, huge) = (bench.book.clone(), large);
+    let huge = tokio::spawn(async move { book.record(huge).await });
+    waiters.extend((2..5).map(|n| bench.spawn(n)));
+    settle_down().await;
+    drop(hold);
+    assert!(matches!(huge.await.unwrap(), Err(LedgerError::TooLarge { .. })));
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
+    }
+}
+
+#[tokio::test]
+async fn who_is_late_is_told_what_is_known() {
+    let mut short = Duration::from_millis(20);
+    loop {
+        let bench = Bench::new(patient());
+        let (begun, waiting) = (event(0, &[]), event(1, &[]));
+        let (begun_id, waiting_id) = (begun.id, waiting.id);
+        let hold = bench.hold();
+        let before = bench.begun();
+        let (in_commit, in_queue) = tokio::join!(bench.book.record_within(begun, short), async {
+            tokio::select! {
+                () = bench.at_the_disk(before) => {}
+                () = tokio::time::sleep(2 * short) => {}
+            }
+            bench.book.record_within(waiting, short).await
+        });
+        if bench.begun() == before {
+            // So slow was the machine that the time of the first was over before its commit began.
+            short *= 2;
+            continue;
+        }
+        // The one may have been recorded, and is; the other was not, and never will be.
+        assert_eq!(in_commit, Err(LedgerError::Unknown));
+        assert_eq!(in_queue, Err(LedgerError::Overloaded));
+        drop(hold);
+        bench.book.record(event(2, &[])).await.unwrap();
+        assert!(bench.exists(begun_id).await);
+        assert!(!bench.exists(waiting_id).await);
+        return;
+    }
+}
+
+#[tokio::test]
+async fn who_stopped_waiting_before_the_commit_is_left_out() {
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let first = bench.occupy().await;
+    let gone = bench.spawn(1);
+    let stays = bench.spawn(2);
+    settle_down().await;
+    gone.abort();
+    settle_down().await;
+    drop(hold);
+    first.await.unwrap().unwrap();
+    stays.await.unwrap().unwrap();
+    assert_eq!(bench.commits(), [1, 1]);
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_the_others_working() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let dying = runtime();
+    let (begun, queued) = dying.block_on(async {
+        let begun = bench.occupy().await;
+        let queued = bench.spawn(1);
+        settle_down().await;
+        (begun, queued)
+    });
+    drop(dying);
+    drop((begun, queued));
+    drop(hold);
+    // The same thread has the same lane: nothing of the dead writer is in its way.
+    runtime().block_on(async {
+        for n in 2..5 {
+            assert_eq!(
+                bench.book.record(event(n, &[])).await.unwrap().standing(),
+                DedupResult::New
+            );
+        }
+    });
+}
+
+#[test]
+fn many_runtimes_record_at_once() {
+    let bench = Bench::new(patient());
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let book = bench.book.clone();
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async {
+                    let tasks: Vec<_> = (0..50)
+                        .map(|n| {
+                            let book = book.clone();
+                            tokio::spawn(
+                                async move { book.record(event(thread * 50 + n, &[])).await },
+                            )
+                        })
+                        .collect();
+                    for task in tasks {
+                        assert_eq!(task.await.unwrap().unwrap().standing(), DedupResult::New);
+                    }
+                });
+            });
+        }
+    });
+    assert_eq!(bench.commits().iter().sum::<usize>(), 200);
+}
+
+#[tokio::test]
+async fn a_failed_sync_fails_all_who_wait_for_it() {
+    let bench = Bench::new(patient());
+    let hold = bench.hold();
+    let first = bench.occupy().await;
+    let others: Vec<_> = (1..=5).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    bench.faults.sync.store(true, Ordering::SeqCst);
+    drop(hold);
+    for waiter in others.into_iter().chain([first]) {
+        assert!(matches!(waiter.await.unwrap(), Err(LedgerError::Fatal(_))));
+    }
+    assert_eq!(bench.commits(), [0; 0]);
+    assert_eq!(*bench.heard.failed.lock().unwrap(), [1, 5]);
+    assert!(!bench.book.health().await.unwrap().is_writable());
+}
+
+#[tokio::test]
+async fn standings_and_what_came_first() {
+    let bench = Bench::new(patient());
+    let first = event(1, &["a"]);
+    let mut same = event(2, &["a"]);
+    same.keys.clone_from(&first.keys);
+    same.fingerprint = first.fingerprint;
+    let mut other = event(3, &["a"]);
+    other.keys.clone_from(&first.keys);
+    let mut recut = event(4, &["a"]);
+    recut.keys.signature = Some(first.keys.identity[0]);
+    let expected =
+        [DedupResult::New, DedupResult::Duplicate, DedupResult::Conflict, DedupResult::Ambiguous];
+    for (offered, standing) in [first.clone(), same, other, recut].into_iter().zip(expected) {
+        let id = offered.id;
+        let recorded = bench.book.record(offered).await.unwrap();
+        assert_eq!((recorded.id(), recorded.standing()), (id, standing));
+        assert_eq!(recorded.first(), first.id);
+        assert_eq!(recorded.first_seen_ms(), first.received_ms);
+    }
+}
+
+#[tokio::test]
+async fn the_signal_tells_of_fresh_deliveries_and_of_nothing_else() {
+    let bench = Bench::new(patient());
+    let mut due = bench.book.due();
+    let mut signalled = async || tokio::time::timeout(Duration::ZERO, due.wait()).await.is_ok();
+    assert!(!signalled().await);
+    bench.book.record(event(1, &[])).await.unwrap();
+    assert!(!signalled().await);
+    bench.book.record(event(2, &["a"])).await.unwrap();
+    assert!(signalled().await);
+    assert!(!signalled().await);
+    bench.book.record(event(2, &["a"])).await.unwrap();
+    assert!(!signalled().await);
+}
+
+#[tokio::test]
+async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
+    let bench = Bench::new(BatchOptions { linger_max: Duration::from_secs(60), ..patient() });
+    let hold = bench.hold();
+    let waiters: Vec<_> = (0..8).map(|n| bench.spawn(n)).collect();
+    settle_down().await;
+    drop(hold);
+    for waiter in waiters {
+        waiter.await.unwrap().unwrap();
+    }
+    let Engine::Embedded(engine) = bench.book.engine() else { panic!() };
+    engine.pretend_sync(Duration::from_secs(240));
+    let before = bench.commits().len();
+    let mut back = vec![bench.spawn(8)];
+    settle_down().await;
+    // They come back one by one; the last one ends the linger, long before its time.
+    for n in 9..16 {
+        back.push(bench.spawn(n));
+        settle_down().await;
+        assert!(n == 15 || bench.commits().len() == before);
+    }
+    for waiter in back {
+        waiter.await.unwrap().unwrap();
+    }
+    assert_eq!(bench.commits()[before..], [8]);
+}
+
+#[tokio::test]
+async fn a_lone_callback_waits_for_nobody() {
+    let bench = Bench::new(BatchOptions { linger_max: Duration::from_secs(60), ..patient() });
+    let Engine::Embedded(engine) = bench.book.engine() else { panic!() };
+    for n in 0..5 {
+        engine.pretend_sync(Duration::from_secs(240));
+        bench.book.record(event(n, &[])).await.unwrap();
+    }
+    assert_eq!(bench.commits(), [1; 5]);
+}

@@ -1,0 +1,214 @@
+//! Writers: tasks that commit what waits in a lane.
+//!
+//! A writer does not take its batch by itself: the engine takes it at the moment when it can commit
+//! it. So where a second writer waits while the first one's commit is at the disk, all that comes
+//! meanwhile is in the next commit, which begins without anybody being woken in between.
+
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::queue::{Batch, BatchQueue, Stage, Waiter};
+use super::recorded::Recorded;
+use crate::clock::instant;
+use crate::ledger::{Accepted, Ledger, LedgerError, NewEvent};
+
+/// A task that commits what waits in one lane until nothing does.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    at: usize,
+    claim: Arc<Claim>,
+    /// It has taken its leave of the lane.
+    gone: bool,
+}
+
+/// The batch of a writer: taken by the engine when it can commit it, and then the writer's again.
+struct Claim {
+    shared: Arc<Shared>,
+    at: usize,
+    state: Mutex<Claimed>,
+}
+
+enum Claimed {
+    /// Not yet taken.
+    Open,
+    Taken(Batch),
+    /// The writer has no further use for it: whoever comes to take it is too late.
+    Closed,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.gone {
+            self.lane().abandon(match self.claim.close() {
+                Claimed::Open => Stage::Waiting,
+                Claimed::Taken(_) | Claimed::Closed => Stage::Committing,
+            });
+        }
+    }
+}
+
+impl Claim {
+    fn new(shared: &Arc<Shared>, at: usize) -> Arc<Self> {
+        Arc::new(Self { shared: Arc::clone(shared), at, state: Mutex::new(Claimed::Open) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Claimed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the batch; an empty one if the writer is gone.
+    fn take(&self) -> Arc<Vec<NewEvent>> {
+        let mut state = self.state();
+        if !matches!(*state, Claimed::Open) {
+            return Arc::default();
+        }
+        let batch = self.shared.lanes.get(self.at).take(&self.shared.options);
+        let events = Arc::clone(&batch.events);
+        *state = Claimed::Taken(batch);
+        events
+    }
+
+    fn close(&self) -> Claimed {
+        mem::replace(&mut self.state(), Claimed::Closed)
+    }
+
+    /// Tells those whose time is over; answers when the next one's is.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let lane = self.shared.lanes.get(self.at);
+        let Claimed::Taken(batch) = &mut *self.state() else { return lane.expire(now) };
+        let waiters = batch.waiters.iter_mut();
+        let late = waiters.filter_map(|waiter| waiter.take_if(|waiter| waiter.deadline <= now));
+        late.for_each(|waiter| waiter.tell(Err(LedgerError::Unknown)));
+        let next = batch.waiters.iter().flatten().map(|waiter| waiter.deadline).min();
+        [lane.expire(now), next].into_iter().flatten().min()
+    }
+}
+
+impl Writer {
+    /// A writer for lane `at`, which counts it already as the one that waits.
+    pub(super) fn new(shared: Arc<Shared>, at: usize) -> Self {
+        let claim = Claim::new(&shared, at);
+        Self { shared, at, claim, gone: false }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.linger().await;
+            self.commit().await;
+            if !self.lane().again() {
+                return self.gone = true;
+            }
+            self.claim = Claim::new(&self.shared, self.at);
+        }
+    }
+
+    fn lane(&self) -> &BatchQueue {
+        self.shared.lanes.get(self.at)
+    }
+
+    /// Waits for those who waited before to come back, where a sync costs more than that.
+    async fn linger(&self) {
+        let sync = self.shared.engine.sync_time();
+        if !self.shared.lingers() || self.lane().missing(&self.shared.options) == 0 {
+            return;
+        }
+        let limit = self.shared.options.linger_max.min(sync / 4);
+        tokio::select! {
+            biased;
+            () = self.lane().filled.notified() => {}
+            () = pause(limit) => {}
+        }
+    }
+
+    async fn commit(&self) {
+        let accepted = self.accept().await;
+        let Batch { events, waiters, began } = match self.claim.close() {
+            Claimed::Taken(batch) => batch,
+            // The engine failed before it took anything: those who wait now would fare no better.
+            Claimed::Open | Claimed::Closed => self.lane().take(&self.shared.options),
+        };
+        if events.is_empty() {
+            return;
+        }
+        self.lane().committed(events.len());
+        match accepted {
+            Ok(accepted) => {
+                let took = instant().saturating_duration_since(began);
+                self.shared.observer.committed(took, events.len());
+                self.announce(&events, &accepted, waiters);
+            }
+            Err(error) if events.len() > 1 && is_about_one(&error) => {
+                self.one_by_one(&events, waiters).await;
+            }
+            Err(error) => self.refuse(&error, waiters),
+        }
+    }
+
+    /// One event was at fault for the whole batch: the others shall not suffer for it.
+    async fn one_by_one(&self, events: &[NewEvent], waiters: Vec<Option<Waiter>>) {
+        for (event, waiter) in events.iter().zip(waiters) {
+            let events = std::slice::from_ref(event);
+            match self.shared.engine.accept(events).await {
+                Ok(accepted) => self.announce(events, &accepted, vec![waiter]),
+                Err(error) => self.refuse(&error, vec![waiter]),
+            }
+        }
+    }
+
+    fn refuse(&self, error: &LedgerError, waiters: Vec<Option<Waiter>>) {
+        self.shared.observer.failed(error, waiters.len());
+        for waiter in waiters.into_iter().flatten() {
+            waiter.tell(Err(error.clone()));
+        }
+    }
+
+    fn announce(&self, events: &[NewEvent], accepted: &[Accepted], waiters: Vec<Option<Waiter>>) {
+        let mut due = false;
+        for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
+            due |= *accepted == Accepted::Fresh && !event.targets.is_empty();
+            if let Some(waiter) = waiter {
+                waiter.tell(Ok(Recorded::new(event, accepted)));
+            }
+        }
+        if due {
+            self.shared.something_is_due();
+        }
+    }
+
+    /// Lets the engine work, and meanwhile tells those whose time is over.
+    async fn accept(&self) -> Result<Vec<Accepted>, LedgerError> {
+        let claim = Arc::clone(&self.claim);
+        let mut accepted = pin!(self.shared.engine.accept_offer(Box::new(move || claim.take())));
+        let mut next = self.lane().earliest();
+        loop {
+            let wake = next.unwrap_or_else(|| instant() + self.shared.options.patience);
+            tokio::select! {
+                biased;
+                accepted = &mut accepted => return accepted,
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            next = self.claim.expire(instant());
+        }
+    }
+}
+
+/// Whether an error, known not to have taken effect, may come from a single event of a batch.
+fn is_about_one(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::TooLarge { .. } | LedgerError::Corrupt(_))
+}
+
+/// Sleeps for less than a millisecond, which tokio's timer cannot. Dropping it wakes the thread
+/// that sleeps, so that nothing is left behind.
+async fn pause(time: Duration) {
+    let (awake, asleep) = mpsc::channel::<()>();
+    let sleeping = tokio::task::spawn_blocking(move || {
+        // Either the time is over or the other end is gone: both end the sleep.
+        let _ = asleep.recv_timeout(time);
+    });
+    // It fails only when the runtime is ending, and then there is nothing to linger for.
+    let _ = sleeping.await;
+    drop(awake);
+}

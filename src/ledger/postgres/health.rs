@@ -1,0 +1,625 @@
+//! The pulse: what is known of the server, and the task that asks each second whether it is there,
+//! takes writes, what it promises, and whether a document has changed.
+//!
+//! That it can write is proven by commits that end: those of callbacks, and where there are none,
+//! those of the probe (probe.rs).
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::Core;
+use super::dialer::{Role, refusal};
+use super::durability::{Required, SETTINGS, ServerDurability, unreplicated};
+use super::figures::Figures;
+use super::link::Session;
+use super::pooler;
+use super::query_error::{Cause, QueryError};
+use super::row_cipher::Used;
+use crate::clock::{UnixMillis, instant, now_ms};
+use crate::ledger::{FaultCode, Health, Revision, ServerHealth};
+
+/// Documents changed on another gateway are seen within this time at most.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+/// A server that neither answers a question nor ends a commit in this time is out of reach. With the
+/// beat before it: readiness says so within two seconds.
+pub(super) const SILENT: Duration = Duration::from_millis(900);
+/// A session that does not answer one question in this time is given up.
+const ANSWER_TIME: Duration = Duration::from_secs(4);
+/// Beats between two looks at how large it is, …
+const SIZE_BEATS: u64 = 60;
+/// … at the partitions of the days that come.
+const DAYS_BEATS: u64 = 900;
+/// … and at the floors of other gateways.
+const FLOOR_BEATS: u64 = 5;
+/// How long the one or the other may take.
+const ASIDE_TIME: Duration = Duration::from_secs(30);
+/// Nothing can be recorded when no commit has ended for this time, though some are under way:
+/// senders have stopped waiting. One that waits alone, beside others that end, stops nobody.
+const STUCK: Duration = Duration::from_secs(10);
+/// Clocks that differ by more than this are warned of: what senders are held to is often a minute.
+const CLOCK_BOUND_MS: i64 = 5_000;
+/// From one such warning to the next.
+const CLOCK_EVERY: Duration = Duration::from_secs(3600);
+
+/// What is known of the server.
+pub(super) struct ServerWatch {
+    seen: Mutex<Seen>,
+    revision: watch::Sender<Revision>,
+    required: Required,
+}
+
+struct Seen {
+    /// Why it is out of reach, or a standby.
+    down: Option<String>,
+    /// Why it takes no writes, though it can be read.
+    read_only: Option<String>,
+    /// Why the probe could not write.
+    unwritable: Option<String>,
+    /// Since when the probe has been waiting for a standby.
+    waiting: Option<Instant>,
+    /// Since when callbacks could not be recorded, and why.
+    failing: Option<(Instant, String)>,
+    promise: ServerDurability,
+    figures: Option<Figures>,
+    clock: ServerClock,
+    /// When the last commit ended well.
+    ended: Instant,
+    /// Commits that are under way, by number, and when they began.
+    commits: BTreeMap<u64, Instant>,
+    last: u64,
+}
+
+/// The server's clock, as it was last read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerClock {
+    read: Instant,
+    ms: UnixMillis,
+    /// How much it is ahead of this gateway's; `None`: the server cannot be asked just now.
+    ahead_ms: Option<i64>,
+    /// When a difference was last warned of.
+    told: Option<Instant>,
+}
+
+/// A commit that is under way, until it is dropped.
+pub(super) struct Commit<'p> {
+    pulse: &'p ServerWatch,
+    number: u64,
+}
+
+impl Commit<'_> {
+    /// It ended well.
+    pub(super) fn ended(&self) {
+        let mut seen = self.pulse.seen();
+        seen.failing = None;
+        seen.proven();
+    }
+
+    /// A try of it failed.
+    pub(super) fn failed(&self, fault: &QueryError) {
+        let Some(cause) = fault.cause().filter(|_| fault.stops_writes()) else { return };
+        let mut seen = self.pulse.seen();
+        let since = seen.failing.take().map_or_else(instant, |(since, _)| since);
+        seen.failing = Some((since, cause.text.clone()));
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        let mut seen = self.pulse.seen();
+        seen.commits.remove(&self.number);
+        if seen.commits.is_empty() {
+            // What kept those from being recorded says nothing of the next ones.
+            seen.failing = None;
+        }
+    }
+}
+
+impl ServerClock {
+    /// The server's clock said `ms` in the answer to a question that was asked at `asked`.
+    pub(super) fn read(asked: Instant, ms: UnixMillis) -> Self {
+        let (now, own) = (instant(), now_ms());
+        let half = i64::try_from((now - asked).as_millis()).unwrap_or(0) / 2;
+        let ms = ms.saturating_add(half);
+        Self { read: now, ms, ahead_ms: Some(ms.saturating_sub(own)), told: None }
+    }
+
+    /// What it says now. This process's clock may have jumped since; that has no part in it.
+    fn now_ms(&self) -> UnixMillis {
+        let since = instant().saturating_duration_since(self.read).as_millis();
+        self.ms.saturating_add(i64::try_from(since).unwrap_or(0))
+    }
+
+    /// Goes on from `before`, and warns of a difference.
+    fn after(mut self, before: &Self) -> Self {
+        let Some(ahead_ms) = self.ahead_ms else { return self };
+        self.told = before.told;
+        let far = ahead_ms.abs() > CLOCK_BOUND_MS;
+        let due = self.told.is_none_or(|told| self.read - told >= CLOCK_EVERY);
+        if far && due {
+            tracing::warn!(
+                server_ahead_ms = ahead_ms,
+                bound_ms = CLOCK_BOUND_MS,
+                "the clocks of PostgreSQL and of this gateway differ"
+            );
+            self.told = Some(self.read);
+        }
+        if !far && self.told.take().is_some() {
+            tracing::info!(server_ahead_ms = ahead_ms, "the clocks agree again");
+        }
+        self
+    }
+}
+
+impl ServerWatch {
+    pub(super) fn new(
+        promise: ServerDurability,
+        required: Required,
+        revision: Revision,
+        clock: ServerClock,
+    ) -> Self {
+        let seen = Seen {
+            down: None,
+            read_only: None,
+            unwritable: None,
+            waiting: None,
+            failing: None,
+            promise,
+            figures: None,
+            clock,
+            ended: instant(),
+            commits: BTreeMap::new(),
+            last: 0,
+        };
+        Self { seen: Mutex::new(seen), revision: watch::Sender::new(revision), required }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A commit begins.
+    pub(super) fn commit(&self) -> Commit<'_> {
+        let mut seen = self.seen();
+        seen.last += 1;
+        let number = seen.last;
+        seen.commits.insert(number, instant());
+        Commit { pulse: self, number }
+    }
+
+    /// What has to be checked of each commit.
+    pub(super) fn required(&self) -> Required {
+        self.required
+    }
+
+    /// Why the server cannot be changed just now.
+    pub(super) fn unchangeable(&self) -> Option<String> {
+        let seen = self.seen();
+        let why = || seen.read_only.clone().or_else(|| seen.unwritable.clone());
+        seen.down.clone().or_else(why)
+    }
+
+    /// Why the server is out of reach, or a standby.
+    pub(super) fn down(&self) -> Option<String> {
+        self.seen().down.clone()
+    }
+
+    /// Why nothing may be acknowledged of what the server would take.
+    pub(super) fn barred(&self) -> Option<String> {
+        self.seen().barred(self.required)
+    }
+
+    /// The time by the server's clock.
+    pub(super) fn server_ms(&self) -> UnixMillis {
+        self.seen().clock.now_ms()
+    }
+
+    /// How much the server's clock is ahead of this gateway's, as far as it is.
+    pub(super) fn behind_ms(&self) -> i64 {
+        self.server_ms().saturating_sub(now_ms()).max(0)
+    }
+
+    /// Whether a commit has ended since `then`.
+    fn has_ended_since(&self, then: Instant) -> bool {
+        self.seen().ended >= then
+    }
+
+    /// Whether a commit has ended in the last `time`.
+    pub(super) fn has_ended_within(&self, time: Duration) -> bool {
+        instant().saturating_duration_since(self.seen().ended) < time
+    }
+
+    /// The server has shown that it can write.
+    pub(super) fn proven(&self) {
+        self.seen().proven();
+    }
+
+    /// The probe could not write.
+    pub(super) fn unwritable(&self, why: &str) {
+        let mut seen = self.seen();
+        if seen.unwritable.is_none() {
+            tracing::error!(why, "PostgreSQL cannot write");
+        }
+        seen.unwritable = Some(why.to_owned());
+    }
+
+    /// The probe waits for a standby since `began`, or does not.
+    pub(super) fn waits(&self, began: Option<Instant>) {
+        let mut seen = self.seen();
+        let began = began.filter(|began| seen.ended < *began);
+        if began.is_some() && seen.waiting.is_none() {
+            tracing::error!("PostgreSQL waits for a synchronous standby");
+        }
+        seen.waiting = began;
+    }
+
+    /// Documents are at `revision`, at least.
+    pub(super) fn saw(&self, revision: Revision) {
+        self.revision.send_if_modified(|newest| {
+            let newer = revision > *newest;
+            *newest = revision.max(*newest);
+            newer
+        });
+    }
+
+    pub(super) fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// What is known; the server's faults are counted elsewhere.
+    pub(super) fn health(&self) -> (Health, ServerHealth) {
+        let seen = self.seen();
+        let health = Health {
+            stopped: seen.stopped(self.required, instant()),
+            durability: seen.promise.durability,
+            bytes: seen.figures.map(|figures| figures.bytes),
+            room: None,
+            mended: Vec::new(),
+            server: None,
+            damage: Vec::new(),
+        };
+        let server = ServerHealth {
+            clock_ahead_ms: seen.clock.ahead_ms,
+            faults: Vec::new(),
+            oldest_snapshot: seen.figures.map(|figures| figures.oldest_snapshot),
+            transaction_age: seen.figures.map(|figures| figures.transaction_age),
+        };
+        (health, server)
+    }
+
+    fn heard(&self, beat: Result<HealthSample, QueryError>) {
+        match beat {
+            Ok(beat) => {
+                let mut seen = self.seen();
+                if seen.down.take().is_some() {
+                    tracing::info!("PostgreSQL is back");
+                }
+                if beat.promise != seen.promise {
+                    let said = &beat.promise.said;
+                    tracing::warn!(said, "what PostgreSQL promises has changed");
+                    seen.promise = beat.promise;
+                }
+                if let Some(why) = beat.read_only.as_ref().filter(|_| seen.read_only.is_none()) {
+                    tracing::error!(why, "PostgreSQL takes no writes");
+                }
+                if beat.read_only.is_none() && seen.read_only.is_some() {
+                    tracing::info!("PostgreSQL takes writes again");
+                }
+                seen.read_only = beat.read_only;
+                seen.clock = beat.clock.after(&seen.clock);
+                drop(seen);
+                self.saw(beat.revision);
+            }
+            Err(fault) => {
+                let why = match fault.cause() {
+                    Some(cause) if !fault.is_doubtful() => cause.text.clone(),
+                    _ => "the connection to PostgreSQL was lost".to_owned(),
+                };
+                self.lost(why);
+            }
+        }
+    }
+
+    /// The server is out of reach.
+    fn lost(&self, why: String) {
+        let mut seen = self.seen();
+        if seen.down.is_none() {
+            tracing::error!(why, "PostgreSQL is out of reach");
+        }
+        seen.clock.ahead_ms = None;
+        seen.figures = None;
+        seen.down = Some(why);
+    }
+
+    /// A question that was asked at `asked` has no answer yet; where commits end all the while, it
+    /// is that session's trouble alone.
+    fn silent(&self, asked: Instant) {
+        if !self.has_ended_since(asked) {
+            self.lost("PostgreSQL does not answer".to_owned());
+        }
+    }
+}
+
+impl Seen {
+    fn barred(&self, required: Required) -> Option<String> {
+        (!required.is_met(&self.promise)).then(|| unreplicated(&self.promise))
+    }
+
+    fn proven(&mut self) {
+        self.ended = instant();
+        if self.unwritable.take().is_some() | self.waiting.take().is_some() {
+            tracing::info!("PostgreSQL writes again");
+        }
+    }
+
+    /// Why nothing can be recorded.
+    fn stopped(&self, required: Required, now: Instant) -> Option<String> {
+        let down = || self.down.clone();
+        let read_only = || self.read_only.clone();
+        let barred = || self.barred(required);
+        let unwritable = || self.unwritable.clone();
+        let waiting = || {
+            let seconds = now.saturating_duration_since(self.waiting?).as_secs();
+            Some(format!("PostgreSQL waits for a synchronous standby, for {seconds} s by now"))
+        };
+        down()
+            .or_else(read_only)
+            .or_else(barred)
+            .or_else(unwritable)
+            .or_else(waiting)
+            .or_else(|| self.failing(now))
+            .or_else(|| self.stuck(now))
+    }
+
+    /// Callbacks wait that cannot be recorded.
+    fn failing(&self, now: Instant) -> Option<String> {
+        let (since, why) = self.failing.as_ref()?;
+        (now.saturating_duration_since(*since) > SILENT).then(|| why.clone())
+    }
+
+    fn stuck(&self, now: Instant) -> Option<String> {
+        let since = self.ended.max(*self.commits.values().next()?);
+        let age = now.saturating_duration_since(since);
+        (age > STUCK).then(|| {
+            let seconds = age.as_secs();
+            format!("commits are under way, and none has ended for {seconds} s")
+        })
+    }
+}
+
+/// What one look found.
+struct HealthSample {
+    revision: Revision,
+    used: Used,
+    promise: ServerDurability,
+    clock: ServerClock,
+    read_only: Option<String>,
+}
+
+/// Beats until the engine is gone.
+pub(super) async fn beat(core: Weak<Core>) {
+    let mut session = None;
+    for count in 0_u64.. {
+        let Some(core) = core.upgrade() else { return };
+        let looked = watched(&core.pulse, look(&core, &mut session)).await;
+        if !matches!(looked, Some(Ok(_))) {
+            session = None;
+        }
+        if let Some(Err(fault)) = &looked {
+            core.faults.count(fault);
+        }
+        if let Some(Ok(beat)) = &looked {
+            core.vault.heard(beat.used.clone());
+        }
+        if let Some(looked) = looked {
+            core.pulse.heard(looked);
+        }
+        aside(&core, count);
+        let bell = Arc::clone(&core.dialer.bell);
+        drop(core);
+        tokio::select! {
+            () = bell.notified() => {}
+            () = tokio::time::sleep(BEAT) => {}
+        }
+    }
+}
+
+/// What takes longer than a beat may, by itself.
+fn aside(core: &Arc<Core>, count: u64) {
+    if count.is_multiple_of(FLOOR_BEATS) && core.pulse.down().is_none() {
+        let own = Arc::clone(core);
+        core.dialer.handle.spawn(async move {
+            if let Err(fault) = own.share_floors().await {
+                own.faults.count(&fault);
+            }
+            own.search_queue().await;
+        });
+    }
+    let size = count.is_multiple_of(SIZE_BEATS);
+    let days = count % DAYS_BEATS == DAYS_BEATS - 1;
+    if !size && !days {
+        return;
+    }
+    let own = Arc::clone(core);
+    let work = async move {
+        if size && let Some(figures) = own.figures().await {
+            own.pulse.seen().figures = Some(figures);
+        }
+        if days {
+            own.prepare_days().await;
+        }
+    };
+    core.dialer.handle.spawn(tokio::time::timeout(ASIDE_TIME, work));
+}
+
+/// A look, with the silence noted as soon as it is one; `None`: it came to nothing.
+async fn watched(
+    pulse: &ServerWatch,
+    look: impl Future<Output = Result<HealthSample, QueryError>>,
+) -> Option<Result<HealthSample, QueryError>> {
+    let asked = instant();
+    let mut look = pin!(tokio::time::timeout(ANSWER_TIME, look));
+    tokio::select! {
+        looked = &mut look => return looked.ok(),
+        () = tokio::time::sleep(SILENT) => pulse.silent(asked),
+    }
+    let looked = look.await.ok();
+    if looked.is_none() {
+        pulse.silent(asked);
+    }
+    looked
+}
+
+async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthSample, QueryError> {
+    if let Some(known) = session.take().filter(|session| !session.is_over()) {
+        match ask(&known).await {
+            // That may have happened to this connection alone.
+            Err(fault) if fault.is_doubtful() => core.faults.count(&fault),
+            Ok(beat) if beat.read_only.is_some() => {
+                // Another server may take writes by now under the same name.
+                let dialing = tokio::time::timeout(SILENT / 2, core.dialer.dial(Role::Read));
+                let Ok(Ok(new)) = dialing.await else {
+                    core.faults.count(&read_only(&beat));
+                    *session = Some(known);
+                    return Ok(beat);
+                };
+                return ask(session.insert(new)).await;
+            }
+            asked => {
+                *session = Some(known);
+                return asked;
+            }
+        }
+    }
+    let new = core.dialer.dial(Role::Read).await?;
+    // To be woken early; where the server has no such thing, the beat is enough.
+    if let Err(fault) = new.batch(&format!("listen \"{}\"", core.dialer.channel())).await {
+        tracing::debug!(?fault, "no notifications");
+    }
+    ask(session.insert(new)).await
+}
+
+fn read_only(beat: &HealthSample) -> QueryError {
+    let why = beat.read_only.as_deref().unwrap_or_default();
+    QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why))
+}
+
+async fn ask(session: &Session) -> Result<HealthSample, QueryError> {
+    let sql = format!(
+        "select v, current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),
+            pg_backend_pid(), floor(extract(epoch from clock_timestamp()) * 1000)::bigint, {SETTINGS}
+         from meta where k = 'revision'"
+    );
+    session.prepared(&sql).await?;
+    let asked = instant();
+    let row = session.row(&sql, &[]).await?;
+    let clock = ServerClock::read(asked, row.get(4));
+    let in_recovery = row.get(2);
+    let refusal = refusal(row.get(1), in_recovery).map(|why| format!("PostgreSQL {why}"));
+    // What a standby says may be old.
+    if let (true, Some(why)) = (in_recovery, &refusal) {
+        return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why)));
+    }
+    if row.get::<_, i32>(3) != session.process() {
+        return Err(QueryError::Refused(Cause::new(FaultCode::NotDurable, pooler::REFUSED)));
+    }
+    let used = Used::read(session).await?;
+    Ok(HealthSample {
+        revision: Revision(row.get::<_, i64>(0).cast_unsigned()),
+        used,
+        promise: ServerDurability::new(row.get(5), row.get(6), row.get(7)),
+        clock,
+        read_only: refusal,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: (&str, &str, &str) = ("on", "on", "");
+
+    fn pulse(required: Required) -> ServerWatch {
+        let clock = ServerClock::read(instant(), now_ms());
+        ServerWatch::new(ServerDurability::new(ON.0, ON.1, ON.2), required, Revision(0), clock)
+    }
+
+    fn stopped(pulse: &ServerWatch, later: Duration) -> Option<String> {
+        pulse.seen().stopped(pulse.required, instant() + later)
+    }
+
+    #[test]
+    fn one_commit_that_hangs_beside_others_that_end_stops_nothing() {
+        let pulse = pulse(Required::Synced);
+        let hangs = pulse.commit();
+        assert_eq!(stopped(&pulse, STUCK / 2), None);
+        assert!(stopped(&pulse, 2 * STUCK).unwrap().contains("none has ended"));
+        let ends = pulse.commit();
+        pulse.seen().commits.insert(hangs.number, instant() - 3 * STUCK);
+        ends.ended();
+        drop(ends);
+        assert_eq!(stopped(&pulse, STUCK / 2), None);
+        drop(hangs);
+        assert_eq!(stopped(&pulse, 9 * STUCK), None);
+    }
+
+    #[test]
+    fn what_keeps_callbacks_from_being_recorded_is_said_while_they_wait() {
+        let pulse = pulse(Required::Synced);
+        let commit = pulse.commit();
+        commit.failed(&QueryError::Again(Cause::new(FaultCode::Undone, "others")));
+        assert_eq!(stopped(&pulse, 2 * SILENT), None);
+        commit.failed(&QueryError::Elsewhere(Cause::new(FaultCode::DiskFull, "no space")));
+        assert_eq!(stopped(&pulse, SILENT / 2), None);
+        assert_eq!(stopped(&pulse, 2 * SILENT).as_deref(), Some("no space"));
+        drop(commit);
+        let _next = pulse.commit();
+        assert_eq!(stopped(&pulse, 2 * SILENT), None);
+        pulse.unwritable("no space");
+        assert_eq!(stopped(&pulse, Duration::ZERO).as_deref(), Some("no space"));
+        pulse.commit().ended();
+        assert_eq!(stopped(&pulse, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_standby_that_is_waited_for_is_said_unless_commits_end() {
+        let pulse = pulse(Required::Synced);
+        pulse.waits(Some(instant()));
+        assert!(stopped(&pulse, Duration::ZERO).unwrap().contains("standby"));
+        let began = instant();
+        pulse.commit().ended();
+        assert_eq!(stopped(&pulse, Duration::ZERO), None);
+        pulse.waits(Some(began));
+        assert_eq!(stopped(&pulse, Duration::ZERO), None);
+        let strict = self::pulse(Required::Replicated);
+        assert!(stopped(&strict, Duration::ZERO).unwrap().contains("require_replicated"));
+    }
+
+    #[test]
+    fn a_question_without_an_answer_counts_only_where_no_commit_ends() {
+        let pulse = pulse(Required::Synced);
+        let asked = instant();
+        pulse.commit().ended();
+        pulse.silent(asked);
+        assert_eq!(pulse.down(), None);
+        pulse.silent(instant() + Duration::from_secs(1));
+        assert!(pulse.down().unwrap().contains("does not answer"));
+        assert_eq!(pulse.health().1.clock_ahead_ms, None);
+    }
+
+    #[test]
+    fn the_servers_time_does_not_follow_this_clock() {
+        let ahead = 100 * 86_400_000;
+        let clock = ServerClock::read(instant(), now_ms() + ahead);
+        let shown = clock.ahead_ms.unwrap();
+        assert!((shown - ahead).abs() < CLOCK_BOUND_MS, "{shown}");
+        let near = ServerClock::read(instant(), now_ms());
+        let told = clock.after(&near);
+        assert!(told.told.is_some() && near.after(&near).told.is_none());
+        assert!(near.after(&told).told.is_none());
+        assert!((told.now_ms() - now_ms() - ahead).abs() < CLOCK_BOUND_MS);
+    }
+}

@@ -1,0 +1,203 @@
+//! What a failed statement means: whether it may have taken effect, and whether to try it again.
+
+use tokio_postgres::error::SqlState;
+
+use super::durability::UNDURABLE;
+use crate::ledger::{FaultCode, LedgerError};
+
+/// Why a statement failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum QueryError {
+    /// No connection could be had. Nothing took effect.
+    Down(Cause),
+    /// The connection ended before the answer came. It may have taken effect.
+    Lost(Cause),
+    /// The server undid it because of others who worked at the same time.
+    Again(Cause),
+    /// The server is no longer the one that takes writes, or has no room just now. Nothing took
+    /// effect.
+    Elsewhere(Cause),
+    /// The commit would not have been as durable as it must be. Nothing took effect.
+    NotDurable(Cause),
+    /// There is no partition for a row.
+    NoPartition(Cause),
+    /// Of two keys of an event one was taken by somebody else meanwhile, or the database is to be
+    /// sealed with another key by now.
+    Torn(Cause),
+    /// The server refused it for what it says. Nothing took effect.
+    Refused(Cause),
+    /// What the caller asked for cannot be, whatever the server does.
+    Said(LedgerError),
+}
+
+/// The code that a fault is counted under, and what the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) code: FaultCode,
+    pub(super) text: String,
+}
+
+impl Cause {
+    pub(super) fn new(code: FaultCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl QueryError {
+    /// No connection could be had.
+    pub(super) fn down(text: impl Into<String>) -> Self {
+        Self::Down(Cause::new(FaultCode::Connection, text))
+    }
+
+    /// The connection ended before an answer.
+    pub(super) fn lost(text: impl Into<String>) -> Self {
+        Self::Lost(Cause::new(FaultCode::Connection, text))
+    }
+
+    /// Whether it may have taken effect.
+    pub(super) fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// Whether the same statement may succeed later.
+    pub(super) fn is_passing(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Said(_))
+    }
+
+    /// Whether the server was there, and let nobody in: a wrong password, no such database.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Down(Cause { code: FaultCode::Other | FaultCode::Denied, .. }))
+    }
+
+    /// Whether its connection is of no more use.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Elsewhere(_) | Self::NotDurable(_))
+    }
+
+    /// Whether the server cannot record anything just now, whatever is offered.
+    pub(super) fn stops_writes(&self) -> bool {
+        matches!(self, Self::Down(_) | Self::Elsewhere(_) | Self::NotDurable(_) | Self::Refused(_))
+    }
+
+    /// What the server said; `None`: it is the caller's own mistake.
+    pub(super) fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Down(cause)
+            | Self::Lost(cause)
+            | Self::Again(cause)
+            | Self::Elsewhere(cause)
+            | Self::NotDurable(cause)
+            | Self::NoPartition(cause)
+            | Self::Torn(cause)
+            | Self::Refused(cause) => Some(cause),
+            Self::Said(_) => None,
+        }
+    }
+
+    /// Whether gateways that work at the same time cause it in ordinary use.
+    pub(super) fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Said(_))
+    }
+
+    /// What the caller is told; `doubt`: an earlier try may have taken effect.
+    pub(super) fn told(self, doubt: bool) -> LedgerError {
+        match self {
+            Self::Said(error) => error,
+            _ if doubt || self.is_doubtful() => LedgerError::Unknown,
+            Self::Down(cause)
+            | Self::Elsewhere(cause)
+            | Self::NotDurable(cause)
+            | Self::Refused(cause) => LedgerError::Unavailable(cause.text),
+            Self::Again(_) | Self::Torn(_) => {
+                LedgerError::Unavailable("others worked on the same rows".to_owned())
+            }
+            Self::NoPartition(_) => LedgerError::Unavailable("a partition is missing".to_owned()),
+            Self::Lost(_) => LedgerError::Unknown,
+        }
+    }
+}
+
+impl From<LedgerError> for QueryError {
+    fn from(error: LedgerError) -> Self {
+        Self::Said(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for QueryError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(said) = error.as_db_error() else {
+            let local = std::error::Error::source(&error).is_some_and(|cause| {
+                cause.downcast_ref::<tokio_postgres::types::WrongType>().is_some()
+            });
+            return match local {
+                true => Self::Refused(Cause::new(FaultCode::Other, explain(&error))),
+                false => Self::lost(explain(&error)),
+            };
+        };
+        let state = said.code();
+        let cause = Cause::new(FaultCode::of(state.code()), explain(&error));
+        match state {
+            &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => {
+                Self::Again(cause)
+            }
+            &SqlState::LOCK_NOT_AVAILABLE => Self::Again(cause),
+            &SqlState::CHECK_VIOLATION => Self::NoPartition(cause),
+            &SqlState::DIVISION_BY_ZERO => Self::Torn(cause),
+            state if state.code() == UNDURABLE => Self::NotDurable(Cause::new(
+                FaultCode::NotDurable,
+                "the commit would not survive a crash as store.require_replicated, or any \
+                 acknowledgement, asks for: look at synchronous_commit and \
+                 synchronous_standby_names, and for a connection pooler",
+            )),
+            // A server that is told to stop may have committed before it says so.
+            &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN => Self::Lost(cause),
+            &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::CANNOT_CONNECT_NOW => {
+                Self::Elsewhere(cause)
+            }
+            state if state.code().starts_with("53") || state.code().starts_with("58") => {
+                Self::Elsewhere(cause)
+            }
+            state if state.code().starts_with("08") => Self::Lost(cause),
+            _ => Self::Refused(cause),
+        }
+    }
+}
+
+/// An error with its causes and its SQLSTATE, without a line end.
+pub(super) fn explain(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    if let Some(state) = error.code() {
+        text.push_str(&format!(" (SQLSTATE {})", state.code()));
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_happened_is_doubtful_and_nothing_else() {
+        let cause = || Cause::new(FaultCode::Other, "x");
+        assert_eq!(QueryError::Lost(cause()).told(false), LedgerError::Unknown);
+        assert_eq!(QueryError::NotDurable(cause()).told(true), LedgerError::Unknown);
+        let passing = [
+            (QueryError::NotDurable(cause()), true),
+            (QueryError::Elsewhere(cause()), true),
+            (QueryError::Refused(cause()), false),
+        ];
+        for (fault, passes) in passing {
+            assert_eq!((fault.is_passing(), fault.is_doubtful()), (passes, false));
+            assert_eq!(fault.told(false), LedgerError::Unavailable("x".into()));
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The vault: pieces of rows, in clear or sealed under a master key.
+//!
+//! The first byte of a piece says which. What is sealed names its key and is bound to its row. With
+//! which key to write is the database's to say (`meta`, row `key`), not the gateway's: each
+//! statement that writes pieces names the key that they are under, and fails where that is another
+//! one by now. So all gateways change it at one moment, and no straggler leaves behind what nobody
+//! can read any more.
+
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use super::link::{HeldSession, Session};
+use super::query_error::QueryError;
+use super::{Core, PostgresError, READ_PATIENCE};
+use crate::clock::instant;
+use crate::ledger::codec::{DecodeError, Put as _};
+use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
+use crate::ledger::{EventId, HeldId, LedgerError};
+
+const CLEAR: u8 = 0;
+const SEALED: u8 = 1;
+/// Who writes waits for a change of the key, and the change for who writes: not for longer.
+const CHANGE_TIME: &str = "set local lock_timeout = '2s'";
+
+/// Seals and opens pieces.
+pub(super) struct RowCipher {
+    keys: Keyring,
+    nonces: Mutex<Nonces>,
+    used: RwLock<Used>,
+}
+
+/// The keys that the database says it uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// The one to write with; `None`: in clear.
+    pub(super) current: Option<KeyId>,
+    /// Those that something may be sealed with.
+    pub(super) all: Vec<KeyId>,
+}
+
+/// Writes pieces under one key.
+pub(super) struct RowSealer<'v> {
+    nonces: &'v Mutex<Nonces>,
+    key: Option<MasterKey>,
+}
+
+/// What a piece is bound to.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'p> {
+    Event { id: EventId, source: &'p str },
+    Attempt { event: EventId, target: &'p str, token: i64 },
+    Document { kind: &'p str, id: &'p [u8], version: i64 },
+    Held { id: HeldId },
+}
+
+impl Place<'_> {
+    fn bytes(self) -> Vec<u8> {
+        let mut to = Vec::with_capacity(64);
+        match self {
+            Self::Event { id, source } => {
+                to.put_bytes(b"event");
+                to.extend_from_slice(id.as_bytes());
+                to.put_bytes(source.as_bytes());
+            }
+            Self::Attempt { event, target, token } => {
+                to.put_bytes(b"attempt");
+                to.extend_from_slice(event.as_bytes());
+                to.extend_from_slice(&token.to_le_bytes());
+                to.put_bytes(target.as_bytes());
+            }
+            Self::Document { kind, id, version } => {
+                to.put_bytes(b"document");
+                to.put_bytes(kind.as_bytes());
+                to.extend_from_slice(&version.to_le_bytes());
+                to.put_bytes(id);
+            }
+            Self::Held { id } => {
+                to.put_bytes(b"held");
+                to.extend_from_slice(id.as_bytes());
+            }
+        }
+        to
+    }
+}
+
+impl Used {
+    /// Reads what the database says.
+    pub(super) async fn read(session: &Session) -> Result<Self, QueryError> {
+        let rows = session.rows("select k, v from meta where k = 'key' or k like 'key %'", &[]);
+        let mut used = Self::default();
+        for row in rows.await? {
+            let id = Some(row.get::<_, i64>(1)).filter(|id| *id != 0).map(key_id);
+            match row.get(0) {
+                "key" => used.current = id,
+                _ => used.all.extend(id),
+            }
+        }
+        used.all.sort_unstable_by_key(|id| id.0);
+        Ok(used)
+    }
+
+    /// Why not all of it can be read with these keys, and what helps.
+    pub(super) fn lacking(&self, keys: &Keyring) -> Option<String> {
+        let missing = self.all.iter().find(|id| keys.find(**id).is_none())?;
+        Some(format!("the database {}", keys.missing(*missing)))
+    }
+}
+
+fn number(id: Option<KeyId>) -> i64 {
+    id.map_or(0, |id| i64::from_le_bytes(id.0))
+}
+
+fn key_id(number: i64) -> KeyId {
+    KeyId(number.to_le_bytes())
+}
+
+/// A condition that holds while `parameter` is the key to write with, and fails the statement
+/// otherwise ([`Fault::Torn`]).
+pub(super) fn under(parameter: &str) -> String {
+    format!(
+        "1 / (case when {parameter}::bigint = (select v from meta where k = 'key') then 1 else 0 \
+         end) = 1"
+    )
+}
+
+impl RowCipher {
+    pub(super) fn new(keys: Keyring, used: Used) -> Result<Self, PostgresError> {
+        let nonces = Nonces::new().map_err(|_| {
+            PostgresError::Options("the system gives no random bytes to seal with".to_owned())
+        })?;
+        Ok(Self { keys, nonces: Mutex::new(nonces), used: RwLock::new(used) })
+    }
+
+    /// Takes note of what the database says.
+    pub(super) fn heard(&self, used: Used) {
+        let mut known = self.used.write().unwrap_or_else(PoisonError::into_inner);
+        if *known != used {
+            let key = used.current.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            tracing::info!(key, "the database is sealed with another key");
+            *known = used;
+        }
+    }
+
+    /// Why not all of the database can be read, and what helps.
+    pub(super) fn lacking(&self) -> Option<String> {
+        self.used.read().unwrap_or_else(PoisonError::into_inner).lacking(&self.keys)
+    }
+
+    /// Writes under the key that the database wants.
+    pub(super) fn pen(&self) -> Result<RowSealer<'_>, QueryError> {
+        let current = self.used.read().unwrap_or_else(PoisonError::into_inner).current;
+        let key = match current {
+            None => None,
+            Some(id) => Some(self.keys.find(id).cloned().ok_or_else(|| {
+                let missing = self.keys.missing(id);
+                QueryError::Said(LedgerError::Sealed(format!("the database {missing}")))
+            })?),
+        };
+        Ok(RowSealer { nonces: &self.nonces, key })
+    }
+
+    /// What a piece holds.
+    pub(super) fn open<'b>(
+        &self,
+        place: Place<'_>,
+        piece: &'b [u8],
+    ) -> Result<Cow<'b, [u8]>, QueryError> {
+        let broken = || LedgerError::Corrupt(format!("a piece of {place} does not unseal"));
+        match piece.split_first() {
+            Some((&CLEAR, rest)) => Ok(Cow::Borrowed(rest)),
+            Some((&SEALED, rest)) => {
+                let (id, rest) = rest.split_first_chunk().ok_or_else(broken)?;
+                let key = self.keys.find(KeyId(*id)).ok_or_else(|| {
+                    LedgerError::Sealed(format!("{place} {}", self.keys.missing(KeyId(*id))))
+                })?;
+                Ok(Cow::Owned(key.open(&place.bytes(), rest).ok_or_else(broken)?))
+            }
+            _ => Err(broken().into()),
+        }
+    }
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Event { id, .. } | Self::Attempt { event: id, .. } => write!(f, "event {id}"),
+            Self::Document { kind, id, .. } => {
+                write!(f, "document {kind} {}", String::from_utf8_lossy(id))
+            }
+            Self::Held { id } => write!(f, "held callback {id}"),
+        }
+    }
+}
+
+impl RowSealer<'_> {
+    /// What [`under`] is asked about.
+    pub(super) fn number(&self) -> i64 {
+        number(self.key.as_ref().map(MasterKey::id))
+    }
+
+    /// How the pieces begin that it writes.
+    pub(super) fn prefix(&self) -> Vec<u8> {
+        match &self.key {
+            None => vec![CLEAR],
+            Some(key) => [&[SEALED][..], &key.id().0].concat(),
+        }
+    }
+
+    /// The piece that holds what `put` writes.
+    pub(super) fn write(&self, place: Place<'_>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut piece = self.prefix();
+        let start = piece.len();
+        put(&mut piece);
+        if let Some(key) = &self.key {
+            let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+            key.seal(&mut nonces, &place.bytes(), (&mut piece, start));
+        }
+        piece
+    }
+}
+
+/// What is in a piece is not what should be.
+pub(super) fn malformed(place: Place<'_>) -> impl Fn(DecodeError) -> QueryError {
+    move |_| {
+        QueryError::Said(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
+    }
+}
+
+impl Core {
+    /// Looks again at what a statement ran into.
+    pub(super) async fn mend(&self, fault: &QueryError) {
+        match fault {
+            // Another gateway's sweep took it.
+            QueryError::NoPartition(_) => self.forget_days(),
+            QueryError::Torn(_) => {
+                let read = async {
+                    let mut held = self.read.session(instant() + READ_PATIENCE).await?;
+                    let used = Used::read(&held).await;
+                    held.heed(used)
+                };
+                // What fails is tried again by whoever runs into it again.
+                if let Ok(used) = read.await {
+                    self.vault.heard(used);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Core {
+    /// Seals from now on, if nothing says yet with which key, and there is one.
+    pub(super) async fn begin_sealing(
+        &self,
+        held: &mut HeldSession<'_>,
+    ) -> Result<(), PostgresError> {
+        let own = self.vault.keys.current().map(MasterKey::id);
+        let used = Used::read(held).await?;
+        if own.is_none() || used != Used::default() {
+            return self.check(used);
+        }
+        // Another gateway may be doing the same, with another key.
+        let until = instant() + super::CHANGE_PATIENCE;
+        loop {
+            match change_key(held, None, own).await {
+                Ok(_) => break,
+                Err(QueryError::Again(_)) if instant() < until => {}
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        self.check(Used::read(held).await?)
+    }
+
+    fn check(&self, used: Used) -> Result<(), PostgresError> {
+        if let Some(lacking) = used.lacking(&self.vault.keys) {
+            return Err(PostgresError::Sealed(lacking));
+        }
+        let own = self.vault.keys.current().map(MasterKey::id);
+        if own != used.current {
+            tracing::warn!(
+                "the database is sealed with another key than is set: run `postern rekey`"
+            );
+        }
+        self.vault.heard(used);
+        Ok(())
+    }
+}
+
+/// Makes `to` the key to write with, if that is `from` still; whether it is now. Who is writing
+/// meanwhile is waited for, and who comes later finds the new one.
+pub(super) async fn change_key(
+    held: &mut HeldSession<'_>,
+    from: Option<KeyId>,
+    to: Option<KeyId>,
+) -> Result<bool, QueryError> {
+    held.begin().await?;
+    let changed = match change(held, number(from), to).await {
+        Ok(changed) => changed,
+        Err(fault) => {
+            held.undo().await?;
+            return Err(fault);
+        }
+    };
+    match changed {
+        true => held.commit().await?,
+        false => held.undo().await?,
+    }
+    Ok(changed)
+}
+
+async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool, QueryError> {
+    session.batch(CHANGE_TIME).await?;
+    session.batch("lock table event, attempt, document in share mode").await?;
+    if let Some(id) = to {
+        let sql = "insert into meta (k, v) values ($1, $2) on conflict (k) do nothing";
+        session.run(sql, &[&format!("key {id}"), &number(to)]).await?;
+    }
+    let sql = "update meta set v = $1 where k = 'key' and v = $2";
+    Ok(session.run(sql, &[&number(to), &from]).await? == 1)
+}
+
+/// Nothing is sealed any more but with the key to write with.
+pub(super) async fn forget_others(
+    session: &Session,
+    current: Option<KeyId>,
+) -> Result<(), QueryError> {
+    let sql = "delete from meta where k like 'key %' and v <> $1
+        and $1 = (select v from meta where k = 'key')";
+    session.run(sql, &[&number(current)]).await.map(drop)
+}
