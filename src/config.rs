@@ -46,7 +46,9 @@ use toml::de::DeTable;
 use file::Section;
 use pass::Pass;
 
-use crate::partners::{callback_addresses, push_configuration, settings as manage};
+use crate::partners::callback_addresses::settings as callback_addresses;
+use crate::partners::push_configuration::settings as push_configuration;
+use crate::partners::settings as manage;
 
 pub use checked::*;
 pub use file::nearest;
@@ -179,10 +181,10 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources(&top, &known)
     });
     if let Some(sources) = &sources {
-        callback_addresses::settings::refuse_replayable(&top, sources, &manage);
+        callback_addresses::refuse_replayable(&top, sources, &manage);
         check_templates(&sections, (sources, &destinations));
     }
-    push_configuration::settings::warn_of_unknown_apps(&sections, &destinations, &manage);
+    push_configuration::warn_of_unknown_apps(&sections, &destinations, &manage);
     Some(Config {
         server,
         admin,

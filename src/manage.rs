@@ -7,5 +7,5 @@
 mod admin;
 pub(crate) mod http;
 
-pub use admin::Admin;
+pub use admin::{Admin, Starting};
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};

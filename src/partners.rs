@@ -9,7 +9,7 @@ pub mod callback_addresses;
 mod failed_auth;
 pub mod push_configuration;
 pub mod reward_rules;
-pub(crate) mod settings;
+pub mod settings;
 mod used_signatures;
 
 use std::future::Future;
@@ -27,13 +27,11 @@ use crate::clock::{UnixMillis, now_ms};
 use crate::config::Config;
 use crate::intake::caller;
 use crate::manage::http::ApiError;
+use crate::partners::settings::Manage;
 use crate::registry::Registry;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
 use self::failed_auth::FailedAuthLimiter;
-
-pub use self::push_configuration::{PushGrant, check_push_path};
-pub use self::settings::Manage;
 
 /// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -5,9 +5,7 @@ mod fonts;
 pub(super) mod http;
 mod pdf;
 mod record;
-pub(crate) mod settings;
-
-pub use settings::{BackgroundChecks, Company};
+pub mod settings;
 
 /// The sender whose callbacks report background checks.
 const SENDER: &str = "yibeidiao";

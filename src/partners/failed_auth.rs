@@ -28,7 +28,7 @@ pub(crate) struct FailedAuthLimiter {
 
 /// What could be guessed, and by whom.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guess<'g> {
+pub(crate) struct Guess<'g> {
     /// Where: the path of the call.
     pub api: &'static str,
     /// For whom, where a call says so and there is such a one; else empty. It is logged.
@@ -40,7 +40,7 @@ pub(super) struct Guess<'g> {
 /// A call that may be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// At once: there were few guesses.
     AtOnce,
     /// It waited, because there were many.
@@ -49,7 +49,7 @@ pub(super) enum Turn {
 
 /// Too many guesses wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyAttempts;
+pub(crate) struct TooManyAttempts;
 
 impl FailedAuthLimiter {
     pub fn new() -> Self {

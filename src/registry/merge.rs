@@ -10,8 +10,10 @@ use crate::config::{
     limits,
 };
 use crate::ledger::Revision;
-use crate::partners::push_configuration::plan::OutOfReach;
-use crate::partners::{PushGrant, callback_addresses, push_configuration, reward_rules};
+use crate::partners::callback_addresses::plan as callback_addresses;
+use crate::partners::push_configuration::grant::PushGrant;
+use crate::partners::push_configuration::plan::{self as push_configuration, OutOfReach};
+use crate::partners::reward_rules::plan as reward_rules;
 use crate::plan::RoutingTable;
 use crate::sender::Sender;
 
@@ -43,8 +45,8 @@ pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -
     for (name, kept) in &documents.destinations {
         merged.add_destination(name, config::check_destination(file, name, &kept.value));
     }
-    callback_addresses::plan::add(&mut merged, &documents.addresses);
-    reward_rules::plan::add(&mut merged, &documents.rules, compiled);
+    callback_addresses::add(&mut merged, &documents.addresses);
+    reward_rules::add(&mut merged, &documents.rules, compiled);
     for (name, kept) in &documents.sources {
         let made = match known(compiled, name, kept.version) {
             Some(source) => Ok(source),
@@ -52,8 +54,8 @@ pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -
         };
         merged.add_source(name, kept.version, made);
     }
-    push_configuration::plan::add(&mut merged, &documents.pushes);
-    callback_addresses::plan::route(&mut merged, &documents.addresses);
+    push_configuration::add(&mut merged, &documents.pushes);
+    callback_addresses::route(&mut merged, &documents.addresses);
     merged
 }
 

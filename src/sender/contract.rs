@@ -7,6 +7,7 @@ mod coverage;
 mod events;
 mod markdown;
 mod replies;
+mod routing;
 
 pub use markdown::index;
 
@@ -100,6 +101,7 @@ impl Contract {
             part("Events", &["event", "kind", "effect", "identified by"], events::rows(&file)),
             part("Answers", &["outcome", "answer"], replies::rows(&file)),
             part("Patience", &[], reader.patience()),
+            part("Routing", &[], routing::rows(sender)),
             part("Published addresses (allow = \"sender\")", &[], codes(&sender.addresses)),
         ];
         let parts = parts.into_iter().filter(|part| !part.rows.is_empty()).collect();

@@ -18,11 +18,12 @@ use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
+use crate::partners::callback_addresses::document::Address;
 use crate::partners::callback_addresses::edit::{
     self as addresses, Change, Expected, Stale, checked_url, is_count, key,
 };
-use crate::partners::callback_addresses::{Address, CallbackAddresses};
-use crate::partners::push_configuration::Push;
+use crate::partners::callback_addresses::settings::CallbackAddresses;
+use crate::partners::push_configuration::document::Push;
 use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {

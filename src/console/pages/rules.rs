@@ -24,8 +24,9 @@ use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::url_of;
+use crate::partners::reward_rules::document::{Rule, RuleStatus};
 use crate::partners::reward_rules::edit::{self as rules, RULES_MAX};
-use crate::partners::reward_rules::{Rule, RuleStatus, rule_name};
+use crate::partners::reward_rules::plan::rule_name;
 use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {

@@ -14,9 +14,9 @@ use crate::console::page_error::PageError;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
+use crate::partners::reward_rules::document::{Rule, RuleStatus};
 use crate::partners::reward_rules::edit::sec_key;
 use crate::partners::reward_rules::item::{self, Wanted};
-use crate::partners::reward_rules::{Rule, RuleStatus};
 
 texts! {
     PUBLISHER = "Publisher", "发布者";

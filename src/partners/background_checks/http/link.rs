@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::UnixMillis;
-use crate::partners::background_checks::Company;
+use crate::partners::background_checks::settings::Company;
 
 /// Where reports are.
 pub(in crate::partners) const REPORTS: &str = "/survey-result/";

@@ -11,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError, Revision};
 use crate::partners::Call;
 use crate::partners::failed_auth::{Guess, TooManyAttempts};
-use crate::partners::push_configuration::{PushApp, PushConfig};
+use crate::partners::push_configuration::settings::{PushApp, PushConfig};
 use crate::wire::Response;
 
 /// The tokens of an app, by its id.

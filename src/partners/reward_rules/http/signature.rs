@@ -13,7 +13,7 @@ use sha2::Sha256;
 use super::{RewardRuleErrorCode, RewardRuleStop, ledger, refused};
 use crate::ledger::NonceUse;
 use crate::partners::Call;
-use crate::partners::reward_rules::{Publisher, RewardRules};
+use crate::partners::reward_rules::settings::{Publisher, RewardRules};
 use crate::partners::used_signatures::{Rule, Signature};
 
 /// How long a call is good for, before and after its time.
