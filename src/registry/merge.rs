@@ -153,6 +153,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Machine, Table, load_str};
+    use crate::registry::StoredDocument;
 
     const FILE: &str = r#"
 [[source]]

@@ -95,7 +95,9 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
             uses.entry(module).or_default().extend(named(&code(&file), &names));
         }
     }
-    uses.iter_mut().for_each(|(name, uses)| drop(uses.remove(name)));
+    for (name, uses) in &mut uses {
+        uses.remove(name);
+    }
     uses
 }
 
