@@ -30,6 +30,7 @@ use crate::ledger::{
 };
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::{Admin, Partners};
+use crate::operator::LocalToken;
 use crate::registry::{Registry, Unfit};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -333,6 +334,9 @@ impl Running {
     ) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
         let (config, book) = (registry.config(), registry.book().clone());
+        let local = Arc::new(LocalToken::new(&config.admin.token_file));
+        // Created before the first request, so that whoever starts a gateway finds it.
+        local.or(&config.admin.tokens);
         let keys = Keys::start(&config, Arc::clone(&metrics));
         let gate = Gate::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
@@ -361,6 +365,7 @@ impl Running {
             replays: replays.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(&life),
+            local: Arc::clone(&local),
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         let following = (registry.clone(), gate.clone());
@@ -371,7 +376,7 @@ impl Running {
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(&life));
+        let shared = (metrics, Arc::clone(&life), local);
         let address = listeners.admin.local_addr()?.ip();
         let (mut sides, mut beside) = (Vec::new(), Some(Arc::clone(&partners)));
         if let Some(listener) = listeners.management {

@@ -31,7 +31,7 @@ pub(super) async fn answer(callback: &Callback<'_>, received: &Received, book: &
         Ok([NonceUse::First]) => Stop::Is(Outcome::Challenge),
         Ok(_) => Stop::refused(Outcome::Rejected, Reason::UsedSignature),
         Err(error) => {
-            tracing::warn!(%error, source = %route.source.name, "could not note an address check");
+            tracing::warn!(%error, source = &*route.label, "could not note an address check");
             Stop::Is(Outcome::Unavailable)
         }
     }

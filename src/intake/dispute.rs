@@ -89,7 +89,7 @@ impl Genuine<'_, '_> {
             Ok(Ok(HoldOutcome::Known(_))) => outcome_of(dispute.why),
             Ok(Ok(HoldOutcome::Full)) => {
                 if logged {
-                    let source = self.received.route().source.name.as_str();
+                    let source = &*self.received.route().label;
                     let why = dispute.why.as_str();
                     tracing::warn!(
                         target: "postern::callback",
@@ -108,7 +108,7 @@ impl Genuine<'_, '_> {
 
     /// One line with both sides.
     async fn report(&self, book: &Book, dispute: Dispute, id: HeldId) {
-        let source = self.received.route().source.name.as_str();
+        let source = &*self.received.route().label;
         let (why, held) = (dispute.why.as_str(), tracing::field::display(id));
         let role = |role| self.resolved.role(role).map(|text| cut(text, ROLE_BYTES_MAX));
         let transaction = role(Role::Transaction);

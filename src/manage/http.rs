@@ -110,7 +110,9 @@ impl From<Denied> for Problem {
         let status = match denied {
             Denied::AnotherSite | Denied::OnlyLooks => StatusCode::FORBIDDEN,
             Denied::AnotherName => StatusCode::MISDIRECTED_REQUEST,
-            Denied::NoToken | Denied::UnknownToken => StatusCode::UNAUTHORIZED,
+            Denied::NoToken | Denied::NoLocalToken | Denied::UnknownToken => {
+                StatusCode::UNAUTHORIZED
+            }
         };
         let problem = Self::new(status, denied.to_string());
         match status {

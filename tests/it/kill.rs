@@ -40,9 +40,21 @@ impl Process {
 
     /// One with these variables in its environment.
     pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
-            .args(["serve", "--log-format", "json", "--config"])
-            .arg(config)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["serve", "--log-format", "json", "--config"]).arg(config);
+        Self::run(command, config, variables)
+    }
+
+    /// One for which a shell did `before` something else.
+    pub fn under(before: &str, config: &Path) -> Self {
+        let mut command = Command::new("sh");
+        let line = format!("{before}; exec \"$0\" serve --log-format json --config \"$1\"");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_postern")]).arg(config);
+        Self::run::<&str>(command, config, &[])
+    }
+
+    fn run<V: AsRef<OsStr>>(mut command: Command, config: &Path, variables: &[(&str, V)]) -> Self {
+        let mut child = command
             .env("RUST_LOG", "info,postern::callback=off")
             .env_remove("POSTERN_MASTER_KEY")
             .envs(variables.iter().map(|(name, value)| (name, value)))
@@ -59,7 +71,14 @@ impl Process {
             let found = ready.get(key).or_else(|| ready["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
-        Self { callbacks: at("callbacks"), admin: at("admin"), child }
+        let admin = at("admin");
+        // Some have secrets in their environment, which is not ours.
+        if let Ok(loaded) = postern::config::load(config) {
+            let admin_of = loaded.config.admin;
+            let local = admin_of.tokens.is_empty().then_some(admin_of.token_file);
+            wire::remember_token(admin, local);
+        }
+        Self { callbacks: at("callbacks"), admin, child }
     }
 
     pub fn id(&self) -> u32 {
