@@ -248,6 +248,10 @@ pub struct StoreMetrics {
     pub keys: Known,
     /// Seconds that the clock of its server is ahead of this process's.
     pub clock_offset_seconds: Known,
+    /// Seconds that the oldest transaction of its server has been open.
+    pub oldest_snapshot_seconds: Known,
+    /// Transactions since the oldest row of its server that is not frozen.
+    pub transaction_age: Known,
     /// 1 where something cannot be read.
     pub damaged: IntGauge,
     /// Bytes that scrubs read.
@@ -305,6 +309,14 @@ impl StoreMetrics {
             clock_offset_seconds: family.known(
                 "postern_store_clock_offset_seconds",
                 "Time by which the clock of the store's server is ahead of the gateway's, in seconds",
+            )?,
+            oldest_snapshot_seconds: family.known(
+                "postern_store_oldest_snapshot_seconds",
+                "Age of the oldest open transaction that keeps dead rows of the store, in seconds",
+            )?,
+            transaction_age: family.known(
+                "postern_store_transaction_age",
+                "Transactions since the oldest unfrozen row of the store",
             )?,
             swept_events: swept.with_label_values(&["events"]),
             swept_keys: swept.with_label_values(&["keys"]),
