@@ -17,10 +17,10 @@ pub(crate) mod rules;
 mod trial;
 
 pub use access::{
-    Asked, Denied, Need, Sight, check_name, check_site, check_token, conceal, find_token,
+    AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
 };
 pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
-pub(crate) use call::{Called, Uncalled, call};
+pub(crate) use call::{CallError, Called, call};
 pub(crate) use explained::explained;
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
@@ -30,5 +30,5 @@ pub use local_token::LocalToken;
 pub use masked::Masked;
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
-pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};
-pub use trial::{TestEvent, Tried, Untried, try_out};
+pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
+pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Embedded, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NewHeld, NodeId, Nonce, NonceUse, Offer,
+    Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
+    Documents, Embedded, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne,
+    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch,
+    Ledger, LedgerError, LogPage, LogQuery, Memory, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
     Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
     SourceId, Stats, Swept,
 };
@@ -76,7 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Ledger::accept`]. The events may not have been taken then.
-    pub async fn accept_offer(&self, offer: Offer) -> Result<Vec<Accepted>, LedgerError> {
+    pub async fn accept_offer(&self, offer: BatchSource) -> Result<Vec<Accepted>, LedgerError> {
         match self {
             Self::Embedded(embedded) => embedded.accept_offer(offer).await,
             Self::Postgres(postgres) => postgres.accept(&offer()).await,

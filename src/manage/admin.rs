@@ -27,22 +27,22 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::guesses::{Guess, Guesses, TooManyGuesses};
-use super::http::{Answered, Problem};
+use super::failed_auth::{Guess, Guesses, TooManyAttempts};
+use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate, caller};
+use crate::intake::{ByAddress, CallbackHandler, caller};
 use crate::keys::Keys;
-use crate::ledger::{Book, Decision, Scrubber};
+use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{
-    Asked, Denied, LocalToken, Need, Sight, check_name, check_site, check_token, conceal,
+    AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
 };
 use crate::registry::{Managed, Registry, Who};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
 /// Where what is managed is found, by name.
 const SOURCES: &str = "/admin/v1/sources/";
@@ -69,11 +69,11 @@ pub struct Admin {
     /// Where it listens.
     address: IpAddr,
     registry: Registry,
-    gate: Gate,
+    gate: CallbackHandler,
     control: Control,
     replays: Replays,
     keys: Keys,
-    book: Book,
+    book: BatchedLedger,
     scrubber: Scrubber,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -196,10 +196,10 @@ impl<'p> Resource<'p> {
         }
     }
 
-    fn need(&self, method: &Method) -> Need {
+    fn need(&self, method: &Method) -> Permission {
         match self {
             // That of the metrics depends on the listener.
-            Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Metrics | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
             | Self::BeginReplay
             | Self::Decide(..)
@@ -207,9 +207,9 @@ impl<'p> Resource<'p> {
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
-            | Self::Export => Need::Change,
-            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Need::Change,
-            _ => Need::Look,
+            | Self::Export => Permission::Write,
+            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Permission::Write,
+            _ => Permission::Read,
         }
     }
 }
@@ -220,7 +220,13 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, replays, scrubber): (Gate, Keys, Control, Replays, Scrubber),
+        (gate, keys, control, replays, scrubber): (
+            CallbackHandler,
+            Keys,
+            Control,
+            Replays,
+            Scrubber,
+        ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
@@ -254,21 +260,21 @@ impl Admin {
     async fn admit(
         &self,
         (head, peer): (&Parts, Peer),
-        need: Need,
-    ) -> Result<(Who, Sight), Problem> {
+        need: Permission,
+    ) -> Result<(Who, Sight), ApiError> {
         let config = self.config();
         let asked = Asked { at: self.address, head, need };
         let check = || check_token(&config.admin.tokens, &self.local, asked);
-        if need == Need::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
+        if need == Permission::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
             return Ok(check()?);
         }
         let trusted = &config.server.trusted_proxies;
         let from = caller(peer.0.ip(), &head.headers, trusted).address();
         let guess = Guess { api: GUESSED, name: "", from };
-        let too_many = || Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
-        let turn = self.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+        let too_many = || ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
+        let turn = self.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
         let checked = check();
-        if checked != Err(Denied::UnknownToken) {
+        if checked != Err(AccessError::UnknownToken) {
             self.guesses.was_right(guess, turn);
             return Ok(checked?);
         }
@@ -277,15 +283,15 @@ impl Admin {
         }
         match self.guesses.was_wrong(guess, turn) {
             true => Err(too_many()),
-            false => Err(Denied::UnknownToken.into()),
+            false => Err(AccessError::UnknownToken.into()),
         }
     }
 
     /// What `/metrics` needs: nothing on loopback, or where the configuration says so.
-    fn need_of_metrics(&self) -> Need {
+    fn need_of_metrics(&self) -> Permission {
         match self.address.is_loopback() || self.config().admin.open_metrics {
-            true => Need::Nothing,
-            false => Need::Look,
+            true => Permission::Nothing,
+            false => Permission::Read,
         }
     }
 
@@ -296,19 +302,19 @@ impl Admin {
         let is_as_sent = RawTarget::is_path_as_sent(&head);
         let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
         let Some(resource) = found else {
-            return Err(Problem::absent("there is nothing at this path"));
+            return Err(ApiError::absent("there is nothing at this path"));
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let need = match resource {
             Resource::Metrics => self.need_of_metrics(),
             // Nothing will be done.
-            _ if !methods.contains(asked) => Need::Look,
+            _ if !methods.contains(asked) => Permission::Read,
             _ => resource.need(asked),
         };
         let (who, sight) = self.admit((&head, peer), need).await?;
         if !methods.contains(asked) {
-            return Err(Problem::method(methods));
+            return Err(ApiError::method(methods));
         }
         let answer = self.serve((resource, asked), (&who, &head), body).await?;
         match sight {
@@ -360,35 +366,43 @@ impl Admin {
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Problem> {
+    async fn body(&self, body: Incoming) -> Result<Bytes, ApiError> {
         match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
             Ok((bytes, _)) => Ok(bytes),
-            Err(BodyFault::TooLarge) => {
-                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
+            Err(BodyError::TooLarge) => {
+                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
             }
-            Err(BodyFault::Late) => {
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
+            Err(BodyError::Late) => {
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
             }
-            Err(BodyFault::Crowded) => {
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
+            Err(BodyError::Crowded) => {
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
             }
         }
     }
 }
 
 impl Handler for Admin {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         if let Some(partners) = &self.partners
             && Partners::serves(request.uri().path())
         {
             return partners.handle(peer, request).await;
         }
-        Ok(self.answer(peer, request).await.unwrap_or_else(Problem::response))
+        Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }
 
 impl Handler for Arc<Admin> {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Admin::handle(self, peer, request).await
     }
 }
@@ -461,7 +475,7 @@ mod tests {
                 resource.methods().iter().map(|method| method.as_str().to_lowercase()).collect();
             let told = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
             assert_eq!(told.cloned().collect::<BTreeSet<_>>(), served, "{path}");
-            let open = resource.need(&Method::GET) == Need::Nothing;
+            let open = resource.need(&Method::GET) == Permission::Nothing;
             let told_open = item["get"]["security"] == serde_json::json!([]);
             assert_eq!(told_open, open, "{path}");
         }

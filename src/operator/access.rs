@@ -18,7 +18,7 @@ use crate::wire::Response;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Permission {
     /// Nothing that needs a token.
     Nothing,
     /// Look.
@@ -29,7 +29,7 @@ pub enum Need {
 
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum AccessError {
     /// A browser says that a page of another site made the request.
     #[error("a page of another site may not call this listener")]
     AnotherSite,
@@ -58,14 +58,14 @@ pub enum Denied {
 ///
 /// # Errors
 /// When a browser says so.
-pub fn check_site(head: &Parts) -> Result<(), Denied> {
+pub fn check_site(head: &Parts) -> Result<(), AccessError> {
     let field = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field("host").unwrap_or_default();
     let foreign = |origin: &str| origin.split_once("://").is_none_or(|(_, named)| named != host);
     let comes_from_another = field("sec-fetch-site")
         .is_some_and(|site| !matches!(site, "same-origin" | "none"))
         || field("origin").is_some_and(foreign);
-    if comes_from_another { Err(Denied::AnotherSite) } else { Ok(()) }
+    if comes_from_another { Err(AccessError::AnotherSite) } else { Ok(()) }
 }
 
 /// Refuses a request that a browser was tricked into: on loopback, whoever comes under another
@@ -73,7 +73,7 @@ pub fn check_site(head: &Parts) -> Result<(), Denied> {
 ///
 /// # Errors
 /// When it came under such a name.
-pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), Denied> {
+pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), AccessError> {
     if !address.is_loopback() {
         return Ok(());
     }
@@ -82,7 +82,7 @@ pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), Denied> {
         None => head.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default()),
     };
     // Browsers always say a name; what says none is no browser.
-    if named.is_none_or(is_loopback) { Ok(()) } else { Err(Denied::AnotherName) }
+    if named.is_none_or(is_loopback) { Ok(()) } else { Err(AccessError::AnotherName) }
 }
 
 fn is_loopback(authority: &str) -> bool {
@@ -112,7 +112,7 @@ pub struct Asked<'a> {
     /// Its head.
     pub head: &'a Parts,
     /// What it wants to do.
-    pub need: Need,
+    pub need: Permission,
 }
 
 /// Whether the request's token allows what it needs, whose it is, and what its bearer sees. Where no
@@ -124,18 +124,20 @@ pub fn check_token(
     configured: &[AdminToken],
     local: &LocalToken,
     asked: Asked<'_>,
-) -> Result<(Who, Sight), Denied> {
+) -> Result<(Who, Sight), AccessError> {
     let Asked { at, head, need } = asked;
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
     match given {
-        _ if need == Need::Nothing => Ok((Who::local(), Sight::Concealed)),
-        None if !configured.is_empty() => Err(Denied::NoToken),
-        None if need == Need::Look && at.is_loopback() => Ok((Who::local(), Sight::Concealed)),
-        None => Err(Denied::NoLocalToken),
+        _ if need == Permission::Nothing => Ok((Who::local(), Sight::Concealed)),
+        None if !configured.is_empty() => Err(AccessError::NoToken),
+        None if need == Permission::Look && at.is_loopback() => {
+            Ok((Who::local(), Sight::Concealed))
+        }
+        None => Err(AccessError::NoLocalToken),
         Some(given) => {
-            let token = find_token(local.or(configured), given).ok_or(Denied::UnknownToken)?;
+            let token = find_token(local.or(configured), given).ok_or(AccessError::UnknownToken)?;
             match (token.right, need) {
-                (AdminRight::Read, Need::Change) => Err(Denied::OnlyLooks),
+                (AdminRight::Read, Permission::Change) => Err(AccessError::OnlyLooks),
                 _ if local.is(token) => Ok((Who::local(), Sight::Whole)),
                 _ => Ok((Who::of_token(&token.name), Sight::Whole)),
             }
@@ -239,7 +241,7 @@ mod tests {
             &[("origin", "http://a:8080"), ("host", "a:9090")],
             &[("origin", "null"), ("host", "null")],
         ] {
-            assert_eq!(check_site(&head(foreign)), Err(Denied::AnotherSite), "{foreign:?}");
+            assert_eq!(check_site(&head(foreign)), Err(AccessError::AnotherSite), "{foreign:?}");
         }
     }
 
@@ -257,19 +259,23 @@ mod tests {
             check_token(tokens, &local, Asked { at: loopback, head, need })
         };
         let with = |value: &str| head(&[("authorization", value)]);
-        assert!(ask(&tokens, &with("Bearer s3cret-token"), Need::Look).is_ok());
-        assert!(ask(&tokens, &with("bearer s3cret-token"), Need::Look).is_ok());
+        assert!(ask(&tokens, &with("Bearer s3cret-token"), Permission::Look).is_ok());
+        assert!(ask(&tokens, &with("bearer s3cret-token"), Permission::Look).is_ok());
         for bad in ["Bearer s3cret-toke", "Bearer s3cret-token ", "Bearer "] {
-            let refused = ask(&tokens, &with(bad), Need::Look);
-            assert_eq!(refused, Err(Denied::UnknownToken), "{bad}");
+            let refused = ask(&tokens, &with(bad), Permission::Look);
+            assert_eq!(refused, Err(AccessError::UnknownToken), "{bad}");
         }
         for bad in ["Basic s3cret-token", "Bearer"] {
-            assert_eq!(ask(&tokens, &with(bad), Need::Look), Err(Denied::NoToken), "{bad}");
+            assert_eq!(
+                ask(&tokens, &with(bad), Permission::Look),
+                Err(AccessError::NoToken),
+                "{bad}"
+            );
         }
-        assert_eq!(ask(&tokens, &head(&[]), Need::Look), Err(Denied::NoToken));
-        let change = ask(&tokens, &with("Bearer s3cret-token"), Need::Change);
-        assert_eq!(change, Err(Denied::OnlyLooks));
-        assert!(ask(&tokens, &head(&[]), Need::Nothing).is_ok());
+        assert_eq!(ask(&tokens, &head(&[]), Permission::Look), Err(AccessError::NoToken));
+        let change = ask(&tokens, &with("Bearer s3cret-token"), Permission::Change);
+        assert_eq!(change, Err(AccessError::OnlyLooks));
+        assert!(ask(&tokens, &head(&[]), Permission::Nothing).is_ok());
     }
 
     #[test]
@@ -281,12 +287,12 @@ mod tests {
         let bearing = head(&[("authorization", &format!("Bearer {own}"))]);
         let (bare, wrong) = (head(&[]), head(&[("authorization", "Bearer wrong")]));
         let ask = |at, head, need| check_token(&[], &local, Asked { at, head, need });
-        assert_eq!(ask(loopback, &bare, Need::Look), Ok((Who::local(), Sight::Concealed)));
-        assert_eq!(ask(loopback, &bare, Need::Change), Err(Denied::NoLocalToken));
-        assert_eq!(ask(other, &bare, Need::Look), Err(Denied::NoLocalToken));
-        for need in [Need::Look, Need::Change] {
+        assert_eq!(ask(loopback, &bare, Permission::Look), Ok((Who::local(), Sight::Concealed)));
+        assert_eq!(ask(loopback, &bare, Permission::Change), Err(AccessError::NoLocalToken));
+        assert_eq!(ask(other, &bare, Permission::Look), Err(AccessError::NoLocalToken));
+        for need in [Permission::Look, Permission::Change] {
             assert_eq!(ask(loopback, &bearing, need), Ok((Who::local(), Sight::Whole)));
-            assert_eq!(ask(loopback, &wrong, need), Err(Denied::UnknownToken));
+            assert_eq!(ask(loopback, &wrong, need), Err(AccessError::UnknownToken));
         }
     }
 

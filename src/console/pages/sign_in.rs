@@ -11,7 +11,7 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
 use crate::console::reply::{Reply, Shown};
-use crate::console::session::{COOKIE, Entry};
+use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::find_token;
@@ -27,7 +27,7 @@ texts! {
 }
 
 pub fn get(visit: &Visit) -> Shown {
-    if visit.viewer.entry == Entry::SignedIn {
+    if visit.viewer.entry == SignIn::SignedIn {
         return Ok(Reply::Go(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
@@ -72,7 +72,7 @@ fn page(visit: &Visit, next: Option<&str>, error: Option<&str>) -> maud::Markup 
     let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
     html! {
         p { (INTRODUCTION.of(visit.lang)) }
-        @if visit.viewer.entry == Entry::Open { p { (LOCAL.of(visit.lang)) } }
+        @if visit.viewer.entry == SignIn::Open { p { (LOCAL.of(visit.lang)) } }
         (form::to(visit, Area::SignIn.path(), &html! {
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }
             (token.show(visit.lang))

@@ -8,7 +8,7 @@ use super::filter::{Filter, outcome_of};
 use super::position::{Position, Reach};
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
-use crate::console::trouble::Trouble;
+use crate::console::page_error::PageError;
 use crate::intake::{Passed, Rejection};
 use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
 use crate::registry::Subject;
@@ -88,7 +88,7 @@ pub(super) async fn find(
     console: &Console,
     filter: &Filter,
     (position, limit): (&Position, usize),
-) -> Result<Lines, Trouble> {
+) -> Result<Lines, PageError> {
     let (mut transactions, mut users) = events(console, filter, (position, limit)).await?;
     let mut passed = passed(console, filter, (&position.passed, limit));
     let mut refused = refused(console, filter, (&position.refused, limit));
@@ -137,7 +137,7 @@ async fn events(
     console: &Console,
     filter: &Filter,
     (position, limit): (&Position, usize),
-) -> Result<(List<Cursor>, List<Cursor>), Trouble> {
+) -> Result<(List<Cursor>, List<Cursor>), PageError> {
     let Some(all) = filter.of_ledger(&console.config()) else {
         return Ok((List::ended(), List::ended()));
     };
@@ -159,7 +159,7 @@ async fn one(
     console: &Console,
     (id, query): (EventId, &LogQuery),
     from: &Reach<Cursor>,
-) -> Result<List<Cursor>, Trouble> {
+) -> Result<List<Cursor>, PageError> {
     let mut list = List::ended();
     if *from == Reach::Begin
         && let Some(detail) = console.book().event(id).await?
@@ -176,7 +176,7 @@ async fn recorded(
     console: &Console,
     query: &LogQuery,
     (from, limit): (&Reach<Cursor>, usize),
-) -> Result<List<Cursor>, Trouble> {
+) -> Result<List<Cursor>, PageError> {
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
     for _ in 0..ASKED_MAX {
         let cursor = match &list.to {

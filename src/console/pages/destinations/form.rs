@@ -9,7 +9,7 @@ use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -108,7 +108,7 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+pub fn new(visit: &Visit, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
@@ -122,7 +122,7 @@ pub fn new(visit: &Visit, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
 }
 
 /// The fields that a new destination and an old one have in common.
-pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
         let error = mistakes.of(name);
@@ -174,7 +174,7 @@ pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
 // === Read ===
 
 /// What a destination is to say: `table` with what was typed in place of what it said.
-pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, Mistakes> {
+pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
     refuse_secrets_for_another(lang, form, &table)?;
     for key in ["url", "format", "method", "timeout", "rate", "late"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
@@ -201,7 +201,7 @@ pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, Mistak
 
 /// Refuses to keep what is not shown where the URL leads to another server: whoever may change a
 /// destination is not to learn what its server is told.
-fn refuse_secrets_for_another(lang: Lang, form: &Fields, table: &Table) -> Result<(), Mistakes> {
+fn refuse_secrets_for_another(lang: Lang, form: &Fields, table: &Table) -> Result<(), FormErrors> {
     let old = table.get("url").and_then(Value::as_str).unwrap_or_default();
     if is_same_server(old, form.text("url").unwrap_or_default()) || old.is_empty() {
         return Ok(());
@@ -209,11 +209,11 @@ fn refuse_secrets_for_another(lang: Lang, form: &Fields, table: &Table) -> Resul
     let headers = form.verbatim("headers").unwrap_or_default();
     let is_masked = |line: &str| line.split_once(':').is_some_and(|(_, v)| v.trim() == MASK);
     if headers.lines().any(is_masked) {
-        return Err(Mistakes::one("headers", OTHER_SERVER.of(lang)));
+        return Err(FormErrors::one("headers", OTHER_SERVER.of(lang)));
     }
     let keeps = form.text("secret").is_none() || form.text("beside").is_some();
     match keeps && table.contains_key("secret") {
-        true => Err(Mistakes::one("secret", OTHER_SERVER.of(lang))),
+        true => Err(FormErrors::one("secret", OTHER_SERVER.of(lang))),
         false => Ok(()),
     }
 }
@@ -234,19 +234,19 @@ fn set(table: &mut Table, key: &str, value: Option<Value>) {
     }
 }
 
-fn number(lang: Lang, form: &Fields, name: &str) -> Result<Option<Value>, Mistakes> {
+fn number(lang: Lang, form: &Fields, name: &str) -> Result<Option<Value>, FormErrors> {
     let read = |text: &str| {
         let number: Result<u32, _> = text.parse();
-        number.map(|number| json!(number)).map_err(|_| Mistakes::one(name, NO_NUMBER.of(lang)))
+        number.map(|number| json!(number)).map_err(|_| FormErrors::one(name, NO_NUMBER.of(lang)))
     };
     form.text(name).map(read).transpose()
 }
 
-fn headers(lang: Lang, form: &Fields, old: Option<&Value>) -> Result<Table, Mistakes> {
+fn headers(lang: Lang, form: &Fields, old: Option<&Value>) -> Result<Table, FormErrors> {
     let mut headers = Table::new();
     let lines = form.verbatim("headers").unwrap_or_default().lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty()) {
-        let wrong = || Mistakes::one("headers", NO_LINE.of(lang));
+        let wrong = || FormErrors::one("headers", NO_LINE.of(lang));
         let (name, value) = line.split_once(':').ok_or_else(wrong)?;
         let (name, value) = (name.trim(), value.trim());
         let value = match value {
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_was_typed_into_secret_fields_is_not_shown_again() {
         let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
-        let shown = fields(Lang::En, &Mistakes::default(), &Typed::of(&form)).into_string();
+        let shown = fields(Lang::En, &FormErrors::default(), &Typed::of(&form)).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
         assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
     }

@@ -15,7 +15,7 @@ use super::route::Route;
 use crate::clock;
 use crate::config::{Rate, concealed};
 use crate::ledger::EventId;
-use crate::sender::{Callback, Outcome, Reason, Refusal, Resolved, Role};
+use crate::sender::{Callback, CallbackError, Outcome, Reason, Resolved, Role};
 use crate::telemetry::Metrics;
 
 /// Refused callbacks of one address that are logged and kept.
@@ -39,14 +39,14 @@ const MESSAGE: &str = "callback";
 
 /// What all callbacks share on their way out.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
     pub recent: Recent,
     by_address: ByAddress,
 }
 
-impl Desk {
+impl CallbackLog {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
         let (rejections, recent) = (Rejections::default(), Recent::default());
@@ -67,12 +67,12 @@ impl Desk {
 /// One callback on its way, counted and logged when this is dropped, whatever happened: by
 /// default as one that was not decided.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct CallbackRecord {
     pub route: Arc<Route>,
     pub client: IpAddr,
     pub began: Instant,
     outcome: Outcome,
-    refusal: Option<Refusal>,
+    refusal: Option<CallbackError>,
     event: Option<EventId>,
     transaction: Option<String>,
     user: Option<String>,
@@ -81,7 +81,7 @@ pub(super) struct Entry {
     logged: bool,
 }
 
-impl Entry {
+impl CallbackRecord {
     pub fn new(route: Arc<Route>, client: IpAddr, began: Instant) -> Self {
         Self {
             route,
@@ -104,7 +104,7 @@ impl Entry {
     }
 
     /// Why it is refused.
-    pub fn refused(&mut self, refusal: Refusal) {
+    pub fn refused(&mut self, refusal: CallbackError) {
         self.refusal = Some(refusal);
     }
 
@@ -198,7 +198,7 @@ impl Entry {
         let mut id = [0; EventId::TEXT_BYTES];
         let event = self.event.map(|event| event.encode(&mut id));
         let status = self.status.map(|status| status.as_u16());
-        let Some(Refusal { reason, parameter }) = &self.refusal else {
+        let Some(CallbackError { reason, parameter }) = &self.refusal else {
             tracing::info!(
                 target: "postern::callback",
                 message = MESSAGE, source, outcome, transaction, event, status, micros
@@ -215,7 +215,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for CallbackRecord {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         self.route.counters.count(self.outcome(), (self.began, took));
