@@ -5,6 +5,7 @@
 mod it {
     mod admin;
     mod answers;
+    mod architecture;
     mod attacks;
     mod authentic;
     mod backend;

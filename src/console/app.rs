@@ -26,8 +26,8 @@ use crate::intake::{ByAddress, CallbackHandler, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Denied, LocalToken, check_name, check_site, conceal};
-use crate::registry::{Registry, Who};
+use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
+use crate::registry::{Registry, Actor};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
@@ -186,7 +186,7 @@ impl Console {
         let name = cookie(&head.headers, session::COOKIE);
         let found = name.and_then(|name| self.sessions.find(name, tokens, (instant(), sign)));
         match (found, configured.is_empty()) {
-            (Some(viewer), true) => Viewer { who: Who::local(), ..viewer },
+            (Some(viewer), true) => Viewer { who: Actor::local(), ..viewer },
             (Some(viewer), false) => viewer,
             (None, true) if self.address.is_loopback() => self.sessions.local(),
             (None, _) => self.sessions.outside(),
@@ -367,7 +367,7 @@ fn told(visit: &Visit, trouble: &PageError) -> Response {
     // To whoever came under a wrong name or from another site nothing is shown but that.
     let title = trouble.title(visit.lang);
     let page = match trouble {
-        PageError::Denied(Denied::AnotherName | Denied::AnotherSite) => middle.into_string(),
+        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => middle.into_string(),
         _ => layout::page(visit, title, &middle).into_string(),
     };
     reply::html(trouble.status(), page)

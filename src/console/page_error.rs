@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::lang::Lang;
 use super::text::{Text, texts};
 use crate::ledger::LedgerError;
-use crate::operator::Denied;
+use crate::operator::AccessError;
 
 texts! {
     ABSENT = "Not here", "这里没有";
@@ -45,7 +45,7 @@ pub(super) enum PageError {
     /// A form without the viewer's token.
     Stale,
     /// Not for this request.
-    Denied(Denied),
+    Denied(AccessError),
     /// Too many tries to sign in.
     TooMany,
     /// A form over its bound.
@@ -74,11 +74,10 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks
-            | Self::NotSignedIn
-            | Self::Stale
-            | Self::Denied(Denied::AnotherSite) => StatusCode::FORBIDDEN,
-            Self::Denied(Denied::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
+            Self::OnlyLooks | Self::NotSignedIn | Self::Stale | Self::Denied(AccessError::AnotherSite) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -92,12 +91,9 @@ impl PageError {
         let title = match self {
             Self::Absent => ABSENT,
             Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => BAD,
-            Self::OnlyLooks
-            | Self::NotSignedIn
-            | Self::Stale
-            | Self::Denied(_)
-            | Self::TooMany
-            | Self::Method => REFUSED,
+            Self::OnlyLooks | Self::NotSignedIn | Self::Stale | Self::Denied(_) | Self::TooMany | Self::Method => {
+                REFUSED
+            }
             Self::Busy | Self::Ledger(_) => BUSY,
         };
         title.of(lang)
@@ -111,7 +107,7 @@ impl PageError {
             Self::OnlyLooks => ONLY_LOOKS,
             Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
-            Self::Denied(Denied::AnotherName) => OTHER_NAME,
+            Self::Denied(AccessError::AnotherName) => OTHER_NAME,
             Self::Denied(_) => OTHER_SITE,
             Self::TooMany => TOO_MANY,
             Self::TooLarge => TOO_LARGE,

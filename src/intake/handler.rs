@@ -40,7 +40,7 @@ const PREFIX: &[u8] = b"/callback/";
 
 /// The receiving path, shared by all threads that serve it.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Shared>);
+pub struct CallbackHandler(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -58,7 +58,7 @@ struct Shared {
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// A callback that goes no further, and what becomes of it.
-pub(super) enum Stop {
+pub(super) enum EarlyReply {
     Is(Outcome),
     Refused(Outcome, CallbackError),
 }
@@ -70,14 +70,14 @@ enum Decision {
     Ambiguous(EventId, Box<Resolved>),
     /// An address check, to be answered once.
     AddressCheck,
-    Stop(Stop),
+    Stop(EarlyReply),
 }
 
 /// The entry of the callback that is being served; taken away if its sender hangs up while it is
 /// being recorded.
 pub(super) type Slot = Option<CallbackRecord>;
 
-impl Gate {
+impl CallbackHandler {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
     /// those of this configuration for good; everything else follows [`Gate::apply`].
     #[must_use]
@@ -140,7 +140,7 @@ impl Gate {
     }
 }
 
-impl Handler for Gate {
+impl Handler for CallbackHandler {
     async fn handle(
         &self,
         peer: Peer,
@@ -233,17 +233,21 @@ impl Shared {
 
     /// Looks at what does not need the body, then reads it. What it took of the pool is given back
     /// when the callback is verified.
-    async fn receive(&self, received: &mut Received, body: Incoming) -> Result<Taken<'_>, Stop> {
+    async fn receive(
+        &self,
+        received: &mut Received,
+        body: Incoming,
+    ) -> Result<Taken<'_>, EarlyReply> {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
-            return Err(Stop::refused(Outcome::Disabled, Reason::Disabled));
+            return Err(EarlyReply::refused(Outcome::Disabled, Reason::Disabled));
         }
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
-            return Err(Stop::refused(Outcome::Rejected, Reason::ForbiddenAddress));
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
-            return Err(Stop::refused(Outcome::Rejected, Reason::WrongMethod));
+            return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
             return Ok(self.pool.nothing());
@@ -258,8 +262,8 @@ impl Shared {
 /// Verifies and resolves.
 fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
     match callback.verify() {
-        Judgement::Probe => Decision::Stop(Stop::Is(Outcome::Test)),
-        Judgement::Undecided => Decision::Stop(Stop::Is(Outcome::Unavailable)),
+        Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
+        Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
         Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
@@ -268,7 +272,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
                 Resolution::Event(resolved) => Decision::Event(id, resolved),
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Challenge => Decision::AddressCheck,
-                Resolution::Test => Decision::Stop(Stop::Is(Outcome::Test)),
+                Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
@@ -316,18 +320,18 @@ pub(super) fn stopped(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    stop: Stop,
+    stop: EarlyReply,
 ) -> Reply {
     let (outcome, reason) = match stop {
-        Stop::Is(outcome) => (outcome, None),
-        Stop::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
+        EarlyReply::Is(outcome) => (outcome, None),
+        EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
     if let Some(entry) = slot {
         entry.is(outcome);
         if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
             entry.spare();
         }
-        if let Stop::Refused(_, refusal) = stop {
+        if let EarlyReply::Refused(_, refusal) = stop {
             entry.refused(refusal);
             entry.keep(received, callback);
         }
@@ -351,23 +355,23 @@ pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
     reply
 }
 
-fn faulty(fault: BodyError) -> Stop {
+fn faulty(fault: BodyError) -> EarlyReply {
     match fault {
-        BodyError::TooLarge => Stop::refused(Outcome::Rejected, Reason::TooLarge),
-        BodyError::Late => Stop::refused(Outcome::Rejected, Reason::Timeout),
-        BodyError::Crowded => Stop::Is(Outcome::Unavailable),
+        BodyError::TooLarge => EarlyReply::refused(Outcome::Rejected, Reason::TooLarge),
+        BodyError::Late => EarlyReply::refused(Outcome::Rejected, Reason::Timeout),
+        BodyError::Crowded => EarlyReply::Is(Outcome::Unavailable),
     }
 }
 
-fn by_sender(refusal: CallbackError) -> Stop {
+fn by_sender(refusal: CallbackError) -> EarlyReply {
     let outcome = match refusal.reason {
         Reason::Disabled => Outcome::Disabled,
         _ => Outcome::Rejected,
     };
-    Stop::Refused(outcome, refusal)
+    EarlyReply::Refused(outcome, refusal)
 }
 
-impl Stop {
+impl EarlyReply {
     pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
         Self::Refused(outcome, CallbackError { reason, parameter: None })
     }

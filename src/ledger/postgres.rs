@@ -59,12 +59,12 @@ use self::accept::{BODIES_MAX, uses};
 use self::dialer::{Dialer, Role};
 use self::durability::{Required, SETTINGS, ServerDurability};
 use self::faults::Faults;
-use self::health::{Pulse, ServerClock};
+use self::health::{ServerClock, ServerWatch};
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
 use self::query_error::QueryError;
 use self::queue::Queue;
-use self::row_cipher::{Used, Vault};
+use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
@@ -116,8 +116,8 @@ struct Core {
     lazy: Pool,
     read: Pool,
     clock: StoreClock,
-    pulse: Pulse,
-    vault: Vault,
+    pulse: ServerWatch,
+    vault: RowCipher,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
     /// Days before today that this gateway keeps from being swept.
@@ -189,7 +189,7 @@ impl Postgres {
             let clock = ServerClock::read(asked, row.get(1));
             let promise = ServerDurability::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            let pulse = Pulse::new(promise, required, revision, clock);
+            let pulse = ServerWatch::new(promise, required, revision, clock);
             (pulse, Used::read(&session).await?)
         };
         if let Some(lacking) = used.lacking(&options.keys) {
@@ -202,7 +202,7 @@ impl Postgres {
             read,
             clock: options.clock,
             pulse,
-            vault: Vault::new(options.keys, used)?,
+            vault: RowCipher::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::failed_auth::{Guess, Guesses, TooManyAttempts};
+use super::failed_auth::{Guess, FailedAuthLimiter, TooManyAttempts};
 use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
@@ -40,7 +40,7 @@ use crate::lifecycle::Lifecycle;
 use crate::operator::{
     AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
 };
-use crate::registry::{Managed, Registry, Who};
+use crate::registry::{Managed, Registry, Actor};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
@@ -81,7 +81,7 @@ pub struct Admin {
     /// Whose wrong tokens are logged, and how many of them.
     wrong_tokens: ByAddress,
     /// Slows those who guess.
-    guesses: Guesses,
+    guesses: FailedAuthLimiter,
     /// The token of this machine.
     local: Arc<LocalToken>,
     /// The management APIs, unless they have a listener of their own.
@@ -244,7 +244,7 @@ impl Admin {
             life,
             bodies,
             wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
-            guesses: Guesses::new(),
+            guesses: FailedAuthLimiter::new(),
             local,
             partners,
         }
@@ -255,13 +255,13 @@ impl Admin {
         self.registry.config()
     }
 
-    /// Who asks, and what they see. Guesses at tokens are noted, and beyond a bound an address waits
+    /// Actor asks, and what they see. FailedAuthLimiter at tokens are noted, and beyond a bound an address waits
     /// for its turn, whatever token it brings.
     async fn admit(
         &self,
         (head, peer): (&Parts, Peer),
         need: Permission,
-    ) -> Result<(Who, Sight), ApiError> {
+    ) -> Result<(Actor, Sight), ApiError> {
         let config = self.config();
         let asked = Asked { at: self.address, head, need };
         let check = || check_token(&config.admin.tokens, &self.local, asked);
@@ -326,7 +326,7 @@ impl Admin {
     async fn serve(
         &self,
         (resource, asked): (Resource<'_>, &Method),
-        (who, head): (&Who, &Parts),
+        (who, head): (&Actor, &Parts),
         body: Incoming,
     ) -> Answered {
         match resource {

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Actor may ask.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::local_token::LocalToken;
 use crate::config::{AdminRight, AdminToken, Config, Source};
-use crate::registry::Who;
+use crate::registry::Actor;
 use crate::wire::Response;
 
 /// What a request wants to do.
@@ -22,9 +22,9 @@ pub enum Permission {
     /// Nothing that needs a token.
     Nothing,
     /// Look.
-    Look,
+    Read,
     /// Change something.
-    Change,
+    Write,
 }
 
 /// Why somebody may not.
@@ -124,22 +124,22 @@ pub fn check_token(
     configured: &[AdminToken],
     local: &LocalToken,
     asked: Asked<'_>,
-) -> Result<(Who, Sight), AccessError> {
+) -> Result<(Actor, Sight), AccessError> {
     let Asked { at, head, need } = asked;
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
     match given {
-        _ if need == Permission::Nothing => Ok((Who::local(), Sight::Concealed)),
+        _ if need == Permission::Nothing => Ok((Actor::local(), Sight::Concealed)),
         None if !configured.is_empty() => Err(AccessError::NoToken),
-        None if need == Permission::Look && at.is_loopback() => {
-            Ok((Who::local(), Sight::Concealed))
+        None if need == Permission::Read && at.is_loopback() => {
+            Ok((Actor::local(), Sight::Concealed))
         }
         None => Err(AccessError::NoLocalToken),
         Some(given) => {
             let token = find_token(local.or(configured), given).ok_or(AccessError::UnknownToken)?;
             match (token.right, need) {
-                (AdminRight::Read, Permission::Change) => Err(AccessError::OnlyLooks),
-                _ if local.is(token) => Ok((Who::local(), Sight::Whole)),
-                _ => Ok((Who::of_token(&token.name), Sight::Whole)),
+                (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
+                _ if local.is(token) => Ok((Actor::local(), Sight::Whole)),
+                _ => Ok((Actor::of_token(&token.name), Sight::Whole)),
             }
         }
     }
@@ -259,21 +259,21 @@ mod tests {
             check_token(tokens, &local, Asked { at: loopback, head, need })
         };
         let with = |value: &str| head(&[("authorization", value)]);
-        assert!(ask(&tokens, &with("Bearer s3cret-token"), Permission::Look).is_ok());
-        assert!(ask(&tokens, &with("bearer s3cret-token"), Permission::Look).is_ok());
+        assert!(ask(&tokens, &with("Bearer s3cret-token"), Permission::Read).is_ok());
+        assert!(ask(&tokens, &with("bearer s3cret-token"), Permission::Read).is_ok());
         for bad in ["Bearer s3cret-toke", "Bearer s3cret-token ", "Bearer "] {
-            let refused = ask(&tokens, &with(bad), Permission::Look);
+            let refused = ask(&tokens, &with(bad), Permission::Read);
             assert_eq!(refused, Err(AccessError::UnknownToken), "{bad}");
         }
         for bad in ["Basic s3cret-token", "Bearer"] {
             assert_eq!(
-                ask(&tokens, &with(bad), Permission::Look),
+                ask(&tokens, &with(bad), Permission::Read),
                 Err(AccessError::NoToken),
                 "{bad}"
             );
         }
-        assert_eq!(ask(&tokens, &head(&[]), Permission::Look), Err(AccessError::NoToken));
-        let change = ask(&tokens, &with("Bearer s3cret-token"), Permission::Change);
+        assert_eq!(ask(&tokens, &head(&[]), Permission::Read), Err(AccessError::NoToken));
+        let change = ask(&tokens, &with("Bearer s3cret-token"), Permission::Write);
         assert_eq!(change, Err(AccessError::OnlyLooks));
         assert!(ask(&tokens, &head(&[]), Permission::Nothing).is_ok());
     }
@@ -287,11 +287,11 @@ mod tests {
         let bearing = head(&[("authorization", &format!("Bearer {own}"))]);
         let (bare, wrong) = (head(&[]), head(&[("authorization", "Bearer wrong")]));
         let ask = |at, head, need| check_token(&[], &local, Asked { at, head, need });
-        assert_eq!(ask(loopback, &bare, Permission::Look), Ok((Who::local(), Sight::Concealed)));
-        assert_eq!(ask(loopback, &bare, Permission::Change), Err(AccessError::NoLocalToken));
-        assert_eq!(ask(other, &bare, Permission::Look), Err(AccessError::NoLocalToken));
-        for need in [Permission::Look, Permission::Change] {
-            assert_eq!(ask(loopback, &bearing, need), Ok((Who::local(), Sight::Whole)));
+        assert_eq!(ask(loopback, &bare, Permission::Read), Ok((Actor::local(), Sight::Concealed)));
+        assert_eq!(ask(loopback, &bare, Permission::Write), Err(AccessError::NoLocalToken));
+        assert_eq!(ask(other, &bare, Permission::Read), Err(AccessError::NoLocalToken));
+        for need in [Permission::Read, Permission::Write] {
+            assert_eq!(ask(loopback, &bearing, need), Ok((Actor::local(), Sight::Whole)));
             assert_eq!(ask(loopback, &wrong, need), Err(AccessError::UnknownToken));
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::activity::{IdleAction, Pulse};
+use super::activity::{ConnectionActivity, IdleAction};
 use super::head;
 use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
 use super::stream::{HeadSlot, Socket, Stream, Version};
@@ -90,7 +90,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// One listener's side of every connection.
-pub struct Front<H> {
+pub struct ListenerService<H> {
     handler: H,
     life: Arc<Lifecycle>,
     bounds: Bounds,
@@ -101,13 +101,13 @@ pub struct Front<H> {
     http2: http2::Builder<TokioExecutor>,
 }
 
-impl<H> fmt::Debug for Front<H> {
+impl<H> fmt::Debug for ListenerService<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 
-impl<H: Handler> Front<H> {
+impl<H: Handler> ListenerService<H> {
     /// A listener whose requests `handler` answers, until `life` drains.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl<H: Handler> Front<H> {
     pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         // Without it an answer could wait for the acknowledgement of the one before.
         let _ = socket.set_nodelay(true);
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(ConnectionActivity::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
@@ -199,7 +199,7 @@ impl<H: Handler> Front<H> {
     /// Runs a connection until it ends, winding it up when the gateway drains, when it idles, and
     /// when it idles while others wait for its place. One that is wound up and does not end is
     /// closed: its peer may have stopped to read.
-    async fn drive<C>(&self, connection: C, wind_up: fn(Pin<&mut C>), pulse: &Pulse)
+    async fn drive<C>(&self, connection: C, wind_up: fn(Pin<&mut C>), pulse: &ConnectionActivity)
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -276,9 +276,9 @@ impl<R: Future<Output = ()>> DrainWatch<'_, R> {
 
 /// The requests of one connection.
 struct Requests<H> {
-    front: Arc<Front<H>>,
+    front: Arc<ListenerService<H>>,
     peer: Peer,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     slot: Arc<HeadSlot>,
 }
 
@@ -327,7 +327,7 @@ mod tests {
         let short = Duration::from_millis(50);
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
-        let front = Front::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let front = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(accept(listener, front));

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::dialer::Role;
 use super::documents::document_piece;
 use super::held::{COLUMNS, held_piece};
-use super::link::{Held, Pool, Session};
+use super::link::{HeldSession, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, Used, change_key, forget_others, under};
@@ -77,7 +77,7 @@ fn sealed(fault: QueryError) -> PostgresError {
 impl Core {
     async fn rekey_all(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), QueryError> {
