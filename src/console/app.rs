@@ -27,7 +27,7 @@ use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
-use crate::registry::{Registry, Actor};
+use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
@@ -367,7 +367,9 @@ fn told(visit: &Visit, trouble: &PageError) -> Response {
     // To whoever came under a wrong name or from another site nothing is shown but that.
     let title = trouble.title(visit.lang);
     let page = match trouble {
-        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => middle.into_string(),
+        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => {
+            middle.into_string()
+        }
         _ => layout::page(visit, title, &middle).into_string(),
     };
     reply::html(trouble.status(), page)

@@ -74,9 +74,10 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks | Self::NotSignedIn | Self::Stale | Self::Denied(AccessError::AnotherSite) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::OnlyLooks
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Denied(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
             Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -91,9 +92,12 @@ impl PageError {
         let title = match self {
             Self::Absent => ABSENT,
             Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => BAD,
-            Self::OnlyLooks | Self::NotSignedIn | Self::Stale | Self::Denied(_) | Self::TooMany | Self::Method => {
-                REFUSED
-            }
+            Self::OnlyLooks
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Denied(_)
+            | Self::TooMany
+            | Self::Method => REFUSED,
             Self::Busy | Self::Ledger(_) => BUSY,
         };
         title.of(lang)

@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::failed_auth::{Guess, FailedAuthLimiter, TooManyAttempts};
+use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
@@ -40,7 +40,7 @@ use crate::lifecycle::Lifecycle;
 use crate::operator::{
     AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
 };
-use crate::registry::{Managed, Registry, Actor};
+use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
