@@ -204,6 +204,19 @@ impl<'p> Resource<'p> {
         }
     }
 
+    /// What it needs at a listener: `/metrics` nothing on loopback, or where the configuration says
+    /// so.
+    fn need_at(&self, (address, config): (IpAddr, &Config), method: &Method) -> Permission {
+        match self {
+            Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
+                Permission::Read
+            }
+            // Nothing will be done.
+            _ if !self.methods().contains(method) => Permission::Read,
+            _ => self.need(method),
+        }
+    }
+
     fn need(&self, method: &Method) -> Permission {
         match self {
             // That of the metrics depends on the listener.
@@ -296,14 +309,6 @@ impl Admin {
         }
     }
 
-    /// What `/metrics` needs: nothing on loopback, or where the configuration says so.
-    fn need_of_metrics(&self) -> Permission {
-        match self.address.is_loopback() || self.config().admin.open_metrics {
-            true => Permission::Nothing,
-            false => Permission::Read,
-        }
-    }
-
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
         check_site(&head)?;
@@ -315,12 +320,7 @@ impl Admin {
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let need = match resource {
-            Resource::Metrics => self.need_of_metrics(),
-            // Nothing will be done.
-            _ if !methods.contains(asked) => Permission::Read,
-            _ => resource.need(asked),
-        };
+        let need = resource.need_at((self.address, &self.config()), asked);
         let (who, sight) = self.admit((&head, peer), need).await?;
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
