@@ -1,9 +1,11 @@
 //! What a verified callback says: its kind, roles, parameters, template and keys.
 
+mod amount;
+mod shown;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::evaluate::{Context, ReplyValues};
@@ -12,23 +14,22 @@ use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
 use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
 use super::signature::{Reading, TimeCover};
-use crate::sender::crypto::digest;
-use crate::sender::language::bound::{Bound, Gate, Input, Scope};
+use crate::sender::language::bound::{Bound, Gate, Input};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::{Coverage, TextVerdict};
 use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
-use crate::sender::language::recipe::{Also, Protection, WhenBody};
+use crate::sender::language::recipe::{Protection, WhenBody};
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::request::callback::{
     Callback, CallbackError, CallbackKind, Resolution, Verified,
 };
-use crate::sender::request::encoding::{self, Plus};
-use crate::sender::request::names::Slot;
-use crate::sender::request::parameters::{Parameter, ParameterError, Parameters, Place, Value};
+use crate::sender::request::encoding;
+use crate::sender::request::parameters::ParameterError;
 use crate::sender::request::unreplaced;
+use amount::same_amount;
+use shown::Strangers;
 
-/// What stands in place of a claim wherever parameters are shown.
-const MASK: &str = "***";
+pub(in crate::sender) use amount::plain_amount;
 
 /// Room for the texts of a callback, beyond twice its query: once as roles, once as parameters.
 const TEXTS_BYTES: usize = 128;
@@ -509,157 +510,6 @@ impl<'a> Callback<'a> {
         let value = self.role(role).ok()??;
         Some(String::from_utf8_lossy(&value).into_owned())
     }
-
-    /// The parameters as received, as a JSON object: what people may see of a refused callback.
-    /// Claims are masked, and so is whatever could be one under a name that nobody reads: a right
-    /// signature whose name is misspelt is as good as one that was never used.
-    #[must_use]
-    pub fn params(&self) -> Box<RawValue> {
-        let mut out = Vec::new();
-        self.put_params(&mut out, Strangers::Guarded);
-        let text = String::from_utf8(out).unwrap_or_default();
-        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
-    }
-
-    fn put_params(&self, out: &mut Vec<u8>, strangers: Strangers) {
-        let (parameters, buffers) = self.side(Scope::Message);
-        let plus = self.plus();
-        let mut object = JsonObject::begin(out);
-        for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
-            // What was read stands once in its place; of two places the first counts.
-            let once = self.unreadable.is_none() && parameter.place == Place::Query;
-            let mut earlier = parameters.iter(buffers).take(index);
-            if !once && earlier.any(|other| other.name == parameter.name) {
-                continue;
-            }
-            let out = match slot {
-                Some(slot) => object.member(self.recipe.names.member(slot)),
-                None => object.name(parameter.name),
-            };
-            let text = self.shown_text(parameters, &parameter, plus);
-            let is_claim = match slot {
-                Some(slot) => self.recipe.claims.contains(&slot),
-                None => strangers == Strangers::Guarded && may_be_claim(&text),
-            };
-            let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
-            if is_claim || is_masked || self.is_secret(&text) {
-                put_json_text(out, MASK.as_bytes());
-            } else if parameter.place == Place::Json {
-                let json = self.without_inner_claim(slot, parameter.raw);
-                let json = self.without_inner_masked(slot, json);
-                out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
-            } else {
-                put_json_text(out, &text);
-            }
-        }
-        object.end();
-    }
-}
-
-impl Callback<'_> {
-    /// The decoded text of `parameter`; what cannot be decoded is empty.
-    fn shown_text<'p>(
-        &self,
-        parameters: &Parameters,
-        parameter: &Parameter<'p>,
-        plus: Plus,
-    ) -> Cow<'p, [u8]> {
-        match parameter.place {
-            Place::Query | Place::Form if parameters.is_plain() => Cow::Borrowed(parameter.raw),
-            place => {
-                let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
-                value.into_text(plus).ok().flatten().unwrap_or_default()
-            }
-        }
-    }
-
-    /// Whether a value is a secret of the source: some senders send theirs.
-    fn is_secret(&self, value: &[u8]) -> bool {
-        self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
-    }
-
-    /// Whether the whole parameter in `slot` is a secret of the sender.
-    fn is_masked(&self, slot: Slot) -> bool {
-        self.recipe.masked.iter().any(|spot| match &spot.input {
-            Input::Parameter { slot: own, steps, .. } => *own == slot && steps.is_empty(),
-            _ => false,
-        })
-    }
-
-    /// `json`, the text of the parameter in `slot`, without the secrets of the sender inside.
-    fn without_inner_masked<'r>(
-        &self,
-        slot: Option<Slot>,
-        mut json: Cow<'r, [u8]>,
-    ) -> Cow<'r, [u8]> {
-        for spot in &self.recipe.masked {
-            let Input::Parameter { slot: own, steps, scope } = &spot.input else { continue };
-            if Some(*own) != slot || steps.is_empty() {
-                continue;
-            }
-            let Ok(Some(value)) = self.stepped(*own, steps, *scope) else { continue };
-            // An empty text is no secret, and what is no text could be a part of anything.
-            if !value.raw.starts_with(b"\"") || value.raw.len() <= b"\"\"".len() {
-                continue;
-            }
-            let mask = format!("\"{MASK}\"");
-            json = Cow::Owned(replaced(&json, &value.raw, mask.as_bytes()));
-        }
-        json
-    }
-
-    /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
-    fn without_inner_claim<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
-        let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
-            Also::Reading(reading) => Some(reading),
-            Also::None | Also::Lacking => None,
-        });
-        let claim = kind.map(|reading| &reading.claim).filter(|claim| match &claim.input {
-            Input::Parameter { slot: own, steps, .. } => Some(*own) == slot && !steps.is_empty(),
-            _ => false,
-        });
-        let claim = claim.and_then(|claim| self.value(claim, &Context::default()).ok().flatten());
-        match claim.filter(|claim| !claim.is_empty()) {
-            Some(claim) => Cow::Owned(replaced(raw, &claim, MASK.as_bytes())),
-            None => Cow::Borrowed(raw),
-        }
-    }
-}
-
-/// `text` with `other` in every place of `part`.
-fn replaced(text: &[u8], part: &[u8], other: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut from = 0;
-    for at in memchr::memmem::find_iter(text, part) {
-        out.extend_from_slice(&text[from..at]);
-        out.extend_from_slice(other);
-        from = at + part.len();
-    }
-    out.extend_from_slice(&text[from..]);
-    out
-}
-
-/// What is shown of parameters that no text of the sender's file reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Strangers {
-    /// All of it.
-    Shown,
-    /// Nothing that could be a claim.
-    Guarded,
-}
-
-/// The shortest signature of any sender, in characters: those that are cut keep eight.
-const CLAIM_LEN_MIN: usize = 8;
-
-/// Whether a value is written as signatures are: nothing but characters of hex or base64, digits
-/// among them.
-fn may_be_claim(value: &[u8]) -> bool {
-    let written = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
-    let text = value.trim_ascii();
-    text.len() >= CLAIM_LEN_MIN
-        && text.iter().all(written)
-        && text.iter().any(u8::is_ascii_digit)
-        && text.iter().any(u8::is_ascii_alphabetic)
 }
 
 /// Which layer of a sender file a role's texts are of.
@@ -669,54 +519,4 @@ enum RoleLayer {
     Row,
     Kind,
     File,
-}
-
-/// An amount without the zeros that say nothing, so that equal amounts are equal texts. What is not
-/// a decimal stays as it is.
-pub(in crate::sender) fn plain_amount(amount: &[u8]) -> String {
-    let text = String::from_utf8_lossy(amount);
-    match decimal(&text) {
-        Some((negative, whole, fraction)) => {
-            format!("{}{whole}.{fraction}", if negative { "-" } else { "" })
-        }
-        None => text.into_owned(),
-    }
-}
-
-/// Amounts are decimal texts: `10` is `10.0`, `10.000000` and `010`, and no number is rounded to
-/// compare it. What is no decimal (`1e1`, `10 coins`) is only what it is to the letter.
-fn same_amount(one: &str, other: &str) -> bool {
-    one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
-}
-
-/// Sign, whole and fraction of a decimal text, without the zeros that say nothing.
-fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
-    let (negative, digits) = match amount.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, amount.strip_prefix('+').unwrap_or(amount)),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(whole) || !is_number(fraction) {
-        return None;
-    }
-    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
-    Some((negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_compared_as_decimals() {
-        assert!(same_amount("10", "10.00"));
-        assert!(same_amount("0.5", "0.50"));
-        assert!(!same_amount("10", "1"));
-        assert!(!same_amount("10", "10.001"));
-        assert!(!same_amount("10", ""));
-        assert!(same_amount("10", "10.000000") && same_amount("10", "+010"));
-        assert!(same_amount("0", "-0.0") && !same_amount("10", "-10"));
-        assert!(!same_amount("10", "1e1") && !same_amount("10", "10.") && same_amount("x", "x"));
-    }
 }

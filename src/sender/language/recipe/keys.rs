@@ -1,6 +1,7 @@
 //! Public keys of one source's sender: their list, those that are known, and what is the source's own.
 
-use super::{Compiler, Terms};
+use super::Terms;
+use super::compile::Compiler;
 use crate::sender::crypto::key_set::{self, KeyList, KeySet, UrlOrigin};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::language::bound::{Binder, Bound, Input, Use};

@@ -4,11 +4,12 @@ use super::Callback;
 use crate::sender::acts::evaluate::{Context, ReplyValues};
 use crate::sender::acts::outcome::{Outcome, Reason};
 use crate::sender::acts::reply::{self, Answer, Envelope, RenderText, Reply, Sealed, Spec, Style};
+use crate::sender::acts::signature;
 use crate::sender::crypto::digest::{Algorithm, Feed};
 use crate::sender::language::bound::{Bound, Gateway, Input};
 use crate::sender::language::definition::Writing;
 use crate::sender::language::text::{Piece, Text};
-use crate::sender::{encoding, signature};
+use crate::sender::request::encoding;
 
 impl<'a> Callback<'a> {
     fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
