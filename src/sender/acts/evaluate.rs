@@ -1,4 +1,4 @@
-//! Texts and conditions, evaluated on one callback.
+//! Evaluation of texts on one callback.
 //!
 //! The verify path streams: literals, secrets and parameter slices go straight into the sink, and
 //! nothing is allocated unless a value has a modifier, an escape in JSON or a step into it.
@@ -28,10 +28,10 @@ use crate::sender::request::parameters::{
 };
 use crate::sender::request::unreplaced;
 
-/// What a text is evaluated with.
+/// The context of an evaluation.
 #[derive(Clone, Copy, Default)]
 pub(in crate::sender) struct Context<'x> {
-    /// What `+` means.
+    /// The meaning of `+`.
     pub(in crate::sender) plus: Plus,
     /// The secret that is tried.
     pub(in crate::sender) secret: &'x [u8],
@@ -39,21 +39,21 @@ pub(in crate::sender) struct Context<'x> {
     pub(in crate::sender) reading: Option<&'x Reading>,
     /// Whether a NUL in a value is refused.
     pub(in crate::sender) nul: Nul,
-    /// What a reply says.
+    /// Values for a reply.
     pub(in crate::sender) said: Option<&'x ReplyValues<'x>>,
 }
 
 /// Whether a value may hold a NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Nul {
-    /// It may.
+    /// Allowed.
     #[default]
     Allowed,
     /// Signed texts: the padding of a length extension always holds one.
     Refused,
 }
 
-/// What the gateway adds to a reply or a template.
+/// Values that the gateway adds to a reply or a template.
 #[derive(Clone, Copy)]
 pub(in crate::sender) struct ReplyValues<'x> {
     pub(in crate::sender) reason: Option<Reason>,
@@ -69,12 +69,12 @@ pub(in crate::sender) enum EvalError<'r> {
     /// A placeholder that has to be there is not.
     Missing(&'r str),
     /// A value cannot be read.
-    Unreadable(ParameterError),
+    Parameter(ParameterError),
 }
 
 impl From<ParameterError> for EvalError<'_> {
     fn from(unreadable: ParameterError) -> Self {
-        Self::Unreadable(unreadable)
+        Self::Parameter(unreadable)
     }
 }
 
@@ -112,7 +112,7 @@ impl<const N: usize> Sink for SmallVec<[u8; N]> {
     }
 }
 
-/// So many header fields are looked through faster than the name of one is hashed.
+/// Up to this many headers, a scan is faster than hashing one name.
 const FEW_HEADERS: usize = 16;
 
 impl Callback<'_> {
@@ -207,7 +207,7 @@ impl Callback<'_> {
                     let Some(parameter) = parameters.get(*slot, buffers) else { return Ok(false) };
                     return self.put_parameter(parameters, parameter, context, sink);
                 }
-                // No NUL can stand in a header field.
+                // A header cannot contain NUL.
                 Input::Header(name) => {
                     let Some(value) = self.header(name)? else { return Ok(false) };
                     sink.put(value);
@@ -327,7 +327,7 @@ impl Callback<'_> {
         self.opened.as_ref().map_or(self.request.body, |opened| &opened.message)
     }
 
-    /// The value of `spot`, decoded and modified; `None` when it is not there.
+    /// The value of `spot`, decoded and modified; `None` if it is missing.
     pub(in crate::sender) fn value<'s>(
         &'s self,
         spot: &'s Bound,
@@ -392,7 +392,7 @@ impl Callback<'_> {
                 match self.put(text, context, &mut out) {
                     Ok(()) => Some(Cow::Owned(out)),
                     Err(EvalError::Missing(_)) => None,
-                    Err(EvalError::Unreadable(unreadable)) => return Err(unreadable),
+                    Err(EvalError::Parameter(unreadable)) => return Err(unreadable),
                 }
             }
             Input::Role(role) => self.role(*role)?,
@@ -400,7 +400,7 @@ impl Callback<'_> {
         })
     }
 
-    /// The value of a header field, which must not come twice.
+    /// The value of a header, which must not come twice.
     fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, ParameterError> {
         let headers = self.request.headers;
         let name = self.header_name(name);
@@ -417,8 +417,8 @@ impl Callback<'_> {
         }
     }
 
-    /// The name that the callback has for the header field `name`: the second one only if it has no
-    /// field under a first one. So two sets of fields, of which one is not signed, never mix.
+    /// The callback's name of the header `name`: the second one only if no header has a first name.
+    /// So two sets of headers, one of them unsigned, never mix.
     pub(in crate::sender) fn header_name<'s>(&'s self, name: &'s HeaderName) -> &'s HeaderName {
         let names = &self.recipe.sender.header_names;
         let came = |name: &HeaderName| self.request.headers.contains_key(name);
@@ -459,7 +459,7 @@ impl Callback<'_> {
                 match self.put(of, context, &mut out) {
                     Ok(()) => Ok(Some(Cow::Owned(out))),
                     Err(EvalError::Missing(_)) => Ok(None),
-                    Err(EvalError::Unreadable(unreadable)) => Err(unreadable),
+                    Err(EvalError::Parameter(unreadable)) => Err(unreadable),
                 }
             }
         }
@@ -474,10 +474,10 @@ impl Callback<'_> {
         let text = |text: &'s str| Some(Cow::Borrowed(text.as_bytes()));
         match gateway {
             Gateway::Secret => Some(Cow::Borrowed(context.secret)),
-            // Only a key may read it, and that is no text: see `Public`.
+            // Only a key may read it, and a key is not a text: see `Public`.
             Gateway::PublicKey => None,
             Gateway::Body => Some(Cow::Borrowed(self.message())),
-            // A body that is not there tells no two callbacks apart.
+            // An empty body does not distinguish callbacks.
             Gateway::BodySha256 if self.message().is_empty() => None,
             Gateway::BodySha256 => {
                 let digest = Algorithm::Sha256.of(self.message());
@@ -528,7 +528,7 @@ impl Callback<'_> {
         stamp.write(at_ms, zone)
     }
 
-    /// The placeholder of a reading's texts that is not there, for its refusal.
+    /// The missing placeholder of a variant's texts, for the rejection.
     pub(in crate::sender) fn lacking<'r>(
         &self,
         reading: &'r Reading,
@@ -549,7 +549,7 @@ impl Callback<'_> {
         lacking.unwrap_or(&reading.claim.name)
     }
 
-    /// What `+` means to the reading that matched.
+    /// The meaning of `+` in the variant that matched.
     pub(in crate::sender) fn plus(&self) -> Plus {
         self.matched_reading().map_or(Plus::Blank, |reading| reading.plus)
     }

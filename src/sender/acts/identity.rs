@@ -1,4 +1,4 @@
-//! Which callbacks are the same event: the deduplication keys of a callback, and its content.
+//! Identity of events: the deduplication keys of a callback, and its content.
 //!
 //! An *identity key* is made of the kind, and of the values that identify an event of that kind. It
 //! holds no signature, secret, nonce or send time, so that a repetition has the same one. A
@@ -19,8 +19,8 @@ use crate::sender::language::text::Text;
 use crate::sender::request::callback::{Callback, CallbackError};
 use crate::sender::request::parameters::ParameterError;
 
-/// What a key begins with: one number for each form of a key, never used again for another. The
-/// forms of the first versions are 0 (transaction), 1 (replay) and 2 (signed text).
+/// The first byte of a key: one number for each form of a key, never reused. The forms of the first
+/// versions are 0 (transaction), 1 (replay) and 2 (signed text).
 const IDENTITY_FORM: u8 = 16;
 const SIGNATURE_FORM: u8 = 17;
 
@@ -37,7 +37,7 @@ pub(in crate::sender) enum Mark {
     Marked,
 }
 
-/// What is known of a callback when its keys are made.
+/// Facts about a callback when its keys are made.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct KeyFacts<'k> {
     pub(in crate::sender) coverage: &'k Coverage,
@@ -155,7 +155,8 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// The kind, which of `texts` it is, then for each placeholder its place in the text, its length
+    /// The kind, which of `texts` it is, then for each placeholder its place in the text, its
+    /// length
     /// and its value, so that no two events run into one. A further signature counts its own texts,
     /// so that it makes the same key where it is the only one.
     fn put_identity(
@@ -189,8 +190,8 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// What the signature states, with the kind where nothing signs that. A cut signature that fits
-    /// two texts is one key.
+    /// Adds the key of the signed content, with the kind if that is not signed. A truncated
+    /// signature that fits two texts is one key.
     fn put_signature(&self, kind: KindCover, mark: Mark, keys: &mut Keys, lookup: Option<KeyForm>) {
         let (Some(reading), Some(output)) =
             (self.matched_reading(), self.matched.as_ref().and_then(|matched| matched.output))
@@ -276,8 +277,8 @@ impl<'a> Callback<'a> {
         readings.filter_map(|reading| reading.roles.texts.get(Role::Transaction)).map(Vec::as_slice)
     }
 
-    /// What the callback says, in 8 bytes of SHA-256: the kind, every role, what the sender file
-    /// knows by name, and what the source's template asks for. Amounts are compared as decimals.
+    /// The content in 8 bytes of SHA-256: the kind, all roles, the named values of the sender file,
+    /// and the values of the source's template. Amounts are compared as decimals.
     /// `escaped` are roles whose text stands for bytes that are not UTF-8.
     pub(in crate::sender) fn content<'t>(
         &self,

@@ -1,4 +1,4 @@
-//! The two closed sets of the gateway: what became of a callback, and why one was refused.
+//! The two closed sets of the gateway: outcomes of callbacks, and reasons for a rejection.
 //!
 //! Each variant is used three times: in the log, as a metric label and in the sender's reply.
 
@@ -36,7 +36,7 @@ macro_rules! closed_set {
 }
 
 closed_set! {
-    /// What became of a callback.
+    /// The outcome of a callback.
     Outcome {
         /// Verified, new, and durable.
         Accepted = "accepted",
@@ -44,15 +44,16 @@ closed_set! {
         Duplicate = "duplicate",
         /// A known identity with another content. The first stands, and this one is held.
         Conflict = "conflict",
-        /// What was signed is known under another identity, or has several readings. Held.
+        /// Signed content that is known under another identity, or that can be parsed in several
+        /// ways. Quarantined.
         Ambiguous = "ambiguous",
         /// A probe or a console's test: answered, never stored.
         Test = "test",
         /// An address check: answered, never stored.
         Challenge = "challenge",
-        /// Verified, but another source stands before this one for the same survey.
+        /// Verified, but another source takes precedence for the same survey.
         Superseded = "superseded",
-        /// The source is switched off.
+        /// The source is disabled.
         Disabled = "disabled",
         /// Refused, for a [`Reason`].
         Rejected = "rejected",
@@ -62,11 +63,11 @@ closed_set! {
 }
 
 closed_set! {
-    /// Why a callback was refused.
+    /// The reason for a rejection.
     Reason {
         /// No reading of the signature matched under any live secret.
         BadSignature = "bad_signature",
-        /// Something that the signature, the transaction or the source needs is not there.
+        /// A value that the signature, the transaction or the source needs is missing.
         MissingParameter = "missing_parameter",
         /// The sender left one of its own macros in place of a value.
         UnresolvedPlaceholder = "unresolved_placeholder",
@@ -74,13 +75,13 @@ closed_set! {
         Stale = "stale",
         /// Its time is further in the future than the source allows.
         Future = "future",
-        /// A name was found twice, so that nobody can say which value was signed.
+        /// A name occurs twice, so the signed value is unknown.
         RepeatedParameter = "repeated_parameter",
         /// A body, a target or a number of parameters over the source's bound.
         TooLarge = "too_large",
         /// The caller's address is not in the source's list.
         ForbiddenAddress = "forbidden_address",
-        /// A parameter stands behind the part that is signed.
+        /// A parameter follows the signed part.
         UnsignedParameter = "unsigned_parameter",
         /// The callback names a public key that the sender does not publish.
         UnknownKey = "unknown_key",
@@ -96,7 +97,7 @@ closed_set! {
         PinnedReward = "pinned_reward",
         /// The signature of an address check that was answered already.
         UsedSignature = "used_signature",
-        /// The source, or this kind of message, is switched off.
+        /// The source, or this kind of message, is disabled.
         Disabled = "disabled",
         /// The body did not arrive in time.
         Timeout = "timeout",

@@ -1,4 +1,4 @@
-//! A sender's own vectors, run: what a file says of itself has to be so.
+//! Runs the vectors of a sender's file.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Defi
     }
 }
 
-/// What a vector can expect of what a callback says.
+/// Facts of a resolved callback that a vector can expect.
 fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
     let roles = resolved.authenticated().iter().map(|role| role.as_str());
     let covered = roles.chain(resolved.covered().iter().map(|fact| fact.as_str()));
@@ -60,7 +60,7 @@ fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
     got.extend(Role::ALL.iter().map(|role| (role.as_str(), value(*role))));
 }
 
-/// What comes of a vector's request, by the names that vectors use.
+/// Results of a vector's request, by the names that vectors use.
 fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
     let mut callback = recipe.read(vector.request.borrow(), vector.now_ms.unwrap_or(SOME_TIME_MS));
     let mut got = Vec::new();

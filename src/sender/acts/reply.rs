@@ -1,4 +1,4 @@
-//! What a sender is told: a table by outcome, of fixed trees whose leaves alone are texts.
+//! Replies to senders: a table by outcome, of fixed trees whose leaves are texts.
 //!
 //! The tree of a JSON, form or XML reply is fixed when the file is loaded and its leaves are
 //! escaped by the writer, so that no value can break or extend it.
@@ -17,13 +17,13 @@ use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::text::{Piece, Spot, Strictness, Text};
 use crate::sender::request::encoding;
 
-/// What a sender is told.
+/// A reply to a sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// An HTTP answer.
     Answer(Answer),
-    /// No answer at all: the connection is held past the sender's time-out and closed, because
-    /// only a time-out makes this sender try again.
+    /// No reply: the request is held past the sender's timeout and the connection closed, because
+    /// only a timeout makes this sender retry.
     Silence,
 }
 
@@ -79,7 +79,7 @@ pub(in crate::sender) enum Sealed {
     In(Arc<Envelope>),
 }
 
-/// What the members of an envelope are called.
+/// Member names of an envelope.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub(in crate::sender) struct Envelope {
@@ -89,7 +89,7 @@ pub(in crate::sender) struct Envelope {
     pub(in crate::sender) signature: String,
     /// When it was sealed, Unix seconds.
     pub(in crate::sender) time: String,
-    /// What was made up for it.
+    /// The name of the nonce.
     pub(in crate::sender) nonce: String,
 }
 
@@ -157,7 +157,7 @@ impl Rows {
     /// Reads a `[reply]` table.
     ///
     /// # Errors
-    /// Every mistake in it.
+    /// All errors in the table.
     pub(in crate::sender) fn parse(table: &toml::Table) -> Result<Self, Vec<DefinitionError>> {
         let mut rows = BTreeMap::new();
         let mut faults = Vec::new();
@@ -168,7 +168,7 @@ impl Rows {
             if !known {
                 faults.push(DefinitionError::new(
                     name,
-                    "is no outcome and no reason",
+                    "is neither an outcome nor a reason",
                     "see the list of both",
                 ));
             }
@@ -245,15 +245,17 @@ impl Spec {
             })),
             toml::Value::String(word) if word == "silence" => Ok(Self::Silence),
             toml::Value::Table(table) => Made::parse(table).map(Made::settled),
-            _ => {
-                Err(DefinitionError::new("", "is no reply", "use a status, \"silence\" or a table"))
-            }
+            _ => Err(DefinitionError::new(
+                "",
+                "is not a reply",
+                "use a status, \"silence\" or a table",
+            )),
         }
     }
 }
 
 fn no_status() -> DefinitionError {
-    DefinitionError::new("status", "is no final HTTP status", "use a number from 200 to 999")
+    DefinitionError::new("status", "is not a final HTTP status", "use a number from 200 to 999")
 }
 
 impl Made {
@@ -268,7 +270,7 @@ impl Made {
                 }
                 ("type", toml::Value::String(text)) => {
                     let value = HeaderValue::from_str(text).map_err(|_| {
-                        DefinitionError::new("type", "is no content type", "text/plain")
+                        DefinitionError::new("type", "is not a content type", "write text/plain")
                     })?;
                     answer.1 = Some(value);
                     continue;

@@ -1,4 +1,4 @@
-//! What a verified callback says: its kind, roles, parameters, template and keys.
+//! Resolution of a verified callback: its kind, roles, parameters, template and keys.
 
 mod amount;
 mod shown;
@@ -27,7 +27,7 @@ use crate::sender::request::encoding;
 use crate::sender::request::parameters::ParameterError;
 use crate::sender::request::unreplaced;
 use amount::same_amount;
-use shown::Strangers;
+use shown::UnknownNames;
 
 pub(in crate::sender) use amount::plain_amount;
 
@@ -120,7 +120,7 @@ impl<'a> Callback<'a> {
         this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
         let content =
             this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
-        let params = texts.put(|out| this.put_params(out, Strangers::Shown));
+        let params = texts.put(|out| this.put_params(out, UnknownNames::Shown));
         let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
         let mut keys = Keys::default();
         this.put_keys(identity, facts, &mut keys)?;
@@ -148,7 +148,7 @@ impl<'a> Callback<'a> {
         Ok((resolved, coverage.verdict))
     }
 
-    /// What is known before the keys are made.
+    /// Facts for the keys.
     fn key_facts<'k>(&self, coverage: &'k Coverage, identity: &RoleText<Bound>) -> KeyFacts<'k> {
         let kind = match self.covers_kind(coverage) {
             true => KindCover::Covered,
@@ -195,7 +195,7 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// What identifies the event, is there, and is not covered.
+    /// The first placeholder of the identity that is present and not covered.
     fn uncovered_spot<'t>(
         &self,
         coverage: &Coverage,
@@ -283,8 +283,8 @@ impl<'a> Callback<'a> {
         covered
     }
 
-    /// What the event does to a balance: what kind or file say; where neither does, something that
-    /// is given to a user is a grant. A test grants nothing.
+    /// The effect on a balance, by the kind or the file; by default, an event with a user is a
+    /// grant. A test grants nothing.
     fn effect(&self, has_user: bool, test: bool) -> Effect {
         if test {
             return Effect::None;
@@ -409,8 +409,7 @@ impl<'a> Callback<'a> {
         self.is_macro(spot, &value).then(|| spot.name.to_string())
     }
 
-    /// Rejects a time that is checked and came where the signature does not reach: whoever sends
-    /// the call again could make it fresh.
+    /// Rejects a checked time outside the signature: a replay attack could renew it.
     pub(in crate::sender) fn time_is_proven(&self) -> Result<(), CallbackError> {
         match self.matched_reading() {
             Some(reading) if reading.time == TimeCover::ByCallback => self.time_is_covered(reading),
@@ -480,7 +479,7 @@ impl<'a> Callback<'a> {
             for piece in &text.pieces {
                 match piece {
                     Piece::Literal(bytes) => out.extend_from_slice(bytes),
-                    // What cannot be read is not there: a template refuses nobody's reward.
+                    // An unreadable value counts as missing: a template never rejects a reward.
                     Piece::Value(spot) => match self.value(spot, &context).unwrap_or_default() {
                         Some(value) if !self.is_macro(spot, &value) => {
                             out.extend_from_slice(&value);
@@ -503,8 +502,7 @@ impl<'a> Callback<'a> {
         object.end();
     }
 
-    /// The value of `role` as far as it can be read, whether or not the callback is genuine: to be
-    /// looked for by, and for nothing else.
+    /// The value of `role` as far as it can be read, verified or not. Use it only to search.
     #[must_use]
     pub fn says(&self, role: Role) -> Option<String> {
         let value = self.role(role).ok()??;

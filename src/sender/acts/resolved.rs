@@ -1,22 +1,22 @@
-//! What a genuine callback says.
+//! The facts of a verified callback.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// What a value of a callback means.
+/// The meaning of a callback's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The sender's id of the thing that happened.
     Transaction,
     /// Who is to be rewarded.
     User,
-    /// What is given.
+    /// The item.
     Item,
     /// How much of it.
     Amount,
     /// In which currency.
     Currency,
-    /// What the app passed through.
+    /// The app's pass-through data.
     Custom,
     /// The transaction that this one takes back.
     Reverses,
@@ -55,7 +55,7 @@ impl Role {
     }
 }
 
-/// What an event does to the balance of its user: a closed set, in events, the API and the console.
+/// The effect of an event on its user's balance: a closed set, in events, the API and the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
@@ -92,9 +92,9 @@ impl Effect {
 /// The part of a currency that a provider counts in, where its amounts are not whole units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AmountUnit {
-    /// A hundredth of a yuan.
+    /// 0.01 yuan.
     Fen,
-    /// A hundredth of a dollar, euro and the like.
+    /// 0.01 dollar, euro or similar.
     Cent,
     /// A millionth of a unit.
     Micro,
@@ -141,7 +141,7 @@ impl Fact {
     }
 }
 
-/// Something for each role that has it: a map whose look-up is an index.
+/// A map by role: a lookup is an index.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct ByRole<T>([Option<T>; Role::ALL.len()]);
 
@@ -164,7 +164,7 @@ impl<T> ByRole<T> {
         self.0[role as usize] = Some(value);
     }
 
-    /// What is there, in the order of [`Role::ALL`].
+    /// The entries, in the order of [`Role::ALL`].
     pub(in crate::sender) fn iter(&self) -> impl Iterator<Item = (Role, &T)> + Clone {
         Role::ALL.into_iter().zip(&self.0).filter_map(|(role, one)| Some((role, one.as_ref()?)))
     }
@@ -174,7 +174,7 @@ impl<T> ByRole<T> {
     }
 }
 
-/// What a genuine callback says. Only [`crate::sender::Verified::resolve`] makes one.
+/// The facts of a verified callback. Only [`crate::sender::Verified::resolve`] makes one.
 #[derive(Debug)]
 pub struct Resolved {
     pub(in crate::sender) texts: String,
@@ -223,7 +223,7 @@ type KeyBytes = SmallVec<[u8; 128]>;
 /// A key that is looked up and never written.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyLookup<'r> {
-    /// What it says.
+    /// The meaning of the key.
     pub role: KeyRole,
     /// Why it is looked up.
     pub form: KeyForm,
@@ -231,7 +231,7 @@ pub struct KeyLookup<'r> {
     pub key: &'r [u8],
 }
 
-/// What a key says if it is known.
+/// The meaning of a known key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyRole {
     /// The same thing happened.
@@ -332,7 +332,7 @@ impl Resolved {
         self.kind.as_deref().unwrap_or(Self::PLAIN_KIND)
     }
 
-    /// What it does to the balance of its user. A callback that reverses another one revokes.
+    /// The effect on the user's balance. A callback that reverses another one revokes.
     #[must_use]
     pub fn effect(&self) -> Effect {
         match self.role(Role::Reverses) {
@@ -365,7 +365,7 @@ impl Resolved {
         self.test
     }
 
-    /// Names that were asked for and not there, or whose macro the sender left unreplaced.
+    /// Names that are missing, or whose macro the sender left unreplaced.
     #[must_use]
     pub fn unresolved(&self) -> &[String] {
         &self.unresolved
@@ -377,7 +377,7 @@ impl Resolved {
         &self.authenticated
     }
 
-    /// Parameters whose value could have been cut anew without changing the signature.
+    /// Parameters whose value could have been re-cut under the same signature.
     #[must_use]
     pub fn recut(&self) -> &[String] {
         &self.recut
@@ -416,7 +416,7 @@ impl Resolved {
         })
     }
 
-    /// What the callback says, in short: a known identity with another content is a conflict.
+    /// A digest of the content: a known identity with another content is a conflict.
     #[must_use]
     pub fn content(&self) -> u64 {
         self.content

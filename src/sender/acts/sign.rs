@@ -253,7 +253,11 @@ impl Recipe {
             }
             Input::Header(name) => {
                 let value = HeaderValue::from_bytes(&value).map_err(|_| {
-                    DefinitionError::new(&*spot.name, "is no header value", "change it")
+                    DefinitionError::new(
+                        &*spot.name,
+                        "is not a header value",
+                        "remove control characters",
+                    )
                 })?;
                 let name = self.read(request.borrow(), 0).header_name(name).clone();
                 request.headers.insert(name, value);
@@ -329,7 +333,7 @@ impl Recipe {
     }
 }
 
-/// What `reading` claims for `callback` under one secret, as it is written; `None` where the secret
+/// The signature of `callback` by `reading` under one secret, as written; `None` if the secret
 /// cannot be used with it.
 fn claim<'r>(
     callback: &Callback<'_>,
@@ -367,7 +371,7 @@ fn is_nonce(name: &str) -> bool {
 fn lacking(lack: EvalError<'_>) -> DefinitionError {
     match lack {
         EvalError::Missing(name) => missing(&[name.to_owned()]),
-        EvalError::Unreadable(unreadable) => {
+        EvalError::Parameter(unreadable) => {
             let what = format!("cannot be signed: {}", unreadable.reason);
             DefinitionError::new(unreadable.parameter.unwrap_or_default(), what, "change it")
         }

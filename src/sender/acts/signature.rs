@@ -1,4 +1,4 @@
-//! Signatures: a reading compiled for one source.
+//! Signatures: a variant compiled for one source.
 
 mod compile;
 
@@ -30,7 +30,7 @@ pub(in crate::sender) struct Reading {
     pub(in crate::sender) with: Chain,
     /// Where a private key signs what the chain makes.
     pub(in crate::sender) public: Option<Public>,
-    /// The key, for those who have to make it anew.
+    /// The key, to rebuild it.
     pub(in crate::sender) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
     pub(in crate::sender) keyed: Vec<Option<Hasher>>,
@@ -47,7 +47,7 @@ pub(in crate::sender) struct Reading {
     pub(in crate::sender) sorted_sizes: Vec<PartSize>,
     pub(in crate::sender) pairs: Option<Pairs>,
     pub(in crate::sender) roles: Roles<Bound>,
-    /// What the text reads, and what that proves.
+    /// The values that the text reads, and what they prove.
     pub(in crate::sender) signed: Signed,
     /// Whether it covers the time that is checked.
     pub(in crate::sender) time: TimeCover,
@@ -104,7 +104,7 @@ const SIGNATURE_MAX: usize = 1024;
 /// Whether a reading can say anything that an earlier one did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Redundancy {
-    /// It stands for itself.
+    /// Not redundant.
     No,
     /// Only where a `+` came.
     OfPlus,
@@ -142,7 +142,7 @@ pub(in crate::sender) enum Plan {
 pub(in crate::sender) struct Listed {
     /// Its name as the signature writes it.
     pub(in crate::sender) label: Box<[u8]>,
-    /// What is written before its value: the separator, the label and what follows that.
+    /// The text before its value: separator, label and the separator of the value.
     pub(in crate::sender) lead: Box<[u8]>,
     pub(in crate::sender) value: ListedValue,
 }
@@ -191,11 +191,11 @@ impl Except {
 /// Whether a reading covers the time that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum TimeCover {
-    /// It does for every callback, or none is checked.
+    /// Covered in every callback, or no time is checked.
     Always,
-    /// That depends on the callback.
+    /// Decided for each callback.
     ByCallback,
-    /// It reads a time that can be re-cut: the window is only a filter.
+    /// Not covered: the time can be re-cut, so the window is only a filter.
     Never,
 }
 
@@ -229,7 +229,7 @@ pub(in crate::sender) fn is_signature(
     signature.is_some_and(|signature| scheme.verifies(key, message, signature))
 }
 
-/// What a private key signs of a chain's `output`.
+/// The part of a chain's `output` that a private key signs.
 pub(in crate::sender) fn message(signs: Signs, output: &Output) -> Message {
     match signs {
         Signs::Text | Signs::Bytes => output.bytes().into(),
@@ -327,7 +327,7 @@ fn folded(claim: &[u8], writing: Writing) -> Vec<u8> {
     }
 }
 
-/// What a chain makes of its first output.
+/// The result of a chain for its first output.
 pub(in crate::sender) fn chained(first: Output, steps: &[Step]) -> Output {
     if steps.is_empty() {
         return first;
@@ -352,14 +352,14 @@ pub(in crate::sender) fn chained(first: Output, steps: &[Step]) -> Output {
 /// An output as a claim is written.
 pub(in crate::sender) fn written(output: &Output, writing: Writing) -> String {
     match writing {
-        // Of a text there is but its digest here: see `First::Equal`.
+        // Only the digest of a text is kept: see `First::Equal`.
         Writing::Hex | Writing::Text => const_hex::encode(output.bytes()),
         Writing::Base64 => encoding::base64(output.bytes()),
         Writing::Base64Url => encoding::base64url(output.bytes()),
     }
 }
 
-/// What a chain starts from under the secret at `index`; `None` where the secret cannot be used.
+/// The start of a chain under the secret at `index`; `None` if the secret cannot be used.
 pub(in crate::sender) fn start<'h>(
     with: &Chain,
     keyed: &'h [Option<Hasher>],

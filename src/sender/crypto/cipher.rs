@@ -18,9 +18,9 @@ const FRAME_HEAD: usize = 20;
 /// Why a message does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Sealing {
-    /// It is no cipher text of ours.
+    /// Not a valid cipher text.
     Broken,
-    /// It opens, and ends with the id of another app.
+    /// A valid cipher text with the id of another app.
     NotOurs,
 }
 

@@ -97,7 +97,7 @@ impl Hasher {
         }
     }
 
-    /// What it comes to behind `rest`.
+    /// The digest after `rest`.
     fn finish(&self, rest: &[u8]) -> Output {
         match self {
             Self::Md5(state) => Output::new(&state.clone().chain_update(rest).finalize()),
@@ -123,7 +123,7 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// What a digest comes to: at most 64 bytes.
+/// The output of a digest: at most 64 bytes.
 #[derive(Clone, Copy)]
 pub(in crate::sender) struct Output {
     bytes: [u8; 64],
@@ -170,13 +170,13 @@ const GATHERED: usize = 256;
 /// Feeds a digest.
 pub(in crate::sender) struct Feed<'h> {
     start: Start<'h>,
-    /// The running state, once more came than is gathered.
+    /// The running state, when the input exceeds the buffer.
     running: Option<Hasher>,
     len: usize,
     gathered: [u8; GATHERED],
 }
 
-/// What a digest starts from.
+/// The initial state of a digest.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) enum Start<'h> {
     /// Nothing.

@@ -1,4 +1,4 @@
-//! Public keys that a sender publishes in a list: how the list is asked for and read.
+//! Key sets: the request for a sender's public keys, and the parsing of the response.
 //!
 //! Nothing here fetches: `crate::keys` does, and hands what came of it to a callback as a value.
 
@@ -31,23 +31,23 @@ pub struct KeySet {
     left_out: usize,
 }
 
-/// Why an answer is no list of keys.
+/// The reason why a response is not a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySetError {
-    /// It is no JSON, or has no such list in it.
+    /// Not JSON, or without such a list.
     NoList,
-    /// It has more than [`KEYS_MAX`] entries.
+    /// More than [`KEYS_MAX`] entries.
     TooMany,
     /// Two keys have one id.
     Repeated,
-    /// There is no key in it that can be used.
+    /// No usable key.
     NoKey,
 }
 
 impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoList => "the answer is no JSON with the sender's list of keys in it",
+            Self::NoList => "the response is not JSON with the sender's list of keys",
             Self::TooMany => "the answer has more than 64 keys",
             Self::Repeated => "the answer has two keys under one id",
             Self::NoKey => "the answer has no key that can be used",
@@ -88,7 +88,7 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Entries of the list that are no key of a kind that the sender signs with.
+    /// Number of entries that are not a key of a kind that the sender signs with.
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.left_out
@@ -127,7 +127,7 @@ pub enum UrlOrigin {
 pub struct KeyRequest {
     /// Where it goes.
     pub url: Uri,
-    /// Its header fields; they may prove who asks.
+    /// The headers; they may authenticate the request.
     pub headers: HeaderMap,
 }
 
@@ -145,8 +145,8 @@ impl fmt::Debug for KeyRequest {
 }
 
 impl KeyList {
-    /// What makes two sources share one list: sender, URL and settings. Secrets are not in it, so
-    /// that a new one does not forget the keys that are there.
+    /// The identity of a list: sources with the same sender, URL and settings share it. Secrets are
+    /// not part of it: a new secret keeps the cached keys.
     #[must_use]
     pub fn identity(&self) -> [u8; 32] {
         self.identity
@@ -170,11 +170,11 @@ impl KeyList {
         self.origin
     }
 
-    /// Reads the answer to a [`KeyRequest`].
+    /// Reads the response to a [`KeyRequest`].
     ///
     /// # Errors
-    /// Why it is no list of keys. An entry that is none is left out: senders publish keys of kinds
-    /// that they do not sign with yet.
+    /// A [`KeySetError`] if it is not a list of keys. Unknown entries are ignored: senders publish
+    /// keys of kinds that they do not sign with yet.
     pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetError> {
         let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
         let list = answer.get(&self.entries).and_then(Value::as_array);
@@ -208,7 +208,7 @@ impl KeyList {
     }
 }
 
-/// What makes two sources share one list.
+/// The identity of a list.
 pub(in crate::sender) fn identity<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {

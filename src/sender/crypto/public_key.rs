@@ -1,4 +1,4 @@
-//! Public keys, and what was signed with the private ones that belong to them.
+//! Public keys, and the verification of signatures.
 //!
 //! The cryptography is `ring`'s, which TLS uses as well. It takes a bare point or RSA key, so what
 //! stands around it (PEM, base64, DER) is taken off here: strictly, because one key written in two
@@ -176,10 +176,10 @@ const SEQUENCE: u8 = 0x30;
 /// algorithm.
 const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
 
-/// That of `rsaEncryption`, whose parameters are NULL.
+/// The identifier of `rsaEncryption`, whose parameters are NULL.
 const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 
-/// That of `id-Ed25519`, which has no parameters.
+/// The identifier of `id-Ed25519`, which has no parameters.
 const ED25519_ID: &[u8] = b"\x06\x03\x2b\x65\x70";
 
 /// Bytes of a point that is not compressed, its mark included.
@@ -203,7 +203,7 @@ fn is_rsa(der: &[u8]) -> bool {
     read().unwrap_or(false)
 }
 
-/// What is left of a DER text.
+/// The rest of a DER text.
 struct Der<'d>(&'d [u8]);
 
 impl<'d> Der<'d> {

@@ -1,4 +1,4 @@
-//! A secret value that cannot be printed by accident.
+//! A secret value that is never printed by accident.
 
 use std::fmt;
 

@@ -21,7 +21,7 @@ use crate::sender::request::names::{Names, Slot};
 pub(in crate::sender) struct Bound {
     /// Where its value comes from.
     pub(in crate::sender) input: Input,
-    /// What is done to it, in order.
+    /// Transformations, in order.
     pub(in crate::sender) modifiers: Box<[Modifier]>,
     /// Its key as people write it, for refusals.
     pub(in crate::sender) name: Box<str>,
@@ -34,7 +34,7 @@ pub(in crate::sender) enum Input {
     Parameter { slot: Slot, steps: Box<[Box<str>]>, scope: Scope },
     /// An item of a list in a value.
     List { list: usize, item: Box<[u8]> },
-    /// A header field.
+    /// A header.
     Header(HeaderName),
     /// A setting of the source.
     Setting(Secret),
@@ -53,11 +53,11 @@ pub(in crate::sender) enum Input {
 pub(in crate::sender) enum Scope {
     /// The message, once it is open.
     Message,
-    /// What stands outside of it.
+    /// The callback outside the sealed message.
     Outer,
 }
 
-/// What every gateway knows.
+/// A value that every gateway knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Gateway {
     Secret,
@@ -84,7 +84,7 @@ pub(in crate::sender) enum Gateway {
 /// Where a text stands: that decides what it may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Use {
-    /// What is signed, and what opens a message.
+    /// A signed text, or one that opens a message.
     Signed,
     /// A key.
     Key,
@@ -141,14 +141,14 @@ impl Bound {
     }
 }
 
-/// What a condition on settings alone says once the source is known.
+/// Conditions on settings alone, decided once the source is known.
 #[derive(Clone, Debug)]
 pub(in crate::sender) enum Gate {
-    /// It always holds.
+    /// Always true.
     Always,
-    /// It never holds.
+    /// Never true.
     Never,
-    /// It holds if one of these does.
+    /// True if one of these is.
     Any(Vec<Condition<Bound>>),
 }
 
@@ -183,7 +183,7 @@ impl<'s> Binder<'s> {
             } else if role.is_none_or(|role| sender.roles.texts.has(role)) {
                 faults.push(DefinitionError::new(
                     format!("params.{left}"),
-                    "is no role that is one parameter, and no name of the sender",
+                    "is neither a role that is one parameter, nor a name that the sender's file reads",
                     format!("use one of {}", known.join(", ")),
                 ));
             }
@@ -197,7 +197,7 @@ impl<'s> Binder<'s> {
         self.renames.get(name).map_or(name, String::as_str)
     }
 
-    /// What the file calls the parameter in `slot`.
+    /// The file's name of the parameter in `slot`.
     pub(in crate::sender) fn file_name(&self, slot: Slot) -> String {
         let wire = String::from_utf8_lossy(self.names.name(slot)).into_owned();
         let renamed = self.renames.iter().find(|(_, own)| **own == wire);
@@ -283,7 +283,7 @@ impl<'s> Binder<'s> {
         Ok(bound)
     }
 
-    /// What identifies an event, bound.
+    /// The identity of an event, bound.
     pub(in crate::sender) fn identity(
         &mut self,
         identity: &Identity,
@@ -365,7 +365,11 @@ impl<'s> Binder<'s> {
                 return Err(misplaced(key));
             }
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-                DefinitionError::new("", format!("`{name}` is no header"), "name a header")
+                DefinitionError::new(
+                    "",
+                    format!("`{name}` is not a valid header name"),
+                    "name a header",
+                )
             })?;
             return Ok(Input::Header(name));
         }

@@ -15,8 +15,7 @@ impl Catalog {
     /// The senders that come with the program.
     ///
     /// # Errors
-    /// Every mistake of every embedded file, with the file's name. A test keeps this from
-    /// happening in a released program.
+    /// All errors of all embedded files, with the file's name. A test keeps them out of a release.
     pub fn embedded() -> Result<Self, Vec<(String, DefinitionError)>> {
         let mut catalog = Self(BTreeMap::new());
         let mut faults = Vec::new();
@@ -32,7 +31,7 @@ impl Catalog {
     /// Adds the sender written in `text` under `name`, in place of one of that name.
     ///
     /// # Errors
-    /// Every mistake in `text`, at once.
+    /// All errors in `text`.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<DefinitionError>> {
         let sender = Sender::parse(name, text)?;
         self.0.insert(name.to_owned(), Arc::new(sender));

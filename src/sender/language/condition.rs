@@ -8,11 +8,11 @@ use super::text::{Piece, Spot, Strictness, Text};
 pub(in crate::sender) struct Condition<K = Spot> {
     /// Whether it holds when its subject does not.
     pub(in crate::sender) negated: bool,
-    /// What it is about.
+    /// The subject.
     pub(in crate::sender) subject: Subject<K>,
 }
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Subject<K = Spot> {
     /// The placeholder is there and not empty.
@@ -21,7 +21,7 @@ pub(in crate::sender) enum Subject<K = Spot> {
     Is(K, Box<[u8]>),
     /// A value is a macro that the sender left unreplaced.
     Unreplaced,
-    /// A value could have been cut anew without changing the signature.
+    /// A value could have been re-cut under the same signature.
     Recut,
 }
 
@@ -80,7 +80,7 @@ fn placeholder(text: &str) -> Result<Spot, DefinitionError> {
         (Some(Piece::Value(spot)), None) => Ok(spot),
         _ => Err(DefinitionError::new(
             "",
-            format!("`{text}` is no condition"),
+            format!("`{text}` is not a condition"),
             "write {x}, {x} is word, not in front of either, `unreplaced` or `recut`",
         )),
     }

@@ -1,5 +1,4 @@
-//! What a signature covers: the values that a signed text reads, their order, and which of them
-//! are proven to be what was received.
+//! Coverage: the values that a signed text reads, their order, and which of them are proven.
 
 mod closure;
 mod layout;
@@ -29,13 +28,13 @@ pub(in crate::sender) struct SignedValue {
 /// Whether a value is signed as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Loss {
-    /// It is, or in a way that tells any two values apart.
+    /// None: any two values stay distinct.
     None,
     /// A part of it, or a form that several values have.
     Lossy,
 }
 
-/// What a value of a signed text is.
+/// A value of a signed text.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sender) enum SignedInput {
     /// A parameter, or a member of it.
@@ -61,7 +60,7 @@ pub(in crate::sender) struct Gathered {
     pub(in crate::sender) except: Vec<Except>,
 }
 
-/// What a signed text reads, and what that proves.
+/// The values that a signed text reads, and what they prove.
 #[derive(Debug)]
 pub(in crate::sender) struct Signed {
     pub(in crate::sender) values: Vec<SignedValue>,
@@ -84,7 +83,7 @@ pub(in crate::sender) struct Signed {
 /// Whether something holds for every callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Always {
-    /// It does.
+    /// Yes.
     Yes,
     /// Each callback has to be looked at.
     ByCallback,
@@ -114,7 +113,7 @@ pub(in crate::sender) enum ChainSource {
 }
 
 impl Chain {
-    /// What is wrong with a list as a whole, where no pair of it is.
+    /// The misfit that names a list as a whole, where no single pair misfits.
     const WHOLE: &str = "query";
 
     /// Every name that a misfit of the list can have.

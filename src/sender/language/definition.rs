@@ -40,9 +40,9 @@ pub struct Sender {
     pub(in crate::sender) paste: Vec<Pasted>,
     pub(in crate::sender) unsigned: bool,
     pub(in crate::sender) from_client: Vec<Role>,
-    /// What is a secret of the sender: it is shown nowhere.
+    /// Placeholders of the sender's secrets: shown nowhere.
     pub(in crate::sender) masked: Vec<Spot>,
-    /// Header fields and their second names.
+    /// Headers and their second names.
     pub(in crate::sender) header_names: Vec<(HeaderName, HeaderName)>,
     pub(in crate::sender) addresses: Vec<String>,
     pub(in crate::sender) settings: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub struct Sender {
     /// Settings that say what is the source's own, each with where a callback names it.
     pub(in crate::sender) ours: Vec<(String, Text)>,
     pub(in crate::sender) roles: Roles,
-    /// What the provider puts into parameters, by the key that texts read them under.
+    /// Shapes of parameters, by the key under which texts read them.
     pub(in crate::sender) shapes: Shapes,
     pub(in crate::sender) identity: Identity,
     pub(in crate::sender) time: Option<TimeRule>,
@@ -70,7 +70,7 @@ pub struct Sender {
     pub(in crate::sender) text: String,
 }
 
-/// What a file's facts rest on.
+/// The basis of a file's facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// The sender's own documentation says so.
@@ -128,7 +128,7 @@ pub(in crate::sender) struct List {
 pub(in crate::sender) struct Roles<K = Spot> {
     /// By role.
     pub(in crate::sender) texts: ByRole<Vec<RoleText<K>>>,
-    /// What an event does to a balance, where the file says so: the first that applies.
+    /// Effects of an event on a balance: the first rule that applies.
     pub(in crate::sender) effects: Vec<EffectRule<K>>,
     /// The unit of the amount, where the provider counts in parts: `fen`, `cent`, `micro`.
     pub(in crate::sender) amount_unit: Option<AmountUnit>,
@@ -140,7 +140,7 @@ impl<K> Default for Roles<K> {
     }
 }
 
-/// What an event does to a balance, perhaps only under a condition.
+/// An effect of an event on a balance, possibly under a condition.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct EffectRule<K = Spot> {
     pub(in crate::sender) effect: Effect,
@@ -170,21 +170,21 @@ pub(in crate::sender) struct Identity<K = Spot> {
     pub(in crate::sender) volatile: Vec<String>,
     /// Why one signature serves several transactions, and when it does.
     pub(in crate::sender) repeats: Option<Repeats<K>>,
-    /// What becomes of a callback whose signature does not cover what identifies it.
+    /// Handling of a callback whose signature does not cover its identity.
     pub(in crate::sender) uncovered: Uncovered,
     /// The texts of the keys that versions before this form of keys made.
     pub(in crate::sender) formerly: Formerly<K>,
 }
 
-/// What becomes of a callback whose signature does not cover what identifies it.
+/// Handling of a callback whose signature does not cover its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Uncovered {
-    /// It is an event, and one for each signature.
+    /// Accepted: one event for each signature.
     Accepted,
-    /// It is rejected, unless the source says `replayable = true`.
+    /// Rejected, unless the source says `replayable = true`.
     Rejected,
-    /// It would be rejected, and the source says `replayable = true`: it is an event, and so is any
-    /// other one under the same signature.
+    /// Accepted only because the source says `replayable = true`, as is any other callback under
+    /// the same signature.
     Replayable,
 }
 
@@ -224,7 +224,7 @@ impl<K> Default for Formerly<K> {
 /// `[events]` and `[[event]]`: the provider's table of events.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct EventTable {
-    /// What names an event: the first that is there.
+    /// Placeholders that name an event: the first that is present counts.
     pub(in crate::sender) by: Vec<Spot>,
     /// Why the name is not signed.
     pub(in crate::sender) unsigned: Option<Box<str>>,
@@ -238,7 +238,7 @@ pub(in crate::sender) struct EventRow {
     pub(in crate::sender) is: Vec<String>,
     /// The index of its kind.
     pub(in crate::sender) kind: usize,
-    /// What identifies such an event beside its kind; the content where there is none.
+    /// The identity of such an event beside its kind; the content if empty.
     pub(in crate::sender) id: Vec<RoleText>,
     pub(in crate::sender) roles: Roles,
     pub(in crate::sender) volatile: Vec<String>,
@@ -261,7 +261,7 @@ pub(in crate::sender) struct TimeRule {
     pub(in crate::sender) within: Option<(i64, i64)>,
 }
 
-/// What asks for the address.
+/// Address checks.
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Challenge {
     pub(in crate::sender) when: Vec<Condition>,
@@ -270,7 +270,7 @@ pub(in crate::sender) struct Challenge {
     pub(in crate::sender) probes: Probes,
 }
 
-/// What is a test.
+/// Test requests.
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Test {
     pub(in crate::sender) when: Vec<Condition>,
@@ -283,10 +283,10 @@ pub(in crate::sender) struct Test {
 /// Whether a test or an address check has to verify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Probes {
-    /// It has to.
+    /// Signed.
     #[default]
     Signed,
-    /// It is one also when no reading verifies.
+    /// Accepted also if no signature variant verifies.
     Unsigned,
 }
 
@@ -320,7 +320,7 @@ pub(in crate::sender) struct FormerKind<K = Spot> {
     pub(in crate::sender) transaction: Vec<RoleText<K>>,
 }
 
-/// What callbacks of a kind are.
+/// The use of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum KindUse {
     /// Events.
@@ -338,7 +338,7 @@ pub(in crate::sender) struct Open {
     pub(in crate::sender) pad: u8,
     pub(in crate::sender) frame: Option<Text>,
     pub(in crate::sender) when: Vec<Condition>,
-    /// The writings of the message inside: those of `reads` that are no query where it says none.
+    /// The formats of the message inside; by default those of `reads` other than the query.
     pub(in crate::sender) reads: Vec<Reads>,
 }
 
@@ -431,13 +431,13 @@ pub(in crate::sender) struct Pairs {
 /// Which parameters are in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum ListedParameters {
-    /// These.
+    /// The listed names.
     Names(Vec<String>),
     /// All of the query.
     Query,
     /// All of query and form.
     All,
-    /// Those of `paste`.
+    /// The names in `paste`.
     Pasted,
 }
 
@@ -467,28 +467,28 @@ pub(in crate::sender) enum Each {
     Percent,
 }
 
-/// What becomes of empty values.
+/// Handling of empty values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Empty {
-    /// They are signed as empty.
+    /// Signed as empty.
     #[default]
     Kept,
-    /// They are left out.
+    /// Omitted.
     Dropped,
 }
 
-/// How long a sender waits, and how it tries again.
+/// A sender's timeout and retries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderRetries {
     /// How long it waits for an answer.
     pub timeout: Option<Duration>,
-    /// How often it tries again.
+    /// Number of retries.
     pub retries: Option<u32>,
     /// The gaps between its tries, where they are known.
     pub gaps: Vec<Duration>,
     /// From the first try to the last.
     pub horizon: Option<Duration>,
-    /// What makes it try again, in its own words.
+    /// The sender's condition for a retry, as prose.
     pub when: Option<String>,
 }
 

@@ -9,9 +9,9 @@ pub struct DefinitionError {
     pub key: String,
     /// Column within the text of that key, from 1, where the mistake has one.
     pub column: Option<usize>,
-    /// What is wrong.
+    /// The error.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

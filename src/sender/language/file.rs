@@ -86,7 +86,7 @@ pub(in crate::sender) struct File {
     pub(in crate::sender) key_set: Option<KeySet>,
     pub(in crate::sender) countersign: Option<Countersign>,
     #[serde(default)]
-    pub(in crate::sender) patience: Patience,
+    pub(in crate::sender) patience: RetriesTable,
     pub(in crate::sender) signature: Option<Signature>,
     pub(in crate::sender) reply: toml::Table,
     #[serde(default)]
@@ -127,7 +127,7 @@ pub(in crate::sender) struct Identity {
     pub(in crate::sender) formerly: Formerly,
 }
 
-/// What versions before this form of keys made keys of, where that was something else.
+/// The inputs of deduplication keys in earlier versions, where they differ.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::sender) struct Formerly {
@@ -221,7 +221,7 @@ pub(in crate::sender) struct Kind {
     pub(in crate::sender) formerly: FormerKind,
 }
 
-/// What versions before this form of keys made of a kind.
+/// The inputs of a kind's deduplication keys in earlier versions.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::sender) struct FormerKind {
@@ -273,14 +273,14 @@ pub(in crate::sender) struct Countersign {
 /// `[patience]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::sender) struct Patience {
+pub(in crate::sender) struct RetriesTable {
     pub(in crate::sender) timeout: Option<String>,
     pub(in crate::sender) retries: Option<Retries>,
     pub(in crate::sender) horizon: Option<String>,
     pub(in crate::sender) when: Option<String>,
 }
 
-/// How often a sender tries again: a count or the gaps.
+/// A sender's retries: a count or the gaps.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(in crate::sender) enum Retries {

@@ -1,4 +1,4 @@
-//! What stands behind a placeholder's bars: `{reward_name|raw}`, `[secret|after:whsec_|unbase64]`.
+//! Modifiers of a placeholder: `{reward_name|raw}`, `[secret|after:whsec_|unbase64]`.
 
 use std::borrow::Cow;
 
@@ -32,11 +32,11 @@ pub(in crate::sender) enum Modifier {
     Upper,
     /// A decimal text cut to its integer.
     Int,
-    /// Of a query or URL: what stands before the parameter of that name.
+    /// The part of a query or URL that precedes the parameter of that name.
     Before(String),
     /// Of a query or URL: all but the parameter of that name.
     Without(String),
-    /// Behind that prefix, which must be there.
+    /// The text that follows the prefix; the prefix is required.
     After(String),
     /// One word for another; a word that is not listed stands.
     Map(Vec<(String, String)>),
@@ -89,7 +89,7 @@ impl Modifier {
     /// `value`, modified.
     ///
     /// # Errors
-    /// [`BadEncoding`] when it cannot be decoded, or the prefix of `after` is not there.
+    /// [`EncodingError`] if it cannot be decoded, or the prefix of `after` is missing.
     pub(in crate::sender) fn apply<'v>(
         &self,
         value: Cow<'v, [u8]>,
@@ -127,7 +127,7 @@ impl Modifier {
 fn unknown(text: &str) -> DefinitionError {
     DefinitionError::new(
         "",
-        format!("`{text}` is no modifier"),
+        format!("`{text}` is not a modifier"),
         "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
          before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, md5, sha1, sha256, sha512, or for \
          [now] s, ms or a pattern",
@@ -212,7 +212,7 @@ impl<'t> CutText<'t> {
         None
     }
 
-    /// What precedes the parameter called `name`.
+    /// The text before the parameter called `name`.
     fn before(self, name: &str) -> &'t [u8] {
         match self.parameter(name) {
             Some((start, _)) => &self.text[..start.saturating_sub(1)],
@@ -220,7 +220,7 @@ impl<'t> CutText<'t> {
         }
     }
 
-    /// What surrounds the parameter called `name`: both together are the text without it.
+    /// The text before and after the parameter called `name`.
     fn without(self, name: &str) -> (&'t [u8], &'t [u8]) {
         let Some((start, end)) = self.parameter(name) else { return (self.text, &[]) };
         let (head, tail) = (&self.text[..start], &self.text[end..]);

@@ -1,4 +1,4 @@
-//! What a sender's file reads, for those who pass its callbacks on or name its parameters.
+//! The headers and parameters that a sender's file reads, for forwarding and renaming.
 
 use http::HeaderName;
 
@@ -8,12 +8,11 @@ use super::recipe::Recipe;
 use super::text::{Piece, Text};
 use crate::sender::acts::resolved::Role;
 
-/// What the key of a placeholder for a header field begins with, `[header.NAME]`.
+/// The prefix of a header placeholder's key: `[header.NAME]`.
 const HEADER: &str = "header.";
 
 impl Sender {
-    /// The header fields that the file reads, each once. Everything else that a callback brings in
-    /// its head is no part of its contract.
+    /// The headers that the file reads, each once. No other header is part of the contract.
     #[must_use]
     pub fn headers(&self) -> Vec<HeaderName> {
         let added = self.readings.iter().filter_map(|reading| reading.pairs.as_ref());
@@ -30,8 +29,8 @@ impl Sender {
         names
     }
 
-    /// Header fields with their second names. A second name counts only in a callback that has none
-    /// of the first ones.
+    /// Headers with their second names. A second name counts only if the callback has no first
+    /// name.
     #[must_use]
     pub fn header_names(&self) -> &[(HeaderName, HeaderName)] {
         &self.header_names

@@ -1,4 +1,4 @@
-//! A sender bound to one source, compiled once: texts, keyed states, replies.
+//! Recipes: a sender bound to one source, compiled once.
 
 mod compile;
 mod cover;
@@ -34,7 +34,7 @@ use keys::Ours;
 
 pub use terms::{LiveSecret, MaxAge, Replay, Terms};
 
-/// How far two clocks may be apart: of the sender and of gateways.
+/// The largest difference between two clocks: of the sender and of gateways.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// A sender bound to one source, compiled once.
@@ -63,7 +63,7 @@ pub struct Recipe {
     pub(in crate::sender) challenge: Gate,
     /// A cipher text that is opened before the challenge's condition is asked.
     pub(in crate::sender) challenge_open: Option<Text<Bound>>,
-    /// What the answer to an address check says back of it.
+    /// Values of an address check that its reply repeats.
     pub(in crate::sender) echoed: Vec<Bound>,
     pub(in crate::sender) test: Gate,
     pub(in crate::sender) flag: Gate,
@@ -71,7 +71,7 @@ pub struct Recipe {
     pub(in crate::sender) events: Option<Events>,
     pub(in crate::sender) roles: Roles<Bound>,
     pub(in crate::sender) identity: Identity<Bound>,
-    /// What the file knows by name, bound.
+    /// The named values of the file, bound.
     pub(in crate::sender) known: Vec<(String, Text<Bound>)>,
     pub(in crate::sender) template: Vec<(String, Text<Bound>)>,
     pub(in crate::sender) own_replies: Rows<Bound>,
@@ -79,27 +79,26 @@ pub struct Recipe {
     pub(in crate::sender) countersign: Option<Countersign>,
     pub(in crate::sender) macros: Macros,
     pub(in crate::sender) rewards: BTreeMap<String, String>,
-    /// What has to be the source's own, and which ones are.
+    /// Values that must belong to the source, and the allowed ones.
     pub(in crate::sender) ours: Vec<Ours>,
-    /// What is a secret of the sender: masked like a claim.
+    /// Secrets of the sender: masked like a supplied signature.
     pub(in crate::sender) masked: Vec<Bound>,
-    /// Slots of claims: masked wherever parameters are shown.
+    /// Slots of supplied signatures: masked wherever parameters are shown.
     pub(in crate::sender) claims: Vec<Slot>,
-    /// Slots of what may stand behind a signed part: the claims, and the id of a public key.
+    /// Slots that may follow a signed part: supplied signatures, and the id of a public key.
     pub(in crate::sender) unsigned: Vec<Slot>,
 }
 
-/// Whether callbacks have to be signed. It follows from the sender and from what the source says,
-/// never from a callback.
+/// Whether callbacks have to be signed: decided by the sender and the source, never by a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Protection {
-    /// They have to.
+    /// A signature is required.
     Signed,
-    /// Nothing signs them: something else protects the source.
+    /// No signature: something else protects the source.
     Unsigned,
 }
 
-/// When the body is read.
+/// The time at which the body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum WhenBody {
     /// Verification reads its parameters.
@@ -108,7 +107,7 @@ pub(in crate::sender) enum WhenBody {
     AfterVerification,
 }
 
-/// Where a callback's time stands and how old it may be.
+/// The place of a callback's time, and its allowed age.
 #[derive(Debug)]
 pub(in crate::sender) struct Freshness {
     pub(in crate::sender) r#in: Text<Bound>,
@@ -118,7 +117,7 @@ pub(in crate::sender) struct Freshness {
     pub(in crate::sender) within: Option<(i64, i64)>,
 }
 
-/// How a sealed message is opened.
+/// Decryption of a sealed message.
 #[derive(Debug)]
 pub(in crate::sender) struct Opener {
     pub(in crate::sender) of: Vec<Text<Bound>>,
@@ -137,7 +136,7 @@ pub(in crate::sender) struct Opener {
 /// The provider's table of events.
 #[derive(Debug)]
 pub(in crate::sender) struct Events {
-    /// The first that is there names the event.
+    /// Names of the event: the first that is present counts.
     pub(in crate::sender) by: Vec<Bound>,
     pub(in crate::sender) rows: Vec<EventRow>,
     /// The row of each name.
@@ -148,7 +147,7 @@ pub(in crate::sender) struct Events {
 #[derive(Debug)]
 pub(in crate::sender) struct EventRow {
     pub(in crate::sender) kind: usize,
-    /// What identifies such an event; the content last.
+    /// The identity of such an event; the content last.
     pub(in crate::sender) id: Vec<RoleText<Bound>>,
     pub(in crate::sender) roles: Roles<Bound>,
     pub(in crate::sender) volatile: Vec<String>,
@@ -170,11 +169,11 @@ pub(in crate::sender) struct Kind {
 /// The second signature of a kind.
 #[derive(Debug)]
 pub(in crate::sender) enum Also {
-    /// It has none.
+    /// None.
     None,
-    /// It has one.
+    /// A second signature.
     Reading(Box<Reading>),
-    /// It has one, and the source lacks the setting that it needs.
+    /// A second signature, and the source lacks the setting that it needs.
     Lacking,
 }
 
@@ -192,7 +191,7 @@ impl Recipe {
     /// Compiles `sender` under the `terms` of one source.
     ///
     /// # Errors
-    /// Every mistake in `terms`, at once.
+    /// All errors in `terms`.
     pub fn compile(sender: &Arc<Sender>, terms: &Terms) -> Result<Self, Vec<DefinitionError>> {
         let mut binder = Binder::new(sender, terms)?;
         let mut compiler = Compiler::default();
@@ -209,8 +208,8 @@ impl Recipe {
         &self.sender
     }
 
-    /// Whether every callback must bring a time that its signature covers, and is rejected when
-    /// that is too old. A callback of another source can be sent again at any time.
+    /// Whether every callback must carry a signed time and is rejected when that is too old.
+    /// Without it, a callback can be replayed at any time.
     #[must_use]
     pub fn is_dated(&self) -> bool {
         let covered = |reading: &Reading| reading.time != TimeCover::Never;
@@ -220,8 +219,7 @@ impl Recipe {
             && self.kinds.iter().all(|kind| matches!(kind.also, Also::None))
     }
 
-    /// How far the time of a callback may be from ours, in the past and in the future, where
-    /// callbacks are dated.
+    /// The allowed age of a callback and how far it may lie in the future, if callbacks are dated.
     #[must_use]
     pub fn window(&self) -> Option<(Duration, Duration)> {
         let (past, future) = self.time.as_ref()?.within.filter(|_| self.is_dated())?;
@@ -241,7 +239,8 @@ impl Recipe {
         })
     }
 
-    /// Whether `spot` reads what a provider changes when it repeats a callback, or what we say.
+    /// Whether `spot` reads a value that changes when a provider repeats a callback, or one of
+    /// ours.
     pub(in crate::sender) fn is_volatile(&self, spot: &Bound) -> bool {
         let ours = matches!(
             spot.input,
@@ -252,9 +251,9 @@ impl Recipe {
             || times().any(|time| time.name == spot.name)
     }
 
-    /// For how long after its receipt a callback, or a repetition of it, can be accepted: it may
-    /// come early, is fresh for a while after its stamp, and may be stamped again until its sender
-    /// gives up. `None`: at any time.
+    /// The time after its receipt in which a callback, or a repetition, can be accepted. A callback
+    /// may come early, is fresh for a while after its stamp, and may be re-stamped until its sender
+    /// stops retrying. `None`: unlimited.
     #[must_use]
     pub fn acceptable_for(&self) -> Option<Duration> {
         let (past, future) = self.time.as_ref().filter(|_| self.is_dated())?.within?;
@@ -264,26 +263,26 @@ impl Recipe {
         Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }
 
-    /// Whether `secret` is one of its own, ended or not.
+    /// Whether `secret` is one of the source's, expired or not.
     #[must_use]
     pub fn knows(&self, secret: &Secret) -> bool {
         self.secrets.iter().any(|own| own.value == *secret)
     }
 
-    /// Whether a callback may bring its identity where the signature does not cover it.
+    /// Whether the identity of a callback may lie outside the signature.
     #[must_use]
     pub fn takes_unsigned_identity(&self) -> bool {
         self.identity.uncovered != Uncovered::Rejected
     }
 
-    /// Whether its source says `replayable = true`.
+    /// Whether the source says `replayable = true`.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         self.replay == Replay::Accepted
     }
 
-    /// Whether a callback that is genuine for one of the two is genuine for the other too: they have
-    /// a key in common, and nothing in a callback says whose it is.
+    /// Whether a callback that verifies under one of the two verifies under the other: they share a
+    /// key, and nothing in a callback names the source.
     #[must_use]
     pub fn shares_signatures(&self, other: &Self) -> bool {
         let signed = |one: &Self| one.protection == Protection::Signed;
@@ -299,7 +298,7 @@ impl Recipe {
             && !self.ours.iter().any(|own| other.ours.iter().any(|their| own.excludes(their)))
     }
 
-    /// The ids of its secrets, in the order of [`crate::sender::Resolved::secret`].
+    /// The ids of the secrets, in the order of [`crate::sender::Resolved::secret`].
     pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|secret| secret.id.as_str())
     }
@@ -320,7 +319,7 @@ impl Recipe {
         names
     }
 
-    /// Whether it looks at the body at all: where it does not, nobody has to wait for one.
+    /// Whether the body is read at all. If not, the caller need not wait for one.
     #[must_use]
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
@@ -333,8 +332,9 @@ impl Recipe {
         self.readings.iter().any(Reading::signs_url)
     }
 
-    /// Reads a request that came at `now_ms` (Unix time in milliseconds). It cannot fail: what is
-    /// wrong with the request is said by [`Callback::verify`], and it can be answered all the same.
+    /// Reads a request received at `now_ms` (Unix time in milliseconds). Never fails:
+    /// [`Callback::verify`] reports what is wrong with the request, and a reply is possible all the
+    /// same.
     #[must_use]
     #[inline(always)]
     pub fn read<'a>(&'a self, request: Request<'a>, now_ms: i64) -> Callback<'a> {
@@ -343,8 +343,8 @@ impl Recipe {
         callback
     }
 
-    /// The answer to [`crate::sender::Outcome::Unavailable`] where it is the same for every callback, for
-    /// the moments when a request cannot be read. `None`: it has to be made, or it is silence.
+    /// The reply to [`crate::sender::Outcome::Unavailable`] if it is the same for every callback,
+    /// for requests that cannot be read. `None`: it depends on the callback, or there is no reply.
     #[must_use]
     pub fn fixed_unavailable(&self) -> Option<&Answer> {
         let spec = self.own_replies.get("unavailable").or_else(|| self.replies.get("unavailable"));
@@ -354,8 +354,8 @@ impl Recipe {
         }
     }
 
-    /// What is to be pasted into the sender's console behind the URL of the source: its own macros
-    /// under the names of this source, cut to the names that the file reads.
+    /// The query to paste into the sender's console after the URL of the source: the sender's
+    /// macros under the names of this source.
     #[must_use]
     pub fn paste(&self) -> String {
         let pairs: Vec<String> = self

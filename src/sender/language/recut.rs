@@ -4,7 +4,8 @@
 //! A signed text is cut at the secret, which no value contains, into segments. [`Layout`] is the
 //! order of literals and values in them. A value is *closed* if every way to read the text back
 //! gives it the value that was received, and *open* otherwise. Three procedures decide it:
-//! [`Layout::peeled`] for all texts at once, when a source loads; [`read_back`](graph) for one text;
+//! [`Layout::peeled`] for all texts at once, when a source loads; [`read_back`](graph) for one
+//! text;
 //! [`chains`] for one list that was gathered from whatever names came.
 
 pub(in crate::sender) mod chains;
@@ -36,7 +37,7 @@ pub(in crate::sender) enum Part {
 /// A list of known names in a known order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) struct List {
-    /// What separates two items.
+    /// The separator of two items.
     pub(in crate::sender) between: Box<[u8]>,
     /// Whether an item precedes the list, in an earlier segment.
     pub(in crate::sender) begun: Begun,
@@ -55,7 +56,7 @@ pub(in crate::sender) enum Begun {
     Yes,
 }
 
-/// What a list does with empty values.
+/// Handling of empty values in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum EmptyItems {
     /// An empty value is written.
@@ -92,7 +93,7 @@ pub(in crate::sender) struct Layout {
 /// Whether any two values that can touch have bytes of ours between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Separation {
-    /// They have. A value that holds a separator is not what people choose by chance.
+    /// Yes. A value rarely contains a separator by chance.
     Separated,
     /// Some touch: every value can be re-cut, honest ones too.
     Touching,

@@ -5,7 +5,7 @@
 pub(in crate::sender) struct Shape {
     /// Whether names are written, and what stands between a name and its value.
     pub(in crate::sender) within: Option<Box<[u8]>>,
-    /// What stands between two pairs.
+    /// The separator of two pairs.
     pub(in crate::sender) between: Box<[u8]>,
 }
 
@@ -29,8 +29,8 @@ impl Shape {
         }
     }
 
-    /// Whether neighbours stand together with nothing between, so that a value can be cut anew
-    /// without changing the whole.
+    /// Whether neighbours have no separator between them: a value can be re-cut without a change of
+    /// the whole.
     pub(in crate::sender) fn is_seamless(&self) -> bool {
         self.between.is_empty() || self.within.as_deref() == Some(b"")
     }

@@ -2,7 +2,8 @@
 //!
 //! `{key}` and `<key>` came with the callback, `[key]` is known here. Only a key in brackets is a
 //! placeholder; any other bracket is an ordinary character, and a fault where a slip costs most.
-//! A key in doubled brackets is the plain text. `(…)?` with a placeholder in it is an optional part.
+//! A key in doubled brackets is the plain text. `(…)?` with a placeholder in it is an optional
+//! part.
 
 use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
@@ -32,7 +33,7 @@ pub(in crate::sender) struct Spot {
     pub(in crate::sender) origin: Origin,
     /// The key between the brackets.
     pub(in crate::sender) key: String,
-    /// What stands behind the bars.
+    /// The modifiers after the bars.
     pub(in crate::sender) modifiers: Vec<Modifier>,
     /// Where it stands in its text, from 1.
     pub(in crate::sender) column: usize,
@@ -209,7 +210,7 @@ impl Reader<'_> {
             if modifier == Modifier::Raw && !modifiers.is_empty() {
                 return Err(DefinitionError::new(
                     "",
-                    "`raw` stands behind another modifier",
+                    "`raw` follows another modifier",
                     "put it first",
                 )
                 .at(self.column()));
@@ -279,7 +280,7 @@ impl Reader<'_> {
         let bracket = char::from(self.text.as_bytes()[self.at]);
         DefinitionError::new(
             "",
-            format!("`{bracket}` is no placeholder here"),
+            format!("`{bracket}` is not a placeholder here"),
             "write a key in brackets ({key}, [key]), or take the bracket out",
         )
         .at(self.column())

@@ -46,7 +46,7 @@ impl Field {
         }
     }
 
-    /// The byte of a field that is no part of a time.
+    /// The byte of a field that is not part of a time.
     pub(in crate::sender) fn other(self) -> Option<u8> {
         match self {
             Self::Other(byte) => Some(byte),
@@ -89,7 +89,8 @@ impl Stamp {
         }
     }
 
-    /// Whether `text` is the only way to write its time: no sign, no further zeros, the usual width.
+    /// Whether `text` is the only way to write its time: no sign, no further zeros, the usual
+    /// width.
     pub(in crate::sender) fn is_canonical(&self, text: &[u8]) -> bool {
         ValueShape::of_time(self).fits(text)
     }
@@ -112,7 +113,7 @@ impl Stamp {
     }
 }
 
-/// Up to 18 digits, perhaps behind a minus sign; anything else is no number of ours.
+/// A number of up to 18 digits, possibly after a minus sign.
 fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     if digits.is_empty() || digits.len() > 18 {

@@ -13,7 +13,7 @@ pub struct UrlTemplate {
     rest: Text,
 }
 
-/// What a placeholder of a URL stands for. An event's own member takes precedence over a parameter
+/// The value of a URL's placeholder. An event's own member takes precedence over a parameter
 /// of the same name: any caller can add a parameter that nothing signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placeholder<'k> {
@@ -78,7 +78,7 @@ const MEMBERS: [&str; 21] = [
 pub struct DotSegment;
 
 impl<'k> Placeholder<'k> {
-    /// What `key` in these brackets stands for.
+    /// The value of `key` in these brackets.
     #[must_use]
     pub fn of(bracket: Bracket, key: &'k str) -> Self {
         if let Some(name) = key.strip_prefix("params.") {

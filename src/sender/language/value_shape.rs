@@ -1,6 +1,7 @@
-//! Shapes of values: what a provider can put into a parameter.
+//! Shapes of values: the values that a provider can put into a parameter.
 //!
-//! A shape is proof and not a filter. [`super::recut`] uses it to decide which other values make the
+//! A shape is proof and not a filter. [`super::recut`] uses it to decide which other values make
+//! the
 //! same signed text. A value that does not fit its shape is no reason to reject a callback.
 
 use super::definition_error::DefinitionError;
@@ -104,7 +105,7 @@ enum Form {
 }
 
 const SHAPES: &str = "use digits, hex, word or letters (each with :N for a fixed width), uuid, decimal, base64, is:a,b, token or free, \
-     then `?` if it may be absent, then `, unconfirmed` if nobody has confirmed it";
+     then `?` if it may be absent, then `, unconfirmed` if it is not confirmed";
 
 /// Bytes of a UUID in text.
 const UUID_BYTES: usize = 36;
@@ -339,7 +340,7 @@ pub(in crate::sender) enum Seen {
     Enough,
 }
 
-/// What stands beside a value.
+/// The neighbours of a value.
 #[derive(Debug)]
 pub(in crate::sender) enum Neighbour<'s> {
     /// Nothing: the segment begins or ends here.

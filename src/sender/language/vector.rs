@@ -32,7 +32,7 @@ pub struct OwnedRequest {
     pub base: String,
     /// Path and query as on the wire.
     pub target: Vec<u8>,
-    /// The header fields.
+    /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
@@ -51,11 +51,11 @@ impl OwnedRequest {
         }
     }
 
-    /// Reads a request as people write one down: request line without version, header fields, an
-    /// empty line, the body. The target is a path with its query, or the whole URL.
+    /// Reads a request written as text: request line without version, headers, an empty line, the
+    /// body. The target is a path with its query, or the whole URL.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A [`DefinitionError`] if the text is not a request.
     pub fn parse(text: &str) -> Result<Self, DefinitionError> {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.lines();
@@ -91,7 +91,7 @@ impl Vector {
             Some(now) => {
                 let stamp: Result<jiff::Timestamp, _> = now.to_string().parse();
                 let stamp = stamp.map_err(|_| {
-                    DefinitionError::new("now", "is no point in time", "give it an offset")
+                    DefinitionError::new("now", "is not a point in time", "write it with an offset")
                 })?;
                 Some(stamp.as_millisecond())
             }
@@ -116,12 +116,12 @@ impl Vector {
         self.expect.keys().map(String::as_str)
     }
 
-    /// What it expects `key` to be.
+    /// The expected value of `key`.
     pub(in crate::sender) fn expected(&self, key: &str) -> Option<&str> {
         self.expect.get(key).and_then(toml::Value::as_str)
     }
 
-    /// What its source says.
+    /// The terms of the vector's source.
     pub(in crate::sender) fn terms(&self) -> Terms {
         let keys = self.keys.clone();
         let mut terms = Terms { source: "vector".into(), keys, ..Terms::default() };

@@ -1,4 +1,4 @@
-//! One request, read by a recipe: verified, resolved, answered.
+//! Callbacks: one request read by a recipe, verified, resolved and replied to.
 
 mod answer;
 mod challenge;
@@ -46,7 +46,7 @@ pub struct Callback<'a> {
     /// The row of the table of events.
     pub(in crate::sender) row: Option<usize>,
     pub(in crate::sender) nature: CallbackKind,
-    /// What the signatures cover, once that was found out.
+    /// The coverage, once it is known.
     pub(in crate::sender) coverage: Option<Coverage>,
     pub(in crate::sender) older_keys: OlderKeys,
 }
@@ -54,13 +54,13 @@ pub struct Callback<'a> {
 /// Whether a callback brings something or asks for the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum CallbackKind {
-    /// It brings something.
+    /// A message.
     Message,
-    /// It checks the address.
+    /// An address check.
     Challenge,
 }
 
-/// What has to be inside a sealed message.
+/// The required content of a sealed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inside {
     /// Parameters, in a writing that the sender's file reads.
@@ -84,36 +84,37 @@ pub(in crate::sender) struct Match {
     /// Index into the recipe's readings; `None`: nothing is signed.
     pub(in crate::sender) reading: Option<usize>,
     pub(in crate::sender) secret: Option<usize>,
-    /// What the signature came to.
+    /// The output of the signature's chain.
     pub(in crate::sender) output: Option<Output>,
     /// Further readings, of other signatures that the callback has, that match too.
     pub(in crate::sender) further: SmallVec<[usize; 2]>,
 }
 
-/// What verification says.
+/// The result of verification.
 #[derive(Debug)]
 pub enum Judgement<'c, 'a> {
-    /// It is genuine.
+    /// Verified.
     Verified(Verified<'c, 'a>),
-    /// It is one of the sender's unsigned probes: answer [`Outcome::Test`](crate::sender::Outcome::Test), store nothing.
+    /// One of the sender's unsigned probes: reply with
+    /// [`Outcome::Test`](crate::sender::Outcome::Test), store nothing.
     Probe,
-    /// The sender's public keys were never had, so that nobody can say: answer
-    /// [`Outcome::Unavailable`](crate::sender::Outcome::Unavailable).
+    /// The sender's public keys were never fetched. Reply
+    /// with⏎[`Outcome::Unavailable`](crate::sender::Outcome::Unavailable).
     Undecided,
-    /// It is an address check that its sender does not sign: answer [`Outcome::Challenge`](crate::sender::Outcome::Challenge), store
-    /// nothing.
+    /// An unsigned address check: reply with
+    /// [`Outcome::Challenge`](crate::sender::Outcome::Challenge), store nothing.
     Challenge,
-    /// It is refused.
+    /// Rejected.
     Refused(CallbackError),
 }
 
-/// A callback that is genuine. Only [`Callback::verify`] makes one.
+/// A verified callback. Only [`Callback::verify`] makes one.
 #[derive(Debug)]
 pub struct Verified<'c, 'a> {
     pub(in crate::sender) callback: &'c mut Callback<'a>,
 }
 
-/// Why a callback is refused.
+/// The rejection of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackError {
     /// The closed reason.
@@ -123,7 +124,7 @@ pub struct CallbackError {
     pub parameter: Option<String>,
 }
 
-/// What a verified callback turns out to be.
+/// The resolution of a verified callback.
 #[derive(Debug)]
 pub enum Resolution {
     /// An event, to be recorded.
@@ -131,11 +132,13 @@ pub enum Resolution {
     /// Its values are not the only ones that make the signed text, and probably not those that the
     /// provider signed: to be held until a person decides.
     Ambiguous(Box<Resolved>),
-    /// An address check: answered with [`Outcome::Challenge`](crate::sender::Outcome::Challenge), never stored.
+    /// An address check: answered with [`Outcome::Challenge`](crate::sender::Outcome::Challenge),
+    /// never stored.
     Challenge,
-    /// A console's test: answered with [`Outcome::Test`](crate::sender::Outcome::Test), never stored.
+    /// A console's test: answered with [`Outcome::Test`](crate::sender::Outcome::Test), never
+    /// stored.
     Test,
-    /// Genuine, but it cannot be taken.
+    /// Verified, but not acceptable.
     Refused(CallbackError),
 }
 
@@ -159,7 +162,7 @@ impl From<EvalError<'_>> for CallbackError {
     fn from(lack: EvalError<'_>) -> Self {
         match lack {
             EvalError::Missing(name) => Self::of(Reason::MissingParameter, name),
-            EvalError::Unreadable(unreadable) => unreadable.into(),
+            EvalError::Parameter(unreadable) => unreadable.into(),
         }
     }
 }
@@ -215,7 +218,7 @@ impl<'a> Callback<'a> {
         read_body(self.recipe, reads, self.request.body, &mut self.parameters)
     }
 
-    /// Decides whether the callback is genuine: guards, freshness, signature, decryption.
+    /// Verifies the callback: guards, freshness, signature, decryption.
     pub fn verify(&mut self) -> Judgement<'_, 'a> {
         match self.judge() {
             Ok(()) => Judgement::Verified(Verified { callback: self }),
@@ -294,7 +297,7 @@ impl<'a> Callback<'a> {
         self.kind = self.row_here().map(|row| row.kind);
     }
 
-    /// What names the event: the first that is there.
+    /// The name of the event: the first value that is present.
     fn event_name(&self, events: &'a Events) -> Option<Cow<'_, [u8]>> {
         let context = Context { plus: self.plus(), ..Context::default() };
         let names = events.by.iter().filter_map(|by| self.value(by, &context).ok().flatten());
@@ -331,7 +334,7 @@ impl<'a> Callback<'a> {
         let mut text: SmallVec<[u8; 32]> = SmallVec::new();
         match self.put(&time.r#in, &Context::default(), &mut text) {
             Ok(()) => {}
-            // Nothing is signed, so a time that is not there proves no less than one that is.
+            // Nothing is signed, so a missing time proves no less than a present one.
             Err(EvalError::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
                 return Ok(());
             }
@@ -352,7 +355,8 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// Whether a claim is there that is no macro: whoever signs does not merely probe.
+    /// Whether a supplied signature other than a macro is present: a caller that signs does not
+    /// probe.
     pub(in crate::sender) fn bears_claim(&self) -> bool {
         self.recipe.readings.iter().any(|reading| {
             let claim = self.value(&reading.claim, &Context::default()).ok().flatten();

@@ -1,4 +1,4 @@
-//! The digest of what a message says, whatever way it is written: [`digest`].
+//! The digest of a message's content, independent of its spelling: [`digest`].
 //!
 //! Path and text of every leaf, sorted by path. The order of members, white space, escapes, CDATA
 //! and sealing make no difference. Lists keep their order. Volatile members are left out.
@@ -126,8 +126,8 @@ fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(
     }
 }
 
-/// The leaves of the root's content. An element that repeats is told from its neighbours by how
-/// many of its name come before it.
+/// The leaves of the root's content. A repeated element is numbered by the earlier ones of its
+/// name.
 fn xml_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), ParameterError> {
     let children = xml::children_of_root(text).ok_or_else(bad_body)?;
     let children = children.into_iter().map(|(name, inner)| (name.of(text), inner.of(text)));

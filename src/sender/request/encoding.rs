@@ -1,4 +1,4 @@
-//! How bytes are written on the wire: percent and form encoding, JSON and XML text, hex, base64.
+//! Encodings on the wire: percent and form encoding, JSON and XML text, hex, base64.
 //!
 //! Decoding streams into a [`Sink`], so that the verify path makes no copy of its own.
 
@@ -20,10 +20,10 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// What `+` means in a query or form.
+/// The meaning of `+` in a query or form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Plus {
-    /// A blank, as forms have it.
+    /// A space, as in forms.
     #[default]
     Blank,
     /// A plus sign.
@@ -115,7 +115,7 @@ pub(in crate::sender) fn percent(bytes: &[u8], sink: &mut impl Sink) {
     }
 }
 
-/// Encodes as PHP's `urlencode` does: a blank is `+`, and `~` is escaped.
+/// Encodes as PHP's `urlencode` does: a space is `+`, and `~` is escaped.
 pub(in crate::sender) fn form(bytes: &[u8], sink: &mut impl Sink) {
     for &byte in bytes {
         match byte {

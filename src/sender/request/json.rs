@@ -1,4 +1,4 @@
-//! JSON bodies, read as slices: members keep the bytes they were spelled with.
+//! JSON bodies, read as slices: members keep their original bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(in crate::sender) struct Member<'j> {
 
 type Members<'j> = SmallVec<[Member<'j>; 16]>;
 
-/// The members of the object that `text` is; `None` when it is no object, or no JSON.
+/// The members of the object `text`; `None` if it is not a JSON object.
 pub(in crate::sender) fn members(text: &[u8]) -> Option<Members<'_>> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let members = reader.deserialize_map(MembersVisitor).ok()?;

@@ -1,12 +1,12 @@
-//! Where the separators of a query or form stand, found 64 bytes at a time.
+//! Positions of the separators of a query or form, found 64 bytes at a time.
 //!
-//! A query has a separator every dozen bytes, for which a search that starts anew at each is too
+//! A query has a separator every dozen bytes, for which a new search at each is too
 //! slow. Here each byte of a block is compared, all alike, so that the compiler does it in vectors.
 
 /// The bytes of a block: one bit of a word for each.
 const BLOCK: usize = 64;
 
-/// What stands in one block of a query or form.
+/// The separators in one block of a query or form.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct Block {
     start: u32,
@@ -23,7 +23,7 @@ pub(in crate::sender) fn blocks(buffer: &[u8], end: u32) -> impl Iterator<Item =
 }
 
 impl Block {
-    /// The block that starts at `start`. The last one is looked at with what stands before it.
+    /// The block that starts at `start`. The last one is padded with the bytes before it.
     #[inline]
     fn at(buffer: &[u8], start: u32) -> Self {
         let mut short = [b' '; BLOCK];

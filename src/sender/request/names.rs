@@ -1,4 +1,4 @@
-//! The wire names that a recipe reads, each with a slot, found by a few words of the name.
+//! The wire names that a recipe reads, each with a slot.
 
 use crate::sender::acts::json_object::put_json_text;
 

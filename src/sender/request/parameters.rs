@@ -1,6 +1,6 @@
 //! The parameters of a request: slices of the untouched target and body, decoded only when read.
 //!
-//! Queries and forms are split by hand, JSON by `serde_json` and XML by `quick-xml`; whatever the
+//! Queries and forms are split here, JSON by `serde_json` and XML by `quick-xml`; whatever the
 //! place, a parameter is two spans of its buffer. Nothing is allocated for a query or form whose
 //! names hold no escapes.
 
@@ -60,19 +60,19 @@ struct Pair {
     place: Place,
     /// The name is decoded in `Parameters::decoded`, not in the buffer.
     decoded: bool,
-    /// The slot of the name, if the recipe knows it; else [`STRANGER`].
+    /// The slot of the name, if the recipe knows it; else [`UNKNOWN_SLOT`].
     slot: Slot,
     name: Span,
     value: Span,
 }
 
 /// No recipe has so many names that this is one of their slots.
-const STRANGER: Slot = Slot::MAX;
+const UNKNOWN_SLOT: Slot = Slot::MAX;
 
 /// The buffers that spans are parts of.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct Buffers<'b> {
-    /// What stands behind the first `?` of the target.
+    /// The text after the first `?` of the target.
     pub(in crate::sender) query: &'b [u8],
     /// The body, or the message that was opened.
     pub(in crate::sender) body: &'b [u8],
@@ -118,13 +118,13 @@ pub(in crate::sender) struct Parameters {
     decoded: Vec<u8>,
     /// Whether a `+` stands in a query or form, so that readings of it can differ.
     pub(in crate::sender) plus: bool,
-    /// What stands in the values of query and form.
+    /// The characters in the values of query and form.
     values: Values,
     /// Pairs whose names no text reads.
     strangers: u8,
 }
 
-/// What stands in the values of query and form, the worst last.
+/// The characters in the values of query and form, the hardest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Values {
     /// Nothing that has to be decoded, and no NUL.
@@ -136,7 +136,7 @@ enum Values {
 }
 
 impl Values {
-    /// What stands in `text`, which has something that does not stand for itself.
+    /// The class of `text`, which has an escape or a `+`.
     #[inline(never)]
     fn of(text: &[u8]) -> Self {
         let has_nul =
@@ -222,7 +222,7 @@ impl Parameters {
                 Cow::Owned(name) => (self.keep(name.as_bytes()), true),
             };
             let value = json::span(buffer, member.raw);
-            let pair = Pair { place: Place::Json, decoded, slot: STRANGER, name, value };
+            let pair = Pair { place: Place::Json, decoded, slot: UNKNOWN_SLOT, name, value };
             self.take(pair, member.name.as_bytes(), names)?;
         }
         self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
@@ -240,7 +240,7 @@ impl Parameters {
     ) -> Result<(), ParameterError> {
         let children = xml::children_of_root(buffer).ok_or(ParameterError::new(Reason::BadBody))?;
         for (name, value) in children {
-            let pair = Pair { place: Place::Xml, decoded: false, slot: STRANGER, name, value };
+            let pair = Pair { place: Place::Xml, decoded: false, slot: UNKNOWN_SLOT, name, value };
             self.take(pair, name.of(buffer), names)?;
         }
         Ok(())
@@ -260,7 +260,7 @@ impl Parameters {
         if name.start == value.end {
             Ok(())
         } else if self.is_plain() {
-            let pair = Pair { place, decoded: false, slot: STRANGER, name, value };
+            let pair = Pair { place, decoded: false, slot: UNKNOWN_SLOT, name, value };
             self.take(pair, name.of(buffer), names)
         } else {
             self.take_escaped((name, value), place, buffer, names)
@@ -281,7 +281,7 @@ impl Parameters {
             Cow::Borrowed(_) => (name, false),
             Cow::Owned(text) => (self.keep(text), true),
         };
-        self.take(Pair { place, decoded, slot: STRANGER, name, value }, &text, names)
+        self.take(Pair { place, decoded, slot: UNKNOWN_SLOT, name, value }, &text, names)
     }
 
     fn keep(&mut self, name: &[u8]) -> Span {
@@ -317,7 +317,7 @@ impl Parameters {
         if self.strangers < 2 {
             return Ok(());
         }
-        let strangers = || self.pairs[from..].iter().filter(|pair| pair.slot == STRANGER);
+        let strangers = || self.pairs[from..].iter().filter(|pair| pair.slot == UNKNOWN_SLOT);
         for (index, pair) in strangers().enumerate() {
             let name = self.parameter(pair, buffers).name;
             let mut earlier = strangers().take(index);
@@ -402,7 +402,7 @@ impl Parameters {
         buffers: Buffers<'p>,
     ) -> impl Iterator<Item = (Option<Slot>, Parameter<'p>)> {
         self.pairs.iter().map(move |pair| {
-            let slot = Some(pair.slot).filter(|slot| *slot != STRANGER);
+            let slot = Some(pair.slot).filter(|slot| *slot != UNKNOWN_SLOT);
             (slot, self.parameter(pair, buffers))
         })
     }

@@ -1,4 +1,4 @@
-//! Macros that a sender left in place of values: the commonest set-up error of this field.
+//! Macros that a sender left in place of values: the commonest setup error in this field.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::sender::language::text::is_key;
 pub(in crate::sender) struct Macros {
     /// The names in the brackets of `paste`; empty where the file has none.
     macros: Vec<String>,
-    /// The macros whose names are no keys, as `paste` has them.
+    /// The macros whose names are not valid keys, as in `paste`.
     odd: Vec<String>,
     /// The names that the file reads, for senders without `paste`.
     names: Vec<String>,

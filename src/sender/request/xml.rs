@@ -1,4 +1,4 @@
-//! XML bodies, read as slices. No document types, no entities but the five of XML itself.
+//! XML bodies, read as slices. No document types, no entities except the five of XML.
 
 use std::borrow::Cow;
 
@@ -161,7 +161,7 @@ fn bounds(span: &std::ops::Range<u64>) -> Option<(usize, usize)> {
     Some((usize::try_from(span.start).ok()?, usize::try_from(span.end).ok()?))
 }
 
-/// Nothing but blanks and comments may follow the root.
+/// Only white space and comments may follow the root.
 fn at_end(reader: &mut Reader<&[u8]>) -> Option<()> {
     loop {
         match reader.read_event().ok()? {

@@ -71,7 +71,7 @@ impl Callback<'_> {
     ) -> Result<(), ParameterError> {
         let (parameters, buffers) = self.side(Scope::Outer);
         let as_it_is = parameters.is_plain() && matches!(pairs.each, Each::Raw | Each::Decoded);
-        // Nothing stands before the first.
+        // The first pair has no separator.
         let mut skipped = pairs.shape.between.len();
         for listed in list {
             match &listed.value {
@@ -102,7 +102,7 @@ impl Callback<'_> {
     ) -> Result<(), ParameterError> {
         match self.put(text, context, sink) {
             Ok(()) | Err(EvalError::Missing(_)) => Ok(()),
-            Err(EvalError::Unreadable(unreadable)) => Err(unreadable),
+            Err(EvalError::Parameter(unreadable)) => Err(unreadable),
         }
     }
 
@@ -220,7 +220,7 @@ impl Callback<'_> {
                     parts.push((start, scratch.len()));
                 }
                 Err(EvalError::Missing(_)) => return Ok(false),
-                Err(EvalError::Unreadable(unreadable)) => return Err(unreadable),
+                Err(EvalError::Parameter(unreadable)) => return Err(unreadable),
             }
         }
         parts.sort_unstable_by(|one, other| scratch[one.0..one.1].cmp(&scratch[other.0..other.1]));

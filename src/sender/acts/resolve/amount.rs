@@ -1,7 +1,7 @@
 //! Amounts: decimal texts, compared without rounding.
 
-/// An amount without the zeros that say nothing, so that equal amounts are equal texts. What is not
-/// a decimal stays as it is.
+/// An amount without redundant zeros: equal amounts become equal texts. A text that is not a
+/// decimal stays as it is.
 pub(in crate::sender) fn plain_amount(amount: &[u8]) -> String {
     let text = String::from_utf8_lossy(amount);
     match decimal(&text) {
@@ -12,13 +12,13 @@ pub(in crate::sender) fn plain_amount(amount: &[u8]) -> String {
     }
 }
 
-/// Amounts are decimal texts: `10` is `10.0`, `10.000000` and `010`, and no number is rounded to
-/// compare it. What is no decimal (`1e1`, `10 coins`) is only what it is to the letter.
+/// Whether two amounts are equal as decimals, without rounding: `10` equals `10.0` and `010`. Other
+/// texts (`1e1`, `10 coins`) equal only themselves.
 pub(super) fn same_amount(one: &str, other: &str) -> bool {
     one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
 }
 
-/// Sign, whole and fraction of a decimal text, without the zeros that say nothing.
+/// Sign, whole and fraction of a decimal text, without redundant zeros.
 fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
     let (negative, digits) = match amount.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -17,31 +17,31 @@ use crate::sender::request::parameters::{Parameter, Parameters, Place, Value};
 /// Shown in place of a masked value.
 const MASK: &str = "***";
 
-/// What is shown of parameters that no text of the sender's file reads.
+/// Masking of parameters that the sender's file does not read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Strangers {
-    /// All of it.
+pub(super) enum UnknownNames {
+    /// Shown.
     Shown,
-    /// Nothing that could be a claim.
-    Guarded,
+    /// Masked if they could be a signature.
+    Masked,
 }
 
-/// The shortest signature of any sender, in characters: those that are cut keep eight.
+/// The shortest signature of any sender, in characters: truncated ones keep eight.
 const CLAIM_LEN_MIN: usize = 8;
 
 impl Callback<'_> {
-    /// The parameters as received, as a JSON object: what people may see of a refused callback.
-    /// Claims are masked, and so is whatever could be one under a name that nobody reads: a right
-    /// signature whose name is misspelt is as good as one that was never used.
+    /// The parameters as received, as a JSON object, for operators. Supplied signatures are masked,
+    /// as is any unknown parameter that could be one: a valid signature under a misspelt name could
+    /// still be used.
     #[must_use]
     pub fn params(&self) -> Box<RawValue> {
         let mut out = Vec::new();
-        self.put_params(&mut out, Strangers::Guarded);
+        self.put_params(&mut out, UnknownNames::Masked);
         let text = String::from_utf8(out).unwrap_or_default();
         RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 
-    pub(super) fn put_params(&self, out: &mut Vec<u8>, strangers: Strangers) {
+    pub(super) fn put_params(&self, out: &mut Vec<u8>, unknown: UnknownNames) {
         let (parameters, buffers) = self.side(Scope::Message);
         let plus = self.plus();
         let mut object = JsonObject::begin(out);
@@ -59,7 +59,7 @@ impl Callback<'_> {
             let text = self.shown_text(parameters, &parameter, plus);
             let is_claim = match slot {
                 Some(slot) => self.recipe.claims.contains(&slot),
-                None => strangers == Strangers::Guarded && may_be_claim(&text),
+                None => unknown == UnknownNames::Masked && may_be_claim(&text),
             };
             let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
             if is_claim || is_masked || self.is_secret(&text) {
@@ -116,7 +116,8 @@ impl Callback<'_> {
                 continue;
             }
             let Ok(Some(value)) = self.stepped(*own, steps, *scope) else { continue };
-            // An empty text is no secret, and what is no text could be a part of anything.
+            // An empty text is not a secret, and a value that is not a text could be a part of
+            // anything.
             if !value.raw.starts_with(b"\"") || value.raw.len() <= b"\"\"".len() {
                 continue;
             }

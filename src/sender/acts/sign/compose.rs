@@ -37,7 +37,7 @@ impl<'c> Composing<'c> {
 pub struct Field {
     /// The name.
     pub name: String,
-    /// What stands for it in the URL that is pasted into the sender's console.
+    /// The macro in the URL that is pasted into the sender's console.
     pub pasted: Option<String>,
     /// The role that it alone says.
     pub role: Option<Role>,
@@ -45,7 +45,7 @@ pub struct Field {
     pub needed: bool,
 }
 
-/// What was given, by where it goes.
+/// Given values, by their place.
 #[derive(Debug, Default)]
 struct Given {
     /// Parameters under their names on the wire; a dot steps into them.
@@ -56,11 +56,11 @@ struct Given {
 
 impl Recipe {
     /// The unsigned request that the sender would make of `parameters`. A name is a role, a name of
-    /// the sender's file or one on the wire; `header.NAME` is a header field, `body` the whole
+    /// the sender's file or one on the wire; `header.NAME` is a header, `body` the whole
     /// body; a dot steps into JSON or XML.
     ///
     /// # Errors
-    /// Names that are given twice, and what the sender signs or needs and is not given.
+    /// Names that are given twice, and missing values that the sender signs or needs.
     pub fn compose(
         &self,
         parameters: &[(String, String)],
@@ -83,8 +83,8 @@ impl Recipe {
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
     }
 
-    /// What a callback says, as far as the sender's file names it, for people who fill in a form:
-    /// without what [`Self::sign`] makes up.
+    /// The fields of a callback that the sender's file names, for a form; without those that
+    /// [`Self::sign`] makes up.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
         let roles =
@@ -159,7 +159,8 @@ impl Recipe {
         Ok(given)
     }
 
-    /// Whether the file reads a parameter by just that name, steps included: a sender's JSON may have
+    /// Whether the file reads a parameter by just that name, steps included: a sender's JSON may
+    /// have
     /// a member called `header`.
     fn reads_parameter(&self, name: &str) -> bool {
         self.sender.spots().any(|spot| spot.came() && spot.key == name)
@@ -278,8 +279,7 @@ impl Recipe {
         self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
     }
 
-    /// What the sender signs or needs and the request does not have, but for what
-    /// [`Self::sign`] makes up.
+    /// Missing values that the sender signs or needs, except those that [`Self::sign`] makes up.
     fn lacking_in(&self, request: &OwnedRequest, errand: RequestPurpose) -> Vec<String> {
         let signing = Signing::at(0);
         let mut callback = self.opened_book(request, &signing);
@@ -364,12 +364,12 @@ enum Layout {
     MessageInBody,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestPurpose {
-    /// It asks whether the address is there.
+    /// An address check.
     AddressCheck,
-    /// It brings something.
+    /// A message.
     Message,
 }
 
@@ -388,7 +388,13 @@ impl Given {
     }
 
     fn header(&mut self, name: &str, value: &str) -> Result<(), DefinitionError> {
-        let wrong = || DefinitionError::new(format!("header.{name}"), "is no header", "change it");
+        let wrong = || {
+            DefinitionError::new(
+                format!("header.{name}"),
+                "is not a valid header name",
+                "change it",
+            )
+        };
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
         let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
         self.headers.insert(key, value);

@@ -1,4 +1,4 @@
-//! What is signed here verifies, for every sender.
+//! Signed callbacks verify, for every sender.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn matched(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Option<Came>
     let found = callback.matched.clone()?;
     let reading = &recipe.readings[found.reading?];
     if reading.public.is_some() {
-        return None; // made with a key that nobody here has
+        return None; // made with an unknown key
     }
     // An opened message hides what stands outside of it.
     let claims = claims(&recipe.read(request.borrow(), now_ms), reading);
@@ -182,7 +182,7 @@ fn source(sender: &Arc<Sender>) -> Recipe {
     Recipe::compile(sender, &vector.terms()).unwrap()
 }
 
-/// What people give: a value for each role that is one, and whatever is asked for besides.
+/// A composed request: a value for each role that is one parameter, and for each required name.
 fn composed(recipe: &Recipe, given: &[(&str, &str)], method: Option<http::Method>) -> OwnedRequest {
     let mut pairs: Vec<(String, String)> =
         given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

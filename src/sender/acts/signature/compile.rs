@@ -37,7 +37,7 @@ pub(in crate::sender) fn compile(
     let reads = |gateway: Gateway| {
         of.spots().any(|spot| matches!(spot.input, Input::Gateway(read) if read == gateway))
     };
-    // A further reading takes over lists that its own text may not read.
+    // A further variant inherits lists that its own text may not read.
     let sorted = if reads(Gateway::Sorted) { reading.sorted.as_slice() } else { &[] };
     let sorted: Result<Vec<_>, DefinitionError> =
         sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
@@ -52,7 +52,7 @@ pub(in crate::sender) fn compile(
         && keyed.iter().all(Option::is_none)
         && fixed(&key, b"").is_none_or(|key| key.is_empty());
     if lacking && !reads_secret(&key) {
-        return Err(DefinitionError::new("key", "needs a setting that is not there", "set it"));
+        return Err(DefinitionError::new("key", "needs a setting that is missing", "set it"));
     }
     let texts = SignedTexts { of: &of, sorted: &sorted, pairs: pairs.as_ref() };
     let signed = Signed::of(texts, binder, shaping);
@@ -88,7 +88,7 @@ pub(in crate::sender) fn compile(
     }))
 }
 
-/// Finds out which readings can read each other's texts: those with one digest, key and signature.
+/// Finds variants that can parse each other's texts: those with the same digest, key and signature.
 pub(in crate::sender) fn relate(readings: &mut [Reading], of: &[definition::Reading]) {
     let same_encoding = |one: usize, other: usize| {
         let (Some(one), Some(other)) = (of.get(one), of.get(other)) else { return false };
@@ -127,7 +127,7 @@ fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
     one.r#in.key == other.r#in.key && one.r#in.origin == other.r#in.origin
 }
 
-/// In what alone two readings differ, where that is the meaning of `+` or of escapes in the query.
+/// The only difference between two variants, if that is the meaning of `+` or of escapes.
 fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Redundancy> {
     let alike = same_claim(one, other)
         && one.when == other.when
@@ -142,7 +142,7 @@ fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Redund
     }
 }
 
-/// A text with whatever it decodes left as it is.
+/// A text without decoding.
 fn raw(of: &Text) -> Text {
     let mut of = of.clone();
     for piece in &mut of.pieces {
@@ -259,7 +259,7 @@ pub(in crate::sender) fn keyed(
     let First::Keyed(algorithm) = with.first else { return Vec::new() };
     let state = |secret: &[u8]| {
         let key = key.map_or_else(|| Some(secret.to_vec()), |key| fixed(key, secret))?;
-        // What nothing is left of is no key: everybody has it.
+        // An empty key is public: reject it.
         if key.is_empty() { None } else { algorithm.keyed(&key) }
     };
     if key.is_some_and(|key| !reads_secret(key)) {

@@ -1,5 +1,4 @@
-//! What the signature of one callback covers: which of its values every reading of the signed text
-//! agrees on.
+//! Coverage of one callback: the values on which every parse of the signed text agrees.
 
 mod covers;
 
@@ -23,7 +22,7 @@ use crate::sender::request::encoding::Plus;
 use crate::sender::request::parameters::{ParameterError, Place, Value};
 use crate::sender::request::unreplaced;
 
-/// What the signatures of one callback cover.
+/// Coverage by the signatures of one callback.
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Coverage {
     /// The signature that matched first, further ones, then that of the kind.
@@ -35,7 +34,7 @@ pub(in crate::sender) struct Coverage {
     pub(in crate::sender) recut: Vec<String>,
 }
 
-/// What the signed text says about the callback as a whole.
+/// The signed text's evidence about the callback as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum TextVerdict {
     /// Nothing speaks against it.
@@ -47,7 +46,7 @@ pub(in crate::sender) enum TextVerdict {
     Ambiguous,
 }
 
-/// What one signed text proves of one callback.
+/// Values that one signed text proves of one callback.
 #[derive(Debug)]
 struct ReadingProof {
     of: ReadingOf,
@@ -67,7 +66,7 @@ enum ReadingOf {
     Kind,
 }
 
-/// What a list of decoded pairs proves.
+/// Pairs that a list of decoded pairs proves.
 #[derive(Debug, Default)]
 struct PairsProof {
     /// Names whose value is what was received, by confirmed facts alone.
@@ -94,10 +93,10 @@ struct ReadAgain {
     recut: Vec<String>,
 }
 
-/// What the values that fit say of a text.
+/// Whether other values that fit make the same text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
-    /// Those that came are among them, or it is not known that they are not.
+    /// The received values fit, or nothing shows that they do not.
     None,
     /// Others make it, and those that came do not fit.
     Fit,

@@ -90,7 +90,7 @@ struct Builder<'b, 'r> {
 }
 
 impl Signed {
-    /// What the texts of a reading read.
+    /// The values that the texts of a signature variant read.
     pub(in crate::sender) fn of(
         texts: SignedTexts<'_>,
         binder: &Binder<'_>,
@@ -369,7 +369,7 @@ fn loss_of(spot: &Bound) -> Loss {
     if spot.modifiers.iter().any(Modifier::is_lossy) { Loss::Lossy } else { Loss::None }
 }
 
-/// What `spot` is in a signed text, with its shape where that is no matter of the file.
+/// The input of `spot` in a signed text, with its shape where the file does not decide it.
 fn signed_input(spot: &Bound) -> Option<(SignedInput, Option<ValueShape>)> {
     let any = Some(ValueShape::free());
     Some(match &spot.input {

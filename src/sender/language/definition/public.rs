@@ -1,4 +1,4 @@
-//! What a sender file says of private keys: who signs what, and where the public keys are.
+//! Private keys in a sender file: the signed text, and where the public keys are published.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ pub(in crate::sender) struct Public {
     pub(in crate::sender) signs: Signs,
 }
 
-/// What a private key signs.
+/// The input of a private key's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Signs {
     /// The text.
     Text,
-    /// What the chain of digests makes of it.
+    /// The output of the chain of digests.
     Bytes,
     /// The same, in hex.
     Hex,
@@ -52,7 +52,7 @@ impl Reader {
         let url = set.url.parse::<Uri>().ok();
         let url = url.filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
         if url.is_none() {
-            self.fault("key_set.url", "is no URL of https", "write https://host/path");
+            self.fault("key_set.url", "is not an https URL", "write https://host/path");
         }
         let mut headers = Vec::new();
         for (name, text) in set.headers {
@@ -63,13 +63,13 @@ impl Reader {
             }
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => headers.push((name, text)),
-                Err(_) => self.fault(&key, "is no header", "name a header"),
+                Err(_) => self.fault(&key, "is not a valid header name", "name a header"),
             }
         }
         let keep = set.keep.as_deref().unwrap_or(KEEP);
         let keep = time::duration_ms(keep).map(|ms| Duration::from_millis(ms.unsigned_abs()));
         if keep.is_none() {
-            self.fault("key_set.keep", "is no length of time", "write 24h");
+            self.fault("key_set.keep", "is not a duration", "write 24h");
         }
         let pick = self.text("key_set.pick", &set.pick, Strictness::Strict);
         let pick = pick.spots().next().filter(|_| pick.pieces.len() == 1).cloned();

@@ -1,4 +1,4 @@
-//! Reads a sender file as written into its definition, and collects every mistake.
+//! Reads a sender file as written into its definition, and collects all errors.
 
 mod facts;
 mod identity;
@@ -74,22 +74,22 @@ impl Reader {
         sender
     }
 
-    /// What can only be said of the file as a whole.
+    /// Checks of the file as a whole.
     fn whole(&mut self, sender: &Sender) {
         if !sender.roles.texts.has(Role::Transaction) {
-            self.fault("roles.transaction", "is not there", "say what identifies a transaction");
+            self.fault("roles.transaction", "is missing", "name what identifies a transaction");
         }
         for row in ["accepted", "rejected", "unavailable"] {
             if !sender.replies.has(row) {
-                self.fault(format!("reply.{row}"), "is not there", "every file says it");
+                self.fault(format!("reply.{row}"), "is missing", "add it: every file needs it");
             }
         }
         if !sender.challenge.when.is_empty() && !sender.replies.has("challenge") {
-            self.fault("reply.challenge", "is not there", "say how the address check is answered");
+            self.fault("reply.challenge", "is missing", "add the reply to an address check");
         }
         let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
         match &sender.key_set {
-            None if listed => self.fault("key_set", "is not there", "say where [public_key] is"),
+            None if listed => self.fault("key_set", "is missing", "name the place of [public_key]"),
             Some(_) if !listed => {
                 self.fault("key_set", "is read by no signature", "write key = \"[public_key]\"");
             }
@@ -97,7 +97,7 @@ impl Reader {
         }
         for (name, _) in &sender.ours {
             if !sender.settings.iter().any(|(setting, _)| setting == name) {
-                self.fault(format!("ours.{name}"), "is no setting", "name it in [settings]");
+                self.fault(format!("ours.{name}"), "is not a setting", "name it in [settings]");
             }
         }
         if self.faults.is_empty() {
@@ -191,7 +191,11 @@ impl Reader {
         for (name, about) in settings {
             match about.as_str() {
                 Some(about) => known.push((name, about.to_owned())),
-                None => self.fault(format!("settings.{name}"), "is no text", "say what it is"),
+                None => self.fault(
+                    format!("settings.{name}"),
+                    "must be a string",
+                    "describe the setting",
+                ),
             }
         }
         known
@@ -261,11 +265,11 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::Patience) -> SenderRetries {
+    fn patience(&mut self, patience: file::RetriesTable) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {
-                self.fault(format!("patience.{key}"), "is no length of time", "write 2s, 5m, 8d");
+                self.fault(format!("patience.{key}"), "is not a duration", "write 2s, 5m, 8d");
                 None
             }
         };

@@ -17,7 +17,7 @@ impl Sender {
     /// Reads and checks a sender file called `name`.
     ///
     /// # Errors
-    /// Every mistake in the file, at once; a file that is no TOML has one, with its line.
+    /// All errors in the file. A file that is not TOML has one, with its line.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<DefinitionError>> {
         let file: File = toml::from_str(text).map_err(|error| {
             let place = error.span().map_or(String::new(), |span| {
@@ -49,19 +49,19 @@ impl Sender {
         &self.docs
     }
 
-    /// What its facts rest on, where its file says so.
+    /// The basis of the facts, where the file names it.
     #[must_use]
     pub fn basis(&self) -> Option<Basis> {
         self.basis
     }
 
-    /// What nobody outside has confirmed; shown wherever the sender is.
+    /// Facts without outside confirmation; shown wherever the sender is.
     #[must_use]
     pub fn unconfirmed(&self) -> &[String] {
         &self.unconfirmed
     }
 
-    /// What the sender calls its secret; `None`: it has none.
+    /// The sender's name of its secret; `None` if it has none.
     #[must_use]
     pub fn secret(&self) -> Option<&str> {
         self.secret.as_deref()
@@ -96,8 +96,8 @@ impl Sender {
         &self.settings
     }
 
-    /// Settings that say what is the source's own. A sender that signs for everybody alike has
-    /// some: without them, anybody's callbacks are taken.
+    /// Settings that name what belongs to the source. A sender that signs for all its customers
+    /// with one key needs them: without them, another customer's callbacks are accepted.
     pub fn ours(&self) -> impl Iterator<Item = &str> {
         self.ours.iter().map(|(name, _)| name.as_str())
     }

@@ -143,31 +143,35 @@ impl Compiler {
 
     fn secrets(&mut self, sender: &Sender, terms: &Terms) {
         if terms.secrets.len() > Terms::SECRETS_MAX {
-            self.fault("secrets", "are too many", "at most four; take out those that ended");
+            self.fault("secrets", "has more than four", "remove the expired ones");
         }
         if terms.secrets.iter().any(|secret| secret.value.expose().is_empty()) {
-            self.fault("secrets", "one is empty", "give its value");
+            self.fault("secrets", "contains an empty value", "write the value");
         }
         let signed = !sender.readings.is_empty() && sender.secret.is_some();
         if signed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
             let remedy = format!("set it to the {about}");
-            self.fault("secrets", "is not there", &remedy);
+            self.fault("secrets", "is missing", &remedy);
         }
         if terms.unsigned && !terms.secrets.is_empty() {
-            self.fault("unsigned", "stands beside a secret", "take one of the two out");
+            self.fault("unsigned", "is set together with a secret", "remove one of the two");
         }
         if terms.unsigned && !sender.may_be_unsigned() {
-            self.fault("unsigned", "is not for this sender: it signs", "give its secret");
+            self.fault(
+                "unsigned",
+                "does not apply to this sender: it signs its callbacks",
+                "set its secret",
+            );
         }
         if sender.secret.is_none() && !sender.readings.is_empty() && !terms.secrets.is_empty() {
-            let what = "are not for this sender: it signs with a private key of its own";
-            self.fault("secrets", what, "take them out");
+            let what = "do not apply to this sender: it signs with its own private key";
+            self.fault("secrets", what, "remove them");
         }
         for name in terms.settings.keys() {
             let of_list = name == Terms::KEY_SET_URL && sender.key_set.is_some();
             if !of_list && !sender.settings.iter().any(|(setting, _)| setting == name) {
-                self.fault(name, "is no setting of this sender", "see `postern senders`");
+                self.fault(name, "is not a setting of this sender", "see `postern senders NAME`");
             }
         }
     }
@@ -189,21 +193,21 @@ impl Compiler {
         signature::relate(&mut readings, &sender.readings);
         self.separable_secrets(&readings, binder.terms);
         if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
-            let remedy = "set what its signature needs; see `postern senders`";
-            self.fault("signature", "no reading of it can ever apply", remedy);
+            let remedy = "set what its signature needs; see `postern senders NAME`";
+            self.fault("signature", "no variant can ever apply", remedy);
         }
         for (index, secret) in binder.terms.secrets.iter().enumerate() {
             let usable = readings.iter().any(|reading| reading.can_use(index));
             if !usable && !readings.is_empty() {
-                let remedy = "look at how the sender writes it (prefix, base64)";
+                let remedy = "check how the sender writes it (prefix, base64)";
                 self.fault(format!("secrets[{}]", secret.id), "fits no signature", remedy);
             }
         }
         readings
     }
 
-    /// A secret inside a signed text separates its values. Where one begins or ends another, one
-    /// text can be read as two.
+    /// Checks that no secret begins or ends another one, where a secret separates the values of a
+    /// signed text: such a text could be parsed in two ways.
     fn separable_secrets(&mut self, readings: &[Reading], terms: &Terms) {
         if !readings.iter().any(Reading::separates_by_secret) {
             return;
@@ -224,7 +228,7 @@ impl Compiler {
 
     fn own_roles(&mut self, sender: &Sender, binder: &mut Binder<'_>) -> Option<Roles<Bound>> {
         let mut roles = self.take(binder.roles(&sender.roles), "")?;
-        // A role that the file leaves open is whatever parameter the source says.
+        // The source names the parameter of a role that the file leaves open.
         for (name, wire) in &binder.terms.params.clone() {
             let Some(role) = Role::from_name(name) else { continue };
             if roles.texts.has(role) {
@@ -240,16 +244,17 @@ impl Compiler {
         Some(roles)
     }
 
-    /// A source can pin rewards only where it is told what is given, and how much.
+    /// Checks that the sender names item and amount, if the source pins rewards.
     fn pinnable(&mut self, roles: &Roles<Bound>, terms: &Terms) {
         if terms.rewards.is_empty() {
             return;
         }
         for role in [Role::Item, Role::Amount] {
             if !roles.texts.has(role) {
-                let what = format!("pin the {0}, and this sender names no {0}", role.as_str());
+                let what =
+                    format!("need the {0}, and this sender does not name one", role.as_str());
                 let remedy =
-                    format!("say which parameter it is: params = {{ {} = \"…\" }}", role.as_str());
+                    format!("name the parameter: params = {{ {} = \"…\" }}", role.as_str());
                 self.fault("rewards", &what, &remedy);
             }
         }
@@ -269,7 +274,7 @@ impl Compiler {
         let keys = keys_of(&key, binder.terms);
         if keys.is_none() {
             let remedy = "set the sender's EncodingAESKey, 43 characters of base64";
-            self.fault(setting_in(&open.key), "is no key of 32 bytes", remedy);
+            self.fault(setting_in(&open.key), "is not a key of 32 bytes", remedy);
         }
         let frame = match &open.frame {
             None => Vec::new(),
@@ -289,7 +294,7 @@ impl Compiler {
         let is_optional = matches!(text.pieces.as_slice(), [Piece::Optional(_)]);
         let id = signature::fixed(&text, &[]);
         if id.is_none() {
-            self.fault(setting_in(frame), "is missing", "sealed messages end with it");
+            self.fault(setting_in(frame), "is missing", "set it: sealed messages end with it");
         }
         let mut ids = vec![id?];
         if is_optional && !ids[0].is_empty() {
@@ -361,7 +366,7 @@ impl Compiler {
         known
     }
 
-    /// A source can confirm only shapes that the file has.
+    /// Checks that the source confirms only shapes that the file has.
     fn confirmed(&mut self, sender: &Sender, terms: &Terms) {
         for name in &terms.confirmed {
             if !sender.shapes.of.contains_key(name) {
@@ -392,7 +397,7 @@ impl Compiler {
                 self.errors.push(
                     DefinitionError::new(
                         "template",
-                        "has a pair without a plain name",
+                        "has a pair without a name of letters, digits, `_`, `-` and `.`",
                         "write k=v&k=v",
                     )
                     .at(column),
@@ -448,15 +453,19 @@ impl Compiler {
         let keyed = signature::keyed(&sign.with, key.as_ref(), &binder.terms.secrets);
         for (secret, keyed) in binder.terms.secrets.iter().zip(&keyed) {
             if keyed.is_none() {
-                let remedy = "look at how the sender writes it (prefix, base64)";
-                self.fault(format!("secrets[{}]", secret.id), "is no key to sign with", remedy);
+                let remedy = "check how the sender writes it (prefix, base64)";
+                self.fault(
+                    format!("secrets[{}]", secret.id),
+                    "is not a usable signing key",
+                    remedy,
+                );
             }
         }
         Some(Countersign { of, with: sign.with.clone(), writing: sign.r#as, keyed })
     }
 }
 
-/// What the answer to an address check says back of it: of a source's own answer, or of the file's.
+/// Values of an address check that its reply repeats: the source's own reply, or the file's.
 fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
     let rows = if own.has("challenge") { own } else { of_file };
     let spots = rows.texts_of("challenge").into_iter().flat_map(Text::spots);

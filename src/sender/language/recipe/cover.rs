@@ -1,4 +1,4 @@
-//! Checks of a compiled recipe: what its source relies on has to be signed.
+//! Checks of a compiled recipe: the time, kinds and flags must be signed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use crate::sender::language::condition::Condition;
 use crate::sender::language::definition::KindUse;
 
 impl Compiler {
-    /// A kind or a flag that nothing signs is chosen by anybody: its file has to say so.
+    /// Checks kinds and flags: any caller can choose one that is not signed, so the file has to say
+    /// so.
     pub(super) fn covered_kinds(&mut self, recipe: &Recipe) {
         if recipe.protection == Protection::Unsigned {
             return;
@@ -23,23 +24,24 @@ impl Compiler {
         for (kind, of_file) in recipe.kinds.iter().zip(&sender.kinds) {
             let for_events = kind.stands == KindUse::ForEvents;
             if for_events && of_file.unsigned.is_none() && open(&kind.when) {
-                let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
+                let remedy =
+                    "say why in unsigned = \"…\": any holder of one callback can choose it";
                 self.fault(format!("kind[{}].when", kind.name), "is not signed", remedy);
             }
         }
         let by = recipe.events.iter().flat_map(|events| &events.by);
         let said = sender.events.as_ref().is_some_and(|events| events.unsigned.is_some());
         if !said && by.into_iter().any(|spot| !recipe.may_cover_spot(spot)) {
-            let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
+            let remedy = "say why in unsigned = \"…\": any holder of one callback can choose it";
             self.fault("events.by", "is not signed", remedy);
         }
         if sender.test.unsigned.is_none() && open(&recipe.flag) {
-            let remedy = "say why in unsigned = \"…\": anybody with one callback can set it";
+            let remedy = "say why in unsigned = \"…\": any holder of one callback can set it";
             self.fault("test.flag", "is not signed", remedy);
         }
     }
 
-    /// A time that is checked has to be signed, or anybody can make it fresh again.
+    /// Checks that a time limit is on a signed time: any caller could renew another one.
     pub(super) fn covered_time(&mut self, recipe: &mut Recipe) {
         let Some(time) = recipe.time.as_ref().filter(|time| time.within.is_some()) else { return };
         let spots: Vec<&Bound> = time.r#in.spots().collect();
@@ -59,7 +61,7 @@ impl Compiler {
             })
             .collect();
         if covers.iter().any(Option::is_none) {
-            let remedy = "sign it, or leave `within` out and set max_age = \"off\"";
+            let remedy = "sign it, or omit `within` and set max_age = \"off\"";
             self.fault("time.within", "is checked on a time that is not signed", remedy);
         }
         for (reading, cover) in recipe.readings.iter_mut().zip(covers) {
@@ -69,7 +71,7 @@ impl Compiler {
 }
 
 impl Recipe {
-    /// Whether every reading may cover what `condition` is about.
+    /// Whether every variant may cover the subject of `condition`.
     fn may_cover_condition(&self, condition: &Condition<Bound>) -> bool {
         condition.spot().is_some_and(|spot| self.may_cover_spot(spot))
     }

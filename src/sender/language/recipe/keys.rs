@@ -1,4 +1,5 @@
-//! Public keys of one source's sender: their list, those that are known, and what is the source's own.
+//! Public keys of one source's sender: their list, those that are known, and what is the source's
+//! own.
 
 use super::Terms;
 use super::compile::Compiler;
@@ -15,7 +16,7 @@ pub(in crate::sender) struct Ours {
     /// The setting that names them.
     pub(in crate::sender) setting: String,
     pub(in crate::sender) of: Text<Bound>,
-    /// Its values, separated by blanks or commas.
+    /// The values, separated by spaces or commas.
     pub(in crate::sender) own: Secret,
 }
 
@@ -64,7 +65,7 @@ impl Compiler {
                 Some(url) => (url, UrlOrigin::Source),
                 None => {
                     let remedy = "write https://host/path";
-                    self.fault(Terms::KEY_SET_URL, "is no URL of http or https", remedy);
+                    self.fault(Terms::KEY_SET_URL, "is not an http or https URL", remedy);
                     return None;
                 }
             },
@@ -96,7 +97,7 @@ impl Compiler {
             return; // nothing is asked for
         }
         for spot in text.spots().filter(|spot| matches!(spot.input, Input::Absent)) {
-            self.fault(&*spot.name, "is not there: the sender's keys cannot be had", "set it");
+            self.fault(&*spot.name, "is missing: the sender's keys cannot be fetched", "set it");
         }
     }
 }

@@ -15,9 +15,9 @@ const CANDIDATES_MAX: usize = 200;
 /// How a list is written, and what is known of its names.
 #[derive(Clone, Copy)]
 pub(in crate::sender) struct ChainRules<'r> {
-    /// What separates two pairs.
+    /// The separator of two pairs.
     pub(in crate::sender) between: &'r [u8],
-    /// What separates a name from its value.
+    /// The separator of a name and its value.
     pub(in crate::sender) within: &'r [u8],
     /// Whether names ascend.
     pub(in crate::sender) order: NameOrder,
@@ -51,7 +51,7 @@ pub(in crate::sender) struct ReceivedPair {
     pub(in crate::sender) value: Vec<u8>,
 }
 
-/// What reading a list back finds.
+/// The result of parsing a list again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Chains {
     /// No chain is valid.
@@ -63,7 +63,7 @@ pub(in crate::sender) enum Chains {
 /// Whether a value is the same however its text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Closedness {
-    /// It is the same.
+    /// The same list.
     Closed,
     /// Another reading has another value, or none.
     Open,

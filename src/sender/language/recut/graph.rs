@@ -7,7 +7,7 @@
 use super::{Begun, EmptyItems, List, Part, ValueSet};
 use crate::sender::language::value_shape::{Seen, ValueShape};
 
-/// What a callback brought for one signed text.
+/// The received values of one signed text.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct Received<'t> {
     /// The segments of the signed text.
@@ -16,7 +16,7 @@ pub(in crate::sender) struct Received<'t> {
     pub(in crate::sender) values: &'t [Option<Vec<u8>>],
 }
 
-/// What reading a text back finds.
+/// The result of parsing a text again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Readback {
     /// No values that fit make this text.
@@ -166,7 +166,7 @@ impl Graph {
     }
 }
 
-/// What a set of values that come together demands of one of them.
+/// The demand of a set of values that come together on one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Must {
     Fit,

@@ -1,4 +1,4 @@
-//! The answer to a callback: its sender's, by outcome, made from the callback where it says so.
+//! The reply to a callback: the sender's, by outcome.
 
 use super::Callback;
 use crate::sender::acts::evaluate::{Context, ReplyValues};
@@ -78,8 +78,8 @@ impl<'a> Callback<'a> {
         reply::names(outcome, reason).find_map(|name| codes.get(name))
     }
 
-    /// Our own signature. Only a callback that verified gets one: anything else would sign
-    /// whatever a stranger asks for.
+    /// The gateway's signature. Only for a verified callback: otherwise the gateway would sign
+    /// texts of unauthenticated callers.
     fn countersign(&self) -> String {
         let secret = self.matched.as_ref().and_then(|matched| matched.secret);
         secret.map_or_else(String::new, |index| self.countersigned(index))

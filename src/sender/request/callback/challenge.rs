@@ -47,8 +47,8 @@ impl Callback<'_> {
         }
     }
 
-    /// What tells this address check from all others: its signature, or what was sealed in it. `None`
-    /// where nothing proves that the sender asks: nobody answers anything but what was said.
+    /// The identity of this address check: its signature, or its sealed text. `None` if nothing
+    /// proves that the sender asks: the reply only repeats the request.
     #[must_use]
     pub fn check_proof(&self) -> Option<[u8; 32]> {
         if self.nature != CallbackKind::Challenge {

@@ -20,7 +20,7 @@ use crate::sender::request::unreplaced;
 /// Claims of one list that are looked at.
 pub(in crate::sender) const CLAIMS_MAX: usize = 4;
 
-/// What a callback claims to be its signature.
+/// A supplied signature.
 #[derive(Debug)]
 enum Claim<'c> {
     /// A parameter, which is read when something is to be compared with it.
@@ -96,7 +96,7 @@ impl Callback<'_> {
                 Err(EvalError::Missing(name)) => {
                     lacking.get_or_insert(name);
                 }
-                Err(EvalError::Unreadable(unreadable)) => return Err(unreadable.into()),
+                Err(EvalError::Parameter(unreadable)) => return Err(unreadable.into()),
             }
         }
         match lacking.filter(|_| !tried) {
@@ -138,7 +138,7 @@ impl Callback<'_> {
         }
         let (parameters, buffers) = self.side(*scope);
         let raw = parameters.get(*slot, buffers).map_or(&[][..], |parameter| parameter.raw);
-        // One that cannot be read is told of where it is compared.
+        // The comparison reports an unreadable one.
         unreplaced::may_be_macro(raw)
             && self
                 .any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
@@ -184,7 +184,7 @@ impl Callback<'_> {
         Ok(None)
     }
 
-    /// What `reading` makes of this callback under one secret; `None` where the secret cannot be
+    /// The output of `reading` for this callback under one secret; `None` if the secret cannot be
     /// used with it.
     pub(in crate::sender) fn output<'r>(
         &self,
@@ -287,7 +287,8 @@ impl Callback<'_> {
         }
     }
 
-    /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
+    /// Rejects a callback with one of the gateway's own names, or with a parameter after the signed
+    /// part.
     #[inline(never)]
     fn refuse_strays(&self, reading: &Reading) -> Result<(), CallbackError> {
         let (parameters, buffers) = self.side(Scope::Outer);
@@ -304,7 +305,8 @@ impl Callback<'_> {
             .skip_while(|parameter| parameter.name != cut.as_bytes());
         for parameter in behind {
             let slot = self.recipe.names.find(parameter.name);
-            // Nothing vouches for a value there: only what the signature itself needs has its place.
+            // Nothing vouches for a value there: only what the signature itself needs has its
+            // place.
             if !slot.is_some_and(|slot| self.recipe.unsigned.contains(&slot)) {
                 let name = unreplaced::shown(parameter.name);
                 return Err(CallbackError::of(Reason::UnsignedParameter, &name));

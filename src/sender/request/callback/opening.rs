@@ -19,7 +19,7 @@ impl Callback<'_> {
                     self.opened = Some(opened);
                     return Ok(());
                 }
-                // That it is no cipher text of ours says less than why another text of it fails.
+                // The error of another text is more specific than an invalid cipher text.
                 Err(other) if other.reason == Reason::BadEncoding => {}
                 Err(other) => refusal = other,
             }
@@ -49,7 +49,7 @@ impl Callback<'_> {
         let mut sealed = Vec::new();
         self.put(text, &context, &mut sealed).map_err(|lack| match lack {
             EvalError::Missing(name) => CallbackError::of(Reason::MissingParameter, name),
-            EvalError::Unreadable(_) => broken(),
+            EvalError::Parameter(_) => broken(),
         })?;
         let mut refusal = broken();
         let slot = signature::only_slot(text);

@@ -1,5 +1,5 @@
-//! What a callback says that was signed with a private key: under which public key it verifies, and
-//! whether it can be read in one way only.
+//! Callbacks signed with a private key: the public key under which one verifies, and whether its
+//! text can be parsed in one way only.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::sender::crypto::public_key::PublicKey;
 use crate::sender::language::definition::Signs;
 use crate::sender::request::parameters::ParameterError;
 
-/// What a private key signs: most texts stay off the heap.
+/// A text that a private key signs: most stay off the heap.
 pub(in crate::sender) type Message = SmallVec<[u8; 512]>;
 
 impl<'a> Callback<'a> {
@@ -77,7 +77,7 @@ impl<'a> Callback<'a> {
         key.ok_or_else(|| wrong(Reason::UnknownKey))
     }
 
-    /// What the private key signs under `reading`; `output` is what it is remembered by.
+    /// The text that the private key signs under `reading`; `output` is its digest.
     pub(in crate::sender) fn message_of<'r>(
         &self,
         reading: &'r Reading,

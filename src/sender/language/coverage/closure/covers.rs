@@ -1,4 +1,4 @@
-//! Whether the proofs of one callback cover a placeholder, a condition or a text.
+//! Coverage of a placeholder, a condition or a text by the proofs of one callback.
 
 use super::{Coverage, PairsProof, ReadingProof};
 use crate::sender::acts::evaluate::{self, Context};
@@ -115,7 +115,8 @@ impl Callback<'_> {
         }
     }
 
-    /// Whether the text of `reading` is the same without a parameter that came: a list may leave out
+    /// Whether the text of `reading` is the same without a parameter that came: a list may leave
+    /// out
     /// what is empty, an optional part also a macro that the sender left in place.
     fn is_left_out(&self, reading: &Reading, slot: Slot, parameter: Parameter<'_>) -> bool {
         let in_list = reading.pairs.as_ref().is_some_and(|pairs| {

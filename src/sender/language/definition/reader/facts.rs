@@ -1,4 +1,4 @@
-//! What a sender file says of values: shapes, the time, names for templates.
+//! Values in a sender file: shapes, the time, names for templates.
 
 use std::collections::BTreeMap;
 
@@ -45,15 +45,11 @@ impl Reader {
         let r#in = self.text("time.in", &time.r#in, Strictness::Strict);
         let stamp = Stamp::parse(&time.r#as);
         if stamp.is_none() {
-            self.fault(
-                "time.as",
-                "is no writing of a time",
-                "use s, ms or a yyyyMMddHHmmss pattern",
-            );
+            self.fault("time.as", "is not a time format", "use s, ms or a yyyyMMddHHmmss pattern");
         }
         let zone = time.zone.as_deref().map_or(Some(Offset::UTC), time::offset);
         if zone.is_none() {
-            self.fault("time.zone", "is no offset", "write it as +08:00");
+            self.fault("time.zone", "is not an offset", "write it as +08:00");
         }
         let bounds: Option<Vec<i64>> =
             time.within.to_vec().iter().map(|text| time::duration_ms(text)).collect();
@@ -62,7 +58,7 @@ impl Reader {
             Some([both]) => Some((*both, *both)),
             Some([past, future]) => Some((*past, *future)),
             _ => {
-                self.fault("time.within", "is no age", "write 10m, or [past, future]");
+                self.fault("time.within", "is not an age", "write 10m, or [past, future]");
                 None
             }
         };

@@ -1,5 +1,4 @@
-//! What a sender file says of events: roles, kinds, the provider's table of events, and what makes
-//! two callbacks the same event.
+//! Events in a sender file: roles, kinds, the provider's table of events, and their identity.
 
 use std::collections::BTreeMap;
 
@@ -188,7 +187,7 @@ impl Reader {
         for name in names.into_vec() {
             match Role::from_name(&name) {
                 Some(role) => roles.push(role),
-                None => self.fault("from_client", &format!("`{name}` is no role"), ROLES),
+                None => self.fault("from_client", &format!("`{name}` is not a role"), ROLES),
             }
         }
         roles

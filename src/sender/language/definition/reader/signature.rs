@@ -1,4 +1,4 @@
-//! What a sender file says of signatures and seals: readings, lists, digests, our own signature.
+//! Signatures and seals in a sender file: variants, lists, digests, the gateway's own signature.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Reader {
         for (index, or) in others.into_iter().enumerate() {
             let key = format!("signature.or[{index}]");
             if or.why.is_none() {
-                self.fault(format!("{key}.why"), "is not there", "say why this reading is there");
+                self.fault(format!("{key}.why"), "is missing", "say why this variant exists");
             }
             readings.extend(self.reading(&key, or));
         }
@@ -38,7 +38,7 @@ impl Reader {
         let at = |name: &str| format!("{key}.{name}");
         let of = signature.of.as_deref().unwrap_or_default();
         if of.is_empty() {
-            self.fault(at("of"), "is not there", "say which text is signed");
+            self.fault(at("of"), "is missing", "write the signed text");
         }
         let of = self.text(&at("of"), of, Strictness::Strict);
         let with = signature.with.map(Many::into_vec).unwrap_or_default();
@@ -97,7 +97,7 @@ impl Reader {
         Some(reading)
     }
 
-    /// What nobody but the sender can make has to be in a signature.
+    /// A signature has to contain something that only the sender can make.
     pub(super) fn guarded(&mut self, at: &dyn Fn(&str) -> String, reading: &Reading) {
         if reading.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
             let remedy = format!("keep {CUT_MIN} to {CUT_MAX} characters");
@@ -120,7 +120,7 @@ impl Reader {
         let at = |name: &str| format!("{key}.{name}");
         let which = match pairs.which.map(Many::into_vec).unwrap_or_default().as_slice() {
             [] => {
-                self.fault(at("which"), "is not there", "use names, query, all or pasted");
+                self.fault(at("which"), "is missing", "use names, query, all or pasted");
                 return None;
             }
             [one] if one == "query" => ListedParameters::Query,
@@ -130,7 +130,7 @@ impl Reader {
         };
         let shape = pairs.shape.as_deref().and_then(Shape::parse);
         if shape.is_none() {
-            self.fault(at("shape"), "is no example", SHAPES);
+            self.fault(at("shape"), "is not an example of a list", SHAPES);
         }
         let order = self.word(
             &at("order"),
@@ -192,7 +192,7 @@ impl Reader {
             .collect();
         if first.is_none() || then.is_none() {
             let remedy = "use md5, sha1, sha256, sha512, hmac_…, hex, or equal";
-            self.fault(key, "is no chain of digests", remedy);
+            self.fault(key, "is not a chain of digests", remedy);
         }
         if first == Some(First::Equal) && then.as_ref().is_some_and(|then| !then.is_empty()) {
             self.fault(key, "goes on behind `equal`", "leave the rest out");
@@ -207,7 +207,7 @@ impl Reader {
             let of = self.text(&format!("{key}.of"), &list.of, Strictness::Strict);
             match Shape::parse(&list.shape).filter(|shape| shape.within.is_some()) {
                 Some(shape) => known.push(List { name, of, shape }),
-                None => self.fault(format!("{key}.shape"), "is no example", SHAPES),
+                None => self.fault(format!("{key}.shape"), "is not an example of a list", SHAPES),
             }
         }
         known
@@ -237,7 +237,7 @@ impl Reader {
         }
         let pad = open.pad.unwrap_or(16);
         if pad != 16 && pad != 32 {
-            self.fault("open.pad", "is no block", "use 16 or 32");
+            self.fault("open.pad", "is not a block size", "use 16 or 32");
         }
         let of: Vec<Text> = open
             .of

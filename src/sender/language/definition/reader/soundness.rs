@@ -56,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// What is the same in every callback identifies none.
+    /// A value that is the same in every callback identifies none.
     fn identities_of_nothing(&mut self, sender: &Sender) {
         let by = sender.identity.by.iter().map(|text| ("identity.by", text));
         let transactions = texts_of(sender, Role::Transaction);
