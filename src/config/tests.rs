@@ -556,7 +556,7 @@ fn a_source_needs_a_name_a_sender_and_its_secret() {
     assert_eq!(source.body_bytes, limits::BODY_BYTES);
     assert_eq!(source.superseded, Superseded::Never);
     let bare = paper().mistakes("[[source]]\nname = \"s\"\nsender = \"taku\"");
-    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+    assert_eq!(bare, ["1 source[s].secrets: is missing"]);
 }
 
 #[test]
@@ -613,7 +613,7 @@ fn a_source_without_a_signature_says_so_and_is_protected() {
         format!("[[source]]\nname = {name:?}\nsender = \"imur-idip\"\n{keys}\n")
     };
     let bare = paper().mistakes(&idip("s", ""));
-    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+    assert_eq!(bare, ["1 source[s].secrets: is missing"]);
     let open = paper().mistakes(&idip("s", "unsigned = true"));
     assert_eq!(open, ["4 source[s].unsigned: lets everybody send events"]);
     paper().config(&idip("s", "unsigned = true\nallow = \"203.0.113.0/24\""));
