@@ -45,6 +45,7 @@ pub mod manage;
 pub mod operator;
 pub mod partners;
 pub mod plan;
+pub mod private;
 pub mod registry;
 pub mod sender;
 pub mod server;

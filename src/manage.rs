@@ -5,6 +5,7 @@
 //! rebinding a name of its own), and the bearer token where tokens are configured.
 
 mod admin;
+pub(crate) mod failed_auth;
 pub(crate) mod http;
 
 pub use admin::{Admin, Starting};

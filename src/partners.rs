@@ -6,7 +6,6 @@
 
 pub mod background_checks;
 pub mod callback_addresses;
-mod failed_auth;
 pub mod push_configuration;
 pub mod reward_rules;
 pub mod settings;
@@ -31,7 +30,7 @@ use crate::partners::settings::Manage;
 use crate::registry::Registry;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
-use self::failed_auth::FailedAuthLimiter;
+use crate::manage::failed_auth::FailedAuthLimiter;
 
 /// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -34,6 +34,7 @@ use crate::ledger::{
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
 use crate::manage::{Admin, Starting};
+use crate::operator::LocalToken;
 use crate::partners::Partners;
 use crate::plan::Plan;
 use crate::registry::{Registry, ReloadError};
@@ -439,6 +440,9 @@ impl Running {
         let Doors { addresses, life, keys, gate, certificate, .. } = &doors;
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
+        let local = Arc::new(LocalToken::new(&config.admin.token_file));
+        // Created before the first request, so that whoever starts a gateway finds it.
+        local.or(&config.admin.tokens);
         let tools = Tools {
             book: book.clone(),
             metrics: Arc::clone(&metrics),
@@ -460,6 +464,7 @@ impl Running {
             replays: replays.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
+            local: Arc::clone(&local),
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         let following = (registry.clone(), gate.clone());
@@ -474,7 +479,7 @@ impl Running {
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(life));
+        let shared = (metrics, Arc::clone(life), local);
         let address = addresses.admin.ip();
         let partners = match &doors.management {
             Some(management) => {

@@ -25,9 +25,9 @@ use super::record::Record;
 use super::settings::{BackgroundChecks, Company};
 use crate::clock::UnixMillis;
 use crate::ledger::LedgerError;
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
 use crate::manage::http::{ApiError, json, with_body};
 use crate::partners::Call;
-use crate::partners::failed_auth::{Guess, TooManyAttempts};
 use crate::wire::Response;
 
 pub(in crate::partners) use link::REPORTS;

@@ -36,22 +36,23 @@ pub fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let mut names = scope.names().filter(|name| behind.is_none_or(|last| *name > last));
     let page: Vec<&str> = names.by_ref().take(PAGE).collect();
     let next = names.next().and_then(|_| page.last().copied());
-    let rows: Vec<_> = page.iter().map(|name| row(console, visit, (scope, name))).collect();
+    let rows: Vec<_> = page.iter().map(|name| row(console, visit, scope, name)).collect();
     let columns = [NAME, SENDER, SEEN, COUNTS, P50, P99, COURSE];
     let caption = CAPTION.fill(lang, &[&scope.words().of(lang)]);
     html! {
         section aria-labelledby="sources" {
             h2 #sources { (TITLE.of(lang)) }
-            (table::table(lang, &caption, &columns, (&rows, EMPTY)))
+            (table::table(lang, &caption, &columns, &rows, EMPTY))
             (table::pages(visit, next))
         }
     }
 }
 
-fn row(console: &Console, visit: &Visit, (scope, name): (&Scope<'_>, &str)) -> Vec<Markup> {
+fn row(console: &Console, visit: &Visit, scope: &Scope<'_>, name: &str) -> Vec<Markup> {
     let lang = visit.lang;
     let histories = &console.tools.metrics.histories;
-    let history = histories.find(name);
+    let label = scope.config.sources.get(name).map_or(name.into(), |source| source.label());
+    let history = histories.find(&label);
     let series = scope.series(&history.iter().map(|history| &**history));
     let took = history.as_ref().and_then(|history| history.took(scope.now));
     let seen = history.as_ref().and_then(|history| history.last_ms());

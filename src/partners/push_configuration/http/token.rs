@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use super::{Answered, Code, PushConfigError, answered, busy, parameters, refused, value};
 use crate::clock::UnixMillis;
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError, Revision};
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
 use crate::partners::Call;
-use crate::partners::failed_auth::{Guess, TooManyAttempts};
 use crate::partners::push_configuration::settings::{PushApp, PushConfig};
 use crate::wire::Response;
 
