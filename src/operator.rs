@@ -1,6 +1,6 @@
 //! What the admin API, the console and the command line share: who may ask, how a callback is
 //! shown to people without what it claims, where it is called, how it is delivered again, and how a
-//! destination is paused and tried out; what the APIs of the seeds and the console both write.
+//! destination is paused and tried out.
 
 mod access;
 mod address;

@@ -1,8 +1,12 @@
-//! The management APIs of the senders: whoever has a client for the original finds the same paths,
-//! fields, signatures and error codes here.
+//! The management APIs: a client of a platform's own API finds the same paths, fields, signatures
+//! and error codes here.
 //!
-//! They have signatures of their own and need no bearer token. They listen on `server.management`
-//! where that is set, and on the admin listener otherwise.
+//! Each API is one folder: `settings` (the configuration file), `document` (the ledger), `plan`
+//! (what it adds to the running configuration), `edit` (changes, also by the console), `http` (its
+//! handlers).
+//!
+//! The APIs have their own signatures and need no bearer token. They listen on `server.management`
+//! if it is set, and on the admin listener otherwise.
 
 pub mod background_checks;
 pub mod callback_addresses;
@@ -32,13 +36,13 @@ use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarg
 
 use crate::manage::failed_auth::FailedAuthLimiter;
 
-/// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
+/// Bytes of a request's body: a hundred rules with URLs of 8 KiB.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of all bodies being read together.
+/// Bytes of all bodies that are read concurrently.
 const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
-/// Time for a body to arrive.
+/// The timeout of a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The management APIs.
@@ -49,7 +53,7 @@ pub struct Partners {
     guesses: FailedAuthLimiter,
 }
 
-/// What a path stands for.
+/// The resource of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     RewardRule,
@@ -70,10 +74,10 @@ pub(super) struct Call<'c> {
     pub guesses: &'c FailedAuthLimiter,
 }
 
-/// Characters of an unknown parameter's name that an answer shows.
+/// Characters of an unknown parameter's name that a reply shows.
 const NAME_MAX: usize = 64;
 
-/// Why a query is not what a path takes.
+/// The reason that a query is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QueryError {
     #[error("the query cannot be read")]
@@ -84,10 +88,10 @@ pub(super) enum QueryError {
     Repeated(String),
 }
 
-/// A body on its way.
+/// A body that is still to be read.
 pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + Send + 'c>>;
 
-/// Why there is no body.
+/// The reason that a body could not be read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoBody(&'static str);
@@ -131,8 +135,8 @@ impl Call<'_> {
         }
     }
 
-    /// The parameters of the query, each of which is one of `known` and there once. What another
-    /// interface would read is never passed over.
+    /// Returns the parameters of the query. Each must be one of `known` and occur once: no
+    /// parameter that another interface would read is ignored.
     pub fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, QueryError> {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_bytes(self.query()).map_err(|_| QueryError::Unreadable)?;
@@ -147,7 +151,7 @@ impl Call<'_> {
         Ok(pairs)
     }
 
-    /// The one value of a header field; none where it is absent, repeated or no text.
+    /// The value of a header; `None` if it is missing, repeated or not a text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.head.headers.get_all(name).iter();
         let first = all.next()?;
@@ -156,14 +160,14 @@ impl Call<'_> {
 }
 
 impl Partners {
-    /// The management APIs over what `registry` keeps.
+    /// The management APIs of the objects in `registry`.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         let bodies = BytePool::new(BODIES_BYTES_MAX);
         Self { registry, bodies, guesses: FailedAuthLimiter::new() }
     }
 
-    /// Whether a path is one of theirs.
+    /// Whether a path belongs to a management API.
     #[must_use]
     pub fn serves(path: &str) -> bool {
         Resource::find(path).is_some()
@@ -206,12 +210,12 @@ impl Partners {
             (Resource::Report, Manage { background_check: Some(api), .. }) => {
                 background_checks::http::fetch(&call, api).await
             }
-            // What is not configured is not there.
+            // An API that is not configured does not exist.
             _ => absent(),
         }
     }
 
-    /// The whole body, read when it is asked for.
+    /// The whole body. It is read when the future is polled.
     fn body(&self, body: Incoming) -> Came<'_> {
         Box::pin(async move {
             match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {

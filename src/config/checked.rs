@@ -199,11 +199,11 @@ pub enum Origin {
     File,
     /// The admin API.
     Admin,
-    /// The reward-rule API (seed 001).
+    /// The reward-rule API.
     RewardRule,
-    /// The callback-address API (seed 000).
+    /// The callback-address API.
     CallbackAddress,
-    /// The push-configuration API (seed 002).
+    /// The push-configuration API.
     PushConfig,
 }
 

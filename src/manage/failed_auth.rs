@@ -41,9 +41,9 @@ pub(crate) struct Guess<'g> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Turn {
-    /// At once: there were few guesses.
+    /// At once: there were few failures.
     AtOnce,
-    /// It waited, because there were many.
+    /// After a wait: there were many failures.
     Waited,
 }
 

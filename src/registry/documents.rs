@@ -1,4 +1,4 @@
-//! What people manage, as it is kept in the ledger: a document each, in JSON.
+//! Managed objects as the ledger keeps them: one JSON document each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::partners::reward_rules::document::{REWARD_RULE, Rule};
 pub const SOURCE: Kind = Kind::new("source");
 /// Destinations of the admin API, by name.
 pub const DESTINATION: Kind = Kind::new("destination");
-/// What was settled by hand, by event or by refused request.
+/// Manual resolutions, by event or by rejected request.
 pub(super) const RESOLVED: Kind = Kind::new("resolved");
-/// What was done, by number.
+/// Entries of the audit log, by number.
 pub(super) const AUDIT: Kind = Kind::new("audit");
-/// The one document that every change writes too.
+/// The document that every change writes too.
 pub(super) const HEAD: Kind = Kind::new("registry");
 /// Its id.
 pub(super) const HEAD_ID: &str = "head";
@@ -30,13 +30,13 @@ pub(super) const HEAD_ID: &str = "head";
 /// A document that was read.
 #[derive(Debug)]
 pub struct StoredDocument<T> {
-    /// What it says.
+    /// Its content.
     pub value: Arc<T>,
     /// Its version.
     pub version: Revision,
     /// When it was last written.
     pub at_ms: UnixMillis,
-    /// Who wrote it.
+    /// The actor who wrote it.
     pub who: String,
 }
 
@@ -47,8 +47,8 @@ impl<T> Clone for StoredDocument<T> {
     }
 }
 
-/// What every change writes too: the numbers that are given next. Whoever changes anything on an
-/// older state of things meets a newer head, and looks again.
+/// The document that every change writes too: the next numbers. A change that was planned on an
+/// older state fails on the newer head and is planned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     /// The number of the next reward rule. Numbers are never used again.
@@ -64,7 +64,7 @@ impl Default for Head {
     }
 }
 
-/// Everything that people manage, at one revision.
+/// All managed objects, at one revision.
 #[derive(Clone, Default)]
 pub struct Documents {
     /// Sources by name, as written.
@@ -77,12 +77,12 @@ pub struct Documents {
     pub addresses: BTreeMap<String, StoredDocument<Address>>,
     /// Push configurations by app.
     pub pushes: BTreeMap<String, StoredDocument<Push>>,
-    /// What was settled by hand, by the id of its subject.
+    /// Manual resolutions, by the id of their subject.
     pub resolved: BTreeMap<String, StoredDocument<Resolution>>,
     pub(super) head: Option<StoredDocument<Head>>,
 }
 
-/// How many: what is in them may be secret.
+/// Shows their number only: their content may be secret.
 impl std::fmt::Debug for Documents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Documents")
@@ -97,8 +97,8 @@ impl std::fmt::Debug for Documents {
 }
 
 impl Documents {
-    /// All of them, as they were at one moment. What `before` has in the same version is not read
-    /// again.
+    /// Reads all documents, as they were at one moment. Those that `before` has in the same version
+    /// are not read again.
     pub(super) async fn read(book: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
         loop {
             let head = head(book).await?;
@@ -111,16 +111,15 @@ impl Documents {
                 resolved: all(book, RESOLVED, &before.resolved, text).await?,
                 head,
             };
-            // Whoever changes anything changes the head: as long as that is the same, all of it
-            // is of one piece.
+            // Every change writes the head. If it did not change, all documents are of one moment.
             if version(self::head(book).await?.as_ref()) == version(new.head.as_ref()) {
                 return Ok(new);
             }
         }
     }
 
-    /// Whether the same configuration is made of both: where only something was noted or settled by
-    /// hand, nothing is to be put in force.
+    /// Whether both make the same configuration. A change of notes or resolutions only needs no new
+    /// one.
     pub(super) fn make_the_same(&self, other: &Self) -> bool {
         same(&self.sources, &other.sources)
             && same(&self.destinations, &other.destinations)

@@ -1,9 +1,10 @@
-//! Seed 000, `/api/backdoor/callback/get` and `/set`: where a company's assessments are told of.
+//! `/api/backdoor/callback/get` and `/set`: the URLs that receive the callbacks about a company's
+//! assessments.
 //!
-//! An address is a destination: genuine callbacks of the sender `renaren` about that company and
-//! assessment are delivered to it as they came. The query of a call is signed by its manager; the
-//! form is not, which is the original's own weakness. So a call has exactly its own parameters, its
-//! signature changes something once, and one that was used to look changes nothing: see
+//! An address is a destination: verified callbacks of the sender `renaren` about that company and
+//! assessment are forwarded to it. The manager signs the query of a call but not its form, a
+//! weakness of the original. So a call has exactly its own parameters, its signature changes
+//! something once, and a signature that was used to read changes nothing: see
 //! [`crate::partners::used_signatures`].
 
 mod form;
@@ -29,34 +30,34 @@ use crate::wire::Response;
 const PARAMETERS: [&str; 5] =
     ["manager_sign", "manager_name", "company_id", "time_stamp", "prefix"];
 
-/// The fields of a body that sets something.
+/// The fields of a body that sets an address.
 const FIELDS: [&str; 3] = ["notify_url", "code_number", "report_number"];
 
-/// Characters of an unknown field's name that an answer shows.
+/// Characters of an unknown field's name that a reply shows.
 const FIELD_NAME_MAX: usize = 64;
 
-/// How long a call is good for, before and after its time.
+/// The validity of a call, before and after its time.
 const WINDOW_MS: i64 = 10 * 60 * 1000;
 
-/// What is done to addresses.
+/// An action on addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partners) enum Action {
-    /// They are shown.
+    /// Read addresses.
     Get,
-    /// One is set.
+    /// Set an address.
     Set,
 }
 
-/// Why a call fails: our own codes, for the original publishes none but 0.
+/// The error of a call: our own codes, because the original publishes none but 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// Something of ours.
+    /// An internal error.
     Internal = 1000,
-    /// The signature is wrong, or nobody has that name.
+    /// The signature is wrong, or no manager has that name.
     Sign = 1001,
     /// A parameter is missing.
     Missing = 1002,
-    /// A parameter cannot be read, or is there twice.
+    /// A parameter is not valid, or is repeated.
     Parameter = 1003,
     /// `time_stamp` is more than ten minutes off.
     Time = 1004,
@@ -66,7 +67,7 @@ enum Code {
     Prefix = 1006,
     /// Another method is needed.
     Method = 1007,
-    /// The address is no URL that may be called.
+    /// The URL is not valid, or must not be called.
     Url = 1008,
     /// Too many wrong signatures.
     Failures = 1009,
@@ -85,7 +86,7 @@ struct Signed<'c> {
     manager: &'c Manager,
     company: u64,
     prefix: Option<String>,
-    /// What tells its signature from others: its key and its digest.
+    /// The bytes that identify its signature: digests of the key and of the text.
     signature: Vec<u8>,
 }
 
@@ -154,8 +155,7 @@ fn wrong() -> CallbackAddressError {
     refused(Code::Sign, "manager_sign is wrong")
 }
 
-/// Whether the signature is that of the manager who is named, if there is one; as slowly as the
-/// guesses before demand.
+/// Verifies the signature of the named manager, after the delay that earlier failures demand.
 async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), CallbackAddressError> {
     let name = manager.map_or("", |manager| manager.name.as_str());
     let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
@@ -177,7 +177,8 @@ async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Callba
 }
 
 impl Signed<'_> {
-    /// Uses the signature. A call that looks may come again, and one that sets needs an unused one.
+    /// Uses the signature. A call that reads may be repeated; one that sets needs an unused
+    /// signature.
     async fn spend(&self, call: &Call<'_>, action: Action) -> Result<(), CallbackAddressError> {
         let signature = Signature {
             rule: Rule::CallbackAddress,
@@ -204,14 +205,14 @@ impl Signed<'_> {
     }
 }
 
-/// The value of a parameter that has to be there.
+/// The value of a required parameter.
 fn one<'p>(pairs: &'p [(String, String)], name: &str) -> Result<&'p str, CallbackAddressError> {
     let value = pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let value = value.filter(|value| !value.is_empty());
     value.ok_or_else(|| refused(Code::Missing, format!("{name} is missing")))
 }
 
-/// What the sender's own rule says of the query: the one that its callbacks are verified by.
+/// Verifies the query by the rule of the sender's callbacks.
 fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, CallbackAddressError> {
     let unable = || refused(Code::Internal, "signatures cannot be checked");
     let sender = call.config.catalog.get(SENDER).ok_or_else(unable)?;
@@ -282,7 +283,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
 }
 
-/// What a call sets; what it does not name stays.
+/// The change that a call makes.
 fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError> {
     if let Some(name) = fields.names().find(|name| !FIELDS.contains(name)) {
         let name: String = name.chars().take(FIELD_NAME_MAX).collect();

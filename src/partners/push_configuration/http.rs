@@ -1,5 +1,5 @@
-//! Seed 002, `/tcb/getcallbackconfig` and `/tcb/setcallbackconfig`: which messages of an app go
-//! where; and `/cgi-bin/token`, which lets whoever has the app's secret do that.
+//! `/tcb/getcallbackconfig` and `/tcb/setcallbackconfig`: the routes of an app's messages.
+//! `/cgi-bin/token` gives the holder of the app's secret a token for them.
 //!
 //! `functionName` and `qbase_env` are names of destinations: a function's message goes to the
 //! destination of that name, a container's to the one of its environment, at the path that was set.
@@ -31,40 +31,40 @@ const CALLBACKS_MAX: usize = 200;
 /// Characters of any text in it.
 const TEXT_MAX: usize = 256;
 
-/// What is done to a configuration.
+/// An action on a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partners) enum Action {
-    /// It is shown.
+    /// Read the configuration.
     Get,
-    /// It is set.
+    /// Set the configuration.
     Set,
 }
 
-/// Why a call fails: WeChat's own codes.
+/// The error of a call: WeChat's own codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 enum Code {
-    /// The ledger does not take it now.
+    /// The ledger cannot record it now.
     Busy = -1,
-    /// It cannot be: functions while a container is on.
+    /// The configuration is not possible: functions while a container is enabled.
     System = -1000,
-    /// The grant type of a token is another one.
+    /// The grant type of a token is not known.
     GrantType = 40002,
-    /// Nobody has that app id.
+    /// No app has that id.
     AppId = 40013,
-    /// The token is none of ours.
+    /// The token is not one of ours.
     Token = 40014,
-    /// A parameter is missing, or cannot be read.
+    /// A parameter is missing or not valid.
     Missing = 40101,
     /// The secret is wrong.
     Secret = 40125,
-    /// There is no token.
+    /// The token is missing.
     NoToken = 41001,
-    /// There is no app id.
+    /// The app id is missing.
     NoAppId = 41002,
-    /// There is no secret.
+    /// The secret is missing.
     NoSecret = 41004,
-    /// The token has ended.
+    /// The token has expired.
     Expired = 42001,
     /// GET is needed.
     NotGet = 43001,
@@ -80,7 +80,7 @@ struct PushConfigError(Code, String);
 
 type Answered = Result<Value, PushConfigError>;
 
-/// What is set; what is left out stays.
+/// The members to set. Omitted members stay.
 #[derive(Debug, Deserialize)]
 struct Wanted {
     function_config: Option<WantedFunctions>,
@@ -99,7 +99,7 @@ struct WantedContainer {
     enable: bool,
     #[serde(default)]
     qbase_env: String,
-    /// The document's example has a blank at its end.
+    /// The document's example has a space at its end.
     #[serde(default, alias = "qbase_container_path ")]
     qbase_container_path: String,
     #[serde(default = "json_mode")]
@@ -210,8 +210,8 @@ fn busy(error: &crate::ledger::LedgerError) -> PushConfigError {
     refused(Code::Busy, "system error")
 }
 
-/// Refuses what names a destination that is not the app's. One that there is not yet may come, and
-/// is looked at when it does.
+/// Rejects a configuration that names a destination of others. A destination that does not exist
+/// yet is checked when it is created.
 fn refuse_foreign(
     known: &BTreeMap<String, Arc<Destination>>,
     app: &str,
@@ -240,7 +240,7 @@ fn refuse_foreign(
     }
 }
 
-/// A destination that there is not yet is no mistake: its messages wait for it.
+/// Warns of destinations that do not exist yet: their messages wait.
 fn tell_of_missing(call: &Call<'_>, app: &str, push: &Push) {
     let config = call.registry.config();
     let functions = push.function_config.callbacks.iter().filter(|callback| callback.enable);

@@ -1,8 +1,8 @@
-//! Where the messages of a push configuration go: to destinations that name its app, and below the
-//! path that they say.
+//! What a push configuration adds to the running configuration: routes to destinations that name
+//! its app, below their `push_path`.
 //!
-//! Messages for a destination that there is not yet, or that does not name the app, wait under a
-//! name of the app's own, so that a destination made later is not theirs by its name alone.
+//! Messages for a destination that does not exist yet, or does not name the app, wait under a name
+//! of the app's own. A destination that is created later does not receive them by its name alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::plan::{MessageRoutes, Routes, Routing};
 use crate::registry::StoredDocument;
 use crate::registry::merge::Merged;
 
-/// Why a push configuration may not use a destination.
+/// The reason that a push configuration may not use a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushBarrier {
-    /// Its `push_apps` do not have the app.
+    /// The `push_apps` of the destination do not name the app.
     NotNamed,
     /// The path is not below its `push_path`, or servers may read it in different ways.
     Path,
@@ -31,7 +31,7 @@ pub struct OutOfReach {
     pub app: String,
     /// The destination.
     pub destination: String,
-    /// Why.
+    /// The reason.
     pub why: PushBarrier,
 }
 
@@ -44,7 +44,7 @@ struct Routed {
 }
 
 impl OutOfReach {
-    /// Says that its messages wait.
+    /// Logs that its messages wait.
     pub(crate) fn log(&self) {
         let Self { app, destination, why } = self;
         tracing::error!(
@@ -54,8 +54,8 @@ impl OutOfReach {
     }
 }
 
-/// What `app` may not do with a destination: send messages to it at all, or to `path`. Nothing where
-/// it may.
+/// The reason that `app` may not send messages to a destination, or to its `path`. `None` if it
+/// may.
 #[must_use]
 pub fn push_barrier(
     destination: &Destination,

@@ -1,7 +1,7 @@
-//! Seed 001, `/v3/advanced/reward_rule`: the rules by which Taku (TopOn) rewards.
+//! `/v3/advanced/reward_rule`: the rules by which Taku (TopOn) rewards players.
 //!
-//! A rule is at once a source, `/callback/reward/<id>`, under its own key, with its address as the
-//! destination. Calls are signed as Taku's open API has it; a call changes all of its items or none.
+//! A rule becomes a source, `/callback/reward/<id>`, under its own key, with its URL as the
+//! destination. Calls are signed as in Taku's open API. A call changes all of its items or none.
 
 mod signature;
 
@@ -24,22 +24,22 @@ use crate::wire::Response;
 /// Items, or ids, of one call.
 const ITEMS_MAX: usize = 100;
 
-/// Why a call fails as a whole: the codes of Taku's open API, which are also the status.
+/// The error of a call as a whole: the codes of Taku's open API, which are also the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RewardRuleErrorCode {
-    /// Something of ours.
+    /// An internal error.
     Internal = 500,
-    /// A header field is missing, repeated or out of its time.
+    /// A header is missing, repeated or outside of its time.
     Header = 600,
     /// The signature is wrong.
     Sign = 601,
     /// A parameter or the body is wrong.
     Parameter = 602,
-    /// Nobody has that key.
+    /// No publisher has that key.
     Publisher = 603,
-    /// The very same call was made before.
+    /// The same call was made before.
     Repeated = 606,
-    /// Too many wrong keys or signatures: Taku's own answer to too many calls.
+    /// Too many wrong keys or signatures: Taku's own reply to too many calls.
     Guesses = 429,
 }
 
@@ -47,7 +47,7 @@ enum RewardRuleErrorCode {
 #[derive(Debug)]
 struct RewardRuleError(RewardRuleErrorCode, String);
 
-/// Why nothing is changed.
+/// The reason that nothing is changed.
 enum RewardRuleStop {
     Whole(RewardRuleError),
     Items(Vec<FieldError>),
@@ -96,7 +96,7 @@ async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> An
     }
 }
 
-/// Who calls, with what, as slowly as the guesses before demand.
+/// Authenticates a call, after the delay that earlier failures demand.
 async fn known<'a>(
     call: &Call<'_>,
     api: &'a RewardRules,
@@ -202,7 +202,7 @@ impl Ours<'_> {
         pairs.map_err(|why| refused(RewardRuleErrorCode::Parameter, why.to_string()))
     }
 
-    /// `ids=1,2`; nothing where it is absent.
+    /// `ids=1,2`; `None` if it is missing.
     fn ids_of_query(&self) -> Result<Option<Vec<u64>>, RewardRuleStop> {
         let wrong = |what: &str| Err(refused(RewardRuleErrorCode::Parameter, what));
         let pairs = self.parameters(&["ids"])?;
@@ -273,7 +273,7 @@ impl Ours<'_> {
         Ok(json(&json!({})))
     }
 
-    /// The address of each rule that is to have another one.
+    /// The new URL of each rule, if it changes.
     fn new_addresses(&self, wanted: &[(u64, Wanted, RuleStatus)]) -> Vec<Option<String>> {
         let state = self.call.registry.in_force();
         let changed = |(id, wanted, _): &(u64, Wanted, RuleStatus)| {
@@ -326,7 +326,7 @@ impl Ours<'_> {
         }
     }
 
-    /// Calls each new address, as Taku does when a rule is saved.
+    /// Calls each new URL, as Taku does when a rule is saved.
     async fn try_out<'u>(
         &self,
         urls: impl Iterator<Item = Option<&'u str>>,
@@ -343,7 +343,7 @@ impl Ours<'_> {
     }
 }
 
-/// What became of each item, or every slip with its place.
+/// The results of all items, or all errors with their positions.
 fn all<T>(items: impl Iterator<Item = Result<T, FieldError>>) -> Result<Vec<T>, RewardRuleStop> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (index, item) in items.enumerate() {

@@ -1,4 +1,4 @@
-//! Serial numbers: callbacks, orders and our answers have one space of them.
+//! Serial numbers: callbacks, orders and our replies share one space of them.
 //!
 //! The platform signs callbacks and orders by one rule, over `key`, `ts` and `seq` alone, and our
 //! answers are signed by it too. So an order is recorded, before anything is done for it, in every
@@ -23,12 +23,12 @@ use crate::sender::{Judgement, Request, Resolution, Resolved};
 /// What an order says in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";
 
-/// Whose a serial number is.
+/// The owner of a serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Serial {
-    /// This order's, now or since it came first.
+    /// This order, now or since its first call.
     OfThisOrder,
-    /// That of a callback, or of an order for another check.
+    /// A callback, or an order for another check.
     Taken,
     /// There is no source for callbacks under this signature, and so no check of its company.
     NoSource,
