@@ -132,6 +132,19 @@ impl HeldId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// The millisecond that it was made for.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+
+    /// The id of the event that a rejected callback becomes: always the same, so that whoever
+    /// releases it again makes no other.
+    #[must_use]
+    pub const fn event(&self) -> EventId {
+        EventId(self.0)
+    }
 }
 
 fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {

@@ -358,7 +358,9 @@ mod tests {
             Resource::Order(_) => "/admin/v1/replay/{id}",
             Resource::Deliveries => "/admin/v1/deliveries",
             Resource::Held => "/admin/v1/held",
-            Resource::Decide(_, Decision::Release) => "/admin/v1/held/{id}/release",
+            Resource::Decide(_, Decision::Release | Decision::Settle) => {
+                "/admin/v1/held/{id}/release"
+            }
             Resource::Decide(_, Decision::Drop) => "/admin/v1/held/{id}/drop",
             Resource::Status(_) => "/admin/v1/destinations/{name}/status",
             Resource::Pause(_) => "/admin/v1/destinations/{name}/pause",

@@ -31,7 +31,7 @@ pub enum DecideError {
 
 fn said(mark: &HeldMark) -> &'static str {
     match mark.decision {
-        Decision::Release => "it was released",
+        Decision::Release | Decision::Settle => "it was released",
         Decision::Drop => "it was dropped",
     }
 }
@@ -96,6 +96,10 @@ pub async fn decide(
     let held = match book.held_one(id).await? {
         None => return Err(DecideError::Unknown),
         Some(HeldOne::Decided(mark)) => return Err(DecideError::Already(mark)),
+        // A sample waits for nobody.
+        Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Rejected => {
+            return Err(DecideError::Unknown);
+        }
         Some(HeldOne::Waiting(held)) => held,
     };
     let reason = reason.map(str::trim).filter(|text| !text.is_empty());
@@ -103,12 +107,12 @@ pub async fn decide(
         return Err(DecideError::NoReason);
     }
     let action = match decision {
-        Decision::Release => Action::Released,
+        Decision::Release | Decision::Settle => Action::Released,
         Decision::Drop => Action::Dropped,
     };
     let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
     registry.note_for(who, action, ("held", &id.to_string()), reason).await?;
-    match book.decide(&HeldOrder { id, decision, at_ms: now_ms() }).await? {
+    match book.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
         Decided::Already(mark) => Err(DecideError::Already(mark)),
         Decided::Unknown => Err(DecideError::Unknown),

@@ -130,5 +130,6 @@ fn retention(config: &Config) -> Retention {
         now_ms: now_ms(),
         keep_events: config.store.keep_events,
         keep_keys: dated.collect(),
+        held: crate::ledger::HeldRetention::default(),
     }
 }

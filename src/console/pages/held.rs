@@ -64,7 +64,7 @@ const PAGE: usize = 50;
 /// Why a callback is held.
 const fn why_text(why: HeldWhy) -> Text {
     match why {
-        HeldWhy::Quarantine => Text::new("quarantine", "隔离"),
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("quarantine", "隔离"),
         HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
         HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
     }
@@ -103,7 +103,10 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
-    let page = console.book().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
+    let page = console
+        .book()
+        .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
+        .await?;
     let mut rows = Vec::with_capacity(page.held.len());
     for held in page.held {
         rows.push(row(visit, &show_held(console.book(), held).await?));
@@ -247,7 +250,7 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
 fn order(visit: &Visit, (id, decision): (HeldId, Decision)) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {
-        Decision::Release => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
+        Decision::Release | Decision::Settle => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
         Decision::Drop => ("drop", DROP, DROP_WHAT, SURE_DROP),
     };
     let (hint, reason) = (format!("{action}-hint"), format!("{action}-reason"));
@@ -261,7 +264,7 @@ fn order(visit: &Visit, (id, decision): (HeldId, Decision)) -> Markup {
             input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
             label.check { input type="checkbox" name="sure" value="yes" required; (sure.of(lang)) }
             @match decision {
-                Decision::Release => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
+                Decision::Release | Decision::Settle => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
                 Decision::Drop => button.danger type="submit" aria-describedby=(hint) { (name.of(lang)) },
             }
         },

@@ -183,6 +183,7 @@ impl Core {
             }
         }
         sweep_keys(held, &policy, budget, &mut swept).await?;
+        super::held::expire(held, &policy).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)

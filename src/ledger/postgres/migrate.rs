@@ -20,7 +20,7 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -40,6 +40,13 @@ const STEPS: [Step; 3] = [
         name: "callbacks that wait for a decision; keys of another form",
         sql: include_str!("migrations/0003_keys.sql"),
         upgrade: OLDER_KEYS,
+        oldest: 2,
+    },
+    Step {
+        version: 4,
+        name: "rejected callbacks",
+        sql: include_str!("migrations/0004_rejections.sql"),
+        upgrade: "",
         oldest: 2,
     },
 ];

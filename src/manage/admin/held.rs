@@ -70,7 +70,10 @@ impl Admin {
             let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
             SourceId::from(id)
         });
-        let page = self.book.held(&HeldQuery { source, why }, cursor.as_ref(), limit).await;
+        let page = self
+            .book
+            .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), limit)
+            .await;
         let page = page.map_err(|error| Problem::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
@@ -132,7 +135,7 @@ impl Done {
         Self {
             id: mark.id.to_string(),
             decision: match mark.decision {
-                Decision::Release => "released",
+                Decision::Release | Decision::Settle => "released",
                 Decision::Drop => "dropped",
             },
             decided_at: rfc3339(mark.at_ms),
