@@ -23,7 +23,7 @@ pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
     shown as show_held,
 };
-pub use masked::Masked;
+pub use masked::{Masked, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
 pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::client::{self, Caller};
 use super::desk::{Desk, Entry};
 use super::held::Held;
+use super::quarantine::quarantine;
 use super::received::{Head, Received};
 use super::recent::Recent;
 use super::record::Genuine;
@@ -79,7 +80,7 @@ impl Gate {
     /// those of this configuration for good; everything else follows [`Gate::apply`].
     #[must_use]
     pub fn new(config: &Config, book: Book, keys: Keys, metrics: Arc<Metrics>) -> Self {
-        let desk = Desk::new(metrics);
+        let desk = Desk::new(metrics, book.clone());
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
@@ -130,7 +131,7 @@ impl Gate {
         self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
     }
 
-    /// The latest refused callbacks.
+    /// The rejected callbacks.
     #[must_use]
     pub fn rejections(&self) -> &Rejections {
         &self.0.desk.rejections
@@ -168,7 +169,7 @@ impl Shared {
         let view = self.view.load();
         let route = source_name(target).and_then(|name| view.route(name));
         let Some(route) = route else {
-            self.desk.stranger(peer.0.ip(), target);
+            self.desk.stranger(peer.0.ip(), head, &view);
             return Err(StatusCode::NOT_FOUND);
         };
         let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
@@ -204,7 +205,15 @@ impl Shared {
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         drop(taken);
         match ruling {
-            Ruling::Stop(stop) => stopped(slot, &callback, received, stop),
+            Ruling::Stop(stop) => match (&route.source.quarantine, stop) {
+                (Some(rules), Stop::Refused(Outcome::Rejected, refusal))
+                    if rules.holds(refusal.reason) =>
+                {
+                    let held = quarantine(slot, &callback, received, (refusal, rules));
+                    Box::pin(held).await
+                }
+                (_, stop) => stopped(slot, &callback, received, stop),
+            },
             Ruling::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
@@ -309,6 +318,16 @@ pub(super) fn stopped(
         Stop::Is(outcome) => (outcome, None),
         Stop::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
+    let reply = match reason {
+        // A bound is a bound in everybody's words.
+        Some(Reason::TooLarge) => Reply::Answer(Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            content_type: None,
+            body: Bytes::new(),
+        }),
+        _ => callback.reply(outcome, reason, &salt),
+    };
+    let reply = told(slot, reply);
     if let Some(entry) = slot {
         entry.is(outcome);
         if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
@@ -319,16 +338,7 @@ pub(super) fn stopped(
             entry.keep(received, callback);
         }
     }
-    let reply = match reason {
-        // A bound is a bound in everybody's words.
-        Some(Reason::TooLarge) => Reply::Answer(Answer {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            content_type: None,
-            body: Bytes::new(),
-        }),
-        _ => callback.reply(outcome, reason, &salt),
-    };
-    told(slot, reply)
+    reply
 }
 
 pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::desk::Desk;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Routing, Source};
+use crate::config::{Config, Late, Mode, Rate, Routing, Source, nearest};
 use crate::keys::{Keys, Published};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -30,6 +30,13 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(1);
 /// for whoever forges calls to make work. Counting goes on beyond it.
 const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
 
+/// Samples of rejected callbacks that a source keeps: as many as there is room for, and then enough
+/// to have new ones. It bounds what a flood writes.
+const SAMPLES: Rate = Rate { count: 2000, per: Duration::from_secs(86_400) };
+
+/// Warnings that a quarantine has no room.
+const FULL: Rate = Rate { count: 1, per: Duration::from_secs(600) };
+
 /// Warnings that genuine values contradict a sender's file: one is enough to look at the metric.
 const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
@@ -48,7 +55,9 @@ pub(super) struct Route {
     pub keys: Option<Arc<Published>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
+    pub samples: Bucket,
     misfits: Bucket,
+    full: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
     /// From its arrival, when a callback has to be answered.
@@ -106,6 +115,9 @@ impl View {
             route.inline = inline;
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
+            if let Some(old) = old {
+                route.samples = old.samples.again();
+            }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -122,6 +134,13 @@ impl View {
     /// The source called `name`.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.routes.get(name)
+    }
+
+    /// The source that whoever called `path` probably meant.
+    pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
+        let word = path.rsplit('/').find(|part| !part.is_empty())?;
+        let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
+        self.route(nearest(word, &names)?)
     }
 
     /// Takes the series away of sources and secrets that are no more.
@@ -164,6 +183,19 @@ impl Route {
         }
     }
 
+    /// Says once in a while that rejected callbacks are not held any more.
+    pub(super) fn say_quarantine_is_full(&self) {
+        if self.full.take(clock::instant()) {
+            let source = self.source.name.as_str();
+            tracing::warn!(
+                target: "postern::callback",
+                source,
+                "the quarantine has no room for this caller: release or drop what is held, or raise \
+                 quarantine.max"
+            );
+        }
+    }
+
     /// Whether another one would be just like it: of thousands of sources one has changed.
     fn is_same(&self, source: &Arc<Source>, base: &Arc<str>, body_time: Duration) -> bool {
         Arc::ptr_eq(&self.source, source)
@@ -189,7 +221,9 @@ impl Route {
             ),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),
+            samples: Bucket::new(SAMPLES, now),
             misfits: Bucket::new(MISFITS, now),
+            full: Bucket::new(FULL, now),
             base,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,

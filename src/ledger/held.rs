@@ -119,6 +119,8 @@ pub struct HeldQuery {
     pub transaction: Option<String>,
     /// Which claims to be for this user.
     pub user: Option<String>,
+    /// Which claims to be this transaction or to be for this user.
+    pub claims: Option<String>,
     /// Received at this time or later.
     pub since_ms: Option<UnixMillis>,
     /// Received before this time.
@@ -436,6 +438,12 @@ impl HeldQuery {
 }
 
 impl Cursor {
+    /// The place behind a kept callback, for lists that are merged of several.
+    #[must_use]
+    pub fn after_held(id: HeldId) -> Self {
+        Self::behind_held(id)
+    }
+
     /// Behind a held callback: smaller ids follow.
     pub(super) fn behind_held(id: HeldId) -> Self {
         Self(id.as_bytes().to_vec())

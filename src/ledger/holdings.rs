@@ -207,12 +207,14 @@ struct Wanted<'q> {
     query: &'q HeldQuery,
     transaction: Option<u64>,
     user: Option<u64>,
+    claims: Option<u64>,
 }
 
 impl<'q> Wanted<'q> {
     fn of(query: &'q HeldQuery) -> Self {
         let hash = |text: &Option<String>| text.as_deref().map(short);
-        Self { query, transaction: hash(&query.transaction), user: hash(&query.user) }
+        let (transaction, user) = (hash(&query.transaction), hash(&query.user));
+        Self { query, transaction, user, claims: hash(&query.claims) }
     }
 
     fn is_met_by<T>(&self, one: &Waiting<T>) -> bool {
@@ -222,6 +224,7 @@ impl<'q> Wanted<'q> {
             && query.reason.is_none_or(|reason| Some(reason) == one.reason)
             && self.transaction.is_none_or(|wanted| wanted == one.transaction)
             && self.user.is_none_or(|wanted| Some(wanted) == one.user)
+            && self.claims.is_none_or(|text| text == one.transaction || Some(text) == one.user)
             && query.since_ms.is_none_or(|since| one.received_ms >= since)
             && query.until_ms.is_none_or(|until| one.received_ms < until)
     }

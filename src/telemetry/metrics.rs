@@ -34,6 +34,9 @@ pub struct Metrics {
     rejections: IntCounterVec,
     secret_used: IntCounterVec,
     shape_misfits: IntCounterVec,
+    /// Requests to paths that belong to no source.
+    pub unknown_paths: IntCounter,
+    released: IntCounterVec,
     /// From the request's head to its answer.
     pub callback_seconds: Histogram,
     /// Reading, verifying and resolving.
@@ -88,6 +91,15 @@ impl Metrics {
                 "postern_shape_misfits_total",
                 "Genuine callbacks with a value that contradicts the sender's file, by parameter",
                 &["source", "parameter"],
+            )?,
+            unknown_paths: family.counter(
+                "postern_unknown_paths_total",
+                "Requests to a path that belongs to no source",
+            )?,
+            released: family.counters(
+                "postern_released_total",
+                "Events that were released from quarantine",
+                &["source"],
             )?,
             callback_seconds: seconds("postern_callback_seconds", "From head to answer")?,
             verify_seconds: seconds(
@@ -156,6 +168,7 @@ impl Metrics {
                 .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
                 .collect(),
             misfits: shaped.into_iter().map(|of| (of.to_owned(), misfit(of))).collect(),
+            released: self.released.with_label_values(&[name]),
             history: self.histories.of(name),
         }
     }
@@ -169,6 +182,7 @@ impl Metrics {
         for reason in Reason::ALL {
             let _ = self.rejections.remove_label_values(&[name, reason.as_str()]);
         }
+        let _ = self.released.remove_label_values(&[name]);
         for (id, _) in &of.secrets {
             self.forget_secret(name, id);
         }
@@ -353,6 +367,8 @@ pub struct SourceMetrics {
     reasons: Vec<IntCounter>,
     secrets: Vec<(String, IntCounter)>,
     misfits: Vec<(String, IntCounter)>,
+    /// Events that were released from quarantine.
+    pub released: IntCounter,
     history: Arc<History>,
 }
 

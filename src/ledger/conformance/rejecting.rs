@@ -99,6 +99,9 @@ pub(super) async fn rejections_are_found_by_what_they_claim<L: Ledger>(
     assert_eq!(find(HeldQuery { user, ..rejections() }).await?, some(&[2, 0]));
     let transaction = Some("t-2".to_owned());
     assert_eq!(find(HeldQuery { transaction, ..rejections() }).await?, some(&[1]));
+    let claims = |text: &str| HeldQuery { claims: Some(text.to_owned()), ..rejections() };
+    assert_eq!(find(claims("u-1")).await?, some(&[2, 0]));
+    assert_eq!(find(claims("t-4")).await?, some(&[2]));
     let reason = Some(Reason::Stale);
     assert_eq!(find(HeldQuery { reason, ..rejections() }).await?, some(&[2]));
     let held = HeldQuery { why: Some(HeldWhy::Quarantine), ..rejections() };

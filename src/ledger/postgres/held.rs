@@ -307,6 +307,7 @@ impl Core {
         let reason = query.reason.map(Reason::as_str);
         let hash = |text: &Option<String>| text.as_deref().map(|text| hash8(text.as_bytes()));
         let (tx, usr) = (hash(&query.transaction), hash(&query.user));
+        let claims = hash(&query.claims);
         let most = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
         let sql = format!(
             "select {COLUMNS} from held where decision is null
@@ -315,10 +316,12 @@ impl Core {
                 and ($6::bigint is null or tx = $6) and ($7::bigint is null or usr = $7)
                 and ($8::bigint is null or received_ms >= $8)
                 and ($9::bigint is null or received_ms < $9)
+                and ($10::bigint is null or tx = $10 or usr = $10)
              order by id desc limit $4"
         );
-        let with: [&(dyn ToSql + Sync); 9] =
-            [&before, &source, &whys, &most, &reason, &tx, &usr, &query.since_ms, &query.until_ms];
+        let (since, until) = (&query.since_ms, &query.until_ms);
+        let with: [&(dyn ToSql + Sync); 10] =
+            [&before, &source, &whys, &most, &reason, &tx, &usr, since, until, &claims];
         let rows = session.rows(&sql, &with).await?;
         let mut page = HeldPage::default();
         for row in rows.iter().take(limit) {
