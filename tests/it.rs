@@ -32,6 +32,7 @@ mod it {
     mod proxies;
     mod push_config;
     mod race;
+    mod rejections;
     mod replay;
     mod reward_rule;
     mod senders;

@@ -115,10 +115,14 @@ impl ReplayId {
 }
 
 impl HeldId {
-    /// A new id, for a callback received at `ms`.
+    /// A new id, for a callback received at `ms`. Those of one millisecond sort as they were made.
     #[must_use]
     pub fn new(ms: UnixMillis) -> Self {
-        Self(uuid_at(ms, random()))
+        let mut random = random();
+        if let Some(count) = count_within(ms) {
+            random[..2].copy_from_slice(&count.to_be_bytes());
+        }
+        Self(uuid_at(ms, random))
     }
 
     /// The id with these bytes.
@@ -145,6 +149,21 @@ impl HeldId {
     pub const fn event(&self) -> EventId {
         EventId(self.0)
     }
+}
+
+/// How many ids of kept callbacks this process made before in that millisecond; `None` where that is
+/// not known, for a time that is past, or where there are too many.
+fn count_within(ms: UnixMillis) -> Option<u16> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    const COUNT_BITS: u32 = 12;
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let first = u64::try_from(ms).unwrap_or(0).min(MS_MAX) << COUNT_BITS;
+    let next = |last: u64| if last < first { Some(first) } else { last.checked_add(1) };
+    let of_ms = |next: &u64| next >> COUNT_BITS == first >> COUNT_BITS;
+    let last =
+        LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| next(last).filter(of_ms));
+    let count = next(last.ok()?)? & ((1 << COUNT_BITS) - 1);
+    u16::try_from(count).ok()
 }
 
 fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {
@@ -336,6 +355,14 @@ mod tests {
         assert!(EventId::floor(7000) <= ids[7] && ids[7] < EventId::floor(7001));
         assert_eq!(EventId::new(-5).ms(), 0);
         assert_eq!(EventId::new(i64::MAX).ms(), (1 << 48) - 1);
+    }
+
+    #[test]
+    fn ids_of_kept_callbacks_sort_as_they_were_made() {
+        // Another test may make one of a later time meanwhile, after which the order is open.
+        let sorts = |ms| (0..100).map(|_| HeldId::new(ms)).collect::<Vec<_>>().is_sorted();
+        assert!((0..20).any(|round| sorts((1 << 47) + round)));
+        assert_eq!(HeldId::new(7000).ms(), 7000);
     }
 
     #[test]
