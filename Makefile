@@ -1,4 +1,4 @@
-# The recipes are the CI jobs: CI runs `make test`, and each of its steps can be run alone.
+# CI runs `make test`; each of its steps can be run alone.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,25 +7,25 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/target/tools/usr/bin:$(PATH)
 
-# One hanging test must not take CI's whole time.
+# A hanging test must not use up all of CI's time.
 UNIT_TIMEOUT := 40m
 # Seconds for each fuzz target.
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix lint deny unit doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Starts `postern demo`: a gateway, a sender and a backend, with something to look at
-	@echo "Building Postern as the tests do; make load builds the release, and measures it."
+run: ## Starts `postern demo`: a gateway, a sender and a backend, with data to look at
+	@echo "Building Postern with the profile of the tests; make load builds and measures the release."
 	cargo run --locked -- demo
 
-test: setup fmt lint deny unit bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs what is missing
+test: setup words fmt lint deny unit examples bench-test doc fuzz-check deploy-check ## Everything that CI checks; installs missing tools
 	@echo "make test: all of it passed"
 
-setup: ## Installs what the checks need: cargo-deny, promtool, …
+setup: ## Installs the tools of the checks: cargo-deny, promtool, …
 	@scripts/setup
 
 fmt: ## Format, checked (make fmt-fix writes it)
@@ -39,17 +39,24 @@ fmt-fix:
 lint: ## Clippy on all targets, warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
 
-deny: ## Licences, duplicate and unwanted dependencies, sources; advisories where they can be had
+words: ## The words of code and prose, against scripts/words.toml
+	@scripts/check-words
+
+deny: ## Licences, duplicate and unwanted dependencies, sources; advisories if the database is reachable
 	cargo deny --locked check bans licenses sources
 	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then \
 	    echo "cargo deny --locked check advisories"; \
 	    cargo deny --locked check --disable-fetch advisories; \
 	else \
-	    echo "SKIPPED: advisories: the RustSec database can't be fetched from here"; \
+	    echo "SKIPPED: advisories: the RustSec database is unreachable"; \
 	fi
 
-unit: ## All tests: unit, integration, examples of the documentation
+unit: ## All tests: unit, integration, documentation
 	timeout $(UNIT_TIMEOUT) cargo test --locked
+
+examples: ## The examples: the library verifies a callback, and their configuration is valid
+	cargo run --locked --quiet --example verify
+	cargo run --locked --quiet -- check --config examples/postern.toml
 
 bench-test: ## Every benchmark once, as a test
 	timeout $(UNIT_TIMEOUT) cargo test --locked --benches
@@ -57,7 +64,7 @@ bench-test: ## Every benchmark once, as a test
 doc: ## The documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-bench: ## The criterion suite: each figure beside the bare digest of the same bytes
+bench: ## The criterion suite: each figure next to the bare digest of the same bytes
 	cargo bench --locked
 
 load: ## The release build under load, in turn with a bare hyper server (ARGS=--help)
@@ -69,7 +76,7 @@ bench-ledger: ## The ledger at 0, 1, 5 and 20 million transactions; writes docs/
 	cargo build --locked --release --example at_size
 	python3 benches/ledger/run.py $(ARGS)
 
-soak: ## A release server under load with retention of minutes: disk and memory stay in a bound (ARGS=--help)
+soak: ## A release server under load with retention of minutes: disk and memory are bounded (ARGS=--help)
 	cargo build --locked --release --bin postern
 	python3 benches/ledger/soak.py $(ARGS)
 
@@ -88,7 +95,7 @@ load-deliveries: ## The release build draining a backlog, in turn with a bare hy
 deploy-check: ## Alert rules and their tests, dashboard, systemd units, example configurations
 	python3 scripts/deploy-check
 
-# The fuzz package takes the dependencies' versions from ours, so that there is one lock file to keep.
+# The fuzz package copies our lock file, so there is only one to maintain.
 tests/fuzz/Cargo.lock: Cargo.lock tests/fuzz/Cargo.toml
 	cp Cargo.lock $@
 
@@ -109,6 +116,6 @@ fuzz: tests/fuzz/Cargo.lock ## Each fuzz target for FUZZ_SECONDS; needs a nightl
 	done; \
 	if [ -n "$$failed" ]; then echo "fuzz: failed:$$failed; the inputs are in tests/fuzz/artifacts"; exit 1; fi
 
-clean: ## Removes what was built
+clean: ## Removes all build products
 	cargo clean
 	rm -rf tests/fuzz/Cargo.lock tests/fuzz/target tests/fuzz/artifacts

@@ -15,6 +15,7 @@
 //! After a source is found, whatever is transient is that sender's own `unavailable`: many never
 //! come back after a 429 or a 5xx.
 
+mod address_check;
 mod bucket;
 mod client;
 mod commit;

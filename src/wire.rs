@@ -10,6 +10,7 @@ mod bind;
 mod body;
 mod connection;
 mod crowd;
+mod head;
 mod pulse;
 mod stream;
 mod target;

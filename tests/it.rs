@@ -5,6 +5,7 @@
 mod it {
     mod admin;
     mod answers;
+    mod attacks;
     mod authentic;
     mod backend;
     mod background_check;

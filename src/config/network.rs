@@ -208,23 +208,45 @@ const fn v6(head: [u16; 4], tail: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, tail), prefix)
 }
 
-/// IPv4 ranges that deliveries never reach.
-const FORBIDDEN_V4: [(Ipv4Net, &str); 6] = [
+const fn host(address: [u16; 8]) -> Ipv6Net {
+    let [a, b, c, d, e, f, g, h] = address;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), 128)
+}
+
+const METADATA: &str = "which is a cloud's metadata service";
+
+/// IPv4 ranges that deliveries never reach. Nearly all clouds keep their metadata at a link-local
+/// address: AWS, Azure, Google, Oracle, IBM, Huawei, OpenStack, Linode and others at
+/// 169.254.169.254, AWS also at 169.254.170.2 and 169.254.170.23 (containers), Tencent at
+/// 169.254.0.23, Scaleway at 169.254.42.42. The others have an entry each.
+const FORBIDDEN_V4: [(Ipv4Net, &str); 7] = [
     (v4(0, 0, 0, 0, 8), "which is no address of anybody (unspecified)"),
     (v4(169, 254, 0, 0, 16), "which is link-local, where clouds keep their metadata"),
-    (v4(100, 100, 100, 200, 32), "which is a cloud's metadata service"),
-    (v4(192, 0, 0, 192, 32), "which is a cloud's metadata service"),
+    // Alibaba Cloud.
+    (v4(100, 100, 100, 200, 32), METADATA),
+    // Azure's wire server: it hands out the machine's certificates and the settings of extensions.
+    (v4(168, 63, 129, 16, 32), METADATA),
+    // Oracle Cloud, classic.
+    (v4(192, 0, 0, 192, 32), METADATA),
     (v4(224, 0, 0, 0, 4), "which is multicast"),
     (v4(255, 255, 255, 255, 32), "which is broadcast"),
 ];
 
 /// IPv6 ranges that deliveries never reach.
-const FORBIDDEN_V6: [(Ipv6Net, &str); 5] = [
+const FORBIDDEN_V6: [(Ipv6Net, &str); 8] = [
     (v6([0, 0, 0, 0], 0, 128), "which is no address of anybody (unspecified)"),
     (v6([0xfe80, 0, 0, 0], 0, 10), "which is link-local"),
     (v6([0xff00, 0, 0, 0], 0, 8), "which is multicast"),
-    (v6([0xfd00, 0xec2, 0, 0], 0x254, 128), "which is a cloud's metadata service"),
-    (v6([0xfd20, 0xce, 0, 0], 0x254, 128), "which is a cloud's metadata service"),
+    // AWS: metadata at ::254, credentials of pods at ::23.
+    (v6([0xfd00, 0xec2, 0, 0], 0, 32), METADATA),
+    // Google Cloud.
+    (host([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]), METADATA),
+    // Oracle Cloud.
+    (host([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]), METADATA),
+    // Scaleway.
+    (host([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]), METADATA),
+    // Linode.
+    (host([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1]), METADATA),
 ];
 
 /// Why deliveries never reach `address`, if they never do: link-local, metadata, multicast and
@@ -278,6 +300,18 @@ mod tests {
             "239.1.1.1",
             "255.255.255.255",
             "100.100.100.200",
+            "168.63.129.16",
+            "[::ffff:168.63.129.16]",
+            "192.0.0.192",
+            "169.254.170.23",
+            "169.254.0.23",
+            "169.254.42.42",
+            "[fd00:ec2::23]",
+            "[fd20:ce::254]",
+            "[fd00:c1::a9fe:a9fe]",
+            "[fd00:42::42]",
+            "[fd00:a9fe:a9fe::1]",
+            "[fe80::a9fe:a9fe]",
             "2852039166",
             "0xa9fea9fe",
             "0251.0376.0251.0376",

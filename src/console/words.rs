@@ -40,6 +40,7 @@ pub(super) const fn reason(of: Reason) -> Text {
         Reason::UnknownKey => Text::new("unknown key", "未知公钥"),
         Reason::BadEncoding => Text::new("bad encoding", "编码错误"),
         Reason::BadBody => Text::new("bad body", "请求体错误"),
+        Reason::UsedSignature => Text::new("address check repeated", "地址校验重复"),
         Reason::WrongMethod => Text::new("wrong method", "请求方法错误"),
         Reason::NotOurs => Text::new("not ours", "不属于本应用"),
         Reason::PinnedReward => Text::new("reward differs", "奖励不符"),

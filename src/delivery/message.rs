@@ -90,13 +90,24 @@ fn member(to: &mut String, name: &str, value: &Value) {
     let _ = write!(to, "<{name}>");
     match value {
         Value::Object(inner) => members(to, inner),
-        Value::String(text) => {
-            let _ = write!(to, "<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"));
-        }
+        Value::String(text) => cdata(to, text),
+        // XML has no list in a list: it stays what it is, a text.
+        list @ Value::Array(_) => cdata(to, &list.to_string()),
         Value::Null => {}
-        other => drop(write!(to, "{other}")),
+        plain @ (Value::Number(_) | Value::Bool(_)) => drop(write!(to, "{plain}")),
     }
     let _ = write!(to, "</{name}>");
+}
+
+/// Writes a text that no reader takes for markup, whatever is in it. A character that XML does not
+/// have (1.0, section 2.2) is replaced.
+fn cdata(to: &mut String, text: &str) {
+    to.push_str("<![CDATA[");
+    for character in text.replace("]]>", "]]]]><![CDATA[>").chars() {
+        let fits = !matches!(character, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+        to.push(if fits { character } else { char::REPLACEMENT_CHARACTER });
+    }
+    to.push_str("]]>");
 }
 
 #[cfg(test)]
@@ -117,5 +128,29 @@ mod tests {
             "<MsgType><![CDATA[event]]></MsgType></xml>",
         ];
         assert_eq!(xml(message.as_object().unwrap()), parts.concat());
+    }
+
+    #[test]
+    fn markup_in_a_list_in_a_list_stays_text() {
+        let message = json!({
+            "Arr": [["</Arr></xml><xml><Admin>1</Admin>"], [{ "a": "]]>" }]], "Bell": "a\u{7}b",
+        });
+        let written = xml(message.as_object().unwrap());
+        let parts = [
+            "<xml><Arr><![CDATA[[\"</Arr></xml><xml><Admin>1</Admin>\"]]]></Arr>",
+            "<Arr><![CDATA[[{\"a\":\"]]]]><![CDATA[>\"}]]]></Arr>",
+            "<Bell><![CDATA[a\u{fffd}b]]></Bell></xml>",
+        ];
+        assert_eq!(written, parts.concat());
+        let mut reader = quick_xml::Reader::from_str(&written);
+        let mut elements = Vec::new();
+        loop {
+            match reader.read_event().unwrap() {
+                quick_xml::events::Event::Start(start) => elements.push(start.name().0.to_owned()),
+                quick_xml::events::Event::Eof => break,
+                _ => {}
+            }
+        }
+        assert_eq!(elements, ["xml", "Arr", "Arr", "Bell"]);
     }
 }

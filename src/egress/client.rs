@@ -112,10 +112,30 @@ pub fn told(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(inner) = cause {
         // Writing to a text cannot fail.
-        let _ = write!(text, ": {inner}");
+        let _ = match names_of_certificate(inner) {
+            Some(said) => write!(text, ": {said}"),
+            None => write!(text, ": {inner}"),
+        };
         cause = inner.source();
     }
     text
+}
+
+/// What is said in place of an error that lists the names in the other side's certificate: whoever
+/// tries a URL over an API may learn that it does not fit, and not what else runs there.
+fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+    let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    let tls = match wrapped {
+        Some(inner) => inner.downcast_ref::<rustls::Error>(),
+        None => error.downcast_ref::<rustls::Error>(),
+    };
+    match tls? {
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            Some("the certificate is not valid for this name")
+        }
+        _ => None,
+    }
 }
 
 // === TLS ===

@@ -10,6 +10,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::address_check;
 use super::client::{self, Caller};
 use super::desk::{Desk, Entry};
 use super::held::Held;
@@ -68,6 +69,8 @@ enum Ruling {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
+    /// An address check, to be answered once.
+    AddressCheck,
     Stop(Stop),
 }
 
@@ -214,6 +217,10 @@ impl Shared {
                 }
                 (_, stop) => stopped(slot, &callback, received, stop),
             },
+            Ruling::AddressCheck => {
+                let stop = Box::pin(address_check::answer(&callback, received, &self.book)).await;
+                stopped(slot, &callback, received, stop)
+            }
             Ruling::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
                 let genuine = Genuine { id, callback: &callback, received, resolved, judged };
@@ -233,13 +240,13 @@ impl Shared {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
-            return Err(refused(Outcome::Disabled, Reason::Disabled));
+            return Err(Stop::refused(Outcome::Disabled, Reason::Disabled));
         }
         if !source.allow.is_empty() && !received.caller().is_in(&source.allow) {
-            return Err(refused(Outcome::Rejected, Reason::ForbiddenAddress));
+            return Err(Stop::refused(Outcome::Rejected, Reason::ForbiddenAddress));
         }
         if !source.recipe.sender().methods().contains(received.request().method) {
-            return Err(refused(Outcome::Rejected, Reason::WrongMethod));
+            return Err(Stop::refused(Outcome::Rejected, Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
             return Ok(self.pool.nothing());
@@ -256,14 +263,14 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
     match callback.verify() {
         Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
         Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
-        Judgement::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+        Judgement::Challenge => Ruling::AddressCheck,
         Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
                 Resolution::Event(resolved) => Ruling::Event(id, resolved),
                 Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
-                Resolution::Challenge => Ruling::Stop(Stop::Is(Outcome::Challenge)),
+                Resolution::Challenge => Ruling::AddressCheck,
                 Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
                 Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
             }
@@ -350,8 +357,8 @@ pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
 
 fn faulty(fault: BodyFault) -> Stop {
     match fault {
-        BodyFault::TooLarge => refused(Outcome::Rejected, Reason::TooLarge),
-        BodyFault::Late => refused(Outcome::Rejected, Reason::Timeout),
+        BodyFault::TooLarge => Stop::refused(Outcome::Rejected, Reason::TooLarge),
+        BodyFault::Late => Stop::refused(Outcome::Rejected, Reason::Timeout),
         BodyFault::Crowded => Stop::Is(Outcome::Unavailable),
     }
 }
@@ -364,8 +371,10 @@ fn by_sender(refusal: Refusal) -> Stop {
     Stop::Refused(outcome, refusal)
 }
 
-fn refused(outcome: Outcome, reason: Reason) -> Stop {
-    Stop::Refused(outcome, Refusal { reason, parameter: None })
+impl Stop {
+    pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
+        Self::Refused(outcome, Refusal { reason, parameter: None })
+    }
 }
 
 fn respond(answer: Answer) -> Response {

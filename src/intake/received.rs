@@ -42,18 +42,9 @@ impl Head {
     /// Path and query as on the wire.
     pub fn target(&self) -> &[u8] {
         match &self.raw {
-            Some(raw) => origin_form(&raw.0),
+            Some(raw) => raw.origin_form(),
             None => self.uri.path_and_query().map_or(&[], |target| target.as_str().as_bytes()),
         }
-    }
-}
-
-/// Path and query of a target, which may be absolute: `http://host/path?query`.
-fn origin_form(target: &[u8]) -> &[u8] {
-    let rest = target.strip_prefix(b"http://").or_else(|| target.strip_prefix(b"https://"));
-    match rest {
-        Some(rest) => rest.iter().position(|byte| *byte == b'/').map_or(&[], |at| &rest[at..]),
-        None => target,
     }
 }
 

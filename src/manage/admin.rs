@@ -39,7 +39,7 @@ use crate::lifecycle::Lifecycle;
 use crate::operator::{Denied, Need, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
 
 /// Where what is managed is found, by name.
 const SOURCES: &str = "/admin/v1/sources/";
@@ -250,7 +250,9 @@ impl Admin {
         let (head, body) = request.into_parts();
         check_site(&head)?;
         check_name(self.address, &head)?;
-        let Some(resource) = Resource::find(head.uri.path()) else {
+        let is_as_sent = RawTarget::is_path_as_sent(&head);
+        let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
+        let Some(resource) = found else {
             return Err(Problem::absent("there is nothing at this path"));
         };
         let methods = resource.methods();

@@ -119,10 +119,7 @@ impl Call<'_> {
     /// The query as on the wire.
     pub fn query(&self) -> &[u8] {
         match self.head.extensions.get::<RawTarget>() {
-            Some(RawTarget(raw)) => {
-                let query = raw.iter().position(|byte| *byte == b'?');
-                query.map_or(&[][..], |at| &raw[at + 1..])
-            }
+            Some(raw) => raw.query(),
             None => self.head.uri.query().unwrap_or_default().as_bytes(),
         }
     }
@@ -167,7 +164,9 @@ impl Partners {
 
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let Some(resource) = Resource::find(head.uri.path()) else { return absent() };
+        let is_as_sent = RawTarget::is_path_as_sent(&head);
+        let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
+        let Some(resource) = found else { return absent() };
         let config = self.registry.config();
         let trusted = &config.server.trusted_proxies;
         let client = caller(peer.0.ip(), &head.headers, trusted).address();

@@ -37,7 +37,7 @@ pub(super) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Objects and lists in one another: readers behind us give up at a hundred or so.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// How deep `text`, which is JSON, goes.
 fn depth(text: &[u8]) -> usize {

@@ -94,6 +94,8 @@ closed_set! {
         NotOurs = "not_ours",
         /// An amount or item that differs from the source's own table.
         PinnedReward = "pinned_reward",
+        /// The signature of an address check that was answered already.
+        UsedSignature = "used_signature",
         /// The source, or this kind of message, is switched off.
         Disabled = "disabled",
         /// The body did not arrive in time.
@@ -122,6 +124,7 @@ impl Reason {
             Self::TooLarge
             | Self::ForbiddenAddress
             | Self::WrongMethod
+            | Self::UsedSignature
             | Self::Disabled
             | Self::Timeout => false,
         }

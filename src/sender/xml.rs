@@ -8,6 +8,9 @@ use quick_xml::events::{BytesRef, Event};
 use super::encoding::BadEncoding;
 use super::parameters::{self, Span, Unreadable};
 
+/// Elements in one another: as deep as JSON may be.
+const DEPTH_MAX: usize = super::json::DEPTH_MAX;
+
 /// Name and inner text of an element, as spans of the text it was read from.
 pub(super) type Child = (Span, Span);
 
@@ -17,9 +20,8 @@ pub(super) fn children_of_root(text: &[u8]) -> Option<Vec<Child>> {
     let mut reader = Reader::from_str(text);
     loop {
         match reader.read_event().ok()? {
-            Event::Start(start) => {
-                let inner = reader.read_to_end(start.name()).ok()?;
-                let (from, to) = bounds(&inner)?;
+            Event::Start(_) => {
+                let (from, to) = to_end(&mut reader)?;
                 at_end(&mut reader)?;
                 return children(text, from, to);
             }
@@ -30,6 +32,24 @@ pub(super) fn children_of_root(text: &[u8]) -> Option<Vec<Child>> {
             Event::Decl(_) | Event::Comment(_) => {}
             Event::Text(blank) if blank.trim().is_empty() => {}
             _ => return None,
+        }
+    }
+}
+
+/// Reads on to the end of the element that has begun, and says where its inner text is. `None` when
+/// it never ends, or goes too deep.
+fn to_end(reader: &mut Reader<&[u8]>) -> Option<(usize, usize)> {
+    let from = usize::try_from(reader.buffer_position()).ok()?;
+    let mut depth = 1_usize;
+    loop {
+        let to = usize::try_from(reader.buffer_position()).ok()?;
+        match reader.read_event().ok()? {
+            Event::Start(_) if depth == DEPTH_MAX => return None,
+            Event::Start(_) => depth += 1,
+            Event::End(_) if depth == 1 => return Some((from, to)),
+            Event::End(_) => depth -= 1,
+            Event::Eof | Event::DocType(_) => return None,
+            _ => {}
         }
     }
 }
@@ -195,6 +215,14 @@ mod tests {
         for text in ["", "x", "<xml>", "<xml></a></xml>", "<a/><b/>", "<a>]]></a>x"] {
             assert_eq!(shown(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_document_goes_so_deep_and_no_deeper() {
+        let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(shown(&nested(DEPTH_MAX)).is_some());
+        assert_eq!(shown(&nested(DEPTH_MAX + 1)), None);
+        assert_eq!(shown(&nested(20_000)), None);
     }
 
     #[test]

@@ -21,8 +21,9 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::crowd::{Crowd, Ear};
+use super::head;
 use super::pulse::{Pulse, Verdict};
-use super::stream::{RawSlot, Socket, Stream, Version};
+use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::Lifecycle;
 
@@ -163,18 +164,18 @@ impl<H: Handler> Front<H> {
         let pulse = Arc::new(Pulse::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
-        let raw = Arc::new(RawSlot::default());
+        let slot = Arc::new(HeadSlot::default());
         let requests = Requests {
             front: Arc::clone(&self),
             peer: Peer(peer),
             pulse: Arc::clone(&pulse),
-            raw: Arc::clone(&raw),
+            slot: Arc::clone(&slot),
         };
         let requests = Arc::new(requests);
         let service = service_fn(move |request| Arc::clone(&requests).answer(request));
         match version {
             Version::Http1 => {
-                let stream = Stream::http1(socket, first, Arc::clone(&pulse), raw);
+                let stream = Stream::http1(socket, first, Arc::clone(&pulse), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
                 self.drive(connection, http1::Connection::graceful_shutdown, &pulse).await;
             }
@@ -278,7 +279,7 @@ struct Requests<H> {
     front: Arc<Front<H>>,
     peer: Peer,
     pulse: Arc<Pulse>,
-    raw: Arc<RawSlot>,
+    slot: Arc<HeadSlot>,
 }
 
 impl<H: Handler> Requests<H> {
@@ -287,7 +288,11 @@ impl<H: Handler> Requests<H> {
         if !request.body().is_end_stream() {
             self.pulse.saw_body();
         }
-        if let Some(target) = self.raw.take() {
+        let note = self.slot.take();
+        if head::check(&request, note.framing).is_err() {
+            return Ok(head::bad_request());
+        }
+        if let Some(target) = note.raw {
             request.extensions_mut().insert(target);
         }
         self.front.handler.handle(self.peer, request).await

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::pulse::Pulse;
-use super::target::{RawTarget, Scan};
+use super::target::{Framing, RawTarget, Scan};
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,21 +50,29 @@ struct Heads {
     scan: Scan,
     /// The requests that had begun when the head that is scanned began.
     begun: u32,
-    /// Where the service finds the target of the request it is called with.
-    raw: Arc<RawSlot>,
+    /// Where the service finds what hyper does not say about the request it is called with.
+    slot: Arc<HeadSlot>,
 }
 
-/// Holds the raw target of the request that comes next, if hyper was shown another.
+/// What hyper does not say about a head.
 #[derive(Debug, Default)]
-pub(super) struct RawSlot(Mutex<Option<RawTarget>>);
+pub(super) struct HeadNote {
+    /// The target as on the wire, if hyper was shown another.
+    pub raw: Option<RawTarget>,
+    pub framing: Framing,
+}
 
-impl RawSlot {
-    fn put(&self, target: Option<RawTarget>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = target;
+/// Holds the note about the request that comes next.
+#[derive(Debug, Default)]
+pub(super) struct HeadSlot(Mutex<HeadNote>);
+
+impl HeadSlot {
+    fn put(&self, note: HeadNote) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 
-    pub(super) fn take(&self) -> Option<RawTarget> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(super) fn take(&self) -> HeadNote {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -92,15 +100,15 @@ impl Socket {
 }
 
 impl Stream {
-    /// `socket`, of which `first` was read already, as HTTP/1: its heads are followed and targets
-    /// that hyper would refuse are put into `raw`.
+    /// `socket`, of which `first` was read already, as HTTP/1: its heads are followed, and what
+    /// hyper does not say about them is put into `slot`.
     pub(super) fn http1(
         socket: Socket,
         first: Bytes,
         pulse: Arc<Pulse>,
-        raw: Arc<RawSlot>,
+        slot: Arc<HeadSlot>,
     ) -> Self {
-        let heads = Heads { scan: Scan::default(), begun: pulse.begun(), raw };
+        let heads = Heads { scan: Scan::default(), begun: pulse.begun(), slot };
         Self { socket, first, pulse, heads: Some(heads) }
     }
 
@@ -136,8 +144,9 @@ impl Heads {
             }
         }
         self.scan.bytes(bytes);
-        if let Some(target) = self.scan.take_raw() {
-            self.raw.put(Some(target));
+        let note = HeadNote { raw: self.scan.take_raw(), framing: self.scan.take_framing() };
+        if note.raw.is_some() || note.framing == Framing::Conflicting {
+            self.slot.put(note);
         }
         if !self.scan.is_at_end() {
             pulse.head();

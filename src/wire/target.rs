@@ -9,16 +9,77 @@
 //! It is done only where it is certain that a head starts here: on the first request of a
 //! connection and after requests without a body that were not pipelined. Elsewhere hyper's refusal
 //! stands.
+//!
+//! On the way the scan notes a head with both Content-Length and Transfer-Encoding, of which hyper
+//! keeps the second alone: proxies disagree about where such a request ends.
 
 use bytes::Bytes;
+use http::request::Parts;
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
+use smallvec::SmallVec;
 
 /// Stands in for a byte that hyper would refuse.
 const STAND_IN: u8 = b'_';
 
+/// Bytes of a header's name that are compared: the longest that is looked for, with its colon.
+const NAME_BYTES: usize = 18;
+
 /// The target as it was on the wire, where hyper was shown another. An extension of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget(pub Bytes);
+
+/// How a head says where its body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// In one way, or there is no body.
+    #[default]
+    Clear,
+    /// By Content-Length and by Transfer-Encoding, so that two readers may disagree.
+    Conflicting,
+}
+
+impl RawTarget {
+    /// Whether the path of a request is as its sender wrote it, so that it may be looked up: a
+    /// stand-in could make another one of it.
+    #[must_use]
+    pub fn is_path_as_sent(head: &Parts) -> bool {
+        let raw = head.extensions.get::<Self>();
+        raw.is_none_or(|raw| raw.path() == head.uri.path().as_bytes())
+    }
+
+    /// Path and query. An absolute target (`http://host/path?query`) loses its scheme and authority,
+    /// which ends at the first `/`, `?` or `#` (RFC 3986, section 3.2); one without a path has the
+    /// path `/`, as has one whose authority holds a byte that no authority holds.
+    #[must_use]
+    pub fn origin_form(&self) -> &[u8] {
+        let Some(rest) = without_scheme(&self.0) else { return &self.0 };
+        let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        if is_odd(authority) || !rest.starts_with(b"/") { b"/" } else { rest }
+    }
+
+    /// The path, up to the query.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        let target = self.origin_form();
+        &target[..memchr(b'?', target).unwrap_or(target.len())]
+    }
+
+    /// The query, behind the `?`.
+    #[must_use]
+    pub fn query(&self) -> &[u8] {
+        let target = self.origin_form();
+        memchr(b'?', target).map_or(&[], |at| &target[at + 1..])
+    }
+}
+
+/// What follows `http://` or `https://`, in any case.
+fn without_scheme(target: &[u8]) -> Option<&[u8]> {
+    [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
 
 /// Follows one connection's heads.
 #[derive(Debug, Default)]
@@ -31,6 +92,18 @@ pub(super) struct Scan {
     raw: Option<RawTarget>,
     /// Line ends seen in a row, to find the empty line.
     line_ends: u8,
+    /// The first bytes of a line that was cut in two by a read.
+    line: SmallVec<[u8; NAME_BYTES]>,
+    lengths: Lengths,
+    /// How the head that was scanned to its end says where its body ends.
+    framing: Framing,
+}
+
+/// Which headers that say where a body ends a head has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    content_length: bool,
+    transfer_encoding: bool,
 }
 
 /// Where in a head the next byte is.
@@ -55,6 +128,8 @@ impl Scan {
         self.target.clear();
         self.odd = false;
         self.line_ends = 0;
+        self.line.clear();
+        self.lengths = Lengths::default();
     }
 
     /// From now on nobody knows where a head starts.
@@ -65,6 +140,11 @@ impl Scan {
     /// The target of the head that was scanned to its end, once, if hyper was shown another.
     pub(super) fn take_raw(&mut self) -> Option<RawTarget> {
         self.raw.take()
+    }
+
+    /// How the head that was scanned to its end says where its body ends, once.
+    pub(super) fn take_framing(&mut self) -> Framing {
+        std::mem::take(&mut self.framing)
     }
 
     /// Whether a head has come whole, and nothing behind it.
@@ -130,11 +210,10 @@ impl Scan {
     fn rest(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         for line_end in memchr_iter(b'\n', bytes) {
-            let empty = match line_end - done {
-                0 => true,
-                1 => bytes[done] == b'\r',
-                _ => false,
-            };
+            let line = &bytes[done..line_end];
+            let empty = self.line.is_empty() && matches!(line, b"" | b"\r")
+                || self.line.as_slice() == b"\r" && line.is_empty();
+            self.note(line);
             self.line_ends = if empty { self.line_ends + 1 } else { 1 };
             done = line_end + 1;
             if self.line_ends == 2 {
@@ -143,16 +222,45 @@ impl Scan {
             }
         }
         let tail = &bytes[done..];
-        if !(tail.is_empty() || tail == b"\r") {
-            self.line_ends = 0;
-        }
+        let room = NAME_BYTES - self.line.len();
+        self.line.extend_from_slice(&tail[..tail.len().min(room)]);
         bytes.len()
+    }
+
+    /// Looks at a line that has ended, of which `line` came last.
+    fn note(&mut self, line: &[u8]) {
+        if self.line.is_empty() {
+            self.lengths.note(line);
+            return;
+        }
+        let room = NAME_BYTES - self.line.len();
+        self.line.extend_from_slice(&line[..line.len().min(room)]);
+        self.lengths.note(&self.line);
+        self.line.clear();
     }
 
     fn end(&mut self) {
         self.at = At::End;
+        self.framing = self.lengths.framing();
         if std::mem::take(&mut self.odd) {
             self.raw = Some(RawTarget(Bytes::from(std::mem::take(&mut self.target))));
+        }
+    }
+}
+
+impl Lengths {
+    fn note(&mut self, line: &[u8]) {
+        let is_named = |name: &[u8]| {
+            line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        };
+        self.content_length |= is_named(b"content-length:");
+        self.transfer_encoding |= is_named(b"transfer-encoding:");
+    }
+
+    fn framing(self) -> Framing {
+        match self {
+            Self { content_length: true, transfer_encoding: true } => Framing::Conflicting,
+            _ => Framing::Clear,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Address checks: what asks for the address, and what may be said back to it.
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Callback, Inside, Nature, Refusal};
 use crate::sender::definition::Probes;
+use crate::sender::digest::Output;
 use crate::sender::evaluate::Context;
 use crate::sender::outcome::Reason;
 
@@ -44,6 +47,19 @@ impl Callback<'_> {
         }
     }
 
+    /// What tells this address check from all others: its signature, or what was sealed in it. `None`
+    /// where nothing proves that the sender asks: nobody answers anything but what was said.
+    #[must_use]
+    pub fn check_proof(&self) -> Option<[u8; 32]> {
+        if self.nature != Nature::Challenge {
+            return None;
+        }
+        let signed = self.matched.as_ref().and_then(|matched| matched.output.as_ref());
+        let opened = || self.opened.as_ref().map(|opened| opened.message.as_slice());
+        let proof = signed.map(Output::bytes).or_else(opened)?;
+        Some(Sha256::digest(proof).into())
+    }
+
     /// Rejects an address check whose answer would say back anything but one word: a message that
     /// was sealed for us is not an address check, whatever it is sent as.
     fn echoes_a_word(&self) -> Result<(), Refusal> {
@@ -64,6 +80,9 @@ const ECHO_BYTES_MAX: usize = 128;
 /// Whether `value` is what address checks have said back: letters, digits and what base64 and UUIDs
 /// are made of. No message is written so.
 fn is_word(value: &[u8]) -> bool {
-    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(byte);
-    value.len() <= ECHO_BYTES_MAX && value.iter().all(is_of_word)
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/".contains(byte);
+    // Padding stands at the end: in the middle, a form could be written so.
+    let padding = value.iter().rev().take_while(|byte| **byte == b'=').count();
+    let unpadded = &value[..value.len() - padding];
+    value.len() <= ECHO_BYTES_MAX && unpadded.iter().all(is_of_word)
 }

@@ -1,0 +1,108 @@
+//! What a head must be beyond what hyper asks of it: one Host, and one way to say where the body ends
+//! (RFC 9112, sections 3.2 and 6.1).
+
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{HeaderValue, Request, StatusCode, Version, header};
+use http_body_util::Full;
+
+use super::connection::Response;
+use super::target::Framing;
+
+/// Why a head is refused with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeadError {
+    #[error("the Host header is missing")]
+    NoHost,
+    #[error("several Host headers")]
+    SeveralHosts,
+    #[error("the Host header is not a host")]
+    NotAHost,
+    #[error("the Host header names another host than the request's authority")]
+    AnotherHost,
+    #[error("both Content-Length and Transfer-Encoding")]
+    TwoLengths,
+}
+
+/// Checks a request's head.
+pub(super) fn check<B>(request: &Request<B>, framing: Framing) -> Result<(), HeadError> {
+    if framing == Framing::Conflicting {
+        return Err(HeadError::TwoLengths);
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(HeadError::SeveralHosts),
+        (None, None) if request.version() == Version::HTTP_11 => Err(HeadError::NoHost),
+        (None, None) => Ok(()),
+        (Some(host), None) => check_host(request, host),
+    }
+}
+
+/// Checks the one Host. In HTTP/1.1 the authority of an absolute target takes precedence over it; in
+/// HTTP/2 the two must not differ (RFC 9113, section 8.3.1).
+fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadError> {
+    let bytes = host.as_bytes();
+    let is_host =
+        bytes.is_empty() || (Authority::try_from(bytes).is_ok() && !bytes.contains(&b'@'));
+    if !is_host {
+        return Err(HeadError::NotAHost);
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    match authority.filter(|_| request.version() == Version::HTTP_2) {
+        Some(authority) if !authority.eq_ignore_ascii_case(bytes) => Err(HeadError::AnotherHost),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a head that is refused. The connection ends with it: what follows may be anything.
+pub(super) fn bad_request() -> Response {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A version, a target, the Hosts, and what becomes of them.
+    type Row<'r> = (Version, &'r str, &'r [&'r [u8]], Result<(), HeadError>);
+
+    fn request(version: Version, target: &str, hosts: &[&[u8]]) -> Request<()> {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        *request.uri_mut() = target.parse().unwrap();
+        for host in hosts {
+            request.headers_mut().append(header::HOST, HeaderValue::from_bytes(host).unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn there_is_one_host() {
+        use HeadError::{AnotherHost, NoHost, NotAHost, SeveralHosts};
+        const OWN: &str = "https://a.example/b";
+        let table: [Row<'_>; 13] = [
+            (Version::HTTP_11, "/", &[b"a"], Ok(())),
+            (Version::HTTP_11, "/", &[b"a.example:8080"], Ok(())),
+            (Version::HTTP_11, "/", &[b"[::1]:80"], Ok(())),
+            (Version::HTTP_11, "/", &[b""], Ok(())),
+            (Version::HTTP_11, "/", &[], Err(NoHost)),
+            (Version::HTTP_11, "/", &[b"a", b"a"], Err(SeveralHosts)),
+            (Version::HTTP_11, "/", &[b"a b"], Err(NotAHost)),
+            (Version::HTTP_11, "/", &[b"u@a"], Err(NotAHost)),
+            (Version::HTTP_10, "/", &[], Ok(())),
+            (Version::HTTP_10, "/", &[b"a", b"b"], Err(SeveralHosts)),
+            (Version::HTTP_11, OWN, &[b"b.example"], Ok(())),
+            (Version::HTTP_2, OWN, &[b"A.example"], Ok(())),
+            (Version::HTTP_2, OWN, &[b"b.example"], Err(AnotherHost)),
+        ];
+        for (version, target, hosts, expected) in table {
+            let found = check(&request(version, target, hosts), Framing::Clear);
+            assert_eq!(found, expected, "{version:?} {target} {hosts:?}");
+        }
+        let own = request(Version::HTTP_11, "/", &[b"a"]);
+        assert_eq!(check(&own, Framing::Conflicting), Err(HeadError::TwoLengths));
+    }
+}
