@@ -11,6 +11,7 @@ mod import;
 mod migrate;
 mod rebuild;
 mod rekey;
+mod release;
 mod replay;
 mod senders;
 mod serve;
@@ -65,6 +66,7 @@ enum Command {
     Rekey(rekey::Rekey),
     Forget(forget::Forget),
     Replay(replay::Replay),
+    Release(release::Release),
 }
 
 impl Command {
@@ -86,6 +88,7 @@ impl Command {
             Self::Rekey(command) => command.run(screen),
             Self::Forget(command) => command.run(screen),
             Self::Replay(command) => command.run(screen),
+            Self::Release(command) => command.run(screen),
         }
     }
 }

@@ -29,6 +29,8 @@ mod received;
 mod recent;
 mod record;
 mod rejections;
+mod release;
+mod releases;
 mod route;
 
 pub use bucket::ByAddress;
@@ -37,3 +39,5 @@ pub use gate::Gate;
 pub use received::Received;
 pub use recent::{Passed, Recent};
 pub use rejections::Rejections;
+pub use release::{ReleaseMode, Released};
+pub use releases::{BusyError, ReleaseFilter, ReleaseProgress, ReleaseState, Releases};

@@ -70,7 +70,10 @@ pub use held::{
     Decided, Decision, HeldBounds, HeldList, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery,
     HeldStats, HeldWhy, HoldOutcome, Holding, NewHeld, REJECTED_MAX, VARIANTS_MAX,
 };
-pub use id::{EventId, HeldId, NodeId, NotAHeldId, NotAReplayId, ReplayId, SourceId, TargetId};
+pub use id::{
+    EventId, HeldId, NodeId, NotAHeldId, NotAReleaseId, NotAReplayId, ReleaseId, ReplayId,
+    SourceId, TargetId,
+};
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;

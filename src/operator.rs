@@ -11,6 +11,7 @@ mod held;
 mod masked;
 mod pasted;
 mod pause;
+mod release;
 mod replay;
 pub(crate) mod rules;
 mod trial;
@@ -26,5 +27,6 @@ pub use held::{
 pub use masked::{Masked, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
+pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};
 pub use trial::{TestEvent, Tried, Untried, try_out};

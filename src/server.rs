@@ -22,7 +22,7 @@ use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Courier, Replays, Tools};
-use crate::intake::Gate;
+use crate::intake::{Gate, Releases};
 use crate::keys::Keys;
 use crate::ledger::{
     Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey,
@@ -352,6 +352,7 @@ impl Running {
         let scrubber = upkeep.scrubber();
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
+        let releases = Releases::new(registry.book().clone(), gate.clone());
         let tools = console::Tools {
             callbacks: listeners.addresses()?.callbacks,
             registry: registry.clone(),
@@ -359,10 +360,11 @@ impl Running {
             keys: keys.clone(),
             control: control.clone(),
             replays: replays.clone(),
+            releases: releases.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(&life),
         };
-        let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
+        let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
         let following = (registry.clone(), gate.clone());
         put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
         let follower = tokio::spawn(async move {

@@ -34,6 +34,7 @@ mod it {
     mod push_config;
     mod race;
     mod rejections;
+    mod release;
     mod replay;
     mod reward_rule;
     mod senders;

@@ -20,10 +20,10 @@ use super::recent::Recent;
 use super::record::Genuine;
 use super::rejections::Rejections;
 use super::route::{Route, View};
-use crate::clock::{self, UnixMillis};
+use crate::clock;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::ledger::{Book, EventId};
+use crate::ledger::{Book, EventId, Release};
 use crate::sender::{
     Answer, Callback, Judgement, KeySet, OlderKeys, Outcome, Reason, Refusal, Reply, Resolution,
     Resolved,
@@ -41,19 +41,19 @@ const PREFIX: &[u8] = b"/callback/";
 
 /// The receiving path, shared by all threads that serve it.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Shared>);
+pub struct Gate(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    view: ArcSwap<View>,
-    desk: Arc<Desk>,
-    book: Book,
+pub(super) struct Shared {
+    pub(super) view: ArcSwap<View>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) book: Book,
     keys: Keys,
     pool: Arc<BytePool>,
     held: Held,
     verdicts: Verdicts,
     /// The store is known to have no keys of earlier versions.
-    no_older_keys: AtomicBool,
+    pub(super) no_older_keys: AtomicBool,
 }
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -65,7 +65,7 @@ pub(super) enum Stop {
 }
 
 /// What is decided about a callback before anything is recorded.
-enum Ruling {
+pub(super) enum Ruling {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
@@ -203,7 +203,7 @@ impl Shared {
             callback.look_up(OlderKeys::Wanted);
         }
         let began = clock::instant();
-        let ruling = judge(&mut callback, received.at_ms());
+        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
         let judged = clock::instant();
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         drop(taken);
@@ -223,12 +223,26 @@ impl Shared {
             }
             Ruling::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                let genuine = Genuine {
+                    id,
+                    callback: &callback,
+                    received,
+                    resolved,
+                    judged,
+                    release: Release::None,
+                };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
             Ruling::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine { id, callback: &callback, received, resolved, judged };
+                let genuine = Genuine {
+                    id,
+                    callback: &callback,
+                    received,
+                    resolved,
+                    judged,
+                    release: Release::None,
+                };
                 Box::pin(genuine.record_ambiguous(slot, &self.book)).await
             }
         }
@@ -259,14 +273,14 @@ impl Shared {
 }
 
 /// Verifies and resolves.
-fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
+pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Ruling {
     match callback.verify() {
         Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
         Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
         Judgement::Challenge => Ruling::AddressCheck,
         Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
-            let id = EventId::new(at_ms);
+            let id = id();
             match verified.resolve(id) {
                 Resolution::Event(resolved) => Ruling::Event(id, resolved),
                 Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
@@ -280,7 +294,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Ruling {
 
 /// The public keys to verify a callback with, where its sender has some. If it names one that is
 /// not there, the list is looked at again, within the sender's patience.
-async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<KeySet>> {
+pub(super) async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<KeySet>> {
     let route = received.route();
     let published = route.keys.as_ref()?;
     let keys = published.now();

@@ -332,7 +332,9 @@ mod tests {
         }
         assert_eq!(log.0.queue().waiting.len(), QUEUE_MAX / 2);
         log.flush().await;
-        assert_eq!((log.0.queue().waiting.len(), log.0.queue().bytes), (0, 0));
+        let queue = log.0.queue();
+        assert_eq!((queue.waiting.len(), queue.bytes), (0, 0));
+        drop(queue);
         let (page, _) = log.list(&HeldQuery::default(), None, 5000).await.unwrap();
         assert_eq!(page.len() as u64, REJECTED_MAX.count);
     }

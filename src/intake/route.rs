@@ -60,6 +60,9 @@ pub(super) struct Route {
     full: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
+    /// How old a callback in quarantine may be: what it repeats is still known then. `None`: as old
+    /// as it is.
+    pub releasable: Option<Duration>,
     /// From its arrival, when a callback has to be answered.
     pub patience: Duration,
     /// From its arrival, when silence ends.
@@ -113,6 +116,7 @@ impl View {
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
             route.inline = inline;
+            route.releasable = releasable(source, config.store.keep_transactions);
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old {
@@ -134,6 +138,12 @@ impl View {
     /// The source called `name`.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.routes.get(name)
+    }
+
+    /// The source of that id.
+    pub fn of_id(&self, id: &SourceId) -> Option<&Arc<Route>> {
+        let named = self.route(id.as_str()).filter(|route| route.id == *id);
+        named.or_else(|| self.routes.values().find(|route| route.id == *id))
     }
 
     /// The source that whoever called `path` probably meant.
@@ -162,6 +172,14 @@ impl View {
             }
         }
     }
+}
+
+/// How long before now a callback may have come, to be released: its keys and those of what it
+/// repeats are kept for as long as it is in quarantine, or for what is left of the usual time.
+fn releasable(source: &Source, keep: Duration) -> Option<Duration> {
+    let needed = source.recipe.acceptable_for()?;
+    let beyond = keep.max(needed) - needed;
+    Some(beyond + source.quarantine.as_ref().map_or(Duration::ZERO, |held| held.keep))
 }
 
 impl Route {
@@ -225,6 +243,7 @@ impl Route {
             misfits: Bucket::new(MISFITS, now),
             full: Bucket::new(FULL, now),
             base,
+            releasable: None,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,
             body_time: patience,

@@ -4,7 +4,7 @@
 //! long as it has three times less than what is left for everyone. Samples make room for new ones:
 //! what goes is the oldest of the caller, and of its reason, that has the most.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 use super::held::REJECTED_MAX;
@@ -70,32 +70,42 @@ pub(super) fn has_room(bounds: HeldBounds, sum: HeldBounds, own: HeldBounds, siz
 }
 
 /// Which samples of one source have to go. They are in the order of their ids.
-pub(super) fn excess(mut samples: Vec<Sample>, bounds: HeldBounds) -> Vec<HeldId> {
+pub(super) fn excess(samples: &[Sample], bounds: HeldBounds) -> Vec<HeldId> {
     let weight = |sample: &Sample| sample.bytes + bounds.bytes / bounds.count.max(1);
-    let mut gone = Vec::new();
-    loop {
-        let bytes: u64 = samples.iter().map(|sample| sample.bytes).sum();
-        if samples.len() as u64 <= bounds.count && bytes <= bounds.bytes {
-            return gone;
-        }
-        let mut callers: HashMap<DedupeKey, u64> = HashMap::new();
-        for sample in &samples {
-            *callers.entry(sample.caller).or_default() += weight(sample);
-        }
-        let Some(caller) = heaviest(callers) else { return gone };
-        let mut reasons: HashMap<Option<Reason>, u64> = HashMap::new();
-        for sample in samples.iter().filter(|sample| sample.caller == caller) {
-            *reasons.entry(sample.reason).or_default() += weight(sample);
-        }
-        let reason = heaviest(reasons).flatten();
-        let of = |sample: &Sample| sample.caller == caller && sample.reason == reason;
-        let Some(at) = samples.iter().position(of) else { return gone };
-        gone.push(samples.remove(at).id);
+    let (mut count, mut bytes) = (samples.len() as u64, 0);
+    // By caller and reason: what each has, and its samples, the oldest first.
+    let mut groups = Groups::new();
+    for sample in samples {
+        let group = groups.entry((sample.caller, sample.reason)).or_default();
+        group.0 += weight(sample);
+        group.1.push_back(sample);
+        bytes += sample.bytes;
     }
+    let mut gone = Vec::new();
+    while count > bounds.count || bytes > bounds.bytes {
+        let Some(oldest) = oldest_of_heaviest(&mut groups) else { break };
+        count -= 1;
+        bytes -= oldest.bytes;
+        gone.push(oldest.id);
+        if let Some(group) = groups.get_mut(&(oldest.caller, oldest.reason)) {
+            group.0 -= weight(oldest);
+        }
+    }
+    gone
 }
 
-fn heaviest<K: Ord + Copy>(of: HashMap<K, u64>) -> Option<K> {
-    of.into_iter().max_by_key(|(key, weight)| (*weight, *key)).map(|(key, _)| key)
+type Groups<'s> = BTreeMap<(DedupeKey, Option<Reason>), (u64, VecDeque<&'s Sample>)>;
+
+/// Takes the oldest sample of the caller that has the most, of its reason that has the most.
+fn oldest_of_heaviest<'s>(groups: &mut Groups<'s>) -> Option<&'s Sample> {
+    let mut callers: BTreeMap<DedupeKey, u64> = BTreeMap::new();
+    for ((caller, _), (weight, _)) in &*groups {
+        *callers.entry(*caller).or_default() += weight;
+    }
+    let (caller, _) = callers.into_iter().max_by_key(|(caller, weight)| (*weight, *caller))?;
+    let of_caller = groups.iter_mut().filter(|((of, _), _)| *of == caller);
+    let heaviest = of_caller.max_by_key(|((_, reason), (weight, _))| (*weight, *reason))?;
+    heaviest.1.1.pop_front()
 }
 
 /// What a text is found by.
@@ -271,7 +281,7 @@ impl<T> Holdings<T> {
         samples.insert(at, Sample { id, caller, reason, bytes });
         let all = samples.iter().map(|sample| sample.bytes).sum::<u64>();
         if samples.len() as u64 > REJECTED_MAX.count || all > REJECTED_MAX.bytes {
-            for id in excess(samples.clone(), REJECTED_MAX) {
+            for id in excess(samples, REJECTED_MAX) {
                 self.remove(id);
             }
         }
@@ -416,7 +426,7 @@ mod tests {
         let other = [sample(3, 2, Reason::NotOurs, 100)];
         let flood = (4..40).map(|n| sample(n, 2, Reason::BadSignature, 100));
         let all: Vec<Sample> = few.chain(other).chain(flood).collect();
-        let gone = excess(all.clone(), bounds);
+        let gone = excess(&all, bounds);
         assert_eq!(gone.len(), 30);
         // The oldest of the flood: neither the other caller's, nor its own for another reason.
         let oldest: Vec<HeldId> = all[4..34].iter().map(|sample| sample.id).collect();
@@ -427,8 +437,8 @@ mod tests {
     fn bytes_count_too() {
         let bounds = HeldBounds { count: 10, bytes: 1000 };
         let all = vec![sample(0, 1, Reason::Stale, 300), sample(1, 2, Reason::Stale, 900)];
-        assert_eq!(excess(all.clone(), bounds), [all[1].id]);
-        assert_eq!(excess(all[..1].to_vec(), bounds), []);
+        assert_eq!(excess(&all, bounds), [all[1].id]);
+        assert_eq!(excess(&all[..1], bounds), []);
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub struct ReplayId(Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeldId(Uuid);
 
+/// The id of one order to release callbacks from quarantine.
+///
+/// Its text is `rel_` and 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReleaseId(Uuid);
+
+/// A text that is not the id of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a release is `rel_` and 32 lower-case hexadecimal digits")]
+pub struct NotAReleaseId;
+
 /// A text that is not the id of a held callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the id of a held callback is `ref_` and 32 lower-case hexadecimal digits")]
@@ -44,6 +55,7 @@ pub struct NotAnEventId;
 const PREFIX: &str = "evt_";
 const REPLAY_PREFIX: &str = "rpl_";
 const HELD_PREFIX: &str = "ref_";
+const RELEASE_PREFIX: &str = "rel_";
 /// Digits of an id.
 const DIGITS: usize = 32;
 /// The last millisecond that 48 bits hold, in the year 10889.
@@ -111,6 +123,14 @@ impl ReplayId {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+}
+
+impl ReleaseId {
+    /// A new id, for an order given at `ms`.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        Self(uuid_at(ms, random()))
     }
 }
 
@@ -249,6 +269,20 @@ impl FromStr for HeldId {
 
     fn from_str(text: &str) -> Result<Self, NotAHeldId> {
         parse(text, HELD_PREFIX).map(Self).ok_or(NotAHeldId)
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{RELEASE_PREFIX}{}", self.0.simple())
+    }
+}
+
+impl FromStr for ReleaseId {
+    type Err = NotAReleaseId;
+
+    fn from_str(text: &str) -> Result<Self, NotAReleaseId> {
+        parse(text, RELEASE_PREFIX).map(Self).ok_or(NotAReleaseId)
     }
 }
 

@@ -11,6 +11,7 @@ mod held;
 mod managed;
 mod openapi;
 mod rejections;
+mod release;
 mod replay;
 mod senders;
 mod signing_key;
@@ -32,7 +33,7 @@ use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate, caller};
+use crate::intake::{ByAddress, Gate, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::{Book, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
@@ -66,6 +67,7 @@ pub struct Admin {
     gate: Gate,
     control: Control,
     replays: Replays,
+    releases: Releases,
     keys: Keys,
     book: Book,
     scrubber: Scrubber,
@@ -88,6 +90,8 @@ enum Resource<'p> {
     Replay(&'p str),
     BeginReplay,
     Order(&'p str),
+    BeginRelease,
+    Release(&'p str),
     Deliveries,
     Held,
     Decide(&'p str, Decision),
@@ -129,6 +133,8 @@ impl<'p> Resource<'p> {
                 ["events", id, "replay"] => Self::Replay(id),
                 ["replay"] => Self::BeginReplay,
                 ["replay", id] => Self::Order(id),
+                ["release"] => Self::BeginRelease,
+                ["release", id] => Self::Release(id),
                 ["deliveries"] => Self::Deliveries,
                 ["held"] => Self::Held,
                 ["held", id, "release"] => Self::Decide(id, Decision::Release),
@@ -175,11 +181,12 @@ impl<'p> Resource<'p> {
             Self::Explain
             | Self::Replay(_)
             | Self::BeginReplay
+            | Self::BeginRelease
             | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_) => DO,
-            Self::Order(_) => WATCH,
+            Self::Order(_) | Self::Release(_) => WATCH,
             Self::Verify => BEGIN_AND_LOOK,
             Self::One(..) => MANAGE,
             _ => LOOK,
@@ -191,13 +198,18 @@ impl<'p> Resource<'p> {
             Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
             Self::Replay(_)
             | Self::BeginReplay
+            | Self::BeginRelease
             | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
             | Self::Export => Need::Change,
-            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Need::Change,
+            Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
+                if *method != Method::GET =>
+            {
+                Need::Change
+            }
             _ => Need::Look,
         }
     }
@@ -209,7 +221,13 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, replays, scrubber): (Gate, Keys, Control, Replays, Scrubber),
+        (gate, keys, control, (replays, releases), scrubber): (
+            Gate,
+            Keys,
+            Control,
+            (Replays, Releases),
+            Scrubber,
+        ),
         (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
@@ -220,6 +238,7 @@ impl Admin {
             gate,
             control,
             replays,
+            releases,
             keys,
             book,
             scrubber,
@@ -273,6 +292,9 @@ impl Admin {
             Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
             Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
             Resource::Order(id) => self.replay_progress(id),
+            Resource::BeginRelease => self.begin_release(&self.body(body).await?, &who).await,
+            Resource::Release(id) if asked == Method::DELETE => self.cancel_release(id, &who).await,
+            Resource::Release(id) => self.release_progress(id),
             Resource::Deliveries => self.deliveries(&head).await,
             Resource::Held => self.held(&head).await,
             Resource::Decide(id, decision) => {
@@ -358,6 +380,8 @@ mod tests {
             Resource::Replay(_) => "/admin/v1/events/{id}/replay",
             Resource::BeginReplay => "/admin/v1/replay",
             Resource::Order(_) => "/admin/v1/replay/{id}",
+            Resource::BeginRelease => "/admin/v1/release",
+            Resource::Release(_) => "/admin/v1/release/{id}",
             Resource::Deliveries => "/admin/v1/deliveries",
             Resource::Held => "/admin/v1/held",
             Resource::Decide(_, Decision::Release | Decision::Settle) => {
@@ -384,7 +408,7 @@ mod tests {
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 28;
+    const ROWS: usize = 30;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()

@@ -7,6 +7,7 @@ mod opening;
 mod public;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use smallvec::SmallVec;
 
@@ -46,6 +47,7 @@ pub struct Callback<'a> {
     /// The row of the table of events.
     pub(super) row: Option<usize>,
     pub(super) nature: Nature,
+    pub(super) proof: Proof,
     /// What the signatures cover, once that was found out.
     pub(super) coverage: Option<Coverage>,
     pub(super) older_keys: OlderKeys,
@@ -58,6 +60,15 @@ pub(super) enum Nature {
     Message,
     /// It checks the address.
     Challenge,
+}
+
+/// What an event rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Its callback verified.
+    Signature,
+    /// An operator takes responsibility for it.
+    Grant,
 }
 
 /// What has to be inside a sealed message.
@@ -184,6 +195,7 @@ impl<'a> Callback<'a> {
             kind: None,
             row: None,
             nature: Nature::Message,
+            proof: Proof::Signature,
             coverage: None,
             older_keys: OlderKeys::Unwanted,
         }
@@ -228,6 +240,28 @@ impl<'a> Callback<'a> {
                 self.not_verified(refusal)
             }
         }
+    }
+
+    /// What a callback says that does not verify, for an operator who takes responsibility for it:
+    /// nothing is authenticated, and nothing is compared with the source's own ids and rewards.
+    /// Its identity is known from then on.
+    ///
+    /// # Errors
+    /// It cannot be read, is sealed under another key, or has no transaction.
+    pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, Refusal> {
+        self.proof = Proof::Grant;
+        if let Some(unreadable) = &self.unreadable {
+            return Err(unreadable.clone().into());
+        }
+        if self.recipe.body == WhenBody::AfterVerification {
+            self.read_body()?;
+        }
+        if self.recipe.open.is_some() {
+            self.open()?;
+        }
+        self.find_kind();
+        let (resolved, _) = self.resolved(&event_id)?;
+        Ok(Box::new(resolved))
     }
 
     fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::bound::{Bound, Gate, Input, Scope};
-use super::callback::{Callback, Nature, Refusal, Resolution, Verified};
+use super::callback::{Callback, Nature, Proof, Refusal, Resolution, Verified};
 use super::condition::Condition;
 use super::coverage::{Coverage, TextVerdict};
 use super::definition::{RoleText, Roles, Stands, Uncovered};
@@ -79,18 +79,26 @@ impl Verified<'_, '_> {
 }
 
 impl<'a> Callback<'a> {
-    fn resolved(
+    pub(super) fn resolved(
         &mut self,
         event_id: &dyn fmt::Display,
     ) -> Result<(Resolved, TextVerdict), Refusal> {
         let identity = self.identity_text()?;
-        self.ours()?;
+        let is_proven = self.proof == Proof::Signature;
+        if is_proven {
+            self.ours()?;
+        }
         self.coverage = Some(self.cover()?);
         let this = &*self;
         let nothing = Coverage::default();
         let coverage = this.coverage.as_ref().unwrap_or(&nothing);
-        let facts = this.key_facts(coverage, identity);
-        this.refuse_uncovered(&facts, identity)?;
+        let mut facts = this.key_facts(coverage, identity);
+        if is_proven {
+            this.refuse_uncovered(&facts, identity)?;
+        } else {
+            // There is no signature to be remembered.
+            facts.identity = IdentityCover::Covered;
+        }
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
         let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
         let mut roles = [None; Role::ALL.len()];
@@ -110,11 +118,13 @@ impl<'a> Callback<'a> {
                     escaped.push(role);
                 }
             }
-            if this.covers_role(&facts, role, text) {
+            if is_proven && this.covers_role(&facts, role, text) {
                 authenticated.push(role);
             }
         }
-        this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        if is_proven {
+            this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        }
         let content =
             this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
         let params = texts.put(|out| this.put_params(out, Strangers::Shown));
@@ -130,7 +140,7 @@ impl<'a> Callback<'a> {
             test,
             unresolved,
             authenticated,
-            covered: this.covered_facts(&facts),
+            covered: if is_proven { this.covered_facts(&facts) } else { SmallVec::new() },
             effect,
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped,

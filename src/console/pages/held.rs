@@ -55,6 +55,8 @@ texts! {
     WHAT_CURSOR = "There is no such page.", "没有这一页。";
     UNKNOWN = "No held callback has this id.", "没有该 ID 的回调。";
     ALREADY = "This callback was decided before. Load its page again.", "此回调已有决定，请重新加载页面。";
+    UNREADABLE = "No event can be made of this callback: what it says cannot be read.", "无法由此回调生成事件：其内容无法读取。";
+    FULL = "This callback disputes an event. Decide the callbacks that are held for that first.", "此回调与已有事件冲突，请先处理因此隔离的回调。";
     NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
 
@@ -283,11 +285,15 @@ async fn decide(
     }
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
-    match decide_held(registry, who, (id, decision), form.text("reason")).await {
+    match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
+        .await
+    {
         Ok(_) => Ok(Reply::Go(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(Trouble::Bad(UNKNOWN)),
         Err(DecideError::Already(_)) => Err(Trouble::Bad(ALREADY)),
+        Err(DecideError::Unreadable(_)) => one(console, visit, text, Some(UNREADABLE)).await,
+        Err(DecideError::Full) => one(console, visit, text, Some(FULL)).await,
         Err(DecideError::NoReason) => one(console, visit, text, Some(NO_REASON)).await,
     }
 }

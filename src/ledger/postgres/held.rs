@@ -244,7 +244,8 @@ async fn make_room(session: &Session, source: &str) -> Result<(), Fault> {
         reason: row.get::<_, Option<&str>>(2).and_then(Reason::from_name),
         bytes: row.get::<_, i64>(3).cast_unsigned(),
     };
-    let gone = excess(rows.iter().map(sample).collect(), REJECTED_MAX);
+    let samples: Vec<Sample> = rows.iter().map(sample).collect();
+    let gone = excess(&samples, REJECTED_MAX);
     if !gone.is_empty() {
         let gone: Vec<Uuid> = gone.into_iter().map(uuid).collect();
         session.run("delete from held where id = any($1) and why = 3", &[&gone]).await?;

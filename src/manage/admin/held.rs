@@ -96,13 +96,15 @@ impl Admin {
                 .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
         };
         let reason = order.reason.as_deref();
-        let decided = decide_held(&self.registry, who, (id, decision), reason).await;
+        let decided = decide_held((&self.registry, &self.gate), who, (id, decision), reason).await;
         let mark = decided.map_err(|error| {
             let status = match &error {
                 DecideError::Ledger(error) => return Problem::ledger(error),
                 DecideError::Unknown => StatusCode::NOT_FOUND,
-                DecideError::Already(_) => StatusCode::CONFLICT,
-                DecideError::NoReason => StatusCode::UNPROCESSABLE_ENTITY,
+                DecideError::Already(_) | DecideError::Full => StatusCode::CONFLICT,
+                DecideError::NoReason | DecideError::Unreadable(_) => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
             };
             Problem::new(status, error.to_string())
         })?;
