@@ -13,7 +13,7 @@ UNIT_TIMEOUT := 40m
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help run test setup fmt fmt-fix words lint deny unit examples doc bench-test bench bench-ledger soak bench-postgres bench-console load load-deliveries deploy-check fuzz fuzz-check clean
+.PHONY: help run test setup fmt fmt-fix words lint deny unit examples doc bench-test bench bench-ledger soak bench-postgres bench-old-snapshot bench-console load load-deliveries deploy-check fuzz fuzz-check clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ soak: ## A release server under load with retention of minutes: disk and memory 
 
 bench-postgres: ## The PostgreSQL engine under load: the table of docs/scaling.md (ARGS="--seconds 20 --only single")
 	cargo bench --locked --bench postgres -- $(ARGS)
+
+bench-old-snapshot: ## Load on PostgreSQL while a dump holds a snapshot: lost, doubled, medians (ARGS="--minutes 60 --rate 500")
+	cargo bench --locked --bench old_snapshot -- $(ARGS)
 
 bench-console: ## The console's pages with a million events, beside a ledger with one (ARGS=--help)
 	cargo build --locked --release --bin postern --example console_fill

@@ -10,6 +10,7 @@ mod postgres {
     mod engine;
     mod faults;
     mod gateways;
+    mod growth;
     mod lost;
     mod pooler;
     mod process;

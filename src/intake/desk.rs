@@ -72,7 +72,7 @@ impl Desk {
 
     /// A request that belongs to no source: perhaps a slip in a sender's console.
     pub fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
-        self.metrics.unknown_paths.inc();
+        self.metrics.unknown_paths().inc();
         let now = clock::instant();
         if !self.by_address.take(peer, now) {
             return;

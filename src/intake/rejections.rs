@@ -332,9 +332,8 @@ mod tests {
         }
         assert_eq!(log.0.queue().waiting.len(), QUEUE_MAX / 2);
         log.flush().await;
-        let queue = log.0.queue();
-        assert_eq!((queue.waiting.len(), queue.bytes), (0, 0));
-        drop(queue);
+        assert!(log.0.queue().waiting.is_empty());
+        assert_eq!(log.0.queue().bytes, 0);
         let (page, _) = log.list(&HeldQuery::default(), None, 5000).await.unwrap();
         assert_eq!(page.len() as u64, REJECTED_MAX.count);
     }

@@ -246,7 +246,8 @@ impl Running {
                 looking.spawn(async move { release_one((&book, &gate), id, mode).await });
             }
             while let Some(looked) = looking.join_next().await {
-                self.note(looked.unwrap_or(Err(LedgerError::Unknown))?);
+                let looked = looked.unwrap_or(Err(LedgerError::Unknown))?;
+                self.note(looked.as_ref());
             }
         }
         Ok(())
@@ -281,7 +282,7 @@ impl Running {
         Ok(found)
     }
 
-    fn note(&self, released: Option<Released>) {
+    fn note(&self, released: Option<&Released>) {
         self.progress.send_modify(|progress| {
             progress.seen += 1;
             match released {

@@ -36,7 +36,8 @@ pub struct LeaseBatch {
     /// The deliveries, earliest due first.
     pub leases: Vec<Lease>,
     /// How long until the next delivery of those destinations is due, zero if more are due now;
-    /// `None`: nothing is waiting.
+    /// `None`: nothing is waiting, or nothing soon on a ledger that many gateways share
+    /// ([`super::Engine::look_again`]).
     pub next_due: Option<Duration>,
 }
 

@@ -24,6 +24,7 @@ mod deliveries;
 mod dialer;
 mod documents;
 mod durability;
+mod expiry;
 mod fault;
 mod faults;
 mod figures;
@@ -36,6 +37,7 @@ mod options;
 mod pooler;
 mod probe;
 mod pulse;
+mod queue;
 mod rekey;
 mod replay;
 mod retry;
@@ -61,6 +63,7 @@ use self::faults::Faults;
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
 use self::pulse::{Pulse, ServerClock};
+use self::queue::Queue;
 use self::vault::{Used, Vault};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
@@ -120,6 +123,7 @@ struct Core {
     days: RwLock<BTreeSet<i32>>,
     /// Days before today that this gateway keeps from being swept.
     late: Mutex<HashMap<i32, Instant>>,
+    queue: Queue,
     faults: Faults,
     /// Commits of one thread at one time.
     writers: usize,
@@ -204,6 +208,7 @@ impl Postgres {
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
             late: Mutex::default(),
+            queue: Queue::default(),
             faults: Faults::default(),
             beating: OnceLock::new(),
             dialer,
@@ -558,9 +563,9 @@ impl Ledger for Postgres {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        let (mut health, clock_ahead_ms) = self.core.pulse.health();
+        let (mut health, server) = self.core.pulse.health();
         health.stopped = health.stopped.or_else(|| self.core.vault.lacking());
-        health.server = Some(ServerHealth { clock_ahead_ms, faults: self.core.faults.counts() });
+        health.server = Some(ServerHealth { faults: self.core.faults.counts(), ..server });
         Ok(health)
     }
 }

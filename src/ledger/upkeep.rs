@@ -122,6 +122,11 @@ pub struct ServerHealth {
     pub clock_ahead_ms: Option<i64>,
     /// Faults of this process's statements, by code: each only grows.
     pub faults: Vec<(FaultCode, u64)>,
+    /// How long the oldest transaction that keeps dead rows has been open, a minute ago at most;
+    /// `None`: it is not known.
+    pub oldest_snapshot: Option<Duration>,
+    /// Transactions since the oldest row of a table that is not frozen, a minute ago at most.
+    pub transaction_age: Option<u64>,
 }
 
 impl Durability {

@@ -31,12 +31,9 @@ const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.
 pub struct Metrics {
     registry: Registry,
     callbacks: IntCounterVec,
-    rejections: IntCounterVec,
+    rejections: RejectionMetrics,
     secret_used: IntCounterVec,
     shape_misfits: IntCounterVec,
-    /// Requests to paths that belong to no source.
-    pub unknown_paths: IntCounter,
-    released: IntCounterVec,
     /// From the request's head to its answer.
     pub callback_seconds: Histogram,
     /// Reading, verifying and resolving.
@@ -63,7 +60,42 @@ pub struct Metrics {
     pub histories: Histories,
 }
 
+/// What was rejected, and what became of it.
+#[derive(Debug)]
+struct RejectionMetrics {
+    by_reason: IntCounterVec,
+    unknown_paths: IntCounter,
+    released: IntCounterVec,
+}
+
+impl RejectionMetrics {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            by_reason: family.counters(
+                "postern_rejections_total",
+                "Callbacks that were refused, by reason",
+                &["source", "reason"],
+            )?,
+            unknown_paths: family.counter(
+                "postern_unknown_paths_total",
+                "Requests to a path that belongs to no source",
+            )?,
+            released: family.counters(
+                "postern_released_total",
+                "Events that were released from quarantine",
+                &["source"],
+            )?,
+        })
+    }
+}
+
 impl Metrics {
+    /// Requests to paths that belong to no source.
+    #[must_use]
+    pub fn unknown_paths(&self) -> &IntCounter {
+        &self.rejections.unknown_paths
+    }
+
     /// Registers every metric.
     ///
     /// # Errors
@@ -77,11 +109,7 @@ impl Metrics {
                 "Callbacks by what became of them",
                 &["source", "outcome"],
             )?,
-            rejections: family.counters(
-                "postern_rejections_total",
-                "Callbacks that were refused, by reason",
-                &["source", "reason"],
-            )?,
+            rejections: RejectionMetrics::new(&family)?,
             secret_used: family.counters(
                 "postern_secret_used_total",
                 "Callbacks by the secret that verified them",
@@ -91,15 +119,6 @@ impl Metrics {
                 "postern_shape_misfits_total",
                 "Genuine callbacks with a value that contradicts the sender's file, by parameter",
                 &["source", "parameter"],
-            )?,
-            unknown_paths: family.counter(
-                "postern_unknown_paths_total",
-                "Requests to a path that belongs to no source",
-            )?,
-            released: family.counters(
-                "postern_released_total",
-                "Events that were released from quarantine",
-                &["source"],
             )?,
             callback_seconds: seconds("postern_callback_seconds", "From head to answer")?,
             verify_seconds: seconds(
@@ -159,7 +178,8 @@ impl Metrics {
     ) -> SourceMetrics {
         let misfit = |of: &str| self.shape_misfits.with_label_values(&[name, of]);
         let outcome = |of: &Outcome| self.callbacks.with_label_values(&[name, of.as_str()]);
-        let reason = |of: &Reason| self.rejections.with_label_values(&[name, of.as_str()]);
+        let reason =
+            |of: &Reason| self.rejections.by_reason.with_label_values(&[name, of.as_str()]);
         SourceMetrics {
             outcomes: Outcome::ALL.iter().map(outcome).collect(),
             reasons: Reason::ALL.iter().map(reason).collect(),
@@ -168,7 +188,7 @@ impl Metrics {
                 .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
                 .collect(),
             misfits: shaped.into_iter().map(|of| (of.to_owned(), misfit(of))).collect(),
-            released: self.released.with_label_values(&[name]),
+            released: self.rejections.released.with_label_values(&[name]),
             history: self.histories.of(name),
         }
     }
@@ -180,9 +200,9 @@ impl Metrics {
             let _ = self.callbacks.remove_label_values(&[name, outcome.as_str()]);
         }
         for reason in Reason::ALL {
-            let _ = self.rejections.remove_label_values(&[name, reason.as_str()]);
+            let _ = self.rejections.by_reason.remove_label_values(&[name, reason.as_str()]);
         }
-        let _ = self.released.remove_label_values(&[name]);
+        let _ = self.rejections.released.remove_label_values(&[name]);
         for (id, _) in &of.secrets {
             self.forget_secret(name, id);
         }
@@ -261,6 +281,10 @@ pub struct StoreMetrics {
     pub keys: Known,
     /// Seconds that the clock of its server is ahead of this process's.
     pub clock_offset_seconds: Known,
+    /// Seconds that the oldest transaction of its server has been open.
+    pub oldest_snapshot_seconds: Known,
+    /// Transactions since the oldest row of its server that is not frozen.
+    pub transaction_age: Known,
     /// 1 where something cannot be read.
     pub damaged: IntGauge,
     /// Bytes that scrubs read.
@@ -318,6 +342,14 @@ impl StoreMetrics {
             clock_offset_seconds: family.known(
                 "postern_store_clock_offset_seconds",
                 "Time by which the clock of the store's server is ahead of the gateway's, in seconds",
+            )?,
+            oldest_snapshot_seconds: family.known(
+                "postern_store_oldest_snapshot_seconds",
+                "Age of the oldest open transaction that keeps dead rows of the store, in seconds",
+            )?,
+            transaction_age: family.known(
+                "postern_store_transaction_age",
+                "Transactions since the oldest unfrozen row of the store",
             )?,
             swept_events: swept.with_label_values(&["events"]),
             swept_keys: swept.with_label_values(&["keys"]),

@@ -153,7 +153,8 @@ fn what_stays_has_its_new_reason_and_one_is_granted_for_a_reason() {
     assert_eq!((granted.status, &granted.json()["decision"]), (200, &json!("released")));
     assert_eq!(post(admin, &path, r#"{"reason":"again"}"#).status, 409);
     let got = backend.await_count(2);
-    let event = got.iter().map(|one| one.json()).find(|one| one["transaction"] == "g2").unwrap();
+    let event =
+        got.iter().map(super::backend::Got::json).find(|one| one["transaction"] == "g2").unwrap();
     assert_eq!((&event["authenticated"], &event["released"]), (&json!([]), &json!(true)));
     assert_eq!((&event["item"], &event["id"]), (&json!("gold"), &granted.json()["event"]));
     assert_eq!(event["received_at"], by("g2")["received_at"]);
@@ -217,6 +218,20 @@ fn write(path: &Path, backend: &Backend, secret: &str) {
     std::fs::write(path, text(backend, secret)).unwrap();
 }
 
+/// The ids of the released events that were delivered, by transaction.
+fn ids_of(backend: &Backend) -> BTreeMap<String, Vec<String>> {
+    let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for got in backend.got() {
+        let event = got.json();
+        assert_eq!(event["released"], true);
+        let transaction = event["transaction"].as_str().unwrap().to_owned();
+        let of = ids.entry(transaction).or_default();
+        of.push(got.header("webhook-id").to_owned());
+        of.dedup();
+    }
+    ids
+}
+
 /// The campaign: a wrong secret under load with a forged flood beside it, then the right one, and a
 /// release that is killed again and again.
 #[test]
@@ -278,15 +293,7 @@ fn a_release_that_is_killed_delivers_every_genuine_callback_once_and_no_forged_o
     });
     assert_eq!(genuine(process.admin), 0);
     process.kill();
-    let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for got in backend.got() {
-        let event = got.json();
-        assert_eq!(event["released"], true);
-        let transaction = event["transaction"].as_str().unwrap().to_owned();
-        let of = ids.entry(transaction).or_default();
-        of.push(got.header("webhook-id").to_owned());
-        of.dedup();
-    }
+    let ids = ids_of(&backend);
     let lost: Vec<_> = sent.iter().filter(|one| !ids.contains_key(*one)).collect();
     let torn: Vec<_> = ids.iter().filter(|(_, ids)| ids.len() > 1).collect();
     assert!(lost.is_empty(), "{} of {} were never delivered: {lost:?}", lost.len(), sent.len());

@@ -13,7 +13,7 @@ use super::durability::Required;
 use super::fault::{Cause, Fault};
 use super::link::Session;
 use super::log::write_event;
-use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
+use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
 use super::vault::{Pen, Place, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
@@ -315,7 +315,7 @@ fn record_sql(required: Required) -> String {
             from whole
         ), due as (
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select w.id, t.target, {NOW}, 0, {NOW} * 1024, null
+            select w.id, t.target, {CLOCK}, 0, {NOW} * 1024, null
             from whole w cross join lateral unnest(w.names) as t(target)
         )
         select id from whole",

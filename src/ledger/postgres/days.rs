@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::expiry::{rewind, sweep_keys};
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::sql::uuid_of;
@@ -142,7 +143,8 @@ async fn make_tables(session: &Session, day: i32) -> Result<(), Fault> {
         // Attached, not made in place: that would stop everybody who uses the table meanwhile.
         session
             .batch(&format!(
-                "create table {part} (like {table} including defaults including constraints);
+                "create table {part} (like {table} including defaults including constraints)
+                    with (autovacuum_freeze_min_age = 0);
                  alter table {table} attach partition {part} for values from ('{from}') to ('{to}')"
             ))
             .await?;
@@ -182,7 +184,8 @@ impl Core {
                 Err(fault) => return Err(fault),
             }
         }
-        sweep_keys(held, &policy, budget, &mut swept).await?;
+        let days_before = i64::from(old).saturating_mul(DAY_MS);
+        sweep_keys(held, (&policy, days_before), budget, &mut swept).await?;
         super::held::expire(held, &policy).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
@@ -230,31 +233,6 @@ impl Core {
     }
 }
 
-async fn sweep_keys(
-    session: &Session,
-    policy: &Retention,
-    budget: usize,
-    swept: &mut Swept,
-) -> Result<(), Fault> {
-    let (sources, befores): (Vec<&str>, Vec<i64>) =
-        policy.all_keys_before().map(|(source, before)| (source.as_str(), before)).unzip();
-    let Some(latest) = befores.iter().max() else { return Ok(()) };
-    let sql = "delete from dedupe where k in (
-            select k from dedupe d
-            where d.seen_ms < $1 and d.seen_ms < (
-                    select o.before from unnest($2::text[], $3::bigint[]) as o(source, before)
-                    where o.source = d.source
-                )
-                and not exists (select 1 from event e where e.id = d.id)
-            limit $4 for update skip locked
-        )";
-    let most = i64::try_from(budget).unwrap_or(i64::MAX);
-    let gone = session.run(sql, &[latest, &sources, &befores, &most]).await?;
-    swept.keys += gone;
-    swept.more |= gone >= budget as u64;
-    Ok(())
-}
-
 /// What `meta` has the time under until which events came in for a day that was over.
 fn late_key(day: i32) -> String {
     format!("late {day}")
@@ -285,6 +263,8 @@ async fn drop_tables(
     if session.run(sql, &[&day]).await? == 0 {
         return Ok(Some((0, 0)));
     }
+    // Before the tables are locked: whoever sweeps keys holds a mark and looks for their events.
+    rewind(session, i64::from(day) * DAY_MS).await?;
     let parts: Vec<String> = TABLES.iter().map(|table| table_of(table, day)).collect();
     session.batch(&format!("lock table {} in access exclusive mode", parts.join(", "))).await?;
     if is_open(session, day).await? || is_late(session, day, events_before).await? {
@@ -329,6 +309,9 @@ async fn thin_out(
         )
         select count(*) from gone";
     let gone: i64 = held.row(sql, &[&ids]).await?.get(0);
+    if gone > 0 {
+        rewind(held, i64::from(day) * DAY_MS).await?;
+    }
     held.commit().await?;
     swept.events += gone.cast_unsigned();
     swept.more |= gone > 0 && gone == left;

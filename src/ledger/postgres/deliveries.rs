@@ -1,6 +1,7 @@
 //! Leases and verdicts.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -11,25 +12,21 @@ use super::durability::Required;
 use super::fault::Fault;
 use super::link::{Held, Session};
 use super::log::{EVENT_PIECE, said_piece};
-use super::sql::{FOR_EVER_MS, NOW, id_of, uuid_of};
+use super::queue::{Found, Mark};
+use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, id_of, uuid_of};
 use super::vault::under;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
-    Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetFilter,
-    TargetId, Verdict,
+    Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
 };
 
-/// The destinations that a filter admits, as a table `wanted`. Those that have deliveries are found
-/// by going from name to name in the index, so that a long queue costs no more than a short one.
-const ONLY: &str = "wanted as (select distinct target from unnest($2::text[]) as o(target))";
-const EXCEPT: &str = "names as (
-        (select target from delivery order by target limit 1)
-        union all
-        select (select d.target from delivery d where d.target > n.target order by d.target limit 1)
-        from names n where n.target is not null
-    ), wanted as (
-        select target from names where target is not null and target <> all($2::text[])
-    )";
+/// How far ahead a lease looks for what is due next: a loop looks again by then
+/// ([`crate::ledger::Engine::look_again`]).
+const AHEAD_MS: i64 = 500;
+
+/// Destinations and their floors: parameters 2 and 3.
+const WANTED: &str =
+    "wanted as (select * from unnest($2::text[], $3::bigint[]) as o(target, floor))";
 
 impl Core {
     pub(super) async fn lease_on(
@@ -38,51 +35,33 @@ impl Core {
         who: &NodeId,
         ask: &LeaseAsk,
     ) -> Result<LeaseBatch, Fault> {
-        let (wanted, names) = wanted(&ask.targets);
-        let now = self.clock.fixed();
+        let wanted = self.wanted(session, &ask.targets).await?;
+        if wanted.targets.is_empty() {
+            return Ok(LeaseBatch::default());
+        }
+        let (lease, next) = (lease_sql(), next_sql());
+        let (lease, next) = (session.prepared(&lease).await?, session.prepared(&next).await?);
+        let (client, now, who) = (session.client(), self.clock.fixed(), who.as_str());
         let max = i64::try_from(ask.max).unwrap_or(i64::MAX);
         let ttl = millis(ask.ttl).min(FOR_EVER_MS);
-        // One destination that is slow must not hide the others: each gives its earliest.
-        let lease = format!(
-            "with recursive {wanted}, due as (
-                select d.* from wanted w cross join lateral (
-                    select event_id, target, due_ms from delivery
-                    where target = w.target and due_ms <= {NOW}
-                    order by due_ms, event_id limit $3 for update skip locked
-                ) d
-            ), first as (
-                select * from due order by due_ms, event_id, target limit $3
-            ), held as (
-                update delivery d set owner = $4, token = d.token + 1, attempt = d.attempt + 1,
-                    due_ms = {NOW} + $5
-                from first f where d.event_id = f.event_id and d.target = f.target
-                returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
-            )
-            select h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}
-            from held h join event e on e.id = h.event_id
-            order by h.was_due, h.event_id, h.target"
-        );
-        let next = format!(
-            "with recursive {wanted}
-            select min(d.due_ms) - {NOW} from wanted w cross join lateral (
-                select due_ms from delivery where target = w.target order by due_ms limit 1
-            ) d"
-        );
-        let (lease, next) = (session.prepared(&lease).await?, session.prepared(&next).await?);
-        let client = session.client();
-        let who = who.as_str();
-        let for_lease: [&(dyn ToSql + Sync); 5] = [&now, &names, &max, &who, &ttl];
-        let for_next: [&(dyn ToSql + Sync); 2] = [&now, &names];
+        let ahead = if now.is_some() { FOR_EVER_MS } else { AHEAD_MS };
+        let (targets, floors) = (&wanted.targets, &wanted.floors);
+        let for_lease: [&(dyn ToSql + Sync); 6] = [&now, targets, floors, &max, &who, &ttl];
+        let for_next: [&(dyn ToSql + Sync); 4] = [&now, targets, floors, &ahead];
         // Both are on their way before either is answered, in this order.
         let (leased, next) = tokio::join!(
             biased;
             client.query(&lease, &for_lease),
-            client.query_one(&next, &for_next),
+            client.query(&next, &for_next),
         );
-        let leases = leased?.iter().map(|row| self.lease_of(row, ask)).collect::<Result<_, _>>()?;
-        let next: Option<i64> = next?.get(0);
-        let wait = |ms: i64| std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        Ok(LeaseBatch { leases, next_due: next.map(wait) })
+        let (leased, next) = (leased?, next?);
+        let found = found(leased.first().filter(|_| now.is_none()), &next);
+        let after = |row: &Row| Some(row.get::<_, Option<i64>>(1)? - row.get::<_, i64>(2));
+        let next_due = next.iter().filter_map(after).min();
+        self.queue.learn(&wanted, found);
+        let leases = leased.iter().map(|row| self.lease_of(row, ask)).collect::<Result<_, _>>()?;
+        let wait = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        Ok(LeaseBatch { leases, next_due: next_due.map(wait) })
     }
 
     /// Settles on one session, whose commit waits as `waits` says, or for nothing. What is done or dead leaves the queue, the rest goes back into it.
@@ -179,31 +158,69 @@ impl Core {
     }
 
     fn lease_of(&self, row: &Row, ask: &LeaseAsk) -> Result<Lease, Fault> {
-        let event = id_of(row.get(0));
+        let event = id_of(row.get(2));
         Ok(Lease {
             event,
-            target: TargetId::from(row.get::<_, &str>(1)),
-            attempt: u32::try_from(row.get::<_, i32>(2)).unwrap_or(u32::MAX),
-            token: row.get::<_, i64>(3).cast_unsigned(),
-            body: self.event_piece(event, row, 4)?.body,
+            target: TargetId::from(row.get::<_, &str>(3)),
+            attempt: u32::try_from(row.get::<_, i32>(4)).unwrap_or(u32::MAX),
+            token: row.get::<_, i64>(5).cast_unsigned(),
+            body: self.event_piece(event, row, 6)?.body,
             expires_in: ask.ttl,
         })
     }
 
     pub(super) async fn release_on(&self, session: &Session, who: &NodeId) -> Result<u64, Fault> {
         let sql = format!(
-            "update delivery set owner = null, attempt = attempt - 1, due_ms = {NOW}
-             where owner = $2"
+            "update delivery set owner = null, attempt = attempt - 1, due_ms = {CLOCK}
+             where owner = $2 and {NUMBERED}"
         );
         session.run(&sql, &[&self.clock.fixed(), &who.as_str()]).await
     }
 }
 
-fn wanted(filter: &TargetFilter) -> (&'static str, Vec<&str>) {
-    match filter {
-        TargetFilter::All => (EXCEPT, Vec::new()),
-        TargetFilter::Except(these) => (EXCEPT, these.iter().map(TargetId::as_str).collect()),
-        TargetFilter::Only(these) => (ONLY, these.iter().map(TargetId::as_str).collect()),
+/// One destination that is slow must not hide the others: each gives its earliest.
+fn lease_sql() -> String {
+    format!(
+        "with {WANTED}, due as (
+            select d.* from wanted w cross join lateral (
+                select event_id, target, due_ms from delivery
+                where target = w.target and due_ms >= w.floor and due_ms <= {NOW}
+                order by due_ms, event_id limit $4 for update skip locked
+            ) d
+        ), first as (
+            select * from due order by due_ms, event_id, target limit $4
+        ), held as (
+            update delivery d set owner = $5, token = d.token + 1, attempt = d.attempt + 1,
+                due_ms = {CLOCK} + $6
+            from first f where d.event_id = f.event_id and d.target = f.target
+            returning d.event_id, d.target, d.attempt, d.token, f.due_ms as was_due
+        )
+        select pg_current_xact_id()::text::bigint, {NOW},
+            h.event_id, h.target, h.attempt, h.token, {EVENT_PIECE}
+        from held h join event e on e.id = h.event_id
+        order by h.was_due, h.event_id, h.target"
+    )
+}
+
+/// The first due time of each destination, and the oldest transaction that is in progress.
+fn next_sql() -> String {
+    format!(
+        "with {WANTED}
+        select w.target, d.due_ms, {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+        from wanted w left join lateral (
+            select due_ms from delivery
+            where target = w.target and due_ms >= w.floor and due_ms <= {NOW} + $4
+            order by due_ms limit 1
+        ) d on true"
+    )
+}
+
+/// What rows of [`lease_sql`] and [`next_sql`] say of the queue.
+fn found(leased: Option<&Row>, next: &[Row]) -> Found {
+    Found {
+        mark: leased.map(|row| Mark { number: row.get(0), began_ms: row.get(1) }),
+        oldest: next.first().map_or(0, |row| row.get(3)),
+        firsts: next.iter().map(|row| (row.get(0), row.get(1))).collect(),
     }
 }
 
@@ -247,7 +264,7 @@ fn verdicts(waits: Option<Required>) -> String {
         "v as (select * from unnest($4::bigint[], $5::uuid[], $6::text[], $7::bigint[],
             $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::smallint[],
             $13::bytea[]) as o(n, event_id, target, token, verdict, after_ms, at_ms, latency_ms,
-            status, said) where {} and {durable})",
+            status, said) where {} and {durable} and {NUMBERED})",
         under("$3")
     )
 }
@@ -275,7 +292,7 @@ fn back_sql(waits: Option<Required>) -> String {
     format!(
         "with {verdicts}, back as (
             update delivery d set owner = null,
-                due_ms = {NOW} + v.after_ms,
+                due_ms = {CLOCK} + v.after_ms,
                 attempt = d.attempt - (case when v.verdict = {POSTPONE} then 1 else 0 end)
             from v
             where d.event_id = v.event_id and d.target = v.target and d.token = v.token

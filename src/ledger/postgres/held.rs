@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::accept::{joined, piece_of, several};
 use super::fault::{Cause, Fault};
 use super::link::{Held, Session};
-use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
+use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::vault::{Pen, Place, malformed, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::Take;
@@ -445,7 +445,7 @@ impl Core {
                 where {}
             )
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
-            select $2, t.target, {NOW}, 0, {NOW} * 1024, null
+            select $2, t.target, {CLOCK}, 0, {NOW} * 1024, null
             from unnest(string_to_array($10, E'\\x1f')) as t(target)",
             under("$12")
         );

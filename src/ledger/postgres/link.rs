@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ pub(super) struct Session {
     /// The timeline that its server is on; 0: it is not known.
     timeline: u32,
     newest: watch::Receiver<u32>,
+    /// No lease has been made on it: the server may have crashed since the last one.
+    is_new: AtomicBool,
 }
 
 /// Sessions of one role, made when they are needed.
@@ -53,7 +56,18 @@ pub(super) struct Held<'p> {
 
 impl Session {
     pub(super) fn new(client: Client, newest: watch::Receiver<u32>) -> Self {
-        Self { client, statements: Mutex::default(), process: 0, timeline: 0, newest }
+        let (statements, is_new) = (Mutex::default(), AtomicBool::new(true));
+        Self { client, statements, process: 0, timeline: 0, newest, is_new }
+    }
+
+    /// Whether [`Session::is_new_no_more`] has yet to be called.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new.load(Ordering::Relaxed)
+    }
+
+    /// What a lease has to know of its server is known.
+    pub(super) fn is_new_no_more(&self) {
+        self.is_new.store(false, Ordering::Relaxed);
     }
 
     /// Takes note of what the server says that it is.

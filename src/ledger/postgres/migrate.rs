@@ -1,5 +1,7 @@
 //! The tables, and what changes them from one version to the next.
 
+use std::time::Duration;
+
 use super::fault::Fault;
 use super::link::Session;
 use super::{Core, PostgresError};
@@ -11,6 +13,9 @@ struct Step {
     sql: &'static str,
     /// What is run beside it where tables of an older version were there before.
     upgrade: &'static str,
+    /// An index of `dedupe` that is made at the end, by name. Where tables of an older version were
+    /// there before, gateways go on meanwhile.
+    index: Option<(&'static str, &'static str)>,
     /// The oldest gateway, by the version that it was made for, that works with the tables after
     /// this step: while gateways are upgraded one by one, older ones go on.
     oldest: i64,
@@ -20,12 +25,13 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step {
         version: 1,
         name: "the ledger's tables",
         sql: include_str!("migrations/0001_ledger.sql"),
         upgrade: "",
+        index: None,
         oldest: 1,
     },
     Step {
@@ -33,6 +39,7 @@ const STEPS: [Step; 4] = [
         name: "pieces that may be sealed, shorter keys (the table of keys is written anew)",
         sql: include_str!("migrations/0002_sealing.sql"),
         upgrade: "",
+        index: None,
         oldest: 2,
     },
     Step {
@@ -40,14 +47,25 @@ const STEPS: [Step; 4] = [
         name: "callbacks that wait for a decision; keys of another form",
         sql: include_str!("migrations/0003_keys.sql"),
         upgrade: OLDER_KEYS,
+        index: None,
         oldest: 2,
     },
     Step {
         version: 4,
-        name: "rejected callbacks",
-        sql: include_str!("migrations/0004_rejections.sql"),
+        name: "how far queues and sweeps are, counts (an index is added to the keys)",
+        sql: include_str!("migrations/0004_growth.sql"),
         upgrade: "",
-        oldest: 2,
+        // Gateways of version 3 sweep by `dedupe_seen`: it goes with a later version.
+        index: Some(("dedupe_expiry", "on dedupe (source, seen_ms)")),
+        oldest: 3,
+    },
+    Step {
+        version: 5,
+        name: "rejected callbacks",
+        sql: include_str!("migrations/0005_rejections.sql"),
+        upgrade: "",
+        index: None,
+        oldest: 3,
     },
 ];
 
@@ -56,6 +74,8 @@ pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;
 
 /// Two who migrate at once go one after the other. The one lock that is not a row's.
 const LOCK: i64 = 0x0070_6f73_7465_726e;
+/// From one try to take it to the next.
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Brings the tables to this gateway's version, and says what it does.
 pub(super) async fn migrate(
@@ -63,7 +83,7 @@ pub(super) async fn migrate(
     schema: &str,
     say: &mut (dyn FnMut(String) + Send),
 ) -> Result<(), PostgresError> {
-    session.rows("select pg_advisory_lock($1)", &[&LOCK]).await?;
+    lock(session).await?;
     session
         .batch(&format!(
             "create schema if not exists \"{schema}\";
@@ -78,8 +98,14 @@ pub(super) async fn migrate(
     }
     for step in STEPS.iter().filter(|step| step.version > found.tables) {
         say(format!("version {}: {} …", step.version, step.name));
+        if let (Some(index), 1..) = (step.index, found.tables) {
+            beside_gateways(session, index).await?;
+        }
         session.batch("begin").await?;
         session.batch(step.sql).await?;
+        if let (Some((name, on)), 0) = (step.index, found.tables) {
+            session.batch(&format!("create index {name} {on}")).await?;
+        }
         if found.tables > 0 {
             session.batch(step.upgrade).await?;
         }
@@ -91,6 +117,26 @@ pub(super) async fn migrate(
     say(format!("the tables are at version {VERSION}"));
     session.rows("select pg_advisory_unlock($1)", &[&LOCK]).await?;
     Ok(())
+}
+
+/// Takes the lock of migrations. Who waits for it has no snapshot meanwhile: an index that is made
+/// beside gateways waits for the end of all older ones.
+async fn lock(session: &Session) -> Result<(), Fault> {
+    while !session.row("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
+        tokio::time::sleep(LOCK_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// Makes an index while gateways go on. One that was begun and not finished is made again.
+async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<(), Fault> {
+    let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
+    match session.rows(sql, &[&name]).await?.first().map(|row| row.get::<_, bool>(0)) {
+        Some(true) => return Ok(()),
+        Some(false) => session.batch(&format!("drop index concurrently {name}")).await?,
+        None => {}
+    }
+    session.batch(&format!("create index concurrently {name} {on}")).await
 }
 
 /// What the tables say they are.

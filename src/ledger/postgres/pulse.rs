@@ -15,11 +15,12 @@ use super::Core;
 use super::dialer::{Role, refusal};
 use super::durability::{Promise, Required, SETTINGS, unreplicated};
 use super::fault::{Cause, Fault};
+use super::figures::Figures;
 use super::link::Session;
 use super::pooler;
 use super::vault::Used;
 use crate::clock::{UnixMillis, instant, now_ms};
-use crate::ledger::{FaultCode, Health, Revision};
+use crate::ledger::{FaultCode, Health, Revision, ServerHealth};
 
 /// Documents changed on another gateway are seen within this time at most.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
@@ -30,8 +31,10 @@ pub(super) const SILENT: Duration = Duration::from_millis(900);
 const ANSWER_TIME: Duration = Duration::from_secs(4);
 /// Beats between two looks at how large it is, …
 const SIZE_BEATS: u64 = 60;
-/// … and at the partitions of the days that come.
+/// … at the partitions of the days that come.
 const DAYS_BEATS: u64 = 900;
+/// … and at the floors of other gateways.
+const FLOOR_BEATS: u64 = 5;
 /// How long the one or the other may take.
 const ASIDE_TIME: Duration = Duration::from_secs(30);
 /// Nothing can be recorded when no commit has ended for this time, though some are under way:
@@ -61,7 +64,7 @@ struct Seen {
     /// Since when callbacks could not be recorded, and why.
     failing: Option<(Instant, String)>,
     promise: Promise,
-    bytes: Option<u64>,
+    figures: Option<Figures>,
     clock: ServerClock,
     /// When the last commit ended well.
     ended: Instant,
@@ -165,7 +168,7 @@ impl Pulse {
             waiting: None,
             failing: None,
             promise,
-            bytes: None,
+            figures: None,
             clock,
             ended: instant(),
             commits: BTreeMap::new(),
@@ -267,18 +270,24 @@ impl Pulse {
     }
 
     /// What is known; the server's faults are counted elsewhere.
-    pub(super) fn health(&self) -> (Health, Option<i64>) {
+    pub(super) fn health(&self) -> (Health, ServerHealth) {
         let seen = self.seen();
         let health = Health {
             stopped: seen.stopped(self.required, instant()),
             durability: seen.promise.durability,
-            bytes: seen.bytes,
+            bytes: seen.figures.map(|figures| figures.bytes),
             room: None,
             mended: Vec::new(),
             server: None,
             damage: Vec::new(),
         };
-        (health, seen.clock.ahead_ms)
+        let server = ServerHealth {
+            clock_ahead_ms: seen.clock.ahead_ms,
+            faults: Vec::new(),
+            oldest_snapshot: seen.figures.map(|figures| figures.oldest_snapshot),
+            transaction_age: seen.figures.map(|figures| figures.transaction_age),
+        };
+        (health, server)
     }
 
     fn heard(&self, beat: Result<Beat, Fault>) {
@@ -321,6 +330,7 @@ impl Pulse {
             tracing::error!(why, "PostgreSQL is out of reach");
         }
         seen.clock.ahead_ms = None;
+        seen.figures = None;
         seen.down = Some(why);
     }
 
@@ -419,6 +429,15 @@ pub(super) async fn beat(core: Weak<Core>) {
 
 /// What takes longer than a beat may, by itself.
 fn aside(core: &Arc<Core>, count: u64) {
+    if count.is_multiple_of(FLOOR_BEATS) && core.pulse.down().is_none() {
+        let own = Arc::clone(core);
+        core.dialer.handle.spawn(async move {
+            if let Err(fault) = own.share_floors().await {
+                own.faults.count(&fault);
+            }
+            own.search_queue().await;
+        });
+    }
     let size = count.is_multiple_of(SIZE_BEATS);
     let days = count % DAYS_BEATS == DAYS_BEATS - 1;
     if !size && !days {
@@ -426,8 +445,8 @@ fn aside(core: &Arc<Core>, count: u64) {
     }
     let own = Arc::clone(core);
     let work = async move {
-        if size && let Some(bytes) = own.size().await {
-            own.pulse.seen().bytes = Some(bytes);
+        if size && let Some(figures) = own.figures().await {
+            own.pulse.seen().figures = Some(figures);
         }
         if days {
             own.prepare_days().await;
@@ -588,7 +607,7 @@ mod tests {
         assert_eq!(pulse.down(), None);
         pulse.silent(instant() + Duration::from_secs(1));
         assert!(pulse.down().unwrap().contains("does not answer"));
-        assert_eq!(pulse.health().1, None);
+        assert_eq!(pulse.health().1.clock_ahead_ms, None);
     }
 
     #[test]

@@ -10,6 +10,14 @@ use crate::ledger::{DedupeKey, EventId, Fingerprint};
 pub(super) const NOW: &str =
     "coalesce($1::bigint, floor(extract(epoch from now()) * 1000)::bigint)";
 
+/// The time at which a row is written, by the server's clock, for due times: not before its
+/// transaction has a number, as [`NOW`] is (queue.rs). `$1` as there.
+pub(super) const CLOCK: &str =
+    "coalesce($1::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)";
+
+/// A condition that always holds, after which the transaction has its number.
+pub(super) const NUMBERED: &str = "pg_current_xact_id() is not null";
+
 /// A key that is this much older than its commit was stamped by a clock that is behind the server's.
 const SEEN_SLACK_MS: i64 = 60_000;
 

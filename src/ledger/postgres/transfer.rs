@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
+use super::expiry::rewind;
 use super::fault::{Cause, Fault};
 use super::held;
 use super::link::{Held, Session};
@@ -387,6 +388,10 @@ impl Core {
         // A gateway took one of them meanwhile: all of it is judged anew.
         if insert_keys(session, &past, self.pulse.required()).await? != keys as u64 {
             return Err(taken_meanwhile());
+        }
+        // Sweeps may have passed the time of these keys.
+        if let Some(oldest) = past.iter().map(|past| past.received_ms).min() {
+            rewind(session, oldest).await?;
         }
         self.insert_events(session, &events).await?;
         self.insert_deliveries(session, &events).await?;

@@ -36,6 +36,10 @@ impl Admin {
         let server = health.and_then(|health| health.server.as_ref());
         let ahead_ms = server.and_then(|server| server.clock_ahead_ms);
         store.clock_offset_seconds.set(ahead_ms.map(|ms| ms as f64 / 1000.0));
+        let snapshot = server.and_then(|server| server.oldest_snapshot);
+        store.oldest_snapshot_seconds.set(snapshot.map(|age| age.as_secs_f64()));
+        let age = server.and_then(|server| server.transaction_age);
+        store.transaction_age.set(age.map(|age| age as f64));
         for (code, count) in server.into_iter().flat_map(|server| &server.faults) {
             store.set_faults(*code, *count);
         }

@@ -1,0 +1,119 @@
+//! Expiry of deduplication keys, source by source, going on where the last sweep ended.
+//!
+//! An index by source and time leads to what may go: keys that are kept for ever cost nothing, and
+//! a mark for each source (`swept`) keeps what was removed before from being walked over again.
+//! The gateway that holds the mark's row sweeps that source; others pass it over.
+//!
+//! A key stays as long as its event does. The mark passes it, and goes back to the beginning of the
+//! event's day when that event goes ([`rewind`]).
+
+use super::fault::Fault;
+use super::link::{Held, Session};
+use crate::clock::UnixMillis;
+use crate::ledger::{Retention, SourceId, Swept};
+
+/// A mark stays so far behind: a key is committed this long after it was stamped at most.
+const LATE_MS: i64 = 600_000;
+
+/// Keys of a source that may go.
+struct Old<'p> {
+    source: &'p SourceId,
+    /// Received before this.
+    before: UnixMillis,
+    /// The mark goes no further.
+    mark_max: UnixMillis,
+    /// Keys of one step.
+    most: i64,
+}
+
+/// Removes keys whose time is over, `budget` of each source at most; `days_before`: days that end
+/// before this have been seen to.
+pub(super) async fn sweep_keys(
+    held: &mut Held<'_>,
+    (policy, days_before): (&Retention, UnixMillis),
+    budget: usize,
+    swept: &mut Swept,
+) -> Result<(), Fault> {
+    for (source, before) in policy.all_keys_before() {
+        let old = Old {
+            source,
+            before: before.min(days_before),
+            mark_max: policy.now_ms.saturating_sub(LATE_MS),
+            most: i64::try_from(budget).unwrap_or(i64::MAX),
+        };
+        if !old.is_there(held).await? {
+            continue;
+        }
+        held.begin().await?;
+        match old.sweep(held).await {
+            Ok(Step { gone, is_full }) => {
+                held.commit().await?;
+                swept.keys += gone;
+                swept.more |= is_full;
+            }
+            Err(fault) => {
+                held.undo().await?;
+                return Err(fault);
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Step {
+    gone: u64,
+    is_full: bool,
+}
+
+impl Old<'_> {
+    /// Whether a step would find anything; asked without a transaction that writes.
+    async fn is_there(&self, session: &Session) -> Result<bool, Fault> {
+        let sql = "select exists (select 1 from dedupe where source = $1 and seen_ms < $2
+            and seen_ms >= coalesce((select before_ms from swept where source = $1), 0))";
+        Ok(session.row(sql, &[&self.source.as_str(), &self.before]).await?.get(0))
+    }
+
+    async fn sweep(&self, session: &Session) -> Result<Step, Fault> {
+        let source = self.source.as_str();
+        let sql = "insert into swept (source, before_ms) values ($1, 0) on conflict do nothing";
+        session.run(sql, &[&source]).await?;
+        let sql = "select before_ms from swept where source = $1 for update skip locked";
+        let rows = session.rows(sql, &[&source]).await?;
+        // Another gateway is at it.
+        let Some(row) = rows.first() else { return Ok(Step { gone: 0, is_full: false }) };
+        let mark: UnixMillis = row.get(0);
+        // By its place, a key is removed without a look into the index of all keys.
+        let sql = "with old as (
+                select ctid, id, seen_ms from dedupe
+                where source = $1 and seen_ms >= $2 and seen_ms < $3
+                order by seen_ms limit $4 for update
+            ), gone as (
+                delete from dedupe d using old o where d.ctid = o.ctid
+                    and not exists (select 1 from event e where e.id = o.id)
+                returning 1
+            )
+            select count(*), max(seen_ms), (select count(*) from gone) from old";
+        let row = session.row(sql, &[&source, &mark, &self.before, &self.most]).await?;
+        let (seen, last, gone): (i64, Option<i64>, i64) = (row.get(0), row.get(1), row.get(2));
+        let is_full = seen == self.most;
+        let next = match last {
+            // All of one millisecond, and none of them may go.
+            Some(last) if is_full && gone == 0 => last.max(mark + 1),
+            Some(last) if is_full => last,
+            _ => self.before,
+        };
+        let next = next.min(self.mark_max);
+        if next > mark {
+            let sql = "update swept set before_ms = $2 where source = $1";
+            session.run(sql, &[&source, &next]).await?;
+        }
+        // A mark that stays back finds the same again.
+        Ok(Step { gone: gone.cast_unsigned(), is_full: is_full && (next > mark || gone > 0) })
+    }
+}
+
+/// Keys from `from_ms` on may go, or have come, that sweeps have passed.
+pub(super) async fn rewind(session: &Session, from_ms: UnixMillis) -> Result<(), Fault> {
+    let sql = "update swept set before_ms = $1 where before_ms > $1";
+    session.run(sql, &[&from_ms]).await.map(drop)
+}
