@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, Book, BookOptions, DedupeKey, EventId, Fingerprint, LeaseAsk, NewEvent, NodeId,
-    Postgres, PostgresOptions, Settlement, SourceId, Standing, TargetFilter, TargetId, Unobserved,
-    Verdict,
+    Attempt, BatchOptions, BatchedLedger, DedupeKey, EventId, Fingerprint, LeaseAsk, NewEvent,
+    NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, Standing, TargetFilter,
+    TargetId, Verdict,
 };
 use postern::sender::Secret;
 use tokio_postgres::NoTls;
@@ -77,8 +77,8 @@ async fn measure(cluster: &Cluster, time: Duration, rate: u64) {
     let (mut senders, mut deliverers) = (Vec::new(), Vec::new());
     for number in 0..GATEWAYS {
         let engine = Postgres::open(options.clone()).await.unwrap();
-        let patient = BookOptions { patience: Duration::from_secs(60), ..BookOptions::default() };
-        let book = Book::new(engine, patient, Arc::new(Unobserved));
+        let patient = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
+        let book = BatchedLedger::new(engine, patient, Arc::new(NoopObserver));
         let pause = Duration::from_secs_f64(GATEWAYS as f64 / rate as f64);
         senders.push(tokio::spawn(send(book.clone(), Arc::clone(&seen), pause)));
         deliverers.push(tokio::spawn(deliver(book, number, Arc::clone(&seen))));
@@ -173,7 +173,7 @@ fn event(n: u64) -> NewEvent {
 }
 
 /// Offers events at even times, whether or not those before are answered.
-async fn send(book: Book, seen: Arc<Seen>, pause: Duration) {
+async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
     let mut ticks = tokio::time::interval(pause);
     let mut offers = tokio::task::JoinSet::new();
     while !seen.stop_senders.load(Ordering::Relaxed) {
@@ -198,7 +198,7 @@ async fn send(book: Book, seen: Arc<Seen>, pause: Duration) {
 }
 
 /// Leases as a gateway does, and settles at once, until nothing is left after the stop.
-async fn deliver(book: Book, number: usize, seen: Arc<Seen>) {
+async fn deliver(book: BatchedLedger, number: usize, seen: Arc<Seen>) {
     let node = NodeId::from(format!("node-{number}"));
     let ask = LeaseAsk { targets: TargetFilter::All, max: 256, ttl: Duration::from_secs(30) };
     loop {

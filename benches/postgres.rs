@@ -19,9 +19,9 @@ use std::time::Duration;
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, Book, BookOptions, DedupeKey, EventId, Fingerprint, Keyring, LeaseAsk, MasterKey,
-    NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
-    TargetId, Verdict,
+    Attempt, BatchOptions, BatchedLedger, DedupeKey, EventId, Fingerprint, Keyring, LeaseAsk,
+    MasterKey, NewEvent, NodeId, Observer, Postgres, PostgresOptions, Settlement, SourceId,
+    TargetFilter, TargetId, Verdict,
 };
 use postern::sender::Secret;
 
@@ -162,9 +162,9 @@ impl Run {
         options.writers = bench.writers.unwrap_or(options.writers);
         Postgres::migrate(&options, &mut |_| {}).await.unwrap();
         let engine = Postgres::open(options).await.unwrap();
-        let patient = BookOptions { patience: Duration::from_secs(60), ..BookOptions::default() };
+        let patient = BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() };
         let commits = Arc::new(Commits::default());
-        let book = Book::new(engine, patient, Arc::clone(&commits) as Arc<dyn Observer>);
+        let book = BatchedLedger::new(engine, patient, Arc::clone(&commits) as Arc<dyn Observer>);
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
         let (began, before) = (instant(), Used::now(cluster));
@@ -221,7 +221,7 @@ fn costs(before: &Used, after: &Used, events: f64) -> String {
 }
 
 /// Leases and settles everything that was accepted.
-async fn drain(cluster: &Cluster, book: &Book, events: u64) {
+async fn drain(cluster: &Cluster, book: &BatchedLedger, events: u64) {
     let (began, before) = (instant(), Used::now(cluster));
     // Nothing is accepted any more: whoever finds nothing has an end.
     let workers = deliverers(book, DRAINERS, &Arc::new(AtomicBool::new(true)));
@@ -239,7 +239,7 @@ async fn drain(cluster: &Cluster, book: &Book, events: u64) {
 }
 
 fn deliverers(
-    book: &Book,
+    book: &BatchedLedger,
     count: usize,
     stop: &Arc<AtomicBool>,
 ) -> Vec<tokio::task::JoinHandle<u64>> {
@@ -247,7 +247,7 @@ fn deliverers(
 }
 
 async fn call(
-    book: Book,
+    book: BatchedLedger,
     body: usize,
     next: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -277,7 +277,7 @@ async fn call(
 }
 
 /// Leases and settles until it is told to stop and nothing is left.
-async fn deliver(book: Book, number: usize, stop: Arc<AtomicBool>) -> u64 {
+async fn deliver(book: BatchedLedger, number: usize, stop: Arc<AtomicBool>) -> u64 {
     let node = NodeId::from(format!("node-{number}"));
     let ask = LeaseAsk { targets: TargetFilter::All, max: 500, ttl: Duration::from_secs(60) };
     let mut delivered = 0;

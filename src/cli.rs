@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod demo;
+mod event_selector;
 mod events;
 mod explain;
 mod export;
@@ -19,7 +20,6 @@ mod sign;
 mod store;
 mod url;
 mod verify;
-mod which;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Faults, Finding, Loaded, Paint};
+use crate::config::{self, ConfigErrors, ConfigIssue, Loaded, Paint};
 
 /// What the program is asked to do.
 #[derive(Debug, Parser)]
@@ -168,7 +168,7 @@ impl<'a> Screen<'a> {
         Self { out, err, out_paint: plain, err_paint: plain, out_is: elsewhere, err_is: elsewhere }
     }
 
-    fn warn(&mut self, warnings: &[Finding]) -> io::Result<()> {
+    fn warn(&mut self, warnings: &[ConfigIssue]) -> io::Result<()> {
         let word = self.err_paint.yellow("warning:");
         for warning in warnings {
             writeln!(self.err, "{word} {}", warning.line_of_text(self.err_paint))?;
@@ -176,7 +176,7 @@ impl<'a> Screen<'a> {
         Ok(())
     }
 
-    fn refuse(&mut self, faults: &Faults) -> io::Result<Exit> {
+    fn refuse(&mut self, faults: &ConfigErrors) -> io::Result<Exit> {
         self.warn(&faults.warnings)?;
         writeln!(self.err, "{}", faults.text(self.err_paint))?;
         Ok(Exit::Usage)

@@ -14,7 +14,7 @@ mod admin;
 mod checked;
 mod destination;
 mod file;
-mod finding;
+mod issue;
 mod keys;
 pub mod limits;
 mod manage;
@@ -51,7 +51,7 @@ use pass::Pass;
 
 pub use checked::*;
 pub use file::nearest;
-pub use finding::{Faults, Finding, Paint};
+pub use issue::{ConfigErrors, Finding, Paint};
 pub use keys::TABLES;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, forbidden, parse_range, wrapped};
@@ -79,7 +79,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load(path: &Path) -> Result<Loaded, Faults> {
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     load_from(&Machine, path)
 }
 
@@ -87,7 +87,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
+pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors> {
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
         let (file, remedy) = (path.to_owned(), remedy.to_owned());
@@ -103,7 +103,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
     let files = alone.into_findings().files;
     let mut result = match text {
         Ok(text) => load_str(input, path, &text),
-        Err(fault) => Err(Faults { faults: vec![fault], ..Faults::default() }),
+        Err(fault) => Err(ConfigErrors { faults: vec![fault], ..ConfigErrors::default() }),
     };
     match &mut result {
         Ok(loaded) => loaded.files.add(files),
@@ -116,7 +116,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, Faults> {
 ///
 /// # Errors
 /// Every mistake in it, at once.
-pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Faults> {
+pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let pass = Pass::new(input, path, text);
     let config = match errors.is_empty() {
@@ -129,7 +129,9 @@ pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Fa
     let found = pass.into_findings();
     match config.filter(|_| found.faults.is_empty()) {
         Some(config) => Ok(Loaded { config, warnings: found.warnings, files: found.files }),
-        None => Err(Faults { faults: found.faults, warnings: found.warnings, files: found.files }),
+        None => {
+            Err(ConfigErrors { faults: found.faults, warnings: found.warnings, files: found.files })
+        }
     }
 }
 

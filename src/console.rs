@@ -17,11 +17,11 @@ mod components;
 mod fields;
 mod lang;
 mod layout;
+mod page_error;
 mod pages;
 mod reply;
 mod session;
 mod text;
-mod trouble;
 mod visit;
 mod words;
 

@@ -1,7 +1,7 @@
 //! Delivery: recorded events reach their destinations, at least once, each time under the same id.
 //!
 //! ```text
-//! Book ─lease─▶ Courier ─one a delivery─▶ Attempt ─▶ Clerk ─settle─▶ Book
+//! BatchedLedger ─lease─▶ Courier ─one a delivery─▶ Attempt ─▶ Clerk ─settle─▶ BatchedLedger
 //!                  └ Lane: one a destination: places, breaker, client
 //! ```
 //!
@@ -16,27 +16,27 @@
 //! order, and that a backend sees an event once only. It knows a repetition by `webhook-id`.
 
 mod attempt;
+mod attempt_result;
 mod breaker;
-mod clerk;
 mod control;
-mod courier;
-mod ending;
+mod destination_state;
+mod destination_table;
+mod dispatcher;
 mod forward;
 mod judge;
-mod lane;
-mod lanes;
 mod message;
 mod message_signature;
-mod parcel;
+mod outbound_request;
 mod pauses;
 mod rate;
 mod replay;
 mod schedule;
+mod settler;
 mod signature;
 mod values;
 
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};
-pub use courier::{Courier, Tools};
+pub use dispatcher::{Courier, Tools};
 pub use pauses::{Pause, PauseReason};
-pub use replay::{ReplayFilter, ReplayProgress, ReplayRefused, ReplayState, Replays};
+pub use replay::{ReplayFilter, ReplayOrderError, ReplayProgress, ReplayState, Replays};

@@ -7,6 +7,6 @@ mod client;
 mod guard;
 mod probe;
 
-pub use client::{Client, ClientFault, Trusted, told};
-pub use guard::{Guard, Refused, Scheme, Trust, is_public};
-pub use probe::{Probe, Unanswered};
+pub use client::{Client, ClientError, Trusted, told};
+pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
+pub use probe::{Probe, ProbeError};

@@ -17,13 +17,13 @@
 
 mod address_check;
 mod bucket;
+mod callback_log;
 mod client;
 mod commit;
-mod desk;
 mod dispute;
-mod gate;
-mod held;
-mod inquiry;
+mod handler;
+mod held_requests;
+mod inline_wait;
 mod quarantine;
 mod received;
 mod recent;
@@ -35,7 +35,7 @@ mod route;
 
 pub use bucket::ByAddress;
 pub use client::{Caller, caller};
-pub use gate::Gate;
+pub use handler::CallbackHandler;
 pub use received::Received;
 pub use recent::{Passed, Recent};
 pub use rejections::Rejections;

@@ -12,13 +12,13 @@
 //! is there in force, and the metric says how old it is. Callbacks wait for a fetch only where they
 //! name a key that is not there.
 
-mod doubts;
+mod cache;
 mod fetch;
-mod keeper;
+mod key_set_state;
 mod lifetime;
-mod published;
-mod shelf;
+mod refresher;
+mod unknown_keys;
 
-pub use fetch::{FetchFault, fetch_once};
-pub use published::Published;
-pub use shelf::Keys;
+pub use cache::Keys;
+pub use fetch::{FetchError, fetch_once};
+pub use key_set_state::Published;

@@ -2,14 +2,14 @@
 //! deliveries, and the documents that people manage.
 //!
 //! ```text
-//! gateway ─▶ Book (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
+//! gateway ─▶ BatchedLedger (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
 //!                                                       ├─▶ Postgres (many gateways, one server)
 //!                                                       └─▶ Memory   (the model, for tests)
 //! ```
 //!
 //! [`Ledger`] is what an engine promises and [`conformance`] checks; [`Engine`] is the closed set
-//! of engines; [`Book`] is the handle that the gateway uses. A [`Recorded`] is the proof that an
-//! event is durable, and only a [`Book`] makes one.
+//! of engines; [`BatchedLedger`] is the handle that the gateway uses. A [`Recorded`] is the proof that an
+//! event is durable, and only a [`BatchedLedger`] makes one.
 //!
 //! What a caller may rely on, whatever the engine:
 //!
@@ -23,8 +23,8 @@
 //! The ledger does not know HTTP, does not verify, and does not read what an event says.
 
 mod accept;
+mod batch;
 mod body;
-mod book;
 mod clock;
 mod codec;
 #[doc(hidden)]
@@ -51,10 +51,10 @@ mod sound;
 mod upkeep;
 
 pub use accept::{
-    Accepted, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse, Offer,
+    Accepted, BatchSource, DedupeKey, EventKeys, Fingerprint, LookupKey, NewEvent, Nonce, NonceUse,
 };
+pub use batch::{BatchOptions, BatchedLedger, DedupResult, Due, NoopObserver, Observer, Recorded};
 pub use body::{EventBody, KeptReply, RawRequest};
-pub use book::{Book, BookOptions, Due, Observer, Recorded, Standing, Unobserved};
 pub use clock::StoreClock;
 pub use delivery::{
     Attempt, Delivery, DeliveryPage, DeliveryQuery, DeliveryState, Lease, LeaseAsk, LeaseBatch,
@@ -85,7 +85,7 @@ pub use rejection::{NewRejection, Rejected, Rejection, RejectionNote, caller};
 pub use scrub::{PassState, ScrubPass, ScrubShare, Scrubber};
 pub use seal::{KeyId, Keyring, MasterKey};
 pub use upkeep::{
-    Durability, Health, HeldRetention, KeepKeys, Retention, Room, ServerHealth, Stats, Swept,
+    DiskSpace, Durability, Health, HeldRetention, KeepKeys, Retention, ServerHealth, Stats, Swept,
     TargetStats,
 };
 

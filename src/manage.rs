@@ -8,7 +8,7 @@
 mod admin;
 mod background_check;
 mod callback_address;
-mod guesses;
+mod failed_auth;
 mod http;
 mod partners;
 mod push_config;

@@ -16,9 +16,9 @@ mod replay;
 pub(crate) mod rules;
 mod trial;
 
-pub use access::{Denied, Need, check_name, check_site, check_token, find_token};
+pub use access::{AccessError, Permission, check_name, check_site, check_token, find_token};
 pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
-pub(crate) use call::{Called, Uncalled, call};
+pub(crate) use call::{CallError, Called, call};
 pub(crate) use explained::explained;
 pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
@@ -28,5 +28,5 @@ pub use masked::{Masked, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
 pub use release::{ReleaseError, cancel_release, release_all};
-pub use replay::{NotReplayed, cancel_replay, replay_all, replay_event};
-pub use trial::{TestEvent, Tried, Untried, try_out};
+pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
+pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -29,20 +29,20 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::merge::{Compiled, merge};
 use crate::config::Config;
-use crate::ledger::{Book, LedgerError, Revision};
+use crate::ledger::{BatchedLedger, LedgerError, Revision};
 
 pub use audit::{
-    Action, ENTRIES_MAX, Entry, Who, list as audit_log, list_where as audit_log_where,
+    Action, Actor, ENTRIES_MAX, Entry, list as audit_log, list_where as audit_log_where,
 };
 pub use documents::{
     Address, CALLBACK_ADDRESS, ContainerConfig, DESTINATION, Documents, FunctionCallback,
-    FunctionConfig, Kept, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE,
+    FunctionConfig, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE, StoredDocument,
 };
-pub use entries::{Managed, Precondition, Refusal, Written, check_reach};
+pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
 pub use merge::rule_name;
 pub use push::{OutOfReach, PushBarrier, push_barrier};
-pub use resolved::{NOTE_CHARACTERS_MAX, NotTaken, RESOLVED_MAX, Resolution, Subject};
-pub use write::{Draft, Failed, Told};
+pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};
+pub use write::{AuditView, ChangeError, Draft};
 
 /// How long one wait for a change of others may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -55,8 +55,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Registry(Arc<Shared>);
 
 struct Shared {
-    book: Book,
-    state: ArcSwap<InForce>,
+    book: BatchedLedger,
+    state: ArcSwap<RunningConfig>,
     /// One at a time plans, writes, reads again and puts in force.
     turns: Mutex<()>,
     apply: OnceLock<Apply>,
@@ -67,7 +67,7 @@ type Apply = Box<dyn Fn(&Arc<Config>) + Send + Sync>;
 
 /// What is in force, and what it was made of.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct RunningConfig {
     /// The configuration file.
     pub file: Arc<Config>,
     /// The documents.
@@ -83,7 +83,7 @@ pub struct InForce {
 
 /// A configuration file that is not put in force.
 #[derive(Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum ReloadError {
     /// It takes a name in use, or takes away what is used.
     #[error("{}", .0.join("; "))]
     Clash(Vec<String>),
@@ -93,7 +93,7 @@ pub enum Unfit {
 }
 
 /// The right to plan and write.
-struct Turn<'r>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'r, ()>);
+struct WriteLock<'r>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'r, ()>);
 
 impl Registry {
     /// The registry of `book` under that file. Documents that cannot be used under it are left
@@ -101,9 +101,9 @@ impl Registry {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn open(book: Book, file: Arc<Config>) -> Result<Self, LedgerError> {
+    pub async fn open(book: BatchedLedger, file: Arc<Config>) -> Result<Self, LedgerError> {
         let documents = Documents::read(&book, &Documents::default()).await?;
-        let state = InForce::new(file, documents, &Compiled::new());
+        let state = RunningConfig::new(file, documents, &Compiled::new());
         for problem in &state.problems {
             tracing::error!(problem, "left out of what runs; the file's own stays");
         }
@@ -120,13 +120,13 @@ impl Registry {
 
     /// What is in force.
     #[must_use]
-    pub fn in_force(&self) -> Guard<Arc<InForce>> {
+    pub fn in_force(&self) -> Guard<Arc<RunningConfig>> {
         self.0.state.load()
     }
 
     /// The ledger.
     #[must_use]
-    pub fn book(&self) -> &Book {
+    pub fn book(&self) -> &BatchedLedger {
         &self.0.book
     }
 
@@ -142,15 +142,15 @@ impl Registry {
     /// # Errors
     /// It takes the name of something made over an API, or takes away what that uses. Nothing
     /// changes then.
-    pub async fn reload(&self, file: Arc<Config>) -> Result<(), Unfit> {
+    pub async fn reload(&self, file: Arc<Config>) -> Result<(), ReloadError> {
         let _turn = self.turn().await;
         let before = self.0.state.load_full();
         let documents = Documents::read(self.book(), &before.documents).await?;
-        let state = InForce::new(file, documents, &Compiled::new());
+        let state = RunningConfig::new(file, documents, &Compiled::new());
         let new = |problem: &&String| !before.problems.contains(problem);
         let clashes: Vec<String> = state.problems.iter().filter(new).cloned().collect();
         if !clashes.is_empty() {
-            return Err(Unfit::Clash(clashes));
+            return Err(ReloadError::Clash(clashes));
         }
         self.put_in_force(state);
         Ok(())
@@ -177,27 +177,29 @@ impl Registry {
         }
     }
 
-    async fn turn(&self) -> Turn<'_> {
-        Turn(self.0.turns.lock().await)
+    async fn turn(&self) -> WriteLock<'_> {
+        WriteLock(self.0.turns.lock().await)
     }
 
     /// Reads what was changed, here or by others, and puts it in force.
-    async fn catch_up(&self, _: &Turn<'_>) -> Result<(), LedgerError> {
+    async fn catch_up(&self, _: &WriteLock<'_>) -> Result<(), LedgerError> {
         let before = self.0.state.load_full();
         if !before.documents.is_stale(self.book()).await? {
             return Ok(());
         }
         let documents = Documents::read(self.book(), &before.documents).await?;
         if documents.make_the_same(&before.documents) {
-            self.0.state.store(Arc::new(InForce { documents, ..InForce::clone(&before) }));
+            self.0
+                .state
+                .store(Arc::new(RunningConfig { documents, ..RunningConfig::clone(&before) }));
         } else {
-            let state = InForce::new(Arc::clone(&before.file), documents, &before.compiled);
+            let state = RunningConfig::new(Arc::clone(&before.file), documents, &before.compiled);
             self.put_in_force(state);
         }
         Ok(())
     }
 
-    fn put_in_force(&self, state: InForce) {
+    fn put_in_force(&self, state: RunningConfig) {
         let config = Arc::clone(&state.config);
         let before = self.0.state.load();
         let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));
@@ -210,7 +212,7 @@ impl Registry {
     }
 }
 
-impl InForce {
+impl RunningConfig {
     fn new(file: Arc<Config>, documents: Documents, compiled: &Compiled) -> Self {
         let merged = merge(&file, &documents, compiled);
         Self {

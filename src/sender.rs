@@ -23,11 +23,11 @@ mod content;
 mod contract;
 mod coverage;
 mod definition;
+mod definition_error;
 mod digest;
 mod encoding;
 mod evaluate;
 mod explain;
-mod fault;
 mod file;
 mod identity;
 mod json;
@@ -59,17 +59,17 @@ mod value_shape;
 mod vector;
 mod xml;
 
-pub use callback::{Callback, Judgement, Refusal, Resolution, Verified};
+pub use callback::{Callback, CallbackError, Judgement, Resolution, Verified};
 pub use catalog::Catalog;
 pub use contract::{Cell, Contract, Part, index};
-pub use definition::{Basis, Patience, Sender};
+pub use definition::{Basis, Sender, SenderRetries};
+pub use definition_error::DefinitionError;
 pub use explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
 };
-pub use fault::Fault;
 pub use identity::{OlderKeys, RepeatingSignature};
 pub use json_object::{JsonObject, put_json_text};
-pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
+pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin};
 pub use outcome::{Outcome, Reason};
 pub use prove::prove;
 pub use recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};

@@ -4,7 +4,7 @@
 //! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
 //! where the configuration, the ledger and the sockets come from.
 
-mod front_desk;
+mod admin_router;
 mod upkeep;
 
 use std::future::Future;
@@ -16,24 +16,26 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::front_desk::FrontDesk;
+use self::admin_router::AdminRouter;
 use self::upkeep::Upkeep;
 use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
-use crate::delivery::{Courier, Replays, Tools};
-use crate::intake::{Gate, Releases};
+use crate::delivery::{Dispatcher, Replays, Tools};
+use crate::intake::{CallbackHandler, Releases};
 use crate::keys::Keys;
 use crate::ledger::{
-    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError, MasterKey,
-    Observer, Postgres, PostgresError, PostgresOptions,
+    BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError,
+    MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::manage::{Admin, Partners};
-use crate::registry::{Registry, Unfit};
+use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
-use crate::wire::{self, Bounds, Certificate, Front, Handler, Inherited, TlsError, Worker};
+use crate::wire::{
+    self, Bounds, Certificate, Handler, Inherited, ListenerService, TlsError, Worker,
+};
 
 /// Open connections of the admin listener: people, scrapers and probes.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -65,7 +67,7 @@ pub struct Parts {
     /// The configuration, now and whenever it changes.
     pub config: watch::Receiver<Arc<Config>>,
     /// The ledger.
-    pub book: Book,
+    pub book: BatchedLedger,
     /// The metrics, which [`Observed`] feeds from the ledger.
     pub metrics: Arc<Metrics>,
     /// Bound sockets.
@@ -192,7 +194,10 @@ fn workers() -> usize {
 /// # Errors
 /// When it cannot be opened: another process has it, the disk fails, data is damaged, the server
 /// is out of reach or has no tables.
-pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, ServeError> {
+pub fn open_book(
+    store: &config::Store,
+    metrics: &Arc<Metrics>,
+) -> Result<BatchedLedger, ServeError> {
     let engine = match &store.engine {
         config::StoreEngine::Embedded { .. } => Engine::from(Embedded::open(embedded(store)?)?),
         config::StoreEngine::Postgres(server) => {
@@ -201,7 +206,7 @@ pub fn open_book(store: &config::Store, metrics: &Arc<Metrics>) -> Result<Book, 
         }
     };
     let observer = Arc::new(Observed::new(metrics));
-    Ok(Book::new(engine, BookOptions::default(), observer))
+    Ok(BatchedLedger::new(engine, BatchOptions::default(), observer))
 }
 
 /// How `server`, the PostgreSQL server of `store`, is talked to.
@@ -312,7 +317,7 @@ where
 struct Running {
     life: Arc<Lifecycle>,
     registry: Registry,
-    courier: Courier,
+    courier: Dispatcher,
     upkeep: Upkeep,
     workers: Vec<Worker>,
     sides: Vec<Side>,
@@ -334,11 +339,12 @@ impl Running {
         let life = Arc::new(Lifecycle::new());
         let (config, book) = (registry.config(), registry.book().clone());
         let keys = Keys::start(&config, Arc::clone(&metrics));
-        let gate = Gate::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
+        let gate = CallbackHandler::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
         let certificate =
             config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let bounds = bounds(&config.server.limits);
-        let front = Front::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
+        let front =
+            ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let tools = Tools {
             book: book.clone(),
@@ -346,7 +352,7 @@ impl Running {
             life: Arc::clone(&life),
             verdicts: gate.verdicts().clone(),
         };
-        let courier = Courier::start(&config, tools);
+        let courier = Dispatcher::start(&config, tools);
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let scrubber = upkeep.scrubber();
@@ -382,7 +388,7 @@ impl Running {
         }
         let admin = Admin::new(address, registry.clone(), inside, shared, beside);
         let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
-        sides.push(Side::start(listeners.admin, FrontDesk { admin, console })?);
+        sides.push(Side::start(listeners.admin, AdminRouter { admin, console })?);
 
         let mut workers = Vec::with_capacity(listeners.callbacks.len());
         for (index, listener) in listeners.callbacks.into_iter().enumerate() {
@@ -397,13 +403,13 @@ impl Running {
     async fn reload(&self, file: Arc<Config>) {
         match self.registry.reload(file).await {
             Ok(()) => {}
-            Err(Unfit::Clash(clashes)) => {
+            Err(ReloadError::Clash(clashes)) => {
                 for clash in clashes {
                     tracing::error!(clash, "what was made over an API would not work any more");
                 }
                 tracing::error!("the new configuration is not put in force; the old one stays");
             }
-            Err(Unfit::Ledger(error)) => {
+            Err(ReloadError::Ledger(error)) => {
                 tracing::error!(%error, "the new configuration could not be put in force");
             }
         }
@@ -442,8 +448,8 @@ fn no_random_bytes() -> io::Error {
 /// Has the running parts go on under every new configuration.
 fn put_in_force(
     registry: &Registry,
-    (gate, keys): (Gate, Keys),
-    (courier, upkeep): (&Courier, &Upkeep),
+    (gate, keys): (CallbackHandler, Keys),
+    (courier, upkeep): (&Dispatcher, &Upkeep),
     certificate: Option<Arc<Certificate>>,
 ) {
     let (deliver, sweep) = (courier.applier(), upkeep.applier());
@@ -463,7 +469,7 @@ fn put_in_force(
 impl Side {
     fn start<H: Handler>(listener: TcpListener, handler: H) -> Result<Self, ServeError> {
         let life = Arc::new(Lifecycle::new());
-        let front = Front::new(handler, Arc::clone(&life), ADMIN, None)?;
+        let front = ListenerService::new(handler, Arc::clone(&life), ADMIN, None)?;
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(wire::accept(tokio::net::TcpListener::from_std(listener)?, front));
         Ok(Self { life, tasks })

@@ -6,19 +6,19 @@
 //! minute, and that all of them wind up when the gateway drains, is decided here.
 
 mod accept;
+mod activity;
 mod bind;
 mod body;
 mod connection;
-mod crowd;
 mod head;
-mod pulse;
+mod idle_reclaim;
 mod stream;
 mod target;
 mod tls;
 
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
-pub use body::{BodyFault, BytePool, Taken};
-pub use connection::{Bounds, Front, Handler, Hangup, Peer, Response};
+pub use body::{BodyError, BytePool, Taken};
+pub use connection::{Bounds, CloseWithoutReply, Front, Handler, Peer, Response};
 pub use target::RawTarget;
 pub use tls::{Certificate, TlsError};

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern::ledger::{
-    Accepted, Attempt, Book, BookOptions, DedupeKey, DeliveryState, Embedded, EmbeddedOptions,
-    EventId, Fingerprint, LeaseAsk, Ledger, LedgerError, LogQuery, NewEvent, NodeId, Settlement,
-    SourceId, Standing, TargetFilter, TargetId, Unobserved, Verdict,
+    Accepted, Attempt, BatchOptions, BatchedLedger, DedupResult, DedupeKey, DeliveryState,
+    Embedded, EmbeddedOptions, EventId, Fingerprint, LeaseAsk, Ledger, LedgerError, LogQuery,
+    NewEvent, NodeId, NoopObserver, Settlement, SourceId, TargetFilter, TargetId, Verdict,
 };
 
 /// Where the child works; it is a child if this is set.
@@ -65,7 +65,7 @@ fn child() {
     let from = env::var(FROM).unwrap().parse().unwrap();
     runtime().block_on(async {
         let embedded = Embedded::open(options(&PathBuf::from(path))).unwrap();
-        let book = Book::new(embedded, BookOptions::default(), Arc::new(Unobserved));
+        let book = BatchedLedger::new(embedded, BatchOptions::default(), Arc::new(NoopObserver));
         say("ready");
         let next = Arc::new(AtomicU64::new(from));
         let settling = tokio::spawn(settle_some(book.clone()));
@@ -83,18 +83,18 @@ fn say(line: &str) {
     std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes()).unwrap();
 }
 
-async fn record_for_ever(book: Book, next: Arc<AtomicU64>) {
+async fn record_for_ever(book: BatchedLedger, next: Arc<AtomicU64>) {
     loop {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let event = event(n);
         let id = event.id;
         let recorded = book.record(event).await.unwrap();
-        assert_eq!(recorded.standing(), Standing::New);
+        assert_eq!(recorded.standing(), DedupResult::New);
         say(&format!("fresh {n} {id}"));
     }
 }
 
-async fn settle_some(book: Book) {
+async fn settle_some(book: BatchedLedger) {
     let node = NodeId::from("child");
     loop {
         let ask = LeaseAsk { targets: TargetFilter::All, max: 20, ttl: Duration::from_secs(600) };

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use postern::clock::instant;
 use postern::ledger::{
-    Accepted, Book, BookOptions, Embedded, EmbeddedOptions, Ledger, LogQuery, NewEvent, Unobserved,
+    Accepted, BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Ledger, LogQuery, NewEvent,
+    NoopObserver,
 };
 use serde_json::json;
 use tikv_jemallocator::Jemalloc;
@@ -41,14 +42,14 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-fn book(dir: &Path) -> Book {
+fn book(dir: &Path) -> BatchedLedger {
     let engine = Embedded::open(EmbeddedOptions::new(dir)).expect("a ledger");
-    Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+    BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
 }
 
 /// Records events `from..from + count` from [`CALLERS`] callers, each as fast as it is answered;
 /// answers how long all took.
-fn record(book: &Book, from: u64, count: u64) -> Duration {
+fn record(book: &BatchedLedger, from: u64, count: u64) -> Duration {
     let start = instant();
     runtime().block_on(async {
         let mut callers = Vec::new();
@@ -105,7 +106,7 @@ fn is(path: &Path, extension: &str) -> bool {
 }
 
 /// Fills the ledger from the last event on, in batches as large as they come.
-fn fill(book: &Book, count: u64) {
+fn fill(book: &BatchedLedger, count: u64) {
     runtime().block_on(async {
         let mut n = 0;
         while n < count {
@@ -119,7 +120,7 @@ fn fill(book: &Book, count: u64) {
 }
 
 /// Waits until what is closed is indexed, so that it is not measured beside something else.
-fn settle(book: &Book) {
+fn settle(book: &BatchedLedger) {
     let mut last = None;
     loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -203,7 +204,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Microseconds, at the median, of: the newest hundred; by transaction; by user.
-fn query(book: &Book, count: u64) -> Vec<f64> {
+fn query(book: &BatchedLedger, count: u64) -> Vec<f64> {
     let runtime = runtime();
     let middle = (count / 2).to_string();
     let queries = [

@@ -1,6 +1,6 @@
 //! The ledger: accepting with 64 callers at once, and finding a duplicate.
 //!
-//! `accept/…` drives a [`Book`] from one current-thread runtime, as a gateway worker does; each
+//! `accept/…` drives a [`BatchedLedger`] from one current-thread runtime, as a gateway worker does; each
 //! element is one durable answer. `sync` is the bare cost of one write and sync of the same disk,
 //! to read the others against.
 
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postern::ledger::{
-    Book, BookOptions, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey, Memory, NewEvent,
-    StoreClock, TargetId, Unobserved,
+    BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, MasterKey, Memory,
+    NewEvent, NoopObserver, StoreClock, TargetId,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -37,7 +37,7 @@ impl Load {
     }
 
     /// One iteration: every caller records its events one after the other.
-    fn run(&mut self, runtime: &Runtime, book: &Book) {
+    fn run(&mut self, runtime: &Runtime, book: &BatchedLedger) {
         let first = self.next;
         self.next += CALLERS * EACH;
         runtime.block_on(async {
@@ -64,8 +64,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-fn book(engine: impl Into<Engine>) -> Book {
-    Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+fn book(engine: impl Into<Engine>) -> BatchedLedger {
+    BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
 }
 
 fn embedded(dir: &tempfile::TempDir) -> Embedded {

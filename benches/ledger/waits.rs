@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postern::clock::instant;
-use postern::ledger::{Book, LedgerError, NewEvent};
+use postern::ledger::{BatchedLedger, LedgerError, NewEvent};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -29,7 +29,7 @@ pub(super) const RECORDED: u64 = ROUNDS as u64 * ROUND;
 /// Records [`RECORDED`] events from `from` on, at `rate` a second; answers the median of all rounds
 /// of: microseconds of one sync of the disk, and in units of it, measured in turn with it, the
 /// slowest sync in a thousand, and how long callers waited for `book` and for a [`BareLog`].
-pub(super) fn measure(dir: &Path, book: &Book, mut from: u64, rate: f64) -> Value {
+pub(super) fn measure(dir: &Path, book: &BatchedLedger, mut from: u64, rate: f64) -> Value {
     let path = dir.join("bare.log");
     let mut waits = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
@@ -123,7 +123,7 @@ fn interrupts() -> AsyncFd<OwnedFd> {
     AsyncFd::new(timer).expect("a runtime")
 }
 
-async fn record_one(book: Book, n: u64, event: NewEvent) {
+async fn record_one(book: BatchedLedger, n: u64, event: NewEvent) {
     let mut recorded = book.record(event).await;
     // A machine that stood still for so long that the queue is full is waited for too.
     while let Err(LedgerError::Overloaded) = recorded {

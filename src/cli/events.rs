@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::client::{AdminApi, runtime};
-use super::which::Which;
+use super::event_selector::EventSelector;
 use super::{ConfigFile, Exit, Screen, columns};
 
 /// List recorded events, or show one: "where is my reward?"
@@ -30,7 +30,7 @@ pub(super) struct Events {
     /// The event to show.
     id: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: EventSelector,
     /// How many at most.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: u32,

@@ -9,8 +9,8 @@ use super::client::runtime;
 use super::store::open;
 use super::{ConfigFile, Exit, Screen};
 use crate::config::Config;
-use crate::ledger::{Book, BookOptions, Engine, LedgerError, SourceId, Unobserved};
-use crate::registry::{Action, Registry, Who};
+use crate::ledger::{BatchOptions, BatchedLedger, Engine, LedgerError, NoopObserver, SourceId};
+use crate::registry::{Action, Actor, Registry};
 
 /// Forget the deduplication keys of a source
 #[derive(Args, Debug)]
@@ -79,10 +79,10 @@ impl Forget {
 }
 
 async fn forget(ledger: Engine, config: Arc<Config>, source: &str) -> Result<u64, LedgerError> {
-    let book = Book::new(ledger, BookOptions::default(), Arc::new(Unobserved));
+    let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
     let registry = Registry::open(book.clone(), config).await?;
     let config = registry.config();
     let id = config.sources.get(source).map_or(source, |source| source.id.as_str());
-    registry.note(&Who::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
+    registry.note(&Actor::new("command", "forget"), Action::Forgotten, ("keys", id)).await?;
     book.forget(&SourceId::from(id)).await
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{AdminApi, runtime};
-use super::which::Which;
+use super::event_selector::EventSelector;
 use super::{ConfigFile, Exit, Screen, Where};
 
 /// How often the gateway is asked how far it is.
@@ -39,7 +39,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
     #[command(flatten)]
-    which: Which,
+    which: EventSelector,
     /// Every event, where nothing else is said.
     #[arg(long)]
     all: bool,

@@ -8,7 +8,7 @@ use super::url::find;
 use super::{ConfigFile, Exit, Screen};
 use crate::clock;
 use crate::operator::{base_of, called, curl, is_plain, listener};
-use crate::sender::{Composing, Fault, OwnedRequest, Signing};
+use crate::sender::{Composing, DefinitionError, OwnedRequest, Signing};
 
 /// Make a signed callback, as the sender would
 #[derive(Args, Debug)]
@@ -59,7 +59,7 @@ impl Sign {
         getrandom::fill(&mut salt).map_err(|_| io::Error::other("no random bytes"))?;
         let now_ms = self.at_ms.unwrap_or_else(clock::now_ms);
         let signing = Signing { salt, base: &base, ..Signing::at(now_ms) };
-        let signed: Result<OwnedRequest, Fault> = source
+        let signed: Result<OwnedRequest, DefinitionError> = source
             .recipe
             .signable()
             .and_then(|()| source.recipe.compose(&self.parameters, &Composing::to(&path)))

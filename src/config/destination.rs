@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::{
     ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, SigningKey,
     TemplateMethod, limits, network, push, secret, server, shown, signing, unit,
@@ -40,8 +40,7 @@ const FORMATS: &[(&str, Format)] =
 const METHODS: &[(&str, TemplateMethod)] =
     &[("GET", TemplateMethod::Get), ("POST", TemplateMethod::Post)];
 
-const MODES: &[(&str, InlineOrNot)] =
-    &[("async", InlineOrNot::Async), ("inline", InlineOrNot::Inline)];
+const MODES: &[(&str, ModeKind)] = &[("async", ModeKind::Async), ("inline", ModeKind::Inline)];
 
 const LATE: &[(&str, Late)] = &[
     ("accepted", Late::Accepted),
@@ -68,7 +67,7 @@ const OWN_HEADERS: &[&str] = &[
 ];
 
 #[derive(Clone, Copy, Debug)]
-enum InlineOrNot {
+enum ModeKind {
     Async,
     Inline,
 }
@@ -124,9 +123,9 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
 
 fn mode(section: &Section<'_>) -> Mode {
     let late = section.take("late", unit::word(LATE));
-    match section.take_or("mode", InlineOrNot::Async, unit::word(MODES)) {
-        InlineOrNot::Inline => Mode::Inline { late: late.unwrap_or(Late::Unavailable) },
-        InlineOrNot::Async => {
+    match section.take_or("mode", ModeKind::Async, unit::word(MODES)) {
+        ModeKind::Inline => Mode::Inline { late: late.unwrap_or(Late::Unavailable) },
+        ModeKind::Async => {
             if section.has("late") {
                 let remedy = "leave it out, or write mode = \"inline\"";
                 section.fault("late", "belongs to mode = \"inline\"", remedy);
@@ -181,11 +180,12 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, Secret)> {
 }
 
 fn header_name(name: &str) -> Read<HeaderName> {
-    let header = HeaderName::try_from(name)
-        .map_err(|_| Problem::new("is no name of a header field", "write a name such as X-Game"))?;
+    let header = HeaderName::try_from(name).map_err(|_| {
+        ValueError::new("is no name of a header field", "write a name such as X-Game")
+    })?;
     if OWN_HEADERS.contains(&header.as_str()) {
         let what = "is a header field that deliveries set themselves";
-        return Err(Problem::new(what, "leave it out"));
+        return Err(ValueError::new(what, "leave it out"));
     }
     Ok(header)
 }
@@ -193,7 +193,7 @@ fn header_name(name: &str) -> Read<HeaderName> {
 fn header_value(value: Secret) -> Read<Secret> {
     match HeaderValue::from_bytes(value.expose()) {
         Ok(_) => Ok(value),
-        Err(_) => Err(Problem::new(
+        Err(_) => Err(ValueError::new(
             "has a line break or a control character in it",
             "write one line of text",
         )),

@@ -11,8 +11,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::pass::Pass;
-use super::{Finding, keys};
-use crate::sender::Fault;
+use super::{ConfigIssue, keys};
+use crate::sender::DefinitionError;
 
 /// A table of the file.
 #[derive(Clone, Debug)]
@@ -37,15 +37,15 @@ pub(super) struct Item<'a> {
 
 /// What is wrong with a value; the place is known where it is noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct ValueError {
     pub(super) what: String,
     pub(super) remedy: String,
 }
 
 /// A value that was read, or what is wrong with it.
-pub(super) type Read<T> = Result<T, Problem>;
+pub(super) type Read<T> = Result<T, ValueError>;
 
-impl Problem {
+impl ValueError {
     pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
@@ -195,7 +195,7 @@ impl<'a> Section<'a> {
             // The key of a table in brackets has no place of its own.
             let span = if key.span().is_empty() { value.span() } else { key.span() };
             let finding = self.finding(name, Some(&span));
-            self.pass.fault(Finding {
+            self.pass.fault(ConfigIssue {
                 what: String::from("is not a known key"),
                 remedy,
                 ..finding
@@ -206,20 +206,20 @@ impl<'a> Section<'a> {
     /// Notes a mistake at `key`, or at the section where there is no such key.
     pub(super) fn fault(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
-        self.pass.fault(Finding { what: what.into(), remedy: remedy.into(), ..finding });
+        self.pass.fault(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
     /// Notes a remark at `key`, or at the section where there is no such key.
     pub(super) fn warning(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
-        self.pass.warning(Finding { what: what.into(), remedy: remedy.into(), ..finding });
+        self.pass.warning(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
     /// Notes a mistake that a sender found in this section.
-    pub(super) fn sender_fault(&self, fault: &Fault) {
+    pub(super) fn sender_fault(&self, fault: &DefinitionError) {
         let (what, remedy) = (fault.what.clone(), fault.remedy.clone());
         let finding = self.finding(&fault.key, self.locate(&fault.key).as_ref());
-        self.pass.fault(Finding { column: fault.column, what, remedy, ..finding });
+        self.pass.fault(ConfigIssue { column: fault.column, what, remedy, ..finding });
     }
 
     /// Where the dotted `key` is written, or as much of it as is.
@@ -248,12 +248,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn finding(&self, key: &str, span: Option<&Range<usize>>) -> Finding {
-        Finding {
+    fn finding(&self, key: &str, span: Option<&Range<usize>>) -> ConfigIssue {
+        ConfigIssue {
             file: self.pass.file().to_owned(),
             line: span.map(|span| self.pass.line(span)),
             key: self.under(key),
-            ..Finding::default()
+            ..ConfigIssue::default()
         }
     }
 }
@@ -299,7 +299,7 @@ impl<'a> Item<'a> {
                 span: Some(self.span.clone()),
                 table: Some(table),
             }),
-            _ => Err(Problem::new(format!("is {}, and a table is wanted", self.kind()), remedy)),
+            _ => Err(ValueError::new(format!("is {}, and a table is wanted", self.kind()), remedy)),
         }
     }
 
@@ -316,8 +316,8 @@ impl<'a> Item<'a> {
     }
 
     /// The problem that something else was `wanted`. The value is not shown: it may be a secret.
-    pub(super) fn expected(&self, wanted: &str) -> Problem {
-        Problem::new(format!("is {}", self.kind()), format!("write {wanted}"))
+    pub(super) fn expected(&self, wanted: &str) -> ValueError {
+        ValueError::new(format!("is {}", self.kind()), format!("write {wanted}"))
     }
 
     /// The same table, shown by its `name`.
@@ -338,14 +338,14 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn finding(&self, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding {
+    fn finding(&self, what: impl Into<String>, remedy: impl Into<String>) -> ConfigIssue {
+        ConfigIssue {
             file: self.pass.file().to_owned(),
             line: Some(self.pass.line(&self.span)),
             key: self.path.clone(),
             what: what.into(),
             remedy: remedy.into(),
-            ..Finding::default()
+            ..ConfigIssue::default()
         }
     }
 }

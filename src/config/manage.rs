@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::{
     BackgroundChecks, CallbackAddresses, Company, Destination, Manage, Manager, Publisher, PushApp,
     PushConfig, RewardRules, Source, push, secret, unit,
@@ -163,7 +163,7 @@ fn font(item: &Item<'_>) -> Read<PathBuf> {
     let data = std::fs::read(&path).map_err(|error| secret::unreadable(&path, &error))?;
     match ttf_parser::Face::parse(&data, 0) {
         Ok(_) => Ok(path),
-        Err(_) => Err(Problem::new(format!("{} is no font", path.display()), remedy)),
+        Err(_) => Err(ValueError::new(format!("{} is no font", path.display()), remedy)),
     }
 }
 
@@ -195,5 +195,5 @@ fn need_secret(section: &Section<'_>, key: &str) -> Option<Secret> {
 fn company_id(item: &Item<'_>) -> Read<u64> {
     let number = item.value.as_integer();
     let id = number.and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
-    id.ok_or_else(|| Problem::new("is no company's number", "write a number such as 42"))
+    id.ok_or_else(|| ValueError::new("is no company's number", "write a number such as 42"))
 }

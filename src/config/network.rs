@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::uri::{Authority, PathAndQuery};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::file::{Item, Problem, Read};
+use super::file::{Item, Read, ValueError};
 use super::{Format, secret};
 use crate::sender::{Secret, UrlTemplate};
 
@@ -34,7 +34,7 @@ pub(super) fn origin(item: &Item<'_>) -> Read<String> {
     url.authority()?;
     match url.rest {
         "" | "/" => Ok(format!("{}://{}", url.scheme, url.authority)),
-        _ => Err(Problem::new("has a path, a query or a fragment", format!("write {ORIGIN}"))),
+        _ => Err(ValueError::new("has a path, a query or a fragment", format!("write {ORIGIN}"))),
     }
 }
 
@@ -47,12 +47,12 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
         refuse_forbidden(&url.authority()?)?;
         if url.rest.contains('#') {
             let remedy = "leave out # and what is behind it: it is never sent";
-            return Err(Problem::new("has a fragment", remedy));
+            return Err(ValueError::new("has a fragment", remedy));
         }
         if format == Format::Template {
             UrlTemplate::parse(text).map_err(|fault| {
                 let column = fault.column.map(|at| format!(" (column {at})")).unwrap_or_default();
-                Problem::new(format!("is no template{column}: {}", fault.what), fault.remedy)
+                ValueError::new(format!("is no template{column}: {}", fault.what), fault.remedy)
             })?;
         } else {
             let path = if url.rest.starts_with('?') { "/" } else { "" };
@@ -60,7 +60,7 @@ pub(super) fn destination(format: Format) -> impl Fn(&Item<'_>) -> Read<String> 
             let sound = target.is_empty() || PathAndQuery::try_from(target.as_str()).is_ok();
             if !sound || url.rest.contains(['{', '}', '<', '>']) {
                 let remedy = "percent-encode it, or say format = \"template\" for placeholders";
-                return Err(Problem::new("has a path or query that is no plain URL", remedy));
+                return Err(ValueError::new("has a path or query that is no plain URL", remedy));
             }
         }
         Ok(text.to_owned())
@@ -88,7 +88,10 @@ pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     refuse_forbidden(&authority)?;
     let target = if url.rest.is_empty() { "/" } else { url.rest };
     if target.contains('#') || !target.starts_with('/') || PathAndQuery::try_from(target).is_err() {
-        return Err(Problem::new("has a path or query that is no plain URL", "percent-encode it"));
+        return Err(ValueError::new(
+            "has a path or query that is no plain URL",
+            "percent-encode it",
+        ));
     }
     let host = authority.host();
     let own = host == "localhost" || literal(host).is_some_and(|address| address.is_loopback());
@@ -99,13 +102,13 @@ pub(super) fn key_set(item: &Item<'_>) -> Read<Secret> {
     Ok(secret)
 }
 
-fn not(text: &str, wanted: &str) -> Problem {
-    Problem::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
+fn not(text: &str, wanted: &str) -> ValueError {
+    ValueError::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
 }
 
 /// A URL may hold a password, so that one that cannot be read is not shown.
-fn not_shown(wanted: &str) -> Problem {
-    Problem::new("is no URL of http or https", format!("write {wanted}"))
+fn not_shown(wanted: &str) -> ValueError {
+    ValueError::new("is no URL of http or https", format!("write {wanted}"))
 }
 
 // ---- grammars ----
@@ -137,18 +140,20 @@ impl<'t> Parts<'t> {
     fn authority(&self) -> Read<Authority> {
         if self.authority.contains('@') {
             let remedy = "say them in headers = { Authorization = \"env:…\" }";
-            return Err(Problem::new("has a user or a password in it", remedy));
+            return Err(ValueError::new("has a user or a password in it", remedy));
         }
         if self.authority.contains(['{', '}', '<', '>']) {
             let remedy = "write placeholders into path and query only";
-            return Err(Problem::new("has a placeholder in its host", remedy));
+            return Err(ValueError::new("has a placeholder in its host", remedy));
         }
         let authority = Authority::try_from(self.authority).ok();
         let sound = authority.filter(|authority| {
             !authority.host().is_empty()
                 && authority.as_str().strip_prefix(authority.host()).is_some_and(port_or_none)
         });
-        sound.ok_or_else(|| Problem::new("has no host that can be read", "write host or host:port"))
+        sound.ok_or_else(|| {
+            ValueError::new("has no host that can be read", "write host or host:port")
+        })
     }
 }
 
@@ -161,7 +166,7 @@ fn port_or_none(text: &str) -> bool {
 
 fn refuse_forbidden(authority: &Authority) -> Read<()> {
     let Some(why) = literal(authority.host()).and_then(forbidden) else { return Ok(()) };
-    Err(Problem::new(
+    Err(ValueError::new(
         format!("points at {}, {why}", authority.host()),
         "deliveries never go there; give the backend's own address",
     ))

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Finding;
+use super::ConfigIssue;
 use super::limits::FILE_BYTES_MAX;
 use crate::clock::{self, UnixMillis};
 use crate::sender::Secret;
@@ -138,16 +138,16 @@ pub(super) struct Pass<'a> {
     /// Offsets at which lines begin.
     lines: Vec<usize>,
     read: RefCell<Files>,
-    faults: RefCell<Vec<Finding>>,
-    warnings: RefCell<Vec<Finding>>,
+    faults: RefCell<Vec<ConfigIssue>>,
+    warnings: RefCell<Vec<ConfigIssue>>,
 }
 
 /// What a pass comes to.
 #[derive(Debug)]
-pub(super) struct Findings {
+pub(super) struct ConfigIssues {
     pub(super) files: Files,
-    pub(super) faults: Vec<Finding>,
-    pub(super) warnings: Vec<Finding>,
+    pub(super) faults: Vec<ConfigIssue>,
+    pub(super) warnings: Vec<ConfigIssue>,
 }
 
 impl<'a> Pass<'a> {
@@ -219,12 +219,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Records a mistake.
-    pub(super) fn fault(&self, finding: Finding) {
+    pub(super) fn fault(&self, finding: ConfigIssue) {
         self.faults.borrow_mut().push(finding);
     }
 
     /// Records a remark.
-    pub(super) fn warning(&self, finding: Finding) {
+    pub(super) fn warning(&self, finding: ConfigIssue) {
         self.warnings.borrow_mut().push(finding);
     }
 
@@ -236,13 +236,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Everything found, in the order of the file.
-    pub(super) fn into_findings(self) -> Findings {
-        let ordered = |found: RefCell<Vec<Finding>>| {
+    pub(super) fn into_findings(self) -> ConfigIssues {
+        let ordered = |found: RefCell<Vec<ConfigIssue>>| {
             let mut found = found.into_inner();
             found.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
             found
         };
-        Findings {
+        ConfigIssues {
             files: self.read.into_inner(),
             faults: ordered(self.faults),
             warnings: ordered(self.warnings),

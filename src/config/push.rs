@@ -1,7 +1,7 @@
 //! `push_apps` and `push_path` of a destination: which push configurations may name it, and below
 //! which path.
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::unit;
 
 /// Which push configurations may name a destination, and below which path they reach it. A
@@ -113,7 +113,7 @@ fn app(item: &Item<'_>) -> Read<String> {
     let app = unit::text(item)?;
     match is_app_id(&app) {
         true => Ok(app),
-        false => Err(Problem::new("is not the id of an app", "write an id such as \"wx…\"")),
+        false => Err(ValueError::new("is not the id of an app", "write an id such as \"wx…\"")),
     }
 }
 
@@ -127,7 +127,7 @@ fn push_path(item: &Item<'_>) -> Read<String> {
     let path = unit::text(item)?;
     match check_push_path(&path) {
         Ok(()) => Ok(path),
-        Err(why) => Err(Problem::new(why.to_string(), "write a plain path such as \"/wechat\"")),
+        Err(why) => Err(ValueError::new(why.to_string(), "write a plain path such as \"/wechat\"")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::file::{Item, Problem, Read, Section, nearest};
+use super::file::{Item, Read, Section, ValueError, nearest};
 use super::unit;
 use crate::ledger::HeldBounds;
 use crate::sender::Reason;
@@ -93,12 +93,12 @@ fn reason(value: &DeValue<'_>, all: impl Iterator<Item = Reason>) -> Read<Reason
         Some(reason) if reason.can_be_held() => Ok(reason),
         Some(_) => {
             let what = format!("{name} cannot be held: such a callback is not read as a whole");
-            Err(Problem::new(what, "remove it"))
+            Err(ValueError::new(what, "remove it"))
         }
         None => {
             let near = nearest(name, &names).map(|near| format!("did you mean {near}?"));
             let all = || format!("the reasons are {}", names.join(", "));
-            Err(Problem::new(format!("there is no reason {name:?}"), near.unwrap_or_else(all)))
+            Err(ValueError::new(format!("there is no reason {name:?}"), near.unwrap_or_else(all)))
         }
     }
 }

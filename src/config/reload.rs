@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Config, Faults, Files, Input, Limits, Loaded, StoreEngine, load_from};
+use super::{Config, ConfigErrors, Files, Input, Limits, Loaded, StoreEngine, load_from};
 use crate::clock::UnixMillis;
 
 /// How often the files are looked at. A change is in force after two looks, so within two seconds;
@@ -44,7 +44,7 @@ pub enum Reloaded {
     /// It is in force, but for these keys, which wait for a restart.
     InForce(Vec<&'static str>),
     /// It has mistakes, and the one before it stays in force.
-    Refused(Faults),
+    Refused(ConfigErrors),
 }
 
 /// Reads the configuration again when it has changed.
@@ -104,7 +104,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Every mistake in the new configuration. The old one stays in force.
-    pub fn poll(&mut self) -> Option<Result<Arc<Config>, Faults>> {
+    pub fn poll(&mut self) -> Option<Result<Arc<Config>, ConfigErrors>> {
         let now = self.files.now(&*self.input);
         if now == self.files {
             self.unsettled = None;
@@ -121,7 +121,7 @@ impl Watcher {
     ///
     /// # Errors
     /// Every mistake in the new configuration. The old one stays in force.
-    pub fn reload(&mut self) -> Result<Arc<Config>, Faults> {
+    pub fn reload(&mut self) -> Result<Arc<Config>, ConfigErrors> {
         self.unsettled = None;
         match load_from(&*self.input, &self.path) {
             Ok(loaded) => Ok(self.put_in_force(loaded)),
@@ -174,7 +174,7 @@ impl Watcher {
         config
     }
 
-    fn refuse(&self, faults: &Faults) {
+    fn refuse(&self, faults: &ConfigErrors) {
         for fault in &faults.faults {
             tracing::error!("{fault}");
         }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     /// Looks until nothing is unsettled: what two ticks of the clock do.
-    fn settled(watcher: &mut Watcher) -> Option<Result<Arc<Config>, Faults>> {
+    fn settled(watcher: &mut Watcher) -> Option<Result<Arc<Config>, ConfigErrors>> {
         assert!(watcher.poll().is_none(), "a change is not read before it has settled");
         watcher.poll()
     }

@@ -12,7 +12,7 @@ use super::file::Section;
 use super::pass::Pass;
 use super::source::Written;
 use super::{
-    Config, Destination, Finding, Machine, Mode, Origin, Reach, Source, destination, manage,
+    Config, ConfigIssue, Destination, Machine, Mode, Origin, Reach, Source, destination, manage,
     mask_destination, mask_source, source, template,
 };
 
@@ -27,7 +27,11 @@ const OF_THE_FILE: [&str; 2] = ["sids", "supersedes"];
 ///
 /// # Errors
 /// Every mistake in it.
-pub fn check_source(config: &Config, name: &str, table: &Table) -> Result<Source, Vec<Finding>> {
+pub fn check_source(
+    config: &Config,
+    name: &str,
+    table: &Table,
+) -> Result<Source, Vec<ConfigIssue>> {
     check_written(config, (name, name), table, Written::Before)
 }
 
@@ -40,7 +44,7 @@ pub fn check_new_source(
     config: &Config,
     names: (&str, &str),
     table: &Table,
-) -> Result<Source, Vec<Finding>> {
+) -> Result<Source, Vec<ConfigIssue>> {
     check_written(config, names, table, Written::Now)
 }
 
@@ -49,7 +53,7 @@ fn check_written(
     (old, name): (&str, &str),
     table: &Table,
     written: Written,
-) -> Result<Source, Vec<Finding>> {
+) -> Result<Source, Vec<ConfigIssue>> {
     let known = |destination: &&Arc<Destination>| {
         matches!(destination.origin, Origin::File | Origin::Admin)
     };
@@ -97,7 +101,7 @@ pub fn check_destination(
     config: &Config,
     name: &str,
     table: &Table,
-) -> Result<Destination, Vec<Finding>> {
+) -> Result<Destination, Vec<ConfigIssue>> {
     let keys = &config.egress.signing_keys;
     let destination = check(name, table, |section| {
         let destination = destination::check(section, keys)?;
@@ -120,7 +124,7 @@ fn check<T>(
     name: &str,
     table: &Table,
     read: impl FnOnce(&Section<'_>) -> Option<T>,
-) -> Result<T, Vec<Finding>> {
+) -> Result<T, Vec<ConfigIssue>> {
     let written = written(name, table)?;
     let pass = Pass::new(&Machine, Path::new(""), &written).remote();
     let (parsed, _) = DeTable::parse_recoverable(&written);
@@ -130,28 +134,28 @@ fn check<T>(
         faults.push(unreadable(name));
     }
     // A place in a text that nobody wrote says nothing.
-    let placeless = |fault| Finding { line: None, ..fault };
+    let placeless = |fault| ConfigIssue { line: None, ..fault };
     checked.filter(|_| faults.is_empty()).ok_or_else(|| faults.into_iter().map(placeless).collect())
 }
 
 /// For a table that makes nothing although no key of it is at fault: people are never left without
 /// a reason.
-fn unreadable(name: &str) -> Finding {
-    Finding {
+fn unreadable(name: &str) -> ConfigIssue {
+    ConfigIssue {
         key: name.to_owned(),
         what: String::from("cannot be made of these keys"),
         remedy: String::from("compare them with docs/configuration.md"),
-        ..Finding::default()
+        ..ConfigIssue::default()
     }
 }
 
-fn written(name: &str, table: &Table) -> Result<String, Vec<Finding>> {
+fn written(name: &str, table: &Table) -> Result<String, Vec<ConfigIssue>> {
     let unfit = |key: &str| {
-        vec![Finding {
+        vec![ConfigIssue {
             key: key.to_owned(),
             what: String::from("is a number that is too large"),
             remedy: String::from("write it as a text"),
-            ..Finding::default()
+            ..ConfigIssue::default()
         }]
     };
     let mut all = toml::Table::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::file::{Item, Problem, Read};
+use super::file::{Item, Read, ValueError};
 use super::limits::DELIVERY_SECRET_BYTES_GOOD;
 use super::pass::{Access, Writer};
 use crate::sender::Secret;
@@ -23,7 +23,7 @@ pub(super) fn secret(item: &Item<'_>) -> Read<Secret> {
     } else if let Some(path) = text.strip_prefix("file:") {
         from_file(item, path)?
     } else if text.is_empty() {
-        return Err(Problem::new("is empty", format!("write {WANTED}")));
+        return Err(ValueError::new("is empty", format!("write {WANTED}")));
     } else {
         text.as_bytes().to_vec()
     };
@@ -36,7 +36,7 @@ fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     let refers = text.starts_with("env:") || text.starts_with("file:");
     if refers && item.pass.writer() == Writer::Remote {
         let what = "points at a variable or a file of the gateway, which an API does not read";
-        return Err(Problem::new(what, "send the secret itself"));
+        return Err(ValueError::new(what, "send the secret itself"));
     }
     Ok(())
 }
@@ -54,10 +54,10 @@ pub(super) fn webhook_secret(item: &Item<'_>) -> Read<Secret> {
     let remedy = "make one: echo \"whsec_$(openssl rand -base64 32)\"";
     let secret = secret(item)?;
     let key = std::str::from_utf8(secret.expose()).ok().and_then(|text| text.strip_prefix(WHSEC));
-    let key = key.ok_or_else(|| Problem::new("does not begin with whsec_", remedy))?;
+    let key = key.ok_or_else(|| ValueError::new("does not begin with whsec_", remedy))?;
     let bytes = STANDARD.decode(key).or_else(|_| STANDARD_NO_PAD.decode(key)).ok();
     let bytes = bytes.filter(|bytes| !bytes.is_empty());
-    let bytes = bytes.ok_or_else(|| Problem::new("is not base64 behind whsec_", remedy))?;
+    let bytes = bytes.ok_or_else(|| ValueError::new("is not base64 behind whsec_", remedy))?;
     if bytes.len() < DELIVERY_SECRET_BYTES_GOOD {
         let what = format!("is a key of {} bytes, which can be guessed", bytes.len());
         item.warning(what, remedy);
@@ -68,10 +68,10 @@ pub(super) fn webhook_secret(item: &Item<'_>) -> Read<Secret> {
 fn from_variable(item: &Item<'_>, name: &str) -> Read<Vec<u8>> {
     match item.pass.variable(name) {
         Some(value) if value.is_empty() => {
-            Err(Problem::new(format!("the variable {name} is empty"), "give it a value"))
+            Err(ValueError::new(format!("the variable {name} is empty"), "give it a value"))
         }
         Some(value) => Ok(value),
-        None => Err(Problem::new(
+        None => Err(ValueError::new(
             format!("the variable {name} is not set"),
             "set it where the gateway is started",
         )),
@@ -96,23 +96,28 @@ fn from_file(item: &Item<'_>, path: &str) -> Read<Vec<u8>> {
         }
     }
     match bytes.is_empty() {
-        true => Err(Problem::new(format!("the file {shown} is empty"), "write the secret into it")),
+        true => {
+            Err(ValueError::new(format!("the file {shown} is empty"), "write the secret into it"))
+        }
         false => Ok(bytes),
     }
 }
 
 /// The problem that a file cannot be read.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Problem {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> ValueError {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {
             let remedy = "make it; the path is seen from the folder of the configuration file";
-            Problem::new(format!("the file {shown} is not there"), remedy)
+            ValueError::new(format!("the file {shown} is not there"), remedy)
         }
         io::ErrorKind::PermissionDenied => {
             let remedy = "let the user that the gateway runs as read it";
-            Problem::new(format!("the file {shown} may not be read"), remedy)
+            ValueError::new(format!("the file {shown} may not be read"), remedy)
         }
-        _ => Problem::new(format!("the file {shown} cannot be read: {error}"), "give another file"),
+        _ => ValueError::new(
+            format!("the file {shown} cannot be read: {error}"),
+            "give another file",
+        ),
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::file::{Item, Problem, Read, Section, line_of};
+use super::file::{Item, Read, Section, ValueError, line_of};
 use super::secret::unreadable;
-use super::{Finding, unit};
-use crate::sender::{Catalog, Fault, prove};
+use super::{ConfigIssue, unit};
+use crate::sender::{Catalog, DefinitionError, prove};
 
 /// What a source calls its sender when the sender is the file that `recipe` names.
 pub(super) const CUSTOM: &str = "custom";
@@ -16,7 +16,7 @@ pub(super) const CUSTOM: &str = "custom";
 pub(super) fn check(top: &Section<'_>) -> Option<Catalog> {
     let embedded = Catalog::embedded().map_err(|faults| {
         for (file, fault) in faults {
-            top.pass.fault(Finding { file: file.into(), ..of_sender(fault) });
+            top.pass.fault(ConfigIssue { file: file.into(), ..of_sender(fault) });
         }
     });
     let mut catalog = embedded.ok()?;
@@ -45,7 +45,7 @@ fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) ->
     const WANTED: &str = "the path of a sender file such as \"my-sender.toml\"";
     let written = item.text(WANTED)?;
     let name = name_of(written).ok_or_else(|| {
-        Problem::new("has no name that a sender could have", format!("write {WANTED}"))
+        ValueError::new("has no name that a sender could have", format!("write {WANTED}"))
     })?;
     let path = item.pass.beside(written);
     if !added.insert(path.clone()) {
@@ -53,7 +53,7 @@ fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) ->
     }
     let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
     let text = String::from_utf8(contents.bytes).map_err(|_| {
-        Problem::new(format!("{} is not UTF-8", path.display()), "save it as UTF-8")
+        ValueError::new(format!("{} is not UTF-8", path.display()), "save it as UTF-8")
     })?;
     if catalog.get(name).is_some() {
         item.warning(format!("takes the place of the sender {name}"), "rename it to keep both");
@@ -62,12 +62,12 @@ fn add(item: &Item<'_>, catalog: &mut Catalog, added: &mut BTreeSet<PathBuf>) ->
     let proven = || catalog.get(name).map(prove).unwrap_or_default();
     for fault in added.map_or_else(|faults| faults, |()| proven()) {
         let (file, line) = (path.clone(), line_of(&text, &fault.key));
-        item.pass.fault(Finding { file, line, ..of_sender(fault) });
+        item.pass.fault(ConfigIssue { file, line, ..of_sender(fault) });
     }
     Ok(())
 }
 
-fn of_sender(fault: Fault) -> Finding {
-    let Fault { key, column, what, remedy } = fault;
-    Finding { key, column, what, remedy, ..Finding::default() }
+fn of_sender(fault: DefinitionError) -> ConfigIssue {
+    let DefinitionError { key, column, what, remedy } = fault;
+    ConfigIssue { key, column, what, remedy, ..ConfigIssue::default() }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::pass::Writer;
 use super::secret::unreadable;
 use super::{Limits, Server, Tls, limits, network, unit};
@@ -104,7 +104,7 @@ fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
     let text = item.text("the path of a PEM file")?;
     if item.pass.writer() == Writer::Remote {
         let what = "is a file of the gateway, which an API does not read";
-        return Err(Problem::new(what, "write it in the configuration file"));
+        return Err(ValueError::new(what, "write it in the configuration file"));
     }
     let path = item.pass.beside(text.strip_prefix("file:").unwrap_or(text));
     let contents = item.pass.contents(&path).map_err(|error| unreadable(&path, &error))?;
@@ -112,7 +112,7 @@ fn pem<T: PemObject>(item: &Item<'_>, wanted: &str) -> Read<PathBuf> {
         return Ok(path);
     }
     let what = format!("there is no {wanted} in {}", path.display());
-    Err(Problem::new(what, "give a PEM file that has one"))
+    Err(ValueError::new(what, "give a PEM file that has one"))
 }
 
 // ---- limits ----

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::{secret, unit};
 use crate::sender::Secret;
 
@@ -87,15 +87,15 @@ impl fmt::Debug for SigningKey {
 pub(super) fn key(item: &Item<'_>) -> Read<SigningKey> {
     let secret = secret::secret(item)?;
     let text = std::str::from_utf8(secret.expose()).ok().and_then(|text| text.strip_prefix(WHSK));
-    let text = text.ok_or_else(|| Problem::new("does not begin with whsk_", REMEDY))?;
+    let text = text.ok_or_else(|| ValueError::new("does not begin with whsk_", REMEDY))?;
     let bytes = STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).map(Zeroizing::new);
-    let bytes = bytes.map_err(|_| Problem::new("is not base64 after whsk_", REMEDY))?;
+    let bytes = bytes.map_err(|_| ValueError::new("is not base64 after whsk_", REMEDY))?;
     let (seed, public) = bytes.split_at(bytes.len().min(SEED_BYTES));
     let key =
         SigningKey::from_seed(seed).filter(|key| public.is_empty() || public == key.public_bytes());
     key.ok_or_else(|| {
         let what = "is not an Ed25519 key: 32 bytes, or 64 with its public half";
-        Problem::new(what, REMEDY)
+        ValueError::new(what, REMEDY)
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::file::{Item, Problem, Read, Section, nearest};
+use super::file::{Item, Read, Section, ValueError, nearest};
 use super::pass::Writer;
 use super::secret;
 use super::senders::{self, CUSTOM};
@@ -166,7 +166,7 @@ fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
             || String::from("`postern senders` lists those there are; senders = [\"…\"] adds one"),
             |near| format!("did you mean {near}?"),
         );
-        Problem::new(format!("there is no sender {name:?}"), remedy)
+        ValueError::new(format!("there is no sender {name:?}"), remedy)
     })
 }
 
@@ -311,7 +311,7 @@ fn until(item: &Item<'_>) -> Read<i64> {
         _ => item.text(WANTED)?.to_owned(),
     };
     let stamp: Result<jiff::Timestamp, _> = text.parse();
-    let unread = |_| Problem::new(format!("{text:?} cannot be read"), format!("write {WANTED}"));
+    let unread = |_| ValueError::new(format!("{text:?} cannot be read"), format!("write {WANTED}"));
     let stamp = stamp.map_err(unread)?;
     if stamp.as_millisecond() <= item.pass.now_ms() {
         let since = clock::rfc3339(stamp.as_millisecond());
@@ -342,7 +342,7 @@ fn published(sender: &Sender) -> Read<Vec<IpNet>> {
         sender.addresses().iter().filter_map(|text| network::parse_range(text)).collect();
     if ranges.is_empty() {
         let what = format!("{} publishes no addresses", sender.name());
-        return Err(Problem::new(what, "write the ranges that its calls come from"));
+        return Err(ValueError::new(what, "write the ranges that its calls come from"));
     }
     Ok(ranges)
 }
@@ -494,7 +494,7 @@ fn table(item: &Item<'_>) -> Read<toml::Table> {
 }
 
 fn plain(value: &DeValue<'_>) -> Read<toml::Value> {
-    let number = || Problem::new("has a number that is too large", "write it as a text");
+    let number = || ValueError::new("has a number that is too large", "write it as a text");
     Ok(match value {
         DeValue::String(text) => toml::Value::String(text.to_string()),
         DeValue::Integer(integer) => {

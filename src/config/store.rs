@@ -1,8 +1,8 @@
 //! `[store]` and `[egress]`: where the ledger is, and what deliveries may reach.
 
-use super::file::{Item, Problem, Read, Section};
+use super::file::{Item, Read, Section, ValueError};
 use super::{
-    Egress, Finding, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
+    ConfigIssue, Egress, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
     network, secret, signing, unit,
 };
 use crate::ledger::{PostgresOptions, ScrubShare};
@@ -79,14 +79,14 @@ fn scrub(item: &Item<'_>) -> Read<Option<ScrubShare>> {
     }
     let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
     let share = percent.and_then(ScrubShare::percent);
-    let what = || Problem::new(format!("{text:?} is not a share"), format!("write {wanted}"));
+    let what = || ValueError::new(format!("{text:?} is not a share"), format!("write {wanted}"));
     share.map(Some).ok_or_else(what)
 }
 
 /// A master key, which stands in no file: a mistake in it has no line.
 fn sealing(section: &Section<'_>, name: &str) -> Option<Secret> {
     section.pass.master_key(name).unwrap_or_else(|what| {
-        section.pass.fault(Finding {
+        section.pass.fault(ConfigIssue {
             file: section.pass.file().to_owned(),
             line: None,
             column: None,
@@ -142,7 +142,7 @@ fn schema(item: &Item<'_>) -> Read<String> {
         "write a small letter, then small letters, digits and underscores, {} at most",
         limits::STORE_SCHEMA_BYTES_MAX
     );
-    Err(Problem::new(format!("{name:?} is no name for a schema"), remedy))
+    Err(ValueError::new(format!("{name:?} is no name for a schema"), remedy))
 }
 
 fn misplaced(section: &Section<'_>, keys: &[&str], engine: &str) {
@@ -157,12 +157,12 @@ fn postgres_url(item: &Item<'_>) -> Read<Secret> {
     let remedy = "write postgres://user@host/database";
     let schemes: [&[u8]; 2] = [b"postgres://", b"postgresql://"];
     if !schemes.iter().any(|scheme| url.expose().starts_with(scheme)) {
-        return Err(Problem::new("does not begin with postgres://", remedy));
+        return Err(ValueError::new("does not begin with postgres://", remedy));
     }
-    let text = std::str::from_utf8(url.expose()).or(Err(Problem::new("is no text", remedy)))?;
+    let text = std::str::from_utf8(url.expose()).or(Err(ValueError::new("is no text", remedy)))?;
     match PostgresOptions::check_url(text) {
         Ok(()) => Ok(url),
-        Err(what) => Err(Problem::new(what, remedy)),
+        Err(what) => Err(ValueError::new(what, remedy)),
     }
 }
 
@@ -173,7 +173,7 @@ pub(super) fn check_egress(section: &Section<'_>) -> Egress {
         match network::forbidden(range.network()) {
             Some(why) if range.prefix_len() > 0 => {
                 let what = format!("{range} begins with an address {why}");
-                Err(Problem::new(what, "leave it out: nothing lifts that"))
+                Err(ValueError::new(what, "leave it out: nothing lifts that"))
             }
             _ => Ok(range),
         }

@@ -57,7 +57,7 @@ impl Paper {
         self
     }
 
-    fn load(&self, text: &str) -> Result<Loaded, Faults> {
+    fn load(&self, text: &str) -> Result<Loaded, ConfigErrors> {
         load_str(self, Path::new("postern.toml"), text)
     }
 
@@ -68,7 +68,8 @@ impl Paper {
     /// The mistakes of `text`, each as `line key: what`.
     fn mistakes(&self, text: &str) -> Vec<String> {
         let faults = self.load(text).map(|_| ()).unwrap_err().faults;
-        let line = |fault: &Finding| fault.line.map(|line| format!("{line} ")).unwrap_or_default();
+        let line =
+            |fault: &ConfigIssue| fault.line.map(|line| format!("{line} ")).unwrap_or_default();
         faults.iter().map(|f| format!("{}{}: {}", line(f), f.key, f.what)).collect()
     }
 

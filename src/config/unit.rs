@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::file::{Item, Problem, Read};
+use super::file::{Item, Read, ValueError};
 use super::limits::NAME_BYTES_MAX;
 use super::{Rate, limits};
 use crate::sender::MaxAge;
@@ -19,7 +19,7 @@ const RATE: &str = "a rate such as \"500/s\" (/s, /m, /h)";
 /// Any text that is not empty.
 pub(super) fn text(item: &Item<'_>) -> Read<String> {
     match item.text("a text")? {
-        "" => Err(Problem::new("is empty", "write a text, or leave the key out")),
+        "" => Err(ValueError::new("is empty", "write a text, or leave the key out")),
         text => Ok(text.to_owned()),
     }
 }
@@ -39,7 +39,10 @@ pub(super) fn count(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<
         let DeValue::Integer(number) = item.value else { return Err(item.expected(&wanted)) };
         match usize::from_str_radix(number.as_str(), number.radix()) {
             Ok(count) if bound.contains(&count) => Ok(count),
-            _ => Err(Problem::new(format!("{number} is out of bounds"), format!("write {wanted}"))),
+            _ => Err(ValueError::new(
+                format!("{number} is out of bounds"),
+                format!("write {wanted}"),
+            )),
         }
     }
 }
@@ -53,7 +56,7 @@ pub(super) fn duration(bound: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) ->
             return Ok(duration);
         }
         let bound = format!("{} to {}", show(*bound.start()), show(*bound.end()));
-        Err(Problem::new(format!("{text} is out of bounds"), format!("write {bound}")))
+        Err(ValueError::new(format!("{text} is out of bounds"), format!("write {bound}")))
     }
 }
 
@@ -66,7 +69,7 @@ pub(super) fn size(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<u
             return Ok(size);
         }
         let bound = format!("{} to {}", show_size(*bound.start()), show_size(*bound.end()));
-        Err(Problem::new(format!("{text} is out of bounds"), format!("write {bound}")))
+        Err(ValueError::new(format!("{text} is out of bounds"), format!("write {bound}")))
     }
 }
 
@@ -89,18 +92,18 @@ pub(super) fn name(item: &Item<'_>) -> Read<String> {
     let text = item.text("a name")?;
     let remedy = "write letters, digits, dots, dashes and underscores";
     match text {
-        "" => Err(Problem::new("is empty", remedy)),
+        "" => Err(ValueError::new("is empty", remedy)),
         _ if text.len() > NAME_BYTES_MAX => {
             let what = format!("is {} characters long", text.len());
-            Err(Problem::new(what, format!("write at most {NAME_BYTES_MAX}")))
+            Err(ValueError::new(what, format!("write at most {NAME_BYTES_MAX}")))
         }
-        _ if text.starts_with("reward/") => Err(Problem::new(
+        _ if text.starts_with("reward/") => Err(ValueError::new(
             "names that begin with reward/ belong to the reward-rule API",
             "choose another name",
         )),
-        "." | ".." => Err(Problem::new("browsers and proxies take it for a folder", remedy)),
+        "." | ".." => Err(ValueError::new("browsers and proxies take it for a folder", remedy)),
         _ if !is_name(text) => {
-            Err(Problem::new(format!("{text:?} does not fit into a path"), remedy))
+            Err(ValueError::new(format!("{text:?} does not fit into a path"), remedy))
         }
         _ => Ok(text.to_owned()),
     }
@@ -123,8 +126,8 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(fits)
 }
 
-fn not(text: &str, wanted: &str) -> Problem {
-    Problem::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
+fn not(text: &str, wanted: &str) -> ValueError {
+    ValueError::new(format!("{text:?} cannot be read"), format!("write {wanted}"))
 }
 
 // ---- grammars ----

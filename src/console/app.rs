@@ -14,22 +14,22 @@ use super::components::notice::{Tone, notice};
 use super::fields::{Fields, cookie, query};
 use super::lang::{self, Lang};
 use super::layout;
+use super::page_error::PageError;
 use super::pages;
 use super::reply::{self, Reply, Shown};
-use super::session::{self, Entry, Sessions, Sign, Viewer};
-use super::trouble::Trouble;
+use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate, Releases, caller};
+use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
-use crate::ledger::Book;
+use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Denied, check_name, check_site};
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
 /// Bytes of a form: a captured request with its body, escaped.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
@@ -58,7 +58,7 @@ pub struct Tools {
     /// What is managed.
     pub registry: Registry,
     /// The receiving path, for what it remembers.
-    pub gate: Gate,
+    pub gate: CallbackHandler,
     /// Public keys of senders.
     pub keys: Keys,
     /// Deliveries.
@@ -113,7 +113,7 @@ impl Console {
     }
 
     /// The ledger.
-    pub(super) fn book(&self) -> &Book {
+    pub(super) fn book(&self) -> &BatchedLedger {
         self.tools.registry.book()
     }
 
@@ -176,8 +176,8 @@ impl Console {
             return self.sessions.local();
         }
         let sign = match rest.last().map(String::as_str) {
-            Some(pages::LIVE) => Sign::OfNothing,
-            _ => Sign::OfLife,
+            Some(pages::LIVE) => Activity::AutoRefresh,
+            _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
         let found = name.and_then(|name| self.sessions.find(name, tokens, (instant(), sign)));
@@ -189,35 +189,35 @@ impl Console {
         visit: &Visit,
         (peer, head): (Peer, &Parts),
         body: Incoming,
-    ) -> Result<Given, Trouble> {
-        check_name(self.address, head).map_err(Trouble::Denied)?;
+    ) -> Result<Given, PageError> {
+        check_name(self.address, head).map_err(PageError::Denied)?;
         if !follows_a_link(head) {
-            check_site(head).map_err(Trouble::Denied)?;
+            check_site(head).map_err(PageError::Denied)?;
         }
         let looks = matches!(head.method, Method::GET | Method::HEAD);
-        if visit.viewer.entry == Entry::Outside && visit.area != Area::SignIn {
+        if visit.viewer.entry == SignIn::Outside && visit.area != Area::SignIn {
             return match looks {
                 true => Ok(Given::Plain(Reply::Go(to_sign_in(head)))),
-                false => Err(Trouble::Stale),
+                false => Err(PageError::Stale),
             };
         }
         if looks {
             return self.get(visit).await.map(Given::Plain);
         }
         if head.method != Method::POST {
-            return Err(Trouble::Method);
+            return Err(PageError::Method);
         }
         let from =
             caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
         // Before a stranger's form is read: forms of those inside must not wait for it.
         let bytes = match visit.area {
-            Area::SignIn if self.is_one_too_many(from) => return Err(Trouble::TooMany),
+            Area::SignIn if self.is_one_too_many(from) => return Err(PageError::TooMany),
             Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
             _ => read(&self.forms, body, FORM_BYTES_MAX).await?,
         };
         let form = Fields::read(&bytes);
         if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.sent(csrf)) {
-            return Err(Trouble::Stale);
+            return Err(PageError::Stale);
         }
         match visit.area {
             Area::SignIn => {
@@ -234,7 +234,7 @@ impl Console {
             // Explaining changes nothing; the page looks itself before it sends.
             Area::Debug => self.post(visit, &form).await.map(Given::Plain),
             _ if visit.viewer.may_change() => self.post(visit, &form).await.map(Given::Plain),
-            _ => Err(Trouble::OnlyLooks),
+            _ => Err(PageError::OnlyLooks),
         }
     }
 
@@ -254,8 +254,8 @@ impl Console {
             Area::Senders => pages::senders::get(self, visit).await,
             Area::Audit => pages::audit::get(self, visit).await,
             Area::SignIn => pages::sign_in::get(visit),
-            Area::SignOut => Err(Trouble::Method),
-            Area::Nowhere => Err(Trouble::Absent),
+            Area::SignOut => Err(PageError::Method),
+            Area::Nowhere => Err(PageError::Absent),
         }
     }
 
@@ -271,17 +271,21 @@ impl Console {
             Area::Destinations => pages::destinations::post(self, visit, form).await,
             Area::Rules => pages::rules::post(self, visit, form).await,
             Area::Addresses => pages::addresses::post(self, visit, form).await,
-            _ => Err(Trouble::Method),
+            _ => Err(PageError::Method),
         }
     }
 }
 
-async fn read(pool: &Arc<BytePool>, body: Incoming, most: usize) -> Result<bytes::Bytes, Trouble> {
+async fn read(
+    pool: &Arc<BytePool>,
+    body: Incoming,
+    most: usize,
+) -> Result<bytes::Bytes, PageError> {
     match pool.read(body, most, FORM_TIME).await {
         Ok((bytes, _)) => Ok(bytes),
-        Err(BodyFault::TooLarge) => Err(Trouble::TooLarge),
-        Err(BodyFault::Late) => Err(Trouble::Late),
-        Err(BodyFault::Crowded) => Err(Trouble::Busy),
+        Err(BodyError::TooLarge) => Err(PageError::TooLarge),
+        Err(BodyError::Late) => Err(PageError::Late),
+        Err(BodyError::Crowded) => Err(PageError::Busy),
     }
 }
 
@@ -349,19 +353,23 @@ fn written(visit: &Visit, out: Given) -> Response {
     }
 }
 
-fn told(visit: &Visit, trouble: &Trouble) -> Response {
+fn told(visit: &Visit, trouble: &PageError) -> Response {
     let middle = notice(Tone::Bad, &trouble.why(visit.lang));
     // To whoever came under a wrong name or from another site nothing is shown but that.
     let title = trouble.title(visit.lang);
     let page = match trouble {
-        Trouble::Denied(Denied::AnotherName | Denied::AnotherSite) => middle.into_string(),
+        PageError::Denied(Denied::AnotherName | Denied::AnotherSite) => middle.into_string(),
         _ => layout::page(visit, title, &middle).into_string(),
     };
     reply::html(trouble.status(), page)
 }
 
 impl Handler for Console {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await)
     }
 }

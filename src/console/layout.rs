@@ -6,7 +6,7 @@ use super::area::Area;
 use super::assets;
 use super::components::form;
 use super::lang::Lang;
-use super::session::Entry;
+use super::session::SignIn;
 use super::text::texts;
 use super::visit::Visit;
 
@@ -40,7 +40,7 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
                 a.skip href="#content" { (SKIP.of(lang)) }
                 header.top {
                     a.brand href="/console" { "Postern" }
-                    @if visit.viewer.entry != Entry::Outside { (navigation(visit)) }
+                    @if visit.viewer.entry != SignIn::Outside { (navigation(visit)) }
                     (corner(visit))
                 }
                 main #content tabindex="-1" {
@@ -84,7 +84,7 @@ fn corner(visit: &Visit) -> Markup {
                     }
                 }
             }
-            @if visit.viewer.entry == Entry::SignedIn {
+            @if visit.viewer.entry == SignIn::SignedIn {
                 p.who {
                     (SIGNED_IN.fill(lang, &[&visit.viewer.who.as_str()]))
                     @if !visit.viewer.may_change() { " (" (ONLY_LOOKS.of(lang)) ")" }

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use maud::Markup;
 
 use super::assets::Asset;
-use super::trouble::Trouble;
+use super::page_error::PageError;
 use crate::wire::Response;
 
 /// Nothing from elsewhere, nothing inline, nobody's frame.
@@ -46,7 +46,7 @@ impl Reply {
 }
 
 /// What a page's handler answers.
-pub(super) type Shown = Result<Reply, Trouble>;
+pub(super) type Shown = Result<Reply, PageError>;
 
 /// A response with that body.
 pub(super) fn html(status: StatusCode, body: String) -> Response {

@@ -56,12 +56,12 @@ pub(super) struct Viewer {
     /// What this viewer's forms have to bring back.
     pub csrf: String,
     /// How they got in.
-    pub entry: Entry,
+    pub entry: SignIn,
 }
 
 /// How somebody got in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum SignIn {
     /// Nobody has to sign in.
     Open,
     /// With a token.
@@ -72,11 +72,11 @@ pub(super) enum Entry {
 
 /// Whether a request is somebody's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum Activity {
     /// It is: the session goes on.
-    OfLife,
+    User,
     /// A page that refreshes itself.
-    OfNothing,
+    AutoRefresh,
 }
 
 impl Sessions {
@@ -108,7 +108,7 @@ impl Sessions {
         &self,
         name: &str,
         tokens: &[AdminToken],
-        (now, sign): (Instant, Sign),
+        (now, sign): (Instant, Activity),
     ) -> Option<Viewer> {
         let name = digest(name);
         let mut open = self.sessions();
@@ -121,14 +121,14 @@ impl Sessions {
             open.remove(&name);
             return None;
         };
-        if sign == Sign::OfLife {
+        if sign == Activity::User {
             session.seen = now;
         }
         Some(Viewer {
             who: Who::of_token(&token.name),
             right: token.right,
             csrf: self.csrf(&name),
-            entry: Entry::SignedIn,
+            entry: SignIn::SignedIn,
         })
     }
 
@@ -140,13 +140,13 @@ impl Sessions {
     /// Whoever comes where nobody has to sign in.
     pub fn local(&self) -> Viewer {
         let (who, right) = (Who::local(), AdminRight::Admin);
-        Viewer { who, right, csrf: self.csrf(b"local"), entry: Entry::Open }
+        Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
     }
 
     /// Whoever has not signed in.
     pub fn outside(&self) -> Viewer {
         let (who, right) = (Who::local(), AdminRight::Read);
-        Viewer { who, right, csrf: self.csrf(b"outside"), entry: Entry::Outside }
+        Viewer { who, right, csrf: self.csrf(b"outside"), entry: SignIn::Outside }
     }
 
     /// What a page of another site cannot know: it cannot read what is answered to this browser.
@@ -175,7 +175,7 @@ impl Viewer {
     }
 
     pub fn may_change(&self) -> bool {
-        self.right == AdminRight::Admin && self.entry != Entry::Outside
+        self.right == AdminRight::Admin && self.entry != SignIn::Outside
     }
 }
 
@@ -212,31 +212,31 @@ mod tests {
         let (now, tokens) = (clock::instant(), [token("a", "one"), token("b", "two")]);
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
-        let viewer = find(&tokens, now, Sign::OfLife).unwrap();
+        let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
         assert!(viewer.sent(&viewer.csrf.clone()) && !viewer.sent("") && !viewer.sent("x"));
-        assert!(find(&[token("renamed", "two")], now, Sign::OfLife).is_some(), "the same token");
-        assert!(sessions.find("another", &tokens, (now, Sign::OfLife)).is_none());
+        assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
+        assert!(sessions.find("another", &tokens, (now, Activity::User)).is_none());
 
         let mut at = now;
         for _ in 0..12 {
             at += IDLE_TIME - Duration::from_secs(1);
-            assert!(find(&tokens, at, Sign::OfLife).is_some());
+            assert!(find(&tokens, at, Activity::User).is_some());
         }
-        assert!(find(&tokens, now + WHOLE_TIME, Sign::OfLife).is_none(), "its time is over");
+        assert!(find(&tokens, now + WHOLE_TIME, Activity::User).is_none(), "its time is over");
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
         let half = now + IDLE_TIME / 2;
-        assert!(find(&tokens, half, Sign::OfNothing).is_some());
-        assert!(find(&tokens, now + IDLE_TIME, Sign::OfLife).is_none(), "nobody did anything");
+        assert!(find(&tokens, half, Activity::AutoRefresh).is_some());
+        assert!(find(&tokens, now + IDLE_TIME, Activity::User).is_none(), "nobody did anything");
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, (now, Sign::OfLife));
+        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, (now, Activity::User));
         assert!(find(&[token("b", "three")]).is_none(), "the token is another one");
         assert!(find(&tokens).is_none(), "and the session does not come back");
         let name = sessions.open(&tokens[0], now).unwrap();
         sessions.close(&name);
-        assert!(sessions.find(&name, &tokens, (now, Sign::OfLife)).is_none());
+        assert!(sessions.find(&name, &tokens, (now, Activity::User)).is_none());
     }
 
     #[test]
@@ -247,8 +247,9 @@ mod tests {
             .map(|n| sessions.open(&token, now + Duration::from_millis(n)).unwrap())
             .collect();
         let at = now + Duration::from_secs(2);
-        let is_open =
-            |name| sessions.find(name, std::slice::from_ref(&token), (at, Sign::OfLife)).is_some();
+        let is_open = |name| {
+            sessions.find(name, std::slice::from_ref(&token), (at, Activity::User)).is_some()
+        };
         assert!(!is_open(&names[0]) && is_open(&names[1]) && is_open(&names[SESSIONS_MAX]));
         assert_ne!(sessions.local().csrf, sessions.outside().csrf);
         assert_ne!(sessions.local().csrf, Sessions::new().unwrap().local().csrf);

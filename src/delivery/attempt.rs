@@ -8,8 +8,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
-use super::ending::Ending;
-use super::parcel::{Form, Unwritable};
+use super::attempt_result::AttemptResult;
+use super::outbound_request::{PayloadFormat, Unwritable};
 use super::schedule;
 use crate::clock;
 use crate::config::{Destination, Mode};
@@ -19,25 +19,25 @@ use crate::verdict::{Timing, Verdict};
 
 /// What is needed to call one destination. It does not change: a new configuration makes a new one.
 #[derive(Clone, Debug)]
-pub(super) struct Postal {
+pub(super) struct DestinationClient {
     pub(super) destination: Arc<Destination>,
-    pub(super) form: Form,
+    pub(super) form: PayloadFormat,
     /// The client, or why there is none.
     pub(super) client: Result<Client, String>,
 }
 
 /// What came of an attempt.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct AttemptReport {
     pub(super) attempt: Attempt,
-    pub(super) ending: Ending,
+    pub(super) ending: AttemptResult,
     /// What was recorded of an inline destination's verdict before: this was a replay.
     pub(super) earlier: Option<(Verdict, Timing)>,
 }
 
-impl Postal {
+impl DestinationClient {
     /// Makes one attempt; it takes as long as the destination's time-out at most.
-    pub(super) async fn attempt(&self, event: EventId, stored: &Bytes) -> Report {
+    pub(super) async fn attempt(&self, event: EventId, stored: &Bytes) -> AttemptReport {
         let at_ms = clock::now_ms();
         let began = clock::instant();
         let mut attempt = Attempt { at_ms, ..Attempt::default() };
@@ -47,15 +47,15 @@ impl Postal {
         if attempt.error.is_none() {
             attempt.error = ending.why().map(str::to_owned);
         }
-        Report { attempt, ending, earlier: None }
+        AttemptReport { attempt, ending, earlier: None }
     }
 
-    async fn make(&self, parcel: (EventId, &Bytes), attempt: &mut Attempt) -> Ending {
+    async fn make(&self, parcel: (EventId, &Bytes), attempt: &mut Attempt) -> AttemptResult {
         let client = match &self.client {
             Ok(client) => client,
             Err(why) => {
                 attempt.error = Some(why.clone());
-                return Ending::Unable;
+                return AttemptResult::Unable;
             }
         };
         let request = match self.form.request(&self.destination, parcel, attempt.at_ms) {
@@ -63,8 +63,8 @@ impl Postal {
             Err(why) => {
                 attempt.error = Some(why.to_string());
                 return match why {
-                    Unwritable::Stored | Unwritable::Url(_) => Ending::Unwritable,
-                    Unwritable::Unusable(_) => Ending::Unable,
+                    Unwritable::Stored | Unwritable::Url(_) => AttemptResult::Unwritable,
+                    Unwritable::Unusable(_) => AttemptResult::Unable,
                 };
             }
         };
@@ -78,15 +78,15 @@ async fn call(
     request: Request<Full<Bytes>>,
     (time, mode): (Duration, Mode),
     attempt: &mut Attempt,
-) -> Ending {
+) -> AttemptResult {
     let until = tokio::time::Instant::from_std(clock::instant() + time);
     let answer = match tokio::time::timeout_at(until, client.send(request)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             attempt.error = Some(told(&error));
-            return Ending::Broken;
+            return AttemptResult::Broken;
         }
-        Err(_) => return Ending::Late,
+        Err(_) => return AttemptResult::Late,
     };
     let status = answer.status();
     attempt.status = Some(status.as_u16());
@@ -96,15 +96,15 @@ async fn call(
     attempt.head = Bytes::from(head);
     let Mode::Inline { late } = mode else {
         // The status is the answer. A body that is late or torn changes nothing about it.
-        return Ending::Answered(status, asked);
+        return AttemptResult::Answered(status, asked);
     };
     match read {
-        _ if !status.is_success() => Ending::Answered(status, asked),
-        Ok(Head::Torn) | Err(_) => Ending::Unclear,
-        Ok(Head::Long) => Ending::Unreadable(late),
+        _ if !status.is_success() => AttemptResult::Answered(status, asked),
+        Ok(Head::Torn) | Err(_) => AttemptResult::Unclear,
+        Ok(Head::Long) => AttemptResult::Unreadable(late),
         Ok(Head::Whole) => match Verdict::read(&attempt.head) {
-            Verdict::Valid | Verdict::Invalid => Ending::Answered(status, asked),
-            Verdict::Unreadable => Ending::Unreadable(late),
+            Verdict::Valid | Verdict::Invalid => AttemptResult::Answered(status, asked),
+            Verdict::Unreadable => AttemptResult::Unreadable(late),
         },
     }
 }

@@ -23,13 +23,13 @@ const ROOM_FIRST: usize = 2;
 
 /// What an attempt says about the health of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum HealthSignal {
     /// It answered, whatever it said: a 4xx is about the event, not about the backend.
-    Alive,
+    Up,
     /// Time-out, no connection, no HTTP, or a 5xx.
-    Failing,
+    Down,
     /// Nothing: the attempt never left the gateway.
-    Unknown,
+    Neutral,
 }
 
 /// A change that people want to know of.
@@ -138,23 +138,25 @@ impl Breaker {
     }
 
     /// Hears how an attempt went.
-    pub(super) fn hear(&mut self, sign: Sign, now: Instant) -> Option<Change> {
+    pub(super) fn hear(&mut self, sign: HealthSignal, now: Instant) -> Option<Change> {
         match (sign, self.state) {
-            (Sign::Unknown, _) | (Sign::Failing, State::Open { .. }) => None,
-            (Sign::Alive, State::Closed { room, .. }) => {
+            (HealthSignal::Neutral, _) | (HealthSignal::Down, State::Open { .. }) => None,
+            (HealthSignal::Up, State::Closed { room, .. }) => {
                 self.state = State::Closed { failures: 0, room: room.saturating_add(1) };
                 None
             }
-            (Sign::Alive, State::Open { .. } | State::HalfOpen { .. }) => {
+            (HealthSignal::Up, State::Open { .. } | State::HalfOpen { .. }) => {
                 self.state = State::Closed { failures: 0, room: ROOM_FIRST };
                 Some(Change::Closed)
             }
-            (Sign::Failing, State::Closed { failures, room }) if failures + 1 < FAILURES_MAX => {
+            (HealthSignal::Down, State::Closed { failures, room })
+                if failures + 1 < FAILURES_MAX =>
+            {
                 self.state = State::Closed { failures: failures + 1, room };
                 None
             }
-            (Sign::Failing, State::Closed { .. }) => Some(self.open(self.first, now)),
-            (Sign::Failing, State::HalfOpen { time }) => {
+            (HealthSignal::Down, State::Closed { .. }) => Some(self.open(self.first, now)),
+            (HealthSignal::Down, State::HalfOpen { time }) => {
                 Some(self.open(time.saturating_mul(2), now))
             }
         }
@@ -177,9 +179,9 @@ mod tests {
     fn opened(now: Instant) -> Breaker {
         let mut breaker = Breaker::new(SECOND);
         for _ in 1..FAILURES_MAX {
-            assert_eq!(breaker.hear(Sign::Failing, now), None);
+            assert_eq!(breaker.hear(HealthSignal::Down, now), None);
         }
-        assert_eq!(breaker.hear(Sign::Failing, now), Some(Change::Opened(SECOND)));
+        assert_eq!(breaker.hear(HealthSignal::Down, now), Some(Change::Opened(SECOND)));
         breaker
     }
 
@@ -189,10 +191,10 @@ mod tests {
         let mut breaker = Breaker::new(SECOND);
         for _ in 0..5 {
             for _ in 1..FAILURES_MAX {
-                breaker.hear(Sign::Failing, now);
+                breaker.hear(HealthSignal::Down, now);
             }
-            assert_eq!(breaker.hear(Sign::Alive, now), None);
-            assert_eq!(breaker.hear(Sign::Unknown, now), None);
+            assert_eq!(breaker.hear(HealthSignal::Up, now), None);
+            assert_eq!(breaker.hear(HealthSignal::Neutral, now), None);
         }
         assert_eq!(breaker.places(16, 3, now), 16);
         assert_eq!(opened(now).places(16, 0, now), 0);
@@ -206,7 +208,7 @@ mod tests {
         let later = now + SECOND;
         assert_eq!(breaker.places(16, 0, later), 1);
         assert_eq!(breaker.places(16, 1, later), 0, "one probe at a time");
-        assert_eq!(breaker.hear(Sign::Alive, later), Some(Change::Closed));
+        assert_eq!(breaker.hear(HealthSignal::Up, later), Some(Change::Closed));
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
@@ -216,12 +218,12 @@ mod tests {
         let mut breaker = opened(now);
         breaker.half_open();
         assert_eq!((breaker.state(), breaker.places(16, 0, now)), (BreakerState::HalfOpen, 1));
-        breaker.hear(Sign::Alive, now);
+        breaker.hear(HealthSignal::Up, now);
         assert_eq!(breaker.places(16, 0, now), 2);
         assert_eq!(breaker.places(14, 2, now), 0);
-        breaker.hear(Sign::Alive, now);
+        breaker.hear(HealthSignal::Up, now);
         assert_eq!(breaker.places(14, 2, now), 1);
-        (0..20).for_each(|_| assert_eq!(breaker.hear(Sign::Alive, now), None));
+        (0..20).for_each(|_| assert_eq!(breaker.hear(HealthSignal::Up, now), None));
         assert_eq!(breaker.places(16, 0, now), 16);
     }
 
@@ -240,8 +242,8 @@ mod tests {
             now += OPEN_MAX;
             assert_eq!(breaker.places(16, 0, now), 1);
             let time = Duration::from_secs(seconds);
-            assert_eq!(breaker.hear(Sign::Failing, now), Some(Change::Opened(time)));
-            assert_eq!(breaker.hear(Sign::Failing, now), None, "one that was still under way");
+            assert_eq!(breaker.hear(HealthSignal::Down, now), Some(Change::Opened(time)));
+            assert_eq!(breaker.hear(HealthSignal::Down, now), None, "one that was still under way");
         }
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::attempt::{Postal, Report};
+use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::BreakerState;
 use super::pauses::{self, Pause, PauseReason};
-use crate::ledger::{Attempt, Book, EventId, LedgerError, Revision, TargetId};
+use crate::ledger::{Attempt, BatchedLedger, EventId, LedgerError, Revision, TargetId};
 
 /// What the courier is asked to do.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ pub(super) enum Order {
     /// To say how a destination is.
     Show(TargetId, oneshot::Sender<Condition>),
     /// To hand out what is needed to call a destination.
-    Lend(TargetId, oneshot::Sender<Arc<Postal>>),
+    Lend(TargetId, oneshot::Sender<Arc<DestinationClient>>),
 }
 
 /// The handle of the delivery service that the admin API has.
 #[derive(Clone, Debug)]
 pub struct Control {
-    book: Book,
+    book: BatchedLedger,
     orders: mpsc::UnboundedSender<Order>,
 }
 
@@ -44,18 +44,18 @@ pub struct Condition {
 
 /// What is needed to call a destination, as it was when it was lent.
 #[derive(Debug)]
-pub struct Lent(Arc<Postal>);
+pub struct DestinationHandle(Arc<DestinationClient>);
 
-impl Lent {
+impl DestinationHandle {
     /// Makes one attempt to deliver `stored`. Nothing of it is written down.
     pub async fn attempt(&self, event: EventId, stored: &Bytes) -> Attempt {
-        let Report { attempt, .. } = self.0.attempt(event, stored).await;
+        let AttemptReport { attempt, .. } = self.0.attempt(event, stored).await;
         attempt.trimmed()
     }
 }
 
 impl Control {
-    pub(super) fn new(book: Book) -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(book: BatchedLedger) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, todo) = mpsc::unbounded_channel();
         (Self { book, orders }, todo)
     }
@@ -122,8 +122,8 @@ impl Control {
 
     /// What is needed to call `target` beside all others, paused or not. `None`: there is no such
     /// destination, or the gateway drains.
-    pub async fn lend(&self, target: &TargetId) -> Option<Lent> {
-        self.ask(|answer| Order::Lend(target.clone(), answer)).await.map(Lent)
+    pub async fn lend(&self, target: &TargetId) -> Option<DestinationHandle> {
+        self.ask(|answer| Order::Lend(target.clone(), answer)).await.map(DestinationHandle)
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {

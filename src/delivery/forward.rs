@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Uri};
 
-use super::parcel::Unwritable;
+use super::outbound_request::PayloadError;
 use crate::sender::Catalog;
 
 /// Header fields that each sender's file reads, by the sender's name. No other is passed on: any
@@ -70,7 +70,7 @@ impl ReadFields {
 
 /// The URL with `query` behind its own; what no URL may hold is escaped, everything else stays as
 /// the sender wrote it.
-pub(super) fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, Unwritable> {
+pub(super) fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, PayloadError> {
     if query.is_empty() {
         return Ok(to.clone());
     }
@@ -85,7 +85,7 @@ pub(super) fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, Unwritable> {
             _ => text.push(char::from(*byte)),
         }
     }
-    text.parse().map_err(|error| Unwritable::Url(format!("{error}")))
+    text.parse().map_err(|error| PayloadError::Url(format!("{error}")))
 }
 
 #[cfg(test)]

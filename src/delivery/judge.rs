@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::ending::Ending;
+use super::attempt_result::AttemptResult;
 use crate::clock::instant;
 use crate::config::{Destination, Late, Mode};
-use crate::ledger::{Attempt, Book, EventId, Settled, Settlement, TargetId, Verdict as Settling};
+use crate::ledger::{
+    Attempt, BatchedLedger, EventId, Settled, Settlement, TargetId, Verdict as Settling,
+};
 use crate::telemetry::VerdictOutcome;
 use crate::verdict::{self, LATE, Timing, Verdict, Verdicts};
 
@@ -33,12 +35,14 @@ impl Judge {
         &mut self,
         (event, earlier): (EventId, Option<(Verdict, Timing)>),
         destination: &Destination,
-        (ending, attempt): (Ending, &mut Attempt),
+        (ending, attempt): (AttemptResult, &mut Attempt),
     ) -> Option<VerdictOutcome> {
         let Mode::Inline { late } = destination.mode else { return None };
         let verdict = match ending {
-            Ending::Unreadable(_) => Verdict::Unreadable,
-            Ending::Answered(status, _) if status.is_success() => Verdict::read(&attempt.head),
+            AttemptResult::Unreadable(_) => Verdict::Unreadable,
+            AttemptResult::Answered(status, _) if status.is_success() => {
+                Verdict::read(&attempt.head)
+            }
             _ => return None,
         };
         if verdict == Verdict::Unreadable {
@@ -91,7 +95,7 @@ impl Judge {
 
 /// The verdict on `event` that `target` gave before, if it did.
 pub(super) async fn earlier(
-    book: &Book,
+    book: &BatchedLedger,
     event: EventId,
     target: &TargetId,
 ) -> Option<(Verdict, Timing)> {

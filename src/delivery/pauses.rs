@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{
-    Book, Document, DocumentChange, Documents, Expect, Kind, LedgerError, TargetId,
+    BatchedLedger, Document, DocumentChange, Documents, Expect, Kind, LedgerError, TargetId,
 };
 
 /// The kind of the documents. Their ids are the names of the destinations.
@@ -63,7 +63,7 @@ pub(super) struct Pauses(HashMap<TargetId, Arc<Pause>>);
 
 impl Pauses {
     /// What the ledger holds.
-    pub(super) async fn load(book: &Book) -> Result<Self, LedgerError> {
+    pub(super) async fn load(book: &BatchedLedger) -> Result<Self, LedgerError> {
         let Documents { documents, .. } = book.documents(KIND).await?;
         Ok(Self(documents.into_iter().map(read).collect()))
     }
@@ -89,7 +89,7 @@ fn read(document: Document) -> (TargetId, Arc<Pause>) {
 /// Writes that `target` is paused, for `why`, or with `None` that it no longer is. Durable when
 /// answered.
 pub(super) async fn write(
-    book: &Book,
+    book: &BatchedLedger,
     target: &TargetId,
     why: Option<PauseReason>,
     who: &str,

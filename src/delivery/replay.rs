@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use super::Control;
 use crate::clock::UnixMillis;
 use crate::ledger::{
-    Book, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery, Logged,
-    ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+    BatchedLedger, Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, LedgerError, LogQuery,
+    Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
 };
 
 /// Events of one call to the ledger: a sync for each call, and a cancelled order ends within one.
@@ -74,7 +74,7 @@ pub enum ReplayState {
 
 /// Why an order is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayRefused {
+pub enum ReplayOrderError {
     /// The id is that of an order for other events.
     #[error("there is an order of that id for other events")]
     Other,
@@ -86,7 +86,7 @@ pub enum ReplayRefused {
 /// All orders of this process.
 #[derive(Clone, Debug)]
 pub struct Replays {
-    book: Book,
+    book: BatchedLedger,
     control: Control,
     kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
 }
@@ -116,7 +116,7 @@ impl ReplayState {
 impl Replays {
     /// No orders yet.
     #[must_use]
-    pub fn new(book: Book, control: Control) -> Self {
+    pub fn new(book: BatchedLedger, control: Control) -> Self {
         Self { book, control, kept: Arc::default() }
     }
 
@@ -138,13 +138,13 @@ impl Replays {
         id: ReplayId,
         filter: ReplayFilter,
         at_ms: UnixMillis,
-    ) -> Result<(), ReplayRefused> {
+    ) -> Result<(), ReplayOrderError> {
         let running = {
             let mut kept = self.kept();
             let known = kept.iter().position(|kept| kept.progress.borrow().id == id);
             if let Some(at) = known {
                 if kept[at].filter != filter {
-                    return Err(ReplayRefused::Other);
+                    return Err(ReplayOrderError::Other);
                 }
                 if matches!(kept[at].state(), ReplayState::Running | ReplayState::Done) {
                     return Ok(());
@@ -154,7 +154,7 @@ impl Replays {
             if kept.iter().filter(|kept| kept.state() == ReplayState::Running).count()
                 >= RUNNING_MAX
             {
-                return Err(ReplayRefused::Busy);
+                return Err(ReplayOrderError::Busy);
             }
             if kept.len() >= KEPT_MAX
                 && let Some(at) = kept.iter().position(|kept| kept.state() != ReplayState::Running)
@@ -209,7 +209,7 @@ impl Running {
         self.progress.borrow().state.clone()
     }
 
-    async fn run(&self, book: &Book, control: &Control) {
+    async fn run(&self, book: &BatchedLedger, control: &Control) {
         let worked = match self.filter.state {
             _ if !self.filter.events.is_empty() => self.replay_named(book, control).await,
             Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
@@ -247,7 +247,7 @@ impl Running {
     /// Makes the deliveries of `events` to `targets` anew, or all that they have.
     async fn make(
         &self,
-        (book, control): (&Book, &Control),
+        (book, control): (&BatchedLedger, &Control),
         events: Vec<EventId>,
         targets: Option<Vec<TargetId>>,
     ) -> Result<ReplayPage, LedgerError> {
@@ -263,7 +263,7 @@ impl Running {
     /// The same, where the filter chooses among the deliveries that each event has.
     async fn make_chosen(
         &self,
-        (book, control): (&Book, &Control),
+        (book, control): (&BatchedLedger, &Control),
         events: Vec<EventId>,
     ) -> Result<ReplayPage, LedgerError> {
         let ReplayFilter { state, target, .. } = &self.filter;
@@ -289,7 +289,11 @@ impl Running {
     }
 
     /// Those whose ids were given.
-    async fn replay_named(&self, book: &Book, control: &Control) -> Result<(), LedgerError> {
+    async fn replay_named(
+        &self,
+        book: &BatchedLedger,
+        control: &Control,
+    ) -> Result<(), LedgerError> {
         self.expect(u64::try_from(self.filter.events.len()).ok());
         for ids in self.filter.events.chunks(PAGE) {
             if self.is_cancelled() {
@@ -302,7 +306,11 @@ impl Running {
     }
 
     /// Events that the log finds, delivered or not.
-    async fn replay_found(&self, book: &Book, control: &Control) -> Result<(), LedgerError> {
+    async fn replay_found(
+        &self,
+        book: &BatchedLedger,
+        control: &Control,
+    ) -> Result<(), LedgerError> {
         let mut cursor: Option<Cursor> = None;
         while !self.is_cancelled() {
             let found = book.query(&self.filter.log, cursor.as_ref(), PAGE).await?;
@@ -323,7 +331,7 @@ impl Running {
     async fn replay_listed(
         &self,
         state: DeliveryState,
-        book: &Book,
+        book: &BatchedLedger,
         control: &Control,
     ) -> Result<(), LedgerError> {
         self.expect(self.count(state, book).await?);
@@ -347,7 +355,11 @@ impl Running {
         Ok(())
     }
 
-    async fn count(&self, state: DeliveryState, book: &Book) -> Result<Option<u64>, LedgerError> {
+    async fn count(
+        &self,
+        state: DeliveryState,
+        book: &BatchedLedger,
+    ) -> Result<Option<u64>, LedgerError> {
         let stats = book.stats().await?;
         let wanted = |name: &TargetId| self.filter.target.as_ref().is_none_or(|only| only == name);
         let targets = stats.targets.iter().filter(|stats| wanted(&stats.target));
@@ -361,7 +373,7 @@ impl Running {
     async fn by_target(
         &self,
         deliveries: Vec<Delivery>,
-        book: &Book,
+        book: &BatchedLedger,
     ) -> Result<BTreeMap<TargetId, Vec<EventId>>, LedgerError> {
         let mut events: BTreeMap<TargetId, Vec<EventId>> = BTreeMap::new();
         for Delivery { event, target, .. } in deliveries {
@@ -373,7 +385,7 @@ impl Running {
     }
 
     /// Whether an event is one that the filter finds; read only where its id does not tell.
-    async fn is_wanted(&self, event: EventId, book: &Book) -> Result<bool, LedgerError> {
+    async fn is_wanted(&self, event: EventId, book: &BatchedLedger) -> Result<bool, LedgerError> {
         let log = &self.filter.log;
         if *log == LogQuery::default() {
             return Ok(true);

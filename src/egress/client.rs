@@ -57,7 +57,7 @@ pub struct Trusted<'t> {
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClientFault {
+pub enum ClientError {
     /// A file cannot be read or holds no PEM of the kind.
     #[error("{file}: {cause}", file = file.display())]
     File {
@@ -76,7 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// When a file of `trusted` cannot be used.
-    pub fn new(trusted: Trusted<'_>, idle: usize, guard: Guard) -> Result<Self, ClientFault> {
+    pub fn new(trusted: Trusted<'_>, idle: usize, guard: Guard) -> Result<Self, ClientError> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls(trusted)?)
             .https_or_http()
@@ -140,7 +140,7 @@ fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
 
 // === TLS ===
 
-fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientFault> {
+fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -152,7 +152,7 @@ fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientFault> {
 }
 
 /// The authorities of that file, or the system's, which are read once.
-fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientFault> {
+fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientError> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let Some(file) = ca else {
         return Ok(Arc::clone(SYSTEM.get_or_init(|| Arc::new(system_roots()))));
@@ -181,13 +181,13 @@ fn system_roots() -> RootCertStore {
     store
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientFault> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(in_file(file))
 }
 
-fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientFault {
+fn in_file(file: &Path) -> impl FnOnce(rustls_pki_types::pem::Error) -> ClientError {
     let file = file.to_owned();
-    move |cause| ClientFault::File { file, cause }
+    move |cause| ClientError::File { file, cause }
 }
 
 // === The guard ===

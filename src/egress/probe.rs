@@ -16,7 +16,7 @@ pub struct Probe(Client);
 
 /// Why an address did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
+pub enum ProbeError {
     /// It cannot be called at all.
     #[error("it is no URL that can be called")]
     NoUrl,
@@ -43,15 +43,15 @@ impl Probe {
     ///
     /// # Errors
     /// Why there is no status.
-    pub async fn get(&self, url: &str, time: Duration) -> Result<StatusCode, Unanswered> {
-        let uri: Uri = url.parse().map_err(|_| Unanswered::NoUrl)?;
+    pub async fn get(&self, url: &str, time: Duration) -> Result<StatusCode, ProbeError> {
+        let uri: Uri = url.parse().map_err(|_| ProbeError::NoUrl)?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = uri;
         match tokio::time::timeout(time, self.0.send(request)).await {
             Ok(Ok(answer)) => Ok(answer.status()),
-            Ok(Err(error)) => Err(Unanswered::Unreached(told(&error))),
-            Err(_) => Err(Unanswered::Late),
+            Ok(Err(error)) => Err(ProbeError::Unreached(told(&error))),
+            Err(_) => Err(ProbeError::Late),
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::gate::Stop;
+use super::handler::EarlyReply;
 use super::received::Received;
-use crate::ledger::{Book, DedupeKey, Nonce, NonceUse, SourceId};
+use crate::ledger::{BatchedLedger, DedupeKey, Nonce, NonceUse, SourceId};
 use crate::sender::{Callback, Outcome, Reason};
 
 /// How long a check is remembered where its sender's callbacks never grow too old: a year.
@@ -19,8 +19,12 @@ const SCOPE: &str = "check/";
 
 /// Uses the signature of an address check, durably, on all gateways that share the ledger. What
 /// proves nothing is answered without a look at the ledger: no unauthenticated caller loads it.
-pub(super) async fn answer(callback: &Callback<'_>, received: &Received, book: &Book) -> Stop {
-    let Some(proof) = callback.check_proof() else { return Stop::Is(Outcome::Challenge) };
+pub(super) async fn answer(
+    callback: &Callback<'_>,
+    received: &Received,
+    book: &BatchedLedger,
+) -> EarlyReply {
+    let Some(proof) = callback.check_proof() else { return EarlyReply::Is(Outcome::Challenge) };
     let route = received.route();
     let scope = SourceId::from(format!("{SCOPE}{}", route.id.as_str()).as_str());
     let time = route.source.recipe.acceptable_for().unwrap_or(REMEMBERED).saturating_add(SKEW);
@@ -28,11 +32,11 @@ pub(super) async fn answer(callback: &Callback<'_>, received: &Received, book: &
     let expires_ms = received.at_ms().saturating_add(time_ms);
     let nonce = Nonce { key: DedupeKey::new(&scope, &proof), expires_ms };
     match book.check_nonces(&[nonce]).await.as_deref() {
-        Ok([NonceUse::First]) => Stop::Is(Outcome::Challenge),
-        Ok(_) => Stop::refused(Outcome::Rejected, Reason::UsedSignature),
+        Ok([NonceUse::First]) => EarlyReply::Is(Outcome::Challenge),
+        Ok(_) => EarlyReply::refused(Outcome::Rejected, Reason::UsedSignature),
         Err(error) => {
             tracing::warn!(%error, source = %route.source.name, "could not note an address check");
-            Stop::Is(Outcome::Unavailable)
+            EarlyReply::Is(Outcome::Unavailable)
         }
     }
 }

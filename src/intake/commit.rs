@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::desk::Entry;
+use super::callback_log::CallbackRecord;
 use crate::clock;
-use crate::ledger::{Book, LedgerError, NewEvent, Recorded, Standing};
+use crate::ledger::{BatchedLedger, DedupResult, LedgerError, NewEvent, Recorded};
 use crate::sender::Outcome;
 
 type Answer = Result<Recorded, LedgerError>;
@@ -15,12 +15,17 @@ type Answer = Result<Recorded, LedgerError>;
 /// Waits for the ledger. When this is dropped before the ledger has answered, because the sender
 /// went away, the event is recorded all the same, and its entry then says what became of it.
 pub(super) struct Commit<'e> {
-    entry: &'e mut Option<Entry>,
+    entry: &'e mut Option<CallbackRecord>,
     answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
 }
 
 impl<'e> Commit<'e> {
-    pub fn new(entry: &'e mut Option<Entry>, book: Book, event: NewEvent, time: Duration) -> Self {
+    pub fn new(
+        entry: &'e mut Option<CallbackRecord>,
+        book: BatchedLedger,
+        event: NewEvent,
+        time: Duration,
+    ) -> Self {
         let answer = async move { book.record_within(event, time).await };
         Self { entry, answer: Some(Box::pin(answer)) }
     }
@@ -56,18 +61,20 @@ impl Drop for Commit<'_> {
 }
 
 /// Notes what became of a verified callback.
-fn conclude(entry: &mut Entry, answer: &Answer) {
+fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
     match answer {
         Ok(recorded) => {
             entry.known_as(recorded.first());
             entry.is(outcome(recorded));
             match recorded.standing() {
                 // The rate is that of new callbacks: one that is sent again must not use it up.
-                Standing::New => {
+                DedupResult::New => {
                     let rate = entry.route.rate.as_ref();
                     rate.into_iter().for_each(|rate| rate.charge(clock::instant()));
                 }
-                Standing::Duplicate | Standing::Conflict | Standing::Ambiguous => entry.spare(),
+                DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
+                    entry.spare()
+                }
             }
         }
         Err(error) => {
@@ -80,9 +87,9 @@ fn conclude(entry: &mut Entry, answer: &Answer) {
 /// The outcome of a callback that is recorded.
 pub(super) fn outcome(recorded: &Recorded) -> Outcome {
     match recorded.standing() {
-        Standing::New => Outcome::Accepted,
-        Standing::Duplicate => Outcome::Duplicate,
-        Standing::Conflict => Outcome::Conflict,
-        Standing::Ambiguous => Outcome::Ambiguous,
+        DedupResult::New => Outcome::Accepted,
+        DedupResult::Duplicate => Outcome::Duplicate,
+        DedupResult::Conflict => Outcome::Conflict,
+        DedupResult::Ambiguous => Outcome::Ambiguous,
     }
 }

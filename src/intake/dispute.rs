@@ -5,12 +5,13 @@
 
 use std::time::Instant;
 
-use super::desk::{Entry, cut};
-use super::gate::Slot;
-use super::record::Genuine;
+use super::callback_log::{CallbackRecord, cut};
+use super::handler::Slot;
+use super::record::VerifiedCallback;
 use crate::clock;
 use crate::ledger::{
-    Book, EventBody, EventId, HeldBounds, HeldId, HeldWhy, HoldOutcome, NewHeld, Standing,
+    BatchedLedger, DedupResult, EventBody, EventId, HeldBounds, HeldId, HeldWhy, HoldOutcome,
+    NewHeld,
 };
 use crate::sender::{Outcome, Reply, Role};
 
@@ -36,11 +37,11 @@ struct Side {
 }
 
 /// Why a recorded callback is held, if it is.
-pub(super) const fn held_for(standing: Standing) -> Option<HeldWhy> {
+pub(super) const fn held_for(standing: DedupResult) -> Option<HeldWhy> {
     match standing {
-        Standing::New | Standing::Duplicate => None,
-        Standing::Conflict => Some(HeldWhy::Conflict),
-        Standing::Ambiguous => Some(HeldWhy::Ambiguous),
+        DedupResult::New | DedupResult::Duplicate => None,
+        DedupResult::Conflict => Some(HeldWhy::Conflict),
+        DedupResult::Ambiguous => Some(HeldWhy::Ambiguous),
     }
 }
 
@@ -51,13 +52,13 @@ const fn outcome_of(why: HeldWhy) -> Outcome {
     }
 }
 
-impl Genuine<'_, '_> {
+impl VerifiedCallback<'_, '_> {
     /// Holds it. Answers its outcome: that of the dispute if it is held or known, else
     /// [`Outcome::Unavailable`].
     pub(super) async fn hold(
         &self,
         slot: &mut Slot,
-        book: &Book,
+        book: &BatchedLedger,
         (dispute, kept): (Dispute, Option<&Reply>),
     ) -> Outcome {
         let outcome = self.held(slot.as_ref(), book, dispute, kept).await;
@@ -69,8 +70,8 @@ impl Genuine<'_, '_> {
 
     async fn held(
         &self,
-        entry: Option<&Entry>,
-        book: &Book,
+        entry: Option<&CallbackRecord>,
+        book: &BatchedLedger,
         dispute: Dispute,
         kept: Option<&Reply>,
     ) -> Outcome {
@@ -78,7 +79,7 @@ impl Genuine<'_, '_> {
         let held = NewHeld::disputing(dispute.why, dispute.first, event);
         let left = dispute.until.saturating_duration_since(clock::instant());
         let holding = tokio::time::timeout(left, book.hold(&held, HeldBounds::default()));
-        let logged = entry.is_some_and(Entry::is_logged);
+        let logged = entry.is_some_and(CallbackRecord::is_logged);
         match holding.await {
             Ok(Ok(HoldOutcome::Held(id))) => {
                 if logged {
@@ -107,7 +108,7 @@ impl Genuine<'_, '_> {
     }
 
     /// One line with both sides.
-    async fn report(&self, book: &Book, dispute: Dispute, id: HeldId) {
+    async fn report(&self, book: &BatchedLedger, dispute: Dispute, id: HeldId) {
         let source = self.received.route().source.name.as_str();
         let (why, held) = (dispute.why.as_str(), tracing::field::display(id));
         let role = |role| self.resolved.role(role).map(|text| cut(text, ROLE_BYTES_MAX));
@@ -129,7 +130,7 @@ impl Genuine<'_, '_> {
 }
 
 /// What the event that stands says; nothing if it is gone.
-async fn side(book: &Book, first: EventId) -> Side {
+async fn side(book: &BatchedLedger, first: EventId) -> Side {
     let Ok(Some(detail)) = book.event(first).await else { return Side::default() };
     let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
     let Ok(event) = event else { return Side::default() };

@@ -4,13 +4,13 @@
 //! accepted. Then nothing is acknowledged that is not recorded: where there is no room, or the
 //! ledger does not answer in time, the sender gets its own "try later".
 
-use super::gate::{Slot, salt, told};
-use super::inquiry::Said;
+use super::handler::{Slot, salt, told};
+use super::inline_wait::InlineReply;
 use super::received::Received;
 use crate::clock;
 use crate::config::{HeldAnswer, Quarantine};
 use crate::ledger::{HeldWhy, HoldOutcome, NewRejection};
-use crate::sender::{Callback, Outcome, Refusal, Reply};
+use crate::sender::{Callback, CallbackError, Outcome, Reply};
 
 /// Whether it is recorded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) async fn quarantine(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    (refusal, rules): (Refusal, &Quarantine),
+    (refusal, rules): (CallbackError, &Quarantine),
 ) -> Reply {
     let reason = refusal.reason;
     let rejected = callback.reply(Outcome::Rejected, Some(reason), &salt);
@@ -45,11 +45,15 @@ pub(super) async fn quarantine(
 /// What the sender of a callback is told that is accepted; of an inline source: as if its backend
 /// were late.
 fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
-    let said = received.route().inline.as_ref().map_or(Said::Accepted, |one| Said::late(one.late));
+    let said = received
+        .route()
+        .inline
+        .as_ref()
+        .map_or(InlineReply::Accepted, |one| InlineReply::late(one.late));
     let outcome = match said {
-        Said::Accepted => Outcome::Accepted,
-        Said::Rejected => Outcome::Rejected,
-        Said::Unavailable => Outcome::Unavailable,
+        InlineReply::Accepted => Outcome::Accepted,
+        InlineReply::Rejected => Outcome::Rejected,
+        InlineReply::Unavailable => Outcome::Unavailable,
     };
     callback.reply(outcome, None, &salt)
 }
@@ -68,7 +72,7 @@ async fn hold(
     let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
     let holding = route.desk.rejections.hold(held, rules.bounds);
     match tokio::time::timeout(left, holding).await {
-        Ok(Ok(HoldOutcome::Held(id) | HoldOutcome::Known(id))) => {
+        Ok(Ok(HoldOutcome::HeldRequests(id) | HoldOutcome::Known(id))) => {
             entry.held(id);
             return Recorded::Yes;
         }

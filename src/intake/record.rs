@@ -7,16 +7,16 @@ use smallvec::SmallVec;
 use crate::clock;
 use crate::config::{Routing, Superseded};
 use crate::ledger::{
-    Book, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent, Recorded,
-    Release, TargetId,
+    BatchedLedger, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent,
+    Recorded, Release, TargetId,
 };
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
 
 use super::commit::{Commit, outcome};
 use super::dispute::{Dispute, held_for};
-use super::gate::{Slot, Stop, salt, stopped, told};
-use super::inquiry::{Inquiry, Said};
+use super::handler::{EarlyReply, Slot, salt, stopped, told};
+use super::inline_wait::{InlineReply, InlineWait};
 use super::received::Received;
 
 /// The parameter that names a survey, by which an IDIP source stands before others.
@@ -31,7 +31,7 @@ const MESSAGE_TYPE: &str = "MsgType";
 const MESSAGE_EVENT: &str = "Event";
 
 /// A callback that was verified and resolved.
-pub(super) struct Genuine<'g, 'a> {
+pub(super) struct VerifiedCallback<'g, 'a> {
     pub id: EventId,
     pub callback: &'g Callback<'a>,
     pub received: &'g Received,
@@ -42,20 +42,24 @@ pub(super) struct Genuine<'g, 'a> {
     pub release: Release,
 }
 
-impl Genuine<'_, '_> {
+impl VerifiedCallback<'_, '_> {
     /// Records it, unless another source stands before this one or its rate is used up, and
     /// answers it.
-    pub async fn record(&self, slot: &mut Slot, (book, verdicts): (&Book, &Verdicts)) -> Reply {
+    pub async fn record(
+        &self,
+        slot: &mut Slot,
+        (book, verdicts): (&BatchedLedger, &Verdicts),
+    ) -> Reply {
         let Self { callback, received, .. } = self;
         if let Some(outcome) = self.passed_over() {
             slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-            return stopped(slot, callback, received, Stop::Is(outcome));
+            return stopped(slot, callback, received, EarlyReply::Is(outcome));
         }
         let first = callback
             .answer_depends_on_callback()
             .then(|| callback.reply(Outcome::Accepted, None, &salt));
         let Some(event) = self.event(first.as_ref()) else {
-            return stopped(slot, callback, received, Stop::Is(Outcome::Unavailable));
+            return stopped(slot, callback, received, EarlyReply::Is(Outcome::Unavailable));
         };
         let mut spent = Duration::ZERO;
         if let Some(entry) = slot {
@@ -64,7 +68,7 @@ impl Genuine<'_, '_> {
         }
         let left = received.route().patience.saturating_sub(spent);
         let until = self.judged + left;
-        let inquiry = Inquiry::begin(received.route(), verdicts, (self.id, until));
+        let inquiry = InlineWait::begin(received.route(), verdicts, (self.id, until));
         let reply = match Commit::new(slot, book.clone(), event, left).await {
             Ok(recorded) => {
                 if outcome(&recorded) != Outcome::Accepted {
@@ -72,18 +76,18 @@ impl Genuine<'_, '_> {
                 }
                 let said = match (held_for(recorded.standing()), inquiry) {
                     (Some(why), inquiry) => {
-                        inquiry.into_iter().for_each(Inquiry::withdraw);
+                        inquiry.into_iter().for_each(InlineWait::withdraw);
                         let dispute = Dispute { why, first: Some(recorded.first()), until };
                         let held = self.hold(slot, book, (dispute, first.as_ref()));
                         self.said_of_held(Box::pin(held).await)
                     }
                     (None, Some(inquiry)) => Box::pin(inquiry.end(book, &recorded)).await,
-                    (None, None) => Said::Accepted,
+                    (None, None) => InlineReply::Accepted,
                 };
                 match said {
-                    Said::Accepted => self.reply(book, &recorded, first).await,
-                    Said::Rejected => callback.reply(Outcome::Rejected, None, &salt),
-                    Said::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
+                    InlineReply::Accepted => self.reply(book, &recorded, first).await,
+                    InlineReply::Rejected => callback.reply(Outcome::Rejected, None, &salt),
+                    InlineReply::Unavailable => callback.reply(Outcome::Unavailable, None, &salt),
                 }
             }
             Err(_) => callback.reply(Outcome::Unavailable, None, &salt),
@@ -93,11 +97,11 @@ impl Genuine<'_, '_> {
 
     /// Holds it without asking whether it is new, and answers it: what was signed has several
     /// readings, so no event is to be made of one.
-    pub async fn record_ambiguous(&self, slot: &mut Slot, book: &Book) -> Reply {
+    pub async fn record_ambiguous(&self, slot: &mut Slot, book: &BatchedLedger) -> Reply {
         let Self { callback, received, .. } = self;
         if let Some(outcome) = self.passed_over() {
             slot.iter_mut().for_each(|entry| entry.is_about(&self.resolved));
-            return stopped(slot, callback, received, Stop::Is(outcome));
+            return stopped(slot, callback, received, EarlyReply::Is(outcome));
         }
         let kept = callback
             .answer_depends_on_callback()
@@ -111,20 +115,20 @@ impl Genuine<'_, '_> {
         let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
         let outcome = self.hold(slot, book, (dispute, kept.as_ref())).await;
         let reply = match (self.said_of_held(outcome), kept) {
-            (Said::Accepted, Some(kept)) if !callback.has_own_answer(outcome) => kept,
-            (Said::Accepted, _) => callback.reply(outcome, None, &salt),
-            (Said::Rejected, _) => callback.reply(Outcome::Rejected, None, &salt),
-            (Said::Unavailable, _) => callback.reply(Outcome::Unavailable, None, &salt),
+            (InlineReply::Accepted, Some(kept)) if !callback.has_own_answer(outcome) => kept,
+            (InlineReply::Accepted, _) => callback.reply(outcome, None, &salt),
+            (InlineReply::Rejected, _) => callback.reply(Outcome::Rejected, None, &salt),
+            (InlineReply::Unavailable, _) => callback.reply(Outcome::Unavailable, None, &salt),
         };
         told(slot, reply)
     }
 
     /// What its sender is told: as if it were accepted, or as if the inline backend were late.
-    fn said_of_held(&self, outcome: Outcome) -> Said {
+    fn said_of_held(&self, outcome: Outcome) -> InlineReply {
         match (outcome, &self.received.route().inline) {
-            (Outcome::Unavailable, _) => Said::Unavailable,
-            (_, Some(inline)) => Said::late(inline.late),
-            (_, None) => Said::Accepted,
+            (Outcome::Unavailable, _) => InlineReply::Unavailable,
+            (_, Some(inline)) => InlineReply::late(inline.late),
+            (_, None) => InlineReply::Accepted,
         }
     }
 
@@ -210,7 +214,12 @@ impl Genuine<'_, '_> {
     }
 
     /// The answer to a recorded callback: a duplicate gets what the first one got.
-    async fn reply(&self, book: &Book, recorded: &Recorded, first: Option<Reply>) -> Reply {
+    async fn reply(
+        &self,
+        book: &BatchedLedger,
+        recorded: &Recorded,
+        first: Option<Reply>,
+    ) -> Reply {
         match (outcome(recorded), first) {
             (Outcome::Accepted, Some(first)) => first,
             (outcome, None) => self.callback.reply(outcome, None, &salt),
@@ -226,7 +235,7 @@ impl Genuine<'_, '_> {
 }
 
 /// The answer that was kept with an event; none if it has expired or cannot be read.
-async fn kept_answer(book: &Book, of: EventId) -> Option<Answer> {
+async fn kept_answer(book: &BatchedLedger, of: EventId) -> Option<Answer> {
     let detail = book.event(of).await.ok()??;
     EventBody::decode(&detail.event.body).ok()?.reply?.answer().ok()
 }

@@ -14,8 +14,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
 use crate::ledger::{
-    Book, Cursor, DedupeKey, HeldBounds, HeldId, HeldList, HeldOne, HeldQuery, HoldOutcome,
-    Holding, LedgerError, NewHeld, Rejection,
+    BatchedLedger, Cursor, DedupeKey, HeldBounds, HeldId, HeldList, HeldOne, HeldQuery,
+    HoldOutcome, Holding, LedgerError, NewHeld, Rejection,
 };
 
 /// Bytes of the body of a sample; a longer one is left out.
@@ -44,7 +44,7 @@ const FULL_MAX: usize = 4096;
 pub struct Rejections(Arc<Shared>);
 
 struct Shared {
-    book: Book,
+    book: BatchedLedger,
     queue: Mutex<Queue>,
     urgent: Notify,
     full: Mutex<HashMap<DedupeKey, Instant>>,
@@ -80,7 +80,7 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    pub(super) fn new(book: Book) -> Self {
+    pub(super) fn new(book: BatchedLedger) -> Self {
         Self(Arc::new(Shared {
             book,
             queue: Mutex::default(),
@@ -281,7 +281,7 @@ async fn write(ending: Ending) {
     }
 }
 
-async fn keep(book: &Book, batch: Vec<Waiting>) {
+async fn keep(book: &BatchedLedger, batch: Vec<Waiting>) {
     if batch.is_empty() {
         return;
     }
@@ -305,12 +305,12 @@ async fn keep(book: &Book, batch: Vec<Waiting>) {
 mod tests {
     use super::*;
     use crate::ledger::{
-        BookOptions, HeldWhy, Memory, REJECTED_MAX, StoreClock, Unobserved, conformance,
+        BatchOptions, HeldWhy, Memory, NoopObserver, REJECTED_MAX, StoreClock, conformance,
     };
 
     fn log() -> Rejections {
         let memory = Memory::new(StoreClock::manual(conformance::START_MS));
-        Rejections::new(Book::new(memory, BookOptions::default(), Arc::new(Unobserved)))
+        Rejections::new(BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver)))
     }
 
     #[tokio::test]

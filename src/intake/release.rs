@@ -12,15 +12,15 @@ use std::time::Duration;
 use http::Uri;
 
 use super::client::Caller;
-use super::gate::{Gate, Ruling, Shared, Stop, judge, public_keys, salt};
+use super::handler::{Decision, EarlyReply, Gate, Shared, judge, public_keys, salt};
 use super::received::{Head, Received};
-use super::record::Genuine;
+use super::record::VerifiedCallback;
 use crate::clock::{self, now_ms};
 use crate::ledger::{
-    Decision, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError, LogQuery,
-    NewEvent, NewHeld, Rejection, Release, Standing,
+    Decision, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
+    LogQuery, NewEvent, NewHeld, Rejection, Release,
 };
-use crate::sender::{Callback, OlderKeys, Outcome, Reason, Refusal, Reply, Resolved, Role};
+use crate::sender::{Callback, CallbackError, OlderKeys, Outcome, Reason, Reply, Resolved, Role};
 use crate::wire::RawTarget;
 
 /// Whether anything is recorded.
@@ -69,10 +69,10 @@ impl Gate {
         callback.use_keys(keys.as_deref());
         shared.look_up(&mut callback);
         let (id, resolved, verdict) = match judge(&mut callback, || held.id.event()) {
-            Ruling::Event(id, resolved) => (id, resolved, Verdict::Clear),
-            Ruling::Ambiguous(id, resolved) => (id, resolved, Verdict::Ambiguous),
-            Ruling::AddressCheck => return Ok(Released::Undecided),
-            Ruling::Stop(stop) => return shared.stays(held, stop, mode).await,
+            Decision::Event(id, resolved) => (id, resolved, Verdict::Clear),
+            Decision::Ambiguous(id, resolved) => (id, resolved, Verdict::Ambiguous),
+            Decision::AddressCheck => return Ok(Released::Undecided),
+            Decision::EarlyReply(stop) => return shared.stays(held, stop, mode).await,
         };
         if shared.is_too_old(&received) {
             return Ok(Released::Undecided);
@@ -90,9 +90,12 @@ impl Gate {
     ///
     /// # Errors
     /// Why it cannot be read, or the ledger fails.
-    pub async fn grant(&self, held: &NewHeld) -> Result<Result<Released, Refusal>, LedgerError> {
+    pub async fn grant(
+        &self,
+        held: &NewHeld,
+    ) -> Result<Result<Released, CallbackError>, LedgerError> {
         let shared = &*self.0;
-        let gone = || Ok(Err(Refusal { reason: Reason::Disabled, parameter: None }));
+        let gone = || Ok(Err(CallbackError { reason: Reason::Disabled, parameter: None }));
         let Some(received) = shared.received_again(held) else { return gone() };
         let recipe = &received.route().source.recipe;
         let id = held.id.event();
@@ -150,10 +153,10 @@ impl Shared {
     async fn stays(
         &self,
         held: &NewHeld,
-        stop: Stop,
+        stop: EarlyReply,
         mode: ReleaseMode,
     ) -> Result<Released, LedgerError> {
-        let Stop::Refused(_, refusal) = stop else { return Ok(Released::Undecided) };
+        let EarlyReply::Refused(_, refusal) = stop else { return Ok(Released::Undecided) };
         let reason = refusal.reason;
         if mode == ReleaseMode::Real && held.reason != Some(reason) {
             self.book.note_reason(held.id, reason).await?;
@@ -189,7 +192,7 @@ impl Shared {
     ) -> Option<NewEvent> {
         let judged = clock::instant();
         let release = Release::ByOperator;
-        let genuine = Genuine { id, callback, received, resolved, judged, release };
+        let genuine = VerifiedCallback { id, callback, received, resolved, judged, release };
         let first: Option<Reply> = callback
             .answer_depends_on_callback()
             .then(|| callback.reply(Outcome::Accepted, None, &salt));
@@ -209,12 +212,12 @@ impl Shared {
         let recorded = self.book.record(event.clone()).await?;
         let first = recorded.first();
         let released = match recorded.standing() {
-            Standing::New => Released::Event(first),
-            Standing::Duplicate => Released::Duplicate(first),
-            Standing::Conflict => {
+            DedupResult::New => Released::Event(first),
+            DedupResult::Duplicate => Released::Duplicate(first),
+            DedupResult::Conflict => {
                 return self.dispute(held, (HeldWhy::Conflict, Some(first)), event).await;
             }
-            Standing::Ambiguous => {
+            DedupResult::Ambiguous => {
                 return self.dispute(held, (HeldWhy::Ambiguous, Some(first)), event).await;
             }
         };
@@ -236,7 +239,7 @@ impl Shared {
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);
         match self.book.hold(&disputing, HeldBounds::default()).await? {
-            HoldOutcome::Held(_) | HoldOutcome::Known(_) => {}
+            HoldOutcome::HeldRequests(_) | HoldOutcome::Known(_) => {}
             HoldOutcome::Full => return Ok(Released::Undecided),
         }
         self.settle(held, None).await?;

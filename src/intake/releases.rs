@@ -12,10 +12,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::gate::Gate;
+use super::handler::Gate;
 use super::release::{ReleaseMode, Released};
 use crate::clock::UnixMillis;
-use crate::ledger::{Book, HeldId, HeldOne, HeldQuery, HeldWhy, LedgerError, ReleaseId, SourceId};
+use crate::ledger::{
+    BatchedLedger, HeldId, HeldOne, HeldQuery, HeldWhy, LedgerError, ReleaseId, SourceId,
+};
 use crate::sender::Reason;
 
 /// Callbacks that are looked at together: they share a commit.
@@ -93,7 +95,7 @@ pub struct BusyError;
 /// All orders of this process.
 #[derive(Clone, Debug)]
 pub struct Releases {
-    book: Book,
+    book: BatchedLedger,
     gate: Gate,
     kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
 }
@@ -123,7 +125,7 @@ impl ReleaseState {
 impl Releases {
     /// No orders yet.
     #[must_use]
-    pub fn new(book: Book, gate: Gate) -> Self {
+    pub fn new(book: BatchedLedger, gate: Gate) -> Self {
         Self { book, gate, kept: Arc::default() }
     }
 
@@ -217,7 +219,7 @@ impl Running {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    async fn run(&self, book: &Book, gate: &Gate) {
+    async fn run(&self, book: &BatchedLedger, gate: &Gate) {
         let state = match self.release_all(book, gate).await {
             Err(error) => ReleaseState::Failed(error),
             Ok(()) if self.is_cancelled() => ReleaseState::Cancelled,
@@ -232,7 +234,7 @@ impl Running {
         self.progress.send_modify(|progress| progress.state = state);
     }
 
-    async fn release_all(&self, book: &Book, gate: &Gate) -> Result<(), LedgerError> {
+    async fn release_all(&self, book: &BatchedLedger, gate: &Gate) -> Result<(), LedgerError> {
         let ids = self.wanted(book, gate).await?;
         self.progress.send_modify(|progress| progress.of = u64::try_from(ids.len()).ok());
         for some in ids.chunks(TOGETHER) {
@@ -254,7 +256,7 @@ impl Running {
     }
 
     /// The callbacks that the order is about, the oldest first.
-    async fn wanted(&self, book: &Book, gate: &Gate) -> Result<Vec<HeldId>, LedgerError> {
+    async fn wanted(&self, book: &BatchedLedger, gate: &Gate) -> Result<Vec<HeldId>, LedgerError> {
         let ReleaseFilter { source, reasons, since_ms, until_ms, ids, .. } = &self.filter;
         gate.rejections().flush().await;
         let query = HeldQuery {
@@ -298,7 +300,7 @@ impl Running {
 }
 
 async fn release_one(
-    (book, gate): (&Book, &Gate),
+    (book, gate): (&BatchedLedger, &Gate),
     id: HeldId,
     mode: ReleaseMode,
 ) -> Result<Option<Released>, LedgerError> {

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::bucket::Bucket;
-use super::desk::Desk;
+use super::callback_log::CallbackLog;
 use crate::clock;
 use crate::config::{Config, Late, Mode, Rate, Routing, Source, nearest};
-use crate::keys::{Keys, Published};
+use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
 
@@ -52,7 +52,7 @@ pub(super) struct Route {
     pub routing: Option<Routing>,
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
-    pub keys: Option<Arc<Published>>,
+    pub keys: Option<Arc<KeySetState>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
     pub samples: Bucket,
@@ -68,7 +68,7 @@ pub(super) struct Route {
     /// From its arrival, when silence ends.
     pub silence: Duration,
     pub body_time: Duration,
-    pub desk: Arc<Desk>,
+    pub desk: Arc<CallbackLog>,
 }
 
 /// A destination whose verdict a sender waits for.
@@ -99,7 +99,12 @@ pub(super) struct View {
 impl View {
     /// The sources of `config`. Those that `before` had too go on with its counters and, where it
     /// did not change, its rate.
-    pub fn new(config: &Config, before: Option<&Self>, desk: &Arc<Desk>, keys: &Keys) -> Self {
+    pub fn new(
+        config: &Config,
+        before: Option<&Self>,
+        desk: &Arc<CallbackLog>,
+        keys: &Keys,
+    ) -> Self {
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
@@ -154,7 +159,7 @@ impl View {
     }
 
     /// Takes the series away of sources and secrets that are no more.
-    fn forget_series(&self, before: &Self, desk: &Desk) {
+    fn forget_series(&self, before: &Self, desk: &CallbackLog) {
         for (name, old) in &before.routes {
             let Some(new) = self.routes.get(name) else {
                 desk.metrics.forget_source(name, &old.counters);
@@ -223,7 +228,7 @@ impl Route {
             && self.keys.is_none()
     }
 
-    fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<Desk>, now: Instant) -> Self {
+    fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<CallbackLog>, now: Instant) -> Self {
         let recipe = &source.recipe;
         let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
         let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use super::lifetime::lifetime;
 use crate::clock;
 use crate::config::{Origin, Source};
-use crate::egress::{Client, ClientFault, Guard, Trust, Trusted, told};
-use crate::sender::{KeyList, KeyRequest, KeySet, KeySetFault, UrlOrigin};
+use crate::egress::{Client, ClientError, Guard, Trust, Trusted, told};
+use crate::sender::{KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin};
 
 /// Time for one answer, from the look-up of the name to its last byte.
 const FETCH_TIME: Duration = Duration::from_secs(10);
@@ -34,10 +34,10 @@ pub(super) struct Fetched {
 /// Why a list could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FetchFault {
+pub enum FetchError {
     /// There is no client.
     #[error("TLS: {0}")]
-    Client(#[from] ClientFault),
+    Client(#[from] ClientError),
     /// There is no answer.
     #[error("{0}")]
     Unreached(String),
@@ -52,7 +52,7 @@ pub enum FetchFault {
     Torn,
     /// It is no list.
     #[error("{0}")]
-    NoList(#[from] KeySetFault),
+    NoList(#[from] KeySetError),
     /// Nothing can be asked: the source has no live secret to prove itself with.
     #[error("the source has no live secret to ask with")]
     Mute,
@@ -60,8 +60,8 @@ pub enum FetchFault {
 
 /// Fetches the list of `sources`, which share it. The first request that is answered with a list
 /// counts.
-pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetched, FetchFault> {
-    let mut fault = FetchFault::Mute;
+pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetched, FetchError> {
+    let mut fault = FetchError::Mute;
     let mut tried: Vec<KeyRequest> = Vec::new();
     for source in sources {
         let Some(list) = source.recipe.key_list() else { continue };
@@ -84,7 +84,7 @@ pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetche
 ///
 /// # Errors
 /// Why there is no list.
-pub async fn fetch_once(source: &Source, allow: &[IpNet]) -> Result<KeySet, FetchFault> {
+pub async fn fetch_once(source: &Source, allow: &[IpNet]) -> Result<KeySet, FetchError> {
     fetch(&[source], allow).await.map(|fetched| fetched.keys)
 }
 
@@ -96,12 +96,12 @@ fn guard(list: &KeyList, written: Origin, allow: &[IpNet]) -> Guard {
     }
 }
 
-async fn ask(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fetched, FetchFault> {
+async fn ask(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fetched, FetchError> {
     let answered = tokio::time::timeout(FETCH_TIME, answer(client, request, list));
-    answered.await.unwrap_or(Err(FetchFault::Late))
+    answered.await.unwrap_or(Err(FetchError::Late))
 }
 
-async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fetched, FetchFault> {
+async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fetched, FetchError> {
     let mut request = Request::new(Full::<Bytes>::default());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = asked.url;
@@ -109,13 +109,13 @@ async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fe
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().entry(header::ACCEPT).or_insert(json);
     let answer = client.send(request).await;
-    let answer = answer.map_err(|error| FetchFault::Unreached(told(&error)))?;
+    let answer = answer.map_err(|error| FetchError::Unreached(told(&error)))?;
     if answer.status() != StatusCode::OK {
-        return Err(FetchFault::Status(answer.status()));
+        return Err(FetchError::Status(answer.status()));
     }
     let lifetime = lifetime(answer.headers(), list.keep());
     let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-    let body = body.map_err(|_| FetchFault::Torn)?.to_bytes();
+    let body = body.map_err(|_| FetchError::Torn)?.to_bytes();
     Ok(Fetched { keys: list.read(&body)?, lifetime })
 }
 

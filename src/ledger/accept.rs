@@ -73,7 +73,7 @@ pub struct NewEvent {
 }
 
 /// Events that are taken when the engine can commit them, not before: until then more may come.
-pub type Offer = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
+pub type BatchSource = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
 /// What became of an event that was offered. What is said of a first event is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]

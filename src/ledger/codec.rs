@@ -48,7 +48,7 @@ fn put_varint(to: &mut Vec<u8>, mut n: u64) {
 /// Bytes that are not of the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not of the expected form")]
-pub struct Malformed;
+pub struct DecodeError;
 
 /// Reads from the front of a slice. Everything is checked; nothing panics.
 #[derive(Debug)]
@@ -56,51 +56,51 @@ pub(super) struct Take<'a>(pub(super) &'a [u8]);
 
 impl<'a> Take<'a> {
     /// The next `n` bytes.
-    pub(super) fn raw(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or(Malformed)?;
+    pub(super) fn raw(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or(DecodeError)?;
         self.0 = rest;
         Ok(head)
     }
 
     /// The next `N` bytes.
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(DecodeError)?;
         self.0 = rest;
         Ok(*head)
     }
 
     /// One byte.
-    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
     /// A 32-bit number.
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A 64-bit number.
-    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A signed 64-bit number.
-    pub(super) fn i64(&mut self) -> Result<i64, Malformed> {
+    pub(super) fn i64(&mut self) -> Result<i64, DecodeError> {
         self.array().map(i64::from_le_bytes)
     }
 
     /// What [`Put::put_len`] wrote.
-    pub(super) fn len(&mut self) -> Result<usize, Malformed> {
-        usize::try_from(self.varint(35)?).or(Err(Malformed))
+    pub(super) fn len(&mut self) -> Result<usize, DecodeError> {
+        usize::try_from(self.varint(35)?).or(Err(DecodeError))
     }
 
     /// What [`Put::put_signed`] wrote.
-    pub(super) fn signed(&mut self) -> Result<i64, Malformed> {
+    pub(super) fn signed(&mut self) -> Result<i64, DecodeError> {
         let n = self.varint(64)?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
-    fn varint(&mut self, bits: u32) -> Result<u64, Malformed> {
+    fn varint(&mut self, bits: u32) -> Result<u64, DecodeError> {
         let mut n = 0_u64;
         for shift in (0..bits).step_by(7) {
             let byte = self.u8()?;
@@ -109,32 +109,32 @@ impl<'a> Take<'a> {
                 return Ok(n);
             }
         }
-        Err(Malformed)
+        Err(DecodeError)
     }
 
     /// What [`Put::put_bytes`] wrote.
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = self.len()?;
         self.raw(n)
     }
 
     /// What [`Put::put_bytes`] wrote, as text.
-    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.bytes()?).or(Err(Malformed))
+    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+        std::str::from_utf8(self.bytes()?).or(Err(DecodeError))
     }
 
     /// What [`Put::put_opt`] wrote.
-    pub(super) fn opt(&mut self) -> Result<Option<&'a str>, Malformed> {
+    pub(super) fn opt(&mut self) -> Result<Option<&'a str>, DecodeError> {
         match self.u8()? {
             0 => Ok(None),
             1 => self.text().map(Some),
-            _ => Err(Malformed),
+            _ => Err(DecodeError),
         }
     }
 
     /// Nothing is left.
-    pub(super) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    pub(super) fn end(self) -> Result<(), DecodeError> {
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError) }
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
             assert_eq!(take.signed(), Ok(n));
             assert_eq!(take.end(), Ok(()));
         }
-        assert_eq!(Take(&[0xff; 11]).signed(), Err(Malformed));
+        assert_eq!(Take(&[0xff; 11]).signed(), Err(DecodeError));
     }
 
     #[test]
@@ -182,9 +182,9 @@ mod tests {
         for cut in 0..buffer.len() {
             let mut take = Take(&buffer[..cut]);
             let read = take.bytes().and_then(|_| take.opt()).and_then(|_| take.opt());
-            assert_eq!(read, Err(Malformed));
+            assert_eq!(read, Err(DecodeError));
         }
-        assert_eq!(Take(&[0xff; 9]).len(), Err(Malformed));
-        assert_eq!(Take(&[2]).opt(), Err(Malformed));
+        assert_eq!(Take(&[0xff; 9]).len(), Err(DecodeError));
+        assert_eq!(Take(&[2]).opt(), Err(DecodeError));
     }
 }

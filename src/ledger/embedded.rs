@@ -77,12 +77,12 @@ use self::open::{Opened, open};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk, LeaseBatch,
-    Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, Offer, ReplayOrder,
-    ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats, StoreClock,
-    Swept,
+    Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
+    Documents, Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
+    StoreClock, Swept,
 };
 use crate::sender::Reason;
 
@@ -221,7 +221,10 @@ impl Embedded {
     }
 
     /// As [`Ledger::accept`], of events that are taken when the frame is filled that they go into.
-    pub(super) async fn accept_offer(&self, offer: Offer) -> Result<Vec<Accepted>, LedgerError> {
+    pub(super) async fn accept_offer(
+        &self,
+        offer: BatchSource,
+    ) -> Result<Vec<Accepted>, LedgerError> {
         self.call(|answer| Call::Accept(offer, answer)).await
     }
 

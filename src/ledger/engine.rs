@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::sender::Reason;
 
 use super::{
-    Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Embedded, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Offer, Postgres,
+    Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
+    Documents, Embedded, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
     ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
     Swept,
 };
@@ -78,7 +78,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Ledger::accept`]. The events may not have been taken then.
-    pub async fn accept_offer(&self, offer: Offer) -> Result<Vec<Accepted>, LedgerError> {
+    pub async fn accept_offer(&self, offer: BatchSource) -> Result<Vec<Accepted>, LedgerError> {
         match self {
             Self::Embedded(embedded) => embedded.accept_offer(offer).await,
             Self::Postgres(postgres) => postgres.accept(&offer()).await,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub use self::stream::{ExportError, ExportReader, ExportWriter};
-use super::codec::{Malformed, Put, Take};
+use super::codec::{DecodeError, Put, Take};
 use super::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventKeys, Fingerprint,
     HeldMark, NewEvent, NewHeld, Nonce, Revision, SourceId, TargetId,
@@ -164,7 +164,7 @@ impl Item {
     }
 
     /// Reads what [`Item::put`] wrote.
-    pub(super) fn read(from: &mut Take<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(match from.u8()? {
             DOCUMENT => {
                 let kind = from.text()?.to_owned();
@@ -188,7 +188,7 @@ impl Item {
             }
             HELD => Self::Held(Box::new(NewHeld::take(from)?)),
             MARK => Self::Mark(HeldMark::take(from)?),
-            _ => return Err(Malformed),
+            _ => return Err(DecodeError),
         })
     }
 
@@ -204,7 +204,7 @@ impl Item {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, DecodeError> {
         let mut from = Take(bytes);
         let mut items = Vec::new();
         while !from.0.is_empty() {
@@ -230,7 +230,7 @@ fn put_keys(
 
 type Named = (EventId, SourceId, SmallVec<[DedupeKey; 2]>);
 
-fn read_keys(from: &mut Take<'_>) -> Result<Named, Malformed> {
+fn read_keys(from: &mut Take<'_>) -> Result<Named, DecodeError> {
     let id = EventId::from_bytes(from.array()?);
     let source = SourceId::from(from.text()?);
     let count = from.len()?;
@@ -250,7 +250,7 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent) {
     to.put_bytes(&event.body);
 }
 
-pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
+pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, DecodeError> {
     let (id, source, keys) = read_keys(from)?;
     Ok(NewEvent {
         id,
@@ -269,7 +269,7 @@ pub(super) fn read_event(from: &mut Take<'_>) -> Result<NewEvent, Malformed> {
     })
 }
 
-fn read_document(from: &mut Take<'_>) -> Result<Document, Malformed> {
+fn read_document(from: &mut Take<'_>) -> Result<Document, DecodeError> {
     Ok(Document {
         id: from.text()?.to_owned(),
         version: Revision(from.u64()?),
@@ -298,25 +298,25 @@ fn put_delivery(to: &mut Vec<u8>, delivery: &Delivery) {
     }
 }
 
-fn read_delivery(from: &mut Take<'_>, event: EventId) -> Result<Delivery, Malformed> {
+fn read_delivery(from: &mut Take<'_>, event: EventId) -> Result<Delivery, DecodeError> {
     let target = TargetId::from(from.text()?);
     let state = match from.u8()? {
         0 => DeliveryState::Pending,
         1 => DeliveryState::Dead,
         2 => DeliveryState::Done,
-        _ => return Err(Malformed),
+        _ => return Err(DecodeError),
     };
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let attempt = u32::try_from(from.len()?).or(Err(DecodeError))?;
     let due_ms = Some(from.i64()?).filter(|_| state == DeliveryState::Pending);
     let count = from.len()?;
     let attempts = (0..count).map(|_| read_attempt(from)).collect::<Result<_, _>>()?;
     Ok(Delivery { event, target, state, attempt, due_ms, attempts })
 }
 
-fn read_attempt(from: &mut Take<'_>) -> Result<Attempt, Malformed> {
+fn read_attempt(from: &mut Take<'_>) -> Result<Attempt, DecodeError> {
     Ok(Attempt {
         at_ms: from.i64()?,
-        latency_ms: u32::try_from(from.len()?).or(Err(Malformed))?,
+        latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
         status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
         head: Bytes::copy_from_slice(from.bytes()?),
         error: from.opt()?.map(str::to_owned),

@@ -25,9 +25,9 @@ mod dialer;
 mod documents;
 mod durability;
 mod expiry;
-mod fault;
 mod faults;
 mod figures;
+mod health;
 mod held;
 mod hosts;
 mod link;
@@ -36,16 +36,16 @@ mod migrate;
 mod options;
 mod pooler;
 mod probe;
-mod pulse;
+mod query_error;
 mod queue;
 mod rekey;
 mod replay;
 mod retry;
+mod row_cipher;
 mod sql;
 mod tls;
 mod transfer;
 mod url;
-mod vault;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -57,14 +57,14 @@ use tokio::task::AbortHandle;
 
 use self::accept::{BODIES_MAX, uses};
 use self::dialer::{Dialer, Role};
-use self::durability::{Promise, Required, SETTINGS};
-use self::fault::Fault;
+use self::durability::{Required, SETTINGS, ServerDurability};
 use self::faults::Faults;
+use self::health::{Pulse, ServerClock};
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
-use self::pulse::{Pulse, ServerClock};
+use self::query_error::QueryError;
 use self::queue::Queue;
-use self::vault::{Used, Vault};
+use self::row_cipher::{Used, Vault};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
@@ -163,7 +163,7 @@ impl Postgres {
         }
         let mut beating = hosts::watch(&core.dialer);
         let handle = &core.dialer.handle;
-        beating.push(handle.spawn(pulse::beat(Arc::downgrade(&core))).abort_handle());
+        beating.push(handle.spawn(health::beat(Arc::downgrade(&core))).abort_handle());
         beating.push(handle.spawn(probe::probe(Arc::downgrade(&core))).abort_handle());
         let _ = core.beating.set(beating);
         Ok(Self { core })
@@ -188,7 +188,7 @@ impl Postgres {
             let sql = format!("select v, {now}, {SETTINGS} from meta where k = 'revision'");
             let row = session.row(&sql, &[]).await?;
             let clock = ServerClock::read(asked, row.get(1));
-            let promise = Promise::new(row.get(2), row.get(3), row.get(4));
+            let promise = ServerDurability::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
             let pulse = Pulse::new(promise, required, revision, clock);
             (pulse, Used::read(&session).await?)
@@ -260,7 +260,7 @@ enum Repeat {
 }
 
 impl Repeat {
-    fn allows(self, fault: &Fault) -> bool {
+    fn allows(self, fault: &QueryError) -> bool {
         fault.is_passing() && (self == Self::Harmless || !fault.is_doubtful())
     }
 }

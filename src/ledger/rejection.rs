@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::codec::Malformed;
+use super::codec::DecodeError;
 use super::event::EventJson;
 use super::{
     DedupeKey, EventBody, EventKeys, Fingerprint, HeldId, HeldWhy, NewEvent, NewHeld, RawRequest,
@@ -111,8 +111,8 @@ impl EventJson for RejectionNote {
         200 + self.source.len()
     }
 
-    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
-        serde_json::to_writer(to, self).or(Err(Malformed))
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError> {
+        serde_json::to_writer(to, self).or(Err(DecodeError))
     }
 }
 
@@ -152,8 +152,8 @@ impl NewRejection<'_> {
     /// As it is kept.
     ///
     /// # Errors
-    /// `Malformed` if it cannot be written down, which no request causes.
-    pub fn held(self) -> Result<NewHeld, Malformed> {
+    /// `DecodeError` if it cannot be written down, which no request causes.
+    pub fn held(self) -> Result<NewHeld, DecodeError> {
         let id = HeldId::new(self.at_ms);
         let body = EventBody::encode(&self.note, &self.request, None)?;
         let source = self.source_id;
@@ -190,10 +190,10 @@ impl Rejection {
     /// Reads what [`NewRejection::held`] wrote.
     ///
     /// # Errors
-    /// `Malformed` if it is not of a rejected callback, or of a later version.
-    pub fn read(held: &NewHeld) -> Result<Self, Malformed> {
+    /// `DecodeError` if it is not of a rejected callback, or of a later version.
+    pub fn read(held: &NewHeld) -> Result<Self, DecodeError> {
         let body = EventBody::decode(&held.event.body)?;
-        let note: RejectionNote = serde_json::from_slice(&body.json).or(Err(Malformed))?;
+        let note: RejectionNote = serde_json::from_slice(&body.json).or(Err(DecodeError))?;
         Ok(Self {
             id: held.id,
             at_ms: held.event.received_ms,

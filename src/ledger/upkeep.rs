@@ -105,7 +105,7 @@ pub struct Health {
     /// Bytes that it takes on disk; `None`: it is not known yet.
     pub bytes: Option<u64>,
     /// How much room its disk has; `None`: it has none of its own.
-    pub room: Option<Room>,
+    pub room: Option<DiskSpace>,
     /// What was found and mended when it was opened, for people.
     pub mended: Vec<String>,
     /// Its server; `None`: it has none.
@@ -146,7 +146,7 @@ impl Durability {
 
 /// The room of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct DiskSpace {
     /// Bytes that may still be written.
     pub free: u64,
     /// Bytes that must be free to go on for long.

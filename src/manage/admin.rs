@@ -28,19 +28,19 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
-use super::http::{Answered, Problem};
+use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, Gate, Releases, caller};
+use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
-use crate::ledger::{Book, Decision, Scrubber};
+use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Denied, Need, check_name, check_site, check_token};
+use crate::operator::{AccessError, Permission, check_name, check_site, check_token};
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
 /// Where what is managed is found, by name.
 const SOURCES: &str = "/admin/v1/sources/";
@@ -64,12 +64,12 @@ pub struct Admin {
     /// Where it listens.
     address: IpAddr,
     registry: Registry,
-    gate: Gate,
+    gate: CallbackHandler,
     control: Control,
     replays: Replays,
     releases: Releases,
     keys: Keys,
-    book: Book,
+    book: BatchedLedger,
     scrubber: Scrubber,
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -193,9 +193,9 @@ impl<'p> Resource<'p> {
         }
     }
 
-    fn need(&self, method: &Method) -> Need {
+    fn need(&self, method: &Method) -> Permission {
         match self {
-            Self::Metrics | Self::Alive | Self::Ready => Need::Nothing,
+            Self::Metrics | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
             | Self::BeginReplay
             | Self::BeginRelease
@@ -204,13 +204,13 @@ impl<'p> Resource<'p> {
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
-            | Self::Export => Need::Change,
+            | Self::Export => Permission::Write,
             Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
                 if *method != Method::GET =>
             {
-                Need::Change
+                Permission::Write
             }
-            _ => Need::Look,
+            _ => Permission::Read,
         }
     }
 }
@@ -222,7 +222,7 @@ impl Admin {
         address: IpAddr,
         registry: Registry,
         (gate, keys, control, (replays, releases), scrubber): (
-            Gate,
+            CallbackHandler,
             Keys,
             Control,
             (Replays, Releases),
@@ -257,10 +257,10 @@ impl Admin {
 
     /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
     /// proxy that is not trusted to say who asks, everybody has one address.
-    fn note(&self, denied: Denied, head: &Parts, Peer(peer): Peer) {
+    fn note(&self, denied: AccessError, head: &Parts, Peer(peer): Peer) {
         let trusted = &self.config().server.trusted_proxies;
         let client = caller(peer.ip(), &head.headers, trusted).address();
-        if denied == Denied::UnknownToken && self.wrong_tokens.take(client, instant()) {
+        if denied == AccessError::UnknownToken && self.wrong_tokens.take(client, instant()) {
             tracing::warn!(target: "postern::admin", %client, "a token that is not known");
         }
     }
@@ -272,7 +272,7 @@ impl Admin {
         let is_as_sent = RawTarget::is_path_as_sent(&head);
         let found = Resource::find(head.uri.path()).filter(|_| is_as_sent);
         let Some(resource) = found else {
-            return Err(Problem::absent("there is nothing at this path"));
+            return Err(ApiError::absent("there is nothing at this path"));
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
@@ -280,7 +280,7 @@ impl Admin {
         let who = check_token(&self.config().admin.tokens, &head, need)
             .inspect_err(|denied| self.note(*denied, &head, peer))?;
         if !methods.contains(asked) {
-            return Err(Problem::method(methods));
+            return Err(ApiError::method(methods));
         }
         match resource {
             Resource::Metrics => self.metrics().await,
@@ -322,35 +322,43 @@ impl Admin {
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Problem> {
+    async fn body(&self, body: Incoming) -> Result<Bytes, ApiError> {
         match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
             Ok((bytes, _)) => Ok(bytes),
-            Err(BodyFault::TooLarge) => {
-                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
+            Err(BodyError::TooLarge) => {
+                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "a body may have 1 MiB"))
             }
-            Err(BodyFault::Late) => {
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
+            Err(BodyError::Late) => {
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
             }
-            Err(BodyFault::Crowded) => {
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
+            Err(BodyError::Crowded) => {
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much at one time"))
             }
         }
     }
 }
 
 impl Handler for Admin {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         if let Some(partners) = &self.partners
             && Partners::serves(request.uri().path())
         {
             return partners.handle(peer, request).await;
         }
-        Ok(self.answer(peer, request).await.unwrap_or_else(Problem::response))
+        Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }
 
 impl Handler for Arc<Admin> {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Admin::handle(self, peer, request).await
     }
 }
@@ -427,7 +435,7 @@ mod tests {
                 resource.methods().iter().map(|method| method.as_str().to_lowercase()).collect();
             let told = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
             assert_eq!(told.cloned().collect::<BTreeSet<_>>(), served, "{path}");
-            let open = resource.need(&Method::GET) == Need::Nothing;
+            let open = resource.need(&Method::GET) == Permission::Nothing;
             let told_open = item["get"]["security"] == serde_json::json!([]);
             assert_eq!(told_open, open, "{path}");
         }

@@ -21,12 +21,12 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use self::fonts::Fonts;
-use self::link::NoLink;
+use self::link::LinkError;
 use self::pdf::Block;
 use self::record::Record;
 use self::serial::Serial;
-use super::guesses::{Guess, TooManyGuesses};
-use super::http::{Problem, json, with_body};
+use super::failed_auth::{Guess, TooManyAttempts};
+use super::http::{ApiError, json, with_body};
 use super::partners::Call;
 use crate::clock::UnixMillis;
 use crate::config::{BackgroundChecks, Company};
@@ -110,7 +110,7 @@ struct Signed<'c> {
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-enum NoReport {
+enum ReportError {
     #[error("there is no check of that number")]
     Unknown,
     #[error("the check does not run")]
@@ -120,7 +120,7 @@ enum NoReport {
     #[error(transparent)]
     Glyphs(#[from] fonts::NoGlyphs),
     #[error(transparent)]
-    Print(#[from] pdf::Unprintable),
+    Print(#[from] pdf::PdfError),
     #[error("the ledger cannot be read")]
     Ledger(#[from] LedgerError),
     #[error("the report could not be written")]
@@ -159,7 +159,7 @@ async fn known<'c>(
 ) -> Result<Signed<'c>, (Code, &'static str)> {
     let guess = Guess { api: "/open/company", name: "", from: call.client };
     let too_many = (Code::Unavailable, "too many wrong signatures; wait a minute");
-    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many)?;
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many)?;
     match signed(call, api) {
         Err((Code::Sign | Code::NoCompany, _)) if call.guesses.was_wrong(guess, turn) => {
             Err(too_many)
@@ -252,7 +252,7 @@ impl Signed<'_> {
             Serial::OfThisOrder => {}
             Serial::Taken => return Ok(repeated()),
             Serial::NoSource => {
-                return Ok(refusal(call, Code::Internal, &NoReport::Unknown.to_string()));
+                return Ok(refusal(call, Code::Internal, &ReportError::Unknown.to_string()));
             }
         }
         let book = call.registry.book();
@@ -262,9 +262,12 @@ impl Signed<'_> {
         }
         let envelope = match self.report(call, api, &number).await {
             Ok(url) => self.accepted(&url),
-            Err(NoReport::Ledger(error)) => return Err(error),
+            Err(ReportError::Ledger(error)) => return Err(error),
             Err(why) => {
-                if matches!(why, NoReport::Glyphs(_) | NoReport::Print(_) | NoReport::Broken) {
+                if matches!(
+                    why,
+                    ReportError::Glyphs(_) | ReportError::Print(_) | ReportError::Broken
+                ) {
                     tracing::error!(%why, "a report cannot be written");
                 }
                 refusal(call, Code::Internal, &why.to_string())
@@ -280,7 +283,7 @@ impl Signed<'_> {
         call: &Call<'_>,
         api: &BackgroundChecks,
         number: &str,
-    ) -> Result<String, NoReport> {
+    ) -> Result<String, ReportError> {
         let record = Record::read(call.registry.book(), call.config, self.company, number).await?;
         // Written once to see that it can be: a URL that leads nowhere helps nobody.
         print(api, record, self.now_ms).await?;
@@ -324,17 +327,17 @@ fn number(pairs: &[(String, String)]) -> Option<String> {
 /// Answers a call for a report.
 pub(super) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     if !matches!(call.method().as_str(), "GET" | "HEAD") {
-        return Problem::method(&[http::Method::GET]).response();
+        return ApiError::method(&[http::Method::GET]).response();
     }
     let query = std::str::from_utf8(call.query()).unwrap_or_default();
     let (company, number) = match link::read(&api.companies, (call.path(), query), call.at_ms) {
         Ok(found) => found,
         Err(why) => {
             let detail = match why {
-                NoLink::Changed => "this link is not as it was handed out",
-                NoLink::Expired => "the minute of this link is over",
+                LinkError::Changed => "this link is not as it was handed out",
+                LinkError::Expired => "the minute of this link is over",
             };
-            return Problem::new(StatusCode::FORBIDDEN, detail).response();
+            return ApiError::new(StatusCode::FORBIDDEN, detail).response();
         }
     };
     let printed = async {
@@ -349,12 +352,12 @@ pub(super) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
             answer.headers_mut().insert(header::CACHE_CONTROL, no_store);
             answer
         }
-        Err(why @ (NoReport::Unknown | NoReport::NotRunning | NoReport::NothingDone)) => {
-            Problem::new(StatusCode::GONE, why.to_string()).response()
+        Err(why @ (ReportError::Unknown | ReportError::NotRunning | ReportError::NothingDone)) => {
+            ApiError::new(StatusCode::GONE, why.to_string()).response()
         }
         Err(why) => {
             tracing::error!(%why, "a report cannot be written");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).response()
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).response()
         }
     }
 }
@@ -364,13 +367,13 @@ async fn print(
     api: &BackgroundChecks,
     record: Option<Record>,
     now_ms: UnixMillis,
-) -> Result<Vec<u8>, NoReport> {
-    let record = record.ok_or(NoReport::Unknown)?;
+) -> Result<Vec<u8>, ReportError> {
+    let record = record.ok_or(ReportError::Unknown)?;
     if !record.is_running() {
-        return Err(NoReport::NotRunning);
+        return Err(ReportError::NotRunning);
     }
     if record.finished().next().is_none() {
-        return Err(NoReport::NothingDone);
+        return Err(ReportError::NothingDone);
     }
     let (title, blocks) = blocks(&record, now_ms);
     let configured = api.fonts.clone();
@@ -378,9 +381,9 @@ async fn print(
     let printed = tokio::task::spawn_blocking(move || {
         let all: String = blocks.iter().map(Block::text).collect();
         let fonts = Fonts::find(&configured, &all)?;
-        Ok::<_, NoReport>(pdf::write(&title, &blocks, &fonts)?)
+        Ok::<_, ReportError>(pdf::write(&title, &blocks, &fonts)?)
     });
-    printed.await.map_err(|_| NoReport::Broken)?
+    printed.await.map_err(|_| ReportError::Broken)?
 }
 
 fn blocks(record: &Record, now_ms: UnixMillis) -> (String, Vec<Block>) {

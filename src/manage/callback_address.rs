@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::form::Fields;
-use super::guesses::{Guess, TooManyGuesses};
+use super::failed_auth::{Guess, TooManyAttempts};
 use super::http::json;
 use super::partners::{Call, Came};
 use super::spent::{Rule, Signature};
 use crate::config::{CallbackAddresses, Manager};
 use crate::ledger::NonceUse;
 use crate::operator::addresses::{self, Change, Expected};
-use crate::registry::{Failed, Who};
+use crate::registry::{ChangeError, Who};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
 
@@ -162,7 +162,7 @@ async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Refuse
     let name = manager.map_or("", |manager| manager.name.as_str());
     let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
     let too_many = || refused(Code::Failures, "too many wrong signatures; wait a minute");
-    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
     let verdict = match manager {
         Some(manager) => verdict(call, manager)?,
         None => Some(Reason::BadSignature),
@@ -278,7 +278,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
     };
-    if let Failed::Ledger(error) = failed {
+    if let ChangeError::Ledger(error) = failed {
         tracing::warn!(%error, "a callback address could not be written");
     }
     Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))

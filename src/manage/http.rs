@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::operator::Denied;
+use crate::operator::AccessError;
 use crate::wire::Response;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -19,12 +19,12 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     header: Option<(header::HeaderName, HeaderValue)>,
-    errors: Box<[Slip]>,
+    errors: Box<[FieldError]>,
 }
 
 /// One mistake in what was sent.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Slip {
+pub(super) struct FieldError {
     /// Where, dotted: `secrets[1].until`.
     pub key: String,
     /// What is wrong.
@@ -40,7 +40,7 @@ struct Details<'a> {
     status: u16,
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Slip],
+    errors: &'a [FieldError],
 }
 
 impl Problem {
@@ -67,7 +67,7 @@ impl Problem {
     }
 
     /// What was sent has these mistakes.
-    pub fn mistakes(errors: Vec<Slip>) -> Self {
+    pub fn mistakes(errors: Vec<FieldError>) -> Self {
         let first = errors.first();
         let detail =
             first.map_or_else(String::new, |first| format!("{} {}", first.key, first.detail));
@@ -105,12 +105,12 @@ impl Problem {
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AccessError> for Problem {
+    fn from(denied: AccessError) -> Self {
         let status = match denied {
-            Denied::AnotherSite | Denied::OnlyLooks => StatusCode::FORBIDDEN,
-            Denied::AnotherName => StatusCode::MISDIRECTED_REQUEST,
-            Denied::NoToken | Denied::UnknownToken => StatusCode::UNAUTHORIZED,
+            AccessError::AnotherSite | AccessError::OnlyLooks => StatusCode::FORBIDDEN,
+            AccessError::AnotherName => StatusCode::MISDIRECTED_REQUEST,
+            AccessError::NoToken | AccessError::UnknownToken => StatusCode::UNAUTHORIZED,
         };
         let problem = Self::new(status, denied.to_string());
         match status {

@@ -15,15 +15,15 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::guesses::Guesses;
-use super::http::Problem;
+use super::failed_auth::FailedAuthLimiter;
+use super::http::ApiError;
 use super::reward_rule;
 use super::{background_check, callback_address, push_config};
 use crate::clock::{UnixMillis, now_ms};
 use crate::config::{Config, Manage};
 use crate::intake::caller;
 use crate::registry::Registry;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, RawTarget, Response};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
 /// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -39,7 +39,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub struct Partners {
     registry: Registry,
     bodies: Arc<BytePool>,
-    guesses: Guesses,
+    guesses: FailedAuthLimiter,
 }
 
 /// What a path stands for.
@@ -60,7 +60,7 @@ pub(super) struct Call<'c> {
     pub head: &'c Parts,
     pub client: IpAddr,
     pub at_ms: UnixMillis,
-    pub guesses: &'c Guesses,
+    pub guesses: &'c FailedAuthLimiter,
 }
 
 /// Characters of an unknown parameter's name that an answer shows.
@@ -153,7 +153,7 @@ impl Partners {
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         let bodies = BytePool::new(BODIES_BYTES_MAX);
-        Self { registry, bodies, guesses: Guesses::new() }
+        Self { registry, bodies, guesses: FailedAuthLimiter::new() }
     }
 
     /// Whether a path is one of theirs.
@@ -209,26 +209,34 @@ impl Partners {
         Box::pin(async move {
             match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {
                 Ok((bytes, _)) => Ok(bytes),
-                Err(BodyFault::TooLarge) => Err(NoBody("a body may have 1 MiB")),
-                Err(BodyFault::Late) => Err(NoBody("the body did not come in time")),
-                Err(BodyFault::Crowded) => Err(NoBody("too much at one time; try again")),
+                Err(BodyError::TooLarge) => Err(NoBody("a body may have 1 MiB")),
+                Err(BodyError::Late) => Err(NoBody("the body did not come in time")),
+                Err(BodyError::Crowded) => Err(NoBody("too much at one time; try again")),
             }
         })
     }
 }
 
 fn absent() -> Response {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path").response()
+    ApiError::new(StatusCode::NOT_FOUND, "there is nothing at this path").response()
 }
 
 impl Handler for Partners {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Ok(self.answer(peer, request).await)
     }
 }
 
 impl Handler for Arc<Partners> {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         Partners::handle(self, peer, request).await
     }
 }

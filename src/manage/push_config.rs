@@ -17,8 +17,8 @@ use super::http::json;
 use super::partners::{Call, Came};
 use crate::config::{Destination, PushConfig, check_push_path};
 use crate::registry::{
-    ContainerConfig, Failed, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push, PushBarrier,
-    Told, Who, push_barrier,
+    Actor, AuditView, ChangeError, ContainerConfig, FunctionCallback, FunctionConfig, PUSH_CONFIG,
+    Push, PushBarrier, push_barrier,
 };
 use crate::wire::Response;
 
@@ -173,11 +173,11 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
     }
     let functions = wanted.function_config.map(WantedFunctions::checked).transpose()?;
     let container = wanted.container_config.map(WantedContainer::checked).transpose()?;
-    let who = Who::new("app", app);
+    let who = Actor::new("app", app);
     let written = call.registry.write(&who, |state, draft| {
         let known = &state.config.destinations;
         refuse_foreign(known, app, functions.as_ref(), container.as_ref())
-            .map_err(Failed::Refused)?;
+            .map_err(ChangeError::Refused)?;
         let old = state.documents.pushes.get(app);
         let before = old.map(|old| Push::clone(&old.value));
         let mut after = before.clone().unwrap_or_default();
@@ -185,11 +185,11 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
         after.container_config = container.clone().unwrap_or(after.container_config);
         if after.function_config.enable && after.container_config.enable {
             let what = "system error: functions cannot be enabled while a container is";
-            return Err(Failed::Refused(refused(Code::System, what)));
+            return Err(ChangeError::Refused(refused(Code::System, what)));
         }
         if before.as_ref() != Some(&after) {
             let (before, told) = (before.map(|before| json!(before)), json!(after));
-            let told = Told { before: before.as_ref(), after: Some(&told) };
+            let told = AuditView { before: before.as_ref(), after: Some(&told) };
             draft.put((PUSH_CONFIG, app), old, &after, &told)?;
         }
         Ok(after)
@@ -199,8 +199,8 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
             tell_of_missing(call, app, &push);
             Ok(json!({ "errcode": 0, "errmsg": "ok" }))
         }
-        Err(Failed::Refused(refused)) => Err(refused),
-        Err(Failed::Ledger(error)) => Err(busy(&error)),
+        Err(ChangeError::Refused(refused)) => Err(refused),
+        Err(ChangeError::Ledger(error)) => Err(busy(&error)),
     }
 }
 

@@ -10,13 +10,13 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guesses::{Guess, TooManyGuesses};
+use super::failed_auth::{Guess, TooManyAttempts};
 use super::http::{json, with_body};
 use super::partners::{Call, Came};
 use crate::config::{Publisher, RewardRules};
 use crate::ledger::LedgerError;
-use crate::operator::rules::{self, Fields, RULES_MAX, Shown, Slip, SlipCode, Wanted};
-use crate::registry::{Failed, InForce, Kept, Rule, RuleStatus, Who};
+use crate::operator::rules::{self, FieldError, FieldErrorCode, Fields, RULES_MAX, Shown, Wanted};
+use crate::registry::{ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument, Who};
 use crate::wire::Response;
 
 /// Items, or ids, of one call.
@@ -24,7 +24,7 @@ const ITEMS_MAX: usize = 100;
 
 /// Why a call fails as a whole: the codes of Taku's open API, which are also the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum RewardRuleErrorCode {
     /// Something of ours.
     Internal = 500,
     /// A header field is missing, repeated or out of its time.
@@ -43,15 +43,15 @@ enum Fault {
 
 /// A call that fails as a whole.
 #[derive(Debug)]
-struct Refused(Fault, String);
+struct Refused(RewardRuleErrorCode, String);
 
 /// Why nothing is changed.
-enum Stop {
+enum RewardRuleStop {
     Whole(Refused),
-    Items(Vec<Slip>),
+    Items(Vec<FieldError>),
 }
 
-type Answered = Result<Response, Stop>;
+type Answered = Result<Response, RewardRuleStop>;
 
 #[derive(Deserialize)]
 struct Items {
@@ -67,8 +67,8 @@ struct Ids {
 pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Response {
     match authenticated(call, api, body).await {
         Ok(response) => response,
-        Err(Stop::Items(errs)) => json(&json!({ "errs": errs })),
-        Err(Stop::Whole(refused)) => refused.response(),
+        Err(RewardRuleStop::Items(errs)) => json(&json!({ "errs": errs })),
+        Err(RewardRuleStop::Whole(refused)) => refused.response(),
     }
 }
 
@@ -83,7 +83,10 @@ async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> An
         "POST" => ours.create(read(&body)?, &claim).await,
         "PUT" => ours.change(read(&body)?, &claim).await,
         "DELETE" => ours.delete(&body, &claim).await,
-        _ => Err(refused(Fault::Parameter, "only GET, POST, PUT and DELETE are served")),
+        _ => Err(refused(
+            RewardRuleErrorCode::Parameter,
+            "only GET, POST, PUT and DELETE are served",
+        )),
     }
 }
 
@@ -92,22 +95,24 @@ async fn known<'a>(
     call: &Call<'_>,
     api: &'a RewardRules,
     body: Came<'_>,
-) -> Result<(&'a Publisher, Bytes, signature::Claim), Stop> {
+) -> Result<(&'a Publisher, Bytes, signature::Claim), RewardRuleStop> {
     let guess = Guess { api: "/v3/advanced/reward_rule", name: "", from: call.client };
-    let too_many = || refused(Fault::Guesses, "too many wrong signatures; wait a minute");
-    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let too_many =
+        || refused(RewardRuleErrorCode::Guesses, "too many wrong signatures; wait a minute");
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
     let found = async {
         let (publisher, claim) = signature::publisher(call, api)?;
-        let body = body.await.map_err(|fault| refused(Fault::Parameter, fault.to_string()))?;
+        let body = body
+            .await
+            .map_err(|fault| refused(RewardRuleErrorCode::Parameter, fault.to_string()))?;
         signature::check(call, publisher, &claim, &body)?;
         Ok((publisher, body, claim))
     };
     match found.await {
-        Err(Stop::Whole(Refused(Fault::Sign | Fault::Publisher, _)))
-            if call.guesses.was_wrong(guess, turn) =>
-        {
-            Err(too_many())
-        }
+        Err(RewardRuleStop::Whole(Refused(
+            RewardRuleErrorCode::Sign | RewardRuleErrorCode::Publisher,
+            _,
+        ))) if call.guesses.was_wrong(guess, turn) => Err(too_many()),
         Err(stop) => Err(stop),
         Ok(found) => {
             call.guesses.was_right(guess, turn);
@@ -116,8 +121,8 @@ async fn known<'a>(
     }
 }
 
-fn refused(fault: Fault, why: impl Into<String>) -> Stop {
-    Stop::Whole(Refused(fault, why.into()))
+fn refused(fault: RewardRuleErrorCode, why: impl Into<String>) -> RewardRuleStop {
+    RewardRuleStop::Whole(Refused(fault, why.into()))
 }
 
 impl Refused {
@@ -129,30 +134,34 @@ impl Refused {
     }
 }
 
-impl From<Failed<Stop>> for Stop {
-    fn from(failed: Failed<Self>) -> Self {
+impl From<ChangeError<RewardRuleStop>> for RewardRuleStop {
+    fn from(failed: ChangeError<Self>) -> Self {
         match failed {
-            Failed::Refused(stop) => stop,
-            Failed::Ledger(error) => ledger(&error),
+            ChangeError::Refused(stop) => stop,
+            ChangeError::Ledger(error) => ledger(&error),
         }
     }
 }
 
-fn ledger(error: &LedgerError) -> Stop {
+fn ledger(error: &LedgerError) -> RewardRuleStop {
     tracing::warn!(%error, "a reward rule could not be written");
-    refused(Fault::Internal, "nothing was changed for certain; look, and try again")
+    refused(RewardRuleErrorCode::Internal, "nothing was changed for certain; look, and try again")
 }
 
-fn read(body: &[u8]) -> Result<Vec<Fields>, Stop> {
+fn read(body: &[u8]) -> Result<Vec<Fields>, RewardRuleStop> {
     let wrong = |error: serde_json::Error| {
-        refused(Fault::Parameter, format!("the body is not {{\"items\": […]}}: {error}"))
+        refused(
+            RewardRuleErrorCode::Parameter,
+            format!("the body is not {{\"items\": […]}}: {error}"),
+        )
     };
     let Items { items } = serde_json::from_slice(body).map_err(wrong)?;
     match items.len() {
         1..=ITEMS_MAX => Ok(items),
-        count => {
-            Err(refused(Fault::Parameter, format!("{count} items; 1 to {ITEMS_MAX} are taken")))
-        }
+        count => Err(refused(
+            RewardRuleErrorCode::Parameter,
+            format!("{count} items; 1 to {ITEMS_MAX} are taken"),
+        )),
     }
 }
 
@@ -165,7 +174,7 @@ struct Ours<'c> {
 }
 
 impl Ours<'_> {
-    fn rule<'s>(&self, state: &'s InForce, id: u64) -> Option<&'s Kept<Rule>> {
+    fn rule<'s>(&self, state: &'s RunningConfig, id: u64) -> Option<&'s StoredDocument<Rule>> {
         let rule = state.documents.rules.get(&id);
         rule.filter(|rule| rule.value.publisher == self.publisher.name)
     }
@@ -182,14 +191,14 @@ impl Ours<'_> {
         Ok(json(&json!({ "items": items })))
     }
 
-    fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, Stop> {
+    fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, RewardRuleStop> {
         let pairs = self.call.parameters(known);
-        pairs.map_err(|why| refused(Fault::Parameter, why.to_string()))
+        pairs.map_err(|why| refused(RewardRuleErrorCode::Parameter, why.to_string()))
     }
 
     /// `ids=1,2`; nothing where it is absent.
-    fn ids_of_query(&self) -> Result<Option<Vec<u64>>, Stop> {
-        let wrong = |what: &str| Err(refused(Fault::Parameter, what));
+    fn ids_of_query(&self) -> Result<Option<Vec<u64>>, RewardRuleStop> {
+        let wrong = |what: &str| Err(refused(RewardRuleErrorCode::Parameter, what));
         let pairs = self.parameters(&["ids"])?;
         let Some((_, list)) = pairs.first() else { return Ok(None) };
         let list = list.trim().trim_start_matches('[').trim_end_matches(']');
@@ -206,10 +215,13 @@ impl Ours<'_> {
         signature::use_once(self.call, claim).await?;
         self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
         let keys: Option<Vec<String>> = wanted.iter().map(|_| rules::sec_key()).collect();
-        let keys = keys.ok_or_else(|| refused(Fault::Internal, "there are no random numbers"))?;
+        let keys = keys
+            .ok_or_else(|| refused(RewardRuleErrorCode::Internal, "there are no random numbers"))?;
         let made = self.call.registry.write(&self.who, |state, draft| {
             if state.documents.rules.len() + wanted.len() > RULES_MAX {
-                return Err(Failed::Refused(Stop::Items(vec![SlipCode::TooMany.at(0)])));
+                return Err(ChangeError::Refused(RewardRuleStop::Items(vec![
+                    FieldErrorCode::TooMany.at(0),
+                ])));
             }
             let mut made = Vec::with_capacity(wanted.len());
             for (wanted, key) in wanted.iter().zip(&keys) {
@@ -229,16 +241,20 @@ impl Ours<'_> {
         {
             let state = self.call.registry.in_force();
             let known = |(id, ..): &(u64, _, _)| self.rule(&state, *id).is_some();
-            all(wanted
-                .iter()
-                .map(|one| if known(one) { Ok(()) } else { Err(SlipCode::Unknown.slip("id")) }))?;
+            all(wanted.iter().map(|one| {
+                if known(one) { Ok(()) } else { Err(FieldErrorCode::Unknown.slip("id")) }
+            }))?;
         }
         signature::use_once(self.call, claim).await?;
         let addresses = self.new_addresses(&wanted);
         self.try_out(addresses.iter().map(Option::as_deref)).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
             for (index, (id, wanted, status)) in wanted.iter().enumerate() {
-                let unknown = || Failed::Refused(Stop::Items(vec![SlipCode::Unknown.at(index)]));
+                let unknown = || {
+                    ChangeError::Refused(RewardRuleStop::Items(vec![
+                        FieldErrorCode::Unknown.at(index),
+                    ]))
+                };
                 let old = self.rule(state, *id).ok_or_else(unknown)?;
                 let rule = self.made(wanted, &old.value.reward_sec_key, *status);
                 if rule != *old.value {
@@ -263,18 +279,25 @@ impl Ours<'_> {
 
     async fn delete(&self, body: &[u8], claim: &signature::Claim) -> Answered {
         let wrong = |error: serde_json::Error| {
-            refused(Fault::Parameter, format!("the body is not {{\"ids\": […]}}: {error}"))
+            refused(
+                RewardRuleErrorCode::Parameter,
+                format!("the body is not {{\"ids\": […]}}: {error}"),
+            )
         };
         let Ids { ids } = serde_json::from_slice(body).map_err(wrong)?;
         if ids.is_empty() || ids.len() > ITEMS_MAX {
-            return Err(refused(Fault::Parameter, format!("1 to {ITEMS_MAX} ids are taken")));
+            return Err(refused(
+                RewardRuleErrorCode::Parameter,
+                format!("1 to {ITEMS_MAX} ids are taken"),
+            ));
         }
-        let ids = all(ids.iter().map(|id| rules::number(id).ok_or(SlipCode::Type.slip("id"))))?;
+        let ids =
+            all(ids.iter().map(|id| rules::number(id).ok_or(FieldErrorCode::Type.slip("id"))))?;
         refuse_twice(ids.iter().copied())?;
         signature::use_once(self.call, claim).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
-            let known = |id: &u64| self.rule(state, *id).ok_or(SlipCode::Unknown.slip("id"));
-            let rules = all(ids.iter().map(known)).map_err(Failed::Refused)?;
+            let known = |id: &u64| self.rule(state, *id).ok_or(FieldErrorCode::Unknown.slip("id"));
+            let rules = all(ids.iter().map(known)).map_err(ChangeError::Refused)?;
             for (id, old) in ids.iter().zip(rules) {
                 rules::delete(draft, *id, old);
             }
@@ -299,33 +322,36 @@ impl Ours<'_> {
     }
 
     /// Calls each new address, as Taku does when a rule is saved.
-    async fn try_out<'u>(&self, urls: impl Iterator<Item = Option<&'u str>>) -> Result<(), Stop> {
+    async fn try_out<'u>(
+        &self,
+        urls: impl Iterator<Item = Option<&'u str>>,
+    ) -> Result<(), RewardRuleStop> {
         let urls: Vec<Option<&str>> = urls.collect();
         let said = rules::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
-        let said = said.map_err(|why| refused(Fault::Internal, why))?;
+        let said = said.map_err(|why| refused(RewardRuleErrorCode::Internal, why))?;
         let bad = |url: &&str| said.get(*url).cloned().flatten();
         all(urls.iter().map(|url| match url.as_ref().and_then(bad) {
             None => Ok(()),
-            Some(why) => Err(SlipCode::NoAnswer.because("reward_url", &why)),
+            Some(why) => Err(FieldErrorCode::NoAnswer.because("reward_url", &why)),
         }))?;
         Ok(())
     }
 }
 
 /// What became of each item, or every slip with its place.
-fn all<T>(items: impl Iterator<Item = Result<T, Slip>>) -> Result<Vec<T>, Stop> {
+fn all<T>(items: impl Iterator<Item = Result<T, FieldError>>) -> Result<Vec<T>, RewardRuleStop> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (index, item) in items.enumerate() {
         match item {
             Ok(item) => good.push(item),
-            Err(slip) => bad.push(Slip { index, ..slip }),
+            Err(slip) => bad.push(FieldError { index, ..slip }),
         }
     }
-    if bad.is_empty() { Ok(good) } else { Err(Stop::Items(bad)) }
+    if bad.is_empty() { Ok(good) } else { Err(RewardRuleStop::Items(bad)) }
 }
 
-fn refuse_twice(ids: impl Iterator<Item = u64>) -> Result<(), Stop> {
+fn refuse_twice(ids: impl Iterator<Item = u64>) -> Result<(), RewardRuleStop> {
     let mut seen = std::collections::HashSet::new();
-    all(ids.map(|id| if seen.insert(id) { Ok(()) } else { Err(SlipCode::Twice.slip("id")) }))?;
+    all(ids.map(|id| if seen.insert(id) { Ok(()) } else { Err(FieldErrorCode::Twice.slip("id")) }))?;
     Ok(())
 }

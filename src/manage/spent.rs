@@ -20,7 +20,7 @@
 //! configurations are not signed at all: a token is sent along.
 
 use crate::clock::UnixMillis;
-use crate::ledger::{Book, DedupeKey, LedgerError, Nonce, NonceUse, SourceId};
+use crate::ledger::{BatchedLedger, DedupeKey, LedgerError, Nonce, NonceUse, SourceId};
 
 /// How far the clocks of two gateways, or of a gateway and its ledger, may be apart.
 pub(super) const SKEW_MS: i64 = 5 * 60 * 1000;
@@ -77,7 +77,7 @@ impl Rule {
 impl Signature<'_> {
     /// Uses it to change something, durably, on all gateways that share the ledger. Answers whether
     /// it was unused.
-    pub async fn use_to_write(&self, book: &Book) -> Result<NonceUse, LedgerError> {
+    pub async fn use_to_write(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
         // Both in one batch, so that no call sees the one without the other.
         let used = book.check_nonces(&[self.nonce(Mark::Used), self.nonce(Mark::Wrote)]).await?;
         Ok(used.first().copied().unwrap_or(NonceUse::Repeated))
@@ -85,7 +85,7 @@ impl Signature<'_> {
 
     /// Uses it to look, durably: from then on it changes nothing. Answers [`NonceUse::First`] unless
     /// it was used to change something, however often it was used to look.
-    pub async fn use_to_read(&self, book: &Book) -> Result<NonceUse, LedgerError> {
+    pub async fn use_to_read(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
         // What ends at once is looked up, and not noted.
         let wrote = Nonce { expires_ms: 0, ..self.nonce(Mark::Wrote) };
         let used = book.check_nonces(&[self.nonce(Mark::Used), wrote]).await?;
@@ -105,12 +105,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ledger::{BookOptions, Memory, StoreClock, Unobserved};
+    use crate::ledger::{BatchOptions, Memory, NoopObserver, StoreClock};
 
     #[tokio::test]
     async fn a_signature_is_unused_once_under_its_rule() {
         let memory = Memory::new(StoreClock::process());
-        let book = Book::new(memory, BookOptions::default(), Arc::new(Unobserved));
+        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let good_until_ms = crate::clock::now_ms() + 1000;
         let of = |rule, bytes| Signature { rule, bytes, good_until_ms };
         for (rule, bytes, used) in [
@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn what_looked_may_look_again_and_changes_nothing() {
         let memory = Memory::new(StoreClock::process());
-        let book = Book::new(memory, BookOptions::default(), Arc::new(Unobserved));
+        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let good_until_ms = crate::clock::now_ms() + 1000;
         let of = |bytes| Signature { rule: Rule::CallbackAddress, bytes, good_until_ms };
         for _ in 0..3 {

@@ -12,7 +12,7 @@ use crate::registry::Who;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Permission {
     /// Nothing that needs a token.
     Nothing,
     /// Look.
@@ -23,7 +23,7 @@ pub enum Need {
 
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum AccessError {
     /// A browser says that a page of another site made the request.
     #[error("a page of another site may not call this listener")]
     AnotherSite,
@@ -46,14 +46,14 @@ pub enum Denied {
 ///
 /// # Errors
 /// When a browser says so.
-pub fn check_site(head: &Parts) -> Result<(), Denied> {
+pub fn check_site(head: &Parts) -> Result<(), AccessError> {
     let field = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = field("host").unwrap_or_default();
     let foreign = |origin: &str| origin.split_once("://").is_none_or(|(_, named)| named != host);
     let comes_from_another = field("sec-fetch-site")
         .is_some_and(|site| !matches!(site, "same-origin" | "none"))
         || field("origin").is_some_and(foreign);
-    if comes_from_another { Err(Denied::AnotherSite) } else { Ok(()) }
+    if comes_from_another { Err(AccessError::AnotherSite) } else { Ok(()) }
 }
 
 /// Refuses a request that a browser was tricked into: on loopback, whoever comes under another
@@ -61,7 +61,7 @@ pub fn check_site(head: &Parts) -> Result<(), Denied> {
 ///
 /// # Errors
 /// When it came under such a name.
-pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), Denied> {
+pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), AccessError> {
     if !address.is_loopback() {
         return Ok(());
     }
@@ -70,7 +70,7 @@ pub fn check_name(address: IpAddr, head: &Parts) -> Result<(), Denied> {
         None => head.headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default()),
     };
     // Browsers always say a name; what says none is no browser.
-    if named.is_none_or(is_loopback) { Ok(()) } else { Err(Denied::AnotherName) }
+    if named.is_none_or(is_loopback) { Ok(()) } else { Err(AccessError::AnotherName) }
 }
 
 fn is_loopback(authority: &str) -> bool {
@@ -88,14 +88,19 @@ fn is_loopback(authority: &str) -> bool {
 ///
 /// # Errors
 /// When it does not.
-pub fn check_token(tokens: &[AdminToken], head: &Parts, need: Need) -> Result<Who, Denied> {
-    if need == Need::Nothing || tokens.is_empty() {
+pub fn check_token(
+    tokens: &[AdminToken],
+    head: &Parts,
+    need: Permission,
+) -> Result<Who, AccessError> {
+    if need == Permission::Nothing || tokens.is_empty() {
         return Ok(Who::local());
     }
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
-    let token = find_token(tokens, given.ok_or(Denied::NoToken)?).ok_or(Denied::UnknownToken)?;
+    let token =
+        find_token(tokens, given.ok_or(AccessError::NoToken)?).ok_or(AccessError::UnknownToken)?;
     match (token.right, need) {
-        (AdminRight::Read, Need::Change) => Err(Denied::OnlyLooks),
+        (AdminRight::Read, Permission::Change) => Err(AccessError::OnlyLooks),
         _ => Ok(Who::of_token(&token.name)),
     }
 }
@@ -163,7 +168,7 @@ mod tests {
             &[("origin", "http://a:8080"), ("host", "a:9090")],
             &[("origin", "null"), ("host", "null")],
         ] {
-            assert_eq!(check_site(&head(foreign)), Err(Denied::AnotherSite), "{foreign:?}");
+            assert_eq!(check_site(&head(foreign)), Err(AccessError::AnotherSite), "{foreign:?}");
         }
     }
 
@@ -175,19 +180,23 @@ mod tests {
             right: AdminRight::Read,
         }];
         let with = |value: &str| head(&[("authorization", value)]);
-        assert!(check_token(&tokens, &with("Bearer s3cret-token"), Need::Look).is_ok());
-        assert!(check_token(&tokens, &with("bearer s3cret-token"), Need::Look).is_ok());
+        assert!(check_token(&tokens, &with("Bearer s3cret-token"), Permission::Look).is_ok());
+        assert!(check_token(&tokens, &with("bearer s3cret-token"), Permission::Look).is_ok());
         for bad in ["Bearer s3cret-toke", "Bearer s3cret-token ", "Bearer "] {
-            let refused = check_token(&tokens, &with(bad), Need::Look);
-            assert_eq!(refused, Err(Denied::UnknownToken), "{bad}");
+            let refused = check_token(&tokens, &with(bad), Permission::Look);
+            assert_eq!(refused, Err(AccessError::UnknownToken), "{bad}");
         }
         for bad in ["Basic s3cret-token", "Bearer"] {
-            assert_eq!(check_token(&tokens, &with(bad), Need::Look), Err(Denied::NoToken), "{bad}");
+            assert_eq!(
+                check_token(&tokens, &with(bad), Permission::Look),
+                Err(AccessError::NoToken),
+                "{bad}"
+            );
         }
-        assert_eq!(check_token(&tokens, &head(&[]), Need::Look), Err(Denied::NoToken));
-        let change = check_token(&tokens, &with("Bearer s3cret-token"), Need::Change);
-        assert_eq!(change, Err(Denied::OnlyLooks));
-        assert!(check_token(&tokens, &head(&[]), Need::Nothing).is_ok());
-        assert!(check_token(&[], &head(&[]), Need::Look).is_ok());
+        assert_eq!(check_token(&tokens, &head(&[]), Permission::Look), Err(AccessError::NoToken));
+        let change = check_token(&tokens, &with("Bearer s3cret-token"), Permission::Change);
+        assert_eq!(change, Err(AccessError::OnlyLooks));
+        assert!(check_token(&tokens, &head(&[]), Permission::Nothing).is_ok());
+        assert!(check_token(&[], &head(&[]), Permission::Look).is_ok());
     }
 }

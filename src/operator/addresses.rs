@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::config::{Config, check_origin};
-use crate::registry::{Address, CALLBACK_ADDRESS, Failed, Kept, Registry, Told, Who, check_reach};
+use crate::registry::{
+    Actor, Address, AuditView, CALLBACK_ADDRESS, ChangeError, Registry, StoredDocument, check_reach,
+};
 
 /// Bytes of an address: what servers commonly take.
 const URL_BYTES_MAX: usize = 8 * 1024;
@@ -75,7 +77,7 @@ pub(crate) enum Expected {
 pub(crate) struct Stale;
 
 impl Expected {
-    fn holds(self, now: Option<&Kept<Address>>) -> bool {
+    fn holds(self, now: Option<&StoredDocument<Address>>) -> bool {
         match self {
             Self::Any => true,
             Self::Unset => now.is_none_or(|now| now.value.notify_url.is_none()),
@@ -90,20 +92,20 @@ impl Expected {
 /// It is not what was expected, or the ledger cannot write it down.
 pub(crate) async fn set(
     registry: &Registry,
-    who: &Who,
+    who: &Actor,
     (key, expected): (&str, Expected),
     change: &Change,
-) -> Result<(), Failed<Stale>> {
+) -> Result<(), ChangeError<Stale>> {
     let written = registry.write(who, |state, draft| {
         let old = state.documents.addresses.get(key);
         if !expected.holds(old) {
-            return Err(Failed::Refused(Stale));
+            return Err(ChangeError::Refused(Stale));
         }
         let before = old.map(|old| Address::clone(&old.value));
         let after = change.clone().on(before.clone().unwrap_or_default());
         if before.as_ref() != Some(&after) {
             let (before, after_shown) = (before.map(|before| json!(before)), json!(after));
-            let told = Told { before: before.as_ref(), after: Some(&after_shown) };
+            let told = AuditView { before: before.as_ref(), after: Some(&after_shown) };
             draft.put((CALLBACK_ADDRESS, key), old, &after, &told)?;
         }
         Ok(())

@@ -39,7 +39,7 @@ pub(crate) struct Called {
 
 /// Why it did not.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Uncalled {
+pub(crate) enum CallError {
     /// The target has characters in it that no URL may have.
     #[error("the URL has characters in it that have to be escaped")]
     NoUrl,
@@ -62,7 +62,7 @@ pub(crate) async fn call(
     server: &Server,
     at: SocketAddr,
     request: &OwnedRequest,
-) -> Result<Called, Uncalled> {
+) -> Result<Called, CallError> {
     let began = instant();
     let answered = async {
         let stream = TcpStream::connect(reachable(at)).await.map_err(unreached)?;
@@ -77,14 +77,14 @@ pub(crate) async fn call(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Err(Uncalled::Late))
+    tokio::time::timeout(PATIENCE, answered).await.unwrap_or(Err(CallError::Late))
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: &OwnedRequest,
     (at, began): (SocketAddr, Instant),
-) -> Result<Called, Uncalled> {
+) -> Result<Called, CallError> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(unreached)?;
     let driver = tokio::spawn(connection);
@@ -92,12 +92,12 @@ async fn exchange(
     let (head, body) = match sent {
         Ok(answer) => answer.into_parts(),
         Err(error) if error.is_incomplete_message() || error.is_closed() => {
-            return Err(Uncalled::Closed);
+            return Err(CallError::Closed);
         }
         Err(error) => return Err(unreached(error)),
     };
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| Uncalled::Unreached(error.to_string()))?.to_bytes();
+    let body = body.map_err(|error| CallError::Unreached(error.to_string()))?.to_bytes();
     driver.abort();
     let content_type = head.headers.get(header::CONTENT_TYPE);
     Ok(Called {
@@ -108,8 +108,8 @@ async fn exchange(
     })
 }
 
-fn written(request: &OwnedRequest, at: SocketAddr) -> Result<Request<Full<Bytes>>, Uncalled> {
-    let uri = Uri::try_from(request.target.as_slice()).map_err(|_| Uncalled::NoUrl)?;
+fn written(request: &OwnedRequest, at: SocketAddr) -> Result<Request<Full<Bytes>>, CallError> {
+    let uri = Uri::try_from(request.target.as_slice()).map_err(|_| CallError::NoUrl)?;
     let mut made = Request::new(Full::new(Bytes::from(request.body.clone())));
     *made.method_mut() = request.method.clone();
     *made.uri_mut() = uri;
@@ -121,23 +121,23 @@ fn written(request: &OwnedRequest, at: SocketAddr) -> Result<Request<Full<Bytes>
     }
     if !headers.contains_key(header::HOST) {
         let host = reachable(at).to_string();
-        headers.insert(header::HOST, host.parse().map_err(|_| Uncalled::NoUrl)?);
+        headers.insert(header::HOST, host.parse().map_err(|_| CallError::NoUrl)?);
     }
     Ok(made)
 }
 
-fn unreached(error: impl std::fmt::Display) -> Uncalled {
-    Uncalled::Unreached(error.to_string())
+fn unreached(error: impl std::fmt::Display) -> CallError {
+    CallError::Unreached(error.to_string())
 }
 
 // === The listener's own certificate, and no other ===
 
 /// A client that believes whoever has the certificate in that file: here the name it was made for
 /// does not matter, and neither does who signed it.
-fn pinned(file: &std::path::Path) -> Result<ClientConfig, Uncalled> {
+fn pinned(file: &std::path::Path) -> Result<ClientConfig, CallError> {
     let own = CertificateDer::pem_file_iter(file).and_then(|mut chain| chain.next().transpose());
     let own =
-        own.map_err(unreached)?.ok_or_else(|| Uncalled::Unreached(file.display().to_string()))?;
+        own.map_err(unreached)?.ok_or_else(|| CallError::Unreached(file.display().to_string()))?;
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(Pinned { own, provider: Arc::clone(&provider) });
     let builder = ClientConfig::builder_with_provider(provider)

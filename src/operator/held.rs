@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use crate::clock::now_ms;
 use crate::intake::{Gate, ReleaseMode, Released};
 use crate::ledger::{
-    Book, Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder, HeldWhy,
-    LedgerError, NewHeld,
+    BatchedLedger, Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder,
+    HeldWhy, LedgerError, NewHeld,
 };
-use crate::registry::{Action, Registry, Who};
+use crate::registry::{Action, Actor, Registry};
 use crate::sender::Refusal;
 
 /// Bytes of the reason that a person gives.
@@ -59,7 +59,7 @@ pub struct Shown {
 ///
 /// # Errors
 /// The ledger fails.
-pub async fn shown(book: &Book, held: NewHeld) -> Result<Shown, LedgerError> {
+pub async fn shown(book: &BatchedLedger, held: NewHeld) -> Result<Shown, LedgerError> {
     let first = match held.first {
         Some(first) => book.event(first).await?.and_then(|detail| read(&detail.event.body)),
         None => None,
@@ -96,7 +96,7 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
 /// It is unknown, was decided before, needs a reason, or the ledger fails.
 pub async fn decide(
     (registry, gate): (&Registry, &Gate),
-    who: &Who,
+    who: &Actor,
     (id, decision): (HeldId, Decision),
     reason: Option<&str>,
 ) -> Result<HeldMark, DecideError> {
@@ -131,7 +131,7 @@ pub async fn decide(
 /// operator, who says why.
 async fn release(
     (registry, gate): (&Registry, &Gate),
-    who: &Who,
+    who: &Actor,
     held: &NewHeld,
     reason: Option<&str>,
 ) -> Result<HeldMark, DecideError> {

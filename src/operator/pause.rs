@@ -2,7 +2,7 @@
 
 use crate::delivery::Control;
 use crate::ledger::{LedgerError, TargetId};
-use crate::registry::{Action, Registry, Who};
+use crate::registry::{Action, Actor, Registry};
 
 /// What a pause is called in the audit log.
 const KIND: &str = "pause";
@@ -13,7 +13,7 @@ const KIND: &str = "pause";
 /// The ledger cannot write it down.
 pub async fn pause(
     (registry, control): (&Registry, &Control),
-    who: &Who,
+    who: &Actor,
     target: &TargetId,
 ) -> Result<(), LedgerError> {
     registry.note(who, Action::Created, (KIND, target.as_str())).await?;
@@ -28,7 +28,7 @@ pub async fn pause(
 /// The ledger cannot write it down.
 pub async fn resume(
     (registry, control): (&Registry, &Control),
-    who: &Who,
+    who: &Actor,
     target: &TargetId,
 ) -> Result<(), LedgerError> {
     registry.note(who, Action::Deleted, (KIND, target.as_str())).await?;

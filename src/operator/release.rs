@@ -5,7 +5,7 @@ use crate::intake::{
     BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState, Releases,
 };
 use crate::ledger::{LedgerError, ReleaseId};
-use crate::registry::{Action, Registry, Who};
+use crate::registry::{Action, Actor, Registry};
 
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum ReleaseError {
 /// The order is not accepted, or the ledger fails.
 pub async fn release_all(
     (registry, releases): (&Registry, &Releases),
-    who: &Who,
+    who: &Actor,
     (id, filter): (ReleaseId, ReleaseFilter),
 ) -> Result<(), ReleaseError> {
     if filter.mode == ReleaseMode::Real {
@@ -42,7 +42,7 @@ pub async fn release_all(
 /// The ledger cannot write it down; the order is cancelled all the same.
 pub async fn cancel_release(
     (registry, releases): (&Registry, &Releases),
-    who: &Who,
+    who: &Actor,
     id: ReleaseId,
 ) -> Result<Option<ReleaseProgress>, LedgerError> {
     let Some(progress) = releases.cancel(id).await else { return Ok(None) };

@@ -1,21 +1,23 @@
 //! Delivering again, as people order it: written down in the audit log first, then done.
 
 use crate::clock::now_ms;
-use crate::delivery::{Control, ReplayFilter, ReplayProgress, ReplayRefused, ReplayState, Replays};
-use crate::ledger::{
-    Book, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+use crate::delivery::{
+    Control, ReplayFilter, ReplayOrderError, ReplayProgress, ReplayState, Replays,
 };
-use crate::registry::{Action, Registry, Who};
+use crate::ledger::{
+    BatchedLedger, EventId, LedgerError, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
+};
+use crate::registry::{Action, Actor, Registry};
 
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum NotReplayed {
+pub enum ReplayError {
     /// The ledger fails.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// It is not taken.
     #[error(transparent)]
-    Refused(#[from] ReplayRefused),
+    Refused(#[from] ReplayOrderError),
 }
 
 /// Delivers one event again, to every destination that it has. `None`: there is no such event.
@@ -24,10 +26,10 @@ pub enum NotReplayed {
 /// The ledger fails.
 pub async fn replay_event(
     (registry, control): (&Registry, &Control),
-    who: &Who,
+    who: &Actor,
     id: EventId,
 ) -> Result<Option<ReplayPage>, LedgerError> {
-    let book: &Book = registry.book();
+    let book: &BatchedLedger = registry.book();
     let Some(known) = book.event(id).await? else { return Ok(None) };
     registry.note(who, Action::Replayed, ("event", &id.to_string())).await?;
     let what = ReplayWhat::Events(vec![id]);
@@ -47,9 +49,9 @@ pub async fn replay_event(
 /// The order is not taken, or the ledger fails.
 pub async fn replay_all(
     (registry, replays): (&Registry, &Replays),
-    who: &Who,
+    who: &Actor,
     (id, filter): (ReplayId, ReplayFilter),
-) -> Result<(), NotReplayed> {
+) -> Result<(), ReplayError> {
     registry.note(who, Action::Replayed, ("replay", &id.to_string())).await?;
     replays.begin(id, filter, now_ms())?;
     tracing::info!(replay = %id, who = who.as_str(), "a replay was ordered");
@@ -62,7 +64,7 @@ pub async fn replay_all(
 /// The ledger cannot write it down; the order is cancelled all the same.
 pub async fn cancel_replay(
     (registry, replays): (&Registry, &Replays),
-    who: &Who,
+    who: &Actor,
     id: ReplayId,
 ) -> Result<Option<ReplayProgress>, LedgerError> {
     let Some(progress) = replays.cancel(id).await else { return Ok(None) };

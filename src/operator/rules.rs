@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::egress::Probe;
 use crate::ledger::LedgerError;
-use crate::registry::{Draft, Kept, REWARD_RULE, Rule, RuleStatus, Told, rule_name};
+use crate::registry::{AuditView, Draft, REWARD_RULE, Rule, RuleStatus, StoredDocument, rule_name};
 use crate::sender::MacroUrl;
 
-pub(crate) use item::{Fields, Slip, SlipCode, Wanted, number};
+pub(crate) use item::{FieldError, FieldErrorCode, Fields, Wanted, number};
 
 /// Rules of all publishers: each is a source with its counters and a destination with its client.
 pub(crate) const RULES_MAX: usize = 2_000;
@@ -52,19 +52,19 @@ pub(crate) struct Shown<'r> {
 pub(crate) fn put(
     draft: &mut Draft,
     id: u64,
-    old: Option<&Kept<Rule>>,
+    old: Option<&StoredDocument<Rule>>,
     rule: &Rule,
 ) -> Result<(), LedgerError> {
     let before = old.map(|old| masked(id, &old.value));
     let after = masked(id, rule);
-    let told = Told { before: before.as_ref(), after: Some(&after) };
+    let told = AuditView { before: before.as_ref(), after: Some(&after) };
     draft.put((REWARD_RULE, &id.to_string()), old, rule, &told)
 }
 
 /// Takes a rule away. Its number is never used again.
-pub(crate) fn delete(draft: &mut Draft, id: u64, old: &Kept<Rule>) {
+pub(crate) fn delete(draft: &mut Draft, id: u64, old: &StoredDocument<Rule>) {
     let before = masked(id, &old.value);
-    let told = Told { before: Some(&before), after: None };
+    let told = AuditView { before: Some(&before), after: None };
     draft.delete((REWARD_RULE, &id.to_string()), old, &told);
 }
 

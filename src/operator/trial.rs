@@ -13,7 +13,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::config::Format;
 use crate::delivery::Control;
 use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, TargetId};
-use crate::registry::{Action, DESTINATION, Registry, Who};
+use crate::registry::{Action, Actor, DESTINATION, Registry};
 use crate::sender::{Effect, Request, Resolved};
 
 /// A test event. What is left out is made up.
@@ -45,7 +45,7 @@ pub struct Tried {
 
 /// Why a destination is not tried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Untried {
+pub enum TestDeliveryError {
     /// There is none of that name, or the gateway drains.
     Absent,
     /// It wants what a sender sent, and nobody sent this.
@@ -70,15 +70,15 @@ impl Tried {
 /// Why no attempt was made.
 pub async fn try_out(
     (registry, control): (&Registry, &Control),
-    who: &Who,
+    who: &Actor,
     (name, event): (&str, TestEvent),
-) -> Result<Tried, Untried> {
+) -> Result<Tried, TestDeliveryError> {
     let config = registry.config();
     let target = TargetId::from(name);
-    let lent = control.lend(&target).await.ok_or(Untried::Absent)?;
+    let lent = control.lend(&target).await.ok_or(TestDeliveryError::Absent)?;
     let format = config.destinations.get(name).map(|destination| destination.format);
     if format == Some(Format::Forward) {
-        return Err(Untried::Forward);
+        return Err(TestDeliveryError::Forward);
     }
     let uses = |names: &[String]| names.iter().any(|used| used == name);
     let first = || {
@@ -87,9 +87,9 @@ pub async fn try_out(
     };
     let source = event.source.clone().or_else(first).unwrap_or_else(|| String::from("test"));
     let id = EventId::new(now_ms());
-    let stored = made_up(id, &source, event).ok_or(Untried::Unwritten)?;
+    let stored = made_up(id, &source, event).ok_or(TestDeliveryError::Unwritten)?;
     let what = (DESTINATION.as_str(), name);
-    registry.note(who, Action::Tried, what).await.map_err(Untried::Unnoted)?;
+    registry.note(who, Action::Tried, what).await.map_err(TestDeliveryError::Unnoted)?;
     let attempt = lent.attempt(id, &stored).await;
     Ok(Tried { event: id, attempt })
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::documents::AUDIT;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError};
+use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
 
 /// Entries that are kept. At up to a kilobyte each that is a few megabytes of memory, and at a
 /// hundred changes a day a month and a half.
@@ -206,7 +206,7 @@ pub(super) fn id(number: u64) -> String {
 
 /// What takes the oldest entry away.
 pub(super) async fn removal(
-    book: &Book,
+    book: &BatchedLedger,
     number: u64,
     at_ms: UnixMillis,
 ) -> Result<Option<DocumentChange>, LedgerError> {
@@ -224,9 +224,9 @@ pub(super) async fn removal(
 /// Entries from the newest on, those before the number `before`, and the number to go on with.
 ///
 /// # Errors
-/// As [`Book::documents`].
+/// As [`BatchedLedger::documents`].
 pub async fn list(
-    book: &Book,
+    book: &BatchedLedger,
     before: Option<u64>,
     limit: usize,
 ) -> Result<(Vec<Entry>, Option<u64>), LedgerError> {
@@ -236,9 +236,9 @@ pub async fn list(
 /// The same of the entries that are `wanted`.
 ///
 /// # Errors
-/// As [`Book::documents`].
+/// As [`BatchedLedger::documents`].
 pub async fn list_where(
-    book: &Book,
+    book: &BatchedLedger,
     before: Option<u64>,
     limit: usize,
     wanted: impl Fn(&Entry) -> bool,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::resolved::Resolution;
 use crate::clock::UnixMillis;
 use crate::config::Table;
-use crate::ledger::{Book, Document, Kind, LedgerError, Revision};
+use crate::ledger::{BatchedLedger, Document, Kind, LedgerError, Revision};
 
 /// Sources of the admin API, by name.
 pub const SOURCE: Kind = Kind::new("source");
@@ -32,7 +32,7 @@ pub(super) const HEAD_ID: &str = "head";
 
 /// A document that was read.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub struct StoredDocument<T> {
     /// What it says.
     pub value: Arc<T>,
     /// Its version.
@@ -43,7 +43,7 @@ pub struct Kept<T> {
     pub who: String,
 }
 
-impl<T> Clone for Kept<T> {
+impl<T> Clone for StoredDocument<T> {
     fn clone(&self) -> Self {
         let (value, who) = (Arc::clone(&self.value), self.who.clone());
         Self { value, who, version: self.version, at_ms: self.at_ms }
@@ -192,18 +192,18 @@ impl std::fmt::Debug for Rule {
 #[derive(Clone, Default)]
 pub struct Documents {
     /// Sources by name, as written.
-    pub sources: BTreeMap<String, Kept<Table>>,
+    pub sources: BTreeMap<String, StoredDocument<Table>>,
     /// Destinations by name, as written.
-    pub destinations: BTreeMap<String, Kept<Table>>,
+    pub destinations: BTreeMap<String, StoredDocument<Table>>,
     /// Reward rules by number.
-    pub rules: BTreeMap<u64, Kept<Rule>>,
+    pub rules: BTreeMap<u64, StoredDocument<Rule>>,
     /// Callback addresses by company and prefix.
-    pub addresses: BTreeMap<String, Kept<Address>>,
+    pub addresses: BTreeMap<String, StoredDocument<Address>>,
     /// Push configurations by app.
-    pub pushes: BTreeMap<String, Kept<Push>>,
+    pub pushes: BTreeMap<String, StoredDocument<Push>>,
     /// What was settled by hand, by the id of its subject.
-    pub resolved: BTreeMap<String, Kept<Resolution>>,
-    pub(super) head: Option<Kept<Head>>,
+    pub resolved: BTreeMap<String, StoredDocument<Resolution>>,
+    pub(super) head: Option<StoredDocument<Head>>,
 }
 
 /// How many: what is in them may be secret.
@@ -223,7 +223,7 @@ impl std::fmt::Debug for Documents {
 impl Documents {
     /// All of them, as they were at one moment. What `before` has in the same version is not read
     /// again.
-    pub(super) async fn read(book: &Book, before: &Self) -> Result<Self, LedgerError> {
+    pub(super) async fn read(book: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
         loop {
             let head = head(book).await?;
             let new = Self {
@@ -254,23 +254,26 @@ impl Documents {
     }
 
     /// Whether something was changed since this was read.
-    pub(super) async fn is_stale(&self, book: &Book) -> Result<bool, LedgerError> {
+    pub(super) async fn is_stale(&self, book: &BatchedLedger) -> Result<bool, LedgerError> {
         let now = book.document(HEAD, HEAD_ID).await?.map(|document| document.version);
         Ok(now != version(self.head.as_ref()))
     }
 }
 
-fn same<K: PartialEq, T>(one: &BTreeMap<K, Kept<T>>, other: &BTreeMap<K, Kept<T>>) -> bool {
+fn same<K: PartialEq, T>(
+    one: &BTreeMap<K, StoredDocument<T>>,
+    other: &BTreeMap<K, StoredDocument<T>>,
+) -> bool {
     let mut pairs = one.iter().zip(other);
     one.len() == other.len()
         && pairs.all(|((key, one), (name, other))| key == name && one.version == other.version)
 }
 
-fn version(head: Option<&Kept<Head>>) -> Option<Revision> {
+fn version(head: Option<&StoredDocument<Head>>) -> Option<Revision> {
     head.map(|head| head.version)
 }
 
-async fn head(book: &Book) -> Result<Option<Kept<Head>>, LedgerError> {
+async fn head(book: &BatchedLedger) -> Result<Option<StoredDocument<Head>>, LedgerError> {
     book.document(HEAD, HEAD_ID).await?.map(|document| read(HEAD, document)).transpose()
 }
 
@@ -279,11 +282,11 @@ fn text(id: &str) -> Option<String> {
 }
 
 async fn all<K: Ord, T: DeserializeOwned>(
-    book: &Book,
+    book: &BatchedLedger,
     kind: Kind,
-    before: &BTreeMap<K, Kept<T>>,
+    before: &BTreeMap<K, StoredDocument<T>>,
     key: impl Fn(&str) -> Option<K>,
-) -> Result<BTreeMap<K, Kept<T>>, LedgerError> {
+) -> Result<BTreeMap<K, StoredDocument<T>>, LedgerError> {
     let mut found = BTreeMap::new();
     for document in book.documents(kind).await?.documents {
         let key = key(&document.id).ok_or_else(|| unreadable(kind, &document.id))?;
@@ -297,11 +300,14 @@ async fn all<K: Ord, T: DeserializeOwned>(
     Ok(found)
 }
 
-fn read<T: DeserializeOwned>(kind: Kind, document: Document) -> Result<Kept<T>, LedgerError> {
+fn read<T: DeserializeOwned>(
+    kind: Kind,
+    document: Document,
+) -> Result<StoredDocument<T>, LedgerError> {
     let value = serde_json::from_slice(&document.body);
     let value = value.map_err(|_| unreadable(kind, &document.id))?;
     let Document { version, at_ms, who, .. } = document;
-    Ok(Kept { value: Arc::new(value), version, at_ms, who })
+    Ok(StoredDocument { value: Arc::new(value), version, at_ms, who })
 }
 
 fn unreadable(kind: Kind, id: &str) -> LedgerError {

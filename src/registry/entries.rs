@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::documents::{DESTINATION, Kept, SOURCE};
-use super::write::{Draft, Failed, Told};
-use super::{InForce, Registry, Who};
+use super::documents::{DESTINATION, SOURCE, StoredDocument};
+use super::write::{AuditView, ChangeError, Draft};
+use super::{Actor, Registry, RunningConfig};
 use crate::clock::rfc3339;
-use crate::config::{self, Config, Finding, Origin, Table};
+use crate::config::{self, Config, ConfigIssue, Origin, Table};
 use crate::egress::{Guard, Scheme, Trust};
 use crate::ledger::{Kind, Revision};
 
@@ -38,7 +38,7 @@ pub enum Precondition {
 
 /// Why a source or a destination is not written or taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DocumentError {
     /// There is none of that name.
     Absent,
     /// It stands in the configuration file, or another API made it.
@@ -50,7 +50,7 @@ pub enum Refusal {
     /// These sources use it.
     Used(Vec<String>),
     /// What it says has mistakes.
-    Wrong(Vec<Finding>),
+    Wrong(Vec<ConfigIssue>),
 }
 
 /// What was written.
@@ -80,7 +80,7 @@ impl Managed {
         }
     }
 
-    fn documents(self, state: &InForce) -> &BTreeMap<String, Kept<Table>> {
+    fn documents(self, state: &RunningConfig) -> &BTreeMap<String, StoredDocument<Table>> {
         match self {
             Self::Source => &state.documents.sources,
             Self::Destination => &state.documents.destinations,
@@ -107,7 +107,7 @@ impl Managed {
         config: &Config,
         (old, name): (&str, &str),
         table: &Table,
-    ) -> Result<Table, Vec<Finding>> {
+    ) -> Result<Table, Vec<ConfigIssue>> {
         let shown = match self {
             Self::Source => {
                 let source = config::check_new_source(config, (old, name), table)?;
@@ -129,9 +129,9 @@ impl Managed {
     }
 }
 
-fn fault(key: &str, what: &str, remedy: &str) -> Finding {
+fn fault(key: &str, what: &str, remedy: &str) -> ConfigIssue {
     let [key, what, remedy] = [key, what, remedy].map(str::to_owned);
-    Finding { key, what, remedy, ..Finding::default() }
+    ConfigIssue { key, what, remedy, ..ConfigIssue::default() }
 }
 
 /// Refuses a URL over an API that names an address which deliveries to it may not reach. What a
@@ -152,7 +152,7 @@ pub fn check_reach(config: &Config, url: &str) -> Result<(), String> {
 
 // === Shown ===
 
-impl InForce {
+impl RunningConfig {
     /// Every source or destination, of the file, of the admin API and of the management APIs.
     #[must_use]
     pub fn list(&self, managed: Managed) -> Vec<Value> {
@@ -233,11 +233,11 @@ impl Registry {
     /// Why not; nothing changed then.
     pub async fn put(
         &self,
-        who: &Who,
+        who: &Actor,
         (managed, name): (Managed, &str),
         table: &Table,
         precondition: &Precondition,
-    ) -> Result<Written, Failed<Refusal>> {
+    ) -> Result<Written, ChangeError<DocumentError>> {
         self.write(who, |state, draft| {
             let old = standing(state, managed, name, precondition)?;
             plan(state, draft, (managed, name), (old, table.clone()))
@@ -252,22 +252,22 @@ impl Registry {
     /// Why not; nothing changed then.
     pub async fn remove(
         &self,
-        who: &Who,
+        who: &Actor,
         (managed, name): (Managed, &str),
         precondition: &Precondition,
-    ) -> Result<(), Failed<Refusal>> {
+    ) -> Result<(), ChangeError<DocumentError>> {
         self.write(who, |state, draft| {
             let old = standing(state, managed, name, precondition)?;
-            let old = old.ok_or(Failed::Refused(Refusal::Absent))?;
+            let old = old.ok_or(ChangeError::Refused(DocumentError::Absent))?;
             let users = match managed {
                 Managed::Source => Vec::new(),
                 Managed::Destination => users(&state.config, name),
             };
             if !users.is_empty() {
-                return Err(Failed::Refused(Refusal::Used(users)));
+                return Err(ChangeError::Refused(DocumentError::Used(users)));
             }
             let before = state.show(managed, name);
-            let told = Told { before: before.as_ref(), after: None };
+            let told = AuditView { before: before.as_ref(), after: None };
             draft.delete((managed.kind(), name), old, &told);
             Ok(())
         })
@@ -284,14 +284,14 @@ fn users(config: &Config, destination: &str) -> Vec<String> {
 
 /// What there is under a name now, if it may be changed.
 fn standing<'s>(
-    state: &'s InForce,
+    state: &'s RunningConfig,
     managed: Managed,
     name: &str,
     precondition: &Precondition,
-) -> Result<Option<&'s Kept<Table>>, Failed<Refusal>> {
+) -> Result<Option<&'s StoredDocument<Table>>, ChangeError<DocumentError>> {
     let origin = managed.origin(&state.config, name);
     if let Some(origin) = origin.filter(|origin| *origin != Origin::Admin) {
-        return Err(Failed::Refused(Refusal::Foreign(origin)));
+        return Err(ChangeError::Refused(DocumentError::Foreign(origin)));
     }
     let kept = managed.documents(state).get(name);
     let version = kept.map(|kept| kept.version.0);
@@ -301,16 +301,16 @@ fn standing<'s>(
         Precondition::Present => version.is_some(),
         Precondition::OneOf(versions) => version.is_some_and(|version| versions.contains(&version)),
     };
-    holds.then_some(kept).ok_or(Failed::Refused(Refusal::Stale(version)))
+    holds.then_some(kept).ok_or(ChangeError::Refused(DocumentError::Stale(version)))
 }
 
 fn plan(
-    state: &InForce,
+    state: &RunningConfig,
     draft: &mut Draft,
     (managed, name): (Managed, &str),
-    (old, mut table): (Option<&Kept<Table>>, Table),
-) -> Result<Written, Failed<Refusal>> {
-    let wrong = |fault| Failed::Refused(Refusal::Wrong(vec![fault]));
+    (old, mut table): (Option<&StoredDocument<Table>>, Table),
+) -> Result<Written, ChangeError<DocumentError>> {
+    let wrong = |fault| ChangeError::Refused(DocumentError::Wrong(vec![fault]));
     READ_ONLY.iter().for_each(|key| drop(table.remove(*key)));
     let wanted = table.remove("name");
     let new_name = renamed(state, (managed, name), old, wanted.as_ref())?;
@@ -326,27 +326,28 @@ fn plan(
         name_secrets(&mut table);
     }
     let shown = managed.check(&state.config, (name, &new_name), &table);
-    let shown = Value::Object(shown.map_err(|faults| Failed::Refused(Refusal::Wrong(faults)))?);
+    let shown =
+        Value::Object(shown.map_err(|faults| ChangeError::Refused(DocumentError::Wrong(faults)))?);
     let before = state.show(managed, name).filter(|_| old.is_some());
     let mut replaced = old;
     if new_name != name
         && let Some(old) = replaced.take()
     {
-        let told = Told { before: before.as_ref(), after: None };
+        let told = AuditView { before: before.as_ref(), after: None };
         draft.delete((managed.kind(), name), old, &told);
     }
-    let told = Told { before: before.as_ref(), after: Some(&shown) };
+    let told = AuditView { before: before.as_ref(), after: Some(&shown) };
     draft.put((managed.kind(), &new_name), replaced, &table, &told)?;
     Ok(Written { created: old.is_none(), name: new_name })
 }
 
 /// The name that it is to have.
 fn renamed(
-    state: &InForce,
+    state: &RunningConfig,
     (managed, name): (Managed, &str),
-    old: Option<&Kept<Table>>,
+    old: Option<&StoredDocument<Table>>,
     wanted: Option<&Value>,
-) -> Result<String, Failed<Refusal>> {
+) -> Result<String, ChangeError<DocumentError>> {
     let wanted = match wanted {
         None | Some(Value::Null) => name,
         Some(Value::String(wanted)) => wanted,
@@ -356,7 +357,7 @@ fn renamed(
         return Ok(name.to_owned());
     }
     let wrong = |what: &str, remedy: &str| {
-        Failed::Refused(Refusal::Wrong(vec![fault("name", what, remedy)]))
+        ChangeError::Refused(DocumentError::Wrong(vec![fault("name", what, remedy)]))
     };
     if old.is_none() {
         return Err(wrong("is not that of the path", "write the same name, or none"));
@@ -367,13 +368,13 @@ fn renamed(
     }
     let taken = managed.origin(&state.config, wanted).is_some();
     if taken || managed.documents(state).contains_key(wanted) {
-        return Err(Failed::Refused(Refusal::Taken(wanted.to_owned())));
+        return Err(ChangeError::Refused(DocumentError::Taken(wanted.to_owned())));
     }
     Ok(wanted.to_owned())
 }
 
 /// A source is known to the ledger by its id, which stays what it was. Whether the table says so.
-fn settle_id(table: &mut Table, name: &str, old: Option<&Kept<Table>>) -> bool {
+fn settle_id(table: &mut Table, name: &str, old: Option<&StoredDocument<Table>>) -> bool {
     let kept = old.and_then(|old| old.value.get("id"));
     let wanted = table.get("id").filter(|id| !id.is_null());
     if kept.is_some() && wanted.is_some() && kept != wanted {

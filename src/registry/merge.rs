@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::documents::{Address, Documents, Kept, Push, Rule, RuleStatus};
+use super::documents::{Address, Documents, Push, Rule, RuleStatus, StoredDocument};
 use super::push::{self, OutOfReach};
 use crate::config::{
     self, Config, Destination, Format, Mode, Origin, Reach, Retry, Routing, Shown, Source,
@@ -78,15 +78,15 @@ fn known(compiled: &Compiled, name: &str, version: Revision) -> Option<Arc<Sourc
     (*of == version).then(|| Arc::clone(source))
 }
 
-fn told(findings: &[config::Finding]) -> String {
-    let told = |finding: &config::Finding| format!("{} {}", finding.key, finding.what);
+fn told(findings: &[config::ConfigIssue]) -> String {
+    let told = |finding: &config::ConfigIssue| format!("{} {}", finding.key, finding.what);
     findings.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 // === What is made of a document ===
 
 impl Merged {
-    fn add_destination(&mut self, name: &str, made: Result<Destination, Vec<config::Finding>>) {
+    fn add_destination(&mut self, name: &str, made: Result<Destination, Vec<config::ConfigIssue>>) {
         if self.config.destinations.contains_key(name) {
             self.problems
                 .push(format!("the destination {name} is in the file and was made over an API"));
@@ -104,7 +104,7 @@ impl Merged {
         &mut self,
         name: &str,
         version: Revision,
-        made: Result<Arc<Source>, Vec<config::Finding>>,
+        made: Result<Arc<Source>, Vec<config::ConfigIssue>>,
     ) {
         if self.config.sources.contains_key(name) {
             self.problems
@@ -126,7 +126,7 @@ impl Merged {
         self.config.sources.insert(name.to_owned(), source);
     }
 
-    fn add_rule(&mut self, id: u64, kept: &Kept<Rule>, compiled: &Compiled) {
+    fn add_rule(&mut self, id: u64, kept: &StoredDocument<Rule>, compiled: &Compiled) {
         let name = rule_name(id);
         let allow = &self.config.egress.allow;
         let destination = Destination {
@@ -233,7 +233,7 @@ impl Merged {
         all.filter(|source| source.recipe.sender().name() == sender).cloned().collect()
     }
 
-    fn route_addresses(&mut self, addresses: &BTreeMap<String, Kept<Address>>) {
+    fn route_addresses(&mut self, addresses: &BTreeMap<String, StoredDocument<Address>>) {
         let set = addresses.iter().filter(|(_, kept)| kept.value.notify_url.is_some());
         let all: BTreeMap<String, String> =
             set.map(|(key, _)| (key.clone(), address_name(key))).collect();
@@ -260,7 +260,7 @@ impl Merged {
         (!companies.is_empty()).then(|| companies.into_iter().flatten().copied().collect())
     }
 
-    fn route_messages(&mut self, pushes: &BTreeMap<String, Kept<Push>>) {
+    fn route_messages(&mut self, pushes: &BTreeMap<String, StoredDocument<Push>>) {
         for (app, kept) in pushes {
             let routed = push::route(&self.config.destinations, app, &kept.value);
             self.out_of_reach.extend(routed.out_of_reach);
@@ -295,18 +295,23 @@ name = "game"
 url = "http://127.0.0.1:1/"
 "#;
 
-    fn kept<T>(value: T) -> Kept<T> {
-        Kept { value: Arc::new(value), version: Revision(1), at_ms: 0, who: String::new() }
+    fn kept<T>(value: T) -> StoredDocument<T> {
+        StoredDocument {
+            value: Arc::new(value),
+            version: Revision(1),
+            at_ms: 0,
+            who: String::new(),
+        }
     }
 
-    fn source(destination: &str, id: &str) -> Kept<Table> {
+    fn source(destination: &str, id: &str) -> StoredDocument<Table> {
         let table = serde_json::json!({
             "sender": "taku", "secrets": "s", "destinations": [destination], "id": id,
         });
         kept(table.as_object().unwrap().clone())
     }
 
-    fn merged(sources: &[(&str, Kept<Table>)]) -> Merged {
+    fn merged(sources: &[(&str, StoredDocument<Table>)]) -> Merged {
         let file = load_str(&Machine, Path::new("postern.toml"), FILE).unwrap().config;
         let sources = sources.iter().map(|(name, kept)| ((*name).to_owned(), kept.clone()));
         let documents = Documents { sources: sources.collect(), ..Documents::default() };

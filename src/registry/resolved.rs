@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::documents::{Kept, RESOLVED};
-use super::{Failed, Registry, Told, Who};
+use super::documents::{RESOLVED, StoredDocument};
+use super::{AuditView, ChangeError, Registry, Who};
 use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError, RawRequest};
 
@@ -50,7 +50,7 @@ pub struct Resolution {
 
 /// Why a note is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotTaken {
+pub enum NoteError {
     /// It says nothing.
     #[error("a note is missing")]
     Empty,
@@ -91,7 +91,7 @@ impl Subject {
 impl Registry {
     /// The note on `subject`, if it was settled by hand.
     #[must_use]
-    pub fn resolution(&self, subject: &Subject) -> Option<Kept<Resolution>> {
+    pub fn resolution(&self, subject: &Subject) -> Option<StoredDocument<Resolution>> {
         self.in_force().documents.resolved.get(&subject.id()).cloned()
     }
 
@@ -104,13 +104,13 @@ impl Registry {
         who: &Who,
         (subject, source): (&Subject, &str),
         note: &str,
-    ) -> Result<(), Failed<NotTaken>> {
+    ) -> Result<(), ChangeError<NoteError>> {
         let note = note.trim();
         if note.is_empty() {
-            return Err(Failed::Refused(NotTaken::Empty));
+            return Err(ChangeError::Refused(NoteError::Empty));
         }
         if note.chars().nth(NOTE_CHARACTERS_MAX).is_some() {
-            return Err(Failed::Refused(NotTaken::TooLong));
+            return Err(ChangeError::Refused(NoteError::TooLong));
         }
         let (id, new) =
             (subject.id(), Resolution { source: source.to_owned(), note: note.to_owned() });
@@ -118,10 +118,10 @@ impl Registry {
             let all = &state.documents.resolved;
             let old = all.get(&id);
             if old.is_none() && all.len() >= RESOLVED_MAX {
-                return Err(Failed::Refused(NotTaken::TooMany));
+                return Err(ChangeError::Refused(NoteError::TooMany));
             }
             let (before, after) = (old.map(|old| json!(*old.value)), json!(new));
-            let told = Told { before: before.as_ref(), after: Some(&after) };
+            let told = AuditView { before: before.as_ref(), after: Some(&after) };
             Ok(draft.put((RESOLVED, &id), old, &new, &told)?)
         })
         .await
@@ -136,9 +136,13 @@ impl Registry {
         let written = self.write(who, |state, draft| {
             if let Some(old) = state.documents.resolved.get(&id) {
                 let before = json!(*old.value);
-                draft.delete((RESOLVED, &id), old, &Told { before: Some(&before), after: None });
+                draft.delete(
+                    (RESOLVED, &id),
+                    old,
+                    &AuditView { before: Some(&before), after: None },
+                );
             }
-            Ok::<_, Failed<Infallible>>(())
+            Ok::<_, ChangeError<Infallible>>(())
         });
         written.await.map_err(of_ledger)
     }
@@ -179,17 +183,17 @@ impl Registry {
                     draft.forget((RESOLVED, id), old);
                 }
             }
-            Ok::<_, Failed<Infallible>>(())
+            Ok::<_, ChangeError<Infallible>>(())
         });
         written.await.map_err(of_ledger)?;
         Ok(gone.len())
     }
 }
 
-fn of_ledger(failed: Failed<Infallible>) -> LedgerError {
+fn of_ledger(failed: ChangeError<Infallible>) -> LedgerError {
     match failed {
-        Failed::Ledger(error) => error,
-        Failed::Refused(never) => match never {},
+        ChangeError::Ledger(error) => error,
+        ChangeError::Refused(never) => match never {},
     }
 }
 
@@ -201,21 +205,21 @@ mod tests {
     use super::*;
     use crate::config::{Machine, load_str};
     use crate::ledger::{
-        Book, BookOptions, DedupeKey, DocumentChange, Expect, Fingerprint, Memory, NewEvent,
-        SourceId, StoreClock, Unobserved,
+        BatchOptions, BatchedLedger, DedupeKey, DocumentChange, Expect, Fingerprint, Memory,
+        NewEvent, NoopObserver, SourceId, StoreClock,
     };
     use crate::registry::{Action, Managed, Precondition};
 
-    fn book() -> Book {
+    fn book() -> BatchedLedger {
         let engine = Memory::new(StoreClock::process());
-        Book::new(engine, BookOptions::default(), Arc::new(Unobserved))
+        BatchedLedger::new(engine, BatchOptions::default(), Arc::new(NoopObserver))
     }
 
     async fn registry() -> Registry {
         over(book()).await
     }
 
-    async fn over(book: Book) -> Registry {
+    async fn over(book: BatchedLedger) -> Registry {
         let loaded = load_str(&Machine, std::path::Path::new("postern.toml"), "").unwrap();
         Registry::open(book, Arc::new(loaded.config)).await.unwrap()
     }
@@ -240,9 +244,9 @@ mod tests {
     async fn a_note_is_kept_told_and_taken_away() {
         let (registry, who) = (registry().await, Who::of_token("ops"));
         let subject = Subject::Event(EventId::new(1));
-        for (bad, why) in [(" ", NotTaken::Empty), (&*"é".repeat(501), NotTaken::TooLong)] {
+        for (bad, why) in [(" ", NoteError::Empty), (&*"é".repeat(501), NoteError::TooLong)] {
             let refused = registry.resolve(&who, (&subject, "s"), bad).await;
-            assert!(matches!(refused, Err(Failed::Refused(found)) if found == why));
+            assert!(matches!(refused, Err(ChangeError::Refused(found)) if found == why));
         }
         registry.resolve(&who, (&subject, "s"), &"é".repeat(500)).await.unwrap();
         registry.resolve(&who, (&subject, "s"), " given by hand ").await.unwrap();
@@ -326,7 +330,7 @@ mod tests {
         let registry = over(book).await;
         let (new, old) = (Subject::Event(EventId::new(1)), Subject::Event(ids[7]));
         let refused = registry.resolve(&who, (&new, "s"), "note").await;
-        assert!(matches!(refused, Err(Failed::Refused(NotTaken::TooMany))));
+        assert!(matches!(refused, Err(ChangeError::Refused(NoteError::TooMany))));
         registry.resolve(&who, (&old, "s"), "another").await.unwrap();
         registry.reopen(&who, &old).await.unwrap();
         registry.resolve(&who, (&new, "s"), "note").await.unwrap();

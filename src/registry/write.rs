@@ -5,9 +5,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::audit::{self, Action, Entry, Who};
-use super::documents::{AUDIT, HEAD, HEAD_ID, Head, Kept};
-use super::{InForce, Registry};
+use super::audit::{self, Action, Actor, Entry};
+use super::documents::{AUDIT, HEAD, HEAD_ID, Head, StoredDocument};
+use super::{Registry, RunningConfig};
 use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{DocumentChange, Expect, Kind, LedgerError, Revision};
 
@@ -17,14 +17,14 @@ const TRIES: usize = 16;
 
 /// Why nothing was changed.
 #[derive(Debug)]
-pub enum Failed<E> {
+pub enum ChangeError<E> {
     /// Whoever makes the change says so.
     Refused(E),
     /// The ledger does.
     Ledger(LedgerError),
 }
 
-impl<E> From<LedgerError> for Failed<E> {
+impl<E> From<LedgerError> for ChangeError<E> {
     fn from(error: LedgerError) -> Self {
         Self::Ledger(error)
     }
@@ -36,7 +36,7 @@ enum Never {}
 /// A change in the making.
 #[derive(Debug)]
 pub struct Draft {
-    who: Who,
+    who: Actor,
     at_ms: UnixMillis,
     head: Head,
     expect: Expect,
@@ -46,7 +46,7 @@ pub struct Draft {
 
 /// What a document says to people before and after a change: masked.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'t> {
+pub struct AuditView<'t> {
     /// Before, if it was there.
     pub before: Option<&'t Value>,
     /// After, if it still is.
@@ -54,7 +54,7 @@ pub struct Told<'t> {
 }
 
 impl Draft {
-    fn new(who: &Who, state: &InForce) -> Self {
+    fn new(who: &Actor, state: &RunningConfig) -> Self {
         let head = state.documents.head.as_ref();
         Self {
             who: who.clone(),
@@ -80,9 +80,9 @@ impl Draft {
     pub fn put<T: Serialize>(
         &mut self,
         (kind, id): (Kind, &str),
-        old: Option<&Kept<T>>,
+        old: Option<&StoredDocument<T>>,
         new: &T,
-        told: &Told<'_>,
+        told: &AuditView<'_>,
     ) -> Result<(), LedgerError> {
         let body = written(kind, id, new)?;
         self.add((kind, id), old.map(|old| old.version), Some(body), told);
@@ -90,12 +90,17 @@ impl Draft {
     }
 
     /// Deletes a document.
-    pub fn delete<T>(&mut self, (kind, id): (Kind, &str), old: &Kept<T>, told: &Told<'_>) {
+    pub fn delete<T>(
+        &mut self,
+        (kind, id): (Kind, &str),
+        old: &StoredDocument<T>,
+        told: &AuditView<'_>,
+    ) {
         self.add((kind, id), Some(old.version), None, told);
     }
 
     /// Deletes a document that is kept no longer: nobody's doing, and not in the audit log.
-    pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &Kept<T>) {
+    pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &StoredDocument<T>) {
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
         let expect = Expect::Version(old.version);
         self.changes.push(DocumentChange {
@@ -118,7 +123,7 @@ impl Draft {
         (kind, id): (Kind, &str),
         version: Option<Revision>,
         body: Option<Bytes>,
-        told: &Told<'_>,
+        told: &AuditView<'_>,
     ) {
         let expect = version.map_or(Expect::Absent, Expect::Version);
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
@@ -170,7 +175,7 @@ impl Registry {
     /// The ledger cannot write it down.
     pub async fn note(
         &self,
-        who: &Who,
+        who: &Actor,
         action: Action,
         thing: (&str, &str),
     ) -> Result<(), LedgerError> {
@@ -183,18 +188,18 @@ impl Registry {
     /// The ledger cannot write it down.
     pub async fn note_for(
         &self,
-        who: &Who,
+        who: &Actor,
         action: Action,
         thing: (&str, &str),
         reason: Option<&str>,
     ) -> Result<(), LedgerError> {
         let noted = self.write(who, |_, draft| {
             draft.note(action, thing, reason);
-            Ok::<_, Failed<Never>>(())
+            Ok::<_, ChangeError<Never>>(())
         });
         noted.await.map_err(|failed| match failed {
-            Failed::Ledger(error) => error,
-            Failed::Refused(never) => match never {},
+            ChangeError::Ledger(error) => error,
+            ChangeError::Refused(never) => match never {},
         })
     }
 
@@ -206,9 +211,9 @@ impl Registry {
     /// What `plan` or the ledger says.
     pub async fn write<T, E>(
         &self,
-        who: &Who,
-        mut plan: impl FnMut(&InForce, &mut Draft) -> Result<T, Failed<E>> + Send,
-    ) -> Result<T, Failed<E>> {
+        who: &Actor,
+        mut plan: impl FnMut(&RunningConfig, &mut Draft) -> Result<T, ChangeError<E>> + Send,
+    ) -> Result<T, ChangeError<E>> {
         let turn = self.turn().await;
         for _ in 0..TRIES {
             self.catch_up(&turn).await?;

@@ -8,7 +8,7 @@ use super::condition::{Condition, Subject};
 use super::definition::{
     EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered,
 };
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
 use super::names::{Names, Slot};
 use super::recipe::{Replay, Terms};
@@ -166,7 +166,7 @@ impl<'s> Binder<'s> {
     ///
     /// # Errors
     /// Every name in `terms.params` that the file does not have.
-    pub(super) fn new(sender: &'s Sender, terms: &'s Terms) -> Result<Self, Vec<Fault>> {
+    pub(super) fn new(sender: &'s Sender, terms: &'s Terms) -> Result<Self, Vec<DefinitionError>> {
         let mut renames = BTreeMap::new();
         let mut faults = Vec::new();
         let known = file_names(sender);
@@ -178,7 +178,7 @@ impl<'s> Binder<'s> {
             } else if known.contains(left) {
                 renames.insert(left.clone(), wire.clone());
             } else if role.is_none_or(|role| sender.roles.texts.has(role)) {
-                faults.push(Fault::new(
+                faults.push(DefinitionError::new(
                     format!("params.{left}"),
                     "is no role that is one parameter, and no name of the sender",
                     format!("use one of {}", known.join(", ")),
@@ -202,15 +202,15 @@ impl<'s> Binder<'s> {
     }
 
     /// The slot of what the file calls `name`.
-    pub(super) fn slot(&mut self, name: &str) -> Result<Slot, Fault> {
+    pub(super) fn slot(&mut self, name: &str) -> Result<Slot, DefinitionError> {
         let wire = self.wire(name).to_owned();
         self.names.intern(wire.as_bytes()).ok_or_else(|| {
-            Fault::new("", "reads too many parameters", "at most 250 names in one source")
+            DefinitionError::new("", "reads too many parameters", "at most 250 names in one source")
         })
     }
 
     /// A placeholder, bound.
-    pub(super) fn spot(&mut self, spot: &Spot, r#use: Use) -> Result<Bound, Fault> {
+    pub(super) fn spot(&mut self, spot: &Spot, r#use: Use) -> Result<Bound, DefinitionError> {
         let input = if spot.came() { self.came(spot)? } else { self.known(spot, r#use)? };
         Ok(Bound {
             input,
@@ -220,12 +220,12 @@ impl<'s> Binder<'s> {
     }
 
     /// A text, bound.
-    pub(super) fn text(&mut self, text: &Text, r#use: Use) -> Result<Text<Bound>, Fault> {
+    pub(super) fn text(&mut self, text: &Text, r#use: Use) -> Result<Text<Bound>, DefinitionError> {
         text.bind(&mut |spot| self.spot(spot, r#use).map_err(|fault| fault.at(spot.column)))
     }
 
     /// Conditions of which one has to hold, bound; those on settings are decided here.
-    pub(super) fn gate(&mut self, conditions: &[Condition]) -> Result<Gate, Fault> {
+    pub(super) fn gate(&mut self, conditions: &[Condition]) -> Result<Gate, DefinitionError> {
         if conditions.is_empty() {
             return Ok(Gate::Always);
         }
@@ -248,7 +248,7 @@ impl<'s> Binder<'s> {
     }
 
     /// Roles, bound.
-    pub(super) fn roles(&mut self, roles: &Roles) -> Result<Roles<Bound>, Fault> {
+    pub(super) fn roles(&mut self, roles: &Roles) -> Result<Roles<Bound>, DefinitionError> {
         let mut bound = Roles::default();
         for (role, texts) in roles.texts.iter() {
             let texts = self.role_texts(texts, role.as_str())?;
@@ -267,7 +267,10 @@ impl<'s> Binder<'s> {
     }
 
     /// What identifies an event, bound.
-    pub(super) fn identity(&mut self, identity: &Identity) -> Result<Identity<Bound>, Fault> {
+    pub(super) fn identity(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<Identity<Bound>, DefinitionError> {
         let repeats = match &identity.repeats {
             None => None,
             Some(repeats) => match self.gate(&repeats.when)? {
@@ -296,10 +299,10 @@ impl<'s> Binder<'s> {
         &mut self,
         texts: &[RoleText],
         name: &str,
-    ) -> Result<Vec<RoleText<Bound>>, Fault> {
+    ) -> Result<Vec<RoleText<Bound>>, DefinitionError> {
         let mut bound = Vec::new();
         for text in texts {
-            let under = |fault: Fault| fault.under(&format!("roles.{name}"));
+            let under = |fault: DefinitionError| fault.under(&format!("roles.{name}"));
             let of = self.text(&text.of, Use::Fact).map_err(under)?;
             match self.gate(&text.when).map_err(under)? {
                 Gate::Always => bound.push(RoleText { of, when: Vec::new() }),
@@ -310,7 +313,7 @@ impl<'s> Binder<'s> {
         Ok(bound)
     }
 
-    fn came(&mut self, spot: &Spot) -> Result<Input, Fault> {
+    fn came(&mut self, spot: &Spot) -> Result<Input, DefinitionError> {
         let (first, mut rest) = spot.steps();
         if let Some(list) = self.sender.lists.iter().position(|list| list.name == first) {
             let item = rest.collect::<Vec<_>>().join(".");
@@ -327,7 +330,7 @@ impl<'s> Binder<'s> {
         self.sender.settings.iter().any(|(setting, _)| setting == name)
     }
 
-    fn known(&mut self, spot: &Spot, r#use: Use) -> Result<Input, Fault> {
+    fn known(&mut self, spot: &Spot, r#use: Use) -> Result<Input, DefinitionError> {
         let key = spot.key.as_str();
         if self.has_setting(key) {
             if !r#use.may_read_settings() {
@@ -344,8 +347,9 @@ impl<'s> Binder<'s> {
             if r#use == Use::Template {
                 return Err(misplaced(key));
             }
-            let name = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| Fault::new("", format!("`{name}` is no header"), "name a header"))?;
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                DefinitionError::new("", format!("`{name}` is no header"), "name a header")
+            })?;
             return Ok(Input::Header(name));
         }
         if key == "transaction" && matches!(r#use, Use::Template | Use::Reply) {
@@ -357,7 +361,7 @@ impl<'s> Binder<'s> {
         match gateway(key) {
             Some(gateway) if r#use.may(gateway) => Ok(Input::Gateway(gateway)),
             Some(_) => Err(misplaced(key)),
-            None => Err(Fault::new(
+            None => Err(DefinitionError::new(
                 "",
                 format!("`[{key}]` is nothing the gateway knows"),
                 format!("write [[{key}]] for the plain text, or {{{key}}} for a parameter"),
@@ -370,8 +374,8 @@ impl<'s> Binder<'s> {
 const EVERYWHERE_ABSENT: &[&str] =
     &["effective", "answer_consumed", "uid_info", "sid", "answer_id"];
 
-fn misplaced(key: &str) -> Fault {
-    Fault::new(
+fn misplaced(key: &str) -> DefinitionError {
+    DefinitionError::new(
         "",
         format!("`[{key}]` may not be read here"),
         "secrets, settings and the raw request belong to signature texts alone",

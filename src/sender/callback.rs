@@ -16,7 +16,7 @@ use super::coverage::Coverage;
 use super::definition::{Probes, Reads};
 use super::digest::Output;
 use super::encoding::Plus;
-use super::evaluate::{Context, Lack};
+use super::evaluate::{Context, EvalError};
 use super::identity::OlderKeys;
 use super::key_set::KeySet;
 use super::names::Slot;
@@ -46,7 +46,7 @@ pub struct Callback<'a> {
     pub(super) kind: Option<usize>,
     /// The row of the table of events.
     pub(super) row: Option<usize>,
-    pub(super) nature: Nature,
+    pub(super) nature: CallbackKind,
     pub(super) proof: Proof,
     /// What the signatures cover, once that was found out.
     pub(super) coverage: Option<Coverage>,
@@ -55,7 +55,7 @@ pub struct Callback<'a> {
 
 /// Whether a callback brings something or asks for the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nature {
+pub(super) enum CallbackKind {
     /// It brings something.
     Message,
     /// It checks the address.
@@ -115,7 +115,7 @@ pub enum Judgement<'c, 'a> {
     /// nothing.
     Challenge,
     /// It is refused.
-    Refused(Refusal),
+    Refused(CallbackError),
 }
 
 /// A callback that is genuine. Only [`Callback::verify`] makes one.
@@ -126,7 +126,7 @@ pub struct Verified<'c, 'a> {
 
 /// Why a callback is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct CallbackError {
     /// The closed reason.
     pub reason: Reason,
     /// The parameter it is about, where there is one. It comes from the sender's file or the
@@ -147,10 +147,10 @@ pub enum Resolution {
     /// A console's test: answered with [`Outcome::Test`](super::Outcome::Test), never stored.
     Test,
     /// Genuine, but it cannot be taken.
-    Refused(Refusal),
+    Refused(CallbackError),
 }
 
-impl Refusal {
+impl CallbackError {
     pub(super) fn new(reason: Reason) -> Self {
         Self { reason, parameter: None }
     }
@@ -160,17 +160,17 @@ impl Refusal {
     }
 }
 
-impl From<Unreadable> for Refusal {
+impl From<Unreadable> for CallbackError {
     fn from(unreadable: Unreadable) -> Self {
         Self { reason: unreadable.reason, parameter: unreadable.parameter }
     }
 }
 
-impl From<Lack<'_>> for Refusal {
-    fn from(lack: Lack<'_>) -> Self {
+impl From<EvalError<'_>> for CallbackError {
+    fn from(lack: EvalError<'_>) -> Self {
         match lack {
-            Lack::Missing(name) => Self::of(Reason::MissingParameter, name),
-            Lack::Unreadable(unreadable) => unreadable.into(),
+            EvalError::Missing(name) => Self::of(Reason::MissingParameter, name),
+            EvalError::Unreadable(unreadable) => unreadable.into(),
         }
     }
 }
@@ -194,7 +194,7 @@ impl<'a> Callback<'a> {
             matched: None,
             kind: None,
             row: None,
-            nature: Nature::Message,
+            nature: CallbackKind::Message,
             proof: Proof::Signature,
             coverage: None,
             older_keys: OlderKeys::Unwanted,
@@ -234,7 +234,7 @@ impl<'a> Callback<'a> {
             Err(refusal) => {
                 self.matched = None;
                 if self.is_unsigned_challenge(&refusal) {
-                    self.nature = Nature::Challenge;
+                    self.nature = CallbackKind::Challenge;
                     return Judgement::Challenge;
                 }
                 self.not_verified(refusal)
@@ -248,7 +248,7 @@ impl<'a> Callback<'a> {
     ///
     /// # Errors
     /// It cannot be read, is sealed under another key, or has no transaction.
-    pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, Refusal> {
+    pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
         self.proof = Proof::Grant;
         if let Some(unreadable) = &self.unreadable {
             return Err(unreadable.clone().into());
@@ -264,7 +264,7 @@ impl<'a> Callback<'a> {
         Ok(Box::new(resolved))
     }
 
-    fn not_verified(&self, refusal: Refusal) -> Judgement<'_, 'a> {
+    fn not_verified(&self, refusal: CallbackError) -> Judgement<'_, 'a> {
         if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
             return Judgement::Undecided;
         }
@@ -277,7 +277,7 @@ impl<'a> Callback<'a> {
             Reason::BadSignature | Reason::MissingParameter | Reason::BadEncoding
         );
         match self.first_unreplaced().filter(|_| about_values) {
-            Some(name) => Judgement::Refused(Refusal::of(
+            Some(name) => Judgement::Refused(CallbackError::of(
                 Reason::UnresolvedPlaceholder,
                 &unreplaced::shown(name),
             )),
@@ -285,12 +285,12 @@ impl<'a> Callback<'a> {
         }
     }
 
-    fn judge(&mut self) -> Result<(), Refusal> {
+    fn judge(&mut self) -> Result<(), CallbackError> {
         if let Some(unreadable) = &self.unreadable {
             return Err(unreadable.clone().into());
         }
         if !self.recipe.sender.methods.contains(self.request.method) {
-            return Err(Refusal::new(Reason::WrongMethod));
+            return Err(CallbackError::new(Reason::WrongMethod));
         }
         if !self.recipe.require.is_empty() {
             self.required()?;
@@ -303,8 +303,8 @@ impl<'a> Callback<'a> {
         if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
             self.read_body()?;
         }
-        if self.asks_for_address()? == Nature::Challenge {
-            self.nature = Nature::Challenge;
+        if self.asks_for_address()? == CallbackKind::Challenge {
+            self.nature = CallbackKind::Challenge;
             return Ok(());
         }
         if self.recipe.open.is_some() {
@@ -313,7 +313,7 @@ impl<'a> Callback<'a> {
         self.find_kind();
         match self.kind_here().map(|kind| &kind.also) {
             Some(Also::Reading(reading)) => self.also(reading),
-            Some(Also::Lacking) => Err(Refusal::new(Reason::BadSignature)),
+            Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
             Some(Also::None) | None => Ok(()),
         }
     }
@@ -346,27 +346,27 @@ impl<'a> Callback<'a> {
     }
 
     #[inline(never)]
-    fn required(&self) -> Result<(), Refusal> {
+    fn required(&self) -> Result<(), CallbackError> {
         let (parameters, buffers) = self.side(Scope::Outer);
         for slot in &self.recipe.require {
             let there = parameters.get(*slot, buffers).is_some_and(|p| !p.raw.is_empty());
             if !there {
                 let name = unreplaced::shown(self.recipe.names.name(*slot));
-                return Err(Refusal::of(Reason::MissingParameter, &name));
+                return Err(CallbackError::of(Reason::MissingParameter, &name));
             }
         }
         Ok(())
     }
 
     #[inline(never)]
-    fn fresh(&self) -> Result<(), Refusal> {
+    fn fresh(&self) -> Result<(), CallbackError> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
         let Some((past, future)) = time.within else { return Ok(()) };
         let mut text: SmallVec<[u8; 32]> = SmallVec::new();
         match self.put(&time.r#in, &Context::default(), &mut text) {
             Ok(()) => {}
             // Nothing is signed, so a time that is not there proves no less than one that is.
-            Err(Lack::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
+            Err(EvalError::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
                 return Ok(());
             }
             Err(lack) => return Err(lack.into()),
@@ -376,12 +376,12 @@ impl<'a> Callback<'a> {
         let canonical = Some(()).filter(|()| time.stamp.is_canonical(&text));
         let at_ms = canonical
             .and_then(|()| time.stamp.read(&text, time.zone))
-            .ok_or_else(|| Refusal::of(Reason::BadEncoding, name))?;
+            .ok_or_else(|| CallbackError::of(Reason::BadEncoding, name))?;
         if self.now_ms.saturating_sub(at_ms) > past {
-            return Err(Refusal::of(Reason::Stale, name));
+            return Err(CallbackError::of(Reason::Stale, name));
         }
         if at_ms.saturating_sub(self.now_ms) > future {
-            return Err(Refusal::of(Reason::Future, name));
+            return Err(CallbackError::of(Reason::Future, name));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Sender};
+use super::{DefinitionError, Sender};
 
 const EMBEDDED: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
 
@@ -17,7 +17,7 @@ impl Catalog {
     /// # Errors
     /// Every mistake of every embedded file, with the file's name. A test keeps this from
     /// happening in a released program.
-    pub fn embedded() -> Result<Self, Vec<(String, Fault)>> {
+    pub fn embedded() -> Result<Self, Vec<(String, DefinitionError)>> {
         let mut catalog = Self(BTreeMap::new());
         let mut faults = Vec::new();
         for (name, text) in EMBEDDED {
@@ -33,7 +33,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Every mistake in `text`, at once.
-    pub fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<Fault>> {
+    pub fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<DefinitionError>> {
         let sender = Sender::parse(name, text)?;
         self.0.insert(name.to_owned(), Arc::new(sender));
         Ok(())

@@ -1,6 +1,6 @@
 //! Conditions of a sender file: `{x}`, `{x} is word`, `not {x}`, `unreplaced`, `recut`.
 
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::text::{Piece, Spot, Strictness, Text};
 
 /// A condition.
@@ -30,7 +30,7 @@ impl Condition {
     ///
     /// # Errors
     /// What is wrong with it, without the key.
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, DefinitionError> {
         let (negated, rest) = match text.strip_prefix("not ") {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -74,11 +74,11 @@ impl<K> Condition<K> {
     }
 }
 
-fn placeholder(text: &str) -> Result<Spot, Fault> {
+fn placeholder(text: &str) -> Result<Spot, DefinitionError> {
     let mut pieces = Text::parse(text, Strictness::Strict)?.pieces.into_iter();
     match (pieces.next(), pieces.next()) {
         (Some(Piece::Value(spot)), None) => Ok(spot),
-        _ => Err(Fault::new(
+        _ => Err(DefinitionError::new(
             "",
             format!("`{text}` is no condition"),
             "write {x}, {x} is word, not in front of either, `unreplaced` or `recut`",

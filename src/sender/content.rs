@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::encoding::{self, Plus};
 use super::json;
 use super::outcome::Reason;
-use super::parameters::{Place, Unreadable};
+use super::parameters::{ParameterError, Place};
 use super::xml;
 
 /// A leaf: its path, each step with its length in front, and its text.
@@ -24,7 +24,7 @@ pub(super) fn digest(
     message: &[u8],
     place: Place,
     volatile: &[String],
-) -> Result<[u8; 32], Unreadable> {
+) -> Result<[u8; 32], ParameterError> {
     let mut leaves = Vec::new();
     let mut path = Path { steps: Vec::new(), volatile };
     match place {
@@ -85,11 +85,11 @@ impl Path<'_> {
 const NULL: &[u8] = b"\0null";
 const EMPTY: &[u8] = b"\0empty";
 
-fn bad_body() -> Unreadable {
-    Unreadable::new(Reason::BadBody)
+fn bad_body() -> ParameterError {
+    ParameterError::new(Reason::BadBody)
 }
 
-fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), Unreadable> {
+fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), ParameterError> {
     let text = text.trim_ascii();
     match text.first() {
         Some(b'{') => {
@@ -128,7 +128,7 @@ fn json_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(
 
 /// The leaves of the root's content. An element that repeats is told from its neighbours by how
 /// many of its name come before it.
-fn xml_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), Unreadable> {
+fn xml_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) -> Result<(), ParameterError> {
     let children = xml::children_of_root(text).ok_or_else(bad_body)?;
     let children = children.into_iter().map(|(name, inner)| (name.of(text), inner.of(text)));
     element_leaves(&children.collect::<Vec<_>>(), path, to)
@@ -138,7 +138,7 @@ fn element_leaves(
     children: &[(&[u8], &[u8])],
     path: &mut Path<'_>,
     to: &mut Vec<Leaf>,
-) -> Result<(), Unreadable> {
+) -> Result<(), ParameterError> {
     for (index, (name, inner)) in children.iter().enumerate() {
         let earlier = children[..index].iter().filter(|(other, _)| other == name).count();
         path.with(name.to_vec(), |path| {

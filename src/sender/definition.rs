@@ -10,9 +10,9 @@ use http::{HeaderName, Method, StatusCode, Uri};
 use jiff::tz::Offset;
 
 use super::condition::Condition;
+use super::definition_error::DefinitionError;
 use super::digest::Algorithm;
 use super::encoding::Plus;
-use super::fault::Fault;
 use super::file::File;
 use super::recut::chains::NameOrder;
 use super::reply::Rows;
@@ -65,7 +65,7 @@ pub struct Sender {
     pub(super) open: Option<Open>,
     pub(super) key_set: Option<KeySet>,
     pub(super) countersign: Option<Countersign>,
-    pub(super) patience: Patience,
+    pub(super) patience: SenderRetries,
     pub(super) readings: Vec<Reading>,
     pub(super) replies: Rows,
     pub(super) vectors: Vec<Vector>,
@@ -309,7 +309,7 @@ pub(super) struct Kind {
     pub(super) roles: Roles,
     pub(super) replies: Rows,
     pub(super) also: Option<Reading>,
-    pub(super) stands: Stands,
+    pub(super) stands: KindUse,
     pub(super) formerly: FormerKind,
 }
 
@@ -324,7 +324,7 @@ pub(super) struct FormerKind<K = Spot> {
 
 /// What callbacks of a kind are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stands {
+pub(super) enum KindUse {
     /// Events.
     ForEvents,
     /// A console's tests: answered, never stored.
@@ -481,7 +481,7 @@ pub(super) enum Empty {
 
 /// How long a sender waits, and how it tries again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Patience {
+pub struct SenderRetries {
     /// How long it waits for an answer.
     pub timeout: Option<Duration>,
     /// How often it tries again.
@@ -499,13 +499,13 @@ impl Sender {
     ///
     /// # Errors
     /// Every mistake in the file, at once; a file that is no TOML has one, with its line.
-    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Fault>> {
+    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<DefinitionError>> {
         let file: File = toml::from_str(text).map_err(|error| {
             let place = error.span().map_or(String::new(), |span| {
                 let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
                 format!("line {line}")
             });
-            vec![Fault::new(place, error.message().trim(), "see the sender language")]
+            vec![DefinitionError::new(place, error.message().trim(), "see the sender language")]
         })?;
         let mut reader = Reader { faults: Vec::new() };
         let sender = reader.sender(name, text, file);
@@ -585,7 +585,7 @@ impl Sender {
 
     /// Its patience.
     #[must_use]
-    pub fn patience(&self) -> &Patience {
+    pub fn patience(&self) -> &SenderRetries {
         &self.patience
     }
 

@@ -32,7 +32,7 @@ pub(super) enum Plus {
 
 /// Bytes that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadEncoding;
+pub(super) struct EncodingError;
 
 /// Padding may be there or not, and the spare bits of the last character may be anything: keys
 /// that people have (WeChat's 43 characters) do not end canonically.
@@ -127,22 +127,22 @@ pub(super) fn form(bytes: &[u8], sink: &mut impl Sink) {
 }
 
 /// Decodes hex in either case.
-pub(super) fn unhex(text: &[u8]) -> Result<Vec<u8>, BadEncoding> {
-    const_hex::decode(text).map_err(|_| BadEncoding)
+pub(super) fn unhex(text: &[u8]) -> Result<Vec<u8>, EncodingError> {
+    const_hex::decode(text).map_err(|_| EncodingError)
 }
 
 /// Decodes base64 of either alphabet, padded or not.
-pub(super) fn unbase64(text: &[u8]) -> Result<Vec<u8>, BadEncoding> {
+pub(super) fn unbase64(text: &[u8]) -> Result<Vec<u8>, EncodingError> {
     let url_safe = text.iter().any(|byte| matches!(byte, b'-' | b'_'));
     let engine = if url_safe { &URL_SAFE } else { &STANDARD };
-    engine.decode(text).map_err(|_| BadEncoding)
+    engine.decode(text).map_err(|_| EncodingError)
 }
 
 /// Decodes base64 of either alphabet into `out`; the bytes written.
-pub(super) fn unbase64_into(text: &[u8], out: &mut [u8]) -> Result<usize, BadEncoding> {
+pub(super) fn unbase64_into(text: &[u8], out: &mut [u8]) -> Result<usize, EncodingError> {
     let url_safe = text.iter().any(|byte| matches!(byte, b'-' | b'_'));
     let engine = if url_safe { &URL_SAFE } else { &STANDARD };
-    engine.decode_slice(text, out).map_err(|_| BadEncoding)
+    engine.decode_slice(text, out).map_err(|_| EncodingError)
 }
 
 /// Padded base64 of the standard alphabet.
@@ -159,7 +159,7 @@ pub(super) fn base64url(bytes: &[u8]) -> String {
 
 /// The text of a JSON value: a string's decoded text, anything else as it is spelled; `None` for
 /// `null`.
-pub(super) fn json_text(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, BadEncoding> {
+pub(super) fn json_text(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, EncodingError> {
     match raw {
         b"null" => Ok(None),
         [b'"', inner @ .., b'"'] if memchr::memchr(b'\\', inner).is_none() => {
@@ -167,7 +167,7 @@ pub(super) fn json_text(raw: &[u8]) -> Result<Option<Cow<'_, [u8]>>, BadEncoding
         }
         [b'"', ..] => serde_json::from_slice::<String>(raw)
             .map(|text| Some(Cow::Owned(text.into_bytes())))
-            .map_err(|_| BadEncoding),
+            .map_err(|_| EncodingError),
         _ => Ok(Some(Cow::Borrowed(raw))),
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Context<'x> {
     /// Whether a NUL in a value is refused.
     pub(super) nul: Nul,
     /// What a reply says.
-    pub(super) said: Option<&'x Said<'x>>,
+    pub(super) said: Option<&'x ReplyValues<'x>>,
 }
 
 /// Whether a value may hold a NUL.
@@ -53,7 +53,7 @@ pub(super) enum Nul {
 
 /// What the gateway adds to a reply or a template.
 #[derive(Clone, Copy)]
-pub(super) struct Said<'x> {
+pub(super) struct ReplyValues<'x> {
     pub(super) reason: Option<Reason>,
     pub(super) at_ms: i64,
     pub(super) countersign: &'x str,
@@ -63,14 +63,14 @@ pub(super) struct Said<'x> {
 
 /// Why a text cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Lack<'r> {
+pub(super) enum EvalError<'r> {
     /// A placeholder that has to be there is not.
     Missing(&'r str),
     /// A value cannot be read.
     Unreadable(Unreadable),
 }
 
-impl From<Unreadable> for Lack<'_> {
+impl From<Unreadable> for EvalError<'_> {
     fn from(unreadable: Unreadable) -> Self {
         Self::Unreadable(unreadable)
     }
@@ -130,7 +130,7 @@ impl Callback<'_> {
         text: &'r Text<Bound>,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Lack<'r>> {
+    ) -> Result<(), EvalError<'r>> {
         let plain = self.plain_query();
         for piece in &text.pieces {
             match piece {
@@ -140,7 +140,7 @@ impl Callback<'_> {
                     if let Some(value) = value.or_else(|| secret(spot, context)) {
                         sink.put(value);
                     } else if !self.put_spot(spot, context, sink)? {
-                        return Err(Lack::Missing(&spot.name));
+                        return Err(EvalError::Missing(&spot.name));
                     }
                 }
                 Piece::Optional(inner) => self.put_optional(inner, context, sink)?,
@@ -389,8 +389,8 @@ impl Callback<'_> {
                 let mut out = Vec::new();
                 match self.put(text, context, &mut out) {
                     Ok(()) => Some(Cow::Owned(out)),
-                    Err(Lack::Missing(_)) => None,
-                    Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
+                    Err(EvalError::Missing(_)) => None,
+                    Err(EvalError::Unreadable(unreadable)) => return Err(unreadable),
                 }
             }
             Input::Role(role) => self.role(*role)?,
@@ -456,8 +456,8 @@ impl Callback<'_> {
                 let mut out = Vec::new();
                 match self.put(of, context, &mut out) {
                     Ok(()) => Ok(Some(Cow::Owned(out))),
-                    Err(Lack::Missing(_)) => Ok(None),
-                    Err(Lack::Unreadable(unreadable)) => Err(unreadable),
+                    Err(EvalError::Missing(_)) => Ok(None),
+                    Err(EvalError::Unreadable(unreadable)) => Err(unreadable),
                 }
             }
         }

@@ -28,7 +28,7 @@ use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
 
-use super::callback::{Callback, Judgement, Refusal, Resolution};
+use super::callback::{Callback, CallbackError, Judgement, Resolution};
 use super::key_set::KeySet;
 use super::outcome::{Outcome, Reason};
 use super::recipe::{Also, Recipe, WhenBody};
@@ -324,7 +324,7 @@ fn mistake(
 }
 
 /// What the gateway would make of the callback.
-fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
+fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<CallbackError>) {
     let refused = match callback.verify() {
         Judgement::Probe => return probe(callback),
         Judgement::Undecided => return (Outcome::Unavailable, None),
@@ -342,10 +342,10 @@ fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<Refusal>) {
 }
 
 /// A probe is answered as a test; who asks why wants to know that nothing was replaced in it.
-fn probe(callback: &Callback<'_>) -> (Outcome, Option<Refusal>) {
-    let unreplaced = callback
-        .first_unreplaced()
-        .map(|name| Refusal::of(Reason::UnresolvedPlaceholder, &super::unreplaced::shown(name)));
+fn probe(callback: &Callback<'_>) -> (Outcome, Option<CallbackError>) {
+    let unreplaced = callback.first_unreplaced().map(|name| {
+        CallbackError::of(Reason::UnresolvedPlaceholder, &super::unreplaced::shown(name))
+    });
     (Outcome::Test, unreplaced)
 }
 
@@ -372,7 +372,7 @@ fn scope(reason: Reason) -> Search {
 }
 
 /// Whether it is the second signature that fails.
-fn is_about(refusal: Option<&Refusal>, second: &[Case<'_>]) -> bool {
+fn is_about(refusal: Option<&CallbackError>, second: &[Case<'_>]) -> bool {
     let about = refusal.filter(|refusal| refusal.reason == Reason::BadSignature);
     let name = about.and_then(|refusal| refusal.parameter.as_deref());
     second.iter().any(|case| name == Some(&*case.reading.claim.name))

@@ -8,12 +8,12 @@
 use sha2::{Digest as _, Sha256};
 
 use super::bound::Bound;
-use super::callback::{Callback, Refusal};
+use super::callback::{Callback, CallbackError};
 use super::coverage::Coverage;
 use super::definition::{RoleText, Writing};
 use super::evaluate::Context;
 use super::outcome::Reason;
-use super::parameters::Unreadable;
+use super::parameters::ParameterError;
 use super::recipe::Recipe;
 use super::resolved::{KeyForm, KeyRole, Keys, Resolved, Role};
 use super::signature;
@@ -102,17 +102,20 @@ impl<'a> Callback<'a> {
     ///
     /// # Errors
     /// `missing_parameter` or `unresolved_placeholder` if there is none.
-    pub(super) fn identity_text(&self) -> Result<&'a RoleText<Bound>, Refusal> {
+    pub(super) fn identity_text(&self) -> Result<&'a RoleText<Bound>, CallbackError> {
         let texts = self.identity_texts();
         if let Some((_, text)) = self.first_made(texts)? {
             return Ok(text);
         }
         let mut spots = texts.iter().flat_map(|text| text.of.spots());
         Err(match spots.find_map(|spot| self.unreplaced_name(spot)) {
-            Some(name) => Refusal::of(Reason::UnresolvedPlaceholder, &name),
+            Some(name) => CallbackError::of(Reason::UnresolvedPlaceholder, &name),
             None => {
                 let name = texts.iter().flat_map(|text| text.of.spots()).next();
-                Refusal::of(Reason::MissingParameter, name.map_or("transaction", |spot| &spot.name))
+                CallbackError::of(
+                    Reason::MissingParameter,
+                    name.map_or("transaction", |spot| &spot.name),
+                )
             }
         })
     }
@@ -128,7 +131,7 @@ impl<'a> Callback<'a> {
         text: &RoleText<Bound>,
         facts: KeyFacts<'_>,
         keys: &mut Keys,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let texts = self.identity_texts();
         self.put_identity(texts, text, facts.mark, keys.identity())?;
         for texts in self.further_transactions() {
@@ -161,7 +164,7 @@ impl<'a> Callback<'a> {
         text: &RoleText<Bound>,
         mark: Mark,
         to: &mut impl Extend<u8>,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         to.extend([IDENTITY_FORM, u8::from(mark == Mark::Marked)]);
         put_part(to, self.kind_name().as_bytes());
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
@@ -169,7 +172,11 @@ impl<'a> Callback<'a> {
         self.put_values(&text.of, to)
     }
 
-    fn put_values(&self, text: &Text<Bound>, to: &mut impl Extend<u8>) -> Result<(), Unreadable> {
+    fn put_values(
+        &self,
+        text: &Text<Bound>,
+        to: &mut impl Extend<u8>,
+    ) -> Result<(), ParameterError> {
         let context = Context { plus: self.plus(), ..Context::default() };
         for (place, spot) in text.spots().enumerate() {
             // An optional part that is empty is left out, and so is one that did not come.
@@ -208,7 +215,7 @@ impl<'a> Callback<'a> {
     }
 
     /// The keys that the first versions made of such a callback.
-    fn put_former(&self, keys: &mut Keys) -> Result<(), Unreadable> {
+    fn put_former(&self, keys: &mut Keys) -> Result<(), ParameterError> {
         let formerly = &self.recipe.identity.formerly;
         let of_kind = self.kind_here().map_or(&[][..], |kind| &kind.formerly.transaction);
         let texts = match (of_kind, formerly.transaction.as_slice()) {
@@ -239,7 +246,7 @@ impl<'a> Callback<'a> {
         texts: &[RoleText<Bound>],
         text: &RoleText<Bound>,
         to: &mut impl Extend<u8>,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let index = texts.iter().position(|known| std::ptr::eq(known, text));
         to.extend([form, small(index.unwrap_or_default()), self.former_number()]);
         self.put_values(&text.of, to)

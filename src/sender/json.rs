@@ -8,7 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::parameters::{self, Span, Unreadable};
+use super::parameters::{self, ParameterError, Span};
 
 /// One member of an object.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ fn depth(text: &[u8]) -> usize {
 ///
 /// # Errors
 /// `repeated_parameter` when there are two.
-pub(super) fn member<'j>(text: &'j [u8], name: &str) -> Result<Option<&'j [u8]>, Unreadable> {
+pub(super) fn member<'j>(text: &'j [u8], name: &str) -> Result<Option<&'j [u8]>, ParameterError> {
     let Some(members) = members(text) else { return Ok(None) };
     let mut found = members.iter().filter(|member| member.name == name);
     let first = found.next().map(|member| member.raw);

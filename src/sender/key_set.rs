@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
 use super::bound::{Bound, Gateway, Input};
-use super::evaluate::{Context, Said};
+use super::evaluate::{Context, ReplyValues};
 use super::public_key::PublicKey;
 use super::recipe::Recipe;
 use super::request::Request;
@@ -33,7 +33,7 @@ pub struct KeySet {
 
 /// Why an answer is no list of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeySetFault {
+pub enum KeySetError {
     /// It is no JSON, or has no such list in it.
     NoList,
     /// It has more than [`KEYS_MAX`] entries.
@@ -44,7 +44,7 @@ pub enum KeySetFault {
     NoKey,
 }
 
-impl fmt::Display for KeySetFault {
+impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoList => "the answer is no JSON with the sender's list of keys in it",
@@ -55,7 +55,7 @@ impl fmt::Display for KeySetFault {
     }
 }
 
-impl std::error::Error for KeySetFault {}
+impl std::error::Error for KeySetError {}
 
 impl KeySet {
     /// Takes written keys by their ids; those that cannot be read are left out.
@@ -175,12 +175,12 @@ impl KeyList {
     /// # Errors
     /// Why it is no list of keys. An entry that is none is left out: senders publish keys of kinds
     /// that they do not sign with yet.
-    pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetFault> {
-        let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetFault::NoList)?;
+    pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetError> {
+        let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
         let list = answer.get(&self.entries).and_then(Value::as_array);
-        let list = list.ok_or(KeySetFault::NoList)?;
+        let list = list.ok_or(KeySetError::NoList)?;
         if list.len() > KEYS_MAX {
-            return Err(KeySetFault::TooMany);
+            return Err(KeySetError::TooMany);
         }
         let mut set = KeySet::default();
         for entry in list {
@@ -190,10 +190,10 @@ impl KeyList {
             };
             let before = set.keys.insert(id.into_bytes().into(), key.clone());
             if before.is_some_and(|before| before != key) {
-                return Err(KeySetFault::Repeated);
+                return Err(KeySetError::Repeated);
             }
         }
-        if set.is_empty() { Err(KeySetFault::NoKey) } else { Ok(set) }
+        if set.is_empty() { Err(KeySetError::NoKey) } else { Ok(set) }
     }
 
     fn entry(&self, entry: &Value) -> Option<(String, PublicKey)> {
@@ -257,7 +257,7 @@ impl Recipe {
             Request { method: &Method::GET, target: b"/", base: "", headers: &nothing, body: b"" };
         let callback = self.read(request, now_ms);
         let countersign = secret.map_or_else(String::new, |index| callback.countersigned(index));
-        let said = Said {
+        let said = ReplyValues {
             reason: None,
             at_ms: now_ms,
             countersign: &countersign,

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::definition_error::DefinitionError;
 use super::digest::Algorithm;
 use super::encoding::{self, BadEncoding, Plus};
-use super::fault::Fault;
 use super::time::Stamp;
 
 /// One modifier.
@@ -51,7 +51,7 @@ impl Modifier {
     ///
     /// # Errors
     /// A fault without a key when there is no such modifier.
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, DefinitionError> {
         let (name, argument) = match text.split_once(':') {
             Some((name, argument)) => (name, Some(argument)),
             None => (text, None),
@@ -121,8 +121,8 @@ impl Modifier {
     }
 }
 
-fn unknown(text: &str) -> Fault {
-    Fault::new(
+fn unknown(text: &str) -> DefinitionError {
+    DefinitionError::new(
         "",
         format!("`{text}` is no modifier"),
         "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
@@ -131,13 +131,15 @@ fn unknown(text: &str) -> Fault {
     )
 }
 
-fn words(pairs: &str) -> Result<Modifier, Fault> {
+fn words(pairs: &str) -> Result<Modifier, DefinitionError> {
     pairs
         .split(',')
         .map(|pair| pair.split_once('=').map(|(from, to)| (from.to_owned(), to.to_owned())))
         .collect::<Option<Vec<_>>>()
         .map(Modifier::Map)
-        .ok_or_else(|| Fault::new("", "`map` has a part without `=`", "write map:a=b,c=d"))
+        .ok_or_else(|| {
+            DefinitionError::new("", "`map` has a part without `=`", "write map:a=b,c=d")
+        })
 }
 
 fn encoded<'v>(value: &[u8], encode: fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {

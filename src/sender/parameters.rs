@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::encoding::{self, BadEncoding, Plus};
+use super::encoding::{self, EncodingError, Plus};
 use super::marks;
 use super::names::{Names, Slot};
 use super::outcome::Reason;
@@ -89,14 +89,14 @@ impl<'b> Buffers<'b> {
 
 /// Why parameters cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
+pub(super) struct ParameterError {
     /// The closed reason.
     pub(super) reason: Reason,
     /// The parameter it is about.
     pub(super) parameter: Option<String>,
 }
 
-impl Unreadable {
+impl ParameterError {
     pub(super) fn new(reason: Reason) -> Self {
         Self { reason, parameter: None }
     }
@@ -179,8 +179,8 @@ impl Parameters {
         place: Place,
         buffer: &[u8],
         names: &Names,
-    ) -> Result<(), Unreadable> {
-        let end = u32::try_from(buffer.len()).map_err(|_| Unreadable::new(Reason::TooLarge))?;
+    ) -> Result<(), ParameterError> {
+        let end = u32::try_from(buffer.len()).map_err(|_| ParameterError::new(Reason::TooLarge))?;
         let from = self.pairs.len();
         let mut start = 0;
         let mut equals = None;
@@ -209,9 +209,9 @@ impl Parameters {
     ///
     /// # Errors
     /// `bad_body` when it is none, `repeated_parameter` or `too_large`.
-    pub(super) fn read_json(&mut self, buffer: &[u8], names: &Names) -> Result<(), Unreadable> {
+    pub(super) fn read_json(&mut self, buffer: &[u8], names: &Names) -> Result<(), ParameterError> {
         let from = self.pairs.len();
-        let members = json::members(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
+        let members = json::members(buffer).ok_or(ParameterError::new(Reason::BadBody))?;
         for member in members {
             let (name, decoded) = match &member.name {
                 Cow::Borrowed(name) => (json::span(buffer, name.as_bytes()), false),
@@ -229,8 +229,8 @@ impl Parameters {
     ///
     /// # Errors
     /// `bad_body` when it is none or has a document type, `repeated_parameter` or `too_large`.
-    pub(super) fn read_xml(&mut self, buffer: &[u8], names: &Names) -> Result<(), Unreadable> {
-        let children = xml::children_of_root(buffer).ok_or(Unreadable::new(Reason::BadBody))?;
+    pub(super) fn read_xml(&mut self, buffer: &[u8], names: &Names) -> Result<(), ParameterError> {
+        let children = xml::children_of_root(buffer).ok_or(ParameterError::new(Reason::BadBody))?;
         for (name, value) in children {
             let pair = Pair { place: Place::Xml, decoded: false, slot: STRANGER, name, value };
             self.take(pair, name.of(buffer), names)?;
@@ -248,7 +248,7 @@ impl Parameters {
         place: Place,
         buffer: &[u8],
         names: &Names,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         if name.start == value.end {
             Ok(())
         } else if self.is_plain() {
@@ -267,7 +267,7 @@ impl Parameters {
         place: Place,
         buffer: &[u8],
         names: &Names,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let text = encoding::unpercented(name.of(buffer), Plus::Blank);
         let (name, decoded) = match &text {
             Cow::Borrowed(_) => (name, false),
@@ -284,15 +284,15 @@ impl Parameters {
 
     /// Takes `pair`, which is called `name`.
     #[inline(always)]
-    fn take(&mut self, mut pair: Pair, name: &[u8], names: &Names) -> Result<(), Unreadable> {
+    fn take(&mut self, mut pair: Pair, name: &[u8], names: &Names) -> Result<(), ParameterError> {
         if self.pairs.len() >= PARAMETERS_MAX {
-            return Err(Unreadable::new(Reason::TooLarge));
+            return Err(ParameterError::new(Reason::TooLarge));
         }
         match names.find(name) {
             Some(slot) => {
                 let link = &mut self.links[usize::from(slot)];
                 if *link != 0 {
-                    return Err(Unreadable::repeated(name));
+                    return Err(ParameterError::repeated(name));
                 }
                 *link = u8::try_from(self.pairs.len() + 1).unwrap_or(u8::MAX);
                 pair.slot = slot;
@@ -305,7 +305,7 @@ impl Parameters {
 
     /// Names that no text reads must not repeat within their place either: parsers behind us
     /// disagree on which one counts.
-    fn refuse_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), Unreadable> {
+    fn refuse_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), ParameterError> {
         if self.strangers < 2 {
             return Ok(());
         }
@@ -314,7 +314,7 @@ impl Parameters {
             let name = self.parameter(pair, buffers).name;
             let mut earlier = strangers().take(index);
             if earlier.any(|other| self.parameter(other, buffers).name == name) {
-                return Err(Unreadable::repeated(name));
+                return Err(ParameterError::repeated(name));
             }
         }
         Ok(())
@@ -415,7 +415,7 @@ pub(super) struct Value<'v> {
 
 impl<'v> Value<'v> {
     /// The decoded text; `None` for JSON's `null`.
-    pub(super) fn text(&self, plus: Plus) -> Result<Option<Cow<'_, [u8]>>, BadEncoding> {
+    pub(super) fn text(&self, plus: Plus) -> Result<Option<Cow<'_, [u8]>>, EncodingError> {
         match self.place {
             Place::Query | Place::Form => Ok(Some(encoding::unpercented(&self.raw, plus))),
             Place::Json => encoding::json_text(&self.raw),
@@ -424,7 +424,7 @@ impl<'v> Value<'v> {
     }
 
     /// The decoded text, given away; `None` for JSON's `null`.
-    pub(super) fn into_text(self, plus: Plus) -> Result<Option<Cow<'v, [u8]>>, BadEncoding> {
+    pub(super) fn into_text(self, plus: Plus) -> Result<Option<Cow<'v, [u8]>>, EncodingError> {
         match self.raw {
             Cow::Borrowed(raw) => match self.place {
                 Place::Query | Place::Form => Ok(Some(encoding::unpercented(raw, plus))),
@@ -439,7 +439,7 @@ impl<'v> Value<'v> {
     ///
     /// # Errors
     /// `repeated_parameter` when there are two.
-    pub(super) fn step(self, name: &str) -> Result<Option<Value<'v>>, Unreadable> {
+    pub(super) fn step(self, name: &str) -> Result<Option<Value<'v>>, ParameterError> {
         if self.place == Place::Xml {
             let child = match &self.raw {
                 Cow::Borrowed(raw) => xml::child(raw, name)?.map(Cow::Borrowed),
@@ -465,8 +465,8 @@ impl<'v> Value<'v> {
 }
 
 /// The repeated name `name`, as a refusal.
-pub(super) fn repeated(name: &str) -> Unreadable {
-    Unreadable::repeated(name.as_bytes())
+pub(super) fn repeated(name: &str) -> ParameterError {
+    ParameterError::repeated(name.as_bytes())
 }
 
 #[cfg(test)]
@@ -481,7 +481,7 @@ mod tests {
         names
     }
 
-    fn query(text: &str, known: &[&str]) -> Result<Vec<(String, String)>, Unreadable> {
+    fn query(text: &str, known: &[&str]) -> Result<Vec<(String, String)>, ParameterError> {
         let names = names(known);
         let mut parameters = Parameters::new();
         parameters.read_pairs(Place::Query, text.as_bytes(), &names)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::callback::{Judgement, Resolution};
 use super::definition::Sender;
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::outcome::Outcome;
 use super::recipe::Recipe;
 use super::reply::Reply;
@@ -16,7 +16,7 @@ pub(super) const SOME_TIME_MS: i64 = 1_700_000_000_000;
 
 /// Runs every vector of `sender`; a fault for each thing that came out otherwise than it says.
 #[must_use]
-pub fn prove(sender: &Arc<Sender>) -> Vec<Fault> {
+pub fn prove(sender: &Arc<Sender>) -> Vec<DefinitionError> {
     let mut faults = Vec::new();
     for (index, vector) in sender.vectors.iter().enumerate() {
         match Recipe::compile(sender, &vector.terms()) {
@@ -30,14 +30,14 @@ pub fn prove(sender: &Arc<Sender>) -> Vec<Fault> {
     faults
 }
 
-fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Fault>) {
+fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<DefinitionError>) {
     let got = came(vector, recipe);
     for key in vector.expectations() {
         let expected = vector.expected(key).unwrap_or_default();
         let got = got.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value);
         if got != expected {
             let about = &vector.about;
-            faults.push(Fault::new(
+            faults.push(DefinitionError::new(
                 format!("vector[{index}].expect.{key}"),
                 format!("{about}: came out as {got:?}, not {expected:?}"),
                 "mend the file or the vector",

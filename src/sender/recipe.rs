@@ -14,10 +14,10 @@ use super::callback::Callback;
 use super::condition::Condition;
 use super::coverage::{self, Shaping};
 use super::definition::{
-    Chain, EventTable, FormerKind, Identity, Iv, Open, Probes, Reads, RoleText, Roles, Sender,
-    Stands, Uncovered, Writing,
+    Chain, EventTable, FormerKind, Identity, Iv, KindUse, Open, Probes, Reads, RoleText, Roles,
+    Sender, Uncovered, Writing,
 };
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::key_set::{KeyList, KeySet};
 use super::names::{Names, Slot};
 use super::parameters::Place;
@@ -229,7 +229,7 @@ pub(super) struct Kind {
     pub(super) roles: Roles<Bound>,
     pub(super) replies: Rows<Bound>,
     pub(super) also: Also,
-    pub(super) stands: Stands,
+    pub(super) stands: KindUse,
     pub(super) formerly: FormerKind<Bound>,
 }
 
@@ -259,7 +259,7 @@ impl Recipe {
     ///
     /// # Errors
     /// Every mistake in `terms`, at once.
-    pub fn compile(sender: &Arc<Sender>, terms: &Terms) -> Result<Self, Vec<Fault>> {
+    pub fn compile(sender: &Arc<Sender>, terms: &Terms) -> Result<Self, Vec<DefinitionError>> {
         let mut binder = Binder::new(sender, terms)?;
         let mut compiler = Compiler { faults: Vec::new() };
         let recipe = compiler.recipe(sender, &mut binder);
@@ -440,7 +440,7 @@ impl Recipe {
 
 /// Compiles a recipe and collects the mistakes of its source.
 struct Compiler {
-    faults: Vec<Fault>,
+    faults: Vec<DefinitionError>,
 }
 
 impl Compiler {
@@ -535,12 +535,12 @@ impl Compiler {
         self.covered_kinds(recipe);
     }
 
-    fn take<T>(&mut self, result: Result<T, Fault>, key: &str) -> Option<T> {
+    fn take<T>(&mut self, result: Result<T, DefinitionError>, key: &str) -> Option<T> {
         result.map_err(|fault| self.faults.push(fault.under(key))).ok()
     }
 
     fn fault(&mut self, key: impl Into<String>, what: &str, remedy: &str) {
-        self.faults.push(Fault::new(key, what, remedy));
+        self.faults.push(DefinitionError::new(key, what, remedy));
     }
 
     fn gate(
@@ -800,7 +800,7 @@ impl Compiler {
             Gate::Any(conditions) => conditions.iter().any(|one| !recipe.may_cover_condition(one)),
         };
         for (kind, of_file) in recipe.kinds.iter().zip(&sender.kinds) {
-            let for_events = kind.stands == Stands::ForEvents;
+            let for_events = kind.stands == KindUse::ForEvents;
             if for_events && of_file.unsigned.is_none() && open(&kind.when) {
                 let remedy = "say why in unsigned = \"…\": anybody with one callback can choose it";
                 self.fault(format!("kind[{}].when", kind.name), "is not signed", remedy);
@@ -833,8 +833,12 @@ impl Compiler {
                 });
             if name.is_empty() || !is_key(name) {
                 self.faults.push(
-                    Fault::new("template", "has a pair without a plain name", "write k=v&k=v")
-                        .at(column),
+                    DefinitionError::new(
+                        "template",
+                        "has a pair without a plain name",
+                        "write k=v&k=v",
+                    )
+                    .at(column),
                 );
             }
             if let Some(text) = self.take(bound, "template") {

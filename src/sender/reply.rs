@@ -12,8 +12,8 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::definition::status;
+use super::definition_error::DefinitionError;
 use super::encoding;
-use super::fault::Fault;
 use super::outcome::{Outcome, Reason};
 use super::text::{Piece, Spot, Strictness, Text};
 
@@ -119,7 +119,7 @@ pub(super) enum Style {
 }
 
 /// Says the texts of a reply: the callback, its outcome and the time.
-pub(super) trait Voice<K> {
+pub(super) trait RenderText<K> {
     /// A text; `None` when it is one optional part that is left out.
     fn text(&self, text: &Text<K>) -> Option<String>;
     /// The sender's code for this outcome, when `text` is nothing but `[code]`.
@@ -158,7 +158,7 @@ impl Rows {
     ///
     /// # Errors
     /// Every mistake in it.
-    pub(super) fn parse(table: &toml::Table) -> Result<Self, Vec<Fault>> {
+    pub(super) fn parse(table: &toml::Table) -> Result<Self, Vec<DefinitionError>> {
         let mut rows = BTreeMap::new();
         let mut faults = Vec::new();
         for (name, value) in table {
@@ -166,7 +166,7 @@ impl Rows {
                 || Reason::from_name(name).is_some()
                 || name == CHALLENGE_REJECTED;
             if !known {
-                faults.push(Fault::new(
+                faults.push(DefinitionError::new(
                     name,
                     "is no outcome and no reason",
                     "see the list of both",
@@ -199,8 +199,8 @@ impl Rows {
     /// Whatever `bind` says of one of its placeholders, under the name of the row.
     pub(super) fn bind<L>(
         &self,
-        bind: &mut impl FnMut(&Spot) -> Result<L, Fault>,
-    ) -> Result<Rows<L>, Fault> {
+        bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
+    ) -> Result<Rows<L>, DefinitionError> {
         let mut rows = BTreeMap::new();
         for (name, spec) in &self.0 {
             let spec = match spec {
@@ -236,7 +236,7 @@ impl<K> Rows<K> {
 }
 
 impl Spec {
-    fn parse(value: &toml::Value) -> Result<Self, Fault> {
+    fn parse(value: &toml::Value) -> Result<Self, DefinitionError> {
         match value {
             toml::Value::Integer(number) => Ok(Self::Fixed(Answer {
                 status: status(*number).ok_or_else(no_status)?,
@@ -245,17 +245,19 @@ impl Spec {
             })),
             toml::Value::String(word) if word == "silence" => Ok(Self::Silence),
             toml::Value::Table(table) => Made::parse(table).map(Made::settled),
-            _ => Err(Fault::new("", "is no reply", "use a status, \"silence\" or a table")),
+            _ => {
+                Err(DefinitionError::new("", "is no reply", "use a status, \"silence\" or a table"))
+            }
         }
     }
 }
 
-fn no_status() -> Fault {
-    Fault::new("status", "is no final HTTP status", "use a number from 200 to 999")
+fn no_status() -> DefinitionError {
+    DefinitionError::new("status", "is no final HTTP status", "use a number from 200 to 999")
 }
 
 impl Made {
-    fn parse(table: &toml::Table) -> Result<Self, Fault> {
+    fn parse(table: &toml::Table) -> Result<Self, DefinitionError> {
         let mut made = None;
         let mut answer = (StatusCode::OK, None, Sealed::Never);
         for (key, value) in table {
@@ -265,8 +267,9 @@ impl Made {
                     continue;
                 }
                 ("type", toml::Value::String(text)) => {
-                    let value = HeaderValue::from_str(text)
-                        .map_err(|_| Fault::new("type", "is no content type", "text/plain"))?;
+                    let value = HeaderValue::from_str(text).map_err(|_| {
+                        DefinitionError::new("type", "is no content type", "text/plain")
+                    })?;
                     answer.1 = Some(value);
                     continue;
                 }
@@ -278,7 +281,7 @@ impl Made {
                 ("sealed", names @ toml::Value::Table(_)) => {
                     let names = names.clone().try_into::<Envelope>().map_err(|error| {
                         let remedy = "name its members: encrypt, signature, time, nonce";
-                        Fault::new("sealed", error.message(), remedy)
+                        DefinitionError::new("sealed", error.message(), remedy)
                     })?;
                     answer.2 = Sealed::In(Arc::new(names));
                     continue;
@@ -289,7 +292,7 @@ impl Made {
                 ("xml", value @ toml::Value::Table(_)) => Body::Xml(tree(key, value)?),
                 ("alike", value @ toml::Value::Table(_)) => Body::Alike(tree(key, value)?),
                 _ => {
-                    return Err(Fault::new(
+                    return Err(DefinitionError::new(
                         key,
                         "is not part of a reply, or not of this type",
                         "use body, json, form, xml or alike, with status, type, sealed",
@@ -297,7 +300,7 @@ impl Made {
                 }
             };
             if made.replace(body).is_some() {
-                return Err(Fault::new(key, "is a second body", "say one"));
+                return Err(DefinitionError::new(key, "is a second body", "say one"));
             }
         }
         let (status, content_type, sealed) = answer;
@@ -315,7 +318,10 @@ impl Made {
         if fixed { Spec::Fixed(self.answer(&Plainly)) } else { Spec::Made(self) }
     }
 
-    fn bind<L>(&self, bind: &mut impl FnMut(&Spot) -> Result<L, Fault>) -> Result<Made<L>, Fault> {
+    fn bind<L>(
+        &self,
+        bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
+    ) -> Result<Made<L>, DefinitionError> {
         let body = match &self.body {
             Body::Plain(text) => Body::Plain(text.bind(bind)?),
             Body::Json(tree) => Body::Json(tree.bind(bind)?),
@@ -335,7 +341,7 @@ impl Made {
 /// Says literal texts: a reply that depends on nothing needs no other voice.
 struct Plainly;
 
-impl Voice<Spot> for Plainly {
+impl RenderText<Spot> for Plainly {
     fn text(&self, text: &Text) -> Option<String> {
         let mut out = String::new();
         for piece in &text.pieces {
@@ -355,18 +361,18 @@ impl Voice<Spot> for Plainly {
     }
 }
 
-fn leaf(key: &str, text: &str) -> Result<Text, Fault> {
+fn leaf(key: &str, text: &str) -> Result<Text, DefinitionError> {
     Text::parse(text, Strictness::Markup).map_err(|fault| fault.under(key))
 }
 
-fn members(key: &str, table: &toml::Table) -> Result<Vec<(String, Tree<Spot>)>, Fault> {
+fn members(key: &str, table: &toml::Table) -> Result<Vec<(String, Tree<Spot>)>, DefinitionError> {
     table
         .iter()
         .map(|(name, value)| Ok((name.clone(), tree(&format!("{key}.{name}"), value)?)))
         .collect()
 }
 
-fn tree(key: &str, value: &toml::Value) -> Result<Tree<Spot>, Fault> {
+fn tree(key: &str, value: &toml::Value) -> Result<Tree<Spot>, DefinitionError> {
     Ok(match value {
         toml::Value::Table(table) => Tree::Object(members(key, table)?),
         toml::Value::Array(list) => {
@@ -382,13 +388,16 @@ fn tree(key: &str, value: &toml::Value) -> Result<Tree<Spot>, Fault> {
 
 fn bind_members<K, L>(
     members: &[(String, Tree<K>)],
-    bind: &mut impl FnMut(&K) -> Result<L, Fault>,
-) -> Result<Vec<(String, Tree<L>)>, Fault> {
+    bind: &mut impl FnMut(&K) -> Result<L, DefinitionError>,
+) -> Result<Vec<(String, Tree<L>)>, DefinitionError> {
     members.iter().map(|(name, tree)| Ok((name.clone(), tree.bind(bind)?))).collect()
 }
 
 impl<K> Tree<K> {
-    fn bind<L>(&self, bind: &mut impl FnMut(&K) -> Result<L, Fault>) -> Result<Tree<L>, Fault> {
+    fn bind<L>(
+        &self,
+        bind: &mut impl FnMut(&K) -> Result<L, DefinitionError>,
+    ) -> Result<Tree<L>, DefinitionError> {
         Ok(match self {
             Self::Object(members) => Tree::Object(bind_members(members, bind)?),
             Self::List(list) => {
@@ -409,7 +418,7 @@ impl<K> Tree<K> {
     }
 
     /// Writes JSON; `false`: it is left out.
-    fn json(&self, voice: &impl Voice<K>, out: &mut String) -> bool {
+    fn json(&self, voice: &impl RenderText<K>, out: &mut String) -> bool {
         match self {
             Self::Literal(text) => out.push_str(text),
             Self::Text(text) => match (voice.code(text), voice.text(text)) {
@@ -445,12 +454,12 @@ impl<K> Tree<K> {
     }
 
     /// Writes the element `name`, or nothing where it is left out.
-    fn xml(&self, name: &str, voice: &impl Voice<K>, out: &mut String) {
+    fn xml(&self, name: &str, voice: &impl RenderText<K>, out: &mut String) {
         let Some(inner) = self.xml_inner(voice) else { return };
         let _ = write!(out, "<{name}>{inner}</{name}>");
     }
 
-    fn xml_inner(&self, voice: &impl Voice<K>) -> Option<String> {
+    fn xml_inner(&self, voice: &impl RenderText<K>) -> Option<String> {
         Some(match self {
             Self::Literal(text) => text.clone(),
             Self::Text(text) => match voice.code(text) {
@@ -472,7 +481,7 @@ impl<K> Tree<K> {
     }
 
     /// The text of a form's leaf; `None`: it is left out.
-    fn form(&self, voice: &impl Voice<K>) -> Option<String> {
+    fn form(&self, voice: &impl RenderText<K>) -> Option<String> {
         let text = match self {
             Self::Literal(text) => text.clone(),
             Self::Text(text) => match voice.code(text) {
@@ -509,7 +518,7 @@ const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlen
 
 impl<K> Made<K> {
     /// The answer, as `voice` says it.
-    pub(super) fn answer(&self, voice: &impl Voice<K>) -> Answer {
+    pub(super) fn answer(&self, voice: &impl RenderText<K>) -> Answer {
         let (body, usual) = match &self.body {
             Body::Plain(text) => (voice.text(text).unwrap_or_default(), PLAIN),
             Body::Json(tree) => (json(tree, voice), JSON),
@@ -529,19 +538,19 @@ impl<K> Made<K> {
     }
 }
 
-fn json<K>(tree: &Tree<K>, voice: &impl Voice<K>) -> String {
+fn json<K>(tree: &Tree<K>, voice: &impl RenderText<K>) -> String {
     let mut out = String::new();
     tree.json(voice, &mut out);
     out
 }
 
-fn xml<K>(tree: &Tree<K>, voice: &impl Voice<K>) -> String {
+fn xml<K>(tree: &Tree<K>, voice: &impl RenderText<K>) -> String {
     let mut out = String::new();
     tree.xml("xml", voice, &mut out);
     out
 }
 
-fn form<K>(members: &[(String, Tree<K>)], voice: &impl Voice<K>) -> String {
+fn form<K>(members: &[(String, Tree<K>)], voice: &impl RenderText<K>) -> String {
     let pairs: Vec<String> = members
         .iter()
         .filter_map(|(name, tree)| Some(format!("{name}={}", tree.form(voice)?)))
@@ -556,7 +565,7 @@ mod tests {
     /// Says every text as the same value, whatever is in it.
     struct Saying(&'static str, Style);
 
-    impl Voice<Spot> for Saying {
+    impl RenderText<Spot> for Saying {
         fn text(&self, text: &Text) -> Option<String> {
             if text.is_literal() { Plainly.text(text) } else { Some(self.0.to_owned()) }
         }

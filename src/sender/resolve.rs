@@ -7,18 +7,18 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::bound::{Bound, Gate, Input, Scope};
-use super::callback::{Callback, Nature, Proof, Refusal, Resolution, Verified};
+use super::callback::{Callback, CallbackError, CallbackKind, Proof, Resolution, Verified};
 use super::condition::Condition;
 use super::coverage::{Coverage, TextVerdict};
-use super::definition::{RoleText, Roles, Stands, Uncovered};
+use super::definition::{KindUse, RoleText, Roles, Uncovered};
 use super::digest;
 use super::encoding::{self, Plus};
-use super::evaluate::{Context, Said};
+use super::evaluate::{Context, ReplyValues};
 use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
 use super::json_object::{JsonObject, put_json_text};
 use super::names::Slot;
 use super::outcome::Reason;
-use super::parameters::{Parameter, Parameters, Place, Unreadable, Value};
+use super::parameters::{Parameter, ParameterError, Parameters, Place, Value};
 use super::recipe::{Also, Protection, WhenBody};
 use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
 use super::signature::{Reading, TimeCover};
@@ -50,10 +50,10 @@ impl Verified<'_, '_> {
         {
             return Resolution::Refused(unreadable.into());
         }
-        if callback.nature == Nature::Challenge {
+        if callback.nature == CallbackKind::Challenge {
             return Resolution::Challenge;
         }
-        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == Stands::ForTests);
+        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == KindUse::ForTests);
         if of_tests || callback.holds(&callback.recipe.test) {
             return Resolution::Test;
         }
@@ -82,7 +82,7 @@ impl<'a> Callback<'a> {
     pub(super) fn resolved(
         &mut self,
         event_id: &dyn fmt::Display,
-    ) -> Result<(Resolved, TextVerdict), Refusal> {
+    ) -> Result<(Resolved, TextVerdict), CallbackError> {
         let identity = self.identity_text()?;
         let is_proven = self.proof == Proof::Signature;
         if is_proven {
@@ -111,7 +111,7 @@ impl<'a> Callback<'a> {
                 }
                 // Two transactions must never have one text.
                 Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
-                    return Err(Refusal::of(Reason::BadEncoding, role.as_str()));
+                    return Err(CallbackError::of(Reason::BadEncoding, role.as_str()));
                 }
                 Err(_) => {
                     roles[role as usize] = Some(texts.put(|out| encoding::percent(&value, out)));
@@ -193,11 +193,11 @@ impl<'a> Callback<'a> {
         &self,
         facts: &KeyFacts<'_>,
         identity: &RoleText<Bound>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CallbackError> {
         let rejects = self.recipe.protection == Protection::Signed
             && self.recipe.identity.uncovered == Uncovered::Rejected;
         match self.uncovered_spot(facts.coverage, identity).filter(|_| rejects) {
-            Some(spot) => Err(Refusal::of(Reason::UnsignedParameter, &spot.name)),
+            Some(spot) => Err(CallbackError::of(Reason::UnsignedParameter, &spot.name)),
             None => Ok(()),
         }
     }
@@ -233,7 +233,7 @@ impl<'a> Callback<'a> {
         };
         // Whether it is a test is another fact than which kind of event it is.
         let kinds = self.recipe.kinds.iter().take(asked);
-        let mut kinds = kinds.filter(|kind| kind.stands == Stands::ForEvents);
+        let mut kinds = kinds.filter(|kind| kind.stands == KindUse::ForEvents);
         let by = match self.row.is_some() || self.kind.is_none() {
             true => self.naming_spots(),
             false => &[],
@@ -282,7 +282,7 @@ impl<'a> Callback<'a> {
             covered.push(Fact::Kind);
         }
         let has_flag = !matches!(self.recipe.flag, Gate::Never);
-        let of_tests = self.recipe.kinds.iter().filter(|kind| kind.stands == Stands::ForTests);
+        let of_tests = self.recipe.kinds.iter().filter(|kind| kind.stands == KindUse::ForTests);
         let mut gates = of_tests.map(|kind| &kind.when).chain([&self.recipe.flag]);
         if has_flag && gates.all(|gate| self.covers_gate(facts.coverage, gate)) {
             covered.push(Fact::Test);
@@ -337,13 +337,13 @@ impl<'a> Callback<'a> {
         (&[], RoleLayer::File)
     }
 
-    fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, Unreadable> {
+    fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, ParameterError> {
         let made = self.first_made(self.role_texts(role))?;
         Ok(made.map(|(value, text)| (value, &text.of)))
     }
 
     /// The value of `role`, if the callback has it.
-    pub(super) fn role(&self, role: Role) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
+    pub(super) fn role(&self, role: Role) -> Result<Option<Cow<'_, [u8]>>, ParameterError> {
         Ok(self.role_text(role)?.map(|(value, _)| value))
     }
 
@@ -351,7 +351,7 @@ impl<'a> Callback<'a> {
     pub(super) fn first_made<'s, 't>(
         &'s self,
         texts: &'t [RoleText<Bound>],
-    ) -> Result<Option<MadeOf<'s, 't>>, Unreadable>
+    ) -> Result<Option<MadeOf<'s, 't>>, ParameterError>
     where
         't: 's,
     {
@@ -368,7 +368,7 @@ impl<'a> Callback<'a> {
 
     /// A role's text: every placeholder outside an optional part has to be there, not empty, and
     /// not a macro that the sender left in place.
-    fn made<'s>(&'s self, text: &'s Text<Bound>) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    fn made<'s>(&'s self, text: &'s Text<Bound>) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         let context = Context { plus: self.plus(), ..Context::default() };
         if let [Piece::Value(spot)] = text.pieces.as_slice() {
             return self.made_value(spot, &context);
@@ -395,7 +395,7 @@ impl<'a> Callback<'a> {
         &'s self,
         spot: &'s Bound,
         context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         match self.value(spot, context) {
             Ok(value) => Ok(value.filter(|value| !value.is_empty() && !self.is_macro(spot, value))),
             // A modifier that cannot be applied, such as `after:r-`: no such role.
@@ -415,7 +415,7 @@ impl<'a> Callback<'a> {
 
     /// Rejects a time that is checked and came where the signature does not reach: whoever sends
     /// the call again could make it fresh.
-    pub(super) fn time_is_proven(&self) -> Result<(), Refusal> {
+    pub(super) fn time_is_proven(&self) -> Result<(), CallbackError> {
         match self.matched_reading() {
             Some(reading) if reading.time == TimeCover::ByCallback => self.time_is_covered(reading),
             _ => Ok(()),
@@ -423,7 +423,7 @@ impl<'a> Callback<'a> {
     }
 
     #[cold]
-    fn time_is_covered(&self, reading: &Reading) -> Result<(), Refusal> {
+    fn time_is_covered(&self, reading: &Reading) -> Result<(), CallbackError> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
         let came_elsewhere = |spot: &&Bound| match &spot.input {
             Input::Parameter { slot, scope, .. } => {
@@ -434,25 +434,25 @@ impl<'a> Callback<'a> {
             _ => false,
         };
         match time.r#in.spots().find(came_elsewhere) {
-            Some(spot) => Err(Refusal::of(Reason::MissingParameter, &spot.name)),
+            Some(spot) => Err(CallbackError::of(Reason::MissingParameter, &spot.name)),
             None => Ok(()),
         }
     }
 
     /// Refuses what is not the source's own: its sender signs for others too.
-    fn ours(&self) -> Result<(), Refusal> {
+    fn ours(&self) -> Result<(), CallbackError> {
         for ours in &self.recipe.ours {
             let value = self.made(&ours.of)?.unwrap_or_default();
             if value.is_empty() || !ours.values().any(|own| *own == *value) {
                 let name = ours.of.spots().next().map_or("", |spot| &spot.name);
-                return Err(Refusal::of(Reason::NotOurs, name));
+                return Err(CallbackError::of(Reason::NotOurs, name));
             }
         }
         Ok(())
     }
 
     /// Refuses an item or amount that differs from the source's own table.
-    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), Refusal> {
+    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), CallbackError> {
         if self.recipe.rewards.is_empty() {
             return Ok(());
         }
@@ -463,7 +463,7 @@ impl<'a> Callback<'a> {
             return Ok(());
         }
         let about = if pinned.is_some() { Role::Amount } else { Role::Item };
-        Err(Refusal::of(Reason::PinnedReward, about.as_str()))
+        Err(CallbackError::of(Reason::PinnedReward, about.as_str()))
     }
 
     /// The source's template, resolved, as a JSON object of texts.
@@ -474,7 +474,8 @@ impl<'a> Callback<'a> {
         to: &mut Vec<u8>,
     ) {
         let event_id = Some(event_id);
-        let said = Said { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
+        let said =
+            ReplyValues { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
         let context = Context { plus: self.plus(), said: Some(&said), ..Context::default() };
         let mut object = JsonObject::begin(to);
         let mut out = Vec::new();

@@ -17,13 +17,13 @@ use http::HeaderValue;
 use super::bound::{Bound, Gate, Input, Scope};
 use super::callback::{self, Callback};
 use super::definition::{Reads, Writing};
-use super::evaluate::{Context, Lack};
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
+use super::evaluate::{Context, EvalError};
 use super::modifier::Modifier;
 use super::parameters::Place;
 use super::recipe::{Also, Protection, Recipe, WhenBody};
 use super::request::Request;
-use super::signature::{self, Reading, Twin};
+use super::signature::{self, Reading, Redundancy};
 use super::text::{Piece, Text};
 use super::vector::OwnedRequest;
 
@@ -63,7 +63,7 @@ impl Recipe {
         &self,
         request: &OwnedRequest,
         signing: &Signing<'_>,
-    ) -> Result<OwnedRequest, Fault> {
+    ) -> Result<OwnedRequest, DefinitionError> {
         self.signable()?;
         let mut request = request.clone();
         self.make_up(&mut request, signing)?;
@@ -83,7 +83,7 @@ impl Recipe {
     ///
     /// # Errors
     /// That its callbacks are signed with a private key.
-    pub fn signable(&self) -> Result<(), Fault> {
+    pub fn signable(&self) -> Result<(), DefinitionError> {
         let signs = |reading: &Reading| {
             reading.public.is_none() && (0..self.secrets.len()).any(|at| reading.can_use(at))
         };
@@ -92,11 +92,15 @@ impl Recipe {
         }
         let what = "is made with a private key, which only the sender has";
         let remedy = "have the sender make a callback; `postern explain` takes a captured one";
-        Err(Fault::new("signature", what, remedy))
+        Err(DefinitionError::new("signature", what, remedy))
     }
 
     /// Fills in what a sender makes up itself: its time, and a nonce that it signs.
-    fn make_up(&self, request: &mut OwnedRequest, signing: &Signing<'_>) -> Result<(), Fault> {
+    fn make_up(
+        &self,
+        request: &mut OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<(), DefinitionError> {
         if let Some(time) = &self.time
             && let [Piece::Value(spot)] = time.r#in.pieces.as_slice()
             && !self.has(request, spot, signing)
@@ -143,7 +147,11 @@ impl Recipe {
     }
 
     /// Makes the second signature of the request's kind, where its claim is absent.
-    fn sign_second(&self, request: &mut OwnedRequest, signing: &Signing<'_>) -> Result<(), Fault> {
+    fn sign_second(
+        &self,
+        request: &mut OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<(), DefinitionError> {
         let made = {
             let mut callback = self.opened_book(request, signing);
             callback.find_kind();
@@ -174,9 +182,13 @@ impl Recipe {
         &self,
         request: &OwnedRequest,
         signing: &Signing<'_>,
-    ) -> Result<(&Reading, Vec<u8>), Fault> {
+    ) -> Result<(&Reading, Vec<u8>), DefinitionError> {
         let Some(secret) = self.secret(signing) else {
-            return Err(Fault::new("secrets", "there is no such secret", "name another one"));
+            return Err(DefinitionError::new(
+                "secrets",
+                "there is no such secret",
+                "name another one",
+            ));
         };
         let callback = self.opened_book(request, signing);
         let mut lack = None;
@@ -190,7 +202,11 @@ impl Recipe {
             }
         }
         Err(lack.unwrap_or_else(|| {
-            Fault::new("signature", "no reading of it applies", "look at the sender's file")
+            DefinitionError::new(
+                "signature",
+                "no reading of it applies",
+                "look at the sender's file",
+            )
         }))
     }
 
@@ -209,7 +225,7 @@ impl Recipe {
                 None => {
                     let holds =
                         matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
-                    reading.twin == Twin::No && holds
+                    reading.twin == Redundancy::No && holds
                 }
             })
             .collect();
@@ -221,7 +237,12 @@ impl Recipe {
     }
 
     /// Writes `value` where `spot` reads it.
-    fn put(&self, request: &mut OwnedRequest, spot: &Bound, value: &[u8]) -> Result<(), Fault> {
+    fn put(
+        &self,
+        request: &mut OwnedRequest,
+        spot: &Bound,
+        value: &[u8],
+    ) -> Result<(), DefinitionError> {
         let value = unmodified(value, &spot.modifiers);
         match &spot.input {
             Input::Parameter { slot, steps, .. } => {
@@ -231,8 +252,9 @@ impl Recipe {
                 self.put_parameter(request, &path, &value)
             }
             Input::Header(name) => {
-                let value = HeaderValue::from_bytes(&value)
-                    .map_err(|_| Fault::new(&*spot.name, "is no header value", "change it"))?;
+                let value = HeaderValue::from_bytes(&value).map_err(|_| {
+                    DefinitionError::new(&*spot.name, "is no header value", "change it")
+                })?;
                 let name = self.read(request.borrow(), 0).header_name(name).clone();
                 request.headers.insert(name, value);
                 Ok(())
@@ -263,7 +285,7 @@ impl Recipe {
         request: &mut OwnedRequest,
         path: &[&str],
         value: &[u8],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DefinitionError> {
         let place = self.place_of(request, path);
         if place == Reads::Query {
             let query = edit::put_pair(edit::query(&request.target), path[0].as_bytes(), value);
@@ -313,7 +335,7 @@ fn claim<'r>(
     callback: &Callback<'_>,
     reading: &'r Reading,
     (index, secret): (usize, &[u8]),
-) -> Result<Option<Vec<u8>>, Lack<'r>> {
+) -> Result<Option<Vec<u8>>, EvalError<'r>> {
     if reading.writing == Writing::Text {
         let context =
             Context { secret, plus: reading.plus, reading: Some(reading), ..Context::default() };
@@ -342,24 +364,28 @@ fn is_nonce(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with("nonce")
 }
 
-fn lacking(lack: Lack<'_>) -> Fault {
+fn lacking(lack: EvalError<'_>) -> DefinitionError {
     match lack {
-        Lack::Missing(name) => missing(&[name.to_owned()]),
-        Lack::Unreadable(unreadable) => {
+        EvalError::Missing(name) => missing(&[name.to_owned()]),
+        EvalError::Unreadable(unreadable) => {
             let what = format!("cannot be signed: {}", unreadable.reason);
-            Fault::new(unreadable.parameter.unwrap_or_default(), what, "change it")
+            DefinitionError::new(unreadable.parameter.unwrap_or_default(), what, "change it")
         }
     }
 }
 
 /// Parameters that have to be given.
-fn missing(names: &[String]) -> Fault {
+fn missing(names: &[String]) -> DefinitionError {
     let first = names.first().map_or("name", String::as_str);
-    Fault::new(names.join(", "), "is missing", format!("give it: {first}=value"))
+    DefinitionError::new(names.join(", "), "is missing", format!("give it: {first}=value"))
 }
 
-fn unplaceable(name: &str) -> Fault {
-    Fault::new(name, "has no place in this request", "give the request as its sender writes it")
+fn unplaceable(name: &str) -> DefinitionError {
+    DefinitionError::new(
+        name,
+        "has no place in this request",
+        "give the request as its sender writes it",
+    )
 }
 
 /// The inverse of the modifiers that a claim is read with.

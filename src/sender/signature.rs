@@ -4,11 +4,11 @@ use super::bound::{Binder, Bound, Gate, Gateway, Input, Use};
 use super::callback::Message;
 use super::coverage::{Always, Shaping, Signed, SignedTexts};
 use super::definition::{
-    self, Chain, Each, Empty, First, Order, Roles, Sender, Signs, Step, Which, Writing,
+    self, Chain, Each, Empty, First, ListedParameters, Order, Roles, Sender, Signs, Step, Writing,
 };
+use super::definition_error::DefinitionError;
 use super::digest::{self, Algorithm, Hasher, Output, Start};
 use super::encoding::{self, Plus};
-use super::fault::Fault;
 use super::key_set;
 use super::modifier::Modifier;
 use super::names::Slot;
@@ -39,7 +39,7 @@ pub(super) struct Reading {
     pub(super) cut: Option<usize>,
     pub(super) plus: Plus,
     /// An earlier reading differs in the meaning of `+` alone.
-    pub(super) twin: Twin,
+    pub(super) twin: Redundancy,
     pub(super) sorted: Vec<Text<Bound>>,
     /// For each of `sorted` whether its size is bounded.
     pub(super) sorted_sizes: Vec<PartSize>,
@@ -101,7 +101,7 @@ const SIGNATURE_MAX: usize = 1024;
 
 /// Whether a reading can say anything that an earlier one did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Twin {
+pub(super) enum Redundancy {
     /// It stands for itself.
     No,
     /// Only where a `+` came.
@@ -203,7 +203,7 @@ pub(super) fn compile(
     reading: &definition::Reading,
     binder: &mut Binder<'_>,
     shaping: &Shaping,
-) -> Result<Option<Reading>, Fault> {
+) -> Result<Option<Reading>, DefinitionError> {
     let when = binder.gate(&reading.when)?;
     if matches!(when, Gate::Never) {
         return Ok(None);
@@ -215,7 +215,7 @@ pub(super) fn compile(
     };
     // A further reading takes over lists that its own text may not read.
     let sorted = if reads(Gateway::Sorted) { reading.sorted.as_slice() } else { &[] };
-    let sorted: Result<Vec<_>, Fault> =
+    let sorted: Result<Vec<_>, DefinitionError> =
         sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
     let sorted = sorted.map_err(|fault| fault.under("sorted"))?;
     let pairs = reading.pairs.as_ref().filter(|_| reads(Gateway::Pairs));
@@ -228,7 +228,7 @@ pub(super) fn compile(
         && keyed.iter().all(Option::is_none)
         && fixed(&key, b"").is_none_or(|key| key.is_empty());
     if lacking && !reads_secret(&key) {
-        return Err(Fault::new("key", "needs a setting that is not there", "set it"));
+        return Err(DefinitionError::new("key", "needs a setting that is not there", "set it"));
     }
     let texts = SignedTexts { of: &of, sorted: &sorted, pairs: pairs.as_ref() };
     let signed = Signed::of(texts, binder, shaping);
@@ -255,7 +255,7 @@ pub(super) fn compile(
         writing: reading.r#as,
         cut: reading.cut,
         plus: reading.plus,
-        twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Twin::No),
+        twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Redundancy::No),
         sorted_sizes: sorted.iter().map(|text| part_size(text, binder.sender)).collect(),
         sorted,
         pairs,
@@ -304,7 +304,7 @@ fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
 }
 
 /// In what alone two readings differ, where that is the meaning of `+` or of escapes in the query.
-fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Twin> {
+fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Redundancy> {
     let alike = same_claim(one, other)
         && one.when == other.when
         && one.sorted == other.sorted
@@ -312,8 +312,8 @@ fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Twin> 
         && one.public == other.public
         && pairs_key(one) == pairs_key(other);
     match (one.plus == other.plus, one.of == other.of) {
-        (false, true) if alike => Some(Twin::OfPlus),
-        (true, false) if alike && raw(&one.of) == raw(&other.of) => Some(Twin::OfEscapes),
+        (false, true) if alike => Some(Redundancy::OfPlus),
+        (true, false) if alike && raw(&one.of) == raw(&other.of) => Some(Redundancy::OfEscapes),
         _ => None,
     }
 }
@@ -344,21 +344,23 @@ fn compile_pairs(
     pairs: &definition::Pairs,
     claim: &Bound,
     binder: &mut Binder<'_>,
-) -> Result<Pairs, Fault> {
+) -> Result<Pairs, DefinitionError> {
     let except: Vec<_> = pairs.except.iter().map(|name| Except::new(name)).collect();
     let left_out = |name: &str| {
         name == &*claim.name || except.iter().any(|except| except.takes(name.as_bytes()))
     };
     let names: Vec<String> = match &pairs.which {
-        Which::Names(names) => names.iter().filter(|name| !left_out(name)).cloned().collect(),
-        Which::Pasted => {
+        ListedParameters::Names(names) => {
+            names.iter().filter(|name| !left_out(name)).cloned().collect()
+        }
+        ListedParameters::Pasted => {
             let mut pasted: Vec<_> = binder.sender.paste.clone();
             if pairs.order == Order::Macro {
                 pasted.sort_by(|one, other| one.value.cmp(&other.value));
             }
             pasted.into_iter().map(|p| p.name).filter(|name| !left_out(name)).collect()
         }
-        Which::Query | Which::All => Vec::new(),
+        ListedParameters::Query | ListedParameters::All => Vec::new(),
     };
     let mut added = Vec::new();
     let mut add = Vec::new();
@@ -367,9 +369,11 @@ fn compile_pairs(
         add.push((label(name, pairs.each), binder.text(text, Use::Signed)?));
     }
     let plan = match &pairs.which {
-        Which::Names(_) | Which::Pasted => listed(&names, add, pairs, binder)?,
-        Which::Query => gathered(&[Place::Query], except, add, pairs.order),
-        Which::All => gathered(&[Place::Query, Place::Form], except, add, pairs.order),
+        ListedParameters::Names(_) | ListedParameters::Pasted => {
+            listed(&names, add, pairs, binder)?
+        }
+        ListedParameters::Query => gathered(&[Place::Query], except, add, pairs.order),
+        ListedParameters::All => gathered(&[Place::Query, Place::Form], except, add, pairs.order),
     };
     Ok(Pairs { plan, shape: pairs.shape.clone(), each: pairs.each, empty: pairs.empty, added })
 }
@@ -379,7 +383,7 @@ fn listed(
     add: Vec<(Box<[u8]>, Text<Bound>)>,
     pairs: &definition::Pairs,
     binder: &mut Binder<'_>,
-) -> Result<Plan, Fault> {
+) -> Result<Plan, DefinitionError> {
     let mut list = Vec::new();
     for name in names {
         let value = ListedValue::Parameter(binder.slot(name)?);

@@ -11,7 +11,7 @@ use super::*;
 #[derive(Debug)]
 struct Came {
     outcome: Outcome,
-    refusal: Option<Refusal>,
+    refusal: Option<CallbackError>,
     resolved: Option<Box<Resolved>>,
 }
 
@@ -333,7 +333,7 @@ fn order_escapes_and_strangers_in_a_query_change_nothing_that_is_not_signed() {
 }
 
 /// A source of `sender` with the given TOML.
-fn source(sender: &str, source: &str) -> Result<Recipe, Vec<Fault>> {
+fn source(sender: &str, source: &str) -> Result<Recipe, Vec<DefinitionError>> {
     let catalog = Catalog::embedded().unwrap();
     let file = super::file::Vector {
         about: String::new(),

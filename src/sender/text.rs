@@ -4,7 +4,7 @@
 //! placeholder; any other bracket is an ordinary character, and a fault where a slip costs most.
 //! A key in doubled brackets is the plain text. `(…)?` with a placeholder in it is an optional part.
 
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
 
 /// A text, read but not yet bound to a sender's names.
@@ -115,7 +115,7 @@ impl Text {
     ///
     /// # Errors
     /// The first mistake, with its column; the key is left empty for the caller to say.
-    pub(super) fn parse(text: &str, strictness: Strictness) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str, strictness: Strictness) -> Result<Self, DefinitionError> {
         let mut reader =
             Reader { text, at: 0, strictness, literal: Vec::new(), pieces: Vec::new() };
         while reader.at < text.len() {
@@ -142,7 +142,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    fn step(&mut self) -> Result<(), Fault> {
+    fn step(&mut self) -> Result<(), DefinitionError> {
         match self.text.as_bytes()[self.at] {
             open @ (b'{' | b'<' | b'[') => self.bracket(open),
             b'(' => self.parenthesis(),
@@ -155,7 +155,7 @@ impl Reader<'_> {
         }
     }
 
-    fn bracket(&mut self, open: u8) -> Result<(), Fault> {
+    fn bracket(&mut self, open: u8) -> Result<(), DefinitionError> {
         if open == b'<' && self.strictness == Strictness::Markup {
             self.literal.push(open);
             self.at += 1;
@@ -192,7 +192,7 @@ impl Reader<'_> {
         (whole && is_key(&rest[2..end])).then_some(self.at + end + 2)
     }
 
-    fn placeholder(&self, open: u8) -> Result<Option<(Spot, usize)>, Fault> {
+    fn placeholder(&self, open: u8) -> Result<Option<(Spot, usize)>, DefinitionError> {
         let rest = &self.text[self.at + 1..];
         let Some(end) = rest.find(char::from(closing(open))) else { return Ok(None) };
         let mut parts = rest[..end].split('|');
@@ -204,8 +204,12 @@ impl Reader<'_> {
         for part in parts {
             let modifier = Modifier::parse(part).map_err(|fault| fault.at(self.column()))?;
             if modifier == Modifier::Raw && !modifiers.is_empty() {
-                return Err(Fault::new("", "`raw` stands behind another modifier", "put it first")
-                    .at(self.column()));
+                return Err(DefinitionError::new(
+                    "",
+                    "`raw` stands behind another modifier",
+                    "put it first",
+                )
+                .at(self.column()));
             }
             modifiers.push(modifier);
         }
@@ -214,7 +218,7 @@ impl Reader<'_> {
         Ok(Some((spot, self.at + 1 + end + 1)))
     }
 
-    fn parenthesis(&mut self) -> Result<(), Fault> {
+    fn parenthesis(&mut self) -> Result<(), DefinitionError> {
         let rest = &self.text[self.at + 1..];
         let end = rest.find(')').filter(|&end| rest[end + 1..].starts_with('?'));
         if let Some(end) = end {
@@ -223,8 +227,12 @@ impl Reader<'_> {
                 .map_err(|fault| self.shifted(fault, self.at + 1))?;
             let nested = inner.contains('(') && !part.is_literal();
             if nested {
-                return Err(Fault::new("", "an optional part stands in another", "take it apart")
-                    .at(self.column()));
+                return Err(DefinitionError::new(
+                    "",
+                    "an optional part stands in another",
+                    "take it apart",
+                )
+                .at(self.column()));
             }
             if !part.is_literal() {
                 self.flush();
@@ -248,7 +256,7 @@ impl Reader<'_> {
         pieces
     }
 
-    fn shifted(&self, fault: Fault, by: usize) -> Fault {
+    fn shifted(&self, fault: DefinitionError, by: usize) -> DefinitionError {
         let column = fault.column.unwrap_or(1) + self.text[..by].chars().count();
         fault.at(column)
     }
@@ -264,9 +272,9 @@ impl Reader<'_> {
         self.text[..self.at].chars().count() + 1
     }
 
-    fn stray(&self) -> Fault {
+    fn stray(&self) -> DefinitionError {
         let bracket = char::from(self.text.as_bytes()[self.at]);
-        Fault::new(
+        DefinitionError::new(
             "",
             format!("`{bracket}` is no placeholder here"),
             "write a key in brackets ({key}, [key]), or take the bracket out",

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::definition_error::DefinitionError;
 use super::encoding::{Plus, unpercented};
-use super::fault::Fault;
 use super::text::{Origin, Piece, Spot, Strictness, Text};
 
 /// A URL whose path and query are a template. Scheme, host and port stand as they are.
@@ -112,19 +112,20 @@ impl UrlTemplate {
     ///
     /// # Errors
     /// The first mistake, with its column in the whole URL.
-    pub fn parse(url: &str) -> Result<Self, Fault> {
+    pub fn parse(url: &str) -> Result<Self, DefinitionError> {
         let behind = url.find("://").map_or(0, |at| at + 3);
         let end = url[behind..].find(['/', '?']).map_or(url.len(), |at| behind + at);
         let (origin, rest) = url.split_at(end);
         let before = origin.chars().count();
-        let moved = |fault: Fault| {
+        let moved = |fault: DefinitionError| {
             let column = fault.column.map(|column| column + before);
             column.map_or(fault.clone(), |column| fault.at(column))
         };
         let rest = Text::parse(rest, Strictness::Strict).map_err(moved)?;
         if let Some(spot) = rest.spots().find(|spot| !spot.modifiers.is_empty()) {
             let what = format!("`{}` has a modifier, which a URL does not read", spot.key);
-            let fault = Fault::new("url", what, "leave out the bar and what is behind it");
+            let fault =
+                DefinitionError::new("url", what, "leave out the bar and what is behind it");
             return Err(moved(fault.at(spot.column)));
         }
         Ok(Self { origin: origin.to_owned(), rest })

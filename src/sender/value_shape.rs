@@ -3,7 +3,7 @@
 //! A shape is proof and not a filter. [`super::recut`] uses it to decide which other values make the
 //! same signed text. A value that does not fit its shape is no reason to reject a callback.
 
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
 use super::time::Stamp;
 
@@ -132,8 +132,8 @@ impl ValueShape {
     ///
     /// # Errors
     /// A fault without a key if it is not a shape.
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
-        let unknown = || Fault::new("", format!("`{text}` is not a shape"), SHAPES);
+    pub(super) fn parse(text: &str) -> Result<Self, DefinitionError> {
+        let unknown = || DefinitionError::new("", format!("`{text}` is not a shape"), SHAPES);
         let (shape, basis) = match text.strip_suffix(", unconfirmed") {
             Some(shape) => (shape, ShapeBasis::Unconfirmed),
             None => (text, ShapeBasis::Confirmed),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::fault::Fault;
+use super::definition_error::DefinitionError;
 use super::file;
 use super::recipe::{LiveSecret, MaxAge, Replay, Terms};
 use super::request::Request;
@@ -56,11 +56,13 @@ impl OwnedRequest {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    pub fn parse(text: &str) -> Result<Self, DefinitionError> {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.lines();
         let line = lines.next().unwrap_or_default();
-        let wrong = |what: &str| Fault::new("request", what, "write METHOD /target, headers, body");
+        let wrong = |what: &str| {
+            DefinitionError::new("request", what, "write METHOD /target, headers, body")
+        };
         let (method, target) = line.split_once(' ').ok_or_else(|| wrong("has no target"))?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| wrong("has no method"))?;
         let whole = target.starts_with("http://") || target.starts_with("https://");
@@ -83,13 +85,14 @@ impl OwnedRequest {
 }
 
 impl Vector {
-    pub(super) fn parse(vector: file::Vector) -> Result<Self, Fault> {
+    pub(super) fn parse(vector: file::Vector) -> Result<Self, DefinitionError> {
         let now_ms = match vector.now {
             None => None,
             Some(now) => {
                 let stamp: Result<jiff::Timestamp, _> = now.to_string().parse();
-                let stamp = stamp
-                    .map_err(|_| Fault::new("now", "is no point in time", "give it an offset"))?;
+                let stamp = stamp.map_err(|_| {
+                    DefinitionError::new("now", "is no point in time", "give it an offset")
+                })?;
                 Some(stamp.as_millisecond())
             }
         };

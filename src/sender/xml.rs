@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
-use super::encoding::BadEncoding;
-use super::parameters::{self, Span, Unreadable};
+use super::encoding::EncodingError;
+use super::parameters::{self, ParameterError, Span};
 
 /// Elements in one another: as deep as JSON may be.
 const DEPTH_MAX: usize = super::json::DEPTH_MAX;
@@ -58,7 +58,7 @@ fn to_end(reader: &mut Reader<&[u8]>) -> Option<(usize, usize)> {
 ///
 /// # Errors
 /// `repeated_parameter` when there are two.
-pub(super) fn child<'x>(inner: &'x [u8], name: &str) -> Result<Option<&'x [u8]>, Unreadable> {
+pub(super) fn child<'x>(inner: &'x [u8], name: &str) -> Result<Option<&'x [u8]>, ParameterError> {
     let Ok(text) = std::str::from_utf8(inner) else { return Ok(None) };
     let mut reader = Reader::from_str(text);
     let mut found = None;
@@ -83,25 +83,25 @@ pub(super) fn child<'x>(inner: &'x [u8], name: &str) -> Result<Option<&'x [u8]>,
 
 /// The text of an element from its inner text: entities and CDATA decoded. Where there are
 /// elements inside, it is the inner text as spelled.
-pub(super) fn text(inner: &[u8]) -> Result<Cow<'_, [u8]>, BadEncoding> {
+pub(super) fn text(inner: &[u8]) -> Result<Cow<'_, [u8]>, EncodingError> {
     if memchr::memchr2(b'<', b'&', inner).is_none() {
         return Ok(Cow::Borrowed(inner));
     }
     if let Some(whole) = whole_cdata(inner) {
         return Ok(Cow::Borrowed(whole));
     }
-    let spelled = std::str::from_utf8(inner).map_err(|_| BadEncoding)?;
+    let spelled = std::str::from_utf8(inner).map_err(|_| EncodingError)?;
     let mut reader = Reader::from_str(spelled);
     let mut out = String::with_capacity(inner.len());
     loop {
-        match reader.read_event().map_err(|_| BadEncoding)? {
+        match reader.read_event().map_err(|_| EncodingError)? {
             Event::Text(part) => out.push_str(&part),
             Event::CData(part) => out.push_str(&part),
             Event::GeneralRef(entity) => out.push(character(&entity)?),
             Event::Comment(_) => {}
             Event::Eof => return Ok(Cow::Owned(out.into_bytes())),
             Event::Start(_) | Event::Empty(_) => return Ok(Cow::Borrowed(inner)),
-            _ => return Err(BadEncoding),
+            _ => return Err(EncodingError),
         }
     }
 }
@@ -113,8 +113,8 @@ fn whole_cdata(inner: &[u8]) -> Option<&[u8]> {
     ends.next().is_none().then_some(inside)
 }
 
-fn character(entity: &BytesRef<'_>) -> Result<char, BadEncoding> {
-    if let Some(character) = entity.resolve_char_ref().map_err(|_| BadEncoding)? {
+fn character(entity: &BytesRef<'_>) -> Result<char, EncodingError> {
+    if let Some(character) = entity.resolve_char_ref().map_err(|_| EncodingError)? {
         return Ok(character);
     }
     match entity.as_ref() {
@@ -123,7 +123,7 @@ fn character(entity: &BytesRef<'_>) -> Result<char, BadEncoding> {
         "amp" => Ok('&'),
         "apos" => Ok('\''),
         "quot" => Ok('"'),
-        _ => Err(BadEncoding),
+        _ => Err(EncodingError),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::connection::{Front, Handler};
+use super::connection::{Handler, ListenerService};
 
 /// The first and the longest pause after an accept that failed for want of descriptors or memory:
 /// trying again at once would burn a core and help nobody.
@@ -27,7 +27,7 @@ type Accepted = (TcpStream, SocketAddr);
 /// Accepts on `listener` until the gateway drains, and serves every connection to its end.
 ///
 /// Dropping the future closes nothing that was accepted; that is the runtime's end.
-pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
+pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<ListenerService<H>>) {
     // Every connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let mut pause = PAUSE_FIRST;
@@ -67,7 +67,7 @@ pub async fn accept<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
 /// Room for one more connection; `None` if the gateway drains before there is any. At the bound one
 /// connection waits here and the others in the kernel's queue: idle ones are asked to make room, and
 /// a sender that is refused may never come again.
-async fn permit<H: Handler>(front: &Front<H>) -> Option<OwnedSemaphorePermit> {
+async fn permit<H: Handler>(front: &ListenerService<H>) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(&front.connections).try_acquire_owned() {
         return Some(permit);
     }
@@ -84,7 +84,7 @@ async fn permit<H: Handler>(front: &Front<H>) -> Option<OwnedSemaphorePermit> {
 }
 
 fn spawn<H: Handler>(
-    front: &Arc<Front<H>>,
+    front: &Arc<ListenerService<H>>,
     (socket, peer): Accepted,
     permit: OwnedSemaphorePermit,
     open: mpsc::Sender<Infallible>,
@@ -125,7 +125,7 @@ impl Worker {
     pub fn start<H: Handler>(
         name: String,
         listener: std::net::TcpListener,
-        front: Arc<Front<H>>,
+        front: Arc<ListenerService<H>>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {

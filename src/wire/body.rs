@@ -24,7 +24,7 @@ pub struct Taken<'a> {
 
 /// Why a body was not read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFault {
+pub enum BodyError {
     /// It is over its bound, by its length or by what came.
     TooLarge,
     /// It did not come in time, or its sender went away in the middle.
@@ -55,30 +55,30 @@ impl BytePool {
         body: Incoming,
         limit: usize,
         time: Duration,
-    ) -> Result<(Bytes, Taken<'_>), BodyFault> {
+    ) -> Result<(Bytes, Taken<'_>), BodyError> {
         if body.is_end_stream() {
             return Ok((Bytes::new(), Taken { pool: self, bytes: 0 }));
         }
         // What a sender announces is refused before it is sent.
         if body.size_hint().lower() > limit as u64 {
-            return Err(BodyFault::TooLarge);
+            return Err(BodyError::TooLarge);
         }
-        tokio::time::timeout(time, self.gather(body, limit)).await.unwrap_or(Err(BodyFault::Late))
+        tokio::time::timeout(time, self.gather(body, limit)).await.unwrap_or(Err(BodyError::Late))
     }
 
     async fn gather(
         &self,
         mut body: Incoming,
         limit: usize,
-    ) -> Result<(Bytes, Taken<'_>), BodyFault> {
+    ) -> Result<(Bytes, Taken<'_>), BodyError> {
         let mut taken = Taken { pool: self, bytes: 0 };
         let mut whole = Bytes::new();
         let mut pieces = BytesMut::new();
         while let Some(frame) = body.frame().await {
             // An error of the connection and a body cut short look alike: it did not come.
-            let Ok(data) = frame.map_err(|_| BodyFault::Late)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|_| BodyError::Late)?.into_data() else { continue };
             if whole.len() + pieces.len() + data.len() > limit {
-                return Err(BodyFault::TooLarge);
+                return Err(BodyError::TooLarge);
             }
             taken.more(data.len())?;
             if whole.is_empty() && pieces.is_empty() {
@@ -94,11 +94,11 @@ impl BytePool {
 }
 
 impl Taken<'_> {
-    fn more(&mut self, bytes: usize) -> Result<(), BodyFault> {
+    fn more(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.pool
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .map_err(|_| BodyFault::Crowded)?;
+            .map_err(|_| BodyError::Crowded)?;
         self.bytes += bytes;
         Ok(())
     }
@@ -122,7 +122,7 @@ mod tests {
         let mut one = Taken { pool: &pool, bytes: 0 };
         one.more(6).unwrap();
         let mut two = Taken { pool: &pool, bytes: 0 };
-        assert_eq!(two.more(6), Err(BodyFault::Crowded));
+        assert_eq!(two.more(6), Err(BodyError::Crowded));
         drop(one);
         two.more(10).unwrap();
         drop(two);

@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::crowd::{Crowd, Ear};
+use super::activity::{IdleAction, Pulse};
 use super::head;
-use super::pulse::{Pulse, Verdict};
+use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::Lifecycle;
@@ -69,15 +69,15 @@ pub struct Peer(pub SocketAddr);
 
 /// The connection is closed without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hangup;
+pub struct CloseWithoutReply;
 
-impl fmt::Display for Hangup {
+impl fmt::Display for CloseWithoutReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("closed without an answer")
     }
 }
 
-impl std::error::Error for Hangup {}
+impl std::error::Error for CloseWithoutReply {}
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -86,7 +86,7 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, Hangup>> + Send;
+    ) -> impl Future<Output = Result<Response, CloseWithoutReply>> + Send;
 }
 
 /// One listener's side of every connection.
@@ -95,7 +95,7 @@ pub struct Front<H> {
     life: Arc<Lifecycle>,
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) crowd: Crowd,
+    pub(super) crowd: IdleReclaim,
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -141,7 +141,7 @@ impl<H: Handler> Front<H> {
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
-            crowd: Crowd::default(),
+            crowd: IdleReclaim::default(),
             tls: certificate.map(Certificate::acceptor).transpose()?,
             http1,
             http2,
@@ -206,9 +206,9 @@ impl<H: Handler> Front<H> {
         let Bounds { head_time, idle_time, .. } = self.bounds;
         let mut connection = pin!(connection);
         let mut bell =
-            Bell { life: &self.life, ring: pin!(self.life.draining()), heard: Heard::No };
+            DrainWatch { life: &self.life, ring: pin!(self.life.draining()), heard: Heard::No };
         let mut ring = pin!(self.crowd.listen());
-        let mut ear = Ear::new(&self.crowd, ring.as_mut());
+        let mut ear = ReclaimWaiter::new(&self.crowd, ring.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
         let mut wound_up = false;
         poll_fn(|cx| {
@@ -223,9 +223,9 @@ impl<H: Handler> Front<H> {
                 let now = Instant::now();
                 let idle_time = if wound_up { Duration::ZERO } else { idle_time };
                 match pulse.judge(now, head_time, idle_time) {
-                    Verdict::Wait(wait) => watch.as_mut().reset(now + wait),
-                    Verdict::Finish if !wound_up => finish = true,
-                    Verdict::Finish | Verdict::Close => return Poll::Ready(()),
+                    IdleAction::Wait(wait) => watch.as_mut().reset(now + wait),
+                    IdleAction::Finish if !wound_up => finish = true,
+                    IdleAction::Finish | IdleAction::Close => return Poll::Ready(()),
                 }
             }
             if !finish {
@@ -244,7 +244,7 @@ impl<H: Handler> Front<H> {
 }
 
 /// Hears once that the gateway drains. Between its first poll and the ring it costs one load.
-struct Bell<'a, R> {
+struct DrainWatch<'a, R> {
     life: &'a Lifecycle,
     ring: Pin<&'a mut R>,
     heard: Heard,
@@ -257,7 +257,7 @@ enum Heard {
     Yes,
 }
 
-impl<R: Future<Output = ()>> Bell<'_, R> {
+impl<R: Future<Output = ()>> DrainWatch<'_, R> {
     /// Whether it rings now, for the first time.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let look = match self.heard {
@@ -283,7 +283,10 @@ struct Requests<H> {
 }
 
 impl<H: Handler> Requests<H> {
-    async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         let _busy = self.pulse.begin();
         if !request.body().is_end_stream() {
             self.pulse.saw_body();
@@ -310,7 +313,11 @@ mod tests {
     struct Much;
 
     impl Handler for Much {
-        async fn handle(&self, _: Peer, _: Request<Incoming>) -> Result<Response, Hangup> {
+        async fn handle(
+            &self,
+            _: Peer,
+            _: Request<Incoming>,
+        ) -> Result<Response, CloseWithoutReply> {
             Ok(Response::new(Full::new(Bytes::from(vec![b'a'; 16 << 20]))))
         }
     }

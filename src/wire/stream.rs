@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::pulse::Pulse;
+use super::activity::ConnectionActivity;
 use super::target::{Framing, RawTarget, Scan};
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
@@ -40,7 +40,7 @@ pub(super) struct Stream {
     socket: Socket,
     /// What was read before hyper was there.
     first: Bytes,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     heads: Option<Heads>,
 }
 
@@ -105,7 +105,7 @@ impl Stream {
     pub(super) fn http1(
         socket: Socket,
         first: Bytes,
-        pulse: Arc<Pulse>,
+        pulse: Arc<ConnectionActivity>,
         slot: Arc<HeadSlot>,
     ) -> Self {
         let heads = Heads { scan: Scan::default(), begun: pulse.begun(), slot };
@@ -113,7 +113,7 @@ impl Stream {
     }
 
     /// `socket`, of which `first` was read already, as HTTP/2.
-    pub(super) fn http2(socket: Socket, first: Bytes, pulse: Arc<Pulse>) -> Self {
+    pub(super) fn http2(socket: Socket, first: Bytes, pulse: Arc<ConnectionActivity>) -> Self {
         Self { socket, first, pulse, heads: None }
     }
 
@@ -131,7 +131,7 @@ impl Stream {
 
 impl Heads {
     /// Bytes of an HTTP/1 connection came.
-    fn follow(&mut self, pulse: &Pulse, bytes: &mut [u8]) {
+    fn follow(&mut self, pulse: &ConnectionActivity, bytes: &mut [u8]) {
         if self.scan.is_at_end() {
             // These bytes begin a head if the one before has become a request, and that is over
             // and had no body. Else they may be anything.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 use postern::config::{self, Config};
-use postern::ledger::{Book, BookOptions, Engine, Memory, StoreClock};
+use postern::ledger::{BatchOptions, BatchedLedger, Engine, Memory, StoreClock};
 use postern::lifecycle::Stop;
 use postern::server::{self, Addresses, Listeners, Observed, Parts};
 use postern::telemetry::{self, LogFormat, Metrics};
@@ -43,24 +43,24 @@ pub struct Gateway {
 impl Gateway {
     /// One with that configuration and a ledger in memory.
     pub fn start(text: &str) -> Self {
-        Self::with(text, BookOptions::default())
+        Self::with(text, BatchOptions::default())
     }
 
     /// One whose ledger has no room for any event.
     pub fn without_room(text: &str) -> Self {
-        Self::with(text, BookOptions { queue_events: 0, ..BookOptions::default() })
+        Self::with(text, BatchOptions { queue_events: 0, ..BatchOptions::default() })
     }
 
     /// One over a ledger that outlives it.
     pub fn over(text: &str, engine: impl Into<Engine>) -> Self {
-        Self::on(text, engine, BookOptions::default())
+        Self::on(text, engine, BatchOptions::default())
     }
 
-    fn with(text: &str, options: BookOptions) -> Self {
+    fn with(text: &str, options: BatchOptions) -> Self {
         Self::on(text, Memory::new(StoreClock::process()), options)
     }
 
-    fn on(text: &str, engine: impl Into<Engine>, options: BookOptions) -> Self {
+    fn on(text: &str, engine: impl Into<Engine>, options: BatchOptions) -> Self {
         capture();
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(&folder, text);
@@ -68,7 +68,7 @@ impl Gateway {
         let at = listeners.addresses().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let observer = Arc::new(Observed::new(&metrics));
-        let book = Book::new(engine, options, observer);
+        let book = BatchedLedger::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
         let parts = Parts { config: changes, book, metrics, listeners };
         let (stop, stopped) = oneshot::channel::<()>();

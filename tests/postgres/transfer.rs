@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use postern::ledger::{
-    Book, BookOptions, DocumentChange, Embedded, EmbeddedOptions, Expect, Item, Kind, LeaseAsk,
-    Ledger as _, Nonce, TargetFilter, Unobserved, Verdict, conformance,
+    BatchOptions, BatchedLedger, DocumentChange, Embedded, EmbeddedOptions, Expect, Item, Kind,
+    LeaseAsk, Ledger as _, Nonce, NoopObserver, TargetFilter, Verdict, conformance,
 };
 use sha2::{Digest, Sha256};
 
@@ -69,7 +69,7 @@ async fn fill(path: &Path) {
     }
     let expires_ms = postern::clock::now_ms() + 86_400_000;
     ledger.check_nonces(&[Nonce { key: conformance::key(9), expires_ms }]).await.unwrap();
-    drop(Book::new(ledger, BookOptions::default(), std::sync::Arc::new(Unobserved)));
+    drop(BatchedLedger::new(ledger, BatchOptions::default(), std::sync::Arc::new(NoopObserver)));
 }
 
 /// How many items an embedded ledger holds, and a hash over all of them, in whatever order.

@@ -12,14 +12,14 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{table, time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::pages::destinations;
-use crate::console::pages::managed::{self, Done, Mistakes, deletion};
+use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_count, key};
-use crate::registry::{Address, Failed, InForce, Kept, Push};
+use crate::registry::{Address, ChangeError, Push, RunningConfig, StoredDocument};
 
 texts! {
     INTRODUCTION = "A callback address is where genuine callbacks of the assessment platform about one company and one assessment are passed on to. Its manager sets it over the API of seed 000; so can you.",
@@ -62,9 +62,9 @@ const PATH: &str = Area::Addresses.path();
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
-        [] => Ok(all(console, visit, (&Mistakes::default(), None))),
-        [company, prefix] => one(console, visit, (company, prefix), (&Mistakes::default(), None)),
-        _ => Err(Trouble::Absent),
+        [] => Ok(all(console, visit, (&FormErrors::default(), None))),
+        [company, prefix] => one(console, visit, (company, prefix), (&FormErrors::default(), None)),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -91,13 +91,17 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
                 Err(mistakes) => mistaken(console, visit, (company, prefix), (&mistakes, None)),
             }
         }
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
 // === All of them ===
 
-fn all(console: &Console, visit: &Visit, (mistakes, typed): (&Mistakes, Option<&Fields>)) -> Reply {
+fn all(
+    console: &Console,
+    visit: &Visit,
+    (mistakes, typed): (&FormErrors, Option<&Fields>),
+) -> Reply {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let rows: Vec<_> =
         state.documents.addresses.iter().map(|(key, kept)| row(lang, key, kept)).collect();
@@ -123,7 +127,7 @@ fn all(console: &Console, visit: &Visit, (mistakes, typed): (&Mistakes, Option<&
     Reply::Page(Area::Addresses.title().of(lang).to_owned(), middle)
 }
 
-fn row(lang: Lang, key: &str, kept: &Kept<Address>) -> Vec<Markup> {
+fn row(lang: Lang, key: &str, kept: &StoredDocument<Address>) -> Vec<Markup> {
     let Address { notify_url, code_number, report_number } = &*kept.value;
     vec![
         html! { a href={ (PATH) "/" (key) } { (value::short(key)) } },
@@ -155,7 +159,7 @@ fn companies(api: &CallbackAddresses) -> Vec<u64> {
 fn choices(
     lang: Lang,
     api: &CallbackAddresses,
-    (mistakes, typed): (&Mistakes, Option<&Fields>),
+    (mistakes, typed): (&FormErrors, Option<&Fields>),
 ) -> Markup {
     let text = |name| typed.and_then(|form| form.text(name)).unwrap_or_default();
     let all: Vec<String> = companies(api).iter().map(u64::to_string).collect();
@@ -170,7 +174,7 @@ fn choices(
 
 fn fields(
     lang: Lang,
-    mistakes: &Mistakes,
+    mistakes: &FormErrors,
     (typed, kept): (Option<&Fields>, Option<&Address>),
 ) -> Markup {
     let said = |name: &str, kept: Option<&String>| match typed {
@@ -197,11 +201,11 @@ fn one(
     console: &Console,
     visit: &Visit,
     (company, prefix): (&str, &str),
-    (mistakes, typed): (&Mistakes, Option<&Fields>),
+    (mistakes, typed): (&FormErrors, Option<&Fields>),
 ) -> Shown {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let key = format!("{company}/{prefix}");
-    let kept = state.documents.addresses.get(&key).ok_or(Trouble::Absent)?;
+    let kept = state.documents.addresses.get(&key).ok_or(PageError::Absent)?;
     let version = kept.version.0;
     // Who typed from a version that is gone is told so, and sees what it says now.
     let stale = typed.and_then(|form| managed::stale_form(lang, form, version));
@@ -238,7 +242,7 @@ fn mistaken(
     console: &Console,
     visit: &Visit,
     whose: (&str, &str),
-    said: (&Mistakes, Option<&Fields>),
+    said: (&FormErrors, Option<&Fields>),
 ) -> Shown {
     one(console, visit, whose, said).map(Reply::mistaken)
 }
@@ -251,7 +255,7 @@ async fn set(
     visit: &Visit,
     (company, prefix): (&str, &str),
     (form, expected): (&Fields, Expected),
-) -> Result<Result<String, Mistakes>, Trouble> {
+) -> Result<Result<String, FormErrors>, PageError> {
     let config = console.config();
     let read = whose(visit.lang, &config, (company, prefix))
         .and_then(|key| Ok((key, change(visit.lang, &config, form)?)));
@@ -262,13 +266,13 @@ async fn set(
     let what = (&*key, expected);
     match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
         Ok(()) => Ok(Ok(key)),
-        Err(Failed::Refused(Stale)) => Ok(Err(match expected {
+        Err(ChangeError::Refused(Stale)) => Ok(Err(match expected {
             Expected::Unset => {
-                Mistakes::one("prefix", IS_SET.fill(visit.lang, &[&format!("{PATH}/{key}")]))
+                FormErrors::one("prefix", IS_SET.fill(visit.lang, &[&format!("{PATH}/{key}")]))
             }
             Expected::Any | Expected::Version(_) => managed::stale(visit.lang),
         })),
-        Err(Failed::Ledger(error)) => Err(error.into()),
+        Err(ChangeError::Ledger(error)) => Err(error.into()),
     }
 }
 
@@ -278,28 +282,32 @@ fn of_form(form: &Fields) -> Expected {
 }
 
 /// The key of what is configured.
-fn whose(lang: Lang, config: &Config, (company, prefix): (&str, &str)) -> Result<String, Mistakes> {
+fn whose(
+    lang: Lang,
+    config: &Config,
+    (company, prefix): (&str, &str),
+) -> Result<String, FormErrors> {
     let api = config.manage.callback_address.as_ref();
     let company: Option<u64> = company.parse().ok();
     let known = api.filter(|api| company.is_some_and(|id| companies(api).contains(&id)));
     let (Some(api), Some(company)) = (known, company) else {
-        return Err(Mistakes::one("company", NO_COMPANY.of(lang)));
+        return Err(FormErrors::one("company", NO_COMPANY.of(lang)));
     };
     match api.prefixes.iter().any(|known| known == prefix) {
         true => Ok(key(company, prefix)),
-        false => Err(Mistakes::one("prefix", NO_PREFIX.of(lang))),
+        false => Err(FormErrors::one("prefix", NO_PREFIX.of(lang))),
     }
 }
 
-fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, Mistakes> {
+fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, FormErrors> {
     let count = |name: &str| match form.text(name) {
         None => Ok(None),
         Some(text) if is_count(text) => Ok(Some(text.to_owned())),
-        Some(_) => Err(Mistakes::one(name, NO_COUNT.of(lang))),
+        Some(_) => Err(FormErrors::one(name, NO_COUNT.of(lang))),
     };
     let url = checked_url(config, form.text("notify_url").unwrap_or_default());
     Ok(Change {
-        notify_url: Some(url.map_err(|why| Mistakes::of_slip("notify_url", &why))?),
+        notify_url: Some(url.map_err(|why| FormErrors::of_slip("notify_url", &why))?),
         code_number: count("code_number")?,
         report_number: count("report_number")?,
     })
@@ -307,7 +315,7 @@ fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, Mistakes
 
 // === Push configurations ===
 
-fn pushes(lang: Lang, state: &InForce) -> Markup {
+fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
     let rows: Vec<_> = state
         .documents
         .pushes

@@ -9,9 +9,9 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{self, Fields};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::registry::{Action, ENTRIES_MAX, Entry, audit_log_where};
@@ -53,17 +53,17 @@ struct Filter {
 }
 
 impl Filter {
-    fn read(query: &Fields) -> Result<Self, Trouble> {
+    fn read(query: &Fields) -> Result<Self, PageError> {
         let lower = |name| query.text(name).map(str::to_lowercase);
         let at = |name| {
-            let read = |text| fields::time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            let read = |text| fields::time(text).ok_or(PageError::Bad(WHAT_TIME));
             query.text(name).map(read).transpose()
         };
         let action = |text: &str| {
             Action::ALL
                 .into_iter()
                 .find(|one| one.as_str() == text)
-                .ok_or(Trouble::Bad(WHAT_ACTION))
+                .ok_or(PageError::Bad(WHAT_ACTION))
         };
         Ok(Self {
             who: lower("who"),
@@ -96,11 +96,11 @@ impl Filter {
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     if !visit.rest.is_empty() {
-        return Err(Trouble::Absent);
+        return Err(PageError::Absent);
     }
     let filter = Filter::read(&visit.query)?;
     let before = visit.query.text("cursor").map(str::parse).transpose();
-    let before = before.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
+    let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let wanted = |entry: &Entry| filter.wants(entry);
     let (entries, next) = audit_log_where(console.book(), before, PAGE, wanted).await?;
     let lang = visit.lang;

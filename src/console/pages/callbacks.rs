@@ -17,9 +17,9 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::components::{badge, csv, notice, table, time, value};
 use crate::console::fields::query;
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::Rejected;
@@ -70,14 +70,14 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] => list(console, visit, &filter).await,
         ["callbacks.csv"] => file(console, &filter).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
 async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
     let position = match visit.query.text("cursor") {
         None => Position::default(),
-        Some(text) => text.parse().map_err(|_| Trouble::Bad(WHAT_CURSOR))?,
+        Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
     };
     let Lines { lines, next } = lines::find(console, filter, (&position, PAGE)).await?;
     let lang = visit.lang;

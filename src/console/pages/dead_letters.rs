@@ -15,13 +15,13 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
-use crate::delivery::{ReplayFilter, ReplayRefused};
+use crate::delivery::{ReplayFilter, ReplayOrderError};
 use crate::ledger::{Attempt, DeliveryState, EventId, ReplayId};
-use crate::operator::{NotReplayed, replay_all};
+use crate::operator::{ReplayError, replay_all};
 use crate::registry::Subject;
 
 texts! {
@@ -70,7 +70,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         [] => list(console, visit).await,
         [REPLAYS, id] => orders::page(console, visit, id),
         [REPLAYS, id, LIVE] => orders::part(console, visit, id),
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -78,7 +78,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [REPLAY] => replay(console, visit, form).await,
         [REPLAYS, id, "cancel"] => orders::cancel(console, visit, id).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -88,7 +88,7 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     let lang = visit.lang;
     let filter = Filter::read(&visit.query)?;
     let cursor = visit.query.text("cursor").map(str::parse).transpose();
-    let cursor = cursor.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
+    let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let Found { letters, next } = find::find(console, &filter, cursor).await?;
     let stats = console.book().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
@@ -225,7 +225,7 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let id = order.unwrap_or_else(|| ReplayId::new(now_ms()));
     let everything = form.text("which") == Some("all");
     let ids = form.all("event").map(str::parse::<EventId>).collect::<Result<Vec<_>, _>>();
-    let ids = ids.map_err(|_| Trouble::Bad(WHAT_EVENT))?;
+    let ids = ids.map_err(|_| PageError::Bad(WHAT_EVENT))?;
     if !everything && ids.is_empty() {
         let list = filter.query(&[("done", "none")]);
         return Ok(Reply::Go(format!("{}{list}", Area::DeadLetters.path())));
@@ -239,9 +239,9 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         ReplayFilter { events, log, state: Some(DeliveryState::Dead), target: filter.target() };
     let tools = (&console.tools.registry, &console.tools.replays);
     replay_all(tools, &visit.viewer.who, (id, wanted)).await.map_err(|not| match not {
-        NotReplayed::Ledger(error) => error.into(),
-        NotReplayed::Refused(ReplayRefused::Busy) => Trouble::Bad(BUSY),
-        NotReplayed::Refused(ReplayRefused::Other) => Trouble::Bad(USED),
+        ReplayError::Ledger(error) => error.into(),
+        ReplayError::Refused(ReplayOrderError::Busy) => PageError::Bad(BUSY),
+        ReplayError::Refused(ReplayOrderError::Other) => PageError::Bad(USED),
     })?;
     Ok(Reply::Go(orders::path(id)))
 }

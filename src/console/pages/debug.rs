@@ -23,15 +23,15 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::Mistakes;
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::FormErrors;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::ledger::Rejection;
 use crate::operator::{Masked, as_text, base_of, curl, explained, pasted, source_of};
 use crate::registry::Action;
-use crate::sender::{Composing, Explanation, Fault, OwnedRequest, Recipe, Signing};
+use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
 
 texts! {
     INTRODUCTION = "Choose a source; then fill in a callback, or paste one that was captured.", "选择一个来源，然后填写回调，或粘贴抓取到的回调。";
@@ -69,7 +69,7 @@ struct Found {
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     if !visit.rest.is_empty() {
-        return Err(Trouble::Absent);
+        return Err(PageError::Absent);
     }
     let (lang, config) = (visit.lang, console.config());
     let Some(name) = visit.query.text("source") else {
@@ -96,15 +96,15 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     if !visit.rest.is_empty() {
-        return Err(Trouble::Absent);
+        return Err(PageError::Absent);
     }
     let config = console.config();
     let source = config.sources.get(form.text("source").unwrap_or_default());
-    let source = source.ok_or(Trouble::Absent)?;
+    let source = source.ok_or(PageError::Absent)?;
     let mut sheet = Sheet::typed(source, form);
     let done = match form.text("do") {
-        Some("sign") if !visit.viewer.may_change() => return Err(Trouble::OnlyLooks),
-        Some("send") if !visit.viewer.may_change() => return Err(Trouble::OnlyLooks),
+        Some("sign") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
+        Some("send") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
         Some("sign") => sign(console, visit.lang, (&config, source), &mut sheet),
         Some("send") => send(console, visit, (&config, source), &sheet).await?,
         _ => explain(console, visit.lang, (&config, source), &sheet),
@@ -172,11 +172,11 @@ fn explain(
     lang: Lang,
     (config, source): (&Config, &Source),
     sheet: &Sheet<'_>,
-) -> Result<Found, Mistakes> {
-    let request = pasted(&sheet.request).map_err(|why| Mistakes::one("request", why))?;
+) -> Result<Found, FormErrors> {
+    let request = pasted(&sheet.request).map_err(|why| FormErrors::one("request", why))?;
     let at_ms = match sheet.at.as_str() {
         "" => now_ms(),
-        text => fields::time(text).ok_or_else(|| Mistakes::one("at", NO_TIME.of(lang)))?,
+        text => fields::time(text).ok_or_else(|| FormErrors::one("at", NO_TIME.of(lang)))?,
     };
     let explanation = explaining(console, (config, source), &request, at_ms);
     Ok(Found { explanation, command: None, sent: None })
@@ -188,7 +188,7 @@ async fn refusal(
     lang: Lang,
     (config, source): (&Config, &Arc<Source>),
     id: &str,
-) -> Result<Markup, Trouble> {
+) -> Result<Markup, PageError> {
     let log = console.tools.gate.rejections();
     let kept = match id.parse() {
         Ok(id) => log.get(id).await?,
@@ -214,20 +214,20 @@ fn sign(
     lang: Lang,
     (config, source): (&Config, &Source),
     sheet: &mut Sheet<'_>,
-) -> Result<Found, Mistakes> {
+) -> Result<Found, FormErrors> {
     let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|_| Mistakes::one("", NO_RANDOM.of(lang)))?;
+    getrandom::fill(&mut salt).map_err(|_| FormErrors::one("", NO_RANDOM.of(lang)))?;
     let base = base_of(&config.server, console.tools.callbacks);
     let now = now_ms();
     let signing = Signing { salt, base: &base, ..Signing::at(now) };
     let recipe = &source.recipe;
     let pairs = sheet.pairs(lang)?;
-    let signed: Result<OwnedRequest, Fault> = recipe
+    let signed: Result<OwnedRequest, DefinitionError> = recipe
         .signable()
         .and_then(|()| recipe.compose(&pairs, &Composing::to(&source.path())))
         .and_then(|request| recipe.sign(&request, &signing));
-    let signed = signed.map_err(|fault| Mistakes::of_fault(&fault))?;
-    let text = as_text(&signed).ok_or_else(|| Mistakes::one("", NO_TEXT.of(lang)))?;
+    let signed = signed.map_err(|fault| FormErrors::of_fault(&fault))?;
+    let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
     let explanation = explaining(console, (config, source), &signed, now);
     Ok(Found { explanation, command: Some(curl(&base, &signed)), sent: None })
@@ -240,16 +240,16 @@ async fn send(
     visit: &Visit,
     (config, source): (&Config, &Source),
     sheet: &Sheet<'_>,
-) -> Result<Result<Found, Mistakes>, Trouble> {
+) -> Result<Result<Found, FormErrors>, PageError> {
     let lang = visit.lang;
     let request = match pasted(&sheet.request) {
         Ok(request) => request,
-        Err(why) => return Ok(Err(Mistakes::one("request", why))),
+        Err(why) => return Ok(Err(FormErrors::one("request", why))),
     };
     let path = request.target.split(|byte| *byte == b'?').next().unwrap_or_default();
     if path != source.path().as_bytes() {
         let what = NOT_HERE.fill(lang, &[&source.path()]);
-        return Ok(Err(Mistakes::one("request", what)));
+        return Ok(Err(FormErrors::one("request", what)));
     }
     let (who, thing) = (&visit.viewer.who, ("test_callback", source.name.as_str()));
     console.tools.registry.note(who, Action::Created, thing).await?;

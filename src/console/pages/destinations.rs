@@ -14,14 +14,14 @@ use crate::console::area::Area;
 use crate::console::components::{form as forms, table, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Done, Mistakes, refused};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, Done, FormErrors, refused};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{Stats, TargetId};
-use crate::operator::{self, TestEvent, Untried, try_out};
+use crate::operator::{self, TestDeliveryError, TestEvent, try_out};
 use crate::registry::{Managed, Precondition};
 
 texts! {
@@ -54,7 +54,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         [] if visit.query.text("new").is_some() => made_new(visit),
         [] => all(console, visit).await,
         [name] => one::page(console, visit, &one::Said::of(name)).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -67,7 +67,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         [name, "test"] => test(console, visit, (name, form)).await,
         [name, "end"] => end_old_secrets(console, visit, (name, form)).await,
         [name, "delete"] => delete(console, visit, (name, form)).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -146,9 +146,9 @@ async fn all(console: &Console, visit: &Visit) -> Shown {
 
 fn made_new(visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
-        return Err(Trouble::OnlyLooks);
+        return Err(PageError::OnlyLooks);
     }
-    let middle = form::new(visit, &Mistakes::default(), &Typed::nothing());
+    let middle = form::new(visit, &FormErrors::default(), &Typed::nothing());
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
@@ -177,20 +177,20 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 // === Changes of one ===
 
 /// What a destination made here says, with its version.
-fn kept(console: &Console, name: &str) -> Result<(Table, u64), Trouble> {
+fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     let known = state.config.destinations.get(name);
     if let Some(known) = known.filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(known.origin));
     }
-    let kept = state.documents.destinations.get(name).ok_or(Trouble::Absent)?;
+    let kept = state.documents.destinations.get(name).ok_or(PageError::Absent)?;
     Ok((Table::clone(&kept.value), kept.version.0))
 }
 
 async fn mistaken(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, Mistakes, Option<&Fields>),
+    (name, mistakes, typed): (&str, FormErrors, Option<&Fields>),
 ) -> Shown {
     let said = one::Said { mistakes, typed, ..one::Said::of(name) };
     one::page(console, visit, &said).await.map(Reply::mistaken)
@@ -238,7 +238,7 @@ async fn end_old_secrets(console: &Console, visit: &Visit, (name, form): (&str, 
 async fn pause(console: &Console, visit: &Visit, (name, done): (&str, Done)) -> Shown {
     let tools = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);
-    tools.1.condition(&target).await.ok_or(Trouble::Absent)?;
+    tools.1.condition(&target).await.ok_or(PageError::Absent)?;
     match done {
         Done::Paused => operator::pause(tools, who, &target).await?,
         _ => operator::resume(tools, who, &target).await?,
@@ -259,10 +259,10 @@ async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -
     let tried = try_out(tools, &visit.viewer.who, (name, event)).await;
     let tried = match tried {
         Ok(tried) => tried,
-        Err(Untried::Absent) => return Err(Trouble::Absent),
-        Err(Untried::Forward) => return Err(Trouble::Bad(FORWARD)),
-        Err(Untried::Unwritten) => return Err(Trouble::Bad(UNWRITTEN)),
-        Err(Untried::Unnoted(error)) => return Err(error.into()),
+        Err(TestDeliveryError::Absent) => return Err(PageError::Absent),
+        Err(TestDeliveryError::Forward) => return Err(PageError::Bad(FORWARD)),
+        Err(TestDeliveryError::Unwritten) => return Err(PageError::Bad(UNWRITTEN)),
+        Err(TestDeliveryError::Unnoted(error)) => return Err(error.into()),
     };
     let said = one::Said { tried: Some(tried), ..one::Said::of(name) };
     one::page(console, visit, &said).await

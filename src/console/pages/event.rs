@@ -11,9 +11,9 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::{Event, EventBody, EventDetail, EventId, LedgerError};
@@ -52,10 +52,10 @@ texts! {
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let id = match visit.rest().as_slice() {
-        [id] => id.parse().map_err(|_| Trouble::Absent)?,
-        _ => return Err(Trouble::Absent),
+        [id] => id.parse().map_err(|_| PageError::Absent)?,
+        _ => return Err(PageError::Absent),
     };
-    let detail = console.book().event(id).await?.ok_or(Trouble::Absent)?;
+    let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
     let corrupt = |_| LedgerError::Corrupt(id.to_string());
     let body = EventBody::decode(&detail.event.body).map_err(corrupt)?;
     let event = body.event().map_err(corrupt)?;
@@ -91,11 +91,11 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let rest = visit.rest();
-    let [id, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
-    let id: EventId = id.parse().map_err(|_| Trouble::Absent)?;
+    let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
+    let id: EventId = id.parse().map_err(|_| PageError::Absent)?;
     let path = format!("{}/{id}", Area::Event.path());
     if let Some(verb) = by_hand::Verb::find(verb) {
-        let detail = console.book().event(id).await?.ok_or(Trouble::Absent)?;
+        let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
         let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
         let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
         let subject = Subject::Event(id);
@@ -103,10 +103,10 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         return by_hand::post(console, visit, (thing, &event.source, verb), form).await;
     }
     if *verb != "replay" {
-        return Err(Trouble::Absent);
+        return Err(PageError::Absent);
     }
     let tools = (&console.tools.registry, &console.tools.control);
-    replay_event(tools, &visit.viewer.who, id).await?.ok_or(Trouble::Absent)?;
+    replay_event(tools, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
     Ok(Reply::Go(format!("{path}?done=replayed")))
 }
 

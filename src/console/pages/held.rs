@@ -8,9 +8,9 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::{Cursor, Decision, HeldId, HeldOne, HeldQuery, HeldWhy, SourceId};
@@ -76,7 +76,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [id] => one(console, visit, id, None).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -84,7 +84,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [id, "release"] => decide(console, visit, (id, Decision::Release), form).await,
         [id, "drop"] => decide(console, visit, (id, Decision::Drop), form).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -97,14 +97,14 @@ fn path(id: HeldId) -> String {
 async fn list(console: &Console, visit: &Visit) -> Shown {
     let lang = visit.lang;
     let why = visit.query.text("why").map(|name| HeldWhy::from_name(name).ok_or(WHAT_WHY));
-    let why = why.transpose().map_err(Trouble::Bad)?;
+    let why = why.transpose().map_err(PageError::Bad)?;
     let config = console.config();
     let source = visit.query.text("source").map(|name| {
         let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
         SourceId::from(id)
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
-    let cursor = cursor.map_err(|_| Trouble::Bad(WHAT_CURSOR))?;
+    let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let page = console
         .book()
         .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
@@ -180,8 +180,8 @@ fn first(shown: &HeldShown) -> Markup {
 
 async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> Shown {
     let lang = visit.lang;
-    let id: HeldId = id.parse().map_err(|_| Trouble::Absent)?;
-    let middle = match console.book().held_one(id).await?.ok_or(Trouble::Bad(UNKNOWN))? {
+    let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
+    let middle = match console.book().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
         HeldOne::Waiting(held) => {
             let shown = show_held(console.book(), *held).await?;
             html! {
@@ -279,7 +279,7 @@ async fn decide(
     (text, decision): (&str, Decision),
     form: &Fields,
 ) -> Shown {
-    let id: HeldId = text.parse().map_err(|_| Trouble::Absent)?;
+    let id: HeldId = text.parse().map_err(|_| PageError::Absent)?;
     if form.text("sure") != Some("yes") {
         return one(console, visit, text, Some(NOT_SURE)).await;
     }
@@ -290,8 +290,8 @@ async fn decide(
     {
         Ok(_) => Ok(Reply::Go(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
-        Err(DecideError::Unknown) => Err(Trouble::Bad(UNKNOWN)),
-        Err(DecideError::Already(_)) => Err(Trouble::Bad(ALREADY)),
+        Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
+        Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),
         Err(DecideError::Unreadable(_)) => one(console, visit, text, Some(UNREADABLE)).await,
         Err(DecideError::Full) => one(console, visit, text, Some(FULL)).await,
         Err(DecideError::NoReason) => one(console, visit, text, Some(NO_REASON)).await,

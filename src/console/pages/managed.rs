@@ -3,17 +3,17 @@
 
 use maud::{Markup, html};
 
-use crate::config::{Finding, Origin};
+use crate::config::{ConfigIssue, Origin};
 use crate::console::area::Area;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::value;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
-use crate::registry::{Failed, Refusal};
-use crate::sender::Fault;
+use crate::registry::{ChangeError, DocumentError};
+use crate::sender::DefinitionError;
 
 texts! {
     MADE = "It is made, and in force.", "已创建并生效。";
@@ -95,26 +95,26 @@ pub fn done(visit: &Visit) -> Markup {
 
 /// What is wrong with a form, by the names of its fields.
 #[derive(Clone, Debug, Default)]
-pub struct Mistakes(Vec<Mistake>);
+pub struct FormErrors(Vec<FormError>);
 
 #[derive(Clone, Debug)]
-struct Mistake {
+struct FormError {
     field: String,
     told: String,
     /// Whether it is told in the words of the configuration's check, which are English.
     is_checks: bool,
 }
 
-impl Mistakes {
+impl FormErrors {
     /// One mistake; `field` is empty where it is about no single one.
     pub fn one(field: &str, told: impl Into<String>) -> Self {
-        Self(vec![Mistake { field: field.to_owned(), told: told.into(), is_checks: false }])
+        Self(vec![FormError { field: field.to_owned(), told: told.into(), is_checks: false }])
     }
 
-    pub fn of_check(findings: Vec<Finding>) -> Self {
-        let mistake = |Finding { key, what, remedy, .. }| {
+    pub fn of_check(findings: Vec<ConfigIssue>) -> Self {
+        let mistake = |ConfigIssue { key, what, remedy, .. }| {
             let told = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
-            Mistake { field: key, told, is_checks: true }
+            FormError { field: key, told, is_checks: true }
         };
         Self(findings.into_iter().map(mistake).collect())
     }
@@ -122,12 +122,12 @@ impl Mistakes {
     /// One mistake in the words of a check.
     pub fn of_slip(field: &str, told: &str) -> Self {
         let (field, told) = (field.to_owned(), told.to_owned());
-        Self(vec![Mistake { field, told, is_checks: true }])
+        Self(vec![FormError { field, told, is_checks: true }])
     }
 
-    pub fn of_fault(fault: &Fault) -> Self {
+    pub fn of_fault(fault: &DefinitionError) -> Self {
         let told = format!("{}; {}", fault.what, fault.remedy);
-        Self(vec![Mistake { field: fault.key.clone(), told, is_checks: true }])
+        Self(vec![FormError { field: fault.key.clone(), told, is_checks: true }])
     }
 
     /// What is wrong with the field called `name`, or with something in it.
@@ -162,35 +162,41 @@ impl Mistakes {
 
 /// Why a source or a destination was not written: what can be put right in its form, or what ends
 /// the visit.
-pub fn refused(lang: Lang, failed: Failed<Refusal>) -> Result<Mistakes, Trouble> {
+pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
     let refusal = match failed {
-        Failed::Ledger(error) => return Err(error.into()),
-        Failed::Refused(refusal) => refusal,
+        ChangeError::Ledger(error) => return Err(error.into()),
+        ChangeError::Refused(refusal) => refusal,
     };
     Ok(match refusal {
-        Refusal::Absent => return Err(Trouble::Absent),
-        Refusal::Foreign(origin) => return Err(Trouble::Bad(foreign_text(origin))),
-        Refusal::Taken(name) => Mistakes::one("name", TAKEN.fill(lang, &[&name])),
-        Refusal::Stale(_) => stale(lang),
-        Refusal::Used(sources) => Mistakes::one("", USED.fill(lang, &[&sources.join(", ")])),
-        Refusal::Wrong(findings) => Mistakes::of_check(findings),
+        DocumentError::Absent => return Err(PageError::Absent),
+        DocumentError::Foreign(origin) => return Err(PageError::Bad(foreign_text(origin))),
+        DocumentError::Taken(name) => FormErrors::one("name", TAKEN.fill(lang, &[&name])),
+        DocumentError::Stale(_) => stale(lang),
+        DocumentError::Used(sources) => {
+            FormErrors::one("", USED.fill(lang, &[&sources.join(", ")]))
+        }
+        DocumentError::Wrong(findings) => FormErrors::of_check(findings),
     })
 }
 
 /// The same of something new called `name`: whoever has it already, another name is wanted, and
 /// what was typed stays.
-pub fn refused_new(lang: Lang, name: &str, failed: Failed<Refusal>) -> Result<Mistakes, Trouble> {
+pub fn refused_new(
+    lang: Lang,
+    name: &str,
+    failed: ChangeError<DocumentError>,
+) -> Result<FormErrors, PageError> {
     match failed {
-        Failed::Refused(Refusal::Stale(_) | Refusal::Foreign(_)) => {
-            Ok(Mistakes::one("name", TAKEN.fill(lang, &[&name])))
+        ChangeError::Refused(DocumentError::Stale(_) | DocumentError::Foreign(_)) => {
+            Ok(FormErrors::one("name", TAKEN.fill(lang, &[&name])))
         }
         other => refused(lang, other),
     }
 }
 
 /// That somebody else changed it meanwhile.
-pub fn stale(lang: Lang) -> Mistakes {
-    Mistakes::one("", STALE.of(lang))
+pub fn stale(lang: Lang) -> FormErrors {
+    FormErrors::one("", STALE.of(lang))
 }
 
 /// The version that a form is about, as it goes with it.
@@ -200,7 +206,7 @@ pub fn version_field(version: u64) -> Markup {
 
 /// That somebody else changed it meanwhile, unless `form` is about this `version`. Looked at before
 /// anything else in it: what else is wrong would be told beside values that are not those of now.
-pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<Mistakes> {
+pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<FormErrors> {
     (version_of(form) != version).then(|| stale(lang))
 }
 
@@ -210,8 +216,8 @@ pub fn version_of(form: &Fields) -> u64 {
 }
 
 /// Whether somebody else changed it meanwhile.
-pub const fn is_stale(failed: &Failed<Refusal>) -> bool {
-    matches!(failed, Failed::Refused(Refusal::Stale(_)))
+pub const fn is_stale(failed: &ChangeError<DocumentError>) -> bool {
+    matches!(failed, ChangeError::Refused(DocumentError::Stale(_)))
 }
 
 // === Whose it is ===
@@ -265,6 +271,6 @@ pub fn deletion(lang: Lang, form: &Markup) -> Markup {
 pub const NAME_LABEL: Text = NAME;
 
 /// Why something of another origin cannot be changed here.
-pub fn not_here(origin: Origin) -> Trouble {
-    Trouble::Bad(foreign_text(origin))
+pub fn not_here(origin: Origin) -> PageError {
+    PageError::Bad(foreign_text(origin))
 }

@@ -17,10 +17,10 @@ use crate::console::components::chart::{self, Series};
 use crate::console::components::form::{self, Field};
 use crate::console::components::notice;
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::pages::LIVE;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::sender::Outcome;
@@ -99,7 +99,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] => {}
         [last] if *last == LIVE => return Ok(Reply::Fragment(part)),
-        _ => return Err(Trouble::Absent),
+        _ => return Err(PageError::Absent),
     }
     let lang = visit.lang;
     let again = format!("/console/overview/{LIVE}{}", visit.query.again());

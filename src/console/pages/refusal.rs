@@ -8,9 +8,9 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::ledger::HeldId;
 use crate::operator::{Masked, source_of};
@@ -36,10 +36,10 @@ texts! {
 
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let id: HeldId = match visit.rest().as_slice() {
-        [id] => id.parse().map_err(|_| Trouble::Absent)?,
-        _ => return Err(Trouble::Absent),
+        [id] => id.parse().map_err(|_| PageError::Absent)?,
+        _ => return Err(PageError::Absent),
     };
-    let kept = console.tools.gate.rejections().get(id).await?.ok_or(Trouble::Absent)?;
+    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let (config, lang) = (console.config(), visit.lang);
     let source = source_of(&kept, &config).map(|source| &**source);
     let request = Masked::of(&kept.request, source, kept.at_ms);
@@ -90,10 +90,10 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let rest = visit.rest();
-    let [id, verb] = rest.as_slice() else { return Err(Trouble::Absent) };
-    let verb = resolved::Verb::find(verb).ok_or(Trouble::Absent)?;
-    let id: HeldId = id.parse().map_err(|_| Trouble::Absent)?;
-    let kept = console.tools.gate.rejections().get(id).await?.ok_or(Trouble::Absent)?;
+    let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
+    let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;
+    let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
+    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let path = format!("{}/{id}", Area::Refusal.path());
     let subject = Subject::refusal(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };

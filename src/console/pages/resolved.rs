@@ -7,12 +7,12 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::registry::{
-    Failed, Kept, NOTE_CHARACTERS_MAX, NotTaken, RESOLVED_MAX, Resolution, Subject,
+    ChangeError, NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, StoredDocument, Subject,
 };
 
 texts! {
@@ -66,7 +66,7 @@ pub fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
     mark(lang, console.tools.registry.resolution(subject).as_ref())
 }
 
-fn mark(lang: Lang, kept: Option<&Kept<Resolution>>) -> Markup {
+fn mark(lang: Lang, kept: Option<&StoredDocument<Resolution>>) -> Markup {
     html! { @if kept.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
 }
 
@@ -87,7 +87,7 @@ pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
 fn body(
     visit: &Visit,
     thing: Thing<'_>,
-    (kept, written, error): (Option<&Kept<Resolution>>, &str, Option<&str>),
+    (kept, written, error): (Option<&StoredDocument<Resolution>>, &str, Option<&str>),
 ) -> Markup {
     let lang = visit.lang;
     let action = |verb: Verb| format!("{}/{}", thing.path, verb.as_str());
@@ -136,18 +136,18 @@ pub async fn post(
     let note = form.text("note").unwrap_or_default();
     let error = match registry.resolve(who, (thing.subject, source), note).await {
         Ok(()) => return to("resolved"),
-        Err(Failed::Ledger(error)) => return Err(Trouble::from(error)),
-        Err(Failed::Refused(not)) => mistake(visit.lang, not),
+        Err(ChangeError::Ledger(error)) => return Err(PageError::from(error)),
+        Err(ChangeError::Refused(not)) => mistake(visit.lang, not),
     };
     let middle = body(visit, thing, (None, note, Some(&error)));
     Ok(Reply::Mistaken(TITLE.of(visit.lang).to_owned(), middle))
 }
 
-fn mistake(lang: Lang, not: NotTaken) -> String {
+fn mistake(lang: Lang, not: NoteError) -> String {
     let (text, most): (Text, usize) = match not {
-        NotTaken::Empty => return EMPTY.of(lang).to_owned(),
-        NotTaken::TooLong => (TOO_LONG, NOTE_CHARACTERS_MAX),
-        NotTaken::TooMany => (TOO_MANY, RESOLVED_MAX),
+        NoteError::Empty => return EMPTY.of(lang).to_owned(),
+        NoteError::TooLong => (TOO_LONG, NOTE_CHARACTERS_MAX),
+        NoteError::TooMany => (TOO_MANY, RESOLVED_MAX),
     };
     text.fill(lang, &[&most])
 }

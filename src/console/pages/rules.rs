@@ -17,15 +17,15 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Done, Mistakes, deletion};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::pages::{destinations, sources};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::operator::rules::{self, RULES_MAX};
 use crate::operator::url_of;
-use crate::registry::{Failed, InForce, Kept, Rule, RuleStatus, rule_name};
+use crate::registry::{ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument, rule_name};
 
 texts! {
     INTRODUCTION = "A reward rule is a source of Taku (TopOn) under its own key, with its reward address as the destination. Its publisher manages it over the API of seed 001; so can you.",
@@ -67,8 +67,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => made_new(console, visit),
         [] => Ok(all(console, visit)),
-        [number] => one(console, visit, (number_of(number)?, &Mistakes::default(), None)),
-        _ => Err(Trouble::Absent),
+        [number] => one(console, visit, (number_of(number)?, &FormErrors::default(), None)),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -83,12 +83,12 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             switch(console, visit, (number_of(number)?, RuleStatus::Running)).await
         }
         [number, "delete"] => delete(console, visit, (number_of(number)?, form)).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
-fn number_of(text: &str) -> Result<u64, Trouble> {
-    text.parse().map_err(|_| Trouble::Absent)
+fn number_of(text: &str) -> Result<u64, PageError> {
+    text.parse().map_err(|_| PageError::Absent)
 }
 
 fn path_of(id: u64) -> String {
@@ -112,7 +112,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
         .documents
         .rules
         .iter()
-        .map(|(id, Kept { value: rule, .. })| {
+        .map(|(id, StoredDocument { value: rule, .. })| {
             vec![
                 html! { a href=(path_of(*id)) { (id) } },
                 value::short(&rule.rule_name),
@@ -140,9 +140,9 @@ fn all(console: &Console, visit: &Visit) -> Reply {
 
 fn made_new(console: &Console, visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
-        return Err(Trouble::OnlyLooks);
+        return Err(PageError::OnlyLooks);
     }
-    let middle = form::new(console, visit, (&Mistakes::default(), &Typed::Nothing))?;
+    let middle = form::new(console, visit, (&FormErrors::default(), &Typed::Nothing))?;
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
@@ -161,7 +161,7 @@ async fn tried_create(
     console: &Console,
     visit: &Visit,
     form: &Fields,
-) -> Result<Result<u64, Mistakes>, Trouble> {
+) -> Result<Result<u64, FormErrors>, PageError> {
     let read = form::read_new(visit.lang, &console.config(), form);
     let rule = match read {
         Ok(rule) => rule,
@@ -172,7 +172,7 @@ async fn tried_create(
     }
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if state.documents.rules.len() >= RULES_MAX {
-            return Err(Failed::Refused(Mistakes::one("", TOO_MANY.of(visit.lang))));
+            return Err(ChangeError::Refused(FormErrors::one("", TOO_MANY.of(visit.lang))));
         }
         let id = draft.rule_number();
         rules::put(draft, id, None, &rule)?;
@@ -186,21 +186,23 @@ async fn try_out(
     console: &Console,
     lang: Lang,
     url: &str,
-) -> Result<Result<(), Mistakes>, Trouble> {
+) -> Result<Result<(), FormErrors>, PageError> {
     let config = console.config();
     let said = rules::try_out(&config, vec![url]).await;
-    let said = said.map_err(|why| Trouble::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
+    let said = said.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
     Ok(match said.get(url).cloned().flatten() {
-        Some(why) => Err(Mistakes::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
+        Some(why) => Err(FormErrors::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
         None => Ok(()),
     })
 }
 
-fn told<T>(written: Result<T, Failed<Mistakes>>) -> Result<Result<T, Mistakes>, Trouble> {
+fn told<T>(
+    written: Result<T, ChangeError<FormErrors>>,
+) -> Result<Result<T, FormErrors>, PageError> {
     match written {
         Ok(done) => Ok(Ok(done)),
-        Err(Failed::Refused(mistakes)) => Ok(Err(mistakes)),
-        Err(Failed::Ledger(error)) => Err(error.into()),
+        Err(ChangeError::Refused(mistakes)) => Ok(Err(mistakes)),
+        Err(ChangeError::Ledger(error)) => Err(error.into()),
     }
 }
 
@@ -209,11 +211,11 @@ fn told<T>(written: Result<T, Failed<Mistakes>>) -> Result<Result<T, Mistakes>, 
 fn one(
     console: &Console,
     visit: &Visit,
-    (id, mistakes, typed): (u64, &Mistakes, Option<&Fields>),
+    (id, mistakes, typed): (u64, &FormErrors, Option<&Fields>),
 ) -> Shown {
     let lang = visit.lang;
     let state_now = console.tools.registry.in_force();
-    let kept = state_now.documents.rules.get(&id).ok_or(Trouble::Absent)?;
+    let kept = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
     let rule = &kept.value;
     let all = [
         (STATE, state(lang, rule.status)),
@@ -268,7 +270,7 @@ fn switching(visit: &Visit, (id, rule): (u64, &Rule)) -> Markup {
     }
 }
 
-fn paste(console: &Console, lang: Lang, state: &InForce, id: u64) -> Markup {
+fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Markup {
     let name = rule_name(id);
     let Some(source) = state.config.sources.get(&name) else {
         let about = format!("the reward rule {id}:");
@@ -297,9 +299,9 @@ async fn write(
     visit: &Visit,
     (id, version): (u64, Option<u64>),
     change: impl Fn(&Rule) -> Rule + Send + Sync,
-) -> Result<Result<(), Mistakes>, Trouble> {
+) -> Result<Result<(), FormErrors>, PageError> {
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
-        let gone = || Failed::Refused(managed::stale(visit.lang));
+        let gone = || ChangeError::Refused(managed::stale(visit.lang));
         let old = state.documents.rules.get(&id).ok_or_else(gone)?;
         if version.is_some_and(|version| version != old.version.0) {
             return Err(gone());
@@ -314,9 +316,9 @@ async fn write(
 }
 
 /// What a rule says, with its version.
-fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), Trouble> {
+fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
     let state = console.tools.registry.in_force();
-    let kept = state.documents.rules.get(&id).ok_or(Trouble::Absent)?;
+    let kept = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
     Ok((Arc::clone(&kept.value), kept.version.0))
 }
 
@@ -347,7 +349,7 @@ async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
     }
 }
 
-fn mistaken(console: &Console, visit: &Visit, said: (u64, &Mistakes, Option<&Fields>)) -> Shown {
+fn mistaken(console: &Console, visit: &Visit, said: (u64, &FormErrors, Option<&Fields>)) -> Shown {
     one(console, visit, said).map(Reply::mistaken)
 }
 
@@ -368,7 +370,7 @@ async fn delete(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if let Some(old) = state.documents.rules.get(&id) {
             match managed::stale_form(visit.lang, form, old.version.0) {
-                Some(stale) => return Err(Failed::Refused(stale)),
+                Some(stale) => return Err(ChangeError::Refused(stale)),
                 None => rules::delete(draft, id, old),
             }
         }

@@ -14,9 +14,9 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, value};
 use crate::console::fields::segment;
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::sender::{Basis, Sender};
 
@@ -54,7 +54,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] => Ok(list(&config, visit)),
         [name] => one(&config, visit, name),
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -162,7 +162,7 @@ fn path(name: &str) -> String {
 
 fn one(config: &Config, visit: &Visit, name: &str) -> Shown {
     let lang = visit.lang;
-    let sender = config.catalog.get(name).ok_or(Trouble::Absent)?;
+    let sender = config.catalog.get(name).ok_or(PageError::Absent)?;
     let open = sender.unconfirmed().len();
     let middle = html! {
         p { (value::whole(sender.title())) }

@@ -11,7 +11,7 @@ use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
 use crate::console::reply::{Reply, Shown};
-use crate::console::session::{COOKIE, Entry};
+use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::find_token;
@@ -25,7 +25,7 @@ texts! {
 }
 
 pub fn get(visit: &Visit) -> Shown {
-    if visit.viewer.entry != Entry::Outside {
+    if visit.viewer.entry != SignIn::Outside {
         return Ok(Reply::Go(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();

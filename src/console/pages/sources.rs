@@ -18,12 +18,12 @@ use crate::console::components::form::Field;
 use crate::console::components::{table, value};
 use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Done, Mistakes, refused};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, Done, FormErrors, refused};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
-use crate::registry::{InForce, Managed, Precondition};
+use crate::registry::{Managed, Precondition, RunningConfig};
 
 texts! {
     INTRODUCTION = "A source is an address that one sender calls. Those of the configuration file are changed there; the others here.",
@@ -82,8 +82,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => made_new(console, visit),
         [] => Ok(all(console, visit)),
-        [name] => one::page(console, visit, (name, &Mistakes::default(), None)),
-        _ => Err(Trouble::Absent),
+        [name] => one::page(console, visit, (name, &FormErrors::default(), None)),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -96,7 +96,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         [name, "rotate"] => secrets::rotate(console, visit, (name, form)).await,
         [name, "end"] => secrets::end(console, visit, (name, form)).await,
         [name, "delete"] => delete(console, visit, (name, form)).await,
-        _ => Err(Trouble::Absent),
+        _ => Err(PageError::Absent),
     }
 }
 
@@ -128,7 +128,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     Reply::Page(Area::Sources.title().of(lang).to_owned(), middle)
 }
 
-fn row(lang: Lang, state: &InForce, name: &str) -> Vec<Markup> {
+fn row(lang: Lang, state: &RunningConfig, name: &str) -> Vec<Markup> {
     let source = state.config.sources.get(name);
     let destinations = source.map_or_else(String::new, |source| source.destinations.join(", "));
     let unconfirmed = source.map_or(0, |source| source.recipe.sender().unconfirmed().len());
@@ -165,18 +165,18 @@ fn sender_choice(console: &Console, lang: Lang) -> Markup {
 
 fn made_new(console: &Console, visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
-        return Err(Trouble::OnlyLooks);
+        return Err(PageError::OnlyLooks);
     }
     let sender = visit.query.text("new").unwrap_or_default();
     let (title, middle) =
-        form::new(console, visit, (sender, &Mistakes::default()), &Typed::nothing())?;
+        form::new(console, visit, (sender, &FormErrors::default()), &Typed::nothing())?;
     Ok(Reply::Page(title, middle))
 }
 
 async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let config = console.config();
     let sender_name = form.text("sender").unwrap_or_default();
-    let sender = config.catalog.get(sender_name).ok_or(Trouble::Bad(NO_SENDER))?;
+    let sender = config.catalog.get(sender_name).ok_or(PageError::Bad(NO_SENDER))?;
     let name = form.text("name").unwrap_or_default();
     let mut start = Table::new();
     start.insert(String::from("sender"), json!(sender_name));
@@ -212,12 +212,12 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 // === Changes of one ===
 
 /// What a source made here says, with its version.
-fn kept(console: &Console, name: &str) -> Result<(Table, u64), Trouble> {
+fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(source.origin));
     }
-    let kept = state.documents.sources.get(name).ok_or(Trouble::Absent)?;
+    let kept = state.documents.sources.get(name).ok_or(PageError::Absent)?;
     Ok((Table::clone(&kept.value), kept.version.0))
 }
 
@@ -245,7 +245,7 @@ async fn write(
 fn mistaken(
     console: &Console,
     visit: &Visit,
-    (name, mistakes): (&str, &Mistakes),
+    (name, mistakes): (&str, &FormErrors),
     form: Option<&Fields>,
 ) -> Shown {
     one::page(console, visit, (name, mistakes, form)).map(Reply::mistaken)
@@ -257,7 +257,7 @@ async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields))
         return mistaken(console, visit, (name, &stale), None);
     }
     let config = console.config();
-    let sender = sender_of(&config, &table).ok_or(Trouble::Bad(NO_SENDER))?;
+    let sender = sender_of(&config, &table).ok_or(PageError::Bad(NO_SENDER))?;
     if let Some(wanted) = form.text("name") {
         table.insert(String::from("name"), json!(wanted));
     }

@@ -9,9 +9,9 @@ use super::record::{Outcome, attempt_detail};
 use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
-    Accepted, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId, HeldId,
-    HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld, NodeId,
-    Nonce, NonceUse, Offer, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement,
+    Accepted, BatchSource, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId,
+    HeldId, HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld,
+    NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement,
     TargetId, portable,
 };
 use crate::sender::Reason;
@@ -21,7 +21,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A call to the committer.
 pub(super) enum Call {
-    Accept(Offer, Answer<Vec<Accepted>>),
+    Accept(BatchSource, Answer<Vec<Accepted>>),
     Nonces(Vec<Nonce>, Answer<Vec<NonceUse>>),
     Settle(SettleCall, Answer<Vec<Settled>>),
     Replay(ReplayCall, Answer<ReplayPage>),

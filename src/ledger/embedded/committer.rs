@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
-use super::deliveries::{Row, Ruling};
+use super::deliveries::{LeaseDecision, Row};
 use super::documents::Written;
 use super::journal::{Journal, Spare, new_header};
 use super::keeper::Job;
@@ -480,9 +480,9 @@ impl Committer {
             let now = self.core.now();
             let ruling = self.core.deliveries().settle(&call.who, settlement, now);
             settled.push(match ruling {
-                Ruling::Stale => Settled::Stale,
-                Ruling::Postponed => Settled::Applied,
-                Ruling::Settled(outcome, attempt) => {
+                LeaseDecision::Stale => Settled::Stale,
+                LeaseDecision::Postponed => Settled::Applied,
+                LeaseDecision::Settled(outcome, attempt) => {
                     let at = self
                         .journal
                         .frame

@@ -28,7 +28,7 @@ use super::segment::{Position, Segment};
 use super::sweep::LastSweep;
 use super::tables::Tables;
 use crate::clock::{Occasional, UnixMillis};
-use crate::ledger::{LedgerError, Revision, Room};
+use crate::ledger::{DiskSpace, LedgerError, Revision};
 
 /// Segments that must fit on the disk beside what is there: the next one, one that retention
 /// writes anew, their index, and one more for what else is written meanwhile.
@@ -247,13 +247,13 @@ impl Core {
     }
 
     /// The room of the disk: [`RESERVE`] segments must be free.
-    pub(super) fn room(&self) -> Option<Room> {
+    pub(super) fn room(&self) -> Option<DiskSpace> {
         let free = self.files.free(&self.options.path).ok()?;
         let reserve = RESERVE * self.options.segment_bytes;
         let was_short = self.short.load(Ordering::Relaxed);
         let short = free < if was_short { reserve + reserve / 4 } else { reserve };
         self.short.store(short, Ordering::Relaxed);
-        Some(Room { free, reserve, short })
+        Some(DiskSpace { free, reserve, short })
     }
 
     /// The segment that a position is in.

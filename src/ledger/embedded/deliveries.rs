@@ -30,7 +30,7 @@ pub(super) struct Deliveries {
     rows: BTreeMap<Key, Row>,
     queues: Vec<Queue>,
     numbers: HashMap<TargetId, TargetNo>,
-    leases: HashMap<Key, Held>,
+    leases: HashMap<Key, Lease>,
     bodies: HashMap<EventId, Bytes>,
     bodies_size: usize,
     last_token: u64,
@@ -57,7 +57,7 @@ impl Row {
 }
 
 /// A lease.
-struct Held {
+struct Lease {
     who: NodeId,
     token: u64,
 }
@@ -80,7 +80,7 @@ pub(super) struct Handed {
 }
 
 /// What a settlement comes to.
-pub(super) enum Ruling {
+pub(super) enum LeaseDecision {
     /// Not the newest lease: nothing changed.
     Stale,
     /// Given back; nothing to write down.
@@ -291,7 +291,7 @@ impl Deliveries {
         self.set(key, Some(Row { dead: false, attempt, due_ms: until }));
         self.last_token += 1;
         let token = self.last_token;
-        self.leases.insert(key, Held { who: who.clone(), token });
+        self.leases.insert(key, Lease { who: who.clone(), token });
         Some(Handed {
             event: key.0,
             target: self.queues[usize::from(key.1)].target.clone(),
@@ -330,14 +330,16 @@ impl Deliveries {
         who: &NodeId,
         settlement: &Settlement,
         now: UnixMillis,
-    ) -> Ruling {
-        let Some(number) = self.numbers.get(&settlement.target) else { return Ruling::Stale };
+    ) -> LeaseDecision {
+        let Some(number) = self.numbers.get(&settlement.target) else {
+            return LeaseDecision::Stale;
+        };
         let key = (settlement.event, *number);
         let newest = self.leases.get(&key);
         let is_newest =
             newest.is_some_and(|held| held.who == *who && held.token == settlement.token);
         let Some(row) = self.rows.get(&key).copied().filter(|_| is_newest) else {
-            return Ruling::Stale;
+            return LeaseDecision::Stale;
         };
         self.leases.remove(&key);
         let attempt = row.attempt;
@@ -348,7 +350,7 @@ impl Deliveries {
                     key,
                     Some(Row { dead: false, attempt: attempt.saturating_sub(1), due_ms }),
                 );
-                return Ruling::Postponed;
+                return LeaseDecision::Postponed;
             }
             Verdict::Done | Verdict::Decided => Outcome::Done,
             Verdict::Retry { after } => {
@@ -360,7 +362,7 @@ impl Deliveries {
         if outcome != Outcome::Done || !self.is_live(key.0) {
             self.drop_body(key.0);
         }
-        Ruling::Settled(outcome, attempt)
+        LeaseDecision::Settled(outcome, attempt)
     }
 
     /// Gives back the leases of `who`.

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::record::{EventRecord, KeysRecord, Record};
 use super::segment::{HEADER, Scan, Segment};
-use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
     Cursor, Delivery, DeliveryState, EventId, EventKeys, ExportPage, Item, LedgerError, NewEvent,
     NewHeld, PastEvent, Revision, SourceId, TargetId,
@@ -37,9 +37,9 @@ impl At {
         Cursor(to)
     }
 
-    fn read(cursor: &Cursor) -> Result<Self, Malformed> {
+    fn read(cursor: &Cursor) -> Result<Self, DecodeError> {
         let mut from = Take(&cursor.0);
-        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(Malformed));
+        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(DecodeError));
         let at = match from.u8()? {
             0 => Self::Documents(Revision(from.u64()?)),
             1 => Self::Segment {
@@ -48,7 +48,7 @@ impl At {
                 offset: number(&mut from)?,
                 seq: from.u64()?,
             },
-            _ => return Err(Malformed),
+            _ => return Err(DecodeError),
         };
         from.end().map(|()| at)
     }

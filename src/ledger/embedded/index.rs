@@ -30,7 +30,7 @@ use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
 use crate::clock::{UnixMillis, instant};
-use crate::ledger::codec::Malformed;
+use crate::ledger::codec::DecodeError;
 use crate::ledger::{EventId, LedgerError};
 
 /// The form of what is put into sled; another one is thrown away.
@@ -335,7 +335,7 @@ impl Period {
         &self,
         table: Table,
         form: Form,
-        visit: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
+        visit: &mut dyn FnMut(&[u8]) -> Result<(), DecodeError>,
     ) -> Result<(), LedgerError> {
         let first = form.key(table, 0);
         let mut blocks = guarded(|| Ok(self.db.scan_prefix(&first[..PREFIX])))?;
@@ -480,7 +480,7 @@ impl IndexedRun {
         &self,
         table: Table,
         block: usize,
-        take: impl Fn(&[u8]) -> Result<Vec<T>, Malformed>,
+        take: impl Fn(&[u8]) -> Result<Vec<T>, DecodeError>,
     ) -> Result<Vec<T>, LedgerError> {
         let bytes = self.index.block(table, self.form(), block)?;
         take(&bytes).map_err(|_| self.index.lost(self.form(), "has a block of no known form"))

@@ -104,7 +104,11 @@ impl Core {
 }
 
 impl Notes {
-    fn add(&mut self, id: EventId, payload: &[u8]) -> Result<(), crate::ledger::codec::Malformed> {
+    fn add(
+        &mut self,
+        id: EventId,
+        payload: &[u8],
+    ) -> Result<(), crate::ledger::codec::DecodeError> {
         match Record::read(payload)? {
             Record::Attempt(attempt) if attempt.event == id => {
                 let target = TargetId::from(attempt.target);

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::documents::Written;
 use crate::clock::UnixMillis;
 use crate::ledger::accept::First;
-use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
     Attempt, DedupeKey, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld, Nonce,
     PastEvent, ReplayId, Revision, TargetId,
@@ -129,7 +129,7 @@ pub(super) struct DocumentRecord<'a> {
 
 impl<'a> Record<'a> {
     /// Reads a payload.
-    pub(super) fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
+    pub(super) fn read(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut from = Take(payload);
         Ok(match from.u8()? {
             EVENT => Self::Event(read_event(from)?),
@@ -154,7 +154,7 @@ impl<'a> Record<'a> {
             }
             REASON => {
                 let id = HeldId::from_bytes(from.array()?);
-                let reason = Reason::from_name(from.text()?).ok_or(Malformed)?;
+                let reason = Reason::from_name(from.text()?).ok_or(DecodeError)?;
                 from.end()?;
                 Self::Reason(id, reason)
             }
@@ -163,7 +163,7 @@ impl<'a> Record<'a> {
                 from.end()?;
                 Self::Keys(head)
             }
-            _ => return Err(Malformed),
+            _ => return Err(DecodeError),
         })
     }
 
@@ -291,7 +291,7 @@ enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn take(from: &mut Take<'a>) -> Result<Self, Malformed> {
+    fn take(from: &mut Take<'a>) -> Result<Self, DecodeError> {
         let len = from.len()?;
         if len & 1 == 0 {
             return from.raw(len >> 1).map(Self::Here);
@@ -300,12 +300,12 @@ impl<'a> Part<'a> {
         Ok(Self::InBody(at..at + (len >> 1)))
     }
 
-    fn text(self, body: &'a [u8]) -> Result<&'a str, Malformed> {
+    fn text(self, body: &'a [u8]) -> Result<&'a str, DecodeError> {
         let bytes = match self {
             Self::Here(bytes) => Some(bytes),
             Self::InBody(range) => body.get(range),
         };
-        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Malformed)
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(DecodeError)
     }
 }
 
@@ -318,11 +318,11 @@ fn put_head(to: &mut Vec<u8>, head: &KeysRecord<'_>) {
     to.put_bytes(head.source.as_bytes());
 }
 
-fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, Malformed> {
+fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, DecodeError> {
     let id = EventId::from_bytes(from.array()?);
     let received_ms = from.i64()?;
     let fingerprint = Fingerprint(from.u64()?);
-    let size = from.len()?.checked_mul(16).ok_or(Malformed)?;
+    let size = from.len()?.checked_mul(16).ok_or(DecodeError)?;
     let (keys, _) = from.raw(size)?.as_chunks();
     Ok(KeysRecord { id, received_ms, fingerprint, keys, source: from.text()? })
 }
@@ -347,16 +347,16 @@ struct Head<'a> {
     keys: &'a [[u8; 16]],
 }
 
-fn read_head<'a>(from: &mut Take<'a>) -> Result<Head<'a>, Malformed> {
+fn read_head<'a>(from: &mut Take<'a>) -> Result<Head<'a>, DecodeError> {
     let id = EventId::from_bytes(from.array()?);
     let fingerprint = Fingerprint(from.u64()?);
     let flags = from.len()?;
     let received_ms = if flags & APART != 0 { from.i64()? } else { id.ms() };
-    let (keys, _) = from.raw((flags >> FLAGS).checked_mul(16).ok_or(Malformed)?)?.as_chunks();
+    let (keys, _) = from.raw((flags >> FLAGS).checked_mul(16).ok_or(DecodeError)?)?.as_chunks();
     Ok(Head { owner: First { id, received_ms, fingerprint }, flags, keys })
 }
 
-fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
+fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, DecodeError> {
     let Head { owner, flags, keys } = read_head(&mut from)?;
     let First { id, received_ms, fingerprint } = owner;
     let targets = read_targets(&mut from)?;
@@ -375,7 +375,7 @@ fn read_event(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
     })
 }
 
-fn read_event_1(mut from: Take<'_>) -> Result<EventRecord<'_>, Malformed> {
+fn read_event_1(mut from: Take<'_>) -> Result<EventRecord<'_>, DecodeError> {
     Ok(EventRecord {
         head: read_keys(&mut from)?,
         test: from.u8()? & TEST as u8 != 0,
@@ -393,7 +393,7 @@ fn put_targets(to: &mut Vec<u8>, targets: &[TargetId]) {
     }
 }
 
-fn read_targets<'a>(from: &mut Take<'a>) -> Result<SmallVec<[&'a str; 4]>, Malformed> {
+fn read_targets<'a>(from: &mut Take<'a>) -> Result<SmallVec<[&'a str; 4]>, DecodeError> {
     let count = from.len()?;
     (0..count).map(|_| from.text()).collect()
 }
@@ -439,14 +439,14 @@ fn put_outcome(to: &mut Vec<u8>, outcome: Outcome, attempt: u32) {
     }
 }
 
-fn read_outcome(from: &mut Take<'_>) -> Result<(Outcome, u32), Malformed> {
+fn read_outcome(from: &mut Take<'_>) -> Result<(Outcome, u32), DecodeError> {
     let code = from.u8()?;
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let attempt = u32::try_from(from.len()?).or(Err(DecodeError))?;
     let outcome = match code {
         DONE => Outcome::Done,
         RETRY => Outcome::Retry { due_ms: from.i64()? },
         DEAD => Outcome::Dead,
-        _ => return Err(Malformed),
+        _ => return Err(DecodeError),
     };
     Ok((outcome, attempt))
 }
@@ -459,7 +459,7 @@ pub(super) fn put_state(to: &mut Vec<u8>, state: &StateRecord<'_>) {
     to.put_bytes(state.target.as_bytes());
 }
 
-fn read_state(mut from: Take<'_>) -> Result<StateRecord<'_>, Malformed> {
+fn read_state(mut from: Take<'_>) -> Result<StateRecord<'_>, DecodeError> {
     let (outcome, attempt) = read_outcome(&mut from)?;
     let event = EventId::from_bytes(from.array()?);
     Ok(StateRecord { outcome, attempt, event, target: from.text()? })
@@ -479,7 +479,7 @@ pub(super) fn attempt_detail(event: EventId, target: &TargetId, attempt: &Attemp
     to
 }
 
-fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, Malformed> {
+fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, DecodeError> {
     let (outcome, attempt) = read_outcome(&mut from)?;
     let event = EventId::from_bytes(from.array()?);
     Ok(AttemptRecord { outcome, attempt, event, target: from.text()?, detail: from })
@@ -487,11 +487,11 @@ fn read_attempt(mut from: Take<'_>) -> Result<AttemptRecord<'_>, Malformed> {
 
 impl AttemptRecord<'_> {
     /// The attempt itself, which only the log shows.
-    pub(super) fn attempt(mut self) -> Result<Attempt, Malformed> {
+    pub(super) fn attempt(mut self) -> Result<Attempt, DecodeError> {
         let from = &mut self.detail;
         Ok(Attempt {
             at_ms: from.i64()?,
-            latency_ms: u32::try_from(from.len()?).or(Err(Malformed))?,
+            latency_ms: u32::try_from(from.len()?).or(Err(DecodeError))?,
             status: Some(u16::from_le_bytes(from.array()?)).filter(|status| *status != 0),
             head: Bytes::copy_from_slice(from.bytes()?),
             error: from.opt()?.map(str::to_owned),
@@ -514,7 +514,7 @@ pub(super) fn put_replay(
     put_targets(to, targets);
 }
 
-fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, Malformed> {
+fn read_replay(mut from: Take<'_>) -> Result<ReplayRecord<'_>, DecodeError> {
     Ok(ReplayRecord {
         replay: ReplayId::from_bytes(from.array()?),
         event: EventId::from_bytes(from.array()?),
@@ -537,7 +537,7 @@ pub(super) fn put_document(to: &mut Vec<u8>, written: &Written) {
     to.extend_from_slice(written.body.as_deref().unwrap_or_default());
 }
 
-fn read_document(mut from: Take<'_>) -> Result<DocumentRecord<'_>, Malformed> {
+fn read_document(mut from: Take<'_>) -> Result<DocumentRecord<'_>, DecodeError> {
     Ok(DocumentRecord {
         revision: Revision(from.u64()?),
         at_ms: from.i64()?,

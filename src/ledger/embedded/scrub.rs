@@ -13,7 +13,7 @@ use super::manifest;
 use super::record::Record;
 use super::run::Run;
 use super::segment::{HEADER, Header, Scan, Segment};
-use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{Cursor, LedgerError, ScrubPage};
 
 /// How much its thread yields the processor to the others: wholly, where they want it.
@@ -77,14 +77,14 @@ impl At {
         Cursor(to)
     }
 
-    fn read(cursor: &Cursor) -> Result<Self, Malformed> {
+    fn read(cursor: &Cursor) -> Result<Self, DecodeError> {
         let mut from = Take(&cursor.0);
         let part = match from.u8()? {
             0 => Part::Frames,
             1 => Part::Index,
-            _ => return Err(Malformed),
+            _ => return Err(DecodeError),
         };
-        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(Malformed));
+        let number = |from: &mut Take<'_>| u32::try_from(from.len()?).or(Err(DecodeError));
         let at = Self {
             part,
             number: number(&mut from)?,

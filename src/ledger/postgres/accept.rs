@@ -10,11 +10,11 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::durability::Required;
-use super::fault::{Cause, Fault};
 use super::link::Session;
 use super::log::write_event;
+use super::query_error::{Cause, QueryError};
+use super::row_cipher::{Place, RowSealer, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, seen, uuid_of};
-use super::vault::{Pen, Place, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::accept::{First, Judged};
 use crate::ledger::{
@@ -42,7 +42,7 @@ impl Core {
         session: &Session,
         batch: &[NewEvent],
         doubt: &mut bool,
-    ) -> Result<Vec<Accepted>, Fault> {
+    ) -> Result<Vec<Accepted>, QueryError> {
         let mut round = Round::new(batch);
         // Each turn answers one event at least, unless a sweep takes away what it runs into.
         for _ in 0..batch.len() + 8 {
@@ -64,7 +64,7 @@ impl Core {
             new.into_iter().for_each(|at| round.recorded(at));
             round.look_up(session, old).await?;
         }
-        Err(Fault::Again(Cause::new(FaultCode::Undone, "a sweep took away what was found")))
+        Err(QueryError::Again(Cause::new(FaultCode::Undone, "a sweep took away what was found")))
     }
 
     /// Records those of the events at `offered` whose keys are all unknown, and answers their ids.
@@ -73,7 +73,7 @@ impl Core {
         session: &Session,
         batch: &[NewEvent],
         offered: &[usize],
-    ) -> Result<HashSet<EventId>, Fault> {
+    ) -> Result<HashSet<EventId>, QueryError> {
         if offered.is_empty() {
             return Ok(HashSet::new());
         }
@@ -94,7 +94,7 @@ impl Core {
         &self,
         session: &Session,
         nonces: &[&Nonce],
-    ) -> Result<HashSet<DedupeKey>, Fault> {
+    ) -> Result<HashSet<DedupeKey>, QueryError> {
         let keys: Vec<Uuid> = nonces.iter().map(|nonce| key_uuid(&nonce.key)).collect();
         // Where this gateway's clock is behind, an end by the server's clock would come too early.
         let behind = if self.clock.fixed().is_some() { 0 } else { self.pulse.behind_ms() };
@@ -178,7 +178,7 @@ impl<'b> Round<'b> {
         &mut self,
         session: &Session,
         events: Vec<usize>,
-    ) -> Result<Vec<usize>, Fault> {
+    ) -> Result<Vec<usize>, QueryError> {
         let keys = events.iter().flat_map(|at| self.batch[*at].keys.all());
         let keys: Vec<Uuid> = keys.map(key_uuid).collect();
         if !keys.is_empty() {
@@ -244,7 +244,7 @@ struct EventColumns<'e> {
 }
 
 impl<'e> EventColumns<'e> {
-    fn new(events: &[&'e NewEvent], pen: &Pen<'_>) -> Self {
+    fn new(events: &[&'e NewEvent], pen: &RowSealer<'_>) -> Self {
         let user = |event: &'e NewEvent| event.user.as_deref().map(str::as_bytes);
         Self {
             id: events.iter().map(|event| uuid_of(event.id)).collect(),
@@ -279,7 +279,7 @@ impl<'e> EventColumns<'e> {
 }
 
 /// What is sealed of an event.
-pub(super) fn piece_of(event: &NewEvent, pen: &Pen<'_>) -> Vec<u8> {
+pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
     let place = Place::Event { id: event.id, source: event.source.as_str() };
     write_event(pen, place, (&event.transaction, event.user.as_deref(), &event.body))
 }
@@ -349,7 +349,7 @@ async fn add_keys(
     session: &Session,
     added: Vec<PastEvent>,
     required: Required,
-) -> Result<(), Fault> {
+) -> Result<(), QueryError> {
     if added.is_empty() {
         return Ok(());
     }
@@ -362,7 +362,7 @@ pub(super) async fn insert_keys(
     session: &Session,
     events: &[&PastEvent],
     required: Required,
-) -> Result<u64, Fault> {
+) -> Result<u64, QueryError> {
     let pairs = events.iter().flat_map(|past| past.keys.iter().map(move |key| (key, *past)));
     let mut rows: Vec<(&DedupeKey, &PastEvent)> = pairs.collect();
     rows.sort_by_key(|(key, _)| **key);

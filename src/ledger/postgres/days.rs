@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::expiry::{rewind, sweep_keys};
-use super::fault::Fault;
-use super::link::{Held, Session};
+use super::link::{HeldSession, Session};
+use super::query_error::QueryError;
 use super::sql::uuid_of;
 use super::{Core, figures};
 use crate::clock::{UnixMillis, instant, rfc3339};
@@ -47,9 +47,9 @@ impl Core {
     /// Sees to the partitions of these ids.
     pub(super) async fn days_for(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         ids: impl Iterator<Item = EventId>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let wanted: BTreeSet<i32> = ids.map(|id| day_of(id.ms())).collect();
         let missing: Vec<i32> = {
             let known = self.known_days();
@@ -62,7 +62,7 @@ impl Core {
     }
 
     /// Sees to the partitions of the days that come.
-    pub(super) async fn days_ahead(&self, held: &mut Held<'_>) -> Result<(), Fault> {
+    pub(super) async fn days_ahead(&self, held: &mut HeldSession<'_>) -> Result<(), QueryError> {
         let sql = format!("select {}", super::sql::NOW);
         let now: UnixMillis = held.row(&sql, &[&self.clock.fixed()]).await?.get(0);
         let days = (-1..=AHEAD).map(|ahead| EventId::floor(now + ahead * DAY_MS));
@@ -75,7 +75,7 @@ impl Core {
         &self,
         session: &Session,
         batch: &[NewEvent],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let now = self.clock.fixed().unwrap_or_else(|| self.pulse.server_ms());
         let today = day_of(now);
         let late = batch.iter().map(|event| day_of(event.id.ms())).filter(|day| *day < today);
@@ -106,7 +106,7 @@ impl Core {
 
     /// Whoever inserts the row of a day makes its tables; another one waits for that and finds
     /// them made.
-    async fn make_day(&self, held: &mut Held<'_>, day: i32) -> Result<(), Fault> {
+    async fn make_day(&self, held: &mut HeldSession<'_>, day: i32) -> Result<(), QueryError> {
         let known = held.rows("select n from day where n = $1", &[&day]).await?;
         if known.is_empty() {
             held.begin().await?;
@@ -131,7 +131,7 @@ impl Core {
     }
 }
 
-async fn make_tables(session: &Session, day: i32) -> Result<(), Fault> {
+async fn make_tables(session: &Session, day: i32) -> Result<(), QueryError> {
     session.batch(MAKE_PATIENCE).await?;
     let sql = "insert into day (n) values ($1) on conflict do nothing";
     if session.run(sql, &[&day]).await? == 0 {
@@ -157,10 +157,10 @@ async fn make_tables(session: &Session, day: i32) -> Result<(), Fault> {
 impl Core {
     pub(super) async fn sweep_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         policy: &Retention,
         budget: usize,
-    ) -> Result<Swept, Fault> {
+    ) -> Result<Swept, QueryError> {
         let mut swept = Swept::default();
         let policy = self.believable(held, policy).await?;
         let events_before = policy.events_before();
@@ -180,7 +180,7 @@ impl Core {
                 Ok(true) => {}
                 // Something in it is still to be delivered: the others of that day go one by one.
                 Ok(false) => thin_out(held, day, budget, &mut swept).await?,
-                Err(Fault::Again(_)) => swept.more = true,
+                Err(QueryError::Again(_)) => swept.more = true,
                 Err(fault) => return Err(fault),
             }
         }
@@ -194,7 +194,11 @@ impl Core {
 
     /// What is old is judged by the server's clock: a gateway whose own is wrong must not take away
     /// what the others keep.
-    async fn believable(&self, session: &Session, policy: &Retention) -> Result<Retention, Fault> {
+    async fn believable(
+        &self,
+        session: &Session,
+        policy: &Retention,
+    ) -> Result<Retention, QueryError> {
         let mut policy = policy.clone();
         if self.clock.fixed().is_none() {
             let sql = format!("select {}", super::sql::NOW);
@@ -207,10 +211,10 @@ impl Core {
     /// Drops a day of which nothing is pending or dead; whether it could be.
     async fn drop_day(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         (day, events_before): (i32, UnixMillis),
         swept: &mut Swept,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, QueryError> {
         if is_open(held, day).await? {
             return Ok(false);
         }
@@ -239,13 +243,17 @@ fn late_key(day: i32) -> String {
 }
 
 /// Whether events came in for that day that are not old, whatever their ids say.
-async fn is_late(session: &Session, day: i32, events_before: UnixMillis) -> Result<bool, Fault> {
+async fn is_late(
+    session: &Session,
+    day: i32,
+    events_before: UnixMillis,
+) -> Result<bool, QueryError> {
     let sql = "select exists (select 1 from meta where k = $1 and v >= $2)";
     Ok(session.row(sql, &[&late_key(day), &events_before]).await?.get(0))
 }
 
 /// Whether something of that day is still to be delivered.
-async fn is_open(session: &Session, day: i32) -> Result<bool, Fault> {
+async fn is_open(session: &Session, day: i32) -> Result<bool, QueryError> {
     let (from, to) = bounds(day);
     let sql = "select exists (select 1 from delivery where event_id >= $1 and event_id < $2)
         or exists (select 1 from dead where event_id >= $1 and event_id < $2)";
@@ -257,7 +265,7 @@ async fn drop_tables(
     session: &Session,
     day: i32,
     events_before: UnixMillis,
-) -> Result<Option<(u64, u64)>, Fault> {
+) -> Result<Option<(u64, u64)>, QueryError> {
     session.batch(DROP_PATIENCE).await?;
     let sql = "delete from day where n = $1";
     if session.run(sql, &[&day]).await? == 0 {
@@ -283,11 +291,11 @@ async fn drop_tables(
 /// Takes away events of a day that are done. They are held first and asked about then, so that a
 /// replay that comes in between finds its event or leaves it.
 async fn thin_out(
-    held: &mut Held<'_>,
+    held: &mut HeldSession<'_>,
     day: i32,
     budget: usize,
     swept: &mut Swept,
-) -> Result<(), Fault> {
+) -> Result<(), QueryError> {
     let (from, to) = bounds(day);
     let left = i64::try_from(budget).unwrap_or(i64::MAX).saturating_sub(swept.events.cast_signed());
     held.begin().await?;

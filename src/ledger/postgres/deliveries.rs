@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::Core;
 use super::durability::Required;
-use super::fault::Fault;
-use super::link::{Held, Session};
+use super::link::{HeldSession, Session};
 use super::log::{EVENT_PIECE, said_piece};
+use super::query_error::QueryError;
 use super::queue::{Found, Mark};
+use super::row_cipher::under;
 use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, id_of, uuid_of};
-use super::vault::under;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
@@ -34,7 +34,7 @@ impl Core {
         session: &Session,
         who: &NodeId,
         ask: &LeaseAsk,
-    ) -> Result<LeaseBatch, Fault> {
+    ) -> Result<LeaseBatch, QueryError> {
         let wanted = self.wanted(session, &ask.targets).await?;
         if wanted.targets.is_empty() {
             return Ok(LeaseBatch::default());
@@ -67,11 +67,11 @@ impl Core {
     /// Settles on one session, whose commit waits as `waits` says, or for nothing. What is done or dead leaves the queue, the rest goes back into it.
     pub(super) async fn settle_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         who: &NodeId,
         settlements: &[Settlement],
         waits: Option<Required>,
-    ) -> Result<Vec<Settled>, Fault> {
+    ) -> Result<Vec<Settled>, QueryError> {
         let unique = first_of_each(settlements);
         let ends = |verdict| matches!(verdict, Verdict::Done | Verdict::Decided | Verdict::Dead);
         let (gone, back): (Vec<_>, Vec<_>) =
@@ -100,7 +100,7 @@ impl Core {
         who: &NodeId,
         sql: &str,
         some: &[(usize, &Settlement)],
-    ) -> Result<Vec<usize>, Fault> {
+    ) -> Result<Vec<usize>, QueryError> {
         let some = || some.iter().copied();
         let attempts: Vec<Attempt> = some().map(|(_, one)| one.attempt.clone().trimmed()).collect();
         let at: Vec<i64> = some().map(|(at, _)| at as i64).collect();
@@ -139,7 +139,7 @@ impl Core {
         session: &Session,
         settlements: &[Settlement],
         settled: &mut [Settled],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let event: Vec<Uuid> = settlements.iter().map(|one| uuid_of(one.event)).collect();
         let target: Vec<&str> = settlements.iter().map(|one| one.target.as_str()).collect();
         let token: Vec<i64> = settlements.iter().map(|one| one.token.cast_signed()).collect();
@@ -157,7 +157,7 @@ impl Core {
         Ok(())
     }
 
-    fn lease_of(&self, row: &Row, ask: &LeaseAsk) -> Result<Lease, Fault> {
+    fn lease_of(&self, row: &Row, ask: &LeaseAsk) -> Result<Lease, QueryError> {
         let event = id_of(row.get(2));
         Ok(Lease {
             event,
@@ -169,7 +169,11 @@ impl Core {
         })
     }
 
-    pub(super) async fn release_on(&self, session: &Session, who: &NodeId) -> Result<u64, Fault> {
+    pub(super) async fn release_on(
+        &self,
+        session: &Session,
+        who: &NodeId,
+    ) -> Result<u64, QueryError> {
         let sql = format!(
             "update delivery set owner = null, attempt = attempt - 1, due_ms = {CLOCK}
              where owner = $2 and {NUMBERED}"

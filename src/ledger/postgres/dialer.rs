@@ -11,9 +11,9 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::durability::{DO_NOT_WAIT, WAIT};
-use super::fault::{Cause, Fault, explain};
 use super::hosts::{Hosts, State};
 use super::link::Session;
+use super::query_error::{Cause, QueryError, explain};
 use super::tls::Tls;
 use crate::ledger::FaultCode;
 
@@ -114,15 +114,15 @@ impl Dialer {
     }
 
     /// One try to connect to the server that takes writes.
-    pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, Fault> {
+    pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, QueryError> {
         let own = Arc::clone(self);
         let dialing = self.handle.spawn(async move {
             match tokio::time::timeout(DIAL_TIME, own.dial_best(role)).await {
                 Ok(dialed) => dialed,
-                Err(_) => Err(Fault::down("PostgreSQL does not answer")),
+                Err(_) => Err(QueryError::down("PostgreSQL does not answer")),
             }
         });
-        let dialed = dialing.await.unwrap_or(Err(Fault::down("the gateway is stopping")));
+        let dialed = dialing.await.unwrap_or(Err(QueryError::down("the gateway is stopping")));
         match dialed {
             Ok(_) => self.failed.store(0, Ordering::Relaxed),
             Err(_) => {
@@ -132,11 +132,12 @@ impl Dialer {
         dialed
     }
 
-    async fn dial_best(&self, role: Role) -> Result<Session, Fault> {
+    async fn dial_best(&self, role: Role) -> Result<Session, QueryError> {
         let mut causes: Vec<Cause> = Vec::new();
         let failed = self.failed.load(Ordering::Relaxed) as usize;
         for at in self.hosts.order(failed) {
-            let silent = || Err(Fault::down(format!("{} does not answer", self.hosts.name(at))));
+            let silent =
+                || Err(QueryError::down(format!("{} does not answer", self.hosts.name(at))));
             let dialed = tokio::time::timeout(HOST_TIME, self.dial_writable(at, role)).await;
             match dialed.unwrap_or_else(|_| silent()) {
                 Ok(session) => return Ok(session),
@@ -149,25 +150,25 @@ impl Dialer {
         };
         let said: Vec<String> = causes.into_iter().map(|cause| cause.text).collect();
         let text = format!("no PostgreSQL server takes writes: {}", said.join("; "));
-        Err(Fault::Down(Cause::new(code, text)))
+        Err(QueryError::Down(Cause::new(code, text)))
     }
 
     /// Connects to a host if it takes writes, on the newest timeline.
-    async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, Fault> {
+    async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, QueryError> {
         let mut session = self.dial_host(at, (role, TargetSessionAttrs::Any)).await?;
         let mut state = self.state(&session).await?;
         if let Some(why) = state.refuses {
             // The name may lead to several servers, of which another one takes writes.
             let Ok(other) = self.dial_host(at, (role, TargetSessionAttrs::ReadWrite)).await else {
                 let text = format!("{} {why}", self.hosts.name(at));
-                return Err(Fault::Elsewhere(Cause::new(FaultCode::ReadOnly, text)));
+                return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, text)));
             };
             state = self.state(&other).await?;
             session = other;
         }
         if let Some(why) = self.hosts.superseded(state.timeline) {
             let text = format!("{} {why}", self.hosts.name(at));
-            return Err(Fault::Elsewhere(Cause::new(FaultCode::Other, text)));
+            return Err(QueryError::Elsewhere(Cause::new(FaultCode::Other, text)));
         }
         session.is(&state);
         if self.hosts.are_several() {
@@ -181,12 +182,12 @@ impl Dialer {
         &self,
         at: usize,
         (role, kind): (Role, TargetSessionAttrs),
-    ) -> Result<Session, Fault> {
+    ) -> Result<Session, QueryError> {
         let down = |error: tokio_postgres::Error| {
             let code =
                 error.code().map_or(FaultCode::Connection, |code| FaultCode::of(code.code()));
             let text = format!("{} cannot be reached: {}", self.hosts.name(at), explain(&error));
-            Fault::Down(Cause::new(code, text))
+            QueryError::Down(Cause::new(code, text))
         };
         let mut config = self.hosts.config(at).clone();
         config.target_session_attrs(kind);
@@ -212,9 +213,9 @@ impl Dialer {
     }
 
     /// Asks a server what it is.
-    pub(super) async fn state(&self, session: &Session) -> Result<State, Fault> {
+    pub(super) async fn state(&self, session: &Session) -> Result<State, QueryError> {
         let row = one_row(session.client(), STATE).await?;
-        let row = row.ok_or_else(|| Fault::lost("the server says nothing of itself"))?;
+        let row = row.ok_or_else(|| QueryError::lost("the server says nothing of itself"))?;
         let refuses = refusal(row.get(0) == Some("on"), row.get(1) == Some("t"));
         let process = row.get(2).and_then(|process| process.parse().ok()).unwrap_or(0);
         let timeline = match (refuses, self.hosts.are_several()) {
@@ -249,7 +250,10 @@ pub(super) fn refusal(read_only: bool, in_recovery: bool) -> Option<&'static str
 }
 
 /// The last row that statements without parameters answer.
-pub(super) async fn one_row(client: &Client, sql: &str) -> Result<Option<SimpleQueryRow>, Fault> {
+pub(super) async fn one_row(
+    client: &Client,
+    sql: &str,
+) -> Result<Option<SimpleQueryRow>, QueryError> {
     let messages = client.simple_query(sql).await?;
     Ok(messages.into_iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),

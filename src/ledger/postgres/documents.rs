@@ -5,9 +5,9 @@ use tokio_postgres::Row;
 
 use super::Core;
 use super::durability::Required;
-use super::fault::Fault;
-use super::link::{Held, Session};
-use super::vault::{Pen, Place, malformed, under};
+use super::link::{HeldSession, Session};
+use super::query_error::QueryError;
+use super::row_cipher::{Place, RowSealer, malformed, under};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revision};
 
@@ -19,7 +19,7 @@ impl Core {
         session: &Session,
         kind: Kind,
         id: &str,
-    ) -> Result<Option<Document>, Fault> {
+    ) -> Result<Option<Document>, QueryError> {
         let sql = format!("select {COLUMNS} from document where kind = $1 and id = $2");
         let rows = session.rows(&sql, &[&kind.as_str(), &id.as_bytes()]).await?;
         rows.first().map(|row| self.document_of(row, 0)).transpose()
@@ -30,7 +30,7 @@ impl Core {
         &self,
         session: &Session,
         kind: Kind,
-    ) -> Result<Documents, Fault> {
+    ) -> Result<Documents, QueryError> {
         let sql = "select m.v, d.kind, d.id, d.version, d.at_ms, d.who, d.body
             from meta m left join document d on d.kind = $1
             where m.k = 'revision' order by d.id";
@@ -44,9 +44,9 @@ impl Core {
     /// Whoever changes documents holds the revision until the end, so that changes go one by one.
     pub(super) async fn change_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         changes: &[DocumentChange],
-    ) -> Result<Revision, Fault> {
+    ) -> Result<Revision, QueryError> {
         held.begin().await?;
         let revision = next_revision(held, self.pulse.required()).await?;
         for change in changes {
@@ -76,7 +76,7 @@ impl Core {
         session: &Session,
         change: &DocumentChange,
         revision: i64,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let (kind, id) = (change.kind.as_str(), change.id.as_bytes());
         let Some(body) = &change.body else {
             let sql = "delete from document where kind = $1 and id = $2";
@@ -92,7 +92,7 @@ impl Core {
         (kind, id, version): (&str, &[u8], i64),
         at_ms: i64,
         (who, body): (&str, &[u8]),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let pen = self.vault.pen()?;
         let piece = document_piece(&pen, Place::Document { kind, id, version }, who, body);
         let sql = format!(
@@ -106,12 +106,12 @@ impl Core {
     }
 
     /// The document whose columns begin at `at`.
-    pub(super) fn document_of(&self, row: &Row, at: usize) -> Result<Document, Fault> {
+    pub(super) fn document_of(&self, row: &Row, at: usize) -> Result<Document, QueryError> {
         let (kind, id, version): (&str, &[u8], i64) =
             (row.get(at), row.get(at + 1), row.get(at + 2));
-        let text = |bytes: &[u8]| -> Result<String, Fault> {
+        let text = |bytes: &[u8]| -> Result<String, QueryError> {
             let text = std::str::from_utf8(bytes).map(str::to_owned);
-            text.or(Err(Fault::Said(LedgerError::Corrupt("a document's text is none".into()))))
+            text.or(Err(QueryError::Said(LedgerError::Corrupt("a document's text is none".into()))))
         };
         let body: &[u8] = row.get(at + 5);
         let (who, body) = match row.get::<_, Option<&[u8]>>(at + 4) {
@@ -131,14 +131,19 @@ impl Core {
 }
 
 /// What is sealed of a document.
-pub(super) fn document_piece(pen: &Pen<'_>, place: Place<'_>, who: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn document_piece(
+    pen: &RowSealer<'_>,
+    place: Place<'_>,
+    who: &str,
+    body: &[u8],
+) -> Vec<u8> {
     pen.write(place, |to| {
         to.put_bytes(who.as_bytes());
         to.extend_from_slice(body);
     })
 }
 
-async fn next_revision(session: &Session, required: Required) -> Result<i64, Fault> {
+async fn next_revision(session: &Session, required: Required) -> Result<i64, QueryError> {
     let sql = format!(
         "update meta set v = v + 1 where k = 'revision' and {} returning v",
         required.condition()

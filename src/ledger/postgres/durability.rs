@@ -5,8 +5,8 @@
 //! another one, and an operator may change the server. So the statement itself fails where its
 //! commit would not be durable.
 
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::Fault;
 use crate::ledger::Durability;
 
 /// The SQLSTATE that a [`Required::condition`] fails with: invalid_argument_for_logarithm, which no

@@ -7,8 +7,8 @@
 //! A key stays as long as its event does. The mark passes it, and goes back to the beginning of the
 //! event's day when that event goes ([`rewind`]).
 
-use super::fault::Fault;
-use super::link::{Held, Session};
+use super::link::{HeldSession, Session};
+use super::query_error::QueryError;
 use crate::clock::UnixMillis;
 use crate::ledger::{Retention, SourceId, Swept};
 
@@ -29,11 +29,11 @@ struct Old<'p> {
 /// Removes keys whose time is over, `budget` of each source at most; `days_before`: days that end
 /// before this have been seen to.
 pub(super) async fn sweep_keys(
-    held: &mut Held<'_>,
+    held: &mut HeldSession<'_>,
     (policy, days_before): (&Retention, UnixMillis),
     budget: usize,
     swept: &mut Swept,
-) -> Result<(), Fault> {
+) -> Result<(), QueryError> {
     for (source, before) in policy.all_keys_before() {
         let old = Old {
             source,
@@ -67,13 +67,13 @@ struct Step {
 
 impl Old<'_> {
     /// Whether a step would find anything; asked without a transaction that writes.
-    async fn is_there(&self, session: &Session) -> Result<bool, Fault> {
+    async fn is_there(&self, session: &Session) -> Result<bool, QueryError> {
         let sql = "select exists (select 1 from dedupe where source = $1 and seen_ms < $2
             and seen_ms >= coalesce((select before_ms from swept where source = $1), 0))";
         Ok(session.row(sql, &[&self.source.as_str(), &self.before]).await?.get(0))
     }
 
-    async fn sweep(&self, session: &Session) -> Result<Step, Fault> {
+    async fn sweep(&self, session: &Session) -> Result<Step, QueryError> {
         let source = self.source.as_str();
         let sql = "insert into swept (source, before_ms) values ($1, 0) on conflict do nothing";
         session.run(sql, &[&source]).await?;
@@ -113,7 +113,7 @@ impl Old<'_> {
 }
 
 /// Keys from `from_ms` on may go, or have come, that sweeps have passed.
-pub(super) async fn rewind(session: &Session, from_ms: UnixMillis) -> Result<(), Fault> {
+pub(super) async fn rewind(session: &Session, from_ms: UnixMillis) -> Result<(), QueryError> {
     let sql = "update swept set before_ms = $1 where before_ms > $1";
     session.run(sql, &[&from_ms]).await.map(drop)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::fault::{Cause, Fault};
+use super::query_error::{Cause, QueryError};
 use crate::clock::instant;
 use crate::ledger::FaultCode;
 
@@ -27,7 +27,7 @@ struct Code {
 
 impl Faults {
     /// Counts a fault. The first of its code is logged at once, with how many were not since.
-    pub(super) fn count(&self, fault: &Fault) {
+    pub(super) fn count(&self, fault: &QueryError) {
         let Some(Cause { code, text }) = fault.cause() else { return };
         let Some(untold) = self.note(*code, instant()) else { return };
         let code = code.as_str();

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dialer::Role;
-use super::fault::{Cause, Fault};
 use super::held::held_stats;
 use super::link::Session;
+use super::query_error::{Cause, QueryError};
 use super::sql::NOW;
 use super::{Core, READ_PATIENCE};
 use crate::clock::instant;
@@ -76,7 +76,7 @@ pub(super) struct Figures {
     pub(super) transaction_age: u64,
 }
 
-async fn figures(session: &Session) -> Result<Figures, Fault> {
+async fn figures(session: &Session) -> Result<Figures, QueryError> {
     let sql = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint,
             coalesce(max(age(relfrozenxid)), 0)::bigint,
             (select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8
@@ -100,7 +100,7 @@ impl Core {
         held.heed(figures).ok()
     }
 
-    pub(super) async fn stats_on(self: &Arc<Self>, session: &Session) -> Result<Stats, Fault> {
+    pub(super) async fn stats_on(self: &Arc<Self>, session: &Session) -> Result<Stats, QueryError> {
         let counts = match self.clock.fixed() {
             Some(_) => count_all(session).await?,
             None => self.counts(session).await?,
@@ -125,7 +125,7 @@ impl Core {
         &self,
         session: &Session,
         names: Vec<String>,
-    ) -> Result<Vec<(String, i64)>, Fault> {
+    ) -> Result<Vec<(String, i64)>, QueryError> {
         let floors = self.queue.floors_of(&names);
         let sql = format!(
             "select w.target, {NOW} - d.due_ms
@@ -140,7 +140,7 @@ impl Core {
     }
 
     /// Counts that are fresh, or those that there are where counting takes longer than people wait.
-    async fn counts(self: &Arc<Self>, session: &Session) -> Result<Counts, Fault> {
+    async fn counts(self: &Arc<Self>, session: &Session) -> Result<Counts, QueryError> {
         let began = instant();
         let mut counting = None;
         loop {
@@ -171,7 +171,7 @@ impl Core {
     }
 
     /// Counts, unless another gateway does.
-    async fn count(&self) -> Result<(), Fault> {
+    async fn count(&self) -> Result<(), QueryError> {
         let claimed = {
             let mut held = self.lazy.session(instant() + READ_PATIENCE).await?;
             let claimed = claim(&held).await;
@@ -191,7 +191,7 @@ impl Core {
     }
 
     /// Counts on a connection of its own.
-    async fn count_claimed(&self) -> Result<(), Fault> {
+    async fn count_claimed(&self) -> Result<(), QueryError> {
         let session = self.dialer.dial(Role::Lazy).await?;
         let milliseconds = COUNT_TIME.as_millis();
         // A table is read faster than its index is walked.
@@ -201,8 +201,9 @@ impl Core {
         let counts = count_all(&session).await;
         let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         let counts = counts?;
-        let body = serde_json::to_string(&counts)
-            .map_err(|error| Fault::Refused(Cause::new(FaultCode::Other, error.to_string())))?;
+        let body = serde_json::to_string(&counts).map_err(|error| {
+            QueryError::Refused(Cause::new(FaultCode::Other, error.to_string()))
+        })?;
         let sql = format!(
             "update figure set at_ms = {NOW}, took_ms = $2, claimed_ms = 0, body = $3
              where name = 'counts'"
@@ -213,7 +214,7 @@ impl Core {
 
 /// Claims the counts for this gateway; whether it could. Who claims them and dies keeps others from
 /// it for [`COUNT_TIME`].
-async fn claim(session: &Session) -> Result<bool, Fault> {
+async fn claim(session: &Session) -> Result<bool, QueryError> {
     let sql = "insert into figure (name, at_ms, took_ms, claimed_ms, body)
         values ('counts', 0, 0, 0, '') on conflict do nothing";
     session.run(sql, &[]).await?;
@@ -225,7 +226,7 @@ async fn claim(session: &Session) -> Result<bool, Fault> {
     Ok(session.run(&sql, &[&None::<i64>, &time_ms]).await? > 0)
 }
 
-async fn kept(session: &Session) -> Result<Option<Kept>, Fault> {
+async fn kept(session: &Session) -> Result<Option<Kept>, QueryError> {
     let sql = format!("select {NOW} - at_ms, took_ms, body from figure where name = 'counts'");
     let rows = session.rows(&sql, &[&None::<i64>]).await?;
     let kept = |row: &tokio_postgres::Row| {
@@ -236,7 +237,7 @@ async fn kept(session: &Session) -> Result<Option<Kept>, Fault> {
     Ok(rows.first().and_then(kept))
 }
 
-async fn count_all(session: &Session) -> Result<Counts, Fault> {
+async fn count_all(session: &Session) -> Result<Counts, QueryError> {
     let (events, keys) = (count(session, "event").await?, count(session, "dedupe").await?);
     let mut targets: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let of = |row: &tokio_postgres::Row| row.get::<_, i64>(1).cast_unsigned();
@@ -250,7 +251,7 @@ async fn count_all(session: &Session) -> Result<Counts, Fault> {
 }
 
 /// Rows of a table, exactly where they are few.
-pub(super) async fn count(session: &Session, table: &str) -> Result<u64, Fault> {
+pub(super) async fn count(session: &Session, table: &str) -> Result<u64, QueryError> {
     let sql = format!("select count(*) from (select 1 from {table} limit {}) x", COUNTED + 1);
     let counted: i64 = session.row(&sql, &[]).await?.get(0);
     if counted <= COUNTED {

@@ -7,10 +7,10 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{joined, piece_of, several};
-use super::fault::{Cause, Fault};
 use super::link::{Held, Session};
+use super::query_error::{Cause, QueryError};
+use super::row_cipher::{Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
-use super::vault::{Pen, Place, malformed, under};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::Take;
 use crate::ledger::holdings::{Holdings, Sample, excess};
@@ -33,24 +33,24 @@ fn held_id(id: Uuid) -> HeldId {
     HeldId::from_bytes(id.into_bytes())
 }
 
-fn why(code: i16) -> Result<HeldWhy, Fault> {
+fn why(code: i16) -> Result<HeldWhy, QueryError> {
     let code = u8::try_from(code).unwrap_or(u8::MAX);
     HeldWhy::from_code(code).map_err(|_| {
-        Fault::Refused(Cause::new(FaultCode::Other, "a held callback of an unknown kind"))
+        QueryError::Refused(Cause::new(FaultCode::Other, "a held callback of an unknown kind"))
     })
 }
 
 /// What is sealed of a held callback.
-pub(super) fn held_piece(held: &NewHeld, pen: &Pen<'_>) -> Vec<u8> {
+pub(super) fn held_piece(held: &NewHeld, pen: &RowSealer<'_>) -> Vec<u8> {
     pen.write(Place::Held { id: held.id }, |to| held.put(to))
 }
 
 /// The mark of a row that is decided.
-pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, Fault> {
+pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, QueryError> {
     let Some(code) = row.get::<_, Option<i16>>(6) else { return Ok(None) };
     let code = u8::try_from(code).unwrap_or(0);
     let decision = Decision::from_code(code)
-        .map_err(|_| Fault::Refused(Cause::new(FaultCode::Other, "an unknown decision")))?;
+        .map_err(|_| QueryError::Refused(Cause::new(FaultCode::Other, "an unknown decision")))?;
     Ok(Some(HeldMark {
         id: held_id(row.get(0)),
         source: SourceId::from(row.get::<_, &str>(1)),
@@ -70,7 +70,7 @@ impl Core {
         &self,
         held: &mut Held<'_>,
         batch: &[Holding],
-    ) -> Result<Vec<HoldOutcome>, Fault> {
+    ) -> Result<Vec<HoldOutcome>, QueryError> {
         held.begin().await?;
         let outcomes = match self.hold_within(held, batch).await {
             Ok(outcomes) => outcomes,
@@ -88,7 +88,7 @@ impl Core {
         &self,
         session: &Session,
         batch: &[Holding],
-    ) -> Result<Vec<HoldOutcome>, Fault> {
+    ) -> Result<Vec<HoldOutcome>, QueryError> {
         self.pulse.required().check(session).await?;
         let mut known = known(session, batch).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -110,7 +110,7 @@ impl Core {
         Ok(outcomes)
     }
 
-    async fn insert_all(&self, session: &Session, new: &[&NewHeld]) -> Result<u64, Fault> {
+    async fn insert_all(&self, session: &Session, new: &[&NewHeld]) -> Result<u64, QueryError> {
         if new.is_empty() {
             return Ok(0);
         }
@@ -161,7 +161,7 @@ impl Core {
         &self,
         session: &Session,
         new: &NewHeld,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, QueryError> {
         Ok(self.insert_all(session, &[new]).await? > 0)
     }
 
@@ -170,7 +170,7 @@ impl Core {
         &self,
         session: &Session,
         mark: &HeldMark,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, QueryError> {
         let sql = "insert into held (id, source, why, anchor, variant, size, decision, decided_ms,
                 event_id, received_ms) values ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9)
             on conflict (id) do update set body = null, decision = excluded.decision,
@@ -196,7 +196,7 @@ impl Core {
 }
 
 /// What the bounds of a batch depend on, with the sources locked.
-async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, Fault> {
+async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, QueryError> {
     let of = batch.iter().map(|one| &one.held);
     let sources: BTreeSet<&str> = of.clone().map(|held| held.event.source.as_str()).collect();
     let sources: Vec<&str> = sources.into_iter().collect();
@@ -234,7 +234,7 @@ fn bounds_of(row: &Row, at: usize) -> HeldBounds {
 }
 
 /// Removes samples of a source that is over its bounds.
-async fn make_room(session: &Session, source: &str) -> Result<(), Fault> {
+async fn make_room(session: &Session, source: &str) -> Result<(), QueryError> {
     let sql = "select id, anchor, reason, size from held where source = $1 and why = 3
         and decision is null order by id";
     let rows = session.rows(sql, &[&source]).await?;
@@ -258,14 +258,14 @@ pub(super) async fn note_reason(
     session: &Session,
     id: HeldId,
     reason: Reason,
-) -> Result<(), Fault> {
+) -> Result<(), QueryError> {
     let sql = "update held set reason = $2 where id = $1 and decision is null
         and reason is distinct from $2";
     session.run(sql, &[&uuid(id), &reason.as_str()]).await.map(drop)
 }
 
 /// Removes rejected callbacks whose time is over, and the marks of those that were decided.
-pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), Fault> {
+pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), QueryError> {
     let now_ms = policy.now_ms;
     let none = SourceId::from("");
     if let Some(before) = policy.held.before(now_ms, HeldWhy::Rejected, &none) {
@@ -283,7 +283,7 @@ pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), 
 
 impl Core {
     /// What a row says that waits.
-    pub(super) fn held_of(&self, row: &Row) -> Result<Option<NewHeld>, Fault> {
+    pub(super) fn held_of(&self, row: &Row) -> Result<Option<NewHeld>, QueryError> {
         let Some(piece) = row.get::<_, Option<&[u8]>>(5) else { return Ok(None) };
         let place = Place::Held { id: held_id(row.get(0)) };
         let opened = self.vault.open(place, piece)?;
@@ -300,7 +300,7 @@ impl Core {
         query: &HeldQuery,
         cursor: Option<&Cursor>,
         limit: usize,
-    ) -> Result<HeldPage, Fault> {
+    ) -> Result<HeldPage, QueryError> {
         let before = cursor.map(Cursor::held).transpose()?.map(uuid);
         let limit = limit.max(1);
         let source = query.source.as_ref().map(SourceId::as_str);
@@ -337,7 +337,7 @@ impl Core {
         &self,
         session: &Session,
         id: HeldId,
-    ) -> Result<Option<HeldOne>, Fault> {
+    ) -> Result<Option<HeldOne>, QueryError> {
         let sql = format!("select {COLUMNS} from held where id = $1");
         let rows = session.rows(&sql, &[&uuid(id)]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
@@ -349,7 +349,7 @@ impl Core {
 }
 
 /// How many wait, by source.
-pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, Fault> {
+pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, QueryError> {
     let sql = "select source, count(*) from held where decision is null and why <> 3
         group by source order by source";
     let stats = session.rows(sql, &[]).await?.into_iter().map(|row| HeldStats {
@@ -367,7 +367,7 @@ impl Core {
         &self,
         held: &mut Held<'_>,
         order: &HeldOrder,
-    ) -> Result<Decided, Fault> {
+    ) -> Result<Decided, QueryError> {
         let waits = match self.held_one_on(held, order.id).await? {
             None => return Ok(Decided::Unknown),
             Some(HeldOne::Decided(mark)) => return Ok(Decided::Already(mark)),
@@ -393,7 +393,7 @@ impl Core {
         session: &Session,
         order: &HeldOrder,
         waits: NewHeld,
-    ) -> Result<Decided, Fault> {
+    ) -> Result<Decided, QueryError> {
         self.pulse.required().check(session).await?;
         let sql = format!("select {COLUMNS} from held where id = $1 for update");
         let rows = session.rows(&sql, &[&uuid(order.id)]).await?;
@@ -410,7 +410,7 @@ impl Core {
     }
 
     /// Makes the event of a held callback, with those of its keys that nothing has.
-    async fn release_held(&self, session: &Session, waits: NewHeld) -> Result<(), Fault> {
+    async fn release_held(&self, session: &Session, waits: NewHeld) -> Result<(), QueryError> {
         let mut keys: Vec<DedupeKey> = waits.event.keys.written().collect();
         keys.sort_unstable();
         let uuids: Vec<Uuid> = keys.iter().map(key_uuid).collect();
@@ -426,11 +426,11 @@ impl Core {
             let sql = "update dedupe set keys = $2 where id = $1 and k = any($3)";
             session.run(sql, &[&id, &all, &uuids]).await?;
         }
-        let event = waits.released(|key| Ok::<_, Fault>(own.identity.contains(key)))?;
+        let event = waits.released(|key| Ok::<_, QueryError>(own.identity.contains(key)))?;
         self.insert_released(session, &event).await
     }
 
-    async fn insert_released(&self, session: &Session, event: &NewEvent) -> Result<(), Fault> {
+    async fn insert_released(&self, session: &Session, event: &NewEvent) -> Result<(), QueryError> {
         let pen = self.vault.pen()?;
         let mut names: Vec<&str> =
             event.targets.iter().map(crate::ledger::TargetId::as_str).collect();
@@ -476,7 +476,7 @@ impl Core {
         &self,
         session: &Session,
         source: &SourceId,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, QueryError> {
         let source = source.as_str();
         let mut gone = 0;
         for table in ["dedupe", "held"] {

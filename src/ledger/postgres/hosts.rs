@@ -173,7 +173,7 @@ async fn look(dialer: &Arc<Dialer>, at: usize, session: &mut Option<Session>) {
         };
         let state = dialer.state(&known).await?;
         *session = Some(known);
-        Ok::<_, super::fault::Fault>(state)
+        Ok::<_, super::query_error::QueryError>(state)
     };
     let state = tokio::time::timeout(ANSWER, ask).await.ok().and_then(Result::ok);
     dialer.hosts.saw(at, state);

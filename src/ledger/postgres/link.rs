@@ -14,8 +14,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::dialer::{Dialer, Role};
-use super::fault::{Cause, Fault};
 use super::hosts::State;
+use super::query_error::{Cause, QueryError};
 use crate::clock::instant;
 use crate::ledger::FaultCode;
 
@@ -101,30 +101,39 @@ impl Session {
         &self,
         sql: &str,
         with: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Fault> {
+    ) -> Result<Vec<Row>, QueryError> {
         let statement = self.prepared(sql).await?;
         Ok(self.client.query(&statement, with).await?)
     }
 
     /// The one row of such a statement.
-    pub(super) async fn row(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Row, Fault> {
+    pub(super) async fn row(
+        &self,
+        sql: &str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, QueryError> {
         let mut rows = self.rows(sql, with).await?;
-        rows.pop().ok_or_else(|| Fault::Refused(Cause::new(FaultCode::Other, "a row is missing")))
+        rows.pop()
+            .ok_or_else(|| QueryError::Refused(Cause::new(FaultCode::Other, "a row is missing")))
     }
 
     /// Runs a statement, and answers how many rows it changed.
-    pub(super) async fn run(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<u64, Fault> {
+    pub(super) async fn run(
+        &self,
+        sql: &str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, QueryError> {
         let statement = self.prepared(sql).await?;
         Ok(self.client.execute(&statement, with).await?)
     }
 
     /// Runs statements that have no parameters.
-    pub(super) async fn batch(&self, sql: &str) -> Result<(), Fault> {
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), QueryError> {
         Ok(self.client.batch_execute(sql).await?)
     }
 
     /// Prepares a statement that is about to be run together with others.
-    pub(super) async fn prepared(&self, sql: &str) -> Result<Statement, Fault> {
+    pub(super) async fn prepared(&self, sql: &str) -> Result<Statement, QueryError> {
         if let Some(statement) = self.statements().get(sql) {
             return Ok(statement.clone());
         }
@@ -152,8 +161,8 @@ impl Pool {
     }
 
     /// A session; waits for one, and for the server, until `until`.
-    pub(super) async fn session(&self, until: Instant) -> Result<Held<'_>, Fault> {
-        let busy = || Fault::down("every connection to PostgreSQL is busy");
+    pub(super) async fn session(&self, until: Instant) -> Result<Held<'_>, QueryError> {
+        let busy = || QueryError::down("every connection to PostgreSQL is busy");
         let place = tokio::time::timeout_at(until.into(), self.places.acquire());
         let place = place.await.or(Err(busy()))?.or(Err(busy()))?;
         let idle = self.idle().pop().filter(|session| !session.is_over());
@@ -164,7 +173,7 @@ impl Pool {
         Ok(Held { pool: self, session: Some(session), open: false, fit: false, _place: place })
     }
 
-    async fn dial(&self, until: Instant) -> Result<Session, Fault> {
+    async fn dial(&self, until: Instant) -> Result<Session, QueryError> {
         loop {
             match self.dialer.dial(self.role).await {
                 Ok(session) => return Ok(session),
@@ -181,20 +190,20 @@ impl Pool {
 
 impl Held<'_> {
     /// Begins a transaction. Until [`Held::commit`] is through, the session is not handed on.
-    pub(super) async fn begin(&mut self) -> Result<(), Fault> {
+    pub(super) async fn begin(&mut self) -> Result<(), QueryError> {
         self.open = true;
         self.batch("begin").await
     }
 
     /// Ends a transaction well.
-    pub(super) async fn commit(&mut self) -> Result<(), Fault> {
+    pub(super) async fn commit(&mut self) -> Result<(), QueryError> {
         self.batch("commit").await?;
         self.open = false;
         Ok(())
     }
 
     /// Undoes a transaction.
-    pub(super) async fn undo(&mut self) -> Result<(), Fault> {
+    pub(super) async fn undo(&mut self) -> Result<(), QueryError> {
         self.batch("rollback").await?;
         self.open = false;
         Ok(())
@@ -202,8 +211,8 @@ impl Held<'_> {
 
     /// Passes the result of a call on. Only after that the session may be handed on: a caller that
     /// goes away in the middle leaves a statement behind that nobody else shall wait for.
-    pub(super) fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.fit = !self.open && !result.as_ref().is_err_and(Fault::ends_session);
+    pub(super) fn heed<T>(&mut self, result: Result<T, QueryError>) -> Result<T, QueryError> {
+        self.fit = !self.open && !result.as_ref().is_err_and(QueryError::ends_session);
         result
     }
 }

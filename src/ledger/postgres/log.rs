@@ -11,10 +11,10 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::Core;
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
+use super::row_cipher::{Place, RowSealer, malformed};
 use super::sql::{hash8, id_of, uuid_of};
-use super::vault::{Pen, Place, malformed};
 use crate::clock::UnixMillis;
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
@@ -57,14 +57,14 @@ pub(super) struct EventPiece {
 
 impl EventPiece {
     /// The piece of an event.
-    pub(super) fn write(&self, place: Place<'_>, pen: &Pen<'_>) -> Vec<u8> {
+    pub(super) fn write(&self, place: Place<'_>, pen: &RowSealer<'_>) -> Vec<u8> {
         write_event(pen, place, (&self.transaction, self.user.as_deref(), &self.body))
     }
 }
 
 /// The piece of an event.
 pub(super) fn write_event(
-    pen: &Pen<'_>,
+    pen: &RowSealer<'_>,
     place: Place<'_>,
     (transaction, user, body): (&str, Option<&str>, &[u8]),
 ) -> Vec<u8> {
@@ -77,7 +77,7 @@ pub(super) fn write_event(
 
 /// What is sealed of an attempt; nothing where there is nothing.
 pub(super) fn said_piece(
-    pen: &Pen<'_>,
+    pen: &RowSealer<'_>,
     (event, target, token): (EventId, &TargetId, i64),
     attempt: &Attempt,
 ) -> Option<Vec<u8>> {
@@ -98,7 +98,7 @@ impl Core {
         id: EventId,
         row: &Row,
         at: usize,
-    ) -> Result<EventPiece, Fault> {
+    ) -> Result<EventPiece, QueryError> {
         let body: &[u8] = row.get(at);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         // As they were written before there were pieces.
@@ -123,7 +123,7 @@ impl Core {
         (event, target, token): (EventId, &str, i64),
         row: &Row,
         at: usize,
-    ) -> Result<(Bytes, Option<String>), Fault> {
+    ) -> Result<(Bytes, Option<String>), QueryError> {
         if let Some(head) = row.get::<_, Option<&[u8]>>(at + 1) {
             let error = row.get::<_, Option<&[u8]>>(at + 2);
             let error = error.map(|text| String::from_utf8_lossy(text).into_owned());
@@ -146,7 +146,7 @@ const SHOWN_COLUMNS: usize = 9;
 
 impl Core {
     /// An event, if it is what was asked for: indexes hold short hashes.
-    fn logged(&self, row: &Row, query: &LogQuery) -> Result<Option<Logged>, Fault> {
+    fn logged(&self, row: &Row, query: &LogQuery) -> Result<Option<Logged>, QueryError> {
         let state = match (row.get(3), row.get(4)) {
             (true, _) => EventState::Pending,
             (false, true) => EventState::Dead,
@@ -172,7 +172,7 @@ impl Core {
         query: &LogQuery,
         cursor: Option<&Cursor>,
         limit: usize,
-    ) -> Result<LogPage, Fault> {
+    ) -> Result<LogPage, QueryError> {
         let limit = limit.max(1);
         let mut before = cursor.map(Cursor::event).transpose()?;
         for _ in 0..WINDOWS_MAX {
@@ -189,7 +189,7 @@ impl Core {
         &self,
         session: &Session,
         id: EventId,
-    ) -> Result<Option<EventDetail>, Fault> {
+    ) -> Result<Option<EventDetail>, QueryError> {
         let key = uuid_of(id);
         let sql = format!("select {SHOWN}, {EVENT_PIECE}, e.targets from event e where e.id = $1");
         let mut found = session.rows(&sql, &[&key]).await?;
@@ -228,7 +228,7 @@ impl Core {
         query: &DeliveryQuery,
         cursor: Option<&Cursor>,
         limit: usize,
-    ) -> Result<DeliveryPage, Fault> {
+    ) -> Result<DeliveryPage, QueryError> {
         let limit = limit.max(1);
         let mut after = cursor.map(Cursor::delivery).transpose()?;
         if query.state != DeliveryState::Done {
@@ -272,7 +272,7 @@ impl Core {
         target: &str,
         row: &Row,
         at: usize,
-    ) -> Result<Attempt, Fault> {
+    ) -> Result<Attempt, QueryError> {
         let (head, error) = self.said((event, target, row.get(at)), row, at + 4)?;
         Ok(Attempt {
             at_ms: row.get(at + 1),
@@ -290,7 +290,7 @@ impl Core {
         query: &LogQuery,
         before: Option<EventId>,
         limit: usize,
-    ) -> Result<(Vec<Logged>, Option<EventId>), Fault> {
+    ) -> Result<(Vec<Logged>, Option<EventId>), QueryError> {
         let mut with = With::default();
         let before = before.map(|id| with.put(uuid_of(id)));
         let indexed = indexed(query, &mut with);
@@ -396,7 +396,7 @@ async fn open_page(
     query: &DeliveryQuery,
     after: Option<(EventId, TargetId)>,
     limit: usize,
-) -> Result<DeliveryPage, Fault> {
+) -> Result<DeliveryPage, QueryError> {
     let mut with = With::default();
     let mut wanted = vec![String::from("true")];
     if let Some((id, name)) = &after {
@@ -431,7 +431,7 @@ async fn done_page(
     query: &DeliveryQuery,
     after: Option<&(EventId, TargetId)>,
     limit: usize,
-) -> Result<(DeliveryPage, Option<EventId>), Fault> {
+) -> Result<(DeliveryPage, Option<EventId>), QueryError> {
     let mut with = With::default();
     let (mut events, mut wanted) = (String::from("true"), vec![String::from("true")]);
     if let Some((id, name)) = after {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
 use super::{Core, PostgresError};
 
 /// A step from one version of the tables to the next.
@@ -121,7 +121,7 @@ pub(super) async fn migrate(
 
 /// Takes the lock of migrations. Who waits for it has no snapshot meanwhile: an index that is made
 /// beside gateways waits for the end of all older ones.
-async fn lock(session: &Session) -> Result<(), Fault> {
+async fn lock(session: &Session) -> Result<(), QueryError> {
     while !session.row("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
         tokio::time::sleep(LOCK_AGAIN).await;
     }
@@ -129,7 +129,7 @@ async fn lock(session: &Session) -> Result<(), Fault> {
 }
 
 /// Makes an index while gateways go on. One that was begun and not finished is made again.
-async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<(), Fault> {
+async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<(), QueryError> {
     let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
     match session.rows(sql, &[&name]).await?.first().map(|row| row.get::<_, bool>(0)) {
         Some(true) => return Ok(()),
@@ -160,7 +160,7 @@ impl Version {
 }
 
 /// The version of the tables; `None`: there are none.
-pub(super) async fn version(session: &Session) -> Result<Option<Version>, Fault> {
+pub(super) async fn version(session: &Session) -> Result<Option<Version>, QueryError> {
     let there = session.row("select to_regclass('meta') is not null", &[]).await?;
     if !there.get::<_, bool>(0) {
         return Ok(None);
@@ -173,7 +173,7 @@ pub(super) async fn version(session: &Session) -> Result<Option<Version>, Fault>
 }
 
 /// Whether keys of an older form may be there.
-pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, Fault> {
+pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, QueryError> {
     let sql = "select exists (select 1 from meta where k = 'older_keys')";
     Ok(session.row(sql, &[]).await?.get(0))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialer::Dialer;
-use super::fault::Fault;
+use super::query_error::QueryError;
 use super::tls::Tls;
 use super::url;
 use crate::ledger::{Keyring, StoreClock};
@@ -116,8 +116,8 @@ pub enum PostgresError {
     NotReplicated(String),
 }
 
-impl From<Fault> for PostgresError {
-    fn from(fault: Fault) -> Self {
+impl From<QueryError> for PostgresError {
+    fn from(fault: QueryError) -> Self {
         Self::Server(fault.told(false).to_string())
     }
 }

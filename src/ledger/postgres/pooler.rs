@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::PostgresError;
 use super::dialer::{Dialer, Role, one_row};
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
 use crate::clock::instant;
 use crate::ledger::EventId;
 
@@ -56,7 +56,7 @@ pub(super) async fn refuse(dialer: &Arc<Dialer>) -> Result<(), PostgresError> {
     }
 }
 
-async fn is_shared(dialer: &Arc<Dialer>) -> Result<bool, Fault> {
+async fn is_shared(dialer: &Arc<Dialer>) -> Result<bool, QueryError> {
     let (one, two) = tokio::try_join!(dialer.dial(Role::Read), dialer.dial(Role::Read))?;
     let (mut one, mut two) = (Marked::new(one), Marked::new(two));
     one.set().await?;
@@ -81,13 +81,13 @@ impl Marked {
         Self { session, mark: EventId::new(0).to_string(), process: None }
     }
 
-    async fn set(&mut self) -> Result<(), Fault> {
+    async fn set(&mut self) -> Result<(), QueryError> {
         let sql = format!("select set_config('postern.mark', '{}', false)", self.mark);
         one_row(self.session.client(), &sql).await.map(drop)
     }
 
     /// Whether the mark and the process are what they were.
-    async fn is_kept(&mut self, more: &str) -> Result<bool, Fault> {
+    async fn is_kept(&mut self, more: &str) -> Result<bool, QueryError> {
         let sql = format!(
             "select coalesce(current_setting('postern.mark', true), ''), pg_backend_pid(){more}"
         );

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::Core;
 use super::dialer::Role;
-use super::fault::Fault;
+use super::health::{BEAT, SILENT};
 use super::link::Session;
-use super::pulse::{BEAT, SILENT};
+use super::query_error::QueryError;
 use crate::clock::instant;
 
 /// A probe that hangs for this time, and not for a standby, may hang alone: another one is sent.
@@ -51,7 +51,7 @@ enum Shown {
 }
 
 impl Probe {
-    async fn write(&mut self) -> Result<Shown, Fault> {
+    async fn write(&mut self) -> Result<Shown, QueryError> {
         if self.sql.is_none() {
             self.sql = Some(self.prepare().await?);
         }
@@ -62,12 +62,12 @@ impl Probe {
     }
 
     /// A server may lack a part, or the privilege for it.
-    async fn prepare(&self) -> Result<String, Fault> {
+    async fn prepare(&self) -> Result<String, QueryError> {
         let mut sql = String::new();
         for (make, part) in PARTS {
             match self.session.batch(make).await {
                 Ok(()) => sql.push_str(part),
-                Err(Fault::Refused(cause)) => {
+                Err(QueryError::Refused(cause)) => {
                     tracing::debug!(error = cause.text, "a part of the probe is not to be had");
                 }
                 Err(fault) => return Err(fault),
@@ -130,7 +130,7 @@ async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> O
                 strong.faults.count(&fault);
                 strong.pulse.waits(None);
                 // What is refused for what it says is prepared again.
-                if let Fault::Elsewhere(cause) = &fault {
+                if let QueryError::Elsewhere(cause) = &fault {
                     strong.pulse.unwritable(&cause.text);
                 }
                 return None;
@@ -155,7 +155,7 @@ impl Core {
         &self,
         asks: &mut Option<Session>,
         process: i32,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, QueryError> {
         // A session of its own: those for questions may be busy. It is kept if it answers.
         let session = match asks.take().filter(|session| !session.is_over()) {
             Some(session) => session,

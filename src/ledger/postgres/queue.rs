@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::dialer::Role;
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
 use super::sql::{CLOCK, NOW};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{TargetFilter, TargetId};
@@ -205,7 +205,7 @@ impl Core {
         &self,
         session: &Session,
         filter: &TargetFilter,
-    ) -> Result<Wanted, Fault> {
+    ) -> Result<Wanted, QueryError> {
         if session.is_new() {
             self.queue.adopt(self.shared_floors(session).await?);
             session.is_new_no_more();
@@ -217,7 +217,7 @@ impl Core {
     }
 
     /// Looks for destinations between the names that are known: nothing of those is walked over.
-    async fn discover(&self, session: &Session) -> Result<(), Fault> {
+    async fn discover(&self, session: &Session) -> Result<(), QueryError> {
         let (from, to): (Vec<String>, Vec<String>) = {
             let mut state = self.queue.state();
             let fresh = state.discovered.is_some_and(|at| at.elapsed() < DISCOVER_EVERY);
@@ -247,7 +247,7 @@ impl Core {
         Ok(())
     }
 
-    async fn shared_floors(&self, session: &Session) -> Result<Floors, Fault> {
+    async fn shared_floors(&self, session: &Session) -> Result<Floors, QueryError> {
         // With a clock that a test holds, times of the server's clock mean nothing.
         let sql = format!("select target, least(due_ms, {NOW}) from queue_floor");
         let rows = session.rows(&sql, &[&self.clock.fixed()]).await?;
@@ -255,7 +255,7 @@ impl Core {
     }
 
     /// Tells other gateways the floors, and takes theirs.
-    pub(super) async fn share_floors(&self) -> Result<(), Fault> {
+    pub(super) async fn share_floors(&self) -> Result<(), QueryError> {
         if self.clock.fixed().is_some() {
             return Ok(());
         }
@@ -264,7 +264,7 @@ impl Core {
         held.heed(shared)
     }
 
-    async fn exchange_floors(&self, session: &Session) -> Result<(), Fault> {
+    async fn exchange_floors(&self, session: &Session) -> Result<(), QueryError> {
         // Its floors may rest on what a crash took back: a lease looks to that first.
         if session.is_new() {
             return Ok(());
@@ -296,7 +296,7 @@ impl Core {
         self.queue.ends_search(began);
     }
 
-    async fn search(&self) -> Result<(), Fault> {
+    async fn search(&self) -> Result<(), QueryError> {
         let session = self.dialer.dial(Role::Lazy).await?;
         let milliseconds = SEARCH_TIME.as_millis();
         session.batch(&format!("set statement_timeout = {milliseconds}")).await?;
@@ -321,7 +321,12 @@ impl Core {
     }
 
     /// Makes what is due below a floor due now.
-    async fn raise(&self, session: &Session, target: &str, floor: UnixMillis) -> Result<(), Fault> {
+    async fn raise(
+        &self,
+        session: &Session,
+        target: &str,
+        floor: UnixMillis,
+    ) -> Result<(), QueryError> {
         let sql = format!(
             "update delivery d set due_ms = {CLOCK} from (
                 select event_id from delivery where target = $2 and due_ms < $3

@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::dialer::Role;
 use super::documents::document_piece;
-use super::fault::Fault;
 use super::held::{COLUMNS, held_piece};
 use super::link::{Held, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
+use super::query_error::QueryError;
+use super::row_cipher::{Place, Used, change_key, forget_others, under};
 use super::sql::{id_of, uuid_of};
-use super::vault::{Place, Used, change_key, forget_others, under};
 use super::{CHANGE_PATIENCE, Core, OPEN_PATIENCE, Postgres, PostgresError, PostgresOptions};
 use crate::clock::instant;
 use crate::ledger::seal::MasterKey;
@@ -48,7 +48,7 @@ impl Postgres {
             let used = Used::read(&held).await?;
             match change_key(&mut held, used.current, to).await {
                 Ok(true) => break,
-                Ok(false) | Err(Fault::Again(_)) if instant() < until => {}
+                Ok(false) | Err(QueryError::Again(_)) if instant() < until => {}
                 Ok(false) => return Err(PostgresError::Server(IN_USE.to_owned())),
                 Err(fault) => return Err(fault.into()),
             }
@@ -66,10 +66,10 @@ impl Postgres {
 const IN_USE: &str = "another rekey is under way";
 
 /// A missing key is said as such.
-fn sealed(fault: Fault) -> PostgresError {
+fn sealed(fault: QueryError) -> PostgresError {
     match fault {
-        Fault::Said(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
-        Fault::Torn(_) => PostgresError::Server(IN_USE.to_owned()),
+        QueryError::Said(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
+        QueryError::Torn(_) => PostgresError::Server(IN_USE.to_owned()),
         fault => fault.into(),
     }
 }
@@ -80,7 +80,7 @@ impl Core {
         held: &mut Held<'_>,
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let mut after = Uuid::nil();
         while let Some((last, rows)) = self.rekey_events(held, after).await? {
             after = last;
@@ -114,7 +114,7 @@ impl Core {
         &self,
         session: &Session,
         after: Uuid,
-    ) -> Result<Option<(Uuid, u64)>, Fault> {
+    ) -> Result<Option<(Uuid, u64)>, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();
         let sql = format!(
@@ -151,7 +151,7 @@ impl Core {
         &self,
         session: &Session,
         (event, target, token): (Uuid, String, i64),
-    ) -> Result<Option<((Uuid, String, i64), u64)>, Fault> {
+    ) -> Result<Option<((Uuid, String, i64), u64)>, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();
         let sql = format!(
@@ -192,7 +192,7 @@ impl Core {
         &self,
         session: &Session,
         after: Uuid,
-    ) -> Result<Option<(Uuid, u64)>, Fault> {
+    ) -> Result<Option<(Uuid, u64)>, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();
         let sql = format!(
@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// Some documents; one that was changed meanwhile was written under the new key.
-    async fn rekey_documents(&self, session: &Session) -> Result<u64, Fault> {
+    async fn rekey_documents(&self, session: &Session) -> Result<u64, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();
         let sql = format!(

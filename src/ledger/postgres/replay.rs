@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::Core;
 use super::durability::Required;
-use super::fault::Fault;
 use super::link::Session;
+use super::query_error::QueryError;
 use super::sql::{CLOCK, NOW, id_of, uuid_of};
 use crate::ledger::{Cursor, EventId, ReplayOrder, ReplayPage, ReplayWhat, TargetId};
 
@@ -18,7 +18,7 @@ impl Core {
         order: &ReplayOrder,
         cursor: Option<&Cursor>,
         limit: usize,
-    ) -> Result<ReplayPage, Fault> {
+    ) -> Result<ReplayPage, QueryError> {
         let (ids, next) = match &order.what {
             ReplayWhat::Events(ids) => page_of_ids(session, ids, cursor, limit).await?,
             ReplayWhat::Matching(query) => {
@@ -82,7 +82,7 @@ async fn page_of_ids(
     ids: &[EventId],
     cursor: Option<&Cursor>,
     limit: usize,
-) -> Result<(Vec<EventId>, Option<Cursor>), Fault> {
+) -> Result<(Vec<EventId>, Option<Cursor>), QueryError> {
     let before = cursor.map(Cursor::event).transpose()?.map(uuid_of);
     let limit = limit.max(1);
     let ids: Vec<Uuid> = ids.iter().copied().map(uuid_of).collect();

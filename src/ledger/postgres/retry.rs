@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::fault::{Cause, Fault};
+use super::query_error::{Cause, QueryError};
 use super::{ACCEPT_PATIENCE, AGAIN, CHANGE_PATIENCE, Core, rest};
 use crate::clock::instant;
 use crate::ledger::{
@@ -40,20 +40,20 @@ impl Core {
         batch: &[NewEvent],
         until: Instant,
         doubt: &mut bool,
-    ) -> Result<Vec<Accepted>, Fault> {
+    ) -> Result<Vec<Accepted>, QueryError> {
         // A standby that is missing comes back, in a fail-over within the senders' patience.
         if let Some(why) = self.pulse.barred() {
-            return Err(Fault::NotDurable(Cause::new(FaultCode::NotDurable, why)));
+            return Err(QueryError::NotDurable(Cause::new(FaultCode::NotDurable, why)));
         }
         if let Some(why) = self.vault.lacking() {
-            return Err(Fault::Refused(Cause::new(FaultCode::Other, why)));
+            return Err(QueryError::Refused(Cause::new(FaultCode::Other, why)));
         }
         let mut held = self.accept.session(until).await?;
         let judged = match self.days_for(&mut held, batch.iter().map(|event| event.id)).await {
             Ok(()) => match self.keep_late(&held, batch).await {
                 Ok(()) => tokio::select! {
                     judged = self.judge(&held, batch, doubt) => judged,
-                    () = held.superseded() => Err(Fault::lost("the server is an old primary")),
+                    () = held.superseded() => Err(QueryError::lost("the server is an old primary")),
                 },
                 Err(fault) => Err(fault),
             },

@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
 use super::expiry::rewind;
-use super::fault::{Cause, Fault};
 use super::held;
 use super::link::{Held, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
 use super::migrate::OLDER_KEYS;
+use super::query_error::{Cause, QueryError};
+use super::row_cipher::under;
 use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
-use super::vault::under;
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
 use crate::ledger::{
@@ -58,7 +58,7 @@ impl Core {
         session: &Session,
         cursor: Option<&Cursor>,
         bytes: usize,
-    ) -> Result<ExportPage, Fault> {
+    ) -> Result<ExportPage, QueryError> {
         let (mut at, mut after) = match cursor {
             Some(Cursor(text)) => {
                 let (stage, key) = text.split_first().ok_or(LedgerError::BadCursor)?;
@@ -90,7 +90,7 @@ impl Core {
         stage: Stage,
         after: Option<Vec<u8>>,
         bytes: usize,
-    ) -> Result<Found, Fault> {
+    ) -> Result<Found, QueryError> {
         match stage {
             Stage::Documents => self.documents(session, after.as_deref()).await,
             Stage::Past => past(session, after.as_deref()).await,
@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// Held callbacks and marks, some at a time: each may be as large as an event.
-    async fn held(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+    async fn held(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, QueryError> {
         let after = after.map(key_after).transpose()?;
         let sql = format!(
             "select {} from held where $1::uuid is null or id > $1 order by id limit {HELD_ROWS}",
@@ -118,7 +118,7 @@ impl Core {
         Ok((items, rows.last().filter(|_| rows.len() as i64 >= HELD_ROWS).map(end_key)))
     }
 
-    async fn nonces(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+    async fn nonces(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, QueryError> {
         let after = after.map(key_after).transpose()?;
         let sql = format!(
             "select k, exp_ms from nonce where exp_ms > {NOW} and ($2::uuid is null or k > $2)
@@ -134,7 +134,7 @@ impl Core {
 }
 
 /// The key that a page of keys goes on behind.
-fn key_after(bytes: &[u8]) -> Result<Uuid, Fault> {
+fn key_after(bytes: &[u8]) -> Result<Uuid, QueryError> {
     Uuid::from_slice(bytes).or(Err(LedgerError::BadCursor.into()))
 }
 
@@ -147,17 +147,21 @@ fn end_of(rows: &[Row], key: impl Fn(&Row) -> Vec<u8>) -> Option<Vec<u8>> {
     rows.last().filter(|_| rows.len() as i64 >= ROWS).map(key)
 }
 
-fn keys_of(bytes: &[u8]) -> Result<SmallVec<[DedupeKey; 2]>, Fault> {
+fn keys_of(bytes: &[u8]) -> Result<SmallVec<[DedupeKey; 2]>, QueryError> {
     let key = |bytes: &[u8]| {
         let key = bytes.try_into().map(DedupeKey);
-        key.or(Err(Fault::Said(LedgerError::Corrupt("a key of another length".into()))))
+        key.or(Err(QueryError::Said(LedgerError::Corrupt("a key of another length".into()))))
     };
     bytes.chunks(16).map(key).collect()
 }
 
 impl Core {
-    async fn documents(&self, session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
-        let bad = |_| Fault::Said(LedgerError::BadCursor);
+    async fn documents(
+        &self,
+        session: &Session,
+        after: Option<&[u8]>,
+    ) -> Result<Found, QueryError> {
+        let bad = |_| QueryError::Said(LedgerError::BadCursor);
         let (mut version, mut kind, mut id) = (-1_i64, "", &[][..]);
         if let Some(after) = after {
             let mut from = Take(after);
@@ -173,7 +177,7 @@ impl Core {
         let items = rows.iter().map(|row| {
             Ok(Item::Document { kind: row.get(0), document: self.document_of(row, 0)? })
         });
-        let items = items.collect::<Result<_, Fault>>()?;
+        let items = items.collect::<Result<_, QueryError>>()?;
         let end = end_of(&rows, |row| {
             let mut key = row.get::<_, i64>(2).to_le_bytes().to_vec();
             key.put_bytes(row.get::<_, &str>(0).as_bytes());
@@ -186,7 +190,7 @@ impl Core {
 
 /// Keys that no event shows: their events are gone, or they came with duplicates. Of several that
 /// were written together the smallest stands for all.
-async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, Fault> {
+async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, QueryError> {
     let after = after.map(key_after).transpose()?;
     let sql = format!(
         "select d.k, d.id, d.seen_ms, d.fingerprint, d.source, d.keys,
@@ -219,7 +223,7 @@ impl Core {
         session: &Session,
         after: Option<&[u8]>,
         bytes: usize,
-    ) -> Result<Found, Fault> {
+    ) -> Result<Found, QueryError> {
         let after = match after {
             Some(id) => {
                 let id: [u8; 16] = id.try_into().or(Err(LedgerError::BadCursor))?;
@@ -262,7 +266,7 @@ impl Core {
 }
 
 impl Core {
-    fn event_of(&self, row: &Row) -> Result<NewEvent, Fault> {
+    fn event_of(&self, row: &Row) -> Result<NewEvent, QueryError> {
         let id = id_of(row.get(0));
         let names: Vec<String> = row.get(5);
         let EventPiece { transaction, user, body } = self.event_piece(id, row, 6)?;
@@ -284,7 +288,7 @@ impl Core {
 /// What is pending or dead of some events: state, attempts and due time, by destination.
 type Open = HashMap<EventId, HashMap<String, (DeliveryState, u32, Option<i64>)>>;
 
-async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, Fault> {
+async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, QueryError> {
     let sql = "select event_id, target, attempt, due_ms from delivery where event_id = any($1)
         union all select event_id, target, attempt, null from dead where event_id = any($1)";
     let mut open = Open::new();
@@ -304,7 +308,7 @@ impl Core {
         &self,
         session: &Session,
         open: &Open,
-    ) -> Result<HashMap<(EventId, String), Vec<Attempt>>, Fault> {
+    ) -> Result<HashMap<(EventId, String), Vec<Attempt>>, QueryError> {
         let ids: Vec<Uuid> = open.keys().copied().map(uuid_of).collect();
         let sql = format!(
             "select event_id, target, {ATTEMPT} from attempt where event_id = any($1)
@@ -353,7 +357,7 @@ impl Core {
         &self,
         held: &mut Held<'_>,
         items: &[Item],
-    ) -> Result<Imported, Fault> {
+    ) -> Result<Imported, QueryError> {
         let ids = items.iter().filter_map(|item| match item {
             Item::Event { event, .. } => Some(event.id),
             _ => None,
@@ -371,7 +375,7 @@ impl Core {
         Ok(Imported { taken, known: items.len() as u64 - taken })
     }
 
-    async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, Fault> {
+    async fn import_all(&self, session: &Session, items: &[Item]) -> Result<u64, QueryError> {
         self.pulse.required().check(session).await?;
         let mut taken = 0;
         for item in items {
@@ -416,7 +420,7 @@ impl Core {
         session: &Session,
         kind: &str,
         document: &crate::ledger::Document,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, QueryError> {
         let sql = "select v from meta where k = 'revision' for update";
         let revision: i64 = session.row(sql, &[]).await?.get(0);
         let id = document.id.as_bytes();
@@ -439,7 +443,7 @@ impl Core {
         &self,
         session: &Session,
         events: &[Taken<'_>],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let whole = || events.iter().filter_map(|taken| taken.whole);
         let all: Vec<&Delivery> = whole().flat_map(|(_, deliveries)| deliveries).collect();
         let open = |state| -> Vec<&Delivery> {
@@ -474,7 +478,7 @@ impl Core {
 }
 
 /// The events, whole or past, of which no key is known, each key once.
-async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'i>>, Fault> {
+async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'i>>, QueryError> {
     let offered: Vec<Taken<'i>> = items
         .iter()
         .filter_map(|item| match item {
@@ -507,12 +511,16 @@ async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'
         .collect())
 }
 
-fn taken_meanwhile() -> Fault {
-    Fault::Again(Cause::new(FaultCode::Undone, "another gateway took a key meanwhile"))
+fn taken_meanwhile() -> QueryError {
+    QueryError::Again(Cause::new(FaultCode::Undone, "another gateway took a key meanwhile"))
 }
 
 impl Core {
-    async fn insert_events(&self, session: &Session, events: &[Taken<'_>]) -> Result<(), Fault> {
+    async fn insert_events(
+        &self,
+        session: &Session,
+        events: &[Taken<'_>],
+    ) -> Result<(), QueryError> {
         let whole: Vec<(&NewEvent, &[Delivery])> =
             events.iter().filter_map(|taken| taken.whole).collect();
         let each = || whole.iter().map(|(event, _)| *event);
@@ -559,7 +567,7 @@ impl Core {
         &self,
         session: &Session,
         deliveries: &[&Delivery],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), QueryError> {
         let rows = deliveries.iter().flat_map(|delivery| {
             (1_i64..)
                 .zip(&delivery.attempts)
@@ -594,7 +602,7 @@ impl Core {
     }
 }
 
-async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, Fault> {
+async fn insert_nonces(session: &Session, nonces: &[&Nonce]) -> Result<u64, QueryError> {
     let mut latest: HashMap<DedupeKey, i64> = HashMap::new();
     for nonce in nonces {
         let end = latest.entry(nonce.key).or_insert(nonce.expires_ms);

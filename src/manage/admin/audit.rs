@@ -4,7 +4,7 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::{Admin, query};
-use crate::manage::http::{Answered, Problem, Query, json};
+use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::registry::{Entry, audit_log};
 
 pub(super) const PARAMETERS: [&str; 2] = ["limit", "cursor"];
@@ -22,7 +22,7 @@ impl Admin {
         let before = query
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<u64>().ok())?;
         let page = audit_log(&self.book, before, limit).await;
-        let (audit, next) = page.map_err(|error| Problem::ledger(&error))?;
+        let (audit, next) = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page { audit, next_cursor: next.map(|number| number.to_string()) }))
     }
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::ledger::{Cursor, Delivery, DeliveryQuery, DeliveryState, EventId, TargetId};
-use crate::manage::http::{Answered, Problem, Query, json};
+use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::operator::replay_event;
-use crate::registry::Who;
+use crate::registry::Actor;
 
 pub(super) const PARAMETERS: [&str; 4] = ["state", "destination", "limit", "cursor"];
 
@@ -43,11 +43,11 @@ impl Admin {
             .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
         let state = query.read_as("state", "pending, dead or done", DeliveryState::from_name)?;
         let wanted = DeliveryQuery {
-            state: state.ok_or_else(|| Problem::bad("state is missing: pending, dead or done"))?,
+            state: state.ok_or_else(|| ApiError::bad("state is missing: pending, dead or done"))?,
             target: query.text("destination").map(TargetId::from),
         };
         let page = self.book.deliveries(&wanted, cursor.as_ref(), limit).await;
-        let page = page.map_err(|error| Problem::ledger(&error))?;
+        let page = page.map_err(|error| ApiError::ledger(&error))?;
         Ok(json(&Page {
             deliveries: page.deliveries.iter().map(Listed::of).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
@@ -55,11 +55,11 @@ impl Admin {
     }
 
     /// Delivers one event again, to every destination that it has.
-    pub(super) async fn replay(&self, id: &str, who: &Who) -> Answered {
-        let absent = || Problem::absent("there is no event of that id (any more)");
+    pub(super) async fn replay(&self, id: &str, who: &Actor) -> Answered {
+        let absent = || ApiError::absent("there is no event of that id (any more)");
         let id: EventId = id.parse().map_err(|_| absent())?;
         let replayed = replay_event((&self.registry, &self.control), who, id).await;
-        let page = replayed.map_err(|error| Problem::ledger(&error))?.ok_or_else(absent)?;
+        let page = replayed.map_err(|error| ApiError::ledger(&error))?.ok_or_else(absent)?;
         let mut answer = json(&Replayed { events: page.events, deliveries: page.deliveries });
         *answer.status_mut() = StatusCode::ACCEPTED;
         Ok(answer)

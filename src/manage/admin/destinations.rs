@@ -8,9 +8,9 @@ use super::Admin;
 use crate::clock::rfc3339;
 use crate::delivery::Condition;
 use crate::ledger::{EventId, TargetId};
-use crate::manage::http::{Answered, Problem, json};
-use crate::operator::{TestEvent, Untried, pause, resume, try_out};
-use crate::registry::Who;
+use crate::manage::http::{Answered, ApiError, json};
+use crate::operator::{TestDeliveryError, TestEvent, pause, resume, try_out};
+use crate::registry::Actor;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -48,7 +48,7 @@ impl Admin {
         let Some(condition) = self.control.condition(&target).await else {
             return Err(self.no_destination(name));
         };
-        let stats = self.book.stats().await.map_err(|error| Problem::ledger(&error))?;
+        let stats = self.book.stats().await.map_err(|error| ApiError::ledger(&error))?;
         let counts = stats.targets.iter().find(|stats| stats.target == target);
         let Condition { breaker, paused, in_flight } = condition;
         Ok(json(&Status {
@@ -67,37 +67,37 @@ impl Admin {
         }))
     }
 
-    pub(super) async fn pause(&self, name: &str, who: &Who) -> Answered {
+    pub(super) async fn pause(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
         let paused = pause((&self.registry, &self.control), who, &target).await;
-        paused.map_err(|error| Problem::ledger(&error))?;
+        paused.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }
 
-    pub(super) async fn resume(&self, name: &str, who: &Who) -> Answered {
+    pub(super) async fn resume(&self, name: &str, who: &Actor) -> Answered {
         let target = self.destination(name).await?;
         let resumed = resume((&self.registry, &self.control), who, &target).await;
-        resumed.map_err(|error| Problem::ledger(&error))?;
+        resumed.map_err(|error| ApiError::ledger(&error))?;
         self.status(name).await
     }
 
     /// Makes one attempt with an event that is made up, and tells what came of it.
-    pub(super) async fn test(&self, name: &str, who: &Who, body: &Bytes) -> Answered {
+    pub(super) async fn test(&self, name: &str, who: &Actor, body: &Bytes) -> Answered {
         let wanted = match body.is_empty() {
             true => TestEvent::default(),
             false => serde_json::from_slice(body)
-                .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
+                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
         };
         let tried = try_out((&self.registry, &self.control), who, (name, wanted)).await;
         let tried = tried.map_err(|untried| match untried {
-            Untried::Absent => self.no_destination(name),
-            Untried::Forward => {
+            TestDeliveryError::Absent => self.no_destination(name),
+            TestDeliveryError::Forward => {
                 let detail = "format = \"forward\" passes on what a sender sent, and nobody sent \
                               this; make a genuine callback with `postern sign`";
-                Problem::new(StatusCode::CONFLICT, detail)
+                ApiError::new(StatusCode::CONFLICT, detail)
             }
-            Untried::Unwritten => Problem::bad("the event cannot be written"),
-            Untried::Unnoted(error) => Problem::ledger(&error),
+            TestDeliveryError::Unwritten => ApiError::bad("the event cannot be written"),
+            TestDeliveryError::Unnoted(error) => ApiError::ledger(&error),
         })?;
         let attempt = &tried.attempt;
         Ok(json(&Attempted {
@@ -111,7 +111,7 @@ impl Admin {
         }))
     }
 
-    async fn destination(&self, name: &str) -> Result<TargetId, Problem> {
+    async fn destination(&self, name: &str) -> Result<TargetId, ApiError> {
         let target = TargetId::from(name);
         match self.control.condition(&target).await {
             Some(_) => Ok(target),
@@ -119,10 +119,10 @@ impl Admin {
         }
     }
 
-    fn no_destination(&self, name: &str) -> Problem {
+    fn no_destination(&self, name: &str) -> ApiError {
         match self.life.is_draining() {
-            true => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway drains"),
-            false => Problem::absent(format!("there is no destination {name:?}")),
+            true => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway drains"),
+            false => ApiError::absent(format!("there is no destination {name:?}")),
         }
     }
 }

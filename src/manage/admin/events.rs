@@ -10,8 +10,8 @@ use crate::clock::rfc3339;
 use crate::ledger::{
     Attempt, Cursor, Delivery, EventBody, EventId, LedgerError, LogQuery, SourceId,
 };
-use crate::manage::http::{Answered, Problem, Query, json};
-use crate::registry::{Kept, Resolution, Subject};
+use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::registry::{Resolution, StoredDocument, Subject};
 use crate::sender::Outcome;
 
 pub(super) const PARAMETERS: [&str; 8] =
@@ -58,14 +58,14 @@ impl Admin {
             return Ok(json(&Page { events: Vec::new(), next_cursor: None }));
         };
         let page = self.book.query(&wanted, cursor.as_ref(), limit).await;
-        let page = page.map_err(|error| Problem::ledger(&error))?;
+        let page = page.map_err(|error| ApiError::ledger(&error))?;
         let events = page.events.iter().filter_map(|logged| as_json(&logged.body)).collect();
         let next_cursor = page.next.map(|cursor| cursor.to_string());
         Ok(json(&Page { events, next_cursor }))
     }
 
     /// What to ask the ledger for; `None` where the outcome is of callbacks that it never has.
-    fn wanted(&self, query: &Query) -> Result<Option<LogQuery>, Problem> {
+    fn wanted(&self, query: &Query) -> Result<Option<LogQuery>, ApiError> {
         let outcome = query.read_as("outcome", "an outcome", Outcome::from_name)?;
         let test = match outcome {
             None | Some(Outcome::Accepted) => None,
@@ -89,23 +89,23 @@ impl Admin {
     }
 
     pub(super) async fn event(&self, id: &str) -> Answered {
-        let id: EventId = id.parse().map_err(|_| Problem::absent("that is no id of an event"))?;
-        let detail = self.book.event(id).await.map_err(|error| Problem::ledger(&error))?;
+        let id: EventId = id.parse().map_err(|_| ApiError::absent("that is no id of an event"))?;
+        let detail = self.book.event(id).await.map_err(|error| ApiError::ledger(&error))?;
         let Some(detail) = detail else {
-            return Err(Problem::absent("there is no event of that id (any more)"));
+            return Err(ApiError::absent("there is no event of that id (any more)"));
         };
         let deliveries: Vec<_> = detail.deliveries.iter().map(DeliveryView::of).collect();
         let resolution = self.registry.resolution(&Subject::Event(id));
         let resolution = resolution.as_ref().map(ResolutionView::of);
         match with_deliveries(&detail.event.body, &deliveries, resolution.as_ref()) {
             Some(shown) => Ok(json(&shown)),
-            None => Err(Problem::ledger(&LedgerError::Corrupt(id.to_string()))),
+            None => Err(ApiError::ledger(&LedgerError::Corrupt(id.to_string()))),
         }
     }
 }
 
 impl<'a> ResolutionView<'a> {
-    fn of(kept: &'a Kept<Resolution>) -> Self {
+    fn of(kept: &'a StoredDocument<Resolution>) -> Self {
         Self { at: rfc3339(kept.at_ms), who: &kept.who, note: &kept.value.note }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Admin;
 use crate::clock;
 use crate::ledger::Rejection;
-use crate::manage::http::{Answered, Problem, json};
+use crate::manage::http::{Answered, ApiError, json};
 use crate::operator::{explained, source_of};
 use crate::sender::{Recipe, Request};
 
@@ -32,18 +32,18 @@ struct Question {
 impl Admin {
     pub(super) async fn explain(&self, body: &Bytes) -> Answered {
         let question: Question = serde_json::from_slice(body)
-            .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
+            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let config = self.config();
         let Some(source) = config.sources.get(&question.source) else {
-            return Err(Problem::absent(format!("there is no source {:?}", question.source)));
+            return Err(ApiError::absent(format!("there is no source {:?}", question.source)));
         };
         let keys = |recipe: &Recipe| self.keys.of(recipe)?.now();
         let own = config.server.public_url.as_deref().unwrap_or_default();
         if let Some(id) = &question.rejection {
-            let gone = || Problem::absent("there is no such rejection of that source (any more)");
+            let gone = || ApiError::absent("there is no such rejection of that source (any more)");
             let id = id.parse().map_err(|_| gone())?;
             let kept = self.gate.rejections().get(id).await;
-            let kept = kept.map_err(|error| Problem::ledger(&error))?;
+            let kept = kept.map_err(|error| ApiError::ledger(&error))?;
             let is_of = |kept: &Rejection| {
                 source_of(kept, &config).is_some_and(|of| of.name == source.name)
             };
@@ -68,10 +68,10 @@ impl Admin {
 
 impl Question {
     /// Scheme and authority, if they were given, and path with query.
-    fn target(&self) -> Result<(&str, &str), Problem> {
+    fn target(&self) -> Result<(&str, &str), ApiError> {
         let text = match (&self.url, &self.target) {
             (Some(text), None) | (None, Some(text)) => text.as_str(),
-            _ => return Err(Problem::bad("say either url or target")),
+            _ => return Err(ApiError::bad("say either url or target")),
         };
         let authority = text.find("://").map_or(0, |at| at + 3);
         if authority == 0 && text.starts_with('/') {
@@ -79,22 +79,22 @@ impl Question {
         }
         match text[authority..].find('/').filter(|_| authority > 0) {
             Some(path) => Ok(text.split_at(authority + path)),
-            None => Err(Problem::bad("url: expected a path with its query, or a whole URL")),
+            None => Err(ApiError::bad("url: expected a path with its query, or a whole URL")),
         }
     }
 
-    fn method(&self) -> Result<Method, Problem> {
+    fn method(&self) -> Result<Method, ApiError> {
         let usual = if self.body.is_empty() { "GET" } else { "POST" };
         let name = self.method.as_deref().unwrap_or(usual);
-        Method::from_bytes(name.as_bytes()).map_err(|_| Problem::bad("method: no HTTP method"))
+        Method::from_bytes(name.as_bytes()).map_err(|_| ApiError::bad("method: no HTTP method"))
     }
 
-    fn headers(&self) -> Result<HeaderMap, Problem> {
+    fn headers(&self) -> Result<HeaderMap, ApiError> {
         let pair = |(name, value): (&String, &String)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
         };
         let all: Option<HeaderMap> = self.headers.iter().map(pair).collect();
-        all.ok_or_else(|| Problem::bad("headers: a name or a value that no header can have"))
+        all.ok_or_else(|| ApiError::bad("headers: a name or a value that no header can have"))
     }
 }

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use super::Admin;
 use crate::ledger::{Health, Stats};
 use crate::lifecycle::Phase;
-use crate::manage::http::{Answered, Problem, with_body};
+use crate::manage::http::{Answered, ApiError, with_body};
 use crate::wire::Response;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -22,7 +22,7 @@ impl Admin {
         self.metrics.store.scrub_complete_seconds.set(scrubbed);
         match self.metrics.page() {
             Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
-            Err(error) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+            Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }
     }
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::ledger::{Cursor, Decision, EventId, HeldMark, HeldQuery, HeldWhy, SourceId};
-use crate::manage::http::{Answered, Problem, Query, json};
+use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::operator::{DecideError, HeldShown, decide_held, held_roles, show_held};
-use crate::registry::Who;
+use crate::registry::Actor;
 
 pub(super) const PARAMETERS: [&str; 4] = ["source", "why", "limit", "cursor"];
 
@@ -74,11 +74,11 @@ impl Admin {
             .book
             .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), limit)
             .await;
-        let page = page.map_err(|error| Problem::ledger(&error))?;
+        let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
             let shown = show_held(&self.book, one).await;
-            held.push(Listed::of(shown.map_err(|error| Problem::ledger(&error))?));
+            held.push(Listed::of(shown.map_err(|error| ApiError::ledger(&error))?));
         }
         Ok(json(&Page { held, next_cursor: page.next.map(|cursor| cursor.to_string()) }))
     }
@@ -86,27 +86,27 @@ impl Admin {
     pub(super) async fn decide_held(
         &self,
         (id, decision): (&str, Decision),
-        who: &Who,
+        who: &Actor,
         body: &Bytes,
     ) -> Answered {
-        let id = id.parse().map_err(|_| Problem::absent(DecideError::Unknown.to_string()))?;
+        let id = id.parse().map_err(|_| ApiError::absent(DecideError::Unknown.to_string()))?;
         let order = match body.is_empty() {
             true => Order::default(),
             false => serde_json::from_slice(body)
-                .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?,
+                .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
         };
         let reason = order.reason.as_deref();
         let decided = decide_held((&self.registry, &self.gate), who, (id, decision), reason).await;
         let mark = decided.map_err(|error| {
             let status = match &error {
-                DecideError::Ledger(error) => return Problem::ledger(error),
+                DecideError::Ledger(error) => return ApiError::ledger(error),
                 DecideError::Unknown => StatusCode::NOT_FOUND,
                 DecideError::Already(_) | DecideError::Full => StatusCode::CONFLICT,
                 DecideError::NoReason | DecideError::Unreadable(_) => {
                     StatusCode::UNPROCESSABLE_ENTITY
                 }
             };
-            Problem::new(status, error.to_string())
+            ApiError::new(status, error.to_string())
         })?;
         Ok(json(&Done::of(&mark)))
     }

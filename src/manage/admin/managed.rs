@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::Admin;
 use crate::config::Origin;
-use crate::manage::http::{Answered, Problem, Slip, json};
-use crate::registry::{Failed, InForce, Managed, Precondition, Refusal, Who};
+use crate::manage::http::{Answered, ApiError, FieldError, json};
+use crate::registry::{Actor, ChangeError, DocumentError, Managed, Precondition, RunningConfig};
 use crate::wire::Response;
 
 impl Admin {
@@ -22,24 +22,24 @@ impl Admin {
     pub(super) fn show(&self, managed: Managed, name: &str) -> Answered {
         let state = self.registry.in_force();
         shown(&state, managed, name)
-            .ok_or_else(|| Problem::absent(format!("there is no {} {name}", managed.as_str())))
+            .ok_or_else(|| ApiError::absent(format!("there is no {} {name}", managed.as_str())))
     }
 
     pub(super) async fn put(
         &self,
-        who: &Who,
+        who: &Actor,
         (managed, name): (Managed, &str),
         head: &Parts,
         body: &Bytes,
     ) -> Answered {
         let precondition = precondition(&head.headers)?;
         let table: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|error| Problem::bad(format!("the body is no JSON object: {error}")))?;
+            .map_err(|error| ApiError::bad(format!("the body is no JSON object: {error}")))?;
         let written = self.registry.put(who, (managed, name), &table, &precondition).await;
         let written = written.map_err(|failed| told(managed, name, failed))?;
         let state = self.registry.in_force();
         let mut answer = shown(&state, managed, &written.name)
-            .ok_or_else(|| Problem::absent("it was taken away again"))?;
+            .ok_or_else(|| ApiError::absent("it was taken away again"))?;
         if written.created {
             *answer.status_mut() = StatusCode::CREATED;
         }
@@ -52,7 +52,7 @@ impl Admin {
 
     pub(super) async fn remove(
         &self,
-        who: &Who,
+        who: &Actor,
         (managed, name): (Managed, &str),
         head: &Parts,
     ) -> Answered {
@@ -70,7 +70,7 @@ fn cursor() -> (String, Value) {
     (String::from("next_cursor"), Value::Null)
 }
 
-fn shown(state: &InForce, managed: Managed, name: &str) -> Option<Response> {
+fn shown(state: &RunningConfig, managed: Managed, name: &str) -> Option<Response> {
     let mut answer = json(&state.show(managed, name)?);
     if let Some(version) = state.version(managed, name) {
         put_header(&mut answer, header::ETAG, &format!("\"{}\"", version.0));
@@ -84,46 +84,46 @@ fn put_header(answer: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-fn told(managed: Managed, name: &str, failed: Failed<Refusal>) -> Problem {
+fn told(managed: Managed, name: &str, failed: ChangeError<DocumentError>) -> ApiError {
     let word = managed.as_str();
     let refusal = match failed {
-        Failed::Ledger(error) => return Problem::ledger(&error),
-        Failed::Refused(refusal) => refusal,
+        ChangeError::Ledger(error) => return ApiError::ledger(&error),
+        ChangeError::Refused(refusal) => refusal,
     };
-    let conflict = |detail: String| Problem::new(StatusCode::CONFLICT, detail);
+    let conflict = |detail: String| ApiError::new(StatusCode::CONFLICT, detail);
     match refusal {
-        Refusal::Absent => Problem::absent(format!("there is no {word} {name}")),
-        Refusal::Foreign(Origin::File) => {
+        DocumentError::Absent => ApiError::absent(format!("there is no {word} {name}")),
+        DocumentError::Foreign(Origin::File) => {
             conflict(format!("the {word} {name} stands in the configuration file; change it there"))
         }
-        Refusal::Foreign(origin) => {
+        DocumentError::Foreign(origin) => {
             let api = origin.as_str();
             conflict(format!("the {word} {name} belongs to the API {api}; change it there"))
         }
-        Refusal::Taken(other) => conflict(format!("{other} is the name of another {word}")),
-        Refusal::Used(sources) => {
+        DocumentError::Taken(other) => conflict(format!("{other} is the name of another {word}")),
+        DocumentError::Used(sources) => {
             conflict(format!("the {word} {name} is used by {}", sources.join(", ")))
         }
-        Refusal::Stale(version) => {
+        DocumentError::Stale(version) => {
             let now = version.map_or_else(
                 || format!("there is no {word} {name}"),
                 |version| format!("the {word} {name} is at version {version}"),
             );
-            Problem::new(StatusCode::PRECONDITION_FAILED, now)
+            ApiError::new(StatusCode::PRECONDITION_FAILED, now)
         }
-        Refusal::Wrong(findings) => {
-            let slips = findings.into_iter().map(|finding| Slip {
+        DocumentError::Wrong(findings) => {
+            let slips = findings.into_iter().map(|finding| FieldError {
                 key: finding.key,
                 detail: finding.what,
                 remedy: finding.remedy,
             });
-            Problem::mistakes(slips.collect())
+            ApiError::mistakes(slips.collect())
         }
     }
 }
 
 /// What the request says must be there: `If-Match`, or `If-None-Match: *`.
-fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let (matches, none) =
         (listed(headers, &header::IF_MATCH)?, listed(headers, &header::IF_NONE_MATCH)?);
     match (matches.as_deref(), none.as_deref()) {
@@ -135,14 +135,14 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
             let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
             Ok(Precondition::OneOf(tags.iter().filter_map(version).collect()))
         }
-        _ => Err(Problem::bad("write If-Match with the ETag that was read, or If-None-Match: *")),
+        _ => Err(ApiError::bad("write If-Match with the ETag that was read, or If-None-Match: *")),
     }
 }
 
-fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Vec<&'h str>>, Problem> {
+fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<Vec<&'h str>>, ApiError> {
     let mut all = Vec::new();
     for value in headers.get_all(name) {
-        let text = value.to_str().map_err(|_| Problem::bad(format!("{name} cannot be read")))?;
+        let text = value.to_str().map_err(|_| ApiError::bad(format!("{name} cannot be read")))?;
         all.extend(text.split(',').map(str::trim));
     }
     Ok((!all.is_empty()).then_some(all))

@@ -10,9 +10,9 @@ use super::Admin;
 use crate::clock::{now_ms, rfc3339};
 use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState};
 use crate::ledger::{HeldId, NotAReleaseId, ReleaseId, SourceId};
-use crate::manage::http::{Answered, Problem, json, time};
+use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReleaseError, cancel_release, release_all};
-use crate::registry::Who;
+use crate::registry::Actor;
 use crate::sender::Reason;
 
 /// How long an order is waited for, so that one for a few callbacks is answered with what it did.
@@ -52,15 +52,15 @@ struct Shown<'a> {
 }
 
 impl Admin {
-    pub(super) async fn begin_release(&self, body: &Bytes, who: &Who) -> Answered {
+    pub(super) async fn begin_release(&self, body: &Bytes, who: &Actor) -> Answered {
         let order: Order = serde_json::from_slice(body)
-            .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
+            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let filter = self.release_filter(&order)?;
         let id = ReleaseId::new(now_ms());
         let ordered = release_all((&self.registry, &self.releases), who, (id, filter)).await;
         ordered.map_err(|error| match error {
-            ReleaseError::Ledger(error) => Problem::ledger(&error),
-            ReleaseError::Busy(why) => Problem::new(StatusCode::CONFLICT, why.to_string()),
+            ReleaseError::Ledger(error) => ApiError::ledger(&error),
+            ReleaseError::Busy(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
         let progress = self.releases.ended(id, WAIT).await.ok_or_else(unknown)?;
         let mut answer = shown(&progress);
@@ -73,30 +73,30 @@ impl Admin {
         Ok(shown(&progress))
     }
 
-    pub(super) async fn cancel_release(&self, id: &str, who: &Who) -> Answered {
+    pub(super) async fn cancel_release(&self, id: &str, who: &Actor) -> Answered {
         let id = release_id(id)?;
         let cancelled = cancel_release((&self.registry, &self.releases), who, id).await;
-        let progress = cancelled.map_err(|error| Problem::ledger(&error))?.ok_or_else(unknown)?;
+        let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
 
-    fn release_filter(&self, order: &Order) -> Result<ReleaseFilter, Problem> {
+    fn release_filter(&self, order: &Order) -> Result<ReleaseFilter, ApiError> {
         let config = self.config();
         let Some(source) = config.sources.get(&order.source) else {
-            return Err(Problem::absent(format!("there is no source {:?}", order.source)));
+            return Err(ApiError::absent(format!("there is no source {:?}", order.source)));
         };
         let reason = |name: &String| {
             let reason = Reason::from_name(name).filter(|reason| reason.can_be_held());
-            reason.ok_or_else(|| Problem::bad(format!("reasons: none is held for {name:?}")))
+            reason.ok_or_else(|| ApiError::bad(format!("reasons: none is held for {name:?}")))
         };
         let read = |name: &str, text: &Option<String>| {
             text.as_deref().map(|text| time(name, text)).transpose()
         };
         if order.ids.len() > IDS_MAX {
-            return Err(Problem::bad(format!("ids: {IDS_MAX} at most; use a filter")));
+            return Err(ApiError::bad(format!("ids: {IDS_MAX} at most; use a filter")));
         }
         let id = |text: &String| {
-            text.parse::<HeldId>().map_err(|error| Problem::bad(format!("ids: {error}")))
+            text.parse::<HeldId>().map_err(|error| ApiError::bad(format!("ids: {error}")))
         };
         Ok(ReleaseFilter {
             source: SourceId::from(source.id.as_str()),
@@ -109,17 +109,17 @@ impl Admin {
     }
 }
 
-fn release_id(text: &str) -> Result<ReleaseId, Problem> {
-    text.parse().map_err(|error: NotAReleaseId| Problem::bad(error.to_string()))
+fn release_id(text: &str) -> Result<ReleaseId, ApiError> {
+    text.parse().map_err(|error: NotAReleaseId| ApiError::bad(error.to_string()))
 }
 
-fn unknown() -> Problem {
-    Problem::absent("there is no release of that id (any more); given again it repeats nothing")
+fn unknown() -> ApiError {
+    ApiError::absent("there is no release of that id (any more); given again it repeats nothing")
 }
 
 fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
     let error = match &progress.state {
-        ReleaseState::Failed(error) => Some(error.to_string()),
+        ReleaseState::ChangeError(error) => Some(error.to_string()),
         ReleaseState::Running | ReleaseState::Done | ReleaseState::Cancelled => None,
     };
     json(&Shown {

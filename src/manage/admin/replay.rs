@@ -10,9 +10,9 @@ use super::Admin;
 use crate::clock::{now_ms, rfc3339};
 use crate::delivery::{ReplayFilter, ReplayProgress, ReplayState};
 use crate::ledger::{DeliveryState, EventId, LogQuery, ReplayId, SourceId, TargetId};
-use crate::manage::http::{Answered, Problem, json, time};
-use crate::operator::{NotReplayed, cancel_replay, replay_all};
-use crate::registry::Who;
+use crate::manage::http::{Answered, ApiError, json, time};
+use crate::operator::{ReplayError, cancel_replay, replay_all};
+use crate::registry::Actor;
 
 /// How long an order is waited for, so that one for a few events is answered with what it did.
 const WAIT: Duration = Duration::from_secs(1);
@@ -50,9 +50,9 @@ struct Shown<'a> {
 }
 
 impl Admin {
-    pub(super) async fn begin_replay(&self, body: &Bytes, who: &Who) -> Answered {
+    pub(super) async fn begin_replay(&self, body: &Bytes, who: &Actor) -> Answered {
         let order: Order = serde_json::from_slice(body)
-            .map_err(|error| Problem::bad(format!("the body cannot be read: {error}")))?;
+            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let id = match &order.id {
             None => ReplayId::new(now_ms()),
             Some(text) => replay_id(text)?,
@@ -60,8 +60,8 @@ impl Admin {
         let filter = self.filter(order)?;
         let ordered = replay_all((&self.registry, &self.replays), who, (id, filter)).await;
         ordered.map_err(|not| match not {
-            NotReplayed::Ledger(error) => Problem::ledger(&error),
-            NotReplayed::Refused(why) => Problem::new(StatusCode::CONFLICT, why.to_string()),
+            ReplayError::Ledger(error) => ApiError::ledger(&error),
+            ReplayError::Refused(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
         })?;
         let progress = self.replays.ended(id, WAIT).await.ok_or_else(unknown)?;
         let mut answer = shown(&progress);
@@ -74,20 +74,20 @@ impl Admin {
         Ok(shown(&progress))
     }
 
-    pub(super) async fn cancel_replay(&self, id: &str, who: &Who) -> Answered {
+    pub(super) async fn cancel_replay(&self, id: &str, who: &Actor) -> Answered {
         let id = replay_id(id)?;
         let cancelled = cancel_replay((&self.registry, &self.replays), who, id).await;
-        let progress = cancelled.map_err(|error| Problem::ledger(&error))?.ok_or_else(unknown)?;
+        let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
         Ok(shown(&progress))
     }
 
-    fn filter(&self, order: Order) -> Result<ReplayFilter, Problem> {
+    fn filter(&self, order: Order) -> Result<ReplayFilter, ApiError> {
         let Order { events, source, transaction, user, destination, state, since, until, .. } =
             order;
         let state = match state.as_deref() {
             None => None,
             Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
-                Problem::bad(format!("state: expected pending, dead or done, found {name:?}"))
+                ApiError::bad(format!("state: expected pending, dead or done, found {name:?}"))
             })?),
         };
         let config = self.config();
@@ -101,28 +101,28 @@ impl Admin {
         let log = LogQuery { source, transaction, user, since_ms, until_ms, ..LogQuery::default() };
         let narrow = log != LogQuery::default();
         if events.len() > EVENTS_MAX {
-            return Err(Problem::bad(format!("events: {EVENTS_MAX} at most; use a filter")));
+            return Err(ApiError::bad(format!("events: {EVENTS_MAX} at most; use a filter")));
         }
         if !events.is_empty() && narrow {
-            return Err(Problem::bad("events and a filter of events: give one of the two"));
+            return Err(ApiError::bad("events and a filter of events: give one of the two"));
         }
         let target = destination.map(TargetId::from);
         let everything = events.is_empty() && !narrow && state.is_none() && target.is_none();
         if everything && !order.all {
             let detail = "this would deliver every event again; say which (\"state\": \"dead\" …), \
                           or \"all\": true";
-            return Err(Problem::bad(detail));
+            return Err(ApiError::bad(detail));
         }
         Ok(ReplayFilter { events, log, state, target })
     }
 }
 
-fn replay_id(text: &str) -> Result<ReplayId, Problem> {
-    text.parse().map_err(|error: crate::ledger::NotAReplayId| Problem::bad(error.to_string()))
+fn replay_id(text: &str) -> Result<ReplayId, ApiError> {
+    text.parse().map_err(|error: crate::ledger::NotAReplayId| ApiError::bad(error.to_string()))
 }
 
-fn unknown() -> Problem {
-    Problem::absent("there is no replay of that id (any more); given again it repeats nothing")
+fn unknown() -> ApiError {
+    ApiError::absent("there is no replay of that id (any more); given again it repeats nothing")
 }
 
 fn shown(progress: &ReplayProgress) -> crate::wire::Response {

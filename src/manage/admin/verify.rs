@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::clock::rfc3339;
 use crate::ledger::{Damage, ScrubPass};
-use crate::manage::http::{Answered, Problem, json};
+use crate::manage::http::{Answered, ApiError, json};
 use crate::wire::Response;
 
 #[derive(Serialize)]
@@ -36,7 +36,7 @@ impl Admin {
         if !self.book.engine().has_files() {
             let detail = "the store is in PostgreSQL, which checks its own files: see \
                           data_checksums, pg_amcheck";
-            return Err(Problem::new(StatusCode::CONFLICT, detail));
+            return Err(ApiError::new(StatusCode::CONFLICT, detail));
         }
         let mut response = shown(&self.scrubber.begin());
         *response.status_mut() = StatusCode::ACCEPTED;
@@ -46,7 +46,8 @@ impl Admin {
     /// The pass in progress, or else the last one.
     pub(super) fn verify_progress(&self) -> Answered {
         let pass = self.scrubber.pass();
-        let pass = pass.ok_or_else(|| Problem::absent("the store was not read since the start"))?;
+        let pass =
+            pass.ok_or_else(|| ApiError::absent("the store was not read since the start"))?;
         Ok(shown(&pass))
     }
 }

@@ -22,7 +22,7 @@ const ACCESS_BYTES: usize = 8;
 
 /// Why a URL is not, or no longer, good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoLink {
+pub(super) enum LinkError {
     /// Something in it was changed.
     Changed,
     /// Its minute is over.
@@ -43,7 +43,7 @@ pub(super) fn read<'a, 'p>(
     companies: &'a [Company],
     (path, query): (&'p str, &str),
     now_ms: UnixMillis,
-) -> Result<(&'a Company, &'p str), NoLink> {
+) -> Result<(&'a Company, &'p str), LinkError> {
     let mut parts = query.split('&').map(|pair| pair.split_once('='));
     let [
         Some(Some((EXPIRES, expires))),
@@ -52,20 +52,20 @@ pub(super) fn read<'a, 'p>(
         None,
     ] = [parts.next(), parts.next(), parts.next(), parts.next()]
     else {
-        return Err(NoLink::Changed);
+        return Err(LinkError::Changed);
     };
     let company = companies.iter().find(|company| access(company) == id);
-    let company = company.ok_or(NoLink::Changed)?;
+    let company = company.ok_or(LinkError::Changed)?;
     let right = signature(company, &[path, expires, id]);
     if !constant_time_eq(right.as_bytes(), given.as_bytes()) {
-        return Err(NoLink::Changed);
+        return Err(LinkError::Changed);
     }
-    let until: i64 = expires.parse().map_err(|_| NoLink::Changed)?;
+    let until: i64 = expires.parse().map_err(|_| LinkError::Changed)?;
     if now_ms / 1000 > until {
-        return Err(NoLink::Expired);
+        return Err(LinkError::Expired);
     }
     let name = path.strip_prefix(REPORTS).and_then(|rest| rest.strip_suffix(".pdf"));
-    let (_, number) = name.and_then(|name| name.split_once('/')).ok_or(NoLink::Changed)?;
+    let (_, number) = name.and_then(|name| name.split_once('/')).ok_or(LinkError::Changed)?;
     Ok((company, number))
 }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(read(&link, 1_000_000), Ok((Secret::new("B"), String::from("R-1"))));
         assert!(link.contains("Expires=1060&"));
         assert_eq!(read(&link, 1_060_999).map(|(_, number)| number).as_deref(), Ok("R-1"));
-        assert_eq!(read(&link, 1_061_000), Err(NoLink::Expired));
+        assert_eq!(read(&link, 1_061_000), Err(LinkError::Expired));
         for (from, to) in [
             ("R-1", "R-2"),
             ("20260102", "20260103"),
@@ -120,9 +120,9 @@ mod tests {
             ("Signature=", "Signature=0"),
             ("OSSAccessKeyId=", "OSSAccessKeyId=0"),
         ] {
-            assert_eq!(read(&link.replace(from, to), 1_000_000), Err(NoLink::Changed), "{to}");
+            assert_eq!(read(&link.replace(from, to), 1_000_000), Err(LinkError::Changed), "{to}");
         }
-        assert_eq!(read(&format!("{link}&a=b"), 1_000_000), Err(NoLink::Changed));
+        assert_eq!(read(&format!("{link}&a=b"), 1_000_000), Err(LinkError::Changed));
         for at in 0..link.len() {
             let mut bytes = link.clone().into_bytes();
             bytes[at] ^= 1;

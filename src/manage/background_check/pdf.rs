@@ -43,7 +43,7 @@ pub(super) enum Block {
 
 /// A report that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unprintable {
+pub(super) enum PdfError {
     /// A font that was read before cannot be read any more, or not be cut down.
     #[error("a font cannot be used")]
     Font,
@@ -91,7 +91,7 @@ impl Block {
 }
 
 /// The PDF of `blocks`, which is called `title`.
-pub(super) fn write(title: &str, blocks: &[Block], fonts: &Fonts) -> Result<Vec<u8>, Unprintable> {
+pub(super) fn write(title: &str, blocks: &[Block], fonts: &Fonts) -> Result<Vec<u8>, PdfError> {
     let mut setter = Setter::new(fonts)?;
     for block in blocks {
         setter.set(block)?;
@@ -110,9 +110,9 @@ struct Setter<'f> {
 }
 
 impl<'f> Setter<'f> {
-    fn new(fonts: &'f Fonts) -> Result<Self, Unprintable> {
+    fn new(fonts: &'f Fonts) -> Result<Self, PdfError> {
         let used = fonts.0.iter().map(|font| {
-            let face = font.face().ok_or(Unprintable::Font)?;
+            let face = font.face().ok_or(PdfError::Font)?;
             let (glyphs, meant) = (GlyphRemapper::new(), BTreeMap::new());
             Ok(Used { face, data: &font.data, index: font.index, glyphs, meant })
         });
@@ -120,7 +120,7 @@ impl<'f> Setter<'f> {
         Ok(Self { fonts, used, pages: vec![Content::new()], at: HEIGHT - MARGIN })
     }
 
-    fn set(&mut self, block: &Block) -> Result<(), Unprintable> {
+    fn set(&mut self, block: &Block) -> Result<(), PdfError> {
         let size = block.size();
         if *block == Block::Rule {
             self.advance(BODY)?;
@@ -150,11 +150,11 @@ impl<'f> Setter<'f> {
     }
 
     /// Goes down the page, or on to the next one.
-    fn advance(&mut self, by: f32) -> Result<(), Unprintable> {
+    fn advance(&mut self, by: f32) -> Result<(), PdfError> {
         self.at -= by;
         if self.at < MARGIN {
             if self.pages.len() == PAGES_MAX {
-                return Err(Unprintable::Long);
+                return Err(PdfError::Long);
             }
             self.pages.push(Content::new());
             self.at = HEIGHT - MARGIN - by;
@@ -236,7 +236,7 @@ const OF_FONT: i32 = 5;
 const OF_PAGE: i32 = 2;
 
 impl Setter<'_> {
-    fn finish(self, title: &str) -> Result<Vec<u8>, Unprintable> {
+    fn finish(self, title: &str) -> Result<Vec<u8>, PdfError> {
         let mut pdf = Pdf::new();
         let count = |len: usize| i32::try_from(len).unwrap_or(i32::MAX);
         let fonts: Vec<i32> =
@@ -274,10 +274,10 @@ impl Setter<'_> {
 impl Used<'_> {
     /// The objects of the font, from `id` on: the font, its glyphs, what is said of it, its file,
     /// and the characters that its glyphs stand for.
-    fn write(&self, pdf: &mut Pdf, id: i32) -> Result<(), Unprintable> {
+    fn write(&self, pdf: &mut Pdf, id: i32) -> Result<(), PdfError> {
         let [font, glyphs, about, file, characters] = [0, 1, 2, 3, 4].map(|at| Ref::new(id + at));
-        let cut = subsetter::subset(self.data, self.index, &self.glyphs)
-            .map_err(|_| Unprintable::Font)?;
+        let cut =
+            subsetter::subset(self.data, self.index, &self.glyphs).map_err(|_| PdfError::Font)?;
         let outlines = RawFace::parse(&cut, 0).ok();
         let outlines = outlines.and_then(|cut| cut.table(Tag::from_bytes(b"CFF ")));
         let name = format!("POSTRN+Report{id}");

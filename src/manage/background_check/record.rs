@@ -8,7 +8,7 @@ use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
 
 use crate::config::{Company, Config};
-use crate::ledger::{Book, EventBody, LedgerError, LogQuery, Logged, SourceId};
+use crate::ledger::{BatchedLedger, EventBody, LedgerError, LogQuery, Logged, SourceId};
 
 /// The sender that tells of background checks.
 pub(super) const SENDER: &str = "yibeidiao";
@@ -51,7 +51,7 @@ impl Record {
     /// # Errors
     /// The ledger cannot be read.
     pub async fn read(
-        book: &Book,
+        book: &BatchedLedger,
         config: &Config,
         company: &Company,
         number: &str,
@@ -121,7 +121,11 @@ impl Item {
     }
 }
 
-async fn about(book: &Book, source: SourceId, number: &str) -> Result<Vec<Logged>, LedgerError> {
+async fn about(
+    book: &BatchedLedger,
+    source: SourceId,
+    number: &str,
+) -> Result<Vec<Logged>, LedgerError> {
     let query =
         LogQuery { source: Some(source), user: Some(number.to_owned()), ..LogQuery::default() };
     let (mut events, mut cursor) = (Vec::new(), None);

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Envelope;
 use crate::clock::UnixMillis;
-use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError};
+use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
 
 /// What was answered, by company and serial number.
 const SEEN: Kind = Kind::new("report_seq");
@@ -46,7 +46,7 @@ impl About<'_> {
 
 /// What was answered to this call; `Some(None)` where the serial number was used for another.
 pub(super) async fn find(
-    book: &Book,
+    book: &BatchedLedger,
     about: &About<'_>,
 ) -> Result<Option<Option<Envelope>>, LedgerError> {
     let Some(kept) = book.document(SEEN, &about.id()).await? else { return Ok(None) };
@@ -57,7 +57,7 @@ pub(super) async fn find(
 
 /// Keeps an answer, and gives back what is to be said: that of whoever was first.
 pub(super) async fn keep(
-    book: &Book,
+    book: &BatchedLedger,
     about: &About<'_>,
     said: Envelope,
     at_ms: UnixMillis,

@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 use crate::clock::UnixMillis;
 use crate::config::Source;
 use crate::ledger::{
-    EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent, Release, SourceId,
-    Standing,
+    DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
+    Release, SourceId,
 };
 use crate::manage::partners::Call;
 use crate::sender::{Judgement, Request, Resolution, Resolved};
@@ -45,8 +45,8 @@ pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, Ledger
     }
     for event in events {
         match call.registry.book().record(event).await?.standing() {
-            Standing::New | Standing::Duplicate => {}
-            Standing::Conflict | Standing::Ambiguous => return Ok(Serial::Taken),
+            DedupResult::New | DedupResult::Duplicate => {}
+            DedupResult::Conflict | DedupResult::Ambiguous => return Ok(Serial::Taken),
         }
     }
     Ok(Serial::OfThisOrder)

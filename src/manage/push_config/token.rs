@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Answered, Code, Refused, answered, busy, parameters, refused, value};
+use super::{Answered, Code, PushConfigError, answered, busy, parameters, refused, value};
 use crate::clock::UnixMillis;
 use crate::config::{PushApp, PushConfig};
-use crate::ledger::{Book, DocumentChange, Expect, Kind, LedgerError, Revision};
-use crate::manage::guesses::{Guess, TooManyGuesses};
+use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError, Revision};
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
 use crate::manage::partners::Call;
 use crate::wire::Response;
 
@@ -72,11 +72,11 @@ async fn known<'a>(
     call: &Call<'_>,
     app: Option<&'a PushApp>,
     secret: &str,
-) -> Result<&'a PushApp, Refused> {
+) -> Result<&'a PushApp, PushConfigError> {
     let name = app.map_or("", |app| app.app_id.as_str());
     let guess = Guess { api: "/cgi-bin/token", name, from: call.client };
     let too_many = || refused(Code::Quota, "too many wrong secrets; wait a minute");
-    let turn = call.guesses.turn(guess).await.map_err(|TooManyGuesses| too_many())?;
+    let turn = call.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
     let is_its = |app: &&PushApp| {
         constant_time_eq_32(&digest(app.secret.expose()), &digest(secret.as_bytes()))
     };
@@ -93,11 +93,11 @@ async fn known<'a>(
 
 /// The app that a token is for, as long as it is good.
 pub(super) async fn app<'a>(
-    book: &Book,
+    book: &BatchedLedger,
     api: &'a PushConfig,
     token: &str,
     at_ms: UnixMillis,
-) -> Result<&'a PushApp, Refused> {
+) -> Result<&'a PushApp, PushConfigError> {
     let given = digest(token.as_bytes());
     for app in &api.apps {
         let kept = read(book, &app.app_id).await.map_err(|error| busy(&error))?;
@@ -118,7 +118,7 @@ pub(super) async fn app<'a>(
 
 /// Keeps a new token beside the one before.
 async fn keep(
-    book: &Book,
+    book: &BatchedLedger,
     (app, token): (&str, &str),
     at_ms: UnixMillis,
 ) -> Result<(), LedgerError> {
@@ -150,7 +150,7 @@ async fn keep(
     Err(LedgerError::Overloaded)
 }
 
-async fn read(book: &Book, app: &str) -> Result<Option<(Tokens, Revision)>, LedgerError> {
+async fn read(book: &BatchedLedger, app: &str) -> Result<Option<(Tokens, Revision)>, LedgerError> {
     let Some(document) = book.document(TOKENS, app).await? else { return Ok(None) };
     let tokens = serde_json::from_slice(&document.body).map_err(|_| damaged(app))?;
     Ok(Some((tokens, document.version)))
@@ -175,7 +175,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ledger::{BookOptions, Memory, StoreClock, Unobserved};
+    use crate::ledger::{BatchOptions, Memory, NoopObserver, StoreClock};
     use crate::sender::Secret;
 
     const MINUTE: i64 = 60_000;
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_ends_after_two_hours_or_five_minutes_after_the_next_one() {
         let memory = Memory::new(StoreClock::process());
-        let book = Book::new(memory, BookOptions::default(), Arc::new(Unobserved));
+        let book = BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver));
         let app = |id: &str| PushApp { app_id: id.to_owned(), secret: Secret::new("s") };
         let api = PushConfig { apps: vec![app("wx1"), app("wx2")] };
         let verdict = async |token: &str, minutes: i64| {

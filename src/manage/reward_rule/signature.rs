@@ -10,7 +10,7 @@ use http::header;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-use super::{Fault, Stop, ledger, refused};
+use super::{RewardRuleErrorCode, RewardRuleStop, ledger, refused};
 use crate::config::{Publisher, RewardRules};
 use crate::ledger::NonceUse;
 use crate::manage::partners::Call;
@@ -30,24 +30,30 @@ pub(super) struct Claim {
 pub(super) fn publisher<'a>(
     call: &Call<'_>,
     api: &'a RewardRules,
-) -> Result<(&'a Publisher, Claim), Stop> {
+) -> Result<(&'a Publisher, Claim), RewardRuleStop> {
     let field = |name: &str| {
-        let missing = || refused(Fault::Header, format!("{name} is missing, or there twice"));
+        let missing =
+            || refused(RewardRuleErrorCode::Header, format!("{name} is missing, or there twice"));
         call.header(name).ok_or_else(missing)
     };
     let key = field("X-Up-Key")?;
     let time = field("X-Up-Timestamp")?;
     let sign = field("X-Up-Signature")?;
-    let unknown = || refused(Fault::Publisher, "nobody has that X-Up-Key");
+    let unknown = || refused(RewardRuleErrorCode::Publisher, "nobody has that X-Up-Key");
     let publisher = find(api, key.as_bytes()).ok_or_else(unknown)?;
-    let wrong = || refused(Fault::Header, "X-Up-Timestamp is no time in milliseconds");
+    let wrong =
+        || refused(RewardRuleErrorCode::Header, "X-Up-Timestamp is no time in milliseconds");
     let at_ms: i64 = time.parse().map_err(|_| wrong())?;
     if call.at_ms.abs_diff(at_ms) > WINDOW_MS.unsigned_abs() {
-        return Err(refused(Fault::Header, "X-Up-Timestamp is more than 15 minutes off"));
+        return Err(refused(
+            RewardRuleErrorCode::Header,
+            "X-Up-Timestamp is more than 15 minutes off",
+        ));
     }
     let mut digest = [0; 16];
-    const_hex::decode_to_slice(sign, &mut digest)
-        .map_err(|_| refused(Fault::Sign, "X-Up-Signature is not 32 hexadecimal digits"))?;
+    const_hex::decode_to_slice(sign, &mut digest).map_err(|_| {
+        refused(RewardRuleErrorCode::Sign, "X-Up-Signature is not 32 hexadecimal digits")
+    })?;
     Ok((publisher, Claim { time: time.to_owned(), at_ms, digest }))
 }
 
@@ -69,7 +75,7 @@ pub(super) fn check(
     publisher: &Publisher,
     claim: &Claim,
     body: &[u8],
-) -> Result<(), Stop> {
+) -> Result<(), RewardRuleStop> {
     let content_type = call.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
     let right = digest([
@@ -82,7 +88,7 @@ pub(super) fn check(
     ]);
     match constant_time_eq(&right, &claim.digest) {
         true => Ok(()),
-        false => Err(refused(Fault::Sign, "X-Up-Signature is wrong")),
+        false => Err(refused(RewardRuleErrorCode::Sign, "X-Up-Signature is wrong")),
     }
 }
 
@@ -103,7 +109,7 @@ fn body_digest(body: &[u8]) -> Vec<u8> {
 /// Uses the signature of a call that changes something, before anything is done for it. One that
 /// was used is refused: sent again by others it could take back what was changed since, and have
 /// addresses called.
-pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), Stop> {
+pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), RewardRuleStop> {
     let signature = Signature {
         rule: Rule::RewardRule,
         bytes: &claim.digest,
@@ -112,9 +118,10 @@ pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), Stop>
     let used = signature.use_to_write(call.registry.book()).await;
     match used.map_err(|error| ledger(&error))? {
         NonceUse::First => Ok(()),
-        NonceUse::Repeated => {
-            Err(refused(Fault::Repeated, "this very call was made before; sign it anew"))
-        }
+        NonceUse::Repeated => Err(refused(
+            RewardRuleErrorCode::Repeated,
+            "this very call was made before; sign it anew",
+        )),
     }
 }
 

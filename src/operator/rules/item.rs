@@ -46,7 +46,7 @@ pub(crate) struct Wanted {
 
 /// What is wrong with one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Slip {
+pub(crate) struct FieldError {
     /// Its place in the call, from 0.
     pub index: usize,
     /// The field that it is about.
@@ -60,7 +60,7 @@ pub(crate) struct Slip {
 
 /// Our own codes: Taku does not publish its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SlipCode {
+pub(crate) enum FieldErrorCode {
     /// A field is missing.
     Missing = 1001,
     /// A field is of another type.
@@ -83,7 +83,7 @@ pub(crate) enum SlipCode {
     TooMany = 1010,
 }
 
-impl SlipCode {
+impl FieldErrorCode {
     fn what(self) -> &'static str {
         match self {
             Self::Missing => "is missing",
@@ -100,24 +100,24 @@ impl SlipCode {
     }
 
     /// The slip that `field` makes; its place is told later.
-    pub fn slip(self, field: &'static str) -> Slip {
-        Slip { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
+    pub fn slip(self, field: &'static str) -> FieldError {
+        FieldError { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
     }
 
     /// The same, with the reason.
-    pub fn because(self, field: &'static str, why: &str) -> Slip {
-        Slip { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
+    pub fn because(self, field: &'static str, why: &str) -> FieldError {
+        FieldError { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
     /// The slip of the item at `index`.
-    pub fn at(self, index: usize) -> Slip {
-        Slip { index, ..self.slip("id") }
+    pub fn at(self, index: usize) -> FieldError {
+        FieldError { index, ..self.slip("id") }
     }
 }
 
 impl Fields {
     /// What a new rule is to say.
-    pub fn new_rule(&self) -> Result<Wanted, Slip> {
+    pub fn new_rule(&self) -> Result<Wanted, FieldError> {
         Ok(Wanted {
             rule_name: name("rule_name", self.rule_name.as_ref())?,
             reward_name: name("reward_name", self.reward_name.as_ref())?,
@@ -128,51 +128,51 @@ impl Fields {
     }
 
     /// What rule is to say what, and whether it is to run.
-    pub fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), Slip> {
-        let id = number(there("id", self.id.as_ref())?).ok_or(SlipCode::Type.slip("id"))?;
+    pub fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), FieldError> {
+        let id = number(there("id", self.id.as_ref())?).ok_or(FieldErrorCode::Type.slip("id"))?;
         let status = there("status", self.status.as_ref())?;
-        let status = match number(status).ok_or(SlipCode::Type.slip("status"))? {
+        let status = match number(status).ok_or(FieldErrorCode::Type.slip("status"))? {
             state if state == u64::from(STOPPED) => RuleStatus::Stopped,
             state if state == u64::from(RUNNING) => RuleStatus::Running,
-            _ => return Err(SlipCode::Range.because("status", "1 stops a rule, 3 runs it")),
+            _ => return Err(FieldErrorCode::Range.because("status", "1 stops a rule, 3 runs it")),
         };
         Ok((id, self.new_rule()?, status))
     }
 
-    fn number(&self) -> Result<u64, Slip> {
+    fn number(&self) -> Result<u64, FieldError> {
         const FIELD: &str = "reward_number";
         match number(there(FIELD, self.reward_number.as_ref())?) {
             Some(number) if (1..=NUMBER_MAX).contains(&number) => Ok(number),
-            Some(_) => Err(SlipCode::Range.because(FIELD, "1 to 100000000")),
-            None => Err(SlipCode::Type.because(FIELD, "a whole number from 1 to 100000000")),
+            Some(_) => Err(FieldErrorCode::Range.because(FIELD, "1 to 100000000")),
+            None => Err(FieldErrorCode::Type.because(FIELD, "a whole number from 1 to 100000000")),
         }
     }
 
     /// The address, to the byte as it came.
-    fn url(&self) -> Result<String, Slip> {
+    fn url(&self) -> Result<String, FieldError> {
         const FIELD: &str = "reward_url";
         let url = text(FIELD, self.reward_url.as_ref())?;
         if url.is_empty() {
-            return Err(SlipCode::Empty.slip(FIELD));
+            return Err(FieldErrorCode::Empty.slip(FIELD));
         }
         if url.len() > URL_BYTES_MAX {
-            return Err(SlipCode::Long.because(FIELD, "8192 bytes at most"));
+            return Err(FieldErrorCode::Long.because(FIELD, "8192 bytes at most"));
         }
-        check_origin(url).map_err(|why| SlipCode::Url.because(FIELD, &why))?;
+        check_origin(url).map_err(|why| FieldErrorCode::Url.because(FIELD, &why))?;
         Ok(url.to_owned())
     }
 
     /// A text, or a number: the document says one and shows the other.
-    fn remark(&self) -> Result<String, Slip> {
+    fn remark(&self) -> Result<String, FieldError> {
         const FIELD: &str = "remark";
         let remark = match there(FIELD, self.remark.as_ref())? {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
-            _ => return Err(SlipCode::Type.slip(FIELD)),
+            _ => return Err(FieldErrorCode::Type.slip(FIELD)),
         };
         match remark.chars().nth(REMARK_CHARACTERS_MAX) {
             None => Ok(remark),
-            Some(_) => Err(SlipCode::Long.because(FIELD, "1000 characters at most")),
+            Some(_) => Err(FieldErrorCode::Long.because(FIELD, "1000 characters at most")),
         }
     }
 }
@@ -186,22 +186,22 @@ pub(crate) fn number(value: &Value) -> Option<u64> {
     }
 }
 
-fn there<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v Value, Slip> {
-    value.ok_or_else(|| SlipCode::Missing.slip(field))
+fn there<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v Value, FieldError> {
+    value.ok_or_else(|| FieldErrorCode::Missing.slip(field))
 }
 
-fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v str, Slip> {
-    there(field, value)?.as_str().ok_or_else(|| SlipCode::Type.slip(field))
+fn text<'v>(field: &'static str, value: Option<&'v Value>) -> Result<&'v str, FieldError> {
+    there(field, value)?.as_str().ok_or_else(|| FieldErrorCode::Type.slip(field))
 }
 
-fn name(field: &'static str, value: Option<&Value>) -> Result<String, Slip> {
+fn name(field: &'static str, value: Option<&Value>) -> Result<String, FieldError> {
     let name = text(field, value)?;
     if name.trim().is_empty() {
-        return Err(SlipCode::Empty.slip(field));
+        return Err(FieldErrorCode::Empty.slip(field));
     }
     match name.chars().nth(NAME_CHARACTERS_MAX) {
         None => Ok(name.to_owned()),
-        Some(_) => Err(SlipCode::Long.because(field, "30 characters at most")),
+        Some(_) => Err(FieldErrorCode::Long.because(field, "30 characters at most")),
     }
 }
 

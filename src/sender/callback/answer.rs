@@ -4,9 +4,9 @@ use super::Callback;
 use crate::sender::bound::{Bound, Gateway, Input};
 use crate::sender::definition::Writing;
 use crate::sender::digest::{Algorithm, Feed};
-use crate::sender::evaluate::{Context, Said};
+use crate::sender::evaluate::{Context, ReplyValues};
 use crate::sender::outcome::{Outcome, Reason};
-use crate::sender::reply::{self, Answer, Envelope, Reply, Sealed, Spec, Style, Voice};
+use crate::sender::reply::{self, Answer, Envelope, RenderText, Reply, Sealed, Spec, Style};
 use crate::sender::text::{Piece, Text};
 use crate::sender::{encoding, signature};
 
@@ -45,14 +45,14 @@ impl<'a> Callback<'a> {
             Some(Spec::Made(made)) => {
                 let countersign = self.countersign();
                 let code = self.code(outcome, reason);
-                let said = Said {
+                let said = ReplyValues {
                     reason,
                     at_ms: self.now_ms,
                     countersign: &countersign,
                     code: code.and_then(toml::Value::as_str).unwrap_or_default(),
                     event_id: None,
                 };
-                let answer = made.answer(&Speaker { callback: self, said: &said, code });
+                let answer = made.answer(&CallbackRenderer { callback: self, said: &said, code });
                 match &made.sealed {
                     Sealed::LikeTheCallback => Reply::Answer(self.sealed(answer, None, salt)),
                     Sealed::In(names) => Reply::Answer(self.sealed(answer, Some(names), salt)),
@@ -164,13 +164,13 @@ fn style_of(body: &[u8]) -> Style {
 }
 
 /// Says a reply's texts from the callback.
-struct Speaker<'s, 'a> {
+struct CallbackRenderer<'s, 'a> {
     callback: &'s Callback<'a>,
-    said: &'s Said<'s>,
+    said: &'s ReplyValues<'s>,
     code: Option<&'s toml::Value>,
 }
 
-impl Voice<Bound> for Speaker<'_, '_> {
+impl RenderText<Bound> for CallbackRenderer<'_, '_> {
     fn text(&self, text: &Text<Bound>) -> Option<String> {
         let context =
             Context { plus: self.callback.plus(), said: Some(self.said), ..Context::default() };

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Callback, Inside, Nature, Refusal};
+use super::{Callback, CallbackError, CallbackKind, Inside};
 use crate::sender::definition::Probes;
 use crate::sender::digest::Output;
 use crate::sender::evaluate::Context;
@@ -11,12 +11,12 @@ use crate::sender::outcome::Reason;
 impl Callback<'_> {
     /// Whether it asks for the address, and its sender signs no such question. One that bears a
     /// wrong signature is refused like any other, and so is an open one where they come sealed.
-    pub(super) fn is_unsigned_challenge(&mut self, refusal: &Refusal) -> bool {
+    pub(super) fn is_unsigned_challenge(&mut self, refusal: &CallbackError) -> bool {
         let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
         unsigned
             && self.unreadable.is_none()
             && refusal.reason == Reason::MissingParameter
-            && self.asks_for_address().is_ok_and(|errand| errand == Nature::Challenge)
+            && self.asks_for_address().is_ok_and(|errand| errand == CallbackKind::Challenge)
             && (self.recipe.challenge_open.is_none() || self.opened.is_some())
     }
 
@@ -24,22 +24,22 @@ impl Callback<'_> {
     ///
     /// # Errors
     /// What is sealed in the question cannot be opened, or is not what a question says.
-    pub(super) fn asks_for_address(&mut self) -> Result<Nature, Refusal> {
+    pub(super) fn asks_for_address(&mut self) -> Result<CallbackKind, CallbackError> {
         let recipe = self.recipe;
         let mut sealed = Ok(());
         if let Some(text) = &recipe.challenge_open {
             match self.unsealed(text, Inside::Anything) {
-                _ if !self.may_open(text) => sealed = Err(Refusal::new(Reason::BadSignature)),
+                _ if !self.may_open(text) => sealed = Err(CallbackError::new(Reason::BadSignature)),
                 Ok(opened) => self.opened = Some(opened),
                 Err(refusal) => sealed = Err(refusal),
             }
         }
         if !self.holds(&recipe.challenge) {
             self.opened = None;
-            return Ok(Nature::Message);
+            return Ok(CallbackKind::Message);
         }
         match sealed.and_then(|()| self.echoes_a_word()) {
-            Ok(()) => Ok(Nature::Challenge),
+            Ok(()) => Ok(CallbackKind::Challenge),
             Err(refusal) => {
                 self.opened = None;
                 Err(refusal)
@@ -51,7 +51,7 @@ impl Callback<'_> {
     /// where nothing proves that the sender asks: nobody answers anything but what was said.
     #[must_use]
     pub fn check_proof(&self) -> Option<[u8; 32]> {
-        if self.nature != Nature::Challenge {
+        if self.nature != CallbackKind::Challenge {
             return None;
         }
         let signed = self.matched.as_ref().and_then(|matched| matched.output.as_ref());
@@ -62,12 +62,12 @@ impl Callback<'_> {
 
     /// Rejects an address check whose answer would say back anything but one word: a message that
     /// was sealed for us is not an address check, whatever it is sent as.
-    fn echoes_a_word(&self) -> Result<(), Refusal> {
+    fn echoes_a_word(&self) -> Result<(), CallbackError> {
         let context = Context { plus: self.plus(), ..Context::default() };
         for spot in &self.recipe.echoed {
             let value = self.value(spot, &context)?;
             if value.is_some_and(|value| !is_word(&value)) {
-                return Err(Refusal::of(Reason::BadEncoding, &spot.name));
+                return Err(CallbackError::of(Reason::BadEncoding, &spot.name));
             }
         }
         Ok(())

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::{Callback, Match, Refusal};
+use super::{Callback, CallbackError, Match};
 use crate::sender::bound::{Input, Scope};
 use crate::sender::definition::{First, Writing};
 use crate::sender::digest::{Feed, Output};
 use crate::sender::encoding::Plus;
-use crate::sender::evaluate::{Context, Lack, Nul};
+use crate::sender::evaluate::{Context, EvalError, Nul};
 use crate::sender::outcome::Reason;
 use crate::sender::parameters::{Place, Unreadable};
 use crate::sender::recipe::Protection;
 use crate::sender::shape::Shape;
-use crate::sender::signature::{self, Public, Reading, Twin};
+use crate::sender::signature::{self, Public, Reading, Redundancy};
 use crate::sender::unreplaced;
 
 /// Claims of one list that are looked at.
@@ -42,7 +42,7 @@ pub(super) enum Under {
 
 impl Callback<'_> {
     /// Finds the reading and secret that match.
-    pub(super) fn match_signature(&mut self) -> Result<(), Refusal> {
+    pub(super) fn match_signature(&mut self) -> Result<(), CallbackError> {
         let mut output = Output::NONE;
         self.matched = Some(match self.recipe.protection {
             Protection::Unsigned => {
@@ -63,16 +63,16 @@ impl Callback<'_> {
 
     /// Finds the reading that matches, and under what; `output` is what they make. The first claim
     /// that is there decides.
-    fn signature(&self, output: &mut Output) -> Result<(usize, Under), Refusal> {
+    fn signature(&self, output: &mut Output) -> Result<(usize, Under), CallbackError> {
         let mut decided = None;
         let mut lacking = None;
         let mut tried = false;
         for (index, reading) in self.recipe.readings.iter().enumerate() {
             let another = decided.is_some_and(|group| group != reading.claim_group);
             let idle = match reading.twin {
-                Twin::No => false,
-                Twin::OfPlus => !self.parameters.plus,
-                Twin::OfEscapes => self.parameters.is_plain(),
+                Redundancy::No => false,
+                Redundancy::OfPlus => !self.parameters.plus,
+                Redundancy::OfEscapes => self.parameters.is_plain(),
             };
             if another || idle || !self.holds(&reading.when) {
                 continue;
@@ -93,15 +93,15 @@ impl Callback<'_> {
             match self.try_reading(reading, &claim, output) {
                 Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
-                Err(Lack::Missing(name)) => {
+                Err(EvalError::Missing(name)) => {
                     lacking.get_or_insert(name);
                 }
-                Err(Lack::Unreadable(unreadable)) => return Err(unreadable.into()),
+                Err(EvalError::Unreadable(unreadable)) => return Err(unreadable.into()),
             }
         }
         match lacking.filter(|_| !tried) {
-            Some(name) => Err(Refusal::of(Reason::MissingParameter, name)),
-            None => Err(Refusal::new(Reason::BadSignature)),
+            Some(name) => Err(CallbackError::of(Reason::MissingParameter, name)),
+            None => Err(CallbackError::new(Reason::BadSignature)),
         }
     }
 
@@ -167,7 +167,7 @@ impl Callback<'_> {
         reading: &'r Reading,
         claim: &Claim<'_>,
         output: &mut Output,
-    ) -> Result<Option<Under>, Lack<'r>> {
+    ) -> Result<Option<Under>, EvalError<'r>> {
         if let Some(public) = &reading.public {
             return self.try_public(reading, public, output);
         }
@@ -191,7 +191,7 @@ impl Callback<'_> {
         reading: &'r Reading,
         index: usize,
         secret: &[u8],
-    ) -> Result<Option<Output>, Lack<'r>> {
+    ) -> Result<Option<Output>, EvalError<'r>> {
         let mut output = Output::NONE;
         Ok(self.put_output(reading, index, secret, &mut output)?.then_some(output))
     }
@@ -203,7 +203,7 @@ impl Callback<'_> {
         index: usize,
         secret: &[u8],
         output: &mut Output,
-    ) -> Result<bool, Lack<'r>> {
+    ) -> Result<bool, EvalError<'r>> {
         let Some(start) = signature::start(&reading.with, &reading.keyed, index) else {
             return Ok(false);
         };
@@ -220,7 +220,9 @@ impl Callback<'_> {
                 *output = reading.finish(&feed);
                 Ok(true)
             }
-            Err(Lack::Missing("sorted")) => Err(Lack::Missing(self.lacking(reading, &context))),
+            Err(EvalError::Missing("sorted")) => {
+                Err(EvalError::Missing(self.lacking(reading, &context)))
+            }
             Err(lack) => Err(lack),
         }
     }
@@ -287,12 +289,12 @@ impl Callback<'_> {
 
     /// Refuses a name of ours that the callback brings, and what stands behind a signed part.
     #[inline(never)]
-    fn refuse_strays(&self, reading: &Reading) -> Result<(), Refusal> {
+    fn refuse_strays(&self, reading: &Reading) -> Result<(), CallbackError> {
         let (parameters, buffers) = self.side(Scope::Outer);
         for slot in reading.pairs.iter().flat_map(|pairs| &pairs.added) {
             if parameters.get(*slot, buffers).is_some() {
                 let name = unreplaced::shown(self.recipe.names.name(*slot));
-                return Err(Refusal::of(Reason::RepeatedParameter, &name));
+                return Err(CallbackError::of(Reason::RepeatedParameter, &name));
             }
         }
         let Some(cut) = &reading.cut_before else { return Ok(()) };
@@ -305,13 +307,13 @@ impl Callback<'_> {
             // Nothing vouches for a value there: only what the signature itself needs has its place.
             if !slot.is_some_and(|slot| self.recipe.unsigned.contains(&slot)) {
                 let name = unreplaced::shown(parameter.name);
-                return Err(Refusal::of(Reason::UnsignedParameter, &name));
+                return Err(CallbackError::of(Reason::UnsignedParameter, &name));
             }
         }
         Ok(())
     }
 
-    pub(super) fn also(&self, reading: &Reading) -> Result<(), Refusal> {
+    pub(super) fn also(&self, reading: &Reading) -> Result<(), CallbackError> {
         let key_is_setting = matches!(reading.with.first, First::Keyed(_));
         let secrets = if key_is_setting { 1 } else { self.recipe.secrets.len() };
         let mut live = (0..secrets).filter(|index| key_is_setting || self.is_live(*index));
@@ -319,11 +321,15 @@ impl Callback<'_> {
             let secret = self.recipe.secrets.get(index);
             let secret = secret.map_or(&[][..], |secret| secret.value.expose());
             match self.output(reading, index, secret)? {
-                Some(output) => Ok::<_, Lack<'_>>(any | self.claims(reading, &output)?),
+                Some(output) => Ok::<_, EvalError<'_>>(any | self.claims(reading, &output)?),
                 None => Ok(any),
             }
         });
-        if matches? { Ok(()) } else { Err(Refusal::of(Reason::BadSignature, &reading.claim.name)) }
+        if matches? {
+            Ok(())
+        } else {
+            Err(CallbackError::of(Reason::BadSignature, &reading.claim.name))
+        }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Sealed messages: the cipher text of a callback, opened.
 
-use super::{Callback, Inside, Opened, Refusal, read_body};
+use super::{Callback, CallbackError, Inside, Opened, read_body};
 use crate::sender::bound::Bound;
 use crate::sender::cipher::Sealing;
-use crate::sender::evaluate::{Context, Lack};
+use crate::sender::evaluate::{Context, EvalError};
 use crate::sender::outcome::Reason;
 use crate::sender::parameters::Parameters;
 use crate::sender::signature;
 use crate::sender::text::Text;
 
 impl Callback<'_> {
-    pub(super) fn open(&mut self) -> Result<(), Refusal> {
+    pub(super) fn open(&mut self) -> Result<(), CallbackError> {
         let Some(opener) = &self.recipe.open else { return Ok(()) };
-        let mut refusal = Refusal::new(Reason::BadEncoding);
+        let mut refusal = CallbackError::new(Reason::BadEncoding);
         for text in opener.of.iter().filter(|text| self.may_open(text)) {
             match self.unsealed(text, Inside::Parameters) {
                 Ok(opened) => {
@@ -42,14 +42,14 @@ impl Callback<'_> {
         &self,
         text: &Text<Bound>,
         inside: Inside,
-    ) -> Result<Box<Opened>, Refusal> {
-        let broken = || Refusal::new(Reason::BadEncoding);
+    ) -> Result<Box<Opened>, CallbackError> {
+        let broken = || CallbackError::new(Reason::BadEncoding);
         let opener = self.recipe.open.as_ref().ok_or_else(broken)?;
         let context = Context { plus: self.plus(), ..Context::default() };
         let mut sealed = Vec::new();
         self.put(text, &context, &mut sealed).map_err(|lack| match lack {
-            Lack::Missing(name) => Refusal::of(Reason::MissingParameter, name),
-            Lack::Unreadable(_) => broken(),
+            EvalError::Missing(name) => CallbackError::of(Reason::MissingParameter, name),
+            EvalError::Unreadable(_) => broken(),
         })?;
         let mut refusal = broken();
         let slot = signature::only_slot(text);
@@ -67,7 +67,7 @@ impl Callback<'_> {
                         (Err(unreadable), Inside::Parameters) => refusal = unreadable.into(),
                     }
                 }
-                Err(Sealing::NotOurs) => refusal = Refusal::new(Reason::NotOurs),
+                Err(Sealing::NotOurs) => refusal = CallbackError::new(Reason::NotOurs),
                 Err(Sealing::Broken) => {}
             }
         }

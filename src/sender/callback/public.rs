@@ -9,10 +9,10 @@ use super::Callback;
 use super::matching::Under;
 use crate::sender::definition::Signs;
 use crate::sender::digest::{Algorithm, Output};
-use crate::sender::evaluate::{Context, Lack, Nul};
+use crate::sender::evaluate::{Context, EvalError, Nul};
 use crate::sender::key_set::KeySet;
 use crate::sender::outcome::Reason;
-use crate::sender::parameters::Unreadable;
+use crate::sender::parameters::ParameterError;
 use crate::sender::public_key::PublicKey;
 use crate::sender::signature::{self, Keys, Public, Reading};
 
@@ -38,7 +38,7 @@ impl<'a> Callback<'a> {
         reading: &'r Reading,
         public: &'r Public,
         output: &mut Output,
-    ) -> Result<Option<Under>, Lack<'r>> {
+    ) -> Result<Option<Under>, EvalError<'r>> {
         match &public.keys {
             Keys::List => {
                 let key = self.listed_key()?;
@@ -65,11 +65,11 @@ impl<'a> Callback<'a> {
     }
 
     /// The key of the sender's list that the callback names.
-    pub(in crate::sender) fn listed_key(&self) -> Result<&'a PublicKey, Unreadable> {
+    pub(in crate::sender) fn listed_key(&self) -> Result<&'a PublicKey, ParameterError> {
         let pick = self.recipe.key_list.as_ref().map(|list| &list.pick);
         let wrong = |reason| {
             let parameter = pick.map(|pick| pick.name.to_string());
-            Unreadable { reason, parameter }
+            ParameterError { reason, parameter }
         };
         let id = self.key_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| wrong(Reason::MissingParameter))?;
@@ -83,7 +83,7 @@ impl<'a> Callback<'a> {
         reading: &'r Reading,
         public: &Public,
         output: &mut Output,
-    ) -> Result<Message, Lack<'r>> {
+    ) -> Result<Message, EvalError<'r>> {
         if public.signs == Signs::Text {
             let context = Context {
                 plus: reading.plus,
@@ -107,7 +107,7 @@ impl<'a> Callback<'a> {
         public: &Public,
         key: &PublicKey,
         message: &[u8],
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         self.any_claim(reading, |claim| public.is_signature(reading, key, message, claim))
     }
 }

@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 
 use super::{Always, Chain, ChainSource, Loss, Signed, SignedInput};
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
-use crate::sender::callback::{Callback, Refusal};
+use crate::sender::callback::{Callback, CallbackError};
 use crate::sender::condition::{Condition, Subject};
 use crate::sender::definition::{Empty, Reads, RoleText};
 use crate::sender::encoding::Plus;
 use crate::sender::evaluate::{self, Context};
 use crate::sender::names::Slot;
 use crate::sender::outcome::Reason;
-use crate::sender::parameters::{Parameter, Place, Unreadable, Value};
+use crate::sender::parameters::{Parameter, ParameterError, Place, Value};
 use crate::sender::recipe::{Also, Protection};
 use crate::sender::recut::chains::{Chains, Closedness, KnownName, ReceivedPair};
 use crate::sender::recut::{
@@ -122,14 +122,14 @@ impl Callback<'_> {
     /// # Errors
     /// `bad_encoding` if a value does not fit a shape that the sender file enforces, or a name in a
     /// decoded list holds a separator.
-    pub(in crate::sender) fn cover(&self) -> Result<Coverage, Refusal> {
+    pub(in crate::sender) fn cover(&self) -> Result<Coverage, CallbackError> {
         let mut coverage = Coverage::default();
         let Some(matched) = self.matched.as_ref() else { return Ok(coverage) };
         let Some(first) = matched.reading else { return Ok(coverage) };
         let main = self.read_again(ReadingOf::Recipe(first))?;
         let refused = &self.recipe.sender.shapes.refuse;
         if let Some(name) = main.misfits.iter().find(|name| refused.contains(name)) {
-            return Err(Refusal::of(Reason::BadEncoding, name));
+            return Err(CallbackError::of(Reason::BadEncoding, name));
         }
         coverage.proofs.push(main.proof);
         for index in matched.further.iter() {
@@ -163,7 +163,7 @@ impl Callback<'_> {
         }
     }
 
-    fn read_again(&self, of: ReadingOf) -> Result<ReadAgain, Refusal> {
+    fn read_again(&self, of: ReadingOf) -> Result<ReadAgain, CallbackError> {
         let empty = || ReadAgain {
             proof: ReadingProof {
                 of,
@@ -198,7 +198,7 @@ impl Callback<'_> {
     }
 
     /// The names of the values of `reading` that do not fit their shape.
-    fn misfits(&self, reading: &Reading) -> Result<Vec<String>, Unreadable> {
+    fn misfits(&self, reading: &Reading) -> Result<Vec<String>, ParameterError> {
         let signed = &reading.signed;
         let context = Context { plus: reading.plus, ..Context::default() };
         let mut names = Vec::new();
@@ -221,7 +221,7 @@ impl Callback<'_> {
         signed: &'s Signed,
         context: &Context<'s>,
         mut absent: impl FnMut(&str),
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let spot = |value: &usize| signed.spots.get(*value).and_then(Option::as_ref);
         let (mut came, mut missing) = (false, SmallVec::<[&Bound; 4]>::new());
         for spot in signed.together.iter().filter_map(spot) {
@@ -234,7 +234,11 @@ impl Callback<'_> {
         Ok(())
     }
 
-    fn read_text_back(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
+    fn read_text_back(
+        &self,
+        reading: &Reading,
+        again: &mut ReadAgain,
+    ) -> Result<(), CallbackError> {
         let signed = &reading.signed;
         let SignedSegments { segments, values } = self.signed_segments(reading)?;
         let received = Received { segments: &segments, values: &values };
@@ -338,7 +342,7 @@ impl Callback<'_> {
         reading: &Reading,
         other: usize,
         again: &mut ReadAgain,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CallbackError> {
         let holds = |text: &[u8]| match reading.plus {
             Plus::Blank => memchr::memchr2(b'%', b'+', text).is_some(),
             Plus::Kept => memchr::memchr(b'%', text).is_some(),
@@ -382,7 +386,7 @@ impl Callback<'_> {
     ///
     /// # Errors
     /// `bad_encoding` if one of them is empty or has no value: decoded it is another query's text.
-    fn spelled_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, Refusal> {
+    fn spelled_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
         let signed = &reading.signed;
         let values = signed.values.iter().zip(&signed.spots);
         let mut queries = values.filter(|(value, _)| value.input == SignedInput::Query);
@@ -395,11 +399,11 @@ impl Callback<'_> {
             Some(ReceivedPair { name: pair[..equals].to_vec(), value: pair[equals + 1..].to_vec() })
         };
         let pairs: Option<Vec<_>> = text[start..].split(|byte| *byte == b'&').map(pair).collect();
-        pairs.ok_or_else(|| Refusal::new(Reason::BadEncoding))
+        pairs.ok_or_else(|| CallbackError::new(Reason::BadEncoding))
     }
 
     /// The text of `reading` in segments, without the secret, and the values in it.
-    fn signed_segments(&self, reading: &Reading) -> Result<SignedSegments, Refusal> {
+    fn signed_segments(&self, reading: &Reading) -> Result<SignedSegments, CallbackError> {
         let signed = &reading.signed;
         let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
         let mut values: Vec<Option<Vec<u8>>> = Vec::with_capacity(signed.values.len());
@@ -426,7 +430,11 @@ impl Callback<'_> {
         Ok(SignedSegments { segments, values })
     }
 
-    fn read_pairs_back(&self, reading: &Reading, again: &mut ReadAgain) -> Result<(), Refusal> {
+    fn read_pairs_back(
+        &self,
+        reading: &Reading,
+        again: &mut ReadAgain,
+    ) -> Result<(), CallbackError> {
         let Some(chain) = &reading.signed.chain else { return Ok(()) };
         let pairs = self.received_pairs(reading)?;
         let splits = |name: &[u8]| {
@@ -434,7 +442,7 @@ impl Callback<'_> {
             holds(&*chain.between) || holds(&*chain.within)
         };
         if let Some(odd) = pairs.iter().find(|pair| splits(&pair.name)) {
-            return Err(Refusal::of(Reason::BadEncoding, &unreplaced::shown(&odd.name)));
+            return Err(CallbackError::of(Reason::BadEncoding, &unreplaced::shown(&odd.name)));
         }
         let rules = chain.rules(&chain.assumed);
         self.refuse_unlisted(reading, chain, &rules.written(&pairs))?;
@@ -481,19 +489,19 @@ impl Callback<'_> {
         reading: &Reading,
         chain: &Chain,
         written: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CallbackError> {
         let ChainSource::Query(_) = &chain.source else { return Ok(()) };
         let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
         let spot = reading.signed.spots.get(chain.value).and_then(Option::as_ref);
         let text = spot.map(|spot| self.value(spot, &context)).transpose()?.flatten();
         match text.as_deref() == Some(written) {
             true => Ok(()),
-            false => Err(Refusal::new(Reason::BadEncoding)),
+            false => Err(CallbackError::new(Reason::BadEncoding)),
         }
     }
 
     /// The pairs of a decoded list as they were received, in the order of the list.
-    fn received_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, Refusal> {
+    fn received_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
         let Some(chain) = &reading.signed.chain else { return Ok(Vec::new()) };
         let (parameters, buffers) = self.side(Scope::Outer);
         match (&chain.source, &reading.pairs) {
@@ -505,7 +513,7 @@ impl Callback<'_> {
                 let mut pairs = Vec::new();
                 for parameter in in_query.take_while(|one| !is_cut(one.name)) {
                     let value = Value { place: parameter.place, raw: parameter.raw.into() };
-                    let value = value.text(Plus::Kept).map_err(Unreadable::from)?;
+                    let value = value.text(Plus::Kept).map_err(ParameterError::from)?;
                     let value = value.unwrap_or_default().into_owned();
                     pairs.push(ReceivedPair { name: parameter.name.to_vec(), value });
                 }

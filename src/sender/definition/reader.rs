@@ -12,7 +12,7 @@ use http::{HeaderName, Method};
 
 use super::{Basis, Challenge, Pasted, Patience, Probes, Reads, Sender, Test};
 use crate::sender::condition::Condition;
-use crate::sender::fault::Fault;
+use crate::sender::definition_error::DefinitionError;
 use crate::sender::file::{self, File, Many};
 use crate::sender::reply::Rows;
 use crate::sender::resolved::Role;
@@ -22,7 +22,7 @@ use crate::sender::vector::Vector;
 
 /// Reads a file and collects its mistakes.
 pub(super) struct Reader {
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<DefinitionError>,
 }
 
 impl Reader {
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     pub(super) fn fault(&mut self, key: impl Into<String>, what: &str, remedy: &str) {
-        self.faults.push(Fault::new(key, what, remedy));
+        self.faults.push(DefinitionError::new(key, what, remedy));
     }
 
     /// A text at `key`; an empty one when it is none.

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Context, Lack, Nul, holds_nul, is_empty};
+use super::{Context, EvalError, Nul, holds_nul, is_empty};
 use crate::sender::bound::{Bound, Input, Scope};
 use crate::sender::callback::Callback;
 use crate::sender::definition::{Each, Empty, Order};
@@ -101,8 +101,8 @@ impl Callback<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Unreadable> {
         match self.put(text, context, sink) {
-            Ok(()) | Err(Lack::Missing(_)) => Ok(()),
-            Err(Lack::Unreadable(unreadable)) => Err(unreadable),
+            Ok(()) | Err(EvalError::Missing(_)) => Ok(()),
+            Err(EvalError::Unreadable(unreadable)) => Err(unreadable),
         }
     }
 
@@ -219,8 +219,8 @@ impl Callback<'_> {
                     }
                     parts.push((start, scratch.len()));
                 }
-                Err(Lack::Missing(_)) => return Ok(false),
-                Err(Lack::Unreadable(unreadable)) => return Err(unreadable),
+                Err(EvalError::Missing(_)) => return Ok(false),
+                Err(EvalError::Unreadable(unreadable)) => return Err(unreadable),
             }
         }
         parts.sort_unstable_by(|one, other| scratch[one.0..one.1].cmp(&scratch[other.0..other.1]));

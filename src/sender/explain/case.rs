@@ -11,7 +11,7 @@ use crate::sender::evaluate::Context;
 use crate::sender::explain::draft::{self, Draft};
 use crate::sender::public_key::{PublicKey, Scheme};
 use crate::sender::recipe::Recipe;
-use crate::sender::signature::{self, Keys, Public, Reading, Twin};
+use crate::sender::signature::{self, Keys, Public, Reading, Redundancy};
 use crate::sender::text::Piece;
 
 /// Digests that one explanation may cost: about a millisecond's work for a usual text.
@@ -89,7 +89,7 @@ impl<'c> Case<'c> {
         let mut cases = Vec::new();
         for reading in &callback.recipe.readings {
             let another = decided.is_some_and(|group| group != reading.claim_group);
-            let idle = reading.twin == Twin::OfPlus && !callback.parameters.plus;
+            let idle = reading.twin == Redundancy::OfPlus && !callback.parameters.plus;
             let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
             if another || idle || !holds {
                 continue;

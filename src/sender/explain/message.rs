@@ -2,13 +2,16 @@
 //! another app, or is written in a way that the sender's file does not read.
 
 use super::{Mistake, MistakeKind};
-use crate::sender::callback::{Callback, Refusal};
+use crate::sender::callback::{Callback, CallbackError};
 use crate::sender::definition::Reads;
 use crate::sender::outcome::Reason;
 use crate::sender::text::Text;
 
 /// The mistake of a message that does not open, or that is sealed for another app.
-pub(super) fn sealed_otherwise(refusal: &Refusal, callback: &Callback<'_>) -> Option<Mistake> {
+pub(super) fn sealed_otherwise(
+    refusal: &CallbackError,
+    callback: &Callback<'_>,
+) -> Option<Mistake> {
     let sender = &callback.recipe.sender;
     let setting = |text: Option<&Text>| {
         text.and_then(|text| text.spots().next()).map(|spot| spot.key.clone()).unwrap_or_default()
@@ -36,7 +39,10 @@ pub(super) fn sealed_otherwise(refusal: &Refusal, callback: &Callback<'_>) -> Op
 }
 
 /// The mistake of a sender that is set to send forms where its file reads none.
-pub(super) fn written_otherwise(refusal: &Refusal, callback: &Callback<'_>) -> Option<Mistake> {
+pub(super) fn written_otherwise(
+    refusal: &CallbackError,
+    callback: &Callback<'_>,
+) -> Option<Mistake> {
     let reads_form = callback.recipe.sender.reads.contains(&Reads::Form);
     if refusal.reason != Reason::BadBody || reads_form || !is_form(callback.request.body) {
         return None;

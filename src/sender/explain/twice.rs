@@ -8,22 +8,38 @@ use crate::sender::explain::draft::{Content, Draft, Field, Presence};
 use crate::sender::explain::{Mistake, MistakeKind, parts};
 
 /// A common change of the whole text.
-struct Slip {
+struct TextChange {
     kind: MistakeKind,
     about: &'static str,
     of: fn(&Case<'_>, &Draft) -> Option<Draft>,
 }
 
-const SLIPS: &[Slip] = &[
-    Slip { kind: MistakeKind::RawValues, about: "values were signed as on the wire", of: raw },
-    Slip { kind: MistakeKind::DecodedValues, about: "values were signed decoded", of: decoded },
-    Slip { kind: MistakeKind::EmptyKept, about: "empty parameters were signed", of: kept },
-    Slip { kind: MistakeKind::EmptyDropped, about: "empty parameters were left out", of: dropped },
-    Slip { kind: MistakeKind::ExtraParameterSigned, about: "every parameter was signed", of: all },
-    Slip { kind: MistakeKind::Order, about: "the parts were sorted by name", of: named },
-    Slip { kind: MistakeKind::Order, about: "the secret was put at the end", of: last },
-    Slip { kind: MistakeKind::Order, about: "the secret was put in front", of: first },
-    Slip { kind: MistakeKind::Separator, about: "values alone were signed", of: bare },
+const SLIPS: &[TextChange] = &[
+    TextChange {
+        kind: MistakeKind::RawValues,
+        about: "values were signed as on the wire",
+        of: raw,
+    },
+    TextChange {
+        kind: MistakeKind::DecodedValues,
+        about: "values were signed decoded",
+        of: decoded,
+    },
+    TextChange { kind: MistakeKind::EmptyKept, about: "empty parameters were signed", of: kept },
+    TextChange {
+        kind: MistakeKind::EmptyDropped,
+        about: "empty parameters were left out",
+        of: dropped,
+    },
+    TextChange {
+        kind: MistakeKind::ExtraParameterSigned,
+        about: "every parameter was signed",
+        of: all,
+    },
+    TextChange { kind: MistakeKind::Order, about: "the parts were sorted by name", of: named },
+    TextChange { kind: MistakeKind::Order, about: "the secret was put at the end", of: last },
+    TextChange { kind: MistakeKind::Order, about: "the secret was put in front", of: first },
+    TextChange { kind: MistakeKind::Separator, about: "values alone were signed", of: bare },
 ];
 
 /// Any two of the common changes.

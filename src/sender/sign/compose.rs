@@ -5,13 +5,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::sender::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::callback::{Callback, Match};
 use crate::sender::definition::{Reads, RoleText};
+use crate::sender::definition_error::DefinitionError;
 use crate::sender::evaluate::Context;
-use crate::sender::fault::Fault;
 use crate::sender::names::Slot;
 use crate::sender::recipe::Recipe;
 use crate::sender::resolved::Role;
 use crate::sender::sign::{Signing, edit, is_nonce, missing, unmodified};
-use crate::sender::signature::{Reading, Twin};
+use crate::sender::signature::{Reading, Redundancy};
 use crate::sender::text::{Piece, Text};
 use crate::sender::vector::OwnedRequest;
 
@@ -65,7 +65,7 @@ impl Recipe {
         &self,
         parameters: &[(String, String)],
         composing: &Composing<'_>,
-    ) -> Result<OwnedRequest, Fault> {
+    ) -> Result<OwnedRequest, DefinitionError> {
         let given = self.given(parameters)?;
         let mut request = self.laid_out(&given, composing, Layout::Usual)?;
         let envelope = self.outer_names();
@@ -75,9 +75,9 @@ impl Recipe {
             request = self.laid_out(&given, composing, Layout::MessageInBody)?;
         }
         let errand = if brings || !self.asks_for_address(&request) {
-            Errand::Message
+            RequestPurpose::Message
         } else {
-            Errand::AddressCheck
+            RequestPurpose::AddressCheck
         };
         let lacking = self.lacking_in(&request, errand);
         if lacking.is_empty() { Ok(request) } else { Err(missing(&lacking)) }
@@ -94,7 +94,7 @@ impl Recipe {
         let pasted: Vec<(String, String)> = self.paste().split('&').filter_map(pair).collect();
         let path = Composing::to("/");
         let empty = self.laid_out(&Given::default(), &path, Layout::Usual);
-        let lacking = empty.map(|request| self.lacking_in(&request, Errand::Message));
+        let lacking = empty.map(|request| self.lacking_in(&request, RequestPurpose::Message));
         let lacking = lacking.unwrap_or_default();
         let mut names: Vec<String> = pasted.iter().map(|(name, _)| name.clone()).collect();
         names.extend(lacking.iter().cloned());
@@ -140,7 +140,7 @@ impl Recipe {
         self.renames.get(name).map_or(name, String::as_str)
     }
 
-    fn given(&self, pairs: &[(String, String)]) -> Result<Given, Fault> {
+    fn given(&self, pairs: &[(String, String)]) -> Result<Given, DefinitionError> {
         let mut given = Given::default();
         for (name, value) in pairs {
             let header = name.strip_prefix("header.").filter(|_| !self.reads_parameter(name));
@@ -177,13 +177,13 @@ impl Recipe {
         given: &mut Given,
         (name, value): (&str, &str),
         texts: &[&Text<Bound>],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DefinitionError> {
         let fits = texts.iter().find_map(|text| taken_apart(text, value));
         let Some(parts) = fits else {
             let parts: Vec<_> =
                 texts.iter().flat_map(|text| needed(text)).map(|spot| &*spot.name).collect();
             let remedy = format!("give its parts: {}", parts.join(", "));
-            return Err(Fault::new(name, "is made of several parts", remedy));
+            return Err(DefinitionError::new(name, "is made of several parts", remedy));
         };
         for (spot, value) in parts {
             let value = String::from_utf8_lossy(&unmodified(value.as_bytes(), &spot.modifiers))
@@ -214,7 +214,7 @@ impl Recipe {
         given: &Given,
         composing: &Composing<'_>,
         layout: Layout,
-    ) -> Result<OwnedRequest, Fault> {
+    ) -> Result<OwnedRequest, DefinitionError> {
         let place = self.place_for(given, composing, layout);
         let carries = if place != Reads::Query || given.body.is_some() {
             self.sender.methods.iter().find(|method| **method != Method::GET)
@@ -237,13 +237,18 @@ impl Recipe {
         let body = match (&given.body, place) {
             (Some(body), Reads::Query) => body.clone().into_bytes(),
             (Some(_), _) if !rest.is_empty() => {
-                return Err(Fault::new("body", "stands beside parameters of its own", "give one"));
+                return Err(DefinitionError::new(
+                    "body",
+                    "stands beside parameters of its own",
+                    "give one",
+                ));
             }
             (Some(body), _) => body.clone().into_bytes(),
             (None, Reads::Query) => Vec::new(),
             (None, place) => {
-                let (body, kind) = written(&rest, place)
-                    .ok_or_else(|| Fault::new("body", "cannot be written", "give it whole"))?;
+                let (body, kind) = written(&rest, place).ok_or_else(|| {
+                    DefinitionError::new("body", "cannot be written", "give it whole")
+                })?;
                 headers.entry(http::header::CONTENT_TYPE).or_insert(kind);
                 body
             }
@@ -275,13 +280,13 @@ impl Recipe {
 
     /// What the sender signs or needs and the request does not have, but for what
     /// [`Self::sign`] makes up.
-    fn lacking_in(&self, request: &OwnedRequest, errand: Errand) -> Vec<String> {
+    fn lacking_in(&self, request: &OwnedRequest, errand: RequestPurpose) -> Vec<String> {
         let signing = Signing::at(0);
         let mut callback = self.opened_book(request, &signing);
         let mut best: Option<(usize, Vec<String>)> = None;
         for (index, reading) in self.readings.iter().enumerate() {
             let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
-            if !holds || reading.twin == Twin::OfPlus {
+            if !holds || reading.twin == Redundancy::OfPlus {
                 continue;
             }
             let lacking = self.lacking_for(&callback, reading);
@@ -291,7 +296,7 @@ impl Recipe {
             }
         }
         let (index, lacking) = best.unzip();
-        if errand == Errand::AddressCheck {
+        if errand == RequestPurpose::AddressCheck {
             return lacking.unwrap_or_default();
         }
         callback.matched = index.map(|_| Match {
@@ -361,7 +366,7 @@ enum Layout {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Errand {
+enum RequestPurpose {
     /// It asks whether the address is there.
     AddressCheck,
     /// It brings something.
@@ -369,10 +374,10 @@ enum Errand {
 }
 
 impl Given {
-    fn parameter(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+    fn parameter(&mut self, name: &str, value: &str) -> Result<(), DefinitionError> {
         match self.parameters.iter().find(|(known, _)| known == name) {
             Some((_, known)) if known != value => {
-                Err(Fault::new(name, "is given twice", "give it once"))
+                Err(DefinitionError::new(name, "is given twice", "give it once"))
             }
             Some(_) => Ok(()),
             None => {
@@ -382,8 +387,8 @@ impl Given {
         }
     }
 
-    fn header(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        let wrong = || Fault::new(format!("header.{name}"), "is no header", "change it");
+    fn header(&mut self, name: &str, value: &str) -> Result<(), DefinitionError> {
+        let wrong = || DefinitionError::new(format!("header.{name}"), "is no header", "change it");
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
         let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
         self.headers.insert(key, value);

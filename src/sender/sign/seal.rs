@@ -2,9 +2,9 @@
 
 use crate::sender::bound::{Bound, Input};
 use crate::sender::definition::Reads;
+use crate::sender::definition_error::DefinitionError;
 use crate::sender::encoding;
 use crate::sender::evaluate::Context;
-use crate::sender::fault::Fault;
 use crate::sender::names::Slot;
 use crate::sender::recipe::Recipe;
 use crate::sender::sign::{Signing, body_writing, edit, unplaceable};
@@ -27,7 +27,7 @@ impl Recipe {
         &self,
         request: &mut OwnedRequest,
         signing: &Signing<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DefinitionError> {
         let Some(opener) = &self.open else { return Ok(()) };
         let Some((message, place)) = self.message_of(request)? else { return Ok(()) };
         let slot = opener.slot.ok_or_else(|| unplaceable("open.of"))?;
@@ -63,7 +63,10 @@ impl Recipe {
     }
 
     /// Takes the message out of the request: what is to be sealed, and where it goes.
-    fn message_of(&self, request: &mut OwnedRequest) -> Result<Option<(Vec<u8>, Reads)>, Fault> {
+    fn message_of(
+        &self,
+        request: &mut OwnedRequest,
+    ) -> Result<Option<(Vec<u8>, Reads)>, DefinitionError> {
         let outer = self.outer_names();
         let is_message = |name: &[u8]| !outer.iter().any(|outer| outer.as_slice() == name);
         match body_writing(self, &request.body) {

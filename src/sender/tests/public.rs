@@ -9,7 +9,7 @@ use super::*;
 
 const NOW: i64 = 1_700_000_000_000;
 
-fn edited(sender: &str, from: &str, to: &str) -> Vec<Fault> {
+fn edited(sender: &str, from: &str, to: &str) -> Vec<DefinitionError> {
     let catalog = Catalog::embedded().unwrap();
     let text = catalog.get(sender).unwrap().text();
     assert!(text.contains(from), "{from}");
@@ -122,7 +122,7 @@ fn a_list_is_read_or_said_to_be_none() {
     // The same key twice is one key.
     assert_eq!(read(&[entry("1", point), entry("1", point)]).unwrap().len(), 1);
     let other = super::other_key(point);
-    assert_eq!(read(&[entry("1", point), entry("1", &other)]), Err(KeySetFault::Repeated));
+    assert_eq!(read(&[entry("1", point), entry("1", &other)]), Err(KeySetError::Repeated));
 }
 
 // === explained ===

@@ -374,7 +374,7 @@ fn keys_of_earlier_versions_are_looked_up() {
 
 #[test]
 fn mistakes_in_a_table_of_events_name_their_key() {
-    let edited = |sender: &str, from: &str, to: &str| -> Vec<Fault> {
+    let edited = |sender: &str, from: &str, to: &str| -> Vec<DefinitionError> {
         let text = self::sender(sender).text().to_owned();
         assert!(text.contains(from), "{from}");
         match Sender::parse("mine", &text.replacen(from, to, 1)) {

@@ -4,7 +4,7 @@ use super::{WHAT_TIME, WHAT_WORD};
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::console::fields::{Fields, query, time};
-use crate::console::trouble::Trouble;
+use crate::console::page_error::PageError;
 use crate::intake::Passed;
 use crate::ledger::{EventId, HeldQuery, LogQuery, Rejected, Rejection, SourceId};
 use crate::sender::{Outcome, Reason};
@@ -26,11 +26,11 @@ pub(super) struct Filter {
 const NAMES: [&str; 6] = ["q", "source", "outcome", "reason", "since", "until"];
 
 impl Filter {
-    pub fn read(fields: &Fields) -> Result<Self, Trouble> {
+    pub fn read(fields: &Fields) -> Result<Self, PageError> {
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));
-        let word = |found: Option<_>| found.ok_or(Trouble::Bad(WHAT_WORD));
+        let word = |found: Option<_>| found.ok_or(PageError::Bad(WHAT_WORD));
         let at = |name| {
-            let read = |text| time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            let read = |text| time(text).ok_or(PageError::Bad(WHAT_TIME));
             fields.text(name).map(read).transpose()
         };
         let outcome = fields.text("outcome").map(Outcome::from_name).map(word).transpose()?;
@@ -39,7 +39,7 @@ impl Filter {
             text: fields.text("q").map(str::to_owned),
             source: fields.text("source").map(str::to_owned),
             outcome,
-            reason: reason.map(|found| found.ok_or(Trouble::Bad(WHAT_WORD))).transpose()?,
+            reason: reason.map(|found| found.ok_or(PageError::Bad(WHAT_WORD))).transpose()?,
             since_ms: at("since")?,
             until_ms: at("until")?,
             given: given.collect(),

@@ -8,7 +8,7 @@ use super::filter::{Filter, outcome_of};
 use super::position::{Position, Reach};
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
-use crate::console::trouble::Trouble;
+use crate::console::page_error::PageError;
 use crate::intake::Passed;
 use crate::ledger::{
     Cursor, EventBody, EventId, EventState, HeldId, LedgerError, LogQuery, Logged, Rejected,
@@ -93,7 +93,7 @@ pub(super) async fn find(
     console: &Console,
     filter: &Filter,
     (position, limit): (&Position, usize),
-) -> Result<Lines, Trouble> {
+) -> Result<Lines, PageError> {
     let (mut transactions, mut users) = events(console, filter, (position, limit)).await?;
     let mut passed = passed(console, filter, (&position.passed, limit));
     let mut refused = rejected(console, filter, (&position.refused, limit)).await?;
@@ -142,7 +142,7 @@ async fn events(
     console: &Console,
     filter: &Filter,
     (position, limit): (&Position, usize),
-) -> Result<(List<Cursor>, List<Cursor>), Trouble> {
+) -> Result<(List<Cursor>, List<Cursor>), PageError> {
     let Some(all) = filter.of_ledger(&console.config()) else {
         return Ok((List::ended(), List::ended()));
     };
@@ -164,7 +164,7 @@ async fn one(
     console: &Console,
     (id, query): (EventId, &LogQuery),
     from: &Reach<Cursor>,
-) -> Result<List<Cursor>, Trouble> {
+) -> Result<List<Cursor>, PageError> {
     let mut list = List::ended();
     if *from == Reach::Begin
         && let Some(detail) = console.book().event(id).await?
@@ -181,7 +181,7 @@ async fn recorded(
     console: &Console,
     query: &LogQuery,
     (from, limit): (&Reach<Cursor>, usize),
-) -> Result<List<Cursor>, Trouble> {
+) -> Result<List<Cursor>, PageError> {
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
     for _ in 0..ASKED_MAX {
         let cursor = match &list.to {
@@ -220,7 +220,7 @@ async fn rejected(
     console: &Console,
     filter: &Filter,
     (from, limit): (&Reach<Cursor>, usize),
-) -> Result<List<Cursor>, Trouble> {
+) -> Result<List<Cursor>, PageError> {
     let Some(query) = filter.of_rejections(&console.config()) else { return Ok(List::ended()) };
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
     for _ in 0..ASKED_MAX {

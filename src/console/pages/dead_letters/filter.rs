@@ -4,7 +4,7 @@ use super::WHAT_TIME;
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::console::fields::{self, Fields};
-use crate::console::trouble::Trouble;
+use crate::console::page_error::PageError;
 use crate::ledger::{LogQuery, SourceId, TargetId};
 
 /// Which dead letters are wanted; what is not given does not matter.
@@ -19,9 +19,9 @@ pub(super) struct Filter {
 const NAMES: [&str; 4] = ["destination", "source", "since", "until"];
 
 impl Filter {
-    pub fn read(fields: &Fields) -> Result<Self, Trouble> {
+    pub fn read(fields: &Fields) -> Result<Self, PageError> {
         let at = |name| {
-            let read = |text| fields::time(text).ok_or(Trouble::Bad(WHAT_TIME));
+            let read = |text| fields::time(text).ok_or(PageError::Bad(WHAT_TIME));
             fields.text(name).map(read).transpose()
         };
         let given = NAMES.iter().filter_map(|name| Some((*name, fields.text(name)?.to_owned())));

@@ -4,7 +4,7 @@
 use super::Filter;
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
-use crate::console::trouble::Trouble;
+use crate::console::page_error::PageError;
 use crate::ledger::{
     Attempt, Cursor, Delivery, DeliveryQuery, DeliveryState, EventBody, EventDetail, EventId,
     LedgerError, TargetId,
@@ -52,7 +52,7 @@ pub(super) async fn find(
     console: &Console,
     filter: &Filter,
     cursor: Option<Cursor>,
-) -> Result<Found, Trouble> {
+) -> Result<Found, PageError> {
     let config = console.config();
     let wanted = DeliveryQuery { state: DeliveryState::Dead, target: filter.target() };
     let log = filter.log(&config);

@@ -7,9 +7,9 @@ use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{form, notice, table, time};
+use crate::console::page_error::PageError;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayProgress, ReplayState};
 use crate::ledger::ReplayId;
@@ -47,9 +47,9 @@ pub(super) fn path(id: ReplayId) -> String {
     format!("{}/{REPLAYS}/{id}", Area::DeadLetters.path())
 }
 
-fn progress(console: &Console, id: &str) -> Result<ReplayProgress, Trouble> {
-    let id = id.parse().map_err(|_| Trouble::Absent)?;
-    console.tools.replays.progress(id).ok_or(Trouble::Bad(GONE))
+fn progress(console: &Console, id: &str) -> Result<ReplayProgress, PageError> {
+    let id = id.parse().map_err(|_| PageError::Absent)?;
+    console.tools.replays.progress(id).ok_or(PageError::Bad(GONE))
 }
 
 /// The page of one order.
@@ -69,9 +69,9 @@ pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> Shown {
 }
 
 pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> Shown {
-    let id: ReplayId = id.parse().map_err(|_| Trouble::Absent)?;
+    let id: ReplayId = id.parse().map_err(|_| PageError::Absent)?;
     let tools = (&console.tools.registry, &console.tools.replays);
-    cancel_replay(tools, &visit.viewer.who, id).await?.ok_or(Trouble::Bad(GONE))?;
+    cancel_replay(tools, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
     Ok(Reply::Go(path(id)))
 }
 
@@ -160,12 +160,12 @@ mod tests {
     use crate::config::AdminRight;
     use crate::console::fields::Fields;
     use crate::console::lang::Lang;
-    use crate::console::session::{Entry, Viewer};
-    use crate::registry::Who;
+    use crate::console::session::{SignIn, Viewer};
+    use crate::registry::Actor;
 
     fn visit(right: AdminRight) -> Visit {
         let viewer =
-            Viewer { who: Who::local(), right, csrf: String::from("c"), entry: Entry::SignedIn };
+            Viewer { who: Actor::local(), right, csrf: String::from("c"), entry: SignIn::SignedIn };
         Visit {
             lang: Lang::En,
             viewer,

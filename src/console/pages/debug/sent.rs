@@ -10,10 +10,10 @@ use crate::console::components::facts::facts;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{badge, time, value};
 use crate::console::lang::Lang;
+use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
-use crate::operator::{Called, Uncalled, call};
+use crate::operator::{CallError, Called, call};
 use crate::sender::{Outcome, OwnedRequest};
 
 texts! {
@@ -38,7 +38,7 @@ const LATEST: usize = 50;
 /// What came of sending one.
 #[derive(Debug)]
 pub struct Sent {
-    answer: Result<Called, Uncalled>,
+    answer: Result<Called, CallError>,
     became: Became,
 }
 
@@ -63,7 +63,7 @@ impl Sent {
         console: &Console,
         (config, source): (&Config, &Source),
         request: &OwnedRequest,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, PageError> {
         let before = Before::now(console);
         let answer = call(&config.server, console.tools.callbacks, request).await;
         let became = before.became(console, source, request).await?;
@@ -83,7 +83,7 @@ impl Sent {
                 h2 #sent { (SENT.of(lang)) }
                 @match &self.answer {
                     Ok(_) => {}
-                    Err(Uncalled::Closed) => (notice(Tone::Plain, CLOSED.of(lang))),
+                    Err(CallError::Closed) => (notice(Tone::Plain, CLOSED.of(lang))),
                     Err(why) => (notice(Tone::Bad, &UNREACHED.fill(lang, &[why]))),
                 }
                 (facts(lang, &all))
@@ -112,7 +112,7 @@ impl Before {
         console: &Console,
         source: &Source,
         request: &OwnedRequest,
-    ) -> Result<Became, Trouble> {
+    ) -> Result<Became, PageError> {
         let gate = &console.tools.gate;
         let of_source = HeldQuery {
             source: Some(SourceId::from(source.id.as_str())),

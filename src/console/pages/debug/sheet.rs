@@ -9,7 +9,7 @@ use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
-use crate::console::pages::managed::Mistakes;
+use crate::console::pages::managed::FormErrors;
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::sender::{self, Role};
@@ -50,12 +50,12 @@ pub struct Sheet<'s> {
     pub request: String,
     /// When it came, as it was typed.
     pub at: String,
-    pub mistakes: Mistakes,
+    pub mistakes: FormErrors,
 }
 
 impl<'s> Sheet<'s> {
     pub fn fresh(source: &'s Source) -> Self {
-        let (fields, mistakes) = (source.recipe.fields(), Mistakes::default());
+        let (fields, mistakes) = (source.recipe.fields(), FormErrors::default());
         Self { source, form: None, fields, request: String::new(), at: String::new(), mistakes }
     }
 
@@ -70,7 +70,7 @@ impl<'s> Sheet<'s> {
     }
 
     /// The parameters that were filled in: empty ones are not there.
-    pub fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, Mistakes> {
+    pub fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, FormErrors> {
         let typed = |name: &str| self.form.and_then(|form| form.verbatim(name)).unwrap_or_default();
         let fields = self
             .fields
@@ -79,7 +79,7 @@ impl<'s> Sheet<'s> {
         let mut pairs: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
         for line in typed("more").lines().filter(|line| !line.trim().is_empty()) {
             let pair = line.split_once('=');
-            let (name, value) = pair.ok_or_else(|| Mistakes::one("more", NO_PAIR.of(lang)))?;
+            let (name, value) = pair.ok_or_else(|| FormErrors::one("more", NO_PAIR.of(lang)))?;
             pairs.push((name.trim().to_owned(), value.to_owned()));
         }
         Ok(pairs)

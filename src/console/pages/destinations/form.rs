@@ -9,7 +9,7 @@ use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
@@ -106,7 +106,7 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+pub fn new(visit: &Visit, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
@@ -120,7 +120,7 @@ pub fn new(visit: &Visit, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
 }
 
 /// The fields that a new destination and an old one have in common.
-pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
         let error = mistakes.of(name);
@@ -172,7 +172,7 @@ pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
 // === Read ===
 
 /// What a destination is to say: `table` with what was typed in place of what it said.
-pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, Mistakes> {
+pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
     for key in ["url", "format", "method", "timeout", "rate", "late"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
     }
@@ -212,19 +212,19 @@ fn set(table: &mut Table, key: &str, value: Option<Value>) {
     }
 }
 
-fn number(lang: Lang, form: &Fields, name: &str) -> Result<Option<Value>, Mistakes> {
+fn number(lang: Lang, form: &Fields, name: &str) -> Result<Option<Value>, FormErrors> {
     let read = |text: &str| {
         let number: Result<u32, _> = text.parse();
-        number.map(|number| json!(number)).map_err(|_| Mistakes::one(name, NO_NUMBER.of(lang)))
+        number.map(|number| json!(number)).map_err(|_| FormErrors::one(name, NO_NUMBER.of(lang)))
     };
     form.text(name).map(read).transpose()
 }
 
-fn headers(lang: Lang, form: &Fields, old: Option<&Value>) -> Result<Table, Mistakes> {
+fn headers(lang: Lang, form: &Fields, old: Option<&Value>) -> Result<Table, FormErrors> {
     let mut headers = Table::new();
     let lines = form.verbatim("headers").unwrap_or_default().lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty()) {
-        let wrong = || Mistakes::one("headers", NO_LINE.of(lang));
+        let wrong = || FormErrors::one("headers", NO_LINE.of(lang));
         let (name, value) = line.split_once(':').ok_or_else(wrong)?;
         let (name, value) = (name.trim(), value.trim());
         let value = match value {
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_was_typed_into_secret_fields_is_not_shown_again() {
         let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
-        let shown = fields(Lang::En, &Mistakes::default(), &Typed::of(&form)).into_string();
+        let shown = fields(Lang::En, &FormErrors::default(), &Typed::of(&form)).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
         assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
     }

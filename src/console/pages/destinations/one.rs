@@ -14,16 +14,16 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Mistakes, deletion, foreign};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::sources;
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::delivery::{Condition, PauseReason};
 use crate::ledger::TargetId;
 use crate::operator::Tried;
-use crate::registry::{InForce, Managed};
+use crate::registry::{Managed, RunningConfig};
 
 texts! {
     STATE = "State", "状态";
@@ -75,7 +75,7 @@ texts! {
 #[derive(Debug)]
 pub struct Said<'s> {
     pub name: &'s str,
-    pub mistakes: Mistakes,
+    pub mistakes: FormErrors,
     /// What was sent and not taken.
     pub typed: Option<&'s Fields>,
     /// What came of a test.
@@ -84,7 +84,7 @@ pub struct Said<'s> {
 
 impl<'s> Said<'s> {
     pub fn of(name: &'s str) -> Self {
-        Self { name, mistakes: Mistakes::default(), typed: None, tried: None }
+        Self { name, mistakes: FormErrors::default(), typed: None, tried: None }
     }
 }
 
@@ -95,7 +95,7 @@ pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
     let target = TargetId::from(name);
     let condition = console.tools.control.condition(&target).await;
     let state = console.tools.registry.in_force();
-    let shown = state.show(Managed::Destination, name).ok_or(Trouble::Absent)?;
+    let shown = state.show(Managed::Destination, name).ok_or(PageError::Absent)?;
     let found = state.config.destinations.get(name).map(AsRef::as_ref);
     let origin = found.map_or(Origin::Admin, |found| found.origin);
     let is_ours = origin == Origin::Admin;
@@ -114,7 +114,7 @@ pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
     Ok(Reply::Page(managed::title(Area::Destinations, lang, name), middle))
 }
 
-fn left_out(lang: Lang, state: &InForce, name: &str) -> Markup {
+fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     let about = format!("the destination {name}");
     let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
     let problem = problem.map_or("?", String::as_str);
@@ -260,7 +260,7 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
     }
 }
 
-fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup, Trouble> {
+fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup, PageError> {
     let (lang, name) = (visit.lang, said.name);
     let (now, version) = kept(console, name)?;
     let secrets = form::secrets(&now).len();

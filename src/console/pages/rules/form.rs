@@ -10,9 +10,9 @@ use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::operator::rules::{self, Wanted, sec_key};
 use crate::registry::{Rule, RuleStatus};
@@ -65,12 +65,12 @@ impl Typed<'_> {
 pub fn new(
     console: &Console,
     visit: &Visit,
-    (mistakes, typed): (&Mistakes, &Typed<'_>),
-) -> Result<Markup, Trouble> {
+    (mistakes, typed): (&FormErrors, &Typed<'_>),
+) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
     let names = publishers(&config);
     let names: Vec<(&str, &str)> = names.iter().map(|name| (*name, *name)).collect();
-    let key = sec_key().ok_or(Trouble::Bad(NO_RANDOM))?;
+    let key = sec_key().ok_or(PageError::Bad(NO_RANDOM))?;
     let publisher = typed.text("publisher");
     Ok(html! {
         (mistakes.show(lang))
@@ -84,7 +84,7 @@ pub fn new(
 }
 
 /// The fields that a new rule and an old one have in common.
-pub fn fields(lang: Lang, mistakes: &Mistakes, typed: &Typed<'_>) -> Markup {
+pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint| {
         let text = typed.text(name);
         let error = mistakes.of(name);
@@ -105,7 +105,7 @@ fn publishers(config: &Config) -> Vec<&str> {
 }
 
 /// What a rule is to say, under the checks of its API.
-pub fn read(form: &Fields) -> Result<Wanted, Mistakes> {
+pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
     let text = |name| Some(json!(form.verbatim(name).unwrap_or_default().trim()));
     let fields = rules::Fields {
         rule_name: text("rule_name"),
@@ -115,20 +115,20 @@ pub fn read(form: &Fields) -> Result<Wanted, Mistakes> {
         remark: text("remark"),
         ..rules::Fields::default()
     };
-    fields.new_rule().map_err(|slip| Mistakes::of_slip(slip.field, &slip.msg))
+    fields.new_rule().map_err(|slip| FormErrors::of_slip(slip.field, &slip.msg))
 }
 
 /// A whole new rule.
-pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, Mistakes> {
+pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, FormErrors> {
     let publisher = form.text("publisher").unwrap_or_default();
     if !publishers(config).contains(&publisher) {
-        return Err(Mistakes::one("publisher", NO_PUBLISHER.of(lang)));
+        return Err(FormErrors::one("publisher", NO_PUBLISHER.of(lang)));
     }
     let key = form.text("key").unwrap_or_default();
     let is_key = (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
     let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = read(form)?;
     if !is_key {
-        return Err(Mistakes::one("key", BAD_KEY.of(lang)));
+        return Err(FormErrors::one("key", BAD_KEY.of(lang)));
     }
     Ok(Rule {
         publisher: publisher.to_owned(),

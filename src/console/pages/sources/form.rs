@@ -13,9 +13,9 @@ use crate::console::components::form::Field;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{Mistakes, NAME_LABEL};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::texts;
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::sender::{Sender, Terms};
 
@@ -151,11 +151,11 @@ fn forget(name: &str) -> String {
 pub fn new(
     console: &Console,
     visit: &Visit,
-    (sender, mistakes): (&str, &Mistakes),
+    (sender, mistakes): (&str, &FormErrors),
     typed: &Typed<'_>,
-) -> Result<(String, Markup), Trouble> {
+) -> Result<(String, Markup), PageError> {
     let (lang, config) = (visit.lang, console.config());
-    let sender = config.catalog.get(sender).ok_or(Trouble::Bad(NO_SENDER))?;
+    let sender = config.catalog.get(sender).ok_or(PageError::Bad(NO_SENDER))?;
     let title = NEW_OF.fill(lang, &[&sender.title()]);
     let name = typed.text("name");
     let middle = html! {
@@ -181,7 +181,7 @@ pub fn new(
 }
 
 /// The field for another name of a source that is there.
-pub fn name_field(lang: Lang, name: &str, mistakes: &Mistakes) -> Markup {
+pub fn name_field(lang: Lang, name: &str, mistakes: &FormErrors) -> Markup {
     let error = mistakes.of("name");
     Field { value: name, hint: Some(RENAME_HINT), error, ..Field::new("name", NAME_LABEL) }
         .show(lang)
@@ -191,7 +191,7 @@ pub fn name_field(lang: Lang, name: &str, mistakes: &Mistakes) -> Markup {
 pub fn fields(
     lang: Lang,
     config: &Config,
-    (sender, mistakes): (&Arc<Sender>, &Mistakes),
+    (sender, mistakes): (&Arc<Sender>, &FormErrors),
     (typed, stored): (&Typed<'_>, &Table),
 ) -> Markup {
     let line = |name, label, hint| {
@@ -233,7 +233,7 @@ pub fn fields(
 fn setting(
     lang: Lang,
     (name, about): (&str, &str),
-    mistakes: &Mistakes,
+    mistakes: &FormErrors,
     (typed, stored): (&Typed<'_>, &Table),
 ) -> Markup {
     let (secret, error) = (is_secret(name), mistakes.of(name));
@@ -259,7 +259,7 @@ pub fn read(
     form: &Fields,
     sender: &Sender,
     mut table: Table,
-) -> Result<Table, Mistakes> {
+) -> Result<Table, FormErrors> {
     for key in ["template", "max_age", "rate"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
     }
@@ -278,7 +278,7 @@ pub fn read(
     let settings = sender.settings().iter().map(|(name, _)| name.as_str());
     for name in settings.chain(sender.key_set().map(|_| Terms::KEY_SET_URL)) {
         match (form.text(name), form.text(&forget(name))) {
-            (Some(_), Some(_)) => return Err(Mistakes::one(name, BOTH.of(lang))),
+            (Some(_), Some(_)) => return Err(FormErrors::one(name, BOTH.of(lang))),
             (Some(text), None) => set(&mut table, name, Some(json!(text))),
             (None, None) if is_secret(name) => {}
             (None, _) => set(&mut table, name, None),
@@ -296,12 +296,12 @@ fn set(table: &mut Table, key: &str, value: Option<Value>) {
     }
 }
 
-fn further(lang: Lang, form: &Fields, sender: &Sender) -> Result<Table, Mistakes> {
+fn further(lang: Lang, form: &Fields, sender: &Sender) -> Result<Table, FormErrors> {
     let Some(text) = form.text("further") else { return Ok(Table::new()) };
     let read: Table = serde_json::from_str(text)
-        .map_err(|error| Mistakes::one("further", format!("{}: {error}", NO_JSON.of(lang))))?;
+        .map_err(|error| FormErrors::one("further", format!("{}: {error}", NO_JSON.of(lang))))?;
     match read.keys().find(|key| has_field(sender, key)) {
-        Some(key) => Err(Mistakes::one("further", format!("{key} {}", OWN_FIELD.of(lang)))),
+        Some(key) => Err(FormErrors::one("further", format!("{key} {}", OWN_FIELD.of(lang)))),
         None => Ok(read),
     }
 }

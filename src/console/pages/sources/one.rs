@@ -17,13 +17,13 @@ use crate::console::components::notice::{Tone, notice};
 use crate::console::components::{table, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Mistakes, deletion, foreign};
+use crate::console::page_error::PageError;
+use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
-use crate::console::trouble::Trouble;
 use crate::console::visit::Visit;
 use crate::operator::url_of;
-use crate::registry::{InForce, Managed};
+use crate::registry::{Managed, RunningConfig};
 use crate::sender::{Contract, Sender};
 
 texts! {
@@ -71,11 +71,11 @@ texts! {
 pub fn page(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, &Mistakes, Option<&Fields>),
+    (name, mistakes, typed): (&str, &FormErrors, Option<&Fields>),
 ) -> Shown {
     let lang = visit.lang;
     let state = console.tools.registry.in_force();
-    let said = state.show(Managed::Source, name).ok_or(Trouble::Absent)?;
+    let said = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
     let source = state.config.sources.get(name);
     let origin = source.map_or(Origin::Admin, |source| source.origin);
     let is_ours = origin == Origin::Admin;
@@ -97,7 +97,7 @@ pub fn page(
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
 
-fn left_out(lang: Lang, state: &InForce, name: &str) -> Markup {
+fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     let about = format!("the source {name}");
     let problem = state.problems.iter().find(|problem| problem.starts_with(&about));
     let problem = problem.map_or("?", String::as_str);
@@ -223,8 +223,8 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
 fn changing(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, &Mistakes, Option<&Fields>),
-) -> Result<Markup, Trouble> {
+    (name, mistakes, typed): (&str, &FormErrors, Option<&Fields>),
+) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
     let (said, version) = kept(console, name)?;
     let sender = sender_of(&config, &said).cloned();

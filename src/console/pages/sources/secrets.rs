@@ -13,7 +13,7 @@ use crate::console::components::form::Field;
 use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Done, Mistakes};
+use crate::console::pages::managed::{self, Done, FormErrors};
 use crate::console::reply::Shown;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -48,7 +48,7 @@ const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 pub fn section(
     visit: &Visit,
     source: &Source,
-    mistakes: &Mistakes,
+    mistakes: &FormErrors,
     version: Option<u64>,
 ) -> Markup {
     let lang = visit.lang;
@@ -102,7 +102,7 @@ fn ending(visit: &Visit, (source, version): (&str, u64), id: &str) -> Markup {
     )
 }
 
-fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &Mistakes) -> Markup {
+fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &FormErrors) -> Markup {
     let lang = visit.lang;
     let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
@@ -132,7 +132,7 @@ pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fiel
         _ => None,
     };
     if let Some((field, what)) = wrong {
-        let mistakes = Mistakes::one(field, what.of(visit.lang));
+        let mistakes = FormErrors::one(field, what.of(visit.lang));
         return mistaken(console, visit, (name, &mistakes), None);
     }
     let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
@@ -154,7 +154,7 @@ pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
-        let mistakes = Mistakes::one("", LAST.of(visit.lang));
+        let mistakes = FormErrors::one("", LAST.of(visit.lang));
         return mistaken(console, visit, (name, &mistakes), None);
     }
     table.insert(String::from("secrets"), Value::Array(left));

@@ -3,7 +3,7 @@
 use super::pack::BLOCK;
 use crate::clock::UnixMillis;
 use crate::ledger::EventId;
-use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::embedded::segment::{Scan, Segment};
 use crate::ledger::embedded::tables::Tables;
 
@@ -87,10 +87,10 @@ impl Meta {
         [keys, events, lookups, users, notes, nonces, deliveries, documents]
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (body, crc) = bytes.split_last_chunk().ok_or(Malformed)?;
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (body, crc) = bytes.split_last_chunk().ok_or(DecodeError)?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return Err(Malformed);
+            return Err(DecodeError);
         }
         let from = &mut Take(body);
         let mut meta = Self {

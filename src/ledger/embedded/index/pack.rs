@@ -1,6 +1,6 @@
 //! Entries of tables as bytes.
 
-use crate::ledger::codec::{Malformed, Put, Take};
+use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::embedded::deliveries::Row;
 use crate::ledger::embedded::tables::{By, EventRow, FullRow, Note};
 use crate::ledger::{DedupeKey, EventId, Nonce, TargetId};
@@ -25,13 +25,13 @@ impl Steps {
         self.0 = n;
     }
 
-    fn take(&mut self, from: &mut Take<'_>) -> Result<i64, Malformed> {
+    fn take(&mut self, from: &mut Take<'_>) -> Result<i64, DecodeError> {
         self.0 = self.0.wrapping_add(from.signed()?);
         Ok(self.0)
     }
 
-    fn take_u32(&mut self, from: &mut Take<'_>) -> Result<u32, Malformed> {
-        u32::try_from(self.take(from)?).or(Err(Malformed))
+    fn take_u32(&mut self, from: &mut Take<'_>) -> Result<u32, DecodeError> {
+        u32::try_from(self.take(from)?).or(Err(DecodeError))
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) fn put_keys(to: &mut Vec<u8>, keys: &[(u64, u32)]) {
     }
 }
 
-pub(super) fn take_keys(block: &[u8], to: &mut Vec<(u64, u32)>) -> Result<(), Malformed> {
+pub(super) fn take_keys(block: &[u8], to: &mut Vec<(u64, u32)>) -> Result<(), DecodeError> {
     let (from, mut offsets) = (&mut Take(block), Steps::default());
     while !from.0.is_empty() {
         to.push((from.u64()?, offsets.take_u32(from)?));
@@ -72,7 +72,7 @@ pub(super) fn put_events(to: &mut Vec<u8>, events: &[FullRow]) {
     }
 }
 
-pub(super) fn take_events(block: &[u8]) -> Result<Vec<EventRow>, Malformed> {
+pub(super) fn take_events(block: &[u8]) -> Result<Vec<EventRow>, DecodeError> {
     let from = &mut Take(block);
     let count = from.len()?;
     let tags = (0..count.min(BLOCK)).map(|_| from.u32()).collect::<Result<Vec<u32>, _>>()?;
@@ -84,7 +84,7 @@ pub(super) fn take_events(block: &[u8]) -> Result<Vec<EventRow>, Malformed> {
         id[ID_TIME..].copy_from_slice(from.raw(16 - ID_TIME)?);
         let offset = offsets.take_u32(from)?;
         let tag = if tags.len() > 1 { from.len()? } else { 0 };
-        let tag = *tags.get(tag).ok_or(Malformed)?;
+        let tag = *tags.get(tag).ok_or(DecodeError)?;
         rows.push(EventRow { id: EventId::from_bytes(id), offset, tag });
     }
     Ok(rows)
@@ -106,12 +106,12 @@ pub(super) fn put_lookups(to: &mut Vec<u8>, lookups: &[(u32, u32)]) {
     }
 }
 
-pub(super) fn take_lookups(block: &[u8]) -> Result<Vec<(u32, u32)>, Malformed> {
+pub(super) fn take_lookups(block: &[u8]) -> Result<Vec<(u32, u32)>, DecodeError> {
     let (from, mut hashes) = (&mut Take(block), Steps::default());
     let mut lookups = Vec::with_capacity(BLOCK);
     while !from.0.is_empty() {
         let hash = hashes.take_u32(from)?;
-        lookups.push((hash, u32::try_from(from.len()?).or(Err(Malformed))?));
+        lookups.push((hash, u32::try_from(from.len()?).or(Err(DecodeError))?));
     }
     Ok(lookups)
 }
@@ -123,7 +123,7 @@ pub(super) fn put_notes(to: &mut Vec<u8>, notes: &[Note]) {
     }
 }
 
-pub(super) fn take_notes(block: &[u8]) -> Result<Vec<Note>, Malformed> {
+pub(super) fn take_notes(block: &[u8]) -> Result<Vec<Note>, DecodeError> {
     let from = &mut Take(block);
     let mut notes = Vec::with_capacity(BLOCK);
     while !from.0.is_empty() {
@@ -139,7 +139,7 @@ pub(super) fn put_nonces(to: &mut Vec<u8>, nonces: &[Nonce]) {
     }
 }
 
-pub(super) fn take_nonces(block: &[u8], to: &mut Vec<Nonce>) -> Result<(), Malformed> {
+pub(super) fn take_nonces(block: &[u8], to: &mut Vec<Nonce>) -> Result<(), DecodeError> {
     let from = &mut Take(block);
     while !from.0.is_empty() {
         to.push(Nonce { key: DedupeKey(from.array()?), expires_ms: from.i64()? });
@@ -151,7 +151,7 @@ pub(super) fn put_documents(to: &mut Vec<u8>, documents: &[u32]) {
     to.extend(documents.iter().flat_map(|at| at.to_le_bytes()));
 }
 
-pub(super) fn take_documents(block: &[u8], to: &mut Vec<u32>) -> Result<(), Malformed> {
+pub(super) fn take_documents(block: &[u8], to: &mut Vec<u32>) -> Result<(), DecodeError> {
     let from = &mut Take(block);
     while !from.0.is_empty() {
         to.push(from.u32()?);
@@ -177,7 +177,10 @@ pub(super) fn put_deliveries(to: &mut Vec<u8>, deliveries: &[DeliveryEntry]) {
     }
 }
 
-pub(super) fn take_deliveries(block: &[u8], to: &mut Vec<DeliveryEntry>) -> Result<(), Malformed> {
+pub(super) fn take_deliveries(
+    block: &[u8],
+    to: &mut Vec<DeliveryEntry>,
+) -> Result<(), DecodeError> {
     let from = &mut Take(block);
     while !from.0.is_empty() {
         to.push(take_delivery(from)?);
@@ -185,13 +188,13 @@ pub(super) fn take_deliveries(block: &[u8], to: &mut Vec<DeliveryEntry>) -> Resu
     Ok(())
 }
 
-fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, Malformed> {
+fn take_delivery(from: &mut Take<'_>) -> Result<DeliveryEntry, DecodeError> {
     let key = (EventId::from_bytes(from.array()?), TargetId::from(from.text()?));
     let dead = match from.u8()? {
         DONE => return Ok((key, None)),
         state => state == DEAD,
     };
-    let attempt = u32::try_from(from.len()?).or(Err(Malformed))?;
+    let attempt = u32::try_from(from.len()?).or(Err(DecodeError))?;
     Ok((key, Some(Row { dead, attempt, due_ms: from.i64()? })))
 }
 
@@ -264,7 +267,7 @@ mod tests {
         take_keys(&block, &mut back).unwrap();
         assert_eq!(back, keys);
         for cut in 1..9 {
-            assert_eq!(take_keys(&block[..cut], &mut Vec::new()), Err(Malformed));
+            assert_eq!(take_keys(&block[..cut], &mut Vec::new()), Err(DecodeError));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::Reader;
 use crate::sender::definition::{
-    EffectRule, EventRow, EventTable, FormerKind, Formerly, Identity, Kind, Repeats, RoleText,
-    Roles, Stands, Uncovered,
+    EffectRule, EventRow, EventTable, FormerKind, Formerly, Identity, Kind, KindUse, Repeats,
+    RoleText, Roles, Uncovered,
 };
 use crate::sender::file::{self, Many};
 use crate::sender::resolved::{AmountUnit, Effect, Role};
@@ -173,8 +173,8 @@ impl Reader {
                 replies: self.rows(&format!("{key}.reply"), &kind.reply),
                 formerly: self.former_kind(&format!("{key}.formerly"), kind.formerly),
                 stands: match kind.test {
-                    Some(true) => Stands::ForTests,
-                    Some(false) | None => Stands::ForEvents,
+                    Some(true) => KindUse::ForTests,
+                    Some(false) | None => KindUse::ForEvents,
                 },
                 name: kind.name,
                 also,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Reader;
 use crate::sender::definition::{
-    CUT_MAX, CUT_MIN, Chain, Countersign, Each, Empty, First, Iv, List, Open, Order, Pairs,
-    READINGS_MAX, Reading, Step, Which, Writing, reads,
+    CUT_MAX, CUT_MIN, Chain, Countersign, Each, Empty, First, Iv, List, ListedParameters, Open,
+    Order, Pairs, READINGS_MAX, Reading, Step, Writing, reads,
 };
 use crate::sender::digest::Algorithm;
 use crate::sender::encoding::Plus;
@@ -123,10 +123,10 @@ impl Reader {
                 self.fault(at("which"), "is not there", "use names, query, all or pasted");
                 return None;
             }
-            [one] if one == "query" => Which::Query,
-            [one] if one == "all" => Which::All,
-            [one] if one == "pasted" => Which::Pasted,
-            names => Which::Names(names.to_vec()),
+            [one] if one == "query" => ListedParameters::Query,
+            [one] if one == "all" => ListedParameters::All,
+            [one] if one == "pasted" => ListedParameters::Pasted,
+            names => ListedParameters::Names(names.to_vec()),
         };
         let shape = pairs.shape.as_deref().and_then(Shape::parse);
         if shape.is_none() {

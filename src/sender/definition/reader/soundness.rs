@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Reader;
-use crate::sender::definition::{Reading, RoleText, Roles, Sender, Which};
+use crate::sender::definition::{ListedParameters, Reading, RoleText, Roles, Sender};
 use crate::sender::resolved::Role;
 use crate::sender::text::{Spot, Text};
 
@@ -43,11 +43,11 @@ impl Reader {
         for reading in readings() {
             names.extend(reading.signed_texts().flat_map(Text::spots).map(|s| s.key.as_str()));
             match reading.pairs.as_ref().map(|pairs| &pairs.which) {
-                Some(Which::Names(own)) => names.extend(own.iter().map(String::as_str)),
-                Some(Which::Pasted) => {
+                Some(ListedParameters::Names(own)) => names.extend(own.iter().map(String::as_str)),
+                Some(ListedParameters::Pasted) => {
                     names.extend(sender.paste.iter().map(|pasted| pasted.name.as_str()));
                 }
-                Some(Which::Query | Which::All) | None => {}
+                Some(ListedParameters::Query | ListedParameters::All) | None => {}
             }
         }
         for name in sender.shapes.of.keys().filter(|name| !names.contains(name.as_str())) {
@@ -93,7 +93,8 @@ impl Reading {
     fn signs_any_name(&self) -> bool {
         let whole = |spot: &Spot| !spot.came() && matches!(spot.key.as_str(), "query" | "url");
         let gathers = self.pairs.as_ref().map(|pairs| &pairs.which);
-        matches!(gathers, Some(Which::Query | Which::All)) || self.of.spots().any(whole)
+        matches!(gathers, Some(ListedParameters::Query | ListedParameters::All))
+            || self.of.spots().any(whole)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::sender::recipe::{Recipe, Terms};
-use crate::sender::{Fault, Sender};
+use crate::sender::{DefinitionError, Sender};
 
 const FILE: &str = r#"
 title = "A test"
@@ -35,7 +35,7 @@ expect  = { outcome = "accepted", transaction = "t1" }
 "#;
 
 /// The faults of the file and of a source of it.
-fn faults(text: &str) -> Vec<Fault> {
+fn faults(text: &str) -> Vec<DefinitionError> {
     let sender = match Sender::parse("mine", text) {
         Ok(sender) => Arc::new(sender),
         Err(faults) => return faults,

@@ -31,14 +31,14 @@ impl Observer for Heard {
 }
 
 struct Bench {
-    book: Book,
+    book: BatchedLedger,
     faults: Faults,
     heard: Arc<Heard>,
     _dir: TempDir,
 }
 
 impl Bench {
-    fn new(options: BookOptions) -> Self {
+    fn new(options: BatchOptions) -> Self {
         let dir = TempDir::new().unwrap();
         let faults = Faults::default();
         let files: Arc<dyn Files> = Arc::new(faults.clone());
@@ -47,7 +47,7 @@ impl Bench {
         embedded.clock = StoreClock::manual(START_MS);
         let engine = Embedded::open_with(embedded, files).unwrap();
         let heard = Arc::new(Heard::default());
-        let book = Book::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
+        let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
         Self { book, faults, heard, _dir: dir }
     }
 
@@ -96,8 +96,8 @@ async fn settle_down() {
     }
 }
 
-fn patient() -> BookOptions {
-    BookOptions { patience: Duration::from_secs(60), ..BookOptions::default() }
+fn patient() -> BatchOptions {
+    BatchOptions { patience: Duration::from_secs(60), ..BatchOptions::default() }
 }
 
 #[tokio::test]
@@ -110,14 +110,14 @@ async fn those_who_come_during_a_commit_share_the_next() {
     assert_eq!(bench.commits(), [0; 0]);
     drop(hold);
     for waiter in others.into_iter().chain([first]) {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), Standing::New);
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
     }
     assert_eq!(bench.commits(), [1, 40]);
 }
 
 #[tokio::test]
 async fn a_batch_is_bounded_in_events_and_in_bytes() {
-    let bench = Bench::new(BookOptions { batch_events: 16, batch_bytes: 50, ..patient() });
+    let bench = Bench::new(BatchOptions { batch_events: 16, batch_bytes: 50, ..patient() });
     let hold = bench.hold();
     let mut waiters = vec![bench.occupy().await];
     // Bodies of 9 bytes: five to a batch.
@@ -132,7 +132,7 @@ async fn a_batch_is_bounded_in_events_and_in_bytes() {
 
 #[tokio::test]
 async fn a_full_queue_is_told_at_once() {
-    let bench = Bench::new(BookOptions { queue_events: 3, ..patient() });
+    let bench = Bench::new(BatchOptions { queue_events: 3, ..patient() });
     let hold = bench.hold();
     let waiters: Vec<_> = (0..3).map(|n| bench.spawn(n)).collect();
     settle_down().await;
@@ -147,7 +147,7 @@ async fn a_full_queue_is_told_at_once() {
 
 #[tokio::test]
 async fn bytes_that_wait_are_bounded_too() {
-    let bench = Bench::new(BookOptions { queue_bytes: 20, ..patient() });
+    let bench = Bench::new(BatchOptions { queue_bytes: 20, ..patient() });
     let hold = bench.hold();
     // Bodies of 9 bytes.
     let waiters: Vec<_> = (0..2).map(|n| bench.spawn(n)).collect();
@@ -164,7 +164,7 @@ async fn bytes_that_wait_are_bounded_too() {
 
 #[tokio::test]
 async fn one_that_is_too_large_fails_alone() {
-    let bench = Bench::new(BookOptions { batch_bytes: 1 << 30, ..patient() });
+    let bench = Bench::new(BatchOptions { batch_bytes: 1 << 30, ..patient() });
     let hold = bench.hold();
     let mut waiters = vec![bench.occupy().await];
     let mut large = event(1, &[]);
@@ -176,7 +176,7 @@ async fn one_that_is_too_large_fails_alone() {
     drop(hold);
     assert!(matches!(huge.await.unwrap(), Err(LedgerError::TooLarge { .. })));
     for waiter in waiters {
-        assert_eq!(waiter.await.unwrap().unwrap().standing(), Standing::New);
+        assert_eq!(waiter.await.unwrap().unwrap().standing(), DedupResult::New);
     }
 }
 
@@ -246,7 +246,10 @@ fn a_runtime_that_ends_leaves_the_others_working() {
     // The same thread has the same lane: nothing of the dead writer is in its way.
     runtime().block_on(async {
         for n in 2..5 {
-            assert_eq!(bench.book.record(event(n, &[])).await.unwrap().standing(), Standing::New);
+            assert_eq!(
+                bench.book.record(event(n, &[])).await.unwrap().standing(),
+                DedupResult::New
+            );
         }
     });
 }
@@ -269,7 +272,7 @@ fn many_runtimes_record_at_once() {
                         })
                         .collect();
                     for task in tasks {
-                        assert_eq!(task.await.unwrap().unwrap().standing(), Standing::New);
+                        assert_eq!(task.await.unwrap().unwrap().standing(), DedupResult::New);
                     }
                 });
             });
@@ -306,7 +309,8 @@ async fn standings_and_what_came_first() {
     other.keys.clone_from(&first.keys);
     let mut recut = event(4, &["a"]);
     recut.keys.signature = Some(first.keys.identity[0]);
-    let expected = [Standing::New, Standing::Duplicate, Standing::Conflict, Standing::Ambiguous];
+    let expected =
+        [DedupResult::New, DedupResult::Duplicate, DedupResult::Conflict, DedupResult::Ambiguous];
     for (offered, standing) in [first.clone(), same, other, recut].into_iter().zip(expected) {
         let id = offered.id;
         let recorded = bench.book.record(offered).await.unwrap();
@@ -333,7 +337,7 @@ async fn the_signal_tells_of_fresh_deliveries_and_of_nothing_else() {
 
 #[tokio::test]
 async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
-    let bench = Bench::new(BookOptions { linger_max: Duration::from_secs(60), ..patient() });
+    let bench = Bench::new(BatchOptions { linger_max: Duration::from_secs(60), ..patient() });
     let hold = bench.hold();
     let waiters: Vec<_> = (0..8).map(|n| bench.spawn(n)).collect();
     settle_down().await;
@@ -360,7 +364,7 @@ async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
 
 #[tokio::test]
 async fn a_lone_callback_waits_for_nobody() {
-    let bench = Bench::new(BookOptions { linger_max: Duration::from_secs(60), ..patient() });
+    let bench = Bench::new(BatchOptions { linger_max: Duration::from_secs(60), ..patient() });
     let Engine::Embedded(engine) = bench.book.engine() else { panic!() };
     for n in 0..5 {
         engine.pretend_sync(Duration::from_secs(240));

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 use super::route::{Inline, Route};
 use crate::clock;
 use crate::config::Late;
-use crate::ledger::{Book, Delivery, DeliveryState, EventId, Recorded, Standing};
+use crate::ledger::{BatchedLedger, DedupResult, Delivery, DeliveryState, EventId, Recorded};
 use crate::verdict::{self, Timing, Verdict, Verdicts, Waiter};
 
 /// What the sender is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum InlineReply {
     Accepted,
     Rejected,
     Unavailable,
 }
 
 /// A question to an inline backend.
-pub(super) struct Inquiry<'r> {
+pub(super) struct InlineWait<'r> {
     route: &'r Route,
     inline: &'r Inline,
     verdicts: &'r Verdicts,
@@ -26,7 +26,7 @@ pub(super) struct Inquiry<'r> {
     until: Instant,
 }
 
-impl<'r> Inquiry<'r> {
+impl<'r> InlineWait<'r> {
     /// Begins to wait before the event is recorded, so that no verdict is too early; `None`: the
     /// source has no inline destination.
     pub fn begin(
@@ -45,10 +45,10 @@ impl<'r> Inquiry<'r> {
     }
 
     /// What the sender is told about what was recorded.
-    pub async fn end(self, book: &Book, recorded: &Recorded) -> Said {
+    pub async fn end(self, book: &BatchedLedger, recorded: &Recorded) -> InlineReply {
         match recorded.standing() {
-            Standing::New => told(self.waiter.wait().await, self.inline.late),
-            Standing::Duplicate | Standing::Conflict | Standing::Ambiguous => {
+            DedupResult::New => told(self.waiter.wait().await, self.inline.late),
+            DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
                 self.verdicts.forget(self.own);
                 self.again(book, recorded.first()).await
             }
@@ -56,7 +56,7 @@ impl<'r> Inquiry<'r> {
     }
 
     /// What the first sender was told; waits for it while it is open.
-    async fn again(&self, book: &Book, first: EventId) -> Said {
+    async fn again(&self, book: &BatchedLedger, first: EventId) -> InlineReply {
         let late = self.inline.late;
         let is_waited_for = self.verdicts.is_expected(first);
         // Before the ledger is asked: a verdict that comes in between is not missed.
@@ -77,7 +77,7 @@ impl<'r> Inquiry<'r> {
         }
     }
 
-    async fn delivery(&self, book: &Book, first: EventId) -> Option<Delivery> {
+    async fn delivery(&self, book: &BatchedLedger, first: EventId) -> Option<Delivery> {
         let detail = book.event(first).await.ok()??;
         detail.deliveries.into_iter().find(|delivery| delivery.target == self.inline.target)
     }
@@ -91,7 +91,7 @@ impl<'r> Inquiry<'r> {
     }
 }
 
-impl Said {
+impl InlineReply {
     /// What a sender is told whose backend has said nothing in time.
     pub fn late(late: Late) -> Self {
         told(None, late)
@@ -99,12 +99,12 @@ impl Said {
 }
 
 /// In the sender's outcomes.
-fn told(verdict: Option<Verdict>, late: Late) -> Said {
+fn told(verdict: Option<Verdict>, late: Late) -> InlineReply {
     match (verdict, late) {
-        (Some(Verdict::Valid), _) => Said::Accepted,
-        (Some(Verdict::Invalid), _) => Said::Rejected,
-        (None | Some(Verdict::Unreadable), Late::Accepted) => Said::Accepted,
-        (None | Some(Verdict::Unreadable), Late::Rejected) => Said::Rejected,
-        (None | Some(Verdict::Unreadable), Late::Unavailable) => Said::Unavailable,
+        (Some(Verdict::Valid), _) => InlineReply::Accepted,
+        (Some(Verdict::Invalid), _) => InlineReply::Rejected,
+        (None | Some(Verdict::Unreadable), Late::Accepted) => InlineReply::Accepted,
+        (None | Some(Verdict::Unreadable), Late::Rejected) => InlineReply::Rejected,
+        (None | Some(Verdict::Unreadable), Late::Unavailable) => InlineReply::Unavailable,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::ledger::{Book, NodeId, Settled, Settlement};
+use crate::ledger::{BatchedLedger, NodeId, Settled, Settlement};
 
 /// Settlements of one call.
 const BATCH: usize = 256;
@@ -19,16 +19,16 @@ const TRIES: u32 = 20;
 
 /// Where settlements are handed in. There are never more of them than leases.
 #[derive(Debug)]
-pub(super) struct Clerk {
+pub(super) struct Settler {
     desk: UnboundedSender<Settlement>,
     task: JoinHandle<()>,
 }
 
-impl Clerk {
+impl Settler {
     /// One that settles in the name of `who`, and calls `written` with what was handed in together
     /// and the answers to it, or with none when it could not be written down.
     pub(super) fn start(
-        book: Book,
+        book: BatchedLedger,
         who: NodeId,
         written: impl Fn(&[Settlement], &[Settled]) + Send + 'static,
     ) -> Self {
@@ -50,7 +50,7 @@ impl Clerk {
 }
 
 async fn work(
-    book: Book,
+    book: BatchedLedger,
     who: NodeId,
     mut pile: UnboundedReceiver<Settlement>,
     written: impl Fn(&[Settlement], &[Settled]),
@@ -64,7 +64,7 @@ async fn work(
     }
 }
 
-async fn write(book: &Book, who: &NodeId, batch: &[Settlement]) -> Vec<Settled> {
+async fn write(book: &BatchedLedger, who: &NodeId, batch: &[Settlement]) -> Vec<Settled> {
     let mut pause = PAUSE_FIRST;
     for _ in 0..TRIES {
         let error = match book.settle(who, batch).await {

@@ -3,7 +3,7 @@
 use crate::clock::UnixMillis;
 use crate::ledger::{Accepted, EventId, NewEvent};
 
-/// An event of which the ledger has said, durably, whether it is new. Only a [`super::Book`] makes
+/// An event of which the ledger has said, durably, whether it is new. Only a [`super::BatchedLedger`] makes
 /// one: who holds it may tell the sender.
 ///
 /// ```compile_fail,E0451

@@ -12,19 +12,19 @@ use tokio::sync::futures::Notified;
 
 /// Rings whenever somebody waits for room.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct IdleReclaim {
     rung: AtomicU32,
     bell: Notify,
 }
 
 /// One connection's ear. Between its first poll and a ring it costs one load.
 pub(super) struct Ear<'c, 'p> {
-    crowd: &'c Crowd,
+    crowd: &'c IdleReclaim,
     ring: Pin<&'p mut Notified<'c>>,
     heard: Option<u32>,
 }
 
-impl Crowd {
+impl IdleReclaim {
     /// Somebody waits for room.
     pub(super) fn ring(&self) {
         self.rung.fetch_add(1, Ordering::Release);
@@ -39,7 +39,7 @@ impl Crowd {
 
 impl<'c, 'p> Ear<'c, 'p> {
     /// An ear for rings from now on.
-    pub(super) fn new(crowd: &'c Crowd, ring: Pin<&'p mut Notified<'c>>) -> Self {
+    pub(super) fn new(crowd: &'c IdleReclaim, ring: Pin<&'p mut Notified<'c>>) -> Self {
         Self { crowd, ring, heard: None }
     }
 

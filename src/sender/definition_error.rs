@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One mistake: where it is, what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct DefinitionError {
     /// The key, dotted from the top of the file or source: `signature.of`, `params.user`.
     pub key: String,
     /// Column within the text of that key, from 1, where the mistake has one.
@@ -15,7 +15,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-impl Fault {
+impl DefinitionError {
     /// A mistake at `key`.
     pub fn new(key: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { key: key.into(), column: None, what: what.into(), remedy: remedy.into() }
@@ -36,7 +36,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DefinitionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.key)?;
         if let Some(column) = self.column {

@@ -15,9 +15,9 @@ use super::route::{Route, View};
 use crate::clock;
 use crate::config::Rate;
 use crate::ledger::{
-    Book, EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId,
+    BatchedLedger, EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId,
 };
-use crate::sender::{Callback, Outcome, Reason, Refusal, Request, Resolved, Role};
+use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
 /// Refused callbacks of one address that are logged and kept.
@@ -48,7 +48,7 @@ const MESSAGE: &str = "callback";
 
 /// What all callbacks share on their way out.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
     pub recent: Recent,
@@ -57,8 +57,8 @@ pub(super) struct Desk {
     unknown_paths: Bucket,
 }
 
-impl Desk {
-    pub fn new(metrics: Arc<Metrics>, book: Book) -> Arc<Self> {
+impl CallbackLog {
+    pub fn new(metrics: Arc<Metrics>, book: BatchedLedger) -> Arc<Self> {
         let now = clock::instant();
         Arc::new(Self {
             metrics,
@@ -122,12 +122,12 @@ impl Desk {
 /// One callback on its way, counted and logged when this is dropped, whatever happened: by
 /// default as one that was not decided.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct CallbackRecord {
     pub route: Arc<Route>,
     pub client: IpAddr,
     pub began: Instant,
     outcome: Outcome,
-    refusal: Option<Refusal>,
+    refusal: Option<CallbackError>,
     event: Option<EventId>,
     transaction: Option<String>,
     user: Option<String>,
@@ -139,7 +139,7 @@ pub(super) struct Entry {
     listed: bool,
 }
 
-impl Entry {
+impl CallbackRecord {
     pub fn new(route: Arc<Route>, client: IpAddr, began: Instant) -> Self {
         Self {
             route,
@@ -164,7 +164,7 @@ impl Entry {
     }
 
     /// Why it is refused.
-    pub fn refused(&mut self, refusal: Refusal) {
+    pub fn refused(&mut self, refusal: CallbackError) {
         self.refusal = Some(refusal);
     }
 
@@ -293,7 +293,7 @@ impl Entry {
         let mut id = [0; EventId::TEXT_BYTES];
         let event = self.event.map(|event| event.encode(&mut id));
         let status = self.status.map(|status| status.as_u16());
-        let Some(Refusal { reason, parameter }) = &self.refusal else {
+        let Some(CallbackError { reason, parameter }) = &self.refusal else {
             tracing::info!(
                 target: "postern::callback",
                 message = MESSAGE, source, outcome, transaction, event, status, micros
@@ -311,7 +311,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for CallbackRecord {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         self.route.counters.count(self.outcome(), (self.began, took));

@@ -5,17 +5,21 @@ use hyper::body::Incoming;
 
 use crate::console::Console;
 use crate::manage::Admin;
-use crate::wire::{Handler, Hangup, Peer, Response};
+use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
 /// Answers what comes to the admin listener.
 #[derive(Debug)]
-pub(super) struct FrontDesk {
+pub(super) struct AdminRouter {
     pub console: Console,
     pub admin: Admin,
 }
 
-impl Handler for FrontDesk {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+impl Handler for AdminRouter {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         match Console::serves(request.uri().path()) {
             true => self.console.handle(peer, request).await,
             false => self.admin.handle(peer, request).await,

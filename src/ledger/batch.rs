@@ -8,10 +8,10 @@
 //! the answers are handed on within the runtime.
 //!
 //! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
-//! are back ([`BookOptions::linger_max`]). A waiter that stops waiting may still be recorded; that
+//! are back ([`BatchOptions::linger_max`]). A waiter that stops waiting may still be recorded; that
 //! is right, because the sender's next try is then a duplicate.
 
-mod lane;
+mod queue;
 mod recorded;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::lane::Lanes;
-pub use self::recorded::{Recorded, Standing};
+use self::queue::BatchQueues;
+pub use self::recorded::{DedupResult, Recorded};
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine,
     EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
@@ -37,22 +37,22 @@ use crate::sender::Reason;
 /// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes
 /// at once.
 #[derive(Clone)]
-pub struct Book {
+pub struct BatchedLedger {
     shared: Arc<Shared>,
 }
 
 /// What lanes and writers share.
 struct Shared {
     engine: Engine,
-    options: BookOptions,
+    options: BatchOptions,
     observer: Arc<dyn Observer>,
-    lanes: Lanes,
+    lanes: BatchQueues,
     due: watch::Sender<()>,
 }
 
-/// Bounds of a [`Book`].
+/// Bounds of a [`BatchedLedger`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BookOptions {
+pub struct BatchOptions {
     /// Events that may wait at once; one more is told [`LedgerError::Overloaded`].
     pub queue_events: usize,
     /// Bytes of their bodies.
@@ -61,13 +61,13 @@ pub struct BookOptions {
     pub batch_events: usize,
     /// Bytes of bodies in one commit; a single larger event goes alone.
     pub batch_bytes: usize,
-    /// How long [`Book::record`] waits before it gives up.
+    /// How long [`BatchedLedger::record`] waits before it gives up.
     pub patience: Duration,
     /// The longest linger. It is also never more than a quarter of the last sync.
     pub linger_max: Duration,
 }
 
-impl Default for BookOptions {
+impl Default for BatchOptions {
     fn default() -> Self {
         Self {
             queue_events: 16_384,
@@ -80,7 +80,7 @@ impl Default for BookOptions {
     }
 }
 
-/// Hears of what a [`Book`] does, for metrics. Called on the path of an answer: it must be quick
+/// Hears of what a [`BatchedLedger`] does, for metrics. Called on the path of an answer: it must be quick
 /// and must not block.
 pub trait Observer: Send + Sync {
     /// A commit of `events` events took `took`, from when it was handed to the engine.
@@ -94,9 +94,9 @@ pub trait Observer: Send + Sync {
 
 /// An observer that looks away.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
+pub struct NoopObserver;
 
-impl Observer for Unobserved {
+impl Observer for NoopObserver {
     fn committed(&self, _: Duration, _: usize) {}
 }
 
@@ -114,24 +114,24 @@ impl Due {
     }
 }
 
-impl Book {
+impl BatchedLedger {
     /// A book over `engine`.
     #[must_use]
     pub fn new(
         engine: impl Into<Engine>,
-        options: BookOptions,
+        options: BatchOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let lanes = Lanes::new(&options);
+        let lanes = BatchQueues::new(&options);
         let due = watch::Sender::new(());
         Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, lanes, due }) }
     }
 
     /// Records `event`, or finds out that its transaction is known; waits for
-    /// [`BookOptions::patience`] at most. Must be called within a tokio runtime with time enabled.
+    /// [`BatchOptions::patience`] at most. Must be called within a tokio runtime with time enabled.
     ///
     /// # Errors
-    /// As [`Book::record_within`].
+    /// As [`BatchedLedger::record_within`].
     pub async fn record(&self, event: NewEvent) -> Result<Recorded, LedgerError> {
         self.record_within(event, self.shared.options.patience).await
     }
@@ -150,7 +150,7 @@ impl Book {
         event: NewEvent,
         patience: Duration,
     ) -> Result<Recorded, LedgerError> {
-        lane::record(&self.shared, event, patience).await
+        queue::record(&self.shared, event, patience).await
     }
 
     /// A signal for a delivery loop; each has its own.
@@ -187,16 +187,16 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Book {
+impl fmt::Debug for BatchedLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Book").field("engine", &self.shared.engine).finish_non_exhaustive()
+        f.debug_struct("BatchedLedger").field("engine", &self.shared.engine).finish_non_exhaustive()
     }
 }
 
 // === What the engine does, handed through. Errors are those of the operation of the same name. ===
 
 #[expect(clippy::missing_errors_doc, reason = "said by the operations of `Ledger`")]
-impl Book {
+impl BatchedLedger {
     /// See [`Ledger::may_hold_older_keys`].
     pub async fn may_hold_older_keys(&self) -> Result<bool, LedgerError> {
         self.shared.engine.may_hold_older_keys().await

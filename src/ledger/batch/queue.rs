@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::writer::Writer;
-use super::{BookOptions, Recorded, Shared};
+use super::{BatchOptions, Recorded, Shared};
 use crate::clock::instant;
 use crate::ledger::{LedgerError, NewEvent};
 
@@ -83,7 +83,7 @@ impl Waiter {
 }
 
 impl Lanes {
-    pub(super) fn new(options: &BookOptions) -> Self {
+    pub(super) fn new(options: &BatchOptions) -> Self {
         Self {
             lanes: Default::default(),
             events: AtomicUsize::new(0),
@@ -166,7 +166,7 @@ impl Lane {
     }
 
     /// Takes what waits, as much as may go together, for the writer that waited for it.
-    pub(super) fn take(&self, options: &BookOptions) -> Batch {
+    pub(super) fn take(&self, options: &BatchOptions) -> Batch {
         let began = instant();
         let mut bytes = 0;
         let mut state = self.state();
@@ -208,7 +208,7 @@ impl Lane {
 
     /// How many more events are worth waiting for: those who waited at the last commit and are not
     /// back yet. Whoever brings the last of them signals [`Lane::filled`].
-    pub(super) fn missing(&self, options: &BookOptions) -> usize {
+    pub(super) fn missing(&self, options: &BatchOptions) -> usize {
         let mut state = self.state();
         let wanted = state.callers.min(options.batch_events);
         let missing = match state.queue.len() {

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 
-use super::attempt::{Postal, Report};
+use super::attempt::{AttemptReport, DestinationClient};
 use super::breaker::Change;
-use super::clerk::Clerk;
 use super::control::{Control, Order};
+use super::destination_state::DestinationState;
+use super::destination_table::DestinationTable;
 use super::judge::{self, Judge};
-use super::lane::Lane;
-use super::lanes::Lanes;
 use super::pauses::Pause;
+use super::settler::Settler;
 use crate::clock::instant;
 use crate::config::{Config, Destination, Mode};
 use crate::ledger::{
-    Attempt, Book, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId, Settlement,
-    TargetFilter, TargetId, Verdict,
+    Attempt, BatchedLedger, Due, EventId, Lease, LeaseAsk, LeaseBatch, LedgerError, NodeId,
+    Settlement, TargetFilter, TargetId, Verdict,
 };
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{DeliveryOutcome, Metrics};
@@ -47,7 +47,7 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 
 /// The handle of the delivery service.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Dispatcher {
     config: watch::Sender<Arc<Config>>,
     control: Control,
     task: JoinHandle<()>,
@@ -57,7 +57,7 @@ pub struct Courier {
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The ledger.
-    pub book: Book,
+    pub book: BatchedLedger,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// When to end.
@@ -66,7 +66,7 @@ pub struct Tools {
     pub verdicts: Verdicts,
 }
 
-impl Courier {
+impl Dispatcher {
     /// Starts to deliver what the ledger holds. It stops leasing when `life` begins to drain and
     /// lets what is under way end; when `life` has stopped it gives back what has not ended.
     ///
@@ -105,14 +105,14 @@ struct Round {
     tools: Tools,
     due: Due,
     who: NodeId,
-    lanes: Lanes,
-    clerk: Clerk,
+    lanes: DestinationTable,
+    clerk: Settler,
     judge: Judge,
     control: Control,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Destinations for which something has become due at another time, and how long until then.
     moved: mpsc::UnboundedReceiver<(TargetId, Duration)>,
-    attempts: JoinSet<Report>,
+    attempts: JoinSet<AttemptReport>,
     flights: HashMap<Id, Flight>,
     /// Pauses that are in force and not written down yet.
     unwritten: HashMap<TargetId, Pause>,
@@ -150,7 +150,7 @@ impl Round {
         let who = node();
         let (bell, moved) = mpsc::unbounded_channel();
         let verdicts = tools.verdicts.clone();
-        let clerk = Clerk::start(tools.book.clone(), who.clone(), move |batch, answers| {
+        let clerk = Settler::start(tools.book.clone(), who.clone(), move |batch, answers| {
             judge::pronounce(&verdicts, batch, answers);
             for one in batch {
                 if let Verdict::Retry { after } = one.verdict {
@@ -158,7 +158,7 @@ impl Round {
                 }
             }
         });
-        let lanes = Lanes::new(&changes.borrow(), Arc::clone(&tools.metrics));
+        let lanes = DestinationTable::new(&changes.borrow(), Arc::clone(&tools.metrics));
         Self {
             lanes,
             due: tools.book.due(),
@@ -372,7 +372,7 @@ impl Round {
         Ok(true)
     }
 
-    fn start(&mut self, lease: Lease, postal: Arc<Postal>) {
+    fn start(&mut self, lease: Lease, postal: Arc<DestinationClient>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
         let destination = Arc::clone(&postal.destination);
         let inline = matches!(destination.mode, Mode::Inline { .. });
@@ -401,7 +401,7 @@ fn postponed(lease: Lease) -> Settlement {
 
 // === Endings ===
 
-type Ended = Result<(Id, Report), JoinError>;
+type Ended = Result<(Id, AttemptReport), JoinError>;
 
 impl Round {
     /// An attempt has ended, and perhaps others with it.
@@ -430,8 +430,8 @@ impl Round {
         }
     }
 
-    fn settle(&mut self, flight: Flight, report: Report) {
-        let Report { mut attempt, ending, earlier } = report;
+    fn settle(&mut self, flight: Flight, report: AttemptReport) {
+        let AttemptReport { mut attempt, ending, earlier } = report;
         let (mut verdict, outcome) = ending.verdict(flight.number, flight.destination.retry);
         let seconds = f64::from(attempt.latency_ms) / 1000.0;
         self.tools.metrics.delivery_attempt_seconds.observe(seconds);
@@ -452,7 +452,7 @@ impl Round {
         tell(&flight, &attempt, outcome);
         match outcome {
             DeliveryOutcome::Gone => self.leave(&flight.target),
-            DeliveryOutcome::Done if lane.is_some_and(Lane::is_gone) => {
+            DeliveryOutcome::Done if lane.is_some_and(DestinationState::is_gone) => {
                 self.return_to(&flight.target);
             }
             DeliveryOutcome::Done | DeliveryOutcome::Retry | DeliveryOutcome::Dead => {}

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 
 use super::Core;
 use super::dialer::{Role, refusal};
-use super::durability::{Promise, Required, SETTINGS, unreplicated};
-use super::fault::{Cause, Fault};
+use super::durability::{Required, SETTINGS, ServerDurability, unreplicated};
 use super::figures::Figures;
 use super::link::Session;
 use super::pooler;
-use super::vault::Used;
+use super::query_error::{Cause, QueryError};
+use super::row_cipher::Used;
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::ledger::{FaultCode, Health, Revision, ServerHealth};
 
@@ -46,7 +46,7 @@ const CLOCK_BOUND_MS: i64 = 5_000;
 const CLOCK_EVERY: Duration = Duration::from_secs(3600);
 
 /// What is known of the server.
-pub(super) struct Pulse {
+pub(super) struct ServerWatch {
     seen: Mutex<Seen>,
     revision: watch::Sender<Revision>,
     required: Required,
@@ -63,7 +63,7 @@ struct Seen {
     waiting: Option<Instant>,
     /// Since when callbacks could not be recorded, and why.
     failing: Option<(Instant, String)>,
-    promise: Promise,
+    promise: ServerDurability,
     figures: Option<Figures>,
     clock: ServerClock,
     /// When the last commit ended well.
@@ -86,7 +86,7 @@ pub(super) struct ServerClock {
 
 /// A commit that is under way, until it is dropped.
 pub(super) struct Commit<'p> {
-    pulse: &'p Pulse,
+    pulse: &'p ServerWatch,
     number: u64,
 }
 
@@ -99,7 +99,7 @@ impl Commit<'_> {
     }
 
     /// A try of it failed.
-    pub(super) fn failed(&self, fault: &Fault) {
+    pub(super) fn failed(&self, fault: &QueryError) {
         let Some(cause) = fault.cause().filter(|_| fault.stops_writes()) else { return };
         let mut seen = self.pulse.seen();
         let since = seen.failing.take().map_or_else(instant, |(since, _)| since);
@@ -154,9 +154,9 @@ impl ServerClock {
     }
 }
 
-impl Pulse {
+impl ServerWatch {
     pub(super) fn new(
-        promise: Promise,
+        promise: ServerDurability,
         required: Required,
         revision: Revision,
         clock: ServerClock,
@@ -290,7 +290,7 @@ impl Pulse {
         (health, server)
     }
 
-    fn heard(&self, beat: Result<Beat, Fault>) {
+    fn heard(&self, beat: Result<HealthSample, QueryError>) {
         match beat {
             Ok(beat) => {
                 let mut seen = self.seen();
@@ -391,10 +391,10 @@ impl Seen {
 }
 
 /// What one look found.
-struct Beat {
+struct HealthSample {
     revision: Revision,
     used: Used,
-    promise: Promise,
+    promise: ServerDurability,
     clock: ServerClock,
     read_only: Option<String>,
 }
@@ -457,9 +457,9 @@ fn aside(core: &Arc<Core>, count: u64) {
 
 /// A look, with the silence noted as soon as it is one; `None`: it came to nothing.
 async fn watched(
-    pulse: &Pulse,
-    look: impl Future<Output = Result<Beat, Fault>>,
-) -> Option<Result<Beat, Fault>> {
+    pulse: &ServerWatch,
+    look: impl Future<Output = Result<HealthSample, QueryError>>,
+) -> Option<Result<HealthSample, QueryError>> {
     let asked = instant();
     let mut look = pin!(tokio::time::timeout(ANSWER_TIME, look));
     tokio::select! {
@@ -473,7 +473,7 @@ async fn watched(
     looked
 }
 
-async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<Beat, Fault> {
+async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthSample, QueryError> {
     if let Some(known) = session.take().filter(|session| !session.is_over()) {
         match ask(&known).await {
             // That may have happened to this connection alone.
@@ -502,12 +502,12 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<Beat, F
     ask(session.insert(new)).await
 }
 
-fn read_only(beat: &Beat) -> Fault {
+fn read_only(beat: &HealthSample) -> QueryError {
     let why = beat.read_only.as_deref().unwrap_or_default();
-    Fault::Elsewhere(Cause::new(FaultCode::ReadOnly, why))
+    QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why))
 }
 
-async fn ask(session: &Session) -> Result<Beat, Fault> {
+async fn ask(session: &Session) -> Result<HealthSample, QueryError> {
     let sql = format!(
         "select v, current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),
             pg_backend_pid(), floor(extract(epoch from clock_timestamp()) * 1000)::bigint, {SETTINGS}
@@ -521,16 +521,16 @@ async fn ask(session: &Session) -> Result<Beat, Fault> {
     let refusal = refusal(row.get(1), in_recovery).map(|why| format!("PostgreSQL {why}"));
     // What a standby says may be old.
     if let (true, Some(why)) = (in_recovery, &refusal) {
-        return Err(Fault::Elsewhere(Cause::new(FaultCode::ReadOnly, why)));
+        return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why)));
     }
     if row.get::<_, i32>(3) != session.process() {
-        return Err(Fault::Refused(Cause::new(FaultCode::NotDurable, pooler::REFUSED)));
+        return Err(QueryError::Refused(Cause::new(FaultCode::NotDurable, pooler::REFUSED)));
     }
     let used = Used::read(session).await?;
-    Ok(Beat {
+    Ok(HealthSample {
         revision: Revision(row.get::<_, i64>(0).cast_unsigned()),
         used,
-        promise: Promise::new(row.get(5), row.get(6), row.get(7)),
+        promise: ServerDurability::new(row.get(5), row.get(6), row.get(7)),
         clock,
         read_only: refusal,
     })
@@ -542,12 +542,12 @@ mod tests {
 
     const ON: (&str, &str, &str) = ("on", "on", "");
 
-    fn pulse(required: Required) -> Pulse {
+    fn pulse(required: Required) -> ServerWatch {
         let clock = ServerClock::read(instant(), now_ms());
-        Pulse::new(Promise::new(ON.0, ON.1, ON.2), required, Revision(0), clock)
+        ServerWatch::new(ServerDurability::new(ON.0, ON.1, ON.2), required, Revision(0), clock)
     }
 
-    fn stopped(pulse: &Pulse, later: Duration) -> Option<String> {
+    fn stopped(pulse: &ServerWatch, later: Duration) -> Option<String> {
         pulse.seen().stopped(pulse.required, instant() + later)
     }
 
@@ -570,9 +570,9 @@ mod tests {
     fn what_keeps_callbacks_from_being_recorded_is_said_while_they_wait() {
         let pulse = pulse(Required::Synced);
         let commit = pulse.commit();
-        commit.failed(&Fault::Again(Cause::new(FaultCode::Undone, "others")));
+        commit.failed(&QueryError::Again(Cause::new(FaultCode::Undone, "others")));
         assert_eq!(stopped(&pulse, 2 * SILENT), None);
-        commit.failed(&Fault::Elsewhere(Cause::new(FaultCode::DiskFull, "no space")));
+        commit.failed(&QueryError::Elsewhere(Cause::new(FaultCode::DiskFull, "no space")));
         assert_eq!(stopped(&pulse, SILENT / 2), None);
         assert_eq!(stopped(&pulse, 2 * SILENT).as_deref(), Some("no space"));
         drop(commit);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::doubts::{Doubts, Hope, Never};
+use super::unknown_keys::{Never, Refetch, UnknownKeys};
 use crate::clock;
 use crate::sender::KeySet;
 
@@ -16,9 +16,9 @@ const WAITING_MAX: usize = 64;
 
 /// The keys of one list.
 #[derive(Debug)]
-pub struct Published {
-    there: ArcSwapOption<There>,
-    doubts: Mutex<Doubts>,
+pub struct KeySetState {
+    there: ArcSwapOption<FetchedKeys>,
+    doubts: Mutex<UnknownKeys>,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
     asked: Notify,
@@ -28,18 +28,18 @@ pub struct Published {
 
 /// Keys, and when they were fetched.
 #[derive(Debug)]
-struct There {
+struct FetchedKeys {
     keys: Arc<KeySet>,
     at: Instant,
 }
 
-impl Published {
+impl KeySetState {
     /// A list that was not fetched yet.
     pub(super) fn new() -> Self {
         let began = clock::instant();
         Self {
             there: ArcSwapOption::empty(),
-            doubts: Mutex::new(Doubts::new(began)),
+            doubts: Mutex::new(UnknownKeys::new(began)),
             ended: watch::Sender::new(0),
             asked: Notify::new(),
             waiting: Semaphore::new(WAITING_MAX),
@@ -68,9 +68,9 @@ impl Published {
         let never = if before.is_some() { Never::No } else { Never::Fetched };
         let hope = self.doubts().hope(id, never, clock::instant());
         match hope {
-            Hope::None => return,
-            Hope::Asked => self.asked.notify_one(),
-            Hope::UnderWay => {}
+            Refetch::None => return,
+            Refetch::Requested => self.asked.notify_one(),
+            Refetch::InFlight => {}
         }
         let Ok(_place) = self.waiting.try_acquire() else { return };
         // Who waited in vain goes on with what is there.
@@ -100,14 +100,14 @@ impl Published {
     /// A fetch has ended, with keys or without.
     pub(super) fn end(&self, keys: Option<KeySet>) {
         if let Some(keys) = keys {
-            let there = There { keys: Arc::new(keys), at: clock::instant() };
+            let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant() };
             self.there.store(Some(Arc::new(there)));
         }
         self.doubts().end();
         self.ended.send_modify(|count| *count += 1);
     }
 
-    fn doubts(&self) -> MutexGuard<'_, Doubts> {
+    fn doubts(&self) -> MutexGuard<'_, UnknownKeys> {
         // Nothing that holds it can panic half way.
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }

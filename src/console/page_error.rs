@@ -29,7 +29,7 @@ texts! {
 
 /// Why a page is not what was asked for.
 #[derive(Clone, Debug)]
-pub(super) enum Trouble {
+pub(super) enum PageError {
     /// There is nothing.
     Absent,
     /// What came makes no sense; the text says what, or who.
@@ -56,7 +56,7 @@ pub(super) enum Trouble {
     Ledger(LedgerError),
 }
 
-impl From<LedgerError> for Trouble {
+impl From<LedgerError> for PageError {
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::BadCursor => Self::BadBecause(error.to_string()),
@@ -65,7 +65,7 @@ impl From<LedgerError> for Trouble {
     }
 }
 
-impl Trouble {
+impl PageError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,

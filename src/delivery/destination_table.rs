@@ -9,10 +9,10 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attempt_result::AttemptResult;
 use super::breaker::Change;
-use super::ending::Ending;
+use super::destination_state::{DestinationState, Health, Load};
 use super::forward::ReadFields;
-use super::lane::{Crowd, Health, Lane};
 use super::pauses::Pauses;
 use crate::clock::instant;
 use crate::config::Config;
@@ -32,8 +32,8 @@ const OPEN_MAX: usize = 64;
 
 /// All destinations.
 #[derive(Debug)]
-pub(super) struct Lanes {
-    all: HashMap<TargetId, Lane>,
+pub(super) struct DestinationTable {
+    all: HashMap<TargetId, DestinationState>,
     /// Not asked for together with the others. Besides destinations these are strangers: names
     /// that deliveries are for and that the configuration does not have. They wait until it
     /// changes; nothing is lost.
@@ -52,7 +52,7 @@ pub(super) struct Lanes {
     ttl: Duration,
 }
 
-impl Lanes {
+impl DestinationTable {
     pub(super) fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let mut lanes = Self {
             all: HashMap::new(),
@@ -85,7 +85,7 @@ impl Lanes {
             self.all
                 .entry(TargetId::from(name.as_str()))
                 .and_modify(|lane| lane.apply(destination, &fields))
-                .or_insert_with(|| Lane::new(destination, &fields, metrics));
+                .or_insert_with(|| DestinationState::new(destination, &fields, metrics));
         }
         let longest = config.destinations.values().map(|destination| destination.timeout).max();
         self.ttl = longest.unwrap_or_default() + LEASE_SLACK;
@@ -136,7 +136,7 @@ impl Lanes {
         self.ttl
     }
 
-    pub(super) fn get(&self, target: &TargetId) -> Option<&Lane> {
+    pub(super) fn get(&self, target: &TargetId) -> Option<&DestinationState> {
         self.all.get(target)
     }
 
@@ -147,10 +147,10 @@ impl Lanes {
 
 // === Attempts ===
 
-impl Lanes {
+impl DestinationTable {
     /// An attempt for `target` begins, if there is a place for it; otherwise the destination stands
     /// apart from now on.
-    pub(super) fn begin(&mut self, target: &TargetId, now: Instant) -> Option<&Lane> {
+    pub(super) fn begin(&mut self, target: &TargetId, now: Instant) -> Option<&DestinationState> {
         let crowd = self.crowd();
         let Some(lane) = self.all.get_mut(target) else {
             self.meet_stranger(target);
@@ -169,7 +169,7 @@ impl Lanes {
     pub(super) fn end(
         &mut self,
         target: &TargetId,
-        ending: Option<Ending>,
+        ending: Option<AttemptResult>,
         now: Instant,
     ) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -193,8 +193,8 @@ impl Lanes {
         }
     }
 
-    fn crowd(&self) -> Crowd {
-        if self.in_flight >= CROWD { Crowd::Dense } else { Crowd::Thin }
+    fn crowd(&self) -> Load {
+        if self.in_flight >= CROWD { Load::High } else { Load::Normal }
     }
 
     /// A delivery is for a destination that there is not.
@@ -240,7 +240,7 @@ impl Lanes {
 
 // === Who is asked for ===
 
-impl Lanes {
+impl DestinationTable {
     /// Those who answered their last attempt; `None`: there are none.
     pub(super) fn proven(&self) -> Option<TargetFilter> {
         filter(&self.proven, [&self.unproven, &self.apart])
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::config::{self, Machine};
 
-    fn lanes(destinations: usize) -> Lanes {
+    fn lanes(destinations: usize) -> DestinationTable {
         let tables: String = (0..destinations)
             .map(|n| {
                 format!(
@@ -337,14 +337,14 @@ mod tests {
             })
             .collect();
         let loaded = config::load_str(&Machine, Path::new("postern.toml"), &tables).unwrap();
-        Lanes::new(&loaded.config, Arc::new(Metrics::new().unwrap()))
+        DestinationTable::new(&loaded.config, Arc::new(Metrics::new().unwrap()))
     }
 
     fn named(n: usize) -> TargetId {
         TargetId::from(format!("d{n}"))
     }
 
-    fn begun(lanes: &mut Lanes, n: usize) -> usize {
+    fn begun(lanes: &mut DestinationTable, n: usize) -> usize {
         let now = instant();
         std::iter::repeat_with(|| lanes.begin(&named(n), now).is_some())
             .take_while(|has_begun| *has_begun)
@@ -356,7 +356,7 @@ mod tests {
         let mut lanes = lanes(200);
         let now = instant();
         assert!(lanes.begin(&named(0), now).is_some());
-        lanes.end(&named(0), Some(Ending::Answered(http::StatusCode::OK, None)), now);
+        lanes.end(&named(0), Some(AttemptResult::Answered(http::StatusCode::OK, None)), now);
         let begun_first: Vec<usize> = (1..100).map(|n| begun(&mut lanes, n)).collect();
         assert_eq!(begun_first.iter().sum::<usize>(), CROWD + 99 - CROWD / 16);
         assert_eq!(begun(&mut lanes, 150), 1, "the first attempt is always made");
@@ -364,7 +364,7 @@ mod tests {
         // One that waits for a place is looked at when one of its attempts has ended.
         assert!(!lanes.is_calm(&named(150)));
         lanes.open(now);
-        lanes.end(&named(150), Some(Ending::Late), now);
+        lanes.end(&named(150), Some(AttemptResult::Late), now);
         assert_eq!(lanes.open(now), [(named(150), 1)]);
     }
 
@@ -385,8 +385,8 @@ mod tests {
     fn who_answers_is_asked_for_before_all_others() {
         let mut lanes = lanes(2);
         let now = instant();
-        let answered = || Some(Ending::Answered(http::StatusCode::OK, None));
-        for (n, ending) in [(0, answered()), (1, Some(Ending::Late))] {
+        let answered = || Some(AttemptResult::Answered(http::StatusCode::OK, None));
+        for (n, ending) in [(0, answered()), (1, Some(AttemptResult::Late))] {
             assert!(lanes.begin(&named(n), now).is_some());
             lanes.end(&named(n), ending, now);
         }
@@ -403,7 +403,7 @@ mod tests {
         let now = instant();
         assert_eq!((lanes.proven(), lanes.unproven()), (None, Some(TargetFilter::All)));
         assert!(lanes.begin(&named(0), now).is_some());
-        lanes.end(&named(0), Some(Ending::Answered(http::StatusCode::OK, None)), now);
+        lanes.end(&named(0), Some(AttemptResult::Answered(http::StatusCode::OK, None)), now);
         assert_eq!(lanes.proven(), Some(TargetFilter::Only(vec![named(0)])));
         assert_eq!(lanes.unproven(), Some(TargetFilter::Except(vec![named(0)])));
         assert!(lanes.begin(&TargetId::from("stranger"), now).is_none());
@@ -432,14 +432,14 @@ mod tests {
         let now = instant();
         for _ in 0..10 {
             assert!(lanes.begin(&named(0), now).is_some());
-            lanes.end(&named(0), Some(Ending::Late), now);
+            lanes.end(&named(0), Some(AttemptResult::Late), now);
         }
         let second = now + Duration::from_secs(1);
         assert_eq!((lanes.open(now), lanes.opens_up(now)), (vec![], Some(second)));
         assert_eq!((lanes.open(second), lanes.opens_up(now)), (vec![(named(0), 1)], None));
         // By hand it is looked at now.
         lanes.begin(&named(0), second);
-        lanes.end(&named(0), Some(Ending::Late), second);
+        lanes.end(&named(0), Some(AttemptResult::Late), second);
         assert_eq!(lanes.open(second), []);
         lanes.probe(None, second);
         assert_eq!(lanes.open(second), [(named(0), 1)]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::breaker::Sign;
+use super::breaker::HealthSignal;
 use super::schedule;
 use crate::config::{Late, Retry};
 use crate::ledger::Verdict;
@@ -13,7 +13,7 @@ use crate::verdict::UNREADABLE;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum AttemptResult {
     /// The backend answered with this status, and perhaps said when to come again.
     Answered(StatusCode, Option<Duration>),
     /// An inline backend answered with 2xx, and the connection broke before the verdict was whole.
@@ -32,14 +32,14 @@ pub(super) enum Ending {
     Unable,
 }
 
-impl Ending {
+impl AttemptResult {
     /// What it says about the destination's health.
-    pub(super) fn sign(self) -> Sign {
+    pub(super) fn sign(self) -> HealthSignal {
         match self {
-            Self::Answered(status, _) if status.is_server_error() => Sign::Failing,
-            Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => Sign::Alive,
-            Self::Late | Self::Broken => Sign::Failing,
-            Self::Unwritable | Self::Unable => Sign::Unknown,
+            Self::Answered(status, _) if status.is_server_error() => HealthSignal::Down,
+            Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => HealthSignal::Up,
+            Self::Late | Self::Broken => HealthSignal::Down,
+            Self::Unwritable | Self::Unable => HealthSignal::Neutral,
         }
     }
 
@@ -90,8 +90,8 @@ mod tests {
     const RETRY: Retry =
         Retry { first: Duration::from_secs(1), max: Duration::from_secs(60), attempts: 3 };
 
-    fn answered(status: u16) -> Ending {
-        Ending::Answered(StatusCode::from_u16(status).unwrap(), None)
+    fn answered(status: u16) -> AttemptResult {
+        AttemptResult::Answered(StatusCode::from_u16(status).unwrap(), None)
     }
 
     #[test]
@@ -108,7 +108,13 @@ mod tests {
 
     #[test]
     fn the_last_attempt_is_the_last() {
-        for ending in [answered(500), answered(404), answered(301), Ending::Late, Ending::Broken] {
+        for ending in [
+            answered(500),
+            answered(404),
+            answered(301),
+            AttemptResult::Late,
+            AttemptResult::Broken,
+        ] {
             assert_eq!(ending.verdict(2, RETRY).1, DeliveryOutcome::Retry);
             assert_eq!(ending.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
         }
@@ -122,18 +128,18 @@ mod tests {
             (Late::Rejected, DeliveryOutcome::Done),
             (Late::Unavailable, DeliveryOutcome::Retry),
         ] {
-            assert_eq!(Ending::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
+            assert_eq!(AttemptResult::Unreadable(late).verdict(1, RETRY).1, outcome, "{late:?}");
         }
     }
 
     #[test]
     fn a_4xx_is_no_failure_of_the_backend() {
         for status in [200, 301, 400, 404, 410, 429] {
-            assert_eq!(answered(status).sign(), Sign::Alive, "{status}");
+            assert_eq!(answered(status).sign(), HealthSignal::Up, "{status}");
         }
-        for ending in [answered(500), answered(503), Ending::Late, Ending::Broken] {
-            assert_eq!(ending.sign(), Sign::Failing, "{ending:?}");
+        for ending in [answered(500), answered(503), AttemptResult::Late, AttemptResult::Broken] {
+            assert_eq!(ending.sign(), HealthSignal::Down, "{ending:?}");
         }
-        assert_eq!(Ending::Unwritable.sign(), Sign::Unknown);
+        assert_eq!(AttemptResult::Unwritable.sign(), HealthSignal::Neutral);
     }
 }

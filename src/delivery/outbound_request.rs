@@ -22,7 +22,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CA
 
 /// How events are written for one destination, worked out once.
 #[derive(Clone, Debug)]
-pub(super) enum Form {
+pub(super) enum PayloadFormat {
     /// The event's JSON, posted.
     Event(Uri),
     /// The sender's own request, with these of its header fields.
@@ -39,7 +39,7 @@ pub(super) enum Form {
 
 /// An event that cannot be written in the form that is wanted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unwritable {
+pub(super) enum PayloadError {
     /// What is stored cannot be read.
     #[error("the event as it is stored cannot be read")]
     Stored,
@@ -51,7 +51,7 @@ pub(super) enum Unwritable {
     Unusable(String),
 }
 
-impl Form {
+impl PayloadFormat {
     /// The form of `destination`, where senders' files read these `fields`.
     pub(super) fn of(destination: &Destination, fields: &Arc<ReadFields>) -> Self {
         let uri = |make: &dyn Fn(Uri) -> Self| match destination.url.parse() {
@@ -79,14 +79,14 @@ impl Form {
         destination: &Destination,
         (event, stored): (EventId, &Bytes),
         now_ms: UnixMillis,
-    ) -> Result<Request<Full<Bytes>>, Unwritable> {
+    ) -> Result<Request<Full<Bytes>>, PayloadError> {
         let mut parcel = match self {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to, fields) => forwarded(to, fields, stored)?,
             Self::Template(template, method) => resolved((template, *method), stored)?,
             Self::Macros(url) => replaced(url, stored)?,
             Self::Message(to, notation) => message(to, *notation, stored)?,
-            Self::Unusable(why) => return Err(Unwritable::Unusable(why.clone())),
+            Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
         };
         self.sign(&mut parcel, destination, Attempt { event, at_ms: now_ms });
         parcel.headers.entry(header::USER_AGENT).or_insert(AGENT);
@@ -101,9 +101,9 @@ impl Form {
 
     /// Signs `parcel`. The fields are ours, also where the callback had some of these names, unless
     /// its sender signs in them: then a forwarded request keeps what it was verified by.
-    fn sign(&self, parcel: &mut Parcel, destination: &Destination, attempt: Attempt) {
+    fn sign(&self, parcel: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
         let keys = Keys::of(destination);
-        let Parcel { method, to, headers, body } = parcel;
+        let OutboundRequest { method, to, headers, body } = parcel;
         if !headers.contains_key(signature::SIGNATURE) {
             signature::put(headers, attempt, keys, body);
         }
@@ -129,14 +129,14 @@ impl Form {
 }
 
 /// A request in the making.
-struct Parcel {
+struct OutboundRequest {
     method: Method,
     to: Uri,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Parcel {
+impl OutboundRequest {
     fn wrapped(mut self) -> Request<Full<Bytes>> {
         // Some servers wait for a body where a POST does not say that it has none.
         if self.body.is_empty() && ![Method::GET, Method::HEAD].contains(&self.method) {
@@ -150,48 +150,52 @@ impl Parcel {
     }
 }
 
-fn posted(to: &Uri, stored: &Bytes) -> Result<Parcel, Unwritable> {
-    let body = EventBody::json_of(stored).or(Err(Unwritable::Stored))?;
+fn posted(to: &Uri, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
-    Ok(Parcel { method: Method::POST, to: to.clone(), headers, body })
+    Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
 }
 
 // === forward ===
 
-fn forwarded(to: &Uri, fields: &ReadFields, stored: &Bytes) -> Result<Parcel, Unwritable> {
-    let body = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
-    let sender = body.event().or(Err(Unwritable::Stored))?.sender;
+fn forwarded(
+    to: &Uri,
+    fields: &ReadFields,
+    stored: &Bytes,
+) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let sender = body.event().or(Err(PayloadError::Stored))?.sender;
     let RawRequest { method, target, headers, body } = body.request;
     let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
     let to = with_query(to, query.unwrap_or_default())?;
-    Ok(Parcel { method, to, headers: fields.kept(&sender, headers), body })
+    Ok(OutboundRequest { method, to, headers: fields.kept(&sender, headers), body })
 }
 
 // === macros ===
 
 /// The URL of a reward rule, called as its sender would: with the parameters as they came, and
 /// marked where they are a test.
-fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<Parcel, Unwritable> {
-    let body = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
+fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
     let target = &body.request.target;
     let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
     let query = query.unwrap_or_default();
     let to = url_of(url.fill(query))?;
-    let test = body.event().or(Err(Unwritable::Stored))?.test;
+    let test = body.event().or(Err(PayloadError::Stored))?.test;
     let to = if test { with_query(&to, b"is_test=1")? } else { to };
-    Ok(Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
+    Ok(OutboundRequest { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() })
 }
 
 // === message ===
 
-fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<Parcel, Unwritable> {
-    let kept = EventBody::decode(stored).or(Err(Unwritable::Stored))?;
-    let (content_type, body) = message::of(&kept, notation).ok_or(Unwritable::Stored)?;
+fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
+    let kept = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
+    let (content_type, body) = message::of(&kept, notation).ok_or(PayloadError::Stored)?;
     let headers = HeaderMap::from_iter([
         (header::CONTENT_TYPE, content_type),
         (message::SOURCE, message::OURS),
     ]);
-    Ok(Parcel { method: Method::POST, to: to.clone(), headers, body })
+    Ok(OutboundRequest { method: Method::POST, to: to.clone(), headers, body })
 }
 
 // === template ===
@@ -199,25 +203,30 @@ fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<Parcel, Unwri
 fn resolved(
     (template, method): (&UrlTemplate, TemplateMethod),
     stored: &Bytes,
-) -> Result<Parcel, Unwritable> {
-    let event = EventBody::json_of(stored).or(Err(Unwritable::Stored))?;
-    let values = Values::read(&event).ok_or(Unwritable::Stored)?;
+) -> Result<OutboundRequest, PayloadError> {
+    let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
+    let values = Values::read(&event).ok_or(PayloadError::Stored)?;
     let to = url_of(template.fill(|placeholder| values.get(placeholder)))?;
     let pairs = values.pairs();
     Ok(match method {
         TemplateMethod::Get => {
             let to = with_query(&to, pairs.as_bytes())?;
-            Parcel { method: Method::GET, to, headers: HeaderMap::new(), body: Bytes::new() }
+            OutboundRequest {
+                method: Method::GET,
+                to,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            }
         }
         TemplateMethod::Post => {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, FORM)]);
-            Parcel { method: Method::POST, to, headers, body: pairs.into() }
+            OutboundRequest { method: Method::POST, to, headers, body: pairs.into() }
         }
     })
 }
 
 /// The URL that a template came to with an event's values.
-fn url_of(filled: Result<String, DotSegment>) -> Result<Uri, Unwritable> {
-    let text = filled.map_err(|dots| Unwritable::Url(dots.to_string()))?;
-    text.parse().map_err(|error| Unwritable::Url(format!("{error}")))
+fn url_of(filled: Result<String, DotSegment>) -> Result<Uri, PayloadError> {
+    let text = filled.map_err(|dots| PayloadError::Url(dots.to_string()))?;
+    text.parse().map_err(|error| PayloadError::Url(format!("{error}")))
 }

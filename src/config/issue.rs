@@ -10,7 +10,7 @@ use super::Files;
 
 /// One mistake or remark: where it is, what is wrong and what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConfigIssue {
     /// The file, as it was named.
     pub file: PathBuf,
     /// The line in it, from 1.
@@ -27,11 +27,11 @@ pub struct Finding {
 
 /// Why a configuration cannot be used: every mistake at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
+pub struct ConfigErrors {
     /// The mistakes, in the order of the file.
-    pub faults: Vec<Finding>,
+    pub faults: Vec<ConfigIssue>,
     /// What would have been remarked upon all the same.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<ConfigIssue>,
     /// The files that were read before it failed.
     pub files: Files,
 }
@@ -45,7 +45,7 @@ pub enum Paint {
     Coloured,
 }
 
-impl Finding {
+impl ConfigIssue {
     /// The finding on one line: `postern.toml:12: source[level-end].secrets: what; remedy`.
     #[must_use]
     pub fn line_of_text(&self, paint: Paint) -> String {
@@ -75,13 +75,13 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for ConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line_of_text(Paint::Plain))
     }
 }
 
-impl Faults {
+impl ConfigErrors {
     /// Every mistake on a line of its own, and how many there are.
     #[must_use]
     pub fn text(&self, paint: Paint) -> String {
@@ -98,13 +98,13 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text(Paint::Plain))
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}
 
 impl Paint {
     /// `text` as what matters most in its line.
@@ -143,8 +143,8 @@ impl Paint {
 mod tests {
     use super::*;
 
-    fn finding() -> Finding {
-        Finding {
+    fn finding() -> ConfigIssue {
+        ConfigIssue {
             file: "postern.toml".into(),
             line: Some(12),
             column: None,
@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn a_column_belongs_to_the_key_or_to_the_line() {
-        let of_key = Finding { column: Some(7), ..finding() };
+        let of_key = ConfigIssue { column: Some(7), ..finding() };
         assert!(of_key.to_string().contains("source[level-end].secrets, column 7: "));
-        let of_line = Finding { key: String::new(), ..of_key };
+        let of_line = ConfigIssue { key: String::new(), ..of_key };
         assert!(of_line.to_string().starts_with("postern.toml:12:7: the variable"));
     }
 

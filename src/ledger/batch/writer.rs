@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::lane::{Batch, Lane, Stage, Waiter};
+use super::queue::{Batch, BatchQueue, Stage, Waiter};
 use super::recorded::Recorded;
 use crate::clock::instant;
 use crate::ledger::{Accepted, Ledger, LedgerError, NewEvent};
@@ -105,7 +105,7 @@ impl Writer {
         }
     }
 
-    fn lane(&self) -> &Lane {
+    fn lane(&self) -> &BatchQueue {
         self.shared.lanes.get(self.at)
     }
 

@@ -20,7 +20,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// What is known of keys that a list does not have.
 #[derive(Debug)]
-pub(super) struct Doubts {
+pub(super) struct UnknownKeys {
     stage: Stage,
     /// With the time at which each was looked for.
     unknown: VecDeque<(Box<[u8]>, Instant)>,
@@ -41,34 +41,34 @@ enum Stage {
 
 /// What a callback that names an unknown key can hope for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hope {
+pub(super) enum Refetch {
     /// Nothing.
     None,
     /// A fetch that is under way.
-    UnderWay,
+    InFlight,
     /// A fetch that has to be asked for.
     Asked,
 }
 
-impl Doubts {
+impl UnknownKeys {
     pub(super) fn new(now: Instant) -> Self {
         Self { stage: Stage::Idle, unknown: VecDeque::new(), left: BURST, counted: now }
     }
 
     /// What there is to hope for the key `id` at `now`. A list that was `never` fetched is fetched
     /// whatever anybody names, and so is not asked for.
-    pub(super) fn hope(&mut self, id: &[u8], never: Never, now: Instant) -> Hope {
+    pub(super) fn hope(&mut self, id: &[u8], never: Never, now: Instant) -> Refetch {
         if id.len() > KEY_ID_MAX || self.is_unknown(id, now) {
-            return Hope::None;
+            return Refetch::None;
         }
         if self.stage != Stage::Idle {
-            return Hope::UnderWay;
+            return Refetch::InFlight;
         }
         if never == Never::Fetched || !self.take(now) {
-            return Hope::None;
+            return Refetch::None;
         }
         self.stage = Stage::Asked;
-        Hope::Asked
+        Refetch::Asked
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -125,12 +125,12 @@ mod tests {
     use crate::clock;
 
     /// Fetches that `count` made-up keys cause within `time`, one key a millisecond or less.
-    fn fetches(doubts: &mut Doubts, from: Instant, count: u32, time: Duration) -> usize {
+    fn fetches(doubts: &mut UnknownKeys, from: Instant, count: u32, time: Duration) -> usize {
         let mut fetches = 0;
         for n in 0..count {
             let now = from + time * n / count;
             let id = n.to_string();
-            if doubts.hope(id.as_bytes(), Never::No, now) == Hope::Asked {
+            if doubts.hope(id.as_bytes(), Never::No, now) == Refetch::Asked {
                 fetches += 1;
                 doubts.begin();
                 doubts.end();
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn made_up_keys_cause_few_fetches_and_take_little_room() {
         let now = clock::instant();
-        let mut doubts = Doubts::new(now);
+        let mut doubts = UnknownKeys::new(now);
         assert_eq!(fetches(&mut doubts, now, 100_000, Duration::from_secs(60)), 3 + 5);
         assert!(doubts.unknown.len() <= REMEMBERED_MAX);
         for n in 0..100_000 {
@@ -155,32 +155,32 @@ mod tests {
     #[test]
     fn a_key_that_was_looked_for_is_not_looked_for_again_for_a_while() {
         let now = clock::instant();
-        let mut doubts = Doubts::new(now);
-        assert_eq!(doubts.hope(b"k", Never::No, now), Hope::Asked);
-        assert_eq!(doubts.hope(b"other", Never::No, now), Hope::UnderWay, "one at a time");
+        let mut doubts = UnknownKeys::new(now);
+        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::Asked);
+        assert_eq!(doubts.hope(b"other", Never::No, now), Refetch::InFlight, "one at a time");
         doubts.begin();
-        assert_eq!(doubts.hope(b"k", Never::No, now), Hope::UnderWay);
+        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::InFlight);
         doubts.end();
         doubts.remember(b"k", now);
         let almost = now + REMEMBERED - Duration::from_millis(1);
-        assert_eq!(doubts.hope(b"k", Never::No, almost), Hope::None);
-        assert_eq!(doubts.hope(b"k", Never::No, now + REMEMBERED), Hope::Asked);
+        assert_eq!(doubts.hope(b"k", Never::No, almost), Refetch::None);
+        assert_eq!(doubts.hope(b"k", Never::No, now + REMEMBERED), Refetch::Asked);
     }
 
     #[test]
     fn no_list_has_a_key_of_that_length() {
         let now = clock::instant();
-        let mut doubts = Doubts::new(now);
-        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX + 1], Never::No, now), Hope::None);
-        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX], Never::No, now), Hope::Asked);
+        let mut doubts = UnknownKeys::new(now);
+        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX + 1], Never::No, now), Refetch::None);
+        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX], Never::No, now), Refetch::Asked);
     }
 
     #[test]
     fn a_list_that_was_never_there_is_not_asked_for() {
         let now = clock::instant();
-        let mut doubts = Doubts::new(now);
-        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Hope::None);
+        let mut doubts = UnknownKeys::new(now);
+        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Refetch::None);
         doubts.begin();
-        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Hope::UnderWay);
+        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Refetch::InFlight);
     }
 }

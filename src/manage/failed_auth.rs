@@ -49,7 +49,7 @@ pub(super) enum Turn {
 
 /// Too many guesses wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyGuesses;
+pub(super) struct TooManyAttempts;
 
 impl Guesses {
     pub fn new() -> Self {
@@ -58,7 +58,7 @@ impl Guesses {
 
     /// Waits until a call may be looked at. A right one passes too, only later, as long as not too
     /// many wait.
-    pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyGuesses> {
+    pub async fn turn(&self, guess: Guess<'_>) -> Result<Turn, TooManyAttempts> {
         let name = guess.key();
         if self.rate.has_as(&name, guess.from, instant()) {
             return Ok(Turn::AtOnce);
@@ -68,7 +68,7 @@ impl Guesses {
             tracing::warn!(api, name, client = %from, "wrong signatures or secrets: calls are slowed");
         }
         let wait = self.rate.reserve_as(&name, guess.from, instant(), WAIT_MAX);
-        tokio::time::sleep(wait.ok_or(TooManyGuesses)?).await;
+        tokio::time::sleep(wait.ok_or(TooManyAttempts)?).await;
         Ok(Turn::Waited)
     }
 
@@ -114,7 +114,7 @@ mod tests {
         let turn = guesses.turn(m1).await.unwrap();
         assert!(guesses.was_wrong(m1, turn));
         assert!(began.elapsed() >= Duration::from_secs(5));
-        assert_eq!(guesses.turn(m1).await, Err(TooManyGuesses), "one waits, and no more");
+        assert_eq!(guesses.turn(m1).await, Err(TooManyAttempts), "one waits, and no more");
         assert_eq!(guesses.turn(m2).await, Ok(Turn::AtOnce), "another name");
         let elsewhere = Guess { from: [203, 0, 113, 2].into(), ..m1 };
         assert_eq!(guesses.turn(elsewhere).await, Ok(Turn::AtOnce), "another address");

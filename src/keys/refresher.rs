@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetch::{FetchFault, Fetched};
-use super::published::Published;
+use super::fetch::{FetchError, Fetched};
+use super::key_set_state::KeySetState;
 
 /// The pause after a failed fetch; it doubles up to the last, so that a server that comes back is
 /// found within a minute.
@@ -19,9 +19,9 @@ pub(super) struct Label {
 }
 
 /// Fetches with `fetch`, for good: at once, at half of each lifetime, and when it is asked to.
-pub(super) async fn keep<F>(published: Arc<Published>, label: Label, fetch: F)
+pub(super) async fn keep<F>(published: Arc<KeySetState>, label: Label, fetch: F)
 where
-    F: AsyncFn() -> Result<Fetched, FetchFault>,
+    F: AsyncFn() -> Result<Fetched, FetchError>,
 {
     let Label { sender, host } = label;
     let mut pause = PAUSE_FIRST;
@@ -104,19 +104,19 @@ mod tests {
         Label { sender: "admob".into(), host: "keys.example.com".into() }
     }
 
-    type Script = Mutex<VecDeque<Result<(KeySet, u64), FetchFault>>>;
+    type Script = Mutex<VecDeque<Result<(KeySet, u64), FetchError>>>;
 
     /// A keeper whose fetches come out as the script says, with the times of them.
     fn kept(
-        script: Vec<Result<(KeySet, u64), FetchFault>>,
-    ) -> (Arc<Published>, Arc<Mutex<Vec<u64>>>, tokio::task::JoinHandle<()>) {
-        let (published, times) = (Arc::new(Published::new()), Arc::new(Mutex::new(Vec::new())));
+        script: Vec<Result<(KeySet, u64), FetchError>>,
+    ) -> (Arc<KeySetState>, Arc<Mutex<Vec<u64>>>, tokio::task::JoinHandle<()>) {
+        let (published, times) = (Arc::new(KeySetState::new()), Arc::new(Mutex::new(Vec::new())));
         let (script, start): (Script, _) = (Mutex::new(script.into()), Instant::now());
         let noted = Arc::clone(&times);
         let fetch = async move || {
             noted.lock().unwrap().push(start.elapsed().as_secs());
             let next = script.lock().unwrap().pop_front();
-            let (keys, seconds) = next.unwrap_or(Err(FetchFault::Late))?;
+            let (keys, seconds) = next.unwrap_or(Err(FetchError::Late))?;
             Ok(Fetched { keys, lifetime: Duration::from_secs(seconds) })
         };
         let task = tokio::spawn(keep(Arc::clone(&published), label(), fetch));
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_list_that_never_came_waits_for_the_fetch_that_is_under_way() {
-        let published = Arc::new(Published::new());
+        let published = Arc::new(KeySetState::new());
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let gate = Mutex::new(Some(gate));
         let fetch = async move || {

@@ -11,26 +11,26 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::address_check;
+use super::callback_log::{CallbackLog, CallbackRecord};
 use super::client::{self, Caller};
-use super::desk::{Desk, Entry};
-use super::held::Held;
+use super::held_requests::HeldRequests;
 use super::quarantine::quarantine;
 use super::received::{Head, Received};
 use super::recent::Recent;
-use super::record::Genuine;
+use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::ledger::{Book, EventId, Release};
+use crate::ledger::{BatchedLedger, EventId, Release};
 use crate::sender::{
-    Answer, Callback, Judgement, KeySet, OlderKeys, Outcome, Reason, Refusal, Reply, Resolution,
-    Resolved,
+    Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
+    Resolution, Resolved,
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
-use crate::wire::{BodyFault, BytePool, Handler, Hangup, Peer, Response, Taken};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response, Taken};
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
 /// some.
@@ -46,11 +46,11 @@ pub struct Gate(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) view: ArcSwap<View>,
-    pub(super) desk: Arc<Desk>,
-    pub(super) book: Book,
+    pub(super) desk: Arc<CallbackLog>,
+    pub(super) book: BatchedLedger,
     keys: Keys,
     pool: Arc<BytePool>,
-    held: Held,
+    held: HeldRequests,
     verdicts: Verdicts,
     /// The store is known to have no keys of earlier versions.
     pub(super) no_older_keys: AtomicBool,
@@ -61,11 +61,11 @@ const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// A callback that goes no further, and what becomes of it.
 pub(super) enum Stop {
     Is(Outcome),
-    Refused(Outcome, Refusal),
+    Refused(Outcome, CallbackError),
 }
 
 /// What is decided about a callback before anything is recorded.
-pub(super) enum Ruling {
+pub(super) enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
@@ -76,14 +76,14 @@ pub(super) enum Ruling {
 
 /// The entry of the callback that is being served; taken away if its sender hangs up while it is
 /// being recorded.
-pub(super) type Slot = Option<Entry>;
+pub(super) type Slot = Option<CallbackRecord>;
 
 impl Gate {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
     /// those of this configuration for good; everything else follows [`Gate::apply`].
     #[must_use]
-    pub fn new(config: &Config, book: Book, keys: Keys, metrics: Arc<Metrics>) -> Self {
-        let desk = Desk::new(metrics, book.clone());
+    pub fn new(config: &Config, book: BatchedLedger, keys: Keys, metrics: Arc<Metrics>) -> Self {
+        let desk = CallbackLog::new(metrics, book.clone());
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
@@ -91,7 +91,7 @@ impl Gate {
             book,
             keys,
             pool: BytePool::new(limits.unverified_body_bytes),
-            held: Held::new(limits.held),
+            held: HeldRequests::new(limits.held),
             verdicts: Verdicts::default(),
             no_older_keys: AtomicBool::new(false),
         }))
@@ -142,7 +142,11 @@ impl Gate {
 }
 
 impl Handler for Gate {
-    async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, Hangup> {
+    async fn handle(
+        &self,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response, CloseWithoutReply> {
         let began = clock::instant();
         let (parts, body) = request.into_parts();
         let head = Head::new(parts);
@@ -152,7 +156,7 @@ impl Handler for Gate {
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
-            let mut slot = Some(Entry::new(Arc::clone(&route), client.address(), began));
+            let mut slot = Some(CallbackRecord::new(Arc::clone(&route), client.address(), began));
             self.0.pass(&mut slot, &mut received, body).await
         };
         match reply {
@@ -208,7 +212,7 @@ impl Shared {
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         drop(taken);
         match ruling {
-            Ruling::Stop(stop) => match (&route.source.quarantine, stop) {
+            Decision::Stop(stop) => match (&route.source.quarantine, stop) {
                 (Some(rules), Stop::Refused(Outcome::Rejected, refusal))
                     if rules.holds(refusal.reason) =>
                 {
@@ -217,13 +221,13 @@ impl Shared {
                 }
                 (_, stop) => stopped(slot, &callback, received, stop),
             },
-            Ruling::AddressCheck => {
+            Decision::AddressCheck => {
                 let stop = Box::pin(address_check::answer(&callback, received, &self.book)).await;
                 stopped(slot, &callback, received, stop)
             }
-            Ruling::Event(id, resolved) => {
+            Decision::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine {
+                let genuine = VerifiedCallback {
                     id,
                     callback: &callback,
                     received,
@@ -233,9 +237,9 @@ impl Shared {
                 };
                 genuine.record(slot, (&self.book, &self.verdicts)).await
             }
-            Ruling::Ambiguous(id, resolved) => {
+            Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine = Genuine {
+                let genuine = VerifiedCallback {
                     id,
                     callback: &callback,
                     received,
@@ -273,20 +277,20 @@ impl Shared {
 }
 
 /// Verifies and resolves.
-pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Ruling {
+pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
     match callback.verify() {
-        Judgement::Probe => Ruling::Stop(Stop::Is(Outcome::Test)),
-        Judgement::Undecided => Ruling::Stop(Stop::Is(Outcome::Unavailable)),
-        Judgement::Challenge => Ruling::AddressCheck,
-        Judgement::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+        Judgement::Probe => Decision::Stop(Stop::Is(Outcome::Test)),
+        Judgement::Undecided => Decision::Stop(Stop::Is(Outcome::Unavailable)),
+        Judgement::Challenge => Decision::AddressCheck,
+        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = id();
             match verified.resolve(id) {
-                Resolution::Event(resolved) => Ruling::Event(id, resolved),
-                Resolution::Ambiguous(resolved) => Ruling::Ambiguous(id, resolved),
-                Resolution::Challenge => Ruling::AddressCheck,
-                Resolution::Test => Ruling::Stop(Stop::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Ruling::Stop(by_sender(refusal)),
+                Resolution::Event(resolved) => Decision::Event(id, resolved),
+                Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
+                Resolution::Challenge => Decision::AddressCheck,
+                Resolution::Test => Decision::Stop(Stop::Is(Outcome::Test)),
+                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
     }
@@ -294,7 +298,10 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
 
 /// The public keys to verify a callback with, where its sender has some. If it names one that is
 /// not there, the list is looked at again, within the sender's patience.
-pub(super) async fn public_keys(received: &Received, entry: Option<&Entry>) -> Option<Arc<KeySet>> {
+pub(super) async fn public_keys(
+    received: &Received,
+    entry: Option<&CallbackRecord>,
+) -> Option<Arc<KeySet>> {
     let route = received.route();
     let published = route.keys.as_ref()?;
     let keys = published.now();
@@ -369,15 +376,15 @@ pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {
     reply
 }
 
-fn faulty(fault: BodyFault) -> Stop {
+fn faulty(fault: BodyError) -> Stop {
     match fault {
-        BodyFault::TooLarge => Stop::refused(Outcome::Rejected, Reason::TooLarge),
-        BodyFault::Late => Stop::refused(Outcome::Rejected, Reason::Timeout),
-        BodyFault::Crowded => Stop::Is(Outcome::Unavailable),
+        BodyError::TooLarge => Stop::refused(Outcome::Rejected, Reason::TooLarge),
+        BodyError::Late => Stop::refused(Outcome::Rejected, Reason::Timeout),
+        BodyError::Crowded => Stop::Is(Outcome::Unavailable),
     }
 }
 
-fn by_sender(refusal: Refusal) -> Stop {
+fn by_sender(refusal: CallbackError) -> Stop {
     let outcome = match refusal.reason {
         Reason::Disabled => Outcome::Disabled,
         _ => Outcome::Rejected,
@@ -387,7 +394,7 @@ fn by_sender(refusal: Refusal) -> Stop {
 
 impl Stop {
     pub(super) fn refused(outcome: Outcome, reason: Reason) -> Self {
-        Self::Refused(outcome, Refusal { reason, parameter: None })
+        Self::Refused(outcome, CallbackError { reason, parameter: None })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::ledger::{FaultCode, LedgerError};
 
 /// Why a statement failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum QueryError {
     /// No connection could be had. Nothing took effect.
     Down(Cause),
     /// The connection ended before the answer came. It may have taken effect.
@@ -43,7 +43,7 @@ impl Cause {
     }
 }
 
-impl Fault {
+impl QueryError {
     /// No connection could be had.
     pub(super) fn down(text: impl Into<String>) -> Self {
         Self::Down(Cause::new(FaultCode::Connection, text))
@@ -112,13 +112,13 @@ impl Fault {
     }
 }
 
-impl From<LedgerError> for Fault {
+impl From<LedgerError> for QueryError {
     fn from(error: LedgerError) -> Self {
         Self::Said(error)
     }
 }
 
-impl From<tokio_postgres::Error> for Fault {
+impl From<tokio_postgres::Error> for QueryError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
             let local = std::error::Error::source(&error).is_some_and(|cause| {
@@ -183,12 +183,12 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_doubtful_and_nothing_else() {
         let cause = || Cause::new(FaultCode::Other, "x");
-        assert_eq!(Fault::Lost(cause()).told(false), LedgerError::Unknown);
-        assert_eq!(Fault::NotDurable(cause()).told(true), LedgerError::Unknown);
+        assert_eq!(QueryError::Lost(cause()).told(false), LedgerError::Unknown);
+        assert_eq!(QueryError::NotDurable(cause()).told(true), LedgerError::Unknown);
         let passing = [
-            (Fault::NotDurable(cause()), true),
-            (Fault::Elsewhere(cause()), true),
-            (Fault::Refused(cause()), false),
+            (QueryError::NotDurable(cause()), true),
+            (QueryError::Elsewhere(cause()), true),
+            (QueryError::Refused(cause()), false),
         ];
         for (fault, passes) in passing {
             assert_eq!((fault.is_passing(), fault.is_doubtful()), (passes, false));

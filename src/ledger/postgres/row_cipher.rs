@@ -9,11 +9,11 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::fault::Fault;
 use super::link::{Held, Session};
+use super::query_error::Fault;
 use super::{Core, PostgresError, READ_PATIENCE};
 use crate::clock::instant;
-use crate::ledger::codec::{Malformed, Put as _};
+use crate::ledger::codec::{DecodeError, Put as _};
 use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
 use crate::ledger::{EventId, HeldId, LedgerError};
 
@@ -23,7 +23,7 @@ const SEALED: u8 = 1;
 const CHANGE_TIME: &str = "set local lock_timeout = '2s'";
 
 /// Seals and opens pieces.
-pub(super) struct Vault {
+pub(super) struct RowCipher {
     keys: Keyring,
     nonces: Mutex<Nonces>,
     used: RwLock<Used>,
@@ -39,7 +39,7 @@ pub(super) struct Used {
 }
 
 /// Writes pieces under one key.
-pub(super) struct Pen<'v> {
+pub(super) struct RowSealer<'v> {
     nonces: &'v Mutex<Nonces>,
     key: Option<MasterKey>,
 }
@@ -123,7 +123,7 @@ pub(super) fn under(parameter: &str) -> String {
     )
 }
 
-impl Vault {
+impl RowCipher {
     pub(super) fn new(keys: Keyring, used: Used) -> Result<Self, PostgresError> {
         let nonces = Nonces::new().map_err(|_| {
             PostgresError::Options("the system gives no random bytes to seal with".to_owned())
@@ -147,7 +147,7 @@ impl Vault {
     }
 
     /// Writes under the key that the database wants.
-    pub(super) fn pen(&self) -> Result<Pen<'_>, Fault> {
+    pub(super) fn pen(&self) -> Result<RowSealer<'_>, Fault> {
         let current = self.used.read().unwrap_or_else(PoisonError::into_inner).current;
         let key = match current {
             None => None,
@@ -156,7 +156,7 @@ impl Vault {
                 Fault::Said(LedgerError::Sealed(format!("the database {missing}")))
             })?),
         };
-        Ok(Pen { nonces: &self.nonces, key })
+        Ok(RowSealer { nonces: &self.nonces, key })
     }
 
     /// What a piece holds.
@@ -192,7 +192,7 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-impl Pen<'_> {
+impl RowSealer<'_> {
     /// What [`under`] is asked about.
     pub(super) fn number(&self) -> i64 {
         number(self.key.as_ref().map(MasterKey::id))
@@ -220,7 +220,7 @@ impl Pen<'_> {
 }
 
 /// What is in a piece is not what should be.
-pub(super) fn malformed(place: Place<'_>) -> impl Fn(Malformed) -> Fault {
+pub(super) fn malformed(place: Place<'_>) -> impl Fn(DecodeError) -> Fault {
     move |_| Fault::Said(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
 }
 

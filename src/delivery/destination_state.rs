@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempt::Postal;
-use super::breaker::{Breaker, BreakerState, Change, Sign};
-use super::ending::Ending;
+use super::attempt::DestinationClient;
+use super::attempt_result::AttemptResult;
+use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::forward::ReadFields;
-use super::parcel::Form;
+use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
 use super::rate::Pacer;
 use crate::config::{Destination, Reach};
@@ -16,8 +16,8 @@ use crate::telemetry::{DeliveryMetrics, Metrics};
 
 /// One destination.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) postal: Arc<Postal>,
+pub(super) struct DestinationState {
+    pub(super) postal: Arc<DestinationClient>,
     pub(super) metrics: DeliveryMetrics,
     /// Nothing is delivered until somebody resumes it.
     pub(super) paused: Option<Arc<Pause>>,
@@ -35,9 +35,9 @@ pub(super) struct Lane {
 
 /// Whether there are many attempts under way, all destinations together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crowd {
-    Thin,
-    Dense,
+pub(super) enum Load {
+    Normal,
+    High,
 }
 
 /// Whether it answered its last attempt.
@@ -47,7 +47,7 @@ pub(super) enum Health {
     Proven,
 }
 
-impl Lane {
+impl DestinationState {
     /// The lane of a destination that is new.
     pub(super) fn new(
         destination: &Arc<Destination>,
@@ -75,8 +75,9 @@ impl Lane {
         let has_files = destination.ca.is_some() || destination.identity.is_some();
         if **before == **destination && !has_files {
             if self.postal.form.reads_fields() {
-                let form = Form::of(destination, fields);
-                self.postal = Arc::new(Postal { form, ..Postal::clone(&self.postal) });
+                let form = PayloadFormat::of(destination, fields);
+                self.postal =
+                    Arc::new(DestinationClient { form, ..DestinationClient::clone(&self.postal) });
             }
             return;
         }
@@ -88,12 +89,12 @@ impl Lane {
     }
 
     /// How many attempts may begin now.
-    pub(super) fn places(&mut self, now: Instant, crowd: Crowd) -> usize {
+    pub(super) fn places(&mut self, now: Instant, crowd: Load) -> usize {
         if self.paused.is_some() {
             return usize::from(self.trial && self.in_flight == 0);
         }
         let most = match (crowd, self.health) {
-            (Crowd::Dense, Health::Unproven) => 1,
+            (Load::High, Health::Unproven) => 1,
             _ => self.postal.destination.concurrency,
         };
         let free = most.saturating_sub(self.in_flight);
@@ -119,14 +120,14 @@ impl Lane {
     }
 
     /// An attempt has ended; `None`: nobody knows how.
-    pub(super) fn end(&mut self, ending: Option<Ending>, now: Instant) -> Option<Change> {
+    pub(super) fn end(&mut self, ending: Option<AttemptResult>, now: Instant) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.trial = false;
         let sign = ending?.sign();
         self.health = match sign {
-            Sign::Alive => Health::Proven,
-            Sign::Failing => Health::Unproven,
-            Sign::Unknown => self.health,
+            HealthSignal::Up => Health::Proven,
+            HealthSignal::Down => Health::Unproven,
+            HealthSignal::Neutral => self.health,
         };
         self.breaker.hear(sign, now)
     }
@@ -158,7 +159,7 @@ impl Lane {
     }
 }
 
-fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Postal {
+fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> DestinationClient {
     let guard = match &destination.reach {
         Reach::Private => Guard::new(Trust::File, Vec::new()),
         Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
@@ -170,5 +171,9 @@ fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Postal {
     if let Err(why) = &client {
         tracing::error!(destination = destination.name, why, "deliveries cannot be made");
     }
-    Postal { form: Form::of(destination, fields), client, destination: Arc::clone(destination) }
+    DestinationClient {
+        form: PayloadFormat::of(destination, fields),
+        client,
+        destination: Arc::clone(destination),
+    }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// What a connection is doing, and since when.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct ConnectionActivity {
     origin: Instant,
     /// Milliseconds after `origin` of the last change.
     since_ms: AtomicU64,
@@ -27,7 +27,7 @@ pub(super) struct Pulse {
 
 /// What is to be done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum IdleAction {
     /// Nothing; look again after this time.
     Wait(Duration),
     /// It did nothing for too long: wind up.
@@ -38,9 +38,9 @@ pub(super) enum Verdict {
 
 /// A request is being answered until this is dropped.
 #[derive(Debug)]
-pub(super) struct Busy<'a>(&'a Pulse);
+pub(super) struct Busy<'a>(&'a ConnectionActivity);
 
-impl Pulse {
+impl ConnectionActivity {
     /// A connection that was opened now and owes a head.
     pub(super) fn new() -> Self {
         Self {
@@ -90,18 +90,18 @@ impl Pulse {
     }
 
     /// What is to be done now, when a head may take `head` and a connection may idle for `idle`.
-    pub(super) fn judge(&self, now: Instant, head: Duration, idle: Duration) -> Verdict {
+    pub(super) fn judge(&self, now: Instant, head: Duration, idle: Duration) -> IdleAction {
         let lasted = self.lasted(now);
         if self.is_busy() {
-            Verdict::Wait(head)
+            IdleAction::Wait(head)
         } else if self.head.load(Ordering::Relaxed) {
             head.checked_sub(lasted)
                 .filter(|left| !left.is_zero())
-                .map_or(Verdict::Close, Verdict::Wait)
+                .map_or(IdleAction::Close, IdleAction::Wait)
         } else {
             idle.checked_sub(lasted)
                 .filter(|left| !left.is_zero())
-                .map_or(Verdict::Finish, |left| Verdict::Wait(left.min(head)))
+                .map_or(IdleAction::Finish, |left| IdleAction::Wait(left.min(head)))
         }
     }
 
@@ -139,33 +139,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_is_timed_from_its_first_byte() {
-        let pulse = Pulse::new();
+        let pulse = ConnectionActivity::new();
         drop(pulse.begin());
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Wait(HEAD));
+        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
         pulse.head();
         tokio::time::advance(Duration::from_secs(9)).await;
         pulse.head();
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Wait(Duration::from_secs(1)));
+        assert_eq!(
+            pulse.judge(Instant::now(), HEAD, IDLE),
+            IdleAction::Wait(Duration::from_secs(1))
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Close);
+        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Close);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_never_speaks_is_a_head_that_never_comes() {
-        let pulse = Pulse::new();
+        let pulse = ConnectionActivity::new();
         tokio::time::advance(HEAD).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Close);
+        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Close);
     }
 
     #[tokio::test(start_paused = true)]
     async fn idling_is_not_a_slow_head_and_ends_in_good_order() {
-        let pulse = Pulse::new();
+        let pulse = ConnectionActivity::new();
         let busy = pulse.begin();
         tokio::time::advance(Duration::from_secs(500)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Wait(HEAD));
+        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
         drop(busy);
         tokio::time::advance(IDLE).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), Verdict::Finish);
+        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Finish);
     }
 }

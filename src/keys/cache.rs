@@ -9,34 +9,34 @@ use ipnet::IpNet;
 use tokio::task::JoinHandle;
 
 use super::fetch::fetch;
-use super::keeper::{Label, keep};
-use super::published::Published;
+use super::key_set_state::KeySetState;
+use super::refresher::{Label, keep};
 use crate::config::{Config, Source};
 use crate::sender::Recipe;
 use crate::telemetry::Metrics;
 
 /// The lists of public keys of all sources. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Keys(Arc<Shelf>);
+pub struct Keys(Arc<KeySetCache>);
 
 #[derive(Debug)]
-struct Shelf {
-    lists: Mutex<HashMap<[u8; 32], Kept>>,
+struct KeySetCache {
+    lists: Mutex<HashMap<[u8; 32], CachedKeySet>>,
     metrics: Arc<Metrics>,
 }
 
 /// One list, and the task that keeps it.
 #[derive(Debug)]
-struct Kept {
+struct CachedKeySet {
     sender: String,
-    published: Arc<Published>,
-    asking: Arc<ArcSwap<Asking>>,
+    published: Arc<KeySetState>,
+    asking: Arc<ArcSwap<KeySetUsers>>,
     task: JoinHandle<()>,
 }
 
 /// Who asks for a list, and what may be reached for it.
 #[derive(Debug)]
-struct Asking {
+struct KeySetUsers {
     sources: Vec<Arc<Source>>,
     allow: Vec<IpNet>,
 }
@@ -47,7 +47,7 @@ impl Keys {
     /// Must be called within a tokio runtime with time and I/O enabled.
     #[must_use]
     pub fn start(config: &Config, metrics: Arc<Metrics>) -> Self {
-        let keys = Self(Arc::new(Shelf { lists: Mutex::default(), metrics }));
+        let keys = Self(Arc::new(KeySetCache { lists: Mutex::default(), metrics }));
         keys.apply(config);
         keys
     }
@@ -63,10 +63,10 @@ impl Keys {
         let mut lists = self.lists();
         lists.retain(|identity, _| needed.contains_key(identity));
         for (identity, sources) in needed {
-            let asking = Asking { sources, allow: config.egress.allow.clone() };
+            let asking = KeySetUsers { sources, allow: config.egress.allow.clone() };
             match lists.get(&identity) {
                 Some(kept) => kept.go_on(asking),
-                None => drop(lists.insert(identity, Kept::new(asking))),
+                None => drop(lists.insert(identity, CachedKeySet::new(asking))),
             }
         }
         // Senders that are no longer needed have no age; the others get theirs when they are asked.
@@ -75,7 +75,7 @@ impl Keys {
 
     /// The list that callbacks read by `recipe` are verified with, if their sender has one.
     #[must_use]
-    pub fn of(&self, recipe: &Recipe) -> Option<Arc<Published>> {
+    pub fn of(&self, recipe: &Recipe) -> Option<Arc<KeySetState>> {
         let identity = recipe.key_list()?.identity();
         self.lists().get(&identity).map(|kept| Arc::clone(&kept.published))
     }
@@ -93,20 +93,20 @@ impl Keys {
         }
     }
 
-    fn lists(&self) -> MutexGuard<'_, HashMap<[u8; 32], Kept>> {
+    fn lists(&self) -> MutexGuard<'_, HashMap<[u8; 32], CachedKeySet>> {
         // Nothing that holds it can panic half way.
         self.0.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn new(asking: Asking) -> Self {
+impl CachedKeySet {
+    fn new(asking: KeySetUsers) -> Self {
         let first = asking.sources.first();
         let sender = first.map_or("", |source| source.recipe.sender().name()).to_owned();
         let list = first.and_then(|source| source.recipe.key_list());
         let host = list.map_or("", |list| list.host()).to_owned();
         tracing::info!(sender, host, "fetching public keys; readiness does not wait for them");
-        let published = Arc::new(Published::new());
+        let published = Arc::new(KeySetState::new());
         let asking = Arc::new(ArcSwap::from_pointee(asking));
         let from = Arc::clone(&asking);
         let fetch = async move || {
@@ -119,7 +119,7 @@ impl Kept {
         Self { sender, published, asking, task }
     }
 
-    fn go_on(&self, asking: Asking) {
+    fn go_on(&self, asking: KeySetUsers) {
         self.asking.store(Arc::new(asking));
         if self.published.now().is_none() {
             // What kept it from being fetched may be mended.
@@ -128,7 +128,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for CachedKeySet {
     fn drop(&mut self) {
         self.task.abort();
     }
