@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, is_there, schema};
 use postern::clock::{instant, now_ms};
 use postern::ledger::{
-    Attempt, BatchOptions, BatchedLedger, DedupeKey, EventId, Fingerprint, LeaseAsk, NewEvent,
-    NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, Standing, TargetFilter,
+    Attempt, BatchOptions, BatchedLedger, DedupResult, DedupeKey, EventId, Fingerprint, LeaseAsk,
+    NewEvent, NodeId, NoopObserver, Postgres, PostgresOptions, Settlement, SourceId, TargetFilter,
     TargetId, Verdict,
 };
 use postern::sender::Secret;
@@ -187,7 +187,7 @@ async fn send(book: BatchedLedger, seen: Arc<Seen>, pause: Duration) {
             book.record(first).await.unwrap();
             if n.is_multiple_of(REPEATED) {
                 let again = book.record(event(n)).await.unwrap();
-                if again.standing() == Standing::New {
+                if again.standing() == DedupResult::New {
                     seen.fresh_twice.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -51,7 +51,7 @@ use pass::Pass;
 
 pub use checked::*;
 pub use file::nearest;
-pub use issue::{ConfigErrors, Finding, Paint};
+pub use issue::{ConfigErrors, ConfigIssue, Paint};
 pub use keys::TABLES;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, forbidden, parse_range, wrapped};
@@ -70,7 +70,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// Remarks: nothing stops for them.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<ConfigIssue>,
     /// The files that it was made of.
     pub files: Files,
 }
@@ -91,7 +91,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors>
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
         let (file, remedy) = (path.to_owned(), remedy.to_owned());
-        Finding { file, line: None, column: None, key: String::new(), what, remedy }
+        ConfigIssue { file, line: None, column: None, key: String::new(), what, remedy }
     };
     let text = match alone.contents(path) {
         Ok(contents) => String::from_utf8(contents.bytes)
@@ -138,7 +138,7 @@ pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, Co
 /// Notes that a line is not TOML. The line is not shown: it may hold a secret.
 fn not_toml(pass: &Pass<'_>, error: &toml::de::Error) {
     let span = error.span();
-    pass.fault(Finding {
+    pass.fault(ConfigIssue {
         file: pass.file().to_owned(),
         line: span.as_ref().map(|span| pass.line(span)),
         column: span.as_ref().map(|span| pass.column(span)),

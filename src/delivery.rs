@@ -37,6 +37,6 @@ mod values;
 
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};
-pub use dispatcher::{Courier, Tools};
+pub use dispatcher::{Dispatcher, Tools};
 pub use pauses::{Pause, PauseReason};
 pub use replay::{ReplayFilter, ReplayOrderError, ReplayProgress, ReplayState, Replays};

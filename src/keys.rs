@@ -21,4 +21,4 @@ mod unknown_keys;
 
 pub use cache::Keys;
 pub use fetch::{FetchError, fetch_once};
-pub use key_set_state::Published;
+pub use key_set_state::KeySetState;

@@ -1,50 +1,64 @@
-//! The gateway's own life: starting, ready, draining, stopped.
+//! The gateway's own life: starting, ready, lame duck, draining, stopped.
 //!
 //! One [`Lifecycle`] is shared by every listener. Connections ask it whether to wind up, `/readyz`
-//! asks it whether to be called at all. A drain begins once and is never taken back.
+//! asks it whether to be called at all. A phase that has begun is never taken back.
+
+mod readiness;
 
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+pub use readiness::{Unready, unready};
+
 /// Where in its life the gateway is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Listeners are bound, the ledger is not open yet.
+    /// Listeners answer, the ledger is not open yet.
     Starting = 0,
-    /// Callbacks are taken.
+    /// Callbacks are accepted.
     Ready = 1,
+    /// Callbacks are accepted, and balancers are told to send no more.
+    LameDuck = 2,
     /// No new connection is accepted; what is in flight is answered.
-    Draining = 2,
+    Draining = 3,
     /// Everything is closed.
-    Stopped = 3,
+    Stopped = 4,
 }
 
 impl Phase {
-    /// The name, for `/readyz` and logs.
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] =
+        [Self::Starting, Self::Ready, Self::LameDuck, Self::Draining, Self::Stopped];
+
+    /// The name, for `/readyz`, the admin API and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
         }
     }
 }
 
-/// The phase, and a bell that rings when the drain begins.
+/// The phase, with a bell for each that rings when it begins.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     phase: AtomicU8,
-    draining: AtomicBool,
-    bell: Notify,
-    end: Notify,
+    bells: [Notify; Phase::ALL.len()],
+    /// Rung by who asks for a stop over the admin API.
+    asked: Notify,
+    /// What the start is waiting for.
+    step: Mutex<String>,
 }
 
 impl Lifecycle {
@@ -54,66 +68,96 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// The phase now.
+    /// The phase now. One atomic load, for the hot path.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            2 => Phase::Draining,
-            _ => Phase::Stopped,
+        let phase = usize::from(self.phase.load(Ordering::Acquire));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Stopped)
+    }
+
+    /// Notes what the start is waiting for, for `/readyz`.
+    pub fn step(&self, what: impl Into<String>) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// Why this gateway should get no callbacks, whatever its store says; `None`: it is ready.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        match self.phase() {
+            Phase::Ready => None,
+            Phase::Starting => {
+                let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+                Some(format!("{}: {step}", Phase::Starting.as_str()))
+            }
+            phase => Some(phase.as_str().to_owned()),
         }
     }
 
-    /// Everything is open: callbacks are taken from now on, unless a drain has begun already.
+    /// Everything is open: callbacks are accepted from now on, unless a drain has begun already.
     pub fn ready(&self) {
         self.advance(Phase::Ready);
+    }
+
+    /// Readiness says no from now on. Callbacks are accepted as before, and connections end with
+    /// their next answer.
+    pub fn lame_duck(&self) {
+        self.advance(Phase::LameDuck);
     }
 
     /// Winds up: no new connections, what is in flight is answered.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
-        self.draining.store(true, Ordering::Release);
-        self.bell.notify_waiters();
     }
 
     /// Whatever is still open is closed.
     pub fn stopped(&self) {
-        self.drain();
         self.advance(Phase::Stopped);
-        self.end.notify_waiters();
+    }
+
+    /// Asks for a stop in good order, as SIGTERM does. The first of them counts.
+    pub fn ask_to_stop(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Waits until a stop is asked for. One task at a time may wait.
+    pub async fn asked_to_stop(&self) {
+        self.asked.notified().await;
     }
 
     /// Whether a drain has begun. One atomic load, for the hot path.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.phase() >= Phase::Draining
     }
 
-    /// Waits for the drain to begin.
-    pub async fn draining(&self) {
-        let mut bell = pin!(self.bell.notified());
+    /// Waits until `phase` or a later one has begun.
+    pub async fn reached(&self, phase: Phase) {
+        let mut bell = pin!(self.bells[phase as usize].notified());
         bell.as_mut().enable();
-        if !self.is_draining() {
+        if self.phase() < phase {
             bell.await;
         }
     }
 
+    /// Waits for the drain to begin.
+    pub async fn draining(&self) {
+        self.reached(Phase::Draining).await;
+    }
+
     /// Waits for the end.
     pub async fn ended(&self) {
-        let mut end = pin!(self.end.notified());
-        end.as_mut().enable();
-        if self.phase() != Phase::Stopped {
-            end.await;
-        }
+        self.reached(Phase::Stopped).await;
     }
 
     fn advance(&self, to: Phase) {
-        self.phase.fetch_max(to as u8, Ordering::AcqRel);
+        let before = usize::from(self.phase.fetch_max(to as u8, Ordering::AcqRel));
+        for bell in self.bells.iter().take(to as usize + 1).skip(before + 1) {
+            bell.notify_waiters();
+        }
     }
 }
 
-/// SIGTERM and SIGINT: the first asks for a drain, the second for an end at once.
+/// SIGTERM and SIGINT: the first asks for a stop in good order, the second for an end at once.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -133,41 +177,91 @@ impl Signals {
     }
 
     /// The next of them.
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
         }
     }
+}
+
+/// A signal that ends the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: from a service manager or an orchestrator, which has a balancer in front.
+    Terminate,
+    /// SIGINT: from a person at a terminal, who waits.
+    Interrupt,
+}
+
+impl Signal {
+    /// The name, for logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    /// How the gateway stops on it.
+    #[must_use]
+    pub const fn stopping(self) -> Stopping {
+        match self {
+            Self::Terminate => Stopping::LameDuckFirst,
+            Self::Interrupt => Stopping::DrainNow,
+        }
+    }
+}
+
+/// How a stop begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopping {
+    /// As a lame duck, for `server.lame_duck`; then the drain.
+    LameDuckFirst,
+    /// With the drain.
+    DrainNow,
 }
 
 /// When to stop: `drain` asks for an orderly end, `now` cuts it short.
 #[derive(Debug)]
 pub struct Stop<D, N> {
-    /// Completes when the gateway is to wind up.
+    /// Completes when the gateway is to wind up, and says how.
     pub drain: D,
     /// Completes when it is to end at once, whatever is in flight.
     pub now: N,
 }
 
-impl<D: Future<Output = ()>> Stop<D, std::future::Pending<()>> {
-    /// Winds up when `drain` completes, and takes the whole drain time if it must.
-    pub fn when(drain: D) -> Self {
-        Self { drain, now: std::future::pending() }
+impl Stop<(), ()> {
+    /// Drains when `drain` completes, and takes the whole drain time if it must.
+    pub fn when(
+        drain: impl Future<Output = ()>,
+    ) -> Stop<impl Future<Output = Stopping>, std::future::Pending<()>> {
+        let drain = async {
+            drain.await;
+            Stopping::DrainNow
+        };
+        Stop { drain, now: std::future::pending() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
     fn a_drain_is_never_taken_back() {
         let life = Lifecycle::new();
         assert_eq!(life.phase(), Phase::Starting);
+        life.step("opening the store");
+        assert_eq!(life.unready().unwrap(), "starting: opening the store");
         life.drain();
         life.ready();
+        life.lame_duck();
         assert_eq!(life.phase(), Phase::Draining);
+        assert_eq!(life.unready().unwrap(), "draining");
         life.stopped();
         life.drain();
         assert_eq!(life.phase(), Phase::Stopped);
@@ -184,5 +278,20 @@ mod tests {
         life.drain();
         waiting.await.unwrap();
         life.draining().await;
+    }
+
+    #[tokio::test]
+    async fn each_phase_has_a_bell_and_a_later_one_rings_those_before() {
+        let life = Lifecycle::new();
+        let mut ready = pin!(life.reached(Phase::Ready));
+        let mut end = pin!(life.reached(Phase::Stopped));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(ready.as_mut().poll(&mut cx).is_pending());
+        assert!(end.as_mut().poll(&mut cx).is_pending());
+        life.lame_duck();
+        assert!(ready.poll(&mut cx).is_ready());
+        assert!(end.as_mut().poll(&mut cx).is_pending());
+        life.stopped();
+        assert!(end.poll(&mut cx).is_ready());
     }
 }

@@ -19,6 +19,6 @@ mod tls;
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
 pub use body::{BodyError, BytePool, Taken};
-pub use connection::{Bounds, CloseWithoutReply, Front, Handler, Peer, Response};
+pub use connection::{Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response};
 pub use target::RawTarget;
 pub use tls::{Certificate, TlsError};

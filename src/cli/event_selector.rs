@@ -4,7 +4,7 @@ use clap::Args;
 
 /// Events by what they say and when they came; all of it has to fit.
 #[derive(Args, Debug)]
-pub(super) struct Which {
+pub(super) struct EventSelector {
     /// Of this source.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Which {
     until: Option<String>,
 }
 
-impl Which {
+impl EventSelector {
     /// What is asked for, by its name in the admin API.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let all = [

@@ -26,7 +26,7 @@ use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Denied, check_name, check_site};
+use crate::operator::{AccessError, check_name, check_site};
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
@@ -358,7 +358,9 @@ fn told(visit: &Visit, trouble: &PageError) -> Response {
     // To whoever came under a wrong name or from another site nothing is shown but that.
     let title = trouble.title(visit.lang);
     let page = match trouble {
-        PageError::Denied(Denied::AnotherName | Denied::AnotherSite) => middle.into_string(),
+        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => {
+            middle.into_string()
+        }
         _ => layout::page(visit, title, &middle).into_string(),
     };
     reply::html(trouble.status(), page)

@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::lang::Lang;
 use super::text::{Text, texts};
 use crate::ledger::LedgerError;
-use crate::operator::Denied;
+use crate::operator::AccessError;
 
 texts! {
     ABSENT = "Not here", "这里没有";
@@ -41,7 +41,7 @@ pub(super) enum PageError {
     /// A form without the viewer's token.
     Stale,
     /// Not for this request.
-    Denied(Denied),
+    Denied(AccessError),
     /// Too many tries to sign in.
     TooMany,
     /// A form over its bound.
@@ -70,10 +70,10 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks | Self::Stale | Self::Denied(Denied::AnotherSite) => {
+            Self::OnlyLooks | Self::Stale | Self::Denied(AccessError::AnotherSite) => {
                 StatusCode::FORBIDDEN
             }
-            Self::Denied(Denied::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,7 +102,7 @@ impl PageError {
             Self::BadBecause(words) => return words.clone(),
             Self::OnlyLooks => ONLY_LOOKS,
             Self::Stale => STALE,
-            Self::Denied(Denied::AnotherName) => OTHER_NAME,
+            Self::Denied(AccessError::AnotherName) => OTHER_NAME,
             Self::Denied(_) => OTHER_SITE,
             Self::TooMany => TOO_MANY,
             Self::TooLarge => TOO_LARGE,

@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{AdminRight, AdminToken};
-use crate::registry::Who;
+use crate::registry::Actor;
 
 /// The cookie of a session.
 pub(super) const COOKIE: &str = "postern_session";
@@ -51,7 +51,7 @@ struct Session {
 /// Somebody who looks at a page.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer {
-    pub who: Who,
+    pub who: Actor,
     pub right: AdminRight,
     /// What this viewer's forms have to bring back.
     pub csrf: String,
@@ -125,7 +125,7 @@ impl Sessions {
             session.seen = now;
         }
         Some(Viewer {
-            who: Who::of_token(&token.name),
+            who: Actor::of_token(&token.name),
             right: token.right,
             csrf: self.csrf(&name),
             entry: SignIn::SignedIn,
@@ -139,13 +139,13 @@ impl Sessions {
 
     /// Whoever comes where nobody has to sign in.
     pub fn local(&self) -> Viewer {
-        let (who, right) = (Who::local(), AdminRight::Admin);
+        let (who, right) = (Actor::local(), AdminRight::Admin);
         Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
     }
 
     /// Whoever has not signed in.
     pub fn outside(&self) -> Viewer {
-        let (who, right) = (Who::local(), AdminRight::Read);
+        let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer { who, right, csrf: self.csrf(b"outside"), entry: SignIn::Outside }
     }
 

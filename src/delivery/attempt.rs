@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 use super::attempt_result::AttemptResult;
-use super::outbound_request::{PayloadFormat, Unwritable};
+use super::outbound_request::{PayloadError, PayloadFormat};
 use super::schedule;
 use crate::clock;
 use crate::config::{Destination, Mode};
@@ -63,8 +63,8 @@ impl DestinationClient {
             Err(why) => {
                 attempt.error = Some(why.to_string());
                 return match why {
-                    Unwritable::Stored | Unwritable::Url(_) => AttemptResult::Unwritable,
-                    Unwritable::Unusable(_) => AttemptResult::Unable,
+                    PayloadError::Stored | PayloadError::Url(_) => AttemptResult::Unwritable,
+                    PayloadError::Unusable(_) => AttemptResult::Unable,
                 };
             }
         };

@@ -38,7 +38,7 @@ pub struct Guard {
 /// Why an address is not reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} may not be reached, {why}")]
-pub struct Refused {
+pub struct EgressError {
     address: IpAddr,
     why: &'static str,
 }
@@ -55,8 +55,8 @@ impl Guard {
     ///
     /// # Errors
     /// `Refused`, which says why not.
-    pub fn check(&self, address: IpAddr, scheme: Scheme) -> Result<(), Refused> {
-        let refused = |why| Err(Refused { address, why });
+    pub fn check(&self, address: IpAddr, scheme: Scheme) -> Result<(), EgressError> {
+        let refused = |why| Err(EgressError { address, why });
         if let Some(why) = forbidden(address) {
             return refused(why);
         }

@@ -14,9 +14,7 @@ use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
 use crate::clock;
 use crate::config::Rate;
-use crate::ledger::{
-    BatchedLedger, EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId,
-};
+use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
@@ -58,11 +56,11 @@ pub(super) struct CallbackLog {
 }
 
 impl CallbackLog {
-    pub fn new(metrics: Arc<Metrics>, book: BatchedLedger) -> Arc<Self> {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let now = clock::instant();
         Arc::new(Self {
             metrics,
-            rejections: Rejections::new(book),
+            rejections: Rejections::default(),
             recent: Recent::default(),
             by_address: ByAddress::new(FAILURES_BY_ADDRESS, now),
             samples: ByAddress::new(SAMPLES_BY_CALLER, now),

@@ -4,13 +4,14 @@
 //! accepted. Then nothing is acknowledged that is not recorded: where there is no room, or the
 //! ledger does not answer in time, the sender gets its own "try later".
 
-use super::handler::{Slot, salt, told};
+use super::handler::{EarlyReply, Slot, salt, told};
 use super::inline_wait::InlineReply;
 use super::received::Received;
+use super::route::Route;
 use crate::clock;
 use crate::config::{HeldAnswer, Quarantine};
 use crate::ledger::{HeldWhy, HoldOutcome, NewRejection};
-use crate::sender::{Callback, CallbackError, Outcome, Reply};
+use crate::sender::{Callback, Outcome, Reply};
 
 /// Whether it is recorded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,13 +20,28 @@ enum Recorded {
     No,
 }
 
+impl EarlyReply {
+    /// Whether a source holds what it rejects so.
+    pub(super) fn is_held_by(&self, route: &Route) -> bool {
+        match (self, &route.source.quarantine) {
+            (Self::Refused(Outcome::Rejected, refusal), Some(rules)) => rules.holds(refusal.reason),
+            _ => false,
+        }
+    }
+}
+
 /// Holds a rejected callback and answers it.
 pub(super) async fn quarantine(
     slot: &mut Slot,
     callback: &Callback<'_>,
     received: &Received,
-    (refusal, rules): (CallbackError, &Quarantine),
+    stop: EarlyReply,
 ) -> Reply {
+    let (EarlyReply::Refused(_, refusal), Some(rules)) =
+        (stop, &received.route().source.quarantine)
+    else {
+        return callback.reply(Outcome::Unavailable, None, &salt);
+    };
     let reason = refusal.reason;
     let rejected = callback.reply(Outcome::Rejected, Some(reason), &salt);
     if let Some(entry) = slot {
@@ -72,7 +88,7 @@ async fn hold(
     let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
     let holding = route.desk.rejections.hold(held, rules.bounds);
     match tokio::time::timeout(left, holding).await {
-        Ok(Ok(HoldOutcome::HeldRequests(id) | HoldOutcome::Known(id))) => {
+        Ok(Ok(HoldOutcome::Held(id) | HoldOutcome::Known(id))) => {
             entry.held(id);
             return Recorded::Yes;
         }

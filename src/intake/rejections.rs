@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
@@ -40,11 +40,13 @@ const FULL_FOR: Duration = Duration::from_secs(5);
 const FULL_MAX: usize = 4096;
 
 /// The log of rejected callbacks, of all gateways. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Rejections(Arc<Shared>);
 
+#[derive(Default)]
 struct Shared {
-    book: BatchedLedger,
+    /// Empty until the store is open: nothing is kept before.
+    book: OnceLock<BatchedLedger>,
     queue: Mutex<Queue>,
     urgent: Notify,
     full: Mutex<HashMap<DedupeKey, Instant>>,
@@ -80,13 +82,14 @@ impl fmt::Debug for Rejections {
 }
 
 impl Rejections {
-    pub(super) fn new(book: BatchedLedger) -> Self {
-        Self(Arc::new(Shared {
-            book,
-            queue: Mutex::default(),
-            urgent: Notify::new(),
-            full: Mutex::default(),
-        }))
+    /// Keeps them in `book` from now on.
+    pub(super) fn open(&self, book: BatchedLedger) {
+        // There is one store for as long as the process runs.
+        let _ = self.0.book.set(book);
+    }
+
+    fn book(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.0.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
     /// Rejected callbacks, newest first, with what this gateway has not written yet. What is
@@ -102,7 +105,7 @@ impl Rejections {
     ) -> Result<(Vec<Rejection>, Option<Cursor>), LedgerError> {
         self.flush().await;
         let query = HeldQuery { list: HeldList::Rejected, ..query.clone() };
-        let page = self.0.book.held(&query, cursor, limit).await?;
+        let page = self.book()?.held(&query, cursor, limit).await?;
         let read = page.held.iter().filter_map(|held| Rejection::read(held).ok());
         Ok((read.collect(), page.next))
     }
@@ -113,7 +116,7 @@ impl Rejections {
     /// The ledger fails.
     pub async fn get(&self, id: HeldId) -> Result<Option<Rejection>, LedgerError> {
         self.flush().await;
-        let one = self.0.book.held_one(id).await?;
+        let one = self.book()?.held_one(id).await?;
         Ok(match one {
             Some(HeldOne::Waiting(held)) => Rejection::read(&held).ok(),
             Some(HeldOne::Decided(_)) | None => None,
@@ -267,7 +270,9 @@ async fn write(ending: Ending) {
             let flushes = if last { std::mem::take(&mut queue.flushes) } else { Vec::new() };
             (batch, flushes)
         };
-        keep(&shared.book, batch).await;
+        if let Some(book) = shared.book.get() {
+            keep(book, batch).await;
+        }
         for flush in flushes {
             // Whoever waited may be gone.
             let _ = flush.send(());
@@ -310,7 +315,9 @@ mod tests {
 
     fn log() -> Rejections {
         let memory = Memory::new(StoreClock::manual(conformance::START_MS));
-        Rejections::new(BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver)))
+        let log = Rejections::default();
+        log.open(BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver)));
+        log
     }
 
     #[tokio::test]

@@ -12,12 +12,12 @@ use std::time::Duration;
 use http::Uri;
 
 use super::client::Caller;
-use super::handler::{Decision, EarlyReply, Gate, Shared, judge, public_keys, salt};
+use super::handler::{CallbackHandler, Decision, EarlyReply, Shared, judge, public_keys, salt};
 use super::received::{Head, Received};
 use super::record::VerifiedCallback;
 use crate::clock::{self, now_ms};
 use crate::ledger::{
-    Decision, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
+    BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
     LogQuery, NewEvent, NewHeld, Rejection, Release,
 };
 use crate::sender::{Callback, CallbackError, OlderKeys, Outcome, Reason, Reply, Resolved, Role};
@@ -48,7 +48,7 @@ pub enum Released {
     Undecided,
 }
 
-impl Gate {
+impl CallbackHandler {
     /// Looks at a callback in quarantine again.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Gate {
             Decision::Event(id, resolved) => (id, resolved, Verdict::Clear),
             Decision::Ambiguous(id, resolved) => (id, resolved, Verdict::Ambiguous),
             Decision::AddressCheck => return Ok(Released::Undecided),
-            Decision::EarlyReply(stop) => return shared.stays(held, stop, mode).await,
+            Decision::Stop(stop) => return shared.stays(held, stop, mode).await,
         };
         if shared.is_too_old(&received) {
             return Ok(Released::Undecided);
@@ -136,6 +136,10 @@ impl Shared {
         Some(received)
     }
 
+    fn open_book(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
+    }
+
     fn look_up(&self, callback: &mut Callback<'_>) {
         if !self.no_older_keys.load(Ordering::Relaxed) {
             callback.look_up(OlderKeys::Wanted);
@@ -159,7 +163,7 @@ impl Shared {
         let EarlyReply::Refused(_, refusal) = stop else { return Ok(Released::Undecided) };
         let reason = refusal.reason;
         if mode == ReleaseMode::Real && held.reason != Some(reason) {
-            self.book.note_reason(held.id, reason).await?;
+            self.open_book()?.note_reason(held.id, reason).await?;
         }
         Ok(Released::Rejected(reason))
     }
@@ -179,7 +183,7 @@ impl Shared {
             transaction: resolved.role(Role::Transaction).map(str::to_owned),
             ..LogQuery::default()
         };
-        let found = self.book.query(&query, None, 1).await?;
+        let found = self.open_book()?.query(&query, None, 1).await?;
         let known = found.events.first();
         Ok(known.map_or(Released::Event(id), |event| Released::Duplicate(event.id)))
     }
@@ -209,7 +213,7 @@ impl Shared {
         if verdict == Verdict::Ambiguous {
             return self.dispute(held, (HeldWhy::Ambiguous, None), event).await;
         }
-        let recorded = self.book.record(event.clone()).await?;
+        let recorded = self.open_book()?.record(event.clone()).await?;
         let first = recorded.first();
         let released = match recorded.standing() {
             DedupResult::New => Released::Event(first),
@@ -238,8 +242,8 @@ impl Shared {
         event: NewEvent,
     ) -> Result<Released, LedgerError> {
         let disputing = NewHeld::disputing(why, first, event);
-        match self.book.hold(&disputing, HeldBounds::default()).await? {
-            HoldOutcome::HeldRequests(_) | HoldOutcome::Known(_) => {}
+        match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
+            HoldOutcome::Held(_) | HoldOutcome::Known(_) => {}
             HoldOutcome::Full => return Ok(Released::Undecided),
         }
         self.settle(held, None).await?;
@@ -247,8 +251,8 @@ impl Shared {
     }
 
     async fn settle(&self, held: &NewHeld, event: Option<EventId>) -> Result<(), LedgerError> {
-        let decision = Decision::Settle;
+        let decision = crate::ledger::Decision::Settle;
         let order = HeldOrder { id: held.id, decision, at_ms: now_ms(), event };
-        self.book.decide(&order).await.map(drop)
+        self.open_book()?.decide(&order).await.map(drop)
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::handler::Gate;
+use super::handler::CallbackHandler;
 use super::release::{ReleaseMode, Released};
 use crate::clock::UnixMillis;
 use crate::ledger::{
@@ -96,7 +96,7 @@ pub struct BusyError;
 #[derive(Clone, Debug)]
 pub struct Releases {
     book: BatchedLedger,
-    gate: Gate,
+    gate: CallbackHandler,
     kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
 }
 
@@ -125,7 +125,7 @@ impl ReleaseState {
 impl Releases {
     /// No orders yet.
     #[must_use]
-    pub fn new(book: BatchedLedger, gate: Gate) -> Self {
+    pub fn new(book: BatchedLedger, gate: CallbackHandler) -> Self {
         Self { book, gate, kept: Arc::default() }
     }
 
@@ -219,7 +219,7 @@ impl Running {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    async fn run(&self, book: &BatchedLedger, gate: &Gate) {
+    async fn run(&self, book: &BatchedLedger, gate: &CallbackHandler) {
         let state = match self.release_all(book, gate).await {
             Err(error) => ReleaseState::Failed(error),
             Ok(()) if self.is_cancelled() => ReleaseState::Cancelled,
@@ -234,7 +234,11 @@ impl Running {
         self.progress.send_modify(|progress| progress.state = state);
     }
 
-    async fn release_all(&self, book: &BatchedLedger, gate: &Gate) -> Result<(), LedgerError> {
+    async fn release_all(
+        &self,
+        book: &BatchedLedger,
+        gate: &CallbackHandler,
+    ) -> Result<(), LedgerError> {
         let ids = self.wanted(book, gate).await?;
         self.progress.send_modify(|progress| progress.of = u64::try_from(ids.len()).ok());
         for some in ids.chunks(TOGETHER) {
@@ -256,7 +260,11 @@ impl Running {
     }
 
     /// The callbacks that the order is about, the oldest first.
-    async fn wanted(&self, book: &BatchedLedger, gate: &Gate) -> Result<Vec<HeldId>, LedgerError> {
+    async fn wanted(
+        &self,
+        book: &BatchedLedger,
+        gate: &CallbackHandler,
+    ) -> Result<Vec<HeldId>, LedgerError> {
         let ReleaseFilter { source, reasons, since_ms, until_ms, ids, .. } = &self.filter;
         gate.rejections().flush().await;
         let query = HeldQuery {
@@ -300,7 +308,7 @@ impl Running {
 }
 
 async fn release_one(
-    (book, gate): (&BatchedLedger, &Gate),
+    (book, gate): (&BatchedLedger, &CallbackHandler),
     id: HeldId,
     mode: ReleaseMode,
 ) -> Result<Option<Released>, LedgerError> {

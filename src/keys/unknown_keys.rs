@@ -47,7 +47,7 @@ pub(super) enum Refetch {
     /// A fetch that is under way.
     InFlight,
     /// A fetch that has to be asked for.
-    Asked,
+    Requested,
 }
 
 impl UnknownKeys {
@@ -68,7 +68,7 @@ impl UnknownKeys {
             return Refetch::None;
         }
         self.stage = Stage::Asked;
-        Refetch::Asked
+        Refetch::Requested
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -130,7 +130,7 @@ mod tests {
         for n in 0..count {
             let now = from + time * n / count;
             let id = n.to_string();
-            if doubts.hope(id.as_bytes(), Never::No, now) == Refetch::Asked {
+            if doubts.hope(id.as_bytes(), Never::No, now) == Refetch::Requested {
                 fetches += 1;
                 doubts.begin();
                 doubts.end();
@@ -156,7 +156,7 @@ mod tests {
     fn a_key_that_was_looked_for_is_not_looked_for_again_for_a_while() {
         let now = clock::instant();
         let mut doubts = UnknownKeys::new(now);
-        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::Asked);
+        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::Requested);
         assert_eq!(doubts.hope(b"other", Never::No, now), Refetch::InFlight, "one at a time");
         doubts.begin();
         assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::InFlight);
@@ -164,7 +164,7 @@ mod tests {
         doubts.remember(b"k", now);
         let almost = now + REMEMBERED - Duration::from_millis(1);
         assert_eq!(doubts.hope(b"k", Never::No, almost), Refetch::None);
-        assert_eq!(doubts.hope(b"k", Never::No, now + REMEMBERED), Refetch::Asked);
+        assert_eq!(doubts.hope(b"k", Never::No, now + REMEMBERED), Refetch::Requested);
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         let now = clock::instant();
         let mut doubts = UnknownKeys::new(now);
         assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX + 1], Never::No, now), Refetch::None);
-        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX], Never::No, now), Refetch::Asked);
+        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX], Never::No, now), Refetch::Requested);
     }
 
     #[test]

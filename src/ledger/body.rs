@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::codec::{Malformed, Put, Take, share};
+use super::codec::{DecodeError, Put, Take, share};
 use super::sound::mended;
 use super::{Event, EventJson};
 use crate::sender::{Answer, Request};
@@ -61,7 +61,7 @@ impl EventBody {
         event: &impl EventJson,
         request: &Request<'_>,
         reply: Option<&Answer>,
-    ) -> Result<Bytes, Malformed> {
+    ) -> Result<Bytes, DecodeError> {
         let headers = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
         let headers: usize = headers.map(|len| len + 2 * LENGTH_BYTES).sum();
         let size = event.size_hint() + request.target.len() + headers + request.body.len();
@@ -70,7 +70,7 @@ impl EventBody {
         // The JSON is written in place; its length is four bytes in front, not of variable size.
         to.extend_from_slice(&[0; 4]);
         event.put_json(&mut to)?;
-        let len = u32::try_from(to.len() - 5).or(Err(Malformed))?;
+        let len = u32::try_from(to.len() - 5).or(Err(DecodeError))?;
         to[1..5].copy_from_slice(&len.to_le_bytes());
         put_request(&mut to, request);
         to.push(u8::from(reply.is_some()));
@@ -87,7 +87,7 @@ impl EventBody {
     ///
     /// # Errors
     /// `Malformed` if it is of another form or a later version.
-    pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut from = Take(bytes);
         let json = take_json(&mut from)?;
         let request = take_request(&mut from, bytes)?;
@@ -103,7 +103,7 @@ impl EventBody {
     ///
     /// # Errors
     /// `Malformed` if it is of another form or a later version.
-    pub fn json_of(bytes: &Bytes) -> Result<Bytes, Malformed> {
+    pub fn json_of(bytes: &Bytes) -> Result<Bytes, DecodeError> {
         take_json(&mut Take(bytes)).map(|json| mended(share(bytes, json)))
     }
 
@@ -111,8 +111,8 @@ impl EventBody {
     ///
     /// # Errors
     /// `Malformed` if its JSON is not that of an event.
-    pub fn event(&self) -> Result<Event<'static>, Malformed> {
-        serde_json::from_slice(&self.json).or(Err(Malformed))
+    pub fn event(&self) -> Result<Event<'static>, DecodeError> {
+        serde_json::from_slice(&self.json).or(Err(DecodeError))
     }
 }
 
@@ -121,11 +121,11 @@ impl KeptReply {
     ///
     /// # Errors
     /// `Malformed` if status or content type are none.
-    pub fn answer(&self) -> Result<Answer, Malformed> {
+    pub fn answer(&self) -> Result<Answer, DecodeError> {
         let content_type = self.content_type.clone().map(HeaderValue::from_maybe_shared);
         Ok(Answer {
-            status: StatusCode::from_u16(self.status).or(Err(Malformed))?,
-            content_type: content_type.transpose().or(Err(Malformed))?,
+            status: StatusCode::from_u16(self.status).or(Err(DecodeError))?,
+            content_type: content_type.transpose().or(Err(DecodeError))?,
             body: self.body.clone(),
         })
     }
@@ -166,31 +166,31 @@ fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {
     to.put_bytes(request.body);
 }
 
-fn take_json<'a>(from: &mut Take<'a>) -> Result<&'a [u8], Malformed> {
+fn take_json<'a>(from: &mut Take<'a>) -> Result<&'a [u8], DecodeError> {
     if from.u8()? != VERSION {
-        return Err(Malformed);
+        return Err(DecodeError);
     }
     let len = from.u32()? as usize;
     from.raw(len)
 }
 
-fn take_request(from: &mut Take<'_>, whole: &Bytes) -> Result<RawRequest, Malformed> {
+fn take_request(from: &mut Take<'_>, whole: &Bytes) -> Result<RawRequest, DecodeError> {
     let method = match from.u8()? {
-        0 => Method::from_bytes(from.bytes()?).or(Err(Malformed))?,
-        at => METHODS.get(usize::from(at) - 1).cloned().ok_or(Malformed)?,
+        0 => Method::from_bytes(from.bytes()?).or(Err(DecodeError))?,
+        at => METHODS.get(usize::from(at) - 1).cloned().ok_or(DecodeError)?,
     };
     let target = share(whole, from.bytes()?);
     let count = from.len()?;
     let mut headers = Vec::with_capacity(count.min(from.0.len()));
     for _ in 0..count {
-        let name = HeaderName::from_bytes(from.bytes()?).or(Err(Malformed))?;
+        let name = HeaderName::from_bytes(from.bytes()?).or(Err(DecodeError))?;
         let value = HeaderValue::from_maybe_shared(share(whole, from.bytes()?));
-        headers.push((name, value.or(Err(Malformed))?));
+        headers.push((name, value.or(Err(DecodeError))?));
     }
     Ok(RawRequest { method, target, headers, body: share(whole, from.bytes()?) })
 }
 
-fn take_reply(from: &mut Take<'_>, whole: &Bytes) -> Result<KeptReply, Malformed> {
+fn take_reply(from: &mut Take<'_>, whole: &Bytes) -> Result<KeptReply, DecodeError> {
     let status = u16::from_le_bytes(from.array()?);
     let content_type = Some(share(whole, from.bytes()?)).filter(|text| !text.is_empty());
     Ok(KeptReply { status, content_type, body: share(whole, from.bytes()?) })
@@ -245,10 +245,10 @@ mod tests {
         let bytes = EventBody::encode(&sample(), &request, None).unwrap();
         assert_eq!(EventBody::decode(&bytes).unwrap().reply, None);
         for cut in 0..bytes.len() {
-            assert_eq!(EventBody::decode(&bytes.slice(..cut)), Err(Malformed));
+            assert_eq!(EventBody::decode(&bytes.slice(..cut)), Err(DecodeError));
         }
         let mut later = bytes.to_vec();
         later[0] = 2;
-        assert_eq!(EventBody::decode(&later.into()), Err(Malformed));
+        assert_eq!(EventBody::decode(&later.into()), Err(DecodeError));
     }
 }

@@ -108,6 +108,46 @@ pub struct EmbeddedOptions {
     pub clock: StoreClock,
     /// What the journal is sealed with.
     pub keys: Keyring,
+    /// Hears how far opening is.
+    pub progress: OpenProgress,
+}
+
+/// How far opening is: which segment of the journal is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenStep {
+    /// The segment, from 1.
+    pub segment: usize,
+    /// All of them.
+    pub segments: usize,
+}
+
+/// Hears each [`OpenStep`].
+#[derive(Clone)]
+pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
+
+impl OpenStep {
+    /// Has `hear` hear of each step.
+    pub fn told(hear: impl Fn(Self) + Send + Sync + 'static) -> OpenProgress {
+        OpenProgress(Arc::new(hear))
+    }
+}
+
+impl fmt::Display for OpenStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reading the journal, segment {} of {}", self.segment, self.segments)
+    }
+}
+
+impl Default for OpenProgress {
+    fn default() -> Self {
+        OpenStep::told(|_| {})
+    }
+}
+
+impl fmt::Debug for OpenProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenProgress")
+    }
 }
 
 impl EmbeddedOptions {
@@ -119,6 +159,7 @@ impl EmbeddedOptions {
             segment_age: Duration::from_secs(86_400),
             clock: StoreClock::process(),
             keys: Keyring::default(),
+            progress: OpenProgress::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::EventId;
-use super::codec::Malformed;
+use super::codec::DecodeError;
 use super::sound::mend;
 use crate::clock::{Stamp, UnixMillis};
 use crate::sender::{Effect, Resolved, Role, put_json_text};
@@ -125,7 +125,7 @@ pub trait EventJson {
     ///
     /// # Errors
     /// `Malformed` if it cannot be written, which no event of a sender causes.
-    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed>;
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError>;
 }
 
 impl EventJson for Event<'_> {
@@ -133,8 +133,8 @@ impl EventJson for Event<'_> {
         MEMBERS_BYTES + self.params.get().len() + self.resolved.get().len()
     }
 
-    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
-        serde_json::to_writer(to, self).or(Err(Malformed))
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError> {
+        serde_json::to_writer(to, self).or(Err(DecodeError))
     }
 }
 
@@ -167,7 +167,7 @@ impl EventJson for Incoming<'_> {
         MEMBERS_BYTES + self.source.len() + self.sender.len() + texts
     }
 
-    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
+    fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError> {
         let resolved = self.resolved;
         put(to, "{\"id\":\"", self.id.encode(&mut [0; EventId::TEXT_BYTES]));
         put_text(to, "\",\"source\":", self.source);

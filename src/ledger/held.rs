@@ -12,7 +12,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::codec::{Malformed, Put, Take};
+use super::codec::{DecodeError, Put, Take};
 use super::portable::{put_event, read_event};
 use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, SourceId};
 use crate::clock::UnixMillis;
@@ -242,9 +242,9 @@ impl HeldWhy {
         }
     }
 
-    pub(super) fn from_code(code: u8) -> Result<Self, Malformed> {
+    pub(super) fn from_code(code: u8) -> Result<Self, DecodeError> {
         let mut all = Self::ALL.into_iter().chain([Self::Rejected]);
-        all.find(|why| why.code() == code).ok_or(Malformed)
+        all.find(|why| why.code() == code).ok_or(DecodeError)
     }
 }
 
@@ -258,8 +258,8 @@ impl Decision {
         }
     }
 
-    pub(super) fn from_code(code: u8) -> Result<Self, Malformed> {
-        [Self::Release, Self::Drop].into_iter().find(|one| one.code() == code).ok_or(Malformed)
+    pub(super) fn from_code(code: u8) -> Result<Self, DecodeError> {
+        [Self::Release, Self::Drop].into_iter().find(|one| one.code() == code).ok_or(DecodeError)
     }
 }
 
@@ -306,7 +306,7 @@ impl NewHeld {
     }
 
     /// Reads what [`NewHeld::put`] wrote.
-    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, Malformed> {
+    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
             why: HeldWhy::from_code(from.u8()?)?,
@@ -371,7 +371,7 @@ impl HeldMark {
     }
 
     /// Reads what [`HeldMark::put`] wrote.
-    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, Malformed> {
+    pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
             why: HeldWhy::from_code(from.u8()?)?,
@@ -410,11 +410,11 @@ fn put_id(to: &mut Vec<u8>, id: Option<EventId>) {
     }
 }
 
-fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, Malformed> {
+fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, DecodeError> {
     match from.u8()? {
         0 => Ok(None),
         1 => from.array().map(|id| Some(EventId::from_bytes(id))),
-        _ => Err(Malformed),
+        _ => Err(DecodeError),
     }
 }
 
@@ -462,21 +462,21 @@ impl EventBody {
     ///
     /// # Errors
     /// `Malformed` if it is of another form or a later version.
-    pub fn released(body: &Bytes) -> Result<Bytes, Malformed> {
+    pub fn released(body: &Bytes) -> Result<Bytes, DecodeError> {
         const MEMBER: &[u8] = br#","released":true"#;
         const LAST: &[u8] = br#","kind":""#;
         let json = Self::json_of(body)?;
         // Behind it are only a name and a word, which hold no quotation marks.
-        let at = memchr::memmem::rfind(&json, LAST).ok_or(Malformed)?;
+        let at = memchr::memmem::rfind(&json, LAST).ok_or(DecodeError)?;
         if json.get(..at).is_some_and(|before| before.ends_with(MEMBER)) {
-            return Err(Malformed);
+            return Err(DecodeError);
         }
         let mut to = Vec::with_capacity(body.len() + MEMBER.len());
-        to.extend_from_slice(body.get(..5 + at).ok_or(Malformed)?);
+        to.extend_from_slice(body.get(..5 + at).ok_or(DecodeError)?);
         to.extend_from_slice(MEMBER);
-        let len = u32::try_from(json.len() + MEMBER.len()).or(Err(Malformed))?;
-        to.get_mut(1..5).ok_or(Malformed)?.copy_from_slice(&len.to_le_bytes());
-        to.extend_from_slice(body.get(5 + at..).ok_or(Malformed)?);
+        let len = u32::try_from(json.len() + MEMBER.len()).or(Err(DecodeError))?;
+        to.get_mut(1..5).ok_or(DecodeError)?.copy_from_slice(&len.to_le_bytes());
+        to.extend_from_slice(body.get(5 + at..).ok_or(DecodeError)?);
         Ok(to.into())
     }
 }

@@ -59,12 +59,12 @@ use self::accept::{BODIES_MAX, uses};
 use self::dialer::{Dialer, Role};
 use self::durability::{Required, SETTINGS, ServerDurability};
 use self::faults::Faults;
-use self::health::{Pulse, ServerClock};
+use self::health::{ServerClock, ServerWatch};
 use self::link::Pool;
 pub use self::options::{PostgresError, PostgresOptions};
 use self::query_error::QueryError;
 use self::queue::Queue;
-use self::row_cipher::{Used, Vault};
+use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
     EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
@@ -90,8 +90,6 @@ const FORGET_TIME: Duration = Duration::from_secs(3600);
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How long counts may take: a scraper waits for ten seconds.
 const STATS_TIME: Duration = Duration::from_secs(6);
-/// How long a start waits for the server.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a change that people ask for goes on trying: they want the reason.
 const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before a statement that failed is tried again; it doubles …
@@ -117,8 +115,8 @@ struct Core {
     lazy: Pool,
     read: Pool,
     clock: StoreClock,
-    pulse: Pulse,
-    vault: Vault,
+    pulse: ServerWatch,
+    vault: RowCipher,
     /// Days whose partitions are known to be there.
     days: RwLock<BTreeSet<i32>>,
     /// Days before today that this gateway keeps from being swept.
@@ -147,12 +145,13 @@ impl Postgres {
     /// # Errors
     /// When it cannot be used; the text says what to do.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let open_time = options.open_time;
         let core = Arc::new(Self::connect(options).await?);
         if let Some(why) = core.pulse.barred() {
             return Err(PostgresError::NotReplicated(why));
         }
         {
-            let mut session = core.durable.session(instant() + OPEN_PATIENCE).await?;
+            let mut session = core.durable.session(instant() + open_time).await?;
             let ready = core.begin_sealing(&mut session).await;
             let ready = match ready {
                 Ok(()) => core.days_ahead(&mut session).await.map_err(PostgresError::from),
@@ -180,7 +179,7 @@ impl Postgres {
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
         let (pulse, used) = {
-            let session = read.session(instant() + OPEN_PATIENCE).await?;
+            let session = read.session(instant() + options.open_time).await?;
             pooler::refuse(&dialer).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
             let asked = instant();
@@ -190,7 +189,7 @@ impl Postgres {
             let clock = ServerClock::read(asked, row.get(1));
             let promise = ServerDurability::new(row.get(2), row.get(3), row.get(4));
             let revision = Revision(row.get::<_, i64>(0).cast_unsigned());
-            let pulse = Pulse::new(promise, required, revision, clock);
+            let pulse = ServerWatch::new(promise, required, revision, clock);
             (pulse, Used::read(&session).await?)
         };
         if let Some(lacking) = used.lacking(&options.keys) {
@@ -203,7 +202,7 @@ impl Postgres {
             read,
             clock: options.clock,
             pulse,
-            vault: Vault::new(options.keys, used)?,
+            vault: RowCipher::new(options.keys, used)?,
             days: RwLock::default(),
             writers: options.writers.div_ceil(threads()),
             read_time: options.read_timeout + READ_PATIENCE,
@@ -226,8 +225,8 @@ impl Postgres {
         let dialer = options.dialer()?;
         let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
         hosts::survey(&dialer).await;
-        pooler::refuse_within(&dialer, OPEN_PATIENCE).await?;
-        let session = pool.session(instant() + OPEN_PATIENCE).await?;
+        pooler::refuse_within(&dialer, options.open_time).await?;
+        let session = pool.session(instant() + options.open_time).await?;
         migrate::migrate(&session, dialer.schema(), say).await
     }
 

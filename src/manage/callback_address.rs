@@ -20,7 +20,7 @@ use super::spent::{Rule, Signature};
 use crate::config::{CallbackAddresses, Manager};
 use crate::ledger::NonceUse;
 use crate::operator::addresses::{self, Change, Expected};
-use crate::registry::{ChangeError, Who};
+use crate::registry::{Actor, ChangeError};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
 
@@ -78,9 +78,9 @@ enum Code {
 
 /// A call that fails.
 #[derive(Debug)]
-struct Refused(Code, String);
+struct CallbackAddressError(Code, String);
 
-type Answered = Result<Value, Refused>;
+type Answered = Result<Value, CallbackAddressError>;
 
 /// A call whose signature is right, by a manager of the company.
 struct Signed<'c> {
@@ -108,12 +108,12 @@ pub(super) async fn answer(
     match answered {
         Ok(Value::Null) => json(&json!({ "code": 0, "msg": "success" })),
         Ok(data) => json(&json!({ "code": 0, "msg": "success", "data": data })),
-        Err(Refused(code, why)) => json(&json!({ "code": code as u16, "msg": why })),
+        Err(CallbackAddressError(code, why)) => json(&json!({ "code": code as u16, "msg": why })),
     }
 }
 
-fn refused(code: Code, why: impl Into<String>) -> Refused {
-    Refused(code, why.into())
+fn refused(code: Code, why: impl Into<String>) -> CallbackAddressError {
+    CallbackAddressError(code, why.into())
 }
 
 // === Who calls, and for whom ===
@@ -122,7 +122,7 @@ async fn signed<'c>(
     call: &Call<'_>,
     api: &'c CallbackAddresses,
     action: Action,
-) -> Result<Signed<'c>, Refused> {
+) -> Result<Signed<'c>, CallbackAddressError> {
     let method = match action {
         Action::Get => "GET",
         Action::Set => "POST",
@@ -152,13 +152,13 @@ async fn signed<'c>(
     Ok(Signed { manager, company, prefix, signature })
 }
 
-fn wrong() -> Refused {
+fn wrong() -> CallbackAddressError {
     refused(Code::Sign, "manager_sign is wrong")
 }
 
 /// Whether the signature is that of the manager who is named, if there is one; as slowly as the
 /// guesses before demand.
-async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Refused> {
+async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), CallbackAddressError> {
     let name = manager.map_or("", |manager| manager.name.as_str());
     let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
     let too_many = || refused(Code::Failures, "too many wrong signatures; wait a minute");
@@ -180,7 +180,7 @@ async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Refuse
 
 impl Signed<'_> {
     /// Uses the signature. A call that looks may come again, and one that sets needs an unused one.
-    async fn spend(&self, call: &Call<'_>, action: Action) -> Result<(), Refused> {
+    async fn spend(&self, call: &Call<'_>, action: Action) -> Result<(), CallbackAddressError> {
         let signature = Signature {
             rule: Rule::CallbackAddress,
             bytes: &self.signature,
@@ -207,14 +207,14 @@ impl Signed<'_> {
 }
 
 /// The value of a parameter that has to be there.
-fn one<'p>(pairs: &'p [(String, String)], name: &str) -> Result<&'p str, Refused> {
+fn one<'p>(pairs: &'p [(String, String)], name: &str) -> Result<&'p str, CallbackAddressError> {
     let value = pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let value = value.filter(|value| !value.is_empty());
     value.ok_or_else(|| refused(Code::Missing, format!("{name} is missing")))
 }
 
 /// What the sender's own rule says of the query: the one that its callbacks are verified by.
-fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Refused> {
+fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, CallbackAddressError> {
     let unable = || refused(Code::Internal, "signatures cannot be checked");
     let sender = call.config.catalog.get(SENDER).ok_or_else(unable)?;
     let secret =
@@ -239,7 +239,7 @@ fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Refused
     })
 }
 
-fn said(reason: Reason) -> Refused {
+fn said(reason: Reason) -> CallbackAddressError {
     match reason {
         Reason::MissingParameter => refused(Code::Missing, "manager_sign or time_stamp is missing"),
         Reason::Stale | Reason::Future => {
@@ -273,7 +273,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let change = read(call, &fields)?;
     signed.spend(call, Action::Set).await?;
     let key = addresses::key(signed.company, prefix);
-    let who = Who::new("manager", &signed.manager.name);
+    let who = Actor::new("manager", &signed.manager.name);
     let failed = match addresses::set(call.registry, &who, (&key, Expected::Any), &change).await {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
@@ -285,7 +285,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
 }
 
 /// What a call sets; what it does not name stays.
-fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, Refused> {
+fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError> {
     if let Some(name) = fields.names().find(|name| !FIELDS.contains(name)) {
         let name: String = name.chars().take(FIELD_NAME_MAX).collect();
         return Err(refused(Code::Parameter, format!("there is no field {name:?} here")));

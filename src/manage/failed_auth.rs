@@ -21,7 +21,7 @@ const LINES: Rate = Rate { count: 1, per: Duration::from_secs(60) };
 
 /// Counts guesses.
 #[derive(Debug)]
-pub(super) struct Guesses {
+pub(super) struct FailedAuthLimiter {
     rate: ByAddress,
     lines: ByAddress,
 }
@@ -51,7 +51,7 @@ pub(super) enum Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyAttempts;
 
-impl Guesses {
+impl FailedAuthLimiter {
     pub fn new() -> Self {
         Self { rate: ByAddress::new(GUESSES, instant()), lines: ByAddress::new(LINES, instant()) }
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn guesses_are_slow_after_ten_and_a_right_one_costs_nothing() {
-        let guesses = Guesses::new();
+        let guesses = FailedAuthLimiter::new();
         let guess = |name| Guess { api: "/a", name, from: [203, 0, 113, 1].into() };
         let (m1, m2) = (guess("m1"), guess("m2"));
         let began = tokio::time::Instant::now();

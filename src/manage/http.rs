@@ -15,7 +15,7 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 
 /// Something that cannot be done, for people and programs.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(super) struct ApiError {
     status: StatusCode,
     detail: String,
     header: Option<(header::HeaderName, HeaderValue)>,
@@ -43,7 +43,7 @@ struct Details<'a> {
     errors: &'a [FieldError],
 }
 
-impl Problem {
+impl ApiError {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), header: None, errors: Box::default() }
     }
@@ -105,7 +105,7 @@ impl Problem {
     }
 }
 
-impl From<AccessError> for Problem {
+impl From<AccessError> for ApiError {
     fn from(denied: AccessError) -> Self {
         let status = match denied {
             AccessError::AnotherSite | AccessError::OnlyLooks => StatusCode::FORBIDDEN,
@@ -123,7 +123,7 @@ impl From<AccessError> for Problem {
 }
 
 /// What a handler answers.
-pub(super) type Answered = Result<Response, Problem>;
+pub(super) type Answered = Result<Response, ApiError>;
 
 /// `value` as a JSON answer.
 pub(super) fn json(value: &impl Serialize) -> Response {
@@ -157,17 +157,19 @@ pub(super) struct Query(HashMap<String, String>);
 impl Query {
     /// Reads `query`; names outside of `known` are a mistake, so that a slip of the pen does not
     /// list everything.
-    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+    pub fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query.unwrap_or_default())
-            .map_err(|_| Problem::bad("the query cannot be read"))?;
+            .map_err(|_| ApiError::bad("the query cannot be read"))?;
         let mut map = HashMap::new();
         for (name, value) in pairs {
             if !known.contains(&name.as_str()) {
                 let known = known.join(", ");
-                return Err(Problem::bad(format!("no parameter {name:?} here; there are {known}")));
+                return Err(ApiError::bad(format!(
+                    "no parameter {name:?} here; there are {known}"
+                )));
             }
             if map.insert(name.clone(), value).is_some() {
-                return Err(Problem::bad(format!("{name} is there twice")));
+                return Err(ApiError::bad(format!("{name} is there twice")));
             }
         }
         Ok(Self(map))
@@ -184,21 +186,21 @@ impl Query {
         name: &str,
         what: &str,
         read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Problem> {
+    ) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match read(text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Problem::bad(format!("{name}: expected {what}, found {text:?}"))),
+            None => Err(ApiError::bad(format!("{name}: expected {what}, found {text:?}"))),
         }
     }
 
     /// The time `name` in milliseconds.
-    pub fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
+    pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.text(name).map(|text| time(name, text)).transpose()
     }
 
     /// How many are wanted: 100 unless said, 1000 at most.
-    pub fn limit(&self) -> Result<usize, Problem> {
+    pub fn limit(&self) -> Result<usize, ApiError> {
         let read = |text: &str| text.parse::<usize>().ok().filter(|limit| *limit > 0);
         let limit = self.read_as("limit", "a number from 1", read)?;
         Ok(limit.unwrap_or(LIMIT).min(LIMIT_MAX))
@@ -206,12 +208,12 @@ impl Query {
 }
 
 /// A time in milliseconds, as people and programs write it; `name` is where it stands.
-pub(super) fn time(name: &str, text: &str) -> Result<i64, Problem> {
+pub(super) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     let plain = text.parse().ok();
     let stamp = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
     plain.or_else(stamp).ok_or_else(|| {
         let wanted = "a time such as 2026-01-02T03:04:05Z or Unix milliseconds";
-        Problem::bad(format!("{name}: expected {wanted}, found {text:?}"))
+        ApiError::bad(format!("{name}: expected {wanted}, found {text:?}"))
     })
 }
 

@@ -75,9 +75,9 @@ enum Code {
 
 /// A call that fails.
 #[derive(Debug)]
-struct Refused(Code, String);
+struct PushConfigError(Code, String);
 
-type Answered = Result<Value, Refused>;
+type Answered = Result<Value, PushConfigError>;
 
 /// What is set; what is left out stays.
 #[derive(Debug, Deserialize)]
@@ -109,14 +109,14 @@ fn json_mode() -> u8 {
     1
 }
 
-fn refused(code: Code, why: impl Into<String>) -> Refused {
-    Refused(code, why.into())
+fn refused(code: Code, why: impl Into<String>) -> PushConfigError {
+    PushConfigError(code, why.into())
 }
 
 fn answered(result: Answered) -> Response {
     match result {
         Ok(value) => json(&value),
-        Err(Refused(code, why)) => json(&json!({ "errcode": code as i32, "errmsg": why })),
+        Err(PushConfigError(code, why)) => json(&json!({ "errcode": code as i32, "errmsg": why })),
     }
 }
 
@@ -147,7 +147,7 @@ async fn act(call: &Call<'_>, api: &PushConfig, action: Action, body: Came<'_>) 
     }
 }
 
-fn parameters(call: &Call<'_>, known: &[&str]) -> Result<Vec<(String, String)>, Refused> {
+fn parameters(call: &Call<'_>, known: &[&str]) -> Result<Vec<(String, String)>, PushConfigError> {
     call.parameters(known).map_err(|why| refused(Code::Missing, why.to_string()))
 }
 
@@ -204,7 +204,7 @@ async fn set(call: &Call<'_>, app: &str, body: &[u8]) -> Answered {
     }
 }
 
-fn busy(error: &crate::ledger::LedgerError) -> Refused {
+fn busy(error: &crate::ledger::LedgerError) -> PushConfigError {
     tracing::warn!(%error, "a push configuration could not be written or read");
     refused(Code::Busy, "system error")
 }
@@ -216,7 +216,7 @@ fn refuse_foreign(
     app: &str,
     functions: Option<&FunctionConfig>,
     container: Option<&ContainerConfig>,
-) -> Result<(), Refused> {
+) -> Result<(), PushConfigError> {
     let named = functions.map_or(&[][..], |functions| &functions.callbacks);
     for callback in named.iter().filter(|callback| callback.enable) {
         let found = known.get(&callback.function_name);
@@ -253,12 +253,12 @@ fn tell_of_missing(call: &Call<'_>, app: &str, push: &Push) {
     }
 }
 
-fn missing(what: &str) -> Refused {
+fn missing(what: &str) -> PushConfigError {
     refused(Code::Missing, format!("missing parameter: {what}"))
 }
 
 impl WantedFunctions {
-    fn checked(self) -> Result<FunctionConfig, Refused> {
+    fn checked(self) -> Result<FunctionConfig, PushConfigError> {
         if self.callbacks.len() > CALLBACKS_MAX {
             return Err(missing("callbacks has more than 200 entries"));
         }
@@ -289,7 +289,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl WantedContainer {
-    fn checked(self) -> Result<ContainerConfig, Refused> {
+    fn checked(self) -> Result<ContainerConfig, PushConfigError> {
         let Self { enable, qbase_env, qbase_container_path, text_mode } = self;
         let path = qbase_container_path.as_str();
         let fault = match check_push_path(path) {

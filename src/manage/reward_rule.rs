@@ -16,7 +16,7 @@ use super::partners::{Call, Came};
 use crate::config::{Publisher, RewardRules};
 use crate::ledger::LedgerError;
 use crate::operator::rules::{self, FieldError, FieldErrorCode, Fields, RULES_MAX, Shown, Wanted};
-use crate::registry::{ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument, Who};
+use crate::registry::{Actor, ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument};
 use crate::wire::Response;
 
 /// Items, or ids, of one call.
@@ -43,11 +43,11 @@ enum RewardRuleErrorCode {
 
 /// A call that fails as a whole.
 #[derive(Debug)]
-struct Refused(RewardRuleErrorCode, String);
+struct RewardRuleError(RewardRuleErrorCode, String);
 
 /// Why nothing is changed.
 enum RewardRuleStop {
-    Whole(Refused),
+    Whole(RewardRuleError),
     Items(Vec<FieldError>),
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -
 
 async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Answered {
     let (publisher, body, claim) = known(call, api, body).await?;
-    let ours = Ours { call, publisher, who: Who::new("publisher", &publisher.name) };
+    let ours = Ours { call, publisher, who: Actor::new("publisher", &publisher.name) };
     if call.method() != http::Method::GET {
         ours.parameters(&[])?;
     }
@@ -109,7 +109,7 @@ async fn known<'a>(
         Ok((publisher, body, claim))
     };
     match found.await {
-        Err(RewardRuleStop::Whole(Refused(
+        Err(RewardRuleStop::Whole(RewardRuleError(
             RewardRuleErrorCode::Sign | RewardRuleErrorCode::Publisher,
             _,
         ))) if call.guesses.was_wrong(guess, turn) => Err(too_many()),
@@ -122,10 +122,10 @@ async fn known<'a>(
 }
 
 fn refused(fault: RewardRuleErrorCode, why: impl Into<String>) -> RewardRuleStop {
-    RewardRuleStop::Whole(Refused(fault, why.into()))
+    RewardRuleStop::Whole(RewardRuleError(fault, why.into()))
 }
 
-impl Refused {
+impl RewardRuleError {
     fn response(self) -> Response {
         let code = self.0 as u16;
         let body = json!({ "code": code, "msg": self.1 }).to_string();
@@ -170,7 +170,7 @@ fn read(body: &[u8]) -> Result<Vec<Fields>, RewardRuleStop> {
 struct Ours<'c> {
     call: &'c Call<'c>,
     publisher: &'c Publisher,
-    who: Who,
+    who: Actor,
 }
 
 impl Ours<'_> {

@@ -8,7 +8,7 @@ use http::{HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{AdminRight, AdminToken};
-use crate::registry::Who;
+use crate::registry::Actor;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub enum Permission {
     /// Nothing that needs a token.
     Nothing,
     /// Look.
-    Look,
+    Read,
     /// Change something.
-    Change,
+    Write,
 }
 
 /// Why somebody may not.
@@ -92,16 +92,16 @@ pub fn check_token(
     tokens: &[AdminToken],
     head: &Parts,
     need: Permission,
-) -> Result<Who, AccessError> {
+) -> Result<Actor, AccessError> {
     if need == Permission::Nothing || tokens.is_empty() {
-        return Ok(Who::local());
+        return Ok(Actor::local());
     }
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
     let token =
         find_token(tokens, given.ok_or(AccessError::NoToken)?).ok_or(AccessError::UnknownToken)?;
     match (token.right, need) {
-        (AdminRight::Read, Permission::Change) => Err(AccessError::OnlyLooks),
-        _ => Ok(Who::of_token(&token.name)),
+        (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
+        _ => Ok(Actor::of_token(&token.name)),
     }
 }
 
@@ -180,23 +180,23 @@ mod tests {
             right: AdminRight::Read,
         }];
         let with = |value: &str| head(&[("authorization", value)]);
-        assert!(check_token(&tokens, &with("Bearer s3cret-token"), Permission::Look).is_ok());
-        assert!(check_token(&tokens, &with("bearer s3cret-token"), Permission::Look).is_ok());
+        assert!(check_token(&tokens, &with("Bearer s3cret-token"), Permission::Read).is_ok());
+        assert!(check_token(&tokens, &with("bearer s3cret-token"), Permission::Read).is_ok());
         for bad in ["Bearer s3cret-toke", "Bearer s3cret-token ", "Bearer "] {
-            let refused = check_token(&tokens, &with(bad), Permission::Look);
+            let refused = check_token(&tokens, &with(bad), Permission::Read);
             assert_eq!(refused, Err(AccessError::UnknownToken), "{bad}");
         }
         for bad in ["Basic s3cret-token", "Bearer"] {
             assert_eq!(
-                check_token(&tokens, &with(bad), Permission::Look),
+                check_token(&tokens, &with(bad), Permission::Read),
                 Err(AccessError::NoToken),
                 "{bad}"
             );
         }
-        assert_eq!(check_token(&tokens, &head(&[]), Permission::Look), Err(AccessError::NoToken));
-        let change = check_token(&tokens, &with("Bearer s3cret-token"), Permission::Change);
+        assert_eq!(check_token(&tokens, &head(&[]), Permission::Read), Err(AccessError::NoToken));
+        let change = check_token(&tokens, &with("Bearer s3cret-token"), Permission::Write);
         assert_eq!(change, Err(AccessError::OnlyLooks));
         assert!(check_token(&tokens, &head(&[]), Permission::Nothing).is_ok());
-        assert!(check_token(&[], &head(&[]), Permission::Look).is_ok());
+        assert!(check_token(&[], &head(&[]), Permission::Read).is_ok());
     }
 }

@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 
 use crate::clock::now_ms;
-use crate::intake::{Gate, ReleaseMode, Released};
+use crate::intake::{CallbackHandler, ReleaseMode, Released};
 use crate::ledger::{
     BatchedLedger, Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder,
     HeldWhy, LedgerError, NewHeld,
 };
 use crate::registry::{Action, Actor, Registry};
-use crate::sender::Refusal;
+use crate::sender::CallbackError;
 
 /// Bytes of the reason that a person gives.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -31,7 +31,7 @@ pub enum DecideError {
     NoReason,
     /// What it says cannot be read.
     #[error("no event can be made of this callback: {}", .0.reason)]
-    Unreadable(Refusal),
+    Unreadable(CallbackError),
     /// It disputes an event, and no more such callbacks can be held.
     #[error("this callback disputes an event: decide the callbacks that are held for that first")]
     Full,
@@ -95,7 +95,7 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
 /// # Errors
 /// It is unknown, was decided before, needs a reason, or the ledger fails.
 pub async fn decide(
-    (registry, gate): (&Registry, &Gate),
+    (registry, gate): (&Registry, &CallbackHandler),
     who: &Actor,
     (id, decision): (HeldId, Decision),
     reason: Option<&str>,
@@ -130,7 +130,7 @@ pub async fn decide(
 /// Releases one callback from quarantine: verified again if it verifies by now, else granted by the
 /// operator, who says why.
 async fn release(
-    (registry, gate): (&Registry, &Gate),
+    (registry, gate): (&Registry, &CallbackHandler),
     who: &Actor,
     held: &NewHeld,
     reason: Option<&str>,

@@ -16,7 +16,7 @@ const VALUE_CHARACTERS_MAX: usize = 200;
 
 /// Who changes something: an operator's token, a publisher, a manager, an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who(String);
+pub struct Actor(String);
 
 /// One change to one document, or one thing done with events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum Action {
     Other,
 }
 
-impl Who {
+impl Actor {
     /// Somebody, in that role.
     #[must_use]
     pub fn new(role: &str, name: &str) -> Self {
@@ -137,7 +137,7 @@ impl Action {
 impl Entry {
     /// What `who` did at `at_ms` to a document that said `before` and says `after`, both masked.
     pub(super) fn new(
-        (who, at_ms): (&Who, UnixMillis),
+        (who, at_ms): (&Actor, UnixMillis),
         (kind, name): (Kind, &str),
         before: Option<&Value>,
         after: Option<&Value>,
@@ -154,7 +154,7 @@ impl Entry {
 
     /// What `who` did at `at_ms` with something that is no document.
     pub(super) fn of(
-        (who, at_ms): (&Who, UnixMillis),
+        (who, at_ms): (&Actor, UnixMillis),
         action: Action,
         (kind, name): (&str, &str),
         reason: Option<&str>,
@@ -216,7 +216,7 @@ pub(super) async fn removal(
         id: oldest.id,
         expect: Expect::Version(oldest.version),
         body: None,
-        who: Who::gateway().0,
+        who: Actor::gateway().0,
         at_ms,
     }))
 }

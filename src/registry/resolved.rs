@@ -14,7 +14,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::documents::{RESOLVED, StoredDocument};
-use super::{AuditView, ChangeError, Registry, Who};
+use super::{Actor, AuditView, ChangeError, Registry};
 use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError, RawRequest};
 
@@ -101,7 +101,7 @@ impl Registry {
     /// The note is not taken, or the ledger fails.
     pub async fn resolve(
         &self,
-        who: &Who,
+        who: &Actor,
         (subject, source): (&Subject, &str),
         note: &str,
     ) -> Result<(), ChangeError<NoteError>> {
@@ -131,7 +131,7 @@ impl Registry {
     ///
     /// # Errors
     /// The ledger fails.
-    pub async fn reopen(&self, who: &Who, subject: &Subject) -> Result<(), LedgerError> {
+    pub async fn reopen(&self, who: &Actor, subject: &Subject) -> Result<(), LedgerError> {
         let id = subject.id();
         let written = self.write(who, |state, draft| {
             if let Some(old) = state.documents.resolved.get(&id) {
@@ -176,7 +176,7 @@ impl Registry {
         if gone.is_empty() {
             return Ok(0);
         }
-        let gateway = Who::gateway();
+        let gateway = Actor::gateway();
         let written = self.write(&gateway, |state, draft| {
             for id in &gone {
                 if let Some(old) = state.documents.resolved.get(id) {
@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_note_is_kept_told_and_taken_away() {
-        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let (registry, who) = (registry().await, Actor::of_token("ops"));
         let subject = Subject::Event(EventId::new(1));
         for (bad, why) in [(" ", NoteError::Empty), (&*"é".repeat(501), NoteError::TooLong)] {
             let refused = registry.resolve(&who, (&subject, "s"), bad).await;
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_changes_no_configuration_puts_none_in_force() {
-        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let (registry, who) = (registry().await, Actor::of_token("ops"));
         let applied = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&applied);
         registry.on_change(move |_| {
@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn a_note_goes_with_what_it_is_about() {
         const DAY_MS: i64 = 86_400_000;
-        let (registry, who) = (registry().await, Who::of_token("ops"));
+        let (registry, who) = (registry().await, Actor::of_token("ops"));
         let now_ms = crate::clock::now_ms();
         let (kept, gone) = (event(now_ms - 40 * DAY_MS), EventId::new(now_ms - 40 * DAY_MS));
         let young = Subject::Event(EventId::new(now_ms));
@@ -313,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_an_end_to_what_is_kept() {
-        let (book, who) = (book(), Who::of_token("ops"));
+        let (book, who) = (book(), Actor::of_token("ops"));
         let id = |n: usize| EventId::new(n as i64);
         let ids: Vec<EventId> = (0..RESOLVED_MAX).map(id).collect();
         let note = Resolution { source: String::from("s"), note: String::from("n") };

@@ -424,7 +424,7 @@ pub(super) fn file_names(sender: &Sender) -> Vec<String> {
         }
     }
     for reading in &sender.readings {
-        if let Some(super::definition::Which::Names(list)) =
+        if let Some(super::definition::ListedParameters::Names(list)) =
             reading.pairs.as_ref().map(|pairs| &pairs.which)
         {
             list.iter().for_each(|name| add(name));

@@ -21,7 +21,7 @@ use super::identity::OlderKeys;
 use super::key_set::KeySet;
 use super::names::Slot;
 use super::outcome::Reason;
-use super::parameters::{Parameters, Place, Unreadable};
+use super::parameters::{ParameterError, Parameters, Place};
 use super::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
 use super::request::Request;
 use super::resolved::Resolved;
@@ -40,7 +40,7 @@ pub struct Callback<'a> {
     pub(super) keys: Option<&'a KeySet>,
     pub(super) query: &'a [u8],
     pub(super) parameters: Parameters,
-    pub(super) unreadable: Option<Unreadable>,
+    pub(super) unreadable: Option<ParameterError>,
     pub(super) opened: Option<Box<Opened>>,
     pub(super) matched: Option<Match>,
     pub(super) kind: Option<usize>,
@@ -160,8 +160,8 @@ impl CallbackError {
     }
 }
 
-impl From<Unreadable> for CallbackError {
-    fn from(unreadable: Unreadable) -> Self {
+impl From<ParameterError> for CallbackError {
+    fn from(unreadable: ParameterError) -> Self {
         Self { reason: unreadable.reason, parameter: unreadable.parameter }
     }
 }
@@ -211,7 +211,7 @@ impl<'a> Callback<'a> {
         self.unreadable = self.read_parameters().err();
     }
 
-    fn read_parameters(&mut self) -> Result<(), Unreadable> {
+    fn read_parameters(&mut self) -> Result<(), ParameterError> {
         let recipe = self.recipe;
         if recipe.sender.reads.contains(&Reads::Query) {
             self.parameters.read_pairs(Place::Query, self.query, &recipe.names)?;
@@ -222,7 +222,7 @@ impl<'a> Callback<'a> {
         }
     }
 
-    pub(super) fn read_body(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn read_body(&mut self) -> Result<(), ParameterError> {
         let reads = &self.recipe.sender.reads;
         read_body(self.recipe, reads, self.request.body, &mut self.parameters)
     }
@@ -454,7 +454,7 @@ pub(super) fn read_body(
     reads: &[Reads],
     body: &[u8],
     parameters: &mut Parameters,
-) -> Result<(), Unreadable> {
+) -> Result<(), ParameterError> {
     let reads = |place| reads.contains(&place);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(first) = first else { return Ok(()) };
@@ -462,7 +462,7 @@ pub(super) fn read_body(
         b'<' if reads(Reads::Xml) => parameters.read_xml(body, &recipe.names),
         b'{' | b'[' if reads(Reads::Json) => parameters.read_json(body, &recipe.names),
         _ if reads(Reads::Form) => parameters.read_pairs(Place::Form, body, &recipe.names),
-        _ if reads(Reads::Json) || reads(Reads::Xml) => Err(Unreadable::new(Reason::BadBody)),
+        _ if reads(Reads::Json) || reads(Reads::Xml) => Err(ParameterError::new(Reason::BadBody)),
         _ => Ok(()),
     }
 }

@@ -421,7 +421,7 @@ pub(super) struct Reading {
 /// The parameters that a reading signs as a list.
 #[derive(Clone, Debug)]
 pub(super) struct Pairs {
-    pub(super) which: Which,
+    pub(super) which: ListedParameters,
     pub(super) except: Vec<String>,
     pub(super) add: Vec<(String, Text)>,
     pub(super) order: Order,
@@ -432,7 +432,7 @@ pub(super) struct Pairs {
 
 /// Which parameters are in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum ListedParameters {
     /// These.
     Names(Vec<String>),
     /// All of the query.

@@ -17,10 +17,10 @@ use super::condition::{Condition, Subject};
 use super::content;
 use super::definition::First;
 use super::digest::Algorithm;
-use super::encoding::{self, BadEncoding, Plus, Sink};
+use super::encoding::{self, EncodingError, Plus, Sink};
 use super::modifier::{CutText, Modifier};
 use super::outcome::Reason;
-use super::parameters::{Buffers, Parameter, Parameters, Place, Unreadable, Value};
+use super::parameters::{Buffers, Parameter, ParameterError, Parameters, Place, Value};
 use super::signature::Reading;
 use super::text::{Piece, Text};
 use super::time::Stamp;
@@ -67,17 +67,17 @@ pub(super) enum EvalError<'r> {
     /// A placeholder that has to be there is not.
     Missing(&'r str),
     /// A value cannot be read.
-    Unreadable(Unreadable),
+    Unreadable(ParameterError),
 }
 
-impl From<Unreadable> for EvalError<'_> {
-    fn from(unreadable: Unreadable) -> Self {
+impl From<ParameterError> for EvalError<'_> {
+    fn from(unreadable: ParameterError) -> Self {
         Self::Unreadable(unreadable)
     }
 }
 
-impl From<BadEncoding> for Unreadable {
-    fn from(_: BadEncoding) -> Self {
+impl From<EncodingError> for ParameterError {
+    fn from(_: EncodingError) -> Self {
         Self::new(Reason::BadEncoding)
     }
 }
@@ -162,7 +162,7 @@ impl Callback<'_> {
         inner: &[Piece<Bound>],
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let (parameters, _) = self.side(Scope::Message);
         for piece in inner {
             let Piece::Value(spot) = piece else { continue };
@@ -197,7 +197,7 @@ impl Callback<'_> {
         spot: &Bound,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         if spot.modifiers.is_empty() {
             match &spot.input {
                 Input::Parameter { slot, steps, scope } if steps.is_empty() => {
@@ -272,7 +272,7 @@ impl Callback<'_> {
         parameter: Parameter<'_>,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         match parameter.place {
             Place::Query | Place::Form if parameters.is_plain() => {
                 sink.put(parameter.raw);
@@ -281,7 +281,7 @@ impl Callback<'_> {
             Place::Query | Place::Form => {
                 let exempt = context.nul == Nul::Allowed || self.recipe.open.is_some();
                 if parameters.may_hold_nul() && !exempt && holds_nul(parameter.raw) {
-                    return Err(Unreadable::new(Reason::BadEncoding));
+                    return Err(ParameterError::new(Reason::BadEncoding));
                 }
                 encoding::unpercent(parameter.raw, context.plus, sink);
                 Ok(true)
@@ -298,7 +298,7 @@ impl Callback<'_> {
 
     /// Refuses a NUL in what a plain digest is made of: the padding of a length extension always
     /// holds one. A keyed digest and a public key have no such extension.
-    fn refuse_nul_in(&self, bytes: &[u8], context: &Context<'_>) -> Result<(), Unreadable> {
+    fn refuse_nul_in(&self, bytes: &[u8], context: &Context<'_>) -> Result<(), ParameterError> {
         let plain = context.reading.is_some_and(|reading| {
             reading.public.is_none() && matches!(reading.with.first, First::Digest(_))
         });
@@ -330,7 +330,7 @@ impl Callback<'_> {
         &'s self,
         spot: &'s Bound,
         context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         if let Some(value) = self.plain_query().and_then(|plain| plain.value(spot)) {
             return Ok(Some(Cow::Borrowed(value)));
         }
@@ -361,7 +361,7 @@ impl Callback<'_> {
         slot: u8,
         steps: &[Box<str>],
         scope: Scope,
-    ) -> Result<Option<Value<'_>>, Unreadable> {
+    ) -> Result<Option<Value<'_>>, ParameterError> {
         let (parameters, buffers) = self.side(scope);
         let Some(parameter) = parameters.get(slot, buffers) else { return Ok(None) };
         let mut value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
@@ -379,7 +379,7 @@ impl Callback<'_> {
         input: &'s Input,
         spot: &Bound,
         context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         Ok(match input {
             Input::Header(name) => self.header(name)?.map(Cow::Borrowed),
             Input::List { list, item } => self.listed(*list, item, context)?,
@@ -399,7 +399,7 @@ impl Callback<'_> {
     }
 
     /// The value of a header field, which must not come twice.
-    fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, Unreadable> {
+    fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, ParameterError> {
         let headers = self.request.headers;
         let name = self.header_name(name);
         let (first, second) = if headers.len() <= FEW_HEADERS {
@@ -410,7 +410,7 @@ impl Callback<'_> {
             (values.next(), values.next().is_some())
         };
         match second {
-            true => Err(Unreadable::new(Reason::RepeatedParameter)),
+            true => Err(ParameterError::new(Reason::RepeatedParameter)),
             false => Ok(first.map(|(_, value)| value.as_bytes())),
         }
     }
@@ -432,7 +432,7 @@ impl Callback<'_> {
         list: usize,
         item: &'s [u8],
         context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         let Some(text) = self.list_text(list, context)? else { return Ok(None) };
         let shape = &self.recipe.sender.lists[list].shape;
         Ok(match text {
@@ -448,7 +448,7 @@ impl Callback<'_> {
         &'s self,
         list: usize,
         context: &Context<'s>,
-    ) -> Result<Option<Cow<'s, [u8]>>, Unreadable> {
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
         let Some(of) = self.recipe.lists.get(list) else { return Ok(None) };
         match of.pieces.as_slice() {
             [Piece::Value(spot)] => self.value(spot, context),
@@ -602,9 +602,9 @@ fn holds_nul(raw: &[u8]) -> bool {
         || memchr::memmem::find(&raw[at..], b"%00").is_some()
 }
 
-fn refuse_nul(value: &[u8], nul: Nul) -> Result<(), Unreadable> {
+fn refuse_nul(value: &[u8], nul: Nul) -> Result<(), ParameterError> {
     if nul == Nul::Refused && memchr::memchr(0, value).is_some() {
-        return Err(Unreadable::new(Reason::BadEncoding));
+        return Err(ParameterError::new(Reason::BadEncoding));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::definition_error::DefinitionError;
 use super::digest::Algorithm;
-use super::encoding::{self, BadEncoding, Plus};
+use super::encoding::{self, EncodingError, Plus};
 use super::time::Stamp;
 
 /// One modifier.
@@ -90,7 +90,7 @@ impl Modifier {
     ///
     /// # Errors
     /// [`BadEncoding`] when it cannot be decoded, or the prefix of `after` is not there.
-    pub(super) fn apply<'v>(&self, value: Cow<'v, [u8]>) -> Result<Cow<'v, [u8]>, BadEncoding> {
+    pub(super) fn apply<'v>(&self, value: Cow<'v, [u8]>) -> Result<Cow<'v, [u8]>, EncodingError> {
         Ok(match self {
             Self::Raw | Self::Time(_) => value,
             Self::Unpercent => Cow::Owned(encoding::unpercented(&value, Plus::Kept).into_owned()),
@@ -148,11 +148,11 @@ fn encoded<'v>(value: &[u8], encode: fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {
     Cow::Owned(out)
 }
 
-fn integer(value: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, BadEncoding> {
+fn integer(value: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, EncodingError> {
     let end = memchr::memchr(b'.', &value).unwrap_or(value.len());
     let digits = value[..end].strip_prefix(b"-").unwrap_or(&value[..end]);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(BadEncoding);
+        return Err(EncodingError);
     }
     Ok(cut(value, 0, end))
 }
@@ -241,9 +241,9 @@ impl Modifier {
     }
 }
 
-fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, BadEncoding> {
+fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, EncodingError> {
     if !value.starts_with(prefix.as_bytes()) {
-        return Err(BadEncoding);
+        return Err(EncodingError);
     }
     let end = value.len();
     Ok(cut(value, prefix.len(), end))
@@ -260,7 +260,7 @@ fn mapped<'v>(value: Cow<'v, [u8]>, words: &[(String, String)]) -> Cow<'v, [u8]>
 mod tests {
     use super::*;
 
-    fn applied(modifier: &str, value: &str) -> Result<String, BadEncoding> {
+    fn applied(modifier: &str, value: &str) -> Result<String, EncodingError> {
         Modifier::parse(modifier)
             .unwrap()
             .apply(Cow::Borrowed(value.as_bytes()))

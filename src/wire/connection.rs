@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -20,12 +20,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::activity::{IdleAction, Pulse};
+use super::activity::{ConnectionActivity, IdleAction};
 use super::head;
 use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// hyper buffers at least this much of a connection.
 const HEAD_BYTES_MIN: usize = 8192;
@@ -46,6 +46,9 @@ const PING_WAIT: Duration = Duration::from_secs(20);
 /// How long a connection may idle while others wait for its place: longer than a sender's pause
 /// within one burst.
 const IDLE_TIME_IN_A_CROWD: Duration = Duration::from_secs(1);
+
+/// Ends an HTTP/1 connection with the answer that it is on.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// An answer.
 pub type Response = http::Response<Full<Bytes>>;
@@ -90,7 +93,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// One listener's side of every connection.
-pub struct Front<H> {
+pub struct ListenerService<H> {
     handler: H,
     life: Arc<Lifecycle>,
     bounds: Bounds,
@@ -101,13 +104,13 @@ pub struct Front<H> {
     http2: http2::Builder<TokioExecutor>,
 }
 
-impl<H> fmt::Debug for Front<H> {
+impl<H> fmt::Debug for ListenerService<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 
-impl<H: Handler> Front<H> {
+impl<H: Handler> ListenerService<H> {
     /// A listener whose requests `handler` answers, until `life` drains.
     ///
     /// # Errors
@@ -161,7 +164,7 @@ impl<H: Handler> Front<H> {
     pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         // Without it an answer could wait for the acknowledgement of the one before.
         let _ = socket.set_nodelay(true);
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(ConnectionActivity::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
@@ -177,12 +180,14 @@ impl<H: Handler> Front<H> {
             Version::Http1 => {
                 let stream = Stream::http1(socket, first, Arc::clone(&pulse), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, http1::Connection::graceful_shutdown, &pulse).await;
+                let end = http1::Connection::graceful_shutdown;
+                self.drive(connection, (version, end), &pulse).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&pulse));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, http2::Connection::graceful_shutdown, &pulse).await;
+                let end = http2::Connection::graceful_shutdown;
+                self.drive(connection, (version, end), &pulse).await;
             }
         }
     }
@@ -199,14 +204,26 @@ impl<H: Handler> Front<H> {
     /// Runs a connection until it ends, winding it up when the gateway drains, when it idles, and
     /// when it idles while others wait for its place. One that is wound up and does not end is
     /// closed: its peer may have stopped to read.
-    async fn drive<C>(&self, connection: C, wind_up: fn(Pin<&mut C>), pulse: &Pulse)
-    where
+    ///
+    /// HTTP/2 can say that it ends while requests are on their way (GOAWAY), so there the lame
+    /// duck begins it. An idle HTTP/1 connection that is closed may meet a request: it is left
+    /// open until the drain, and ends with its next answer.
+    async fn drive<C>(
+        &self,
+        connection: C,
+        (version, wind_up): (Version, fn(Pin<&mut C>)),
+        pulse: &ConnectionActivity,
+    ) where
         C: Future<Output = hyper::Result<()>>,
     {
         let Bounds { head_time, idle_time, .. } = self.bounds;
         let mut connection = pin!(connection);
-        let mut bell =
-            DrainWatch { life: &self.life, ring: pin!(self.life.draining()), heard: Heard::No };
+        let phase = match version {
+            Version::Http1 => Phase::Draining,
+            Version::Http2 => Phase::LameDuck,
+        };
+        let ring = pin!(self.life.reached(phase));
+        let mut bell = DrainWatch { life: &self.life, phase, ring, heard: Heard::No };
         let mut ring = pin!(self.crowd.listen());
         let mut ear = ReclaimWaiter::new(&self.crowd, ring.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
@@ -215,7 +232,7 @@ impl<H: Handler> Front<H> {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let mut finish = bell.poll(cx);
+            let mut finish = bell.poll(cx, pulse);
             if ear.poll(cx) {
                 finish |= pulse.idle_for(Instant::now()) >= Some(IDLE_TIME_IN_A_CROWD);
             }
@@ -243,9 +260,11 @@ impl<H: Handler> Front<H> {
     }
 }
 
-/// Hears once that the gateway drains. Between its first poll and the ring it costs one load.
+/// Hears once that a phase has begun in which the connection ends. Between its first poll and the
+/// ring it costs one load.
 struct DrainWatch<'a, R> {
     life: &'a Lifecycle,
+    phase: Phase,
     ring: Pin<&'a mut R>,
     heard: Heard,
 }
@@ -254,31 +273,38 @@ struct DrainWatch<'a, R> {
 enum Heard {
     No,
     Listening,
+    /// It rang, and the connection has had no request yet.
+    Rung,
     Yes,
 }
 
 impl<R: Future<Output = ()>> DrainWatch<'_, R> {
-    /// Whether it rings now, for the first time.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether the connection is to be wound up now: once, after the ring. A lame duck answers one
+    /// request of each connection, so that a client that comes anew is not sent away for ever.
+    fn poll(&mut self, cx: &mut Context<'_>, pulse: &ConnectionActivity) -> bool {
         let look = match self.heard {
             Heard::No => true,
-            Heard::Listening => self.life.is_draining(),
-            Heard::Yes => false,
+            Heard::Listening => self.life.phase() >= self.phase,
+            Heard::Rung | Heard::Yes => false,
         };
-        if !look {
-            return false;
+        if look {
+            let rings = self.ring.as_mut().poll(cx).is_ready();
+            self.heard = if rings { Heard::Rung } else { Heard::Listening };
         }
-        let rings = self.ring.as_mut().poll(cx).is_ready();
-        self.heard = if rings { Heard::Yes } else { Heard::Listening };
-        rings
+        let may = || pulse.begun() > 0 || self.life.is_draining();
+        let now = self.heard == Heard::Rung && may();
+        if now {
+            self.heard = Heard::Yes;
+        }
+        now
     }
 }
 
 /// The requests of one connection.
 struct Requests<H> {
-    front: Arc<Front<H>>,
+    front: Arc<ListenerService<H>>,
     peer: Peer,
-    pulse: Arc<Pulse>,
+    pulse: Arc<ConnectionActivity>,
     slot: Arc<HeadSlot>,
 }
 
@@ -298,7 +324,12 @@ impl<H: Handler> Requests<H> {
         if let Some(target) = note.raw {
             request.extensions_mut().insert(target);
         }
-        self.front.handler.handle(self.peer, request).await
+        let version = request.version();
+        let mut response = self.front.handler.handle(self.peer, request).await?;
+        if self.front.life.phase() == Phase::LameDuck && version < http::Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
+        Ok(response)
     }
 }
 
@@ -327,7 +358,7 @@ mod tests {
         let short = Duration::from_millis(50);
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
-        let front = Front::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let front = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(accept(listener, front));

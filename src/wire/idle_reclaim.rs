@@ -18,7 +18,7 @@ pub(super) struct IdleReclaim {
 }
 
 /// One connection's ear. Between its first poll and a ring it costs one load.
-pub(super) struct Ear<'c, 'p> {
+pub(super) struct ReclaimWaiter<'c, 'p> {
     crowd: &'c IdleReclaim,
     ring: Pin<&'p mut Notified<'c>>,
     heard: Option<u32>,
@@ -37,7 +37,7 @@ impl IdleReclaim {
     }
 }
 
-impl<'c, 'p> Ear<'c, 'p> {
+impl<'c, 'p> ReclaimWaiter<'c, 'p> {
     /// An ear for rings from now on.
     pub(super) fn new(crowd: &'c IdleReclaim, ring: Pin<&'p mut Notified<'c>>) -> Self {
         Self { crowd, ring, heard: None }

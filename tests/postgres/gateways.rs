@@ -185,14 +185,14 @@ fn a_primary_that_dies_is_replaced_and_costs_nothing() {
     new.ask("select pg_reload_conf()");
     eventually("it is noticed", || !gateways[0].is_ready() && gateways[0].metric(level) == 0.0);
     assert_eq!(Caller::new(gateways[0].callbacks).call(&target("local")), None);
-    let refused = setup.run("serve");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && said.contains("require_replicated"), "{said}");
+    let waiting = Gateway::begin(&setup);
+    waiting.unready_for("starting: waiting for the store: ");
+    waiting.unready_for("require_replicated");
     new.ask("alter system reset synchronous_standby_names");
     let back = format!("alter system set synchronous_standby_names = 'ANY 1 ({name})'");
     new.ask(&back);
     new.ask("select pg_reload_conf()");
-    eventually("it is noticed", || gateways[0].is_ready());
+    eventually("it is noticed", || gateways[0].is_ready() && waiting.is_ready());
     assert_eq!(get(gateways[0].callbacks, &target("local")).0, 200);
 }
 

@@ -17,8 +17,8 @@ use crate::ledger::{LedgerError, NewEvent};
 const LANES: usize = 16;
 
 /// All lanes, and what waits in them or is being committed.
-pub(super) struct Lanes {
-    lanes: [Lane; LANES],
+pub(super) struct BatchQueues {
+    lanes: [BatchQueue; LANES],
     events: AtomicUsize,
     events_max: usize,
     bytes: AtomicUsize,
@@ -27,7 +27,7 @@ pub(super) struct Lanes {
 
 /// The events of one thread.
 #[derive(Default)]
-pub(super) struct Lane {
+pub(super) struct BatchQueue {
     state: Mutex<State>,
     /// The linger is over: as many events wait as were wanted.
     pub(super) filled: Notify,
@@ -82,7 +82,7 @@ impl Waiter {
     }
 }
 
-impl Lanes {
+impl BatchQueues {
     pub(super) fn new(options: &BatchOptions) -> Self {
         Self {
             lanes: Default::default(),
@@ -93,7 +93,7 @@ impl Lanes {
         }
     }
 
-    pub(super) fn get(&self, at: usize) -> &Lane {
+    pub(super) fn get(&self, at: usize) -> &BatchQueue {
         &self.lanes[at]
     }
 
@@ -108,7 +108,7 @@ impl Lanes {
 }
 
 struct Place<'a> {
-    lanes: &'a Lanes,
+    lanes: &'a BatchQueues,
     bytes: usize,
 }
 
@@ -145,7 +145,7 @@ pub(super) async fn record(
     answered.await.unwrap_or(Err(LedgerError::Unknown))
 }
 
-impl Lane {
+impl BatchQueue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,14 +14,14 @@ use crate::ledger::{Accepted, EventId, NewEvent};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     id: EventId,
-    standing: Standing,
+    standing: DedupResult,
     first: EventId,
     first_seen_ms: UnixMillis,
 }
 
 /// What a callback is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum DedupResult {
     /// It was unknown. It is stored, and its deliveries are due.
     New,
     /// Its identity was known, with the same content. Only the first is stored.
@@ -37,15 +37,15 @@ impl Recorded {
     /// only.
     pub(super) fn new(event: &NewEvent, accepted: &Accepted) -> Self {
         let (standing, first, first_seen_ms) = match *accepted {
-            Accepted::Fresh => (Standing::New, event.id, event.received_ms),
+            Accepted::Fresh => (DedupResult::New, event.id, event.received_ms),
             Accepted::Duplicate { first, first_seen_ms } => {
-                (Standing::Duplicate, first, first_seen_ms)
+                (DedupResult::Duplicate, first, first_seen_ms)
             }
             Accepted::Conflict { first, first_seen_ms } => {
-                (Standing::Conflict, first, first_seen_ms)
+                (DedupResult::Conflict, first, first_seen_ms)
             }
             Accepted::Ambiguous { first, first_seen_ms } => {
-                (Standing::Ambiguous, first, first_seen_ms)
+                (DedupResult::Ambiguous, first, first_seen_ms)
             }
         };
         Self { id: event.id, standing, first, first_seen_ms }
@@ -59,7 +59,7 @@ impl Recorded {
 
     /// What it is to those before it.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> DedupResult {
         self.standing
     }
 

@@ -7,7 +7,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::EmbeddedOptions;
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::damage::with_remedy;
 use super::files::Files;
@@ -19,6 +18,7 @@ use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, VERSION, failed};
 use super::tables::Tables;
+use super::{EmbeddedOptions, OpenProgress, OpenStep};
 use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
 
@@ -46,6 +46,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
         files: Arc::clone(&files),
         open_files: OpenFiles::new(files),
         keys: options.keys.clone(),
+        progress: options.progress.clone(),
         index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
         gathered: Gathered::new(),
@@ -97,6 +98,7 @@ struct Reader {
     files: Arc<dyn Files>,
     open_files: Arc<OpenFiles>,
     keys: Keyring,
+    progress: OpenProgress,
     index: Arc<Index>,
     now: UnixMillis,
     gathered: Gathered,
@@ -210,11 +212,16 @@ impl Reader {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
         let mut next: Option<(u32, u64)> = None;
-        for (number, segment) in segments {
+        let count = segments.len() + 1;
+        let progress = self.progress.clone();
+        let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
+        for (at, (number, segment)) in segments.into_iter().enumerate() {
+            said(at);
             check_order(&segment, next)?;
             let next_seq = self.closed(number, &segment)?;
             next = Some((number + 1, next_seq));
         }
+        said(count - 1);
         check_order(&newest, next)?;
         if !self.unindexed.is_empty() {
             let count = self.unindexed.len();

@@ -6,7 +6,7 @@
 //! commit would not be durable.
 
 use super::link::Session;
-use super::query_error::Fault;
+use super::query_error::QueryError;
 use crate::ledger::Durability;
 
 /// The SQLSTATE that a [`Required::condition`] fails with: invalid_argument_for_logarithm, which no
@@ -50,19 +50,19 @@ impl Required {
     }
 
     /// Whether a server that promises this is good enough.
-    pub(super) fn is_met(self, promise: &Promise) -> bool {
+    pub(super) fn is_met(self, promise: &ServerDurability) -> bool {
         self == Self::Synced || promise.durability == Durability::Replicated
     }
 
     /// Checks the transaction that the session is in.
-    pub(super) async fn check(self, session: &Session) -> Result<(), Fault> {
+    pub(super) async fn check(self, session: &Session) -> Result<(), QueryError> {
         session.rows(&format!("select 1 where {}", self.condition()), &[]).await.map(drop)
     }
 }
 
 /// What an answer survives, and in which words the server said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Promise {
+pub(super) struct ServerDurability {
     pub(super) durability: Durability,
     pub(super) said: String,
 }
@@ -72,7 +72,7 @@ pub(super) const SETTINGS: &str = "coalesce(current_setting('fsync', true), ''),
     coalesce(current_setting('synchronous_commit', true), ''),
     coalesce(current_setting('synchronous_standby_names', true), '')";
 
-impl Promise {
+impl ServerDurability {
     pub(super) fn new(fsync: &str, commit: &str, standbys: &str) -> Self {
         let durability = match (fsync, commit) {
             ("off", _) | (_, "off") => Durability::Unsynced,
@@ -89,7 +89,7 @@ impl Promise {
 }
 
 /// Why a server is not good enough for `require_replicated`.
-pub(super) fn unreplicated(promise: &Promise) -> String {
+pub(super) fn unreplicated(promise: &ServerDurability) -> String {
     format!(
         "store.require_replicated is set and PostgreSQL does not replicate synchronously: {}",
         promise.said
@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn what_the_settings_promise() {
-        let durability = |fsync, commit, standbys| Promise::new(fsync, commit, standbys).durability;
+        let durability =
+            |fsync, commit, standbys| ServerDurability::new(fsync, commit, standbys).durability;
         assert_eq!(durability("on", "on", "ANY 1 (a, b)"), Durability::Replicated);
         assert_eq!(durability("on", "remote_write", "*"), Durability::Replicated);
         assert_eq!(durability("on", "on", ""), Durability::Local);

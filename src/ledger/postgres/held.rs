@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{joined, piece_of, several};
-use super::link::{Held, Session};
+use super::link::{HeldSession, Session};
 use super::query_error::{Cause, QueryError};
 use super::row_cipher::{Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
@@ -68,7 +68,7 @@ pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, QueryError> {
 impl Core {
     pub(super) async fn hold_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         batch: &[Holding],
     ) -> Result<Vec<HoldOutcome>, QueryError> {
         held.begin().await?;
@@ -365,7 +365,7 @@ impl Core {
     /// Decides in one transaction. One who decides at the same time waits for its end.
     pub(super) async fn decide_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         order: &HeldOrder,
     ) -> Result<Decided, QueryError> {
         let waits = match self.held_one_on(held, order.id).await? {

@@ -44,7 +44,7 @@ pub(super) struct Pool {
 }
 
 /// A session that is held by one caller.
-pub(super) struct Held<'p> {
+pub(super) struct HeldSession<'p> {
     pool: &'p Pool,
     session: Option<Session>,
     /// Within a transaction.
@@ -161,7 +161,7 @@ impl Pool {
     }
 
     /// A session; waits for one, and for the server, until `until`.
-    pub(super) async fn session(&self, until: Instant) -> Result<Held<'_>, QueryError> {
+    pub(super) async fn session(&self, until: Instant) -> Result<HeldSession<'_>, QueryError> {
         let busy = || QueryError::down("every connection to PostgreSQL is busy");
         let place = tokio::time::timeout_at(until.into(), self.places.acquire());
         let place = place.await.or(Err(busy()))?.or(Err(busy()))?;
@@ -170,7 +170,13 @@ impl Pool {
             Some(session) => session,
             None => self.dial(until).await?,
         };
-        Ok(Held { pool: self, session: Some(session), open: false, fit: false, _place: place })
+        Ok(HeldSession {
+            pool: self,
+            session: Some(session),
+            open: false,
+            fit: false,
+            _place: place,
+        })
     }
 
     async fn dial(&self, until: Instant) -> Result<Session, QueryError> {
@@ -188,7 +194,7 @@ impl Pool {
     }
 }
 
-impl Held<'_> {
+impl HeldSession<'_> {
     /// Begins a transaction. Until [`Held::commit`] is through, the session is not handed on.
     pub(super) async fn begin(&mut self) -> Result<(), QueryError> {
         self.open = true;
@@ -217,7 +223,7 @@ impl Held<'_> {
     }
 }
 
-impl Deref for Held<'_> {
+impl Deref for HeldSession<'_> {
     type Target = Session;
 
     #[expect(clippy::expect_used, reason = "it is taken out by the drop alone")]
@@ -226,7 +232,7 @@ impl Deref for Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldSession<'_> {
     fn drop(&mut self) {
         let session = self.session.take().filter(|session| !session.is_over());
         if let Some(session) = session.filter(|_| self.fit) {

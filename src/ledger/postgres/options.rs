@@ -29,6 +29,8 @@ pub struct PostgresOptions {
     pub read_timeout: Duration,
     /// Refuse to record anything that is not replicated synchronously.
     pub require_replicated: bool,
+    /// How long opening waits for the server.
+    pub open_time: Duration,
     /// What is sealed with, and was.
     pub keys: Keyring,
     /// What leases and due times go by: the server's clock, unless a test holds one.
@@ -47,6 +49,7 @@ impl PostgresOptions {
             readers: 2,
             read_timeout: Duration::from_secs(30),
             require_replicated: false,
+            open_time: Duration::from_secs(10),
             keys: Keyring::default(),
             clock: StoreClock::process(),
         }
@@ -77,7 +80,10 @@ pub enum PostgresError {
     /// The options cannot be used.
     #[error("{0}")]
     Options(String),
-    /// The server cannot be reached, or refused something.
+    /// The server cannot be reached, or cannot work just now. It may later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server refused something: the password, the database, a statement.
     #[error("{0}")]
     Server(String),
     /// There are no tables.
@@ -118,6 +124,8 @@ pub enum PostgresError {
 
 impl From<QueryError> for PostgresError {
     fn from(fault: QueryError) -> Self {
-        Self::Server(fault.told(false).to_string())
+        let passes = fault.is_passing() && !fault.is_refusal();
+        let text = fault.told(false).to_string();
+        if passes { Self::Unavailable(text) } else { Self::Server(text) }
     }
 }

@@ -64,6 +64,11 @@ impl QueryError {
         !matches!(self, Self::Refused(_) | Self::Said(_))
     }
 
+    /// Whether the server was there, and let nobody in: a wrong password, no such database.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Down(Cause { code: FaultCode::Other | FaultCode::Denied, .. }))
+    }
+
     /// Whether its connection is of no more use.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Elsewhere(_) | Self::NotDurable(_))

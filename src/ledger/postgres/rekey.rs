@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::dialer::Role;
 use super::documents::document_piece;
 use super::held::{COLUMNS, held_piece};
-use super::link::{Held, Pool, Session};
+use super::link::{HeldSession, Pool, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, Used, change_key, forget_others, under};
 use super::sql::{id_of, uuid_of};
-use super::{CHANGE_PATIENCE, Core, OPEN_PATIENCE, Postgres, PostgresError, PostgresOptions};
+use super::{CHANGE_PATIENCE, Core, Postgres, PostgresError, PostgresOptions};
 use crate::clock::instant;
 use crate::ledger::seal::MasterKey;
 use crate::ledger::{Attempt, EventId, LedgerError, TargetId};
@@ -40,9 +40,10 @@ impl Postgres {
         tell: &mut dyn FnMut(u64),
     ) -> Result<u64, PostgresError> {
         let to = options.keys.current().map(MasterKey::id);
+        let open_time = options.open_time;
         let core = Self::connect(options).await?;
         let pool = Pool::new(std::sync::Arc::clone(&core.dialer), Role::Migrate, 1);
-        let mut held = pool.session(instant() + OPEN_PATIENCE).await?;
+        let mut held = pool.session(instant() + open_time).await?;
         let until = instant() + CHANGE_PATIENCE;
         loop {
             let used = Used::read(&held).await?;
@@ -77,7 +78,7 @@ fn sealed(fault: QueryError) -> PostgresError {
 impl Core {
     async fn rekey_all(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         done: &mut u64,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), QueryError> {

@@ -9,8 +9,8 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::link::{Held, Session};
-use super::query_error::Fault;
+use super::link::{HeldSession, Session};
+use super::query_error::QueryError;
 use super::{Core, PostgresError, READ_PATIENCE};
 use crate::clock::instant;
 use crate::ledger::codec::{DecodeError, Put as _};
@@ -85,7 +85,7 @@ impl Place<'_> {
 
 impl Used {
     /// Reads what the database says.
-    pub(super) async fn read(session: &Session) -> Result<Self, Fault> {
+    pub(super) async fn read(session: &Session) -> Result<Self, QueryError> {
         let rows = session.rows("select k, v from meta where k = 'key' or k like 'key %'", &[]);
         let mut used = Self::default();
         for row in rows.await? {
@@ -147,13 +147,13 @@ impl RowCipher {
     }
 
     /// Writes under the key that the database wants.
-    pub(super) fn pen(&self) -> Result<RowSealer<'_>, Fault> {
+    pub(super) fn pen(&self) -> Result<RowSealer<'_>, QueryError> {
         let current = self.used.read().unwrap_or_else(PoisonError::into_inner).current;
         let key = match current {
             None => None,
             Some(id) => Some(self.keys.find(id).cloned().ok_or_else(|| {
                 let missing = self.keys.missing(id);
-                Fault::Said(LedgerError::Sealed(format!("the database {missing}")))
+                QueryError::Said(LedgerError::Sealed(format!("the database {missing}")))
             })?),
         };
         Ok(RowSealer { nonces: &self.nonces, key })
@@ -164,7 +164,7 @@ impl RowCipher {
         &self,
         place: Place<'_>,
         piece: &'b [u8],
-    ) -> Result<Cow<'b, [u8]>, Fault> {
+    ) -> Result<Cow<'b, [u8]>, QueryError> {
         let broken = || LedgerError::Corrupt(format!("a piece of {place} does not unseal"));
         match piece.split_first() {
             Some((&CLEAR, rest)) => Ok(Cow::Borrowed(rest)),
@@ -220,17 +220,19 @@ impl RowSealer<'_> {
 }
 
 /// What is in a piece is not what should be.
-pub(super) fn malformed(place: Place<'_>) -> impl Fn(DecodeError) -> Fault {
-    move |_| Fault::Said(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
+pub(super) fn malformed(place: Place<'_>) -> impl Fn(DecodeError) -> QueryError {
+    move |_| {
+        QueryError::Said(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
+    }
 }
 
 impl Core {
     /// Looks again at what a statement ran into.
-    pub(super) async fn mend(&self, fault: &Fault) {
+    pub(super) async fn mend(&self, fault: &QueryError) {
         match fault {
             // Another gateway's sweep took it.
-            Fault::NoPartition(_) => self.forget_days(),
-            Fault::Torn(_) => {
+            QueryError::NoPartition(_) => self.forget_days(),
+            QueryError::Torn(_) => {
                 let read = async {
                     let mut held = self.read.session(instant() + READ_PATIENCE).await?;
                     let used = Used::read(&held).await;
@@ -248,7 +250,10 @@ impl Core {
 
 impl Core {
     /// Seals from now on, if nothing says yet with which key, and there is one.
-    pub(super) async fn begin_sealing(&self, held: &mut Held<'_>) -> Result<(), PostgresError> {
+    pub(super) async fn begin_sealing(
+        &self,
+        held: &mut HeldSession<'_>,
+    ) -> Result<(), PostgresError> {
         let own = self.vault.keys.current().map(MasterKey::id);
         let used = Used::read(held).await?;
         if own.is_none() || used != Used::default() {
@@ -259,7 +264,7 @@ impl Core {
         loop {
             match change_key(held, None, own).await {
                 Ok(_) => break,
-                Err(Fault::Again(_)) if instant() < until => {}
+                Err(QueryError::Again(_)) if instant() < until => {}
                 Err(fault) => return Err(fault.into()),
             }
         }
@@ -284,10 +289,10 @@ impl Core {
 /// Makes `to` the key to write with, if that is `from` still; whether it is now. Who is writing
 /// meanwhile is waited for, and who comes later finds the new one.
 pub(super) async fn change_key(
-    held: &mut Held<'_>,
+    held: &mut HeldSession<'_>,
     from: Option<KeyId>,
     to: Option<KeyId>,
-) -> Result<bool, Fault> {
+) -> Result<bool, QueryError> {
     held.begin().await?;
     let changed = match change(held, number(from), to).await {
         Ok(changed) => changed,
@@ -303,7 +308,7 @@ pub(super) async fn change_key(
     Ok(changed)
 }
 
-async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool, Fault> {
+async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool, QueryError> {
     session.batch(CHANGE_TIME).await?;
     session.batch("lock table event, attempt, document in share mode").await?;
     if let Some(id) = to {
@@ -315,7 +320,10 @@ async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool,
 }
 
 /// Nothing is sealed any more but with the key to write with.
-pub(super) async fn forget_others(session: &Session, current: Option<KeyId>) -> Result<(), Fault> {
+pub(super) async fn forget_others(
+    session: &Session,
+    current: Option<KeyId>,
+) -> Result<(), QueryError> {
     let sql = "delete from meta where k like 'key %' and v <> $1
         and $1 = (select v from meta where k = 'key')";
     session.run(sql, &[&number(current)]).await.map(drop)

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
 use super::expiry::rewind;
 use super::held;
-use super::link::{Held, Session};
+use super::link::{HeldSession, Session};
 use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
 use super::migrate::OLDER_KEYS;
 use super::query_error::{Cause, QueryError};
@@ -355,7 +355,7 @@ struct Taken<'i> {
 impl Core {
     pub(super) async fn import_on(
         &self,
-        held: &mut Held<'_>,
+        held: &mut HeldSession<'_>,
         items: &[Item],
     ) -> Result<Imported, QueryError> {
         let ids = items.iter().filter_map(|item| match item {

@@ -8,7 +8,7 @@ use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::ledger::{Cursor, HeldQuery, HeldWhy, Rejected, Rejection, SourceId};
-use crate::manage::http::{Answered, Problem, Query, json};
+use crate::manage::http::{Answered, ApiError, Query, json};
 use crate::operator::{Masked, source_of};
 
 pub(super) const PARAMETERS: [&str; 9] =
@@ -56,13 +56,13 @@ impl Admin {
         let config = self.config();
         let wanted = wanted(&query, &config)?;
         let found = self.gate.rejections().list(&wanted, cursor.as_ref(), limit).await;
-        let (page, next) = found.map_err(|error| Problem::ledger(&error))?;
+        let (page, next) = found.map_err(|error| ApiError::ledger(&error))?;
         let rejections = page.iter().map(|one| View::of(one, &config)).collect();
         Ok(json(&Page { rejections, next_cursor: next.map(|next| next.to_string()) }))
     }
 }
 
-fn wanted(query: &Query, config: &Config) -> Result<HeldQuery, Problem> {
+fn wanted(query: &Query, config: &Config) -> Result<HeldQuery, ApiError> {
     let reason = query.read_as("reason", "a reason, or unknown_path", Rejected::from_name)?;
     let why = query.read_as("held", "true or false", |text| match text {
         "true" => Some(HeldWhy::Quarantine),

@@ -119,7 +119,7 @@ fn unknown() -> ApiError {
 
 fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
     let error = match &progress.state {
-        ReleaseState::ChangeError(error) => Some(error.to_string()),
+        ReleaseState::Failed(error) => Some(error.to_string()),
         ReleaseState::Running | ReleaseState::Done | ReleaseState::Cancelled => None,
     };
     json(&Shown {

@@ -11,7 +11,7 @@ use crate::sender::digest::{Feed, Output};
 use crate::sender::encoding::Plus;
 use crate::sender::evaluate::{Context, EvalError, Nul};
 use crate::sender::outcome::Reason;
-use crate::sender::parameters::{Place, Unreadable};
+use crate::sender::parameters::{ParameterError, Place};
 use crate::sender::recipe::Protection;
 use crate::sender::shape::Shape;
 use crate::sender::signature::{self, Public, Reading, Redundancy};
@@ -228,7 +228,7 @@ impl Callback<'_> {
     }
 
     /// The claim of `reading`, if it is there.
-    fn claim<'s>(&'s self, reading: &'s Reading) -> Result<Option<Claim<'s>>, Unreadable> {
+    fn claim<'s>(&'s self, reading: &'s Reading) -> Result<Option<Claim<'s>>, ParameterError> {
         let context = Context { plus: claim_plus(reading), ..Context::default() };
         match &reading.claim.input {
             Input::Parameter { slot, steps, scope } if steps.is_empty() => {
@@ -249,7 +249,7 @@ impl Callback<'_> {
         &self,
         reading: &Reading,
         output: &Output,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         self.any_claim(reading, |claim| reading.is_claimed(output, claim))
     }
 
@@ -258,7 +258,7 @@ impl Callback<'_> {
         &self,
         reading: &Reading,
         says: impl Fn(&[u8]) -> bool,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         match self.claim(reading)? {
             Some(claim) => self.any_of(&claim, reading, says),
             None => Ok(false),
@@ -272,7 +272,7 @@ impl Callback<'_> {
         claim: &Claim<'_>,
         reading: &Reading,
         says: impl Fn(&[u8]) -> bool,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         match claim {
             Claim::Text(text) => Ok(says(text)),
             Claim::List(text, shape, item) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::{Basis, Challenge, Pasted, Patience, Probes, Reads, Sender, Test};
+use super::{Basis, Challenge, Pasted, Probes, Reads, Sender, SenderRetries, Test};
 use crate::sender::condition::Condition;
 use crate::sender::definition_error::DefinitionError;
 use crate::sender::file::{self, File, Many};
@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::Patience) -> Patience {
+    fn patience(&mut self, patience: file::Patience) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {
@@ -280,7 +280,7 @@ impl Reader {
             }
         };
         let horizon = horizon.or_else(|| (!gaps.is_empty()).then(|| gaps.iter().sum()));
-        Patience { timeout, retries, gaps, horizon, when: patience.when }
+        SenderRetries { timeout, retries, gaps, horizon, when: patience.when }
     }
 
     fn word<T: Copy + Default>(&mut self, key: &str, text: Option<&str>, words: &[(&str, T)]) -> T {

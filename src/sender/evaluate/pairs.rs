@@ -9,7 +9,7 @@ use crate::sender::callback::Callback;
 use crate::sender::definition::{Each, Empty, Order};
 use crate::sender::encoding::{self, Sink};
 use crate::sender::outcome::Reason;
-use crate::sender::parameters::{Parameter, Place, Unreadable};
+use crate::sender::parameters::{Parameter, ParameterError, Place};
 use crate::sender::recut::chains::ReceivedPair;
 use crate::sender::signature::{
     Listed, ListedValue, Pairs, PartSize, Plan, Reading, SORTED_PART_BYTES_MAX,
@@ -55,7 +55,7 @@ impl Callback<'_> {
         pairs: &Pairs,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         match &pairs.plan {
             Plan::Listed(list) => self.put_list(list, pairs, context, sink),
             Plan::Gathered { .. } => self.put_gathered(pairs, context, sink),
@@ -68,7 +68,7 @@ impl Callback<'_> {
         pairs: &Pairs,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let (parameters, buffers) = self.side(Scope::Outer);
         let as_it_is = parameters.is_plain() && matches!(pairs.each, Each::Raw | Each::Decoded);
         // Nothing stands before the first.
@@ -99,7 +99,7 @@ impl Callback<'_> {
         text: &Text<Bound>,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         match self.put(text, context, sink) {
             Ok(()) | Err(EvalError::Missing(_)) => Ok(()),
             Err(EvalError::Unreadable(unreadable)) => Err(unreadable),
@@ -112,12 +112,12 @@ impl Callback<'_> {
         each: Each,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let (parameters, _) = self.side(Scope::Outer);
         match each {
             Each::Raw => {
                 if context.nul == Nul::Refused && holds_nul(parameter.raw) {
-                    return Err(Unreadable::new(Reason::BadEncoding));
+                    return Err(ParameterError::new(Reason::BadEncoding));
                 }
                 sink.put(parameter.raw);
             }
@@ -139,7 +139,7 @@ impl Callback<'_> {
         pairs: &Pairs,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<(), ParameterError> {
         let entries = self.entries(pairs, context);
         let mut first = true;
         for entry in &entries {
@@ -163,7 +163,7 @@ impl Callback<'_> {
         &self,
         pairs: &Pairs,
         reading: &Reading,
-    ) -> Result<Vec<ReceivedPair>, Unreadable> {
+    ) -> Result<Vec<ReceivedPair>, ParameterError> {
         let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
         let mut all = Vec::new();
         for entry in self.entries(pairs, &context) {
@@ -206,7 +206,7 @@ impl Callback<'_> {
         &self,
         context: &Context<'_>,
         sink: &mut impl Sink,
-    ) -> Result<bool, Unreadable> {
+    ) -> Result<bool, ParameterError> {
         let Some(reading) = context.reading else { return Ok(false) };
         let mut scratch: SmallVec<[u8; 512]> = SmallVec::new();
         let mut parts: SmallVec<[(usize, usize); 8]> = SmallVec::new();
@@ -215,7 +215,7 @@ impl Callback<'_> {
             match self.put(text, context, &mut scratch) {
                 Ok(()) => {
                     if *size == PartSize::Bounded && scratch.len() - start > SORTED_PART_BYTES_MAX {
-                        return Err(Unreadable::new(Reason::BadEncoding));
+                        return Err(ParameterError::new(Reason::BadEncoding));
                     }
                     parts.push((start, scratch.len()));
                 }
