@@ -280,7 +280,7 @@ impl Shared {
                     judged,
                     release: Release::None,
                 };
-                genuine.record(slot, (book, &self.verdicts)).await
+                genuine.record(slot, book, &self.verdicts).await
             }
             Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
