@@ -13,7 +13,7 @@ use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
 use super::route::{Route, View};
 use crate::clock;
-use crate::config::Rate;
+use crate::config::{Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
@@ -80,9 +80,11 @@ impl CallbackLog {
         let path = String::from_utf8_lossy(&target[..end]);
         let nearest = view.nearest(&path);
         let near = nearest.map(|route| route.source.name.as_str());
+        // Somebody may have mistyped what stands behind a name that nobody else knows.
+        let (path, shown) = (concealed(&path), near.map(concealed));
         tracing::info!(
             target: "postern::callback",
-            path = &*path, nearest = near, "no such source"
+            path = &*path, nearest = shown.as_deref(), "no such source"
         );
         let unknown = Rejection::UNKNOWN_PATHS;
         if !self.samples.take_as(unknown, peer, now) || !self.unknown_paths.take(now) {
@@ -101,7 +103,7 @@ impl CallbackLog {
             transaction: says(Role::Transaction, TRANSACTION_BYTES_MAX),
             user: says(Role::User, USER_BYTES_MAX),
             note: RejectionNote {
-                source: path.clone().into_owned(),
+                source: path.to_string(),
                 nearest: near.map(str::to_owned),
                 parameter: None,
                 client: peer,
@@ -285,7 +287,7 @@ impl CallbackRecord {
     }
 
     fn log(&self, micros: u64) {
-        let source = self.route.source.name.as_str();
+        let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let transaction = self.transaction.as_deref();
         let mut id = [0; EventId::TEXT_BYTES];

@@ -30,9 +30,8 @@ pub async fn release_all(
     if filter.mode == ReleaseMode::Real {
         registry.note(who, Action::Released, ("release", &id.to_string())).await?;
     }
-    let source = filter.source.clone();
     releases.begin(id, filter, now_ms())?;
-    tracing::info!(release = %id, %source, who = who.as_str(), "a release was ordered");
+    tracing::info!(release = %id, who = who.as_str(), "a release was ordered");
     Ok(())
 }
 
