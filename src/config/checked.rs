@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::quarantine::Quarantine;
 use super::{SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::partners::push_configuration::grant::PushGrant;
@@ -233,6 +234,8 @@ pub struct Source {
     pub rate: Option<Rate>,
     /// Bytes of one body.
     pub body_bytes: usize,
+    /// The rejected callbacks that it quarantines; `None`: none.
+    pub quarantine: Option<Quarantine>,
     /// The verified callbacks that another source takes precedence over.
     pub superseded: Superseded,
 }

@@ -81,6 +81,7 @@ fn source(merged: &Merged, name: &str, rule: &Rule) -> Result<Source, String> {
         allow: Vec::new(),
         rate: None,
         body_bytes: merged.config.server.limits.body_bytes,
+        quarantine: None,
         superseded: Superseded::Never,
     })
 }
