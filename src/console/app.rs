@@ -22,11 +22,12 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, caller};
+use crate::intake::{CallbackHandler, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, check_name, check_site};
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
@@ -78,7 +79,7 @@ pub struct Console {
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    tries: ByAddress,
+    tries: AddressRateLimiter,
     forms: Arc<BytePool>,
     /// Those of strangers.
     sign_ins: Arc<BytePool>,
@@ -93,7 +94,7 @@ impl Console {
             address,
             tools,
             sessions: Sessions::new()?,
-            tries: ByAddress::new(TRIES, instant()),
+            tries: AddressRateLimiter::new(TRIES, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::bucket::ByAddress;
 use super::received::Received;
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejection, Rejections};
@@ -15,6 +14,7 @@ use super::route::Route;
 use crate::clock;
 use crate::config::Rate;
 use crate::ledger::EventId;
+use crate::rate_limiter::AddressRateLimiter;
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Resolved, Role};
 use crate::telemetry::Metrics;
 
@@ -43,12 +43,12 @@ pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
     pub recent: Recent,
-    by_address: ByAddress,
+    by_address: AddressRateLimiter,
 }
 
 impl CallbackLog {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
+        let by_address = AddressRateLimiter::new(FAILURES_BY_ADDRESS, clock::instant());
         let (rejections, recent) = (Rejections::default(), Recent::default());
         Arc::new(Self { metrics, rejections, recent, by_address })
     }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
 use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
+use crate::rate_limiter::RateLimiter;
 use crate::telemetry::SourceMetrics;
 
 /// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
@@ -46,9 +46,9 @@ pub(super) struct Route {
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<KeySetState>>,
-    pub rate: Option<Bucket>,
-    pub failures: Bucket,
-    misfits: Bucket,
+    pub rate: Option<RateLimiter>,
+    pub failures: RateLimiter,
+    misfits: RateLimiter,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
     /// From its arrival, when a callback has to be answered.
@@ -114,7 +114,7 @@ impl View {
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
-                route.rate = old.rate.as_ref().map(Bucket::again);
+                route.rate = old.rate.as_ref().map(RateLimiter::snapshot);
             }
             (name.clone(), Arc::new(route))
         });
@@ -204,9 +204,9 @@ impl Route {
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),
-            rate: source.rate.map(|rate| Bucket::new(rate, now)),
-            failures: Bucket::new(FAILURES, now),
-            misfits: Bucket::new(MISFITS, now),
+            rate: source.rate.map(|rate| RateLimiter::new(rate, now)),
+            failures: RateLimiter::new(FAILURES, now),
+            misfits: RateLimiter::new(MISFITS, now),
             base,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,

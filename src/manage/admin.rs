@@ -35,11 +35,12 @@ use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, caller};
+use crate::intake::{CallbackHandler, caller};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, Permission, check_name, check_site, check_token};
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
@@ -76,7 +77,7 @@ pub struct Admin {
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
     /// Whose wrong tokens are logged, and how many of them.
-    wrong_tokens: ByAddress,
+    wrong_tokens: AddressRateLimiter,
     /// The management APIs, unless they have a listener of their own.
     partners: Option<Arc<Partners>>,
 }
@@ -241,7 +242,7 @@ impl Admin {
             metrics,
             life,
             bodies,
-            wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
+            wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             partners,
         }
     }
