@@ -22,7 +22,7 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{CallbackHandler, caller};
+use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
@@ -66,6 +66,8 @@ pub struct Tools {
     pub control: Control,
     /// Replays by filter.
     pub replays: Replays,
+    /// Releases from quarantine.
+    pub releases: Releases,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether the gateway serves.
