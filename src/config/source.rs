@@ -204,7 +204,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         rewards: section.map("rewards", amount),
         replayable: match section.take_or("replayable", false, unit::switch) {
             true => Replay::Accepted,
-            false => Replay::Refused,
+            false => Replay::Rejected,
         },
         confirmed: confirmed(section, sender),
     }
@@ -355,7 +355,7 @@ fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option
 /// A source that checks no signature has to be protected in another way, and to say so. That one
 /// of a sender that signs has its secret is the sender's own check.
 fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, allow: &[IpNet]) {
-    if !terms.unsigned && sender.readings().next().is_none() {
+    if !terms.unsigned && sender.variants().next().is_none() {
         let what = format!("is missing: nothing signs what {} sends", sender.name());
         section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
     }

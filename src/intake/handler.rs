@@ -349,7 +349,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
         Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
         Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+        Judgement::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = EventId::new(at_ms);
             match verified.resolve(id) {
@@ -357,7 +357,7 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Challenge => Decision::AddressCheck,
                 Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+                Resolution::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
     }
@@ -386,7 +386,7 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     }
     let lacks_key = match callback.verify() {
         Judgement::Undecided => true,
-        Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
+        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
         _ => false,
     };
     lacks_key.then_some(id)

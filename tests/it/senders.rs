@@ -91,7 +91,8 @@ fn text<'t>(table: &'t Table, key: &str) -> &'t str {
     table.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Gateways for all cases: the first for the first vector of each sender, and so on, for two sources
+/// Gateways for all cases: the first for the first vector of each sender, and so on, for two
+/// sources
 /// of one sender must not have one secret.
 struct Gateways(Vec<Gateway>);
 
@@ -194,7 +195,7 @@ impl Call {
         })
     }
 
-    /// The same values, escaped where nobody would; in JSON, a blank that says nothing.
+    /// The same values with unnecessary escapes; in JSON, with white space.
     fn re_encoded(&self) -> Option<Self> {
         if self.body.trim_start().starts_with('{') {
             return Some(Self { body: self.body.replacen('{', "{ ", 1), ..self.clone() });
@@ -295,7 +296,7 @@ fn escaped(pair: &str) -> String {
     }
 }
 
-/// What a sealed answer has in it: no two of them are the same.
+/// Members of a sealed reply: no two are the same.
 const SEALED: [&str; 2] = ["\"encrypt\":", "\"Encrypt\":"];
 
 fn is_sealed(reply: &str) -> bool {
@@ -397,7 +398,7 @@ fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
     for case in &cases {
         let row = &case.file["reply"].as_table().unwrap()["unavailable"];
         if row.as_str() == Some("silence") {
-            continue; // `silence.rs` waits for one; here it would take each one's time-out
+            continue; // `silence.rs` waits for one; here it would take each one's timeout
         }
         let answer = says(gateways.of(case), case, &case.call);
         let status = row.as_integer().unwrap_or(200);
@@ -406,7 +407,7 @@ fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
     }
 }
 
-/// Compares with a file, which `POSTERN_WRITE=1` writes anew.
+/// Compares with a file, which `POSTERN_WRITE=1` rewrites.
 fn held_against(file: &str, text: &str) {
     let path = root().join(file);
     if std::env::var_os("POSTERN_WRITE").is_some() {
@@ -484,7 +485,7 @@ fn a_reversal_is_linked_to_the_first() {
     assert_eq!(signed(taken_back), 200);
     let events = events(&gateway, "wall");
     assert_eq!(events.len(), 2);
-    // Both may have come in one millisecond, so that nobody knows which is shown first.
+    // Both may have come in one millisecond, so their order is undefined.
     let of = |transaction: &str| {
         events.iter().find(|event| event["transaction"] == transaction).unwrap()
     };
