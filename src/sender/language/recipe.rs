@@ -263,6 +263,12 @@ impl Recipe {
         Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }
 
+    /// Whether callbacks have to be signed.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.protection == Protection::Signed
+    }
+
     /// Whether `secret` is one of the source's, expired or not.
     #[must_use]
     pub fn knows(&self, secret: &Secret) -> bool {
