@@ -429,7 +429,7 @@ fn refuse_forgotten(
         let what = format!("{what}, and transactions are forgotten after {forgotten}");
         section.fault(key, what, "raise store.keep_transactions");
     };
-    if let Some(horizon) = sender.patience().horizon.filter(|horizon| *horizon > keep) {
+    if let Some(horizon) = sender.retries().horizon.filter(|horizon| *horizon > keep) {
         return fault("sender", format!("{} retries for {}", sender.name(), unit::show(horizon)));
     }
     if let Some(time) = recipe.and_then(Recipe::acceptable_for).filter(|time| *time > keep) {

@@ -1,8 +1,8 @@
 //! Every sender of the catalog through the real gateway, driven by the files themselves: each
 //! vector, and of each accepted one a repeated, a forged, a re-ordered, a re-encoded and a longer
-//! callback, with the answers that the sender's console wants.
+//! callback, with the replies that the sender's console expects.
 //!
-//! `fixtures/senders/answers.txt` is what the gateway says to each. Where it is to change, run
+//! `fixtures/senders/answers.txt` holds the gateway's reply to each. To change it, run
 //! the test with `POSTERN_WRITE=1`, and read the difference.
 
 use std::collections::BTreeMap;
@@ -214,7 +214,7 @@ impl Call {
         })
     }
 
-    /// The same with each claim of `case` changed in its first character.
+    /// The same with the first character of each supplied signature of `case` changed.
     fn forged(&self, case: &Case) -> Self {
         let signature = case.file["signature"].as_table().unwrap();
         let others = signature.get("or").and_then(Value::as_array).into_iter().flatten();
@@ -280,7 +280,7 @@ impl Call {
     }
 }
 
-/// `claim` with another first character.
+/// `claim`, a supplied signature, with another first character.
 fn other(claim: &str) -> String {
     let mut characters = claim.chars();
     let first = if characters.next() == Some('0') { '1' } else { '0' };
@@ -303,7 +303,7 @@ fn is_sealed(reply: &str) -> bool {
     SEALED.iter().any(|name| reply.contains(name))
 }
 
-/// An answer as vectors write one; what a reply says of the time is left out.
+/// A reply as vectors write one, without times.
 fn shown(answer: &Answer) -> String {
     let mut body = answer.body.clone();
     if is_sealed(&body) {
@@ -376,7 +376,7 @@ fn every_sender_signed_repeated_forged_reordered_re_encoded_and_longer() {
     held_against("fixtures/senders/answers.txt", &table);
 }
 
-/// However it is written, a transaction is taken once.
+/// A transaction is accepted once, in any spelling.
 fn only_one_was_taken(gateway: &Gateway, case: &Case) {
     let of = |outcome: &str| {
         let source = &case.source;
@@ -444,7 +444,7 @@ fn every_event_says_what_its_vector_expects() {
         for name in ["user", "item", "amount", "currency", "kind", "reverses", "test", "effect"] {
             let Some(expected) = case.expect.get(name) else { continue };
             let got = match &event[name] {
-                // A vector says of a callback without a kind that it has none.
+                // A vector expects an empty kind of a callback without one.
                 Json::String(kind) if name == "kind" && kind == "event" => {
                     Value::String(String::new())
                 }
@@ -464,7 +464,7 @@ fn every_event_says_what_its_vector_expects() {
     assert!(reversals >= 4, "{reversals}");
 }
 
-/// A chargeback of a transaction is an event of its own that names the first.
+/// A chargeback of a transaction is a separate event that names the first.
 #[test]
 fn a_reversal_is_linked_to_the_first() {
     let source = |name: &str| format!("[[source]]\nname = {name:?}\nsender = \"bitlabs\"\n");

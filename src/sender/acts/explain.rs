@@ -356,9 +356,9 @@ fn probe(callback: &Callback<'_>) -> (Outcome, Option<CallbackError>) {
 /// The mistakes to search for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Search {
-    /// Any mistake; if none matches, the report says so.
+    /// The whole list; if nothing matches, the report says so.
     All,
-    /// All mistakes; if none matches, the reason is enough.
+    /// The whole list; if nothing matches, the reason is enough.
     Likely,
     /// Only the rules of other senders.
     OtherSenders,

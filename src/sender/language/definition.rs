@@ -63,7 +63,7 @@ pub struct Sender {
     pub(in crate::sender) open: Option<Open>,
     pub(in crate::sender) key_set: Option<KeySet>,
     pub(in crate::sender) countersign: Option<Countersign>,
-    pub(in crate::sender) patience: SenderRetries,
+    pub(in crate::sender) retries: SenderRetries,
     pub(in crate::sender) variants: Vec<SignatureVariant>,
     pub(in crate::sender) replies: Rows,
     pub(in crate::sender) vectors: Vec<Vector>,

@@ -258,7 +258,7 @@ impl Recipe {
     pub fn acceptable_for(&self) -> Option<Duration> {
         let (past, future) = self.time.as_ref().filter(|_| self.is_dated())?.within?;
         let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        let horizon = self.sender.patience().horizon.unwrap_or_default();
+        let horizon = self.sender.retries().horizon.unwrap_or_default();
         let window = ms(past).saturating_add(ms(future));
         Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }

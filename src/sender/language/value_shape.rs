@@ -2,7 +2,7 @@
 //!
 //! A shape is proof and not a filter. [`super::recut`] uses it to decide which other values make
 //! the
-//! same signed text. A value that does not fit its shape is no reason to reject a callback.
+//! same signed text. A callback with a value that does not fit its shape is not rejected for it.
 
 use super::definition_error::DefinitionError;
 use super::modifier::Modifier;

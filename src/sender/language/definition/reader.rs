@@ -68,7 +68,7 @@ impl Reader {
             open: file.open.and_then(|open| self.open(&open)),
             key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
-            patience: self.patience(file.patience),
+            retries: self.retries(file.patience),
             variants,
             replies: self.rows("reply", &file.reply),
             vectors: self.vectors(file.vector),
@@ -269,7 +269,7 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::RetriesTable) -> SenderRetries {
+    fn retries(&mut self, patience: file::RetriesTable) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {

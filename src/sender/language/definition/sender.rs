@@ -102,10 +102,10 @@ impl Sender {
         self.ours.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Its patience.
+    /// The timeout and the retries.
     #[must_use]
-    pub fn patience(&self) -> &SenderRetries {
-        &self.patience
+    pub fn retries(&self) -> &SenderRetries {
+        &self.retries
     }
 
     /// Addresses that it publishes, for `allow = "sender"`.

@@ -454,7 +454,7 @@ fn unknown(scene: &Scene) -> Vec<Slip> {
         .collect()
 }
 
-/// All mistakes that can be made with `scene`; those independent of values only for the first
+/// The mistakes that can be made with `scene`; those independent of values only for the first
 /// vector of a variant.
 pub(super) fn all(scene: &Scene, seen: &mut Vec<(String, usize)>) -> Vec<Slip> {
     let mut makers: Vec<fn(&Scene) -> Vec<Slip>> = vec![values, empties, parts, orders];
