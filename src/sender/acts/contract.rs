@@ -369,7 +369,7 @@ impl Reader<'_> {
             row("iv", "initialisation vector in"),
             row("frame", "ends with"),
             row("reads", "format"),
-            row("when", "when"),
+            row("when", "condition"),
         ];
         rows.into_iter().flatten().collect()
     }
