@@ -366,7 +366,7 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
         Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
         Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+        Judgement::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = id();
             match verified.resolve(id) {
@@ -374,7 +374,7 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Challenge => Decision::AddressCheck,
                 Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+                Resolution::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
     }
@@ -406,7 +406,7 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     }
     let lacks_key = match callback.verify() {
         Judgement::Undecided => true,
-        Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
+        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
         _ => false,
     };
     lacks_key.then_some(id)

@@ -243,7 +243,7 @@ impl Route {
 
     fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<CallbackLog>, now: Instant) -> Self {
         let recipe = &source.recipe;
-        let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
+        let patience = recipe.sender().retries().timeout.unwrap_or(PATIENCE_UNKNOWN);
         let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);
         Self {
             id: SourceId::from(source.id.as_str()),

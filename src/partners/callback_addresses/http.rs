@@ -231,7 +231,7 @@ fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Callbac
     let mut read = recipe.read(request, call.at_ms);
     Ok(match read.verify() {
         Judgement::Verified(_) => None,
-        Judgement::Refused(refusal) => Some(refusal.reason),
+        Judgement::Rejected(refusal) => Some(refusal.reason),
         Judgement::Probe | Judgement::Challenge | Judgement::Undecided => {
             Some(Reason::BadSignature)
         }

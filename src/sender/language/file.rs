@@ -343,7 +343,7 @@ pub(in crate::sender) struct Pairs {
 }
 
 impl Signature {
-    /// This reading with what it does not say taken from `base`, but for `when` and `roles`.
+    /// This variant, with missing keys from `base`, except `when` and `roles`.
     pub(in crate::sender) fn over(self, base: &Self) -> Self {
         let pairs = match (self.pairs, &base.pairs) {
             (Some(own), Some(base)) => Some(own.over(base)),

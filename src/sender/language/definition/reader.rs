@@ -31,10 +31,14 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn sender(&mut self, name: &str, text: &str, file: File) -> Sender {
         let paste = file.paste.as_deref().map(|paste| self.paste(paste)).unwrap_or_default();
-        let readings = self.readings(file.signature);
+        let variants = self.variants(file.signature);
         let kinds = self.kinds(file.kind);
         if file.events.is_none() && !file.event.is_empty() {
-            self.fault("events", "is missing", "say what names an event: by = \"{Event}\"");
+            self.fault(
+                "events",
+                "is missing",
+                "name the placeholder of an event's name: by = \"{Event}\"",
+            );
         }
         let sender = Sender {
             name: name.to_owned(),
@@ -67,9 +71,9 @@ impl Reader {
             open: file.open.and_then(|open| self.open(&open)),
             key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
-            patience: self.patience(file.patience),
+            retries: self.retries(file.patience),
             routing: self.routing(file.routing),
-            readings,
+            variants,
             replies: self.rows("reply", &file.reply),
             vectors: self.vectors(file.vector),
             text: text.to_owned(),
@@ -91,7 +95,7 @@ impl Reader {
         if !sender.challenge.when.is_empty() && !sender.replies.has("challenge") {
             self.fault("reply.challenge", "is missing", "add the reply to an address check");
         }
-        let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
+        let listed = sender.variants.iter().any(|variant| variant.reads("public_key"));
         match &sender.key_set {
             None if listed => self.fault("key_set", "is missing", "name the place of [public_key]"),
             Some(_) if !listed => {
@@ -109,7 +113,7 @@ impl Reader {
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
-            self.fault("vector", "none is accepted", "add one: a file without does not load");
+            self.fault("vector", "none is accepted", "add an accepted vector: it is required");
         }
     }
 
@@ -269,7 +273,7 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::RetriesTable) -> SenderRetries {
+    fn retries(&mut self, patience: file::RetriesTable) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {
