@@ -265,7 +265,7 @@ impl Shared {
                 route.note_misfits(resolved.misfits());
                 let genuine =
                     VerifiedCallback { id, callback: &callback, received, resolved, judged };
-                genuine.record(slot, (book, &self.verdicts)).await
+                genuine.record(slot, book, &self.verdicts).await
             }
             Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
