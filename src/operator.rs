@@ -8,14 +8,18 @@ pub(crate) mod addresses;
 mod call;
 mod explained;
 mod held;
+pub mod local_token;
 mod masked;
 mod pasted;
 mod pause;
+mod release;
 mod replay;
 pub(crate) mod rules;
 mod trial;
 
-pub use access::{AccessError, Permission, check_name, check_site, check_token, find_token};
+pub use access::{
+    AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
+};
 pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
 pub(crate) use call::{CallError, Called, call};
 pub(crate) use explained::explained;
@@ -23,8 +27,10 @@ pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
     shown as show_held,
 };
-pub use masked::Masked;
+pub use local_token::LocalToken;
+pub use masked::{Masked, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
+pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -26,7 +26,7 @@ use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Dispatcher, Replays, Tools};
-use crate::intake::CallbackHandler;
+use crate::intake::{CallbackHandler, Releases};
 use crate::keys::Keys;
 use crate::ledger::{
     BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError,
@@ -34,6 +34,7 @@ use crate::ledger::{
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
 use crate::manage::{Admin, Partners, Starting};
+use crate::operator::LocalToken;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -437,6 +438,9 @@ impl Running {
     fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, certificate, .. } = &doors;
         let (config, book) = (registry.config(), registry.book().clone());
+        let local = Arc::new(LocalToken::new(&config.admin.token_file));
+        // Created before the first request, so that whoever starts a gateway finds it.
+        local.or(&config.admin.tokens);
         let tools = Tools {
             book: book.clone(),
             metrics: Arc::clone(&metrics),
@@ -449,6 +453,7 @@ impl Running {
         let scrubber = upkeep.scrubber();
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
+        let releases = Releases::new(registry.book().clone(), gate.clone());
         let tools = console::Tools {
             callbacks: addresses.callbacks,
             registry: registry.clone(),
@@ -456,10 +461,12 @@ impl Running {
             keys: keys.clone(),
             control: control.clone(),
             replays: replays.clone(),
+            releases: releases.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
+            local: Arc::clone(&local),
         };
-        let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
+        let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
         let following = (registry.clone(), gate.clone());
         keys.apply(&config);
         gate.apply(&config);
@@ -473,7 +480,7 @@ impl Running {
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (Arc::clone(&metrics), Arc::clone(life));
+        let shared = (Arc::clone(&metrics), Arc::clone(life), local);
         let address = addresses.admin.ip();
         let beside = match &doors.management {
             Some(management) => {

@@ -11,7 +11,7 @@ use super::file::{Item, Read, Section, ValueError, nearest};
 use super::pass::Writer;
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{Origin, Source, Superseded, limits, network, shown, unit};
+use super::{Origin, Source, Superseded, limits, network, quarantine, secret_path, shown, unit};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms};
 
@@ -36,6 +36,7 @@ pub(super) const KEYS: &[&str] = &[
     "key_set_url",
     "confirmed",
     "replayable",
+    "quarantine",
     "sids",
     "supersedes",
 ];
@@ -90,6 +91,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let rate = section.take("rate", unit::rate);
     let body_bytes = body(section, known);
     let id = section.take("id", unit::name);
+    let quarantine = quarantine::read(section);
     let enabled = section.take_or("enabled", true, unit::switch);
     let sids = section.list("sids", unit::text).unwrap_or_default();
     let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
@@ -111,6 +113,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
         app_id: app_id(&terms),
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
+        quarantine,
         name,
         enabled,
         recipe,
@@ -360,12 +363,12 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
         section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
     }
     let allowed = !allow.is_empty() || section.has("allow");
-    if terms.unsigned && !allowed && !Source::is_secret_path(&terms.source) {
+    if terms.unsigned && !allowed && !secret_path::is_secret_path(&terms.source) {
         let remedy = format!(
-            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: at least {} \
-             characters, {} of them digits (openssl rand -hex 16)",
-            limits::SECRET_PATH_LENGTH,
-            limits::SECRET_PATH_DIGITS
+            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: with {} random \
+             hexadecimal digits, or {} of base64url, in one run (openssl rand -hex 16)",
+            secret_path::HEX_DIGITS,
+            secret_path::BASE64_DIGITS
         );
         section.fault("unsigned", "lets everybody send events", remedy);
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source};
+use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source, nearest};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -30,6 +30,13 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(1);
 /// for whoever forges calls to make work. Counting goes on beyond it.
 const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
 
+/// Samples of rejected callbacks that a source keeps: as many as there is room for, and then enough
+/// to have new ones. It bounds what a flood writes.
+const SAMPLES: Rate = Rate { count: 2000, per: Duration::from_secs(86_400) };
+
+/// Warnings that a quarantine has no room.
+const FULL: Rate = Rate { count: 1, per: Duration::from_secs(600) };
+
 /// Warnings that genuine values contradict a sender's file: one is enough to look at the metric.
 const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
@@ -37,6 +44,8 @@ const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 #[derive(Debug)]
 pub(super) struct Route {
     pub source: Arc<Source>,
+    /// Its name as metrics and logs show it.
+    pub label: Box<str>,
     pub id: SourceId,
     pub targets: SmallVec<[TargetId; 2]>,
     /// The destination whose verdict the sender waits for.
@@ -48,9 +57,14 @@ pub(super) struct Route {
     pub keys: Option<Arc<KeySetState>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
+    pub samples: Bucket,
     misfits: Bucket,
+    full: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
+    /// How old a callback in quarantine may be: what it repeats is still known then. `None`: as old
+    /// as it is.
+    pub releasable: Option<Duration>,
     /// From its arrival, when a callback has to be answered.
     pub patience: Duration,
     /// From its arrival, when silence ends.
@@ -111,8 +125,12 @@ impl View {
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
             route.inline = inline;
+            route.releasable = releasable(source, config.store.keep_transactions);
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
+            if let Some(old) = old {
+                route.samples = old.samples.again();
+            }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -141,10 +159,25 @@ impl View {
         self.routes.get(name)
     }
 
+    /// The source of that id.
+    pub fn of_id(&self, id: &SourceId) -> Option<&Arc<Route>> {
+        let named = self.route(id.as_str()).filter(|route| route.id == *id);
+        named.or_else(|| self.routes.values().find(|route| route.id == *id))
+    }
+
+    /// The source that whoever called `path` probably meant.
+    pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
+        let word = path.rsplit('/').find(|part| !part.is_empty())?;
+        let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
+        self.route(nearest(word, &names)?)
+    }
+
     /// Takes the series away of sources and secrets that are no more.
     fn forget_series(&self, before: &Self, desk: &CallbackLog) {
         for (name, old) in &before.routes {
-            let Some(new) = self.routes.get(name) else {
+            let new = self.routes.get(name).filter(|new| new.label == old.label);
+            let name = &*old.label;
+            let Some(new) = new else {
                 desk.metrics.forget_source(name, &old.counters);
                 continue;
             };
@@ -162,6 +195,14 @@ impl View {
     }
 }
 
+/// How long before now a callback may have come, to be released: its keys and those of what it
+/// repeats are kept for as long as it is in quarantine, or for what is left of the usual time.
+fn releasable(source: &Source, keep: Duration) -> Option<Duration> {
+    let needed = source.recipe.acceptable_for()?;
+    let beyond = keep.max(needed) - needed;
+    Some(beyond + source.quarantine.as_ref().map_or(Duration::ZERO, |held| held.keep))
+}
+
 impl Route {
     /// Counts the values of a genuine callback that contradict the sender's file, and says so once
     /// in a while: the file is wrong, or the provider has changed what it sends.
@@ -171,12 +212,25 @@ impl Route {
         }
         self.counters.count_misfits(parameters);
         if self.misfits.take(clock::instant()) {
-            let (source, parameters) = (self.source.name.as_str(), parameters.join(" "));
+            let (source, parameters) = (&*self.label, parameters.join(" "));
             tracing::warn!(
                 target: "postern::callback",
                 source,
                 parameters,
                 "a genuine callback has values that contradict the sender's file"
+            );
+        }
+    }
+
+    /// Says once in a while that rejected callbacks are not held any more.
+    pub(super) fn say_quarantine_is_full(&self) {
+        if self.full.take(clock::instant()) {
+            let source = &*self.label;
+            tracing::warn!(
+                target: "postern::callback",
+                source,
+                "the quarantine has no room for this caller: release or drop what is held, or raise \
+                 quarantine.max"
             );
         }
     }
@@ -199,15 +253,19 @@ impl Route {
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
             routing: None,
             keys: None,
+            label: source.label().into(),
             counters: desk.metrics.source(
-                &source.name,
+                &source.label(),
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),
+            samples: Bucket::new(SAMPLES, now),
             misfits: Bucket::new(MISFITS, now),
+            full: Bucket::new(FULL, now),
             base,
+            releasable: None,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,
             body_time: patience,
