@@ -44,7 +44,6 @@ pub mod lifecycle;
 pub mod manage;
 pub mod operator;
 pub mod private;
-pub mod rate_limiter;
 pub mod registry;
 pub mod sender;
 pub mod server;

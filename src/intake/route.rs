@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
 use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source, nearest};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
-use crate::rate_limiter::RateLimiter;
 use crate::telemetry::SourceMetrics;
 
 /// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
@@ -55,11 +55,11 @@ pub(super) struct Route {
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<KeySetState>>,
-    pub rate: Option<RateLimiter>,
-    pub failures: RateLimiter,
-    pub samples: RateLimiter,
-    misfits: RateLimiter,
-    full: RateLimiter,
+    pub rate: Option<Bucket>,
+    pub failures: Bucket,
+    pub samples: Bucket,
+    misfits: Bucket,
+    full: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
     /// How old a callback in quarantine may be: what it repeats is still known then. `None`: as old
@@ -129,10 +129,10 @@ impl View {
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old {
-                route.samples = old.samples.snapshot();
+                route.samples = old.samples.again();
             }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
-                route.rate = old.rate.as_ref().map(RateLimiter::snapshot);
+                route.rate = old.rate.as_ref().map(Bucket::again);
             }
             (name.clone(), Arc::new(route))
         });
@@ -259,11 +259,11 @@ impl Route {
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),
-            rate: source.rate.map(|rate| RateLimiter::new(rate, now)),
-            failures: RateLimiter::new(FAILURES, now),
-            samples: RateLimiter::new(SAMPLES, now),
-            misfits: RateLimiter::new(MISFITS, now),
-            full: RateLimiter::new(FULL, now),
+            rate: source.rate.map(|rate| Bucket::new(rate, now)),
+            failures: Bucket::new(FAILURES, now),
+            samples: Bucket::new(SAMPLES, now),
+            misfits: Bucket::new(MISFITS, now),
+            full: Bucket::new(FULL, now),
             base,
             releasable: None,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
