@@ -28,6 +28,7 @@ mod message;
 mod message_signature;
 mod outbound_request;
 mod pauses;
+mod rate;
 mod replay;
 mod schedule;
 mod settler;

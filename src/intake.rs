@@ -16,6 +16,7 @@
 //! come back after a 429 or a 5xx.
 
 mod address_check;
+mod bucket;
 mod callback_log;
 mod client;
 mod commit;
@@ -32,6 +33,7 @@ mod release;
 mod releases;
 mod route;
 
+pub use bucket::ByAddress;
 pub use client::{Caller, caller};
 pub use handler::CallbackHandler;
 pub use received::Received;

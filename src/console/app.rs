@@ -22,12 +22,11 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{CallbackHandler, Releases, caller};
+use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
-use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
@@ -83,7 +82,7 @@ pub struct Console {
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    tries: AddressRateLimiter,
+    tries: ByAddress,
     forms: Arc<BytePool>,
     /// Those of strangers.
     sign_ins: Arc<BytePool>,
@@ -98,7 +97,7 @@ impl Console {
             address,
             tools,
             sessions: Sessions::new()?,
-            tries: AddressRateLimiter::new(TRIES, instant()),
+            tries: ByAddress::new(TRIES, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })

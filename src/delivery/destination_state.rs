@@ -9,10 +9,9 @@ use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::forward::ReadFields;
 use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
-use crate::clock::instant;
+use super::rate::Pacer;
 use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
-use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
 /// One destination.
@@ -31,9 +30,7 @@ pub(super) struct DestinationState {
     in_flight: usize,
     health: Health,
     breaker: Breaker,
-    rate: Option<RateLimiter>,
-    /// When the rate allows another attempt, unless it does now.
-    paced_until: Option<Instant>,
+    pacer: Option<Pacer>,
 }
 
 /// Whether there are many attempts under way, all destinations together.
@@ -67,8 +64,7 @@ impl DestinationState {
             in_flight: 0,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
-            rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
-            paced_until: None,
+            pacer: destination.rate.map(Pacer::new),
         }
     }
 
@@ -86,8 +82,7 @@ impl DestinationState {
             return;
         }
         if before.rate != destination.rate {
-            self.rate = destination.rate.map(|rate| RateLimiter::new(rate, instant()));
-            self.paced_until = None;
+            self.pacer = destination.rate.map(Pacer::new);
         }
         self.breaker.set_first(destination.retry.first);
         self.postal = Arc::new(postal(destination, fields));
@@ -103,9 +98,7 @@ impl DestinationState {
             _ => self.postal.destination.concurrency,
         };
         let free = most.saturating_sub(self.in_flight);
-        let paced = self.rate.as_ref().map_or(free, |rate| rate.available(now).min(free));
-        let until = self.rate.as_ref().map(|rate| rate.next_at(now));
-        self.paced_until = until.filter(|next| *next > now);
+        let paced = self.pacer.as_mut().map_or(free, |pacer| pacer.places(now).min(free));
         self.breaker.places(paced, self.in_flight, now)
     }
 
@@ -114,14 +107,15 @@ impl DestinationState {
         if self.paused.is_some() {
             return None;
         }
-        self.breaker.opens_up().max(self.paced_until)
+        let paced = self.pacer.as_ref().and_then(Pacer::opens_up);
+        self.breaker.opens_up().max(paced)
     }
 
     /// An attempt begins.
     pub(super) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
-        if let Some(rate) = &self.rate {
-            rate.charge(now);
+        if let Some(pacer) = &mut self.pacer {
+            pacer.take(now);
         }
     }
 
