@@ -46,6 +46,7 @@ pub mod operator;
 pub mod partners;
 pub mod plan;
 pub mod private;
+pub mod rate_limiter;
 pub mod registry;
 pub mod sender;
 pub mod server;

@@ -36,13 +36,14 @@ use super::http::{Answered, ApiError};
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
+use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{
     AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
 };
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
@@ -83,7 +84,7 @@ pub struct Admin {
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
     /// Whose wrong tokens are logged, and how many of them.
-    wrong_tokens: ByAddress,
+    wrong_tokens: AddressRateLimiter,
     /// Slows those who guess.
     guesses: FailedAuthLimiter,
     /// The token of this machine.
@@ -274,7 +275,7 @@ impl Admin {
             metrics,
             life,
             bodies,
-            wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
+            wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             guesses: FailedAuthLimiter::new(),
             local,
         }
