@@ -15,6 +15,7 @@ mod postgres {
     mod pooler;
     mod process;
     mod proxy;
+    mod release;
     mod sealing;
     mod transfer;
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// Longer than anything takes that ends at all.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+pub const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
 
 /// A gateway, until it is dropped.
 pub struct Gateway {
@@ -29,7 +29,7 @@ pub struct Gateway {
 }
 
 /// What the admin API wants to see.
-const TOKEN: &str = "postgres-tests-0123456789";
+pub const TOKEN: &str = "postgres-tests-0123456789";
 
 /// A configuration on a server.
 pub struct Setup {
@@ -97,6 +97,16 @@ impl Gateway {
         let (folder, path) = setup.file();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("drain", &format!("{lines}drain"))).unwrap();
+        let gateway = Self::begin_from((folder, path));
+        eventually("a gateway that gets ready", || !gateway.logged("\"ready\"").is_empty());
+        gateway
+    }
+
+    /// One whose configuration is changed first.
+    pub fn start_edited(setup: &Setup, edit: &dyn Fn(&str) -> String) -> Self {
+        let (folder, path) = setup.file();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, edit(&text)).unwrap();
         let gateway = Self::begin_from((folder, path));
         eventually("a gateway that gets ready", || !gateway.logged("\"ready\"").is_empty());
         gateway
