@@ -293,6 +293,7 @@ impl Scene {
 }
 
 /// Indices of two fields to merge.
+#[derive(Clone, Copy)]
 struct Merge {
     into: usize,
     from: usize,
