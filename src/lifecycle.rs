@@ -1,7 +1,7 @@
-//! The gateway's own life: starting, ready, draining, stopped.
+//! The life cycle of the gateway: starting, ready, draining, stopped.
 //!
-//! One [`Lifecycle`] is shared by every listener. Connections ask it whether to wind up, `/readyz`
-//! asks it whether to be called at all. A drain begins once and is never taken back.
+//! All listeners share one [`Lifecycle`]. It tells connections to close and decides `/readyz`. A
+//! drain begins once and is never reversed.
 
 use std::future::Future;
 use std::io;
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-/// Where in its life the gateway is.
+/// The phase of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
     /// Listeners are bound, the ledger is not open yet.
     Starting = 0,
-    /// Callbacks are taken.
+    /// The gateway accepts callbacks.
     Ready = 1,
-    /// No new connection is accepted; what is in flight is answered.
+    /// New connections are rejected; requests in flight are answered.
     Draining = 2,
     /// Everything is closed.
     Stopped = 3,
@@ -38,12 +38,12 @@ impl Phase {
     }
 }
 
-/// The phase, and a bell that rings when the drain begins.
+/// The phase, and a notification when the drain begins.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     phase: AtomicU8,
     draining: AtomicBool,
-    bell: Notify,
+    drained: Notify,
     end: Notify,
 }
 
@@ -54,7 +54,7 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// The phase now.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -65,19 +65,19 @@ impl Lifecycle {
         }
     }
 
-    /// Everything is open: callbacks are taken from now on, unless a drain has begun already.
+    /// The ledger is open: the gateway accepts callbacks, unless a drain has begun.
     pub fn ready(&self) {
         self.advance(Phase::Ready);
     }
 
-    /// Winds up: no new connections, what is in flight is answered.
+    /// Begins the drain: no new connections; requests in flight are answered.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
         self.draining.store(true, Ordering::Release);
-        self.bell.notify_waiters();
+        self.drained.notify_waiters();
     }
 
-    /// Whatever is still open is closed.
+    /// Closes everything that is still open.
     pub fn stopped(&self) {
         self.drain();
         self.advance(Phase::Stopped);
@@ -92,14 +92,14 @@ impl Lifecycle {
 
     /// Waits for the drain to begin.
     pub async fn draining(&self) {
-        let mut bell = pin!(self.bell.notified());
-        bell.as_mut().enable();
+        let mut drained = pin!(self.drained.notified());
+        drained.as_mut().enable();
         if !self.is_draining() {
-            bell.await;
+            drained.await;
         }
     }
 
-    /// Waits for the end.
+    /// Waits until the gateway has stopped.
     pub async fn ended(&self) {
         let mut end = pin!(self.end.notified());
         end.as_mut().enable();
@@ -113,7 +113,7 @@ impl Lifecycle {
     }
 }
 
-/// SIGTERM and SIGINT: the first asks for a drain, the second for an end at once.
+/// SIGTERM and SIGINT: the first begins a drain, the second stops at once.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -121,10 +121,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over both signals of this process.
+    /// Installs handlers for both signals of this process.
     ///
     /// # Errors
-    /// When the operating system refuses a handler.
+    /// If the operating system rejects a handler.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -132,7 +132,7 @@ impl Signals {
         })
     }
 
-    /// The next of them.
+    /// The next signal.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -141,17 +141,17 @@ impl Signals {
     }
 }
 
-/// When to stop: `drain` asks for an orderly end, `now` cuts it short.
+/// When to stop: `drain` begins a drain, `now` ends it.
 #[derive(Debug)]
 pub struct Stop<D, N> {
-    /// Completes when the gateway is to wind up.
+    /// Completes when the drain has to begin.
     pub drain: D,
-    /// Completes when it is to end at once, whatever is in flight.
+    /// Completes when the gateway has to stop at once, whatever is in flight.
     pub now: N,
 }
 
 impl<D: Future<Output = ()>> Stop<D, std::future::Pending<()>> {
-    /// Winds up when `drain` completes, and takes the whole drain time if it must.
+    /// Drains when `drain` completes, for the whole drain time if necessary.
     pub fn when(drain: D) -> Self {
         Self { drain, now: std::future::pending() }
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bell_is_heard_before_and_after_it_rings() {
+    async fn the_drain_is_noticed_before_and_after_it_begins() {
         let life = std::sync::Arc::new(Lifecycle::new());
         let waiting = tokio::spawn({
             let life = std::sync::Arc::clone(&life);

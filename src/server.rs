@@ -1,8 +1,7 @@
-//! The program: listeners, the receiving path and the admin listener, from the first connection to
-//! the last answer.
+//! The program: listeners, the receiving path and the admin listener, from start to drain.
 //!
-//! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
-//! where the configuration, the ledger and the sockets come from.
+//! `serve`, `demo` and every integration test call [`run_until`]. They differ only in the origin of
+//! the configuration, the ledger and the sockets.
 
 mod admin_router;
 mod upkeep;
@@ -37,7 +36,7 @@ use crate::wire::{
     self, Bounds, Certificate, Handler, Inherited, ListenerService, TlsError, Worker,
 };
 
-/// Open connections of the admin listener: people, scrapers and probes.
+/// Open connections of the admin listener: operators, scrapers and probes.
 const ADMIN_CONNECTIONS: usize = 256;
 
 /// Bytes of a head on the admin listener: a cursor and a token.
@@ -46,25 +45,25 @@ const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 /// Time for a head on the admin listener.
 const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection may idle between two requests: longer than the usual proxy keeps one, so
-/// that it is the proxy who closes, and no request is lost on a connection that just closed.
+/// How long a connection may idle between two requests: longer than usual proxies keep one. The
+/// proxy closes first, and no request is lost on a connection that is closing.
 const IDLE_TIME: Duration = Duration::from_secs(75);
 
-/// Segments over the time that events are kept, at least: an event is kept for an eighth of that
-/// time longer at most.
+/// The minimum number of segments per retention time of events: an event is kept at most an eighth
+/// of that time longer.
 const SEGMENTS_OF_EVENTS: u32 = 8;
 
-/// A line about a failed commit follows the one before after this time, with the number of those
-/// in between. `postern_callbacks_total` counts all of them.
+/// The interval of log lines about failed commits, each with the number of skipped ones.
+/// `postern_callbacks_total` counts all of them.
 const FAILURES_EVERY: Duration = Duration::from_secs(10);
 
-/// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
+/// Maximum number of accepting threads; above it two would share one queue of the ledger.
 const WORKERS_MAX: usize = 16;
 
-/// What a gateway is made of.
+/// The parts of a gateway.
 #[derive(Debug)]
 pub struct Parts {
-    /// The configuration, now and whenever it changes.
+    /// The configuration and its changes.
     pub config: watch::Receiver<Arc<Config>>,
     /// The ledger.
     pub book: BatchedLedger,
@@ -82,14 +81,14 @@ pub struct Listeners {
     management: Option<TcpListener>,
 }
 
-/// Where the listeners are; with port 0 configured, what was given instead.
+/// The addresses of the listeners; port 0 is replaced by the assigned port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Where senders call.
+    /// The address for senders.
     pub callbacks: SocketAddr,
-    /// Where operators call.
+    /// The address for operators.
     pub admin: SocketAddr,
-    /// Where the management APIs listen, if not on the admin listener.
+    /// The address of the management APIs, if they have their own listener.
     pub management: Option<SocketAddr>,
 }
 
@@ -97,29 +96,29 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A socket cannot be had.
+    /// A socket is unavailable.
     #[error("server.{which} = {address}: {cause}")]
     Bind {
         /// The key of the configuration.
         which: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         cause: io::Error,
     },
-    /// An inherited socket cannot be used.
+    /// An inherited socket is unusable.
     #[error("inherited listeners: {0}")]
     Inherited(io::Error),
-    /// The certificate cannot be used.
+    /// The certificate is unusable.
     #[error("server.tls: {0}")]
     Tls(#[from] TlsError),
-    /// The system gives no thread, no event queue or no signal handler.
-    #[error("the system does not let it run: {0}")]
+    /// The operating system provides no thread, event queue, signal handler or random bytes.
+    #[error("could not start: {0}")]
     System(#[from] io::Error),
     /// The ledger cannot be opened.
     #[error("store: {0}")]
     Ledger(#[from] LedgerError),
-    /// The ledger's server cannot be used.
+    /// The ledger's server is unusable.
     #[error("store: {0}")]
     Postgres(#[from] PostgresError),
     /// The metrics cannot be registered.
@@ -128,10 +127,10 @@ pub enum ServeError {
 }
 
 impl Listeners {
-    /// Takes what was `inherited` and binds the rest.
+    /// Takes the `inherited` sockets and binds the others.
     ///
     /// # Errors
-    /// When an address cannot be had.
+    /// If an address is unavailable.
     pub fn bind(server: &config::Server, mut inherited: Inherited) -> Result<Self, ServeError> {
         let count = workers();
         let callbacks = match inherited.remove("callbacks") {
@@ -150,16 +149,16 @@ impl Listeners {
             }
             (None, None) => None,
         };
-        for name in inherited.left_over() {
-            tracing::warn!(name, "an inherited listener that nothing here is called by");
+        for name in inherited.unused() {
+            tracing::warn!(name, "ignoring inherited listener with unknown name");
         }
         Ok(Self { callbacks, admin, management })
     }
 
-    /// Where they are.
+    /// The addresses of the sockets.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the operating system does not report them.
     pub fn addresses(&self) -> io::Result<Addresses> {
         let callbacks = self.callbacks.first().unwrap_or(&self.admin);
         Ok(Addresses {
@@ -174,7 +173,7 @@ fn refused(which: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -
     move |cause| ServeError::Bind { which, address, cause }
 }
 
-/// One inherited socket for several threads: they share its queue.
+/// Clones one inherited socket for several threads: they share its queue.
 fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut all = Vec::with_capacity(count);
     for _ in 1..count {
@@ -188,12 +187,12 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
-/// Opens the ledger that `store` names. Reads the disk or waits for the server, and blocks: it
-/// belongs on a thread that may, of the runtime that the ledger is to live in.
+/// Opens the ledger that `store` names. Blocks while it reads the disk or waits for the server.
+/// Call it on a thread that may block, within the runtime of the ledger.
 ///
 /// # Errors
-/// When it cannot be opened: another process has it, the disk fails, data is damaged, the server
-/// is out of reach or has no tables.
+/// If it cannot be opened: another process uses it, the disk fails, data is damaged, or the server
+/// is unreachable or has no tables.
 pub fn open_book(
     store: &config::Store,
     metrics: &Arc<Metrics>,
@@ -209,7 +208,7 @@ pub fn open_book(
     Ok(BatchedLedger::new(engine, BatchOptions::default(), observer))
 }
 
-/// How `server`, the PostgreSQL server of `store`, is talked to.
+/// The options for `server`, the PostgreSQL server of `store`.
 #[must_use]
 pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> PostgresOptions {
     PostgresOptions {
@@ -224,10 +223,10 @@ pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> Postgr
     }
 }
 
-/// Where and how the embedded ledger of `store` keeps its data.
+/// The options of the embedded ledger of `store`.
 ///
 /// # Errors
-/// When `store` names another engine.
+/// If `store` names another engine.
 pub fn embedded(store: &config::Store) -> Result<EmbeddedOptions, LedgerError> {
     let config::StoreEngine::Embedded { path } = &store.engine else {
         let sentence = "this is for the embedded engine; PostgreSQL has tools of its own";
@@ -245,16 +244,16 @@ pub fn keyring(store: &config::Store) -> Keyring {
     Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
-/// Feeds the metrics of the ledger, and logs what fails.
+/// Feeds the metrics of the ledger and logs its failures.
 #[derive(Debug)]
 pub struct Observed {
     metrics: Arc<Metrics>,
-    /// Each commit of a ledger that has stopped fails, and its disk may be the log's.
+    /// Every commit of a stopped ledger fails, and its disk may also hold the log.
     failures: Occasional,
 }
 
 impl Observed {
-    /// Feeds `metrics`.
+    /// An observer that feeds `metrics`.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         Self { metrics: Arc::clone(metrics), failures: Occasional::new(FAILURES_EVERY) }
@@ -269,16 +268,16 @@ impl Observer for Observed {
 
     fn failed(&self, error: &LedgerError, events: usize) {
         if let Some(others) = self.failures.admit() {
-            tracing::error!(%error, events, others, "a commit failed");
+            tracing::error!(%error, events, others, "commit failed");
         }
     }
 }
 
-/// Serves until `stop.drain`, then answers what is in flight, for the drain time of the
-/// configuration at most and not beyond `stop.now`.
+/// Serves until `stop.drain`. Then answers the requests in flight, at most for the configured drain
+/// time and not beyond `stop.now`.
 ///
 /// # Errors
-/// When it cannot start. Once it serves, it ends well.
+/// If it cannot start. Once it serves, it returns `Ok`.
 pub async fn run_until<D, N>(parts: Parts, stop: Stop<D, N>) -> Result<(), ServeError>
 where
     D: Future<Output = ()>,
@@ -300,7 +299,7 @@ where
                     let file = config.borrow_and_update().clone();
                     running.reload(file).await;
                 }
-                // Whoever watched the file is gone; the configuration stays as it is.
+                // The watcher of the file is gone; the configuration stays.
                 Err(_) => {
                     drain.await;
                     break;
@@ -313,18 +312,18 @@ where
     Ok(())
 }
 
-/// A gateway that serves.
+/// A running gateway.
 struct Running {
     life: Arc<Lifecycle>,
     registry: Registry,
-    courier: Dispatcher,
+    dispatcher: Dispatcher,
     upkeep: Upkeep,
     workers: Vec<Worker>,
     sides: Vec<Side>,
     follower: tokio::task::JoinHandle<()>,
 }
 
-/// A listener beside that of the callbacks, which answers until the last callback is answered.
+/// A listener besides that of the callbacks. It answers until the last callback is answered.
 struct Side {
     life: Arc<Lifecycle>,
     tasks: tokio::task::JoinSet<()>,
@@ -347,16 +346,16 @@ impl Running {
             ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
 
         let tools = Tools {
-            book: book.clone(),
+            ledger: book.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(&life),
             verdicts: gate.verdicts().clone(),
         };
-        let courier = Dispatcher::start(&config, tools);
+        let dispatcher = Dispatcher::start(&config, tools);
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
         let scrubber = upkeep.scrubber();
-        let control = courier.control();
+        let control = dispatcher.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {
             callbacks: listeners.addresses()?.callbacks,
@@ -370,7 +369,8 @@ impl Running {
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         let following = (registry.clone(), gate.clone());
-        put_in_force(&registry, (gate, keys), (&courier, &upkeep), certificate);
+        let changing = Following { callbacks: gate, keys, certificate };
+        follow_changes(&registry, changing, &dispatcher, &upkeep);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
@@ -394,21 +394,21 @@ impl Running {
             workers.push(Worker::start(name, listener, Arc::clone(&front))?);
         }
         life.ready();
-        Ok(Self { life, registry, courier, upkeep, workers, sides, follower })
+        Ok(Self { life, registry, dispatcher, upkeep, workers, sides, follower })
     }
 
-    /// Goes on under another configuration file. What is bound stays as it was.
+    /// Applies another configuration file. Bound sockets stay.
     async fn reload(&self, file: Arc<Config>) {
         match self.registry.reload(file).await {
             Ok(()) => {}
             Err(ReloadError::Clash(clashes)) => {
                 for clash in clashes {
-                    tracing::error!(clash, "what was made over an API would not work any more");
+                    tracing::error!(clash, "an object made over an API would stop working");
                 }
-                tracing::error!("the new configuration is not put in force; the old one stays");
+                tracing::error!("could not apply the new configuration, the old one stays");
             }
             Err(ReloadError::Ledger(error)) => {
-                tracing::error!(%error, "the new configuration could not be put in force");
+                tracing::error!(%error, "could not apply the new configuration");
             }
         }
     }
@@ -419,7 +419,7 @@ impl Running {
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
         let mut ended = std::pin::pin!(async {
-            let _ = tokio::join!(joined, self.courier.ended(), self.upkeep.ended());
+            let _ = tokio::join!(joined, self.dispatcher.ended(), self.upkeep.ended());
         });
         let drained = tokio::select! {
             () = &mut ended => true,
@@ -428,7 +428,7 @@ impl Running {
         };
         self.life.stopped();
         if !drained {
-            tracing::warn!("the drain was cut short; what was in flight is closed");
+            tracing::warn!("drain time exceeded, closing the requests in flight");
             ended.await;
         }
         self.follower.abort();
@@ -440,26 +440,34 @@ impl Running {
 }
 
 fn no_random_bytes() -> io::Error {
-    io::Error::other("it has no random bytes")
+    io::Error::other("no randomness from the operating system")
 }
 
-/// Has the running parts go on under every new configuration.
-fn put_in_force(
-    registry: &Registry,
-    (gate, keys): (CallbackHandler, Keys),
-    (courier, upkeep): (&Dispatcher, &Upkeep),
+/// Parts that apply every new configuration.
+struct Following {
+    callbacks: CallbackHandler,
+    keys: Keys,
     certificate: Option<Arc<Certificate>>,
+}
+
+/// Applies every new configuration to the running parts.
+fn follow_changes(
+    registry: &Registry,
+    following: Following,
+    dispatcher: &Dispatcher,
+    upkeep: &Upkeep,
 ) {
-    let (deliver, sweep) = (courier.applier(), upkeep.applier());
+    let Following { callbacks, keys, certificate } = following;
+    let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |config| {
         keys.apply(config);
-        gate.apply(config);
+        callbacks.apply(config);
         deliver(config);
         sweep(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)
             && let Err(error) = certificate.reload(files)
         {
-            tracing::error!(%error, "the certificate could not be read again; the old one stays");
+            tracing::error!(%error, "could not read the certificate again, the old one stays");
         }
     });
 }

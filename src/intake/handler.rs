@@ -29,7 +29,7 @@ use crate::sender::{
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response, Taken};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, ReservedBytes, Response};
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
 /// some.
@@ -237,7 +237,7 @@ impl Shared {
         &self,
         received: &mut Received,
         body: Incoming,
-    ) -> Result<Taken<'_>, EarlyReply> {
+    ) -> Result<ReservedBytes<'_>, EarlyReply> {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
@@ -250,7 +250,7 @@ impl Shared {
             return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
-            return Ok(self.pool.nothing());
+            return Ok(self.pool.empty());
         }
         let whole = Box::pin(self.pool.read(body, source.body_bytes, route.body_time)).await;
         let (body, taken) = whole.map_err(faulty)?;

@@ -1,10 +1,10 @@
-//! Held callbacks: recorded durably, acknowledged, and not delivered before a person decides.
+//! Quarantine: callbacks that are recorded durably, acknowledged, and not delivered before an
+//! operator decides.
 //!
-//! A callback that disputes an event that is there (`conflict`, `ambiguous`), or that was rejected
-//! and is kept (`quarantine`). It writes no key, so it is in no other callback's way. Each variant is
-//! held once, and a signed text or a key has few variants: nothing that is sent again and again
-//! fills the ledger. To release one makes an event of it, once; to drop one leaves only a mark, so
-//! its repetition is known.
+//! Such a callback disputes a recorded event (`conflict`, `ambiguous`), or was rejected and is kept
+//! (`quarantine`). It writes no key and so blocks no other callback. Each variant is held once, and
+//! a signed text or a key has few variants: repetitions do not fill the ledger. A release makes an
+//! event of it, once; a drop leaves only a mark, by which repetitions are recognized.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -18,68 +18,68 @@ use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, 
 use crate::clock::UnixMillis;
 use crate::sender::Reason;
 
-/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; one who
-/// captured a call must not make work without end.
+/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; a replay
+/// attack must not create unbounded work.
 pub const VARIANTS_MAX: usize = 8;
 
 /// Why a callback is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeldWhy {
-    /// It was rejected, and its source keeps such callbacks.
+    /// The callback was rejected, and its source quarantines such callbacks.
     Quarantine,
-    /// What was signed is known under another identity, or has several readings.
+    /// The signed text is known under another identity, or is ambiguous.
     Ambiguous,
-    /// Its identity is known with another content.
+    /// The identity is known with another content.
     Conflict,
 }
 
-/// A callback to be held.
+/// A callback to quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHeld {
-    /// Its id, made before the first try and kept over retries.
+    /// The id, created before the first try and kept over retries.
     pub id: HeldId,
     /// Why it is held.
     pub why: HeldWhy,
-    /// Why it was rejected, where it was.
+    /// The reason, if it was rejected.
     pub reason: Option<Reason>,
     /// The signed text or the key that it disputes.
     pub anchor: DedupeKey,
-    /// The anchor and the content: the same variant is held once.
+    /// A digest of anchor and content: the same variant is held once.
     pub variant: DedupeKey,
-    /// The event that stands.
+    /// The recorded event.
     pub first: Option<EventId>,
     /// The event that a release makes.
     pub event: NewEvent,
 }
 
-/// How many callbacks of a source may wait for one reason, together.
+/// Limits on the waiting callbacks of a source, per reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBounds {
-    /// How many.
+    /// The maximum number.
     pub count: u64,
-    /// Bytes of them.
+    /// The maximum of their bytes.
     pub bytes: u64,
 }
 
 impl Default for HeldBounds {
-    /// More than a person looks through, and a hundredth of a usual disk's reserve.
+    /// More than an operator reviews, and 1 % of a usual disk's reserve.
     fn default() -> Self {
         Self { count: 10_000, bytes: 64 << 20 }
     }
 }
 
-/// What became of a callback that was to be held.
+/// The result of a request to quarantine a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldOutcome {
-    /// It is held, durably.
+    /// Held, durably.
     Held(HeldId),
-    /// The variant is held, or was decided.
+    /// The variant is already held or decided.
     Known(HeldId),
-    /// A bound is reached; nothing was recorded.
+    /// A limit is reached; nothing was recorded.
     Full,
 }
 
-/// Which held callbacks to list. What is `None` does not matter.
+/// A filter for held callbacks. `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldQuery {
     /// Of this source.
@@ -88,25 +88,25 @@ pub struct HeldQuery {
     pub why: Option<HeldWhy>,
 }
 
-/// A page of held callbacks that wait, newest first.
+/// A page of waiting held callbacks, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldPage {
     /// The callbacks.
     pub held: Vec<NewHeld>,
-    /// Where the next page begins; `None`: this was the last.
+    /// Where the next page begins; `None`: this is the last one.
     pub next: Option<Cursor>,
 }
 
-/// What a person decides.
+/// An operator's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// To make an event of it.
+    /// Make an event of the callback.
     Release,
-    /// To leave it.
+    /// Drop the callback.
     Drop,
 }
 
-/// An order about one held callback.
+/// A decision on one held callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldOrder {
     /// The callback.
@@ -117,22 +117,22 @@ pub struct HeldOrder {
     pub at_ms: UnixMillis,
 }
 
-/// What is left of a held callback that is decided.
+/// The mark of a decided callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldMark {
-    /// Its id.
+    /// The id.
     pub id: HeldId,
-    /// Its source.
+    /// The source.
     pub source: SourceId,
     /// Why it was held.
     pub why: HeldWhy,
-    /// What it disputed.
+    /// The signed text or key that it disputed.
     pub anchor: DedupeKey,
-    /// Its variant.
+    /// The variant.
     pub variant: DedupeKey,
     /// The decision.
     pub decision: Decision,
-    /// When it was made.
+    /// When it was decided.
     pub at_ms: UnixMillis,
     /// The event that it became.
     pub event: Option<EventId>,
@@ -141,37 +141,37 @@ pub struct HeldMark {
 /// One held callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldOne {
-    /// It waits.
+    /// Waiting.
     Waiting(Box<NewHeld>),
-    /// It is decided.
+    /// Decided.
     Decided(HeldMark),
 }
 
-/// What became of an order.
+/// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decided {
-    /// Done, now.
+    /// Decided now.
     Done(HeldMark),
-    /// It was decided before; nothing changed.
+    /// Already decided; nothing changed.
     Already(HeldMark),
-    /// There is no such callback.
+    /// The callback does not exist.
     Unknown,
 }
 
-/// How many callbacks of a source wait.
+/// The number of waiting callbacks of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldStats {
     /// The source.
     pub source: SourceId,
-    /// How many.
+    /// The number.
     pub count: u64,
 }
 
 impl HeldWhy {
-    /// All of them.
+    /// All values.
     pub const ALL: [Self; 3] = [Self::Quarantine, Self::Ambiguous, Self::Conflict];
 
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -181,13 +181,13 @@ impl HeldWhy {
         }
     }
 
-    /// The one of that name.
+    /// The value of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|why| why.as_str() == name)
     }
 
-    /// Its number on disk.
+    /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::Quarantine => 0,
@@ -202,7 +202,7 @@ impl HeldWhy {
 }
 
 impl Decision {
-    /// Its number on disk.
+    /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::Release => 1,
@@ -239,12 +239,12 @@ impl NewHeld {
         }
     }
 
-    /// About how many bytes it takes on disk, at least.
+    /// The minimum of bytes that it takes on disk, approximately.
     pub(super) fn size(&self) -> usize {
         128 + self.event.size()
     }
 
-    /// Writes it.
+    /// Writes the callback.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(self.id.as_bytes());
         to.push(self.why.code());
@@ -255,12 +255,12 @@ impl NewHeld {
         put_event(to, &self.event);
     }
 
-    /// Reads what [`NewHeld::put`] wrote.
+    /// Reads the output of [`NewHeld::put`].
     pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
             why: HeldWhy::from_code(from.u8()?)?,
-            // A reason of a later version is none here.
+            // A reason of a later version is read as none.
             reason: from.opt()?.and_then(Reason::from_name),
             anchor: DedupeKey(from.array()?),
             variant: DedupeKey(from.array()?),
@@ -283,8 +283,8 @@ impl NewHeld {
         }
     }
 
-    /// The event that a release makes, with those of its keys that belong to no other: `unknown`
-    /// is asked about each.
+    /// The event of a release, with those of its keys that belong to no other event: `unknown` is
+    /// asked about each.
     pub(super) fn released<E>(
         self,
         mut unknown: impl FnMut(&DedupeKey) -> Result<bool, E>,
@@ -295,14 +295,14 @@ impl NewHeld {
                 keys.identity.push(key);
             }
         }
-        // A body that cannot be read is delivered as it is: nothing is lost for a mark.
+        // An unreadable body is delivered as it is: a missing mark loses nothing.
         let body = EventBody::released(&self.event.body).unwrap_or(self.event.body);
         Ok(NewEvent { keys, body, ..self.event })
     }
 }
 
 impl HeldMark {
-    /// Writes it.
+    /// Writes the mark.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(self.id.as_bytes());
         to.extend_from_slice(&[self.why.code(), self.decision.code()]);
@@ -313,7 +313,7 @@ impl HeldMark {
         to.put_bytes(self.source.as_str().as_bytes());
     }
 
-    /// Reads what [`HeldMark::put`] wrote.
+    /// Reads the output of [`HeldMark::put`].
     pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
@@ -327,13 +327,13 @@ impl HeldMark {
         })
     }
 
-    /// Bytes that it takes on disk, at most.
+    /// The maximum of bytes that it takes on disk.
     pub(super) fn size(&self) -> usize {
         96 + self.source.as_str().len()
     }
 }
 
-/// The anchor and what the callback says, in short.
+/// A digest of the anchor and the callback's content.
 fn variant(anchor: DedupeKey, event: &NewEvent) -> DedupeKey {
     let mut hash = Sha256::new();
     hash.update(b"held variant");
@@ -363,8 +363,8 @@ fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, DecodeError> {
 
 // === In memory ===
 
-/// Held callbacks and marks, of an engine that has them in memory. `T` is the callback, or where it
-/// is.
+/// Held callbacks and marks of an engine that has them in memory. `T` is the callback, or its
+/// position.
 #[derive(Debug)]
 pub(super) struct Holdings<T> {
     waiting: BTreeMap<HeldId, Waiting<T>>,
@@ -397,7 +397,7 @@ impl<T> Default for Holdings<T> {
 }
 
 impl<T> Holdings<T> {
-    /// Why a callback is not to be held.
+    /// Why a callback cannot be held.
     pub(super) fn judge(&self, held: &NewHeld, bounds: HeldBounds) -> Option<HoldOutcome> {
         if let Some(id) = self.variants.get(&held.variant) {
             return Some(match *id == held.id {
@@ -419,7 +419,7 @@ impl<T> Holdings<T> {
         self.variants.contains_key(variant)
     }
 
-    /// Adds one whose variant is unknown. One that is decided already stays so.
+    /// Adds a callback of an unknown variant. A decided one stays decided.
     pub(super) fn insert(&mut self, held: &NewHeld, place: T) {
         if self.decided.contains_key(&held.id) {
             return;
@@ -441,7 +441,7 @@ impl<T> Holdings<T> {
         }
     }
 
-    /// Notes a decision, of one that waits or of which nothing else is left.
+    /// Records a decision, on a waiting callback or from its mark alone.
     pub(super) fn decide(&mut self, mark: HeldMark) {
         if let Some(Waiting { source, why, bytes, .. }) = self.waiting.remove(&mark.id)
             && let Some(sum) = self.sums.get_mut(&(source, why))
@@ -453,7 +453,7 @@ impl<T> Holdings<T> {
         self.decided.insert(mark.id, mark);
     }
 
-    /// Where one is that waits.
+    /// The position of a waiting one.
     pub(super) fn waiting(&self, id: HeldId) -> Option<&T> {
         self.waiting.get(&id).map(|waiting| &waiting.place)
     }
@@ -462,7 +462,7 @@ impl<T> Holdings<T> {
         self.waiting.get_mut(&id).map(|waiting| &mut waiting.place)
     }
 
-    /// The mark of one that is decided.
+    /// The mark of a decided one.
     pub(super) fn mark(&self, id: HeldId) -> Option<&HeldMark> {
         self.decided.get(&id)
     }
@@ -472,7 +472,7 @@ impl<T> Holdings<T> {
         self.decided.values()
     }
 
-    /// Those that wait and that a query asks for, newest first, behind `before`.
+    /// The waiting ones that a query matches, newest first, after `before`.
     pub(super) fn find(
         &self,
         query: &HeldQuery,
@@ -487,7 +487,7 @@ impl<T> Holdings<T> {
         all.filter(move |(_, one)| matches(one)).map(|(id, one)| (*id, &one.place))
     }
 
-    /// How many wait, by source.
+    /// The number of waiting ones, by source.
     pub(super) fn stats(&self) -> Vec<HeldStats> {
         let mut counts: BTreeMap<&SourceId, u64> = BTreeMap::new();
         for ((source, _), sum) in &self.sums {
@@ -497,7 +497,7 @@ impl<T> Holdings<T> {
         some.map(|(source, count)| HeldStats { source: source.clone(), count }).collect()
     }
 
-    /// Forgets everything of a source; answers how many that were.
+    /// Deletes everything of a source; returns the number.
     pub(super) fn forget(&mut self, source: &SourceId) -> u64 {
         let before = self.waiting.len() + self.decided.len();
         let (anchors, variants) = (&mut self.anchors, &mut self.variants);
@@ -524,12 +524,12 @@ impl<T> Holdings<T> {
 }
 
 impl Cursor {
-    /// Behind a held callback: smaller ids follow.
+    /// After a held callback: smaller ids follow.
     pub(super) fn behind_held(id: HeldId) -> Self {
         Self(id.as_bytes().to_vec())
     }
 
-    /// What [`Cursor::behind_held`] holds.
+    /// The id in a cursor of [`Cursor::behind_held`].
     pub(super) fn held(&self) -> Result<HeldId, super::LedgerError> {
         let bytes = self.0.as_slice().try_into().or(Err(super::LedgerError::BadCursor))?;
         Ok(HeldId::from_bytes(bytes))
@@ -537,10 +537,10 @@ impl Cursor {
 }
 
 impl EventBody {
-    /// The body of an event that was held and is released: its JSON says so at its end.
+    /// The body of a released event: the last member of its JSON says so.
     ///
     /// # Errors
-    /// `Malformed` if it is of another form or a later version.
+    /// If the bytes have another form or a later version.
     pub fn released(body: &Bytes) -> Result<Bytes, DecodeError> {
         const MEMBER: &[u8] = br#","released":true}"#;
         let json = Self::json_of(body)?;

@@ -1,4 +1,4 @@
-//! The admin listener: the console for people, everything else for programs.
+//! The admin listener: routes browsers to the console and programs to the admin API.
 
 use http::Request;
 use hyper::body::Incoming;
@@ -7,7 +7,7 @@ use crate::console::Console;
 use crate::manage::Admin;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
-/// Answers what comes to the admin listener.
+/// Answers requests to the admin listener.
 #[derive(Debug)]
 pub(super) struct AdminRouter {
     pub console: Console,

@@ -1,5 +1,4 @@
-//! What is done to a ledger that no gateway works on: looked over, salvaged, its index made anew,
-//! its key changed.
+//! Offline tools: verify, salvage, rebuild the index, change the master key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -29,51 +28,49 @@ use crate::ledger::{
     Damage, Delivery, DeliveryState, EventId, HeldId, Item, LedgerError, Nonce, TargetId,
 };
 
-/// What was found in a ledger's directory.
+/// The findings in a ledger's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Segments of the journal.
     pub segments: u64,
-    /// Whole records in them, and how many of those are events.
+    /// Intact records, and the events among them.
     pub records: u64,
-    /// Whole events.
+    /// Intact events.
     pub events: u64,
-    /// What cannot be read, and where.
+    /// Damage and its place.
     pub damage: Vec<Damage>,
-    /// What needs no repair: it is mended at the next start.
+    /// Notes that need no repair: the next start handles them.
     pub remarks: Vec<String>,
 }
 
-/// What [`Embedded::rebuild`] does about segments that are missing at the start or the end of the
-/// journal.
+/// What [`Embedded::rebuild`] does if segments are missing at the start or the end of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// It fails.
+    /// Fail.
     Refuse,
-    /// It goes on without them: their events are lost, and their keys.
+    /// Continue without them: their events and keys are lost.
     Accept,
 }
 
-/// What may stand behind the last frame of a segment.
+/// What may follow the last frame of a segment.
 #[derive(Clone, Copy)]
 enum Tail {
-    /// Nothing but zeros: the segment is closed.
+    /// Only zeros: the segment is closed.
     Closed,
-    /// A commit that a crash tore, behind what the manifest says was written.
+    /// A commit that a crash tore, after the end in the manifest.
     Open { written: u32 },
 }
 
-/// Items are handed out in pages of about this many bytes.
+/// The approximate size of a page of items, in bytes.
 const PAGE: usize = 1 << 20;
-/// How often a thread that waits for the keeper looks again.
+/// The polling interval while waiting for the indexer.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Embedded {
-    /// Walks through the whole journal, and the index, and says what is damaged where. The journal
-    /// is not changed.
+    /// Reads the whole journal and the index, and reports damage. Does not change the journal.
     ///
     /// # Errors
-    /// When another process works on it, the disk fails, or a key is missing.
+    /// If another process uses the ledger, the disk fails, or a key is missing.
     pub fn verify(options: &EmbeddedOptions) -> Result<Survey, LedgerError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         let _lock = Lock::take(&options.path)?;
@@ -111,11 +108,11 @@ impl Embedded {
         Ok(survey)
     }
 
-    /// Hands out everything that can still be read of a journal, page by page, and says what can't.
-    /// Attempts are left out. Nothing is changed.
+    /// Returns everything readable of a journal, page by page, and reports damage. Omits attempts.
+    /// Changes nothing.
     ///
     /// # Errors
-    /// When another process works on it, the disk fails, a key is missing, or `take` fails.
+    /// If another process uses the ledger, the disk fails, a key is missing, or `take` fails.
     pub fn salvage<E: From<LedgerError>>(
         options: &EmbeddedOptions,
         take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
@@ -170,11 +167,11 @@ impl Embedded {
         Ok(survey)
     }
 
-    /// Throws the index away and rebuilds it from the journal; returns how many segments it has.
-    /// The journal is read first: an index of segments that cannot be read could not be rebuilt.
+    /// Discards the index and rebuilds it from the journal; returns its number of segments. The
+    /// journal is read first: an index of unreadable segments could not be rebuilt.
     ///
     /// # Errors
-    /// As [`Embedded::open`]. The index is as it was then.
+    /// As [`Embedded::open`]. Then the index is unchanged.
     pub fn rebuild(options: EmbeddedOptions, missing: Missing) -> Result<u64, LedgerError> {
         {
             let files: Arc<dyn Files> = Arc::new(Disk);
@@ -189,7 +186,7 @@ impl Embedded {
             check_journal(&files, &options, &segments)?;
             let manifest = manifest::path(&options.path);
             if missing == Missing::Accept && manifest.is_file() {
-                // The next start creates one of what is there.
+                // The next start creates a manifest of the existing segments.
                 files.remove(&manifest).map_err(|error| failed(&manifest, "remove", &error))?;
             } else if let Some(found) = manifest::read(&*files, &options.path)? {
                 let journal = journal_dir(&options.path);
@@ -202,9 +199,9 @@ impl Embedded {
         Ok(ledger.core().all_runs().len() as u64)
     }
 
-    /// Seals everything with the keyring's current key, or unseals it where there is none, and
-    /// answers how many segments that were; `progress` hears how many of how many are done. When it
-    /// is interrupted, some segments have the one key and some the other: begun again, it goes on.
+    /// Seals everything with the keyring's current key, or unseals it without one, and returns the
+    /// number of segments; `progress` is called with the number done and the total. If interrupted,
+    /// some segments have the one key and some the other; a repeated call continues.
     ///
     /// # Errors
     /// As [`Embedded::open`].
@@ -240,7 +237,7 @@ impl Embedded {
     }
 }
 
-/// Checks that every closed segment is complete. What is wrong with the last one, opening says.
+/// Checks that every closed segment is complete. Opening reports on the last one.
 fn check_journal(
     files: &Arc<dyn Files>,
     options: &EmbeddedOptions,
@@ -257,7 +254,7 @@ fn check_journal(
     Ok(())
 }
 
-/// What may stand behind the frames of segment `number`.
+/// What may follow the frames of segment `number`.
 fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     match Some(number) == last {
         true => {
@@ -268,7 +265,7 @@ fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     }
 }
 
-/// Bytes of a file, for people.
+/// The size of a file, for operators.
 fn length(path: &Path) -> u32 {
     std::fs::metadata(path).map_or(0, |found| u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
@@ -294,7 +291,7 @@ fn list(files: &Arc<dyn Files>, path: &Path) -> Result<BTreeMap<u32, PathBuf>, L
 // === Looking ===
 
 impl Survey {
-    /// Whether everything can be read.
+    /// Whether everything is readable.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.damage.is_empty()
@@ -309,7 +306,7 @@ impl Survey {
         self.damage.push(Damage { path, from: from.into(), until: until.into(), what });
     }
 
-    /// Segments have no gaps, neither in their numbers nor in the sequence of their frames.
+    /// Checks that neither segment numbers nor frame sequences have gaps.
     fn follows(&mut self, segment: &Segment, number: u32, next: Option<(u32, u64)>) {
         let header = &segment.header;
         if header.number != number {
@@ -329,7 +326,7 @@ impl Survey {
         }
     }
 
-    /// Compares the manifest with the segments that are there, and returns what it says.
+    /// Compares the manifest with the existing segments, and returns its content.
     fn manifest(
         &mut self,
         files: &Arc<dyn Files>,
@@ -354,7 +351,7 @@ impl Survey {
             self.remark(what.to_owned());
         }
         let missing = found.content.missing(|number| segments.contains_key(&number));
-        // Those in between are named where the segments are read.
+        // Missing ones in between are reported where the segments are read.
         let between = |range: &RangeInclusive<u32>| {
             let (first, last) = (segments.keys().next(), segments.keys().next_back());
             first.is_some_and(|first| first < range.start())
@@ -372,7 +369,7 @@ impl Survey {
         self.salvage(segment, tail, &mut |_, _| ())
     }
 
-    /// Visits every whole record, and notes what is none.
+    /// Visits every intact record, and records damage.
     fn salvage(
         &mut self,
         segment: &Segment,
@@ -422,7 +419,7 @@ impl Survey {
         Ok(end)
     }
 
-    /// Whether the index says of a segment what the segment says.
+    /// Checks the index of a segment against the segment.
     fn compare(&mut self, index: &Index, segment: &Arc<Segment>) -> Result<(), LedgerError> {
         let (tables, _) = Tables::read(segment)?;
         let same = match index.load(segment) {
@@ -443,13 +440,13 @@ impl Survey {
 
 // === Salvaging ===
 
-/// What records say together, as far as they are there.
+/// The combined content of the records, as far as readable.
 #[derive(Default)]
 struct Salvage {
-    /// Deliveries that are not done.
+    /// Unfinished deliveries.
     deliveries: BTreeMap<(EventId, TargetId), Row>,
     documents: Shelf,
-    /// Held callbacks that are decided.
+    /// Decided held callbacks.
     decided: BTreeSet<HeldId>,
 }
 
@@ -501,7 +498,7 @@ impl Salvage {
         })
     }
 
-    /// The deliveries of an event: what nothing else is known of is done.
+    /// The deliveries of an event: a delivery without records is done.
     fn of(&self, event: &EventRecord<'_>) -> Vec<Delivery> {
         let id = event.head.id;
         let rows = self.deliveries.range((id, TargetId::from(""))..);
