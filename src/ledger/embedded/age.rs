@@ -53,7 +53,7 @@ impl Core {
         if lived >= noted.saturating_add(NOTED_MS) {
             match note(&*self.files, &self.options.path, lived) {
                 Ok(()) => *noted = lived,
-                  Err(error) => tracing::warn!(%error, "could not write the observed time"),
+                Err(error) => tracing::warn!(%error, "could not write the observed time"),
             }
         }
         ms.min(seen.saturating_add(DAY_MS))

@@ -68,7 +68,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     gathered.load_keys()?;
     gathered.notices.extend(index.notices());
     for what in &gathered.notices {
-          tracing::warn!(what, "store repaired");
+        tracing::warn!(what, "store repaired");
     }
     index.prune(run.segment.header.number);
     let (core, memory) = Core::new(options, open_files, index, (lock, manifest), gathered);

@@ -1,4 +1,4 @@
-//! Documents, and the revision that says that one has changed.
+//! Documents, and the revision that counts their changes.
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -25,7 +25,7 @@ impl Core {
         rows.first().map(|row| self.document_of(row, 0)).transpose()
     }
 
-    /// In one statement, so that documents and revision belong together.
+    /// In one statement: documents and revision are consistent.
     pub(super) async fn documents_on(
         &self,
         session: &Session,
@@ -41,7 +41,7 @@ impl Core {
         Ok(Documents { documents, revision: Revision(revision.cast_unsigned()) })
     }
 
-    /// Whoever changes documents holds the revision until the end, so that changes go one by one.
+    /// A change holds the revision until its end, so changes are serialized.
     pub(super) async fn change_on(
         &self,
         held: &mut HeldSession<'_>,
@@ -85,7 +85,7 @@ impl Core {
         self.write_document(session, (kind, id, revision), change.at_ms, (&change.who, body)).await
     }
 
-    /// Writes a document in this version; whose change it is, and what it says, may be sealed.
+    /// Writes a document in this version; actor and content may be sealed.
     pub(super) async fn write_document(
         &self,
         session: &Session,
@@ -115,7 +115,7 @@ impl Core {
         };
         let body: &[u8] = row.get(at + 5);
         let (who, body) = match row.get::<_, Option<&[u8]>>(at + 4) {
-            // As it was written before there were pieces.
+            // As written by versions without pieces.
             Some(who) => (text(who)?, Bytes::copy_from_slice(body)),
             None => {
                 let place = Place::Document { kind, id, version };
@@ -130,7 +130,7 @@ impl Core {
     }
 }
 
-/// What is sealed of a document.
+/// The sealed part of a document.
 pub(super) fn document_piece(
     pen: &RowSealer<'_>,
     place: Place<'_>,
