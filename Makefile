@@ -39,8 +39,11 @@ fmt-fix:
 lint: ## Clippy on all targets, warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
 
-words: ## The words of code and prose, against scripts/words.toml
+words: ## The words of code and prose, against scripts/words.toml; the paths in CONTRIBUTING.md
 	@scripts/check-words
+	@grep -oE '`(src|tests|docs|deploy|fixtures|scripts)/[a-z0-9_/.-]+`' CONTRIBUTING.md | tr -d '`' | while read -r path; do \
+	    [ -e "$$path" ] || { echo "CONTRIBUTING.md: $$path does not exist"; exit 1; }; \
+	done
 
 deny: ## Licences, duplicate and unwanted dependencies, sources; advisories if the database is reachable
 	cargo deny --locked check bans licenses sources

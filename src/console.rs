@@ -21,8 +21,10 @@ mod page_error;
 mod pages;
 mod reply;
 mod session;
+mod starting;
 mod text;
 mod visit;
 mod words;
 
 pub use app::{Console, Tools};
+pub use starting::starting;

@@ -58,7 +58,7 @@ pub use delivery::{
     ReplayOrder, ReplayPage, ReplayWhat, Settled, Settlement, TargetFilter, Verdict,
 };
 pub use document::{Document, DocumentChange, Documents, Expect, Kind, Revision};
-pub use embedded::{Embedded, EmbeddedOptions, Missing, Survey};
+pub use embedded::{Embedded, EmbeddedOptions, Missing, OpenProgress, OpenStep, Survey};
 pub use engine::Engine;
 pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};

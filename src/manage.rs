@@ -15,6 +15,6 @@ mod push_config;
 mod reward_rule;
 mod spent;
 
-pub use admin::Admin;
+pub use admin::{Admin, Starting};
 pub(crate) use admin::{EXPORT_KEY, EXPORT_NEXT};
 pub use partners::Partners;

@@ -4,6 +4,8 @@
 //! the configuration, the ledger and the sockets.
 
 mod admin_router;
+mod late;
+mod opening;
 mod upkeep;
 
 use std::future::Future;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::admin_router::AdminRouter;
+use self::late::Late;
+pub use self::opening::Store;
 use self::upkeep::Upkeep;
 use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
@@ -27,8 +31,8 @@ use crate::ledger::{
     BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError,
     MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
 };
-use crate::lifecycle::{Lifecycle, Stop};
-use crate::manage::{Admin, Partners};
+use crate::lifecycle::{Lifecycle, Stop, Stopping};
+use crate::manage::{Admin, Partners, Starting};
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -65,8 +69,8 @@ const WORKERS_MAX: usize = 16;
 pub struct Parts {
     /// The configuration and its changes.
     pub config: watch::Receiver<Arc<Config>>,
-    /// The ledger.
-    pub book: BatchedLedger,
+    /// The ledger, or where to open it.
+    pub store: Store,
     /// The metrics, which [`Observed`] feeds from the ledger.
     pub metrics: Arc<Metrics>,
     /// Bound sockets.
@@ -273,43 +277,140 @@ impl Observer for Observed {
     }
 }
 
-/// Serves until `stop.drain`. Then answers the requests in flight, at most for the configured drain
-/// time and not beyond `stop.now`.
+/// The time to answer requests that wait for the store, after it could not be opened.
+const FAILED_DRAIN: Duration = Duration::from_secs(1);
+
+/// Serves until `stop.drain` or a request to drain. Then the gateway is a lame duck for the
+/// configured time, and answers the requests in flight, at most for the drain time. Neither
+/// continues beyond `stop.now`. The listeners answer while the store opens.
 ///
 /// # Errors
-/// If it cannot start. Once it serves, it returns `Ok`.
+/// If it cannot start. Once it is ready, it returns `Ok`.
 pub async fn run_until<D, N>(parts: Parts, stop: Stop<D, N>) -> Result<(), ServeError>
 where
-    D: Future<Output = ()>,
+    D: Future<Output = Stopping>,
     N: Future<Output = ()>,
 {
-    let Parts { mut config, book, metrics, listeners } = parts;
+    let Parts { mut config, store, metrics, listeners } = parts;
     let addresses = listeners.addresses()?;
     let file = config.borrow_and_update().clone();
-    let registry = Registry::open(book, file).await?;
-    let running = Running::start(registry, metrics, listeners)?;
-    tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "ready");
-    let mut drain = std::pin::pin!(stop.drain);
-    loop {
+    let doors = Doors::open(config.clone(), &metrics, listeners)?;
+    tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "starting");
+    let life = Arc::clone(&doors.life);
+    let mut drain = std::pin::pin!(async {
         tokio::select! {
-            biased;
-            () = &mut drain => break,
-            changed = config.changed() => match changed {
-                Ok(()) => {
-                    let file = config.borrow_and_update().clone();
-                    running.reload(file).await;
-                }
-                // The watcher of the file is gone; the configuration stays.
-                Err(_) => {
-                    drain.await;
-                    break;
-                }
-            },
+            stopping = stop.drain => stopping,
+            () = life.asked_to_stop() => Stopping::LameDuckFirst,
+        }
+    });
+    let opened = tokio::select! {
+        biased;
+        _ = &mut drain => None,
+        opened = opening::open(store, file, &metrics, &life) => Some(opened),
+    };
+    let running = match opened {
+        Some(Ok(registry)) => Running::start(registry, metrics, doors)?,
+        Some(Err(error)) => {
+            doors.end(FAILED_DRAIN, stop.now).await;
+            return Err(error);
+        }
+        None => {
+            let time = config.borrow().server.drain;
+            doors.end(time, stop.now).await;
+            return Ok(());
+        }
+    };
+    tracing::info!(callbacks = %addresses.callbacks, admin = %addresses.admin, "ready");
+    let stopping = running.follow(&mut config, drain).await;
+    let server = config.borrow().server.clone();
+    let mut now = std::pin::pin!(stop.now);
+    let lame_duck = match stopping {
+        Stopping::LameDuckFirst => server.lame_duck,
+        Stopping::DrainNow => Duration::ZERO,
+    };
+    tokio::select! {
+        biased;
+        () = be_lame_duck(&life, lame_duck) => running.end(server.drain, now).await,
+        () = now.as_mut() => running.end(Duration::ZERO, std::future::pending()).await,
+    }
+    Ok(())
+}
+
+/// Is a lame duck for `time`: readiness says no, and callbacks are accepted.
+async fn be_lame_duck(life: &Lifecycle, time: Duration) {
+    if !time.is_zero() {
+        life.lame_duck();
+        let seconds = time.as_secs_f64();
+        tracing::info!(seconds, "lame duck: balancers are asked to send no more");
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The listeners, which answer from the beginning.
+struct Doors {
+    addresses: Addresses,
+    life: Arc<Lifecycle>,
+    keys: Keys,
+    gate: CallbackHandler,
+    certificate: Option<Arc<Certificate>>,
+    admin: Late<AdminRouter>,
+    /// The listener of the management APIs, if they have their own.
+    management: Option<Late<Arc<Partners>>>,
+    workers: Vec<Worker>,
+    sides: Vec<Side>,
+}
+
+impl Doors {
+    fn open(
+        config: watch::Receiver<Arc<Config>>,
+        metrics: &Arc<Metrics>,
+        listeners: Listeners,
+    ) -> Result<Self, ServeError> {
+        let life = Arc::new(Lifecycle::new());
+        let file = Arc::clone(&config.borrow());
+        let addresses = listeners.addresses()?;
+        let keys = Keys::start(&file, Arc::clone(metrics));
+        let shared = (Arc::clone(metrics), Arc::clone(&life));
+        let gate = CallbackHandler::new(&file, keys.clone(), shared.clone());
+        let certificate =
+            file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        let bounds = bounds(&file.server.limits);
+        let front =
+            ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
+        let starting = Starting::new(addresses.admin.ip(), config, shared);
+        let admin = Late::new(starting.clone());
+        let mut sides = vec![Side::start(listeners.admin, admin.clone())?];
+        let management = match listeners.management {
+            Some(listener) => {
+                let late = Late::new(starting.at(listener.local_addr()?.ip()));
+                sides.push(Side::start(listener, late.clone())?);
+                Some(late)
+            }
+            None => None,
+        };
+        let mut workers = Vec::with_capacity(listeners.callbacks.len());
+        for (index, listener) in listeners.callbacks.into_iter().enumerate() {
+            let name = format!("callbacks-{index}");
+            workers.push(Worker::start(name, listener, Arc::clone(&front))?);
+        }
+        Ok(Self { addresses, life, keys, gate, certificate, admin, management, workers, sides })
+    }
+
+    /// Ends a failed start: waiting senders are asked to retry.
+    async fn end(self, time: Duration, now: impl Future<Output = ()>) {
+        self.life.drain();
+        let workers = self.workers;
+        let mut joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
+        tokio::select! {
+            _ = &mut joined => {}
+            () = tokio::time::sleep(time) => {}
+            () = now => {}
+        }
+        self.life.stopped();
+        for side in self.sides {
+            side.end().await;
         }
     }
-    let time = config.borrow().server.drain;
-    running.end(time, stop.now).await;
-    Ok(())
 }
 
 /// A running gateway.
@@ -330,71 +431,80 @@ struct Side {
 }
 
 impl Running {
-    fn start(
-        registry: Registry,
-        metrics: Arc<Metrics>,
-        listeners: Listeners,
-    ) -> Result<Self, ServeError> {
-        let life = Arc::new(Lifecycle::new());
+    fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
+        let Doors { addresses, life, keys, gate, .. } = &doors;
         let (config, book) = (registry.config(), registry.book().clone());
-        let keys = Keys::start(&config, Arc::clone(&metrics));
-        let gate = CallbackHandler::new(&config, book.clone(), keys.clone(), Arc::clone(&metrics));
-        let certificate =
-            config.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
-        let bounds = bounds(&config.server.limits);
-        let front =
-            ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
-
         let tools = Tools {
             ledger: book.clone(),
             metrics: Arc::clone(&metrics),
-            life: Arc::clone(&life),
+            life: Arc::clone(life),
             verdicts: gate.verdicts().clone(),
         };
         let dispatcher = Dispatcher::start(&config, tools);
         let upkeep =
-            Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(&life));
+            Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(life));
         let scrubber = upkeep.scrubber();
         let control = dispatcher.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let tools = console::Tools {
-            callbacks: listeners.addresses()?.callbacks,
+            callbacks: addresses.callbacks,
             registry: registry.clone(),
             gate: gate.clone(),
             keys: keys.clone(),
             control: control.clone(),
             replays: replays.clone(),
             metrics: Arc::clone(&metrics),
-            life: Arc::clone(&life),
+            life: Arc::clone(life),
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         let following = (registry.clone(), gate.clone());
-        let changing = Following { callbacks: gate, keys, certificate };
-        follow_changes(&registry, changing, &dispatcher, &upkeep);
+        keys.apply(&config);
+        gate.apply(&config);
+        gate.open(book);
+        follow_changes(&registry, &doors, &dispatcher, &upkeep);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(&life));
-        let address = listeners.admin.local_addr()?.ip();
-        let (mut sides, mut beside) = (Vec::new(), Some(Arc::clone(&partners)));
-        if let Some(listener) = listeners.management {
-            sides.push(Side::start(listener, partners)?);
-            beside = None;
-        }
+        let shared = (metrics, Arc::clone(life));
+        let address = addresses.admin.ip();
+        let beside = match &doors.management {
+            Some(management) => {
+                management.set(partners);
+                None
+            }
+            None => Some(partners),
+        };
         let admin = Admin::new(address, registry.clone(), inside, shared, beside);
         let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
-        sides.push(Side::start(listeners.admin, AdminRouter { admin, console })?);
-
-        let mut workers = Vec::with_capacity(listeners.callbacks.len());
-        for (index, listener) in listeners.callbacks.into_iter().enumerate() {
-            let name = format!("callbacks-{index}");
-            workers.push(Worker::start(name, listener, Arc::clone(&front))?);
-        }
+        doors.admin.set(AdminRouter { admin, console });
         life.ready();
+        let Doors { life, workers, sides, .. } = doors;
         Ok(Self { life, registry, dispatcher, upkeep, workers, sides, follower })
+    }
+
+    /// Applies every new configuration until the gateway has to stop.
+    async fn follow(
+        &self,
+        config: &mut watch::Receiver<Arc<Config>>,
+        mut drain: std::pin::Pin<&mut impl Future<Output = Stopping>>,
+    ) -> Stopping {
+        loop {
+            tokio::select! {
+                biased;
+                stopping = &mut drain => return stopping,
+                changed = config.changed() => match changed {
+                    Ok(()) => {
+                        let file = config.borrow_and_update().clone();
+                        self.reload(file).await;
+                    }
+                    // The watcher of the file is gone; the configuration stays.
+                    Err(_) => return drain.await,
+                },
+            }
+        }
     }
 
     /// Applies another configuration file. Bound sockets stay.
@@ -443,25 +553,14 @@ fn no_random_bytes() -> io::Error {
     io::Error::other("no randomness from the operating system")
 }
 
-/// Parts that apply every new configuration.
-struct Following {
-    callbacks: CallbackHandler,
-    keys: Keys,
-    certificate: Option<Arc<Certificate>>,
-}
-
 /// Applies every new configuration to the running parts.
-fn follow_changes(
-    registry: &Registry,
-    following: Following,
-    dispatcher: &Dispatcher,
-    upkeep: &Upkeep,
-) {
-    let Following { callbacks, keys, certificate } = following;
+fn follow_changes(registry: &Registry, doors: &Doors, dispatcher: &Dispatcher, upkeep: &Upkeep) {
+    let Doors { gate, keys, certificate, .. } = doors;
+    let (gate, keys, certificate) = (gate.clone(), keys.clone(), certificate.clone());
     let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |config| {
         keys.apply(config);
-        callbacks.apply(config);
+        gate.apply(config);
         deliver(config);
         sweep(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)

@@ -5,6 +5,7 @@
 mod it {
     mod admin;
     mod answers;
+    mod architecture;
     mod attacks;
     mod authentic;
     mod backend;
@@ -26,6 +27,7 @@ mod it {
     mod keys;
     mod kill;
     mod kill_deliver;
+    mod lame_duck;
     mod logs;
     mod managed;
     mod metrics;
@@ -38,6 +40,7 @@ mod it {
     mod senders;
     mod silence;
     mod standard_webhooks;
+    mod starting;
     mod store;
     mod superseded;
     mod targets;

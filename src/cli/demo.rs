@@ -136,7 +136,7 @@ impl Running {
         let book = book.await.map_err(io::Error::other)??;
         let (sender, receiver) = watch::channel(Arc::clone(&config));
         let (stop, stopped) = oneshot::channel::<()>();
-        let parts = Parts { config: receiver, book, metrics, listeners };
+        let parts = Parts { config: receiver, store: book.into(), metrics, listeners };
         let task = tokio::spawn(server::run_until(
             parts,
             Stop::when(async {

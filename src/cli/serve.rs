@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::{ConfigFile, Exit, Screen};
 use crate::config::{Loaded, Machine, Watcher};
-use crate::lifecycle::{Signals, Stop};
-use crate::server::{self, Listeners, Parts, ServeError};
+use crate::lifecycle::{Signals, Stop, Stopping};
+use crate::server::{self, Listeners, Parts, ServeError, Store};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::wire::Inherited;
 
@@ -25,8 +25,10 @@ const END_TIME: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(
     long_about = "Run the gateway.\n\n\
-        SIGTERM and SIGINT stop it in good order: what is in flight is answered, for the drain \
-        time at most; a second one ends it at once. SIGHUP reads the configuration again.",
+        SIGTERM stops it in good order: readiness says no while callbacks are still accepted \
+        (server.lame_duck), then what is in flight is answered (server.drain at most). SIGINT \
+        begins with the second step. Another signal ends it at once. SIGHUP reads the \
+        configuration again.",
     after_help = "Examples:\n  \
         postern serve --config postern.toml\n  \
         postern serve --config postern.toml --log-format json"
@@ -71,10 +73,6 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
     let listeners =
         Listeners::bind(&loaded.config.server, Inherited::take().map_err(ServeError::Inherited)?)?;
     let metrics = Arc::new(Metrics::new()?);
-    let store = loaded.config.store.clone();
-    let opening = Arc::clone(&metrics);
-    let book = tokio::task::spawn_blocking(move || server::open_book(&store, &opening));
-    let book = book.await.map_err(io::Error::other)??;
     let watcher = Watcher::new(Arc::new(Machine), path, loaded);
     let config = watcher.changes();
     tokio::spawn(watcher.run(std::future::pending()));
@@ -83,22 +81,20 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
     let (hurry, now) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         let signal = signals.next().await;
-        tracing::info!(signal, "asked to stop");
-        let _ = begin.send(());
+        tracing::info!(signal = signal.as_str(), "asked to stop");
+        let _ = begin.send(signal.stopping());
         let signal = signals.next().await;
-        tracing::warn!(signal, "asked to stop at once");
+        tracing::warn!(signal = signal.as_str(), "asked to stop at once");
         let _ = hurry.send(());
         // A third one: whatever it hangs on, it has had its time.
         signals.next().await;
         process::exit(i32::from(Exit::Failed.code()));
     });
     let stop = Stop {
-        drain: async {
-            let _ = drain.await;
-        },
+        drain: async { drain.await.unwrap_or(Stopping::DrainNow) },
         now: async {
             let _ = now.await;
         },
     };
-    server::run_until(Parts { config, book, metrics, listeners }, stop).await
+    server::run_until(Parts { config, store: Store::Configured, metrics, listeners }, stop).await
 }

@@ -50,12 +50,28 @@ pub struct Server {
     pub public_url: Option<String>,
     /// Proxies whose forwarded addresses are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long a stop may take.
+    /// How long callbacks are accepted after readiness has said no, before the drain.
+    pub lame_duck: Duration,
+    /// How long the drain may take.
     pub drain: Duration,
+    /// What readiness depends on.
+    pub readiness: Readiness,
+    /// Where the callback listener says whether it is ready; `None`: nowhere.
+    pub health_path: Option<String>,
     /// Certificate chain and key of the callback listener, PEM files.
     pub tls: Option<Tls>,
     /// Bounds, each with a default that says why in `limits`.
     pub limits: Limits,
+}
+
+/// What readiness depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// On the store as well: a gateway that cannot record gets no callbacks.
+    Store,
+    /// On the gateway's own phase only: while a store that all gateways share fails, a balancer
+    /// keeps them, and they answer in the senders' own words.
+    Gateway,
 }
 
 /// PEM files of a listener.

@@ -29,6 +29,14 @@ pub const ADMIN: &str = "127.0.0.1:9090";
 pub const DRAIN: Duration = Duration::from_secs(15);
 /// What a stop may be told to take.
 pub const DRAIN_BOUND: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+/// How long callbacks are accepted after readiness has said no. Two looks of a balancer that looks
+/// each five seconds; with the drain it stays below the thirty seconds of an orchestrator.
+pub const LAME_DUCK: Duration = Duration::from_secs(10);
+/// What that may be set to: the slowest balancers look once a minute, and want to see it thrice.
+pub const LAME_DUCK_BOUND: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+
+/// Bytes of the path on which the callback listener says whether it is ready.
+pub const HEALTH_PATH_BYTES_MAX: usize = 128;
 
 // ---- [server.limits] ----
 

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::file::{Item, Read, Section, ValueError};
 use super::pass::Writer;
 use super::secret::unreadable;
-use super::{Limits, Server, Tls, limits, network, unit};
+use super::{Limits, Readiness, Server, Tls, limits, network, unit};
 
 pub(super) const KEYS: &[&str] = &[
     "callbacks",
@@ -18,10 +18,16 @@ pub(super) const KEYS: &[&str] = &[
     "management_url",
     "public_url",
     "trusted_proxies",
+    "lame_duck",
     "drain",
+    "readiness",
+    "health_path",
     "tls",
     "limits",
 ];
+
+const READINESS: &[(&str, Readiness)] =
+    &[("store", Readiness::Store), ("gateway", Readiness::Gateway)];
 
 pub(super) const TLS_KEYS: &[&str] = &["cert", "key"];
 
@@ -37,6 +43,13 @@ pub(super) fn check(section: &Section<'_>) -> Server {
         management_url: section.take("management_url", network::origin),
         public_url: section.take("public_url", network::origin),
         trusted_proxies: section.list("trusted_proxies", network::range).unwrap_or_default(),
+        lame_duck: section.take_or(
+            "lame_duck",
+            limits::LAME_DUCK,
+            unit::duration(limits::LAME_DUCK_BOUND),
+        ),
+        readiness: section.take_or("readiness", Readiness::Store, unit::word(READINESS)),
+        health_path: section.take("health_path", health_path),
         drain: section.take_or("drain", limits::DRAIN, unit::duration(limits::DRAIN_BOUND)),
         tls: section.section("tls").and_then(|tls| check_tls(&tls)),
         limits: check_limits(section),
@@ -51,6 +64,24 @@ pub(super) fn check(section: &Section<'_>) -> Server {
         section.warning("management", "has no URL for the links that it hands out", remedy);
     }
     server
+}
+
+/// A path of the callback listener that is no callback's.
+fn health_path(item: &Item<'_>) -> Read<String> {
+    let path = unit::text(item)?;
+    let remedy = "write a path such as \"/healthz\"";
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if !path.starts_with('/') || path.len() > limits::HEALTH_PATH_BYTES_MAX {
+        return Err(ValueError::new(format!("{path:?} is not a path"), remedy));
+    }
+    if !path.bytes().all(fits) {
+        let what = format!("{path:?} has characters that a URL would escape");
+        return Err(ValueError::new(what, remedy));
+    }
+    if path == "/callback" || path.starts_with("/callback/") {
+        return Err(ValueError::new(format!("{path} belongs to the sources"), remedy));
+    }
+    Ok(path)
 }
 
 fn listener(section: &Section<'_>, key: &str, default: &str) -> SocketAddr {

@@ -133,7 +133,7 @@ impl Console {
             return reply::asset(asset);
         }
         let visit = self.visit(&head);
-        let mut response = match self.serve(&visit, (peer, &head), body).await {
+        let mut response = match self.serve(&visit, peer, &head, body).await {
             Ok(shown) => written(&visit, shown),
             Err(trouble) => told(&visit, &trouble),
         };
@@ -178,14 +178,15 @@ impl Console {
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
-        let found = name.and_then(|name| self.sessions.find(name, tokens, (instant(), sign)));
+        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), sign));
         found.unwrap_or_else(|| self.sessions.outside())
     }
 
     async fn serve(
         &self,
         visit: &Visit,
-        (peer, head): (Peer, &Parts),
+        peer: Peer,
+        head: &Parts,
         body: Incoming,
     ) -> Result<Given, PageError> {
         check_name(self.address, head).map_err(PageError::Denied)?;
@@ -221,7 +222,7 @@ impl Console {
             Area::SignIn => {
                 // One browser, one session: the one before is not left behind.
                 let before = cookie(&head.headers, session::COOKIE);
-                Ok(pages::sign_in::post(self, visit, (&form, from, before)))
+                Ok(pages::sign_in::post(self, visit, &form, from, before))
             }
             Area::SignOut => {
                 if let Some(name) = cookie(&head.headers, session::COOKIE) {

@@ -108,7 +108,8 @@ impl Sessions {
         &self,
         name: &str,
         tokens: &[AdminToken],
-        (now, sign): (Instant, Activity),
+        now: Instant,
+        sign: Activity,
     ) -> Option<Viewer> {
         let name = digest(name);
         let mut open = self.sessions();
@@ -211,13 +212,13 @@ mod tests {
         let sessions = Sessions::new().unwrap();
         let (now, tokens) = (clock::instant(), [token("a", "one"), token("b", "two")]);
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
         let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
         assert!(viewer.sent(&viewer.csrf.clone()) && !viewer.sent("") && !viewer.sent("x"));
         assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
-        assert!(sessions.find("another", &tokens, (now, Activity::User)).is_none());
+        assert!(sessions.find("another", &tokens, now, Activity::User).is_none());
 
         let mut at = now;
         for _ in 0..12 {
@@ -226,17 +227,17 @@ mod tests {
         }
         assert!(find(&tokens, now + WHOLE_TIME, Activity::User).is_none(), "its time is over");
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, (at, sign));
+        let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
         let half = now + IDLE_TIME / 2;
         assert!(find(&tokens, half, Activity::AutoRefresh).is_some());
         assert!(find(&tokens, now + IDLE_TIME, Activity::User).is_none(), "nobody did anything");
         let name = sessions.open(&tokens[1], now).unwrap();
-        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, (now, Activity::User));
+        let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, now, Activity::User);
         assert!(find(&[token("b", "three")]).is_none(), "the token is another one");
         assert!(find(&tokens).is_none(), "and the session does not come back");
         let name = sessions.open(&tokens[0], now).unwrap();
         sessions.close(&name);
-        assert!(sessions.find(&name, &tokens, (now, Activity::User)).is_none());
+        assert!(sessions.find(&name, &tokens, now, Activity::User).is_none());
     }
 
     #[test]
@@ -247,9 +248,8 @@ mod tests {
             .map(|n| sessions.open(&token, now + Duration::from_millis(n)).unwrap())
             .collect();
         let at = now + Duration::from_secs(2);
-        let is_open = |name| {
-            sessions.find(name, std::slice::from_ref(&token), (at, Activity::User)).is_some()
-        };
+        let is_open =
+            |name| sessions.find(name, std::slice::from_ref(&token), at, Activity::User).is_some();
         assert!(!is_open(&names[0]) && is_open(&names[1]) && is_open(&names[SESSIONS_MAX]));
         assert_ne!(sessions.local().csrf, sessions.outside().csrf);
         assert_ne!(sessions.local().csrf, Sessions::new().unwrap().local().csrf);

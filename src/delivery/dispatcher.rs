@@ -430,7 +430,7 @@ impl DispatchLoop {
             Ok(report) => self.settle(flight, report),
             // The lease expires, and the attempt counts.
             Err(error) => {
-                tracing::error!(event = %flight.event, %error, "an attempt stopped unexpectedly")
+                tracing::error!(event = %flight.event, %error, "an attempt stopped unexpectedly");
             }
         }
     }

@@ -59,7 +59,8 @@ impl VerifiedCallback<'_, '_> {
         &self,
         slot: &mut Slot,
         book: &BatchedLedger,
-        (dispute, kept): (Dispute, Option<&Reply>),
+        dispute: Dispute,
+        kept: Option<&Reply>,
     ) -> Outcome {
         let outcome = self.held(slot.as_ref(), book, dispute, kept).await;
         if let Some(entry) = slot {

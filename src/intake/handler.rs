@@ -1,12 +1,12 @@
 //! The gate: a request to `/callback/<source>` through its phases, to its sender's answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -23,6 +23,7 @@ use crate::clock::{self, UnixMillis};
 use crate::config::Config;
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, EventId};
+use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::sender::{
     Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
     Resolution, Resolved,
@@ -46,7 +47,9 @@ pub struct CallbackHandler(Arc<Shared>);
 struct Shared {
     view: ArcSwap<View>,
     desk: Arc<CallbackLog>,
-    book: BatchedLedger,
+    /// Empty until the store is open and all configuration is known.
+    book: OnceLock<BatchedLedger>,
+    life: Arc<Lifecycle>,
     keys: Keys,
     pool: Arc<BytePool>,
     held: HeldRequests,
@@ -73,21 +76,34 @@ enum Decision {
     Stop(EarlyReply),
 }
 
+/// What a request is that belongs to no source.
+enum Elsewhere {
+    /// A balancer's question.
+    Health,
+    Nothing(StatusCode),
+}
+
 /// The entry of the callback that is being served; taken away if its sender hangs up while it is
 /// being recorded.
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
     /// The receiving path for the sources of `config`. The bounds over all sources together are
-    /// those of this configuration for good; everything else follows [`Gate::apply`].
+    /// those of this configuration for good; everything else follows [`CallbackHandler::apply`]. Until `life`
+    /// is ready, callbacks are verified, and then wait within their sender's patience.
     #[must_use]
-    pub fn new(config: &Config, book: BatchedLedger, keys: Keys, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &Config,
+        keys: Keys,
+        (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+    ) -> Self {
         let desk = CallbackLog::new(metrics);
         let limits = &config.server.limits;
         Self(Arc::new(Shared {
             view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
             desk,
-            book,
+            book: OnceLock::new(),
+            life,
             keys,
             pool: BytePool::new(limits.unverified_body_bytes),
             held: HeldRequests::new(limits.held),
@@ -96,11 +112,19 @@ impl CallbackHandler {
         }))
     }
 
+    /// Records in `book` from now on. All configuration must have been applied before.
+    pub fn open(&self, book: BatchedLedger) {
+        // Only the program's one start calls it.
+        let _ = self.0.book.set(book);
+    }
+
     /// Asks the store, now and once a minute, whether it may have keys of earlier versions. Until
     /// it says that it has none, they are looked up too.
     pub async fn follow_older_keys(&self) {
         loop {
-            if let Ok(may_have) = self.0.book.may_hold_older_keys().await {
+            if let Some(book) = self.0.book.get()
+                && let Ok(may_have) = book.may_hold_older_keys().await
+            {
                 self.0.no_older_keys.store(!may_have, Ordering::Relaxed);
             }
             tokio::time::sleep(OLDER_KEYS_EVERY).await;
@@ -151,7 +175,8 @@ impl Handler for CallbackHandler {
         let head = Head::new(parts);
         let (route, client) = match self.0.find(&head, peer) {
             Ok(found) => found,
-            Err(status) => return Ok(bare(status)),
+            Err(Elsewhere::Health) => return Ok(self.0.health(&head.method).await),
+            Err(Elsewhere::Nothing(status)) => return Ok(bare(status)),
         };
         let reply = {
             let mut received = Received::new(&route, client, head, clock::now_ms());
@@ -167,16 +192,23 @@ impl Handler for CallbackHandler {
 
 impl Shared {
     /// The source that a request is for, and who sent it.
-    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), StatusCode> {
+    fn find(&self, head: &Head, peer: Peer) -> Result<(Arc<Route>, Caller), Elsewhere> {
         let target = head.target();
         if target.is_empty() {
-            return Err(StatusCode::METHOD_NOT_ALLOWED);
+            return Err(Elsewhere::Nothing(StatusCode::METHOD_NOT_ALLOWED));
         }
         let view = self.view.load();
-        let route = source_name(target).and_then(|name| view.route(name));
-        let Some(route) = route else {
+        let name = source_name(target);
+        let Some(route) = name.and_then(|name| view.route(name)) else {
+            if view.is_health(target) {
+                return Err(Elsewhere::Health);
+            }
+            // It may be a source of the store, which nobody has read yet.
+            if name.is_some() && self.is_starting() {
+                return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
+            }
             self.desk.stranger(peer.0.ip(), target);
-            return Err(StatusCode::NOT_FOUND);
+            return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
         };
         let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
         Ok((Arc::clone(route), client))
@@ -193,7 +225,18 @@ impl Shared {
                 return stopped(slot, &callback, received, stop);
             }
         };
-        let received = &*received;
+        self.decide(slot, received, taken).await
+    }
+
+    /// Judges a whole request, and records it if it is genuine.
+    async fn decide(
+        &self,
+        slot: &mut Slot,
+        received: &mut Received,
+        taken: ReservedBytes<'_>,
+    ) -> Reply {
+        let route = Arc::clone(received.route());
+        let recipe = &route.source.recipe;
         // What is rare is boxed here and below: a future is as large as the largest that it may
         // wait for, and is moved as a whole.
         let keys = match &route.keys {
@@ -209,25 +252,76 @@ impl Shared {
         let ruling = judge(&mut callback, received.at_ms());
         let judged = clock::instant();
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
+        let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
+            if let Decision::Stop(stop) = ruling {
+                return stopped(slot, &callback, received, stop);
+            }
+            drop((callback, ruling));
+            return Box::pin(self.when_open(slot, received, taken)).await;
+        };
         drop(taken);
         match ruling {
             Decision::Stop(stop) => stopped(slot, &callback, received, stop),
             Decision::AddressCheck => {
-                let stop = Box::pin(address_check::answer(&callback, received, &self.book)).await;
+                let stop = Box::pin(address_check::answer(&callback, received, book)).await;
                 stopped(slot, &callback, received, stop)
             }
             Decision::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
                 let genuine =
                     VerifiedCallback { id, callback: &callback, received, resolved, judged };
-                genuine.record(slot, (&self.book, &self.verdicts)).await
+                genuine.record(slot, book, &self.verdicts).await
             }
             Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
                 let genuine =
                     VerifiedCallback { id, callback: &callback, received, resolved, judged };
-                Box::pin(genuine.record_ambiguous(slot, &self.book)).await
+                Box::pin(genuine.record_ambiguous(slot, book)).await
             }
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        self.life.phase() == Phase::Starting
+    }
+
+    /// A genuine callback that came before the store was open: it waits within its sender's
+    /// patience, and is judged again then, because documents of the store may say where it goes.
+    async fn when_open(
+        &self,
+        slot: &mut Slot,
+        received: &mut Received,
+        taken: ReservedBytes<'_>,
+    ) -> Reply {
+        let spent = slot.as_ref().map_or(Duration::ZERO, |entry| entry.began.elapsed());
+        let patience = received.route().patience.saturating_sub(spent);
+        let opened = tokio::time::timeout(patience, self.life.reached(Phase::Ready)).await;
+        if opened.is_err() || self.book.get().is_none() {
+            let recipe = &received.route().source.recipe;
+            let callback = recipe.read(received.request(), received.at_ms());
+            return stopped(slot, &callback, received, EarlyReply::Is(Outcome::Unavailable));
+        }
+        if let Some(route) = self.view.load().route(&received.route().source.name) {
+            received.take_route(route);
+            slot.iter_mut().for_each(|entry| entry.route = Arc::clone(route));
+        }
+        self.decide(slot, received, taken).await
+    }
+
+    /// Tells a balancer whether to send callbacks here, and nothing else.
+    async fn health(&self, method: &Method) -> Response {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return bare(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let unready = match self.book.get() {
+            Some(book) => unready(&self.life, book)
+                .await
+                .is_some_and(|unready| unready.counts(self.view.load().readiness)),
+            None => true,
+        };
+        match unready {
+            false => plain(StatusCode::OK, "ready\n"),
+            true => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         }
     }
 
@@ -386,6 +480,12 @@ fn respond(answer: Answer) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+/// An answer in words, for a balancer.
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let content_type = Some(HeaderValue::from_static("text/plain; charset=utf-8"));
+    respond(Answer { status, content_type, body: Bytes::from_static(text.as_bytes()) })
 }
 
 /// An answer for a request that belongs to no source.

@@ -32,7 +32,8 @@ impl<'r> InlineWait<'r> {
     pub fn begin(
         route: &'r Route,
         verdicts: &'r Verdicts,
-        (own, until): (EventId, Instant),
+        own: EventId,
+        until: Instant,
     ) -> Option<Self> {
         let inline = route.inline.as_ref()?;
         let waiter = verdicts.expect(own, until, inline.late);

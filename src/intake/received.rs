@@ -54,6 +54,11 @@ impl Received {
         Self { route: Arc::clone(route), client, head, body: Bytes::new(), at_ms }
     }
 
+    /// Goes on under what the configuration says by now of the same source.
+    pub(super) fn take_route(&mut self, route: &Arc<Route>) {
+        self.route = Arc::clone(route);
+    }
+
     pub(super) fn set_body(&mut self, body: Bytes) {
         self.body = body;
     }

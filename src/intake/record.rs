@@ -46,7 +46,8 @@ impl VerifiedCallback<'_, '_> {
     pub async fn record(
         &self,
         slot: &mut Slot,
-        (book, verdicts): (&BatchedLedger, &Verdicts),
+        book: &BatchedLedger,
+        verdicts: &Verdicts,
     ) -> Reply {
         let Self { callback, received, .. } = self;
         if let Some(outcome) = self.passed_over() {
@@ -66,7 +67,7 @@ impl VerifiedCallback<'_, '_> {
         }
         let left = received.route().patience.saturating_sub(spent);
         let until = self.judged + left;
-        let inquiry = InlineWait::begin(received.route(), verdicts, (self.id, until));
+        let inquiry = InlineWait::begin(received.route(), verdicts, self.id, until);
         let reply = match Commit::new(slot, book.clone(), event, left).await {
             Ok(recorded) => {
                 if outcome(&recorded) != Outcome::Accepted {
@@ -76,7 +77,7 @@ impl VerifiedCallback<'_, '_> {
                     (Some(why), inquiry) => {
                         inquiry.into_iter().for_each(InlineWait::withdraw);
                         let dispute = Dispute { why, first: Some(recorded.first()), until };
-                        let held = self.hold(slot, book, (dispute, first.as_ref()));
+                        let held = self.hold(slot, book, dispute, first.as_ref());
                         self.said_of_held(Box::pin(held).await)
                     }
                     (None, Some(inquiry)) => Box::pin(inquiry.end(book, &recorded)).await,
@@ -111,7 +112,7 @@ impl VerifiedCallback<'_, '_> {
             until = entry.began + received.route().patience;
         }
         let dispute = Dispute { why: HeldWhy::Ambiguous, first: None, until };
-        let outcome = self.hold(slot, book, (dispute, kept.as_ref())).await;
+        let outcome = self.hold(slot, book, dispute, kept.as_ref()).await;
         let reply = match (self.said_of_held(outcome), kept) {
             (InlineReply::Accepted, Some(kept)) if !callback.has_own_answer(outcome) => kept,
             (InlineReply::Accepted, _) => callback.reply(outcome, None, &salt),

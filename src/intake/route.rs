@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Routing, Source};
+use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -82,6 +82,8 @@ impl Inline {
 pub(super) struct View {
     routes: HashMap<String, Arc<Route>>,
     pub trusted: Vec<IpNet>,
+    pub readiness: Readiness,
+    health_path: Option<String>,
 }
 
 impl View {
@@ -116,12 +118,22 @@ impl View {
             }
             (name.clone(), Arc::new(route))
         });
-        let view =
-            Self { routes: routes.collect(), trusted: config.server.trusted_proxies.clone() };
+        let view = Self {
+            routes: routes.collect(),
+            trusted: config.server.trusted_proxies.clone(),
+            readiness: config.server.readiness,
+            health_path: config.server.health_path.clone(),
+        };
         if let Some(before) = before {
             view.forget_series(before, desk);
         }
         view
+    }
+
+    /// Whether a target is where balancers ask.
+    pub fn is_health(&self, target: &[u8]) -> bool {
+        let end = memchr::memchr(b'?', target).unwrap_or(target.len());
+        self.health_path.as_ref().is_some_and(|path| path.as_bytes() == &target[..end])
     }
 
     /// The source called `name`.

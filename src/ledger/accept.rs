@@ -140,9 +140,9 @@ pub struct Nonce {
 /// Whether a nonce is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceUse {
-    /// It is used for the first time.
+    /// Used for the first time.
     First,
-    /// It was used before and has not ended.
+    /// Used before, and not ended.
     Repeated,
 }
 
@@ -214,7 +214,7 @@ fn same_or_not(first: First, content: Fingerprint, missing: SmallVec<[DedupeKey;
 }
 
 impl Judged {
-    /// What the caller is told.
+    /// The result for the caller.
     pub(super) fn accepted(&self) -> Accepted {
         match *self {
             Self::New | Self::Own => Accepted::Fresh,

@@ -4,7 +4,7 @@
 //! Each thread that records has a lane of its own. The first event in an idle lane starts a
 //! writer, a task on the same runtime; while its commit is at the disk, the next events queue up
 //! and make the next batch, with a writer that waits for the disk to be free. So a lone callback
-//! waits for nobody, many share one commit, and one wake-up from the engine serves a whole batch:
+//! does not wait, many share one commit, and one wake-up from the engine serves a whole batch:
 //! the answers are handed on within the runtime.
 //!
 //! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
@@ -45,7 +45,7 @@ struct Shared {
     engine: Engine,
     options: BatchOptions,
     observer: Arc<dyn Observer>,
-    lanes: BatchQueues,
+    queues: BatchQueues,
     due: watch::Sender<()>,
 }
 
@@ -121,9 +121,9 @@ impl BatchedLedger {
         options: BatchOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let lanes = BatchQueues::new(&options);
+        let queues = BatchQueues::new(&options);
         let due = watch::Sender::new(());
-        Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, lanes, due }) }
+        Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, queues, due }) }
     }
 
     /// Records `event`, or finds that its transaction is known; waits for
@@ -170,14 +170,14 @@ const QUICK_SYNC: Duration = Duration::from_micros(400);
 
 impl Shared {
     /// Whether writers linger before a commit: only where a sync costs more than that.
-    fn lingers(&self) -> bool {
+    fn has_linger(&self) -> bool {
         self.engine.sync_time() >= QUICK_SYNC
     }
 
     /// The number of writers per queue. Where they linger there is one: a second one would take
     /// half of the events that it waits for.
     fn writers(&self) -> usize {
-        if self.lingers() { 1 } else { self.engine.writers() }
+        if self.has_linger() { 1 } else { self.engine.writers() }
     }
 
     fn something_is_due(&self) {

@@ -65,7 +65,7 @@ pub enum Verdict {
     /// Delivered.
     Done,
     /// Delivered, and the response is a verdict for others: a lost settlement might bring another
-    /// verdict, so this one is durable before it counts.
+    /// verdict, so this one counts only when durable.
     Decided,
     /// To be retried after this time.
     Retry {
@@ -196,9 +196,9 @@ pub struct ReplayOrder {
 /// The events of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayWhat {
-    /// These; ids without an event are skipped.
+    /// Only these; ids without an event are skipped.
     Events(Vec<EventId>),
-    /// Those that a query finds.
+    /// The events that a query finds.
     Matching(LogQuery),
 }
 

@@ -5,7 +5,7 @@
 //!  callers ─▶ calls ─▶ committer ─▶ journal/0000000007-0.journal   one frame, one sync, answers
 //!                          │ closed segments
 //!                          ▼
-//!                       keeper ───▶ index/…  (sled)                tables of closed segments
+//!                       indexer ──▶ index/…  (sled)                tables of closed segments
 //! ```
 //!
 //! The **journal** is the source of truth (`segment`): append-only segments of checksummed frames,
@@ -37,8 +37,8 @@ pub(in crate::ledger) mod files;
 mod frame;
 mod held;
 mod index;
+mod indexer;
 mod journal;
-mod keeper;
 mod keys;
 mod lock;
 mod manifest;
@@ -71,7 +71,7 @@ use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
-use self::keeper::Job;
+use self::indexer::Job;
 use self::open::{Opened, open};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
@@ -106,6 +106,46 @@ pub struct EmbeddedOptions {
     pub clock: StoreClock,
     /// The keys for sealing the journal.
     pub keys: Keyring,
+    /// Called with the progress of opening.
+    pub progress: OpenProgress,
+}
+
+/// How far opening is: which segment of the journal is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenStep {
+    /// The segment, from 1.
+    pub segment: usize,
+    /// All of them.
+    pub segments: usize,
+}
+
+/// Called with each [`OpenStep`].
+#[derive(Clone)]
+pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
+
+impl OpenStep {
+    /// Has `hear` hear of each step.
+    pub fn told(hear: impl Fn(Self) + Send + Sync + 'static) -> OpenProgress {
+        OpenProgress(Arc::new(hear))
+    }
+}
+
+impl fmt::Display for OpenStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reading the journal, segment {} of {}", self.segment, self.segments)
+    }
+}
+
+impl Default for OpenProgress {
+    fn default() -> Self {
+        OpenStep::told(|_| {})
+    }
+}
+
+impl fmt::Debug for OpenProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenProgress")
+    }
 }
 
 impl EmbeddedOptions {
@@ -117,6 +157,7 @@ impl EmbeddedOptions {
             segment_age: Duration::from_secs(86_400),
             clock: StoreClock::process(),
             keys: Keyring::default(),
+            progress: OpenProgress::default(),
         }
     }
 }
@@ -184,7 +225,7 @@ impl Embedded {
         let keeping = Arc::clone(&core);
         let threads = vec![
             start("ledger-commit", &core, move || committer.run(&taken))?,
-            start("ledger-keep", &core, move || keeper::run(&keeping, &todo))?,
+            start("ledger-keep", &core, move || indexer::run(&keeping, &todo))?,
         ];
         let turns = Mutex::new(());
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
@@ -403,7 +444,7 @@ impl Ledger for Embedded {
         let events = core.all_runs().iter().map(|run| run.len() as u64).sum();
         let targets = core.deliveries().stats(core.now());
         let held = core.held().stats();
-        Ok(Stats::sum((events, core.keys.load(Ordering::Relaxed)), targets, held))
+        Ok(Stats::sum(events, core.keys.load(Ordering::Relaxed), targets, held))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {

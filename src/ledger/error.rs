@@ -14,7 +14,7 @@ pub enum LedgerError {
     #[error("the ledger did not answer in time; the operation may have taken effect")]
     Unknown,
     /// The document is not in the state that the change expects; nothing changed.
-    #[error("the document was changed by somebody else")]
+    #[error("another writer changed the document; read it again")]
     Conflict {
         /// The current version; `None`: the document does not exist.
         current: Option<Revision>,

@@ -301,7 +301,7 @@ pub(super) mod tests {
         assert_eq!(serde_json::to_string(&back).unwrap(), expected);
     }
 
-    /// What `taku`'s catalog file makes of a callback that is signed with `secret`.
+    /// The result of `taku`'s catalog file for a callback signed with `secret`.
     fn resolved(query: &str, secret: &str) -> Box<Resolved> {
         let catalog = Catalog::embedded().unwrap();
         let value = Secret::new(secret.as_bytes());

@@ -14,7 +14,7 @@ pub enum FaultCode {
     /// 40001 and 40P01: rolled back because of concurrent transactions on the same rows.
     Undone,
     /// 42501: the role lacks a privilege.
-    Denied,
+    NoPrivilege,
     /// 53100: the disk is full.
     DiskFull,
     /// Class 53 otherwise: memory, connections, or a configured limit.
@@ -39,7 +39,7 @@ impl FaultCode {
         Self::NoPartition,
         Self::ReadOnly,
         Self::Undone,
-        Self::Denied,
+        Self::NoPrivilege,
         Self::DiskFull,
         Self::Resources,
         Self::Locked,
@@ -56,7 +56,7 @@ impl FaultCode {
             "23514" => Self::NoPartition,
             "25006" => Self::ReadOnly,
             "40001" | "40P01" => Self::Undone,
-            "42501" => Self::Denied,
+            "42501" => Self::NoPrivilege,
             "53100" => Self::DiskFull,
             "55P03" => Self::Locked,
             _ => match state.get(..2) {
@@ -78,7 +78,7 @@ impl FaultCode {
             Self::NoPartition => "23514",
             Self::ReadOnly => "25006",
             Self::Undone => "40",
-            Self::Denied => "42501",
+            Self::NoPrivilege => "42501",
             Self::DiskFull => "53100",
             Self::Resources => "53",
             Self::Locked => "55P03",

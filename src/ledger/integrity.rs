@@ -14,7 +14,7 @@ pub struct Damage {
     pub from: u64,
     /// The byte after the last one; `from` where only the start is known.
     pub until: u64,
-    /// What is wrong.
+    /// The error.
     pub what: String,
 }
 

@@ -91,8 +91,6 @@ const FORGET_TIME: Duration = Duration::from_secs(3600);
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// The time limit of statistics: a scraper waits 10 s.
 const STATS_TIME: Duration = Duration::from_secs(6);
-/// The time limit of a start.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 /// The time limit of an operator's change: the operator wants the reason.
 const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before the first retry of a statement. It doubles up to the maximum.
@@ -148,12 +146,13 @@ impl Postgres {
     /// # Errors
     /// If the server is unusable; the text names the remedy.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let open_time = options.open_time;
         let core = Arc::new(Self::connect(options).await?);
         if let Some(why) = core.pulse.barred() {
             return Err(PostgresError::NotReplicated(why));
         }
         {
-            let mut session = core.durable.session(instant() + OPEN_PATIENCE).await?;
+            let mut session = core.durable.session(instant() + open_time).await?;
             let ready = core.begin_sealing(&mut session).await;
             let ready = match ready {
                 Ok(()) => core.days_ahead(&mut session).await.map_err(PostgresError::from),
@@ -181,7 +180,7 @@ impl Postgres {
         let pool = |role, size| Pool::new(Arc::clone(&dialer), role, size);
         let read = pool(Role::Read, options.readers);
         let (pulse, used) = {
-            let session = read.session(instant() + OPEN_PATIENCE).await?;
+            let session = read.session(instant() + options.open_time).await?;
             pooler::refuse(&dialer).await?;
             migrate::version(&session).await?.ok_or(PostgresError::NotMigrated)?.check()?;
             let asked = instant();
@@ -227,8 +226,8 @@ impl Postgres {
         let dialer = options.dialer()?;
         let pool = Pool::new(Arc::clone(&dialer), Role::Migrate, 1);
         hosts::survey(&dialer).await;
-        pooler::refuse_within(&dialer, OPEN_PATIENCE).await?;
-        let session = pool.session(instant() + OPEN_PATIENCE).await?;
+        pooler::refuse_within(&dialer, options.open_time).await?;
+        let session = pool.session(instant() + options.open_time).await?;
         migrate::migrate(&session, dialer.schema(), say).await
     }
 

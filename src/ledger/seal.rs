@@ -71,7 +71,8 @@ impl MasterKey {
         &self,
         nonces: &mut Nonces,
         place: &[u8],
-        (buffer, start): (&mut Vec<u8>, usize),
+        buffer: &mut Vec<u8>,
+        start: usize,
     ) {
         let nonce = nonces.next();
         buffer.splice(start..start, nonce);
@@ -187,7 +188,7 @@ mod tests {
         let seal = |nonces: &mut Nonces| {
             let mut buffer = b"head".to_vec();
             buffer.extend_from_slice(b"secret");
-            key.seal(nonces, b"here", (&mut buffer, 4));
+            key.seal(nonces, b"here", &mut buffer, 4);
             buffer
         };
         let (first, second) = (seal(&mut nonces), seal(&mut nonces));

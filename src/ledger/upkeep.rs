@@ -210,7 +210,8 @@ impl TargetStats {
 impl Stats {
     /// The sums of all `targets`.
     pub(super) fn sum(
-        (events, keys): (u64, u64),
+        events: u64,
+        keys: u64,
         targets: Vec<TargetStats>,
         held: Vec<HeldStats>,
     ) -> Self {

@@ -3,6 +3,7 @@
 mod audit;
 mod deliveries;
 mod destinations;
+mod drain;
 mod events;
 mod explain;
 mod export;
@@ -14,6 +15,7 @@ mod rejections;
 mod replay;
 mod senders;
 mod signing_key;
+mod starting;
 mod verify;
 
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
+pub use self::starting::Starting;
 use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
@@ -81,8 +84,10 @@ pub struct Admin {
 /// What a path stands for.
 enum Resource<'p> {
     Metrics,
+    Live,
     Alive,
     Ready,
+    Drain,
     Events,
     Event(&'p str),
     Replay(&'p str),
@@ -121,6 +126,7 @@ impl<'p> Resource<'p> {
         let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         Some(match segments.as_slice() {
             ["metrics"] => Self::Metrics,
+            ["livez"] => Self::Live,
             ["healthz"] => Self::Alive,
             ["readyz"] => Self::Ready,
             ["admin", "v1", rest @ ..] => match rest {
@@ -152,6 +158,7 @@ impl<'p> Resource<'p> {
                 ["destinations", ..] if rest.len() <= 4 => {
                     Self::One(Managed::Destination, path.strip_prefix(DESTINATIONS)?)
                 }
+                ["drain"] => Self::Drain,
                 ["audit"] => Self::Audit,
                 ["openapi.json"] => Self::OpenApi,
                 _ => return None,
@@ -173,6 +180,7 @@ impl<'p> Resource<'p> {
     fn methods(&self) -> &'static [Method] {
         match self {
             Self::Explain
+            | Self::Drain
             | Self::Replay(_)
             | Self::BeginReplay
             | Self::Decide(..)
@@ -188,8 +196,9 @@ impl<'p> Resource<'p> {
 
     fn need(&self, method: &Method) -> Permission {
         match self {
-            Self::Metrics | Self::Alive | Self::Ready => Permission::Nothing,
+            Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
+            | Self::Drain
             | Self::BeginReplay
             | Self::Decide(..)
             | Self::Pause(_)
@@ -271,7 +280,7 @@ impl Admin {
         }
         match resource {
             Resource::Metrics => self.metrics().await,
-            Resource::Alive => Ok(Self::alive()),
+            Resource::Live | Resource::Alive => Ok(health::alive()),
             Resource::Ready => Ok(self.ready().await),
             Resource::Events => self.events(&head).await,
             Resource::Event(id) => self.event(id).await,
@@ -301,6 +310,7 @@ impl Admin {
                 "DELETE" => self.remove(&who, (managed, name), &head).await,
                 _ => self.show(managed, name),
             },
+            Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, &who)),
             Resource::Audit => self.audit(&head).await,
             Resource::OpenApi => Ok(openapi::document()),
         }
@@ -365,6 +375,7 @@ mod tests {
     fn path_of(resource: &Resource<'_>) -> &'static str {
         match resource {
             Resource::Metrics => "/metrics",
+            Resource::Live => "/livez",
             Resource::Alive => "/healthz",
             Resource::Ready => "/readyz",
             Resource::Events => "/admin/v1/events",
@@ -390,13 +401,14 @@ mod tests {
             Resource::One(Managed::Source, _) => "/admin/v1/sources/{name}",
             Resource::All(Managed::Destination) => "/admin/v1/destinations",
             Resource::One(Managed::Destination, _) => "/admin/v1/destinations/{name}",
+            Resource::Drain => "/admin/v1/drain",
             Resource::Audit => "/admin/v1/audit",
             Resource::OpenApi => "/admin/v1/openapi.json",
         }
     }
 
     /// How many rows that function has.
-    const ROWS: usize = 28;
+    const ROWS: usize = 30;
 
     fn document() -> Value {
         serde_json::from_str(openapi::DOCUMENT).unwrap()

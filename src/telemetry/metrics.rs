@@ -68,27 +68,12 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let family = Family(Registry::new());
         let seconds = |name: &str, help: &str| family.histogram(name, help, SECONDS);
+        let [callbacks, rejections, secret_used, shape_misfits] = callback_counters(&family)?;
         Ok(Self {
-            callbacks: family.counters(
-                "postern_callbacks_total",
-                "Callbacks by outcome",
-                &["source", "outcome"],
-            )?,
-            rejections: family.counters(
-                "postern_rejections_total",
-                "Rejected callbacks by reason",
-                &["source", "reason"],
-            )?,
-            secret_used: family.counters(
-                "postern_secret_used_total",
-                "Callbacks by verifying secret",
-                &["source", "secret"],
-            )?,
-            shape_misfits: family.counters(
-                "postern_shape_misfits_total",
-                "Verified callbacks with a value that contradicts the sender's file, by parameter",
-                &["source", "parameter"],
-            )?,
+            callbacks,
+            rejections,
+            secret_used,
+            shape_misfits,
             callback_seconds: seconds(
                 "postern_callback_seconds",
                 "Time from request head to reply, in seconds",
@@ -423,6 +408,32 @@ impl SourceMetrics {
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|(id, _)| id.as_str())
     }
+}
+
+/// Counters of callbacks: all, rejected, by secret, and with misfits.
+fn callback_counters(family: &Family) -> Result<[IntCounterVec; 4], prometheus::Error> {
+    Ok([
+        family.counters(
+            "postern_callbacks_total",
+            "Callbacks by outcome",
+            &["source", "outcome"],
+        )?,
+        family.counters(
+            "postern_rejections_total",
+            "Rejected callbacks by reason",
+            &["source", "reason"],
+        )?,
+        family.counters(
+            "postern_secret_used_total",
+            "Callbacks by verifying secret",
+            &["source", "secret"],
+        )?,
+        family.counters(
+            "postern_shape_misfits_total",
+            "Verified callbacks with a value that contradicts the sender's file, by parameter",
+            &["source", "parameter"],
+        )?,
+    ])
 }
 
 /// Registers the metrics that it creates.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -25,7 +25,7 @@ use super::head;
 use super::idle_reclaim::{IdleReclaim, ReclaimWaiter};
 use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// The minimum that hyper buffers per connection.
 const HEAD_BYTES_MIN: usize = 8192;
@@ -46,6 +46,9 @@ const PING_WAIT: Duration = Duration::from_secs(20);
 /// How long a connection may idle while others wait for its place: longer than a sender's pause
 /// within one burst.
 const IDLE_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Ends an HTTP/1 connection with the current reply.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// A reply.
 pub type Response = http::Response<Full<Bytes>>;
@@ -179,12 +182,14 @@ impl<H: Handler> ListenerService<H> {
             Version::Http1 => {
                 let stream = Stream::http1(socket, first, Arc::clone(&activity), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, http1::Connection::graceful_shutdown, &activity).await;
+                let end = http1::Connection::graceful_shutdown;
+                self.drive(connection, version, end, &activity).await;
             }
             Version::Http2 => {
                 let stream = Stream::http2(socket, first, Arc::clone(&activity));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-                self.drive(connection, http2::Connection::graceful_shutdown, &activity).await;
+                let end = http2::Connection::graceful_shutdown;
+                self.drive(connection, version, end, &activity).await;
             }
         }
     }
@@ -201,9 +206,14 @@ impl<H: Handler> ListenerService<H> {
     /// Runs a connection until it ends. Closes it gracefully when the gateway drains, when it
     /// idles, and earlier when others wait for its place. A connection that does not end then is
     /// closed: its peer may have stopped reading.
+    ///
+    /// HTTP/2 can announce its end while requests are in flight (GOAWAY), so there the lame duck
+    /// begins it. Closing an idle HTTP/1 connection may hit a request: it stays open until the
+    /// drain, and ends with its next reply.
     async fn drive<C>(
         &self,
         connection: C,
+        version: Version,
         shut_down: fn(Pin<&mut C>),
         activity: &ConnectionActivity,
     ) where
@@ -211,11 +221,12 @@ impl<H: Handler> ListenerService<H> {
     {
         let Bounds { head_time, idle_time, .. } = self.bounds;
         let mut connection = pin!(connection);
-        let mut drain = DrainWatch {
-            life: &self.life,
-            drained: pin!(self.life.draining()),
-            observed: Observed::No,
+        let phase = match version {
+            Version::Http1 => Phase::Draining,
+            Version::Http2 => Phase::LameDuck,
         };
+        let reached = pin!(self.life.reached(phase));
+        let mut drain = DrainWatch { life: &self.life, phase, reached, observed: Observed::No };
         let mut notified = pin!(self.idle_reclaim.listen());
         let mut reclaim = ReclaimWaiter::new(&self.idle_reclaim, notified.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
@@ -224,7 +235,7 @@ impl<H: Handler> ListenerService<H> {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let mut finish = drain.poll(cx);
+            let mut finish = drain.poll(cx, activity);
             if reclaim.poll(cx) {
                 finish |= activity.idle_for(Instant::now()) >= Some(IDLE_TIME_AT_LIMIT);
             }
@@ -252,10 +263,12 @@ impl<H: Handler> ListenerService<H> {
     }
 }
 
-/// Reports once that the gateway drains. Costs one load between its first poll and the drain.
+/// Reports once that a phase has begun in which the connection ends. Costs one load between its
+/// first poll and that phase.
 struct DrainWatch<'a, R> {
     life: &'a Lifecycle,
-    drained: Pin<&'a mut R>,
+    phase: Phase,
+    reached: Pin<&'a mut R>,
     observed: Observed,
 }
 
@@ -263,23 +276,30 @@ struct DrainWatch<'a, R> {
 enum Observed {
     No,
     Listening,
+    /// The phase has begun, and the connection has had no request yet.
+    Reached,
     Yes,
 }
 
 impl<R: Future<Output = ()>> DrainWatch<'_, R> {
-    /// Whether the drain begins, for the first time.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether the connection has to close now: once, after the phase began. A lame duck answers
+    /// one request per connection: a client that reconnects is not rejected forever.
+    fn poll(&mut self, cx: &mut Context<'_>, activity: &ConnectionActivity) -> bool {
         let is_due = match self.observed {
             Observed::No => true,
-            Observed::Listening => self.life.is_draining(),
-            Observed::Yes => false,
+            Observed::Listening => self.life.phase() >= self.phase,
+            Observed::Reached | Observed::Yes => false,
         };
-        if !is_due {
-            return false;
+        if is_due {
+            let is_reached = self.reached.as_mut().poll(cx).is_ready();
+            self.observed = if is_reached { Observed::Reached } else { Observed::Listening };
         }
-        let is_drained = self.drained.as_mut().poll(cx).is_ready();
-        self.observed = if is_drained { Observed::Yes } else { Observed::Listening };
-        is_drained
+        let may = || activity.begun() > 0 || self.life.is_draining();
+        let now = self.observed == Observed::Reached && may();
+        if now {
+            self.observed = Observed::Yes;
+        }
+        now
     }
 }
 
@@ -307,7 +327,12 @@ impl<H: Handler> Requests<H> {
         if let Some(target) = note.raw {
             request.extensions_mut().insert(target);
         }
-        self.service.handler.handle(self.peer, request).await
+        let version = request.version();
+        let mut response = self.service.handler.handle(self.peer, request).await?;
+        if self.service.life.phase() == Phase::LameDuck && version < http::Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
+        }
+        Ok(response)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use md5::{Digest, Md5};
 use postern::config::{self, Config};
 use postern::ledger::{BatchOptions, BatchedLedger, Engine, Memory, StoreClock};
-use postern::lifecycle::Stop;
+use postern::lifecycle::{Stop, Stopping};
 use postern::server::{self, Addresses, Listeners, Observed, Parts};
 use postern::telemetry::{self, LogFormat, Metrics};
 use postern::wire::Inherited;
@@ -37,6 +37,7 @@ pub struct Gateway {
     config: watch::Sender<Arc<Config>>,
     folder: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -70,8 +71,9 @@ impl Gateway {
         let observer = Arc::new(Observed::new(&metrics));
         let book = BatchedLedger::new(engine, options, observer);
         let (config, changes) = watch::channel(loaded);
-        let parts = Parts { config: changes, book, metrics, listeners };
+        let parts = Parts { config: changes, store: book.into(), metrics, listeners };
         let (stop, stopped) = oneshot::channel::<()>();
+        let (hurry, hurried) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -80,10 +82,20 @@ impl Gateway {
                 .unwrap();
             let drain = async move {
                 let _ = stopped.await;
+                Stopping::DrainNow
             };
-            runtime.block_on(server::run_until(parts, Stop::when(drain))).unwrap();
+            let now = async move {
+                if hurried.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            runtime.block_on(server::run_until(parts, Stop { drain, now })).unwrap();
         });
-        Self { at, config, folder, stop: Some(stop), thread: Some(thread) }
+        eventually("the store is open", || {
+            !super::wire::get(at.admin, "/readyz").body.starts_with("starting")
+        });
+        let (stop, hurry, thread) = (Some(stop), Some(hurry), Some(thread));
+        Self { at, config, folder, stop, hurry, thread }
     }
 
     /// Goes on under another configuration.
@@ -100,6 +112,17 @@ impl Gateway {
     /// Asks for the drain.
     pub fn ask_to_stop(&mut self) {
         self.stop.take();
+    }
+
+    /// Asks for the drain over the admin API, with the time before it.
+    pub fn lame_duck(&self) {
+        assert_eq!(super::wire::post(self.at.admin, "/admin/v1/drain", "").status, 202);
+    }
+
+    /// Ends it at once.
+    pub fn hurry(mut self) {
+        self.hurry.take().unwrap().send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
     }
 
     /// Whether it has ended.

@@ -43,6 +43,15 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Waits until the other side has ended the connection.
+    pub async fn closed(mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[test]
 fn many_streams_of_one_connection() {
     let gateway = Gateway::start(PLAIN);

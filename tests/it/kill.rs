@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::backend::Backend;
-use super::gateway::{PLAIN, taku};
+use super::gateway::{PLAIN, eventually, taku};
 use super::reward_rule;
 use super::wire::{self, get, get_bytes};
 
@@ -31,6 +31,7 @@ pub struct Process {
     child: Child,
     pub callbacks: SocketAddr,
     pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
@@ -40,6 +41,17 @@ impl Process {
 
     /// One with these variables in its environment.
     pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
+        let process = Self::begin_with(config, variables);
+        process.await_line("\"ready\"");
+        process
+    }
+
+    /// One that has only begun to start: its listeners answer.
+    pub fn begin(config: &Path) -> Self {
+        Self::begin_with::<&str>(config, &[])
+    }
+
+    fn begin_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["serve", "--log-format", "json", "--config"])
             .arg(config)
@@ -50,16 +62,42 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"ready\""));
-        let ready = ready.expect("a gateway that gets ready");
+        let begun = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"starting\""));
+        let begun = begun.expect("a gateway that starts");
         // Whoever writes to a pipe that nobody reads would wait.
-        thread::spawn(move || lines.for_each(drop));
-        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let own = Arc::clone(&log);
+        thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
+        let begun: serde_json::Value = serde_json::from_str(&begun).unwrap();
         let at = |key: &str| {
-            let found = ready.get(key).or_else(|| ready["fields"].get(key));
+            let found = begun.get(key).or_else(|| begun["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
-        Self { callbacks: at("callbacks"), admin: at("admin"), child }
+        Self { callbacks: at("callbacks"), admin: at("admin"), child, log }
+    }
+
+    /// Waits until its log has a line with this text.
+    pub fn await_line(&self, text: &str) {
+        eventually(&format!("a line with {text}"), || {
+            self.log.lock().unwrap().iter().any(|line| line.contains(text))
+        });
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end; its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        eventually("its end", || self.has_ended());
+        self.child.wait().unwrap().code()
     }
 
     pub fn id(&self) -> u32 {
@@ -69,6 +107,14 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that a failed test leaves behind would hold on to the test's output.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -96,7 +142,7 @@ pub fn send(to: SocketAddr, cycle: usize, sender: usize, answered: &Mutex<Vec<St
 }
 
 /// How often each recorded transaction is in the ledger.
-fn recorded(admin: SocketAddr) -> BTreeMap<String, usize> {
+pub fn recorded(admin: SocketAddr) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     let mut cursor = String::new();
     loop {

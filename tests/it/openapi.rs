@@ -100,6 +100,7 @@ fn what_is_looked_at_is_as_the_document_says() {
     told.check("/admin/v1/events/{id}/replay", "post", &again);
     for path in [
         "/metrics",
+        "/livez",
         "/healthz",
         "/readyz",
         "/admin/v1/rejections",
@@ -168,4 +169,13 @@ fn what_is_done_with_destinations_is_as_the_document_says() {
     told.check("/admin/v1/replay/{id}", "get", &get(admin, &order));
     let cancelled = send(admin, &format!("DELETE {order}"), &[], "");
     told.check("/admin/v1/replay/{id}", "delete", &cancelled);
+}
+
+#[test]
+fn a_drain_is_as_the_document_says() {
+    let told = Told::start();
+    let asked = post(told.gateway.at.admin, "/admin/v1/drain", "");
+    assert_eq!(asked.status, 202);
+    told.check("/admin/v1/drain", "post", &asked);
+    told.gateway.hurry();
 }

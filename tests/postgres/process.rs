@@ -86,7 +86,26 @@ fn postern() -> Command {
 
 impl Gateway {
     pub fn start(setup: &Setup) -> Self {
+        Self::start_with(setup, "")
+    }
+
+    /// One with these lines in its `[server]`.
+    pub fn start_with(setup: &Setup, lines: &str) -> Self {
         let (folder, path) = setup.file();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("drain", &format!("{lines}drain"))).unwrap();
+        let gateway = Self::begin_from(folder, path);
+        eventually("a gateway that gets ready", || !gateway.logged("\"ready\"").is_empty());
+        gateway
+    }
+
+    /// One that has only begun to start: its listeners answer.
+    pub fn begin(setup: &Setup) -> Self {
+        let (folder, path) = setup.file();
+        Self::begin_from(folder, path)
+    }
+
+    fn begin_from(folder: TempDir, path: PathBuf) -> Self {
         let mut child = postern()
             .args(["serve", "--log-format", "json", "--config"])
             .arg(path)
@@ -96,18 +115,18 @@ impl Gateway {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
-        let ready = lines.by_ref().map(Result::unwrap).find(|line| {
+        let begun = lines.by_ref().map(Result::unwrap).find(|line| {
             said.push(line.clone());
-            line.contains("\"ready\"")
+            line.contains("\"starting\"")
         });
-        let ready = ready.unwrap_or_else(|| panic!("a gateway that gets ready: {said:#?}"));
-        // Whoever writes to a pipe that nobody reads would wait.
+        let begun = begun.unwrap_or_else(|| panic!("a gateway that starts: {said:#?}"));
+        // A write to a full pipe without a reader would block.
         let log = Arc::new(Mutex::new(Vec::new()));
         let own = Arc::clone(&log);
         thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
-        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let begun: serde_json::Value = serde_json::from_str(&begun).unwrap();
         let at = |key: &str| {
-            let found = ready.get(key).or_else(|| ready["fields"].get(key));
+            let found = begun.get(key).or_else(|| begun["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
         Self { callbacks: at("callbacks"), admin: at("admin"), child, log, _folder: folder }
@@ -177,7 +196,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// The target of a genuine callback.
+/// The target of a valid callback.
 pub fn target(transaction: &str) -> String {
     let signed = format!(
         "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount=10\

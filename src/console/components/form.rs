@@ -176,12 +176,7 @@ impl<'f> Field<'f> {
 }
 
 /// Boxes of one name, each with its value; those of `checked` are.
-pub fn boxes(
-    lang: Lang,
-    (name, legend): (&str, Text),
-    values: &[&str],
-    checked: &[&str],
-) -> Markup {
+pub fn boxes(lang: Lang, name: &str, legend: Text, values: &[&str], checked: &[&str]) -> Markup {
     html! {
         fieldset.boxes {
             legend { (legend.of(lang)) }

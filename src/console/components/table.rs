@@ -18,7 +18,8 @@ pub fn table(
     lang: Lang,
     caption: &str,
     columns: &[Text],
-    (rows, empty): (&[Vec<Markup>], Text),
+    rows: &[Vec<Markup>],
+    empty: Text,
 ) -> Markup {
     if rows.is_empty() {
         return html! { p.empty { (empty.of(lang)) } };

@@ -14,7 +14,7 @@ use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::destinations;
-use crate::console::pages::managed::{self, Done, FormErrors, deletion};
+use crate::console::pages::managed::{self, Done, Draft, FormErrors, deletion};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -60,10 +60,26 @@ texts! {
 
 const PATH: &str = Area::Addresses.path();
 
+/// The company and the assessment that an address belongs to, as a browser sent them.
+#[derive(Clone, Copy)]
+struct Owner<'o> {
+    company: &'o str,
+    prefix: &'o str,
+}
+
+impl Owner<'_> {
+    fn key(self) -> String {
+        format!("{}/{}", self.company, self.prefix)
+    }
+}
+
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
-        [] => Ok(all(console, visit, (&FormErrors::default(), None))),
-        [company, prefix] => one(console, visit, (company, prefix), (&FormErrors::default(), None)),
+        [] => Ok(all(console, visit, &FormErrors::default(), None)),
+        [company, prefix] => {
+            let errors = &FormErrors::default();
+            one(console, visit, &format!("{company}/{prefix}"), Draft { errors, typed: None })
+        }
         _ => Err(PageError::Absent),
     }
 }
@@ -72,23 +88,30 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [] => {
             let text = |name| form.text(name).unwrap_or_default();
-            let whose = (text("company"), text("prefix"));
-            match set(console, visit, whose, (form, Expected::Unset)).await? {
+            let owner = Owner { company: text("company"), prefix: text("prefix") };
+            match set(console, visit, owner, form, Expected::Unset).await? {
                 Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-                Err(mistakes) => Ok(all(console, visit, (&mistakes, Some(form))).mistaken()),
+                Err(mistakes) => Ok(all(console, visit, &mistakes, Some(form)).mistaken()),
             }
         }
-        [company, prefix] => match set(console, visit, (company, prefix), (form, of_form(form)))
-            .await?
-        {
-            Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-            Err(mistakes) => mistaken(console, visit, (company, prefix), (&mistakes, Some(form))),
-        },
+        [company, prefix] => {
+            let owner = Owner { company, prefix };
+            match set(console, visit, owner, form, of_form(form)).await? {
+                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
+                Err(errors) => {
+                    let draft = Draft { errors: &errors, typed: Some(form) };
+                    mistaken(console, visit, &owner.key(), draft)
+                }
+            }
+        }
         [company, prefix, "clear"] => {
-            let empty = Fields::default();
-            match set(console, visit, (company, prefix), (&empty, of_form(form))).await? {
+            let (owner, empty) = (Owner { company, prefix }, Fields::default());
+            match set(console, visit, owner, &empty, of_form(form)).await? {
                 Ok(_) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-                Err(mistakes) => mistaken(console, visit, (company, prefix), (&mistakes, None)),
+                Err(errors) => {
+                    let draft = Draft { errors: &errors, typed: None };
+                    mistaken(console, visit, &owner.key(), draft)
+                }
             }
         }
         _ => Err(PageError::Absent),
@@ -97,11 +120,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 
 // === All of them ===
 
-fn all(
-    console: &Console,
-    visit: &Visit,
-    (mistakes, typed): (&FormErrors, Option<&Fields>),
-) -> Reply {
+fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&Fields>) -> Reply {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let rows: Vec<_> =
         state.documents.addresses.iter().map(|(key, kept)| row(lang, key, kept)).collect();
@@ -110,14 +129,14 @@ fn all(
         (managed::done(visit))
         (mistakes.show(lang))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         section aria-labelledby="set" {
             h2 #set { (SET.of(lang)) }
             @match &state.config.manage.callback_address {
                 None => (notice(Tone::Plain, UNSERVED.of(lang))),
                 Some(api) => (forms::change(visit, PATH, &html! {
-                    (choices(lang, api, (mistakes, typed)))
-                    (fields(lang, mistakes, (typed, None)))
+                    (choices(lang, api, mistakes, typed))
+                    (fields(lang, mistakes, typed, None))
                     button type="submit" { (SET_ONE.of(lang)) }
                 })),
             }
@@ -159,7 +178,8 @@ fn companies(api: &CallbackAddresses) -> Vec<u64> {
 fn choices(
     lang: Lang,
     api: &CallbackAddresses,
-    (mistakes, typed): (&FormErrors, Option<&Fields>),
+    mistakes: &FormErrors,
+    typed: Option<&Fields>,
 ) -> Markup {
     let text = |name| typed.and_then(|form| form.text(name)).unwrap_or_default();
     let all: Vec<String> = companies(api).iter().map(u64::to_string).collect();
@@ -175,7 +195,8 @@ fn choices(
 fn fields(
     lang: Lang,
     mistakes: &FormErrors,
-    (typed, kept): (Option<&Fields>, Option<&Address>),
+    typed: Option<&Fields>,
+    kept: Option<&Address>,
 ) -> Markup {
     let said = |name: &str, kept: Option<&String>| match typed {
         Some(form) => form.verbatim(name).unwrap_or_default().to_owned(),
@@ -197,33 +218,27 @@ fn fields(
 
 // === One ===
 
-fn one(
-    console: &Console,
-    visit: &Visit,
-    (company, prefix): (&str, &str),
-    (mistakes, typed): (&FormErrors, Option<&Fields>),
-) -> Shown {
+fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
-    let key = format!("{company}/{prefix}");
-    let kept = state.documents.addresses.get(&key).ok_or(PageError::Absent)?;
+    let kept = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
     let version = kept.version.0;
     // Who typed from a version that is gone is told so, and sees what it says now.
-    let stale = typed.and_then(|form| managed::stale_form(lang, form, version));
-    let typed = typed.filter(|_| stale.is_none());
-    let mistakes = stale.as_ref().unwrap_or(mistakes);
+    let stale = draft.typed.and_then(|form| managed::stale_form(lang, form, version));
+    let typed = draft.typed.filter(|_| stale.is_none());
+    let mistakes = stale.as_ref().unwrap_or(draft.errors);
     let path = format!("{PATH}/{key}");
-    let rows = [row(lang, &key, kept)];
+    let rows = [row(lang, key, kept)];
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
     let served = state.config.manage.callback_address.is_some();
     let middle = html! {
         (managed::done(visit))
         (mistakes.show(lang))
-        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
                 (managed::version_field(version))
-                (fields(lang, mistakes, (typed, Some(&kept.value))))
+                (fields(lang, mistakes, typed, Some(&kept.value)))
                 button type="submit" { (SET_ONE.of(lang)) }
             }))
             @if visit.viewer.may_change() && kept.value.notify_url.is_some() {
@@ -238,13 +253,8 @@ fn one(
     Ok(Reply::Page(CHANGE_ONE.fill(lang, &[&key]), middle))
 }
 
-fn mistaken(
-    console: &Console,
-    visit: &Visit,
-    whose: (&str, &str),
-    said: (&FormErrors, Option<&Fields>),
-) -> Shown {
-    one(console, visit, whose, said).map(Reply::mistaken)
+fn mistaken(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
+    one(console, visit, key, draft).map(Reply::mistaken)
 }
 
 // === Set ===
@@ -253,11 +263,12 @@ fn mistaken(
 async fn set(
     console: &Console,
     visit: &Visit,
-    (company, prefix): (&str, &str),
-    (form, expected): (&Fields, Expected),
+    owner: Owner<'_>,
+    form: &Fields,
+    expected: Expected,
 ) -> Result<Result<String, FormErrors>, PageError> {
     let config = console.config();
-    let read = whose(visit.lang, &config, (company, prefix))
+    let read = known(visit.lang, &config, owner)
         .and_then(|key| Ok((key, change(visit.lang, &config, form)?)));
     let (key, change) = match read {
         Ok(read) => read,
@@ -282,19 +293,15 @@ fn of_form(form: &Fields) -> Expected {
 }
 
 /// The key of what is configured.
-fn whose(
-    lang: Lang,
-    config: &Config,
-    (company, prefix): (&str, &str),
-) -> Result<String, FormErrors> {
+fn known(lang: Lang, config: &Config, owner: Owner<'_>) -> Result<String, FormErrors> {
     let api = config.manage.callback_address.as_ref();
-    let company: Option<u64> = company.parse().ok();
-    let known = api.filter(|api| company.is_some_and(|id| companies(api).contains(&id)));
-    let (Some(api), Some(company)) = (known, company) else {
+    let company: Option<u64> = owner.company.parse().ok();
+    let served = api.filter(|api| company.is_some_and(|id| companies(api).contains(&id)));
+    let (Some(api), Some(company)) = (served, company) else {
         return Err(FormErrors::one("company", NO_COMPANY.of(lang)));
     };
-    match api.prefixes.iter().any(|known| known == prefix) {
-        true => Ok(key(company, prefix)),
+    match api.prefixes.iter().any(|known| known == owner.prefix) {
+        true => Ok(key(company, owner.prefix)),
         false => Err(FormErrors::one("prefix", NO_PREFIX.of(lang))),
     }
 }
@@ -347,7 +354,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
         section aria-labelledby="pushes" {
             h2 #pushes { (PUSHES.of(lang)) }
             p.hint { (PUSH_HINT.of(lang)) }
-            (table::table(lang, PUSHES.of(lang), &[APP, FUNCTIONS, CONTAINER, CHANGED], (&rows, NO_PUSH)))
+            (table::table(lang, PUSHES.of(lang), &[APP, FUNCTIONS, CONTAINER, CHANGED], &rows, NO_PUSH))
         }
     }
 }

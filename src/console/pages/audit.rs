@@ -109,7 +109,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let columns = [TIME, WHO, ACTION, THING, CHANGES];
     let middle = html! {
         (search(visit, &filter))
-        (table::table(lang, &caption, &columns, (&rows, EMPTY)))
+        (table::table(lang, &caption, &columns, &rows, EMPTY))
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
     };
     Ok(Reply::Page(Area::Audit.title().of(lang).to_owned(), middle))

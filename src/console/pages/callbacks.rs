@@ -78,7 +78,7 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
         None => Position::default(),
         Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
     };
-    let Lines { lines, next } = lines::find(console, filter, (&position, PAGE)).await?;
+    let Lines { lines, next } = lines::find(console, filter, &position, PAGE).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = lines.iter().map(|line| row(console, visit, line)).collect();
     let empty = if next.is_some() { FURTHER } else { EMPTY };
@@ -88,7 +88,7 @@ async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
     let download = format!("{}/callbacks.csv{}", Area::Callbacks.path(), filter.query());
     let middle = html! {
         (search(console, visit, filter))
-        (table::table(lang, CAPTION.of(lang), &columns, (&rows, empty)))
+        (table::table(lang, CAPTION.of(lang), &columns, &rows, empty))
         (table::pages(visit, next.map(|next| next.to_string()).as_deref()))
         @if !rows.is_empty() { p { a href=(download) download { (FILE.of(lang)) } } }
         (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
@@ -203,7 +203,7 @@ async fn file(console: &Console, filter: &Filter) -> Shown {
     for _ in 0..FILE_PAGES_MAX {
         let room = (FILE_LINES_MAX + 1 - rows.len()).min(FILE_PAGE);
         let Some(from) = position.filter(|_| room > 0) else { break };
-        let Lines { lines, next } = lines::find(console, filter, (&from, room)).await?;
+        let Lines { lines, next } = lines::find(console, filter, &from, room).await?;
         rows.extend(lines.into_iter().map(cells));
         position = next;
     }

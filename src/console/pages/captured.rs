@@ -62,7 +62,7 @@ pub fn came(lang: Lang, request: &Masked<'_>) -> Markup {
                 Some(params) => (pairs(lang, PARAMETERS, params)),
                 None => p { (GONE.of(lang)) },
             }
-            (table::table(lang, FIELDS.of(lang), &[NAME, VALUE], (&fields, NONE)))
+            (table::table(lang, FIELDS.of(lang), &[NAME, VALUE], &fields, NONE))
         }
     }
 }
@@ -77,13 +77,14 @@ pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
             vec![value::short(name), value::whole(&text)]
         })
         .collect();
-    html! { (table::table(lang, caption.of(lang), &[NAME, VALUE], (&rows, NONE))) }
+    html! { (table::table(lang, caption.of(lang), &[NAME, VALUE], &rows, NONE)) }
 }
 
 /// What explaining a request to `source` finds, as it would have been when it came.
 pub fn explain(
     console: &Console,
-    (config, source): (&Config, &Source),
+    config: &Config,
+    source: &Source,
     request: &RawRequest,
     at_ms: UnixMillis,
 ) -> Explanation {

@@ -99,7 +99,7 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     };
     let rows: Vec<Vec<Markup>> = letters.iter().map(|letter| row(console, visit, letter)).collect();
     let columns = [TIME, SOURCE, TRANSACTION, USER, WHY];
-    let letters = table::table(lang, CAPTION.of(lang), &columns, (&rows, empty));
+    let letters = table::table(lang, CAPTION.of(lang), &columns, &rows, empty);
     let next = next.map(|next| next.to_string());
     let middle = html! {
         @if visit.query.text("done") == Some("none") {
@@ -182,7 +182,7 @@ fn row(console: &Console, visit: &Visit, letter: &Letter) -> Vec<Markup> {
                 li {
                     b { (value::short(dead.target.as_str())) } ": "
                     @match &dead.last {
-                        Some(last) => (given_up(visit, (dead.attempts, last))),
+                        Some(last) => (given_up(visit, dead.attempts, last)),
                         None => (NO_ATTEMPT.of(lang)),
                     }
                 }
@@ -203,7 +203,7 @@ fn row(console: &Console, visit: &Visit, letter: &Letter) -> Vec<Markup> {
 }
 
 /// What the last attempt came to.
-fn given_up(visit: &Visit, (attempts, last): (usize, &Attempt)) -> Markup {
+fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
     let lang = visit.lang;
     html! {
         (LAST_OF.fill(lang, &[&attempts]))

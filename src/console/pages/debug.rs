@@ -83,7 +83,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     };
     let middle = html! {
         (chooser(lang, &config, name))
-        @if let Some(number) = visit.query.text("rejection") { (refusal(console, lang, (&config, source), number)) }
+        @if let Some(number) = visit.query.text("rejection") { (refusal(console, lang, &config, source, number)) }
         (Sheet::fresh(source).show(visit))
     };
     Ok(page(lang, &middle))
@@ -100,9 +100,9 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let done = match form.text("do") {
         Some("sign") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
         Some("send") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
-        Some("sign") => sign(console, visit.lang, (&config, source), &mut sheet),
-        Some("send") => send(console, visit, (&config, source), &sheet).await?,
-        _ => explain(console, visit.lang, (&config, source), &sheet),
+        Some("sign") => sign(console, visit.lang, &config, source, &mut sheet),
+        Some("send") => send(console, visit, &config, source, &sheet).await?,
+        _ => explain(console, visit.lang, &config, source, &sheet),
     };
     let lang = visit.lang;
     match done {
@@ -150,7 +150,8 @@ fn chooser(lang: Lang, config: &Config, chosen: &str) -> Markup {
 
 fn explaining(
     console: &Console,
-    (config, source): (&Config, &Source),
+    config: &Config,
+    source: &Source,
     request: &OwnedRequest,
     at_ms: UnixMillis,
 ) -> Explanation {
@@ -165,7 +166,8 @@ fn explaining(
 fn explain(
     console: &Console,
     lang: Lang,
-    (config, source): (&Config, &Source),
+    config: &Config,
+    source: &Source,
     sheet: &Sheet<'_>,
 ) -> Result<Found, FormErrors> {
     let request = pasted(&sheet.request).map_err(|why| FormErrors::one("request", why))?;
@@ -173,7 +175,7 @@ fn explain(
         "" => now_ms(),
         text => fields::time(text).ok_or_else(|| FormErrors::one("at", NO_TIME.of(lang)))?,
     };
-    let explanation = explaining(console, (config, source), &request, at_ms);
+    let explanation = explaining(console, config, source, &request, at_ms);
     Ok(Found { explanation, command: None, sent: None })
 }
 
@@ -181,14 +183,15 @@ fn explain(
 fn refusal(
     console: &Console,
     lang: Lang,
-    (config, source): (&Config, &Arc<Source>),
+    config: &Config,
+    source: &Arc<Source>,
     number: &str,
 ) -> Markup {
     let kept = number.parse().ok().and_then(|number| console.tools.gate.rejections().get(number));
     let Some(kept) = kept.filter(|kept| kept.source == source.name) else {
         return notice(Tone::Bad, GONE.of(lang));
     };
-    let found = captured::explain(console, (config, source), &kept.request, kept.at_ms);
+    let found = captured::explain(console, config, source, &kept.request, kept.at_ms);
     let request = Masked::of(&kept.request, Some(source), kept.at_ms);
     html! {
         p { b { (REFUSAL.fill(lang, &[&kept.number])) } }
@@ -202,7 +205,8 @@ fn refusal(
 fn sign(
     console: &Console,
     lang: Lang,
-    (config, source): (&Config, &Source),
+    config: &Config,
+    source: &Source,
     sheet: &mut Sheet<'_>,
 ) -> Result<Found, FormErrors> {
     let mut salt = [0; 16];
@@ -219,7 +223,7 @@ fn sign(
     let signed = signed.map_err(|fault| FormErrors::of_fault(&fault))?;
     let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
-    let explanation = explaining(console, (config, source), &signed, now);
+    let explanation = explaining(console, config, source, &signed, now);
     Ok(Found { explanation, command: Some(curl(&base, &signed)), sent: None })
 }
 
@@ -228,7 +232,8 @@ fn sign(
 async fn send(
     console: &Console,
     visit: &Visit,
-    (config, source): (&Config, &Source),
+    config: &Config,
+    source: &Source,
     sheet: &Sheet<'_>,
 ) -> Result<Result<Found, FormErrors>, PageError> {
     let lang = visit.lang;
@@ -244,8 +249,8 @@ async fn send(
     let (who, thing) = (&visit.viewer.who, ("test_callback", source.name.as_str()));
     console.tools.registry.note(who, Action::Created, thing).await?;
     tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), "a test callback is sent");
-    let sent = Sent::to(console, (config, source), &request).await?;
-    let explanation = explaining(console, (config, source), &request, now_ms());
+    let sent = Sent::to(console, config, source, &request).await?;
+    let explanation = explaining(console, config, source, &request, now_ms());
     Ok(Ok(Found { explanation, command: None, sent: Some(sent) }))
 }
 
@@ -263,7 +268,7 @@ fn shown(lang: Lang, found: &Found) -> Markup {
     html! {
         @if let Some(sent) = &found.sent { (sent.show(lang)) }
         (captured::explanation(lang, &found.explanation))
-        (table::table(lang, READ.of(lang), &[NAME, WHERE, VALUE], (&rows, NOTHING_READ)))
+        (table::table(lang, READ.of(lang), &[NAME, WHERE, VALUE], &rows, NOTHING_READ))
         @if let Some(command) = &found.command {
             section aria-labelledby="curl" {
                 h2 #curl { (CURL.of(lang)) }

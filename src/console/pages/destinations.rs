@@ -15,7 +15,7 @@ use crate::console::components::{form as forms, table, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::pages::managed::{self, Done, FormErrors, refused};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors, refused};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -61,12 +61,12 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
-        [name] => change(console, visit, (name, form)).await,
-        [name, "pause"] => pause(console, visit, (name, Done::Paused)).await,
-        [name, "resume"] => pause(console, visit, (name, Done::Resumed)).await,
-        [name, "test"] => test(console, visit, (name, form)).await,
-        [name, "end"] => end_old_secrets(console, visit, (name, form)).await,
-        [name, "delete"] => delete(console, visit, (name, form)).await,
+        [name] => change(console, visit, name, form).await,
+        [name, "pause"] => pause(console, visit, name, Done::Paused).await,
+        [name, "resume"] => pause(console, visit, name, Done::Resumed).await,
+        [name, "test"] => test(console, visit, name, form).await,
+        [name, "end"] => end_old_secrets(console, visit, name, form).await,
+        [name, "delete"] => delete(console, visit, name, form).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -88,10 +88,24 @@ fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     html! { span.badge.(class) { (word.of(lang)) } }
 }
 
-/// What waits for a destination: pending, dead, and how long the oldest has been due.
-fn waiting(stats: &Stats, target: &TargetId) -> (u64, u64, Option<Duration>) {
-    let found = stats.targets.iter().find(|stats| stats.target == *target);
-    found.map_or((0, 0, None), |found| (found.pending, found.dead, found.oldest_due))
+/// The deliveries of a destination that are not done.
+#[derive(Clone, Copy, Default)]
+struct Backlog {
+    pending: u64,
+    dead: u64,
+    /// The age of the oldest overdue delivery.
+    oldest: Option<Duration>,
+}
+
+impl Backlog {
+    fn of(stats: &Stats, target: &TargetId) -> Self {
+        let found = stats.targets.iter().find(|stats| stats.target == *target);
+        found.map_or(Self::default(), |found| Self {
+            pending: found.pending,
+            dead: found.dead,
+            oldest: found.oldest_due,
+        })
+    }
 }
 
 fn due(lang: Lang, oldest: Option<Duration>) -> Markup {
@@ -117,7 +131,7 @@ async fn all(console: &Console, visit: &Visit) -> Shown {
         let target = TargetId::from(name.as_str());
         let condition = console.tools.control.condition(&target).await;
         let found = config.destinations.get(name);
-        let (pending, dead, oldest) = waiting(&stats, &target);
+        let Backlog { pending, dead, oldest } = Backlog::of(&stats, &target);
         let origin = found.map_or(Origin::Admin, |found| found.origin);
         rows.push(vec![
             html! { a href=(path_of(name)) { (value::short(name)) } },
@@ -134,7 +148,7 @@ async fn all(console: &Console, visit: &Visit) -> Shown {
     let middle = html! {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         @if visit.viewer.may_change() {
             p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } }
         } @else { (forms::change(visit, PATH, &html! {})) }
@@ -190,52 +204,50 @@ fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
 async fn mistaken(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, FormErrors, Option<&Fields>),
+    name: &str,
+    mistakes: FormErrors,
+    typed: Option<&Fields>,
 ) -> Shown {
     let said = one::Said { mistakes, typed, ..one::Said::of(name) };
     one::page(console, visit, &said).await.map(Reply::mistaken)
 }
 
-async fn write(
-    console: &Console,
-    visit: &Visit,
-    (name, version): (&str, u64),
-    (table, form): (&Table, Option<&Fields>),
-) -> Shown {
-    let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![version]));
-    let what = (Managed::Destination, name);
-    match console.tools.registry.put(who, what, table, &expected).await {
-        Ok(_) => Ok(Reply::Go(Done::Saved.at(&path_of(name)))),
+async fn write(console: &Console, visit: &Visit, edit: Edit<'_>, form: Option<&Fields>) -> Shown {
+    let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![edit.version]));
+    let what = (Managed::Destination, edit.name);
+    match console.tools.registry.put(who, what, edit.table, &expected).await {
+        Ok(_) => Ok(Reply::Go(Done::Saved.at(&path_of(edit.name)))),
         Err(failed) => {
             // What somebody else wrote meanwhile is shown in place of what was typed.
             let form = form.filter(|_| !managed::is_stale(&failed));
-            mistaken(console, visit, (name, refused(visit.lang, failed)?, form)).await
+            mistaken(console, visit, edit.name, refused(visit.lang, failed)?, form).await
         }
     }
 }
 
-async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (table, version) = kept(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, stale, None)).await;
+        return mistaken(console, visit, name, stale, None).await;
     }
     match form::read(visit.lang, form, table) {
-        Ok(table) => write(console, visit, (name, version), (&table, Some(form))).await,
-        Err(mistakes) => mistaken(console, visit, (name, mistakes, Some(form))).await,
+        Ok(table) => write(console, visit, Edit { name, version, table: &table }, Some(form)).await,
+        Err(mistakes) => mistaken(console, visit, name, mistakes, Some(form)).await,
     }
 }
 
 /// Signs with the newest secret alone.
-async fn end_old_secrets(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     if let Some(newest) = form::secrets(&table).into_iter().next() {
         table.insert(String::from("secret"), newest);
     }
-    write(console, visit, (name, managed::version_of(form)), (&table, None)).await
+    let edit = Edit { name, version: managed::version_of(form), table: &table };
+    write(console, visit, edit, None).await
 }
 
 /// Pauses or resumes any destination, whoever made it: that is no part of what it says.
-async fn pause(console: &Console, visit: &Visit, (name, done): (&str, Done)) -> Shown {
+async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> Shown {
     let tools = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);
     tools.1.condition(&target).await.ok_or(PageError::Absent)?;
@@ -246,7 +258,7 @@ async fn pause(console: &Console, visit: &Visit, (name, done): (&str, Done)) -> 
     Ok(Reply::Go(done.at(&path_of(name))))
 }
 
-async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let text = |field: &str| form.text(field).map(str::to_owned);
     let event = TestEvent {
         source: text("source"),
@@ -268,12 +280,12 @@ async fn test(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -
     one::page(console, visit, &said).await
 }
 
-async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     kept(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
     match console.tools.registry.remove(who, what, &expected).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(failed) => mistaken(console, visit, (name, refused(visit.lang, failed)?, None)).await,
+        Err(failed) => mistaken(console, visit, name, refused(visit.lang, failed)?, None).await,
     }
 }

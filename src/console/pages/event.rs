@@ -65,7 +65,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let source = config.sources.values().find(by_id).map(|source| &**source);
     let at_ms = detail.event.received_ms;
     let found =
-        source.map(|source| captured::explain(console, (&config, source), &body.request, at_ms));
+        source.map(|source| captured::explain(console, &config, source, &body.request, at_ms));
     let mut request = Masked::of(&body.request, source, at_ms);
     // They were masked when the source was surely there.
     request.params = Some(event.params.clone().into_owned());
@@ -82,7 +82,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         (deliveries::section(visit, &detail))
         (by_hand::section(console, visit, thing))
         (resolved(visit, &event))
-        (answer::section(visit, (source, &body), at_ms))
+        (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (captured::came(lang, &request))
     };
@@ -100,7 +100,13 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
         let subject = Subject::Event(id);
         let thing = by_hand::Thing { path: &path, subject: &subject };
-        return by_hand::post(console, visit, (thing, &event.source, verb), form).await;
+        return by_hand::post(
+            console,
+            visit,
+            by_hand::Order { thing, source: &event.source, verb },
+            form,
+        )
+        .await;
     }
     if *verb != "replay" {
         return Err(PageError::Absent);

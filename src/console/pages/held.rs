@@ -80,8 +80,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
-        [id, "release"] => decide(console, visit, (id, Decision::Release), form).await,
-        [id, "drop"] => decide(console, visit, (id, Decision::Drop), form).await,
+        [id, "release"] => decide(console, visit, id, Decision::Release, form).await,
+        [id, "drop"] => decide(console, visit, id, Decision::Drop, form).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -113,7 +113,7 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     let middle = html! {
         (search(console, visit))
         p { (WHAT.of(lang)) }
-        (table::table(lang, CAPTION.of(lang), &columns, (&rows, EMPTY)))
+        (table::table(lang, CAPTION.of(lang), &columns, &rows, EMPTY))
         (table::pages(visit, next.as_deref()))
     };
     Ok(Reply::Page(Area::Held.title().of(lang).to_owned(), middle))
@@ -188,8 +188,8 @@ async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> 
                     @if let Some(reason) = shown.held.reason { " · " (words::reason(reason).of(lang)) }
                 }
                 (sides(visit, &shown))
-                (order(visit, (id, Decision::Release)))
-                (order(visit, (id, Decision::Drop)))
+                (order(visit, id, Decision::Release))
+                (order(visit, id, Decision::Drop))
             }
         }
         HeldOne::Decided(mark) => html! {
@@ -238,13 +238,13 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
                 p { (FIRST.of(lang)) ": " (first(shown)) }
                 @if shown.first.is_none() { p { (GONE.of(lang)) } }
             }
-            (table::table(lang, "", &[ROLE, THIS, FIRST], (&rows, EMPTY)))
+            (table::table(lang, "", &[ROLE, THIS, FIRST], &rows, EMPTY))
         }
     }
 }
 
 /// A decision to be made, with its confirmation.
-fn order(visit: &Visit, (id, decision): (HeldId, Decision)) -> Markup {
+fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {
         Decision::Release => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
@@ -271,7 +271,8 @@ fn order(visit: &Visit, (id, decision): (HeldId, Decision)) -> Markup {
 async fn decide(
     console: &Console,
     visit: &Visit,
-    (text, decision): (&str, Decision),
+    text: &str,
+    decision: Decision,
     form: &Fields,
 ) -> Shown {
     let id: HeldId = text.parse().map_err(|_| PageError::Absent)?;

@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use crate::config::{ConfigIssue, Origin};
+use crate::config::{ConfigIssue, Origin, Table};
 use crate::console::area::Area;
 use crate::console::components::notice::{Tone, notice};
 use crate::console::components::value;
@@ -103,6 +103,21 @@ struct FormError {
     told: String,
     /// Whether it is told in the words of the configuration's check, which are English.
     is_checks: bool,
+}
+
+/// A form that was sent and not accepted: its errors, and what was typed.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'d> {
+    pub errors: &'d FormErrors,
+    pub typed: Option<&'d Fields>,
+}
+
+/// What is written, in place of the version of the object that its form was made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit<'e> {
+    pub name: &'e str,
+    pub version: u64,
+    pub table: &'e Table,
 }
 
 impl FormErrors {

@@ -39,8 +39,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let (config, lang) = (console.config(), visit.lang);
     let source = config.sources.get(&kept.source).map(|source| &**source);
     let request = Masked::of(&kept.request, source, kept.at_ms);
-    let found = source
-        .map(|source| captured::explain(console, (&config, source), &kept.request, kept.at_ms));
+    let found =
+        source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
     let all = facts(
         lang,
         &[
@@ -87,5 +87,6 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let path = format!("{}/{number}", Area::Refusal.path());
     let subject = Subject::refusal(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
-    resolved::post(console, visit, (thing, &kept.source, verb), form).await
+    let order = resolved::Order { thing, source: &kept.source, verb };
+    resolved::post(console, visit, order, form).await
 }

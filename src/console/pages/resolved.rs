@@ -80,14 +80,16 @@ pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
     let kept = console.tools.registry.resolution(thing.subject);
     html! {
         @if let Some(text) = done { (notice::notice(notice::Tone::Good, text.of(visit.lang))) }
-        (body(visit, thing, (kept.as_ref(), "", None)))
+        (body(visit, thing, kept.as_ref(), "", None))
     }
 }
 
 fn body(
     visit: &Visit,
     thing: Thing<'_>,
-    (kept, written, error): (Option<&StoredDocument<Resolution>>, &str, Option<&str>),
+    kept: Option<&StoredDocument<Resolution>>,
+    written: &str,
+    error: Option<&str>,
 ) -> Markup {
     let lang = visit.lang;
     let action = |verb: Verb| format!("{}/{}", thing.path, verb.as_str());
@@ -119,14 +121,17 @@ fn body(
     }
 }
 
-/// What a form of the section asks for, about a callback to `source`. Whoever sent it may change
-/// things.
-pub async fn post(
-    console: &Console,
-    visit: &Visit,
-    (thing, source, verb): (Thing<'_>, &str, Verb),
-    form: &Fields,
-) -> Shown {
+/// What a form of the section asks for, about a callback to `source`.
+#[derive(Clone, Copy)]
+pub struct Order<'o> {
+    pub thing: Thing<'o>,
+    pub source: &'o str,
+    pub verb: Verb,
+}
+
+/// Carries out an order of somebody who may change things.
+pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> Shown {
+    let Order { thing, source, verb } = order;
     let (registry, who) = (&console.tools.registry, &visit.viewer.who);
     let to = |done: &str| Ok(Reply::Go(format!("{}?done={done}#by-hand", thing.path)));
     if verb == Verb::Reopen {
@@ -139,7 +144,7 @@ pub async fn post(
         Err(ChangeError::Ledger(error)) => return Err(PageError::from(error)),
         Err(ChangeError::Refused(not)) => mistake(visit.lang, not),
     };
-    let middle = body(visit, thing, (None, note, Some(&error)));
+    let middle = body(visit, thing, None, note, Some(&error));
     Ok(Reply::Mistaken(TITLE.of(visit.lang).to_owned(), middle))
 }
 

@@ -67,7 +67,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => made_new(console, visit),
         [] => Ok(all(console, visit)),
-        [number] => one(console, visit, (number_of(number)?, &FormErrors::default(), None)),
+        [number] => one(console, visit, number_of(number)?, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
@@ -75,14 +75,10 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
-        [number] => change(console, visit, (number_of(number)?, form)).await,
-        [number, "pause"] => {
-            switch(console, visit, (number_of(number)?, RuleStatus::Stopped)).await
-        }
-        [number, "resume"] => {
-            switch(console, visit, (number_of(number)?, RuleStatus::Running)).await
-        }
-        [number, "delete"] => delete(console, visit, (number_of(number)?, form)).await,
+        [number] => change(console, visit, number_of(number)?, form).await,
+        [number, "pause"] => switch(console, visit, number_of(number)?, RuleStatus::Stopped).await,
+        [number, "resume"] => switch(console, visit, number_of(number)?, RuleStatus::Running).await,
+        [number, "delete"] => delete(console, visit, number_of(number)?, form).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -129,7 +125,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
-        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         @if !visit.viewer.may_change() { (forms::change(visit, PATH, &html! {})) }
         @else if served { p { a.button href={ (PATH) (query(&[("new", "yes")])) } { (NEW.of(lang)) } } }
     };
@@ -142,7 +138,7 @@ fn made_new(console: &Console, visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
         return Err(PageError::OnlyLooks);
     }
-    let middle = form::new(console, visit, (&FormErrors::default(), &Typed::Nothing))?;
+    let middle = form::new(console, visit, &FormErrors::default(), &Typed::Nothing)?;
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
@@ -151,7 +147,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match tried_create(console, visit, form).await? {
         Ok(id) => Ok(Reply::Go(Done::Made.at(&path_of(id)))),
         Err(mistakes) => {
-            let middle = form::new(console, visit, (&mistakes, &Typed::Form(form)))?;
+            let middle = form::new(console, visit, &mistakes, &Typed::Form(form))?;
             Ok(Reply::Mistaken(NEW.of(lang).to_owned(), middle))
         }
     }
@@ -211,7 +207,9 @@ fn told<T>(
 fn one(
     console: &Console,
     visit: &Visit,
-    (id, mistakes, typed): (u64, &FormErrors, Option<&Fields>),
+    id: u64,
+    mistakes: &FormErrors,
+    typed: Option<&Fields>,
 ) -> Shown {
     let lang = visit.lang;
     let state_now = console.tools.registry.in_force();
@@ -235,7 +233,7 @@ fn one(
         (managed::done(visit))
         (mistakes.show(lang))
         (facts(lang, &all))
-        (switching(visit, (id, rule)))
+        (switching(visit, id, rule))
         (paste(console, lang, &state_now, id))
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
@@ -256,7 +254,7 @@ fn one(
     Ok(Reply::Page(managed::title(Area::Rules, lang, &id.to_string()), middle))
 }
 
-fn switching(visit: &Visit, (id, rule): (u64, &Rule)) -> Markup {
+fn switching(visit: &Visit, id: u64, rule: &Rule) -> Markup {
     let (verb, word) = match rule.status {
         RuleStatus::Running => ("pause", PAUSE),
         RuleStatus::Stopped => ("resume", RESUME),
@@ -297,7 +295,8 @@ fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Marku
 async fn write(
     console: &Console,
     visit: &Visit,
-    (id, version): (u64, Option<u64>),
+    id: u64,
+    version: Option<u64>,
     change: impl Fn(&Rule) -> Rule + Send + Sync,
 ) -> Result<Result<(), FormErrors>, PageError> {
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
@@ -322,10 +321,10 @@ fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
     Ok((Arc::clone(&kept.value), kept.version.0))
 }
 
-async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) -> Shown {
+async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
     let (old, version) = known(console, id)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (id, &stale, None));
+        return mistaken(console, visit, id, &stale, None);
     }
     let done = match form::read(form) {
         Err(mistakes) => Err(mistakes),
@@ -338,34 +337,40 @@ async fn change(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
                 Err(mistakes) => Err(mistakes),
                 Ok(()) => {
                     let changed = |old: &Rule| form::changed(old, &wanted);
-                    write(console, visit, (id, Some(version)), changed).await?
+                    write(console, visit, id, Some(version), changed).await?
                 }
             }
         }
     };
     match done {
         Ok(()) => Ok(Reply::Go(Done::Saved.at(&path_of(id)))),
-        Err(mistakes) => mistaken(console, visit, (id, &mistakes, Some(form))),
+        Err(mistakes) => mistaken(console, visit, id, &mistakes, Some(form)),
     }
 }
 
-fn mistaken(console: &Console, visit: &Visit, said: (u64, &FormErrors, Option<&Fields>)) -> Shown {
-    one(console, visit, said).map(Reply::mistaken)
+fn mistaken(
+    console: &Console,
+    visit: &Visit,
+    id: u64,
+    errors: &FormErrors,
+    typed: Option<&Fields>,
+) -> Shown {
+    one(console, visit, id, errors, typed).map(Reply::mistaken)
 }
 
-async fn switch(console: &Console, visit: &Visit, (id, status): (u64, RuleStatus)) -> Shown {
+async fn switch(console: &Console, visit: &Visit, id: u64, status: RuleStatus) -> Shown {
     known(console, id)?;
     let changed = |old: &Rule| Rule { status, ..old.clone() };
-    match write(console, visit, (id, None), changed).await? {
+    match write(console, visit, id, None, changed).await? {
         Ok(()) => {
             let done = if status == RuleStatus::Running { Done::Resumed } else { Done::Paused };
             Ok(Reply::Go(done.at(&path_of(id))))
         }
-        Err(mistakes) => mistaken(console, visit, (id, &mistakes, None)),
+        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
     }
 }
 
-async fn delete(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) -> Shown {
+async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
     known(console, id)?;
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if let Some(old) = state.documents.rules.get(&id) {
@@ -378,6 +383,6 @@ async fn delete(console: &Console, visit: &Visit, (id, form): (u64, &Fields)) ->
     });
     match told(written.await)? {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(mistakes) => mistaken(console, visit, (id, &mistakes, None)),
+        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
     }
 }

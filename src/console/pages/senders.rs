@@ -113,7 +113,7 @@ fn list(config: &Config, visit: &Visit) -> Reply {
             button type="submit" { (GO.of(lang)) }
             a href=(Area::Senders.path()) { (CLEAR.of(lang)) }
         }))
-        (table::table(lang, &caption, &columns[..shown], (&rows, NONE)))
+        (table::table(lang, &caption, &columns[..shown], &rows, NONE))
     };
     Reply::Page(Area::Senders.title().of(lang).to_owned(), middle)
 }

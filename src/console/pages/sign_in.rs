@@ -36,7 +36,9 @@ pub fn get(visit: &Visit) -> Shown {
 pub fn post(
     console: &Console,
     visit: &Visit,
-    (form, from, before): (&Fields, IpAddr, Option<&str>),
+    form: &Fields,
+    from: IpAddr,
+    before: Option<&str>,
 ) -> Given {
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();

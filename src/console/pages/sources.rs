@@ -19,7 +19,7 @@ use crate::console::components::{table, value};
 use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::pages::managed::{self, Done, FormErrors, refused};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors, refused};
 use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
@@ -82,7 +82,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     match visit.rest().as_slice() {
         [] if visit.query.text("new").is_some() => made_new(console, visit),
         [] => Ok(all(console, visit)),
-        [name] => one::page(console, visit, (name, &FormErrors::default(), None)),
+        [name] => one::page(console, visit, name, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
@@ -90,12 +90,12 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
-        [name] => change(console, visit, (name, form)).await,
-        [name, "pause"] => switch(console, visit, (name, json!(false)), Done::Paused).await,
-        [name, "resume"] => switch(console, visit, (name, json!(true)), Done::Resumed).await,
-        [name, "rotate"] => secrets::rotate(console, visit, (name, form)).await,
-        [name, "end"] => secrets::end(console, visit, (name, form)).await,
-        [name, "delete"] => delete(console, visit, (name, form)).await,
+        [name] => change(console, visit, name, form).await,
+        [name, "pause"] => switch(console, visit, name, json!(false), Done::Paused).await,
+        [name, "resume"] => switch(console, visit, name, json!(true), Done::Resumed).await,
+        [name, "rotate"] => secrets::rotate(console, visit, name, form).await,
+        [name, "end"] => secrets::end(console, visit, name, form).await,
+        [name, "delete"] => delete(console, visit, name, form).await,
         _ => Err(PageError::Absent),
     }
 }
@@ -120,7 +120,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     let middle = html! {
         (managed::done(visit))
         p { (INTRODUCTION.of(lang)) }
-        (table::table(lang, ALL.of(lang), &columns, (&rows, NONE)))
+        (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         h2 { (NEW.of(lang)) }
         @if visit.viewer.may_change() { (sender_choice(console, lang)) }
         @else { (forms::change(visit, PATH, &html! {})) }
@@ -169,7 +169,7 @@ fn made_new(console: &Console, visit: &Visit) -> Shown {
     }
     let sender = visit.query.text("new").unwrap_or_default();
     let (title, middle) =
-        form::new(console, visit, (sender, &FormErrors::default()), &Typed::nothing())?;
+        form::new(console, visit, sender, &FormErrors::default(), &Typed::nothing())?;
     Ok(Reply::Page(title, middle))
 }
 
@@ -203,7 +203,7 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
         Err(mistakes) => {
             let typed = Typed::of(form);
-            let (title, middle) = form::new(console, visit, (sender_name, &mistakes), &typed)?;
+            let (title, middle) = form::new(console, visit, sender_name, &mistakes, &typed)?;
             Ok(Reply::Mistaken(title, middle))
         }
     }
@@ -221,23 +221,24 @@ fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     Ok((Table::clone(&kept.value), kept.version.0))
 }
 
-/// Writes `table` in place of what the source called `name` said at `version`; goes to its page, or
+/// Writes an edited source and goes to its page, or
 /// shows that page again with what is wrong.
 async fn write(
     console: &Console,
     visit: &Visit,
-    (name, version): (&str, u64),
-    (table, done): (&Table, Done),
+    edit: Edit<'_>,
+    done: Done,
     form: Option<&Fields>,
 ) -> Shown {
-    let expected = Precondition::OneOf(vec![version]);
+    let expected = Precondition::OneOf(vec![edit.version]);
     let who = &visit.viewer.who;
-    match console.tools.registry.put(who, (Managed::Source, name), table, &expected).await {
+    let what = (Managed::Source, edit.name);
+    match console.tools.registry.put(who, what, edit.table, &expected).await {
         Ok(written) => Ok(Reply::Go(done.at(&path_of(&written.name)))),
         Err(failed) => {
             // What somebody else wrote meanwhile is shown in place of what was typed.
             let form = form.filter(|_| !managed::is_stale(&failed));
-            mistaken(console, visit, (name, &refused(visit.lang, failed)?), form)
+            mistaken(console, visit, edit.name, &refused(visit.lang, failed)?, form)
         }
     }
 }
@@ -245,16 +246,17 @@ async fn write(
 fn mistaken(
     console: &Console,
     visit: &Visit,
-    (name, mistakes): (&str, &FormErrors),
+    name: &str,
+    mistakes: &FormErrors,
     form: Option<&Fields>,
 ) -> Shown {
-    one::page(console, visit, (name, mistakes, form)).map(Reply::mistaken)
+    one::page(console, visit, name, mistakes, form).map(Reply::mistaken)
 }
 
-async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, version) = kept(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, (name, &stale), None);
+        return mistaken(console, visit, name, &stale, None);
     }
     let config = console.config();
     let sender = sender_of(&config, &table).ok_or(PageError::Bad(NO_SENDER))?;
@@ -263,9 +265,10 @@ async fn change(console: &Console, visit: &Visit, (name, form): (&str, &Fields))
     }
     match form::read(visit.lang, form, sender, table) {
         Ok(table) => {
-            write(console, visit, (name, version), (&table, Done::Saved), Some(form)).await
+            let edit = Edit { name, version, table: &table };
+            write(console, visit, edit, Done::Saved, Some(form)).await
         }
-        Err(mistakes) => mistaken(console, visit, (name, &mistakes), Some(form)),
+        Err(mistakes) => mistaken(console, visit, name, &mistakes, Some(form)),
     }
 }
 
@@ -274,23 +277,18 @@ fn sender_of<'c>(config: &'c Config, table: &Table) -> Option<&'c Arc<crate::sen
     config.catalog.get(name)
 }
 
-async fn switch(
-    console: &Console,
-    visit: &Visit,
-    (name, enabled): (&str, Value),
-    done: Done,
-) -> Shown {
+async fn switch(console: &Console, visit: &Visit, name: &str, enabled: Value, done: Done) -> Shown {
     let (mut table, version) = kept(console, name)?;
     table.insert(String::from("enabled"), enabled);
-    write(console, visit, (name, version), (&table, done), None).await
+    write(console, visit, Edit { name, version, table: &table }, done, None).await
 }
 
-async fn delete(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     kept(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let who = &visit.viewer.who;
     match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
         Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(failed) => mistaken(console, visit, (name, &refused(visit.lang, failed)?), None),
+        Err(failed) => mistaken(console, visit, name, &refused(visit.lang, failed)?, None),
     }
 }

@@ -15,11 +15,11 @@ use crate::ledger::{LedgerError, NewEvent};
 
 /// The number of queues. More threads than that share them, which only costs wake-ups across
 /// runtimes.
-const LANES: usize = 16;
+const QUEUES: usize = 16;
 
 /// All queues, and the size of what is waiting or being committed.
 pub(super) struct BatchQueues {
-    lanes: [BatchQueue; LANES],
+    queues: [BatchQueue; QUEUES],
     events: AtomicUsize,
     events_max: usize,
     bytes: AtomicUsize,
@@ -78,7 +78,7 @@ pub(super) struct Batch {
 
 impl Waiter {
     /// Answers the caller. A caller may have stopped waiting.
-    pub(super) fn tell(self, answer: Result<Recorded, LedgerError>) {
+    pub(super) fn answer(self, answer: Result<Recorded, LedgerError>) {
         let _ = self.answer.send(answer);
     }
 }
@@ -86,7 +86,7 @@ impl Waiter {
 impl BatchQueues {
     pub(super) fn new(options: &BatchOptions) -> Self {
         Self {
-            lanes: Default::default(),
+            queues: Default::default(),
             events: AtomicUsize::new(0),
             events_max: options.queue_events,
             bytes: AtomicUsize::new(0),
@@ -95,36 +95,36 @@ impl BatchQueues {
     }
 
     pub(super) fn get(&self, at: usize) -> &BatchQueue {
-        &self.lanes[at]
+        &self.queues[at]
     }
 
     /// A place in the queue, until it is dropped. A caller that is alone always gets one.
-    fn enter(&self, bytes: usize) -> Result<Place<'_>, LedgerError> {
-        let place = Place { lanes: self, bytes };
+    fn enter(&self, bytes: usize) -> Result<Slot<'_>, LedgerError> {
+        let slot = Slot { queues: self, bytes };
         let events = self.events.fetch_add(1, Ordering::Relaxed);
         let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let full = events >= self.events_max || (others > 0 && others + bytes > self.bytes_max);
-        if full { Err(LedgerError::Overloaded) } else { Ok(place) }
+        if full { Err(LedgerError::Overloaded) } else { Ok(slot) }
     }
 }
 
-struct Place<'a> {
-    lanes: &'a BatchQueues,
+struct Slot<'a> {
+    queues: &'a BatchQueues,
     bytes: usize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.lanes.events.fetch_sub(1, Ordering::Relaxed);
-        self.lanes.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queues.events.fetch_sub(1, Ordering::Relaxed);
+        self.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// The queue of this thread.
-fn own_lane() -> usize {
+fn own_queue() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % QUEUES;
     }
     OWN.with(|own| *own)
 }
@@ -135,11 +135,11 @@ pub(super) async fn record(
     event: NewEvent,
     patience: Duration,
 ) -> Result<Recorded, LedgerError> {
-    let _place = shared.lanes.enter(event.body.len())?;
+    let _place = shared.queues.enter(event.body.len())?;
     let (answer, answered) = oneshot::channel();
     let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
-    let at = own_lane();
-    if shared.lanes.get(at).push(ticket, shared.writers()) {
+    let at = own_queue();
+    if shared.queues.get(at).push(ticket, shared.writers()) {
         tokio::spawn(Writer::new(Arc::clone(shared), at).run());
     }
     // A writer that vanished with its runtime leaves its batch undecided.
@@ -182,7 +182,7 @@ impl BatchQueue {
                 continue;
             }
             if ticket.waiter.deadline <= began {
-                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                ticket.waiter.answer(Err(LedgerError::Overloaded));
                 continue;
             }
             events.push(ticket.event);
@@ -232,7 +232,7 @@ impl BatchQueue {
         let mut state = self.state();
         for ticket in mem::take(&mut state.queue) {
             if ticket.waiter.deadline <= now {
-                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                ticket.waiter.answer(Err(LedgerError::Overloaded));
             } else {
                 state.queue.push_back(ticket);
             }
@@ -251,7 +251,7 @@ impl BatchQueue {
         state.writers -= 1;
         state.waiting &= stage != Stage::Waiting;
         for ticket in state.queue.drain(..) {
-            ticket.waiter.tell(Err(LedgerError::Overloaded));
+            ticket.waiter.answer(Err(LedgerError::Overloaded));
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::ledger::{Embedded, EmbeddedOptions, StoreClock};
 
 /// Counts the calls of an observer.
 #[derive(Default)]
-struct Heard {
+struct Counted {
     committed: Mutex<Vec<usize>>,
     failed: Mutex<Vec<usize>>,
 }
 
-impl Observer for Heard {
+impl Observer for Counted {
     fn committed(&self, _: Duration, events: usize) {
         self.committed.lock().unwrap().push(events);
     }
@@ -33,7 +33,7 @@ impl Observer for Heard {
 struct Bench {
     book: BatchedLedger,
     faults: Faults,
-    heard: Arc<Heard>,
+    heard: Arc<Counted>,
     _dir: TempDir,
 }
 
@@ -46,7 +46,7 @@ impl Bench {
         embedded.segment_bytes = 1 << 20;
         embedded.clock = StoreClock::manual(START_MS);
         let engine = Embedded::open_with(embedded, files).unwrap();
-        let heard = Arc::new(Heard::default());
+        let heard = Arc::new(Counted::default());
         let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
         Self { book, faults, heard, _dir: dir }
     }

@@ -42,7 +42,7 @@ enum Claimed {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.gone {
-            self.lane().abandon(match self.claim.close() {
+            self.queue().abandon(match self.claim.close() {
                 Claimed::Open => Stage::Waiting,
                 Claimed::Taken(_) | Claimed::Closed => Stage::Committing,
             });
@@ -65,7 +65,7 @@ impl Claim {
         if !matches!(*state, Claimed::Open) {
             return Arc::default();
         }
-        let batch = self.shared.lanes.get(self.at).take(&self.shared.options);
+        let batch = self.shared.queues.get(self.at).take(&self.shared.options);
         let events = Arc::clone(&batch.events);
         *state = Claimed::Taken(batch);
         events
@@ -77,13 +77,13 @@ impl Claim {
 
     /// Answers callers whose deadline has passed; returns the next deadline.
     fn expire(&self, now: Instant) -> Option<Instant> {
-        let lane = self.shared.lanes.get(self.at);
-        let Claimed::Taken(batch) = &mut *self.state() else { return lane.expire(now) };
+        let queue = self.shared.queues.get(self.at);
+        let Claimed::Taken(batch) = &mut *self.state() else { return queue.expire(now) };
         let waiters = batch.waiters.iter_mut();
         let late = waiters.filter_map(|waiter| waiter.take_if(|waiter| waiter.deadline <= now));
-        late.for_each(|waiter| waiter.tell(Err(LedgerError::Unknown)));
+        late.for_each(|waiter| waiter.answer(Err(LedgerError::Unknown)));
         let next = batch.waiters.iter().flatten().map(|waiter| waiter.deadline).min();
-        [lane.expire(now), next].into_iter().flatten().min()
+        [queue.expire(now), next].into_iter().flatten().min()
     }
 }
 
@@ -98,27 +98,27 @@ impl Writer {
         loop {
             self.linger().await;
             self.commit().await;
-            if !self.lane().again() {
+            if !self.queue().again() {
                 return self.gone = true;
             }
             self.claim = Claim::new(&self.shared, self.at);
         }
     }
 
-    fn lane(&self) -> &BatchQueue {
-        self.shared.lanes.get(self.at)
+    fn queue(&self) -> &BatchQueue {
+        self.shared.queues.get(self.at)
     }
 
     /// Waits for the callers of the last commit, where a sync costs more than that.
     async fn linger(&self) {
         let sync = self.shared.engine.sync_time();
-        if !self.shared.lingers() || self.lane().missing(&self.shared.options) == 0 {
+        if !self.shared.has_linger() || self.queue().missing(&self.shared.options) == 0 {
             return;
         }
         let limit = self.shared.options.linger_max.min(sync / 4);
         tokio::select! {
             biased;
-            () = self.lane().filled.notified() => {}
+            () = self.queue().filled.notified() => {}
             () = pause(limit) => {}
         }
     }
@@ -128,12 +128,12 @@ impl Writer {
         let Batch { events, waiters, began } = match self.claim.close() {
             Claimed::Taken(batch) => batch,
             // The engine failed before it took anything: the waiting events would fail too.
-            Claimed::Open | Claimed::Closed => self.lane().take(&self.shared.options),
+            Claimed::Open | Claimed::Closed => self.queue().take(&self.shared.options),
         };
         if events.is_empty() {
             return;
         }
-        self.lane().committed(events.len());
+        self.queue().committed(events.len());
         match accepted {
             Ok(accepted) => {
                 let took = instant().saturating_duration_since(began);
@@ -161,7 +161,7 @@ impl Writer {
     fn refuse(&self, error: &LedgerError, waiters: Vec<Option<Waiter>>) {
         self.shared.observer.failed(error, waiters.len());
         for waiter in waiters.into_iter().flatten() {
-            waiter.tell(Err(error.clone()));
+            waiter.answer(Err(error.clone()));
         }
     }
 
@@ -170,7 +170,7 @@ impl Writer {
         for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
             due |= *accepted == Accepted::Fresh && !event.targets.is_empty();
             if let Some(waiter) = waiter {
-                waiter.tell(Ok(Recorded::new(event, accepted)));
+                waiter.answer(Ok(Recorded::new(event, accepted)));
             }
         }
         if due {
@@ -182,7 +182,7 @@ impl Writer {
     async fn accept(&self) -> Result<Vec<Accepted>, LedgerError> {
         let claim = Arc::clone(&self.claim);
         let mut accepted = pin!(self.shared.engine.accept_offer(Box::new(move || claim.take())));
-        let mut next = self.lane().earliest();
+        let mut next = self.queue().earliest();
         loop {
             let wake = next.unwrap_or_else(|| instant() + self.shared.options.patience);
             tokio::select! {

@@ -21,8 +21,8 @@ use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::{LeaseDecision, Row};
 use super::documents::Written;
+use super::indexer::Job;
 use super::journal::{Journal, Spare, new_header};
-use super::keeper::Job;
 use super::keys::Keys;
 use super::record::{self, Gaps};
 use super::run::{OpenRun, Run};
@@ -246,14 +246,14 @@ impl Committer {
             states.drain(..).for_each(|(event, target, row)| deliveries.put(event, &target, row));
         }
         if !held.is_empty() {
-            let mut shelf = self.core.held();
-            held.drain(..).for_each(|id| shelf.synced(id));
+            let mut databases = self.core.held();
+            held.drain(..).for_each(|id| databases.synced(id));
         }
         if !changes.is_empty() {
-            let mut shelf = self.core.documents();
-            changes.drain(..).for_each(|written| shelf.apply(written));
-            let newest = shelf.revision();
-            drop(shelf);
+            let mut databases = self.core.documents();
+            changes.drain(..).for_each(|written| databases.apply(written));
+            let newest = databases.revision();
+            drop(databases);
             self.core.revision.send_replace(newest);
         }
         self.journal.run.publish(self.journal.frame.base());
@@ -322,7 +322,7 @@ impl Committer {
             }
         };
         let key = core.options.keys.current();
-        let header = new_header((number, version), self.journal.next_seq(), core.now(), key);
+        let header = new_header(number, version, self.journal.next_seq(), core.now(), key);
         let segment = spare.adopt(&*core.files, header, key).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;

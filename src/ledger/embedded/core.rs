@@ -12,9 +12,9 @@ use super::EmbeddedOptions;
 use super::age::Age;
 use super::damage::DamageLog;
 use super::deliveries::{Deliveries, Row};
-use super::documents::{Shelf, Written};
+use super::documents::{DocumentTable, Written};
 use super::files::Files;
-use super::held::HeldShelf;
+use super::held::HeldTable;
 use super::index::Index;
 use super::journal::SpareSlot;
 use super::keys::{Keys, Loading};
@@ -47,8 +47,8 @@ pub(super) struct Core {
     pub(super) runs: RwLock<BTreeMap<u32, Run>>,
     retiring: Mutex<Option<Arc<Segment>>>,
     deliveries: Mutex<Deliveries>,
-    documents: Mutex<Shelf>,
-    held: Mutex<HeldShelf>,
+    documents: Mutex<DocumentTable>,
+    held: Mutex<HeldTable>,
     /// The state of each segment at its last sweep.
     pub(super) last_sweeps: Mutex<HashMap<u32, LastSweep>>,
     pub(super) revision: watch::Sender<Revision>,
@@ -87,8 +87,8 @@ pub(super) struct Gathered {
     pub(super) memory: Memory,
     pub(super) runs: BTreeMap<u32, Run>,
     pub(super) deliveries: Deliveries,
-    pub(super) documents: Shelf,
-    held: HeldShelf,
+    pub(super) documents: DocumentTable,
+    held: HeldTable,
     pub(super) notices: Vec<String>,
     /// Damage found at the start.
     pub(super) damage: DamageLog,
@@ -102,8 +102,8 @@ impl Gathered {
             memory: Memory { keys: Keys::new(), nonces: HashMap::new() },
             runs: BTreeMap::new(),
             deliveries: Deliveries::default(),
-            documents: Shelf::default(),
-            held: HeldShelf::default(),
+            documents: DocumentTable::default(),
+            held: HeldTable::default(),
             notices: Vec::new(),
             damage: DamageLog::default(),
             loading: Loading::default(),
@@ -173,7 +173,8 @@ impl Core {
         options: EmbeddedOptions,
         open_files: Arc<OpenFiles>,
         index: Arc<Index>,
-        (lock, manifest): (Lock, Manifest),
+        lock: Lock,
+        manifest: Manifest,
         gathered: Gathered,
     ) -> (Self, Memory) {
         let newest = gathered.runs.values().filter_map(Run::newest_ms).max();
@@ -220,11 +221,11 @@ impl Core {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn documents(&self) -> MutexGuard<'_, Shelf> {
+    pub(super) fn documents(&self) -> MutexGuard<'_, DocumentTable> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, HeldShelf> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldTable> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,7 +10,7 @@ use crate::ledger::{Document, DocumentChange, Documents, Kind, Revision};
 
 /// The documents by kind and id.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct DocumentTable {
     documents: BTreeMap<(String, String), Document>,
     revision: Revision,
 }
@@ -57,7 +57,7 @@ impl Written {
     }
 }
 
-impl Shelf {
+impl DocumentTable {
     pub(super) fn revision(&self) -> Revision {
         self.revision
     }

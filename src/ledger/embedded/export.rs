@@ -106,7 +106,7 @@ impl Core {
         };
         let until = run.written();
         let mut exporter = Exporter { core: self, items: Vec::new(), size: 0 };
-        let walked = exporter.walk(&segment, (start, until), bytes);
+        let walked = exporter.walk(&segment, start, until, bytes);
         let scan = self.noting(&run, walked)?;
         let whole = scan.end == until;
         let next = match whole {
@@ -144,7 +144,8 @@ impl Exporter<'_> {
     fn walk(
         &mut self,
         segment: &Segment,
-        (start, until): (Scan, u32),
+        start: Scan,
+        until: u32,
         bytes: usize,
     ) -> Result<Scan, LedgerError> {
         let mut frames = segment.frames(start);

@@ -59,7 +59,7 @@ impl Frame {
         let offset = self.base + start as u32;
         let at = Position::new(&self.header, offset);
         if let Some((key, nonces)) = &mut self.sealing {
-            key.seal(nonces, &at.place(), (&mut self.bytes, start + RECORD_HEAD));
+            key.seal(nonces, &at.place(), &mut self.bytes, start + RECORD_HEAD);
         }
         let (head, payload) = self.bytes[start..].split_at_mut(RECORD_HEAD);
         head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());

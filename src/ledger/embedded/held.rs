@@ -13,7 +13,7 @@ use crate::ledger::{
 
 /// The held callbacks, all in memory except their content.
 #[derive(Debug, Default)]
-pub(super) struct HeldShelf {
+pub(super) struct HeldTable {
     holdings: Holdings<Place>,
     /// The records of callbacks, also of decided ones: retention removes them.
     records: BTreeMap<HeldId, Position>,
@@ -26,14 +26,14 @@ struct Place {
     synced: bool,
 }
 
-impl HeldShelf {
+impl HeldTable {
     /// Adds a callback that is on disk.
     pub(super) fn load(&mut self, held: &NewHeld, at: Position) {
         self.records.insert(held.id, at);
         self.holdings.insert(held, Place { at, synced: true });
     }
 
-    /// Adds a callback of the frame: visible after [`HeldShelf::synced`].
+    /// Adds a callback of the frame: visible after [`HeldTable::synced`].
     pub(super) fn insert(&mut self, held: &NewHeld, at: Position) {
         self.records.insert(held.id, at);
         self.holdings.insert(held, Place { at, synced: false });
@@ -119,8 +119,8 @@ impl Core {
         let before = cursor.map(Cursor::held).transpose()?;
         let limit = limit.max(1);
         let ids: Vec<HeldId> = {
-            let shelf = self.held();
-            let found = shelf.holdings.find(query, before).filter(|(_, place)| place.synced);
+            let table = self.held();
+            let found = table.holdings.find(query, before).filter(|(_, place)| place.synced);
             found.map(|(id, _)| id).take(limit.saturating_add(1)).collect()
         };
         let mut page = HeldPage::default();

@@ -3,15 +3,15 @@
 //!
 //! It is only a cache: it can be discarded and rebuilt from the journal. Each segment's tables are
 //! cut into sorted blocks of a few kB and put once. Their summary is written only after the blocks
-//! are flushed **and** synced, because sled's flush alone is no barrier. If the blocks do not match
+//! are flushed **and** synced, because sled's flush alone is not a barrier. If the blocks do not match
 //! the summary, they are rebuilt from the segment. sled may panic on a damaged database: every call
 //! is caught, and a database that cannot be opened is removed.
 //!
 //! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
 
+mod databases;
 mod meta;
 mod pack;
-mod shelf;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,13 +19,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub(super) use self::databases::Index;
 use self::meta::Meta;
 use self::pack::{
     BLOCK, DeliveryEntry, lookups, put_deliveries, put_documents, put_events, put_keys,
     put_lookups, put_nonces, put_notes, short, take_deliveries, take_documents, take_events,
     take_keys, take_lookups, take_nonces, take_notes,
 };
-pub(super) use self::shelf::Index;
 use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
@@ -78,7 +78,7 @@ struct Period {
 }
 
 fn broken(what: &str) -> LedgerError {
-    LedgerError::Corrupt(format!("the index {what}; it is made anew at the next start"))
+    LedgerError::Corrupt(format!("the index {what}; it is rebuilt at the next start"))
 }
 
 /// Calls sled, which may panic on unexpected data.
@@ -135,7 +135,7 @@ impl Period {
         match Self::open_as_is(dir) {
             Ok(index) => Ok((index, None)),
             Err(error) => {
-                let why = format!("the index was thrown away and made anew: {error}");
+                let why = format!("the index was discarded and rebuilt: {error}");
                 Index::remove(dir)?;
                 Ok((Self::open_as_is(dir)?, Some(why)))
             }
@@ -228,7 +228,8 @@ impl Period {
     pub(super) fn write(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
-        (tables, scan): (&Tables, Scan),
+        tables: &Tables,
+        scan: Scan,
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
         let form = Form::of(segment);
@@ -429,7 +430,7 @@ impl IndexedRun {
     /// # Errors
     /// [`LedgerError::Corrupt`] if a block is missing, is unreadable, or has another number of
     /// entries than were put.
-    pub(super) fn look_over(&self) -> Result<u64, LedgerError> {
+    pub(super) fn verify(&self) -> Result<u64, LedgerError> {
         let meta = &self.meta;
         let mut bytes = 0;
         let mut count = |table, blocks, wanted: u32, len: &dyn Fn(&[u8]) -> Option<usize>| {

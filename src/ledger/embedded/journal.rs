@@ -163,7 +163,8 @@ impl Spare {
 
 /// The header of a segment that begins now, sealed with `key`.
 pub(super) fn new_header(
-    (number, version): (u32, u16),
+    number: u32,
+    version: u16,
     first_seq: u64,
     now_ms: UnixMillis,
     key: Option<&MasterKey>,

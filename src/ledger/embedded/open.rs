@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::EmbeddedOptions;
 use super::core::{Core, Gathered, Memory, index_dir, journal_dir};
 use super::damage::with_remedy;
 use super::files::Files;
@@ -18,6 +17,7 @@ use super::open_files::OpenFiles;
 use super::run::{OpenRun, Run};
 use super::segment::{Rest, Scan, Segment, VERSION, failed};
 use super::tables::Tables;
+use super::{EmbeddedOptions, OpenProgress, OpenStep};
 use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
 
@@ -45,6 +45,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
         files: Arc::clone(&files),
         open_files: OpenFiles::new(files),
         keys: options.keys.clone(),
+        progress: options.progress.clone(),
         index: Arc::new(Index::new(index_dir(&options.path))),
         now: options.clock.ms(),
         gathered: Gathered::new(),
@@ -63,7 +64,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     } else {
         reader.read_all(segments)?
     };
-    let manifest = reader.manifest(&path, found, (&run, scan))?;
+    let manifest = reader.manifest(&path, found, &run, scan)?;
     let Reader { index, mut gathered, unindexed, open_files, .. } = reader;
     gathered.load_keys()?;
     gathered.notices.extend(index.notices());
@@ -71,7 +72,7 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
         tracing::warn!(what, "store repaired");
     }
     index.prune(run.segment.header.number);
-    let (core, memory) = Core::new(options, open_files, index, (lock, manifest), gathered);
+    let (core, memory) = Core::new(options, open_files, index, lock, manifest, gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }
 
@@ -96,6 +97,7 @@ struct Reader {
     files: Arc<dyn Files>,
     open_files: Arc<OpenFiles>,
     keys: Keyring,
+    progress: OpenProgress,
     index: Arc<Index>,
     now: UnixMillis,
     gathered: Gathered,
@@ -129,7 +131,8 @@ impl Reader {
         &mut self,
         path: &Path,
         found: Option<manifest::Found>,
-        (run, scan): (&OpenRun, Scan),
+        run: &OpenRun,
+        scan: Scan,
     ) -> Result<Manifest, LedgerError> {
         let last = run.segment.header.number;
         let first = self.gathered.runs.keys().next().copied().unwrap_or(last);
@@ -191,7 +194,7 @@ impl Reader {
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let spare = Spare::make(&*self.files, dir, size, &|_, _| {})?;
         let key = self.keys.current();
-        let header = new_header((0, VERSION), 1, self.now, key);
+        let header = new_header(0, VERSION, 1, self.now, key);
         let segment =
             spare.adopt(&*self.files, header, key).map_err(|error| failed(dir, "begin", &error))?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
@@ -209,15 +212,20 @@ impl Reader {
             return Err(LedgerError::Corrupt("there is no segment".into()));
         };
         let mut next: Option<(u32, u64)> = None;
-        for (number, segment) in segments {
+        let count = segments.len() + 1;
+        let progress = self.progress.clone();
+        let said = |at| (progress.0)(OpenStep { segment: at + 1, segments: count });
+        for (at, (number, segment)) in segments.into_iter().enumerate() {
+            said(at);
             check_order(&segment, next)?;
             let next_seq = self.closed(number, &segment)?;
             next = Some((number + 1, next_seq));
         }
+        said(count - 1);
         check_order(&newest, next)?;
         if !self.unindexed.is_empty() {
             let count = self.unindexed.len();
-            let what = format!("{count} closed segments were not in the index and were read anew");
+            let what = format!("{count} closed segments were not in the index and were read again");
             self.gathered.notices.push(what);
         }
         self.last(last, newest)

@@ -275,7 +275,7 @@ impl Core {
             DeliveryState::Dead => limit.max(1).saturating_add(2).min(ROWS_MAX),
             DeliveryState::Pending | DeliveryState::Done => ROWS_MAX,
         };
-        let mut candidates = self.listed(query, (before, rows))?;
+        let mut candidates = self.listed(query, before, rows)?;
         let mut page = DeliveryPage::default();
         let mut last = None;
         for _ in 0..rows {
@@ -306,7 +306,8 @@ impl Core {
     fn listed(
         &self,
         query: &DeliveryQuery,
-        (before, rows): (EventId, usize),
+        before: EventId,
+        rows: usize,
     ) -> Result<Candidates, LedgerError> {
         let target = query.target.as_ref();
         let ids = match query.state {

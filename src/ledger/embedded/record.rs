@@ -216,7 +216,7 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     }
     keys.iter().for_each(|key| to.extend_from_slice(&key.0));
     put_targets(to, &event.targets);
-    let mut said = Said { body: &event.body, from: 0 };
+    let mut said = BodyTexts { body: &event.body, from: 0 };
     let texts = [Some(event.source.as_str()), Some(&event.transaction), event.user.as_deref()];
     for (text, gap) in texts.into_iter().zip(&mut gaps.0) {
         if let Some(text) = text {
@@ -232,12 +232,12 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
 pub(super) struct Gaps([usize; 3]);
 
 /// Finds texts in a body in which they follow each other, as in the JSON of an event.
-struct Said<'b> {
+struct BodyTexts<'b> {
     body: &'b [u8],
     from: usize,
 }
 
-impl Said<'_> {
+impl BodyTexts<'_> {
     /// Bytes that are searched for each text: in the JSON of an event the next one is nearer.
     const WINDOW: usize = 128;
     /// Shorter texts take no more space than their position.
@@ -260,7 +260,7 @@ impl Said<'_> {
     }
 }
 
-/// Writes the position of a text in the body, or the text if it is not there.
+/// Writes the position of a text in the body, or the text if it is missing.
 fn put_part(to: &mut Vec<u8>, at: Option<usize>, text: &str) {
     match at {
         Some(at) => {

@@ -130,7 +130,7 @@ impl Core {
                     self.scrub_index(run, &mut page);
                 }
                 Part::Frames | Part::Index => {
-                    next = self.scrub_frames(run, at, (bytes, &mut page))?;
+                    next = self.scrub_frames(run, at, bytes, &mut page)?;
                 }
             }
             let following = runs.get(found + 1).map(|run| run.segment().header.number);
@@ -167,7 +167,8 @@ impl Core {
         &self,
         run: &Run,
         at: At,
-        (bytes, page): (usize, &mut ScrubPage),
+        bytes: usize,
+        page: &mut ScrubPage,
     ) -> Result<Option<At>, LedgerError> {
         let segment = run.segment();
         let (header, until) = (&segment.header, at.until(run));
@@ -178,7 +179,7 @@ impl Core {
         if matches!(run, Run::Indexed(_)) {
             segment.file.forget(start.end.into(), bytes as u64);
         }
-        let walked = self.read_frames(run, (start, until), bytes);
+        let walked = self.read_frames(run, start, until, bytes);
         page.done += u64::from(start.end);
         match walked {
             Ok(scan) => {
@@ -214,7 +215,8 @@ impl Core {
     fn read_frames(
         &self,
         run: &Run,
-        (start, until): (Scan, u32),
+        start: Scan,
+        until: u32,
         bytes: usize,
     ) -> Result<Scan, LedgerError> {
         let segment = run.segment();
@@ -252,7 +254,7 @@ impl Core {
     fn scrub_index(&self, run: &Run, page: &mut ScrubPage) {
         let Run::Indexed(indexed) = run else { return };
         page.done += indexed.segment.size;
-        match indexed.look_over() {
+        match indexed.verify() {
             Ok(bytes) => page.read += bytes,
             Err(error) => {
                 let number = indexed.segment.header.number;

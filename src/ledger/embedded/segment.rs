@@ -133,7 +133,7 @@ impl Header {
 
     fn read(bytes: &[u8; HEADER as usize]) -> Result<Self, String> {
         if &bytes[..8] != MAGIC {
-            return Err("this is no journal of Postern (offset 0)".into());
+            return Err("not a journal of Postern (offset 0)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if !(1..=VERSION).contains(&version) {

@@ -149,7 +149,7 @@ impl Core {
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
         let number = run.segment.header.number;
         self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).insert(number, found);
-        let written = self.write_anew(run, policy, swept, calls);
+        let written = self.rewrite(run, policy, swept, calls);
         if written.is_err() {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         }
@@ -169,7 +169,7 @@ impl Core {
             if let Run::Indexed(run) = run
                 && mentions(&run.segment, source)?
             {
-                self.write_anew(&run, &policy, &mut swept, calls)?;
+                self.rewrite(&run, &policy, &mut swept, calls)?;
             }
         }
         Ok(swept.keys + held)
@@ -177,7 +177,7 @@ impl Core {
 
     /// Rewrites every closed segment that is sealed differently from this process; `progress` is
     /// called with the number done and the total.
-    pub(super) fn seal_anew(
+    pub(super) fn reseal(
         &self,
         calls: &mpsc::Sender<Call>,
         progress: &mut dyn FnMut(usize, usize),
@@ -192,13 +192,13 @@ impl Core {
                 let segment = run.segment();
                 return Err(segment.damaged(0, "the segment is not indexed, so it is not sealed"));
             };
-            self.write_anew(run, &policy, &mut Swept::default(), calls)?;
+            self.rewrite(run, &policy, &mut Swept::default(), calls)?;
         }
         progress(others.len(), others.len());
         Ok(())
     }
 
-    fn write_anew(
+    fn rewrite(
         &self,
         run: &Arc<IndexedRun>,
         policy: &Policy<'_>,
@@ -515,6 +515,6 @@ impl<'c> Rewrite<'c> {
             return Err(segment.damaged(scan.end, "it does not read back as it was written"));
         }
         segment.check_complete(scan)?;
-        self.core.index.write(&segment, (&tables, scan), &|took| self.core.rest(took))
+        self.core.index.write(&segment, &tables, scan, &|took| self.core.rest(took))
     }
 }

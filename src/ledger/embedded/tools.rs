@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::core::{index_dir, journal_dir};
 use super::damage::{REMEDY, with_remedy};
 use super::deliveries::{Row, after};
-use super::documents::{Shelf, Written};
+use super::documents::{DocumentTable, Written};
 use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
@@ -43,7 +43,7 @@ pub struct Survey {
     pub remarks: Vec<String>,
 }
 
-/// What [`Embedded::rebuild`] does if segments are missing at the start or the end of the journal.
+/// The behavior of [`Embedded::rebuild`] if segments are missing at the start or the end of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// Fail.
@@ -52,7 +52,7 @@ pub enum Missing {
     Accept,
 }
 
-/// What may follow the last frame of a segment.
+/// The allowed bytes after the last frame of a segment.
 #[derive(Clone, Copy)]
 enum Tail {
     /// Only zeros: the segment is closed.
@@ -80,7 +80,7 @@ impl Embedded {
         let dir = index_dir(&options.path);
         let index = dir.is_dir().then(|| Index::new(dir));
         if index.is_none() {
-            survey.remark("there is no index; it is made anew at the next start".into());
+            survey.remark("there is no index; it is rebuilt at the next start".into());
         }
         let last = segments.keys().next_back().copied();
         let mut next: Option<(u32, u64)> = None;
@@ -89,7 +89,7 @@ impl Embedded {
             let segment = match Segment::open(&files, &options.keys, path) {
                 Ok(segment) => Arc::new(segment),
                 Err(LedgerError::Corrupt(what)) => {
-                    survey.damaged(path, (0, length(path)), &what);
+                    survey.damaged(path, 0..length(path), &what);
                     next = None;
                     continue;
                 }
@@ -129,12 +129,12 @@ impl Embedded {
             match Segment::open_damaged(&files, &options.keys, path) {
                 Ok((segment, what)) => {
                     if !what.is_empty() {
-                        survey.damaged(path, (0, super::segment::HEADER), &what);
+                        survey.damaged(path, 0..super::segment::HEADER, &what);
                     }
                     segments.push(segment);
                 }
                 Err(error @ LedgerError::Sealed(_)) => return Err(error.into()),
-                Err(error) => survey.damaged(path, (0, length(path)), &error.to_string()),
+                Err(error) => survey.damaged(path, 0..length(path), &error.to_string()),
             }
         }
         let mut salvage = Salvage::default();
@@ -217,7 +217,7 @@ impl Embedded {
         let runs = ledger.core().all_runs();
         let others = runs.iter().filter(|run| run.segment().header.key != key).count();
         drop(runs);
-        ledger.core().seal_anew(calls, progress)?;
+        ledger.core().reseal(calls, progress)?;
         Ok(others as u64)
     }
 
@@ -254,7 +254,7 @@ fn check_journal(
     Ok(())
 }
 
-/// What may follow the frames of segment `number`.
+/// The allowed bytes after the frames of segment `number`.
 fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     match Some(number) == last {
         true => {
@@ -301,26 +301,26 @@ impl Survey {
         self.remarks.push(what);
     }
 
-    fn damaged(&mut self, path: &Path, (from, until): (u32, u32), what: &str) {
+    fn damaged(&mut self, path: &Path, bytes: std::ops::Range<u32>, what: &str) {
         let (path, what) = (path.to_owned(), what.to_owned());
-        self.damage.push(Damage { path, from: from.into(), until: until.into(), what });
+        self.damage.push(Damage { path, from: bytes.start.into(), until: bytes.end.into(), what });
     }
 
     /// Checks that neither segment numbers nor frame sequences have gaps.
     fn follows(&mut self, segment: &Segment, number: u32, next: Option<(u32, u64)>) {
         let header = &segment.header;
         if header.number != number {
-            self.damaged(&segment.path, (0, 0), "the file has another segment's name");
+            self.damaged(&segment.path, 0..0, "the file has another segment's name");
         }
         match next {
             Some((expected, _)) if expected != number => {
                 let what = format!("segment {expected} is missing before it");
-                self.damaged(&segment.path, (0, 0), &what);
+                self.damaged(&segment.path, 0..0, &what);
             }
             Some((_, seq)) if seq != header.first_seq => {
                 let first = header.first_seq;
                 let what = format!("it begins with frame {first}, but frame {seq} is the next");
-                self.damaged(&segment.path, (0, 0), &what);
+                self.damaged(&segment.path, 0..0, &what);
             }
             _ => {}
         }
@@ -340,7 +340,7 @@ impl Survey {
                 return Ok(None);
             }
             Err(LedgerError::Corrupt(what)) => {
-                self.damaged(&manifest::path(path), (0, 0), &what);
+                self.damaged(&manifest::path(path), 0..0, &what);
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -360,7 +360,7 @@ impl Survey {
         for range in missing.iter().filter(|range| !between(range)) {
             let what =
                 format!("segments are missing: {}", manifest::name(std::slice::from_ref(range)));
-            self.damaged(&journal_dir(path), (0, 0), &what);
+            self.damaged(&journal_dir(path), 0..0, &what);
         }
         Ok(Some(found.content))
     }
@@ -379,7 +379,7 @@ impl Survey {
         let path = &segment.path;
         let end = segment.survey(&mut |found| {
             match found {
-                Found::Broken { from, until, what } => self.damaged(path, (from, until), what),
+                Found::Broken { from, until, what } => self.damaged(path, from..until, what),
                 Found::Record { offset, payload } => match Record::read(payload) {
                     Ok(record) => {
                         self.records += 1;
@@ -388,7 +388,7 @@ impl Survey {
                     }
                     Err(_) => {
                         let until = offset.saturating_add(payload.len() as u32);
-                        self.damaged(path, (offset, until), "the record is of no known form");
+                        self.damaged(path, offset..until, "the record is of no known form");
                     }
                 },
             }
@@ -405,16 +405,16 @@ impl Survey {
                         until - from
                     ));
                 }
-                _ => self.damaged(path, (from, until), "no frame begins here"),
+                _ => self.damaged(path, from..until, "no frame begins here"),
             }
         } else if u64::from(end.end) > segment.size {
-            self.damaged(path, (segment.size as u32, end.end), "the file is too short");
+            self.damaged(path, segment.size as u32..end.end, "the file is too short");
         }
         if let Tail::Open { written } = tail
             && end.torn_until <= end.end
             && end.end < written
         {
-            self.damaged(path, (end.end, written), "frames are missing at the end");
+            self.damaged(path, end.end..written, "frames are missing at the end");
         }
         Ok(end)
     }
@@ -430,7 +430,7 @@ impl Survey {
         };
         if !same {
             self.remark(format!(
-                "the index does not have segment {} as it is; it is made anew at the next start",
+                "the index does not have segment {} as it is; it is rebuilt at the next start",
                 segment.header.number
             ));
         }
@@ -445,7 +445,7 @@ impl Survey {
 struct Salvage {
     /// Unfinished deliveries.
     deliveries: BTreeMap<(EventId, TargetId), Row>,
-    documents: Shelf,
+    documents: DocumentTable,
     /// Decided held callbacks.
     decided: BTreeSet<HeldId>,
 }

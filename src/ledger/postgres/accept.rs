@@ -280,7 +280,7 @@ impl<'e> EventColumns<'e> {
 /// The sealed part of an event.
 pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
     let place = Place::Event { id: event.id, source: event.source.as_str() };
-    write_event(pen, place, (&event.transaction, event.user.as_deref(), &event.body))
+    write_event(pen, place, &event.transaction, event.user.as_deref(), &event.body)
 }
 
 /// The statement that records events. If one of two keys of an event was taken concurrently, the

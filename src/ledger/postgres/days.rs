@@ -176,7 +176,7 @@ impl Core {
             if is_late(held, day, events_before).await? {
                 continue;
             }
-            match self.drop_day(held, (day, events_before), &mut swept).await {
+            match self.drop_day(held, day, events_before, &mut swept).await {
                 Ok(true) => {}
                 // A delivery of that day is unfinished: its other events are deleted one by one.
                 Ok(false) => thin_out(held, day, budget, &mut swept).await?,
@@ -185,7 +185,7 @@ impl Core {
             }
         }
         let days_before = i64::from(old).saturating_mul(DAY_MS);
-        sweep_keys(held, (&policy, days_before), budget, &mut swept).await?;
+        sweep_keys(held, &policy, days_before, budget, &mut swept).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)
@@ -211,7 +211,8 @@ impl Core {
     async fn drop_day(
         &self,
         held: &mut HeldSession<'_>,
-        (day, events_before): (i32, UnixMillis),
+        day: i32,
+        events_before: UnixMillis,
         swept: &mut Swept,
     ) -> Result<bool, QueryError> {
         if is_open(held, day).await? {

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::Core;
 use super::durability::Required;
 use super::link::{HeldSession, Session};
-use super::log::{EVENT_PIECE, said_piece};
+use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::queue::{Found, Mark};
-use super::row_cipher::under;
+use super::row_cipher::{Place, under};
 use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, id_of, uuid_of};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
@@ -118,7 +118,9 @@ impl Core {
         let said: Vec<Option<Vec<u8>>> = some()
             .zip(&attempts)
             .map(|((_, one), attempt)| {
-                said_piece(&pen, (one.event, &one.target, one.token.cast_signed()), attempt)
+                let (event, target) = (one.event, one.target.as_str());
+                let place = Place::Attempt { event, target, token: one.token.cast_signed() };
+                response_piece(&pen, place, attempt)
             })
             .collect();
         let (now, key, who) = (self.clock.fixed(), pen.number(), who.as_str());
@@ -220,7 +222,7 @@ fn next_sql() -> String {
     )
 }
 
-/// What rows of [`lease_sql`] and [`next_sql`] say of the queue.
+/// The state of the queue in the rows of [`lease_sql`] and [`next_sql`].
 fn found(leased: Option<&Row>, next: &[Row]) -> Found {
     Found {
         mark: leased.map(|row| Mark { number: row.get(0), began_ms: row.get(1) }),

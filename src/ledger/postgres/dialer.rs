@@ -155,11 +155,11 @@ impl Dialer {
 
     /// Connects to a host if it accepts writes, on the newest timeline.
     async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, QueryError> {
-        let mut session = self.dial_host(at, (role, TargetSessionAttrs::Any)).await?;
+        let mut session = self.dial_host(at, role, TargetSessionAttrs::Any).await?;
         let mut state = self.state(&session).await?;
         if let Some(why) = state.refuses {
             // The name may resolve to several servers, one of which accepts writes.
-            let Ok(other) = self.dial_host(at, (role, TargetSessionAttrs::ReadWrite)).await else {
+            let Ok(other) = self.dial_host(at, role, TargetSessionAttrs::ReadWrite).await else {
                 let text = format!("{} {why}", self.hosts.name(at));
                 return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, text)));
             };
@@ -181,7 +181,8 @@ impl Dialer {
     pub(super) async fn dial_host(
         &self,
         at: usize,
-        (role, kind): (Role, TargetSessionAttrs),
+        role: Role,
+        kind: TargetSessionAttrs,
     ) -> Result<Session, QueryError> {
         let down = |error: tokio_postgres::Error| {
             let code =

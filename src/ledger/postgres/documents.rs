@@ -13,6 +13,16 @@ use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revi
 
 const COLUMNS: &str = "kind, id, version, at_ms, who, body";
 
+/// A document as a row.
+pub(super) struct DocumentRow<'d> {
+    pub(super) kind: &'d str,
+    pub(super) id: &'d [u8],
+    pub(super) version: i64,
+    pub(super) at_ms: i64,
+    pub(super) who: &'d str,
+    pub(super) body: &'d [u8],
+}
+
 impl Core {
     pub(super) async fn document_on(
         &self,
@@ -82,17 +92,18 @@ impl Core {
             let sql = "delete from document where kind = $1 and id = $2";
             return session.run(sql, &[&kind, &id]).await.map(drop);
         };
-        self.write_document(session, (kind, id, revision), change.at_ms, (&change.who, body)).await
+        let (at_ms, who) = (change.at_ms, &*change.who);
+        let row = DocumentRow { kind, id, version: revision, at_ms, who, body };
+        self.write_document(session, row).await
     }
 
     /// Writes a document in this version; actor and content may be sealed.
     pub(super) async fn write_document(
         &self,
         session: &Session,
-        (kind, id, version): (&str, &[u8], i64),
-        at_ms: i64,
-        (who, body): (&str, &[u8]),
+        row: DocumentRow<'_>,
     ) -> Result<(), QueryError> {
+        let DocumentRow { kind, id, version, at_ms, who, body } = row;
         let pen = self.vault.pen()?;
         let piece = document_piece(&pen, Place::Document { kind, id, version }, who, body);
         let sql = format!(
@@ -111,7 +122,9 @@ impl Core {
             (row.get(at), row.get(at + 1), row.get(at + 2));
         let text = |bytes: &[u8]| -> Result<String, QueryError> {
             let text = std::str::from_utf8(bytes).map(str::to_owned);
-            text.or(Err(QueryError::Said(LedgerError::Corrupt("a document's text is none".into()))))
+            text.or(Err(QueryError::Ledger(LedgerError::Corrupt(
+                "a document's text is none".into(),
+            ))))
         };
         let body: &[u8] = row.get(at + 5);
         let (who, body) = match row.get::<_, Option<&[u8]>>(at + 4) {

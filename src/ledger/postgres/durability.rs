@@ -20,7 +20,7 @@ pub(super) const WAIT: &str = "select set_config('synchronous_commit', \
 /// Makes a session's commits not wait.
 pub(super) const DO_NOT_WAIT: &str = "set synchronous_commit = off";
 
-/// What a commit must wait for before it is acknowledged.
+/// The durability that a commit needs before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Required {
     /// The server's disk.

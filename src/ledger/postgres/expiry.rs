@@ -30,7 +30,8 @@ struct Old<'p> {
 /// have been swept.
 pub(super) async fn sweep_keys(
     held: &mut HeldSession<'_>,
-    (policy, days_before): (&Retention, UnixMillis),
+    policy: &Retention,
+    days_before: UnixMillis,
     budget: usize,
     swept: &mut Swept,
 ) -> Result<(), QueryError> {

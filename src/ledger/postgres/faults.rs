@@ -21,7 +21,7 @@ pub(super) struct Faults {
 struct Code {
     count: u64,
     /// Faults that are not logged yet.
-    untold: u64,
+    unlogged: u64,
     told: Option<Instant>,
 }
 
@@ -29,11 +29,11 @@ impl Faults {
     /// Counts a fault. The first of its code is logged at once, with the number of unlogged ones.
     pub(super) fn count(&self, fault: &QueryError) {
         let Some(Cause { code, text }) = fault.cause() else { return };
-        let Some(untold) = self.note(*code, instant()) else { return };
+        let Some(unlogged) = self.note(*code, instant()) else { return };
         let code = code.as_str();
         match fault.is_ordinary() {
-            true => tracing::debug!(code, error = text, untold, "PostgreSQL undid a statement"),
-            false => tracing::warn!(code, error = text, untold, "PostgreSQL failed a statement"),
+            true => tracing::debug!(code, error = text, unlogged, "PostgreSQL undid a statement"),
+            false => tracing::warn!(code, error = text, unlogged, "PostgreSQL failed a statement"),
         }
     }
 
@@ -44,11 +44,11 @@ impl Faults {
         let code = codes.get_mut(code as usize)?;
         code.count += 1;
         if code.told.is_some_and(|told| now.saturating_duration_since(told) < LINE_EVERY) {
-            code.untold += 1;
+            code.unlogged += 1;
             return None;
         }
         code.told = Some(now);
-        Some(std::mem::take(&mut code.untold))
+        Some(std::mem::take(&mut code.unlogged))
     }
 
     /// The number of faults per code.

@@ -116,7 +116,7 @@ impl Core {
             }
         }
         let held = held_stats(session).await?;
-        Ok(Stats::sum((counts.events, counts.keys), targets.into_values().collect(), held))
+        Ok(Stats::sum(counts.events, counts.keys, targets.into_values().collect(), held))
     }
 
     /// How long the first delivery of each destination has been due, in milliseconds: current, from

@@ -300,7 +300,7 @@ impl ServerWatch {
                 }
                 if beat.promise != seen.promise {
                     let said = &beat.promise.said;
-                    tracing::warn!(said, "what PostgreSQL promises has changed");
+                    tracing::warn!(said, "PostgreSQL durability has changed");
                     seen.promise = beat.promise;
                 }
                 if let Some(why) = beat.read_only.as_ref().filter(|_| seen.read_only.is_none()) {
@@ -386,7 +386,7 @@ impl Seen {
         let age = now.saturating_duration_since(since);
         (age > STUCK).then(|| {
             let seconds = age.as_secs();
-            format!("commits are under way, and none has ended for {seconds} s")
+            format!("commits are in flight, and none has ended for {seconds} s")
         })
     }
 }

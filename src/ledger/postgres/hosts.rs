@@ -170,7 +170,7 @@ async fn look(dialer: &Arc<Dialer>, at: usize, session: &mut Option<Session>) {
         let known = session.take().filter(|session| !session.client().is_closed());
         let known = match known {
             Some(known) => known,
-            None => dialer.dial_host(at, (Role::Watch, TargetSessionAttrs::Any)).await?,
+            None => dialer.dial_host(at, Role::Watch, TargetSessionAttrs::Any).await?,
         };
         let state = dialer.state(&known).await?;
         *session = Some(known);

@@ -226,7 +226,7 @@ impl HeldSession<'_> {
 impl Deref for HeldSession<'_> {
     type Target = Session;
 
-    #[expect(clippy::expect_used, reason = "it is taken out by the drop alone")]
+    #[expect(clippy::expect_used, reason = "only the drop removes it")]
     fn deref(&self) -> &Session {
         self.session.as_ref().expect("a session is held until it is dropped")
     }

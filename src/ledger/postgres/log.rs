@@ -58,7 +58,7 @@ pub(super) struct EventPiece {
 impl EventPiece {
     /// The piece of an event.
     pub(super) fn write(&self, place: Place<'_>, pen: &RowSealer<'_>) -> Vec<u8> {
-        write_event(pen, place, (&self.transaction, self.user.as_deref(), &self.body))
+        write_event(pen, place, &self.transaction, self.user.as_deref(), &self.body)
     }
 }
 
@@ -66,7 +66,9 @@ impl EventPiece {
 pub(super) fn write_event(
     pen: &RowSealer<'_>,
     place: Place<'_>,
-    (transaction, user, body): (&str, Option<&str>, &[u8]),
+    transaction: &str,
+    user: Option<&str>,
+    body: &[u8],
 ) -> Vec<u8> {
     pen.write(place, |to| {
         to.put_bytes(transaction.as_bytes());
@@ -76,13 +78,12 @@ pub(super) fn write_event(
 }
 
 /// The sealed part of an attempt; empty if there is none.
-pub(super) fn said_piece(
+pub(super) fn response_piece(
     pen: &RowSealer<'_>,
-    (event, target, token): (EventId, &TargetId, i64),
+    place: Place<'_>,
     attempt: &Attempt,
 ) -> Option<Vec<u8>> {
     let silent = attempt.head.is_empty() && attempt.error.is_none();
-    let place = Place::Attempt { event, target: target.as_str(), token };
     (!silent).then(|| {
         pen.write(place, |to| {
             to.put_opt(attempt.error.as_deref());
@@ -118,9 +119,9 @@ impl Core {
     }
 
     /// The head and the error of an attempt: the last three columns of [`ATTEMPT`], from `at`.
-    fn said(
+    fn response(
         &self,
-        (event, target, token): (EventId, &str, i64),
+        place: Place<'_>,
         row: &Row,
         at: usize,
     ) -> Result<(Bytes, Option<String>), QueryError> {
@@ -130,7 +131,6 @@ impl Core {
             return Ok((Bytes::copy_from_slice(head), error));
         }
         let Some(piece) = row.get::<_, Option<&[u8]>>(at) else { return Ok((Bytes::new(), None)) };
-        let place = Place::Attempt { event, target, token };
         let piece = self.vault.open(place, piece)?;
         let mut from = Take(&piece);
         let error = from.opt().map_err(malformed(place))?.map(str::to_owned);
@@ -273,7 +273,8 @@ impl Core {
         row: &Row,
         at: usize,
     ) -> Result<Attempt, QueryError> {
-        let (head, error) = self.said((event, target, row.get(at)), row, at + 4)?;
+        let place = Place::Attempt { event, target, token: row.get(at) };
+        let (head, error) = self.response(place, row, at + 4)?;
         Ok(Attempt {
             at_ms: row.get(at + 1),
             latency_ms: u32::try_from(row.get::<_, i64>(at + 2)).unwrap_or(u32::MAX),

@@ -36,7 +36,7 @@ const STEPS: [Step; 4] = [
     },
     Step {
         version: 2,
-        name: "pieces that may be sealed, shorter keys (the table of keys is written anew)",
+        name: "pieces that may be sealed, shorter keys (the table of keys is rewritten)",
         sql: include_str!("migrations/0002_sealing.sql"),
         upgrade: "",
         index: None,
@@ -91,7 +91,7 @@ pub(super) async fn migrate(
     for step in STEPS.iter().filter(|step| step.version > found.tables) {
         say(format!("version {}: {} …", step.version, step.name));
         if let (Some(index), 1..) = (step.index, found.tables) {
-            beside_gateways(session, index).await?;
+            beside_gateways(session, index.0, index.1).await?;
         }
         session.batch("begin").await?;
         session.batch(step.sql).await?;
@@ -121,7 +121,7 @@ async fn lock(session: &Session) -> Result<(), QueryError> {
 }
 
 /// Creates an index while gateways run. An unfinished one is created again.
-async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<(), QueryError> {
+async fn beside_gateways(session: &Session, name: &str, on: &str) -> Result<(), QueryError> {
     let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
     match session.rows(sql, &[&name]).await?.first().map(|row| row.get::<_, bool>(0)) {
         Some(true) => return Ok(()),

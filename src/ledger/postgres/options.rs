@@ -28,6 +28,8 @@ pub struct PostgresOptions {
     pub read_timeout: Duration,
     /// Whether to reject records without synchronous replication.
     pub require_replicated: bool,
+    /// The time limit for the server when opening.
+    pub open_time: Duration,
     /// The current and former keys for sealing.
     pub keys: Keyring,
     /// The clock for leases and due times: the server's, unless a test sets one.
@@ -46,6 +48,7 @@ impl PostgresOptions {
             readers: 2,
             read_timeout: Duration::from_secs(30),
             require_replicated: false,
+            open_time: Duration::from_secs(10),
             keys: Keyring::default(),
             clock: StoreClock::process(),
         }
@@ -76,10 +79,13 @@ pub enum PostgresError {
     /// The options are unusable.
     #[error("{0}")]
     Options(String),
-    /// The server is unreachable, or rejected something.
+    /// The server is unreachable, or cannot work now. It may later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server rejected something: the password, the database, a statement.
     #[error("{0}")]
     Server(String),
-    /// There are no tables.
+    /// The database has no tables.
     #[error("the database has no tables of Postern yet: run `postern migrate --config FILE`")]
     NotMigrated,
     /// The tables have an older version.
@@ -96,7 +102,7 @@ pub enum PostgresError {
     /// The tables have a version that this gateway does not know.
     #[error(
         "the tables are of version {found} and this gateway knows version {wanted}: start a newer \
-         one, as whoever migrated them did"
+         one, as the last migration did"
     )]
     Newer {
         /// The version of the tables.
@@ -117,6 +123,8 @@ pub enum PostgresError {
 
 impl From<QueryError> for PostgresError {
     fn from(fault: QueryError) -> Self {
-        Self::Server(fault.told(false).to_string())
+        let passes = fault.is_passing() && !fault.is_refusal();
+        let text = fault.told(false).to_string();
+        if passes { Self::Unavailable(text) } else { Self::Server(text) }
     }
 }

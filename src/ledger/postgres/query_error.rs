@@ -18,14 +18,14 @@ pub(super) enum QueryError {
     Elsewhere(Cause),
     /// The commit would not have had the required durability. Nothing took effect.
     NotDurable(Cause),
-    /// There is no partition for a row.
+    /// A row has no partition.
     NoPartition(Cause),
     /// One of two keys of an event was taken concurrently, or the sealing key has changed.
     Torn(Cause),
     /// The server rejected the statement itself. Nothing took effect.
     Refused(Cause),
     /// The caller's request is impossible, whatever the server does.
-    Said(LedgerError),
+    Ledger(LedgerError),
 }
 
 /// The code of a fault, and the server's text.
@@ -59,7 +59,12 @@ impl QueryError {
 
     /// Whether the same statement may succeed later.
     pub(super) fn is_passing(&self) -> bool {
-        !matches!(self, Self::Refused(_) | Self::Said(_))
+        !matches!(self, Self::Refused(_) | Self::Ledger(_))
+    }
+
+    /// Whether the server responded and rejected the login: a wrong password, no such database.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Down(Cause { code: FaultCode::Other | FaultCode::NoPrivilege, .. }))
     }
 
     /// Whether its connection is unusable.
@@ -83,19 +88,19 @@ impl QueryError {
             | Self::NoPartition(cause)
             | Self::Torn(cause)
             | Self::Refused(cause) => Some(cause),
-            Self::Said(_) => None,
+            Self::Ledger(_) => None,
         }
     }
 
     /// Whether concurrent gateways cause it in normal operation.
     pub(super) fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Said(_))
+        matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Ledger(_))
     }
 
     /// The error for the caller; `doubt`: an earlier try may have taken effect.
     pub(super) fn told(self, doubt: bool) -> LedgerError {
         match self {
-            Self::Said(error) => error,
+            Self::Ledger(error) => error,
             _ if doubt || self.is_doubtful() => LedgerError::Unknown,
             Self::Down(cause)
             | Self::Elsewhere(cause)
@@ -112,7 +117,7 @@ impl QueryError {
 
 impl From<LedgerError> for QueryError {
     fn from(error: LedgerError) -> Self {
-        Self::Said(error)
+        Self::Ledger(error)
     }
 }
 

@@ -4,8 +4,9 @@ use http::{HeaderValue, StatusCode};
 
 use super::Admin;
 use crate::ledger::{Health, Stats};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Unready, unready};
 use crate::manage::http::{Answered, ApiError, with_body};
+use crate::telemetry::Metrics;
 use crate::wire::Response;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -14,16 +15,13 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 impl Admin {
     /// The page that is scraped. What has to be asked for is asked for now: nothing polls.
     pub(super) async fn metrics(&self) -> Answered {
-        self.metrics.ready.set(i64::from(self.not_ready().await.is_none()));
+        self.metrics.ready.set(i64::from(self.unready().await.is_none()));
         self.keys.observe();
         self.observe_health(self.book.health().await.as_ref().ok());
         self.observe_stats(self.book.stats().await.as_ref().ok());
         let scrubbed = self.scrubber.complete_ms().map(|ms| ms as f64 / 1000.0);
         self.metrics.store.scrub_complete_seconds.set(scrubbed);
-        match self.metrics.page() {
-            Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
-            Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-        }
+        page(&self.metrics)
     }
 
     /// What is unknown is absent: a zero would be taken for good news.
@@ -80,27 +78,38 @@ impl Admin {
         self.metrics.store.set_held(named.chain(gone));
     }
 
-    /// The process answers.
-    pub(super) fn alive() -> Response {
-        with_body(StatusCode::OK, PLAIN, "ok\n")
-    }
-
-    /// Whether callbacks should be sent here.
+    /// Whether callbacks should be sent here, as `server.readiness` says.
     pub(super) async fn ready(&self) -> Response {
-        match self.not_ready().await {
+        match self.unready().await {
             None => with_body(StatusCode::OK, PLAIN, "ready\n"),
-            Some(why) => with_body(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+            Some(unready) if unready.counts(self.config().server.readiness) => {
+                not_ready(unready.why())
+            }
+            Some(unready) => {
+                with_body(StatusCode::OK, PLAIN, format!("ready, but {}\n", unready.why()))
+            }
         }
     }
 
-    async fn not_ready(&self) -> Option<String> {
-        match self.life.phase() {
-            Phase::Ready => {}
-            phase => return Some(phase.as_str().to_owned()),
-        }
-        match self.book.health().await {
-            Ok(health) => health.unready(),
-            Err(error) => Some(error.to_string()),
-        }
+    async fn unready(&self) -> Option<Unready> {
+        unready(&self.life, &self.book).await
+    }
+}
+
+/// The process answers.
+pub(super) fn alive() -> Response {
+    with_body(StatusCode::OK, PLAIN, "ok\n")
+}
+
+/// Callbacks should not be sent here.
+pub(super) fn not_ready(why: &str) -> Response {
+    with_body(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n"))
+}
+
+/// The page of the metrics as they are.
+pub(super) fn page(metrics: &Metrics) -> Answered {
+    match metrics.page() {
+        Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
+        Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }

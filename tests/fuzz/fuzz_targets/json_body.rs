@@ -1,11 +1,10 @@
 //! Any bytes as a JSON body: what is taken is JSON to others too, and says the same there.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{Recipe, Role};
-use postern_fuzz::{Parts, check_open, open_recipe};
+use postern_fuzz::{Parts, check_open, fuzz_target, open_recipe};
 use serde_json::Value;
 
 static JSON: LazyLock<Recipe> = LazyLock::new(|| open_recipe("json", None));

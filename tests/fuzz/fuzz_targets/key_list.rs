@@ -1,13 +1,12 @@
 //! Any answer of a key server: nothing panics, the bounds hold, and a key that was made of bytes that
 //! nobody signed with verifies nothing.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
 
 use http::{HeaderMap, Method};
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{Catalog, Judgement, KEYS_MAX, Recipe, Request, Terms};
-use postern_fuzz::NOW_MS;
+use postern_fuzz::{NOW_MS, fuzz_target};
 
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
     let catalog = Catalog::embedded().expect("the embedded senders are right");

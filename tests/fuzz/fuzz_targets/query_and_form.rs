@@ -1,12 +1,11 @@
 //! Any bytes as a query and as a form: both are read alike, a repeated name is refused, and the
 //! transaction is what a plain decoder says.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{Recipe, Role};
-use postern_fuzz::{Parts, check_open, open_recipe};
+use postern_fuzz::{Parts, check_open, fuzz_target, open_recipe};
 
 static QUERY: LazyLock<Recipe> = LazyLock::new(|| open_recipe("query", None));
 static FORM: LazyLock<Recipe> = LazyLock::new(|| open_recipe("form", None));

@@ -1,11 +1,10 @@
 //! Any text as a sender file: it is taken or its mistakes are named, and what is taken can be used.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::Arc;
 
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{LiveSecret, Recipe, Secret, Sender, Terms};
-use postern_fuzz::{NOW_MS, Parts, replies};
+use postern_fuzz::{NOW_MS, Parts, fuzz_target, replies};
 
 fuzz_target!(|text: &str| {
     let sender = match Sender::parse("fuzz", text) {

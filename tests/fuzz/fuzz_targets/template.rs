@@ -1,12 +1,11 @@
 //! Any text as a source's template: it is taken or its mistakes are named, and whatever is put into
 //! it, the names that it makes stay the same.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::{Arc, LazyLock};
 
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{Recipe, Sender, Terms};
-use postern_fuzz::{Parts, open_recipe, resolve};
+use postern_fuzz::{Parts, fuzz_target, open_recipe, resolve};
 
 static SENDER: LazyLock<Arc<Sender>> =
     LazyLock::new(|| Arc::clone(open_recipe("query", None).sender()));

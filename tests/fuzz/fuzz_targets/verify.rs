@@ -1,13 +1,12 @@
 //! Any request to a source of any sender: nothing panics, nothing that is not signed verifies, and
 //! no reply holds a secret.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use libfuzzer_sys::fuzz_target;
 use postern::sender::{Catalog, Judgement, LiveSecret, Recipe, Secret, Sender, Terms};
-use postern_fuzz::{NOW_MS, Parts, replies};
+use postern_fuzz::{NOW_MS, Parts, fuzz_target, replies};
 
 /// Texts that one sender or another takes as a secret or a setting: plain, Standard Webhooks' form,
 /// base64 of 32 bytes with and without padding, a URL.

@@ -11,6 +11,21 @@ use postern::sender::{
     Judgement, Outcome, Reason, Recipe, Reply, Request, Resolution, Resolved, Sender, Terms,
 };
 
+#[cfg(feature = "libfuzzer")]
+pub use libfuzzer_sys::fuzz_target;
+
+/// A target without libFuzzer: checked, never called. `make fuzz-check` then compiles no dependency of libFuzzer, whose
+/// features would make it compile the C libraries a second time.
+#[cfg(not(feature = "libfuzzer"))]
+#[macro_export]
+macro_rules! fuzz_target {
+    (|$data:ident: $kind:ty| $body:block) => {
+        fn main() {
+            let _: fn($kind) = |$data: $kind| $body;
+        }
+    };
+}
+
 /// The time at which every request comes: that of the vectors.
 pub const NOW_MS: i64 = 1_700_000_000_000;
 

@@ -87,11 +87,12 @@ impl<T: Clone> List<T> {
 pub(super) async fn find(
     console: &Console,
     filter: &Filter,
-    (position, limit): (&Position, usize),
+    position: &Position,
+    limit: usize,
 ) -> Result<Lines, PageError> {
-    let (mut transactions, mut users) = events(console, filter, (position, limit)).await?;
-    let mut passed = passed(console, filter, (&position.passed, limit));
-    let mut refused = refused(console, filter, (&position.refused, limit));
+    let (mut transactions, mut users) = events(console, filter, position, limit).await?;
+    let mut passed = passed(console, filter, &position.passed, limit);
+    let mut refused = refused(console, filter, &position.refused, limit);
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     loop {
@@ -136,28 +137,30 @@ pub(super) async fn find(
 async fn events(
     console: &Console,
     filter: &Filter,
-    (position, limit): (&Position, usize),
+    position: &Position,
+    limit: usize,
 ) -> Result<(List<Cursor>, List<Cursor>), PageError> {
     let Some(all) = filter.of_ledger(&console.config()) else {
         return Ok((List::ended(), List::ended()));
     };
     let Some(text) = filter.text.clone() else {
-        let list = recorded(console, &all, (&position.transactions, limit)).await?;
+        let list = recorded(console, &all, &position.transactions, limit).await?;
         return Ok((list, List::ended()));
     };
     if let Some(id) = filter.event() {
-        return Ok((one(console, (id, &all), &position.transactions).await?, List::ended()));
+        return Ok((one(console, id, &all, &position.transactions).await?, List::ended()));
     }
     let by_transaction = LogQuery { transaction: Some(text.clone()), ..all.clone() };
     let by_user = LogQuery { user: Some(text), ..all };
-    let transactions = recorded(console, &by_transaction, (&position.transactions, limit)).await?;
-    let users = recorded(console, &by_user, (&position.users, limit)).await?;
+    let transactions = recorded(console, &by_transaction, &position.transactions, limit).await?;
+    let users = recorded(console, &by_user, &position.users, limit).await?;
     Ok((transactions, users))
 }
 
 async fn one(
     console: &Console,
-    (id, query): (EventId, &LogQuery),
+    id: EventId,
+    query: &LogQuery,
     from: &Reach<Cursor>,
 ) -> Result<List<Cursor>, PageError> {
     let mut list = List::ended();
@@ -175,7 +178,8 @@ async fn one(
 async fn recorded(
     console: &Console,
     query: &LogQuery,
-    (from, limit): (&Reach<Cursor>, usize),
+    from: &Reach<Cursor>,
+    limit: usize,
 ) -> Result<List<Cursor>, PageError> {
     let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
     for _ in 0..ASKED_MAX {
@@ -197,7 +201,7 @@ async fn recorded(
     Ok(list)
 }
 
-fn passed(console: &Console, filter: &Filter, (from, limit): (&Reach<u64>, usize)) -> List<u64> {
+fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -> List<u64> {
     let below = match from {
         Reach::Begin => None,
         Reach::To(number) => Some(*number),
@@ -210,7 +214,7 @@ fn passed(console: &Console, filter: &Filter, (from, limit): (&Reach<u64>, usize
     List { from: from.clone(), lines, to }
 }
 
-fn refused(console: &Console, filter: &Filter, (from, limit): (&Reach<u64>, usize)) -> List<u64> {
+fn refused(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -> List<u64> {
     let below = match from {
         Reach::Begin => None,
         Reach::To(number) => Some(*number),

@@ -149,7 +149,7 @@ pub(super) fn section(console: &Console, visit: &Visit) -> Markup {
     html! {
         section aria-labelledby="orders" {
             h2 #orders { (ORDERS.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &columns, (&rows, NONE)))
+            (table::table(lang, CAPTION.of(lang), &columns, &rows, NONE))
         }
     }
 }

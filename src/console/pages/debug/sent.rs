@@ -63,7 +63,8 @@ impl Sent {
     /// Sends `request` and looks what became of it.
     pub async fn to(
         console: &Console,
-        (config, source): (&Config, &Source),
+        config: &Config,
+        source: &Source,
         request: &OwnedRequest,
     ) -> Result<Self, PageError> {
         let before = Before::now(console);

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::form::{self, Typed};
-use super::{due, kept, path_of, state, waiting};
+use super::{Backlog, due, kept, path_of, state};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -106,7 +106,7 @@ pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
         @if let Some(tried) = &said.tried { (outcome(lang, tried)) }
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        (facts(lang, &health(lang, condition.as_ref(), waiting(&stats, &target), name)))
+        (facts(lang, &health(lang, condition.as_ref(), Backlog::of(&stats, &target), name)))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
         @if let Some(condition) = &condition { (switching(visit, name, condition)) (trial(visit, name)) }
         @if is_ours { (changing(console, visit, said)?) }
@@ -126,9 +126,10 @@ fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
 fn health(
     lang: Lang,
     condition: Option<&Condition>,
-    (pending, dead, oldest): (u64, u64, Option<std::time::Duration>),
+    backlog: Backlog,
     name: &str,
 ) -> Vec<(Text, Markup)> {
+    let Backlog { pending, dead, oldest } = backlog;
     let mut all = vec![(STATE, state(lang, condition))];
     if let Some(pause) = condition.and_then(|condition| condition.paused.as_ref()) {
         let why = match pause.why {
@@ -190,7 +191,7 @@ fn about(
         .collect();
     html! {
         (facts(lang, &all))
-        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], (&rows, NOTHING))) }
+        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
     }
 }
 

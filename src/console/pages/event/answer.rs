@@ -28,7 +28,8 @@ texts! {
 /// The section about the answer to an event of `source`.
 pub fn section(
     visit: &Visit,
-    (source, body): (Option<&Source>, &EventBody),
+    source: Option<&Source>,
+    body: &EventBody,
     at_ms: UnixMillis,
 ) -> Markup {
     let lang = visit.lang;

@@ -61,7 +61,7 @@ pub async fn section(
     html! {
         section aria-labelledby="backlog" {
             h2 #backlog { (TITLE.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &[NAME, PENDING, DEAD, OLDEST, STATE], (&rows, EMPTY)))
+            (table::table(lang, CAPTION.of(lang), &[NAME, PENDING, DEAD, OLDEST, STATE], &rows, EMPTY))
         }
     }
 }

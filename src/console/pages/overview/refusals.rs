@@ -39,7 +39,7 @@ pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     html! {
         section aria-labelledby="refusals" {
             h2 #refusals { (TITLE.of(lang)) }
-            (table::table(lang, CAPTION.of(lang), &[REASON, COUNT], (&rows, EMPTY)))
+            (table::table(lang, CAPTION.of(lang), &[REASON, COUNT], &rows, EMPTY))
         }
     }
 }

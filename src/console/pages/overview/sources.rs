@@ -36,19 +36,19 @@ pub fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let mut names = scope.names().filter(|name| behind.is_none_or(|last| *name > last));
     let page: Vec<&str> = names.by_ref().take(PAGE).collect();
     let next = names.next().and_then(|_| page.last().copied());
-    let rows: Vec<_> = page.iter().map(|name| row(console, visit, (scope, name))).collect();
+    let rows: Vec<_> = page.iter().map(|name| row(console, visit, scope, name)).collect();
     let columns = [NAME, SENDER, SEEN, COUNTS, P50, P99, COURSE];
     let caption = CAPTION.fill(lang, &[&scope.words().of(lang)]);
     html! {
         section aria-labelledby="sources" {
             h2 #sources { (TITLE.of(lang)) }
-            (table::table(lang, &caption, &columns, (&rows, EMPTY)))
+            (table::table(lang, &caption, &columns, &rows, EMPTY))
             (table::pages(visit, next))
         }
     }
 }
 
-fn row(console: &Console, visit: &Visit, (scope, name): (&Scope<'_>, &str)) -> Vec<Markup> {
+fn row(console: &Console, visit: &Visit, scope: &Scope<'_>, name: &str) -> Vec<Markup> {
     let lang = visit.lang;
     let histories = &console.tools.metrics.histories;
     let history = histories.find(name);

@@ -65,7 +65,8 @@ impl Typed<'_> {
 pub fn new(
     console: &Console,
     visit: &Visit,
-    (mistakes, typed): (&FormErrors, &Typed<'_>),
+    mistakes: &FormErrors,
+    typed: &Typed<'_>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
     let names = publishers(&config);

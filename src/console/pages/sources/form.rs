@@ -151,7 +151,8 @@ fn forget(name: &str) -> String {
 pub fn new(
     console: &Console,
     visit: &Visit,
-    (sender, mistakes): (&str, &FormErrors),
+    sender: &str,
+    mistakes: &FormErrors,
     typed: &Typed<'_>,
 ) -> Result<(String, Markup), PageError> {
     let (lang, config) = (visit.lang, console.config());
@@ -173,7 +174,7 @@ pub fn new(
                     error: mistakes.of("secrets"), ..Field::new("secret", SECRET)
                 }.show(lang))
             }
-            (fields(lang, &config, (sender, mistakes), (typed, &Table::new())))
+            (fields(lang, &config, sender, Entered { errors: mistakes, typed, stored: &Table::new() }))
             button type="submit" { (CREATE.of(lang)) }
         }))
     };
@@ -187,13 +188,17 @@ pub fn name_field(lang: Lang, name: &str, mistakes: &FormErrors) -> Markup {
         .show(lang)
 }
 
-/// The fields that a new source and an old one have in common; `stored` is what the old one says.
-pub fn fields(
-    lang: Lang,
-    config: &Config,
-    (sender, mistakes): (&Arc<Sender>, &FormErrors),
-    (typed, stored): (&Typed<'_>, &Table),
-) -> Markup {
+/// What a form shows: what was typed, its errors, and what the stored source says.
+#[derive(Clone, Copy)]
+pub struct Entered<'e> {
+    pub errors: &'e FormErrors,
+    pub typed: &'e Typed<'e>,
+    pub stored: &'e Table,
+}
+
+/// The fields that new and stored sources have in common.
+pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entered<'_>) -> Markup {
+    let Entered { errors: mistakes, typed, .. } = entered;
     let line = |name, label, hint| {
         let text = typed.text(name);
         Field {
@@ -211,9 +216,9 @@ pub fn fields(
     let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
     let (unsigned, further) = (typed.text("unsigned"), typed.further(sender));
     html! {
-        @for (name, about) in sender.settings() { (setting(lang, (name, about), mistakes, (typed, stored))) }
-        @if sender.key_set().is_some() { (setting(lang, (Terms::KEY_SET_URL, ""), mistakes, (typed, stored))) }
-        @if !known.is_empty() { (forms::boxes(lang, ("destinations", DESTINATIONS), &known, &chosen)) }
+        @for (name, about) in sender.settings() { (setting(lang, name, about, entered)) }
+        @if sender.key_set().is_some() { (setting(lang, Terms::KEY_SET_URL, "", entered)) }
+        @if !known.is_empty() { (forms::boxes(lang, "destinations", DESTINATIONS, &known, &chosen)) }
         (line("template", TEMPLATE, TEMPLATE_HINT))
         (line("allow", ALLOW, ALLOW_HINT))
         (line("max_age", MAX_AGE, MAX_AGE_HINT))
@@ -230,12 +235,8 @@ pub fn fields(
 }
 
 /// A setting of the sender: what may be secret is never shown.
-fn setting(
-    lang: Lang,
-    (name, about): (&str, &str),
-    mistakes: &FormErrors,
-    (typed, stored): (&Typed<'_>, &Table),
-) -> Markup {
+fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup {
+    let Entered { errors: mistakes, typed, stored } = entered;
     let (secret, error) = (is_secret(name), mistakes.of(name));
     let text = if secret { String::new() } else { typed.text(name) };
     let (there, forget) = (stored.contains_key(name), forget(name));

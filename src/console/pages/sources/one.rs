@@ -71,7 +71,9 @@ texts! {
 pub fn page(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, &FormErrors, Option<&Fields>),
+    name: &str,
+    mistakes: &FormErrors,
+    typed: Option<&Fields>,
 ) -> Shown {
     let lang = visit.lang;
     let state = console.tools.registry.in_force();
@@ -85,14 +87,14 @@ pub fn page(
         (mistakes.show(lang))
         @if source.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        (about(visit, (&said, source), origin))
+        (about(visit, &said, source, origin))
         @if let Some(source) = source {
             @if is_ours { (switching(visit, source)) }
             (paste(console, lang, source))
             (secrets::section(visit, source, mistakes, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
-        @if is_ours { (changing(console, visit, (name, mistakes, typed))?) }
+        @if is_ours { (changing(console, visit, name, mistakes, typed)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
@@ -104,7 +106,7 @@ fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
 }
 
-fn about(visit: &Visit, (said, source): (&Value, Option<&Arc<Source>>), origin: Origin) -> Markup {
+fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
     let lang = visit.lang;
     let mut all: Vec<(Text, Markup)> =
         vec![(STATE, State::of(source.map(Arc::as_ref)).badge(lang))];
@@ -132,7 +134,7 @@ fn about(visit: &Visit, (said, source): (&Value, Option<&Arc<Source>>), origin: 
         .collect();
     html! {
         (facts(lang, &all))
-        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], (&rows, NOTHING))) }
+        @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
         p.actions {
             a href={ (Area::Callbacks.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
             @if source.is_some() {
@@ -202,7 +204,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     html! {
         section aria-labelledby="covers" {
             h2 #covers { (COVERS.of(lang)) }
-            (table::table(lang, COVERS.of(lang), &[ROLE, WHERE, COVERED], (&roles, NOTHING)))
+            (table::table(lang, COVERS.of(lang), &[ROLE, WHERE, COVERED], &roles, NOTHING))
             @if !cares.is_empty() {
                 h3 { (CARE.of(lang)) }
                 ul { @for care in cares.iter().flatten() { li { (care) } } }
@@ -223,7 +225,9 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
 fn changing(
     console: &Console,
     visit: &Visit,
-    (name, mistakes, typed): (&str, &FormErrors, Option<&Fields>),
+    name: &str,
+    mistakes: &FormErrors,
+    typed: Option<&Fields>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
     let (said, version) = kept(console, name)?;
@@ -240,7 +244,7 @@ fn changing(
                 (forms::change(visit, &path_of(name), &html! {
                     (managed::version_field(version))
                     (form::name_field(lang, &name_now, mistakes))
-                    (form::fields(lang, &config, (sender, mistakes), (&typed, &stored)))
+                    (form::fields(lang, &config, sender, form::Entered { errors: mistakes, typed: &typed, stored: &stored }))
                     button type="submit" { (SAVE.of(lang)) }
                 }))
             }

@@ -13,7 +13,7 @@ use crate::console::components::form::Field;
 use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
-use crate::console::pages::managed::{self, Done, FormErrors};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors};
 use crate::console::reply::Shown;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -62,7 +62,7 @@ pub fn section(
             let said = shown.get(at);
             let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, said)];
             if let Some(version) = version.filter(|_| count > 1) {
-                row.push(ending(visit, (&source.name, version), id));
+                row.push(ending(visit, &source.name, version, id));
             }
             row
         })
@@ -75,9 +75,9 @@ pub fn section(
         section aria-labelledby="secrets" {
             h2 #secrets { (SECRETS.of(lang)) }
             p.hint { (HINT.of(lang)) }
-            (table::table(lang, SECRETS.of(lang), &columns, (&rows, NONE)))
+            (table::table(lang, SECRETS.of(lang), &columns, &rows, NONE))
             @if let Some(version) = version.filter(|_| source.recipe.sender().secret().is_some()) {
-                (rotation(visit, (source, version), mistakes))
+                (rotation(visit, source, version, mistakes))
             }
         }
     }
@@ -90,7 +90,7 @@ fn ends(lang: Lang, said: Option<&Value>) -> Markup {
     }
 }
 
-fn ending(visit: &Visit, (source, version): (&str, u64), id: &str) -> Markup {
+fn ending(visit: &Visit, source: &str, version: u64, id: &str) -> Markup {
     forms::to(
         visit,
         &format!("{}/end", path_of(source)),
@@ -102,7 +102,7 @@ fn ending(visit: &Visit, (source, version): (&str, u64), id: &str) -> Markup {
     )
 }
 
-fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &FormErrors) -> Markup {
+fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors) -> Markup {
     let lang = visit.lang;
     let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
@@ -122,7 +122,7 @@ fn rotation(visit: &Visit, (source, version): (&Source, u64), mistakes: &FormErr
 }
 
 /// The new secret first, and an end for those that had none.
-pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
@@ -133,7 +133,7 @@ pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fiel
     };
     if let Some((field, what)) = wrong {
         let mistakes = FormErrors::one(field, what.of(visit.lang));
-        return mistaken(console, visit, (name, &mistakes), None);
+        return mistaken(console, visit, name, &mistakes, None);
     }
     let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
     let old =
@@ -145,21 +145,23 @@ pub async fn rotate(console: &Console, visit: &Visit, (name, form): (&str, &Fiel
         });
     let all: Vec<Value> = std::iter::once(json!({ "value": secret })).chain(old).collect();
     table.insert(String::from("secrets"), Value::Array(all));
-    write(console, visit, (name, managed::version_of(form)), (&table, Done::Saved), None).await
+    let edit = Edit { name, version: managed::version_of(form), table: &table };
+    write(console, visit, edit, Done::Saved, None).await
 }
 
 /// Ends one secret at once.
-pub async fn end(console: &Console, visit: &Visit, (name, form): (&str, &Fields)) -> Shown {
+pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
         let mistakes = FormErrors::one("", LAST.of(visit.lang));
-        return mistaken(console, visit, (name, &mistakes), None);
+        return mistaken(console, visit, name, &mistakes, None);
     }
     table.insert(String::from("secrets"), Value::Array(left));
     // Of the form's version: an id may be another secret's by now.
-    write(console, visit, (name, managed::version_of(form)), (&table, Done::Saved), None).await
+    let edit = Edit { name, version: managed::version_of(form), table: &table };
+    write(console, visit, edit, Done::Saved, None).await
 }
 
 /// The secrets that a table has, one or several.

@@ -56,7 +56,7 @@ impl Segment {
                 let what = "frames are missing before this one";
                 visit(Found::Broken { from: offset, until: offset, what })?;
             }
-            self.survey_frame(&mut window, (offset, head), visit)?;
+            self.survey_frame(&mut window, offset, head, visit)?;
             offset = offset.saturating_add(frame_size(head));
             found = End { end: offset, next_seq: head.seq + 1, torn_until: offset };
         }
@@ -69,7 +69,8 @@ impl Segment {
     fn survey_frame(
         &self,
         window: &mut Window<'_>,
-        (start, head): (u32, FrameHead),
+        start: u32,
+        head: FrameHead,
         visit: Visit<'_>,
     ) -> Result<(), LedgerError> {
         let mut at = start + FRAME_HEAD as u32;

@@ -91,7 +91,7 @@ fn close(core: &Core, number: u32) -> Result<(), LedgerError> {
         segment = Arc::new(Segment::open(&core.files, &core.options.keys, &segment.path)?);
     }
     let at_rest = Arc::new(Segment::at_rest(&core.open_files, &segment));
-    let run = core.index.write(&at_rest, (&tables, scan), &|took| core.rest(took))?;
+    let run = core.index.write(&at_rest, &tables, scan, &|took| core.rest(took))?;
     core.put_run(number, Run::Indexed(Arc::new(run)));
     Ok(())
 }

@@ -81,10 +81,11 @@ impl Index {
     pub(in crate::ledger::embedded) fn write(
         &self,
         segment: &Arc<Segment>,
-        found: (&Tables, Scan),
+        tables: &Tables,
+        scan: Scan,
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
-        self.period(segment)?.write(segment, found, rest)
+        self.period(segment)?.write(segment, tables, scan, rest)
     }
 
     /// The tables of exactly this segment, if they are complete: the part that is kept in memory,

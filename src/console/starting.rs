@@ -1,0 +1,49 @@
+//! The page that stands for all others until the store is open.
+
+use http::request::Parts;
+use http::{StatusCode, header};
+use maud::{DOCTYPE, html};
+
+use super::fields::Fields;
+use super::lang::Lang;
+use super::reply;
+use super::text::texts;
+use crate::wire::Response;
+
+texts! {
+    TITLE = "Postern is starting", "Postern 正在启动";
+    WHY = "Now: {}", "当前：{}";
+    MEANWHILE = "Callbacks wait, or get the sender's own \"try later\". This page loads again by itself.",
+        "回调会等待，或收到平台自己的“请稍后重试”应答。本页面会自动重新加载。";
+}
+
+/// Seconds until the page loads again.
+const AGAIN: &str = "2";
+
+/// The page, for the request of `head`.
+pub fn starting(head: &Parts, why: &str) -> Response {
+    let fields = Fields::read(head.uri.query().unwrap_or_default().as_bytes());
+    let lang = Lang::of(head, &fields);
+    let page = html! {
+        (DOCTYPE)
+        html lang=(lang.tag()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="refresh" content=(AGAIN);
+                title { (TITLE.of(lang)) }
+            }
+            body {
+                main {
+                    h1 { (TITLE.of(lang)) }
+                    p { (WHY.fill(lang, &[&why])) }
+                    p { (MEANWHILE.of(lang)) }
+                }
+            }
+        }
+    };
+    let mut response = reply::html(StatusCode::SERVICE_UNAVAILABLE, page.into_string());
+    reply::put(&mut response, header::RETRY_AFTER, AGAIN);
+    response
+}
