@@ -14,6 +14,8 @@ texts! {
     REFUSED = "Not allowed", "不允许";
     ONLY_LOOKS = "Your token may look and change nothing. Sign in with an admin token to do this.",
         "您的令牌只能查看，不能更改。请使用管理令牌登录后再操作。";
+    NOT_SIGNED_IN = "Without a token you may look and change nothing. Sign in first: the token is in the file admin-token in the folder of the store.",
+        "未使用令牌时只能查看，不能更改。请先登录：令牌在存储目录的 admin-token 文件中。";
     STALE = "This form is from another session, or from before a restart. Go back, load the page again and repeat it. Nothing was changed.",
         "此表单来自另一个会话，或来自重启之前。请返回并重新加载页面后再操作。没有任何更改。";
     OTHER_SITE = "The request came from another site. Nothing was changed.", "该请求来自其他网站。没有任何更改。";
@@ -38,6 +40,8 @@ pub(super) enum PageError {
     BadBecause(String),
     /// The viewer may only look.
     OnlyLooks,
+    /// The viewer looks without a token, which changes nothing.
+    NotSignedIn,
     /// A form without the viewer's token.
     Stale,
     /// Not for this request.
@@ -70,9 +74,10 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks | Self::Stale | Self::Denied(AccessError::AnotherSite) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::OnlyLooks
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Denied(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
             Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -87,9 +92,12 @@ impl PageError {
         let title = match self {
             Self::Absent => ABSENT,
             Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => BAD,
-            Self::OnlyLooks | Self::Stale | Self::Denied(_) | Self::TooMany | Self::Method => {
-                REFUSED
-            }
+            Self::OnlyLooks
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Denied(_)
+            | Self::TooMany
+            | Self::Method => REFUSED,
             Self::Busy | Self::Ledger(_) => BUSY,
         };
         title.of(lang)
@@ -101,6 +109,7 @@ impl PageError {
             Self::Bad(text) => *text,
             Self::BadBecause(words) => return words.clone(),
             Self::OnlyLooks => ONLY_LOOKS,
+            Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
             Self::Denied(AccessError::AnotherName) => OTHER_NAME,
             Self::Denied(_) => OTHER_SITE,

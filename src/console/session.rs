@@ -1,4 +1,4 @@
-//! Who is signed in.
+//! Actor is signed in.
 //!
 //! A session is kept here; the browser has a random name for it, and nobody has that name twice:
 //! what is kept is its digest. A session is worth what its token is worth now, so that a token that
@@ -138,9 +138,9 @@ impl Sessions {
         self.sessions().remove(&digest(name));
     }
 
-    /// Whoever comes where nobody has to sign in.
+    /// A viewer on this machine, where nobody has to sign in to look.
     pub fn local(&self) -> Viewer {
-        let (who, right) = (Actor::local(), AdminRight::Admin);
+        let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
     }
 

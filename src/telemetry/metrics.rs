@@ -1,5 +1,6 @@
 //! The registry: every metric of the gateway, created at the start with all its label values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -332,11 +333,11 @@ impl StoreMetrics {
     }
 
     /// Sets the number of waiting callbacks of the named sources, and removes all others.
-    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (&'s str, u64)>) {
+    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (Cow<'s, str>, u64)>) {
         self.held.reset();
         for (source, count) in waiting {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.held.with_label_values(&[source]).set(count);
+            self.held.with_label_values(&[&*source]).set(count);
         }
     }
 

@@ -19,13 +19,15 @@ use crate::operator::find_token;
 texts! {
     INTRODUCTION = "Sign in with a token of this gateway's admin listener (admin.token in its configuration). A read token may look; an admin token may also change things.",
         "请使用本网关管理监听的令牌登录（配置中的 admin.token）。只读令牌可查看，管理令牌还可更改。";
+    LOCAL = "No token is configured: on this machine everyone may look, and the token that allows changes is in the file admin-token in the folder of the store.",
+        "未配置令牌：本机任何人均可查看；允许更改的令牌在存储目录的 admin-token 文件中。";
     TOKEN = "Token", "令牌";
     GO = "Sign in", "登录";
     WRONG = "That token is not known here.", "此处没有该令牌。";
 }
 
 pub fn get(visit: &Visit) -> Shown {
-    if visit.viewer.entry != SignIn::Outside {
+    if visit.viewer.entry == SignIn::SignedIn {
         return Ok(Reply::Go(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
@@ -43,7 +45,7 @@ pub fn post(
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
-    let opened = find_token(&config.admin.tokens, given.trim().as_bytes())
+    let opened = find_token(console.tools.local.or(&config.admin.tokens), given.trim().as_bytes())
         .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
     let Some((AdminToken { name, .. }, session)) = opened else {
         tracing::warn!(target: "postern::console", client = %from, "a token that is not known");
@@ -72,6 +74,7 @@ fn page(visit: &Visit, next: Option<&str>, error: Option<&str>) -> maud::Markup 
     let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
     html! {
         p { (INTRODUCTION.of(visit.lang)) }
+        @if visit.viewer.entry == SignIn::Open { p { (LOCAL.of(visit.lang)) } }
         (form::to(visit, Area::SignIn.path(), &html! {
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }
             (token.show(visit.lang))
