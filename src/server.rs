@@ -436,7 +436,7 @@ impl Running {
         let Doors { addresses, life, keys, gate, .. } = &doors;
         let (config, book) = (registry.config(), registry.book().clone());
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
-        // Created before the first request, so that whoever starts a gateway finds it.
+        // Created before the first request, so the caller that starts a gateway finds it.
         local.or(&config.admin.tokens);
         let tools = Tools {
             ledger: book.clone(),

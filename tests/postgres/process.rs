@@ -28,7 +28,7 @@ pub struct Gateway {
     _folder: TempDir,
 }
 
-/// What the admin API wants to see.
+/// The token of the admin API.
 const TOKEN: &str = "postgres-tests-0123456789";
 
 /// A configuration on a server.
