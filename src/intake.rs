@@ -16,7 +16,6 @@
 //! come back after a 429 or a 5xx.
 
 mod address_check;
-mod bucket;
 mod callback_log;
 mod client;
 mod commit;
@@ -24,15 +23,19 @@ mod dispute;
 mod handler;
 mod held_requests;
 mod inline_wait;
+mod quarantine;
 mod received;
 mod recent;
 mod record;
 mod rejections;
+mod release;
+mod releases;
 mod route;
 
-pub use bucket::ByAddress;
 pub use client::{Caller, caller};
 pub use handler::CallbackHandler;
 pub use received::Received;
 pub use recent::{Passed, Recent};
-pub use rejections::{Rejection, RejectionQuery, Rejections};
+pub use rejections::Rejections;
+pub use release::{ReleaseMode, Released};
+pub use releases::{BusyError, ReleaseFilter, ReleaseProgress, ReleaseState, Releases};

@@ -36,12 +36,14 @@ mod error;
 mod event;
 mod fault_code;
 mod held;
+mod holdings;
 mod id;
 mod integrity;
 mod log;
 mod memory;
 mod portable;
 mod postgres;
+mod rejection;
 mod scrub;
 mod seal;
 mod sound;
@@ -64,11 +66,12 @@ pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
 pub use held::{
-    Decided, Decision, HeldBounds, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats,
-    HeldWhy, HoldOutcome, NewHeld, VARIANTS_MAX,
+    Decided, Decision, HeldBounds, HeldList, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HeldStats, HeldWhy, HoldOutcome, Holding, NewHeld, REJECTED_MAX, VARIANTS_MAX,
 };
 pub use id::{
-    EventId, EventIdError, HeldId, HeldIdError, NodeId, ReplayId, ReplayIdError, SourceId, TargetId,
+    EventId, EventIdError, HeldId, HeldIdError, NodeId, ReleaseId, ReleaseIdError, ReplayId,
+    ReplayIdError, SourceId, TargetId,
 };
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
@@ -77,14 +80,18 @@ pub use portable::{
     ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
+pub use rejection::{NewRejection, Rejected, Rejection, RejectionNote, caller};
 pub use scrub::{PassState, ScrubPass, ScrubShare, Scrubber};
 pub use seal::{KeyId, Keyring, MasterKey};
 pub use upkeep::{
-    DiskSpace, Durability, Health, KeepKeys, Retention, ServerHealth, Stats, Swept, TargetStats,
+    DiskSpace, Durability, Health, HeldRetention, KeepKeys, Retention, ServerHealth, Stats, Swept,
+    TargetStats,
 };
 
 use std::future::Future;
 use std::time::Duration;
+
+use crate::sender::Reason;
 
 /// The contract of every engine. [`conformance`] checks it.
 ///
@@ -190,19 +197,44 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<DeliveryPage, LedgerError>> + Send;
 
-    /// Quarantines a callback until an operator decides: durable on return. A variant is held once,
-    /// [`VARIANTS_MAX`] variants of one anchor, and as many of one source and reason as `bounds`
-    /// allow. None of its keys is written. May be repeated with the same id.
+    /// Keeps callbacks that are no events: durable when answered. A variant is held once,
+    /// [`VARIANTS_MAX`] of one anchor, and of one source and reason as many as its bounds say; of a
+    /// quarantine, a caller has no more than leaves room for others. Samples of what was rejected
+    /// are bounded by [`REJECTED_MAX`], and older ones make room. No keys are written. May be
+    /// repeated with the same ids.
     ///
     /// # Errors
-    /// [`LedgerError::TooLarge`] if the callback exceeds what the engine stores.
+    /// [`LedgerError::TooLarge`] if they exceed what the engine stores in one piece.
+    fn hold_all(
+        &self,
+        batch: &[Holding],
+    ) -> impl Future<Output = Result<Vec<HoldOutcome>, LedgerError>> + Send;
+
+    /// Keeps one callback, as [`Ledger::hold_all`] does.
+    ///
+    /// # Errors
+    /// As [`Ledger::hold_all`].
     fn hold(
         &self,
         held: &NewHeld,
         bounds: HeldBounds,
-    ) -> impl Future<Output = Result<HoldOutcome, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<HoldOutcome, LedgerError>> + Send {
+        let one = Holding { held: held.clone(), bounds };
+        async move {
+            let outcomes = self.hold_all(std::slice::from_ref(&one)).await?;
+            outcomes.into_iter().next().ok_or(LedgerError::Unknown)
+        }
+    }
 
-    /// Held callbacks that wait, newest first, at most `limit` (1 at least).
+    /// Notes that a kept callback would be rejected for another reason by now. Nothing happens if
+    /// it is not there any more.
+    fn note_reason(
+        &self,
+        id: HeldId,
+        reason: Reason,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Kept callbacks of a list, newest first, at most `limit` (1 at least).
     ///
     /// # Errors
     /// [`LedgerError::BadCursor`] if `cursor` is not from such a query.

@@ -44,6 +44,7 @@ pub mod lifecycle;
 pub mod manage;
 pub mod operator;
 pub mod private;
+pub mod rate_limiter;
 pub mod registry;
 pub mod sender;
 pub mod server;

@@ -22,11 +22,12 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, caller};
+use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
@@ -65,6 +66,8 @@ pub struct Tools {
     pub control: Control,
     /// Replays by filter.
     pub replays: Replays,
+    /// Releases from quarantine.
+    pub releases: Releases,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether the gateway serves.
@@ -80,7 +83,7 @@ pub struct Console {
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    tries: ByAddress,
+    tries: AddressRateLimiter,
     forms: Arc<BytePool>,
     /// Those of strangers.
     sign_ins: Arc<BytePool>,
@@ -95,7 +98,7 @@ impl Console {
             address,
             tools,
             sessions: Sessions::new()?,
-            tries: ByAddress::new(TRIES, instant()),
+            tries: AddressRateLimiter::new(TRIES, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })

@@ -22,6 +22,9 @@ pub(super) const fn outcome(of: Outcome) -> Text {
     }
 }
 
+/// The path belongs to no source.
+pub(super) const UNKNOWN_PATH: Text = Text::new("unknown path", "路径不存在");
+
 /// Why a callback was refused.
 pub(super) const fn reason(of: Reason) -> Text {
     match of {

@@ -9,9 +9,10 @@ use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::forward::ReadFields;
 use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
-use super::rate::RateLimiter;
+use crate::clock::instant;
 use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
+use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
 /// The state of one destination.
@@ -31,6 +32,8 @@ pub(super) struct DestinationState {
     health: Health,
     breaker: Breaker,
     rate: Option<RateLimiter>,
+    /// When the rate allows another attempt, unless it does now.
+    paced_until: Option<Instant>,
 }
 
 /// Whether many attempts are in flight, over all destinations.
@@ -64,7 +67,8 @@ impl DestinationState {
             in_flight: 0,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
-            rate: destination.rate.map(RateLimiter::new),
+            rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
+            paced_until: None,
         }
     }
 
@@ -84,7 +88,8 @@ impl DestinationState {
             return;
         }
         if before.rate != destination.rate {
-            self.rate = destination.rate.map(RateLimiter::new);
+            self.rate = destination.rate.map(|rate| RateLimiter::new(rate, instant()));
+            self.paced_until = None;
         }
         self.breaker.set_first(destination.retry.first);
         self.client = Arc::new(client(destination, fields));
@@ -100,7 +105,9 @@ impl DestinationState {
             _ => self.client.destination.concurrency,
         };
         let free = most.saturating_sub(self.in_flight);
-        let paced = self.rate.as_mut().map_or(free, |rate| rate.slots(now).min(free));
+        let paced = self.rate.as_ref().map_or(free, |rate| rate.available(now).min(free));
+        let until = self.rate.as_ref().map(|rate| rate.next_at(now));
+        self.paced_until = until.filter(|next| *next > now);
         self.breaker.slots(paced, self.in_flight, now)
     }
 
@@ -109,15 +116,14 @@ impl DestinationState {
         if self.paused.is_some() {
             return None;
         }
-        let paced = self.rate.as_ref().and_then(RateLimiter::opens_at);
-        self.breaker.opens_at().max(paced)
+        self.breaker.opens_at().max(self.paced_until)
     }
 
     /// Records that an attempt begins.
     pub(super) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
-        if let Some(rate) = &mut self.rate {
-            rate.take(now);
+        if let Some(rate) = &self.rate {
+            rate.charge(now);
         }
     }
 

@@ -29,12 +29,6 @@ macro_rules! lasting_id {
         pub struct $error;
 
         impl $name {
-            /// A new id for the millisecond `ms`; every call returns another one.
-            #[must_use]
-            pub fn new(ms: UnixMillis) -> Self {
-                Self(uuid_at(ms, random()))
-            }
-
             /// The id with these bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -96,6 +90,67 @@ lasting_id! {
     /// The id of a held callback, created for the time of receipt.
     HeldId, "ref_", HeldIdError,
     "the id of a held callback is `ref_` and 32 lower-case hexadecimal digits"
+}
+
+lasting_id! {
+    /// The id of one order to release callbacks from quarantine.
+    ReleaseId, "rel_", ReleaseIdError,
+    "the id of a release is `rel_` and 32 lower-case hexadecimal digits"
+}
+
+/// Adds a constructor with random bits after the time.
+macro_rules! random_id {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// A new id for the millisecond `ms`; every call returns another one.
+            #[must_use]
+            pub fn new(ms: UnixMillis) -> Self {
+                Self(uuid_at(ms, random()))
+            }
+        }
+    )*};
+}
+
+random_id! { EventId ReplayId ReleaseId }
+
+impl HeldId {
+    /// A new id for a callback received at `ms`. Ids of one millisecond sort in order of creation.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        let mut random = random();
+        if let Some(count) = count_within(ms) {
+            random[..2].copy_from_slice(&count.to_be_bytes());
+        }
+        Self(uuid_at(ms, random))
+    }
+
+    /// The millisecond that the id was created for.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+
+    /// The id of the event of a released callback: always the same, so a repeated release makes no
+    /// second event.
+    #[must_use]
+    pub const fn event(&self) -> EventId {
+        EventId(self.0)
+    }
+}
+
+/// The number of ids of held callbacks that this process created before in that millisecond; `None`
+/// for a past time, or if there are too many.
+fn count_within(ms: UnixMillis) -> Option<u16> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    const COUNT_BITS: u32 = 12;
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let first = u64::try_from(ms).unwrap_or(0).min(MS_MAX) << COUNT_BITS;
+    let next = |last: u64| if last < first { Some(first) } else { last.checked_add(1) };
+    let of_ms = |next: &u64| next >> COUNT_BITS == first >> COUNT_BITS;
+    let last =
+        LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| next(last).filter(of_ms));
+    let count = next(last.ok()?)? & ((1 << COUNT_BITS) - 1);
+    u16::try_from(count).ok()
 }
 
 impl EventId {
@@ -254,6 +309,14 @@ mod tests {
         assert!(EventId::floor(7000) <= ids[7] && ids[7] < EventId::floor(7001));
         assert_eq!(EventId::new(-5).ms(), 0);
         assert_eq!(EventId::new(i64::MAX).ms(), (1 << 48) - 1);
+    }
+
+    #[test]
+    fn ids_of_kept_callbacks_sort_as_they_were_made() {
+        // Another test may make one of a later time meanwhile, after which the order is open.
+        let sorts = |ms| (0..100).map(|_| HeldId::new(ms)).collect::<Vec<_>>().is_sorted();
+        assert!((0..20).any(|round| sorts((1 << 47) + round)));
+        assert_eq!(HeldId::new(7000).ms(), 7000);
     }
 
     #[test]

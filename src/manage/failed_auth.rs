@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::instant;
 use crate::config::Rate;
-use crate::intake::ByAddress;
+use crate::rate_limiter::AddressRateLimiter;
 
 /// Guesses for one name from one address. Ten hexadecimal digits are all that a manager signs with:
 /// guesses have to be slow.
@@ -22,8 +22,8 @@ const LINES: Rate = Rate { count: 1, per: Duration::from_secs(60) };
 /// Counts guesses.
 #[derive(Debug)]
 pub(super) struct FailedAuthLimiter {
-    rate: ByAddress,
-    lines: ByAddress,
+    rate: AddressRateLimiter,
+    lines: AddressRateLimiter,
 }
 
 /// What could be guessed, and by whom.
@@ -53,7 +53,10 @@ pub(super) struct TooManyAttempts;
 
 impl FailedAuthLimiter {
     pub fn new() -> Self {
-        Self { rate: ByAddress::new(GUESSES, instant()), lines: ByAddress::new(LINES, instant()) }
+        Self {
+            rate: AddressRateLimiter::new(GUESSES, instant()),
+            lines: AddressRateLimiter::new(LINES, instant()),
+        }
     }
 
     /// Waits until a call may be looked at. A right one passes too, only later, as long as not too

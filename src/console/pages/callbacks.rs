@@ -22,6 +22,7 @@ use crate::console::reply::{Reply, Shown};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
+use crate::ledger::Rejected;
 use crate::sender::{Effect, Outcome, Reason, Resolved};
 
 /// Lines of a page.
@@ -56,8 +57,8 @@ texts! {
     CAPTION = "Newest first", "最新在前";
     EMPTY = "Nothing was found.", "没有找到。";
     FURTHER = "Nothing was found so far back. Look further with the next page.", "目前查找的范围内没有结果，可在下一页继续查找。";
-    OWN = "Accepted callbacks are those of the ledger, by whichever gateway. All others are the latest of this gateway, since its start on {} UTC; what a refused callback says of itself nobody has verified.",
-        "已接受的回调来自账本，包含所有网关。其他回调仅为本网关自 {} UTC 启动以来的最新记录；被拒绝的回调所声称的内容未经验证。";
+    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways; of the rejected ones, samples are kept, and what they claim is not verified. Duplicates and the like are the latest of this gateway, since its start on {} UTC.",
+        "已接受和被拒绝的回调来自存储，包含所有网关；被拒绝的回调仅保留样本，其声称的内容未经验证。重复等其他回调仅为本网关自 {} UTC 启动以来的最新记录。";
     WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
     WHAT_WORD = "There is no such outcome or reason.", "没有这样的结果或原因。";
@@ -140,7 +141,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     let lang = visit.lang;
     let at = match line.thing {
         Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
-        Thing::Refusal(number) => Some(format!("{}/{number}", Area::Refusal.path())),
+        Thing::Refusal(id) => Some(format!("{}/{id}", Area::Refusal.path())),
         Thing::Nothing => None,
     };
     let sign = html! {
@@ -168,7 +169,8 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
         @if let Some(effect) = line.effect.filter(|effect| *effect != Effect::Grant) {
             " " (words::effect(effect).of(lang))
         }
-        @if let Some(reason) = line.reason { (badge::reason(lang, reason)) }
+        @if let Some(reason) = line.reason { (badge::rejected(lang, reason)) }
+        @if let Some(near) = &line.nearest { " → " (value::short(near)) }
         @if let Some(parameter) = &line.parameter { " " (value::short(parameter)) }
     };
     let outcome = html! {
@@ -218,7 +220,7 @@ fn cells(line: Line) -> Vec<String> {
     vec![
         rfc3339(line.at_ms),
         line.outcome.as_str().to_owned(),
-        line.reason.map_or("", Reason::as_str).to_owned(),
+        line.reason.map_or("", Rejected::as_str).to_owned(),
         line.parameter.unwrap_or_default(),
         line.source,
         line.transaction.unwrap_or_default(),

@@ -55,6 +55,8 @@ texts! {
     WHAT_CURSOR = "There is no such page.", "没有这一页。";
     UNKNOWN = "No held callback has this id.", "没有该 ID 的回调。";
     ALREADY = "This callback was decided before. Load its page again.", "此回调已有决定，请重新加载页面。";
+    UNREADABLE = "No event can be made of this callback: what it says cannot be read.", "无法由此回调生成事件：其内容无法读取。";
+    FULL = "This callback disputes an event. Decide the callbacks that are held for that first.", "此回调与已有事件冲突，请先处理因此隔离的回调。";
     NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
 
@@ -64,7 +66,7 @@ const PAGE: usize = 50;
 /// Why a callback is held.
 const fn why_text(why: HeldWhy) -> Text {
     match why {
-        HeldWhy::Quarantine => Text::new("quarantine", "隔离"),
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("quarantine", "隔离"),
         HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
         HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
     }
@@ -103,7 +105,10 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
-    let page = console.book().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
+    let page = console
+        .book()
+        .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
+        .await?;
     let mut rows = Vec::with_capacity(page.held.len());
     for held in page.held {
         rows.push(row(visit, &show_held(console.book(), held).await?));
@@ -247,7 +252,7 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
 fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {
-        Decision::Release => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
+        Decision::Release | Decision::Settle => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
         Decision::Drop => ("drop", DROP, DROP_WHAT, SURE_DROP),
     };
     let (hint, reason) = (format!("{action}-hint"), format!("{action}-reason"));
@@ -261,7 +266,7 @@ fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
             input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
             label.check { input type="checkbox" name="sure" value="yes" required; (sure.of(lang)) }
             @match decision {
-                Decision::Release => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
+                Decision::Release | Decision::Settle => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
                 Decision::Drop => button.danger type="submit" aria-describedby=(hint) { (name.of(lang)) },
             }
         },
@@ -281,11 +286,15 @@ async fn decide(
     }
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
-    match decide_held(registry, who, (id, decision), form.text("reason")).await {
+    match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
+        .await
+    {
         Ok(_) => Ok(Reply::Go(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
         Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),
+        Err(DecideError::Unreadable(_)) => one(console, visit, text, Some(UNREADABLE)).await,
+        Err(DecideError::Full) => one(console, visit, text, Some(FULL)).await,
         Err(DecideError::NoReason) => one(console, visit, text, Some(NO_REASON)).await,
     }
 }

@@ -9,10 +9,13 @@ use super::position::{Position, Reach};
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::page_error::PageError;
-use crate::intake::{Passed, Rejection};
-use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
+use crate::intake::Passed;
+use crate::ledger::{
+    Cursor, EventBody, EventId, EventState, HeldId, LedgerError, LogQuery, Logged, Rejected,
+    Rejection,
+};
 use crate::registry::Subject;
-use crate::sender::{Effect, Outcome, Reason};
+use crate::sender::{Effect, Outcome};
 
 /// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
 /// a million events, each time looks through many of them.
@@ -24,7 +27,9 @@ pub(super) struct Line {
     pub at_ms: UnixMillis,
     pub source: String,
     pub outcome: Outcome,
-    pub reason: Option<Reason>,
+    pub reason: Option<Rejected>,
+    /// The source whose name is nearest to a path that belongs to none.
+    pub nearest: Option<String>,
     pub parameter: Option<String>,
     pub transaction: Option<String>,
     pub user: Option<String>,
@@ -44,7 +49,7 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thing {
     Event(EventId),
-    Refusal(u64),
+    Refusal(HeldId),
     Nothing,
 }
 
@@ -92,7 +97,7 @@ pub(super) async fn find(
 ) -> Result<Lines, PageError> {
     let (mut transactions, mut users) = events(console, filter, position, limit).await?;
     let mut passed = passed(console, filter, &position.passed, limit);
-    let mut refused = refused(console, filter, &position.refused, limit);
+    let mut refused = rejected(console, filter, &position.refused, limit).await?;
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     loop {
@@ -214,19 +219,32 @@ fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -
     List { from: from.clone(), lines, to }
 }
 
-fn refused(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -> List<u64> {
-    let below = match from {
-        Reach::Begin => None,
-        Reach::To(number) => Some(*number),
-        Reach::End => return List::ended(),
-    };
-    let log = console.tools.gate.rejections();
-    let (found, more) = log.list_where(limit, |one| {
-        below.is_none_or(|below| one.number < below) && filter.wants_refused(one)
-    });
-    let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
-    let lines = found.iter().map(|one| (one.number, Line::of_refused(one))).collect();
-    List { from: from.clone(), lines, to }
+/// What was rejected, of all gateways.
+async fn rejected(
+    console: &Console,
+    filter: &Filter,
+    from: &Reach<Cursor>,
+    limit: usize,
+) -> Result<List<Cursor>, PageError> {
+    let Some(query) = filter.of_rejections(&console.config()) else { return Ok(List::ended()) };
+    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    for _ in 0..ASKED_MAX {
+        let cursor = match &list.to {
+            Reach::Begin => None,
+            Reach::To(cursor) => Some(cursor.clone()),
+            Reach::End => break,
+        };
+        let missing = limit.saturating_sub(list.lines.len());
+        if missing == 0 {
+            break;
+        }
+        let log = console.tools.gate.rejections();
+        let (found, next) = log.list(&query, cursor.as_ref(), missing).await?;
+        let wanted = found.iter().filter(|one| filter.wants_rejected(one));
+        list.lines.extend(wanted.map(|one| (Cursor::after_held(one.id), Line::of_rejected(one))));
+        list.to = next.map_or(Reach::End, Reach::To);
+    }
+    Ok(list)
 }
 
 impl Line {
@@ -241,6 +259,7 @@ impl Line {
             source: event.source.into_owned(),
             outcome: Outcome::Accepted,
             reason: None,
+            nearest: None,
             parameter: None,
             transaction: Some(event.transaction.into_owned()),
             user: event.user.map(std::borrow::Cow::into_owned),
@@ -260,6 +279,7 @@ impl Line {
             source: one.source.clone(),
             outcome: one.outcome,
             reason: None,
+            nearest: None,
             parameter: None,
             transaction: one.transaction.clone(),
             user: one.user.clone(),
@@ -278,16 +298,17 @@ impl Line {
         }
     }
 
-    fn of_refused(one: &Rejection) -> Self {
+    fn of_rejected(one: &Rejection) -> Self {
         Self {
             at_ms: one.at_ms,
             source: one.source.clone(),
             outcome: outcome_of(one),
             reason: Some(one.reason),
+            nearest: one.nearest.clone(),
             parameter: one.parameter.clone(),
             transaction: one.transaction.clone(),
             user: one.user.clone(),
-            thing: Thing::Refusal(one.number),
+            thing: Thing::Refusal(one.id),
             state: None,
             is_test: false,
             kind: None,

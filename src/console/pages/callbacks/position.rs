@@ -26,8 +26,8 @@ pub(super) struct Position {
     pub users: Reach<Cursor>,
     /// Callbacks that were neither recorded nor refused, by number.
     pub passed: Reach<u64>,
-    /// Refused ones, by number.
-    pub refused: Reach<u64>,
+    /// Rejected ones.
+    pub refused: Reach<Cursor>,
 }
 
 impl Position {
@@ -95,10 +95,10 @@ mod tests {
             transactions: Reach::To(at),
             users: Reach::End,
             passed: Reach::Begin,
-            refused: Reach::To(17),
+            refused: Reach::To(Cursor::after(EventId::from_bytes([8; 16]))),
         };
         assert_eq!(position.to_string().parse(), Ok(position));
-        for bad in ["", "a.b.c", "....", "zz...", "..x.", "...x"] {
+        for bad in ["", "a.b.c", "....", "zz...", "..x.", "...xyz"] {
             assert_eq!(bad.parse::<Position>(), Err(()), "{bad}");
         }
     }

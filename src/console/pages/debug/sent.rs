@@ -12,10 +12,9 @@ use crate::console::components::{badge, time, value};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
-use crate::intake::RejectionQuery;
-use crate::ledger::{EventBody, EventId, LogQuery, SourceId};
+use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
 use crate::operator::{CallError, Called, call};
-use crate::sender::{Outcome, OwnedRequest, Reason};
+use crate::sender::{Outcome, OwnedRequest};
 
 texts! {
     SENT = "What this gateway answered", "本网关的应答";
@@ -48,13 +47,12 @@ pub struct Sent {
 enum Became {
     Event(Outcome, EventId),
     Passed(Outcome, Option<EventId>),
-    Refused(Reason, u64),
+    Refused(Rejected, HeldId),
     Unknown,
 }
 
 /// How far the logs were before it was sent.
 struct Before {
-    refused: u64,
     passed: u64,
     at_ms: UnixMillis,
 }
@@ -105,13 +103,8 @@ impl Sent {
 impl Before {
     fn now(console: &Console) -> Self {
         let gate = &console.tools.gate;
-        let refused = gate.rejections().list(&RejectionQuery::default(), 1).0;
         let passed = gate.recent().list(None, 1, |_| true).0;
-        Self {
-            refused: refused.first().map_or(0, |one| one.number),
-            passed: passed.first().map_or(0, |one| one.number),
-            at_ms: now_ms(),
-        }
+        Self { passed: passed.first().map_or(0, |one| one.number), at_ms: now_ms() }
     }
 
     /// An answer is given when the logs have it.
@@ -122,13 +115,14 @@ impl Before {
         request: &OwnedRequest,
     ) -> Result<Became, PageError> {
         let gate = &console.tools.gate;
-        let of_source =
-            RejectionQuery { source: Some(source.name.clone()), ..RejectionQuery::default() };
-        let (refused, _) = gate.rejections().list(&of_source, LATEST);
-        let ours = refused.iter().filter(|one| one.number > self.refused);
-        let mut ours = ours.filter(|one| one.request.target == request.target);
-        if let Some(one) = ours.next() {
-            return Ok(Became::Refused(one.reason, one.number));
+        let of_source = HeldQuery {
+            source: Some(SourceId::from(source.id.as_str())),
+            since_ms: Some(self.at_ms),
+            ..HeldQuery::default()
+        };
+        let (rejected, _) = gate.rejections().list(&of_source, None, LATEST).await?;
+        if let Some(one) = rejected.iter().find(|one| one.request.target == request.target) {
+            return Ok(Became::Refused(one.reason, one.id));
         }
         let query = LogQuery {
             source: Some(SourceId::from(source.id.as_str())),
@@ -166,12 +160,12 @@ impl Became {
                 let outcome = (OUTCOME, badge::outcome(lang, *outcome));
                 std::iter::once(outcome).chain(id.as_ref().map(event)).collect()
             }
-            Self::Refused(reason, number) => {
+            Self::Refused(reason, id) => {
                 let outcome = html! {
-                    (badge::outcome(lang, Outcome::Rejected)) " " (badge::reason(lang, *reason))
+                    (badge::outcome(lang, Outcome::Rejected)) " " (badge::rejected(lang, *reason))
                 };
-                let path = format!("{}/{number}", Area::Refusal.path());
-                vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { (number) } })]
+                let path = format!("{}/{id}", Area::Refusal.path());
+                vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { code { (id) } } })]
             }
             Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],
         }
