@@ -43,6 +43,8 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
 pub mod operator;
+pub mod partners;
+pub mod plan;
 pub mod private;
 pub mod rate_limiter;
 pub mod registry;

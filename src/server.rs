@@ -32,8 +32,10 @@ use crate::ledger::{
     MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
-use crate::manage::{Admin, Partners, Starting};
+use crate::manage::{Admin, Starting};
 use crate::operator::LocalToken;
+use crate::partners::Partners;
+use crate::plan::Plan;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -372,7 +374,8 @@ impl Doors {
         let addresses = listeners.addresses()?;
         let keys = Keys::start(&file, Arc::clone(metrics));
         let shared = (Arc::clone(metrics), Arc::clone(&life));
-        let gate = CallbackHandler::new(&file, keys.clone(), shared.clone());
+        let gate =
+            CallbackHandler::new(&Plan::new(Arc::clone(&file)), keys.clone(), shared.clone());
         let certificate =
             file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
         let bounds = bounds(&file.server.limits);
@@ -434,7 +437,8 @@ struct Side {
 impl Running {
     fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, .. } = &doors;
-        let (config, book) = (registry.config(), registry.book().clone());
+        let (plan, book) = (registry.plan(), registry.book().clone());
+        let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
         // Created before the first request, so the caller that starts a gateway finds it.
         local.or(&config.admin.tokens);
@@ -466,7 +470,7 @@ impl Running {
         let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
         let following = (registry.clone(), gate.clone());
         keys.apply(&config);
-        gate.apply(&config);
+        gate.apply(&plan);
         gate.open(book);
         follow_changes(&registry, &doors, &dispatcher, &upkeep);
         let follower = tokio::spawn(async move {
@@ -477,16 +481,16 @@ impl Running {
         let partners = Arc::new(Partners::new(registry.clone()));
         let shared = (metrics, Arc::clone(life), local);
         let address = addresses.admin.ip();
-        let beside = match &doors.management {
+        let partners = match &doors.management {
             Some(management) => {
                 management.set(partners);
                 None
             }
             None => Some(partners),
         };
-        let admin = Admin::new(address, registry.clone(), inside, shared, beside);
+        let admin = Admin::new(address, registry.clone(), inside, shared);
         let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
-        doors.admin.set(AdminRouter { admin, console });
+        doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;
         Ok(Self { life, registry, dispatcher, upkeep, workers, sides, follower })
@@ -565,9 +569,10 @@ fn follow_changes(registry: &Registry, doors: &Doors, dispatcher: &Dispatcher, u
     let Doors { gate, keys, certificate, .. } = doors;
     let (gate, keys, certificate) = (gate.clone(), keys.clone(), certificate.clone());
     let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
-    registry.on_change(move |config| {
+    registry.on_change(move |plan| {
+        let config = &plan.config;
         keys.apply(config);
-        gate.apply(config);
+        gate.apply(plan);
         deliver(config);
         sweep(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)

@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source, nearest};
+use crate::config::{Config, Late, Mode, Rate, Readiness, Source, nearest};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
+use crate::plan::{Plan, Routing};
 use crate::rate_limiter::RateLimiter;
 use crate::telemetry::SourceMetrics;
 
@@ -101,19 +102,15 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The sources of `config`. Those that `before` had too go on with its counters and, where it
+    /// The sources of `plan`. Those that `before` had too go on with its counters and, where it
     /// did not change, its rate.
-    pub fn new(
-        config: &Config,
-        before: Option<&Self>,
-        desk: &Arc<CallbackLog>,
-        keys: &Keys,
-    ) -> Self {
+    pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
+        let config = &*plan.config;
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
-            let routing = config.routing.get(name);
+            let routing = plan.routing.get(name);
             let inline = Inline::of(source, config);
             let body_time = config.server.limits.body_timeout;
             if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))
@@ -246,7 +243,7 @@ impl Route {
 
     fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<CallbackLog>, now: Instant) -> Self {
         let recipe = &source.recipe;
-        let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
+        let patience = recipe.sender().retries().timeout.unwrap_or(PATIENCE_UNKNOWN);
         let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);
         Self {
             id: SourceId::from(source.id.as_str()),

@@ -33,7 +33,6 @@ pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 pub use self::starting::Starting;
 use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
-use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
@@ -90,8 +89,6 @@ pub struct Admin {
     guesses: FailedAuthLimiter,
     /// The token of this machine.
     local: Arc<LocalToken>,
-    /// The management APIs, unless they have a listener of their own.
-    partners: Option<Arc<Partners>>,
 }
 
 /// What a path stands for.
@@ -263,7 +260,6 @@ impl Admin {
             Scrubber,
         ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
-        partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
         Self {
@@ -282,7 +278,6 @@ impl Admin {
             wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             guesses: FailedAuthLimiter::new(),
             local,
-            partners,
         }
     }
 
@@ -415,11 +410,6 @@ impl Handler for Admin {
         peer: Peer,
         request: Request<Incoming>,
     ) -> Result<Response, CloseWithoutReply> {
-        if let Some(partners) = &self.partners
-            && Partners::serves(request.uri().path())
-        {
-            return partners.handle(peer, request).await;
-        }
         Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }

@@ -1,56 +1,55 @@
-//! Signatures that were used. A call that changes something needs one that is unused, and uses it
-//! before it does anything else; a call that looks uses it too, and may come again. One that changed
-//! something is good for nothing more.
+//! Used signatures. A call that changes something needs an unused signature, and uses it before
+//! anything else. A call that reads uses it too, and may be repeated. A signature that changed
+//! something is not accepted again.
 //!
 //! # Why callbacks are not among them
 //!
 //! The sender `renaren` signs callbacks and these calls by one rule, under one key, over the query
-//! alone. A signed text of it is closed: it has one set of parameters. A callback is taken if its
-//! number (`report_number` or `code_number`) is among them; a call is taken if nothing is among them
-//! but `company_id`, `time_stamp` and `prefix`. So no text is good for both, and a callback has
-//! nothing to note here, which would cost it a write. The one way out of this is `replayable = true`
-//! of a source, which takes a number outside the query: such a source is refused under the key of a
-//! manager.
+//! alone. A signed text is closed: it has one set of parameters. A callback is accepted if its
+//! number (`report_number` or `code_number`) is among them. A call is accepted if it has only
+//! `company_id`, `time_stamp` and `prefix`. So no text is valid for both, and a callback needs no
+//! record here, which would cost it a write. The one exception is `replayable = true` of a source,
+//! which accepts a number outside the query: such a source is rejected under the key of a manager.
 //!
-//! The sender `yibeidiao` signs callbacks, orders and our answers by one rule over `key`, `ts` and
-//! `seq`. There the ledger itself keeps them apart: an order is recorded in the sources that would
-//! take its signature, under the identity that a callback with that `key` and `seq` has.
+//! The sender `yibeidiao` signs callbacks, orders and our replies by one rule over `key`, `ts` and
+//! `seq`. There the ledger itself separates them: an order is recorded in the sources that would
+//! accept its signature, under the identity of a callback with that `key` and `seq`.
 //!
-//! Taku's open API signs the method and the path, and rules have keys of their own. Push
-//! configurations are not signed at all: a token is sent along.
+//! Taku's open API signs the method and the path, and rules have their own keys. Push
+//! configurations are not signed: the call contains a token.
 
 use crate::clock::UnixMillis;
 use crate::ledger::{BatchedLedger, DedupeKey, LedgerError, Nonce, NonceUse, SourceId};
 
-/// How far the clocks of two gateways, or of a gateway and its ledger, may be apart.
+/// The largest difference between the clocks of two gateways, or of a gateway and its ledger.
 pub(super) const SKEW_MS: i64 = 5 * 60 * 1000;
 
-/// Which rule a signature was made by.
+/// The rule of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// That of Taku's open API, over everything but the query.
+    /// The rule of Taku's open API, over everything but the query.
     RewardRule,
-    /// That of the sender `renaren`, over the query.
+    /// The rule of the sender `renaren`, over the query.
     CallbackAddress,
 }
 
 /// A signature that verified.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signature<'s> {
-    /// How it was made.
+    /// The rule that it was made by.
     pub rule: Rule,
-    /// What tells it from all others under its rule.
+    /// The bytes that identify it under its rule.
     pub bytes: &'s [u8],
-    /// Until when a gateway with a right clock takes it.
+    /// The end of its validity, by a correct clock.
     pub good_until_ms: UnixMillis,
 }
 
-/// What is noted of a signature.
+/// A mark on a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    /// It was used.
+    /// Used.
     Used,
-    /// It was used, or tried, to change something.
+    /// Used, or tried, to change something.
     Wrote,
 }
 
@@ -64,8 +63,8 @@ impl Mark {
 }
 
 impl Rule {
-    /// What keeps the signatures of one rule apart from those of another. Stored: never to be
-    /// changed.
+    /// The scope that separates the signatures of one rule from those of another. It is stored and
+    /// must not change.
     const fn scope(self) -> &'static str {
         match self {
             Self::RewardRule => "manage/reward_rule",
@@ -75,18 +74,19 @@ impl Rule {
 }
 
 impl Signature<'_> {
-    /// Uses it to change something, durably, on all gateways that share the ledger. Answers whether
-    /// it was unused.
+    /// Uses the signature to change something, durably, on all gateways that share the ledger.
+    /// Returns whether it was unused.
     pub async fn use_to_write(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
-        // Both in one batch, so that no call sees the one without the other.
+        // Both in one batch: no call sees one without the other.
         let used = book.check_nonces(&[self.nonce(Mark::Used), self.nonce(Mark::Wrote)]).await?;
         Ok(used.first().copied().unwrap_or(NonceUse::Repeated))
     }
 
-    /// Uses it to look, durably: from then on it changes nothing. Answers [`NonceUse::First`] unless
-    /// it was used to change something, however often it was used to look.
+    /// Uses the signature to read, durably: from then on it changes nothing. Returns
+    /// [`NonceUse::First`] unless it was used to change something, however often it was used to
+    /// read.
     pub async fn use_to_read(&self, book: &BatchedLedger) -> Result<NonceUse, LedgerError> {
-        // What ends at once is looked up, and not noted.
+        // A nonce that expires at once is looked up and not stored.
         let wrote = Nonce { expires_ms: 0, ..self.nonce(Mark::Wrote) };
         let used = book.check_nonces(&[self.nonce(Mark::Used), wrote]).await?;
         Ok(used.last().copied().unwrap_or(NonceUse::Repeated))

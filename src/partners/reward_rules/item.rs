@@ -1,28 +1,28 @@
-//! What a reward rule is to say, as it came and as it is taken; and what is wrong with it.
+//! The item of a call that writes a reward rule: as it was sent, as it was checked, and its errors.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::document::RuleStatus;
 use crate::config::check_origin;
-use crate::registry::RuleStatus;
 
 /// Characters of a name, as Taku counts them.
 const NAME_CHARACTERS_MAX: usize = 30;
 
-/// Characters of a remark; Taku names no bound.
+/// Characters of a remark; Taku documents no limit.
 const REMARK_CHARACTERS_MAX: usize = 1_000;
 
-/// Bytes of an address: what servers commonly take.
+/// Bytes of a URL: the common limit of servers.
 const URL_BYTES_MAX: usize = 8 * 1024;
 
-/// What a reward may amount to.
+/// The largest amount of a reward.
 const NUMBER_MAX: u64 = 100_000_000;
 
 /// The numbers of the states.
 pub(crate) const STOPPED: u8 = 1;
 pub(crate) const RUNNING: u8 = 3;
 
-/// An item as it came: a field that is there twice is an error of the body.
+/// An item as it was sent. A repeated field is an error of the body.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Fields {
     pub id: Option<Value>,
@@ -34,7 +34,7 @@ pub(crate) struct Fields {
     pub status: Option<Value>,
 }
 
-/// What a rule is to say.
+/// The checked content of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub rule_name: String,
@@ -44,21 +44,21 @@ pub(crate) struct Wanted {
     pub remark: String,
 }
 
-/// What is wrong with one item.
+/// The error of one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FieldError {
-    /// Its place in the call, from 0.
+    /// The position of the item in the call, from 0.
     pub index: usize,
-    /// The field that it is about.
+    /// The field.
     #[serde(skip)]
     pub field: &'static str,
-    /// The code of the mistake.
+    /// The code of the error.
     pub code: u16,
-    /// The same for people.
+    /// The message for people.
     pub msg: String,
 }
 
-/// Our own codes: Taku does not publish its.
+/// Our own codes: Taku does not publish its codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldErrorCode {
     /// A field is missing.
@@ -71,9 +71,9 @@ pub(crate) enum FieldErrorCode {
     Long = 1004,
     /// A number is out of its range.
     Range = 1005,
-    /// An address is no URL that may be called.
+    /// A URL is not valid, or must not be called.
     Url = 1006,
-    /// An address did not answer as it should.
+    /// A URL did not return a success.
     NoAnswer = 1007,
     /// There is no such rule.
     Unknown = 1008,
@@ -99,24 +99,24 @@ impl FieldErrorCode {
         }
     }
 
-    /// The slip that `field` makes; its place is told later.
+    /// The error of `field`. Its position is set later.
     pub fn slip(self, field: &'static str) -> FieldError {
         FieldError { index: 0, field, code: self as u16, msg: format!("{field} {}", self.what()) }
     }
 
-    /// The same, with the reason.
+    /// The error of `field`, with the reason.
     pub fn because(self, field: &'static str, why: &str) -> FieldError {
         FieldError { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
-    /// The slip of the item at `index`.
+    /// The error of the item at `index`.
     pub fn at(self, index: usize) -> FieldError {
         FieldError { index, ..self.slip("id") }
     }
 }
 
 impl Fields {
-    /// What a new rule is to say.
+    /// Checks the content of a new rule.
     pub fn new_rule(&self) -> Result<Wanted, FieldError> {
         Ok(Wanted {
             rule_name: name("rule_name", self.rule_name.as_ref())?,
@@ -127,7 +127,7 @@ impl Fields {
         })
     }
 
-    /// What rule is to say what, and whether it is to run.
+    /// Checks the id, the content and the state of a changed rule.
     pub fn changed_rule(&self) -> Result<(u64, Wanted, RuleStatus), FieldError> {
         let id = number(there("id", self.id.as_ref())?).ok_or(FieldErrorCode::Type.slip("id"))?;
         let status = there("status", self.status.as_ref())?;
@@ -148,7 +148,7 @@ impl Fields {
         }
     }
 
-    /// The address, to the byte as it came.
+    /// The URL, byte for byte as it was sent.
     fn url(&self) -> Result<String, FieldError> {
         const FIELD: &str = "reward_url";
         let url = text(FIELD, self.reward_url.as_ref())?;

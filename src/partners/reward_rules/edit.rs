@@ -1,6 +1,4 @@
-//! Reward rules (seed 001), as its API and the console write them.
-
-mod item;
+//! Changes of reward rules, by the API and by the console.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,22 +9,23 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::SENDER;
+use super::document::{REWARD_RULE, Rule, RuleStatus};
+use super::item;
+use super::plan::rule_name;
 use crate::config::Config;
 use crate::egress::Probe;
 use crate::ledger::LedgerError;
-use crate::registry::{AuditView, Draft, REWARD_RULE, Rule, RuleStatus, StoredDocument, rule_name};
+use crate::registry::{AuditView, Draft, StoredDocument};
 use crate::sender::MacroUrl;
-
-pub(crate) use item::{FieldError, FieldErrorCode, Fields, Wanted, number};
 
 /// Rules of all publishers: each is a source with its counters and a destination with its client.
 pub(crate) const RULES_MAX: usize = 2_000;
 
-/// How long an address may take to answer when it is tried out: more than twice as long as Taku
-/// waits for a reward to be taken.
+/// The timeout of a probe of a URL: more than twice the timeout of Taku for a reward.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
-/// Addresses that are tried out at one time, for one call.
+/// Concurrent probes of one call.
 const PROBES_AT_ONCE: usize = 32;
 
 /// Characters of a rule's key.
@@ -61,7 +60,7 @@ pub(crate) fn put(
     draft.put((REWARD_RULE, &id.to_string()), old, rule, &told)
 }
 
-/// Takes a rule away. Its number is never used again.
+/// Deletes a rule. Its number is never used again.
 pub(crate) fn delete(draft: &mut Draft, id: u64, old: &StoredDocument<Rule>) {
     let before = masked(id, &old.value);
     let told = AuditView { before: Some(&before), after: None };
@@ -76,10 +75,10 @@ fn masked(id: u64, rule: &Rule) -> Value {
     shown
 }
 
-/// A new key, from the system's generator; `None` where that has none.
+/// A new key from the system's random generator; `None` if that fails.
 pub(crate) fn sec_key() -> Option<String> {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    // Bytes from here on would make the first letters likelier.
+    // Bytes from here on would make the first letters more likely.
     const FAIR: usize = 256 / LETTERS.len() * LETTERS.len();
     let mut key = String::with_capacity(KEY_LENGTH);
     while key.len() < KEY_LENGTH {
@@ -94,11 +93,11 @@ pub(crate) fn sec_key() -> Option<String> {
 
 // === Whether an address answers ===
 
-/// Calls each address as Taku does when a rule is saved: its macros as they are, and marked as a
-/// test. Each once, however many rules have it. Answers what is wrong with each, if anything.
+/// Calls each URL once, as Taku does when a rule is saved: with its macros as they are, and marked
+/// as a test. Returns the error of each, if there is one.
 ///
 /// # Errors
-/// Why no address can be called.
+/// The reason that no URL can be called.
 pub(crate) async fn try_out(
     config: &Config,
     mut distinct: Vec<&str>,
@@ -109,7 +108,7 @@ pub(crate) async fn try_out(
         return Ok(HashMap::new());
     }
     let probe = Probe::new(config.egress.allow.clone())?;
-    let macros = config.catalog.get("taku");
+    let macros = config.catalog.get(SENDER);
     let called = |url: &str| {
         let known = |name: &str| macros.is_some_and(|sender| sender.macros().any(|m| m == name));
         let text = MacroUrl::read(url, known).unfilled();
@@ -121,16 +120,16 @@ pub(crate) async fn try_out(
         let (url, called) = (url.to_owned(), called(url));
         let (probe, places) = (probe.clone(), Arc::clone(&places));
         calls.spawn(async move {
-            // Nobody closes the places.
+            // The semaphore is never closed.
             let _place = places.acquire_owned().await;
             (url, answered(&probe, &called).await)
         });
     }
-    // What is still under way when the caller hangs up ends with the set.
+    // Probes in flight end with the set if the caller disconnects.
     Ok(calls.join_all().await.into_iter().collect())
 }
 
-/// What is wrong with how an address answers, if anything.
+/// The error in the response of a URL, if there is one.
 async fn answered(probe: &Probe, url: &str) -> Option<String> {
     match probe.get(url, PROBE_TIME).await {
         Ok(status) if status.is_success() => None,

@@ -1,5 +1,5 @@
-//! Access tokens: made for an app's secret, good for two hours, and five minutes longer than the
-//! next one. What is kept of one is its digest.
+//! Access tokens: issued for an app's secret, valid for 2 h, and for 5 min after the next one was
+//! issued. Only the digest of a token is stored.
 
 use constant_time_eq::constant_time_eq_32;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Answered, Code, PushConfigError, answered, busy, parameters, refused, value};
 use crate::clock::UnixMillis;
-use crate::config::{PushApp, PushConfig};
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError, Revision};
 use crate::manage::failed_auth::{Guess, TooManyAttempts};
-use crate::manage::partners::Call;
+use crate::partners::Call;
+use crate::partners::push_configuration::settings::{PushApp, PushConfig};
 use crate::wire::Response;
 
 /// The tokens of an app, by its id.
@@ -20,13 +20,13 @@ const TOKENS: Kind = Kind::new("push_token");
 /// The parameters of a call for a token.
 const PARAMETERS: [&str; 3] = ["grant_type", "appid", "secret"];
 
-/// How long a token is good for.
+/// The validity of a token.
 const LIFE_SECONDS: i64 = 7200;
 
-/// How long the one before stays good.
+/// The time for which the previous token stays valid.
 const OVERLAP_MS: i64 = 5 * 60 * 1000;
 
-/// How often a token is made anew when another gateway made one meanwhile.
+/// Retries after another gateway issued a token concurrently.
 const TRIES: usize = 16;
 
 /// The tokens of an app.
@@ -36,7 +36,7 @@ struct Tokens {
     previous: Option<Token>,
 }
 
-/// What is kept of a token.
+/// A token as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Token {
     digest: String,
@@ -44,7 +44,7 @@ struct Token {
 }
 
 /// Answers a call to `/cgi-bin/token`.
-pub(in crate::manage) async fn answer(call: &Call<'_>, api: &PushConfig) -> Response {
+pub(in crate::partners) async fn answer(call: &Call<'_>, api: &PushConfig) -> Response {
     answered(make(call, api).await)
 }
 
@@ -67,7 +67,7 @@ async fn make(call: &Call<'_>, api: &PushConfig) -> Answered {
     Ok(json!({ "access_token": token, "expires_in": LIFE_SECONDS }))
 }
 
-/// The app, if that is its secret; as slowly as the guesses before demand.
+/// The app with that secret, after the delay that earlier failures demand.
 async fn known<'a>(
     call: &Call<'_>,
     app: Option<&'a PushApp>,
@@ -91,7 +91,7 @@ async fn known<'a>(
     }
 }
 
-/// The app that a token is for, as long as it is good.
+/// The app of a valid token.
 pub(super) async fn app<'a>(
     book: &BatchedLedger,
     api: &'a PushConfig,
@@ -116,7 +116,7 @@ pub(super) async fn app<'a>(
     Err(refused(Code::Token, "invalid access_token"))
 }
 
-/// Keeps a new token beside the one before.
+/// Stores a new token beside the previous one.
 async fn keep(
     book: &BatchedLedger,
     (app, token): (&str, &str),

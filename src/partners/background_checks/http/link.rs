@@ -1,16 +1,16 @@
-//! The URL of a report: good for a minute, and for nothing but what is written in it.
+//! The URL of a report: valid for 1 min, and for one report.
 
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::UnixMillis;
-use crate::config::Company;
+use crate::partners::background_checks::settings::Company;
 
-/// Where reports are.
-pub(in crate::manage) const REPORTS: &str = "/survey-result/";
+/// The path of reports.
+pub(in crate::partners) const REPORTS: &str = "/survey-result/";
 
-/// How long a URL is good for.
+/// The validity of a URL.
 const LIFE_SECONDS: i64 = 60;
 
 const EXPIRES: &str = "Expires";
@@ -20,12 +20,12 @@ const SIGNATURE: &str = "Signature";
 /// Bytes of the name of a company in a URL, which tells nothing about its key.
 const ACCESS_BYTES: usize = 8;
 
-/// Why a URL is not, or no longer, good.
+/// The reason that a URL is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkError {
-    /// Something in it was changed.
+    /// The URL was changed.
     Changed,
-    /// Its minute is over.
+    /// The URL has expired.
     Expired,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn write(company: &Company, (day, number): (&str, &str), now_ms: Unix
     format!("{path}?{EXPIRES}={expires}&{ACCESS}={access}&{SIGNATURE}={signature}")
 }
 
-/// Which check a URL is for, and whose.
+/// The check of a URL, and its company.
 pub(super) fn read<'a, 'p>(
     companies: &'a [Company],
     (path, query): (&'p str, &str),

@@ -1,7 +1,7 @@
-//! Seed 001, `/v3/advanced/reward_rule`: the rules by which Taku (TopOn) rewards.
+//! `/v3/advanced/reward_rule`: the rules by which Taku (TopOn) rewards players.
 //!
-//! A rule is at once a source, `/callback/reward/<id>`, under its own key, with its address as the
-//! destination. Calls are signed as Taku's open API has it; a call changes all of its items or none.
+//! A rule becomes a source, `/callback/reward/<id>`, under its own key, with its URL as the
+//! destination. Calls are signed as in Taku's open API. A call changes all of its items or none.
 
 mod signature;
 
@@ -10,34 +10,36 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::{json, with_body};
-use super::partners::{Call, Came};
-use crate::config::{Publisher, RewardRules};
+use super::document::{Rule, RuleStatus};
+use super::edit::{self, RULES_MAX, Shown};
+use super::item::{FieldError, FieldErrorCode, Fields, Wanted, number};
+use super::settings::{Publisher, RewardRules};
 use crate::ledger::LedgerError;
-use crate::operator::rules::{self, FieldError, FieldErrorCode, Fields, RULES_MAX, Shown, Wanted};
-use crate::registry::{Actor, ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument};
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
+use crate::manage::http::{json, with_body};
+use crate::partners::{Call, Came};
+use crate::registry::{Actor, ChangeError, RunningConfig, StoredDocument};
 use crate::wire::Response;
 
 /// Items, or ids, of one call.
 const ITEMS_MAX: usize = 100;
 
-/// Why a call fails as a whole: the codes of Taku's open API, which are also the status.
+/// The error of a call as a whole: the codes of Taku's open API, which are also the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RewardRuleErrorCode {
-    /// Something of ours.
+    /// An internal error.
     Internal = 500,
-    /// A header field is missing, repeated or out of its time.
+    /// A header is missing, repeated or outside of its time.
     Header = 600,
     /// The signature is wrong.
     Sign = 601,
     /// A parameter or the body is wrong.
     Parameter = 602,
-    /// Nobody has that key.
+    /// No publisher has that key.
     Publisher = 603,
-    /// The very same call was made before.
+    /// The same call was made before.
     Repeated = 606,
-    /// Too many wrong keys or signatures: Taku's own answer to too many calls.
+    /// Too many wrong keys or signatures: Taku's own reply to too many calls.
     Guesses = 429,
 }
 
@@ -45,7 +47,7 @@ enum RewardRuleErrorCode {
 #[derive(Debug)]
 struct RewardRuleError(RewardRuleErrorCode, String);
 
-/// Why nothing is changed.
+/// The reason that nothing is changed.
 enum RewardRuleStop {
     Whole(RewardRuleError),
     Items(Vec<FieldError>),
@@ -64,7 +66,11 @@ struct Ids {
 }
 
 /// Answers one call.
-pub(super) async fn answer(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> Response {
+pub(in crate::partners) async fn answer(
+    call: &Call<'_>,
+    api: &RewardRules,
+    body: Came<'_>,
+) -> Response {
     match authenticated(call, api, body).await {
         Ok(response) => response,
         Err(RewardRuleStop::Items(errs)) => json(&json!({ "errs": errs })),
@@ -90,7 +96,7 @@ async fn authenticated(call: &Call<'_>, api: &RewardRules, body: Came<'_>) -> An
     }
 }
 
-/// Who calls, with what, as slowly as the guesses before demand.
+/// Authenticates a call, after the delay that earlier failures demand.
 async fn known<'a>(
     call: &Call<'_>,
     api: &'a RewardRules,
@@ -196,7 +202,7 @@ impl Ours<'_> {
         pairs.map_err(|why| refused(RewardRuleErrorCode::Parameter, why.to_string()))
     }
 
-    /// `ids=1,2`; nothing where it is absent.
+    /// `ids=1,2`; `None` if it is missing.
     fn ids_of_query(&self) -> Result<Option<Vec<u64>>, RewardRuleStop> {
         let wrong = |what: &str| Err(refused(RewardRuleErrorCode::Parameter, what));
         let pairs = self.parameters(&["ids"])?;
@@ -214,7 +220,7 @@ impl Ours<'_> {
         let wanted = all(items.iter().map(Fields::new_rule))?;
         signature::use_once(self.call, claim).await?;
         self.try_out(wanted.iter().map(|wanted| Some(wanted.reward_url.as_str()))).await?;
-        let keys: Option<Vec<String>> = wanted.iter().map(|_| rules::sec_key()).collect();
+        let keys: Option<Vec<String>> = wanted.iter().map(|_| edit::sec_key()).collect();
         let keys = keys
             .ok_or_else(|| refused(RewardRuleErrorCode::Internal, "there are no random numbers"))?;
         let made = self.call.registry.write(&self.who, |state, draft| {
@@ -227,7 +233,7 @@ impl Ours<'_> {
             for (wanted, key) in wanted.iter().zip(&keys) {
                 let rule = self.made(wanted, key, RuleStatus::Running);
                 let id = draft.rule_number();
-                rules::put(draft, id, None, &rule)?;
+                edit::put(draft, id, None, &rule)?;
                 made.push(json!({ "id": id, "reward_sec_key": rule.reward_sec_key }));
             }
             Ok(made)
@@ -258,7 +264,7 @@ impl Ours<'_> {
                 let old = self.rule(state, *id).ok_or_else(unknown)?;
                 let rule = self.made(wanted, &old.value.reward_sec_key, *status);
                 if rule != *old.value {
-                    rules::put(draft, *id, Some(old), &rule)?;
+                    edit::put(draft, *id, Some(old), &rule)?;
                 }
             }
             Ok(())
@@ -267,7 +273,7 @@ impl Ours<'_> {
         Ok(json(&json!({})))
     }
 
-    /// The address of each rule that is to have another one.
+    /// The new URL of each rule, if it changes.
     fn new_addresses(&self, wanted: &[(u64, Wanted, RuleStatus)]) -> Vec<Option<String>> {
         let state = self.call.registry.in_force();
         let changed = |(id, wanted, _): &(u64, Wanted, RuleStatus)| {
@@ -291,15 +297,14 @@ impl Ours<'_> {
                 format!("1 to {ITEMS_MAX} ids are taken"),
             ));
         }
-        let ids =
-            all(ids.iter().map(|id| rules::number(id).ok_or(FieldErrorCode::Type.slip("id"))))?;
+        let ids = all(ids.iter().map(|id| number(id).ok_or(FieldErrorCode::Type.slip("id"))))?;
         refuse_twice(ids.iter().copied())?;
         signature::use_once(self.call, claim).await?;
         let written = self.call.registry.write(&self.who, |state, draft| {
             let known = |id: &u64| self.rule(state, *id).ok_or(FieldErrorCode::Unknown.slip("id"));
             let rules = all(ids.iter().map(known)).map_err(ChangeError::Refused)?;
             for (id, old) in ids.iter().zip(rules) {
-                rules::delete(draft, *id, old);
+                edit::delete(draft, *id, old);
             }
             Ok(())
         });
@@ -321,13 +326,13 @@ impl Ours<'_> {
         }
     }
 
-    /// Calls each new address, as Taku does when a rule is saved.
+    /// Calls each new URL, as Taku does when a rule is saved.
     async fn try_out<'u>(
         &self,
         urls: impl Iterator<Item = Option<&'u str>>,
     ) -> Result<(), RewardRuleStop> {
         let urls: Vec<Option<&str>> = urls.collect();
-        let said = rules::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
+        let said = edit::try_out(self.call.config, urls.iter().copied().flatten().collect()).await;
         let said = said.map_err(|why| refused(RewardRuleErrorCode::Internal, why))?;
         let bad = |url: &&str| said.get(*url).cloned().flatten();
         all(urls.iter().map(|url| match url.as_ref().and_then(bad) {
@@ -338,7 +343,7 @@ impl Ours<'_> {
     }
 }
 
-/// What became of each item, or every slip with its place.
+/// The results of all items, or all errors with their positions.
 fn all<T>(items: impl Iterator<Item = Result<T, FieldError>>) -> Result<Vec<T>, RewardRuleStop> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (index, item) in items.enumerate() {

@@ -1,11 +1,11 @@
-//! `push_apps` and `push_path` of a destination: which push configurations may name it, and below
-//! which path.
+//! `push_apps` and `push_path` of a destination: the push configurations that may name it, and the
+//! path below which they may.
 
-use super::file::{Item, Read, Section, ValueError};
-use super::unit;
+use crate::config::file::{Item, Read, Section, ValueError};
+use crate::config::unit;
 
-/// Which push configurations may name a destination, and below which path they reach it. A
-/// destination that names no app is out of reach for all of them: its credentials are not theirs.
+/// The push configurations that may name a destination, and the path below which they reach it. A
+/// destination that names no app cannot be reached: its credentials are not theirs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushGrant {
     /// The ids of the apps.
@@ -14,13 +14,13 @@ pub struct PushGrant {
     pub path: String,
 }
 
-/// Why a path is not one that a push configuration may name.
+/// The reason that a push configuration may not name a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushPathError {
-    /// It does not begin with a slash, or no request could have it.
+    /// The path does not begin with a slash, or is not valid in a request.
     #[error("is not a path such as /container-echo")]
     NotAPath,
-    /// It has a query or a fragment.
+    /// The path has a query or a fragment.
     #[error("has a query or a fragment")]
     Query,
     /// A segment is `.` or `..`, escaped or with parameters behind it: servers walk up by it.
@@ -57,7 +57,7 @@ impl PushGrant {
 /// Whether every server reads `path` as it is written.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error in the path.
 pub fn check_push_path(path: &str) -> Result<(), PushPathError> {
     if path.contains(['?', '#']) {
         return Err(PushPathError::Query);
@@ -70,7 +70,7 @@ pub fn check_push_path(path: &str) -> Result<(), PushPathError> {
     }
     let mut segments = segments.split('/').peekable();
     while let Some(segment) = segments.next() {
-        // Some servers cut `;` and what is behind it off before they walk the path.
+        // Some servers remove `;` and everything after it before they resolve the path.
         let name = segment.split(';').next().unwrap_or_default();
         if matches!(name, "." | "..") {
             return Err(PushPathError::DotSegment);
@@ -82,8 +82,8 @@ pub fn check_push_path(path: &str) -> Result<(), PushPathError> {
     Ok(())
 }
 
-/// What the table of a destination with that `url` grants.
-pub(super) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
+/// Returns the grant of the table of a destination with that `url`.
+pub(crate) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
     let apps = section.list("push_apps", app).unwrap_or_default();
     let path = section.take("push_path", push_path);
     if section.has("push_path") && !section.has("push_apps") {
@@ -101,7 +101,7 @@ pub(super) fn grant(section: &Section<'_>, url: Option<&str>) -> PushGrant {
     PushGrant { apps, path }
 }
 
-/// The path of a URL as it is written; empty where it has none.
+/// The path of a URL as it is written; empty if it has none.
 fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = rest.find(['?', '#']).unwrap_or(rest.len());

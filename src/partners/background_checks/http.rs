@@ -1,13 +1,10 @@
-//! Seed 004, `/open/company/record/generate-temp-report`: a report of what a background check has
-//! found so far, as PDF behind a URL that is good for a minute.
+//! `/open/company/record/generate-temp-report`: a PDF report of the finished items of a background
+//! check, at a URL that is valid for 1 min.
 //!
-//! Callbacks are signed by the same rule, and so are our answers: see [`serial`] for what keeps the
-//! three apart. Only an answer to an order that is accepted is signed.
+//! Callbacks and our replies are signed by the same rule: [`serial`] separates the three. Only the
+//! reply to an accepted order is signed.
 
-mod fonts;
 mod link;
-mod pdf;
-mod record;
 mod seen;
 mod serial;
 
@@ -20,22 +17,22 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
-use self::fonts::Fonts;
 use self::link::LinkError;
-use self::pdf::Block;
-use self::record::Record;
 use self::serial::Serial;
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::{ApiError, json, with_body};
-use super::partners::Call;
+use super::fonts::{self, Fonts};
+use super::pdf::{self, Block};
+use super::record::Record;
+use super::settings::{BackgroundChecks, Company};
 use crate::clock::UnixMillis;
-use crate::config::{BackgroundChecks, Company};
 use crate::ledger::LedgerError;
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
+use crate::manage::http::{ApiError, json, with_body};
+use crate::partners::Call;
 use crate::wire::Response;
 
-pub(super) use link::REPORTS;
+pub(in crate::partners) use link::REPORTS;
 
-/// How far a call's time may be off.
+/// The largest deviation of a call's time.
 const WINDOW_MS: i64 = 10 * 60 * 1000;
 
 /// The zone of the times, and how they are written.
@@ -56,9 +53,9 @@ static PRINTERS: Semaphore = Semaphore::const_new(2);
 /// The codes of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// All is well.
+    /// Success.
     Done,
-    /// Something of ours, or there is no report.
+    /// An internal error, or there is no report.
     Internal,
     /// The signature is wrong.
     Sign,
@@ -74,7 +71,7 @@ enum Code {
     Unavailable,
 }
 
-/// An answer, as it is kept.
+/// A reply, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Envelope {
     code: String,
@@ -108,7 +105,7 @@ struct Signed<'c> {
     now_ms: UnixMillis,
 }
 
-/// Why there is no report.
+/// The reason that there is no report.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
     #[error("there is no check of that number")]
@@ -128,7 +125,7 @@ enum ReportError {
 }
 
 /// Answers a call that orders a report.
-pub(super) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
+pub(in crate::partners) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     let envelope = match known(call, api).await {
         Err((code, msg)) => refusal(call, code, msg),
         Ok(signed) => signed.order(call, api).await.unwrap_or_else(|error| {
@@ -139,8 +136,7 @@ pub(super) async fn order(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     json(&envelope)
 }
 
-/// The answer to a call that is not accepted. It is not signed: whoever had it could use the
-/// signature for a call.
+/// The reply to a rejected call. It is not signed: its receiver could use the signature for a call.
 fn refusal(call: &Call<'_>, code: Code, msg: &str) -> Envelope {
     Envelope {
         code: code.as_str().to_owned(),
@@ -152,7 +148,7 @@ fn refusal(call: &Call<'_>, code: Code, msg: &str) -> Envelope {
     }
 }
 
-/// Who calls, as slowly as the guesses before demand.
+/// Authenticates a call, after the delay that earlier failures demand.
 async fn known<'c>(
     call: &'c Call<'_>,
     api: &'c BackgroundChecks,
@@ -230,7 +226,7 @@ fn stamp(at_ms: UnixMillis) -> String {
 }
 
 impl Signed<'_> {
-    /// The same call again gets the same answer; another one under its serial number gets none.
+    /// A repeated call gets the same reply. Another call under its serial number is rejected.
     async fn order(
         &self,
         call: &Call<'_>,
@@ -273,7 +269,7 @@ impl Signed<'_> {
                 refusal(call, Code::Internal, &why.to_string())
             }
         };
-        // Who came with the same serial number meanwhile was first.
+        // A concurrent call with the same serial number may have been first.
         let kept = seen::keep(book, &about, envelope, self.now_ms).await?;
         Ok(kept.unwrap_or_else(repeated))
     }
@@ -285,14 +281,14 @@ impl Signed<'_> {
         number: &str,
     ) -> Result<String, ReportError> {
         let record = Record::read(call.registry.book(), call.config, self.company, number).await?;
-        // Written once to see that it can be: a URL that leads nowhere helps nobody.
+        // Created once as a check: no URL is returned for a report that cannot be created.
         print(api, record, self.now_ms).await?;
         let day = &stamp(self.now_ms)[..8];
         let link = link::write(self.company, (day, number), self.now_ms);
         Ok(format!("{}{link}", base(call)))
     }
 
-    /// The answer to an order that is accepted, whose serial number is taken already.
+    /// The reply to an accepted order. Its serial number is taken already.
     fn accepted(&self, msg: &str) -> Envelope {
         let ts = stamp(self.now_ms);
         Envelope {
@@ -306,7 +302,7 @@ impl Signed<'_> {
     }
 }
 
-/// Scheme and authority of what is handed out.
+/// Scheme and authority of the URLs that are returned.
 fn base(call: &Call<'_>) -> String {
     let server = &call.config.server;
     server.management_url.clone().unwrap_or_else(|| {
@@ -325,7 +321,7 @@ fn number(pairs: &[(String, String)]) -> Option<String> {
 }
 
 /// Answers a call for a report.
-pub(super) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
+pub(in crate::partners) async fn fetch(call: &Call<'_>, api: &BackgroundChecks) -> Response {
     if !matches!(call.method().as_str(), "GET" | "HEAD") {
         return ApiError::method(&[http::Method::GET]).response();
     }

@@ -1,17 +1,16 @@
-//! A background check: what the callbacks about it say, put together.
+//! A background check, derived from the callbacks about it.
 //!
-//! Nothing is kept besides the events: a record is as it was last told of, and what was accepted is
-//! never lost on the way into it.
+//! Only the events are stored: a record has the latest values, and no accepted callback can be
+//! missing in it.
 
 use constant_time_eq::constant_time_eq;
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value};
 
-use crate::config::{Company, Config};
+use super::SENDER;
+use super::settings::Company;
+use crate::config::Config;
 use crate::ledger::{BatchedLedger, EventBody, LedgerError, LogQuery, Logged, SourceId};
-
-/// The sender that tells of background checks.
-pub(super) const SENDER: &str = "yibeidiao";
 
 /// Callbacks about one check that are read, the newest: a check has some dozens.
 const EVENTS_MAX: usize = 1_000;
@@ -25,23 +24,23 @@ const DONE: [&str; 6] = ["50", "done", "finished", "completed", "已完成", "�
 pub(super) struct Record {
     /// Its number.
     pub number: String,
-    /// Who is looked into.
+    /// The person.
     pub person: Option<String>,
-    /// Its state, as it was last told.
+    /// The latest state.
     state: Option<String>,
-    /// Its items, in the order in which they came up.
+    /// The items, in the order of their first callbacks.
     items: Vec<Item>,
 }
 
-/// One thing that is looked into.
+/// One item of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Item {
     /// What it is.
     pub name: String,
     state: Option<String>,
-    /// What came of it.
+    /// The conclusion.
     pub conclusion: Option<String>,
-    /// What is to be said of it.
+    /// The remarks.
     pub remarks: Option<String>,
 }
 
@@ -87,7 +86,7 @@ impl Record {
         self.items.iter().filter(done)
     }
 
-    /// Goes on by what one callback says. What it does not name stays.
+    /// Applies one callback. Values that it does not name stay.
     fn hear(&mut self, told: &Map<String, Value>) {
         let said = |names: &[&str]| names.iter().find_map(|name| text(told.get(*name)?));
         self.person = said(&["person", "name", "candidateName"]).or(self.person.take());

@@ -1,5 +1,5 @@
-//! Seed 002, `/tcb/getcallbackconfig` and `/tcb/setcallbackconfig`: which messages of an app go
-//! where; and `/cgi-bin/token`, which lets whoever has the app's secret do that.
+//! `/tcb/getcallbackconfig` and `/tcb/setcallbackconfig`: the routes of an app's messages.
+//! `/cgi-bin/token` gives the holder of the app's secret a token for them.
 //!
 //! `functionName` and `qbase_env` are names of destinations: a function's message goes to the
 //! destination of that name, a container's to the one of its environment, at the path that was set.
@@ -13,16 +13,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::json;
-use super::partners::{Call, Came};
-use crate::config::{Destination, PushConfig, check_push_path};
-use crate::registry::{
-    Actor, AuditView, ChangeError, ContainerConfig, FunctionCallback, FunctionConfig, PUSH_CONFIG,
-    Push, PushBarrier, push_barrier,
-};
+use super::document::{ContainerConfig, FunctionCallback, FunctionConfig, PUSH_CONFIG, Push};
+use super::grant::check_push_path;
+use super::plan::{PushBarrier, push_barrier};
+use super::settings::PushConfig;
+use crate::config::Destination;
+use crate::manage::http::json;
+use crate::partners::{Call, Came};
+use crate::registry::{Actor, AuditView, ChangeError};
 use crate::wire::Response;
 
-pub(super) use token::answer as answer_token;
+pub(in crate::partners) use token::answer as answer_token;
 
 /// Kinds of messages of one configuration: WeChat has some dozens.
 const CALLBACKS_MAX: usize = 200;
@@ -30,40 +31,40 @@ const CALLBACKS_MAX: usize = 200;
 /// Characters of any text in it.
 const TEXT_MAX: usize = 256;
 
-/// What is done to a configuration.
+/// An action on a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// It is shown.
+pub(in crate::partners) enum Action {
+    /// Read the configuration.
     Get,
-    /// It is set.
+    /// Set the configuration.
     Set,
 }
 
-/// Why a call fails: WeChat's own codes.
+/// The error of a call: WeChat's own codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 enum Code {
-    /// The ledger does not take it now.
+    /// The ledger cannot record it now.
     Busy = -1,
-    /// It cannot be: functions while a container is on.
+    /// The configuration is not possible: functions while a container is enabled.
     System = -1000,
-    /// The grant type of a token is another one.
+    /// The grant type of a token is not known.
     GrantType = 40002,
-    /// Nobody has that app id.
+    /// No app has that id.
     AppId = 40013,
-    /// The token is none of ours.
+    /// The token is not one of ours.
     Token = 40014,
-    /// A parameter is missing, or cannot be read.
+    /// A parameter is missing or not valid.
     Missing = 40101,
     /// The secret is wrong.
     Secret = 40125,
-    /// There is no token.
+    /// The token is missing.
     NoToken = 41001,
-    /// There is no app id.
+    /// The app id is missing.
     NoAppId = 41002,
-    /// There is no secret.
+    /// The secret is missing.
     NoSecret = 41004,
-    /// The token has ended.
+    /// The token has expired.
     Expired = 42001,
     /// GET is needed.
     NotGet = 43001,
@@ -79,7 +80,7 @@ struct PushConfigError(Code, String);
 
 type Answered = Result<Value, PushConfigError>;
 
-/// What is set; what is left out stays.
+/// The members to set. Omitted members stay.
 #[derive(Debug, Deserialize)]
 struct Wanted {
     function_config: Option<WantedFunctions>,
@@ -98,7 +99,7 @@ struct WantedContainer {
     enable: bool,
     #[serde(default)]
     qbase_env: String,
-    /// The document's example has a blank at its end.
+    /// The document's example has a space at its end.
     #[serde(default, alias = "qbase_container_path ")]
     qbase_container_path: String,
     #[serde(default = "json_mode")]
@@ -121,7 +122,7 @@ fn answered(result: Answered) -> Response {
 }
 
 /// Answers one call.
-pub(super) async fn answer(
+pub(in crate::partners) async fn answer(
     call: &Call<'_>,
     api: &PushConfig,
     action: Action,
@@ -209,8 +210,8 @@ fn busy(error: &crate::ledger::LedgerError) -> PushConfigError {
     refused(Code::Busy, "system error")
 }
 
-/// Refuses what names a destination that is not the app's. One that there is not yet may come, and
-/// is looked at when it does.
+/// Rejects a configuration that names a destination of others. A destination that does not exist
+/// yet is checked when it is created.
 fn refuse_foreign(
     known: &BTreeMap<String, Arc<Destination>>,
     app: &str,
@@ -239,7 +240,7 @@ fn refuse_foreign(
     }
 }
 
-/// A destination that there is not yet is no mistake: its messages wait for it.
+/// Warns of destinations that do not exist yet: their messages wait.
 fn tell_of_missing(call: &Call<'_>, app: &str, push: &Push) {
     let config = call.registry.config();
     let functions = push.function_config.callbacks.iter().filter(|callback| callback.enable);

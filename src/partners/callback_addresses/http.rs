@@ -1,10 +1,11 @@
-//! Seed 000, `/api/backdoor/callback/get` and `/set`: where a company's assessments are told of.
+//! `/api/backdoor/callback/get` and `/set`: the URLs that receive the callbacks about a company's
+//! assessments.
 //!
-//! An address is a destination: genuine callbacks of the sender `renaren` about that company and
-//! assessment are delivered to it as they came. The query of a call is signed by its manager; the
-//! form is not, which is the original's own weakness. So a call has exactly its own parameters, its
-//! signature changes something once, and one that was used to look changes nothing: see
-//! [`super::spent`].
+//! An address is a destination: verified callbacks of the sender `renaren` about that company and
+//! assessment are forwarded to it. The manager signs the query of a call but not its form, a
+//! weakness of the original. So a call has exactly its own parameters, its signature changes
+//! something once, and a signature that was used to read changes nothing: see
+//! [`crate::partners::used_signatures`].
 
 mod form;
 
@@ -13,52 +14,50 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::form::Fields;
-use super::failed_auth::{Guess, TooManyAttempts};
-use super::http::json;
-use super::partners::{Call, Came};
-use super::spent::{Rule, Signature};
-use crate::config::{CallbackAddresses, Manager};
+use super::SENDER;
+use super::edit::{self, Change, Expected};
+use super::settings::{CallbackAddresses, Manager};
 use crate::ledger::NonceUse;
-use crate::operator::addresses::{self, Change, Expected};
+use crate::manage::failed_auth::{Guess, TooManyAttempts};
+use crate::manage::http::json;
+use crate::partners::used_signatures::{Rule, Signature};
+use crate::partners::{Call, Came};
 use crate::registry::{Actor, ChangeError};
 use crate::sender::{Judgement, LiveSecret, Reason, Recipe, Request, Terms};
 use crate::wire::Response;
-
-/// The sender whose rule signs these calls.
-const SENDER: &str = "renaren";
 
 /// The parameters of a call, all in the query. A callback has a number besides.
 const PARAMETERS: [&str; 5] =
     ["manager_sign", "manager_name", "company_id", "time_stamp", "prefix"];
 
-/// The fields of a body that sets something.
+/// The fields of a body that sets an address.
 const FIELDS: [&str; 3] = ["notify_url", "code_number", "report_number"];
 
-/// Characters of an unknown field's name that an answer shows.
+/// Characters of an unknown field's name that a reply shows.
 const FIELD_NAME_MAX: usize = 64;
 
-/// How long a call is good for, before and after its time.
+/// The validity of a call, before and after its time.
 const WINDOW_MS: i64 = 10 * 60 * 1000;
 
-/// What is done to addresses.
+/// An action on addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// They are shown.
+pub(in crate::partners) enum Action {
+    /// Read addresses.
     Get,
-    /// One is set.
+    /// Set an address.
     Set,
 }
 
-/// Why a call fails: our own codes, for the original publishes none but 0.
+/// The error of a call: our own codes, because the original publishes none but 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// Something of ours.
+    /// An internal error.
     Internal = 1000,
-    /// The signature is wrong, or nobody has that name.
+    /// The signature is wrong, or no manager has that name.
     Sign = 1001,
     /// A parameter is missing.
     Missing = 1002,
-    /// A parameter cannot be read, or is there twice.
+    /// A parameter is not valid, or is repeated.
     Parameter = 1003,
     /// `time_stamp` is more than ten minutes off.
     Time = 1004,
@@ -68,7 +67,7 @@ enum Code {
     Prefix = 1006,
     /// Another method is needed.
     Method = 1007,
-    /// The address is no URL that may be called.
+    /// The URL is not valid, or must not be called.
     Url = 1008,
     /// Too many wrong signatures.
     Failures = 1009,
@@ -87,12 +86,12 @@ struct Signed<'c> {
     manager: &'c Manager,
     company: u64,
     prefix: Option<String>,
-    /// What tells its signature from others: its key and its digest.
+    /// The bytes that identify its signature: digests of the key and of the text.
     signature: Vec<u8>,
 }
 
 /// Answers one call.
-pub(super) async fn answer(
+pub(in crate::partners) async fn answer(
     call: &Call<'_>,
     api: &CallbackAddresses,
     action: Action,
@@ -156,8 +155,7 @@ fn wrong() -> CallbackAddressError {
     refused(Code::Sign, "manager_sign is wrong")
 }
 
-/// Whether the signature is that of the manager who is named, if there is one; as slowly as the
-/// guesses before demand.
+/// Verifies the signature of the named manager, after the delay that earlier failures demand.
 async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), CallbackAddressError> {
     let name = manager.map_or("", |manager| manager.name.as_str());
     let guess = Guess { api: "/api/backdoor/callback", name, from: call.client };
@@ -179,7 +177,8 @@ async fn verify(call: &Call<'_>, manager: Option<&Manager>) -> Result<(), Callba
 }
 
 impl Signed<'_> {
-    /// Uses the signature. A call that looks may come again, and one that sets needs an unused one.
+    /// Uses the signature. A call that reads may be repeated; one that sets needs an unused
+    /// signature.
     async fn spend(&self, call: &Call<'_>, action: Action) -> Result<(), CallbackAddressError> {
         let signature = Signature {
             rule: Rule::CallbackAddress,
@@ -206,14 +205,14 @@ impl Signed<'_> {
     }
 }
 
-/// The value of a parameter that has to be there.
+/// The value of a required parameter.
 fn one<'p>(pairs: &'p [(String, String)], name: &str) -> Result<&'p str, CallbackAddressError> {
     let value = pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let value = value.filter(|value| !value.is_empty());
     value.ok_or_else(|| refused(Code::Missing, format!("{name} is missing")))
 }
 
-/// What the sender's own rule says of the query: the one that its callbacks are verified by.
+/// Verifies the query by the rule of the sender's callbacks.
 fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, CallbackAddressError> {
     let unable = || refused(Code::Internal, "signatures cannot be checked");
     let sender = call.config.catalog.get(SENDER).ok_or_else(unable)?;
@@ -232,7 +231,7 @@ fn verdict(call: &Call<'_>, manager: &Manager) -> Result<Option<Reason>, Callbac
     let mut read = recipe.read(request, call.at_ms);
     Ok(match read.verify() {
         Judgement::Verified(_) => None,
-        Judgement::Refused(refusal) => Some(refusal.reason),
+        Judgement::Rejected(refusal) => Some(refusal.reason),
         Judgement::Probe | Judgement::Challenge | Judgement::Undecided => {
             Some(Reason::BadSignature)
         }
@@ -257,7 +256,7 @@ async fn get(call: &Call<'_>, api: &CallbackAddresses, signed: &Signed<'_>) -> A
     let state = call.registry.in_force();
     let wanted = |prefix: &&String| signed.prefix.as_ref().is_none_or(|one| one == *prefix);
     let shown = api.prefixes.iter().filter(wanted).map(|prefix| {
-        let kept = state.documents.addresses.get(&addresses::key(signed.company, prefix));
+        let kept = state.documents.addresses.get(&edit::key(signed.company, prefix));
         json!({ "type": prefix, "notify_url": kept.and_then(|kept| kept.value.notify_url.as_ref()) })
     });
     Ok(shown.collect())
@@ -272,9 +271,9 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     let fields = Fields::read(content_type, &body).map_err(|why| refused(Code::Parameter, why))?;
     let change = read(call, &fields)?;
     signed.spend(call, Action::Set).await?;
-    let key = addresses::key(signed.company, prefix);
+    let key = edit::key(signed.company, prefix);
     let who = Actor::new("manager", &signed.manager.name);
-    let failed = match addresses::set(call.registry, &who, (&key, Expected::Any), &change).await {
+    let failed = match edit::set(call.registry, &who, (&key, Expected::Any), &change).await {
         Ok(()) => return Ok(Value::Null),
         Err(failed) => failed,
     };
@@ -284,7 +283,7 @@ async fn set(call: &Call<'_>, signed: &Signed<'_>, body: Came<'_>) -> Answered {
     Err(refused(Code::Internal, "nothing was changed for certain; look, and try again"))
 }
 
-/// What a call sets; what it does not name stays.
+/// The change that a call makes.
 fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError> {
     if let Some(name) = fields.names().find(|name| !FIELDS.contains(name)) {
         let name: String = name.chars().take(FIELD_NAME_MAX).collect();
@@ -292,11 +291,11 @@ fn read(call: &Call<'_>, fields: &Fields) -> Result<Change, CallbackAddressError
     }
     let number = |name: &str| match fields.get(name) {
         None => Ok(None),
-        Some(text) if addresses::is_count(text) => Ok(Some(text.to_owned())),
+        Some(text) if edit::is_count(text) => Ok(Some(text.to_owned())),
         Some(_) => Err(refused(Code::Parameter, format!("{name} is no number"))),
     };
     let url = |text| {
-        let url = addresses::checked_url(call.config, text);
+        let url = edit::checked_url(call.config, text);
         url.map_err(|why| refused(Code::Url, format!("notify_url {why}")))
     };
     let change = Change {

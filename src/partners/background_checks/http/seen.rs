@@ -1,4 +1,4 @@
-//! Serial numbers: the same call again gets the same answer.
+//! Serial numbers: a repeated call gets the same reply.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -7,7 +7,7 @@ use super::Envelope;
 use crate::clock::UnixMillis;
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
 
-/// What was answered, by company and serial number.
+/// Replies, by company and serial number.
 const SEEN: Kind = Kind::new("report_seq");
 
 /// Answers that are kept, the newest: at half a kilobyte each some ten megabytes of memory.
@@ -20,7 +20,7 @@ const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 /// Old answers that are taken away with a new one.
 const SWEPT_AT_ONCE: usize = 20;
 
-/// Which call it is.
+/// The identity of a call.
 pub(super) struct About<'a> {
     pub key: &'a str,
     pub seq: &'a str,
@@ -44,7 +44,7 @@ impl About<'_> {
     }
 }
 
-/// What was answered to this call; `Some(None)` where the serial number was used for another.
+/// The reply to this call; `Some(None)` if the serial number was used for another.
 pub(super) async fn find(
     book: &BatchedLedger,
     about: &About<'_>,
@@ -55,7 +55,7 @@ pub(super) async fn find(
     Ok(Some((seen.number == about.number).then_some(seen.said)))
 }
 
-/// Keeps an answer, and gives back what is to be said: that of whoever was first.
+/// Stores a reply. Returns the reply of the first call with this serial number.
 pub(super) async fn keep(
     book: &BatchedLedger,
     about: &About<'_>,

@@ -1,8 +1,19 @@
-//! The management APIs of the senders: whoever has a client for the original finds the same paths,
-//! fields, signatures and error codes here.
+//! The management APIs: a client of a platform's own API finds the same paths, fields, signatures
+//! and error codes here.
 //!
-//! They have signatures of their own and need no bearer token. They listen on `server.management`
-//! where that is set, and on the admin listener otherwise.
+//! Each API is one folder: `settings` (the configuration file), `document` (the ledger), `plan`
+//! (what it adds to the running configuration), `edit` (changes, also by the console), `http` (its
+//! handlers).
+//!
+//! The APIs have their own signatures and need no bearer token. They listen on `server.management`
+//! if it is set, and on the admin listener otherwise.
+
+pub mod background_checks;
+pub mod callback_addresses;
+pub mod push_configuration;
+pub mod reward_rules;
+pub mod settings;
+mod used_signatures;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -15,23 +26,23 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::failed_auth::FailedAuthLimiter;
-use super::http::ApiError;
-use super::reward_rule;
-use super::{background_check, callback_address, push_config};
 use crate::clock::{UnixMillis, now_ms};
-use crate::config::{Config, Manage};
+use crate::config::Config;
 use crate::intake::caller;
+use crate::manage::http::ApiError;
+use crate::partners::settings::Manage;
 use crate::registry::Registry;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
-/// Bytes of a request's body: a hundred rules with URLs of eight kilobytes.
+use crate::manage::failed_auth::FailedAuthLimiter;
+
+/// Bytes of a request's body: a hundred rules with URLs of 8 KiB.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of all bodies being read together.
+/// Bytes of all bodies that are read concurrently.
 const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
-/// Time for a body to arrive.
+/// The timeout of a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The management APIs.
@@ -42,12 +53,12 @@ pub struct Partners {
     guesses: FailedAuthLimiter,
 }
 
-/// What a path stands for.
+/// The resource of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     RewardRule,
-    Address(callback_address::Action),
-    Push(push_config::Action),
+    Address(callback_addresses::http::Action),
+    Push(push_configuration::http::Action),
     Token,
     ReportOrder,
     Report,
@@ -63,10 +74,10 @@ pub(super) struct Call<'c> {
     pub guesses: &'c FailedAuthLimiter,
 }
 
-/// Characters of an unknown parameter's name that an answer shows.
+/// Characters of an unknown parameter's name that a reply shows.
 const NAME_MAX: usize = 64;
 
-/// Why a query is not what a path takes.
+/// The reason that a query is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QueryError {
     #[error("the query cannot be read")]
@@ -77,10 +88,10 @@ pub(super) enum QueryError {
     Repeated(String),
 }
 
-/// A body on its way.
+/// A body that is still to be read.
 pub(super) type Came<'c> = Pin<Box<dyn Future<Output = Result<Bytes, NoBody>> + Send + 'c>>;
 
-/// Why there is no body.
+/// The reason that a body could not be read.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoBody(&'static str);
@@ -89,15 +100,15 @@ impl Resource {
     fn find(path: &str) -> Option<Self> {
         Some(match path {
             "/v3/advanced/reward_rule" => Self::RewardRule,
-            "/api/backdoor/callback/get" => Self::Address(callback_address::Action::Get),
-            "/api/backdoor/callback/set" => Self::Address(callback_address::Action::Set),
-            "/tcb/getcallbackconfig" => Self::Push(push_config::Action::Get),
-            "/tcb/setcallbackconfig" => Self::Push(push_config::Action::Set),
+            "/api/backdoor/callback/get" => Self::Address(callback_addresses::http::Action::Get),
+            "/api/backdoor/callback/set" => Self::Address(callback_addresses::http::Action::Set),
+            "/tcb/getcallbackconfig" => Self::Push(push_configuration::http::Action::Get),
+            "/tcb/setcallbackconfig" => Self::Push(push_configuration::http::Action::Set),
             "/cgi-bin/token" => Self::Token,
             "/open/company/record/generate-temp-report" | "/record/generate-temp-report" => {
                 Self::ReportOrder
             }
-            path if path.starts_with(background_check::REPORTS) => Self::Report,
+            path if path.starts_with(background_checks::http::REPORTS) => Self::Report,
             _ => return None,
         })
     }
@@ -124,8 +135,8 @@ impl Call<'_> {
         }
     }
 
-    /// The parameters of the query, each of which is one of `known` and there once. What another
-    /// interface would read is never passed over.
+    /// Returns the parameters of the query. Each must be one of `known` and occur once: no
+    /// parameter that another interface would read is ignored.
     pub fn parameters(&self, known: &[&str]) -> Result<Vec<(String, String)>, QueryError> {
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_bytes(self.query()).map_err(|_| QueryError::Unreadable)?;
@@ -140,7 +151,7 @@ impl Call<'_> {
         Ok(pairs)
     }
 
-    /// The one value of a header field; none where it is absent, repeated or no text.
+    /// The value of a header; `None` if it is missing, repeated or not a text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.head.headers.get_all(name).iter();
         let first = all.next()?;
@@ -149,14 +160,14 @@ impl Call<'_> {
 }
 
 impl Partners {
-    /// The management APIs over what `registry` keeps.
+    /// The management APIs of the objects in `registry`.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
         let bodies = BytePool::new(BODIES_BYTES_MAX);
         Self { registry, bodies, guesses: FailedAuthLimiter::new() }
     }
 
-    /// Whether a path is one of theirs.
+    /// Whether a path belongs to a management API.
     #[must_use]
     pub fn serves(path: &str) -> bool {
         Resource::find(path).is_some()
@@ -182,29 +193,29 @@ impl Partners {
         let manage = &config.manage;
         match (resource, manage) {
             (Resource::RewardRule, Manage { reward_rule: Some(api), .. }) => {
-                reward_rule::answer(&call, api, body).await
+                reward_rules::http::answer(&call, api, body).await
             }
             (Resource::Address(action), Manage { callback_address: Some(api), .. }) => {
-                callback_address::answer(&call, api, action, body).await
+                callback_addresses::http::answer(&call, api, action, body).await
             }
             (Resource::Push(action), Manage { push_config: Some(api), .. }) => {
-                push_config::answer(&call, api, action, body).await
+                push_configuration::http::answer(&call, api, action, body).await
             }
             (Resource::Token, Manage { push_config: Some(api), .. }) => {
-                push_config::answer_token(&call, api).await
+                push_configuration::http::answer_token(&call, api).await
             }
             (Resource::ReportOrder, Manage { background_check: Some(api), .. }) => {
-                background_check::order(&call, api).await
+                background_checks::http::order(&call, api).await
             }
             (Resource::Report, Manage { background_check: Some(api), .. }) => {
-                background_check::fetch(&call, api).await
+                background_checks::http::fetch(&call, api).await
             }
-            // What is not configured is not there.
+            // An API that is not configured does not exist.
             _ => absent(),
         }
     }
 
-    /// The whole body, read when it is asked for.
+    /// The whole body. It is read when the future is polled.
     fn body(&self, body: Incoming) -> Came<'_> {
         Box::pin(async move {
             match self.bodies.read(body, BODY_BYTES_MAX, BODY_TIME).await {

@@ -1,4 +1,4 @@
-//! Serial numbers: callbacks, orders and our answers have one space of them.
+//! Serial numbers: callbacks, orders and our replies share one space of them.
 //!
 //! The platform signs callbacks and orders by one rule, over `key`, `ts` and `seq` alone, and our
 //! answers are signed by it too. So an order is recorded, before anything is done for it, in every
@@ -16,20 +16,19 @@ use crate::ledger::{
     DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
     Release, SourceId,
 };
-use crate::manage::partners::Call;
+use crate::partners::Call;
+use crate::partners::background_checks::SENDER;
 use crate::sender::{Judgement, Request, Resolution, Resolved};
-
-use super::record::SENDER;
 
 /// What an order says in the log, in place of a state of its check.
 const ORDERED: &str = "temporary report ordered";
 
-/// Whose a serial number is.
+/// The owner of a serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Serial {
-    /// This order's, now or since it came first.
+    /// This order, now or since its first call.
     OfThisOrder,
-    /// That of a callback, or of an order for another check.
+    /// A callback, or an order for another check.
     Taken,
     /// There is no source for callbacks under this signature, and so no check of its company.
     NoSource,
@@ -69,7 +68,7 @@ fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
     let Judgement::Verified(mut verified) = callback.verify() else { return None };
     let resolved = match verified.resolve(id) {
         Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => resolved,
-        Resolution::Challenge | Resolution::Test | Resolution::Refused(_) => return None,
+        Resolution::Challenge | Resolution::Test | Resolution::Rejected(_) => return None,
     };
     recorded(call, source, id, &resolved, number)
 }

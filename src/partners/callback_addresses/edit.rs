@@ -1,19 +1,18 @@
-//! Callback addresses (seed 000), as its API and the console write them.
+//! Changes of callback addresses, by the API and by the console.
 
 use serde_json::json;
 
+use super::document::{Address, CALLBACK_ADDRESS};
 use crate::config::{Config, check_origin};
-use crate::registry::{
-    Actor, Address, AuditView, CALLBACK_ADDRESS, ChangeError, Registry, StoredDocument, check_reach,
-};
+use crate::registry::{Actor, AuditView, ChangeError, Registry, StoredDocument, check_reach};
 
-/// Bytes of an address: what servers commonly take.
+/// Bytes of a URL: the common limit of servers.
 const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Digits of a number of codes or reports.
 const DIGITS_MAX: usize = 18;
 
-/// What is set; what is not named stays.
+/// A change of an address. Fields that are `None` stay.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub notify_url: Option<Option<String>>,
@@ -41,10 +40,10 @@ pub(crate) fn is_count(text: &str) -> bool {
     (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The address as it is kept; an empty one is none.
+/// The URL as it is stored; `None` if the text is empty.
 ///
 /// # Errors
-/// Why it cannot be called.
+/// The reason that it cannot be called.
 pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.is_empty() || text == "null" {
@@ -61,18 +60,18 @@ pub(crate) fn checked_url(config: &Config, text: &str) -> Result<Option<String>,
     Ok(Some(text.to_owned()))
 }
 
-/// What an address must be before it is set.
+/// The state that an address must have before it is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
-    /// Whatever it is.
+    /// Any state.
     Any,
-    /// Nothing is passed on to it yet.
+    /// No URL is set.
     Unset,
-    /// Still of this version.
+    /// This version.
     Version(u64),
 }
 
-/// An address is not what was expected.
+/// The address does not have the expected state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stale;
 
@@ -86,10 +85,10 @@ impl Expected {
     }
 }
 
-/// Sets what `change` names of the address called `key`.
+/// Applies `change` to the address called `key`.
 ///
 /// # Errors
-/// It is not what was expected, or the ledger cannot write it down.
+/// The address does not have the expected state, or the ledger cannot record the change.
 pub(crate) async fn set(
     registry: &Registry,
     who: &Actor,

@@ -1,20 +1,24 @@
-//! Where the messages of a push configuration go: to destinations that name its app, and below the
-//! path that they say.
+//! What a push configuration adds to the running configuration: routes to destinations that name
+//! its app, below their `push_path`.
 //!
-//! Messages for a destination that there is not yet, or that does not name the app, wait under a
-//! name of the app's own, so that a destination made later is not theirs by its name alone.
+//! Messages for a destination that does not exist yet, or does not name the app, wait under a name
+//! of the app's own. A destination that is created later does not receive them by its name alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::documents::Push;
-use crate::config::{Destination, Format, MessageRoutes, Mode, Notation, Origin, PushGrant, Shown};
+use super::document::Push;
+use super::grant::PushGrant;
+use crate::config::{Destination, Format, Mode, Notation, Origin, Shown};
+use crate::plan::{MessageRoutes, Routes, Routing};
+use crate::registry::StoredDocument;
+use crate::registry::merge::Merged;
 
-/// Why a push configuration may not use a destination.
+/// The reason that a push configuration may not use a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushBarrier {
-    /// Its `push_apps` do not have the app.
+    /// The `push_apps` of the destination do not name the app.
     NotNamed,
     /// The path is not below its `push_path`, or servers may read it in different ways.
     Path,
@@ -27,21 +31,21 @@ pub struct OutOfReach {
     pub app: String,
     /// The destination.
     pub destination: String,
-    /// Why.
+    /// The reason.
     pub why: PushBarrier,
 }
 
-/// What a push configuration comes to.
-pub(super) struct Routed {
-    pub routes: MessageRoutes,
-    /// Destinations that are made for it.
-    pub destinations: Vec<Destination>,
-    pub out_of_reach: Vec<OutOfReach>,
+/// The result of routing one push configuration.
+struct Routed {
+    routes: MessageRoutes,
+    /// The destinations that are made for it.
+    destinations: Vec<Destination>,
+    out_of_reach: Vec<OutOfReach>,
 }
 
 impl OutOfReach {
-    /// Says that its messages wait.
-    pub(super) fn log(&self) {
+    /// Logs that its messages wait.
+    pub(crate) fn log(&self) {
         let Self { app, destination, why } = self;
         tracing::error!(
             app, destination, %why,
@@ -50,8 +54,8 @@ impl OutOfReach {
     }
 }
 
-/// What `app` may not do with a destination: send messages to it at all, or to `path`. Nothing where
-/// it may.
+/// The reason that `app` may not send messages to a destination, or to its `path`. `None` if it
+/// may.
 #[must_use]
 pub fn push_barrier(
     destination: &Destination,
@@ -65,8 +69,28 @@ pub fn push_barrier(
     path.filter(|path| !grant.covers(path)).map(|_| PushBarrier::Path)
 }
 
+/// Routes the messages of each app: of every source that has its `app_id`, and whose sender's file
+/// names the parameters of a message.
+pub(crate) fn add(merged: &mut Merged, pushes: &BTreeMap<String, StoredDocument<Push>>) {
+    for (app, kept) in pushes {
+        let routed = route(&merged.config.destinations, app, &kept.value);
+        merged.out_of_reach.extend(routed.out_of_reach);
+        let made = routed.destinations.into_iter();
+        merged.config.destinations.extend(made.map(|one| (one.name.clone(), Arc::new(one))));
+        let routes = Arc::new(routed.routes);
+        for source in merged.sources_of(|sender| sender.routing().message.is_some()) {
+            if let Some(parameters) = source.recipe.sender().routing().message.clone()
+                && source.app_id.as_deref() == Some(app)
+            {
+                let routes = Routes::Replaced(Arc::clone(&routes));
+                merged.routing.insert(source.name.clone(), Routing { parameters, routes });
+            }
+        }
+    }
+}
+
 /// Routes the messages of `app`.
-pub(super) fn route(known: &BTreeMap<String, Arc<Destination>>, app: &str, push: &Push) -> Routed {
+fn route(known: &BTreeMap<String, Arc<Destination>>, app: &str, push: &Push) -> Routed {
     let mut routed = Routed {
         routes: MessageRoutes::default(),
         destinations: Vec::new(),

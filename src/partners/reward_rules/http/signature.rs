@@ -1,7 +1,7 @@
 //! The signature of Taku's open API: method, digest of the body, content type, key and time, path.
 //!
-//! The publisher's key is all that is secret, and it is sent along: the signature says that nothing
-//! was changed on the way, and the connection has to keep the key to itself.
+//! The only secret is the publisher's key, and the call contains it. The signature proves that the
+//! call was not changed; the connection must protect the key.
 
 use std::fmt::Write as _;
 
@@ -11,22 +11,22 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use super::{RewardRuleErrorCode, RewardRuleStop, ledger, refused};
-use crate::config::{Publisher, RewardRules};
 use crate::ledger::NonceUse;
-use crate::manage::partners::Call;
-use crate::manage::spent::{Rule, Signature};
+use crate::partners::Call;
+use crate::partners::reward_rules::settings::{Publisher, RewardRules};
+use crate::partners::used_signatures::{Rule, Signature};
 
-/// How long a call is good for, before and after its time.
+/// The validity of a call, before and after its time.
 const WINDOW_MS: i64 = 15 * 60 * 1000;
 
-/// What a call says about itself.
+/// The time and the digest that a call claims.
 pub(super) struct Claim {
     time: String,
     at_ms: i64,
     digest: [u8; 16],
 }
 
-/// Who calls, by their key, and what they claim. Nothing is read for anybody else.
+/// Finds the publisher by its key. Nothing more is read for unknown keys.
 pub(super) fn publisher<'a>(
     call: &Call<'_>,
     api: &'a RewardRules,
@@ -57,7 +57,7 @@ pub(super) fn publisher<'a>(
     Ok((publisher, Claim { time: time.to_owned(), at_ms, digest }))
 }
 
-/// Compares digests, of all keys: the time says nothing about any of them.
+/// Compares the digests of all keys, so the time reveals nothing about any of them.
 fn find<'a>(api: &'a RewardRules, key: &[u8]) -> Option<&'a Publisher> {
     let given = Sha256::digest(key).into();
     let mut found = None;
@@ -106,9 +106,8 @@ fn body_digest(body: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Uses the signature of a call that changes something, before anything is done for it. One that
-/// was used is refused: sent again by others it could take back what was changed since, and have
-/// addresses called.
+/// Uses the signature of a call that changes something, before anything else. A used signature is
+/// rejected: replayed by others, the call could undo later changes and cause requests to URLs.
 pub(super) async fn use_once(call: &Call<'_>, claim: &Claim) -> Result<(), RewardRuleStop> {
     let signature = Signature {
         rule: Rule::RewardRule,
