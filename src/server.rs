@@ -378,6 +378,7 @@ impl Doors {
             CallbackHandler::new(&Plan::new(Arc::clone(&file)), keys.clone(), shared.clone());
         let certificate =
             file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        certificate.iter().for_each(|certificate| note_expiry(certificate, metrics));
         let bounds = bounds(&file.server.limits);
         let front =
             ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
@@ -420,6 +421,7 @@ impl Doors {
 /// A running gateway.
 struct Running {
     life: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
     registry: Registry,
     dispatcher: Dispatcher,
     upkeep: Upkeep,
@@ -472,14 +474,14 @@ impl Running {
         keys.apply(&config);
         gate.apply(&plan);
         gate.open(book);
-        follow_changes(&registry, &doors, &dispatcher, &upkeep);
+        follow_changes(&registry, &doors, &metrics, &dispatcher, &upkeep);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(life), local);
+        let shared = (Arc::clone(&metrics), Arc::clone(life), local);
         let address = addresses.admin.ip();
         let partners = match &doors.management {
             Some(management) => {
@@ -493,7 +495,7 @@ impl Running {
         doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;
-        Ok(Self { life, registry, dispatcher, upkeep, workers, sides, follower })
+        Ok(Self { life, metrics, registry, dispatcher, upkeep, workers, sides, follower })
     }
 
     /// Applies every new configuration until the gateway has to stop.
@@ -521,7 +523,7 @@ impl Running {
     /// Applies another configuration file. Bound sockets stay.
     async fn reload(&self, file: Arc<Config>) {
         match self.registry.reload(file).await {
-            Ok(()) => {}
+            Ok(()) => return self.metrics.program.reloaded(),
             Err(ReloadError::Clash(clashes)) => {
                 for clash in clashes {
                     tracing::error!(clash, "an object made over an API would stop working");
@@ -532,6 +534,7 @@ impl Running {
                 tracing::error!(%error, "could not apply the new configuration");
             }
         }
+        self.metrics.program.reload_failed();
     }
 
     async fn end(self, time: Duration, now: impl Future<Output = ()>) {
@@ -565,9 +568,16 @@ fn no_random_bytes() -> io::Error {
 }
 
 /// Applies every new configuration to the running parts.
-fn follow_changes(registry: &Registry, doors: &Doors, dispatcher: &Dispatcher, upkeep: &Upkeep) {
+fn follow_changes(
+    registry: &Registry,
+    doors: &Doors,
+    metrics: &Arc<Metrics>,
+    dispatcher: &Dispatcher,
+    upkeep: &Upkeep,
+) {
     let Doors { gate, keys, certificate, .. } = doors;
     let (gate, keys, certificate) = (gate.clone(), keys.clone(), certificate.clone());
+    let metrics = Arc::clone(metrics);
     let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |plan| {
         let config = &plan.config;
@@ -575,12 +585,20 @@ fn follow_changes(registry: &Registry, doors: &Doors, dispatcher: &Dispatcher, u
         gate.apply(plan);
         deliver(config);
         sweep(config);
-        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)
-            && let Err(error) = certificate.reload(files)
-        {
-            tracing::error!(%error, "could not read the certificate again, the old one stays");
+        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls) {
+            if let Err(error) = certificate.reload(files) {
+                tracing::error!(%error, "could not read the certificate again, the old one stays");
+            }
+            note_expiry(certificate, &metrics);
         }
     });
+}
+
+/// Notes when the certificate of the callback listener expires.
+fn note_expiry(certificate: &Certificate, metrics: &Metrics) {
+    if let Some(expires_ms) = certificate.expires_ms() {
+        metrics.program.set_certificate("callbacks", expires_ms);
+    }
 }
 
 impl Side {

@@ -6,12 +6,14 @@
 //!
 //! Not transferred: leases, the record of replays, and the attempts of finished deliveries.
 
+mod known;
 mod stream;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::stream::{ExportError, ExportReader, ExportWriter};
+pub use self::known::KnownItems;
+pub use self::stream::{ExportError, ExportId, ExportReader, ExportWriter};
 use super::codec::{DecodeError, Put, Take};
 use super::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventKeys, Fingerprint,

@@ -9,7 +9,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, VerdictOutcome};
+use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, ProgramMetrics, VerdictOutcome};
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
 
@@ -57,6 +57,8 @@ pub struct Metrics {
     pub key_set_age_seconds: GaugeVec,
     /// 1 if the gateway accepts callbacks.
     pub ready: IntGauge,
+    /// The program itself.
+    pub program: ProgramMetrics,
     /// Callbacks over time, for the console.
     pub histories: Histories,
 }
@@ -158,6 +160,7 @@ impl Metrics {
                 &["sender"],
             )?,
             ready: family.gauge("postern_ready", "1 if the gateway accepts callbacks")?,
+            program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),
             registry: family.0,
         })
