@@ -1,7 +1,7 @@
 //! The only place that reads a clock.
 //!
-//! Everything that needs the time is handed it, so that tests say what time it is and a clock
-//! that jumps is met in one file.
+//! All other code receives the time as a value: tests choose it, and a clock that jumps is handled
+//! in one file.
 
 mod occasional;
 
@@ -20,7 +20,7 @@ pub fn now_ms() -> UnixMillis {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A point on the monotonic clock, for measuring how long something took. It never jumps.
+/// A point on the monotonic clock, for durations. It never jumps.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn instant() -> Instant {
@@ -33,15 +33,14 @@ pub fn rfc3339(ms: UnixMillis) -> String {
     Stamp::of(ms).as_str().to_owned()
 }
 
-/// A time in the writing of [`rfc3339`], on the stack.
+/// A time in the format of [`rfc3339`], on the stack.
 ///
-/// Written for every event and every line of the log, so it is worked out here, without a calendar
-/// of time zones.
+/// Written for every event and every log line, so it is computed here without time zones.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp([u8; 24]);
 
 impl Stamp {
-    /// The time `ms`; years beyond 0 to 9999 are `out of range`.
+    /// The time `ms`; years outside 0 to 9999 are `out of range`.
     #[must_use]
     pub fn of(ms: UnixMillis) -> Self {
         const MS_OF_DAY: i64 = 24 * 60 * 60 * 1000;
@@ -70,15 +69,15 @@ impl Stamp {
         Self(digits)
     }
 
-    /// Its text.
+    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default().trim_end()
     }
 }
 
-/// Year, month and day of a day since 1970, in the Gregorian calendar. Years are counted from
-/// March, so that the leap day is their last, in cycles of 400.
+/// Year, month and day of a day since 1970, in the Gregorian calendar. Years are counted from March
+/// in cycles of 400: the leap day is their last.
 fn date(day: i64) -> (i64, i64, i64) {
     let from_march_0000 = day + 719_468;
     let cycle = from_march_0000.div_euclid(146_097);

@@ -1,19 +1,21 @@
 //! Delivery: recorded events reach their destinations, at least once, each time under the same id.
 //!
 //! ```text
-//! BatchedLedger ─lease─▶ Courier ─one a delivery─▶ Attempt ─▶ Clerk ─settle─▶ BatchedLedger
-//!                  └ Lane: one a destination: places, breaker, client
+//! BatchedLedger ─lease─▶ Dispatcher ─one per delivery─▶ Attempt ─▶ Settler ─settle─▶ BatchedLedger
+//!                  └ DestinationState: one per destination: slots, breaker, client
 //! ```
 //!
-//! The [`Courier`] is one task. It sleeps until something is due, and nothing polls: it is woken by
-//! the ledger (an event was recorded, replayed, given back), by the time that the ledger named, by
-//! an attempt that ended, and by a new configuration. What it leases it starts at once; a
-//! destination that has no place left, whose breaker is open or that the configuration no longer
-//! has is left out of what it asks for, so that it neither holds up another nor uses up attempts.
+//! The [`Dispatcher`] is one task. It sleeps until something is due and never polls. The ledger
+//! wakes it (an event was recorded, replayed or released), and so do the time that the ledger
+//! named, a finished attempt and a new configuration. It starts each leased delivery at once. A
+//! destination is excluded from the lease request if it has no free slot, if its breaker is open or
+//! if the configuration no longer has it. Such a destination neither delays another nor uses up
+//! attempts.
 //!
-//! What is promised: an event is settled as done only after a 2xx; whatever else happens it is
-//! tried again until its attempts are used up, and then it is dead, which is kept. What is not: any
-//! order, and that a backend sees an event once only. It knows a repetition by `webhook-id`.
+//! Guaranteed: an event is settled as done only after a 2xx. After anything else the delivery is
+//! retried until its attempts are used up; then it is dead and stays stored. Not guaranteed: any
+//! order, and that a backend sees an event only once. A backend recognizes a repetition by
+//! `webhook-id`.
 
 mod attempt;
 mod attempt_result;
@@ -23,7 +25,6 @@ mod destination_state;
 mod destination_table;
 mod dispatcher;
 mod forward;
-mod judge;
 mod message;
 mod message_signature;
 mod outbound_request;
@@ -33,6 +34,7 @@ mod schedule;
 mod settler;
 mod signature;
 mod values;
+mod verdict_recorder;
 
 pub use breaker::BreakerState;
 pub use control::{Condition, Control};

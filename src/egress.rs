@@ -1,12 +1,11 @@
-//! What goes out: HTTP clients, and the guard that asks about every address before it is reached.
+//! Outbound connections: HTTP clients, and the guard that checks every address before a connection.
 //!
-//! Deliveries, the fetching of public keys and the trying out of addresses go through here, and nothing
-//! else goes out.
+//! Deliveries, key set fetches and URL probes go through here. Nothing else connects outwards.
 
 mod client;
 mod guard;
 mod probe;
 
-pub use client::{Client, ClientError, Trusted, told};
+pub use client::{Client, ClientError, Trusted, error_text};
 pub use guard::{EgressError, Guard, Scheme, Trust, is_public};
 pub use probe::{Probe, ProbeError};

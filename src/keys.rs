@@ -1,16 +1,15 @@
-//! Public keys of senders: fetched, cached, and handed to `sender` as values.
+//! Public keys of senders: fetched, cached, and passed to `sender` as values.
 //!
 //! ```text
-//! Keys ─one a list─▶ Keeper ─fetch─▶ egress          a callback ─▶ Published ─▶ KeySet
-//!                      └──────publish──────▶ Published ◀── look_again ──┘
+//! Keys ─one per list─▶ refresher ─fetch─▶ egress       a callback ─▶ KeySetState ─▶ KeySet
+//!       └───────publish──────▶ KeySetState ◀── look_again ──┘
 //! ```
 //!
-//! Sources whose sender publishes its keys in a list share one copy of it, kept by a task of its
-//! own: so there is never more than one fetch of a list at a time. A list is fetched at the start,
-//! again when half of its lifetime is over, and when a callback names a key that it does not have;
-//! that last at a bounded rate, because anybody can name a key. What cannot be fetched leaves what
-//! is there in force, and the metric says how old it is. Callbacks wait for a fetch only where they
-//! name a key that is not there.
+//! Sources whose sender publishes its keys share one key set, kept fresh by one task: there is
+//! never more than one fetch of it in flight. It is fetched at the start, again after half of its
+//! lifetime, and when a callback names an unknown key. The last is rate-limited, because any caller
+//! can name a key. After a failed fetch the old keys stay, and a metric shows their age. Callbacks
+//! wait for a fetch only if they name an unknown key.
 
 mod cache;
 mod fetch;

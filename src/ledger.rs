@@ -1,5 +1,4 @@
-//! The ledger keeps what must not be lost: which transactions were seen, the events, their
-//! deliveries, and the documents that people manage.
+//! The ledger: the durable store of deduplication keys, events, deliveries and documents.
 //!
 //! ```text
 //! gateway ─▶ BatchedLedger (micro-batches, deadlines) ─▶ Engine ─┬─▶ Embedded (journal, index)
@@ -7,20 +6,20 @@
 //!                                                       └─▶ Memory   (the model, for tests)
 //! ```
 //!
-//! [`Ledger`] is what an engine promises and [`conformance`] checks; [`Engine`] is the closed set
-//! of engines; [`BatchedLedger`] is the handle that the gateway uses. A [`Recorded`] is the proof that an
-//! event is durable, and only a [`BatchedLedger`] makes one.
+//! [`Ledger`] is the contract of an engine, which [`conformance`] checks. [`Engine`] is the closed
+//! set of engines. [`BatchedLedger`] is the handle that the gateway uses. A [`Recorded`] is the
+//! proof that an event is durable; only a [`BatchedLedger`] creates one.
 //!
-//! What a caller may rely on, whatever the engine:
+//! Guarantees of every engine:
 //!
-//! - batch in, batch out, answers in the order of the batch; one call is at most one commit;
-//! - [`Accepted`] is answered only when what it says is durable, anything else is an error;
-//! - ids are made by the gateway before the call and kept over retries, so that a retry after
-//!   [`LedgerError::Unknown`] finds its own first try and is told `Fresh`;
-//! - deliveries happen at least once; an old lease changes nothing;
-//! - cursors are opaque, and belong to the query that they came from.
+//! - batch in, batch out, results in the order of the batch; one call is at most one commit;
+//! - [`Accepted`] is returned only when the record is durable, anything else is an error;
+//! - the gateway creates ids before the call and keeps them over retries: a retry after
+//!   [`LedgerError::Unknown`] finds its own first try and gets `Fresh`;
+//! - deliveries happen at least once; an expired lease changes nothing;
+//! - cursors are opaque, and belong to the query that returned them.
 //!
-//! The ledger does not know HTTP, does not verify, and does not read what an event says.
+//! The ledger does not know HTTP, does not verify, and does not read the content of an event.
 
 mod accept;
 mod batch;
@@ -71,8 +70,8 @@ pub use held::{
     HeldStats, HeldWhy, HoldOutcome, Holding, NewHeld, REJECTED_MAX, VARIANTS_MAX,
 };
 pub use id::{
-    EventId, HeldId, NodeId, NotAHeldId, NotAReleaseId, NotAReplayId, ReleaseId, ReplayId,
-    SourceId, TargetId,
+    EventId, EventIdError, HeldId, HeldIdError, NodeId, ReleaseId, ReleaseIdError, ReplayId,
+    ReplayIdError, SourceId, TargetId,
 };
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
@@ -95,14 +94,13 @@ use std::time::Duration;
 
 use crate::sender::Reason;
 
-/// What every engine does. Each operation says what it promises; [`conformance`] holds engines to
-/// it.
+/// The contract of every engine. [`conformance`] checks it.
 ///
-/// A future that is dropped before it is ready may have taken effect all the same. Every operation
-/// may fail with [`LedgerError::Unavailable`], [`LedgerError::Unknown`], [`LedgerError::Corrupt`]
-/// or [`LedgerError::Fatal`]; further errors are named where they can occur.
+/// A future that is dropped before it is ready may have taken effect. Every operation may fail with
+/// [`LedgerError::Unavailable`], [`LedgerError::Unknown`], [`LedgerError::Corrupt`] or
+/// [`LedgerError::Fatal`]; further errors are listed where they can occur.
 pub trait Ledger: Send + Sync {
-    /// Records events whose keys are all unknown, and says of the others which event came first.
+    /// Records events whose keys are all unknown; returns the first event for the others.
     ///
     /// All or nothing for the whole batch, in its order. A known identity makes a duplicate if the
     /// content is equal, and a conflict if not; without one, a known signature is ambiguous. The
@@ -119,11 +117,11 @@ pub trait Ledger: Send + Sync {
         batch: &[NewEvent],
     ) -> impl Future<Output = Result<Vec<Accepted>, LedgerError>> + Send;
 
-    /// Whether it may hold keys that a version before today's form of keys wrote, so older forms
-    /// have to be looked up. A ledger that this version began says no, until something is imported.
+    /// Whether the ledger may have keys in an older form, which have to be looked up too. `false`
+    /// for a ledger that this version created, until an import.
     fn may_hold_older_keys(&self) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 
-    /// Notes nonces, each until its own end, and tells which were used before.
+    /// Records nonces, each until its own end, and returns which were used before.
     ///
     /// Of two equal nonces of one batch the first is [`NonceUse::First`]. Survives what
     /// [`Ledger::accept`] survives.
@@ -132,7 +130,7 @@ pub trait Ledger: Send + Sync {
         batch: &[Nonce],
     ) -> impl Future<Output = Result<Vec<NonceUse>, LedgerError>> + Send;
 
-    /// Hands out deliveries that are due, earliest first, to `who`, for `ask.ttl`.
+    /// Leases due deliveries to `who` for `ask.ttl`, earliest first.
     ///
     /// A lease that is neither settled nor released becomes due again after its time. Each lease
     /// raises the attempt and the token. Leases of an embedded engine die with the process.
@@ -142,26 +140,26 @@ pub trait Ledger: Send + Sync {
         ask: &LeaseAsk,
     ) -> impl Future<Output = Result<LeaseBatch, LedgerError>> + Send;
 
-    /// Says what became of leased deliveries. A token that is no longer the newest changes nothing
-    /// and is answered [`Settled::Stale`].
+    /// Records the results of leased deliveries. A token that is not the newest changes nothing and
+    /// gets [`Settled::Stale`].
     ///
-    /// [`Verdict::Decided`], [`Verdict::Retry`] and [`Verdict::Dead`] are durable when answered.
-    /// [`Verdict::Done`] may be lost in a crash: the delivery is then made once more under the same
-    /// event id.
+    /// [`Verdict::Decided`], [`Verdict::Retry`] and [`Verdict::Dead`] are durable on return.
+    /// [`Verdict::Done`] may be lost in a crash: then the delivery is repeated under the same event
+    /// id.
     fn settle(
         &self,
         who: &NodeId,
         settlements: &[Settlement],
     ) -> impl Future<Output = Result<Vec<Settled>, LedgerError>> + Send;
 
-    /// Gives back every lease of `who` without using up its attempt; answers how many there were.
+    /// Releases every lease of `who` without using up its attempt; returns their number.
     fn release(&self, who: &NodeId) -> impl Future<Output = Result<u64, LedgerError>> + Send;
 
-    /// Makes the deliveries of recorded events anew, attempt 0, due at once: never a new event.
+    /// Makes new deliveries of recorded events, attempt 0, due at once: never a new event.
     ///
-    /// Idempotent for one [`ReplayOrder::id`] and event: repeating a page changes nothing. Works
-    /// through at most `limit` events a call, newest first, going on from `cursor`. Durable when
-    /// answered.
+    /// Idempotent for one [`ReplayOrder::id`] and event: repeating a page changes nothing.
+    /// Processes at most `limit` events per call, newest first, from `cursor` on. Durable on
+    /// return.
     fn replay(
         &self,
         order: &ReplayOrder,
@@ -171,10 +169,10 @@ pub trait Ledger: Send + Sync {
 
     /// Recorded events, newest id first, at most `limit` (1 at least).
     ///
-    /// A page may hold fewer than `limit` and still have a next one.
+    /// A page may have fewer than `limit` events and still have a next one.
     ///
     /// # Errors
-    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    /// [`LedgerError::BadCursor`] if `cursor` is not from such a query.
     fn query(
         &self,
         query: &LogQuery,
@@ -182,7 +180,7 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<LogPage, LedgerError>> + Send;
 
-    /// One event with its deliveries and their attempts; `None` if there is none (any more).
+    /// One event with its deliveries and their attempts; `None` if it is missing or expired.
     fn event(
         &self,
         id: EventId,
@@ -192,7 +190,7 @@ pub trait Ledger: Send + Sync {
     /// attempts.
     ///
     /// # Errors
-    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    /// [`LedgerError::BadCursor`] if `cursor` is not from such a query.
     fn deliveries(
         &self,
         query: &DeliveryQuery,
@@ -240,7 +238,7 @@ pub trait Ledger: Send + Sync {
     /// Kept callbacks of a list, newest first, at most `limit` (1 at least).
     ///
     /// # Errors
-    /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
+    /// [`LedgerError::BadCursor`] if `cursor` is not from such a query.
     fn held(
         &self,
         query: &HeldQuery,
@@ -248,22 +246,22 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<HeldPage, LedgerError>> + Send;
 
-    /// One kept callback, or what is left of it.
+    /// One held callback, or its mark.
     fn held_one(
         &self,
         id: HeldId,
     ) -> impl Future<Output = Result<Option<HeldOne>, LedgerError>> + Send;
 
-    /// Decides about a held callback, once: durable when answered. A release makes the event, with
-    /// its original time and with deliveries due at once, and writes those of its keys that no
-    /// event has. Whatever is decided leaves a mark, so the variant stays known.
+    /// Decides on a held callback, once: durable on return. A release makes the event, with its
+    /// original time and with deliveries due at once, and writes those of its keys that no event
+    /// has. Every decision leaves a mark: the variant stays known.
     fn decide(
         &self,
         order: &HeldOrder,
     ) -> impl Future<Output = Result<Decided, LedgerError>> + Send;
 
-    /// Forgets the deduplication keys of a source, and what is held of it; its events stay. Answers
-    /// how many keys and held callbacks that were.
+    /// Deletes the deduplication keys and held callbacks of a source; its events stay. Returns the
+    /// number of keys and held callbacks.
     fn forget(&self, source: &SourceId) -> impl Future<Output = Result<u64, LedgerError>> + Send;
 
     /// Counts for metrics and pages. They may be a few seconds old.
@@ -276,7 +274,7 @@ pub trait Ledger: Send + Sync {
         id: &str,
     ) -> impl Future<Output = Result<Option<Document>, LedgerError>> + Send;
 
-    /// Every document of `kind`, by id, and the revision that they show.
+    /// Every document of `kind`, by id, and their revision.
     fn documents(&self, kind: Kind) -> impl Future<Output = Result<Documents, LedgerError>> + Send;
 
     /// Writes or deletes one document, as [`Ledger::change_all`] does.
@@ -290,58 +288,57 @@ pub trait Ledger: Send + Sync {
         self.change_all(std::slice::from_ref(change))
     }
 
-    /// Writes and deletes documents, all of them or none, and answers the new revision, which is
-    /// also the version of each document written. Durable when answered. A document may be in
-    /// `changes` once.
+    /// Writes and deletes documents, all or none, and returns the new revision, which is also the
+    /// version of each written document. Durable on return. A document may occur once in `changes`.
     ///
     /// # Errors
-    /// [`LedgerError::Conflict`] with the version of the first document that is not as its
-    /// `expect` says: nothing changed. [`LedgerError::TooLarge`] if they exceed what the engine
-    /// stores in one piece.
+    /// [`LedgerError::Conflict`] with the version of the first document that is not as its `expect`
+    /// says: nothing changed. [`LedgerError::TooLarge`] if they exceed what the engine stores in
+    /// one piece.
     fn change_all(
         &self,
         changes: &[DocumentChange],
     ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
 
-    /// Waits, `wait` at most, until the documents are newer than `after`, and answers their
-    /// revision. It may answer early, with a revision that is not newer.
+    /// Waits, at most for `wait`, until the documents are newer than `after`, and returns their
+    /// revision. May return early, with a revision that is not newer.
     fn changed(
         &self,
         after: Revision,
         wait: Duration,
     ) -> impl Future<Output = Result<Revision, LedgerError>> + Send;
 
-    /// Removes what `policy` no longer keeps, about `budget` events at a call.
+    /// Deletes data that `policy` no longer keeps, about `budget` events per call.
     ///
     /// Never an event with a pending or a dead delivery, never a document. Safe at any time, on
-    /// every node; what is left over is said in the answer.
+    /// Safe at any time, on every node. The result says whether something is left.
     fn sweep(
         &self,
         policy: &Retention,
         budget: usize,
     ) -> impl Future<Output = Result<Swept, LedgerError>> + Send;
 
-    /// A page of everything that is kept, going on from `cursor`: about `bytes` of it.
+    /// A page of all stored data, about `bytes` of it, from `cursor` on.
     ///
-    /// May be read while the ledger works: every item is whole, and what is recorded meanwhile may
-    /// be in it or not.
+    /// May be read while the ledger works: every item is complete, and data recorded meanwhile may
+    /// be missing.
     ///
     /// # Errors
-    /// [`LedgerError::BadCursor`] if `cursor` did not come from an export.
+    /// [`LedgerError::BadCursor`] if `cursor` is not from an export.
     fn export(
         &self,
         cursor: Option<&Cursor>,
         bytes: usize,
     ) -> impl Future<Output = Result<ExportPage, LedgerError>> + Send;
 
-    /// Reads the next part of everything that is stored, about `bytes` of it, and says what cannot
-    /// be read. Nothing is changed. A pass begins without a cursor.
+    /// Reads the next part of all stored data, about `bytes` of it, and reports damage. Changes
+    /// nothing. A pass begins without a cursor.
     ///
-    /// An engine that has no files of its own has nothing to read: its server checks them. The pass
-    /// is then complete at once.
+    /// An engine without its own files has nothing to read: its server checks them. The pass is
+    /// then complete at once.
     ///
     /// # Errors
-    /// [`LedgerError::BadCursor`] if `cursor` did not come from a scrub. Damage is not an error.
+    /// [`LedgerError::BadCursor`] if `cursor` is not from a scrub. Damage is not an error.
     fn scrub(
         &self,
         cursor: Option<&Cursor>,
@@ -351,10 +348,10 @@ pub trait Ledger: Send + Sync {
         async { Ok(ScrubPage::default()) }
     }
 
-    /// Takes what another ledger exported, each event once, by its id and its keys: what is known
-    /// stays as it is. A document is taken if it is newer than the one that is there.
+    /// Imports the export of another ledger, each event once, by its id and its keys: known events
+    /// stay as they are. A document is imported if it is newer than the stored one.
     ///
-    /// After an error some items may have been taken. They may be offered again.
+    /// After an error some items may have been imported. They may be offered again.
     ///
     /// # Errors
     /// [`LedgerError::TooLarge`] if an item exceeds what the engine stores in one piece.
@@ -363,6 +360,6 @@ pub trait Ledger: Send + Sync {
         items: Vec<Item>,
     ) -> impl Future<Output = Result<Imported, LedgerError>> + Send;
 
-    /// Whether it can write, how durable that is, and what it holds.
+    /// Whether the ledger can write, how durable that is, and its size.
     fn health(&self) -> impl Future<Output = Result<Health, LedgerError>> + Send;
 }

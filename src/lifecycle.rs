@@ -1,7 +1,7 @@
-//! The gateway's own life: starting, ready, lame duck, draining, stopped.
+//! The life cycle of the gateway: starting, ready, lame duck, draining, stopped.
 //!
-//! One [`Lifecycle`] is shared by every listener. Connections ask it whether to wind up, `/readyz`
-//! asks it whether to be called at all. A phase that has begun is never taken back.
+//! All listeners share one [`Lifecycle`]. It tells connections to close and decides `/readyz`. A
+//! phase that has begun is never reversed.
 
 mod readiness;
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 pub use readiness::{Unready, unready};
 
-/// Where in its life the gateway is.
+/// The phase of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
@@ -24,16 +24,16 @@ pub enum Phase {
     Starting = 0,
     /// Callbacks are accepted.
     Ready = 1,
-    /// Callbacks are accepted, and balancers are told to send no more.
+    /// Callbacks are accepted, and balancers are asked to send no more.
     LameDuck = 2,
-    /// No new connection is accepted; what is in flight is answered.
+    /// New connections are rejected; requests in flight are answered.
     Draining = 3,
     /// Everything is closed.
     Stopped = 4,
 }
 
 impl Phase {
-    /// All of them, in their order.
+    /// All phases, in order.
     pub const ALL: [Self; 5] =
         [Self::Starting, Self::Ready, Self::LameDuck, Self::Draining, Self::Stopped];
 
@@ -50,14 +50,14 @@ impl Phase {
     }
 }
 
-/// The phase, with a bell for each that rings when it begins.
+/// The phase, with a notification for the beginning of each.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     phase: AtomicU8,
-    bells: [Notify; Phase::ALL.len()],
-    /// Rung by who asks for a stop over the admin API.
-    asked: Notify,
-    /// What the start is waiting for.
+    begun: [Notify; Phase::ALL.len()],
+    /// Notifies of a stop requested over the admin API.
+    stop_requested: Notify,
+    /// The current step of the start.
     step: Mutex<String>,
 }
 
@@ -68,14 +68,14 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// The phase now. One atomic load, for the hot path.
+    /// The current phase. One atomic load, for the hot path.
     #[must_use]
     pub fn phase(&self) -> Phase {
         let phase = usize::from(self.phase.load(Ordering::Acquire));
         Phase::ALL.get(phase).copied().unwrap_or(Phase::Stopped)
     }
 
-    /// Notes what the start is waiting for, for `/readyz`.
+    /// Sets the current step of the start, for `/readyz`.
     pub fn step(&self, what: impl Into<String>) {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
     }
@@ -93,35 +93,35 @@ impl Lifecycle {
         }
     }
 
-    /// Everything is open: callbacks are accepted from now on, unless a drain has begun already.
+    /// The ledger is open: callbacks are accepted, unless a drain has begun.
     pub fn ready(&self) {
         self.advance(Phase::Ready);
     }
 
-    /// Readiness says no from now on. Callbacks are accepted as before, and connections end with
-    /// their next answer.
+    /// Begins the lame duck: readiness says no. Callbacks are still accepted, and connections end
+    /// with their next reply.
     pub fn lame_duck(&self) {
         self.advance(Phase::LameDuck);
     }
 
-    /// Winds up: no new connections, what is in flight is answered.
+    /// Begins the drain: no new connections; requests in flight are answered.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
     }
 
-    /// Whatever is still open is closed.
+    /// Closes everything that is still open.
     pub fn stopped(&self) {
         self.advance(Phase::Stopped);
     }
 
-    /// Asks for a stop in good order, as SIGTERM does. The first of them counts.
+    /// Requests an orderly stop, as SIGTERM does. Only the first request counts.
     pub fn ask_to_stop(&self) {
-        self.asked.notify_one();
+        self.stop_requested.notify_one();
     }
 
-    /// Waits until a stop is asked for. One task at a time may wait.
+    /// Waits until a stop is requested. Only one task may wait.
     pub async fn asked_to_stop(&self) {
-        self.asked.notified().await;
+        self.stop_requested.notified().await;
     }
 
     /// Whether a drain has begun. One atomic load, for the hot path.
@@ -132,10 +132,10 @@ impl Lifecycle {
 
     /// Waits until `phase` or a later one has begun.
     pub async fn reached(&self, phase: Phase) {
-        let mut bell = pin!(self.bells[phase as usize].notified());
-        bell.as_mut().enable();
+        let mut begun = pin!(self.begun[phase as usize].notified());
+        begun.as_mut().enable();
         if self.phase() < phase {
-            bell.await;
+            begun.await;
         }
     }
 
@@ -144,20 +144,20 @@ impl Lifecycle {
         self.reached(Phase::Draining).await;
     }
 
-    /// Waits for the end.
+    /// Waits until the gateway has stopped.
     pub async fn ended(&self) {
         self.reached(Phase::Stopped).await;
     }
 
     fn advance(&self, to: Phase) {
         let before = usize::from(self.phase.fetch_max(to as u8, Ordering::AcqRel));
-        for bell in self.bells.iter().take(to as usize + 1).skip(before + 1) {
-            bell.notify_waiters();
+        for begun in self.begun.iter().take(to as usize + 1).skip(before + 1) {
+            begun.notify_waiters();
         }
     }
 }
 
-/// SIGTERM and SIGINT: the first asks for a stop in good order, the second for an end at once.
+/// SIGTERM and SIGINT: the first begins an orderly stop, the second stops at once.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -165,10 +165,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over both signals of this process.
+    /// Installs handlers for both signals of this process.
     ///
     /// # Errors
-    /// When the operating system refuses a handler.
+    /// If the operating system rejects a handler.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -176,7 +176,7 @@ impl Signals {
         })
     }
 
-    /// The next of them.
+    /// The next signal.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
@@ -190,7 +190,7 @@ impl Signals {
 pub enum Signal {
     /// SIGTERM: from a service manager or an orchestrator, which has a balancer in front.
     Terminate,
-    /// SIGINT: from a person at a terminal, who waits.
+    /// SIGINT: from an operator at a terminal, who waits.
     Interrupt,
 }
 
@@ -204,7 +204,7 @@ impl Signal {
         }
     }
 
-    /// How the gateway stops on it.
+    /// How the gateway stops on this signal.
     #[must_use]
     pub const fn stopping(self) -> Stopping {
         match self {
@@ -223,17 +223,17 @@ pub enum Stopping {
     DrainNow,
 }
 
-/// When to stop: `drain` asks for an orderly end, `now` cuts it short.
+/// When to stop: `drain` begins an orderly stop, `now` ends it.
 #[derive(Debug)]
 pub struct Stop<D, N> {
-    /// Completes when the gateway is to wind up, and says how.
+    /// Completes when the gateway has to stop, and says how.
     pub drain: D,
-    /// Completes when it is to end at once, whatever is in flight.
+    /// Completes when the gateway has to stop at once, whatever is in flight.
     pub now: N,
 }
 
 impl Stop<(), ()> {
-    /// Drains when `drain` completes, and takes the whole drain time if it must.
+    /// Drains when `drain` completes, for the whole drain time if necessary.
     pub fn when(
         drain: impl Future<Output = ()>,
     ) -> Stop<impl Future<Output = Stopping>, std::future::Pending<()>> {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bell_is_heard_before_and_after_it_rings() {
+    async fn the_drain_is_noticed_before_and_after_it_begins() {
         let life = std::sync::Arc::new(Lifecycle::new());
         let waiting = tokio::spawn({
             let life = std::sync::Arc::clone(&life);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_phase_has_a_bell_and_a_later_one_rings_those_before() {
+    async fn a_later_phase_notifies_waiters_for_earlier_ones() {
         let life = Lifecycle::new();
         let mut ready = pin!(life.reached(Phase::Ready));
         let mut end = pin!(life.reached(Phase::Stopped));

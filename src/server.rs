@@ -1,8 +1,7 @@
-//! The program: listeners, the receiving path and the admin listener, from the first connection to
-//! the last answer.
+//! The program: listeners, the receiving path and the admin listener, from start to drain.
 //!
-//! `serve`, `demo` and every integration test call [`run_until`] and nothing else; they differ in
-//! where the configuration, the ledger and the sockets come from.
+//! `serve`, `demo` and every integration test call [`run_until`]. They differ only in the origin of
+//! the configuration, the ledger and the sockets.
 
 mod admin_router;
 mod late;
@@ -44,7 +43,7 @@ use crate::wire::{
     self, Bounds, Certificate, Handler, Inherited, ListenerService, TlsError, Worker,
 };
 
-/// Open connections of the admin listener: people, scrapers and probes.
+/// Open connections of the admin listener: operators, scrapers and probes.
 const ADMIN_CONNECTIONS: usize = 256;
 
 /// Bytes of a head on the admin listener: a cursor and a token.
@@ -53,27 +52,27 @@ const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 /// Time for a head on the admin listener.
 const ADMIN_HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection may idle between two requests: longer than the usual proxy keeps one, so
-/// that it is the proxy who closes, and no request is lost on a connection that just closed.
+/// How long a connection may idle between two requests: longer than usual proxies keep one. The
+/// proxy closes first, and no request is lost on a connection that is closing.
 const IDLE_TIME: Duration = Duration::from_secs(75);
 
-/// Segments over the time that events are kept, at least: an event is kept for an eighth of that
-/// time longer at most.
+/// The minimum number of segments per retention time of events: an event is kept at most an eighth
+/// of that time longer.
 const SEGMENTS_OF_EVENTS: u32 = 8;
 
-/// A line about a failed commit follows the one before after this time, with the number of those
-/// in between. `postern_callbacks_total` counts all of them.
+/// The interval of log lines about failed commits, each with the number of skipped ones.
+/// `postern_callbacks_total` counts all of them.
 const FAILURES_EVERY: Duration = Duration::from_secs(10);
 
-/// Accepting threads at most; beyond it one lane of the ledger would be shared by two.
+/// Maximum number of accepting threads; above it two would share one queue of the ledger.
 const WORKERS_MAX: usize = 16;
 
-/// What a gateway is made of.
+/// The parts of a gateway.
 #[derive(Debug)]
 pub struct Parts {
-    /// The configuration, now and whenever it changes.
+    /// The configuration and its changes.
     pub config: watch::Receiver<Arc<Config>>,
-    /// The ledger, or where it comes from.
+    /// The ledger, or where to open it.
     pub store: Store,
     /// The metrics, which [`Observed`] feeds from the ledger.
     pub metrics: Arc<Metrics>,
@@ -89,14 +88,14 @@ pub struct Listeners {
     management: Option<TcpListener>,
 }
 
-/// Where the listeners are; with port 0 configured, what was given instead.
+/// The addresses of the listeners; port 0 is replaced by the assigned port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Where senders call.
+    /// The address for senders.
     pub callbacks: SocketAddr,
-    /// Where operators call.
+    /// The address for operators.
     pub admin: SocketAddr,
-    /// Where the management APIs listen, if not on the admin listener.
+    /// The address of the management APIs, if they have their own listener.
     pub management: Option<SocketAddr>,
 }
 
@@ -104,29 +103,29 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A socket cannot be had.
+    /// A socket is unavailable.
     #[error("server.{which} = {address}: {cause}")]
     Bind {
         /// The key of the configuration.
         which: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         cause: io::Error,
     },
-    /// An inherited socket cannot be used.
+    /// An inherited socket is unusable.
     #[error("inherited listeners: {0}")]
     Inherited(io::Error),
-    /// The certificate cannot be used.
+    /// The certificate is unusable.
     #[error("server.tls: {0}")]
     Tls(#[from] TlsError),
-    /// The system gives no thread, no event queue or no signal handler.
-    #[error("the system does not let it run: {0}")]
+    /// The operating system provides no thread, event queue, signal handler or random bytes.
+    #[error("could not start: {0}")]
     System(#[from] io::Error),
     /// The ledger cannot be opened.
     #[error("store: {0}")]
     Ledger(#[from] LedgerError),
-    /// The ledger's server cannot be used.
+    /// The ledger's server is unusable.
     #[error("store: {0}")]
     Postgres(#[from] PostgresError),
     /// The metrics cannot be registered.
@@ -135,10 +134,10 @@ pub enum ServeError {
 }
 
 impl Listeners {
-    /// Takes what was `inherited` and binds the rest.
+    /// Takes the `inherited` sockets and binds the others.
     ///
     /// # Errors
-    /// When an address cannot be had.
+    /// If an address is unavailable.
     pub fn bind(server: &config::Server, mut inherited: Inherited) -> Result<Self, ServeError> {
         let count = workers();
         let callbacks = match inherited.remove("callbacks") {
@@ -157,16 +156,16 @@ impl Listeners {
             }
             (None, None) => None,
         };
-        for name in inherited.left_over() {
-            tracing::warn!(name, "an inherited listener that nothing here is called by");
+        for name in inherited.unused() {
+            tracing::warn!(name, "ignoring inherited listener with unknown name");
         }
         Ok(Self { callbacks, admin, management })
     }
 
-    /// Where they are.
+    /// The addresses of the sockets.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the operating system does not report them.
     pub fn addresses(&self) -> io::Result<Addresses> {
         let callbacks = self.callbacks.first().unwrap_or(&self.admin);
         Ok(Addresses {
@@ -181,7 +180,7 @@ fn refused(which: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -
     move |cause| ServeError::Bind { which, address, cause }
 }
 
-/// One inherited socket for several threads: they share its queue.
+/// Clones one inherited socket for several threads: they share its queue.
 fn share(listener: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut all = Vec::with_capacity(count);
     for _ in 1..count {
@@ -195,12 +194,12 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
-/// Opens the ledger that `store` names. Reads the disk or waits for the server, and blocks: it
-/// belongs on a thread that may, of the runtime that the ledger is to live in.
+/// Opens the ledger that `store` names. Blocks while it reads the disk or waits for the server.
+/// Call it on a thread that may block, within the runtime of the ledger.
 ///
 /// # Errors
-/// When it cannot be opened: another process has it, the disk fails, data is damaged, the server
-/// is out of reach or has no tables.
+/// If it cannot be opened: another process uses it, the disk fails, data is damaged, or the server
+/// is unreachable or has no tables.
 pub fn open_book(
     store: &config::Store,
     metrics: &Arc<Metrics>,
@@ -216,7 +215,7 @@ pub fn open_book(
     Ok(BatchedLedger::new(engine, BatchOptions::default(), observer))
 }
 
-/// How `server`, the PostgreSQL server of `store`, is talked to.
+/// The options for `server`, the PostgreSQL server of `store`.
 #[must_use]
 pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> PostgresOptions {
     PostgresOptions {
@@ -231,10 +230,10 @@ pub fn postgres(store: &config::Store, server: &config::PostgresStore) -> Postgr
     }
 }
 
-/// Where and how the embedded ledger of `store` keeps its data.
+/// The options of the embedded ledger of `store`.
 ///
 /// # Errors
-/// When `store` names another engine.
+/// If `store` names another engine.
 pub fn embedded(store: &config::Store) -> Result<EmbeddedOptions, LedgerError> {
     let config::StoreEngine::Embedded { path } = &store.engine else {
         let sentence = "this is for the embedded engine; PostgreSQL has tools of its own";
@@ -252,16 +251,16 @@ pub fn keyring(store: &config::Store) -> Keyring {
     Keyring::new(key(&store.master_key)).with_former(key(&store.old_master_key))
 }
 
-/// Feeds the metrics of the ledger, and logs what fails.
+/// Feeds the metrics of the ledger and logs its failures.
 #[derive(Debug)]
 pub struct Observed {
     metrics: Arc<Metrics>,
-    /// Each commit of a ledger that has stopped fails, and its disk may be the log's.
+    /// Every commit of a stopped ledger fails, and its disk may also hold the log.
     failures: Occasional,
 }
 
 impl Observed {
-    /// Feeds `metrics`.
+    /// An observer that feeds `metrics`.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         Self { metrics: Arc::clone(metrics), failures: Occasional::new(FAILURES_EVERY) }
@@ -276,20 +275,20 @@ impl Observer for Observed {
 
     fn failed(&self, error: &LedgerError, events: usize) {
         if let Some(others) = self.failures.admit() {
-            tracing::error!(%error, events, others, "a commit failed");
+            tracing::error!(%error, events, others, "commit failed");
         }
     }
 }
 
-/// How long what waits for the store is answered when it turns out that it cannot be opened.
+/// The time to answer requests that wait for the store, after it could not be opened.
 const FAILED_DRAIN: Duration = Duration::from_secs(1);
 
-/// Serves until `stop.drain` or a request to drain. Then it is a lame duck for the time of the
-/// configuration, and answers what is in flight, for the drain time at most; neither goes on beyond
-/// `stop.now`. While the store opens, its listeners answer already.
+/// Serves until `stop.drain` or a request to drain. Then the gateway is a lame duck for the
+/// configured time, and answers the requests in flight, at most for the drain time. Neither
+/// continues beyond `stop.now`. The listeners answer while the store opens.
 ///
 /// # Errors
-/// When it cannot start. Once it is ready, it ends well.
+/// If it cannot start. Once it is ready, it returns `Ok`.
 pub async fn run_until<D, N>(parts: Parts, stop: Stop<D, N>) -> Result<(), ServeError>
 where
     D: Future<Output = Stopping>,
@@ -310,7 +309,7 @@ where
     let opened = tokio::select! {
         biased;
         _ = &mut drain => None,
-        opened = opening::open(store, file, (&metrics, &life)) => Some(opened),
+        opened = opening::open(store, file, &metrics, &life) => Some(opened),
     };
     let running = match opened {
         Some(Ok(registry)) => Running::start(registry, metrics, doors)?,
@@ -340,17 +339,17 @@ where
     Ok(())
 }
 
-/// Readiness says no, and callbacks are accepted, until `time` is over.
+/// Is a lame duck for `time`: readiness says no, and callbacks are accepted.
 async fn be_lame_duck(life: &Lifecycle, time: Duration) {
     if !time.is_zero() {
         life.lame_duck();
         let seconds = time.as_secs_f64();
-        tracing::info!(seconds, "lame duck: balancers are told to send no more");
+        tracing::info!(seconds, "lame duck: balancers are asked to send no more");
         tokio::time::sleep(time).await;
     }
 }
 
-/// The listeners, which answer from the first moment on.
+/// The listeners, which answer from the beginning.
 struct Doors {
     addresses: Addresses,
     life: Arc<Lifecycle>,
@@ -358,7 +357,7 @@ struct Doors {
     gate: CallbackHandler,
     certificate: Option<Arc<Certificate>>,
     admin: Late<AdminRouter>,
-    /// The listener of the management APIs, if they have one of their own.
+    /// The listener of the management APIs, if they have their own.
     management: Option<Late<Arc<Partners>>>,
     workers: Vec<Worker>,
     sides: Vec<Side>,
@@ -402,7 +401,7 @@ impl Doors {
         Ok(Self { addresses, life, keys, gate, certificate, admin, management, workers, sides })
     }
 
-    /// Ends a start that comes to nothing: who waits is told to come again.
+    /// Ends a failed start: waiting senders are asked to retry.
     async fn end(self, time: Duration, now: impl Future<Output = ()>) {
         self.life.drain();
         let workers = self.workers;
@@ -419,19 +418,19 @@ impl Doors {
     }
 }
 
-/// A gateway that serves.
+/// A running gateway.
 struct Running {
     life: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
     registry: Registry,
-    courier: Dispatcher,
+    dispatcher: Dispatcher,
     upkeep: Upkeep,
     workers: Vec<Worker>,
     sides: Vec<Side>,
     follower: tokio::task::JoinHandle<()>,
 }
 
-/// A listener beside that of the callbacks, which answers until the last callback is answered.
+/// A listener besides that of the callbacks. It answers until the last callback is answered.
 struct Side {
     life: Arc<Lifecycle>,
     tasks: tokio::task::JoinSet<()>,
@@ -439,23 +438,23 @@ struct Side {
 
 impl Running {
     fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
-        let Doors { addresses, life, keys, gate, certificate, .. } = &doors;
+        let Doors { addresses, life, keys, gate, .. } = &doors;
         let (plan, book) = (registry.plan(), registry.book().clone());
         let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
-        // Created before the first request, so that whoever starts a gateway finds it.
+        // Created before the first request, so the caller that starts a gateway finds it.
         local.or(&config.admin.tokens);
         let tools = Tools {
-            book: book.clone(),
+            ledger: book.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
             verdicts: gate.verdicts().clone(),
         };
-        let courier = Dispatcher::start(&config, tools);
+        let dispatcher = Dispatcher::start(&config, tools);
         let upkeep =
             Upkeep::start(&config, registry.clone(), Arc::clone(&metrics), Arc::clone(life));
         let scrubber = upkeep.scrubber();
-        let control = courier.control();
+        let control = dispatcher.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
         let releases = Releases::new(registry.book().clone(), gate.clone());
         let tools = console::Tools {
@@ -475,9 +474,7 @@ impl Running {
         keys.apply(&config);
         gate.apply(&plan);
         gate.open(book);
-        let receiving = (gate.clone(), keys.clone());
-        let shown = (certificate.clone(), Arc::clone(&metrics));
-        put_in_force(&registry, receiving, (&courier, &upkeep), shown);
+        follow_changes(&registry, &doors, &metrics, &dispatcher, &upkeep);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
@@ -498,10 +495,10 @@ impl Running {
         doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;
-        Ok(Self { life, metrics, registry, courier, upkeep, workers, sides, follower })
+        Ok(Self { life, metrics, registry, dispatcher, upkeep, workers, sides, follower })
     }
 
-    /// Serves under every new configuration, until it is to stop.
+    /// Applies every new configuration until the gateway has to stop.
     async fn follow(
         &self,
         config: &mut watch::Receiver<Arc<Config>>,
@@ -516,25 +513,25 @@ impl Running {
                         let file = config.borrow_and_update().clone();
                         self.reload(file).await;
                     }
-                    // Whoever watched the file is gone; the configuration stays as it is.
+                    // The watcher of the file is gone; the configuration stays.
                     Err(_) => return drain.await,
                 },
             }
         }
     }
 
-    /// Goes on under another configuration file. What is bound stays as it was.
+    /// Applies another configuration file. Bound sockets stay.
     async fn reload(&self, file: Arc<Config>) {
         match self.registry.reload(file).await {
             Ok(()) => return self.metrics.program.reloaded(),
             Err(ReloadError::Clash(clashes)) => {
                 for clash in clashes {
-                    tracing::error!(clash, "what was made over an API would not work any more");
+                    tracing::error!(clash, "an object made over an API would stop working");
                 }
-                tracing::error!("the new configuration is not put in force; the old one stays");
+                tracing::error!("could not apply the new configuration, the old one stays");
             }
             Err(ReloadError::Ledger(error)) => {
-                tracing::error!(%error, "the new configuration could not be put in force");
+                tracing::error!(%error, "could not apply the new configuration");
             }
         }
         self.metrics.program.reload_failed();
@@ -546,7 +543,7 @@ impl Running {
         let workers = self.workers;
         let joined = tokio::task::spawn_blocking(|| workers.into_iter().for_each(Worker::join));
         let mut ended = std::pin::pin!(async {
-            let _ = tokio::join!(joined, self.courier.ended(), self.upkeep.ended());
+            let _ = tokio::join!(joined, self.dispatcher.ended(), self.upkeep.ended());
         });
         let drained = tokio::select! {
             () = &mut ended => true,
@@ -555,7 +552,7 @@ impl Running {
         };
         self.life.stopped();
         if !drained {
-            tracing::warn!("the drain was cut short; what was in flight is closed");
+            tracing::warn!("drain time exceeded, closing the requests in flight");
             ended.await;
         }
         self.follower.abort();
@@ -567,17 +564,21 @@ impl Running {
 }
 
 fn no_random_bytes() -> io::Error {
-    io::Error::other("it has no random bytes")
+    io::Error::other("no randomness from the operating system")
 }
 
-/// Has the running parts go on under every new configuration.
-fn put_in_force(
+/// Applies every new configuration to the running parts.
+fn follow_changes(
     registry: &Registry,
-    (gate, keys): (CallbackHandler, Keys),
-    (courier, upkeep): (&Dispatcher, &Upkeep),
-    (certificate, metrics): (Option<Arc<Certificate>>, Arc<Metrics>),
+    doors: &Doors,
+    metrics: &Arc<Metrics>,
+    dispatcher: &Dispatcher,
+    upkeep: &Upkeep,
 ) {
-    let (deliver, sweep) = (courier.applier(), upkeep.applier());
+    let Doors { gate, keys, certificate, .. } = doors;
+    let (gate, keys, certificate) = (gate.clone(), keys.clone(), certificate.clone());
+    let metrics = Arc::clone(metrics);
+    let (deliver, sweep) = (dispatcher.applier(), upkeep.applier());
     registry.on_change(move |plan| {
         let config = &plan.config;
         keys.apply(config);
@@ -586,7 +587,7 @@ fn put_in_force(
         sweep(config);
         if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls) {
             if let Err(error) = certificate.reload(files) {
-                tracing::error!(%error, "the certificate could not be read again; the old one stays");
+                tracing::error!(%error, "could not read the certificate again, the old one stays");
             }
             note_expiry(certificate, &metrics);
         }

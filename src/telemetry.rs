@@ -1,8 +1,8 @@
-//! What the gateway says about itself: metrics and log lines.
+//! Metrics and log lines.
 //!
-//! Labels are closed sets and configured names, never anything that came with a request, so that
-//! the number of series is a function of the configuration. A log line carries closed fields; no
-//! secret, no signature and no signed text is ever one of them.
+//! Labels are closed sets and configured names, never values of a request: the configuration bounds
+//! the number of series. A log line has a closed set of fields, none of them a secret, a signature
+//! or a signed text.
 
 mod delivery;
 mod history;

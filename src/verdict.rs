@@ -1,18 +1,18 @@
-//! Verdicts of inline backends: where a sender that waits meets the delivery that asks.
+//! Verdicts of inline backends: connects a waiting sender with the delivery that asks.
 //!
 //! ```text
 //! intake    expect ───────────── wait ─────────────▶ Some(verdict) ─▶ the sender
 //! delivery           attempt ─▶ decide ─▶ settled        None: late
 //! ```
 //!
-//! A verdict is recorded before anybody is told: it is the attempt in the ledger that has it. Who
-//! comes later, after a restart too, reads it there ([`recorded`]). What is here is only for those
-//! who wait now, in this process.
+//! A verdict is recorded before the sender receives it: it is in the attempt in the ledger. A later
+//! callback, after a restart too, reads it there ([`recorded`]). This module serves only the
+//! callbacks that wait now, in this process.
 //!
-//! **All who ask get the same answer.** Where the configuration says what a sender is told when the
-//! backend is late, and it was told that, the verdict that comes later is marked as [`LATE`] and
-//! changes nothing any more. Whether a verdict is late is decided once, under one lock: it is in
-//! time if the event's first sender still waits for it or has hung up before its time was over.
+//! **All callbacks of an event get the same verdict.** If a sender got the configured reply for a
+//! late backend, a later verdict is marked as [`LATE`] and changes nothing. Whether a verdict is
+//! late is decided once, under one lock. It is in time if the event's first sender still waits, or
+//! hung up before its deadline.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,51 +24,51 @@ use crate::clock::instant;
 use crate::config::Late;
 use crate::ledger::{Delivery, EventId};
 
-/// Why an attempt has a verdict that no sender is told, in the words of the attempt's error.
+/// The error of an attempt whose verdict reached no sender.
 pub const LATE: &str = "the verdict came after the sender was answered";
 
-/// Why an attempt with a 2xx settled a delivery without a verdict, in the words of its error.
+/// The error of an attempt with a 2xx that settled a delivery without a verdict.
 pub const UNREADABLE: &str = "the verdict cannot be read; the sender got the answer for a late one";
 
-/// What some editors and libraries write in front of UTF-8.
+/// The prefix that some editors and libraries write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How long somebody whose time is over waits for a verdict that is decided and not yet durable:
-/// part of the time that is kept back for the way to the sender.
+/// How long a waiter whose deadline has passed waits for a verdict that is decided and not yet
+/// durable: a part of the time reserved for the way to the sender.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Slots that may be there before those are swept out that nobody waits for.
+/// The number of slots from which slots without waiters are removed.
 const SWEEP_AT: usize = 1024;
 
-/// What a backend says of an event.
+/// The decision of a backend on an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is to be rewarded.
+    /// Grant the reward.
     Valid,
-    /// It is not.
+    /// Reject the reward.
     Invalid,
-    /// Nothing that can be read: its sender is answered as if the backend were late.
+    /// No valid verdict: the sender gets the reply for a late backend.
     Unreadable,
 }
 
-/// Whether the sender still learns of a verdict.
+/// Whether the sender still receives a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
-    /// It does.
+    /// The sender receives it.
     InTime,
-    /// It has been answered, or has gone.
+    /// The sender has its reply, or has gone.
     Late,
 }
 
-/// Everybody who waits for a verdict.
+/// All callbacks that wait for a verdict.
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts(Arc<Mutex<HashMap<EventId, Slot>>>);
 
-/// An event whose first sender has not been answered yet.
+/// An event whose first sender has no reply yet.
 #[derive(Debug)]
 struct Slot {
     state: watch::Sender<State>,
-    /// When its time is over.
+    /// The deadline.
     until: Instant,
 }
 
@@ -81,7 +81,7 @@ enum State {
     Told(Verdict),
 }
 
-/// Somebody who waits for the verdict on one event.
+/// A callback that waits for the verdict on one event.
 #[derive(Debug)]
 pub struct Waiter {
     all: Verdicts,
@@ -93,8 +93,8 @@ pub struct Waiter {
 
 impl Verdict {
     /// Reads the whole body of a 2xx: a JSON object with one member `isValid` that is `true` or
-    /// `false`, and whatever else. A byte order mark is skipped. Anything else is no verdict: to
-    /// take it for a yes would reward what the backend refused in another spelling.
+    /// `false`; other members are ignored. A byte order mark is skipped. Anything else is
+    /// unreadable: to accept it would grant what the backend rejected in another spelling.
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
@@ -105,7 +105,7 @@ impl Verdict {
         }
     }
 
-    /// What an older version took a body for that it recorded as a verdict.
+    /// Reads a body as an older version did when it recorded a verdict.
     fn read_by_older(body: &[u8]) -> Self {
         let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         match json.get("isValid") {
@@ -115,7 +115,7 @@ impl Verdict {
     }
 }
 
-/// The body of a verdict. A member that is there twice is refused.
+/// The body of a verdict. A duplicate member is an error.
 #[derive(serde::Deserialize)]
 struct Body {
     #[serde(rename = "isValid")]
@@ -131,11 +131,11 @@ pub fn recorded(delivery: &Delivery) -> Option<(Verdict, Timing)> {
             None => Timing::InTime,
             Some(LATE) => Timing::Late,
             Some(UNREADABLE) => return Some((Verdict::Unreadable, Timing::InTime)),
-            // A 2xx whose body could not be read: it was tried again.
+            // A 2xx with an unreadable body: it was retried.
             Some(_) => return None,
         };
         Some(match Verdict::read(&attempt.head) {
-            // This version would not have recorded it so.
+            // This version would not have recorded the verdict.
             Verdict::Unreadable => (Verdict::read_by_older(&attempt.head), timing),
             verdict => (verdict, timing),
         })
@@ -147,8 +147,8 @@ impl Verdicts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to wait for the verdict on `event`, until `until`, when the sender is told what `late`
-    /// says; beside others if some wait already.
+    /// Begins to wait for the verdict on `event` until `until`; then the sender gets the reply of
+    /// `late`. Several callbacks may wait.
     #[must_use]
     pub fn expect(&self, event: EventId, until: Instant, late: Late) -> Waiter {
         let mut slots = self.slots();
@@ -162,23 +162,23 @@ impl Verdicts {
         Waiter { all: self.clone(), event, state: slot.state.subscribe(), until, late }
     }
 
-    /// Whether somebody waits for the verdict on `event`.
+    /// Whether a callback waits for the verdict on `event`.
     #[must_use]
     pub fn is_expected(&self, event: EventId) -> bool {
         self.slots().contains_key(&event)
     }
 
-    /// Nobody waits for `event`: it was never recorded.
+    /// Drops `event`: it was never recorded.
     pub fn forget(&self, event: EventId) {
         self.slots().remove(&event);
     }
 
-    /// The backend's verdict on `event` is here, not yet durable.
+    /// Decides the verdict on `event`, not yet durable.
     pub(crate) fn decide(&self, event: EventId, verdict: Verdict) -> Timing {
         let mut slots = self.slots();
         let Some(slot) = slots.get(&event) else { return Timing::Late };
         if *slot.state.borrow() == State::Pending && slot.until <= instant() {
-            // Whoever waits is told so by its own clock.
+            // A waiter finds out by its own clock.
             slots.remove(&event);
             return Timing::Late;
         }
@@ -186,7 +186,7 @@ impl Verdicts {
         Timing::InTime
     }
 
-    /// The verdict on `event` is durable.
+    /// Records that the verdict on `event` is durable.
     pub(crate) fn settled(&self, event: EventId) {
         if let Some(slot) = self.slots().remove(&event) {
             slot.state.send_if_modified(|state| match *state {
@@ -199,7 +199,7 @@ impl Verdicts {
         }
     }
 
-    /// The verdict on `event` could not be recorded: it will be asked for again.
+    /// Records that the verdict on `event` was not persisted: the backend will be asked again.
     pub(crate) fn lost(&self, event: EventId) {
         if let Some(slot) = self.slots().get(&event) {
             slot.state.send_replace(State::Pending);
@@ -208,7 +208,7 @@ impl Verdicts {
 }
 
 impl Waiter {
-    /// The verdict; `None`: the time is over without one, and from now on it is late.
+    /// Waits for the verdict; `None`: the deadline has passed, and from now on the verdict is late.
     pub async fn wait(mut self) -> Option<Verdict> {
         if let Some(told) = self.told_by(self.until).await {
             return Some(told);
@@ -219,8 +219,8 @@ impl Waiter {
         None
     }
 
-    /// Whether the verdict is decided. If it is not, it comes late for everybody, unless being late
-    /// means to come again: then those who came again go on waiting.
+    /// Whether the verdict is decided. If not, it is late for all waiters, unless late means that
+    /// the sender retries: then the retried callbacks go on waiting.
     fn is_decided(&self) -> bool {
         let mut slots = self.all.slots();
         if *self.state.borrow() != State::Pending {
@@ -265,7 +265,7 @@ mod tests {
         ] {
             assert_eq!(Verdict::read(body.as_bytes()), verdict, "{body}");
         }
-        // The bytes of a backend that was seen.
+        // The bytes of a real backend.
         let marked = const_hex::decode("EFBBBF7B22697356616C6964223A66616C73657D").unwrap();
         assert_eq!(Verdict::read(&marked), Verdict::Invalid);
         let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xabV\xca,\x0eK\xccILQ\xb2JK\xcc)N\xad\x05\0";
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_wait_are_told_when_it_is_durable() {
+    async fn every_waiter_gets_the_verdict_when_it_is_durable() {
         let all = Verdicts::default();
         let waiters =
             [all.expect(EVENT, soon(), Late::Accepted), all.expect(EVENT, soon(), Late::Accepted)];
@@ -308,14 +308,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn once_somebody_was_told_that_it_is_late_it_is_late() {
+    async fn a_verdict_is_late_once_a_sender_got_the_late_reply() {
         let all = Verdicts::default();
         assert_eq!(all.expect(EVENT, soon(), Late::Accepted).wait().await, None);
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::Late);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_told_to_come_again_takes_the_verdict_from_nobody_who_did() {
+    async fn a_sender_asked_to_retry_does_not_make_the_verdict_late_for_others() {
         let all = Verdicts::default();
         let first = all.expect(EVENT, instant(), Late::Unavailable);
         let again = all.expect(EVENT, soon(), Late::Unavailable);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_hangs_up_leaves_its_time_to_the_verdict() {
+    async fn a_sender_that_hangs_up_leaves_its_time_to_the_verdict() {
         let all = Verdicts::default();
         drop(all.expect(EVENT, soon(), Late::Accepted));
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::InTime);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_decided_and_never_durable_is_told_to_nobody() {
+    async fn a_verdict_that_is_never_durable_reaches_no_sender() {
         let all = Verdicts::default();
         let waiter = all.expect(EVENT, soon(), Late::Accepted);
         assert_eq!(all.decide(EVENT, Verdict::Valid), Timing::InTime);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_nobody_waits_for_do_not_pile_up() {
+    fn slots_without_waiters_do_not_pile_up() {
         let all = Verdicts::default();
         for n in 0..3 * SWEEP_AT {
             drop(all.expect(EventId::new(i64::try_from(n).unwrap()), instant(), Late::Accepted));

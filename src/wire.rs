@@ -1,9 +1,9 @@
 //! Sockets and HTTP, shared by every listener: binding, accepting, TLS, HTTP/1.1 and HTTP/2, and
 //! the time a connection may take over a request's head or do nothing.
 //!
-//! A listener is a [`Front`] and a [`Handler`]. What a request means is the handler's business;
-//! that there are never more than so many connections, that none is held open by sending a byte a
-//! minute, and that all of them wind up when the gateway drains, is decided here.
+//! A listener is a [`ListenerService`] and a [`Handler`]. The handler decides what a request means.
+//! This module bounds the number of connections, closes connections that send a byte a minute, and
+//! closes all of them when the gateway drains.
 
 mod accept;
 mod activity;
@@ -18,7 +18,7 @@ mod tls;
 
 pub use accept::{Worker, accept};
 pub use bind::{Inherited, bind, bind_shared};
-pub use body::{BodyError, BytePool, Taken};
+pub use body::{BodyError, BytePool, ReservedBytes};
 pub use connection::{Bounds, CloseWithoutReply, Handler, ListenerService, Peer, Response};
 pub use target::RawTarget;
 pub use tls::{Certificate, TlsError};

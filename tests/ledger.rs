@@ -1,8 +1,8 @@
-//! The ledger from outside: what a killed process leaves behind.
+//! The ledger from outside: data of a killed process.
 //!
 //! A child process (this test executable, started again with [`CHILD`] set) records events, prints
-//! what was acknowledged, and is killed with SIGKILL at random moments. Whatever it printed must
-//! be there afterwards, and must never be fresh again.
+//! every acknowledgement, and is killed with SIGKILL at random moments. Everything that it printed
+//! must exist afterwards, and must never be fresh again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
@@ -78,7 +78,7 @@ fn child() {
     });
 }
 
-/// Prints a whole line in one write, so that a kill leaves no half of one.
+/// Prints a line in one write: a kill leaves no half line.
 fn say(line: &str) {
     std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes()).unwrap();
 }
@@ -137,15 +137,15 @@ fn spawn_child(path: &Path, from: u64) -> (Child, Lines<BufReader<ChildStdout>>)
     (child, lines)
 }
 
-/// What children were told, over all their lives.
+/// Answers to all children.
 #[derive(Default)]
-struct Told {
+struct Answers {
     fresh: HashMap<u64, EventId>,
     dead: HashSet<EventId>,
 }
 
-impl Told {
-    /// Lets a child work for a while, kills it, and notes what it was told.
+impl Answers {
+    /// Lets a child work for a while, kills it, and records its answers.
     fn one_life(&mut self, path: &Path, from: u64, life: Duration) {
         let (mut child, lines) = spawn_child(path, from);
         let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
@@ -167,17 +167,17 @@ impl Told {
         }
     }
 
-    /// Everything that was told is so.
+    /// Checks that every answer holds.
     async fn check(&self, path: &Path) {
         let ledger = Embedded::open(options(path)).unwrap();
-        let told: Vec<(&u64, &EventId)> = self.fresh.iter().collect();
-        for (n, id) in &told {
+        let answers: Vec<(&u64, &EventId)> = self.fresh.iter().collect();
+        for (n, id) in &answers {
             let detail = ledger.event(**id).await.unwrap();
             let detail = detail.unwrap_or_else(|| panic!("{n} was acknowledged and is missing"));
             assert_eq!(detail.event.body, vec![**n as u8; 300]);
             assert_eq!(detail.deliveries.len(), 1, "an event without its delivery");
         }
-        for chunk in told.chunks(100) {
+        for chunk in answers.chunks(100) {
             let again: Vec<NewEvent> = chunk.iter().map(|(n, _)| event(**n)).collect();
             for (accepted, (n, id)) in ledger.accept(&again).await.unwrap().iter().zip(chunk) {
                 let same = matches!(accepted, Accepted::Duplicate { first, .. } if first == *id);
@@ -212,18 +212,18 @@ impl Told {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut told = Told::default();
+    let mut answers = Answers::default();
     for cycle in 0..CYCLES {
         // Between 5 and 250 ms, so that kills meet every phase: the start, the middle of a
         // segment, a change of segments, the work on the index.
         let life = Duration::from_millis(5 + u64::from(cycle * 7919 % 13) * 20);
-        told.one_life(dir.path(), u64::from(cycle) * 10_000_000, life);
+        answers.one_life(dir.path(), u64::from(cycle) * 10_000_000, life);
         if cycle % 4 == 3 {
-            runtime().block_on(told.check(dir.path()));
+            runtime().block_on(answers.check(dir.path()));
         }
     }
-    assert!(told.fresh.len() > 1000, "only {} events in {CYCLES} lives", told.fresh.len());
-    assert!(!told.dead.is_empty());
+    assert!(answers.fresh.len() > 1000, "only {} events in {CYCLES} lives", answers.fresh.len());
+    assert!(!answers.dead.is_empty());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use rusty_s3::{Bucket, Credentials, UrlStyle};
 use tokio::runtime::Runtime;
 
 use super::client::runtime;
-use crate::egress::{Client, Guard, Trust, Trusted, told};
+use crate::egress::{Client, Guard, Trust, Trusted, error_text};
 
 /// Bytes of a part. There may be 10,000 of them: an export has 160 GiB at most.
 const PART_BYTES: usize = 16 << 20;
@@ -150,7 +150,7 @@ impl Store {
                 Ok(Ok(answer)) if answer.status().is_success() => return Ok(answer),
                 Ok(Ok(answer)) if !may_pass(answer.status()) => return Err(refused(answer).await),
                 Ok(Ok(answer)) => refused(answer).await,
-                Ok(Err(error)) => io::Error::other(told(&error)),
+                Ok(Err(error)) => io::Error::other(error_text(&error)),
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
             };
             if tries >= TRIES {
@@ -231,7 +231,7 @@ impl Store {
                     }
                     Ok(None) if total == Some(u64::MAX) || total == Some(at) => return,
                     Ok(None) => break io::Error::from(io::ErrorKind::UnexpectedEof),
-                    Ok(Some(Err(error))) => break io::Error::other(told(&error)),
+                    Ok(Some(Err(error))) => break io::Error::other(error_text(&error)),
                     Err(_) => break io::Error::from(io::ErrorKind::TimedOut),
                 }
             };

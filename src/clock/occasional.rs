@@ -1,27 +1,27 @@
-//! Log lines that may repeat without end.
+//! Log lines that could repeat without end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Admits one of many in each period, and counts the others. All threads share it.
+/// Admits one line per period and counts the others. Shared by all threads.
 #[derive(Debug)]
 pub struct Occasional {
     every: Duration,
     origin: Instant,
-    /// Nanoseconds from the origin at which the next one is admitted.
+    /// Nanoseconds from the origin at which the next line is admitted.
     next_ns: AtomicU64,
     held: AtomicU64,
 }
 
 impl Occasional {
-    /// Admits the first one, and then one in each `every`.
+    /// Admits the first line, and then one per `every`.
     #[must_use]
     pub fn new(every: Duration) -> Self {
         let (next_ns, held) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { every, origin: super::instant(), next_ns, held }
     }
 
-    /// Admits one, if it is time, and returns how many were not admitted since the last one.
+    /// Admits a line if it is due, and returns the number of lines skipped since the last one.
     pub fn admit(&self) -> Option<u64> {
         self.admit_at(super::instant())
     }

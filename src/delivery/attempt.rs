@@ -1,7 +1,6 @@
-//! One HTTP try of a delivery.
+//! One HTTP attempt of a delivery.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,44 +12,44 @@ use super::outbound_request::{PayloadError, PayloadFormat};
 use super::schedule;
 use crate::clock;
 use crate::config::{Destination, Mode};
-use crate::egress::{Client, told};
+use crate::egress::{Client, error_text};
 use crate::ledger::{Attempt, EventId};
 use crate::verdict::{Timing, Verdict};
 
-/// What is needed to call one destination. It does not change: a new configuration makes a new one.
+/// Everything needed to call one destination. Immutable: a new configuration makes a new one.
 #[derive(Clone, Debug)]
 pub(super) struct DestinationClient {
     pub(super) destination: Arc<Destination>,
-    pub(super) form: PayloadFormat,
-    /// The client, or why there is none.
+    pub(super) format: PayloadFormat,
+    /// The client, or why it could not be built.
     pub(super) client: Result<Client, String>,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(super) struct AttemptReport {
     pub(super) attempt: Attempt,
-    pub(super) ending: AttemptResult,
-    /// What was recorded of an inline destination's verdict before: this was a replay.
+    pub(super) result: AttemptResult,
+    /// The recorded verdict of an inline destination; `Some` means that this attempt is a replay.
     pub(super) earlier: Option<(Verdict, Timing)>,
 }
 
 impl DestinationClient {
-    /// Makes one attempt; it takes as long as the destination's time-out at most.
+    /// Makes one attempt, within the destination's timeout.
     pub(super) async fn attempt(&self, event: EventId, stored: &Bytes) -> AttemptReport {
         let at_ms = clock::now_ms();
         let began = clock::instant();
         let mut attempt = Attempt { at_ms, ..Attempt::default() };
-        let ending = self.make((event, stored), &mut attempt).await;
+        let result = self.make(event, stored, &mut attempt).await;
         let took = clock::instant().saturating_duration_since(began).as_millis();
         attempt.latency_ms = u32::try_from(took).unwrap_or(u32::MAX);
         if attempt.error.is_none() {
-            attempt.error = ending.why().map(str::to_owned);
+            attempt.error = result.why().map(str::to_owned);
         }
-        AttemptReport { attempt, ending, earlier: None }
+        AttemptReport { attempt, result, earlier: None }
     }
 
-    async fn make(&self, parcel: (EventId, &Bytes), attempt: &mut Attempt) -> AttemptResult {
+    async fn make(&self, event: EventId, stored: &Bytes, attempt: &mut Attempt) -> AttemptResult {
         let client = match &self.client {
             Ok(client) => client,
             Err(why) => {
@@ -58,32 +57,31 @@ impl DestinationClient {
                 return AttemptResult::Unable;
             }
         };
-        let request = match self.form.request(&self.destination, parcel, attempt.at_ms) {
+        let request = match self.format.request(&self.destination, event, stored, attempt.at_ms) {
             Ok(request) => request,
             Err(why) => {
                 attempt.error = Some(why.to_string());
                 return match why {
-                    PayloadError::Stored | PayloadError::Url(_) => AttemptResult::Unwritable,
+                    PayloadError::Stored | PayloadError::Url(_) => AttemptResult::InvalidPayload,
                     PayloadError::Unusable(_) => AttemptResult::Unable,
                 };
             }
         };
-        let Destination { timeout, mode, .. } = *self.destination;
-        call(client, request, (timeout, mode), attempt).await
+        call(client, &self.destination, request, attempt).await
     }
 }
 
 async fn call(
     client: &Client,
+    destination: &Destination,
     request: Request<Full<Bytes>>,
-    (time, mode): (Duration, Mode),
     attempt: &mut Attempt,
 ) -> AttemptResult {
-    let until = tokio::time::Instant::from_std(clock::instant() + time);
+    let until = tokio::time::Instant::from_std(clock::instant() + destination.timeout);
     let answer = match tokio::time::timeout_at(until, client.send(request)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            attempt.error = Some(told(&error));
+            attempt.error = Some(error_text(&error));
             return AttemptResult::Broken;
         }
         Err(_) => return AttemptResult::Late,
@@ -94,8 +92,8 @@ async fn call(
     let mut head = Vec::new();
     let read = tokio::time::timeout_at(until, read_head(answer, &mut head)).await;
     attempt.head = Bytes::from(head);
-    let Mode::Inline { late } = mode else {
-        // The status is the answer. A body that is late or torn changes nothing about it.
+    let Mode::Inline { late } = destination.mode else {
+        // The status alone decides. A late or truncated body does not change the result.
         return AttemptResult::Answered(status, asked);
     };
     match read {
@@ -109,16 +107,16 @@ async fn call(
     }
 }
 
-/// Whether a body is known to its end.
+/// Whether a body was read to its end.
 enum Head {
     Whole,
-    /// There is more than is kept.
+    /// The body is longer than the part that is kept.
     Long,
     Torn,
 }
 
-/// Reads as much of a body as is kept. What is longer is not read at all, which costs its
-/// connection; what is shorter is read to its end, so that the connection can be used again.
+/// Reads the part of a body that is kept. A longer body is not read to its end, which costs its
+/// connection; a shorter one is, and its connection is used again.
 async fn read_head(answer: Response<Incoming>, head: &mut Vec<u8>) -> Head {
     let mut body = answer.into_body();
     loop {

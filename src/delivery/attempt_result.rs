@@ -1,4 +1,4 @@
-//! How an attempt ended, and what follows from it.
+//! The result of an attempt, and what follows from it.
 
 use std::time::Duration;
 
@@ -11,39 +11,40 @@ use crate::ledger::Verdict;
 use crate::telemetry::DeliveryOutcome;
 use crate::verdict::UNREADABLE;
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AttemptResult {
-    /// The backend answered with this status, and perhaps said when to come again.
+    /// The backend answered with this status, and possibly with a time to retry after.
     Answered(StatusCode, Option<Duration>),
-    /// An inline backend answered with 2xx, and the connection broke before the verdict was whole.
+    /// An inline backend answered with 2xx, and the connection broke before the verdict was
+    /// complete.
     Unclear,
-    /// An inline backend answered with 2xx and something that is no verdict. Where the sender's
-    /// answer to that is final the delivery is done; where the sender is to come again, so is this.
+    /// An inline backend answered with 2xx and an invalid verdict. The delivery is done where the
+    /// sender's reply is final; where the sender retries, the delivery is retried too.
     Unreadable(Late),
-    /// No answer within the destination's time.
+    /// No response within the destination's timeout.
     Late,
     /// No connection, or no HTTP on it.
     Broken,
-    /// The event could not be written in the form that the destination wants: trying again does
-    /// not help, only a person does.
-    Unwritable,
-    /// The destination could not be called at all: its certificate, key or URL cannot be used.
+    /// The event cannot be written in the destination's format. A retry does not help: an operator
+    /// has to act.
+    InvalidPayload,
+    /// The destination cannot be called at all: its certificate, key or URL is unusable.
     Unable,
 }
 
 impl AttemptResult {
-    /// What it says about the destination's health.
+    /// The signal about the destination's health.
     pub(super) fn sign(self) -> HealthSignal {
         match self {
             Self::Answered(status, _) if status.is_server_error() => HealthSignal::Down,
             Self::Answered(..) | Self::Unclear | Self::Unreadable(_) => HealthSignal::Up,
             Self::Late | Self::Broken => HealthSignal::Down,
-            Self::Unwritable | Self::Unable => HealthSignal::Neutral,
+            Self::InvalidPayload | Self::Unable => HealthSignal::Neutral,
         }
     }
 
-    /// What becomes of the delivery whose attempt number `attempt` (from 1) this was.
+    /// The verdict on the delivery after attempt number `attempt` (from 1).
     pub(super) fn verdict(self, attempt: u32, retry: Retry) -> (Verdict, DeliveryOutcome) {
         let asked = match self {
             Self::Answered(status, _) if status.is_success() => {
@@ -53,7 +54,7 @@ impl AttemptResult {
                 return (Verdict::Done, DeliveryOutcome::Done);
             }
             Self::Answered(StatusCode::GONE, _) => return (Verdict::Dead, DeliveryOutcome::Gone),
-            Self::Unwritable => return (Verdict::Dead, DeliveryOutcome::Dead),
+            Self::InvalidPayload => return (Verdict::Dead, DeliveryOutcome::Dead),
             Self::Answered(_, asked) => asked,
             Self::Unclear | Self::Unreadable(Late::Unavailable) => None,
             Self::Late | Self::Broken | Self::Unable => None,
@@ -65,17 +66,19 @@ impl AttemptResult {
         (Verdict::Retry { after }, DeliveryOutcome::Retry)
     }
 
-    /// Why there was no good answer, for people; none where the status says it.
+    /// The error text for operators; `None` where the status says enough.
     pub(super) fn why(self) -> Option<&'static str> {
         match self {
             Self::Answered(status, _) if status.is_redirection() => {
                 Some("redirects are not followed")
             }
-            Self::Answered(StatusCode::GONE, _) => Some("the backend wants no more deliveries"),
-            Self::Answered(..) | Self::Broken | Self::Unwritable | Self::Unable => None,
-            Self::Unclear => Some("the connection broke before the verdict was whole"),
+            Self::Answered(StatusCode::GONE, _) => {
+                Some("the backend answered 410: it accepts no more deliveries")
+            }
+            Self::Answered(..) | Self::Broken | Self::InvalidPayload | Self::Unable => None,
+            Self::Unclear => Some("the connection broke before the verdict was complete"),
             Self::Unreadable(Late::Unavailable) => {
-                Some("the verdict cannot be read; the backend is asked again")
+                Some("the verdict is invalid; the backend is asked again")
             }
             Self::Unreadable(Late::Accepted | Late::Rejected) => Some(UNREADABLE),
             Self::Late => Some("no answer in time"),
@@ -108,21 +111,21 @@ mod tests {
 
     #[test]
     fn the_last_attempt_is_the_last() {
-        for ending in [
+        for result in [
             answered(500),
             answered(404),
             answered(301),
             AttemptResult::Late,
             AttemptResult::Broken,
         ] {
-            assert_eq!(ending.verdict(2, RETRY).1, DeliveryOutcome::Retry);
-            assert_eq!(ending.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
+            assert_eq!(result.verdict(2, RETRY).1, DeliveryOutcome::Retry);
+            assert_eq!(result.verdict(3, RETRY), (Verdict::Dead, DeliveryOutcome::Dead));
         }
         assert_eq!(answered(200).verdict(3, RETRY).0, Verdict::Done);
     }
 
     #[test]
-    fn a_verdict_that_cannot_be_read_is_asked_for_again_only_if_the_sender_comes_again() {
+    fn an_unreadable_verdict_is_retried_only_if_the_sender_retries() {
         for (late, outcome) in [
             (Late::Accepted, DeliveryOutcome::Done),
             (Late::Rejected, DeliveryOutcome::Done),
@@ -137,9 +140,9 @@ mod tests {
         for status in [200, 301, 400, 404, 410, 429] {
             assert_eq!(answered(status).sign(), HealthSignal::Up, "{status}");
         }
-        for ending in [answered(500), answered(503), AttemptResult::Late, AttemptResult::Broken] {
-            assert_eq!(ending.sign(), HealthSignal::Down, "{ending:?}");
+        for result in [answered(500), answered(503), AttemptResult::Late, AttemptResult::Broken] {
+            assert_eq!(result.sign(), HealthSignal::Down, "{result:?}");
         }
-        assert_eq!(AttemptResult::Unwritable.sign(), HealthSignal::Neutral);
+        assert_eq!(AttemptResult::InvalidPayload.sign(), HealthSignal::Neutral);
     }
 }

@@ -1,4 +1,4 @@
-//! What people do with destinations while the gateway runs: pause, resume, look, try.
+//! Operations on destinations at run time: pause, resume, show, test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,43 +11,43 @@ use super::breaker::BreakerState;
 use super::pauses::{self, Pause, PauseReason};
 use crate::ledger::{Attempt, BatchedLedger, EventId, LedgerError, Revision, TargetId};
 
-/// What the courier is asked to do.
+/// An order to the dispatcher.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// To read the pauses again, and to forget one that is not written down.
+    /// Read the pauses again, and drop an unwritten one.
     Reload(Option<TargetId>, oneshot::Sender<()>),
-    /// To let a probe through to each of these, or to all.
+    /// Let a probe through to each of these, or to all.
     Probe(Option<Vec<TargetId>>),
-    /// To say how a destination is.
+    /// Report the condition of a destination.
     Show(TargetId, oneshot::Sender<Condition>),
-    /// To hand out what is needed to call a destination.
+    /// Return the client of a destination.
     Lend(TargetId, oneshot::Sender<Arc<DestinationClient>>),
 }
 
-/// The handle of the delivery service that the admin API has.
+/// The admin API's handle of the delivery service.
 #[derive(Clone, Debug)]
 pub struct Control {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// How a destination is.
+/// The condition of a destination.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Its breaker.
+    /// The state of its breaker.
     pub breaker: BreakerState,
-    /// Why nothing is delivered to it, if nothing is.
+    /// The pause, if it is paused.
     pub paused: Option<Arc<Pause>>,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: usize,
 }
 
-/// What is needed to call a destination, as it was when it was lent.
+/// The client of a destination, as configured when it was requested.
 #[derive(Debug)]
 pub struct DestinationHandle(Arc<DestinationClient>);
 
 impl DestinationHandle {
-    /// Makes one attempt to deliver `stored`. Nothing of it is written down.
+    /// Makes one attempt to deliver `stored`. The attempt is not recorded.
     pub async fn attempt(&self, event: EventId, stored: &Bytes) -> Attempt {
         let AttemptReport { attempt, .. } = self.0.attempt(event, stored).await;
         attempt.trimmed()
@@ -55,31 +55,31 @@ impl DestinationHandle {
 }
 
 impl Control {
-    pub(super) fn new(book: BatchedLedger) -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(ledger: BatchedLedger) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, todo) = mpsc::unbounded_channel();
-        (Self { book, orders }, todo)
+        (Self { ledger, orders }, todo)
     }
 
-    /// Delivers nothing to `target` until it is resumed. Durable, and in force here, when answered;
-    /// what is under way ends.
+    /// Stops deliveries to `target` until it is resumed. Durable and applied here on return;
+    /// attempts in flight end normally.
     ///
     /// # Errors
-    /// When the ledger cannot write it down; then nothing has changed.
+    /// If the ledger cannot persist the pause; then nothing has changed.
     pub async fn pause(&self, target: &TargetId, who: &str) -> Result<(), LedgerError> {
         self.set(target, Some(PauseReason::Operator), who).await
     }
 
-    /// Goes on delivering to `target`. Durable, and in force here, when answered.
+    /// Resumes deliveries to `target`. Durable and applied here on return.
     ///
     /// # Errors
-    /// When the ledger cannot write it down; then nothing has changed.
+    /// If the ledger cannot persist the change; then nothing has changed.
     pub async fn resume(&self, target: &TargetId, who: &str) -> Result<(), LedgerError> {
         self.set(target, None, who).await?;
         self.probe(Some(vec![target.clone()]));
         Ok(())
     }
 
-    /// `target` answered that it wants no more.
+    /// Pauses `target` because it answered 410.
     pub(super) async fn gone(&self, target: &TargetId) -> Result<(), LedgerError> {
         self.set(target, Some(PauseReason::Gone), "postern").await
     }
@@ -90,39 +90,39 @@ impl Control {
         why: Option<PauseReason>,
         who: &str,
     ) -> Result<(), LedgerError> {
-        pauses::write(&self.book, target, why, who).await?;
-        // A courier that has ended delivers nothing anyway.
+        pauses::write(&self.ledger, target, why, who).await?;
+        // A dispatcher that has ended delivers nothing anyway.
         let _ = self.ask(|done| Order::Reload(Some(target.clone()), done)).await;
         Ok(())
     }
 
-    /// Waits, `wait` at most, until the ledger's documents are newer than `seen`, has the pauses read
-    /// again, and answers the new revision.
+    /// Waits, at most for `wait`, until the ledger's documents are newer than `seen`. Then has the
+    /// pauses read again and returns the new revision.
     pub(super) async fn reload_after(
         &self,
         seen: Revision,
         wait: Duration,
     ) -> Result<Revision, LedgerError> {
-        let revision = self.book.changed(seen, wait).await?;
+        let revision = self.ledger.changed(seen, wait).await?;
         if revision > seen {
             let _ = self.ask(|done| Order::Reload(None, done)).await;
         }
         Ok(revision)
     }
 
-    /// Somebody wants deliveries to `targets` now, or to all: an open breaker lets a probe through.
+    /// Lets a probe through an open breaker of each of `targets`, or of all.
     pub fn probe(&self, targets: Option<Vec<TargetId>>) {
         let _ = self.orders.send(Order::Probe(targets));
     }
 
-    /// How `target` is; `None`: there is none of that name, or the gateway drains.
+    /// The condition of `target`; `None`: it does not exist, or the gateway drains.
     pub async fn condition(&self, target: &TargetId) -> Option<Condition> {
         self.ask(|answer| Order::Show(target.clone(), answer)).await
     }
 
-    /// What is needed to call `target` beside all others, paused or not. `None`: there is no such
-    /// destination, or the gateway drains.
-    pub async fn lend(&self, target: &TargetId) -> Option<DestinationHandle> {
+    /// The client of `target`, outside of its limits and pauses. `None`: the destination does not
+    /// exist, or the gateway drains.
+    pub async fn client_of(&self, target: &TargetId) -> Option<DestinationHandle> {
         self.ask(|answer| Order::Lend(target.clone(), answer)).await.map(DestinationHandle)
     }
 

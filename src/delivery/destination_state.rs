@@ -1,4 +1,4 @@
-//! What the courier knows of one destination: its places, its health, its counters.
+//! The dispatcher's state of one destination: its slots, its health, its counters.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,18 +15,18 @@ use crate::egress::{Client, Guard, Trust, Trusted};
 use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
-/// One destination.
+/// The state of one destination.
 #[derive(Debug)]
 pub(super) struct DestinationState {
-    pub(super) postal: Arc<DestinationClient>,
+    pub(super) client: Arc<DestinationClient>,
     pub(super) metrics: DeliveryMetrics,
-    /// Nothing is delivered until somebody resumes it.
+    /// Set while the destination is paused.
     pub(super) paused: Option<Arc<Pause>>,
-    /// Somebody wants to know whether a backend that wanted no more wants some again.
+    /// Whether one attempt is allowed to a backend that answered 410.
     trial: bool,
-    /// When it is looked at again without being told.
+    /// The time of the next check, if one is scheduled.
     pub(super) timer: Option<Instant>,
-    /// It is among those that are looked at next.
+    /// Whether the destination is queued for the next check.
     pub(super) is_ready: bool,
     in_flight: usize,
     health: Health,
@@ -36,14 +36,14 @@ pub(super) struct DestinationState {
     paced_until: Option<Instant>,
 }
 
-/// Whether there are many attempts under way, all destinations together.
+/// Whether many attempts are in flight, over all destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
     Normal,
     High,
 }
 
-/// Whether it answered its last attempt.
+/// Whether the destination answered its last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Unproven,
@@ -51,14 +51,14 @@ pub(super) enum Health {
 }
 
 impl DestinationState {
-    /// The lane of a destination that is new.
+    /// The state of a new destination.
     pub(super) fn new(
         destination: &Arc<Destination>,
         fields: &Arc<ReadFields>,
         metrics: &Metrics,
     ) -> Self {
         Self {
-            postal: Arc::new(postal(destination, fields)),
+            client: Arc::new(client(destination, fields)),
             metrics: metrics.destination(&destination.name),
             paused: None,
             trial: false,
@@ -72,16 +72,18 @@ impl DestinationState {
         }
     }
 
-    /// Goes on under another configuration. What is under way ends under the old one.
+    /// Applies another configuration. Attempts in flight end under the old one.
     pub(super) fn apply(&mut self, destination: &Arc<Destination>, fields: &Arc<ReadFields>) {
-        let before = &self.postal.destination;
-        // A file of the same name may hold another certificate.
+        let before = &self.client.destination;
+        // A file of the same name may contain another certificate.
         let has_files = destination.ca.is_some() || destination.identity.is_some();
         if **before == **destination && !has_files {
-            if self.postal.form.reads_fields() {
-                let form = PayloadFormat::of(destination, fields);
-                self.postal =
-                    Arc::new(DestinationClient { form, ..DestinationClient::clone(&self.postal) });
+            if self.client.format.reads_fields() {
+                let format = PayloadFormat::of(destination, fields);
+                self.client = Arc::new(DestinationClient {
+                    format,
+                    ..DestinationClient::clone(&self.client)
+                });
             }
             return;
         }
@@ -90,34 +92,34 @@ impl DestinationState {
             self.paced_until = None;
         }
         self.breaker.set_first(destination.retry.first);
-        self.postal = Arc::new(postal(destination, fields));
+        self.client = Arc::new(client(destination, fields));
     }
 
-    /// How many attempts may begin now.
-    pub(super) fn places(&mut self, now: Instant, crowd: Load) -> usize {
+    /// The number of attempts that may begin now.
+    pub(super) fn slots(&mut self, now: Instant, load: Load) -> usize {
         if self.paused.is_some() {
             return usize::from(self.trial && self.in_flight == 0);
         }
-        let most = match (crowd, self.health) {
+        let most = match (load, self.health) {
             (Load::High, Health::Unproven) => 1,
-            _ => self.postal.destination.concurrency,
+            _ => self.client.destination.concurrency,
         };
         let free = most.saturating_sub(self.in_flight);
         let paced = self.rate.as_ref().map_or(free, |rate| rate.available(now).min(free));
         let until = self.rate.as_ref().map(|rate| rate.next_at(now));
         self.paced_until = until.filter(|next| *next > now);
-        self.breaker.places(paced, self.in_flight, now)
+        self.breaker.slots(paced, self.in_flight, now)
     }
 
-    /// When time alone gives it a place; `None`: it has one, or waits for something else.
-    pub(super) fn opens_up(&self) -> Option<Instant> {
+    /// When time alone frees a slot; `None`: a slot is free, or something else has to happen.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
         if self.paused.is_some() {
             return None;
         }
-        self.breaker.opens_up().max(self.paced_until)
+        self.breaker.opens_at().max(self.paced_until)
     }
 
-    /// An attempt begins.
+    /// Records that an attempt begins.
     pub(super) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
         if let Some(rate) = &self.rate {
@@ -125,47 +127,47 @@ impl DestinationState {
         }
     }
 
-    /// An attempt has ended; `None`: nobody knows how.
-    pub(super) fn end(&mut self, ending: Option<AttemptResult>, now: Instant) -> Option<Change> {
+    /// Records the end of an attempt; `None`: its result is unknown.
+    pub(super) fn end(&mut self, result: Option<AttemptResult>, now: Instant) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.trial = false;
-        let sign = ending?.sign();
+        let sign = result?.sign();
         self.health = match sign {
             HealthSignal::Up => Health::Proven,
             HealthSignal::Down => Health::Unproven,
             HealthSignal::Neutral => self.health,
         };
-        self.breaker.hear(sign, now)
+        self.breaker.record(sign, now)
     }
 
-    /// Lets a probe through if the breaker is open, or if the backend wanted no more.
+    /// Lets a probe through if the breaker is open or the backend answered 410.
     pub(super) fn probe(&mut self) {
         self.trial = self.is_gone();
         self.breaker.half_open();
     }
 
-    /// Whether it is paused because the backend wanted no more.
+    /// Whether the destination is paused because it answered 410.
     pub(super) fn is_gone(&self) -> bool {
         self.paused.as_ref().is_some_and(|pause| pause.why == PauseReason::Gone)
     }
 
-    /// The state of its breaker.
+    /// The state of the breaker.
     pub(super) fn breaker(&self) -> BreakerState {
         self.breaker.state()
     }
 
-    /// Whether it answered its last attempt.
+    /// Whether the destination answered its last attempt.
     pub(super) fn health(&self) -> Health {
         self.health
     }
 
-    /// Attempts under way.
+    /// Attempts in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 }
 
-fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> DestinationClient {
+fn client(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> DestinationClient {
     let guard = match &destination.reach {
         Reach::Private => Guard::new(Trust::File, Vec::new()),
         Reach::Public(allow) => Guard::new(Trust::Api, allow.clone()),
@@ -175,10 +177,14 @@ fn postal(destination: &Arc<Destination>, fields: &Arc<ReadFields>) -> Destinati
     let client = Client::new(trusted, destination.concurrency, guard);
     let client = client.map_err(|fault| fault.to_string());
     if let Err(why) = &client {
-        tracing::error!(destination = destination.name, why, "deliveries cannot be made");
+        tracing::error!(
+            destination = destination.name,
+            why,
+            "could not build the client of a destination"
+        );
     }
     DestinationClient {
-        form: PayloadFormat::of(destination, fields),
+        format: PayloadFormat::of(destination, fields),
         client,
         destination: Arc::clone(destination),
     }

@@ -1,4 +1,4 @@
-//! The courier: one task that leases what is due and starts an attempt for each.
+//! The dispatcher: one task that leases due deliveries and starts an attempt for each.
 
 mod orders;
 
@@ -14,9 +14,9 @@ use super::breaker::Change;
 use super::control::{Control, Order};
 use super::destination_state::DestinationState;
 use super::destination_table::DestinationTable;
-use super::judge::{self, Judge};
 use super::pauses::Pause;
 use super::settler::Settler;
+use super::verdict_recorder::{self, VerdictRecorder};
 use crate::clock::instant;
 use crate::config::{Config, Destination, Mode};
 use crate::ledger::{
@@ -27,22 +27,22 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::verdict::Verdicts;
 
-/// Deliveries of one lease: with 2 kB an event that is half a megabyte.
+/// Deliveries of one lease: about 0.5 MB at 2 kB per event.
 const BATCH: usize = 256;
 
-/// The first pause after the ledger failed; it doubles up to the last, so that a ledger that comes
-/// back is found within half a minute.
+/// The first pause after the ledger failed. It doubles up to the last: a ledger that recovers is
+/// found within 30 s.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The shortest sleep until something is due, so that a ledger that promises what it does not hand
-/// out is not asked in a circle.
+/// The shortest sleep until something is due. Prevents a busy loop on a ledger that reports due
+/// deliveries and leases none.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
-/// How long one call waits for other documents of the ledger; the next call follows at once.
+/// The time that one call waits for changed documents; the next call follows at once.
 const WATCH_TIME: Duration = Duration::from_secs(60 * 60);
 
-/// How long the ledger may take to be given back its leases at the end.
+/// The time limit for releasing leases during a drain.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
 
 /// The handle of the delivery service.
@@ -53,87 +53,87 @@ pub struct Dispatcher {
     task: JoinHandle<()>,
 }
 
-/// What the delivery service works with.
+/// Dependencies of the delivery service.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The ledger.
-    pub book: BatchedLedger,
+    pub ledger: BatchedLedger,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// When to end.
+    /// The life cycle of the process.
     pub life: Arc<Lifecycle>,
-    /// Who waits for the verdicts of inline backends.
+    /// Where callbacks wait for the verdicts of inline backends.
     pub verdicts: Verdicts,
 }
 
 impl Dispatcher {
-    /// Starts to deliver what the ledger holds. It stops leasing when `life` begins to drain and
-    /// lets what is under way end; when `life` has stopped it gives back what has not ended.
+    /// Starts to deliver. Stops leasing when `life` begins to drain, and lets attempts in flight
+    /// end. When `life` has stopped, releases the leases of the unfinished ones.
     ///
     /// Must be called within a tokio runtime with time and I/O enabled.
     #[must_use]
     pub fn start(config: &Arc<Config>, tools: Tools) -> Self {
         let (sender, changes) = watch::channel(Arc::clone(config));
-        let (control, orders) = Control::new(tools.book.clone());
-        let round = Round::new(changes, tools, (control.clone(), orders));
+        let (control, orders) = Control::new(tools.ledger.clone());
+        let round = DispatchLoop::new(changes, tools, control.clone(), orders);
         Self { config: sender, control, task: tokio::spawn(round.run()) }
     }
 
-    /// The handle for those who look after destinations.
+    /// The handle for operations on destinations.
     #[must_use]
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// What has it go on under another configuration.
+    /// Applies another configuration.
     pub fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
         let changes = self.config.clone();
         move |config| drop(changes.send_replace(Arc::clone(config)))
     }
 
-    /// Waits until it has ended, which it does after a drain.
+    /// Waits until the service has ended, which it does after a drain.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the delivery service broke down");
+            tracing::error!(%error, "the delivery service stopped unexpectedly");
         }
     }
 }
 
-/// What the courier's task holds.
-struct Round {
+/// The state of the dispatcher's task.
+struct DispatchLoop {
     changes: watch::Receiver<Arc<Config>>,
     tools: Tools,
     due: Due,
     who: NodeId,
-    lanes: DestinationTable,
-    clerk: Settler,
-    judge: Judge,
+    table: DestinationTable,
+    settler: Settler,
+    recorder: VerdictRecorder,
     control: Control,
     orders: mpsc::UnboundedReceiver<Order>,
-    /// Destinations for which something has become due at another time, and how long until then.
+    /// Destinations whose next delivery moved to another time, and the time until then.
     moved: mpsc::UnboundedReceiver<(TargetId, Duration)>,
     attempts: JoinSet<AttemptReport>,
-    flights: HashMap<Id, Flight>,
-    /// Pauses that are in force and not written down yet.
-    unwritten: HashMap<TargetId, Pause>,
-    /// Something may be due that nobody has looked for.
+    flights: HashMap<Id, InFlight>,
+    /// Pauses that are applied and not persisted yet.
+    unpersisted: HashMap<TargetId, Pause>,
+    /// Whether deliveries may be due.
     look: bool,
     wake: Wake,
 }
 
-/// When to look again without being told.
+/// When to look for due deliveries without being woken.
 #[derive(Debug)]
 struct Wake {
     at: Option<Instant>,
-    /// When something is due for those who are asked for together.
-    calm: Option<Instant>,
-    /// Not before this, whatever happens: the ledger has failed.
+    /// When deliveries of the grouped destinations are due.
+    grouped: Option<Instant>,
+    /// The earliest time, whatever happens: the ledger has failed.
     held: Option<Instant>,
     pause: Duration,
 }
 
-/// A delivery that is under way.
-struct Flight {
+/// A delivery in flight.
+struct InFlight {
     event: EventId,
     target: TargetId,
     token: u64,
@@ -141,37 +141,38 @@ struct Flight {
     destination: Arc<Destination>,
 }
 
-impl Round {
+impl DispatchLoop {
     fn new(
         changes: watch::Receiver<Arc<Config>>,
         tools: Tools,
-        (control, orders): (Control, mpsc::UnboundedReceiver<Order>),
+        control: Control,
+        orders: mpsc::UnboundedReceiver<Order>,
     ) -> Self {
         let who = node();
-        let (bell, moved) = mpsc::unbounded_channel();
+        let (moved_sender, moved) = mpsc::unbounded_channel();
         let verdicts = tools.verdicts.clone();
-        let clerk = Settler::start(tools.book.clone(), who.clone(), move |batch, answers| {
-            judge::pronounce(&verdicts, batch, answers);
+        let settler = Settler::start(tools.ledger.clone(), who.clone(), move |batch, answers| {
+            verdict_recorder::notify_settled(&verdicts, batch, answers);
             for one in batch {
                 if let Verdict::Retry { after } = one.verdict {
-                    let _ = bell.send((one.target.clone(), after));
+                    let _ = moved_sender.send((one.target.clone(), after));
                 }
             }
         });
-        let lanes = DestinationTable::new(&changes.borrow(), Arc::clone(&tools.metrics));
+        let table = DestinationTable::new(&changes.borrow(), Arc::clone(&tools.metrics));
         Self {
-            lanes,
-            due: tools.book.due(),
-            judge: Judge::new(tools.verdicts.clone()),
-            wake: Wake { at: None, calm: None, held: None, pause: PAUSE_FIRST },
+            table,
+            due: tools.ledger.due(),
+            recorder: VerdictRecorder::new(tools.verdicts.clone()),
+            wake: Wake { at: None, grouped: None, held: None, pause: PAUSE_FIRST },
             attempts: JoinSet::new(),
             flights: HashMap::new(),
-            unwritten: HashMap::new(),
+            unpersisted: HashMap::new(),
             look: true,
             changes,
             tools,
             who,
-            clerk,
+            settler,
             control,
             orders,
             moved,
@@ -184,7 +185,7 @@ impl Round {
             Aborted(tokio::spawn(orders::watch_pauses(self.control.clone(), life.clone())));
         self.begin().await;
         while !life.is_draining() {
-            self.hand_out().await;
+            self.lease_due().await;
             let wake = self.wake.at;
             let waited = async {
                 match wake {
@@ -195,38 +196,39 @@ impl Round {
             tokio::select! {
                 () = life.draining() => {}
                 Ok(()) = self.changes.changed() => self.apply(),
-                Some(order) = self.orders.recv() => self.obey(order).await,
+                Some(order) = self.orders.recv() => self.execute(order).await,
                 Some(ended) = self.attempts.join_next_with_id() => self.end_all(ended),
                 () = self.due.wait() => self.look = true,
-                Some(moved) = self.moved.recv() => self.note_moved(moved),
-                () = waited => self.look |= self.wake.calm.is_some_and(|at| at <= instant()),
+                Some((target, after)) = self.moved.recv() => self.note_moved(target, after),
+                () = waited => self.look |= self.wake.grouped.is_some_and(|at| at <= instant()),
             }
         }
-        self.wind_up().await;
+        self.wind_down().await;
     }
 
     fn apply(&mut self) {
         let config = self.changes.borrow_and_update().clone();
-        self.lanes.apply(&config);
+        self.table.apply(&config);
         self.look = true;
     }
 
-    /// What stands apart is looked at when it has a place again; for all others there is a time.
-    fn note_moved(&mut self, moved: (TargetId, Duration)) {
+    /// Schedules the next lease. A separate destination is checked when it has a free slot; the
+    /// others have a time.
+    fn note_moved(&mut self, target: TargetId, after: Duration) {
         let now = instant();
-        let mut next = Some(moved);
+        let mut next = Some((target, after));
         while let Some((target, after)) = next {
-            if self.lanes.is_calm(&target) {
+            if self.table.is_grouped(&target) {
                 let at = now + after;
-                self.wake.calm = Some(self.wake.calm.map_or(at, |calm| calm.min(at)));
+                self.wake.grouped = Some(self.wake.grouped.map_or(at, |grouped| grouped.min(at)));
             }
             next = self.moved.try_recv().ok();
         }
     }
 
-    /// Lets what is under way end, and gives back what does not.
-    async fn wind_up(mut self) {
-        // Whoever waits for an answer gets none.
+    /// Lets attempts in flight end, and releases the leases of the others.
+    async fn wind_down(mut self) {
+        // Callers that wait for an answer get none.
         self.orders.close();
         while self.orders.try_recv().is_ok() {}
         let life = Arc::clone(&self.tools.life);
@@ -240,35 +242,35 @@ impl Round {
             }
         }
         self.attempts.shutdown().await;
-        let (clerk, book, who) = (self.clerk, self.tools.book, self.who);
+        let (settler, ledger, who) = (self.settler, self.tools.ledger, self.who);
         let give_back = async {
-            clerk.end().await;
-            book.release(&who).await
+            settler.end().await;
+            ledger.release(&who).await
         };
         match tokio::time::timeout(RELEASE_TIME, give_back).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(leases)) => tracing::info!(leases, "deliveries were given back"),
-            Ok(Err(error)) => tracing::warn!(%error, "leases end by themselves"),
-            Err(_) => tracing::warn!("the ledger took too long; leases end by themselves"),
+            Ok(Ok(leases)) => tracing::info!(leases, "released leases"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not release leases, they expire"),
+            Err(_) => tracing::warn!("could not release leases in time, they expire"),
         }
     }
 }
 
 // === Leases ===
 
-impl Round {
-    /// Leases and starts whatever is due and has a place.
-    async fn hand_out(&mut self) {
+impl DispatchLoop {
+    /// Leases and starts all due deliveries that have a free slot.
+    async fn lease_due(&mut self) {
         if let Some(until) = self.wake.held.filter(|until| *until > instant()) {
             self.wake.at = Some(until);
             return;
         }
         self.wake.held = None;
-        match self.try_hand_out().await {
+        match self.try_lease_due().await {
             Ok(()) => self.wake.pause = PAUSE_FIRST,
             Err(error) => {
                 let pause = self.wake.pause;
-                tracing::warn!(%error, ?pause, "no deliveries can be leased");
+                tracing::warn!(%error, ?pause, "could not lease deliveries");
                 self.look = true;
                 self.wake.at = Some(instant() + pause);
                 self.wake.held = self.wake.at;
@@ -277,49 +279,50 @@ impl Round {
         }
     }
 
-    async fn try_hand_out(&mut self) -> Result<(), LedgerError> {
+    async fn try_lease_due(&mut self) -> Result<(), LedgerError> {
         self.serve_busy().await?;
         if self.look {
             self.look = false;
             let due = [self.serve_proven().await?, self.serve_unproven().await?];
-            self.wake.calm = due.into_iter().flatten().min();
+            self.wake.grouped = due.into_iter().flatten().min();
         }
-        let opens_up = self.lanes.opens_up(instant());
-        self.wake.at = [self.wake.calm, opens_up].into_iter().flatten().min();
+        let opens_at = self.table.opens_at(instant());
+        self.wake.at = [self.wake.grouped, opens_at].into_iter().flatten().min();
         Ok(())
     }
 
-    /// Fills the places of destinations with a backlog, each for itself: some of them, and then
-    /// others have their turn.
+    /// Fills the slots of some destinations with a backlog, each separately; the others have their
+    /// turn next.
     async fn serve_busy(&mut self) -> Result<(), LedgerError> {
-        let mut open = self.lanes.open(instant());
-        while let Some((target, places)) = open.pop() {
-            if let Err(error) = self.serve_one(&target, places).await {
-                open.into_iter().for_each(|(target, _)| self.lanes.again(target));
-                self.lanes.again(target);
+        let mut open = self.table.open(instant());
+        while let Some((target, slots)) = open.pop() {
+            if let Err(error) = self.serve_one(&target, slots).await {
+                open.into_iter().for_each(|(target, _)| self.table.again(target));
+                self.table.again(target);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    async fn serve_one(&mut self, target: &TargetId, places: usize) -> Result<(), LedgerError> {
-        let max = places.min(BATCH);
+    async fn serve_one(&mut self, target: &TargetId, slots: usize) -> Result<(), LedgerError> {
+        let max = slots.min(BATCH);
         let LeaseBatch { leases, .. } =
             self.lease(TargetFilter::Only(vec![target.clone()]), max).await?;
         if leases.len() < max {
-            self.lanes.rejoin(target);
+            self.table.rejoin(target);
             self.look = true;
         } else {
-            self.lanes.again(target.clone());
+            self.table.again(target.clone());
         }
         self.start_all(leases).await?;
         Ok(())
     }
 
-    /// Starts what is due for those who answered their last attempt; answers when more is.
+    /// Starts due deliveries of the grouped destinations that answered last; returns when more are
+    /// due.
     async fn serve_proven(&mut self) -> Result<Option<Instant>, LedgerError> {
-        while let Some(these) = self.lanes.proven() {
+        while let Some(these) = self.table.proven() {
             let LeaseBatch { leases, next_due } = self.lease(these, BATCH).await?;
             let full = leases.len() == BATCH;
             let some_went_back = self.start_all(leases).await?;
@@ -331,9 +334,9 @@ impl Round {
         Ok(None)
     }
 
-    /// Starts some of what is due for those who did not; answers when more is.
+    /// Starts some due deliveries of the others; returns when more are due.
     async fn serve_unproven(&mut self) -> Result<Option<Instant>, LedgerError> {
-        let Some(these) = self.lanes.unproven() else { return Ok(None) };
+        let Some(these) = self.table.unproven() else { return Ok(None) };
         let LeaseBatch { leases, next_due } = self.lease(these, BATCH).await?;
         let full = leases.len() == BATCH;
         if self.start_all(leases).await? || full {
@@ -344,23 +347,23 @@ impl Round {
     }
 
     async fn lease(&self, targets: TargetFilter, max: usize) -> Result<LeaseBatch, LedgerError> {
-        let ask = LeaseAsk { targets, max, ttl: self.lanes.ttl() };
-        self.tools.book.lease(&self.who, &ask).await
+        let ask = LeaseAsk { targets, max, ttl: self.table.ttl() };
+        self.tools.ledger.lease(&self.who, &ask).await
     }
 
-    /// Starts an attempt for each lease that its destination has a place for, and gives back the
-    /// others; answers whether there were any.
+    /// Starts an attempt for each lease that has a free slot, and releases the others; returns
+    /// whether any were released.
     async fn start_all(&mut self, leases: Vec<Lease>) -> Result<bool, LedgerError> {
-        // What was leased may be younger than the newest configuration: it is tried under that.
+        // A lease may be younger than the newest configuration: it is tried under that one.
         if self.changes.has_changed().unwrap_or(false) {
             self.apply();
         }
         let mut back = Vec::new();
         for lease in leases {
-            match self.lanes.begin(&lease.target, instant()) {
-                Some(lane) => {
-                    let postal = Arc::clone(&lane.postal);
-                    self.start(lease, postal);
+            match self.table.begin(&lease.target, instant()) {
+                Some(state) => {
+                    let client = Arc::clone(&state.client);
+                    self.start(lease, client);
                 }
                 None => back.push(postponed(lease)),
             }
@@ -368,27 +371,27 @@ impl Round {
         if back.is_empty() {
             return Ok(false);
         }
-        self.tools.book.settle(&self.who, &back).await?;
+        self.tools.ledger.settle(&self.who, &back).await?;
         Ok(true)
     }
 
-    fn start(&mut self, lease: Lease, postal: Arc<DestinationClient>) {
+    fn start(&mut self, lease: Lease, client: Arc<DestinationClient>) {
         let Lease { event, target, token, attempt: number, body, .. } = lease;
-        let destination = Arc::clone(&postal.destination);
+        let destination = Arc::clone(&client.destination);
         let inline = matches!(destination.mode, Mode::Inline { .. });
-        let book = inline.then(|| (self.tools.book.clone(), target.clone()));
+        let ledger = inline.then(|| (self.tools.ledger.clone(), target.clone()));
         let task = self.attempts.spawn(async move {
-            let mut report = postal.attempt(event, &body).await;
-            if let Some((book, target)) = book {
-                report.earlier = judge::earlier(&book, event, &target).await;
+            let mut report = client.attempt(event, &body).await;
+            if let Some((ledger, target)) = ledger {
+                report.earlier = verdict_recorder::earlier(&ledger, event, &target).await;
             }
             report
         });
-        self.flights.insert(task.id(), Flight { event, target, token, number, destination });
+        self.flights.insert(task.id(), InFlight { event, target, token, number, destination });
     }
 }
 
-/// A lease that was not tried.
+/// The settlement of a lease that was not tried.
 fn postponed(lease: Lease) -> Settlement {
     Settlement {
         event: lease.event,
@@ -399,12 +402,12 @@ fn postponed(lease: Lease) -> Settlement {
     }
 }
 
-// === Endings ===
+// === Results ===
 
 type Ended = Result<(Id, AttemptReport), JoinError>;
 
-impl Round {
-    /// An attempt has ended, and perhaps others with it.
+impl DispatchLoop {
+    /// Handles the end of an attempt, and of all others that have ended.
     fn end_all(&mut self, ended: Ended) {
         self.end(ended);
         while let Some(ended) = self.attempts.try_join_next_with_id() {
@@ -419,50 +422,51 @@ impl Round {
         };
         let Some(flight) = self.flights.remove(&id) else { return };
         let report = ended.map(|(_, report)| report);
-        let ending = report.as_ref().ok().map(|report| report.ending);
-        if let Some(change) = self.lanes.end(&flight.target, ending, instant()) {
-            tell_change(&flight.target, change);
+        let result = report.as_ref().ok().map(|report| report.result);
+        if let Some(change) = self.table.end(&flight.target, result, instant()) {
+            log_breaker_change(&flight.target, change);
         }
         match report {
             Ok(report) => self.settle(flight, report),
-            // The lease ends by itself, and the attempt counts.
-            Err(error) => tracing::error!(event = %flight.event, %error, "an attempt broke down"),
+            // The lease expires, and the attempt counts.
+            Err(error) => {
+                tracing::error!(event = %flight.event, %error, "an attempt stopped unexpectedly");
+            }
         }
     }
 
-    fn settle(&mut self, flight: Flight, report: AttemptReport) {
-        let AttemptReport { mut attempt, ending, earlier } = report;
-        let (mut verdict, outcome) = ending.verdict(flight.number, flight.destination.retry);
-        let seconds = f64::from(attempt.latency_ms) / 1000.0;
+    fn settle(&mut self, flight: InFlight, mut report: AttemptReport) {
+        let (mut verdict, outcome) = report.result.verdict(flight.number, flight.destination.retry);
+        let seconds = f64::from(report.attempt.latency_ms) / 1000.0;
         self.tools.metrics.delivery_attempt_seconds.observe(seconds);
-        let lane = self.lanes.get(&flight.target);
-        if let Some(lane) = lane {
-            lane.metrics.count(outcome);
+        let state = self.table.get(&flight.target);
+        if let Some(state) = state {
+            state.metrics.count(outcome);
         }
-        let judged =
-            self.judge.judge((flight.event, earlier), &flight.destination, (ending, &mut attempt));
-        if let Some(judged) = judged {
+        let recorded = self.recorder.record(flight.event, &flight.destination, &mut report);
+        if let Some(recorded) = recorded {
             if outcome == DeliveryOutcome::Done {
                 verdict = Verdict::Decided;
             }
-            if let Some(lane) = lane {
-                lane.metrics.count_verdict(judged);
+            if let Some(state) = state {
+                state.metrics.count_verdict(recorded);
             }
         }
-        tell(&flight, &attempt, outcome);
+        log_result(&flight, &report.attempt, outcome);
         match outcome {
             DeliveryOutcome::Gone => self.leave(&flight.target),
-            DeliveryOutcome::Done if lane.is_some_and(DestinationState::is_gone) => {
+            DeliveryOutcome::Done if state.is_some_and(DestinationState::is_gone) => {
                 self.return_to(&flight.target);
             }
             DeliveryOutcome::Done | DeliveryOutcome::Retry | DeliveryOutcome::Dead => {}
         }
-        let Flight { event, target, token, .. } = flight;
-        self.clerk.settle(Settlement { event, target, token, verdict, attempt });
+        let InFlight { event, target, token, .. } = flight;
+        let attempt = report.attempt;
+        self.settler.settle(Settlement { event, target, token, verdict, attempt });
     }
 }
 
-/// A task that ends with what it was started by.
+/// A task that is aborted when its handle is dropped.
 struct Aborted(JoinHandle<()>);
 
 impl Drop for Aborted {
@@ -471,18 +475,22 @@ impl Drop for Aborted {
     }
 }
 
-fn tell_change(target: &TargetId, change: Change) {
+fn log_breaker_change(target: &TargetId, change: Change) {
     let destination = target.as_str();
     match change {
         Change::Opened(time) => {
-            tracing::warn!(destination, ?time, "the breaker opened: ten failures in a row");
+            tracing::warn!(
+                destination,
+                ?time,
+                "circuit breaker opened after ten failures in a row"
+            );
         }
-        Change::Closed => tracing::info!(destination, "the breaker closed"),
+        Change::Closed => tracing::info!(destination, "circuit breaker closed"),
     }
 }
 
-/// One line for a final outcome; a retry is for those who look closely.
-fn tell(flight: &Flight, attempt: &Attempt, outcome: DeliveryOutcome) {
+/// Logs the result of an attempt: `debug` for a retry.
+fn log_result(flight: &InFlight, attempt: &Attempt, outcome: DeliveryOutcome) {
     let (event, destination) = (flight.event, flight.target.as_str());
     let (number, status, millis) = (flight.number, attempt.status, attempt.latency_ms);
     let error = attempt.error.as_deref();
@@ -492,12 +500,12 @@ fn tell(flight: &Flight, attempt: &Attempt, outcome: DeliveryOutcome) {
         }
         DeliveryOutcome::Retry => {
             tracing::debug!(
-                %event, destination, attempt = number, status, millis, error, "to be tried again"
+                %event, destination, attempt = number, status, millis, error, "delivery will be retried"
             );
         }
         DeliveryOutcome::Dead | DeliveryOutcome::Gone => {
             tracing::warn!(
-                %event, destination, attempt = number, status, millis, error, "given up"
+                %event, destination, attempt = number, status, millis, error, "delivery dead-lettered"
             );
         }
     }
@@ -510,7 +518,7 @@ fn node() -> NodeId {
         "" => "postern",
         host => host,
     };
-    // Without random numbers the process id and the start tell two of them apart.
+    // Without random bytes the process id and the start time tell two processes apart.
     let random = getrandom::u64().unwrap_or_else(|_| {
         u64::from(std::process::id()) ^ u64::try_from(crate::clock::now_ms()).unwrap_or(0)
     });

@@ -1,4 +1,4 @@
-//! The sender's own request, passed on: method, query, body, and the header fields of its contract.
+//! The sender's own request, forwarded: method, query, body, and the headers of its contract.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,22 +9,22 @@ use http::{HeaderMap, HeaderValue, Uri};
 use super::outbound_request::PayloadError;
 use crate::sender::Catalog;
 
-/// Header fields that each sender's file reads, by the sender's name. No other is passed on: any
-/// caller can add them to a callback, and backends obey some of them.
+/// Headers that each sender's file reads, by the sender's name. No other header is forwarded: any
+/// caller can add headers to a callback, and backends obey some of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadFields(BTreeMap<String, OfSender>);
 
-/// Header fields that the file of one sender reads.
+/// Headers that the file of one sender reads.
 #[derive(Debug, PartialEq, Eq)]
 struct OfSender {
     read: Vec<HeaderName>,
-    /// Fields with their second names.
+    /// Headers with their aliases.
     names: Vec<(HeaderName, HeaderName)>,
 }
 
 impl OfSender {
-    /// What was read in a callback with `fields`. Second names are not read beside first ones, so
-    /// that nothing verified them.
+    /// The headers that were read in a callback with `fields`. An alias is not read beside its
+    /// header: it was not verified.
     fn read_in(&self, fields: &[(HeaderName, HeaderValue)]) -> Vec<&HeaderName> {
         let is_first = |name: &HeaderName| self.names.iter().any(|(first, _)| first == name);
         let is_second = |name: &HeaderName| self.names.iter().any(|(_, second)| second == name);
@@ -33,7 +33,7 @@ impl OfSender {
     }
 }
 
-/// Fields of one connection: a delivery has its own, even where a sender's file reads them.
+/// Headers of one connection: never forwarded, even where a sender's file reads them.
 const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -44,7 +44,7 @@ const OF_THE_CONNECTION: [HeaderName; 6] = [
 ];
 
 impl ReadFields {
-    /// Those of all senders of `catalog`.
+    /// The headers of all senders of `catalog`.
     pub(super) fn of(catalog: &Catalog) -> Self {
         let of_one = |sender: &std::sync::Arc<crate::sender::Sender>| {
             let mut fields = sender.headers();
@@ -55,8 +55,8 @@ impl ReadFields {
         Self(catalog.iter().map(of_one).collect())
     }
 
-    /// What is passed on of the header fields of a callback of `sender`: those that its file reads,
-    /// and the content type.
+    /// The forwarded headers of a callback of `sender`: those that its file reads, and the content
+    /// type.
     pub(super) fn kept(&self, sender: &str, fields: Vec<(HeaderName, HeaderValue)>) -> HeaderMap {
         let read = self.0.get(sender).map_or_else(Vec::new, |one| one.read_in(&fields));
         let is_kept = |name: &HeaderName| *name == header::CONTENT_TYPE || read.contains(&name);
@@ -68,8 +68,8 @@ impl ReadFields {
     }
 }
 
-/// The URL with `query` behind its own; what no URL may hold is escaped, everything else stays as
-/// the sender wrote it.
+/// The URL with `query` after its own. Bytes that a URL must not contain are escaped; everything
+/// else stays as the sender wrote it.
 pub(super) fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, PayloadError> {
     if query.is_empty() {
         return Ok(to.clone());
@@ -79,7 +79,7 @@ pub(super) fn with_query(to: &Uri, query: &[u8]) -> Result<Uri, PayloadError> {
     for byte in query {
         match byte {
             b'"' | b'<' | b'>' | b'#' | 0..=b' ' | 0x7f.. => {
-                // Writing to a text cannot fail.
+                // Writing to a string cannot fail.
                 let _ = write!(text, "%{byte:02X}");
             }
             _ => text.push(char::from(*byte)),
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_passed_on_as_it_came() {
+    fn a_query_is_forwarded_unchanged() {
         let with = |to: &'static str, query: &[u8]| {
             with_query(&Uri::from_static(to), query).unwrap().to_string()
         };
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_file_reads_is_passed_on() {
+    fn only_headers_that_the_file_reads_are_forwarded() {
         let fields = ReadFields::of(&Catalog::embedded().unwrap());
         let came = [
             "content-type",

@@ -1,4 +1,4 @@
-//! The message that a push brought, as cloud hosting hands it to a container: JSON or XML, opened.
+//! The message of a push, as cloud hosting passes it to a container: JSON or XML, decrypted.
 
 use std::fmt::Write as _;
 
@@ -12,13 +12,13 @@ use crate::ledger::EventBody;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const XML: HeaderValue = HeaderValue::from_static("text/xml");
 
-/// The field by which a container knows that the platform calls it, and not somebody else.
+/// The header by which a container recognizes a call of the platform.
 pub(super) const SOURCE: HeaderName = HeaderName::from_static("x-wx-source");
 
-/// What it says.
+/// The value of that header.
 pub(super) const OURS: HeaderValue = HeaderValue::from_static("other");
 
-/// The message of an event. One that came open and in the wanted notation is passed on as it is.
+/// The message of an event. A plain message in the wanted notation is forwarded unchanged.
 pub(super) fn of(kept: &EventBody, notation: Notation) -> Option<(HeaderValue, Bytes)> {
     let content_type = match notation {
         Notation::Json => JSON,
@@ -81,17 +81,17 @@ fn members(to: &mut String, object: &Map<String, Value>) {
 }
 
 fn member(to: &mut String, name: &str, value: &Value) {
-    // What cannot be the name of an element is not one of a message.
+    // A member whose name is not an XML element name is not part of a message.
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) || byte >= 0x80;
     if name.is_empty() || !name.bytes().all(fits) || !name.as_bytes()[0].is_ascii_alphabetic() {
         return;
     }
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     let _ = write!(to, "<{name}>");
     match value {
         Value::Object(inner) => members(to, inner),
         Value::String(text) => cdata(to, text),
-        // XML has no list in a list: it stays what it is, a text.
+        // XML has no nested lists: an inner list stays a string.
         list @ Value::Array(_) => cdata(to, &list.to_string()),
         Value::Null => {}
         plain @ (Value::Number(_) | Value::Bool(_)) => drop(write!(to, "{plain}")),
@@ -99,8 +99,8 @@ fn member(to: &mut String, name: &str, value: &Value) {
     let _ = write!(to, "</{name}>");
 }
 
-/// Writes a text that no reader takes for markup, whatever is in it. A character that XML does not
-/// have (1.0, section 2.2) is replaced.
+/// Writes a string that no reader takes for markup. A character that XML does not have (1.0,
+/// section 2.2) is replaced.
 fn cdata(to: &mut String, text: &str) {
     to.push_str("<![CDATA[");
     for character in text.replace("]]>", "]]]]><![CDATA[>").chars() {

@@ -1,5 +1,5 @@
-//! HTTP Message Signatures (RFC 9421) for deliveries whose URL holds values: Standard Webhooks signs
-//! a body, and what such a delivery says is in its method, path and query.
+//! HTTP Message Signatures (RFC 9421) for deliveries whose URL contains values: Standard Webhooks
+//! signs only the body, and the content of such a delivery is in its method, path and query.
 //!
 //! ```text
 //! Signature-Input: v1=("@method" "@authority" "@path" "@query" "webhook-id" "webhook-timestamp")
@@ -7,9 +7,9 @@
 //! Signature: v1=:base64 of the HMAC:
 //! ```
 //!
-//! The scheme is not covered: a backend behind a proxy that ends TLS does not see it. Written here
-//! because the one crate that implements the RFC brings NIST curves, a second Ed25519 and a second
-//! base64, and is at 0.0.x; what is needed is a text of seven lines.
+//! The scheme is not covered: a backend behind a proxy that terminates TLS does not see it. The one
+//! crate for the RFC brings NIST curves, a second Ed25519 and a second base64, and is at 0.0.x; the
+//! signed text has seven lines.
 
 use std::fmt::Write as _;
 
@@ -19,11 +19,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::signature::{Attempt, ID, Keys, TIMESTAMP, hmac};
 
-/// The fields of a request that say what is signed, and how.
+/// The headers with the covered components and the signature.
 pub(super) const INPUT: HeaderName = HeaderName::from_static("signature-input");
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
-/// How a signature is made.
+/// A signature algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
     HmacSha256,
@@ -40,18 +40,24 @@ impl Algorithm {
     }
 }
 
+/// The request that is signed, besides its headers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signed<'r> {
+    pub(super) method: &'r Method,
+    pub(super) to: &'r Uri,
+    pub(super) attempt: Attempt,
+    /// The name of the destination: the id of a shared secret.
+    pub(super) destination: &'r str,
+}
+
 /// Components of a message: name and value.
 type Components<'m> = [(&'static str, &'m str)];
 
-/// Signs method, URL, id and time of a request whose `headers` hold id and time already. The label
+/// Signs method, URL, id and time of a request whose `headers` have id and time already. The label
 /// of each signature is that of the Standard Webhooks signature with the same key: `v1`, `v1a`; the
 /// second of a kind is `v1-2`.
-pub(super) fn put(
-    headers: &mut HeaderMap,
-    (method, to): (&Method, &Uri),
-    (attempt, name): (Attempt, &str),
-    keys: Keys<'_>,
-) {
+pub(super) fn put(headers: &mut HeaderMap, signed: Signed<'_>, keys: Keys<'_>) {
+    let Signed { method, to, attempt, destination } = signed;
     if keys.secrets.is_empty() && keys.pairs.is_empty() {
         return;
     }
@@ -69,19 +75,19 @@ pub(super) fn put(
     let (mut inputs, mut signatures) = (String::new(), String::new());
     let mut add = |label: &str, params: &str, signature: &[u8]| {
         let comma = if inputs.is_empty() { "" } else { ", " };
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(inputs, "{comma}{label}={params}");
         let _ = write!(signatures, "{comma}{label}=:{}:", STANDARD.encode(signature));
     };
     let created = attempt.seconds();
     for (at, secret) in keys.secrets.iter().enumerate() {
-        let params = params(&components, created, (name, Algorithm::HmacSha256));
+        let params = params(&components, created, destination, Algorithm::HmacSha256);
         if let Some(mac) = hmac(secret, &[base(&components, &params).as_bytes()]) {
             add(&label("v1", at), &params, &mac);
         }
     }
     for (at, pair) in keys.pairs.iter().enumerate() {
-        let params = params(&components, created, (&pair.public_text(), Algorithm::Ed25519));
+        let params = params(&components, created, &pair.public_text(), Algorithm::Ed25519);
         add(&label("v1a", at), &params, &pair.sign(base(&components, &params).as_bytes()));
     }
     for (name, text) in [(INPUT, inputs), (SIGNATURE, signatures)] {
@@ -119,12 +125,11 @@ fn path(to: &Uri) -> &str {
     }
 }
 
-/// `@signature-params`: what is covered, when, and with which key.
-fn params(components: &Components<'_>, created: i64, key: (&str, Algorithm)) -> String {
-    let (name, algorithm) = key;
+/// `@signature-params`: covered components, time and key.
+fn params(components: &Components<'_>, created: i64, key_id: &str, algorithm: Algorithm) -> String {
     let names: Vec<String> = components.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-    // A text of a structured field is printable ASCII; quotes and backslashes are escaped.
-    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    // A string of a structured field is printable ASCII; quotes and backslashes are escaped.
+    let name = key_id.replace('\\', "\\\\").replace('"', "\\\"");
     let is_text = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let keyid = if is_text { format!(";keyid=\"{name}\"") } else { String::new() };
     format!("({});created={created}{keyid};alg=\"{}\"", names.join(" "), algorithm.as_str())
@@ -134,7 +139,7 @@ fn params(components: &Components<'_>, created: i64, key: (&str, Algorithm)) -> 
 fn base(components: &Components<'_>, params: &str) -> String {
     let mut text = String::new();
     for (name, value) in components {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "\"{name}\": {value}");
     }
     let _ = write!(text, "\"@signature-params\": {params}");
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_signs_what_the_delivery_says() {
+    fn every_key_signs_the_content_of_the_delivery() {
         let to = Uri::from_static("http://Game.example:80/reward/u1?n=10");
         let pair = SigningKey::from_seed(&[7; 32]).unwrap();
         let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
@@ -209,7 +214,8 @@ mod tests {
         let attempt = Attempt { event: EventId::from_bytes([7; 16]), at_ms: 1_700_000_000_999 };
         let mut headers = HeaderMap::new();
         super::super::signature::put(&mut headers, attempt, keys, b"");
-        put(&mut headers, (&Method::GET, &to), (attempt, "ga\"me"), keys);
+        let signed = Signed { method: &Method::GET, to: &to, attempt, destination: "ga\"me" };
+        put(&mut headers, signed, keys);
         let inputs = headers[INPUT].to_str().unwrap();
         let covered = "(\"@method\" \"@authority\" \"@path\" \"@query\" \"webhook-id\" \"webhook-timestamp\")";
         let mac = format!("{covered};created=1700000000;keyid=\"ga\\\"me\";alg=\"hmac-sha256\"");
@@ -239,7 +245,9 @@ mod tests {
         let keys = Keys { secrets: &[], pairs: &[] };
         let mut headers = HeaderMap::new();
         super::super::signature::put(&mut headers, attempt, keys, b"");
-        put(&mut headers, (&Method::GET, &Uri::from_static("http://a/")), (attempt, "a"), keys);
+        let to = Uri::from_static("http://a/");
+        let signed = Signed { method: &Method::GET, to: &to, attempt, destination: "a" };
+        put(&mut headers, signed, keys);
         assert!(!headers.contains_key(INPUT) && !headers.contains_key(SIGNATURE));
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent: an event in the form that its destination wants.
+//! The outbound request: an event in the format of its destination.
 
 use std::sync::Arc;
 
@@ -20,39 +20,39 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION")));
 
-/// How events are written for one destination, worked out once.
+/// The format of the events for one destination, computed once.
 #[derive(Clone, Debug)]
 pub(super) enum PayloadFormat {
-    /// The event's JSON, posted.
+    /// The event's JSON, as a POST.
     Event(Uri),
-    /// The sender's own request, with these of its header fields.
+    /// The sender's own request, with these of its headers.
     Forward(Uri, Arc<ReadFields>),
-    /// A URL with values in it.
+    /// A URL with placeholders.
     Template(UrlTemplate, TemplateMethod),
-    /// A URL with a sender's own macros in it.
+    /// A URL with a sender's own macros.
     Macros(MacroUrl),
-    /// The message that the callback brought, posted.
+    /// The message of the callback, as a POST.
     Message(Uri, Notation),
-    /// The URL cannot be used, which the configuration's check keeps from happening.
+    /// The URL is unusable. The check of the configuration prevents this.
     Unusable(String),
 }
 
-/// An event that cannot be written in the form that is wanted.
+/// An event that cannot be written in the destination's format.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PayloadError {
-    /// What is stored cannot be read.
-    #[error("the event as it is stored cannot be read")]
+    /// The stored event cannot be decoded.
+    #[error("the stored event cannot be decoded")]
     Stored,
-    /// With this event's values the URL is none.
-    #[error("the destination's URL cannot be made: {0}")]
+    /// With this event's values the URL is invalid.
+    #[error("the destination's URL is invalid with this event's values: {0}")]
     Url(String),
-    /// The URL is none, whatever the event.
-    #[error("the destination's URL cannot be used: {0}")]
+    /// The URL is invalid, whatever the event.
+    #[error("the destination's URL is invalid: {0}")]
     Unusable(String),
 }
 
 impl PayloadFormat {
-    /// The form of `destination`, where senders' files read these `fields`.
+    /// The format of `destination`, where senders' files read these `fields`.
     pub(super) fn of(destination: &Destination, fields: &Arc<ReadFields>) -> Self {
         let uri = |make: &dyn Fn(Uri) -> Self| match destination.url.parse() {
             Ok(uri) => make(uri),
@@ -73,62 +73,67 @@ impl PayloadFormat {
         }
     }
 
-    /// The request that brings `event` to `destination`, made at `now_ms`.
+    /// The request that delivers `event` to `destination`, made at `now_ms`.
     pub(super) fn request(
         &self,
         destination: &Destination,
-        (event, stored): (EventId, &Bytes),
+        event: EventId,
+        stored: &Bytes,
         now_ms: UnixMillis,
     ) -> Result<Request<Full<Bytes>>, PayloadError> {
-        let mut parcel = match self {
+        let mut outbound = match self {
             Self::Event(to) => posted(to, stored)?,
             Self::Forward(to, fields) => forwarded(to, fields, stored)?,
-            Self::Template(template, method) => resolved((template, *method), stored)?,
+            Self::Template(template, method) => resolved(template, *method, stored)?,
             Self::Macros(url) => replaced(url, stored)?,
             Self::Message(to, notation) => message(to, *notation, stored)?,
             Self::Unusable(why) => return Err(PayloadError::Unusable(why.clone())),
         };
-        self.sign(&mut parcel, destination, Attempt { event, at_ms: now_ms });
-        parcel.headers.entry(header::USER_AGENT).or_insert(AGENT);
+        self.sign(&mut outbound, destination, Attempt { event, at_ms: now_ms });
+        outbound.headers.entry(header::USER_AGENT).or_insert(AGENT);
         for (name, value) in &destination.headers {
             if let Ok(mut value) = HeaderValue::from_bytes(value.expose()) {
                 value.set_sensitive(true);
-                parcel.headers.insert(name, value);
+                outbound.headers.insert(name, value);
             }
         }
-        Ok(parcel.wrapped())
+        Ok(outbound.wrapped())
     }
 
-    /// Signs `parcel`. The fields are ours, also where the callback had some of these names, unless
-    /// its sender signs in them: then a forwarded request keeps what it was verified by.
-    fn sign(&self, parcel: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
+    /// Signs `outbound`. Headers of the callback with these names are overwritten, unless its sender
+    /// signs in them: then a forwarded request keeps what it was verified by.
+    fn sign(&self, outbound: &mut OutboundRequest, destination: &Destination, attempt: Attempt) {
         let keys = Keys::of(destination);
-        let OutboundRequest { method, to, headers, body } = parcel;
+        let OutboundRequest { method, to, headers, body } = outbound;
         if !headers.contains_key(signature::SIGNATURE) {
             signature::put(headers, attempt, keys, body);
         }
         let is_own = headers.contains_key(message_signature::SIGNATURE)
             || headers.contains_key(message_signature::INPUT);
-        if self.says_something_in_its_url() && !is_own {
-            message_signature::put(headers, (method, to), (attempt, &destination.name), keys);
+        if self.has_content_in_url() && !is_own {
+            message_signature::put(
+                headers,
+                message_signature::Signed { method, to, attempt, destination: &destination.name },
+                keys,
+            );
         }
     }
 
-    /// Whether a part of what a delivery says is in its method, path and query.
-    fn says_something_in_its_url(&self) -> bool {
+    /// Whether a part of the delivery's content is in its method, path or query.
+    fn has_content_in_url(&self) -> bool {
         match self {
             Self::Forward(..) | Self::Template(..) | Self::Macros(_) => true,
             Self::Event(_) | Self::Message(..) | Self::Unusable(_) => false,
         }
     }
 
-    /// Whether it depends on what senders' files read.
+    /// Whether the format depends on what senders' files read.
     pub(super) fn reads_fields(&self) -> bool {
         matches!(self, Self::Forward(..))
     }
 }
 
-/// A request in the making.
+/// A request under construction.
 struct OutboundRequest {
     method: Method,
     to: Uri,
@@ -138,7 +143,7 @@ struct OutboundRequest {
 
 impl OutboundRequest {
     fn wrapped(mut self) -> Request<Full<Bytes>> {
-        // Some servers wait for a body where a POST does not say that it has none.
+        // Some servers wait for a body if a POST has no Content-Length.
         if self.body.is_empty() && ![Method::GET, Method::HEAD].contains(&self.method) {
             self.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -173,8 +178,8 @@ fn forwarded(
 
 // === macros ===
 
-/// The URL of a reward rule, called as its sender would: with the parameters as they came, and
-/// marked where they are a test.
+/// The URL of a reward rule, called as its sender would: with the original parameters, and with a
+/// mark where they are a test.
 fn replaced(url: &MacroUrl, stored: &Bytes) -> Result<OutboundRequest, PayloadError> {
     let body = EventBody::decode(stored).or(Err(PayloadError::Stored))?;
     let target = &body.request.target;
@@ -201,7 +206,8 @@ fn message(to: &Uri, notation: Notation, stored: &Bytes) -> Result<OutboundReque
 // === template ===
 
 fn resolved(
-    (template, method): (&UrlTemplate, TemplateMethod),
+    template: &UrlTemplate,
+    method: TemplateMethod,
     stored: &Bytes,
 ) -> Result<OutboundRequest, PayloadError> {
     let event = EventBody::json_of(stored).or(Err(PayloadError::Stored))?;
@@ -225,7 +231,7 @@ fn resolved(
     })
 }
 
-/// The URL that a template came to with an event's values.
+/// The URL of a template with an event's values.
 fn url_of(filled: Result<String, DotSegment>) -> Result<Uri, PayloadError> {
     let text = filled.map_err(|dots| PayloadError::Url(dots.to_string()))?;
     text.parse().map_err(|error| PayloadError::Url(format!("{error}")))

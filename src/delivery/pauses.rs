@@ -1,7 +1,7 @@
-//! Destinations to which nothing is delivered until somebody resumes them: because an operator says
-//! so, or because the backend answered 410, that it wants no more.
+//! Paused destinations: nothing is delivered to them until an operator resumes them. An operator
+//! paused them, or the backend answered 410.
 //!
-//! A pause is a document of the ledger, so that it outlasts a restart and holds on every gateway.
+//! A pause is a document of the ledger: it survives a restart and applies on every gateway.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::ledger::{
 /// The kind of the documents. Their ids are the names of the destinations.
 pub(super) const KIND: Kind = Kind::new("pause");
 
-/// How often a change is tried when somebody else changes the same pause at the same time.
+/// How often a change is tried while others change the same pause concurrently.
 const TRIES: usize = 5;
 
 /// A pause of one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Why.
+    /// The reason.
     pub why: PauseReason,
-    /// Since when.
+    /// The start.
     pub at_ms: UnixMillis,
-    /// Who said so.
+    /// The actor.
     pub who: String,
 }
 
@@ -34,14 +34,14 @@ pub struct Pause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PauseReason {
-    /// An operator said so.
+    /// An operator paused it.
     Operator,
     /// The backend answered 410.
     Gone,
 }
 
 impl PauseReason {
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl PauseReason {
     }
 }
 
-/// What a document says.
+/// The content of a document.
 #[derive(Serialize, Deserialize)]
 struct Written {
     why: PauseReason,
@@ -62,9 +62,9 @@ struct Written {
 pub(super) struct Pauses(HashMap<TargetId, Arc<Pause>>);
 
 impl Pauses {
-    /// What the ledger holds.
-    pub(super) async fn load(book: &BatchedLedger) -> Result<Self, LedgerError> {
-        let Documents { documents, .. } = book.documents(KIND).await?;
+    /// Loads the pauses from the ledger.
+    pub(super) async fn load(ledger: &BatchedLedger) -> Result<Self, LedgerError> {
+        let Documents { documents, .. } = ledger.documents(KIND).await?;
         Ok(Self(documents.into_iter().map(read).collect()))
     }
 
@@ -72,13 +72,13 @@ impl Pauses {
         self.0.get(target).cloned()
     }
 
-    /// One that is not written down yet.
+    /// Adds a pause that is not persisted yet.
     pub(super) fn add(&mut self, target: TargetId, pause: Pause) {
         self.0.insert(target, Arc::new(pause));
     }
 }
 
-/// A document that a later program wrote is a pause as well.
+/// Reads a document. One that a later version wrote is a pause as well.
 fn read(document: Document) -> (TargetId, Arc<Pause>) {
     let written = serde_json::from_slice::<Written>(&document.body);
     let why = written.map_or(PauseReason::Operator, |written| written.why);
@@ -86,19 +86,18 @@ fn read(document: Document) -> (TargetId, Arc<Pause>) {
     (TargetId::from(id), Arc::new(Pause { why, at_ms, who }))
 }
 
-/// Writes that `target` is paused, for `why`, or with `None` that it no longer is. Durable when
-/// answered.
+/// Writes that `target` is paused for `why`, or with `None` that it is not. Durable on return.
 pub(super) async fn write(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     target: &TargetId,
     why: Option<PauseReason>,
     who: &str,
 ) -> Result<(), LedgerError> {
-    // A pause without a reason cannot be written, and there is none.
+    // A pause without a reason cannot be written, and none exists.
     let body = why.map(|why| serde_json::to_vec(&Written { why }).unwrap_or_default().into());
     let mut conflict = LedgerError::Unknown;
     for _ in 0..TRIES {
-        let known = book.document(KIND, target.as_str()).await?;
+        let known = ledger.document(KIND, target.as_str()).await?;
         if body.is_none() && known.is_none() {
             return Ok(());
         }
@@ -110,7 +109,7 @@ pub(super) async fn write(
             who: who.to_owned(),
             at_ms: now_ms(),
         };
-        match book.change(&change).await {
+        match ledger.change(&change).await {
             Ok(_) => return Ok(()),
             Err(error @ LedgerError::Conflict { .. }) => conflict = error,
             Err(error) => return Err(error),

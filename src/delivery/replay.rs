@@ -1,8 +1,8 @@
-//! Replays by filter: recorded events are delivered again, page by page, until none is left or
-//! somebody cancels.
+//! Replays by filter: recorded events are delivered again, page by page, until none is left or an
+//! operator cancels.
 //!
-//! An order has an id. The ledger makes no delivery twice for one id, so that an order that is
-//! given again, after a time-out or a restart, goes on where it was and repeats nothing.
+//! An order has an id. The ledger makes no delivery twice for one id. The same order, given again
+//! after a timeout or a restart, continues where it was and repeats nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,67 +18,67 @@ use crate::ledger::{
     Logged, ReplayId, ReplayOrder, ReplayPage, ReplayWhat, TargetId,
 };
 
-/// Events of one call to the ledger: a sync for each call, and a cancelled order ends within one.
+/// Events of one call to the ledger: each call costs a sync, and a cancelled order ends within one.
 const PAGE: usize = 200;
 
-/// Orders that run at one time: each reads through the ledger.
+/// Concurrent orders: each reads through the ledger.
 const RUNNING_MAX: usize = 4;
 
-/// Orders that are remembered, those that run included.
+/// Remembered orders, the running ones included.
 const KEPT_MAX: usize = 100;
 
-/// Which events are to be delivered again, and where.
+/// Which events are delivered again, and to which destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayFilter {
-    /// These, and no others.
+    /// Only these events.
     pub events: Vec<EventId>,
-    /// Those that this query finds. Its `state` is not looked at.
+    /// The events that this query finds. Its `state` is ignored.
     pub log: LogQuery,
-    /// Deliveries in this state only; without one, to every destination of an event.
+    /// Only deliveries in this state; `None`: to every destination of an event.
     pub state: Option<DeliveryState>,
-    /// To this destination only.
+    /// Only to this destination.
     pub target: Option<TargetId>,
 }
 
-/// How far an order is.
+/// The progress of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayProgress {
     /// The order.
     pub id: ReplayId,
     /// When it was given.
     pub at_ms: UnixMillis,
-    /// Whether it goes on.
+    /// Its state.
     pub state: ReplayState,
-    /// Events that were looked at.
+    /// Events read so far.
     pub seen: u64,
-    /// How many there are to look at, where that is known.
+    /// The number of events to read, if known.
     pub of: Option<u64>,
-    /// Events whose deliveries were made anew.
+    /// Events with new deliveries.
     pub events: u64,
-    /// Deliveries made anew.
+    /// New deliveries.
     pub deliveries: u64,
 }
 
-/// Whether an order goes on.
+/// The state of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayState {
-    /// It does.
+    /// The order is running.
     Running,
-    /// It is complete.
+    /// The order is complete.
     Done,
-    /// Somebody cancelled it. What it has made stays made.
+    /// An operator cancelled it. Deliveries that it made stay.
     Cancelled,
     /// The ledger failed. The same order may be given again.
     Failed(LedgerError),
 }
 
-/// Why an order is not taken.
+/// Why an order is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayOrderError {
     /// The id is that of an order for other events.
-    #[error("there is an order of that id for other events")]
+    #[error("this id belongs to a replay of other events; use another id")]
     Other,
-    /// Too many run.
+    /// Too many orders are running.
     #[error("four replays are running; wait for one, or cancel it")]
     Busy,
 }
@@ -86,7 +86,7 @@ pub enum ReplayOrderError {
 /// All orders of this process.
 #[derive(Clone, Debug)]
 pub struct Replays {
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     control: Control,
     kept: Arc<Mutex<VecDeque<Arc<Running>>>>,
 }
@@ -99,7 +99,7 @@ struct Running {
 }
 
 impl ReplayState {
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -116,8 +116,8 @@ impl ReplayState {
 impl Replays {
     /// No orders yet.
     #[must_use]
-    pub fn new(book: BatchedLedger, control: Control) -> Self {
-        Self { book, control, kept: Arc::default() }
+    pub fn new(ledger: BatchedLedger, control: Control) -> Self {
+        Self { ledger, control, kept: Arc::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Running>>> {
@@ -128,11 +128,11 @@ impl Replays {
         self.kept().iter().find(|kept| kept.progress.borrow().id == id).cloned()
     }
 
-    /// Begins an order, or finds the one of that id: it goes on if it runs, and begins again if it
-    /// did not come to its end. Must be called within a tokio runtime.
+    /// Begins an order, or finds the one of that id: a running order continues, an incomplete one
+    /// begins again. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the id is that of another order, or too many run.
+    /// If the id is that of another order, or too many are running.
     pub fn begin(
         &self,
         id: ReplayId,
@@ -169,24 +169,24 @@ impl Replays {
             kept.push_back(Arc::clone(&running));
             running
         };
-        let (book, control) = (self.book.clone(), self.control.clone());
-        tokio::spawn(async move { running.run(&book, &control).await });
+        let (ledger, control) = (self.ledger.clone(), self.control.clone());
+        tokio::spawn(async move { running.run(&ledger, &control).await });
         Ok(())
     }
 
-    /// How far an order is; `None`: there is none of that id (any more).
+    /// The progress of an order; `None`: the id is unknown or forgotten.
     #[must_use]
     pub fn progress(&self, id: ReplayId) -> Option<ReplayProgress> {
         self.find(id).map(|running| running.progress.borrow().clone())
     }
 
-    /// How far every order is that is remembered, the latest first.
+    /// The progress of every remembered order, the latest first.
     #[must_use]
     pub fn all(&self) -> Vec<ReplayProgress> {
         self.kept().iter().rev().map(|running| running.progress.borrow().clone()).collect()
     }
 
-    /// How far an order is when it has ended, or `wait` is over.
+    /// The progress of an order when it has ended or after `wait`.
     pub async fn ended(&self, id: ReplayId, wait: Duration) -> Option<ReplayProgress> {
         let running = self.find(id)?;
         let mut progress = running.progress.subscribe();
@@ -195,7 +195,7 @@ impl Replays {
         Some(running.progress.borrow().clone())
     }
 
-    /// Cancels an order, which ends with its present page; `None`: there is none of that id.
+    /// Cancels an order, which ends with its present page; `None`: the id is unknown.
     pub async fn cancel(&self, id: ReplayId) -> Option<ReplayProgress> {
         self.find(id)?.cancelled.store(true, Ordering::Relaxed);
         self.ended(id, Duration::from_secs(5)).await
@@ -209,13 +209,13 @@ impl Running {
         self.progress.borrow().state.clone()
     }
 
-    async fn run(&self, book: &BatchedLedger, control: &Control) {
+    async fn run(&self, ledger: &BatchedLedger, control: &Control) {
         let worked = match self.filter.state {
-            _ if !self.filter.events.is_empty() => self.replay_named(book, control).await,
+            _ if !self.filter.events.is_empty() => self.replay_named(ledger, control).await,
             Some(state @ (DeliveryState::Dead | DeliveryState::Pending)) => {
-                self.replay_listed(state, book, control).await
+                self.replay_listed(state, ledger, control).await
             }
-            Some(DeliveryState::Done) | None => self.replay_found(book, control).await,
+            Some(DeliveryState::Done) | None => self.replay_found(ledger, control).await,
         };
         let state = match worked {
             Err(error) => ReplayState::Failed(error),
@@ -224,7 +224,7 @@ impl Running {
         };
         let progress = self.progress.borrow().clone();
         let ReplayProgress { events, deliveries, .. } = progress;
-        tracing::info!(state = state.as_str(), events, deliveries, "a replay ended");
+        tracing::info!(state = state.as_str(), events, deliveries, "replay ended");
         self.progress.send_modify(|progress| progress.state = state);
     }
 
@@ -244,35 +244,37 @@ impl Running {
         self.progress.send_modify(|progress| progress.of = of);
     }
 
-    /// Makes the deliveries of `events` to `targets` anew, or all that they have.
+    /// Makes new deliveries of `events` to `targets`, or to all their destinations.
     async fn make(
         &self,
-        (book, control): (&BatchedLedger, &Control),
+        ledger: &BatchedLedger,
+        control: &Control,
         events: Vec<EventId>,
         targets: Option<Vec<TargetId>>,
     ) -> Result<ReplayPage, LedgerError> {
         let id = self.progress.borrow().id;
         let limit = events.len();
         let order = ReplayOrder { id, what: ReplayWhat::Events(events), targets };
-        let page = book.replay(&order, None, limit).await?;
-        // A replay by hand is a probe.
+        let page = ledger.replay(&order, None, limit).await?;
+        // A manual replay is a probe.
         control.probe(order.targets);
         Ok(page)
     }
 
-    /// The same, where the filter chooses among the deliveries that each event has.
+    /// The same, where the filter selects among the deliveries of each event.
     async fn make_chosen(
         &self,
-        (book, control): (&BatchedLedger, &Control),
+        ledger: &BatchedLedger,
+        control: &Control,
         events: Vec<EventId>,
     ) -> Result<ReplayPage, LedgerError> {
         let ReplayFilter { state, target, .. } = &self.filter;
         if state.is_none() && target.is_none() {
-            return self.make((book, control), events, None).await;
+            return self.make(ledger, control, events, None).await;
         }
         let mut all = ReplayPage::default();
         for event in events {
-            let Some(detail) = book.event(event).await? else { continue };
+            let Some(detail) = ledger.event(event).await? else { continue };
             let chosen = detail.deliveries.into_iter().filter(|delivery| {
                 state.is_none_or(|state| state == delivery.state)
                     && target.as_ref().is_none_or(|only| *only == delivery.target)
@@ -281,17 +283,17 @@ impl Running {
             if targets.is_empty() {
                 continue;
             }
-            let page = self.make((book, control), vec![event], Some(targets)).await?;
+            let page = self.make(ledger, control, vec![event], Some(targets)).await?;
             all.events += page.events;
             all.deliveries += page.deliveries;
         }
         Ok(all)
     }
 
-    /// Those whose ids were given.
+    /// Replays the events whose ids were given.
     async fn replay_named(
         &self,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         control: &Control,
     ) -> Result<(), LedgerError> {
         self.expect(u64::try_from(self.filter.events.len()).ok());
@@ -299,24 +301,24 @@ impl Running {
             if self.is_cancelled() {
                 break;
             }
-            let page = self.make_chosen((book, control), ids.to_vec()).await?;
+            let page = self.make_chosen(ledger, control, ids.to_vec()).await?;
             self.note(ids.len() as u64, &page);
         }
         Ok(())
     }
 
-    /// Events that the log finds, delivered or not.
+    /// Replays the events that the query finds, delivered or not.
     async fn replay_found(
         &self,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         control: &Control,
     ) -> Result<(), LedgerError> {
         let mut cursor: Option<Cursor> = None;
         while !self.is_cancelled() {
-            let found = book.query(&self.filter.log, cursor.as_ref(), PAGE).await?;
+            let found = ledger.query(&self.filter.log, cursor.as_ref(), PAGE).await?;
             let ids: Vec<EventId> = found.events.iter().map(|event| event.id).collect();
             let seen = ids.len() as u64;
-            let page = self.make_chosen((book, control), ids).await?;
+            let page = self.make_chosen(ledger, control, ids).await?;
             self.note(seen, &page);
             cursor = found.next;
             if cursor.is_none() {
@@ -326,23 +328,23 @@ impl Running {
         Ok(())
     }
 
-    /// Deliveries that are dead or pending: the ledger lists them by destination, and they are
-    /// few beside all events.
+    /// Replays dead or pending deliveries: the ledger lists them by destination, and they are few
+    /// compared with all events.
     async fn replay_listed(
         &self,
         state: DeliveryState,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
         control: &Control,
     ) -> Result<(), LedgerError> {
-        self.expect(self.count(state, book).await?);
+        self.expect(self.count(state, ledger).await?);
         let query = DeliveryQuery { state, target: self.filter.target.clone() };
         let mut cursor: Option<Cursor> = None;
         while !self.is_cancelled() {
-            let page = book.deliveries(&query, cursor.as_ref(), PAGE).await?;
+            let page = ledger.deliveries(&query, cursor.as_ref(), PAGE).await?;
             let seen = page.deliveries.len() as u64;
             let mut made = ReplayPage::default();
-            for (target, events) in self.by_target(page.deliveries, book).await? {
-                let one = self.make((book, control), events, Some(vec![target])).await?;
+            for (target, events) in self.by_target(page.deliveries, ledger).await? {
+                let one = self.make(ledger, control, events, Some(vec![target])).await?;
                 made.events += one.events;
                 made.deliveries += one.deliveries;
             }
@@ -358,9 +360,9 @@ impl Running {
     async fn count(
         &self,
         state: DeliveryState,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
     ) -> Result<Option<u64>, LedgerError> {
-        let stats = book.stats().await?;
+        let stats = ledger.stats().await?;
         let wanted = |name: &TargetId| self.filter.target.as_ref().is_none_or(|only| only == name);
         let targets = stats.targets.iter().filter(|stats| wanted(&stats.target));
         Ok(match state {
@@ -373,19 +375,19 @@ impl Running {
     async fn by_target(
         &self,
         deliveries: Vec<Delivery>,
-        book: &BatchedLedger,
+        ledger: &BatchedLedger,
     ) -> Result<BTreeMap<TargetId, Vec<EventId>>, LedgerError> {
         let mut events: BTreeMap<TargetId, Vec<EventId>> = BTreeMap::new();
         for Delivery { event, target, .. } in deliveries {
-            if self.is_wanted(event, book).await? {
+            if self.is_wanted(event, ledger).await? {
                 events.entry(target).or_default().push(event);
             }
         }
         Ok(events)
     }
 
-    /// Whether an event is one that the filter finds; read only where its id does not tell.
-    async fn is_wanted(&self, event: EventId, book: &BatchedLedger) -> Result<bool, LedgerError> {
+    /// Whether the filter finds an event. The event is read only where its id does not decide.
+    async fn is_wanted(&self, event: EventId, ledger: &BatchedLedger) -> Result<bool, LedgerError> {
         let log = &self.filter.log;
         if *log == LogQuery::default() {
             return Ok(true);
@@ -395,7 +397,7 @@ impl Running {
         if *log == narrow {
             return Ok(log.in_time(event.ms()));
         }
-        let Some(detail) = book.event(event).await? else { return Ok(false) };
+        let Some(detail) = ledger.event(event).await? else { return Ok(false) };
         let Logged { source, received_ms, test, body, .. } = detail.event;
         let said = crate::ledger::EventBody::decode(&body).and_then(|body| {
             let event = body.event()?;

@@ -1,4 +1,4 @@
-//! When a delivery is tried again.
+//! When a delivery is retried.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use http::{HeaderMap, header};
 use crate::clock::UnixMillis;
 use crate::config::Retry;
 
-/// A gap may be this much longer, so that what failed together does not come back together.
+/// A gap may be this much longer: deliveries that failed together do not retry together.
 const JITTER: f64 = 0.2;
 
-/// The longest gap that a backend may ask for, unless its own `retry.max` is longer: one that says
-/// a year by mistake is asked again.
+/// The longest gap that a backend may ask for, unless its own `retry.max` is longer. A backend that
+/// mistakenly asks for a year is called again.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// The gap behind attempt number `attempt` (from 1): doubling from `first` to `max`, with jitter,
-/// and no shorter than what the backend `asked` for.
+/// The gap after attempt number `attempt` (from 1): doubles from `first` to `max`, with jitter, and
+/// is not shorter than the backend `asked` for.
 pub(super) fn gap(retry: Retry, attempt: u32, asked: Option<Duration>) -> Duration {
     let doubled = 2_u32.checked_pow(attempt.saturating_sub(1));
     let plain = doubled.and_then(|times| retry.first.checked_mul(times));
@@ -25,13 +25,13 @@ pub(super) fn gap(retry: Retry, attempt: u32, asked: Option<Duration>) -> Durati
     jittered.max(asked.unwrap_or_default())
 }
 
-/// At random, from 0 to 1.
+/// A random number from 0 to 1.
 fn fraction() -> f64 {
-    // Without random numbers there is no jitter, which costs a backend a burst and nothing else.
+    // Without random bytes there is no jitter, which costs a backend only a burst.
     getrandom::u32().map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-/// What `Retry-After` says, seconds or a date; none if it cannot be read.
+/// The value of `Retry-After`, seconds or a date; `None` if it is invalid.
 pub(super) fn retry_after(headers: &HeaderMap, now_ms: UnixMillis) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
@@ -54,7 +54,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_gap_doubles_and_is_at_most_a_fifth_longer(attempt in 1_u32..200) {
+        fn a_gap_doubles_and_is_at_most_20_percent_longer(attempt in 1_u32..200) {
             let plain = 2_f64.powi(i32::try_from(attempt).unwrap() - 1).min(3600.0);
             let gap = gap(RETRY, attempt, None).as_secs_f64();
             prop_assert!(gap >= plain && gap <= plain * 1.2 + 1e-6, "{gap} for {plain}");

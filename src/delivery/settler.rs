@@ -1,4 +1,4 @@
-//! The clerk writes down what became of deliveries, beside the courier, who never waits for a sync.
+//! The settler records the results of deliveries. The dispatcher never waits for a sync.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ const BATCH: usize = 256;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How often a call is tried: half a minute in all, and then the leases are over anyway.
+/// Attempts of one call: 30 s in all; after that the leases have expired anyway.
 const TRIES: u32 = 20;
 
-/// Where settlements are handed in. There are never more of them than leases.
+/// The queue of settlements. Bounded by the number of leases.
 #[derive(Debug)]
 pub(super) struct Settler {
     desk: UnboundedSender<Settlement>,
@@ -25,24 +25,24 @@ pub(super) struct Settler {
 }
 
 impl Settler {
-    /// One that settles in the name of `who`, and calls `written` with what was handed in together
-    /// and the answers to it, or with none when it could not be written down.
+    /// Starts a settler that settles as `who`. Calls `written` with each batch and its answers, or
+    /// with no answers if it could not be persisted.
     pub(super) fn start(
-        book: BatchedLedger,
+        ledger: BatchedLedger,
         who: NodeId,
         written: impl Fn(&[Settlement], &[Settled]) + Send + 'static,
     ) -> Self {
         let (desk, pile) = unbounded_channel();
-        Self { desk, task: tokio::spawn(work(book, who, pile, written)) }
+        Self { desk, task: tokio::spawn(work(ledger, who, pile, written)) }
     }
 
-    /// Takes a settlement in.
+    /// Queues a settlement.
     pub(super) fn settle(&self, settlement: Settlement) {
-        // It ends before the courier only if it panicked; the lease then ends by itself.
+        // The task ends before the dispatcher only after a panic; the lease then expires.
         let _ = self.desk.send(settlement);
     }
 
-    /// Waits until everything that was taken in is written down.
+    /// Waits until all queued settlements are persisted.
     pub(super) async fn end(self) {
         drop(self.desk);
         let _ = self.task.await;
@@ -50,28 +50,28 @@ impl Settler {
 }
 
 async fn work(
-    book: BatchedLedger,
+    ledger: BatchedLedger,
     who: NodeId,
     mut pile: UnboundedReceiver<Settlement>,
     written: impl Fn(&[Settlement], &[Settled]),
 ) {
     let mut batch = Vec::new();
     while pile.recv_many(&mut batch, BATCH).await > 0 {
-        let answers = write(&book, &who, &batch).await;
+        let answers = write(&ledger, &who, &batch).await;
         warn_of_stale(&batch, &answers);
         written(&batch, &answers);
         batch.clear();
     }
 }
 
-async fn write(book: &BatchedLedger, who: &NodeId, batch: &[Settlement]) -> Vec<Settled> {
+async fn write(ledger: &BatchedLedger, who: &NodeId, batch: &[Settlement]) -> Vec<Settled> {
     let mut pause = PAUSE_FIRST;
     for _ in 0..TRIES {
-        let error = match book.settle(who, batch).await {
+        let error = match ledger.settle(who, batch).await {
             Ok(answers) => return answers,
             Err(error) => error,
         };
-        tracing::warn!(%error, settlements = batch.len(), "deliveries could not be settled");
+        tracing::warn!(%error, settlements = batch.len(), "could not settle deliveries");
         if !error.is_transient() {
             break;
         }
@@ -80,7 +80,7 @@ async fn write(book: &BatchedLedger, who: &NodeId, batch: &[Settlement]) -> Vec<
     }
     tracing::error!(
         settlements = batch.len(),
-        "deliveries stay unsettled; they are made again when their leases are over"
+        "could not settle deliveries, they are retried when their leases expire"
     );
     Vec::new()
 }
@@ -89,8 +89,8 @@ fn warn_of_stale(batch: &[Settlement], answers: &[Settled]) {
     for (settlement, answer) in batch.iter().zip(answers) {
         if *answer == Settled::Stale {
             let (event, destination) = (settlement.event, settlement.target.as_str());
-            // A replay by hand while the attempt was under way, or a lease that was over.
-            tracing::debug!(%event, destination, "an attempt ended after its lease");
+            // A manual replay while the attempt was in flight, or an expired lease.
+            tracing::debug!(%event, destination, "attempt ended after its lease");
         }
     }
 }

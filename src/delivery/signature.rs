@@ -1,4 +1,4 @@
-//! Standard Webhooks: the header fields that tell a backend that a delivery is genuine, and which.
+//! Standard Webhooks: the headers by which a backend verifies and identifies a delivery.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +13,13 @@ use crate::sender::Secret;
 
 /// The event's id, the same on every attempt.
 pub(super) const ID: HeaderName = HeaderName::from_static("webhook-id");
-/// When this attempt was made, in seconds since the Unix epoch.
+/// The time of this attempt, in seconds since the Unix epoch.
 pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-/// A version, a comma and a signature of `id.timestamp.body` in base64, one a key, with spaces
-/// between: `v1` is HMAC-SHA256, `v1a` is Ed25519.
+/// For each key a version, a comma and the base64 signature of `id.timestamp.body`, separated by
+/// spaces: `v1` is HMAC-SHA256, `v1a` is Ed25519.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// What the deliveries to one destination are signed with.
+/// The signing keys for one destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys<'d> {
     /// Shared secrets, the newest first.
@@ -28,12 +28,12 @@ pub(super) struct Keys<'d> {
     pub(super) pairs: &'d [SigningKey],
 }
 
-/// Which attempt it is.
+/// The identity of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     /// The event.
     pub(super) event: EventId,
-    /// When the attempt is made.
+    /// The time of the attempt.
     pub(super) at_ms: UnixMillis,
 }
 
@@ -45,7 +45,7 @@ impl Attempt {
 }
 
 impl<'d> Keys<'d> {
-    /// Those of `destination`.
+    /// The keys of `destination`.
     pub(super) fn of(destination: &'d Destination) -> Self {
         Self { secrets: &destination.secrets, pairs: &destination.signing_keys }
     }
@@ -60,13 +60,13 @@ pub(super) fn hmac(secret: &Secret, parts: &[&[u8]]) -> Option<[u8; 32]> {
     Some(mac.finalize().into_bytes().into())
 }
 
-/// Says which event `body` is; signed if there are keys.
+/// Adds id and time, and the signatures of `body` if there are keys.
 pub(super) fn put(headers: &mut HeaderMap, attempt: Attempt, keys: Keys<'_>, body: &[u8]) {
     let id = attempt.event.to_string();
     let stamp = attempt.seconds().to_string();
     let signed = signatures(&id, &stamp, keys, body);
     for (name, text) in [(ID, id), (TIMESTAMP, stamp), (SIGNATURE, signed)] {
-        // Ids, numbers and base64 always fit into a header field.
+        // Ids, numbers and base64 are always valid header values.
         match HeaderValue::try_from(text) {
             Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
             _ => drop(headers.remove(name)),

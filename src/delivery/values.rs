@@ -1,4 +1,4 @@
-//! What the placeholders of a delivery's URL stand for, read from the event's own JSON.
+//! Values of the placeholders in a delivery's URL, read from the event's JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::sender::Placeholder;
 
-/// The values of one event. Each is read when a URL asks for it: a number stays as the sender
-/// spelled it, also one that no reader could hold.
+/// The values of one event. Each is read when a URL needs it. A number keeps the sender's spelling,
+/// even if it fits no numeric type.
 pub(super) struct Values<'e> {
     members: BTreeMap<String, &'e RawValue>,
     params: BTreeMap<String, &'e RawValue>,
@@ -43,7 +43,7 @@ impl<'de: 'e, 'e> Visitor<'de> for Pairs<'e> {
 }
 
 impl<'e> Values<'e> {
-    /// The values of the event whose JSON is `event`; `None`: it is not that of an event.
+    /// The values of the event whose JSON is `event`; `None`: it is not an event's JSON.
     pub(super) fn read(event: &'e [u8]) -> Option<Self> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_slice(event).ok()?;
         let params = members.get("params").map(|params| serde_json::from_str(params.get()));
@@ -74,12 +74,12 @@ impl<'e> Values<'e> {
     /// The source's template, resolved, as a query.
     pub(super) fn pairs(&self) -> String {
         let texts = self.resolved.0.iter().filter_map(|(name, value)| Some((name, text(value)?)));
-        // Pairs of texts can always be written.
+        // Pairs of strings can always be written.
         serde_urlencoded::to_string(texts.collect::<Vec<_>>()).unwrap_or_default()
     }
 }
 
-/// A value as text: a string without its quotes, anything else as it is spelled.
+/// A value as text: a string without its quotes, anything else as spelled.
 fn text(value: &RawValue) -> Option<String> {
     match value.get() {
         "null" => None,
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_find_members_parameters_and_what_the_template_made() {
+    fn placeholders_find_members_parameters_and_template_values() {
         let event = br#"{"id":"evt_1","user":"u 1","source":"s","transaction":"t",
             "params":{"uid":"p&1","n":2.50,"source":"theirs"},"resolved":{"type":"1","x":null,"a":"2"}}"#;
         assert_eq!(
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_no_reader_can_hold_are_passed_on() {
+    fn values_that_fit_no_numeric_type_are_forwarded() {
         let event = br#"{"id":"evt_1","params":{"n":1e999,"deep":[[["x"]]]},"resolved":{}}"#;
         assert_eq!(filled("https://a/?n={n}", event), "https://a/?n=1e999");
     }

@@ -1,4 +1,4 @@
-//! One HTTP client for each server: its connections, its TLS, and the guard in front of them.
+//! One HTTP client per server: its connections, its TLS, and the guard in front of them.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -29,53 +29,52 @@ use tower_service::Service;
 use super::guard::{Guard, Scheme};
 use crate::config::ClientIdentity;
 
-/// How long a connection is kept without a request: less than most servers keep theirs, so that it
-/// is seldom the server who closes first.
+/// How long an idle connection is kept: less than on most servers, so that the server is rarely the
+/// one that closes.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// A connection of HTTP/2 is asked whether it is alive so often …
+/// The interval of pings on an HTTP/2 connection.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
-/// … and given up when it does not answer: otherwise all requests to a server would go on timing
-/// out on one dead connection.
+/// The time for the answer to a ping. A dead connection is closed then: otherwise every request to
+/// the server would time out on it.
 const PING_TIME: Duration = Duration::from_secs(10);
 
 /// The client of one server. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client(legacy::Client<HttpsConnector<Guarded>, Full<Bytes>>);
 
-/// Who is believed, and what is shown.
+/// TLS settings: trusted authorities and the client certificate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trusted<'t> {
-    /// PEM file of the authorities that a server's certificate is checked against, in place of the
-    /// public ones.
+    /// PEM file of the authorities for the server's certificate, instead of the public ones.
     pub ca: Option<&'t Path>,
-    /// What is shown to it.
+    /// The client certificate and its key.
     pub identity: Option<&'t ClientIdentity>,
 }
 
-/// Why there is no client.
+/// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// A file cannot be read or holds no PEM of the kind.
+    /// A file cannot be read or contains no PEM of the kind.
     #[error("{file}: {cause}", file = file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         cause: rustls_pki_types::pem::Error,
     },
-    /// Certificates or key cannot be used.
+    /// Certificates or key are unusable.
     #[error("certificate or key: {0}")]
     Tls(#[from] rustls::Error),
 }
 
 impl Client {
-    /// A client that keeps up to `idle` connections and reaches what `guard` lets it.
+    /// A client that keeps up to `idle` idle connections and connects where `guard` allows.
     ///
     /// # Errors
-    /// When a file of `trusted` cannot be used.
+    /// If a file of `trusted` is unusable.
     pub fn new(trusted: Trusted<'_>, idle: usize, guard: Guard) -> Result<Self, ClientError> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls(trusted)?)
@@ -93,10 +92,10 @@ impl Client {
         Ok(Self(client))
     }
 
-    /// Sends `request`; answers when the head of the answer is there. Redirects are not followed.
+    /// Sends `request` and returns when the response head is complete. Redirects are not followed.
     ///
     /// # Errors
-    /// When there is no answer; [`told`] says why.
+    /// If there is no response; [`error_text`] describes the error.
     pub async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -105,13 +104,13 @@ impl Client {
     }
 }
 
-/// What went wrong, from the outside in, for people.
+/// The description of `error` and its causes, from the outside in, for operators.
 #[must_use]
-pub fn told(error: &dyn Error) -> String {
+pub fn error_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = match names_of_certificate(inner) {
             Some(said) => write!(text, ": {said}"),
             None => write!(text, ": {inner}"),
@@ -121,8 +120,9 @@ pub fn told(error: &dyn Error) -> String {
     text
 }
 
-/// What is said in place of an error that lists the names in the other side's certificate: whoever
-/// tries a URL over an API may learn that it does not fit, and not what else runs there.
+/// The text in place of an error that lists the names in the server's certificate. A caller that
+/// tests a URL over an API may learn that the certificate does not fit, but not what else runs
+/// there.
 fn names_of_certificate(error: &(dyn Error + 'static)) -> Option<&'static str> {
     use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
     let wrapped = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
@@ -151,7 +151,7 @@ fn tls(trusted: Trusted<'_>) -> Result<ClientConfig, ClientError> {
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
-/// The authorities of that file, or the system's, which are read once.
+/// The authorities of the file, or those of the system, which are read once.
 fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientError> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let Some(file) = ca else {
@@ -164,18 +164,18 @@ fn roots(ca: Option<&Path>) -> Result<Arc<RootCertStore>, ClientError> {
     Ok(Arc::new(store))
 }
 
-/// What the system trusts. A bare image trusts nobody: there Mozilla's list is taken, as it was when
-/// this program was built.
+/// The authorities that the system trusts. A bare image has none: there Mozilla's list of the build
+/// is used.
 fn system_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     let (added, ignored) = store.add_parsable_certificates(found.certs);
     for error in found.errors {
-        tracing::warn!(%error, "authorities of the system cannot be read");
+        tracing::warn!(%error, "could not read an authority of the system");
     }
     tracing::debug!(added, ignored, "authorities of the system");
     if added == 0 {
-        tracing::info!("the system has no authorities; Mozilla's are taken");
+        tracing::info!("the system has no certificate authorities, using Mozilla's list");
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     store
@@ -198,14 +198,14 @@ type Connection = <HttpConnector<Resolver> as Service<Uri>>::Response;
 /// Resolves a name, once for each connection.
 type Lookup = fn(Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// A connector that asks the guard about every address before it connects.
+/// A connector that checks every address with the guard before it connects.
 #[derive(Clone, Debug)]
 struct Guarded {
     guard: Arc<Guard>,
     lookup: Lookup,
 }
 
-/// A resolver that keeps to itself what the guard refuses.
+/// A resolver that drops addresses that the guard rejects.
 #[derive(Clone, Debug)]
 struct Resolver {
     guard: Arc<Guard>,
@@ -219,7 +219,7 @@ impl Guarded {
     }
 }
 
-/// Asks the system, which knows `/etc/hosts`.
+/// Resolves with the system, which reads `/etc/hosts`.
 fn system_lookup(name: Name) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> {
     Box::pin(async move { Ok(GaiResolver::new().call(name).await?.collect()) })
 }
@@ -238,7 +238,7 @@ impl Service<Uri> for Guarded {
         Box::pin(async move {
             let plain = to.scheme() == Some(&uri::Scheme::HTTP);
             let scheme = if plain { Scheme::Http } else { Scheme::Https };
-            // An address is connected to without being resolved, so the resolver never sees it.
+            // A literal address is not resolved: the resolver never sees it.
             if let Some(address) = literal(&to) {
                 guard.check(address, scheme)?;
             }
@@ -301,7 +301,7 @@ mod tests {
 
     async fn refusal(trust: Trust, url: &str) -> String {
         let error = Guarded::new(Guard::new(trust, vec![])).call(url.parse().unwrap()).await;
-        told(error.err().unwrap().as_ref())
+        error_text(error.err().unwrap().as_ref())
     }
 
     #[tokio::test]
@@ -318,8 +318,8 @@ mod tests {
             "http://0.0.0.0:1/",
             "http://0/",
         ] {
-            let told = refusal(Trust::File, url).await;
-            assert!(told.contains("may not be reached"), "{url}: {told}");
+            let error_text = refusal(Trust::File, url).await;
+            assert!(error_text.contains("may not be reached"), "{url}: {error_text}");
         }
     }
 
@@ -352,12 +352,12 @@ mod tests {
         #[test]
         fn no_spelling_of_a_host_gets_around_the_guard(host in forbidden_host()) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let told = runtime.unwrap().block_on(refusal(Trust::File, &format!("http://{host}:1/")));
-            prop_assert!(told.contains("may not be reached"), "{}: {}", host, told);
+            let error_text = runtime.unwrap().block_on(refusal(Trust::File, &format!("http://{host}:1/")));
+            prop_assert!(error_text.contains("may not be reached"), "{}: {}", host, error_text);
         }
     }
 
-    /// A name that is loopback when it is asked about first, and a metadata service from then on.
+    /// A name that resolves to loopback first, and to a metadata service from then on.
     #[tokio::test]
     async fn a_name_that_answers_differently_the_second_time_is_asked_about_each_time() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -374,16 +374,16 @@ mod tests {
         let mut guarded = Guarded { guard, lookup };
         let to: Uri =
             format!("http://rebinding.example:{}/", PORT.load(Ordering::Relaxed)).parse().unwrap();
-        // What was asked about is what is connected to: the name is resolved once.
+        // The connection uses the checked address: the name is resolved once.
         guarded.call(to.clone()).await.unwrap();
         listener.accept().await.unwrap();
         assert_eq!(ASKED.load(Ordering::Relaxed), 1);
-        let told = told(guarded.call(to).await.err().unwrap().as_ref());
-        assert!(told.contains("169.254.169.254 may not be reached"), "{told}");
+        let error_text = error_text(guarded.call(to).await.err().unwrap().as_ref());
+        assert!(error_text.contains("169.254.169.254 may not be reached"), "{error_text}");
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
     }
 
-    /// Of several addresses only those are tried that may be reached.
+    /// Only the allowed ones of several addresses are tried.
     #[tokio::test]
     async fn a_name_with_good_and_bad_addresses_reaches_the_good_ones() {
         static PORT: AtomicU16 = AtomicU16::new(0);
@@ -402,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_asked_about_after_it_was_resolved() {
-        let told = refusal(Trust::Api, "https://localhost:1/").await;
-        assert!(told.contains("which is private"), "{told}");
+        let error_text = refusal(Trust::Api, "https://localhost:1/").await;
+        assert!(error_text.contains("which is private"), "{error_text}");
     }
 }

@@ -1,8 +1,8 @@
 //! Which addresses may be reached.
 //!
-//! Asked at the time of connecting, after the name was resolved: a name that points elsewhere by
-//! then is caught, and so is an address that is written in a way that only resolvers read. The
-//! connector connects to the very addresses that were asked about.
+//! Checked when connecting, after the name was resolved. A name that has changed is caught, and so
+//! is an address in a spelling that only resolvers read. The connector connects to exactly the
+//! checked addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,16 +10,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{forbidden, wrapped};
 
-/// Who wrote a URL.
+/// The origin of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Whoever wrote the configuration file: the machine's own backends are reached, and plain http.
+    /// The configuration file: the machine's own backends are reachable, and plain http.
     File,
-    /// Somebody, over an API: only what is public, unless `egress.allow` says otherwise.
+    /// An API: only public addresses, unless `egress.allow` says otherwise.
     Api,
 }
 
-/// How a connection is to be used.
+/// The scheme of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain http.
@@ -44,17 +44,17 @@ pub struct EgressError {
 }
 
 impl Guard {
-    /// One for a URL of that origin; `allow` are the private ranges that URLs set over an API may
-    /// reach.
+    /// A guard for URLs of that origin; `allow` are the private ranges that URLs set over an API
+    /// may reach.
     #[must_use]
     pub fn new(trust: Trust, allow: Vec<IpNet>) -> Self {
         Self { trust, allow }
     }
 
-    /// Whether `address` may be reached in this way.
+    /// Checks whether `address` may be reached with this scheme.
     ///
     /// # Errors
-    /// `Refused`, which says why not.
+    /// The address and the reason, if it may not.
     pub fn check(&self, address: IpAddr, scheme: Scheme) -> Result<(), EgressError> {
         let refused = |why| Err(EgressError { address, why });
         if let Some(why) = forbidden(address) {
@@ -86,7 +86,7 @@ const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
 }
 
-/// IPv4 ranges that are not the public Internet, beside those that are never reached.
+/// IPv4 ranges that are not the public Internet, besides those that are never reached.
 const PRIVATE_V4: [Ipv4Net; 12] = [
     v4(10, 0, 0, 8),
     v4(100, 64, 0, 10),
@@ -102,13 +102,13 @@ const PRIVATE_V4: [Ipv4Net; 12] = [
     v4(240, 0, 0, 4),
 ];
 
-/// The only IPv6 addresses that are public: global unicast, and IPv4 behind NAT64 …
+/// The only public IPv6 addresses: global unicast, and IPv4 behind NAT64.
 const PUBLIC_V6: [Ipv6Net; 2] = [v6(0x2000, 0, 3), v6(0x64, 0xff9b, 96)];
 
-/// … without those for documentation.
+/// Ranges for documentation: not public although they are in the ranges above.
 const PRIVATE_V6: [Ipv6Net; 2] = [v6(0x2001, 0xdb8, 32), v6(0x3fff, 0, 20)];
 
-/// Whether anybody on the Internet can be at `address`, however it is wrapped.
+/// Whether `address` is on the public Internet, in whatever form.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     let of_v4 = |address| !PRIVATE_V4.iter().any(|range| range.contains(&address));

@@ -1,4 +1,4 @@
-//! Trying out an address that somebody set over an API: one call, through the guard.
+//! Tests a URL that was set over an API: one call, through the guard.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use ipnet::IpNet;
 
-use super::client::{Client, Trusted, told};
+use super::client::{Client, Trusted, error_text};
 use super::guard::{Guard, Trust};
 
-/// Calls addresses that came over an API. Clones share their connections.
+/// Calls URLs that came over an API. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct Probe(Client);
 
-/// Why an address did not answer.
+/// Why a URL did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// It cannot be called at all.
-    #[error("it is no URL that can be called")]
+    /// The URL cannot be called at all.
+    #[error("the URL cannot be called")]
     NoUrl,
-    /// It did not answer in time.
-    #[error("it did not answer in time")]
+    /// No response in time.
+    #[error("no answer in time")]
     Late,
-    /// It could not be reached, or may not be.
-    #[error("it could not be reached: {0}")]
+    /// The server is unreachable, or the guard rejects its address.
+    #[error("not reachable: {0}")]
     Unreached(String),
 }
 
 impl Probe {
-    /// One that reaches what is public, and the private ranges of `allow`.
+    /// A probe that reaches public addresses, and the private ranges of `allow`.
     ///
     /// # Errors
-    /// There can be no TLS, which this program's own settings do not cause.
+    /// If there is no TLS, which this program's own settings do not cause.
     pub fn new(allow: Vec<IpNet>) -> Result<Self, String> {
         let client = Client::new(Trusted::default(), 0, Guard::new(Trust::Api, allow));
         client.map(Self).map_err(|fault| fault.to_string())
     }
 
-    /// Calls `url` by GET, and answers with its status. Its body is not read, and no redirect is
+    /// Calls `url` with GET and returns its status. The body is not read, and no redirect is
     /// followed.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Probe {
         *request.uri_mut() = uri;
         match tokio::time::timeout(time, self.0.send(request)).await {
             Ok(Ok(answer)) => Ok(answer.status()),
-            Ok(Err(error)) => Err(ProbeError::Unreached(told(&error))),
+            Ok(Err(error)) => Err(ProbeError::Unreached(error_text(&error))),
             Err(_) => Err(ProbeError::Late),
         }
     }

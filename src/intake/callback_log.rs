@@ -314,7 +314,8 @@ impl CallbackRecord {
 impl Drop for CallbackRecord {
     fn drop(&mut self) {
         let took = self.began.elapsed();
-        self.route.counters.count(self.outcome(), (self.began, took));
+        let (outcome, reason) = self.outcome();
+        self.route.counters.count(outcome, reason, self.began, took);
         if let Some(index) = self.secret {
             self.route.counters.count_secret(index);
         }

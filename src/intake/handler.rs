@@ -31,7 +31,7 @@ use crate::sender::{
 };
 use crate::telemetry::Metrics;
 use crate::verdict::Verdicts;
-use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response, Taken};
+use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, ReservedBytes, Response};
 
 /// From one question whether the store has keys of earlier versions to the next: an import brings
 /// some.
@@ -227,7 +227,12 @@ impl Shared {
     }
 
     /// Judges a whole request, and records it if it is genuine.
-    async fn decide(&self, slot: &mut Slot, received: &mut Received, taken: Taken<'_>) -> Reply {
+    async fn decide(
+        &self,
+        slot: &mut Slot,
+        received: &mut Received,
+        taken: ReservedBytes<'_>,
+    ) -> Reply {
         let route = Arc::clone(received.route());
         let recipe = &route.source.recipe;
         // What is rare is boxed here and below: a future is as large as the largest that it may
@@ -299,7 +304,12 @@ impl Shared {
 
     /// A genuine callback that came before the store was open: it waits within its sender's
     /// patience, and is judged again then, because documents of the store may say where it goes.
-    async fn when_open(&self, slot: &mut Slot, received: &mut Received, taken: Taken<'_>) -> Reply {
+    async fn when_open(
+        &self,
+        slot: &mut Slot,
+        received: &mut Received,
+        taken: ReservedBytes<'_>,
+    ) -> Reply {
         let spent = slot.as_ref().map_or(Duration::ZERO, |entry| entry.began.elapsed());
         let patience = received.route().patience.saturating_sub(spent);
         let opened = tokio::time::timeout(patience, self.life.reached(Phase::Ready)).await;
@@ -338,7 +348,7 @@ impl Shared {
         &self,
         received: &mut Received,
         body: Incoming,
-    ) -> Result<Taken<'_>, EarlyReply> {
+    ) -> Result<ReservedBytes<'_>, EarlyReply> {
         let route = received.route();
         let source = &route.source;
         if !source.enabled {
@@ -351,7 +361,7 @@ impl Shared {
             return Err(EarlyReply::refused(Outcome::Rejected, Reason::WrongMethod));
         }
         if !source.recipe.reads_body() {
-            return Ok(self.pool.nothing());
+            return Ok(self.pool.empty());
         }
         let whole = Box::pin(self.pool.read(body, source.body_bytes, route.body_time)).await;
         let (body, taken) = whole.map_err(faulty)?;

@@ -1,4 +1,4 @@
-//! All lists that the sources need, each once.
+//! The key sets of all sources, each once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 
 use super::fetch::fetch;
 use super::key_set_state::KeySetState;
-use super::refresher::{Label, keep};
+use super::refresher::{Label, refresh};
 use crate::config::{Config, Source};
 use crate::sender::Recipe;
 use crate::telemetry::Metrics;
 
-/// The lists of public keys of all sources. Clones share them.
+/// The key sets of all sources. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Keys(Arc<KeySetCache>);
 
@@ -25,16 +25,16 @@ struct KeySetCache {
     metrics: Arc<Metrics>,
 }
 
-/// One list, and the task that keeps it.
+/// One key set, and the task that refreshes it.
 #[derive(Debug)]
 struct CachedKeySet {
     sender: String,
-    published: Arc<KeySetState>,
-    asking: Arc<ArcSwap<KeySetUsers>>,
+    state: Arc<KeySetState>,
+    users: Arc<ArcSwap<KeySetUsers>>,
     task: JoinHandle<()>,
 }
 
-/// Who asks for a list, and what may be reached for it.
+/// The sources that use a key set, and the addresses that may be reached for it.
 #[derive(Debug)]
 struct KeySetUsers {
     sources: Vec<Arc<Source>>,
@@ -42,7 +42,7 @@ struct KeySetUsers {
 }
 
 impl Keys {
-    /// Begins to fetch what the sources of `config` need; nothing where none needs any.
+    /// Begins to fetch the key sets of the sources of `config`, if they need any.
     ///
     /// Must be called within a tokio runtime with time and I/O enabled.
     #[must_use]
@@ -52,7 +52,7 @@ impl Keys {
         keys
     }
 
-    /// Goes on under another configuration: lists that are still needed stay as they are.
+    /// Applies another configuration: key sets that are still needed stay.
     pub fn apply(&self, config: &Config) {
         let mut needed: HashMap<[u8; 32], Vec<Arc<Source>>> = HashMap::new();
         for source in config.sources.values().filter(|source| source.enabled) {
@@ -63,29 +63,29 @@ impl Keys {
         let mut lists = self.lists();
         lists.retain(|identity, _| needed.contains_key(identity));
         for (identity, sources) in needed {
-            let asking = KeySetUsers { sources, allow: config.egress.allow.clone() };
+            let users = KeySetUsers { sources, allow: config.egress.allow.clone() };
             match lists.get(&identity) {
-                Some(kept) => kept.go_on(asking),
-                None => drop(lists.insert(identity, CachedKeySet::new(asking))),
+                Some(cached) => cached.resume(users),
+                None => drop(lists.insert(identity, CachedKeySet::new(users))),
             }
         }
-        // Senders that are no longer needed have no age; the others get theirs when they are asked.
+        // Senders that are no longer needed have no age; the others get theirs at the next scrape.
         self.0.metrics.key_set_age_seconds.reset();
     }
 
-    /// The list that callbacks read by `recipe` are verified with, if their sender has one.
+    /// The key set that verifies callbacks with `recipe`, if their sender has one.
     #[must_use]
     pub fn of(&self, recipe: &Recipe) -> Option<Arc<KeySetState>> {
         let identity = recipe.key_list()?.identity();
-        self.lists().get(&identity).map(|kept| Arc::clone(&kept.published))
+        self.lists().get(&identity).map(|cached| Arc::clone(&cached.state))
     }
 
-    /// Says how old the keys of each sender are: of several lists the oldest counts.
+    /// Updates the age of each sender's keys: the oldest of several key sets counts.
     pub fn observe(&self) {
         let mut ages: HashMap<String, Duration> = HashMap::new();
-        for kept in self.lists().values() {
-            let age = ages.entry(kept.sender.clone()).or_default();
-            *age = kept.published.age().max(*age);
+        for cached in self.lists().values() {
+            let age = ages.entry(cached.sender.clone()).or_default();
+            *age = cached.state.age().max(*age);
         }
         for (sender, age) in ages {
             let gauge = self.0.metrics.key_set_age_seconds.with_label_values(&[&sender]);
@@ -94,36 +94,36 @@ impl Keys {
     }
 
     fn lists(&self) -> MutexGuard<'_, HashMap<[u8; 32], CachedKeySet>> {
-        // Nothing that holds it can panic half way.
+        // No holder of the lock can panic in between.
         self.0.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CachedKeySet {
-    fn new(asking: KeySetUsers) -> Self {
-        let first = asking.sources.first();
+    fn new(users: KeySetUsers) -> Self {
+        let first = users.sources.first();
         let sender = first.map_or("", |source| source.recipe.sender().name()).to_owned();
         let list = first.and_then(|source| source.recipe.key_list());
         let host = list.map_or("", |list| list.host()).to_owned();
         tracing::info!(sender, host, "fetching public keys; readiness does not wait for them");
-        let published = Arc::new(KeySetState::new());
-        let asking = Arc::new(ArcSwap::from_pointee(asking));
-        let from = Arc::clone(&asking);
+        let state = Arc::new(KeySetState::new());
+        let users = Arc::new(ArcSwap::from_pointee(users));
+        let from = Arc::clone(&users);
         let fetch = async move || {
-            let asking = from.load_full();
-            let sources: Vec<&Source> = asking.sources.iter().map(|one| &**one).collect();
-            fetch(&sources, &asking.allow).await
+            let users = from.load_full();
+            let sources: Vec<&Source> = users.sources.iter().map(|one| &**one).collect();
+            fetch(&sources, &users.allow).await
         };
         let label = Label { sender: sender.clone(), host };
-        let task = tokio::spawn(keep(Arc::clone(&published), label, fetch));
-        Self { sender, published, asking, task }
+        let task = tokio::spawn(refresh(Arc::clone(&state), label, fetch));
+        Self { sender, state, users, task }
     }
 
-    fn go_on(&self, asking: KeySetUsers) {
-        self.asking.store(Arc::new(asking));
-        if self.published.now().is_none() {
-            // What kept it from being fetched may be mended.
-            self.published.ask();
+    fn resume(&self, users: KeySetUsers) {
+        self.users.store(Arc::new(users));
+        if self.state.now().is_none() {
+            // The cause of failed fetches may be fixed.
+            self.state.request_fetch();
         }
     }
 }

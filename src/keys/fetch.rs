@@ -1,4 +1,4 @@
-//! One fetch of a list of keys: bounded in time and size, and nothing is followed.
+//! One fetch of a key set: bounded in time and size. Redirects are not followed.
 
 use std::time::Duration;
 
@@ -10,56 +10,54 @@ use ipnet::IpNet;
 use super::lifetime::lifetime;
 use crate::clock;
 use crate::config::{Origin, Source};
-use crate::egress::{Client, ClientError, Guard, Trust, Trusted, told};
+use crate::egress::{Client, ClientError, Guard, Trust, Trusted, error_text};
 use crate::sender::{KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin};
 
-/// Time for one answer, from the look-up of the name to its last byte.
+/// The time for one response, from the DNS lookup to the last byte.
 const FETCH_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer: Google's list has one kilobyte, and 64 RSA keys of 4096 bits, each in PEM
-/// and base64, have less than this.
+/// Bytes of a response: Google's list has 1 kB, and 64 RSA keys of 4096 bits in PEM and base64 fit.
 const ANSWER_MAX: usize = 256 * 1024;
 
-/// Requests that one fetch may try: a source has up to four secrets, and two sources may prove
-/// themselves in different ways.
+/// Requests that one fetch may try: a source has up to four secrets, and two sources may
+/// authenticate in different ways.
 const TRIES_MAX: usize = 8;
 
-/// A list that was fetched, and how long it may be kept.
+/// A fetched key set, and how long it may be kept.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) keys: KeySet,
     pub(super) lifetime: Duration,
 }
 
-/// Why a list could not be fetched.
+/// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// There is no client.
+    /// No client could be built.
     #[error("TLS: {0}")]
     Client(#[from] ClientError),
-    /// There is no answer.
+    /// No response.
     #[error("{0}")]
     Unreached(String),
-    /// It took too long.
-    #[error("no whole answer within 10 s")]
+    /// The response took too long.
+    #[error("no complete response within 10 s")]
     Late,
-    /// It is no success. Redirects are not followed.
-    #[error("the answer is {0}")]
+    /// The status is not a success. Redirects are not followed.
+    #[error("the response has status {0}")]
     Status(StatusCode),
-    /// It is over 256 KiB, or breaks off.
-    #[error("the answer is over 256 KiB, or breaks off")]
+    /// The body is over 256 KiB or truncated.
+    #[error("the response is over 256 KiB or truncated")]
     Torn,
-    /// It is no list.
+    /// The body is not a key set.
     #[error("{0}")]
     NoList(#[from] KeySetError),
-    /// Nothing can be asked: the source has no live secret to prove itself with.
-    #[error("the source has no live secret to ask with")]
+    /// No request is possible: the source has no live secret to authenticate with.
+    #[error("the source has no live secret to authenticate with; add one")]
     Mute,
 }
 
-/// Fetches the list of `sources`, which share it. The first request that is answered with a list
-/// counts.
+/// Fetches the key set that `sources` share. The first response with a key set counts.
 pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetched, FetchError> {
     let mut fault = FetchError::Mute;
     let mut tried: Vec<KeyRequest> = Vec::new();
@@ -71,7 +69,7 @@ pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetche
             }
             tried.push(request.clone());
             let client = Client::new(Trusted::default(), 0, guard(list, source.origin, allow))?;
-            match ask(&client, request, list).await {
+            match send(&client, request, list).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(why) => fault = why,
             }
@@ -80,15 +78,15 @@ pub(super) async fn fetch(sources: &[&Source], allow: &[IpNet]) -> Result<Fetche
     Err(fault)
 }
 
-/// Fetches the list of one source, for a command that runs once. Its sender has to have one.
+/// Fetches the key set of one source, for a command that runs once. Its sender must have one.
 ///
 /// # Errors
-/// Why there is no list.
+/// Why there is no key set.
 pub async fn fetch_once(source: &Source, allow: &[IpNet]) -> Result<KeySet, FetchError> {
     fetch(&[source], allow).await.map(|fetched| fetched.keys)
 }
 
-/// What may be reached: a URL that stands in the configuration file is its writer's own affair.
+/// The guard of a fetch: a URL in the configuration file may point anywhere.
 fn guard(list: &KeyList, written: Origin, allow: &[IpNet]) -> Guard {
     match (list.origin(), written) {
         (UrlOrigin::Source, Origin::File) => Guard::new(Trust::File, Vec::new()),
@@ -96,20 +94,24 @@ fn guard(list: &KeyList, written: Origin, allow: &[IpNet]) -> Guard {
     }
 }
 
-async fn ask(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fetched, FetchError> {
+async fn send(client: &Client, request: KeyRequest, list: &KeyList) -> Result<Fetched, FetchError> {
     let answered = tokio::time::timeout(FETCH_TIME, answer(client, request, list));
     answered.await.unwrap_or(Err(FetchError::Late))
 }
 
-async fn answer(client: &Client, asked: KeyRequest, list: &KeyList) -> Result<Fetched, FetchError> {
+async fn answer(
+    client: &Client,
+    wanted: KeyRequest,
+    list: &KeyList,
+) -> Result<Fetched, FetchError> {
     let mut request = Request::new(Full::<Bytes>::default());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = asked.url;
-    *request.headers_mut() = asked.headers;
+    *request.uri_mut() = wanted.url;
+    *request.headers_mut() = wanted.headers;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().entry(header::ACCEPT).or_insert(json);
     let answer = client.send(request).await;
-    let answer = answer.map_err(|error| FetchError::Unreached(told(&error)))?;
+    let answer = answer.map_err(|error| FetchError::Unreached(error_text(&error)))?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(answer.status()));
     }
@@ -129,7 +131,7 @@ mod tests {
     use crate::sender::{Catalog, Recipe, Secret, Terms};
 
     #[test]
-    fn only_the_file_may_send_for_keys_to_where_nobody_outside_may() {
+    fn only_the_configuration_file_may_name_private_addresses_for_keys() {
         let catalog = Catalog::embedded().unwrap();
         let url = (Terms::KEY_SET_URL.to_owned(), Secret::new(b"http://127.0.0.1:9/keys"));
         let ad_units = ("ad_units".to_owned(), Secret::new(b"1"));

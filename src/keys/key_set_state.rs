@@ -1,4 +1,4 @@
-//! The keys of one list as callbacks see them.
+//! The keys of one set, as callbacks see them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use super::unknown_keys::{Never, Refetch, UnknownKeys};
 use crate::clock;
 use crate::sender::KeySet;
 
-/// Callbacks that wait for one fetch: enough for a rotation in the middle of a busy hour, and few
-/// enough that whoever makes up keys holds nothing up. The others are decided at once.
+/// Callbacks that wait for one fetch: enough for a rotation in a busy hour, and few enough that
+/// made-up keys delay no other callback. The others are decided at once.
 const WAITING_MAX: usize = 64;
 
-/// The keys of one list.
+/// The keys of one set.
 #[derive(Debug)]
 pub struct KeySetState {
     there: ArcSwapOption<FetchedKeys>,
-    doubts: Mutex<UnknownKeys>,
-    /// How many fetches have ended.
+    unknown_keys: Mutex<UnknownKeys>,
+    /// The number of finished fetches.
     ended: watch::Sender<u64>,
-    asked: Notify,
+    requested: Notify,
     waiting: Semaphore,
     began: Instant,
 }
@@ -34,81 +34,81 @@ struct FetchedKeys {
 }
 
 impl KeySetState {
-    /// A list that was not fetched yet.
+    /// A key set that was not fetched yet.
     pub(super) fn new() -> Self {
         let began = clock::instant();
         Self {
             there: ArcSwapOption::empty(),
-            doubts: Mutex::new(UnknownKeys::new(began)),
+            unknown_keys: Mutex::new(UnknownKeys::new(began)),
             ended: watch::Sender::new(0),
-            asked: Notify::new(),
+            requested: Notify::new(),
             waiting: Semaphore::new(WAITING_MAX),
             began,
         }
     }
 
-    /// The keys that are there; `None`: the list was never fetched.
+    /// The current keys; `None`: never fetched.
     #[must_use]
     pub fn now(&self) -> Option<Arc<KeySet>> {
         self.there.load().as_ref().map(|there| Arc::clone(&there.keys))
     }
 
-    /// Since when nobody has fetched it: since the last time, or since the start.
+    /// The time since the last successful fetch, or since the start.
     #[must_use]
     pub fn age(&self) -> Duration {
         let since = self.there.load().as_ref().map_or(self.began, |there| there.at);
         clock::instant().saturating_duration_since(since)
     }
 
-    /// Waits, for `time` at most, until the list was looked at because of the key `id`, which it
-    /// does not have; at once where there is nothing to wait for. [`Self::now`] then has what came.
+    /// Waits, at most for `time`, for a fetch because of the unknown key `id`; returns at once
+    /// where no fetch is allowed. [`Self::now`] has the result.
     pub async fn look_again(&self, id: &[u8], time: Duration) {
         let mut ended = self.ended.subscribe();
         let before = self.now();
         let never = if before.is_some() { Never::No } else { Never::Fetched };
-        let hope = self.doubts().hope(id, never, clock::instant());
-        match hope {
+        let refetch = self.unknown_keys().refetch(id, never, clock::instant());
+        match refetch {
             Refetch::None => return,
-            Refetch::Requested => self.asked.notify_one(),
+            Refetch::Requested => self.requested.notify_one(),
             Refetch::InFlight => {}
         }
         let Ok(_place) = self.waiting.try_acquire() else { return };
-        // Who waited in vain goes on with what is there.
+        // After the timeout the current keys are used.
         let _ = tokio::time::timeout(time, ended.changed()).await;
         let Some(keys) = self.now() else { return };
         let is_new = before.is_none_or(|before| !Arc::ptr_eq(&before, &keys));
         if is_new && !keys.knows(id) {
-            self.doubts().remember(id, clock::instant());
+            self.unknown_keys().remember(id, clock::instant());
         }
     }
 
-    /// Waits until a callback asks for the list.
-    pub(super) async fn asked(&self) {
-        self.asked.notified().await;
+    /// Waits until a callback requests a fetch.
+    pub(super) async fn requested(&self) {
+        self.requested.notified().await;
     }
 
-    /// Has it fetched at once, as if a callback had asked.
-    pub(super) fn ask(&self) {
-        self.asked.notify_one();
+    /// Requests a fetch, as a callback would.
+    pub(super) fn request_fetch(&self) {
+        self.requested.notify_one();
     }
 
-    /// A fetch begins.
+    /// Records that a fetch begins.
     pub(super) fn begin(&self) {
-        self.doubts().begin();
+        self.unknown_keys().begin();
     }
 
-    /// A fetch has ended, with keys or without.
+    /// Records the end of a fetch, with keys or without.
     pub(super) fn end(&self, keys: Option<KeySet>) {
         if let Some(keys) = keys {
             let there = FetchedKeys { keys: Arc::new(keys), at: clock::instant() };
             self.there.store(Some(Arc::new(there)));
         }
-        self.doubts().end();
+        self.unknown_keys().end();
         self.ended.send_modify(|count| *count += 1);
     }
 
-    fn doubts(&self) -> MutexGuard<'_, UnknownKeys> {
-        // Nothing that holds it can panic half way.
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unknown_keys(&self) -> MutexGuard<'_, UnknownKeys> {
+        // No holder of the lock can panic in between.
+        self.unknown_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,19 +1,19 @@
-//! How long a list may be kept, as its server says.
+//! How long a key set may be kept, according to its server.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
 
-/// The shortest lifetime: whoever says less, or that nothing is to be kept, is asked twice in this
-/// time all the same, and not for every callback.
+/// The shortest lifetime. A server that allows less, or no caching, is not asked for every
+/// callback.
 const LIFETIME_MIN: Duration = Duration::from_secs(300);
 
-/// The lifetime of an answer: `max-age` less `Age`; what its sender's file keeps it for (`keep`)
-/// where nothing is said, and at most.
+/// The lifetime of a response: `max-age` less `Age`. `refresh` of the sender's file is the default and
+/// the maximum.
 pub(super) fn lifetime(headers: &HeaderMap, keep: Duration) -> Duration {
-    let said = max_age(headers).map(|age| age.saturating_sub(seconds(headers)));
-    said.unwrap_or(keep).max(LIFETIME_MIN).min(keep)
+    let stated = max_age(headers).map(|age| age.saturating_sub(seconds(headers)));
+    stated.unwrap_or(keep).max(LIFETIME_MIN).min(keep)
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
@@ -33,7 +33,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     age
 }
 
-/// How long the answer has been on its way through caches.
+/// The age of the response in caches.
 fn seconds(headers: &HeaderMap) -> Duration {
     let age = headers.get(AGE).and_then(|age| age.to_str().ok());
     Duration::from_secs(age.and_then(|age| age.trim().parse().ok()).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Keeps one list fresh: one task, and so one fetch at a time.
+//! Keeps one key set fresh: one task, and so one fetch at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,27 +6,27 @@ use std::time::Duration;
 use super::fetch::{FetchError, Fetched};
 use super::key_set_state::KeySetState;
 
-/// The pause after a failed fetch; it doubles up to the last, so that a server that comes back is
-/// found within a minute.
+/// The first pause after a failed fetch. It doubles up to the last: a server that recovers is found
+/// within a minute.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What the log calls a list.
+/// The name of a key set in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Label {
     pub(super) sender: String,
     pub(super) host: String,
 }
 
-/// Fetches with `fetch`, for good: at once, at half of each lifetime, and when it is asked to.
-pub(super) async fn keep<F>(published: Arc<KeySetState>, label: Label, fetch: F)
+/// Fetches with `fetch` for good: at once, at half of each lifetime, and on request.
+pub(super) async fn refresh<F>(state: Arc<KeySetState>, label: Label, fetch: F)
 where
     F: AsyncFn() -> Result<Fetched, FetchError>,
 {
     let Label { sender, host } = label;
     let mut pause = PAUSE_FIRST;
     loop {
-        published.begin();
+        state.begin();
         let next = match fetch().await {
             Ok(Fetched { keys, lifetime }) => {
                 let (count, left_out) = (keys.len(), keys.left_out());
@@ -38,24 +38,24 @@ where
                     lifetime_seconds = lifetime.as_secs(),
                     "public keys fetched"
                 );
-                published.end(Some(keys));
+                state.end(Some(keys));
                 pause = PAUSE_FIRST;
                 lifetime / 2
             }
             Err(why) => {
                 let next = pause;
                 pause = (pause * 2).min(PAUSE_MAX);
-                let age_seconds = published.age().as_secs();
+                let age_seconds = state.age().as_secs();
                 let why = why.to_string();
                 let again_seconds = next.as_secs();
-                if published.now().is_some() {
+                if state.now().is_some() {
                     tracing::warn!(
                         sender,
                         host,
                         why,
                         age_seconds,
                         again_seconds,
-                        "public keys could not be fetched; those that are there stay in force"
+                        "could not fetch public keys, the current ones stay in use"
                     );
                 } else {
                     tracing::error!(
@@ -63,16 +63,16 @@ where
                         host,
                         why,
                         again_seconds,
-                        "public keys could not be fetched; until they are, callbacks are unavailable"
+                        "could not fetch public keys, callbacks are unavailable until they are fetched"
                     );
                 }
-                published.end(None);
+                state.end(None);
                 next
             }
         };
         tokio::select! {
             () = tokio::time::sleep(next) => {}
-            () = published.asked() => {}
+            () = state.requested() => {}
         }
     }
 }
@@ -106,11 +106,11 @@ mod tests {
 
     type Script = Mutex<VecDeque<Result<(KeySet, u64), FetchError>>>;
 
-    /// A keeper whose fetches come out as the script says, with the times of them.
-    fn kept(
+    /// A refresher with scripted fetches, and the times of them.
+    fn cached(
         script: Vec<Result<(KeySet, u64), FetchError>>,
     ) -> (Arc<KeySetState>, Arc<Mutex<Vec<u64>>>, tokio::task::JoinHandle<()>) {
-        let (published, times) = (Arc::new(KeySetState::new()), Arc::new(Mutex::new(Vec::new())));
+        let (state, times) = (Arc::new(KeySetState::new()), Arc::new(Mutex::new(Vec::new())));
         let (script, start): (Script, _) = (Mutex::new(script.into()), Instant::now());
         let noted = Arc::clone(&times);
         let fetch = async move || {
@@ -119,25 +119,28 @@ mod tests {
             let (keys, seconds) = next.unwrap_or(Err(FetchError::Late))?;
             Ok(Fetched { keys, lifetime: Duration::from_secs(seconds) })
         };
-        let task = tokio::spawn(keep(Arc::clone(&published), label(), fetch));
-        (published, times, task)
+        let task = tokio::spawn(refresh(Arc::clone(&state), label(), fetch));
+        (state, times, task)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_fetches_at_once_and_at_half_of_each_lifetime() {
-        let (published, times, task) =
-            kept(vec![Ok((keys(&["1"]), 3600)), Ok((keys(&["2"]), 600)), Ok((keys(&["3"]), 600))]);
+    async fn fetches_at_once_and_at_half_of_each_lifetime() {
+        let (state, times, task) = cached(vec![
+            Ok((keys(&["1"]), 3600)),
+            Ok((keys(&["2"]), 600)),
+            Ok((keys(&["3"]), 600)),
+        ]);
         tokio::time::sleep(Duration::from_secs(2101)).await;
         assert_eq!(*times.lock().unwrap(), [0, 1800, 2100]);
-        assert!(published.now().unwrap().knows(b"3") && !published.now().unwrap().knows(b"1"));
+        assert!(state.now().unwrap().knows(b"3") && !state.now().unwrap().knows(b"1"));
         task.abort();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_keeps_what_is_there_and_tries_again_ever_more_slowly() {
-        let (published, times, task) = kept(vec![Ok((keys(&["1"]), 3600))]);
+    async fn a_failure_keeps_the_keys_and_backs_off() {
+        let (state, times, task) = cached(vec![Ok((keys(&["1"]), 3600))]);
         tokio::time::sleep(Duration::from_secs(1800 + 200)).await;
-        assert!(published.now().unwrap().knows(b"1"), "stale, and in force");
+        assert!(state.now().unwrap().knows(b"1"), "stale, and still used");
         let seen: Vec<u64> = times.lock().unwrap().clone();
         assert_eq!(seen, [0, 1800, 1801, 1803, 1807, 1815, 1831, 1863, 1923, 1983]);
         task.abort();
@@ -145,13 +148,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_key_is_fetched_when_a_callback_names_it() {
-        let (published, times, task) =
-            kept(vec![Ok((keys(&["1"]), 86_400)), Ok((keys(&["1", "2"]), 86_400))]);
-        while published.now().is_none() {
+        let (state, times, task) =
+            cached(vec![Ok((keys(&["1"]), 86_400)), Ok((keys(&["1", "2"]), 86_400))]);
+        while state.now().is_none() {
             tokio::task::yield_now().await;
         }
-        published.look_again(b"2", Duration::from_secs(4)).await;
-        assert!(published.now().unwrap().knows(b"2"));
+        state.look_again(b"2", Duration::from_secs(4)).await;
+        assert!(state.now().unwrap().knows(b"2"));
         assert_eq!(*times.lock().unwrap(), [0, 0]);
         task.abort();
     }
@@ -161,24 +164,24 @@ mod tests {
         let began = clock::instant();
         let list = keys(&["1"]);
         let lists = std::iter::repeat_with(|| Ok((list.clone(), 86_400))).take(500);
-        let (published, times, task) = kept(lists.collect());
-        while published.now().is_none() {
+        let (state, times, task) = cached(lists.collect());
+        while state.now().is_none() {
             tokio::task::yield_now().await;
         }
         for n in 0..5000 {
-            published.look_again(n.to_string().as_bytes(), Duration::from_secs(4)).await;
+            state.look_again(n.to_string().as_bytes(), Duration::from_secs(4)).await;
         }
-        // One at the start, three for whoever asked first, and one in ten seconds of a slow machine.
+        // One at the start, three for the first keys, and one in 10 s of a slow machine.
         let slow = usize::try_from(began.elapsed().as_secs() / 10).unwrap();
         let count = times.lock().unwrap().len();
         assert!((4..=4 + slow).contains(&count), "{count}");
-        assert!(published.now().unwrap().knows(b"1"));
+        assert!(state.now().unwrap().knows(b"1"));
         task.abort();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_list_that_never_came_waits_for_the_fetch_that_is_under_way() {
-        let published = Arc::new(KeySetState::new());
+    async fn a_callback_waits_for_the_first_fetch_in_flight() {
+        let state = Arc::new(KeySetState::new());
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let gate = Mutex::new(Some(gate));
         let fetch = async move || {
@@ -188,12 +191,12 @@ mod tests {
             }
             Ok(Fetched { keys: keys(&["1"]), lifetime: Duration::from_secs(3600) })
         };
-        let task = tokio::spawn(keep(Arc::clone(&published), label(), fetch));
+        let task = tokio::spawn(refresh(Arc::clone(&state), label(), fetch));
         tokio::task::yield_now().await;
-        let waiting = published.look_again(b"1", Duration::from_secs(4));
+        let waiting = state.look_again(b"1", Duration::from_secs(4));
         let opening = async { open.send(()).unwrap() };
         tokio::join!(waiting, opening);
-        assert!(published.now().unwrap().knows(b"1"));
+        assert!(state.now().unwrap().knows(b"1"));
         task.abort();
     }
 }

@@ -1,52 +1,52 @@
-//! Keys that a list does not have: which ones were looked for, and when one may be again.
+//! Unknown keys: which ones were looked for, and when the next fetch is allowed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::sender::KEY_ID_MAX;
 
-/// Fetches that unknown keys may cause at once: a rotation seldom brings more than two keys.
+/// Fetches in a row for unknown keys: a rotation rarely brings more than two keys.
 const BURST: u32 = 3;
 
-/// Then there is one in this time. It is what a new key waits for while somebody makes up others,
-/// and six fetches a minute are no load for whoever publishes the list.
+/// The interval of further fetches: what a new key waits for while a caller makes up others. Six
+/// fetches a minute do not burden the publisher.
 const EACH: Duration = Duration::from_secs(10);
 
-/// Unknown keys that are remembered: 32 KiB a list.
+/// Remembered unknown keys: 32 KiB per set.
 const REMEMBERED_MAX: usize = 256;
 
-/// How long they are: a callback may name a new key before every cache on the way has the new list.
+/// How long they are remembered: a callback may name a new key before every cache has the new set.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What is known of keys that a list does not have.
+/// The state of keys that a set does not have.
 #[derive(Debug)]
 pub(super) struct UnknownKeys {
     stage: Stage,
-    /// With the time at which each was looked for.
+    /// With the time of each lookup.
     unknown: VecDeque<(Box<[u8]>, Instant)>,
     left: u32,
     counted: Instant,
 }
 
-/// What is being done about the list.
+/// The state of the fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Nothing.
+    /// Idle.
     Idle,
-    /// It is to be fetched.
-    Asked,
-    /// It is being fetched.
+    /// Requested.
+    Requested,
+    /// In flight.
     Fetching,
 }
 
-/// What a callback that names an unknown key can hope for.
+/// The fetch that a callback with an unknown key waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refetch {
     /// Nothing.
     None,
-    /// A fetch that is under way.
+    /// The fetch in flight.
     InFlight,
-    /// A fetch that has to be asked for.
+    /// A fetch that this callback has to request.
     Requested,
 }
 
@@ -55,9 +55,9 @@ impl UnknownKeys {
         Self { stage: Stage::Idle, unknown: VecDeque::new(), left: BURST, counted: now }
     }
 
-    /// What there is to hope for the key `id` at `now`. A list that was `never` fetched is fetched
-    /// whatever anybody names, and so is not asked for.
-    pub(super) fn hope(&mut self, id: &[u8], never: Never, now: Instant) -> Refetch {
+    /// The fetch that a callback with the key `id` waits for at `now`. A set that was `never` fetched is
+    /// fetched anyway, so no fetch is requested.
+    pub(super) fn refetch(&mut self, id: &[u8], never: Never, now: Instant) -> Refetch {
         if id.len() > KEY_ID_MAX || self.is_unknown(id, now) {
             return Refetch::None;
         }
@@ -67,7 +67,7 @@ impl UnknownKeys {
         if never == Never::Fetched || !self.take(now) {
             return Refetch::None;
         }
-        self.stage = Stage::Asked;
+        self.stage = Stage::Requested;
         Refetch::Requested
     }
 
@@ -83,17 +83,17 @@ impl UnknownKeys {
         some
     }
 
-    /// A fetch begins.
+    /// Records that a fetch begins.
     pub(super) fn begin(&mut self) {
         self.stage = Stage::Fetching;
     }
 
-    /// A fetch has ended, well or not.
+    /// Records the end of a fetch, successful or not.
     pub(super) fn end(&mut self) {
         self.stage = Stage::Idle;
     }
 
-    /// The list was fetched, and does not have the key `id`.
+    /// Records that the fetched set does not have the key `id`.
     pub(super) fn remember(&mut self, id: &[u8], now: Instant) {
         if self.is_unknown(id, now) {
             return;
@@ -110,12 +110,12 @@ impl UnknownKeys {
     }
 }
 
-/// Whether a list was ever fetched.
+/// Whether a set was ever fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Never {
-    /// Never.
+    /// Never fetched.
     Fetched,
-    /// It was.
+    /// Fetched.
     No,
 }
 
@@ -124,17 +124,17 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    /// Fetches that `count` made-up keys cause within `time`, one key a millisecond or less.
-    fn fetches(doubts: &mut UnknownKeys, from: Instant, count: u32, time: Duration) -> usize {
+    /// Fetches that `count` made-up keys cause within `time`, one key per millisecond or less.
+    fn fetches(unknown_keys: &mut UnknownKeys, from: Instant, count: u32, time: Duration) -> usize {
         let mut fetches = 0;
         for n in 0..count {
             let now = from + time * n / count;
             let id = n.to_string();
-            if doubts.hope(id.as_bytes(), Never::No, now) == Refetch::Requested {
+            if unknown_keys.refetch(id.as_bytes(), Never::No, now) == Refetch::Requested {
                 fetches += 1;
-                doubts.begin();
-                doubts.end();
-                doubts.remember(id.as_bytes(), now);
+                unknown_keys.begin();
+                unknown_keys.end();
+                unknown_keys.remember(id.as_bytes(), now);
             }
         }
         fetches
@@ -143,44 +143,48 @@ mod tests {
     #[test]
     fn made_up_keys_cause_few_fetches_and_take_little_room() {
         let now = clock::instant();
-        let mut doubts = UnknownKeys::new(now);
-        assert_eq!(fetches(&mut doubts, now, 100_000, Duration::from_secs(60)), 3 + 5);
-        assert!(doubts.unknown.len() <= REMEMBERED_MAX);
+        let mut unknown_keys = UnknownKeys::new(now);
+        assert_eq!(fetches(&mut unknown_keys, now, 100_000, Duration::from_secs(60)), 3 + 5);
+        assert!(unknown_keys.unknown.len() <= REMEMBERED_MAX);
         for n in 0..100_000 {
-            doubts.remember(format!("x{n}").as_bytes(), now);
+            unknown_keys.remember(format!("x{n}").as_bytes(), now);
         }
-        assert_eq!(doubts.unknown.len(), REMEMBERED_MAX);
+        assert_eq!(unknown_keys.unknown.len(), REMEMBERED_MAX);
     }
 
     #[test]
     fn a_key_that_was_looked_for_is_not_looked_for_again_for_a_while() {
         let now = clock::instant();
-        let mut doubts = UnknownKeys::new(now);
-        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::Requested);
-        assert_eq!(doubts.hope(b"other", Never::No, now), Refetch::InFlight, "one at a time");
-        doubts.begin();
-        assert_eq!(doubts.hope(b"k", Never::No, now), Refetch::InFlight);
-        doubts.end();
-        doubts.remember(b"k", now);
+        let mut unknown_keys = UnknownKeys::new(now);
+        assert_eq!(unknown_keys.refetch(b"k", Never::No, now), Refetch::Requested);
+        assert_eq!(
+            unknown_keys.refetch(b"other", Never::No, now),
+            Refetch::InFlight,
+            "one at a time"
+        );
+        unknown_keys.begin();
+        assert_eq!(unknown_keys.refetch(b"k", Never::No, now), Refetch::InFlight);
+        unknown_keys.end();
+        unknown_keys.remember(b"k", now);
         let almost = now + REMEMBERED - Duration::from_millis(1);
-        assert_eq!(doubts.hope(b"k", Never::No, almost), Refetch::None);
-        assert_eq!(doubts.hope(b"k", Never::No, now + REMEMBERED), Refetch::Requested);
+        assert_eq!(unknown_keys.refetch(b"k", Never::No, almost), Refetch::None);
+        assert_eq!(unknown_keys.refetch(b"k", Never::No, now + REMEMBERED), Refetch::Requested);
     }
 
     #[test]
     fn no_list_has_a_key_of_that_length() {
         let now = clock::instant();
-        let mut doubts = UnknownKeys::new(now);
-        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX + 1], Never::No, now), Refetch::None);
-        assert_eq!(doubts.hope(&[b'1'; KEY_ID_MAX], Never::No, now), Refetch::Requested);
+        let mut unknown_keys = UnknownKeys::new(now);
+        assert_eq!(unknown_keys.refetch(&[b'1'; KEY_ID_MAX + 1], Never::No, now), Refetch::None);
+        assert_eq!(unknown_keys.refetch(&[b'1'; KEY_ID_MAX], Never::No, now), Refetch::Requested);
     }
 
     #[test]
     fn a_list_that_was_never_there_is_not_asked_for() {
         let now = clock::instant();
-        let mut doubts = UnknownKeys::new(now);
-        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Refetch::None);
-        doubts.begin();
-        assert_eq!(doubts.hope(b"k", Never::Fetched, now), Refetch::InFlight);
+        let mut unknown_keys = UnknownKeys::new(now);
+        assert_eq!(unknown_keys.refetch(b"k", Never::Fetched, now), Refetch::None);
+        unknown_keys.begin();
+        assert_eq!(unknown_keys.refetch(b"k", Never::Fetched, now), Refetch::InFlight);
     }
 }

@@ -1,4 +1,4 @@
-//! What goes into the ledger on the way of a callback, and what comes back.
+//! Accepting callbacks: the input of the ledger and its result.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use super::{EventId, SourceId, TargetId};
 use crate::clock::UnixMillis;
 use crate::sender::{KeyForm, KeyLookup, KeyRole, Resolved, Role};
 
-/// What makes two callbacks of one source the same: 16 bytes of SHA-256 over the source's id and
-/// the key, each with its length before it, so that no two pairs run together.
+/// Identifies a transaction of one source: 16 bytes of SHA-256 over the source's id and the key,
+/// each after its length, so no two pairs collide by concatenation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DedupeKey(pub [u8; 16]);
 
-/// The content of a callback, in short: 8 bytes of SHA-256 over user, item, amount and currency. A
+/// A digest of a callback's content: 8 bytes of SHA-256 over user, item, amount and currency. A
 /// known identity with another fingerprint is a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u64);
@@ -23,14 +23,14 @@ pub struct Fingerprint(pub u64);
 /// The keys of an event: those that are written with it, and those that are only looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventKeys {
-    /// What happened, by the sender's own ids. Written with the event. A known one makes a duplicate
-    /// if the content is equal, and a conflict if not. An event that is read back has all its
-    /// written keys here: the stored form knows no roles.
+    /// The identity: the sender's own ids. Written with the event. A known one makes a duplicate if
+    /// the content is equal, and a conflict if not. An event that is read back has all its written
+    /// keys here: the stored form has no roles.
     pub identity: SmallVec<[DedupeKey; 2]>,
-    /// What was signed, where the signature does not cover the identity. Written with the event; a
+    /// The signed text, where the signature does not cover the identity. Written with the event; a
     /// duplicate adds it to the first event. A known one without a known identity is ambiguous.
     pub signature: Option<DedupeKey>,
-    /// Looked up like the others and never written. Mostly there is none, and then it costs nothing.
+    /// Older forms: looked up like the others and never written. Usually empty, and then free.
     pub lookups: Vec<LookupKey>,
 }
 
@@ -39,28 +39,28 @@ pub struct EventKeys {
 pub struct LookupKey {
     /// The key.
     pub key: DedupeKey,
-    /// What it says if it is known.
+    /// Its meaning if it is known.
     pub role: KeyRole,
-    /// Why it is looked up.
+    /// The reason for the lookup.
     pub form: KeyForm,
-    /// The fingerprint that an equal content has in the event that the key belongs to.
+    /// The fingerprint of an equal content in the event that the key belongs to.
     pub fingerprint: Fingerprint,
 }
 
 /// An event to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its id, made before the first try and kept over retries.
+    /// The id, created before the first try and kept over retries.
     pub id: EventId,
-    /// The source that it came to.
+    /// The source that received it.
     pub source: SourceId,
-    /// What it is recognized by.
+    /// Its deduplication keys.
     pub keys: EventKeys,
     /// Its content.
     pub fingerprint: Fingerprint,
-    /// The sender's own id of what happened.
+    /// The transaction: the sender's own id.
     pub transaction: String,
-    /// Who is rewarded, where the callback says so.
+    /// The user that is rewarded, if the callback names one.
     pub user: Option<String>,
     /// When it was received.
     pub received_ms: UnixMillis,
@@ -72,34 +72,34 @@ pub struct NewEvent {
     pub targets: SmallVec<[TargetId; 2]>,
 }
 
-/// Events that are taken when the engine can commit them, not before: until then more may come.
+/// Events that are taken when the engine can commit them; until then more may be added.
 pub type BatchSource = Box<dyn FnOnce() -> Arc<Vec<NewEvent>> + Send>;
 
-/// What became of an event that was offered. What is said of a first event is durable.
+/// The result for an event. The facts about a first event are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// It was unknown, and it is durable now.
+    /// A new event, durable now.
     Fresh,
-    /// Its identity and its content are known. Keys of it that were unknown belong to the first
-    /// event now, durably.
+    /// A duplicate: identity and content are known. Unknown keys of it now belong to the first
+    /// event, durably.
     Duplicate {
         /// The event that came first.
         first: EventId,
-        /// When that was received.
+        /// When the first event was received.
         first_seen_ms: UnixMillis,
     },
-    /// Its identity is known with another content. Nothing was written.
+    /// A conflict: the identity is known with another content. Nothing was written.
     Conflict {
         /// The event that came first.
         first: EventId,
-        /// When that was received.
+        /// When the first event was received.
         first_seen_ms: UnixMillis,
     },
-    /// What was signed is known under another identity. Nothing was written.
+    /// Ambiguous: the signed text is known under another identity. Nothing was written.
     Ambiguous {
         /// The event that came first.
         first: EventId,
-        /// When that was received.
+        /// When the first event was received.
         first_seen_ms: UnixMillis,
     },
 }
@@ -112,12 +112,12 @@ pub(super) struct First {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// What an event is to those before it.
+/// The relation of an event to those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     /// None of its keys is known.
     New,
-    /// It is recorded already: its own id is known.
+    /// Already recorded: its own id is known.
     Own,
     /// `missing` are its unknown keys, to be added to the first event, each with the fingerprint of
     /// the duplicate.
@@ -140,9 +140,9 @@ pub struct Nonce {
 /// Whether a nonce is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceUse {
-    /// It is used for the first time.
+    /// Used for the first time.
     First,
-    /// It was used before and has not ended.
+    /// Used before, and not ended.
     Repeated,
 }
 
@@ -214,7 +214,7 @@ fn same_or_not(first: First, content: Fingerprint, missing: SmallVec<[DedupeKey;
 }
 
 impl Judged {
-    /// What the caller is told.
+    /// The result for the caller.
     pub(super) fn accepted(&self) -> Accepted {
         match *self {
             Self::New | Self::Own => Accepted::Fresh,

@@ -4,7 +4,7 @@
 //! Each thread that records has a lane of its own. The first event in an idle lane starts a
 //! writer, a task on the same runtime; while its commit is at the disk, the next events queue up
 //! and make the next batch, with a writer that waits for the disk to be free. So a lone callback
-//! waits for nobody, many share one commit, and one wake-up from the engine serves a whole batch:
+//! does not wait, many share one commit, and one wake-up from the engine serves a whole batch:
 //! the answers are handed on within the runtime.
 //!
 //! Where a sync is slow, the writer lingers for a fraction of it, until those who waited before
@@ -34,26 +34,26 @@ use super::{
 };
 use crate::sender::Reason;
 
-/// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes
-/// at once.
+/// The gateway's handle of the ledger. Clones share it; any number of runtimes may use it
+/// concurrently.
 #[derive(Clone)]
 pub struct BatchedLedger {
     shared: Arc<Shared>,
 }
 
-/// What lanes and writers share.
+/// State shared by queues and writers.
 struct Shared {
     engine: Engine,
     options: BatchOptions,
     observer: Arc<dyn Observer>,
-    lanes: BatchQueues,
+    queues: BatchQueues,
     due: watch::Sender<()>,
 }
 
 /// Bounds of a [`BatchedLedger`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// Events that may wait at once; one more is told [`LedgerError::Overloaded`].
+    /// Maximum number of waiting events; one more gets [`LedgerError::Overloaded`].
     pub queue_events: usize,
     /// Bytes of their bodies.
     pub queue_bytes: usize,
@@ -61,7 +61,7 @@ pub struct BatchOptions {
     pub batch_events: usize,
     /// Bytes of bodies in one commit; a single larger event goes alone.
     pub batch_bytes: usize,
-    /// How long [`BatchedLedger::record`] waits before it gives up.
+    /// The time limit of [`BatchedLedger::record`].
     pub patience: Duration,
     /// The longest linger. It is also never more than a quarter of the last sync.
     pub linger_max: Duration,
@@ -80,8 +80,8 @@ impl Default for BatchOptions {
     }
 }
 
-/// Hears of what a [`BatchedLedger`] does, for metrics. Called on the path of an answer: it must be quick
-/// and must not block.
+/// Observes a [`BatchedLedger`], for metrics. Called on the reply path: it must be quick and must
+/// not block.
 pub trait Observer: Send + Sync {
     /// A commit of `events` events took `took`, from when it was handed to the engine.
     fn committed(&self, took: Duration, events: usize);
@@ -92,7 +92,7 @@ pub trait Observer: Send + Sync {
     }
 }
 
-/// An observer that looks away.
+/// A no-op observer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopObserver;
 
@@ -100,34 +100,34 @@ impl Observer for NoopObserver {
     fn committed(&self, _: Duration, _: usize) {}
 }
 
-/// Tells a delivery loop that something may have become due since it last looked.
+/// Signals a delivery loop that deliveries may have become due.
 #[derive(Clone, Debug)]
 pub struct Due(watch::Receiver<()>);
 
 impl Due {
-    /// Waits until a delivery was made, replayed or given back since the last call. It may return
-    /// for nothing; it returns at once, and always, when the book is gone.
+    /// Waits until a delivery was made, replayed or released since the last call. May return
+    /// without cause; returns at once, and always, when the ledger is gone.
     ///
-    /// Time that passes wakes nobody: for that a loop waits [`LeaseBatch::next_due`] at most.
+    /// Time alone wakes no loop: it has to wait [`LeaseBatch::next_due`] at most.
     pub async fn wait(&mut self) {
         let _ = self.0.changed().await;
     }
 }
 
 impl BatchedLedger {
-    /// A book over `engine`.
+    /// A batched ledger over `engine`.
     #[must_use]
     pub fn new(
         engine: impl Into<Engine>,
         options: BatchOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let lanes = BatchQueues::new(&options);
+        let queues = BatchQueues::new(&options);
         let due = watch::Sender::new(());
-        Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, lanes, due }) }
+        Self { shared: Arc::new(Shared { engine: engine.into(), options, observer, queues, due }) }
     }
 
-    /// Records `event`, or finds out that its transaction is known; waits for
+    /// Records `event`, or finds that its transaction is known; waits for
     /// [`BatchOptions::patience`] at most. Must be called within a tokio runtime with time enabled.
     ///
     /// # Errors
@@ -136,10 +136,9 @@ impl BatchedLedger {
         self.record_within(event, self.shared.options.patience).await
     }
 
-    /// Records `event`, or finds out that its transaction is known; waits for `patience` at most.
+    /// Records `event`, or finds that its transaction is known; waits for `patience` at most.
     ///
-    /// What is answered is durable. If the future is dropped the event may be recorded all the
-    /// same.
+    /// The result is durable. If the future is dropped the event may still be recorded.
     ///
     /// # Errors
     /// [`LedgerError::Overloaded`] if the queue is full or the time was over before the commit
@@ -159,27 +158,27 @@ impl BatchedLedger {
         Due(self.shared.due.subscribe())
     }
 
-    /// The engine, for what has no method here.
+    /// The engine, for operations without a method here.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
     }
 }
 
-/// Where syncs are quicker, lingering fills no batch: it is a quarter of a sync at most, and to be
-/// woken from it takes a tenth of a millisecond.
+/// The sync time from which lingering pays off: it lasts a quarter of a sync at most, and waking up
+/// costs 0.1 ms.
 const QUICK_SYNC: Duration = Duration::from_micros(400);
 
 impl Shared {
     /// Whether writers linger before a commit: only where a sync costs more than that.
-    fn lingers(&self) -> bool {
+    fn has_linger(&self) -> bool {
         self.engine.sync_time() >= QUICK_SYNC
     }
 
-    /// How many writers a lane may have. Where they linger there is one: a second one would take
-    /// half of those who are waited for.
+    /// The number of writers per queue. Where they linger there is one: a second one would take
+    /// half of the events that it waits for.
     fn writers(&self) -> usize {
-        if self.lingers() { 1 } else { self.engine.writers() }
+        if self.has_linger() { 1 } else { self.engine.writers() }
     }
 
     fn something_is_due(&self) {
@@ -193,7 +192,7 @@ impl fmt::Debug for BatchedLedger {
     }
 }
 
-// === What the engine does, handed through. Errors are those of the operation of the same name. ===
+// === Operations of the engine. Errors are those of the operation of the same name. ===
 
 #[expect(clippy::missing_errors_doc, reason = "said by the operations of `Ledger`")]
 impl BatchedLedger {
@@ -207,7 +206,7 @@ impl BatchedLedger {
         self.shared.engine.check_nonces(batch).await
     }
 
-    /// See [`Ledger::lease`]. Where others make deliveries too, `next_due` is soon.
+    /// See [`Ledger::lease`]. Where other gateways make deliveries too, `next_due` is soon.
     pub async fn lease(&self, who: &NodeId, ask: &LeaseAsk) -> Result<LeaseBatch, LedgerError> {
         let mut batch = self.shared.engine.lease(who, ask).await?;
         if let Some(poll) = self.shared.engine.look_again() {

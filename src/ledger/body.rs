@@ -1,7 +1,7 @@
-//! What is kept of an event: its JSON, the request as it came, and sometimes the answer.
+//! The stored body of an event: its JSON, the original request, and sometimes the reply.
 //!
-//! Encoded once, before the event is recorded, and from then on handed around as bytes. The first
-//! byte is the version of the form; what an older program wrote stays readable.
+//! Encoded once, before the event is recorded, and passed around as bytes. The first byte is the
+//! version of the form; older forms stay readable.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -11,14 +11,14 @@ use super::sound::mended;
 use super::{Event, EventJson};
 use crate::sender::{Answer, Request};
 
-/// What is kept of an event.
+/// The stored body of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventBody {
-    /// The event's JSON, exactly as it is shown and delivered.
+    /// The event's JSON, exactly as shown and delivered.
     pub json: Bytes,
-    /// The request as it came.
+    /// The original request.
     pub request: RawRequest,
-    /// The answer, where it depends on the callback and a duplicate must get the very same one.
+    /// The reply, where it depends on the callback and a duplicate must get the same one.
     pub reply: Option<KeptReply>,
 }
 
@@ -29,34 +29,34 @@ pub struct RawRequest {
     pub method: Method,
     /// Path and query exactly as on the wire.
     pub target: Bytes,
-    /// The header fields, in the order of the map, values of one name in the order they came.
+    /// The headers, in the order of the map; values of one name in their original order.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Bytes,
 }
 
-/// An answer that was made from the callback.
+/// A reply that was computed from the callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptReply {
     /// The status.
     pub status: u16,
-    /// The content type, if it has one.
+    /// The content type, if any.
     pub content_type: Option<Bytes>,
     /// The body.
     pub body: Bytes,
 }
 
-/// A length before bytes, and the like, at most in what is usual.
+/// The usual maximum of a length prefix and similar.
 const LENGTH_BYTES: usize = 4;
 
-/// The form that this program writes.
+/// The form that this version writes.
 const VERSION: u8 = 1;
 
 impl EventBody {
-    /// Encodes what is kept of `event`. The request is borrowed and copied once.
+    /// Encodes the body of `event`. The request is borrowed and copied once.
     ///
     /// # Errors
-    /// `Malformed` if the event cannot be written as JSON, which no event of a sender causes.
+    /// `DecodeError` if the event cannot be written as JSON, which no event of a sender causes.
     pub fn encode(
         event: &impl EventJson,
         request: &Request<'_>,
@@ -83,10 +83,10 @@ impl EventBody {
         Ok(to.into())
     }
 
-    /// Reads what [`EventBody::encode`] wrote; the parts share `bytes`.
+    /// Decodes the output of [`EventBody::encode`]; the parts share `bytes`.
     ///
     /// # Errors
-    /// `Malformed` if it is of another form or a later version.
+    /// If the bytes have another form or a later version.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut from = Take(bytes);
         let json = take_json(&mut from)?;
@@ -102,7 +102,7 @@ impl EventBody {
     /// The event's JSON alone, for lists and deliveries that need nothing else.
     ///
     /// # Errors
-    /// `Malformed` if it is of another form or a later version.
+    /// If the bytes have another form or a later version.
     pub fn json_of(bytes: &Bytes) -> Result<Bytes, DecodeError> {
         take_json(&mut Take(bytes)).map(|json| mended(share(bytes, json)))
     }
@@ -110,17 +110,17 @@ impl EventBody {
     /// The event.
     ///
     /// # Errors
-    /// `Malformed` if its JSON is not that of an event.
+    /// If its JSON is not that of an event.
     pub fn event(&self) -> Result<Event<'static>, DecodeError> {
         serde_json::from_slice(&self.json).or(Err(DecodeError))
     }
 }
 
 impl KeptReply {
-    /// The answer, to be given once more.
+    /// The stored reply, for a duplicate.
     ///
     /// # Errors
-    /// `Malformed` if status or content type are none.
+    /// If status or content type are invalid.
     pub fn answer(&self) -> Result<Answer, DecodeError> {
         let content_type = self.content_type.clone().map(HeaderValue::from_maybe_shared);
         Ok(Answer {
@@ -132,7 +132,7 @@ impl KeptReply {
 }
 
 impl RawRequest {
-    /// The header fields as a map.
+    /// The headers as a map.
     #[must_use]
     pub fn header_map(&self) -> HeaderMap {
         self.headers.iter().cloned().collect()
@@ -146,7 +146,7 @@ impl RawRequest {
     }
 }
 
-// Common methods take one byte on disk; any other is written out behind a zero.
+// Common methods take one byte on disk; any other is written in full after a zero.
 const METHODS: [Method; 3] = [Method::GET, Method::POST, Method::PUT];
 
 fn put_request(to: &mut Vec<u8>, request: &Request<'_>) {

@@ -1,4 +1,4 @@
-//! The clock that leases and due times go by.
+//! The clock for leases and due times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::clock::{UnixMillis, instant, now_ms};
 
 /// The engine's own clock. It never jumps while the process lives: it starts at the wall clock and
-/// goes on with the monotonic one, so that a corrected wall clock delays no delivery.
+/// continues with the monotonic one. A corrected wall clock delays no delivery.
 #[derive(Clone, Debug)]
 pub struct StoreClock(Source);
 
@@ -24,7 +24,7 @@ impl StoreClock {
         Self(Source::Process { start: instant(), start_ms: now_ms() })
     }
 
-    /// A clock that stands still until it is moved, for tests.
+    /// A clock that stands still until a test moves it.
     #[must_use]
     pub fn manual(ms: UnixMillis) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(ms))))
@@ -37,8 +37,8 @@ impl StoreClock {
         }
     }
 
-    /// The time of a manual clock; `None`: it is a program's, and an engine whose server has a
-    /// clock goes by that.
+    /// The time of a manual clock; `None`: it is a process clock, and an engine whose server has a
+    /// clock uses that one.
     pub(super) fn fixed(&self) -> Option<UnixMillis> {
         match &self.0 {
             Source::Process { .. } => None,

@@ -1,17 +1,17 @@
-//! The few shapes that binary forms of the ledger are made of: little-endian numbers, and bytes
-//! with their length before them as a variable-length number.
+//! Building blocks of the ledger's binary forms: little-endian numbers, and bytes after a
+//! variable-length number.
 
 use bytes::Bytes;
 
 /// Writes to the end of a buffer.
 pub(super) trait Put {
-    /// Seven bits a byte, lowest first, the top bit says that more follow.
+    /// Seven bits per byte, lowest first; the top bit says that more follow.
     fn put_len(&mut self, n: usize);
-    /// A number that may be negative: small ones of either sign take few bytes.
+    /// A signed number: small ones of either sign take few bytes.
     fn put_signed(&mut self, n: i64);
-    /// Bytes behind their length.
+    /// Bytes after their length.
     fn put_bytes(&mut self, bytes: &[u8]);
-    /// One byte that says whether there is a text, then the text.
+    /// One byte that says whether a text follows, then the text.
     fn put_opt(&mut self, text: Option<&str>);
 }
 
@@ -89,12 +89,12 @@ impl<'a> Take<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
-    /// What [`Put::put_len`] wrote.
+    /// A number of [`Put::put_len`].
     pub(super) fn len(&mut self) -> Result<usize, DecodeError> {
         usize::try_from(self.varint(35)?).or(Err(DecodeError))
     }
 
-    /// What [`Put::put_signed`] wrote.
+    /// A number of [`Put::put_signed`].
     pub(super) fn signed(&mut self) -> Result<i64, DecodeError> {
         let n = self.varint(64)?;
         Ok((n >> 1) as i64 ^ -((n & 1) as i64))
@@ -112,18 +112,18 @@ impl<'a> Take<'a> {
         Err(DecodeError)
     }
 
-    /// What [`Put::put_bytes`] wrote.
+    /// Bytes of [`Put::put_bytes`].
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = self.len()?;
         self.raw(n)
     }
 
-    /// What [`Put::put_bytes`] wrote, as text.
+    /// Bytes of [`Put::put_bytes`], as text.
     pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes()?).or(Err(DecodeError))
     }
 
-    /// What [`Put::put_opt`] wrote.
+    /// A text of [`Put::put_opt`].
     pub(super) fn opt(&mut self) -> Result<Option<&'a str>, DecodeError> {
         match self.u8()? {
             0 => Ok(None),
@@ -132,7 +132,7 @@ impl<'a> Take<'a> {
         }
     }
 
-    /// Nothing is left.
+    /// Fails if anything is left.
     pub(super) fn end(self) -> Result<(), DecodeError> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError) }
     }

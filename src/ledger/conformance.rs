@@ -1,7 +1,7 @@
-//! What every engine is held to: one suite, run against each of them.
+//! The conformance suite: one set of checks, run against every engine.
 //!
-//! [`all`] gets a fresh ledger for every check, made by the caller, whose leases and due times go
-//! by the clock that it is handed. A check that fails panics with the place where it did.
+//! [`all`] gets a fresh ledger for every check, created by the caller with the given clock for
+//! leases and due times. A failed check panics with its position.
 
 mod accepting;
 mod delivering;
@@ -43,10 +43,10 @@ macro_rules! run {
     };
 }
 
-/// Runs every check against ledgers that `make` makes.
+/// Runs every check against ledgers from `make`.
 ///
 /// # Panics
-/// Where the engine does not do what it promises.
+/// If the engine breaks its contract.
 pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
     let mut failed = Vec::new();
     run!(make, failed:
@@ -109,7 +109,7 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-// === What the checks are written with ===
+// === Helpers of the checks ===
 
 /// The `n`th event of source `s`, received `n` milliseconds after the start, for `targets`.
 pub fn event(n: u64, targets: &[&str]) -> NewEvent {
@@ -128,13 +128,13 @@ pub fn event(n: u64, targets: &[&str]) -> NewEvent {
     }
 }
 
-/// The keys of these sources are kept for `time`.
+/// A retention policy: the keys of these sources are kept for `time`.
 #[must_use]
 pub fn keep(sources: &[&str], time: Duration) -> Vec<KeepKeys> {
     sources.iter().map(|source| KeepKeys { source: SourceId::from(*source), time }).collect()
 }
 
-/// The `n`th event, come as a repetition of `first`.
+/// The `n`th event, as a repetition of `first`.
 pub fn repeat(first: &NewEvent, n: u64) -> NewEvent {
     NewEvent { keys: first.keys.clone(), fingerprint: first.fingerprint, ..event(n, &["a"]) }
 }
@@ -192,7 +192,7 @@ fn ask(max: usize) -> LeaseAsk {
     LeaseAsk { targets: TargetFilter::All, max, ttl: Duration::from_secs(30) }
 }
 
-/// What is due now, leased by [`node`].
+/// Due deliveries, leased by [`node`].
 async fn lease(ledger: &impl Ledger, max: usize) -> Result<Vec<Lease>, LedgerError> {
     Ok(ledger.lease(&node(), &ask(max)).await?.leases)
 }

@@ -13,24 +13,24 @@ pub enum TargetFilter {
     /// All of them.
     #[default]
     All,
-    /// These and no others.
+    /// Only these.
     Only(Vec<TargetId>),
     /// All but these.
     Except(Vec<TargetId>),
 }
 
-/// What a delivery loop asks for.
+/// A request for leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseAsk {
-    /// For which destinations.
+    /// The destinations.
     pub targets: TargetFilter,
-    /// How many at most.
+    /// The maximum number.
     pub max: usize,
-    /// How long they are held for the caller: longer than its time-out.
+    /// The time of a lease: longer than the caller's timeout.
     pub ttl: Duration,
 }
 
-/// Deliveries handed out.
+/// Leased deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseBatch {
     /// The deliveries, earliest due first.
@@ -41,7 +41,7 @@ pub struct LeaseBatch {
     pub next_due: Option<Duration>,
 }
 
-/// One delivery, held by one node until it is settled or its time is over.
+/// One delivery, leased to one node until it is settled or the lease expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The event.
@@ -50,7 +50,8 @@ pub struct Lease {
     pub target: TargetId,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// Grows with every lease of this delivery; [`super::Ledger::settle`] takes the newest only.
+    /// Increases with every lease of this delivery; [`super::Ledger::settle`] accepts only the
+    /// newest.
     pub token: u64,
     /// The event's encoded [`super::EventBody`].
     pub body: Bytes,
@@ -58,23 +59,23 @@ pub struct Lease {
     pub expires_in: Duration,
 }
 
-/// What became of a leased delivery.
+/// The result of a leased delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The destination has it.
+    /// Delivered.
     Done,
-    /// The destination has it, and what it answered decides what others are told: a lost
-    /// settlement might bring another answer, so this one is durable before it counts.
+    /// Delivered, and the response is a verdict for others: a lost settlement might bring another
+    /// verdict, so this one counts only when durable.
     Decided,
-    /// To be tried again after this time.
+    /// To be retried after this time.
     Retry {
         /// From now.
         after: Duration,
     },
-    /// Given up; it is kept for query and replay.
+    /// Dead-lettered; kept for queries and replay.
     Dead,
-    /// Not tried (an open breaker, a full destination): given back without using up the attempt.
-    /// Not written down: a restart makes it due at once.
+    /// Not tried (open breaker, no free slot): released without using up the attempt. Not
+    /// persisted: a restart makes it due at once.
     Postpone {
         /// From now.
         after: Duration,
@@ -90,38 +91,38 @@ pub struct Settlement {
     pub target: TargetId,
     /// The token of the lease.
     pub token: u64,
-    /// What became of it.
+    /// The result.
     pub verdict: Verdict,
     /// The attempt, kept as long as its event. Ignored with [`Verdict::Postpone`].
     pub attempt: Attempt,
 }
 
-/// Whether a settlement counted.
+/// Whether a settlement was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It did.
+    /// Applied.
     Applied,
-    /// The lease was over, or there is no such delivery: nothing changed.
+    /// The lease was over, or the delivery does not exist: nothing changed.
     Stale,
 }
 
-/// One HTTP try of a delivery.
+/// One HTTP attempt of a delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
     /// When it began.
     pub at_ms: UnixMillis,
-    /// How long it took.
+    /// Its latency.
     pub latency_ms: u32,
-    /// The status of the answer, if there was one.
+    /// The status of the response, if there was one.
     pub status: Option<u16>,
-    /// The head of the answer's body; no more than [`Attempt::HEAD_MAX`] bytes are kept.
+    /// The head of the response body; at most [`Attempt::HEAD_MAX`] bytes are kept.
     pub head: Bytes,
-    /// Why there was no good answer; no more than [`Attempt::HEAD_MAX`] bytes are kept.
+    /// The error, if there was one; at most [`Attempt::HEAD_MAX`] bytes are kept.
     pub error: Option<String>,
 }
 
 impl Attempt {
-    /// Bytes of an answer, and of an error, that are kept.
+    /// Bytes of a response, and of an error, that are kept.
     pub const HEAD_MAX: usize = 1024;
 
     /// The attempt with head and error cut to what is kept.
@@ -140,9 +141,9 @@ impl Attempt {
 pub enum DeliveryState {
     /// Due now or later, or leased.
     Pending,
-    /// Given up.
+    /// Dead-lettered.
     Dead,
-    /// The destination has it.
+    /// Delivered.
     Done,
 }
 
@@ -181,39 +182,39 @@ pub struct DeliveryPage {
     pub next: Option<Cursor>,
 }
 
-/// An order to deliver again.
+/// An order to replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayOrder {
     /// The order's own id.
     pub id: ReplayId,
     /// Which events.
     pub what: ReplayWhat,
-    /// To which destinations; `None`: to those that each event has.
+    /// The destinations; `None`: those that each event has.
     pub targets: Option<Vec<TargetId>>,
 }
 
-/// Which events are to be delivered again.
+/// The events of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayWhat {
-    /// These; ids without an event are passed over.
+    /// Only these; ids without an event are skipped.
     Events(Vec<EventId>),
-    /// Those that a query finds.
+    /// The events that a query finds.
     Matching(LogQuery),
 }
 
-/// What a call to replay did.
+/// The result of a page of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayPage {
-    /// Events whose deliveries were made anew.
+    /// Events with new deliveries.
     pub events: u64,
-    /// Deliveries made anew.
+    /// New deliveries.
     pub deliveries: u64,
-    /// Where to go on; `None`: the order is complete.
+    /// Where the next page begins; `None`: the order is complete.
     pub next: Option<Cursor>,
 }
 
 impl TargetFilter {
-    /// Whether `target` is meant.
+    /// Whether `target` is included.
     #[must_use]
     pub fn admits(&self, target: &TargetId) -> bool {
         match self {
@@ -225,7 +226,7 @@ impl TargetFilter {
 }
 
 impl DeliveryState {
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

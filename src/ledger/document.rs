@@ -1,4 +1,4 @@
-//! Versioned documents: sources, destinations, rules, addresses and whatever else people manage.
+//! Versioned documents: sources, destinations, rules, addresses and other managed objects.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use bytes::Bytes;
 
 use crate::clock::UnixMillis;
 
-/// What a document is. Each part of the program that keeps documents names its own kinds; the
-/// ledger only keeps them apart.
+/// The type of a document. Each part of the program names its own kinds; the ledger only separates
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind(&'static str);
 
-/// How many changes there have been. It only grows; the version of a document is the revision at
-/// which it was last written, so that no version ever comes back, not even after a deletion.
+/// The number of changes so far. Only increases. The version of a document is the revision at which
+/// it was last written: no version ever repeats, not even after a deletion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(pub u64);
 
 /// A document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Its id within its kind.
+    /// The id within its kind.
     pub id: String,
     /// Its version.
     pub version: Revision,
     /// When it was last written.
     pub at_ms: UnixMillis,
-    /// Who wrote it.
+    /// The actor of the last write.
     pub who: String,
-    /// What it says. Sealed by the caller where it holds secrets.
+    /// The content. Sealed by the caller if it contains secrets.
     pub body: Bytes,
 }
 
@@ -36,11 +36,11 @@ pub struct Document {
 pub struct Documents {
     /// The documents, by id.
     pub documents: Vec<Document>,
-    /// The revision of the whole ledger that they show.
+    /// The revision of the whole ledger at which they were read.
     pub revision: Revision,
 }
 
-/// What the writer of a change believes to be there.
+/// The state that a change expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// No such document.
@@ -56,13 +56,13 @@ pub struct DocumentChange {
     pub kind: Kind,
     /// The document's id.
     pub id: String,
-    /// What is there now.
+    /// The expected state.
     pub expect: Expect,
-    /// What it shall say; `None` deletes it.
+    /// The new content; `None` deletes the document.
     pub body: Option<Bytes>,
-    /// Who changes it.
+    /// The actor.
     pub who: String,
-    /// When.
+    /// The time of the change.
     pub at_ms: UnixMillis,
 }
 
@@ -77,7 +77,7 @@ impl Kind {
         Self(name)
     }
 
-    /// Its name.
+    /// The name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0
@@ -85,7 +85,7 @@ impl Kind {
 }
 
 impl Expect {
-    /// Whether a document with this version, or none, is what is expected.
+    /// Whether a document with this version, or none, is in the expected state.
     #[must_use]
     pub fn holds(self, current: Option<Revision>) -> bool {
         match self {

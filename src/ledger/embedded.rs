@@ -1,30 +1,29 @@
-//! The embedded engine: a journal for durability and sled for look-ups. One machine, nothing to
+//! The embedded engine: a journal for durability and sled for lookups. One machine, nothing to
 //! install.
 //!
 //! ```text
 //!  callers ─▶ calls ─▶ committer ─▶ journal/0000000007-0.journal   one frame, one sync, answers
 //!                          │ closed segments
 //!                          ▼
-//!                       keeper ───▶ index/…  (sled)                tables of closed segments
+//!                       indexer ──▶ index/…  (sled)                tables of closed segments
 //! ```
 //!
-//! The **journal** is the truth (`segment`): append-only segments of checksummed frames, one frame
-//! a commit. The **index** can be thrown away at any time: it holds, for each closed segment, what
-//! reading that segment would tell (`tables`). In memory are the de-duplication keys, 20 to 40
-//! bytes each (`keys`), the deliveries that are not done (`deliveries`), the documents, and the
-//! events of the segment being written (`run`).
+//! The **journal** is the source of truth (`segment`): append-only segments of checksummed frames,
+//! one frame per commit. The **index** can be discarded at any time: it caches, for each closed
+//! segment, the result of reading it (`tables`). In memory are the deduplication keys, 20 to 40
+//! bytes each (`keys`), the unfinished deliveries (`deliveries`), the documents, and the events of
+//! the segment being written (`run`).
 //!
-//! At the start the tables are loaded, and the last segment is read. A torn last frame, which was
-//! not acknowledged, is cut and reported in [`Health::mended`]; damage anywhere else that is met
-//! refuses to open and says which file and where. The **manifest** (`manifest`) says which segments
-//! there must be. Damage that is met later is noted (`damage`) and does not stop the ledger; a scrub
-//! (`scrub`) looks for it. After a failed write or sync, or a panic of a thread, the
-//! ledger answers [`LedgerError::Fatal`] until it is opened again.
+//! The start loads the tables and reads the last segment. A torn last frame, which was not
+//! acknowledged, is cut and reported in [`Health::mended`]. Damage found anywhere else prevents the
+//! start; the error names file and offset. The **manifest** (`manifest`) lists the required
+//! segments. Damage found later is recorded (`damage`) and does not stop the ledger; a scrub
+//! (`scrub`) looks for it. After a failed write or sync, or a panic of a thread, the ledger returns
+//! [`LedgerError::Fatal`] until it is opened again.
 //!
-//! What survives what: everything that was answered survives a crash of the process and of the
-//! operating system, except leases and attempts that were begun and not settled (they end with
-//! the process) and deliveries that were done in the last 20 milliseconds (they are made once
-//! more). The loss of the disk is not survived.
+//! Durability: everything acknowledged survives a crash of the process and of the operating system.
+//! Exceptions: leases and unsettled attempts, which end with the process, and deliveries done in
+//! the last 20 ms, which are repeated. The loss of the disk is not survived.
 
 mod age;
 mod call;
@@ -38,8 +37,8 @@ pub(in crate::ledger) mod files;
 mod frame;
 mod held;
 mod index;
+mod indexer;
 mod journal;
-mod keeper;
 mod keys;
 mod lock;
 mod manifest;
@@ -72,7 +71,7 @@ use self::committer::Committer;
 use self::core::Core;
 use self::deliveries::Handed;
 use self::files::{Disk, Files};
-use self::keeper::Job;
+use self::indexer::Job;
 use self::open::{Opened, open};
 use self::run::Run;
 pub use self::tools::{Missing, Survey};
@@ -86,29 +85,29 @@ use super::{
 };
 use crate::sender::Reason;
 
-/// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
-/// the directory is free for the next.
+/// The embedded engine. Clones share it. Dropping the last one writes pending records and frees the
+/// directory.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
 }
 
-/// Where and how an [`Embedded`] keeps its data.
+/// Options of an [`Embedded`].
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Its directory, made if it is not there.
+    /// The directory, created if missing.
     pub path: PathBuf,
-    /// The size of a segment. Large ones make fewer files, small ones a quicker start: the last
-    /// segment is read whole. From 64 kB to 1 GB.
+    /// The size of a segment, 64 kB to 1 GB. Larger segments mean fewer files, smaller ones a
+    /// faster start: the last segment is read completely.
     pub segment_bytes: u64,
-    /// A segment that is older is closed at the next sweep even if it is not full, so that its
-    /// events can go: a small part of the time that events are kept.
+    /// The age at which the next sweep closes a segment that is not full, so that its events can
+    /// expire: a small part of the retention time.
     pub segment_age: Duration,
-    /// What leases and due times go by.
+    /// The clock for leases and due times.
     pub clock: StoreClock,
-    /// What the journal is sealed with.
+    /// The keys for sealing the journal.
     pub keys: Keyring,
-    /// Hears how far opening is.
+    /// Called with the progress of opening.
     pub progress: OpenProgress,
 }
 
@@ -121,7 +120,7 @@ pub struct OpenStep {
     pub segments: usize,
 }
 
-/// Hears each [`OpenStep`].
+/// Called with each [`OpenStep`].
 #[derive(Clone)]
 pub struct OpenProgress(Arc<dyn Fn(OpenStep) + Send + Sync>);
 
@@ -151,7 +150,7 @@ impl fmt::Debug for OpenProgress {
 }
 
 impl EmbeddedOptions {
-    /// The usual options for `path`: segments of 64 MiB, the clock of the process, no sealing.
+    /// The default options for `path`: segments of 64 MiB, the clock of the process, no sealing.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -168,8 +167,8 @@ struct Shared {
     core: Arc<Core>,
     calls: Option<mpsc::Sender<Call>>,
     threads: Vec<JoinHandle<()>>,
-    /// One replay or sweep at a time: a replay reads what was made before it makes more, and what
-    /// it found must not be swept away meanwhile.
+    /// Serializes replays and sweeps: a replay reads existing records before it adds more, and a
+    /// sweep must not delete what it found.
     turns: Mutex<()>,
 }
 
@@ -181,7 +180,7 @@ impl Drop for Shared {
             // A panic was caught and has poisoned the ledger.
             let _ = thread.join();
         }
-        // Without it a broken last frame is taken for the end of a commit that a crash tore.
+        // Otherwise a broken last frame is taken for the end of a commit that a crash tore.
         if self.core.poison.reason().is_none()
             && let Err(error) = self.core.note_end()
         {
@@ -199,12 +198,12 @@ impl fmt::Debug for Embedded {
 // === Opening and calling ===
 
 impl Embedded {
-    /// Opens the ledger in `options.path`, or begins one. Reads the disk and blocks.
+    /// Opens the ledger in `options.path`, or creates one. Reads the disk and blocks.
     ///
     /// # Errors
-    /// [`LedgerError::InUse`] if another process has it; [`LedgerError::Unavailable`] if the disk
-    /// fails; [`LedgerError::Sealed`] if a master key is missing;
-    /// [`LedgerError::Corrupt`], with file and offset, if the journal is damaged.
+    /// [`LedgerError::InUse`] if another process uses it; [`LedgerError::Unavailable`] if the disk
+    /// fails; [`LedgerError::Sealed`] if a master key is missing; [`LedgerError::Corrupt`], with
+    /// file and offset, if the journal is damaged.
     pub fn open(options: EmbeddedOptions) -> Result<Self, LedgerError> {
         Self::open_with(options, Arc::new(Disk))
     }
@@ -219,7 +218,7 @@ impl Embedded {
         let (jobs, todo) = mpsc::channel();
         let closed = unindexed.into_iter().map(Job::Close);
         for job in closed.chain([Job::MakeSpare]) {
-            // The keeper is not running yet; the channel holds them.
+            // The indexer is not running yet; the channel holds them.
             let _ = jobs.send(job);
         }
         let (calls, taken) = mpsc::channel();
@@ -227,31 +226,31 @@ impl Embedded {
         let keeping = Arc::clone(&core);
         let threads = vec![
             start("ledger-commit", &core, move || committer.run(&taken))?,
-            start("ledger-keep", &core, move || keeper::run(&keeping, &todo))?,
+            start("ledger-keep", &core, move || indexer::run(&keeping, &todo))?,
         ];
         let turns = Mutex::new(());
         Ok(Self { shared: Arc::new(Shared { core, calls: Some(calls), threads, turns }) })
     }
 
-    /// Whether there is a ledger in `path`, or was one.
+    /// Whether there is, or was, a ledger in `path`.
     #[must_use]
     pub fn is_in(path: &Path) -> bool {
         core::journal_dir(path).is_dir() || manifest::path(path).is_file()
     }
 
-    /// Its directory.
+    /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.core().options.path
     }
 
-    /// How long a sync takes lately.
+    /// The recent duration of a sync.
     #[must_use]
     pub fn sync_time(&self) -> Duration {
         Duration::from_nanos(self.core().sync_ns.load(Ordering::Relaxed))
     }
 
-    /// Takes syncs for so long, so that tests need no slow disk.
+    /// Sets the duration of a sync: tests need no slow disk.
     #[cfg(test)]
     pub(in crate::ledger) fn pretend_sync(&self, took: Duration) {
         self.core().pretend_sync(took);
@@ -261,7 +260,7 @@ impl Embedded {
         &self.shared.core
     }
 
-    /// As [`Ledger::accept`], of events that are taken when the frame is filled that they go into.
+    /// As [`Ledger::accept`], with events that are taken when their frame is filled.
     pub(super) async fn accept_offer(
         &self,
         offer: BatchSource,
@@ -269,7 +268,7 @@ impl Embedded {
         self.call(|answer| Call::Accept(offer, answer)).await
     }
 
-    /// Hands a call to the committer and waits for the answer.
+    /// Sends a call to the committer and waits for the answer.
     async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, LedgerError> {
         self.core().poison.check()?;
         let (answer, answered) = oneshot::channel();
@@ -279,11 +278,11 @@ impl Embedded {
         {
             return result;
         }
-        // The committer ended under the call: with a panic, which is noted only after this.
+        // The committer ended during the call: with a panic, which is recorded only after this.
         Err(self.core().poison.set("the committer has ended".into()))
     }
 
-    /// Reads where blocking is allowed.
+    /// Reads on a thread that may block.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Core) -> Result<T, LedgerError> + Send + 'static,
@@ -295,7 +294,7 @@ impl Embedded {
     }
 }
 
-/// Starts a thread whose panic ends the ledger.
+/// Starts a thread whose panic stops the ledger.
 fn start(
     name: &str,
     core: &Arc<Core>,
@@ -388,7 +387,7 @@ impl Ledger for Embedded {
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
         if self.core().lazy.load(Ordering::Acquire) && self.core().poison.reason().is_none() {
-            // Attempts are read from the journal, so they have to be there.
+            // Attempts are read from the journal, so they have to be written.
             self.call(Call::Flush).await?;
         }
         self.read(move |core| core.detail(id)).await
@@ -450,7 +449,7 @@ impl Ledger for Embedded {
         let events = core.all_runs().iter().map(|run| run.len() as u64).sum();
         let targets = core.deliveries().stats(core.now());
         let held = core.held().stats();
-        Ok(Stats::sum((events, core.keys.load(Ordering::Relaxed)), targets, held))
+        Ok(Stats::sum(events, core.keys.load(Ordering::Relaxed), targets, held))
     }
 
     async fn document(&self, kind: Kind, id: &str) -> Result<Option<Document>, LedgerError> {
@@ -468,7 +467,7 @@ impl Ledger for Embedded {
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         let mut revisions = self.core().revision.subscribe();
         let newer = revisions.wait_for(|revision| *revision > after);
-        // An end of the time is no error: the caller is told the revision that there is.
+        // A timeout is not an error: the caller gets the current revision.
         let _ = tokio::time::timeout(wait, newer).await;
         Ok(*self.core().revision.borrow())
     }
@@ -486,7 +485,7 @@ impl Ledger for Embedded {
         cursor: Option<&Cursor>,
         bytes: usize,
     ) -> Result<ExportPage, LedgerError> {
-        // No segment is written anew while a page is read.
+        // No segment is rewritten while a page is read.
         let _turn = self.shared.turns.lock().await;
         let cursor = cursor.cloned();
         self.read(move |core| core.export(cursor.as_ref(), bytes)).await
@@ -495,13 +494,13 @@ impl Ledger for Embedded {
     async fn scrub(&self, cursor: Option<&Cursor>, bytes: usize) -> Result<ScrubPage, LedgerError> {
         let (core, cursor) = (Arc::clone(self.core()), cursor.cloned());
         let (answer, answered) = oneshot::channel();
-        // A thread of its own, which yields the processor to every other.
+        // A separate thread, with the lowest priority.
         let step = move || {
             let _ = rustix::process::nice(scrub::NICE);
             let page = core.scrub(cursor.as_ref(), bytes);
-            // First this: when the last one goes, the directory is free for the next.
+            // First this: after the last clone is dropped the directory is free.
             drop(core);
-            // Nobody listens if the caller stopped waiting.
+            // The caller may have stopped waiting.
             let _ = answer.send(page);
         };
         let started = std::thread::Builder::new().name("ledger-scrub".to_owned()).spawn(step);
@@ -538,7 +537,7 @@ impl Ledger for Embedded {
     }
 }
 
-/// Items in batches that fit into a segment each.
+/// Splits items into batches that each fit into a segment.
 fn import_batches(items: Vec<Item>, max: usize) -> Result<Vec<Vec<Item>>, LedgerError> {
     let mut batches: Vec<Vec<Item>> = Vec::new();
     let mut filled = usize::MAX;
@@ -559,8 +558,8 @@ fn import_batches(items: Vec<Item>, max: usize) -> Result<Vec<Vec<Item>>, Ledger
     Ok(batches)
 }
 
-/// Adds the bodies that are not in memory. A delivery whose body cannot be read stays leased, is
-/// reported, and comes again when its lease ends.
+/// Adds the bodies that are not in memory. A delivery with an unreadable body stays leased, is
+/// reported, and becomes due again when its lease expires.
 fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
     let lease = |handed: Handed| {
         let body = match handed.body {
@@ -572,7 +571,8 @@ fn with_bodies(core: &Core, handed: Vec<Handed>, ttl: Duration) -> Vec<Lease> {
                     return None;
                 }
                 Err(error) => {
-                    // It comes again with each lease; a damaged place is noted where it was met.
+                    // Fails again with each lease; the damaged place is recorded where it was
+                    // found.
                     if let Some(others) = core.unread.admit() {
                         let event = handed.event;
                         core.notice(format!("{event}: {error} ({others} more since the last)"));

@@ -14,8 +14,8 @@ use super::{
     Swept,
 };
 
-/// How often a gateway looks for deliveries that another one made and did not get to. Each makes
-/// its own attempts at once, so that this is the way of the rare ones.
+/// How often a gateway looks for deliveries that another one made and did not attempt. Rarely
+/// needed: each gateway makes its own attempts at once.
 const POLL: Duration = Duration::from_millis(500);
 
 /// One of the engines.
@@ -25,7 +25,7 @@ pub enum Engine {
     Embedded(Embedded),
     /// Tables that many gateways share.
     Postgres(Postgres),
-    /// The model in memory, which forgets everything with the process.
+    /// The model in memory: lost with the process.
     Memory(Memory),
 }
 
@@ -48,7 +48,7 @@ impl From<Memory> for Engine {
 }
 
 impl Engine {
-    /// How many commits at once make it faster.
+    /// The number of concurrent commits that increases throughput.
     #[must_use]
     pub fn writers(&self) -> usize {
         match self {
@@ -59,7 +59,7 @@ impl Engine {
         }
     }
 
-    /// How long until others may have made work for a delivery loop; `None`: nobody else can.
+    /// The time until others may have made deliveries; `None`: no other process can.
     #[must_use]
     pub fn look_again(&self) -> Option<Duration> {
         match self {
@@ -68,13 +68,13 @@ impl Engine {
         }
     }
 
-    /// Whether it has files of its own that [`Ledger::scrub`] reads.
+    /// Whether the engine has its own files that [`Ledger::scrub`] reads.
     #[must_use]
     pub fn has_files(&self) -> bool {
         matches!(self, Self::Embedded(_))
     }
 
-    /// As [`Ledger::accept`], of events that are taken when they can be committed.
+    /// As [`Ledger::accept`], with events that are taken when they can be committed.
     ///
     /// # Errors
     /// As [`Ledger::accept`]. The events may not have been taken then.
@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// How long a sync takes lately; zero where it has none.
+    /// The duration of a recent sync; zero without one.
     #[must_use]
     pub fn sync_time(&self) -> Duration {
         match self {

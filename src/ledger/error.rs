@@ -1,50 +1,49 @@
-//! What can go wrong in a ledger, said so that the caller knows whether to try again.
+//! Errors of a ledger. Each one says whether the operation may have taken effect.
 
 use super::Revision;
 
-/// Why an operation failed. What matters most is whether it may have taken effect.
+/// Why an operation failed. The most important fact is whether it may have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// Known not to have taken effect: no connection, a fail-over, a full disk. Try again later.
+    /// No connection, a failover, a full disk. The operation did not take effect; retry later.
     #[error("the ledger is not available: {0}")]
     Unavailable(String),
-    /// It may have taken effect. Try the **same** batch with the **same** ids, or tell the sender
-    /// to come again.
+    /// The operation may have taken effect. Retry the **same** batch with the **same** ids, or have
+    /// the sender retry.
     #[error("the ledger did not answer in time; the operation may have taken effect")]
     Unknown,
     /// The document is not in the state that the change expects; nothing changed.
-    #[error("the document was changed by somebody else")]
+    #[error("another writer changed the document; read it again")]
     Conflict {
-        /// The version that it has now; `None`: there is no such document.
+        /// The current version; `None`: the document does not exist.
         current: Option<Revision>,
     },
-    /// The queue is full or the deadline passed before the work began. Known not to have taken
-    /// effect.
+    /// The queue is full, or the deadline passed before the work began. Nothing took effect.
     #[error("the ledger is overloaded")]
     Overloaded,
     /// More bytes than the engine stores in one piece; nothing took effect.
     #[error("{size} bytes are more than the {max} that the ledger stores in one piece")]
     TooLarge {
-        /// What was asked for.
+        /// The requested size.
         size: usize,
-        /// What is stored at most.
+        /// The maximum.
         max: usize,
     },
     /// A cursor that does not belong to the query.
     #[error("the cursor does not belong to this query")]
     BadCursor,
-    /// Stored data cannot be read. The text says which file and where.
+    /// Stored data is damaged. The text names the file and the position.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
-    /// Another process works on the ledger, which belongs to one at a time.
+    /// Another process uses the ledger, which belongs to one at a time.
     #[error("{0}")]
     InUse(String),
-    /// Stored data is sealed with a master key that is not at hand. The text says what helps.
+    /// Stored data is sealed with an unavailable master key. The text names the remedy.
     #[error("{0}")]
     Sealed(String),
-    /// The ledger has stopped for good: a write or a sync failed, or a worker panicked. Nothing
-    /// more is acknowledged by this process; what was acknowledged is safe.
+    /// The ledger has stopped for good: a write or a sync failed, or a worker panicked. This
+    /// process acknowledges nothing more; acknowledged data is safe.
     #[error("the ledger has stopped: {0}")]
     Fatal(String),
 }
@@ -56,13 +55,13 @@ impl LedgerError {
         !matches!(self, Self::Unknown | Self::Fatal(_))
     }
 
-    /// Whether the same call may succeed later, so that a sender should come again.
+    /// Whether the same call may succeed later: the sender should retry.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unknown | Self::Overloaded)
     }
 
-    /// Whether only a restart, or a person, helps.
+    /// Whether only a restart or an operator helps.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Fatal(_))

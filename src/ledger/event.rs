@@ -1,4 +1,4 @@
-//! An event, as the admin API shows it and as format `event` delivers it.
+//! An event, as the admin API shows it and format `event` delivers it.
 
 use std::borrow::Cow;
 
@@ -11,30 +11,30 @@ use super::sound::mend;
 use crate::clock::{Stamp, UnixMillis};
 use crate::sender::{Effect, Resolved, Role, put_json_text};
 
-/// An event. Its JSON is a promise to people outside: members and their order stay as they are.
-/// `kind` and `effect` are always the last two; new optional members come before them.
-/// [`Incoming`] writes the same on the way into the ledger.
+/// An event. Its JSON is a public contract: members and their order stay. `kind` and `effect` are
+/// always the last two; new optional members come before them. [`Incoming`] writes the same JSON on
+/// the way into the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event<'e> {
-    /// Its id, the same on every attempt of every delivery.
+    /// The id, the same on every attempt of every delivery.
     pub id: EventId,
     /// The name that the source had when the event was received.
     pub source: Cow<'e, str>,
     /// The sender's name.
     pub sender: Cow<'e, str>,
-    /// The sender's own id of what happened.
+    /// The transaction: the sender's own id.
     pub transaction: Cow<'e, str>,
     /// When it was received, RFC 3339 in UTC with milliseconds.
     pub received_at: String,
-    /// Who is rewarded.
+    /// The user that is rewarded.
     pub user: Option<Cow<'e, str>>,
-    /// What is given.
+    /// The item.
     pub item: Option<Cow<'e, str>>,
-    /// How much of it, as the sender wrote it.
+    /// The amount, as the sender wrote it.
     pub amount: Option<Cow<'e, str>>,
     /// Whether the sender marks it as a test.
     pub test: bool,
-    /// What was asked for and not there, or left unreplaced by the sender.
+    /// Placeholders that are unresolved, or that the sender did not expand.
     pub unresolved: Vec<Cow<'e, str>>,
     /// The roles that the signature covers.
     pub authenticated: Vec<Cow<'e, str>>,
@@ -42,19 +42,19 @@ pub struct Event<'e> {
     pub params: Cow<'e, RawValue>,
     /// The source's template, resolved.
     pub resolved: Cow<'e, RawValue>,
-    /// In which currency.
+    /// The currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Cow<'e, str>>,
-    /// What the app passed through.
+    /// The custom value of the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<Cow<'e, str>>,
-    /// The transaction that this one takes back.
+    /// The transaction that this one reverses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverses: Option<Cow<'e, str>>,
-    /// Parameters whose value could have been cut anew without changing the signature.
+    /// Parameters that could be re-cut without changing the signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recut: Vec<Cow<'e, str>>,
-    /// The unit of the amount, where the provider counts in parts.
+    /// The unit of the amount, where the sender counts in parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount_unit: Option<Cow<'e, str>>,
     /// Roles that are percent-encoded as a whole, because they are not UTF-8.
@@ -66,25 +66,25 @@ pub struct Event<'e> {
     /// The kind of event: `event` where the sender's file names none.
     #[serde(default = "plain_kind")]
     pub kind: Cow<'e, str>,
-    /// What it does to the balance of its user. Missing in events of older versions: see
+    /// Its effect on the user's balance. Missing in events of older versions: see
     /// [`Event::effect`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// How an event came to be recorded.
+/// How an event was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "bool", into = "bool")]
 pub enum Release {
-    /// Its callback was accepted when it came.
+    /// Its callback was accepted at once.
     #[default]
     None,
-    /// An operator released it later.
+    /// An operator released it from quarantine.
     ByOperator,
 }
 
 impl Release {
-    /// Whether its callback was accepted when it came.
+    /// Whether its callback was accepted at once.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::None
@@ -108,23 +108,23 @@ fn plain_kind() -> Cow<'static, str> {
 }
 
 impl Event<'_> {
-    /// What it does to the balance of its user. An event of an older version does not say: it
-    /// revokes where it names what it reverses, and otherwise nothing is known.
+    /// Its effect on the user's balance. An event of an older version has none: it revokes if it
+    /// names the transaction that it reverses; otherwise the effect is unknown.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
         self.effect.or_else(|| self.reverses.is_some().then_some(Effect::Revoke))
     }
 }
 
-/// What writes the JSON of an event.
+/// Writes the JSON of an event.
 pub trait EventJson {
-    /// About how long its JSON is, to make room once.
+    /// The approximate length of the JSON.
     fn size_hint(&self) -> usize;
 
-    /// Writes its JSON behind what `to` holds.
+    /// Appends the JSON to `to`.
     ///
     /// # Errors
-    /// `Malformed` if it cannot be written, which no event of a sender causes.
+    /// If it cannot be written, which no event of a sender causes.
     fn put_json(&self, to: &mut Vec<u8>) -> Result<(), DecodeError>;
 }
 
@@ -138,14 +138,14 @@ impl EventJson for Event<'_> {
     }
 }
 
-/// About how long an event's JSON is without parameters and template.
+/// The approximate length of an event's JSON without parameters and template.
 const MEMBERS_BYTES: usize = 400;
 
-/// An event on its way into the ledger: written, in the members of [`Event`], once for every
-/// callback, so by hand.
+/// An event on its way into the ledger. Its JSON has the members of [`Event`]; it is written for
+/// every callback, and so without a serializer.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'e> {
-    /// Its id.
+    /// The id.
     pub id: EventId,
     /// The name of its source.
     pub source: &'e str,
@@ -153,9 +153,9 @@ pub struct Incoming<'e> {
     pub sender: &'e str,
     /// When it was received.
     pub received_ms: UnixMillis,
-    /// What it says.
+    /// The resolved callback.
     pub resolved: &'e Resolved,
-    /// How it comes to be recorded.
+    /// How it is recorded.
     pub release: Release,
 }
 
@@ -216,7 +216,7 @@ impl EventJson for Incoming<'_> {
     }
 }
 
-/// Writes `json` behind `lead`, which is JSON as well.
+/// Appends `json` after `lead`, which is JSON too.
 #[inline]
 fn put(to: &mut Vec<u8>, lead: &'static str, json: &str) {
     to.extend_from_slice(lead.as_bytes());
@@ -301,7 +301,7 @@ pub(super) mod tests {
         assert_eq!(serde_json::to_string(&back).unwrap(), expected);
     }
 
-    /// What `taku`'s catalog file makes of a callback that is signed with `secret`.
+    /// The result of `taku`'s catalog file for a callback signed with `secret`.
     fn resolved(query: &str, secret: &str) -> Box<Resolved> {
         let catalog = Catalog::embedded().unwrap();
         let value = Secret::new(secret.as_bytes());
@@ -359,7 +359,7 @@ pub(super) mod tests {
             let read: Event<'_> = serde_json::from_slice(&written).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&read).unwrap());
             assert_eq!((read.id, &*read.source, &*read.transaction), (id, source, "t-1"));
-            // What is not UTF-8 is shown in its escapes.
+            // Bytes that are not UTF-8 are shown in their escapes.
             let shown = if user == "%ff" { String::from("%FF") } else { plain(user) };
             assert_eq!(read.user.as_deref(), Some(&*shown));
             assert_eq!(read.unresolved, ["more"]);

@@ -1,45 +1,45 @@
-//! The codes that faults of a database server are counted under.
+//! Codes under which errors of a database server are counted.
 
-/// Why a statement of a ledger on a server failed: a closed set, made of the server's SQLSTATE.
+/// Why a statement on a server failed: a closed set, derived from the server's SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultCode {
-    /// Class 08, and connections that ended or could not be made.
+    /// Class 08, and connections that ended or could not be established.
     Connection,
-    /// 22012: of several keys one was taken meanwhile, or the key to seal with has changed.
+    /// 22012: a key was taken concurrently, or the sealing key has changed.
     Torn,
     /// 23514: the partition of a day was missing.
     NoPartition,
     /// 25006: the server is read-only, or a standby.
     ReadOnly,
-    /// 40001 and 40P01: undone because of others who worked on the same rows.
+    /// 40001 and 40P01: rolled back because of concurrent transactions on the same rows.
     Undone,
     /// 42501: the role lacks a privilege.
-    Denied,
+    NoPrivilege,
     /// 53100: the disk is full.
     DiskFull,
     /// Class 53 otherwise: memory, connections, or a configured limit.
     Resources,
-    /// 55P03: a lock could not be had in time.
+    /// 55P03: a lock was unavailable within the time limit.
     Locked,
     /// Class 57: the server stops, starts, or cancelled the statement.
     Intervention,
     /// Class 58: the server could not read or write its files.
     System,
-    /// The commit would not have been as durable as it must be.
+    /// The commit would not have had the required durability.
     NotDurable,
     /// Everything else.
     Other,
 }
 
 impl FaultCode {
-    /// All of them.
+    /// All codes.
     pub const ALL: [Self; 13] = [
         Self::Connection,
         Self::Torn,
         Self::NoPartition,
         Self::ReadOnly,
         Self::Undone,
-        Self::Denied,
+        Self::NoPrivilege,
         Self::DiskFull,
         Self::Resources,
         Self::Locked,
@@ -56,7 +56,7 @@ impl FaultCode {
             "23514" => Self::NoPartition,
             "25006" => Self::ReadOnly,
             "40001" | "40P01" => Self::Undone,
-            "42501" => Self::Denied,
+            "42501" => Self::NoPrivilege,
             "53100" => Self::DiskFull,
             "55P03" => Self::Locked,
             _ => match state.get(..2) {
@@ -69,7 +69,7 @@ impl FaultCode {
         }
     }
 
-    /// Its name as a label: an SQLSTATE, a class of them, or a word.
+    /// The label: an SQLSTATE, a class of them, or a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl FaultCode {
             Self::NoPartition => "23514",
             Self::ReadOnly => "25006",
             Self::Undone => "40",
-            Self::Denied => "42501",
+            Self::NoPrivilege => "42501",
             Self::DiskFull => "53100",
             Self::Resources => "53",
             Self::Locked => "55P03",

@@ -18,8 +18,8 @@ use super::{Cursor, DedupeKey, EventBody, EventId, EventKeys, HeldId, NewEvent, 
 use crate::clock::UnixMillis;
 use crate::sender::Reason;
 
-/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; one who
-/// captured a call must not make work without end.
+/// Variants of one signed text or key, waiting or decided. Honest senders make one or two; a replay
+/// attack must not create unbounded work.
 pub const VARIANTS_MAX: usize = 8;
 
 /// Samples of the rejected callbacks of one source: ten pages of an operator's patience.
@@ -28,30 +28,30 @@ pub const REJECTED_MAX: HeldBounds = HeldBounds { count: 1000, bytes: 8 << 20 };
 /// Why a callback is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeldWhy {
-    /// It was rejected, and its source keeps such callbacks.
+    /// The callback was rejected, and its source quarantines such callbacks.
     Quarantine,
-    /// What was signed is known under another identity, or has several readings.
+    /// The signed text is known under another identity, or is ambiguous.
     Ambiguous,
-    /// Its identity is known with another content.
+    /// The identity is known with another content.
     Conflict,
     /// It was rejected, and is kept as a sample: it waits for nobody.
     Rejected,
 }
 
-/// A callback to be held.
+/// A callback to quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHeld {
-    /// Its id, made before the first try and kept over retries.
+    /// The id, created before the first try and kept over retries.
     pub id: HeldId,
     /// Why it is held.
     pub why: HeldWhy,
-    /// Why it was rejected, where it was.
+    /// The reason, if it was rejected.
     pub reason: Option<Reason>,
     /// The signed text or the key that it disputes; of a rejected one, who called.
     pub anchor: DedupeKey,
-    /// The anchor and the content: the same variant is held once.
+    /// A digest of anchor and content: the same variant is held once.
     pub variant: DedupeKey,
-    /// The event that stands.
+    /// The recorded event.
     pub first: Option<EventId>,
     /// The event that a release makes. Of a rejected one nothing is verified: it has the request,
     /// and what that claims; see [`Rejection`](super::Rejection).
@@ -70,27 +70,27 @@ pub struct Holding {
 /// How many callbacks of a source may wait for one reason, together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBounds {
-    /// How many.
+    /// The maximum number.
     pub count: u64,
-    /// Bytes of them.
+    /// The maximum of their bytes.
     pub bytes: u64,
 }
 
 impl Default for HeldBounds {
-    /// More than a person looks through, and a hundredth of a usual disk's reserve.
+    /// More than an operator reviews, and 1 % of a usual disk's reserve.
     fn default() -> Self {
         Self { count: 10_000, bytes: 64 << 20 }
     }
 }
 
-/// What became of a callback that was to be held.
+/// The result of a request to quarantine a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldOutcome {
-    /// It is held, durably.
+    /// Held, durably.
     Held(HeldId),
-    /// The variant is held, or was decided.
+    /// The variant is already held or decided.
     Known(HeldId),
-    /// A bound is reached; nothing was recorded.
+    /// A limit is reached; nothing was recorded.
     Full,
 }
 
@@ -127,12 +127,12 @@ pub struct HeldQuery {
     pub until_ms: Option<UnixMillis>,
 }
 
-/// A page of held callbacks that wait, newest first.
+/// A page of waiting held callbacks, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldPage {
     /// The callbacks.
     pub held: Vec<NewHeld>,
-    /// Where the next page begins; `None`: this was the last.
+    /// Where the next page begins; `None`: this is the last one.
     pub next: Option<Cursor>,
 }
 
@@ -141,14 +141,14 @@ pub struct HeldPage {
 pub enum Decision {
     /// To make an event of what is kept.
     Release,
-    /// To leave it.
+    /// Drop the callback.
     Drop,
     /// It was verified again: what became of it is recorded already. The mark says released, as
     /// the event of [`HeldOrder::event`], if there is one.
     Settle,
 }
 
-/// An order about one held callback.
+/// A decision on one held callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldOrder {
     /// The callback.
@@ -161,22 +161,22 @@ pub struct HeldOrder {
     pub event: Option<EventId>,
 }
 
-/// What is left of a held callback that is decided.
+/// The mark of a decided callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldMark {
-    /// Its id.
+    /// The id.
     pub id: HeldId,
-    /// Its source.
+    /// The source.
     pub source: SourceId,
     /// Why it was held.
     pub why: HeldWhy,
-    /// What it disputed.
+    /// The signed text or key that it disputed.
     pub anchor: DedupeKey,
-    /// Its variant.
+    /// The variant.
     pub variant: DedupeKey,
     /// The decision.
     pub decision: Decision,
-    /// When it was made.
+    /// When it was decided.
     pub at_ms: UnixMillis,
     /// The event that it became.
     pub event: Option<EventId>,
@@ -185,29 +185,29 @@ pub struct HeldMark {
 /// One held callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldOne {
-    /// It waits.
+    /// Waiting.
     Waiting(Box<NewHeld>),
-    /// It is decided.
+    /// Decided.
     Decided(HeldMark),
 }
 
-/// What became of an order.
+/// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decided {
-    /// Done, now.
+    /// Decided now.
     Done(HeldMark),
-    /// It was decided before; nothing changed.
+    /// Already decided; nothing changed.
     Already(HeldMark),
-    /// There is no such callback.
+    /// The callback does not exist.
     Unknown,
 }
 
-/// How many callbacks of a source wait.
+/// The number of waiting callbacks of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldStats {
     /// The source.
     pub source: SourceId,
-    /// How many.
+    /// The number.
     pub count: u64,
 }
 
@@ -215,7 +215,7 @@ impl HeldWhy {
     /// All that wait for a person.
     pub const ALL: [Self; 3] = [Self::Quarantine, Self::Ambiguous, Self::Conflict];
 
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -232,7 +232,7 @@ impl HeldWhy {
         Self::ALL.into_iter().find(|why| why.as_str() == name)
     }
 
-    /// Its number on disk.
+    /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::Quarantine => 0,
@@ -249,7 +249,7 @@ impl HeldWhy {
 }
 
 impl Decision {
-    /// Its number on disk.
+    /// The number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
             // What was settled is marked as released.
@@ -289,12 +289,12 @@ impl NewHeld {
         }
     }
 
-    /// About how many bytes it takes on disk, at least.
+    /// The minimum of bytes that it takes on disk, approximately.
     pub(super) fn size(&self) -> usize {
         128 + self.event.size()
     }
 
-    /// Writes it.
+    /// Writes the callback.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(self.id.as_bytes());
         to.push(self.why.code());
@@ -305,12 +305,12 @@ impl NewHeld {
         put_event(to, &self.event);
     }
 
-    /// Reads what [`NewHeld::put`] wrote.
+    /// Reads the output of [`NewHeld::put`].
     pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
             why: HeldWhy::from_code(from.u8()?)?,
-            // A reason of a later version is none here.
+            // A reason of a later version is read as none.
             reason: from.opt()?.and_then(Reason::from_name),
             anchor: DedupeKey(from.array()?),
             variant: DedupeKey(from.array()?),
@@ -340,8 +340,8 @@ impl NewHeld {
         }
     }
 
-    /// The event that a release makes, with those of its keys that belong to no other: `unknown`
-    /// is asked about each.
+    /// The event of a release, with those of its keys that belong to no other event: `unknown` is
+    /// asked about each.
     pub(super) fn released<E>(
         self,
         mut unknown: impl FnMut(&DedupeKey) -> Result<bool, E>,
@@ -352,14 +352,14 @@ impl NewHeld {
                 keys.identity.push(key);
             }
         }
-        // A body that cannot be read is delivered as it is: nothing is lost for a mark.
+        // An unreadable body is delivered as it is: a missing mark loses nothing.
         let body = EventBody::released(&self.event.body).unwrap_or(self.event.body);
         Ok(NewEvent { keys, body, ..self.event })
     }
 }
 
 impl HeldMark {
-    /// Writes it.
+    /// Writes the mark.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(self.id.as_bytes());
         to.extend_from_slice(&[self.why.code(), self.decision.code()]);
@@ -370,7 +370,7 @@ impl HeldMark {
         to.put_bytes(self.source.as_str().as_bytes());
     }
 
-    /// Reads what [`HeldMark::put`] wrote.
+    /// Reads the output of [`HeldMark::put`].
     pub(super) fn take(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: HeldId::from_bytes(from.array()?),
@@ -384,13 +384,13 @@ impl HeldMark {
         })
     }
 
-    /// Bytes that it takes on disk, at most.
+    /// The maximum of bytes that it takes on disk.
     pub(super) fn size(&self) -> usize {
         96 + self.source.as_str().len()
     }
 }
 
-/// The anchor and what the callback says, in short.
+/// A digest of the anchor and the callback's content.
 fn variant(anchor: DedupeKey, event: &NewEvent) -> DedupeKey {
     let mut hash = Sha256::new();
     hash.update(b"held variant");
@@ -449,7 +449,7 @@ impl Cursor {
         Self(id.as_bytes().to_vec())
     }
 
-    /// What [`Cursor::behind_held`] holds.
+    /// The id in a cursor of [`Cursor::behind_held`].
     pub(super) fn held(&self) -> Result<HeldId, super::LedgerError> {
         let bytes = self.0.as_slice().try_into().or(Err(super::LedgerError::BadCursor))?;
         Ok(HeldId::from_bytes(bytes))
@@ -461,7 +461,7 @@ impl EventBody {
     /// members.
     ///
     /// # Errors
-    /// `Malformed` if it is of another form or a later version.
+    /// If the bytes have another form or a later version.
     pub fn released(body: &Bytes) -> Result<Bytes, DecodeError> {
         const MEMBER: &[u8] = br#","released":true"#;
         const LAST: &[u8] = br#","kind":""#;

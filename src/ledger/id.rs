@@ -1,4 +1,4 @@
-//! Names of things: events, sources, destinations, nodes.
+//! Ids and names: events, replays, held callbacks, sources, destinations, nodes.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,132 +10,111 @@ use uuid::Uuid;
 
 use crate::clock::UnixMillis;
 
-/// The id of an event: a version 7 UUID, so that ids sort by the time they were made.
-///
-/// Its text is `evt_` and 32 lower-case hexadecimal digits, everywhere and always.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId(Uuid);
-
-/// The id of one order to replay: repeating the order under the same id changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplayId(Uuid);
-
-/// The id of a callback that is held: a version 7 UUID, so ids sort by the time of receipt.
-///
-/// Its text is `ref_` and 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HeldId(Uuid);
-
-/// The id of one order to release callbacks from quarantine.
-///
-/// Its text is `rel_` and 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReleaseId(Uuid);
-
-/// A text that is not the id of a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the id of a release is `rel_` and 32 lower-case hexadecimal digits")]
-pub struct NotAReleaseId;
-
-/// A text that is not the id of a held callback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the id of a held callback is `ref_` and 32 lower-case hexadecimal digits")]
-pub struct NotAHeldId;
-
-/// A text that is no id of a replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the id of a replay is `rpl_` and 32 lower-case hexadecimal digits")]
-pub struct NotAReplayId;
-
-/// A text that is no id of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event id is `evt_` and 32 lower-case hexadecimal digits")]
-pub struct NotAnEventId;
-
-const PREFIX: &str = "evt_";
-const REPLAY_PREFIX: &str = "rpl_";
-const HELD_PREFIX: &str = "ref_";
-const RELEASE_PREFIX: &str = "rel_";
 /// Digits of an id.
 const DIGITS: usize = 32;
 /// The last millisecond that 48 bits hold, in the year 10889.
 const MS_MAX: u64 = (1 << 48) - 1;
 
-impl EventId {
-    /// A new id for something received at `ms`; no other call gives the same one.
-    #[must_use]
-    pub fn new(ms: UnixMillis) -> Self {
-        Self(uuid_at(ms, random()))
-    }
+/// An id that outlasts the process: a version 7 UUID, so ids sort by the time they were created
+/// for. Its text is a prefix and 32 lower-case hexadecimal digits, everywhere and always.
+macro_rules! lasting_id {
+    ($(#[$meta:meta])* $name:ident, $prefix:literal, $error:ident, $text:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
 
-    /// The smallest id of that millisecond, for ranges of time.
-    #[must_use]
-    pub fn floor(ms: UnixMillis) -> Self {
-        let ms = u64::try_from(ms).unwrap_or(0).min(MS_MAX);
-        Self(Uuid::from_u128(u128::from(ms) << 80))
-    }
+        #[doc = concat!("A string that is not a [`", stringify!($name), "`].")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+        #[error($text)]
+        pub struct $error;
 
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
+        impl $name {
+            /// The id with these bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
 
-    /// Its bytes, which sort as the ids do.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
+            /// The bytes, which sort as the ids do.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
 
-    /// Its text, written into `buffer`.
-    pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TEXT_BYTES]) -> &'b str {
-        let (prefix, digits) = buffer.split_at_mut(PREFIX.len());
-        prefix.copy_from_slice(PREFIX.as_bytes());
-        // There is room for the digits, so it does not fail.
-        let _ = const_hex::encode_to_slice(self.as_bytes(), digits);
-        str::from_utf8(buffer).unwrap_or_default()
-    }
+            /// Length of the text.
+            pub const TEXT_BYTES: usize = $prefix.len() + DIGITS;
 
-    /// Bytes of its text.
-    pub const TEXT_BYTES: usize = PREFIX.len() + DIGITS;
+            /// The text, written into `buffer`.
+            pub fn encode<'b>(&self, buffer: &'b mut [u8; Self::TEXT_BYTES]) -> &'b str {
+                let (prefix, digits) = buffer.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                // The buffer has room for the digits: encoding cannot fail.
+                let _ = const_hex::encode_to_slice(self.as_bytes(), digits);
+                str::from_utf8(buffer).unwrap_or_default()
+            }
+        }
 
-    /// The millisecond that it was made for.
-    #[must_use]
-    pub fn ms(&self) -> UnixMillis {
-        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
-    }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.encode(&mut [0; Self::TEXT_BYTES]))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                parse(text, $prefix).map(Self).ok_or($error)
+            }
+        }
+    };
 }
 
-impl ReplayId {
-    /// A new id, for an order given at `ms`.
-    #[must_use]
-    pub fn new(ms: UnixMillis) -> Self {
-        Self(uuid_at(ms, random()))
-    }
-
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
+lasting_id! {
+    /// The id of an event, created for the time of receipt.
+    EventId, "evt_", EventIdError, "an event id is `evt_` and 32 lower-case hexadecimal digits"
 }
 
-impl ReleaseId {
-    /// A new id, for an order given at `ms`.
-    #[must_use]
-    pub fn new(ms: UnixMillis) -> Self {
-        Self(uuid_at(ms, random()))
-    }
+lasting_id! {
+    /// The id of one order to replay: repeating the order under the same id changes nothing.
+    ReplayId, "rpl_", ReplayIdError, "the id of a replay is `rpl_` and 32 lower-case hexadecimal digits"
 }
+
+lasting_id! {
+    /// The id of a held callback, created for the time of receipt.
+    HeldId, "ref_", HeldIdError,
+    "the id of a held callback is `ref_` and 32 lower-case hexadecimal digits"
+}
+
+lasting_id! {
+    /// The id of one order to release callbacks from quarantine.
+    ReleaseId, "rel_", ReleaseIdError,
+    "the id of a release is `rel_` and 32 lower-case hexadecimal digits"
+}
+
+/// Adds a constructor with random bits after the time.
+macro_rules! random_id {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// A new id for the millisecond `ms`; every call returns another one.
+            #[must_use]
+            pub fn new(ms: UnixMillis) -> Self {
+                Self(uuid_at(ms, random()))
+            }
+        }
+    )*};
+}
+
+random_id! { EventId ReplayId ReleaseId }
 
 impl HeldId {
-    /// A new id, for a callback received at `ms`. Those of one millisecond sort as they were made.
+    /// A new id for a callback received at `ms`. Ids of one millisecond sort in order of creation.
     #[must_use]
     pub fn new(ms: UnixMillis) -> Self {
         let mut random = random();
@@ -145,34 +124,22 @@ impl HeldId {
         Self(uuid_at(ms, random))
     }
 
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// Its bytes, which sort as the ids do.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The millisecond that it was made for.
+    /// The millisecond that the id was created for.
     #[must_use]
     pub fn ms(&self) -> UnixMillis {
         i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
     }
 
-    /// The id of the event that a rejected callback becomes: always the same, so that whoever
-    /// releases it again makes no other.
+    /// The id of the event of a released callback: always the same, so a repeated release makes no
+    /// second event.
     #[must_use]
     pub const fn event(&self) -> EventId {
         EventId(self.0)
     }
 }
 
-/// How many ids of kept callbacks this process made before in that millisecond; `None` where that is
-/// not known, for a time that is past, or where there are too many.
+/// The number of ids of held callbacks that this process created before in that millisecond; `None`
+/// for a past time, or if there are too many.
 fn count_within(ms: UnixMillis) -> Option<u16> {
     use std::sync::atomic::{AtomicU64, Ordering};
     const COUNT_BITS: u32 = 12;
@@ -186,13 +153,28 @@ fn count_within(ms: UnixMillis) -> Option<u16> {
     u16::try_from(count).ok()
 }
 
+impl EventId {
+    /// The smallest id of that millisecond, for ranges of time.
+    #[must_use]
+    pub fn floor(ms: UnixMillis) -> Self {
+        let ms = u64::try_from(ms).unwrap_or(0).min(MS_MAX);
+        Self(Uuid::from_u128(u128::from(ms) << 80))
+    }
+
+    /// The millisecond that the id was created for.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+}
+
 fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {
     let ms = u64::try_from(ms).unwrap_or(0).min(MS_MAX);
     uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
 }
 
-/// Random bytes of the operating system, fetched for many ids at once: a system call for each
-/// would cost more than the id.
+/// Random bytes of the operating system, fetched for many ids at once: a system call costs more than
+/// an id.
 fn random() -> [u8; 10] {
     const IDS: usize = 48;
     thread_local! {
@@ -210,8 +192,8 @@ fn random() -> [u8; 10] {
     })
 }
 
-/// Where the operating system has no random bytes, the random keys of the standard library's maps
-/// and a count still make ids that differ.
+/// Distinct ids without random bytes of the operating system: from the random keys of the standard
+/// library's maps, and a counter.
 fn fallback() -> [u8; 10] {
     use std::hash::BuildHasher;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -224,73 +206,11 @@ fn fallback() -> [u8; 10] {
     bytes
 }
 
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.encode(&mut [0; Self::TEXT_BYTES]))
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for EventId {
-    type Err = NotAnEventId;
-
-    fn from_str(text: &str) -> Result<Self, NotAnEventId> {
-        parse(text, PREFIX).map(Self).ok_or(NotAnEventId)
-    }
-}
-
-impl fmt::Display for ReplayId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{REPLAY_PREFIX}{}", self.0.simple())
-    }
-}
-
-impl FromStr for ReplayId {
-    type Err = NotAReplayId;
-
-    fn from_str(text: &str) -> Result<Self, NotAReplayId> {
-        parse(text, REPLAY_PREFIX).map(Self).ok_or(NotAReplayId)
-    }
-}
-
-impl fmt::Display for HeldId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HELD_PREFIX}{}", self.0.simple())
-    }
-}
-
-impl FromStr for HeldId {
-    type Err = NotAHeldId;
-
-    fn from_str(text: &str) -> Result<Self, NotAHeldId> {
-        parse(text, HELD_PREFIX).map(Self).ok_or(NotAHeldId)
-    }
-}
-
-impl fmt::Display for ReleaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{RELEASE_PREFIX}{}", self.0.simple())
-    }
-}
-
-impl FromStr for ReleaseId {
-    type Err = NotAReleaseId;
-
-    fn from_str(text: &str) -> Result<Self, NotAReleaseId> {
-        parse(text, RELEASE_PREFIX).map(Self).ok_or(NotAReleaseId)
-    }
-}
-
 fn parse(text: &str, prefix: &str) -> Option<Uuid> {
     let digits = text.strip_prefix(prefix)?;
     let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let sound = lower && digits.len() == DIGITS;
-    u128::from_str_radix(digits, 16).ok().filter(|_| sound).map(Uuid::from_u128)
+    let is_valid = lower && digits.len() == DIGITS;
+    u128::from_str_radix(digits, 16).ok().filter(|_| is_valid).map(Uuid::from_u128)
 }
 
 impl Serialize for EventId {
@@ -313,7 +233,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name as a text.
+            /// The name.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -341,7 +261,7 @@ macro_rules! name {
 }
 
 name! {
-    /// The id of a source, which outlives its name: renaming a source forgets no transaction.
+    /// The id of a source, which outlives its name: a renamed source keeps its deduplication keys.
     SourceId
 }
 
@@ -351,7 +271,7 @@ name! {
 }
 
 name! {
-    /// The name of one gateway process, for leases and for people.
+    /// The name of one gateway process, for leases and operators.
     NodeId
 }
 
@@ -372,12 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_refused() {
+    fn other_spellings_are_rejected() {
         let text = EventId::new(1).to_string();
         let upper = text.to_uppercase();
         let signed = format!("evt_+{}", &text[5..]);
         for bad in ["", "evt_", &text[4..], &upper, &signed, &format!("{text}0"), "evt_é"] {
-            assert_eq!(bad.parse::<EventId>(), Err(NotAnEventId), "{bad}");
+            assert_eq!(bad.parse::<EventId>(), Err(EventIdError), "{bad}");
         }
     }
 

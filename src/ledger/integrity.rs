@@ -1,20 +1,20 @@
-//! Integrity: what of the store cannot be read, and the scrub that looks for it.
+//! Integrity: damaged parts of the store, and the scrub that finds them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::Cursor;
 
-/// A part of the store that cannot be read.
+/// A damaged part of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
-    /// From this byte on.
+    /// The first damaged byte.
     pub from: u64,
-    /// Up to this one; `from` where the place is a point, or the length is unknown.
+    /// The byte after the last one; `from` where only the start is known.
     pub until: u64,
-    /// What is wrong.
+    /// The error.
     pub what: String,
 }
 
@@ -23,13 +23,13 @@ pub struct Damage {
 pub struct ScrubPage {
     /// Bytes that this step read.
     pub read: u64,
-    /// Bytes of the store before the place that was reached, and of all of it.
+    /// Bytes of the store before the reached position, and in all.
     pub done: u64,
-    /// All bytes that a pass reads, as far as that is known now.
+    /// All bytes of a pass, as far as known.
     pub total: u64,
-    /// Damaged places that this step found.
+    /// Damaged places found in this step.
     pub damage: Vec<Damage>,
-    /// What is no damage to what was recorded, and what becomes of it.
+    /// Notes that are not damage, and their consequence.
     pub remarks: Vec<String>,
     /// Where the next step begins; `None`: the pass is complete.
     pub next: Option<Cursor>,

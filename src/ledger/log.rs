@@ -1,4 +1,4 @@
-//! The log of recorded events, as it is asked for.
+//! Queries of recorded events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Delivery, DeliveryState, EventId, LedgerError, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
-/// Which events to list. Everything that is `None` does not matter.
+/// A filter for events. `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
     /// Of this source.
@@ -27,7 +27,7 @@ pub struct LogQuery {
     pub until_ms: Option<UnixMillis>,
 }
 
-/// How far the deliveries of an event are.
+/// The state of an event's deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventState {
     /// At least one is pending.
@@ -49,7 +49,7 @@ pub struct Logged {
     pub received_ms: UnixMillis,
     /// Whether the sender marks it as a test.
     pub test: bool,
-    /// How far its deliveries are.
+    /// The state of its deliveries.
     pub state: EventState,
     /// Its encoded [`super::EventBody`].
     pub body: Bytes,
@@ -73,20 +73,20 @@ pub struct LogPage {
     pub next: Option<Cursor>,
 }
 
-/// Where a page ended. Opaque: its text may be handed out and taken back, nothing else.
+/// The end of a page. Opaque: callers only return it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub(super) Vec<u8>);
 
-/// A text that is no cursor.
+/// A string that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor")]
 pub struct NotACursor;
 
-/// Cursors hold an id and perhaps a name; a longer text is none of ours.
+/// Cursors contain an id and possibly a name; a longer text is not a cursor.
 const CURSOR_TEXT_MAX: usize = 1024;
 
 impl EventState {
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -118,19 +118,19 @@ impl LogQuery {
 }
 
 impl Cursor {
-    /// Behind an event in any list of events: events with smaller ids follow.
+    /// After an event in any list of events: events with smaller ids follow.
     #[must_use]
     pub fn after(id: EventId) -> Self {
         Self(id.as_bytes().to_vec())
     }
 
-    /// In front of the deliveries of every event received before `ms`.
+    /// Before the deliveries of every event received before `ms`.
     #[must_use]
     pub fn deliveries_before(ms: UnixMillis) -> Self {
         Self(EventId::floor(ms).as_bytes().to_vec())
     }
 
-    /// Behind a delivery: later names of its event, then smaller ids, follow.
+    /// After a delivery: later names of its event, then smaller ids, follow.
     #[must_use]
     pub fn behind(delivery: &Delivery) -> Self {
         let mut bytes = delivery.event.as_bytes().to_vec();
@@ -138,13 +138,13 @@ impl Cursor {
         Self(bytes)
     }
 
-    /// What [`Cursor::after`] holds.
+    /// The id in a cursor of [`Cursor::after`].
     pub(super) fn event(&self) -> Result<EventId, LedgerError> {
         let bytes = self.0.as_slice().try_into().or(Err(LedgerError::BadCursor))?;
         Ok(EventId::from_bytes(bytes))
     }
 
-    /// What [`Cursor::behind`] holds.
+    /// The delivery in a cursor of [`Cursor::behind`].
     pub(super) fn delivery(&self) -> Result<(EventId, TargetId), LedgerError> {
         let (id, name) = self.0.split_first_chunk().ok_or(LedgerError::BadCursor)?;
         let name = std::str::from_utf8(name).or(Err(LedgerError::BadCursor))?;

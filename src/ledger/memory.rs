@@ -1,8 +1,7 @@
-//! The model: a ledger in memory, simple enough to be seen to be right.
+//! The model: a ledger in memory, simple enough to be verified by reading.
 //!
-//! It says what the other engines are held to ([`super::conformance`] and the property tests
-//! compare them with it), and serves tests and demonstrations. It forgets everything with the
-//! process.
+//! It is the reference for the other engines ([`super::conformance`] and the property tests compare
+//! them with it), and serves tests. All data is lost with the process.
 
 mod model;
 
@@ -30,7 +29,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An empty ledger whose leases and due times go by `clock`.
+    /// An empty ledger with `clock` for leases and due times.
     #[must_use]
     pub fn new(clock: StoreClock) -> Self {
         Self {
@@ -39,8 +38,8 @@ impl Memory {
         }
     }
 
-    /// Does what a restart of an embedded engine does, so that the two can be compared: leases end,
-    /// and with them the attempts that were not settled.
+    /// Simulates a restart of an embedded engine for comparisons: leases end, and with them the
+    /// unsettled attempts.
     #[doc(hidden)]
     pub fn restart(&self) {
         self.model().restart();
@@ -176,7 +175,7 @@ impl Ledger for Memory {
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         let mut revisions = self.revision.subscribe();
         let newer = revisions.wait_for(|revision| *revision > after);
-        // An end of the time is no error: the caller is told the revision that there is.
+        // A timeout is not an error: the caller gets the current revision.
         let _ = tokio::time::timeout(wait, newer).await;
         Ok(*self.revision.borrow())
     }

@@ -1,11 +1,10 @@
-//! What one ledger hands to another: for backups, for upgrades, for the way from one engine to the
-//! other.
+//! Transfer between ledgers: for backups, for upgrades, and from one engine to the other.
 //!
-//! An engine gives its whole contents as [`Item`]s, page by page and while it works
-//! ([`super::Ledger::export`]), and takes such items, each once however often it is offered
+//! An engine exports its whole content as [`Item`]s, page by page and while it works
+//! ([`super::Ledger::export`]). It imports such items, each once however often it is offered
 //! ([`super::Ledger::import`]). [`ExportWriter`] and [`ExportReader`] are the file in between.
 //!
-//! Not carried over: leases, which replays were made, and the attempts of deliveries that are done.
+//! Not transferred: leases, the record of replays, and the attempts of finished deliveries.
 
 mod known;
 mod stream;
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::clock::UnixMillis;
 
-/// Something that a ledger keeps.
+/// An item of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A document in its newest version.
@@ -32,54 +31,54 @@ pub enum Item {
         /// The document.
         document: Document,
     },
-    /// An event with every delivery that it has or had.
+    /// An event with all its deliveries, past ones included.
     Event {
         /// The event.
         event: NewEvent,
-        /// How far its deliveries are; attempts only of those that are not done.
+        /// The state of its deliveries; attempts only of unfinished ones.
         deliveries: Vec<Delivery>,
     },
-    /// Keys of an event that is gone itself, or that its duplicates brought.
+    /// Keys of an expired event, or keys that its duplicates brought.
     Past(PastEvent),
     /// A nonce that has not ended.
     Nonce(Nonce),
     /// A callback that waits for a decision.
     Held(Box<NewHeld>),
-    /// The mark of one that is decided.
+    /// The mark of a decided callback.
     Mark(HeldMark),
 }
 
-/// What is remembered of an event beside the event itself: its keys when its time is over, and
-/// those that its duplicates brought.
+/// Facts about an event besides the event itself: its keys after it expired, and those that its
+/// duplicates brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastEvent {
-    /// Its id.
+    /// The id.
     pub id: EventId,
-    /// Its source.
+    /// The source.
     pub source: SourceId,
-    /// Its keys.
+    /// The keys.
     pub keys: SmallVec<[DedupeKey; 2]>,
-    /// The content that the keys stand for.
+    /// The content of the keys.
     pub fingerprint: Fingerprint,
     /// When it was received.
     pub received_ms: UnixMillis,
 }
 
-/// A page of a ledger's contents.
+/// A page of a ledger's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportPage {
     /// The items.
     pub items: Vec<Item>,
-    /// Where the next page begins; `None`: this was the last.
+    /// Where the next page begins; `None`: this is the last one.
     pub next: Option<Cursor>,
 }
 
-/// What became of items that were offered.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Taken, durably.
+    /// Imported, durably.
     pub taken: u64,
-    /// Known already; what was there stays as it is.
+    /// Already known; the stored data is unchanged.
     pub known: u64,
 }
 
@@ -91,7 +90,7 @@ const HELD: u8 = 5;
 const MARK: u8 = 6;
 
 impl Item {
-    /// How many bytes it takes at most, in an export and in a ledger.
+    /// The maximum of bytes that it takes, in an export and in a ledger.
     #[must_use]
     pub fn size(&self) -> usize {
         let attempts = |delivery: &Delivery| {
@@ -114,7 +113,7 @@ impl Item {
         }
     }
 
-    /// About how many bytes it takes where each of its records is sealed by itself.
+    /// The approximate number of bytes if each record is sealed separately.
     pub(super) fn stored_size(&self) -> usize {
         let records = match self {
             Self::Event { deliveries, .. } => {
@@ -125,7 +124,7 @@ impl Item {
         self.size() + records * (16 + super::seal::OVERHEAD)
     }
 
-    /// Writes it.
+    /// Writes the item.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         match self {
             Self::Document { kind, document } => {
@@ -165,7 +164,7 @@ impl Item {
         }
     }
 
-    /// Reads what [`Item::put`] wrote.
+    /// Reads the output of [`Item::put`].
     pub(super) fn read(from: &mut Take<'_>) -> Result<Self, DecodeError> {
         Ok(match from.u8()? {
             DOCUMENT => {
@@ -194,7 +193,7 @@ impl Item {
         })
     }
 
-    /// Items one behind the other.
+    /// Encodes items in sequence.
     #[must_use]
     pub fn encode(items: &[Self]) -> Vec<u8> {
         let mut to = Vec::with_capacity(items.iter().map(Self::size).sum());
@@ -202,10 +201,10 @@ impl Item {
         to
     }
 
-    /// What [`Item::encode`] wrote.
+    /// Decodes the output of [`Item::encode`].
     ///
     /// # Errors
-    /// When it is something else.
+    /// If the bytes have another form.
     pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, DecodeError> {
         let mut from = Take(bytes);
         let mut items = Vec::new();

@@ -1,22 +1,24 @@
 //! The engine for many gateways: PostgreSQL.
 //!
-//! Gateways share nothing but the server. There is no leader: unique keys decide who was first,
-//! `skip locked` keeps leases apart, and whatever has to be done once (a partition, a migration, a
-//! sweep) may be tried by all at once.
+//! Gateways share only the server. There is no leader: unique keys decide which callback is first,
+//! `skip locked` separates leases, and all gateways may try whatever has to be done once (a
+//! partition, a migration, a sweep).
 //!
 //! ```text
 //! accept ─▶ one statement: keys, events, deliveries ─▶ one commit   (accept.rs, retry.rs)
 //! lease, settle, release                                            (deliveries.rs)
 //! replay, log, documents, sweep                (replay.rs, log.rs, documents.rs, days.rs)
 //! Pool ─▶ Session ─▶ Dialer: the server that takes writes  (link.rs, dialer.rs, hosts.rs, url.rs, tls.rs)
-//! Vault: what is in clear, and what is sealed             (vault.rs, rekey.rs)
-//! Pulse, probe: is it there, does it write, what does it promise      (pulse.rs, probe.rs)
+//! RowCipher: plain and sealed columns                                       (row_cipher.rs,
+//! rekey.rs)
+//! ServerWatch, probe: reachable, writable, durability                       (health.rs, probe.rs)
 //! ```
 //!
-//! What an answer survives is the server's setting, read each second; each statement that promises
-//! something checks it for its own commit (durability.rs). A commit that nobody waits for any more is never cancelled, and one whose answer was lost is
-//! tried again under the same ids. Leases, and deliveries that are done, are written without
-//! waiting for the disk: what a crash takes back is delivered once more.
+//! The server's settings determine the durability. They are read every second, and each statement
+//! with a guarantee checks them for its own commit (durability.rs). A commit is never cancelled,
+//! even if its caller is gone. A commit with a lost answer is retried under the same ids. Leases
+//! and finished deliveries are written without waiting for the disk: after a crash they are
+//! repeated.
 
 mod accept;
 mod days;
@@ -75,30 +77,30 @@ use super::{
 use crate::clock::instant;
 use crate::sender::Reason;
 
-/// How long an accept goes on trying: beyond the time-out of every sender, so that a fail-over
-/// within that time costs nobody a callback.
+/// The time limit of an accept: longer than every sender's timeout, so a failover within that time
+/// loses no callback.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a change goes on trying.
+/// The time limit for retries of a change.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a change may take: a server that is silent for longer has left its callers in doubt.
+/// The time limit of a change: after a longer silence its outcome is unknown.
 const CHANGE_TIME: Duration = Duration::from_secs(15);
-/// How long a step of a sweep may take.
+/// The time limit of a step of a sweep.
 const SWEEP_TIME: Duration = Duration::from_secs(120);
-/// A source may have many keys, and the person who forgets them waits.
+/// The time limit of a forget: a source may have many keys, and an operator waits.
 const FORGET_TIME: Duration = Duration::from_secs(3600);
-/// How long a question goes on trying to get a connection; people and scrapers wait for it.
+/// The time limit for a query to get a connection; operators and scrapers wait for it.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
-/// How long counts may take: a scraper waits for ten seconds.
+/// The time limit of statistics: a scraper waits 10 s.
 const STATS_TIME: Duration = Duration::from_secs(6);
-/// How long a change that people ask for goes on trying: they want the reason.
+/// The time limit of an operator's change: the operator wants the reason.
 const ORDER_PATIENCE: Duration = Duration::from_secs(2);
-/// The pause before a statement that failed is tried again; it doubles …
+/// The pause before the first retry of a statement. It doubles up to the maximum.
 const AGAIN: Duration = Duration::from_millis(5);
-/// … up to this: what a server cannot do now it need not be asked a hundred times a second.
+/// The longest pause between retries.
 const AGAIN_MAX: Duration = Duration::from_millis(200);
 /// Connections for changes of deliveries and documents, and as many for leases.
 const WORKERS: usize = 2;
-/// Stands between the names of an event's destinations in a parameter.
+/// Separates the names of an event's destinations in a parameter.
 const TARGETS_BETWEEN: &str = "\u{1f}";
 
 /// A ledger in PostgreSQL. Clones share its connections.
@@ -107,7 +109,7 @@ pub struct Postgres {
     core: Arc<Core>,
 }
 
-/// What clones share.
+/// State shared by the clones.
 struct Core {
     dialer: Arc<Dialer>,
     accept: Pool,
@@ -117,15 +119,15 @@ struct Core {
     clock: StoreClock,
     pulse: ServerWatch,
     vault: RowCipher,
-    /// Days whose partitions are known to be there.
+    /// Days with known partitions.
     days: RwLock<BTreeSet<i32>>,
-    /// Days before today that this gateway keeps from being swept.
+    /// Past days that this gateway protects from being swept.
     late: Mutex<HashMap<i32, Instant>>,
     queue: Queue,
     faults: Faults,
-    /// Commits of one thread at one time.
+    /// Concurrent commits of one thread.
     writers: usize,
-    /// How long a question may take, with the connection that it may need.
+    /// The time limit of a query, including the wait for a connection.
     read_time: Duration,
     beating: OnceLock<Vec<AbortHandle>>,
 }
@@ -139,11 +141,11 @@ impl Drop for Core {
 }
 
 impl Postgres {
-    /// Connects, and checks that the tables are there and that the server promises enough. Must be
-    /// called within the runtime that its connections are to live in.
+    /// Connects, and checks tables and durability of the server. Must be called within the runtime
+    /// of its connections.
     ///
     /// # Errors
-    /// When it cannot be used; the text says what to do.
+    /// If the server is unusable; the text names the remedy.
     pub async fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
         let open_time = options.open_time;
         let core = Arc::new(Self::connect(options).await?);
@@ -168,7 +170,7 @@ impl Postgres {
         Ok(Self { core })
     }
 
-    /// Connects to tables of this version of which everything can be read.
+    /// Connects to readable tables of this version.
     async fn connect(options: PostgresOptions) -> Result<Core, PostgresError> {
         let dialer = options.dialer()?;
         hosts::survey(&dialer).await;
@@ -214,10 +216,10 @@ impl Postgres {
         })
     }
 
-    /// Makes the tables, or brings them to this version, and says what it does.
+    /// Creates the tables, or upgrades them to this version; reports each step.
     ///
     /// # Errors
-    /// When that cannot be done; what was done is whole, and the rest may be tried again.
+    /// If a step fails; earlier steps are complete, and the rest may be retried.
     pub async fn migrate(
         options: &PostgresOptions,
         say: &mut (dyn FnMut(String) + Send),
@@ -230,7 +232,8 @@ impl Postgres {
         migrate::migrate(&session, dialer.schema(), say).await
     }
 
-    /// How many commits of one thread at once make it faster: all threads share the connections.
+    /// The number of concurrent commits of one thread that increases throughput: all threads share
+    /// the connections.
     pub(super) fn writers(&self) -> usize {
         self.core.writers
     }
@@ -244,17 +247,17 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// How many threads record. The system reads files to tell, so that it is asked once.
+/// The number of threads that record. Read once, because the system reads files for it.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Whether a call may be made again when its answer was lost.
+/// Whether a call may be repeated after its answer was lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// It does the same again.
+    /// The call is idempotent.
     Harmless,
-    /// The caller has to look what became of it.
+    /// The caller has to check the outcome.
     No,
 }
 
@@ -264,7 +267,7 @@ impl Repeat {
     }
 }
 
-/// Runs a call on a session of a pool until it is through, cannot succeed, or takes too long.
+/// Runs a call on a session of a pool until it succeeds, cannot succeed, or times out.
 macro_rules! run {
     ($core:expr, $pool:ident for $patience:expr, $repeat:expr, $held:ident => $call:expr) => {{
         let until = instant() + $patience;
@@ -292,7 +295,7 @@ macro_rules! run {
     }};
 }
 
-/// Changes something.
+/// Runs a change.
 macro_rules! change {
     ($core:ident, $pool:ident within $time:expr, $repeat:expr, $held:ident => $call:expr) => {
         within($time, LedgerError::Unknown, async {
@@ -302,7 +305,7 @@ macro_rules! change {
     };
 }
 
-/// Changes something that people wait for, unless the server is known to take no changes.
+/// Runs a change of an operator, unless the server is known to accept none.
 macro_rules! order {
     ($core:ident, $held:ident => $call:expr) => {
         match $core.pulse.unchangeable() {
@@ -317,7 +320,7 @@ macro_rules! order {
     };
 }
 
-/// Asks something, unless the server is known to be out of reach.
+/// Runs a query, unless the server is known to be unreachable.
 macro_rules! ask {
     ($core:ident within $time:expr, $held:ident => $call:expr) => {
         match $core.pulse.down() {
@@ -336,14 +339,14 @@ macro_rules! ask {
     };
 }
 
-/// Waits before the next try; the wait after that is longer.
+/// Waits before a retry, longer each time.
 async fn rest(pause: &mut Duration) {
     tokio::time::sleep(*pause).await;
     *pause = pause.saturating_mul(2).min(AGAIN_MAX);
 }
 
-/// A call, or what its caller is told when it takes too long. Nothing is cancelled: the connection
-/// is closed, and the server ends what it does.
+/// Runs a call with a time limit, and returns the timeout's error after it. Nothing is cancelled:
+/// the connection is closed, and the server finishes its statement.
 async fn within<T>(
     time: Duration,
     late: LedgerError,
@@ -366,14 +369,14 @@ impl Core {
     }
 }
 
-/// Refuses what PostgreSQL could not take in one message.
+/// Rejects what is too large for one message of PostgreSQL.
 fn check_size(batch: &[NewEvent]) -> Result<(), LedgerError> {
     let size = batch.iter().map(|event| event.body.len()).sum();
     if size > BODIES_MAX { Err(LedgerError::TooLarge { size, max: BODIES_MAX }) } else { Ok(()) }
 }
 
 impl Ledger for Postgres {
-    /// A commit goes on when its caller is gone: it is a task of its own.
+    /// A commit continues when its caller is gone: it is a separate task.
     async fn accept(&self, batch: &[NewEvent]) -> Result<Vec<Accepted>, LedgerError> {
         check_size(batch)?;
         let (core, batch) = (Arc::clone(&self.core), batch.to_vec());
@@ -484,7 +487,7 @@ impl Ledger for Postgres {
         ask!(core, held => core.held_one_on(&held, id))
     }
 
-    /// When the answer of a commit was lost, the next try finds it decided.
+    /// When the answer of a commit was lost, the retry finds it decided.
     async fn decide(&self, order: &HeldOrder) -> Result<Decided, LedgerError> {
         let core = &self.core;
         change!(core, durable within CHANGE_TIME, Repeat::Harmless, held => {
@@ -526,7 +529,7 @@ impl Ledger for Postgres {
     async fn changed(&self, after: Revision, wait: Duration) -> Result<Revision, LedgerError> {
         let mut revisions = self.core.pulse.revisions();
         let newer = tokio::time::timeout(wait, revisions.wait_for(|one| *one > after)).await;
-        // An end of the time is no error: the caller is told the revision that there is.
+        // A timeout is not an error: the caller gets the current revision.
         drop(newer);
         let revision = *revisions.borrow();
         Ok(revision)

@@ -1,9 +1,9 @@
-//! The scrubber: reads everything that is stored again and again, at a bounded rate, so that damage
-//! is found while there is still a backup to repair it from.
+//! The scrubber: reads all stored data repeatedly, at a bounded rate. It finds damage while there
+//! is still a backup to repair it from.
 //!
-//! A pass begins a day after the one before began. A step of a mebibyte is followed by a rest, so
-//! that processor and disk are used for no more than the configured share of the time. A pass that
-//! a person asks for takes the place of the one in progress, and rests less.
+//! A pass begins a day after the previous one began. A step reads 1 MiB and is followed by a rest:
+//! CPU and disk are used for at most the configured share of the time. A requested pass replaces
+//! the scheduled one in progress, and rests less.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,52 +18,52 @@ use crate::clock::{UnixMillis, instant, now_ms};
 const STEP_BYTES: usize = 1 << 20;
 /// From the start of one pass to the start of the next.
 const PASS_EVERY: Duration = Duration::from_secs(86_400);
-/// From the start of the gateway to the first pass: the start has work of its own.
+/// From the start of the gateway to the first pass: the start itself is busy.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
-/// The share of the time for a pass that was asked for: a person waits, and callbacks go first.
+/// The share of the time of a requested pass: an operator waits, and callbacks take precedence.
 const ASKED_SHARE: ScrubShare = ScrubShare(25);
-/// A rest is never shorter: a store in memory would be read without any.
+/// The shortest rest: a store in memory would be read without any.
 const REST_MIN: Duration = Duration::from_millis(1);
-/// A rest is never longer: a disk that hung once for a minute does not hold up the pass for a day.
+/// The longest rest: a disk that hung for a minute does not delay the pass by a day.
 const REST_MAX: Duration = Duration::from_secs(60);
-/// Places of a pass that are kept: more would not tell people more.
+/// Damaged places that a pass keeps: more would not help an operator.
 const PLACES_MAX: usize = 1000;
 
 /// How much of the time a scrub may take, in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubShare(u8);
 
-/// What a pass came to, or has come to so far.
+/// The result of a pass, so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubPass {
     /// Its number since the start of the gateway.
     pub number: u64,
-    /// Whether it goes on.
+    /// Its state.
     pub state: PassState,
     /// When it began.
     pub began_ms: UnixMillis,
     /// When it ended.
     pub ended_ms: Option<UnixMillis>,
-    /// Bytes of the store that it has passed.
+    /// Bytes of the store that it has covered.
     pub done: u64,
-    /// Bytes of the store that it passes altogether.
+    /// Bytes of the store that it covers in all.
     pub total: u64,
     /// Damaged places.
     pub damage: Vec<Damage>,
-    /// What is no damage.
+    /// Notes that are not damage.
     pub remarks: Vec<String>,
     /// Why it ended early.
     pub error: Option<String>,
 }
 
-/// Whether a pass goes on.
+/// The state of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassState {
-    /// It does.
+    /// In progress.
     Running,
     /// Everything was read.
     Done,
-    /// It ended early.
+    /// Ended early.
     Failed,
 }
 
@@ -76,7 +76,7 @@ pub struct Scrubber {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// A pass was asked for.
+    /// Signals a requested pass.
     asked: Notify,
 }
 
@@ -85,7 +85,7 @@ struct State {
     running: Option<Running>,
     /// The last pass that has ended.
     ended: Option<ScrubPass>,
-    /// When everything was read the last time.
+    /// End of the last complete pass.
     complete_ms: Option<UnixMillis>,
     count: u64,
 }
@@ -99,13 +99,13 @@ struct Running {
 /// Why a pass began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// It was its time.
+    /// Scheduled.
     Schedule,
-    /// A person asked.
+    /// Requested by an operator.
     Request,
 }
 
-/// The step that comes next.
+/// The next step.
 struct Step {
     number: u64,
     cursor: Option<Cursor>,
@@ -119,7 +119,7 @@ impl fmt::Debug for Scrubber {
 }
 
 impl PassState {
-    /// Its name in the API.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,10 +131,10 @@ impl PassState {
 }
 
 impl ScrubShare {
-    /// The largest share, in percent: above it callbacks would notice.
+    /// The largest share, in percent: above it callbacks would be delayed.
     pub const MAX: u8 = 50;
 
-    /// The usual one.
+    /// The default.
     pub const USUAL: Self = Self(5);
 
     /// A share of 1 to [`ScrubShare::MAX`] percent.
@@ -143,7 +143,7 @@ impl ScrubShare {
         (1..=Self::MAX).contains(&percent).then_some(Self(percent))
     }
 
-    /// How long to rest after a step that took so long.
+    /// The rest after a step that took this long.
     fn rest(self, took: Duration) -> Duration {
         let rest = took * u32::from(100 - self.0) / u32::from(self.0);
         rest.clamp(REST_MIN, REST_MAX)
@@ -195,7 +195,7 @@ impl Scrubber {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a pass now, in place of the one in progress, unless that was asked for too.
+    /// Begins a pass now, instead of the one in progress, unless that was requested too.
     pub fn begin(&self) -> ScrubPass {
         let mut state = self.state();
         let running = state.running.as_ref();
@@ -207,7 +207,7 @@ impl Scrubber {
         pass
     }
 
-    /// The pass in progress, or else the last one.
+    /// The pass in progress, or the last one.
     #[must_use]
     pub fn pass(&self) -> Option<ScrubPass> {
         let state = self.state();
@@ -215,14 +215,14 @@ impl Scrubber {
         running.or_else(|| state.ended.clone())
     }
 
-    /// When everything was read the last time.
+    /// End of the last complete pass.
     #[must_use]
     pub fn complete_ms(&self) -> Option<UnixMillis> {
         self.state().complete_ms
     }
 
-    /// Works until the future is dropped. `share` is how much of the time a pass may take; `None`:
-    /// none begins by itself. `observe` gets the bytes that each step read.
+    /// Works until the future is dropped. `share` is the share of the time for a pass; `None`: no
+    /// scheduled passes. `observe` gets the bytes that each step read.
     pub async fn run(
         self,
         engine: Engine,
@@ -247,7 +247,7 @@ impl Scrubber {
         }
     }
 
-    /// Waits until there is something to do, and says what.
+    /// Waits until a step is due and returns it.
     async fn next(
         &self,
         share: &mut watch::Receiver<Option<ScrubShare>>,
@@ -286,7 +286,7 @@ impl Scrubber {
         Some(Step { number: running.pass.number, cursor: running.cursor.clone(), share })
     }
 
-    /// Takes down what a step of a pass came to, if that pass is still the one in progress.
+    /// Records the result of a step, if its pass is still the one in progress.
     fn note(&self, number: u64, page: Result<ScrubPage, LedgerError>) {
         let mut state = self.state();
         let running = state.running.as_mut().filter(|running| running.pass.number == number);
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!((step.number, step.cursor), (1, None));
         assert!(due > instant() + PASS_EVERY / 2);
         scrubber.note(1, Ok(page(Some(7))));
-        // Turned off it stands still, and turned on it goes on.
+        // Without a share it stops, and with one it continues.
         assert!(scrubber.step(None, &mut due).is_none());
         let step = scrubber.step(share(5), &mut due).unwrap();
         assert_eq!(step.cursor, Some(Cursor(vec![7])));
@@ -362,7 +362,7 @@ mod tests {
         scrubber.step(share(5), &mut due).unwrap();
         let asked = scrubber.begin();
         assert_eq!((asked.number, scrubber.begin().number), (2, 2));
-        // The step of the pass before changes nothing any more.
+        // A step of the previous pass changes nothing any more.
         scrubber.note(1, Ok(page(None)));
         assert_eq!(scrubber.pass().unwrap().state, PassState::Running);
         let step = scrubber.step(None, &mut due).unwrap();

@@ -1,8 +1,8 @@
 //! Sealing at rest: XChaCha20-Poly1305 under one master key.
 //!
-//! What is sealed says under which key (a [`KeyId`], which gives nothing of the key away), and is
-//! bound to its place, so that sealed pieces can't be moved about. Nonces are 24 bytes: 16 random
-//! ones for each run of pieces and a count, so that none comes twice.
+//! Sealed data names its key (a [`KeyId`], which reveals nothing of the key). It is bound to its
+//! place: sealed pieces cannot be moved. Nonces are 24 bytes: 16 random ones per run of pieces and
+//! a counter, so none repeats.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const TAG: usize = 16;
 /// Bytes that sealing adds to a piece.
 pub(super) const OVERHEAD: usize = NONCE + TAG;
 
-/// Which master key something is sealed under.
+/// The id of the master key of sealed data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(pub [u8; 8]);
 
@@ -31,14 +31,14 @@ pub struct MasterKey {
     cipher: Arc<XChaCha20Poly1305>,
 }
 
-/// The keys that a ledger can read with, and the one that it writes with.
+/// The keys that a ledger reads with, and the one that it writes with.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     current: Option<MasterKey>,
     former: Option<MasterKey>,
 }
 
-/// Nonces for pieces that are sealed one after the other.
+/// Nonces for consecutive pieces.
 pub(super) struct Nonces {
     run: [u8; 16],
     count: u64,
@@ -54,24 +54,25 @@ impl MasterKey {
         Self { id: KeyId(id), cipher: Arc::new(XChaCha20Poly1305::new(bytes.into())) }
     }
 
-    /// The key of a secret; `None` if that is not 32 bytes, which the configuration has checked.
+    /// The key of a secret; `None` if it is not 32 bytes, which the configuration checks.
     #[must_use]
     pub fn of(secret: &Secret) -> Option<Self> {
         secret.expose().try_into().ok().map(Self::new)
     }
 
-    /// Which key it is.
+    /// The id.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    /// Seals what stands in `buffer` from `start` on, in place. `place` is what it is bound to.
+    /// Seals `buffer` from `start` on, in place, bound to `place`.
     pub(super) fn seal(
         &self,
         nonces: &mut Nonces,
         place: &[u8],
-        (buffer, start): (&mut Vec<u8>, usize),
+        buffer: &mut Vec<u8>,
+        start: usize,
     ) {
         let nonce = nonces.next();
         buffer.splice(start..start, nonce);
@@ -79,12 +80,12 @@ impl MasterKey {
         let sealed = self.cipher.encrypt_inout_detached(&nonce.into(), place, text.into());
         match sealed {
             Ok(tag) => buffer.extend_from_slice(&tag),
-            // Only of more than 256 GB. What cannot be sealed is not written either.
+            // Only of more than 256 GB. A piece that cannot be sealed is not written.
             Err(_) => buffer.truncate(start),
         }
     }
 
-    /// What `sealed` holds, if it was sealed with this key for this place.
+    /// The content of `sealed`, if it was sealed with this key for this place.
     pub(super) fn open(&self, place: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE>()?;
         let (text, tag) = rest.split_last_chunk::<TAG>()?;
@@ -100,7 +101,7 @@ impl Nonces {
     /// Nonces of a new run.
     ///
     /// # Errors
-    /// When the system gives no random bytes: without them a nonce could come twice.
+    /// If the operating system provides no random bytes: without them a nonce could repeat.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut run = [0; 16];
         getrandom::fill(&mut run)?;
@@ -123,24 +124,24 @@ impl Keyring {
         Self { current, former: None }
     }
 
-    /// Reads also what is sealed with `former`, while one key takes the place of another.
+    /// Also reads data sealed with `former`, during a change of the master key.
     #[must_use]
     pub fn with_former(self, former: Option<MasterKey>) -> Self {
         Self { former, ..self }
     }
 
-    /// The key to write with.
+    /// The key for writing.
     #[must_use]
     pub fn current(&self) -> Option<&MasterKey> {
         self.current.as_ref()
     }
 
-    /// The key called `id`, if it is here.
+    /// The key with this id, if it is available.
     pub(super) fn find(&self, id: KeyId) -> Option<&MasterKey> {
         [&self.current, &self.former].into_iter().flatten().find(|key| key.id == id)
     }
 
-    /// Why something that is sealed with another key cannot be read, and what helps.
+    /// The error for data sealed with another key, with the remedy.
     pub(super) fn missing(&self, id: KeyId) -> String {
         let held: Vec<String> = [&self.current, &self.former]
             .into_iter()
@@ -187,7 +188,7 @@ mod tests {
         let seal = |nonces: &mut Nonces| {
             let mut buffer = b"head".to_vec();
             buffer.extend_from_slice(b"secret");
-            key.seal(nonces, b"here", (&mut buffer, 4));
+            key.seal(nonces, b"here", &mut buffer, 4);
             buffer
         };
         let (first, second) = (seal(&mut nonces), seal(&mut nonces));

@@ -1,14 +1,14 @@
-//! JSON texts that every reader can read.
+//! JSON texts that every parser accepts.
 //!
-//! A sender may spell half of a surrogate pair, `"\\ud83d"`. JSON's grammar allows it, and most
-//! readers refuse the whole text for it. In events such a half is written as U+FFFD.
+//! A sender may write half of a surrogate pair, `"\\ud83d"`. JSON's grammar allows it, and most
+//! parsers reject the whole text. In events such a half is written as U+FFFD.
 
 use bytes::Bytes;
 
 /// Bytes of an escape, `\uXXXX`.
 const ESCAPE_BYTES: usize = 6;
 
-/// What half of a pair becomes: as long as what it replaces.
+/// The replacement of a half: as long as the escape.
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = b"\\ufffd";
 
 /// Replaces each escape in `json` that is half of a surrogate pair.
@@ -17,7 +17,7 @@ pub(super) fn mend(json: &mut [u8]) {
     while let Some(found) = memchr::memchr(b'\\', &json[at..]) {
         at += found;
         at += match (unit(&json[at..]), unit(json.get(at + ESCAPE_BYTES..).unwrap_or_default())) {
-            // Of a pair of characters, the second may be a backslash: it is skipped with the first.
+            // The second of two characters may be a backslash: it is skipped with the first.
             (None, _) => 2,
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * ESCAPE_BYTES,
             (Some(0xd800..=0xdfff), _) => {
@@ -30,7 +30,7 @@ pub(super) fn mend(json: &mut [u8]) {
     }
 }
 
-/// `json` with every half replaced. Copied only if it may hold one: older versions wrote some.
+/// `json` with every half replaced. Copied only if it may contain one: older versions wrote some.
 pub(super) fn mended(json: Bytes) -> Bytes {
     let may_hold_one =
         [&b"\\ud"[..], b"\\uD"].iter().any(|escape| memchr::memmem::find(&json, escape).is_some());

@@ -1,30 +1,30 @@
-//! Upkeep: counts, retention, health.
+//! Statistics, retention, health.
 
 use std::time::Duration;
 
 use super::{Damage, DeliveryState, FaultCode, HeldStats, HeldWhy, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
-/// Counts of what the ledger holds.
+/// Statistics of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Events that can be queried.
     pub events: u64,
-    /// De-duplication keys remembered.
+    /// Stored deduplication keys.
     pub keys: u64,
     /// Deliveries that are pending.
     pub pending: u64,
     /// Deliveries that are dead.
     pub dead: u64,
-    /// How long the oldest pending delivery that is due has been due; `None`: nothing is due.
+    /// The time since the oldest overdue delivery became due; `None`: nothing is due.
     pub oldest_due: Option<Duration>,
-    /// The same by destination, by name, for those that have pending or dead deliveries.
+    /// The same by destination name, for those that have pending or dead deliveries.
     pub targets: Vec<TargetStats>,
     /// Callbacks that wait for a decision, by source, for those that have some.
     pub held: Vec<HeldStats>,
 }
 
-/// Counts of one destination.
+/// Statistics of one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetStats {
     /// The destination.
@@ -33,19 +33,19 @@ pub struct TargetStats {
     pub pending: u64,
     /// Deliveries that are dead.
     pub dead: u64,
-    /// How long the oldest pending delivery that is due has been due.
+    /// The time since its oldest overdue delivery became due.
     pub oldest_due: Option<Duration>,
 }
 
-/// What to keep, and how long.
+/// The retention policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The time to count from.
+    /// The time of reference.
     pub now_ms: UnixMillis,
     /// How long an event and its body are kept.
     pub keep_events: Duration,
-    /// The sources whose keys are kept for a time. Those of every other source are kept for ever:
-    /// its callbacks can be accepted at any time, or it is not configured now.
+    /// The sources whose keys expire. Keys of other sources are kept forever: their callbacks can
+    /// be accepted at any time, or they are not configured now.
     pub keep_keys: Vec<KeepKeys>,
     /// How long rejected callbacks are kept.
     pub held: HeldRetention,
@@ -62,78 +62,77 @@ pub struct HeldRetention {
     pub quarantined: Vec<KeepKeys>,
 }
 
-/// How long the keys of one source are kept.
+/// Retention of one source's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepKeys {
     /// The source.
     pub source: SourceId,
-    /// The time from receipt; never shorter than that of the event.
+    /// The time from receipt; not shorter than that of events.
     pub time: Duration,
 }
 
-/// What a sweep removed.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Events.
     pub events: u64,
-    /// De-duplication keys.
+    /// Deduplication keys.
     pub keys: u64,
-    /// Bytes given back to the file system.
+    /// Bytes returned to the file system.
     pub bytes: u64,
-    /// Whether another call would remove more at once.
+    /// Whether another call would delete more at once.
     pub more: bool,
 }
 
-/// What an answer of the ledger survives.
+/// The durability level of an acknowledged callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The process and the operating system; not the loss of this machine's disk.
+    /// Survives the process and the operating system; not the loss of this machine's disk.
     Local,
-    /// The loss of any one machine.
+    /// Survives the loss of any one machine.
     Replicated,
-    /// Nothing: the ledger is in memory, or its disk is told not to sync.
+    /// Survives nothing: the ledger is in memory, or its disk does not sync.
     Unsynced,
 }
 
 /// Whether the ledger works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Why nothing can be recorded; `None`: it can.
+    /// Why nothing can be recorded; `None`: the ledger can record.
     pub stopped: Option<String>,
-    /// What an answer survives.
+    /// The durability level.
     pub durability: Durability,
-    /// Bytes that it takes on disk; `None`: it is not known yet.
+    /// Bytes on disk; `None`: not known yet.
     pub bytes: Option<u64>,
-    /// How much room its disk has; `None`: it has none of its own.
+    /// The space on its disk; `None`: it has no disk of its own.
     pub room: Option<DiskSpace>,
-    /// What was found and mended when it was opened, for people.
+    /// Repairs made when it was opened, for operators.
     pub mended: Vec<String>,
     /// Its server; `None`: it has none.
     pub server: Option<ServerHealth>,
-    /// What cannot be read, as far as it was met. The ledger goes on: only these places fail.
+    /// Damage found so far. The ledger continues: only these places fail.
     pub damage: Vec<Damage>,
 }
 
-/// What is known of the server that a ledger is on.
+/// The state of a ledger's server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHealth {
-    /// Milliseconds that the server's clock is ahead of this gateway's, less than zero where it is
-    /// behind; `None`: the server cannot be asked just now.
+    /// Milliseconds by which the server's clock is ahead of this gateway's, negative if behind;
+    /// `None`: the server does not respond.
     pub clock_ahead_ms: Option<i64>,
-    /// Faults of this process's statements, by code: each only grows.
+    /// Failed statements of this process, by code: each count only grows.
     pub faults: Vec<(FaultCode, u64)>,
-    /// How long the oldest transaction that keeps dead rows has been open, a minute ago at most;
-    /// `None`: it is not known.
+    /// Age of the oldest transaction that keeps dead rows, at most a minute old; `None`: not known.
     pub oldest_snapshot: Option<Duration>,
-    /// Transactions since the oldest row of a table that is not frozen, a minute ago at most.
+    /// Transactions since the oldest unfrozen row of a table, at most a minute old.
     pub transaction_age: Option<u64>,
 }
 
 impl Durability {
-    /// All of them, the best first.
+    /// All levels, the best first.
     pub const ALL: [Self; 3] = [Self::Replicated, Self::Local, Self::Unsynced];
 
-    /// Its name as a label.
+    /// The label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -144,14 +143,14 @@ impl Durability {
     }
 }
 
-/// The room of a disk.
+/// The space on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
     /// Bytes that may still be written.
     pub free: u64,
-    /// Bytes that must be free to go on for long.
+    /// The minimum of free bytes.
     pub reserve: u64,
-    /// Whether it is short of room; it is no longer when a quarter more than the reserve is free.
+    /// Whether it is short of space; ends when 125 % of the minimum is free.
     pub short: bool,
 }
 
@@ -162,7 +161,7 @@ impl Health {
         self.stopped.is_none()
     }
 
-    /// Why callbacks should go elsewhere, for people; `None`: they need not.
+    /// Why callbacks should go elsewhere, for operators; `None`: the ledger is ready.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         if let Some(why) = &self.stopped {
@@ -179,20 +178,20 @@ impl Health {
 }
 
 impl Retention {
-    /// Events received before this may go.
+    /// Events received before this may be deleted.
     #[must_use]
     pub fn events_before(&self) -> UnixMillis {
         self.now_ms.saturating_sub(millis(self.keep_events))
     }
 
-    /// Keys of events of `source` received before this may go; `None`: they stay.
+    /// Keys of events of `source` received before this may be deleted; `None`: they are kept.
     #[must_use]
     pub fn keys_before(&self, source: &str) -> Option<UnixMillis> {
         let keep = self.keep_keys.iter().find(|keep| keep.source.as_str() == source)?;
         Some(self.before(keep))
     }
 
-    /// The same of every source whose keys are kept for a time.
+    /// The same for every source whose keys expire.
     pub(super) fn all_keys_before(&self) -> impl Iterator<Item = (&SourceId, UnixMillis)> {
         self.keep_keys.iter().map(|keep| (&keep.source, self.before(keep)))
     }
@@ -227,7 +226,7 @@ impl TargetStats {
         Self { target, pending: 0, dead: 0, oldest_due: None }
     }
 
-    /// Counts one delivery that has been due for `overdue_ms`; less than zero: it is not yet due.
+    /// Counts one delivery that has been due for `overdue_ms`; negative: not yet due.
     pub(super) fn count(&mut self, state: DeliveryState, overdue_ms: i64) {
         match state {
             DeliveryState::Dead => self.dead += 1,
@@ -242,9 +241,10 @@ impl TargetStats {
 }
 
 impl Stats {
-    /// The counts of all `targets` together.
+    /// The sums of all `targets`.
     pub(super) fn sum(
-        (events, keys): (u64, u64),
+        events: u64,
+        keys: u64,
         targets: Vec<TargetStats>,
         held: Vec<HeldStats>,
     ) -> Self {
@@ -260,7 +260,7 @@ impl Stats {
     }
 }
 
-/// A duration in whole milliseconds; what does not fit is for ever.
+/// A duration in whole milliseconds; the maximum if it does not fit.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,14 +7,14 @@ use crate::ledger::BatchedLedger;
 /// Why callbacks should not be sent to this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unready {
-    /// Its own phase: it is starting, or it stops.
+    /// The gateway's own phase: it is starting or stopping.
     Gateway(String),
-    /// Its store cannot record, which may hold for every gateway on that store.
+    /// Its store cannot record, possibly for every gateway on that store.
     Store(String),
 }
 
 impl Unready {
-    /// The reason, for people.
+    /// The reason, for operators.
     #[must_use]
     pub fn why(&self) -> &str {
         match self {
@@ -22,7 +22,8 @@ impl Unready {
         }
     }
 
-    /// Whether a balancer is to take the gateway out for it, as `server.readiness` says.
+    /// Whether a balancer has to remove the gateway for this reason, according to
+    /// `server.readiness`.
     #[must_use]
     pub fn counts(&self, readiness: Readiness) -> bool {
         match (self, readiness) {
@@ -32,7 +33,7 @@ impl Unready {
     }
 }
 
-/// Why callbacks should not be sent to the gateway of `life` on `book`; `None`: it records them.
+/// Why callbacks should not be sent to the gateway of `life` on `book`; `None`: it is ready.
 pub async fn unready(life: &Lifecycle, book: &BatchedLedger) -> Option<Unready> {
     if let Some(why) = life.unready() {
         return Some(Unready::Gateway(why));

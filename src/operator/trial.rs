@@ -75,7 +75,7 @@ pub async fn try_out(
 ) -> Result<Tried, TestDeliveryError> {
     let config = registry.config();
     let target = TargetId::from(name);
-    let lent = control.lend(&target).await.ok_or(TestDeliveryError::Absent)?;
+    let client = control.client_of(&target).await.ok_or(TestDeliveryError::Absent)?;
     let format = config.destinations.get(name).map(|destination| destination.format);
     if format == Some(Format::Forward) {
         return Err(TestDeliveryError::Forward);
@@ -90,7 +90,7 @@ pub async fn try_out(
     let stored = made_up(id, &source, event).ok_or(TestDeliveryError::Unwritten)?;
     let what = (DESTINATION.as_str(), name);
     registry.note(who, Action::Tried, what).await.map_err(TestDeliveryError::Unnoted)?;
-    let attempt = lent.attempt(id, &stored).await;
+    let attempt = client.attempt(id, &stored).await;
     Ok(Tried { event: id, attempt })
 }
 

@@ -1,4 +1,4 @@
-//! A listener that answers before its handler can be made.
+//! A listener that answers before its handler exists.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use crate::console::{self, Console};
 use crate::manage::Starting;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
-/// Answers as [`Starting`] until there is a handler. Clones share it.
+/// Answers with [`Starting`] until there is a handler. Clones share it.
 #[derive(Debug)]
 pub(super) struct Late<H>(Arc<Inner<H>>);
 
@@ -30,9 +30,9 @@ impl<H> Late<H> {
         Self(Arc::new(Inner { starting, handler: OnceLock::new() }))
     }
 
-    /// The handler, from now on.
+    /// Sets the handler.
     pub(super) fn set(&self, handler: H) {
-        // Only the program's one start calls it.
+        // Only the program's one start calls this.
         let _ = self.0.handler.set(handler);
     }
 }

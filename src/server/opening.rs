@@ -1,8 +1,8 @@
-//! Opening the store while the listeners answer already.
+//! Opens the store while the listeners already answer.
 //!
-//! A database that is down at the start, or an index that takes minutes to rebuild, must not mean
-//! that senders and health checks find nobody: what passes by itself is waited for. What a person
-//! has to mend ends the start.
+//! A database that is down at the start, or an index that takes minutes to rebuild, must not leave
+//! senders and health checks without an answer. Temporary causes are waited for. A cause that needs
+//! an operator ends the start.
 
 use std::io;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
-/// From one try to the next: a database that is back is noticed within about a second.
+/// The interval of tries: a database that recovers is noticed within about 1 s.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Time of one try, so that `/readyz` names the reason soon.
+/// The time limit of one try: `/readyz` names the reason soon.
 const TRY_TIME: Duration = Duration::from_secs(1);
 
-/// A line about a database that is waited for follows the one before after this time.
+/// The interval of log lines about a database that is waited for.
 const WAITS_EVERY: Duration = Duration::from_secs(10);
 
-/// Where the ledger comes from.
+/// The origin of the ledger.
 #[derive(Debug)]
 pub enum Store {
-    /// It is open.
+    /// Already open.
     Open(BatchedLedger),
-    /// It is opened as the configuration says, while the listeners answer already.
+    /// To be opened according to the configuration, while the listeners answer.
     Configured,
 }
 
@@ -42,15 +42,16 @@ impl From<BatchedLedger> for Store {
     }
 }
 
-/// Opens the store of `config`, and reads from it what people manage. Waits for a database as long
-/// as that takes.
+/// Opens the store of `config`, and reads the managed objects from it. Waits for a database without
+/// a time limit.
 ///
 /// # Errors
-/// When it cannot be opened, and waiting would not help.
+/// If it cannot be opened, and waiting would not help.
 pub(super) async fn open(
     store: Store,
     config: Arc<Config>,
-    (metrics, life): (&Arc<Metrics>, &Arc<Lifecycle>),
+    metrics: &Arc<Metrics>,
+    life: &Arc<Lifecycle>,
 ) -> Result<Registry, ServeError> {
     let book = match store {
         Store::Open(book) => book,
@@ -86,10 +87,10 @@ async fn book(
     Ok(BatchedLedger::new(engine, BatchOptions::default(), observer))
 }
 
-/// Says how far the journal is read, for `/readyz` and once in a while in the log.
+/// Reports the progress of reading the journal: for `/readyz`, and occasionally in the log.
 fn reading(life: &Arc<Lifecycle>) -> impl Fn(OpenStep) + Send + Sync + 'static {
     let (life, lines) = (Arc::clone(life), Occasional::new(WAITS_EVERY));
-    // A start that is over in a moment has nothing to say.
+    // A quick start reports nothing.
     let _ = lines.admit();
     move |step| {
         life.step(step.to_string());
@@ -100,7 +101,7 @@ fn reading(life: &Arc<Lifecycle>) -> impl Fn(OpenStep) + Send + Sync + 'static {
     }
 }
 
-/// Connects to the database, as soon as there is one.
+/// Connects to the database as soon as it is available.
 async fn database(
     store: &config::Store,
     server: &config::PostgresStore,

@@ -1,6 +1,5 @@
-//! Upkeep: removes what the configuration no longer keeps, and reads the whole store again and
-//! again to find damage. Both go in small steps with rests between them, so that callbacks do not
-//! notice.
+//! Upkeep: deletes expired data, and scrubs the whole store repeatedly to find damage. Both work in
+//! small steps with rests between them: callbacks are not delayed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +16,20 @@ use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
-/// From the end of one round to the next: what is kept for days need not go to the minute.
+/// The interval between rounds: data that is kept for days may expire a minute late.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Events and keys of one step. A step is at least one segment of the journal, 64 MiB.
 const STEP: usize = 10_000;
 
-/// From one step to the next at least, and as long as the step took: a sweep works for less than
-/// half of the time, and removes well over 10,000 keys a second where it has to.
+/// The minimum rest between steps; otherwise as long as the last step. A sweep works for less than
+/// half of the time, and deletes well over 10,000 keys a second if necessary.
 const REST: Duration = Duration::from_millis(100);
 
 /// How long samples of rejected callbacks are kept: a week's holiday, and a day to look.
 const KEEP_SAMPLES: Duration = Duration::from_secs(8 * 86_400);
 
-/// The handle of the task that removes what is old and looks for damage.
+/// The handle of the sweep and scrub task.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     config: watch::Sender<Arc<Config>>,
@@ -40,7 +39,7 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Begins, and goes on until the drain.
+    /// Starts the task, which runs until the drain.
     pub(super) fn start(
         config: &Arc<Config>,
         registry: Registry,
@@ -66,7 +65,7 @@ impl Upkeep {
         Self { config: sender, share, scrubber, task: tokio::spawn(work) }
     }
 
-    /// What has it go on under another configuration.
+    /// Applies another configuration.
     pub(super) fn applier(&self) -> impl Fn(&Arc<Config>) + Send + Sync + use<> {
         let (changes, share) = (self.config.clone(), self.share.clone());
         move |config| {
@@ -84,10 +83,10 @@ impl Upkeep {
         self.scrubber.clone()
     }
 
-    /// Waits until it has ended. A step that was begun is not waited for.
+    /// Waits until the task has ended. A step in progress is not awaited.
     pub(super) async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "retention broke down");
+            tracing::error!(%error, "retention stopped unexpectedly");
         }
     }
 }
@@ -104,29 +103,29 @@ async fn rounds(changes: &watch::Receiver<Arc<Config>>, registry: &Registry, met
                 metrics.store.swept_keys.inc_by(keys);
                 metrics.store.swept_bytes.inc_by(bytes);
                 if events + keys > 0 {
-                    tracing::info!(events, keys, bytes, "removed what is no longer kept");
+                    tracing::info!(events, keys, bytes, "deleted expired data");
                 }
                 if swept.more {
                     pause = began.elapsed().max(REST);
                 }
             }
-            // What stopped the ledger was said when it did.
+            // The ledger logged its failure when it stopped.
             Err(error) if error.is_fatal() => {}
-            Err(error) => tracing::warn!(%error, "could not remove what is no longer kept"),
+            Err(error) => tracing::warn!(%error, "could not delete expired data"),
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-/// One step: events and keys, and the notes on what is kept no longer.
+/// One step: events and keys, and expired notes.
 async fn round(registry: &Registry, policy: &Retention) -> Result<Swept, LedgerError> {
     let swept = registry.book().sweep(policy, STEP).await?;
     registry.forget_resolved(policy.keep_events, policy.now_ms).await?;
     Ok(swept)
 }
 
-/// What is kept, and how long. A key outlives every moment at which its callback could be accepted
-/// again: where that is at any time, and of a source that is not configured any more, for ever.
+/// The retention policy. A key outlives every moment at which its callback could be accepted again:
+/// forever without a time limit, or if its source is not configured any more.
 fn retention(config: &Config) -> Retention {
     let keep = config.store.keep_transactions;
     let dated = config.sources.values().filter_map(|source| {

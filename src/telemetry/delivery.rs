@@ -1,34 +1,35 @@
-//! What deliveries are counted by.
+//! Counters of deliveries.
 
 use prometheus::{IntCounter, IntCounterVec};
 
-/// What an attempt led to: a closed set, for counters and log lines.
+/// The result of an attempt: a closed set, for counters and log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum DeliveryOutcome {
     /// The destination has the event.
     Done,
-    /// It will be tried again.
+    /// The delivery will be retried.
     Retry,
-    /// Given up: its attempts are used up, or it cannot be written in the form that is wanted.
+    /// Dead-lettered: its attempts are used up, or the event cannot be written in the destination's
+    /// format.
     Dead,
-    /// Given up at once: the destination answered 410, it wants no more.
+    /// Dead-lettered at once: the destination answered 410.
     Gone,
 }
 
-/// What an inline backend said of an event, and whether its sender was told: a closed set.
+/// The verdict of an inline backend, and whether its sender received it: a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum VerdictOutcome {
-    /// Yes, and the sender is told.
+    /// Grant, and the sender receives it.
     Valid,
-    /// No, and the sender is told.
+    /// Reject, and the sender receives it.
     Invalid,
-    /// The verdict came when nobody waited any more; it does not differ from what was told.
+    /// The verdict was late, and is the same as the sender's reply.
     Late,
-    /// The sender was told the contrary before the verdict came.
+    /// The verdict was late, and the sender received the opposite.
     LateDiffers,
-    /// It cannot be read: the sender is answered as if the backend were late.
+    /// Not a valid verdict: the sender gets the reply for a late backend.
     Unreadable,
 }
 

@@ -1,8 +1,8 @@
-//! What became of a source's callbacks over time, and how long they took: for the console's charts.
+//! Callbacks of each source over time, by outcome and latency: for the console's charts.
 //!
-//! Each gateway counts for itself, since its start, in memory that does not grow: a minute for an
-//! hour, an hour for three days. A cell holds the number of its period beside its count, in one
-//! atomic word, so that counting waits for nobody and a cell that comes round again starts at zero.
+//! Each gateway counts for itself, since its start, in memory of a fixed size: minutes for an hour,
+//! hours for three days. A cell holds the number of its period and its count in one atomic word.
+//! Counting never waits, and a reused cell starts at zero.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -18,18 +18,18 @@ pub const MINUTES: usize = 60;
 /// Hours that are kept.
 pub const HOURS: usize = 72;
 
-/// Periods of ten minutes over which times are kept: together they are the last hour.
+/// Periods of ten minutes for latencies: together they are the last hour.
 const TIMES: usize = 6;
 
-/// Steps of a time from 16 us on, two for each doubling: the last one begins at 11 s, longer than
-/// any sender is known to wait.
+/// Steps of a latency from 16 us on, two per doubling: the last one begins at 11 s, longer than any
+/// known sender waits.
 const STEPS: usize = 40;
 
-/// Where the first step begins, in microseconds.
+/// The start of the first step, in microseconds.
 const FIRST_STEP_US: f64 = 16.0;
 
-/// What became of a source's callbacks. An outcome takes a kilobyte from when it first occurs, the
-/// times take two: four kilobytes for a source that is called, nothing for one that is not.
+/// The callbacks of one source. An outcome takes 1 kB once it has occurred, the latencies take 2
+/// kB: 4 kB for an active source, nothing for one that is never called.
 #[derive(Debug)]
 pub struct History {
     start: Start,
@@ -45,26 +45,26 @@ pub struct Histories {
     kept: Mutex<BTreeMap<String, Arc<History>>>,
 }
 
-/// When the gateway began to count: the time by the wall clock then and the monotonic clock from
-/// then on, so that no jump of a clock empties a chart.
+/// The start of counting: the wall clock at that time and the monotonic clock from then on. A jump
+/// of the clock does not empty a chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     instant: Instant,
     ms: UnixMillis,
 }
 
-/// How the counts of one outcome are laid out.
+/// The layout of the counts of one outcome.
 #[derive(Debug)]
 struct Series {
     minutes: [Cell; MINUTES],
     hours: [Cell; HOURS],
 }
 
-/// A count, in the low half, and the number of the period that it is of, in the high half.
+/// A count in the low half, and the number of its period in the high half.
 #[derive(Debug, Default)]
 struct Cell(AtomicU64);
 
-/// Over what a chart goes.
+/// The time range of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// The last hour, by minute.
@@ -73,12 +73,12 @@ pub enum Span {
     Days,
 }
 
-/// How long callbacks took.
+/// Latencies of callbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Took {
-    /// Half of them took no longer.
+    /// The median.
     pub p50: Duration,
-    /// All but a hundredth took no longer.
+    /// The 99th percentile.
     pub p99: Duration,
 }
 
@@ -92,7 +92,7 @@ impl Span {
         }
     }
 
-    /// Periods of it.
+    /// The number of periods.
     #[must_use]
     pub const fn periods(self) -> usize {
         match self {
@@ -116,7 +116,7 @@ impl Cell {
     }
 }
 
-/// The period of a cell's word.
+/// The period in a cell's word.
 fn of(word: u64) -> u32 {
     u32::try_from(word >> 32).unwrap_or(u32::MAX)
 }
@@ -128,14 +128,14 @@ impl Default for Start {
 }
 
 impl Start {
-    /// The time at `now`.
+    /// The wall-clock time at `now`.
     #[must_use]
     pub fn at_ms(self, now: Instant) -> UnixMillis {
         let since = now.saturating_duration_since(self.instant).as_millis();
         self.ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
     }
 
-    /// When it was.
+    /// The wall-clock time of the start.
     #[must_use]
     pub fn ms(self) -> UnixMillis {
         self.ms
@@ -143,13 +143,13 @@ impl Start {
 }
 
 impl Histories {
-    /// When they begin.
+    /// The start of counting.
     #[must_use]
     pub fn start(&self) -> Start {
         self.start
     }
 
-    /// That of a source, from now on kept under its name.
+    /// The history of a source; created if missing.
     pub(super) fn of(&self, source: &str) -> Arc<History> {
         let mut kept = self.kept();
         if let Some(history) = kept.get(source) {
@@ -160,7 +160,7 @@ impl Histories {
         history
     }
 
-    /// That of a source, if there is such a source.
+    /// The history of a source, if there is one.
     #[must_use]
     pub fn find(&self, source: &str) -> Option<Arc<History>> {
         self.kept().get(source).cloned()
@@ -185,7 +185,7 @@ impl History {
         }
     }
 
-    /// Counts a callback that came at `now`, ended so, and took that long.
+    /// Counts a callback that came at `now`, with this outcome and latency.
     pub fn count(&self, outcome: Outcome, now: Instant, took: Duration) {
         let at_ms = self.start.at_ms(now);
         if let Some(series) = self.outcomes.get(outcome as usize) {
@@ -201,22 +201,23 @@ impl History {
         self.last_ms.fetch_max(at_ms, Ordering::Relaxed);
     }
 
-    /// When the last callback came, if there was one.
+    /// The time of the last callback, if there was one.
     #[must_use]
     pub fn last_ms(&self) -> Option<UnixMillis> {
         Some(self.last_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
-    /// How many callbacks ended so, by period, the oldest first; the last period is that of `now`.
+    /// The number of callbacks with this outcome, by period, the oldest first; the last period is
+    /// that of `now`.
     #[must_use]
     pub fn counts(&self, outcome: Outcome, span: Span, now: Instant) -> Vec<u64> {
         let mut sums = vec![0; span.periods()];
-        self.add_to(&mut sums, (outcome, span), now);
+        self.add_to(&mut sums, outcome, span, now);
         sums
     }
 
-    /// Adds the same to the `sums` of several sources.
-    pub fn add_to(&self, sums: &mut [u64], (outcome, span): (Outcome, Span), now: Instant) {
+    /// Adds the same numbers to the `sums` of several sources.
+    pub fn add_to(&self, sums: &mut [u64], outcome: Outcome, span: Span, now: Instant) {
         let series = self.outcomes.get(outcome as usize).and_then(OnceLock::get);
         let Some(series) = series else { return };
         let cells = match span {
@@ -231,7 +232,7 @@ impl History {
         }
     }
 
-    /// How long the callbacks of the last hour took; `None`: there were none.
+    /// The latencies of the last hour's callbacks; `None`: no callbacks.
     #[must_use]
     pub fn took(&self, now: Instant) -> Option<Took> {
         let times = self.times.get()?;
@@ -249,7 +250,7 @@ impl History {
     }
 }
 
-/// Milliseconds of one of the periods of times.
+/// Milliseconds of one latency period.
 const TIME_MS: i64 = 600_000;
 
 impl Series {
@@ -269,7 +270,7 @@ fn count_in(cells: &[Cell], at_ms: UnixMillis, period_ms: i64) {
     }
 }
 
-/// The number of the period at that time, and which of `count` cells is its.
+/// The number of the period at that time, and its cell among `count` cells.
 fn place(at_ms: i64, period_ms: i64, count: usize) -> (u32, usize) {
     let period = u32::try_from(at_ms.div_euclid(period_ms)).unwrap_or(0);
     (period, usize::try_from(period).unwrap_or(0) % count)
@@ -281,13 +282,12 @@ fn step(took: Duration) -> usize {
     ((doublings * 2.0) as usize).min(STEPS - 1)
 }
 
-/// Where step number `at` begins.
+/// The start of step number `at`.
 fn begin(at: usize) -> Duration {
     Duration::from_secs_f64(FIRST_STEP_US * (at as f64 / 2.0).exp2() / 1e6)
 }
 
-/// The time that `share` of `all` callbacks took at most, as if those of one step were spread
-/// over it evenly.
+/// The latency that `share` of `all` callbacks do not exceed, interpolated within a step.
 fn quantile(steps: &[u64; STEPS], all: u64, share: f64) -> Duration {
     let wanted = all as f64 * share;
     let mut below = 0.0;

@@ -1,8 +1,8 @@
-//! Log lines on their way out: a bounded buffer and one thread that writes it.
+//! Log output: a bounded buffer, and one thread that writes it.
 //!
-//! A callback never waits for a terminal, a pipe or a disk: a line goes into the buffer, and the
-//! thread writes what has gathered. When the reader of the log is so slow that the buffer is full,
-//! lines are left out and the next one that fits says how many.
+//! A callback never waits for a terminal, a pipe or a disk. Lines go into the buffer, and the
+//! thread writes them. If a slow reader lets the buffer fill up, lines are dropped, and the next
+//! line says how many.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,25 +11,25 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait to be written: some 16 000 lines, a second of a busy gateway.
+/// Bytes of lines in the buffer: about 16,000 lines, one second of a busy gateway.
 const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long the thread lets lines gather after the first, so that a busy gateway costs 50 writes
-/// a second and an idle one none.
+/// How long the thread collects lines after the first: a busy gateway costs 50 writes a second, an
+/// idle one none.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The buffer.
 #[derive(Clone, Debug)]
 pub struct Lines(Arc<Shared>);
 
-/// Writes what is left when it is dropped, and ends the thread.
+/// Writes the rest of the buffer and ends the thread when it is dropped.
 #[derive(Debug)]
 pub struct LinesGuard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Takes the bytes of one line.
+/// Writes the bytes of one line.
 #[derive(Debug)]
 pub struct LineWriter<'a>(&'a Shared);
 
@@ -47,10 +47,10 @@ struct Waiting {
 }
 
 impl Lines {
-    /// A buffer whose lines a thread of its own writes to `out`.
+    /// A buffer that a dedicated thread writes to `out`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub fn to(out: impl Write + Send + 'static) -> io::Result<(Self, LinesGuard)> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn({
@@ -99,7 +99,7 @@ impl Shared {
         let mut batch = Vec::new();
         loop {
             let closed = self.gather(&mut batch);
-            // Nobody can be told that the log cannot be written.
+            // A failed write of the log cannot be reported anywhere.
             let _ = out.write_all(&batch).and_then(|()| out.flush());
             batch.clear();
             if closed {
@@ -108,7 +108,8 @@ impl Shared {
         }
     }
 
-    /// Moves what waits into `batch` as soon as there is something; says whether it was the last.
+    /// Moves buffered lines into `batch` as soon as there are any; returns whether they were the
+    /// last.
     fn gather(&self, batch: &mut Vec<u8>) -> bool {
         let idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.closed;
         let waiting =
@@ -121,9 +122,9 @@ impl Shared {
         std::mem::swap(&mut waiting.bytes, batch);
         let left_out = std::mem::take(&mut waiting.left_out);
         if left_out > 0 {
-            // Readable as text and as JSON, whichever the log is.
+            // Readable as text and as JSON, whichever format the log has.
             let note = format!(
-                "{{\"level\":\"WARN\",\"message\":\"log lines left out\",\"lines\":{left_out}}}\n"
+                "{{\"level\":\"WARN\",\"message\":\"log lines dropped\",\"lines\":{left_out}}}\n"
             );
             batch.extend_from_slice(note.as_bytes());
         }
@@ -184,6 +185,6 @@ mod tests {
         drop(held);
         drop(guard);
         let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
-        assert!(text.contains("log lines left out"), "nothing was said");
+        assert!(text.contains("log lines dropped"), "nothing was said");
     }
 }

@@ -1,4 +1,4 @@
-//! The log: JSON or text, one line an event, through [`Lines`].
+//! The log: JSON or text, one line per event, through [`Lines`].
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -16,10 +16,10 @@ use super::{Lines, LinesGuard};
 use crate::clock::{self, Occasional, Stamp};
 use crate::sender::JsonObject;
 
-/// What is logged when `RUST_LOG` says nothing.
+/// The filter without `RUST_LOG`.
 const DEFAULT_FILTER: &str = "info";
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: time, level, message, fields.
@@ -48,10 +48,10 @@ enum Colour {
 }
 
 /// Starts the log on standard error, filtered by `RUST_LOG`. Without a `format` it is text on a
-/// terminal and JSON elsewhere. The guard writes what is left when it is dropped.
+/// terminal and JSON elsewhere. The guard writes the rest of the buffer when it is dropped.
 ///
 /// # Errors
-/// When a log was started before, or no thread can be.
+/// If a log was started before, or no thread can be started.
 pub fn init(format: Option<LogFormat>) -> io::Result<LinesGuard> {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
@@ -87,7 +87,7 @@ where
     })
 }
 
-/// Writes one line for an event. Spans are not used on the callback path and are not shown.
+/// Writes one line per event. Spans are not used on the callback path and are not shown.
 struct LineLayer<W> {
     format: LogFormat,
     colour: Colour,
@@ -98,11 +98,11 @@ struct LineLayer<W> {
 /// Events of libraries that log through `log` have this target.
 const BRIDGED: &str = "log";
 
-/// The library under the index of the embedded store.
+/// The library of the embedded store's index.
 const INDEX: &str = "sled";
 
-/// A line of that library follows the one before after this time: it repeats the same error twice a
-/// second for as long as its disk fails, and our own lines say what that means.
+/// The interval of that library's lines: while its disk fails it repeats the same error twice a
+/// second, and our own lines say what it means.
 const INDEX_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether an event that came through `log` is one of [`INDEX`].
@@ -128,11 +128,11 @@ impl OfIndex {
 }
 
 thread_local! {
-    /// The line that this thread wrote last, for its room.
+    /// The line that this thread wrote last: its capacity is used again.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The longest line whose room is kept.
+/// The longest line whose buffer is kept.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 impl<S, W> Layer<S> for LineLayer<W>
@@ -144,14 +144,15 @@ where
         if OfIndex::is(event) && self.index.admit().is_none() {
             return;
         }
-        // A value that logs while it is written finds an empty line, and so does a thread that ends.
+        // A value that logs while it is written finds an empty line, and so does a thread that
+        // ends.
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.reserve(LINE_BYTES);
         match self.format {
             LogFormat::Json => put_json(&mut line, event),
             LogFormat::Text => self.put_text(&mut line, event),
         }
-        // Nobody can be told that the log cannot be written.
+        // A failed write of the log cannot be reported anywhere.
         let _ = self.out.make_writer_for(event.metadata()).write_all(&line);
         line.clear();
         if line.capacity() <= KEPT_BYTES_MAX {
@@ -172,7 +173,7 @@ fn put_json(line: &mut Vec<u8>, event: &Event<'_>) {
     line.push(b'\n');
 }
 
-/// Room for a callback's line.
+/// Initial capacity for a callback's line.
 const LINE_BYTES: usize = 384;
 
 impl<W> LineLayer<W> {
@@ -199,8 +200,8 @@ impl<W> LineLayer<W> {
     }
 }
 
-/// Fields as members of the line's JSON object. This is done for every callback: formatting
-/// machinery would cost as much as the callback's verification.
+/// Fields as members of the line's JSON object. Written for every callback: `serde`'s formatting
+/// would cost as much as the callback's verification.
 struct JsonFields<'a>(JsonObject<'a>);
 
 impl Visit for JsonFields<'_> {
@@ -227,8 +228,8 @@ impl Visit for JsonFields<'_> {
     }
 }
 
-/// Text behind what a line holds. A value that cannot be written is cut short; as bytes it would
-/// panic.
+/// Text at the end of a line. A value that cannot be written is cut short; writing it as bytes
+/// would panic.
 struct Utf8<'l>(&'l mut Vec<u8>);
 
 impl fmt::Write for Utf8<'_> {
@@ -238,7 +239,7 @@ impl fmt::Write for Utf8<'_> {
     }
 }
 
-/// Fields as `name=value`, the message first and bare.
+/// Fields as `name=value`, the message first and without a name.
 struct TextFields<'l>(Utf8<'l>);
 
 impl TextFields<'_> {
@@ -252,7 +253,7 @@ impl TextFields<'_> {
 
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        // Escaped unless it is a plain word, so that a value cannot forge a line or a field.
+        // Escaped unless it is a plain word: a value cannot forge a line or a field.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
         if field.name() == "message" || (!value.is_empty() && value.bytes().all(plain)) {
             self.pair(field, format_args!("{value}"));
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(line.lines().count(), 1);
     }
 
-    /// A value whose writer gives up half-way.
+    /// A value whose writer fails halfway.
     struct Broken;
 
     impl fmt::Debug for Broken {

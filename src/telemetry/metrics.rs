@@ -1,4 +1,4 @@
-//! The registry: every metric of the gateway, made at the start with all its label values.
+//! The registry: every metric of the gateway, created at the start with all its label values.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, ProgramMetrics
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
 
-/// Seconds: from 50 us, a fifth of what an answer from memory takes, to 10 s, the longest that any
-/// sender is known to wait.
+/// Seconds: from 50 us, a fifth of a reply from memory, to 10 s, the longest that any known sender
+/// waits.
 const SECONDS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Seconds of a delivery attempt: its time-out may be set up to a minute.
+/// Seconds of a delivery attempt: its timeout may be set up to a minute.
 const ATTEMPT_SECONDS: &[f64] =
     &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -35,9 +35,9 @@ pub struct Metrics {
     rejections: RejectionMetrics,
     secret_used: IntCounterVec,
     shape_misfits: IntCounterVec,
-    /// From the request's head to its answer.
+    /// From the request's head to its reply.
     pub callback_seconds: Histogram,
-    /// Reading, verifying and resolving.
+    /// Decoding, verifying and resolving.
     pub verify_seconds: Histogram,
     /// One commit of the ledger.
     pub commit_seconds: Histogram,
@@ -47,15 +47,15 @@ pub struct Metrics {
     verdicts: IntCounterVec,
     /// One attempt.
     pub delivery_attempt_seconds: Histogram,
-    /// Deliveries that are not settled, by destination.
+    /// Unsettled deliveries, by destination.
     pub delivery_backlog: IntGaugeVec,
     /// Age of the oldest overdue delivery.
     pub oldest_due_seconds: Known,
     /// The ledger.
     pub store: StoreMetrics,
-    /// Since a sender's key set was fetched.
+    /// Age of a sender's key set.
     pub key_set_age_seconds: GaugeVec,
-    /// 1 while callbacks are taken.
+    /// 1 if the gateway accepts callbacks.
     pub ready: IntGauge,
     /// The program itself.
     pub program: ProgramMetrics,
@@ -102,36 +102,31 @@ impl Metrics {
     /// Registers every metric.
     ///
     /// # Errors
-    /// When two metrics have one name, which a test keeps from happening in a released program.
+    /// If two metrics have one name, which a test prevents in a released program.
     pub fn new() -> Result<Self, prometheus::Error> {
         let family = Family(Registry::new());
         let seconds = |name: &str, help: &str| family.histogram(name, help, SECONDS);
+        let [callbacks, secret_used, shape_misfits] = callback_counters(&family)?;
         Ok(Self {
-            callbacks: family.counters(
-                "postern_callbacks_total",
-                "Callbacks by what became of them",
-                &["source", "outcome"],
-            )?,
+            callbacks,
             rejections: RejectionMetrics::new(&family)?,
-            secret_used: family.counters(
-                "postern_secret_used_total",
-                "Callbacks by the secret that verified them",
-                &["source", "secret"],
+            secret_used,
+            shape_misfits,
+            callback_seconds: seconds(
+                "postern_callback_seconds",
+                "Time from request head to reply, in seconds",
             )?,
-            shape_misfits: family.counters(
-                "postern_shape_misfits_total",
-                "Genuine callbacks with a value that contradicts the sender's file, by parameter",
-                &["source", "parameter"],
-            )?,
-            callback_seconds: seconds("postern_callback_seconds", "From head to answer")?,
             verify_seconds: seconds(
                 "postern_verify_seconds",
-                "Reading, verifying and resolving a callback",
+                "Time to decode, verify and resolve a callback, in seconds",
             )?,
-            commit_seconds: seconds("postern_commit_seconds", "One commit of the ledger")?,
+            commit_seconds: seconds(
+                "postern_commit_seconds",
+                "Duration of a commit of the store, in seconds",
+            )?,
             commit_batch_size: family.histogram(
                 "postern_commit_batch_size",
-                "Events of one commit",
+                "Events per commit",
                 BATCH,
             )?,
             deliveries: family.counters(
@@ -141,17 +136,17 @@ impl Metrics {
             )?,
             verdicts: family.counters(
                 "postern_verdicts_total",
-                "Verdicts of inline destinations, by what the sender was told",
+                "Verdicts of inline destinations by verdict and timing",
                 &["destination", "verdict"],
             )?,
             delivery_attempt_seconds: family.histogram(
                 "postern_delivery_attempt_seconds",
-                "One delivery attempt",
+                "Duration of a delivery attempt, in seconds",
                 ATTEMPT_SECONDS,
             )?,
             delivery_backlog: family.gauges(
                 "postern_delivery_backlog",
-                "Deliveries that are not settled",
+                "Unsettled deliveries",
                 &["destination"],
             )?,
             oldest_due_seconds: family.known(
@@ -161,10 +156,10 @@ impl Metrics {
             store: StoreMetrics::new(&family)?,
             key_set_age_seconds: family.ages(
                 "postern_key_set_age_seconds",
-                "Since a sender's key set was fetched",
+                "Age of the cached key set, in seconds",
                 &["sender"],
             )?,
-            ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
+            ready: family.gauge("postern_ready", "1 if the gateway accepts callbacks")?,
             program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),
             registry: family.0,
@@ -197,9 +192,9 @@ impl Metrics {
         }
     }
 
-    /// Takes the series of a source away when the source is gone.
+    /// Removes the series of a source when the source is removed.
     pub fn forget_source(&self, name: &str, of: &SourceMetrics) {
-        // An unknown label set is an error of the crate; it means there is nothing to take away.
+        // An unknown label set is an error of the crate; it means that nothing has to be removed.
         for outcome in Outcome::ALL {
             let _ = self.callbacks.remove_label_values(&[name, outcome.as_str()]);
         }
@@ -216,12 +211,12 @@ impl Metrics {
         self.histories.forget(name);
     }
 
-    /// Takes the series of one parameter away when it no longer has a shape.
+    /// Removes the series of one parameter when it no longer has a shape.
     pub fn forget_shaped(&self, source: &str, parameter: &str) {
         let _ = self.shape_misfits.remove_label_values(&[source, parameter]);
     }
 
-    /// Takes the series of one secret away when its source no longer has it.
+    /// Removes the series of one secret when its source no longer has it.
     pub fn forget_secret(&self, source: &str, id: &str) {
         let _ = self.secret_used.remove_label_values(&[source, id]);
     }
@@ -232,9 +227,9 @@ impl Metrics {
         DeliveryMetrics::new(&self.deliveries, &self.verdicts, name)
     }
 
-    /// Takes the series of a destination away when the destination is gone.
+    /// Removes the series of a destination when the destination is removed.
     pub fn forget_destination(&self, name: &str) {
-        // As above: there is nothing to take away.
+        // As above: nothing has to be removed.
         for outcome in DeliveryOutcome::ALL {
             let _ = self.deliveries.remove_label_values(&[name, outcome.as_str()]);
         }
@@ -244,16 +239,16 @@ impl Metrics {
         let _ = self.delivery_backlog.remove_label_values(&[name]);
     }
 
-    /// The page that is scraped, and its content type.
+    /// The page for the scraper, and its content type.
     ///
     /// # Errors
-    /// When a metric cannot be written, which a test keeps from happening.
+    /// If a metric cannot be written, which a test prevents.
     pub fn page(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// A gauge that is absent while its value is unknown: a zero would say that all is well.
+/// A gauge that is absent while its value is unknown: a zero would mean that all is well.
 #[derive(Clone, Debug)]
 pub struct Known(GaugeVec);
 
@@ -270,36 +265,36 @@ impl Known {
 /// The labels of a gauge that has none.
 const NO_LABELS: &[&str] = &[];
 
-/// The ledger: what it holds, the room of its disk, what retention removed.
+/// The ledger: its size, the space on its disk, and what retention deleted.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
-    /// Bytes that it takes.
+    /// Its size in bytes.
     pub bytes: Known,
     /// Bytes that may still be written to its disk.
     pub free_bytes: Known,
-    /// Bytes that must be free there.
+    /// The minimum of free bytes on its disk.
     pub reserve_bytes: Known,
-    /// Events that it has.
+    /// The number of stored events.
     pub events: Known,
-    /// Keys of transactions that it remembers.
+    /// The number of stored deduplication keys.
     pub keys: Known,
-    /// Seconds that the clock of its server is ahead of this process's.
+    /// Seconds by which its server's clock is ahead of this process's.
     pub clock_offset_seconds: Known,
-    /// Seconds that the oldest transaction of its server has been open.
+    /// Age of its server's oldest open transaction, in seconds.
     pub oldest_snapshot_seconds: Known,
-    /// Transactions since the oldest row of its server that is not frozen.
+    /// Transactions since its server's oldest unfrozen row.
     pub transaction_age: Known,
-    /// 1 where something cannot be read.
+    /// 1 if a part of it cannot be read.
     pub damaged: IntGauge,
     /// Bytes that scrubs read.
     pub scrubbed_bytes: IntCounter,
-    /// When everything was read the last time, in seconds since 1970.
+    /// End of the last complete scrub, as Unix time in seconds.
     pub scrub_complete_seconds: Known,
-    /// Events that retention removed.
+    /// Events that retention deleted.
     pub swept_events: IntCounter,
-    /// Keys that retention removed.
+    /// Keys that retention deleted.
     pub swept_keys: IntCounter,
-    /// Bytes that retention gave back to the file system.
+    /// Bytes that retention returned to the file system.
     pub swept_bytes: IntCounter,
     durability: IntGaugeVec,
     faults: IntCounterVec,
@@ -310,26 +305,26 @@ impl StoreMetrics {
     fn new(family: &Family) -> Result<Self, prometheus::Error> {
         let swept = family.counters(
             "postern_store_swept_total",
-            "What retention removed from the ledger",
+            "Events, keys and bytes that retention deleted from the store",
             &["what"],
         )?;
         let faults = family.counters(
             "postern_ledger_faults_total",
-            "Statements that the store's server failed, by SQLSTATE or class",
+            "Failed statements of the store's server by SQLSTATE or class",
             &["code"],
         )?;
         for code in FaultCode::ALL {
             faults.with_label_values(&[code.as_str()]);
         }
         Ok(Self {
-            bytes: family.known("postern_store_bytes", "Bytes of the store")?,
+            bytes: family.known("postern_store_bytes", "Size of the store, in bytes")?,
             free_bytes: family.known(
                 "postern_store_free_bytes",
-                "Bytes that may still be written to the ledger's disk",
+                "Space left for writing on the store's disk, in bytes",
             )?,
             reserve_bytes: family.known(
                 "postern_store_reserve_bytes",
-                "Bytes that must be free on the ledger's disk",
+                "Space that must stay free on the store's disk, in bytes",
             )?,
             events: family.known("postern_store_events", "Events in the store")?,
             keys: family.known("postern_store_keys", "Deduplication keys in the store")?,
@@ -337,7 +332,7 @@ impl StoreMetrics {
                 .gauge("postern_store_damaged", "1 if a part of the store cannot be read")?,
             scrubbed_bytes: family.counter(
                 "postern_store_scrubbed_bytes_total",
-                "Bytes of the store that scrubs read",
+                "Data of the store that scrubs read, in bytes",
             )?,
             scrub_complete_seconds: family.known(
                 "postern_store_scrub_complete_timestamp_seconds",
@@ -360,25 +355,25 @@ impl StoreMetrics {
             swept_bytes: swept.with_label_values(&["bytes"]),
             durability: family.gauges(
                 "postern_store_durability",
-                "1 at what an answer of the ledger survives now",
+                "1 at the current durability level of accepted callbacks",
                 &["level"],
             )?,
             faults,
             held: family.gauges(
                 "postern_held_callbacks",
-                "Callbacks that wait for a person's decision, by source",
+                "Callbacks that wait for a decision in quarantine, by source",
                 &["source"],
             )?,
         })
     }
 
-    /// Brings the counter of a code up to what the ledger has counted.
+    /// Raises the counter of a code to the ledger's count.
     pub fn set_faults(&self, code: FaultCode, count: u64) {
         let counter = self.faults.with_label_values(&[code.as_str()]);
         counter.inc_by(count.saturating_sub(counter.get()));
     }
 
-    /// How many callbacks wait, by source: those that are named, and no others.
+    /// Sets the number of waiting callbacks of the named sources, and removes all others.
     pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (Cow<'s, str>, u64)>) {
         self.held.reset();
         for (source, count) in waiting {
@@ -387,7 +382,7 @@ impl StoreMetrics {
         }
     }
 
-    /// What an answer of the ledger survives: one of the levels is at 1.
+    /// Sets the current durability level to 1, and the others to 0.
     pub fn set_durability(&self, now: Durability) {
         for level in Durability::ALL {
             let gauge = self.durability.with_label_values(&[level.as_str()]);
@@ -396,7 +391,7 @@ impl StoreMetrics {
     }
 }
 
-/// The counters of one source, found once so that counting is one atomic addition.
+/// The counters of one source, found once: counting is one atomic addition.
 #[derive(Clone, Debug)]
 pub struct SourceMetrics {
     outcomes: Vec<IntCounter>,
@@ -410,11 +405,7 @@ pub struct SourceMetrics {
 
 impl SourceMetrics {
     /// Counts a callback that began then and took that long.
-    pub fn count(
-        &self,
-        (outcome, reason): (Outcome, Option<Reason>),
-        (began, took): (Instant, Duration),
-    ) {
+    pub fn count(&self, outcome: Outcome, reason: Option<Reason>, began: Instant, took: Duration) {
         self.history.count(outcome, began, took);
         if let Some(counter) = self.outcomes.get(outcome as usize) {
             counter.inc();
@@ -424,7 +415,7 @@ impl SourceMetrics {
         }
     }
 
-    /// How many were refused for `reason`.
+    /// The number of callbacks rejected for `reason`.
     #[must_use]
     pub fn refused(&self, reason: Reason) -> u64 {
         self.reasons.get(reason as usize).map_or(0, IntCounter::get)
@@ -437,7 +428,7 @@ impl SourceMetrics {
         }
     }
 
-    /// Counts the parameters of a genuine callback that contradict the sender's file.
+    /// Counts the parameters of a verified callback that contradict the sender's file.
     pub fn count_misfits(&self, parameters: &[String]) {
         for parameter in parameters {
             if let Some((_, counter)) = self.misfits.iter().find(|(name, _)| name == parameter) {
@@ -446,7 +437,7 @@ impl SourceMetrics {
         }
     }
 
-    /// The names of the parameters whose misfits are counted.
+    /// The names of the parameters with counted misfits.
     pub fn shaped(&self) -> impl Iterator<Item = &str> {
         self.misfits.iter().map(|(name, _)| name.as_str())
     }
@@ -457,13 +448,34 @@ impl SourceMetrics {
         self.secrets.get(index).map(|(id, _)| id.as_str())
     }
 
-    /// The names of the secrets that are counted.
+    /// The names of the counted secrets.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(|(id, _)| id.as_str())
     }
 }
 
-/// Registers what it makes.
+/// Counters of callbacks: by outcome, by secret, and with misfits.
+fn callback_counters(family: &Family) -> Result<[IntCounterVec; 3], prometheus::Error> {
+    Ok([
+        family.counters(
+            "postern_callbacks_total",
+            "Callbacks by outcome",
+            &["source", "outcome"],
+        )?,
+        family.counters(
+            "postern_secret_used_total",
+            "Callbacks by verifying secret",
+            &["source", "secret"],
+        )?,
+        family.counters(
+            "postern_shape_misfits_total",
+            "Verified callbacks with a value that contradicts the sender's file, by parameter",
+            &["source", "parameter"],
+        )?,
+    ])
+}
+
+/// Registers the metrics that it creates.
 struct Family(Registry);
 
 impl Family {
@@ -571,7 +583,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let source = metrics.source("a", ["k1", "k2"], ["id"]);
         let time = (crate::clock::instant(), Duration::ZERO);
-        source.count((Outcome::Rejected, Some(Reason::Stale)), time);
+        source.count(Outcome::Rejected, Some(Reason::Stale), time.0, time.1);
         assert_eq!((source.refused(Reason::Stale), source.refused(Reason::Future)), (1, 0));
         source.count_secret(1);
         source.count_misfits(&["id".to_owned(), "never registered".to_owned()]);

@@ -1,47 +1,47 @@
-//! What a connection is doing, so that one timer a connection is enough.
+//! The activity of a connection. One timer per connection is enough.
 //!
-//! hyper's own time-out for heads makes and drops a timer for every request, and cannot tell a
-//! head that trickles in from a connection that idles between two requests. Here a request costs
-//! two stores, and the connection's watch looks at them when its one timer fires.
+//! hyper's own timeout for heads creates and drops a timer for every request. It cannot tell a slow
+//! head from a connection that idles between two requests. Here a request costs two stores, which
+//! the connection's one timer reads.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a connection is doing, and since when.
+/// The activity of a connection, and since when.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     origin: Instant,
     /// Milliseconds after `origin` of the last change.
     since_ms: AtomicU64,
-    /// Requests being answered.
+    /// Requests in progress.
     busy: AtomicU32,
-    /// Requests so far, round and round.
+    /// Requests so far, modulo the counter's range.
     begun: AtomicU32,
-    /// Whether a part of a head has come.
+    /// Whether a part of a head has arrived.
     head: AtomicBool,
-    /// Whether a request had a body, so that nobody knows where the next head starts.
+    /// Whether a request had a body: then the start of the next head is unknown.
     had_body: AtomicBool,
 }
 
-/// What is to be done with a connection.
+/// The action for an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdleAction {
-    /// Nothing; look again after this time.
+    /// None; check again after this time.
     Wait(Duration),
-    /// It did nothing for too long: wind up.
+    /// The connection idled for too long: close it gracefully.
     Finish,
-    /// Its head took too long: close.
+    /// The head took too long: close the connection.
     Close,
 }
 
-/// A request is being answered until this is dropped.
+/// Marks a request as in progress until it is dropped.
 #[derive(Debug)]
-pub(super) struct Busy<'a>(&'a ConnectionActivity);
+pub(super) struct InProgress<'a>(&'a ConnectionActivity);
 
 impl ConnectionActivity {
-    /// A connection that was opened now and owes a head.
+    /// A new connection that has sent no head.
     pub(super) fn new() -> Self {
         Self {
             origin: Instant::now(),
@@ -53,12 +53,12 @@ impl ConnectionActivity {
         }
     }
 
-    /// Whether a request is being answered.
+    /// Whether a request is in progress.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// How many requests have begun, round and round.
+    /// The number of requests so far, modulo the counter's range.
     pub(super) fn begun(&self) -> u32 {
         self.begun.load(Ordering::Relaxed)
     }
@@ -68,29 +68,29 @@ impl ConnectionActivity {
         self.had_body.load(Ordering::Relaxed)
     }
 
-    /// A request had a body.
+    /// Records that a request had a body.
     pub(super) fn saw_body(&self) {
         self.had_body.store(true, Ordering::Relaxed);
     }
 
-    /// The first bytes of a head came, and not all of it. A head that comes whole, as nearly all
-    /// do, is a request before anybody could look, and needs no stamp.
+    /// Records the first bytes of an incomplete head. A complete head, as nearly all are, becomes a
+    /// request at once and needs no time stamp.
     pub(super) fn head(&self) {
         if !self.head.swap(true, Ordering::Relaxed) {
             self.stamp();
         }
     }
 
-    /// A request begins.
-    pub(super) fn begin(&self) -> Busy<'_> {
+    /// Records that a request begins.
+    pub(super) fn begin(&self) -> InProgress<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.head.store(false, Ordering::Relaxed);
-        Busy(self)
+        InProgress(self)
     }
 
-    /// What is to be done now, when a head may take `head` and a connection may idle for `idle`.
-    pub(super) fn judge(&self, now: Instant, head: Duration, idle: Duration) -> IdleAction {
+    /// The action for now, when a head may take `head` and a connection may idle for `idle`.
+    pub(super) fn action(&self, now: Instant, head: Duration, idle: Duration) -> IdleAction {
         let lasted = self.lasted(now);
         if self.is_busy() {
             IdleAction::Wait(head)
@@ -105,13 +105,13 @@ impl ConnectionActivity {
         }
     }
 
-    /// How long it has idled between two requests; `None` while it does anything.
+    /// The idle time between two requests; `None` while the connection is active.
     pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
         let idles = !self.is_busy() && !self.head.load(Ordering::Relaxed);
         idles.then(|| self.lasted(now))
     }
 
-    /// Since the last change.
+    /// The time since the last change.
     fn lasted(&self, now: Instant) -> Duration {
         let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
         now.saturating_duration_since(self.origin).saturating_sub(since)
@@ -123,7 +123,7 @@ impl ConnectionActivity {
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         self.0.stamp();
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
@@ -139,36 +139,36 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_is_timed_from_its_first_byte() {
-        let pulse = ConnectionActivity::new();
-        drop(pulse.begin());
+        let activity = ConnectionActivity::new();
+        drop(activity.begin());
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
-        pulse.head();
+        assert_eq!(activity.action(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
+        activity.head();
         tokio::time::advance(Duration::from_secs(9)).await;
-        pulse.head();
+        activity.head();
         assert_eq!(
-            pulse.judge(Instant::now(), HEAD, IDLE),
+            activity.action(Instant::now(), HEAD, IDLE),
             IdleAction::Wait(Duration::from_secs(1))
         );
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Close);
+        assert_eq!(activity.action(Instant::now(), HEAD, IDLE), IdleAction::Close);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_never_speaks_is_a_head_that_never_comes() {
-        let pulse = ConnectionActivity::new();
+        let activity = ConnectionActivity::new();
         tokio::time::advance(HEAD).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Close);
+        assert_eq!(activity.action(Instant::now(), HEAD, IDLE), IdleAction::Close);
     }
 
     #[tokio::test(start_paused = true)]
     async fn idling_is_not_a_slow_head_and_ends_in_good_order() {
-        let pulse = ConnectionActivity::new();
-        let busy = pulse.begin();
+        let activity = ConnectionActivity::new();
+        let busy = activity.begin();
         tokio::time::advance(Duration::from_secs(500)).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
+        assert_eq!(activity.action(Instant::now(), HEAD, IDLE), IdleAction::Wait(HEAD));
         drop(busy);
         tokio::time::advance(IDLE).await;
-        assert_eq!(pulse.judge(Instant::now(), HEAD, IDLE), IdleAction::Finish);
+        assert_eq!(activity.action(Instant::now(), HEAD, IDLE), IdleAction::Finish);
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets: bound here, or inherited from whoever started the gateway.
+//! Sockets: bound here, or inherited from the service manager.
 
 use std::env;
 use std::io;
@@ -6,13 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
+/// Connections that the kernel queues until they are accepted; limited by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Names of the listeners in `LISTEN_FDNAMES`, in the order taken when there are no names.
+/// Names of the listeners in `LISTEN_FDNAMES`, and their order if there are no names.
 const LISTENER_NAMES: [&str; 3] = ["callbacks", "admin", "management"];
 
-/// Whether other sockets may be bound to the same port.
+/// Whether other sockets may bind the same port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Port {
     Own,
@@ -22,17 +22,17 @@ enum Port {
 /// Binds `address` for one listener.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// If the address is unavailable.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     open(address, Port::Own)
 }
 
-/// Binds `address` `count` times, so that the kernel spreads connections over as many accepting
-/// threads and none is woken for another's connection.
+/// Binds `address` `count` times. The kernel spreads connections over the accepting threads, and
+/// none is woken for another's connection.
 ///
 /// # Errors
-/// When the address cannot be had, also when another process already shares its port: two gateways
-/// by mistake on one port would halve each other's callbacks in silence.
+/// If the address is unavailable, also when another process shares its port: two gateways on one
+/// port by mistake would silently split the callbacks.
 pub fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let alone = open(address, Port::Own)?;
     let address = alone.local_addr()?;
@@ -42,7 +42,7 @@ pub fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListe
 
 fn open(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Without it a restart would wait for the closed connections of the process before it.
+    // Without it a restart would wait for the closed connections of the previous process.
     socket.set_reuse_address(true)?;
     if port == Port::Shared {
         socket.set_reuse_port(true)?;
@@ -53,16 +53,16 @@ fn open(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Listeners that came with the process (`LISTEN_FDS`), so that a restart refuses no connection.
+/// Listeners inherited from the service manager (`LISTEN_FDS`): a restart rejects no connection.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<(String, TcpListener)>);
 
 impl Inherited {
-    /// Takes what the environment names. Sockets are told apart by `LISTEN_FDNAMES`; without it
+    /// Takes the sockets that the environment names. `LISTEN_FDNAMES` tells them apart; without it
     /// they are callbacks, admin and management, in this order.
     ///
     /// # Errors
-    /// When an inherited descriptor is not a listening TCP socket.
+    /// If an inherited descriptor is not a listening TCP socket.
     pub fn take() -> io::Result<Self> {
         let mut all = listenfd::ListenFd::from_env();
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -85,8 +85,8 @@ impl Inherited {
         Some(self.0.swap_remove(at).1)
     }
 
-    /// Names that nobody asked for: a slip in the unit file.
-    pub fn left_over(&self) -> impl Iterator<Item = &str> {
+    /// Names of the unused sockets: an error in the unit file.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_second_gateway_on_the_port_is_refused() {
         let first = bind_shared(loopback(), 2).unwrap();
-        let taken = first[0].local_addr().unwrap();
-        assert_eq!(bind_shared(taken, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let reserved = first[0].local_addr().unwrap();
+        assert_eq!(bind_shared(reserved, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies: read whole, never past a bound, never for longer than allowed.
+//! Request bodies: read completely, with limits on size and time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,35 +8,35 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
-/// Bytes that bodies may take together while nobody knows whether they are genuine.
+/// The bytes that all unverified bodies may take together.
 #[derive(Debug)]
 pub struct BytePool {
     left: AtomicUsize,
 }
 
-/// Bytes taken from a [`BytePool`], given back when dropped.
+/// Bytes reserved in a [`BytePool`], returned on drop.
 #[derive(Debug)]
-#[must_use = "dropping it gives the bytes back"]
-pub struct Taken<'a> {
+#[must_use = "dropping it returns the bytes"]
+pub struct ReservedBytes<'a> {
     pool: &'a BytePool,
     bytes: usize,
 }
 
-/// Why a body was not read whole.
+/// Why a body was not read completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is over its bound, by its length or by what came.
+    /// The body is over its limit, by its length or by the received bytes.
     TooLarge,
-    /// It did not come in time, or its sender went away in the middle.
+    /// The body did not arrive in time, or the sender closed the connection.
     Late,
-    /// All bodies together are over theirs: the sender may come again.
+    /// All bodies together are over their limit: the sender may retry.
     Crowded,
 }
 
 impl BytePool {
-    /// Nothing taken, for a request whose body nobody reads.
-    pub fn nothing(&self) -> Taken<'_> {
-        Taken { pool: self, bytes: 0 }
+    /// An empty reservation, for a request whose body is not read.
+    pub fn empty(&self) -> ReservedBytes<'_> {
+        ReservedBytes { pool: self, bytes: 0 }
     }
 
     /// A pool of `bytes`.
@@ -45,21 +45,21 @@ impl BytePool {
         Arc::new(Self { left: AtomicUsize::new(bytes) })
     }
 
-    /// Reads `body` whole: at most `limit` bytes, within `time`. It counts as part of the pool
-    /// until what comes with it is dropped.
+    /// Reads `body` completely: at most `limit` bytes, within `time`. It counts towards the pool
+    /// until the returned reservation is dropped.
     ///
     /// # Errors
-    /// Why it could not be; nothing of it is kept then.
+    /// The reason; then nothing of the body is kept.
     pub async fn read(
         &self,
         body: Incoming,
         limit: usize,
         time: Duration,
-    ) -> Result<(Bytes, Taken<'_>), BodyError> {
+    ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {
         if body.is_end_stream() {
-            return Ok((Bytes::new(), Taken { pool: self, bytes: 0 }));
+            return Ok((Bytes::new(), ReservedBytes { pool: self, bytes: 0 }));
         }
-        // What a sender announces is refused before it is sent.
+        // A body that is too long by its Content-Length is rejected before it arrives.
         if body.size_hint().lower() > limit as u64 {
             return Err(BodyError::TooLarge);
         }
@@ -70,31 +70,31 @@ impl BytePool {
         &self,
         mut body: Incoming,
         limit: usize,
-    ) -> Result<(Bytes, Taken<'_>), BodyError> {
-        let mut taken = Taken { pool: self, bytes: 0 };
+    ) -> Result<(Bytes, ReservedBytes<'_>), BodyError> {
+        let mut reserved = ReservedBytes { pool: self, bytes: 0 };
         let mut whole = Bytes::new();
         let mut pieces = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            // An error of the connection and a body cut short look alike: it did not come.
+            // A connection error and a truncated body look the same: the body did not arrive.
             let Ok(data) = frame.map_err(|_| BodyError::Late)?.into_data() else { continue };
             if whole.len() + pieces.len() + data.len() > limit {
                 return Err(BodyError::TooLarge);
             }
-            taken.more(data.len())?;
+            reserved.reserve(data.len())?;
             if whole.is_empty() && pieces.is_empty() {
                 whole = data;
             } else {
-                // A second piece: from here on they are joined.
+                // A second piece: from here on the pieces are joined.
                 pieces.extend_from_slice(&std::mem::take(&mut whole));
                 pieces.extend_from_slice(&data);
             }
         }
-        Ok((if pieces.is_empty() { whole } else { pieces.freeze() }, taken))
+        Ok((if pieces.is_empty() { whole } else { pieces.freeze() }, reserved))
     }
 }
 
-impl Taken<'_> {
-    fn more(&mut self, bytes: usize) -> Result<(), BodyError> {
+impl ReservedBytes<'_> {
+    fn reserve(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.pool
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
@@ -104,7 +104,7 @@ impl Taken<'_> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for ReservedBytes<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.pool.left.fetch_add(self.bytes, Ordering::Relaxed);
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn bytes_are_given_back() {
         let pool = BytePool::new(10);
-        let mut one = Taken { pool: &pool, bytes: 0 };
-        one.more(6).unwrap();
-        let mut two = Taken { pool: &pool, bytes: 0 };
-        assert_eq!(two.more(6), Err(BodyError::Crowded));
+        let mut one = ReservedBytes { pool: &pool, bytes: 0 };
+        one.reserve(6).unwrap();
+        let mut two = ReservedBytes { pool: &pool, bytes: 0 };
+        assert_eq!(two.reserve(6), Err(BodyError::Crowded));
         drop(one);
-        two.more(10).unwrap();
+        two.reserve(10).unwrap();
         drop(two);
         assert_eq!(pool.left.load(Ordering::Relaxed), 10);
     }

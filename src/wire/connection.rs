@@ -1,4 +1,4 @@
-//! One connection: TLS, the version of HTTP, its requests, and its end.
+//! One connection: TLS, the HTTP version, its requests, and its end.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -27,56 +27,57 @@ use super::stream::{HeadSlot, Socket, Stream, Version};
 use super::tls::{Certificate, TlsError};
 use crate::lifecycle::{Lifecycle, Phase};
 
-/// hyper buffers at least this much of a connection.
+/// The minimum that hyper buffers per connection.
 const HEAD_BYTES_MIN: usize = 8192;
 
-/// Streams of one HTTP/2 connection at one time: a sender's burst, not a proxy's whole traffic.
+/// Concurrent streams of one HTTP/2 connection: a sender's burst, not a proxy's whole traffic.
 const STREAMS_MAX: u32 = 128;
 
-/// Bytes that one HTTP/2 stream may send ahead of being read; what is read is bounded elsewhere.
+/// Bytes that one HTTP/2 stream may send before they are read. The limits of bodies bound the rest.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+/// The interval of pings to a silent HTTP/2 peer, and the time for an answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
 
 /// How long a connection may idle while others wait for its place: longer than a sender's pause
 /// within one burst.
-const IDLE_TIME_IN_A_CROWD: Duration = Duration::from_secs(1);
+const IDLE_TIME_AT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Ends an HTTP/1 connection with the answer that it is on.
+/// Ends an HTTP/1 connection with the current reply.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// An answer.
+/// A reply.
 pub type Response = http::Response<Full<Bytes>>;
 
-/// What a connection may take.
+/// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Open connections.
     pub connections: usize,
     /// Bytes of a head.
     pub head_bytes: usize,
-    /// From a head's first byte to its last; also for the TLS handshake and for the first head.
+    /// The time from a head's first byte to its last; also for the TLS handshake and the first
+    /// head.
     pub head_time: Duration,
-    /// Between two requests.
+    /// The time between two requests.
     pub idle_time: Duration,
 }
 
-/// Who is at the other end.
+/// The address of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// The connection is closed without an answer.
+/// Closes the connection without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseWithoutReply;
 
 impl fmt::Display for CloseWithoutReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("closed without an answer")
+        f.write_str("closed without a reply")
     }
 }
 
@@ -98,7 +99,7 @@ pub struct ListenerService<H> {
     life: Arc<Lifecycle>,
     bounds: Bounds,
     pub(super) connections: Arc<Semaphore>,
-    pub(super) crowd: IdleReclaim,
+    pub(super) idle_reclaim: IdleReclaim,
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -111,10 +112,10 @@ impl<H> fmt::Debug for ListenerService<H> {
 }
 
 impl<H: Handler> ListenerService<H> {
-    /// A listener whose requests `handler` answers, until `life` drains.
+    /// A listener that answers requests with `handler` until `life` drains.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new(
         handler: H,
         life: Arc<Lifecycle>,
@@ -122,8 +123,9 @@ impl<H: Handler> ListenerService<H> {
         certificate: Option<&Arc<Certificate>>,
     ) -> Result<Arc<Self>, TlsError> {
         let mut http1 = http1::Builder::new();
-        // A sender that closes its half after the request still wants the answer. The time a head
-        // may take is this module's `Pulse`; hyper's, which wants the timer, is off.
+        // A sender that closes its half after the request still expects the reply.
+        // `ConnectionActivity` bounds the time of a head; hyper's own limit, which needs its timer,
+        // is off.
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(None)
@@ -144,14 +146,14 @@ impl<H: Handler> ListenerService<H> {
             life,
             bounds,
             connections: Arc::new(Semaphore::new(bounds.connections.min(Semaphore::MAX_PERMITS))),
-            crowd: IdleReclaim::default(),
+            idle_reclaim: IdleReclaim::default(),
             tls: certificate.map(Certificate::acceptor).transpose()?,
             http1,
             http2,
         }))
     }
 
-    /// What answers the requests.
+    /// The handler.
     pub fn handler(&self) -> &H {
         &self.handler
     }
@@ -162,32 +164,32 @@ impl<H: Handler> ListenerService<H> {
 
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        // Without it an answer could wait for the acknowledgement of the one before.
+        // Without it a reply could wait for the acknowledgement of the previous one.
         let _ = socket.set_nodelay(true);
-        let pulse = Arc::new(ConnectionActivity::new());
+        let activity = Arc::new(ConnectionActivity::new());
         let opened = tokio::time::timeout(self.bounds.head_time, self.open(socket)).await;
         let Ok(Some((socket, version, first))) = opened else { return };
         let slot = Arc::new(HeadSlot::default());
         let requests = Requests {
-            front: Arc::clone(&self),
+            service: Arc::clone(&self),
             peer: Peer(peer),
-            pulse: Arc::clone(&pulse),
+            activity: Arc::clone(&activity),
             slot: Arc::clone(&slot),
         };
         let requests = Arc::new(requests);
         let service = service_fn(move |request| Arc::clone(&requests).answer(request));
         match version {
             Version::Http1 => {
-                let stream = Stream::http1(socket, first, Arc::clone(&pulse), slot);
+                let stream = Stream::http1(socket, first, Arc::clone(&activity), slot);
                 let connection = self.http1.serve_connection(TokioIo::new(stream), service);
                 let end = http1::Connection::graceful_shutdown;
-                self.drive(connection, (version, end), &pulse).await;
+                self.drive(connection, version, end, &activity).await;
             }
             Version::Http2 => {
-                let stream = Stream::http2(socket, first, Arc::clone(&pulse));
+                let stream = Stream::http2(socket, first, Arc::clone(&activity));
                 let connection = self.http2.serve_connection(TokioIo::new(stream), service);
                 let end = http2::Connection::graceful_shutdown;
-                self.drive(connection, (version, end), &pulse).await;
+                self.drive(connection, version, end, &activity).await;
             }
         }
     }
@@ -201,18 +203,19 @@ impl<H: Handler> ListenerService<H> {
         Some((socket, version, first))
     }
 
-    /// Runs a connection until it ends, winding it up when the gateway drains, when it idles, and
-    /// when it idles while others wait for its place. One that is wound up and does not end is
-    /// closed: its peer may have stopped to read.
+    /// Runs a connection until it ends. Closes it gracefully when the gateway drains, when it
+    /// idles, and earlier when others wait for its place. A connection that does not end then is
+    /// closed: its peer may have stopped reading.
     ///
-    /// HTTP/2 can say that it ends while requests are on their way (GOAWAY), so there the lame
-    /// duck begins it. An idle HTTP/1 connection that is closed may meet a request: it is left
-    /// open until the drain, and ends with its next answer.
+    /// HTTP/2 can announce its end while requests are in flight (GOAWAY), so there the lame duck
+    /// begins it. Closing an idle HTTP/1 connection may hit a request: it stays open until the
+    /// drain, and ends with its next reply.
     async fn drive<C>(
         &self,
         connection: C,
-        (version, wind_up): (Version, fn(Pin<&mut C>)),
-        pulse: &ConnectionActivity,
+        version: Version,
+        shut_down: fn(Pin<&mut C>),
+        activity: &ConnectionActivity,
     ) where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -222,79 +225,79 @@ impl<H: Handler> ListenerService<H> {
             Version::Http1 => Phase::Draining,
             Version::Http2 => Phase::LameDuck,
         };
-        let ring = pin!(self.life.reached(phase));
-        let mut bell = DrainWatch { life: &self.life, phase, ring, heard: Heard::No };
-        let mut ring = pin!(self.crowd.listen());
-        let mut ear = ReclaimWaiter::new(&self.crowd, ring.as_mut());
+        let reached = pin!(self.life.reached(phase));
+        let mut drain = DrainWatch { life: &self.life, phase, reached, observed: Observed::No };
+        let mut notified = pin!(self.idle_reclaim.listen());
+        let mut reclaim = ReclaimWaiter::new(&self.idle_reclaim, notified.as_mut());
         let mut watch = pin!(tokio::time::sleep(head_time));
-        let mut wound_up = false;
+        let mut is_closing = false;
         poll_fn(|cx| {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let mut finish = bell.poll(cx, pulse);
-            if ear.poll(cx) {
-                finish |= pulse.idle_for(Instant::now()) >= Some(IDLE_TIME_IN_A_CROWD);
+            let mut finish = drain.poll(cx, activity);
+            if reclaim.poll(cx) {
+                finish |= activity.idle_for(Instant::now()) >= Some(IDLE_TIME_AT_LIMIT);
             }
             while !finish && watch.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
-                let idle_time = if wound_up { Duration::ZERO } else { idle_time };
-                match pulse.judge(now, head_time, idle_time) {
+                let idle_time = if is_closing { Duration::ZERO } else { idle_time };
+                match activity.action(now, head_time, idle_time) {
                     IdleAction::Wait(wait) => watch.as_mut().reset(now + wait),
-                    IdleAction::Finish if !wound_up => finish = true,
+                    IdleAction::Finish if !is_closing => finish = true,
                     IdleAction::Finish | IdleAction::Close => return Poll::Ready(()),
                 }
             }
             if !finish {
                 return Poll::Pending;
             }
-            wound_up = true;
+            is_closing = true;
             watch.as_mut().reset(Instant::now() + head_time);
             if watch.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
-            wind_up(connection.as_mut());
+            shut_down(connection.as_mut());
             connection.as_mut().poll(cx).map(|_| ())
         })
         .await;
     }
 }
 
-/// Hears once that a phase has begun in which the connection ends. Between its first poll and the
-/// ring it costs one load.
+/// Reports once that a phase has begun in which the connection ends. Costs one load between its
+/// first poll and that phase.
 struct DrainWatch<'a, R> {
     life: &'a Lifecycle,
     phase: Phase,
-    ring: Pin<&'a mut R>,
-    heard: Heard,
+    reached: Pin<&'a mut R>,
+    observed: Observed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum Observed {
     No,
     Listening,
-    /// It rang, and the connection has had no request yet.
-    Rung,
+    /// The phase has begun, and the connection has had no request yet.
+    Reached,
     Yes,
 }
 
 impl<R: Future<Output = ()>> DrainWatch<'_, R> {
-    /// Whether the connection is to be wound up now: once, after the ring. A lame duck answers one
-    /// request of each connection, so that a client that comes anew is not sent away for ever.
-    fn poll(&mut self, cx: &mut Context<'_>, pulse: &ConnectionActivity) -> bool {
-        let look = match self.heard {
-            Heard::No => true,
-            Heard::Listening => self.life.phase() >= self.phase,
-            Heard::Rung | Heard::Yes => false,
+    /// Whether the connection has to close now: once, after the phase began. A lame duck answers
+    /// one request per connection: a client that reconnects is not rejected forever.
+    fn poll(&mut self, cx: &mut Context<'_>, activity: &ConnectionActivity) -> bool {
+        let is_due = match self.observed {
+            Observed::No => true,
+            Observed::Listening => self.life.phase() >= self.phase,
+            Observed::Reached | Observed::Yes => false,
         };
-        if look {
-            let rings = self.ring.as_mut().poll(cx).is_ready();
-            self.heard = if rings { Heard::Rung } else { Heard::Listening };
+        if is_due {
+            let is_reached = self.reached.as_mut().poll(cx).is_ready();
+            self.observed = if is_reached { Observed::Reached } else { Observed::Listening };
         }
-        let may = || pulse.begun() > 0 || self.life.is_draining();
-        let now = self.heard == Heard::Rung && may();
+        let may = || activity.begun() > 0 || self.life.is_draining();
+        let now = self.observed == Observed::Reached && may();
         if now {
-            self.heard = Heard::Yes;
+            self.observed = Observed::Yes;
         }
         now
     }
@@ -302,9 +305,9 @@ impl<R: Future<Output = ()>> DrainWatch<'_, R> {
 
 /// The requests of one connection.
 struct Requests<H> {
-    front: Arc<ListenerService<H>>,
+    service: Arc<ListenerService<H>>,
     peer: Peer,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     slot: Arc<HeadSlot>,
 }
 
@@ -313,9 +316,9 @@ impl<H: Handler> Requests<H> {
         self: Arc<Self>,
         mut request: Request<Incoming>,
     ) -> Result<Response, CloseWithoutReply> {
-        let _busy = self.pulse.begin();
+        let _busy = self.activity.begin();
         if !request.body().is_end_stream() {
-            self.pulse.saw_body();
+            self.activity.saw_body();
         }
         let note = self.slot.take();
         if head::check(&request, note.framing).is_err() {
@@ -325,8 +328,8 @@ impl<H: Handler> Requests<H> {
             request.extensions_mut().insert(target);
         }
         let version = request.version();
-        let mut response = self.front.handler.handle(self.peer, request).await?;
-        if self.front.life.phase() == Phase::LameDuck && version < http::Version::HTTP_2 {
+        let mut response = self.service.handler.handle(self.peer, request).await?;
+        if self.service.life.phase() == Phase::LameDuck && version < http::Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, CLOSE);
         }
         Ok(response)
@@ -358,10 +361,10 @@ mod tests {
         let short = Duration::from_millis(50);
         let bounds =
             Bounds { connections: 1, head_bytes: 8192, head_time: short, idle_time: short };
-        let front = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
+        let service = ListenerService::new(Much, Arc::new(Lifecycle::new()), bounds, None).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = tokio::spawn(accept(listener, front));
+        let served = tokio::spawn(accept(listener, service));
         let ask = async || {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -370,10 +373,10 @@ mod tests {
             assert_eq!(&first, b"HTTP/1.1 200");
             stream
         };
-        let deaf = ask().await;
-        // There is but one place: it is free although `deaf` has not closed.
+        let silent = ask().await;
+        // There is only one place: it is free although `silent` has not closed.
         let next = ask().await;
-        drop((deaf, next));
+        drop((silent, next));
         served.abort();
     }
 }

@@ -1,5 +1,5 @@
-//! What a head must be beyond what hyper asks of it: one Host, and one way to say where the body ends
-//! (RFC 9112, sections 3.2 and 6.1).
+//! Checks of a head beyond hyper's: one Host, and one way to delimit the body (RFC 9112, sections
+//! 3.2 and 6.1).
 
 use bytes::Bytes;
 use http::uri::Authority;
@@ -9,7 +9,7 @@ use http_body_util::Full;
 use super::connection::Response;
 use super::target::Framing;
 
-/// Why a head is refused with 400.
+/// Why a head is rejected with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HeadError {
     #[error("the Host header is missing")]
@@ -54,7 +54,7 @@ fn check_host<B>(request: &Request<B>, host: &HeaderValue) -> Result<(), HeadErr
     }
 }
 
-/// The answer to a head that is refused. The connection ends with it: what follows may be anything.
+/// The reply to a rejected head. The connection is closed: what follows may be anything.
 pub(super) fn bad_request() -> Response {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -66,7 +66,7 @@ pub(super) fn bad_request() -> Response {
 mod tests {
     use super::*;
 
-    /// A version, a target, the Hosts, and what becomes of them.
+    /// A version, a target, the Host headers, and the result.
     type Row<'r> = (Version, &'r str, &'r [&'r [u8]], Result<(), HeadError>);
 
     fn request(version: Version, target: &str, hosts: &[&[u8]]) -> Request<()> {

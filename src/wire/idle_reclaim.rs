@@ -1,7 +1,7 @@
-//! The crowd at a listener's bound: while connections wait for room, idle ones make it.
+//! Idle connections close when a listener is at its limit and others wait.
 //!
-//! Connections are kept idle for long, because it is the senders' proxies who should close them.
-//! That is a courtesy for quiet times: one host could hold every place with it.
+//! Connections idle for long, because the senders' proxies should be the ones that close them. At
+//! the limit one host could hold every place that way.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,50 +10,50 @@ use std::task::Context;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Rings whenever somebody waits for room.
+/// Notifies idle connections that another connection waits.
 #[derive(Debug, Default)]
 pub(super) struct IdleReclaim {
-    rung: AtomicU32,
-    bell: Notify,
+    notified: AtomicU32,
+    waiting: Notify,
 }
 
-/// One connection's ear. Between its first poll and a ring it costs one load.
+/// One connection's subscription. Costs one load between its first poll and a notification.
 pub(super) struct ReclaimWaiter<'c, 'p> {
-    crowd: &'c IdleReclaim,
-    ring: Pin<&'p mut Notified<'c>>,
-    heard: Option<u32>,
+    reclaim: &'c IdleReclaim,
+    notified: Pin<&'p mut Notified<'c>>,
+    seen: Option<u32>,
 }
 
 impl IdleReclaim {
-    /// Somebody waits for room.
-    pub(super) fn ring(&self) {
-        self.rung.fetch_add(1, Ordering::Release);
-        self.bell.notify_waiters();
+    /// Notifies that a connection waits.
+    pub(super) fn notify(&self) {
+        self.notified.fetch_add(1, Ordering::Release);
+        self.waiting.notify_waiters();
     }
 
-    /// What an [`Ear`] needs, to be pinned by its connection.
+    /// A future for a [`ReclaimWaiter`], to be pinned by its connection.
     pub(super) fn listen(&self) -> Notified<'_> {
-        self.bell.notified()
+        self.waiting.notified()
     }
 }
 
 impl<'c, 'p> ReclaimWaiter<'c, 'p> {
-    /// An ear for rings from now on.
-    pub(super) fn new(crowd: &'c IdleReclaim, ring: Pin<&'p mut Notified<'c>>) -> Self {
-        Self { crowd, ring, heard: None }
+    /// A waiter for notifications from now on.
+    pub(super) fn new(reclaim: &'c IdleReclaim, notified: Pin<&'p mut Notified<'c>>) -> Self {
+        Self { reclaim, notified, seen: None }
     }
 
-    /// Whether it rang since the last poll. The task is woken when it rings the next time.
+    /// Whether there was a notification since the last poll. Registers the task for the next one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let rung = self.crowd.rung.load(Ordering::Acquire);
-        let before = self.heard.replace(rung);
-        if before == Some(rung) {
+        let notified = self.reclaim.notified.load(Ordering::Acquire);
+        let before = self.seen.replace(notified);
+        if before == Some(notified) {
             return false;
         }
-        // A ring between the two lines is heard by the new one: it listens from here on.
-        self.ring.set(self.crowd.listen());
-        while self.ring.as_mut().poll(cx).is_ready() {
-            self.ring.set(self.crowd.listen());
+        // The new listener catches a notification between the two lines.
+        self.notified.set(self.reclaim.listen());
+        while self.notified.as_mut().poll(cx).is_ready() {
+            self.notified.set(self.reclaim.listen());
         }
         before.is_some()
     }

@@ -1,5 +1,5 @@
-//! The bytes of one connection: plain or TLS, with what was read to tell HTTP/1.1 from HTTP/2 put
-//! back in front, and its heads watched.
+//! The bytes of one connection, plain or TLS. Bytes that were read to tell HTTP/1.1 from HTTP/2 are
+//! put back in front, and heads are scanned.
 
 use std::io;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use super::target::{Framing, RawTarget, Scan};
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bytes made room for in the first read: a usual head, so that it is copied once.
+/// Bytes of the first read: a usual head, copied once.
 const FIRST_READ_BYTES: usize = 4096;
 
-/// Which HTTP a connection speaks.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     Http1,
@@ -38,31 +38,31 @@ pub(super) enum Socket {
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
-    /// What was read before hyper was there.
+    /// Bytes that were read before hyper started.
     first: Bytes,
-    pulse: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     heads: Option<Heads>,
 }
 
-/// Follows the heads of an HTTP/1 connection.
+/// Scans the heads of an HTTP/1 connection.
 #[derive(Debug)]
 struct Heads {
     scan: Scan,
-    /// The requests that had begun when the head that is scanned began.
+    /// The number of requests at the start of the scanned head.
     begun: u32,
-    /// Where the service finds what hyper does not say about the request it is called with.
+    /// The slot where the service finds the note on its request.
     slot: Arc<HeadSlot>,
 }
 
-/// What hyper does not say about a head.
+/// Facts about a head that hyper does not report.
 #[derive(Debug, Default)]
 pub(super) struct HeadNote {
-    /// The target as on the wire, if hyper was shown another.
+    /// The target on the wire, if hyper saw another.
     pub raw: Option<RawTarget>,
     pub framing: Framing,
 }
 
-/// Holds the note about the request that comes next.
+/// Holds the note on the next request.
 #[derive(Debug, Default)]
 pub(super) struct HeadSlot(Mutex<HeadNote>);
 
@@ -77,7 +77,7 @@ impl HeadSlot {
 }
 
 impl Socket {
-    /// Which HTTP it speaks, by what TLS agreed on or by its first bytes, which are given back.
+    /// The HTTP version, by ALPN or by the first bytes, which are returned.
     pub(super) async fn version(&mut self) -> io::Result<(Version, Bytes)> {
         if let Self::Tls(stream) = self
             && let Some(agreed) = stream.get_ref().1.alpn_protocol()
@@ -100,24 +100,24 @@ impl Socket {
 }
 
 impl Stream {
-    /// `socket`, of which `first` was read already, as HTTP/1: its heads are followed, and what
-    /// hyper does not say about them is put into `slot`.
+    /// `socket`, of which `first` was already read, as HTTP/1: its heads are scanned, and the notes
+    /// on them go into `slot`.
     pub(super) fn http1(
         socket: Socket,
         first: Bytes,
-        pulse: Arc<ConnectionActivity>,
+        activity: Arc<ConnectionActivity>,
         slot: Arc<HeadSlot>,
     ) -> Self {
-        let heads = Heads { scan: Scan::default(), begun: pulse.begun(), slot };
-        Self { socket, first, pulse, heads: Some(heads) }
+        let heads = Heads { scan: Scan::default(), begun: activity.begun(), slot };
+        Self { socket, first, activity, heads: Some(heads) }
     }
 
-    /// `socket`, of which `first` was read already, as HTTP/2.
-    pub(super) fn http2(socket: Socket, first: Bytes, pulse: Arc<ConnectionActivity>) -> Self {
-        Self { socket, first, pulse, heads: None }
+    /// `socket`, of which `first` was already read, as HTTP/2.
+    pub(super) fn http2(socket: Socket, first: Bytes, activity: Arc<ConnectionActivity>) -> Self {
+        Self { socket, first, activity, heads: None }
     }
 
-    /// Reads what comes next, from what was put back or from the socket.
+    /// Reads from the bytes that were put back or from the socket.
     fn fill(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
             return Pin::new(&mut self.socket).poll_read(cx, into);
@@ -130,14 +130,14 @@ impl Stream {
 }
 
 impl Heads {
-    /// Bytes of an HTTP/1 connection came.
-    fn follow(&mut self, pulse: &ConnectionActivity, bytes: &mut [u8]) {
+    /// Scans new bytes of an HTTP/1 connection.
+    fn follow(&mut self, activity: &ConnectionActivity, bytes: &mut [u8]) {
         if self.scan.is_at_end() {
-            // These bytes begin a head if the one before has become a request, and that is over
-            // and had no body. Else they may be anything.
-            let begun = pulse.begun();
-            if begun == self.begun || pulse.is_busy() || pulse.had_body() {
-                self.scan.lose();
+            // These bytes begin a head if the previous head has become a request that is complete
+            // and had no body. Otherwise they may be anything.
+            let begun = activity.begun();
+            if begun == self.begun || activity.is_busy() || activity.had_body() {
+                self.scan.stop();
             } else {
                 self.begun = begun;
                 self.scan.begin();
@@ -149,7 +149,7 @@ impl Heads {
             self.slot.put(note);
         }
         if !self.scan.is_at_end() {
-            pulse.head();
+            activity.head();
         }
     }
 }
@@ -166,7 +166,7 @@ impl AsyncRead for Stream {
         if let (Poll::Ready(Ok(())), Some(heads)) = (&read, &mut this.heads) {
             let bytes = &mut into.filled_mut()[before..];
             if !bytes.is_empty() {
-                heads.follow(&this.pulse, bytes);
+                heads.follow(&this.activity, bytes);
             }
         }
         read

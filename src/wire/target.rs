@@ -1,55 +1,54 @@
-//! Request targets as senders really write them.
+//! Request targets as senders actually write them.
 //!
-//! Some senders put values into a URL unescaped: JSON with its `"`, a name in GBK. hyper refuses
-//! `"`, `<`, `>` and bytes that are not UTF-8 in a target, and cuts it at a `#`; the signature is
-//! over just these bytes. So, while a head is on its way from the socket to hyper, the [`Scan`]
-//! keeps the target as it was and puts a harmless byte in the place of each that hyper would not
-//! take. Lengths stay the same, and nothing that separates one request from the next is touched.
+//! Some senders put values into a URL unescaped: JSON with its `"`, a name in GBK. hyper rejects
+//! `"`, `<`, `>` and bytes that are not UTF-8 in a target, and cuts it at a `#`; the signature
+//! covers exactly these bytes. So the [`Scan`] keeps the original target while a head moves from
+//! the socket to hyper, and replaces each byte that hyper rejects by a harmless one. Lengths stay
+//! the same, and delimiters between requests are not touched.
 //!
-//! It is done only where it is certain that a head starts here: on the first request of a
-//! connection and after requests without a body that were not pipelined. Elsewhere hyper's refusal
-//! stands.
+//! The scan runs only where a head certainly starts: on the first request of a connection, and
+//! after requests without a body that were not pipelined. Elsewhere hyper's rejection stands.
 //!
-//! On the way the scan notes a head with both Content-Length and Transfer-Encoding, of which hyper
-//! keeps the second alone: proxies disagree about where such a request ends.
+//! The scan also notes a head with both Content-Length and Transfer-Encoding, of which hyper keeps
+//! only the second: proxies disagree about where such a request ends.
 
 use bytes::Bytes;
 use http::request::Parts;
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use smallvec::SmallVec;
 
-/// Stands in for a byte that hyper would refuse.
+/// Replaces a byte that hyper would reject.
 const STAND_IN: u8 = b'_';
 
-/// Bytes of a header's name that are compared: the longest that is looked for, with its colon.
+/// Bytes of a header name that are compared: the longest known name with its colon.
 const NAME_BYTES: usize = 18;
 
-/// The target as it was on the wire, where hyper was shown another. An extension of the request.
+/// The target on the wire, where hyper saw another. An extension of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget(pub Bytes);
 
-/// How a head says where its body ends.
+/// How a head delimits its body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Framing {
     /// In one way, or there is no body.
     #[default]
     Clear,
-    /// By Content-Length and by Transfer-Encoding, so that two readers may disagree.
+    /// By Content-Length and by Transfer-Encoding: two readers may disagree.
     Conflicting,
 }
 
 impl RawTarget {
-    /// Whether the path of a request is as its sender wrote it, so that it may be looked up: a
-    /// stand-in could make another one of it.
+    /// Whether the path of a request is as its sender wrote it. A replaced byte could name another
+    /// path, which must not be looked up.
     #[must_use]
     pub fn is_path_as_sent(head: &Parts) -> bool {
         let raw = head.extensions.get::<Self>();
         raw.is_none_or(|raw| raw.path() == head.uri.path().as_bytes())
     }
 
-    /// Path and query. An absolute target (`http://host/path?query`) loses its scheme and authority,
-    /// which ends at the first `/`, `?` or `#` (RFC 3986, section 3.2); one without a path has the
-    /// path `/`, as has one whose authority holds a byte that no authority holds.
+    /// Path and query. An absolute target (`http://host/path?query`) loses its scheme and
+    /// authority, which ends at the first `/`, `?` or `#` (RFC 3986, section 3.2). The path is `/`
+    /// if it has none, or if its authority contains an invalid byte.
     #[must_use]
     pub fn origin_form(&self) -> &[u8] {
         let Some(rest) = without_scheme(&self.0) else { return &self.0 };
@@ -65,7 +64,7 @@ impl RawTarget {
         &target[..memchr(b'?', target).unwrap_or(target.len())]
     }
 
-    /// The query, behind the `?`.
+    /// The query, after the `?`.
     #[must_use]
     pub fn query(&self) -> &[u8] {
         let target = self.origin_form();
@@ -73,7 +72,7 @@ impl RawTarget {
     }
 }
 
-/// What follows `http://` or `https://`, in any case.
+/// The text after `http://` or `https://`, in any case.
 fn without_scheme(target: &[u8]) -> Option<&[u8]> {
     [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -81,32 +80,32 @@ fn without_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Follows one connection's heads.
+/// Scans the heads of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     at: At,
-    /// The target so far, once it is cut in two by a read or holds an odd byte.
+    /// The target so far, once a read cuts it or it contains an odd byte.
     target: Vec<u8>,
-    odd: bool,
-    /// The target of the head that was scanned to its end, if hyper was shown another.
+    has_odd: bool,
+    /// The target of the last complete head, if hyper saw another.
     raw: Option<RawTarget>,
-    /// Line ends seen in a row, to find the empty line.
+    /// Consecutive line ends, to find the empty line.
     line_ends: u8,
-    /// The first bytes of a line that was cut in two by a read.
+    /// The first bytes of a line that a read cut in two.
     line: SmallVec<[u8; NAME_BYTES]>,
     lengths: Lengths,
-    /// How the head that was scanned to its end says where its body ends.
+    /// How the last complete head delimits its body.
     framing: Framing,
 }
 
-/// Which headers that say where a body ends a head has.
+/// Which length headers a head has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lengths {
     content_length: bool,
     transfer_encoding: bool,
 }
 
-/// Where in a head the next byte is.
+/// The position of the next byte in a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
     /// Before a request.
@@ -115,44 +114,44 @@ enum At {
     Method,
     Target,
     Rest,
-    /// Behind the empty line.
+    /// After the empty line.
     End,
-    /// Nobody knows.
+    /// Unknown.
     Lost,
 }
 
 impl Scan {
-    /// Another head begins, behind one that has come whole.
+    /// Begins another head, after a complete one.
     pub(super) fn begin(&mut self) {
         self.at = if self.at == At::End { At::Start } else { At::Lost };
         self.target.clear();
-        self.odd = false;
+        self.has_odd = false;
         self.line_ends = 0;
         self.line.clear();
         self.lengths = Lengths::default();
     }
 
-    /// From now on nobody knows where a head starts.
-    pub(super) fn lose(&mut self) {
+    /// Stops the scan: the start of the next head is unknown.
+    pub(super) fn stop(&mut self) {
         self.at = At::Lost;
     }
 
-    /// The target of the head that was scanned to its end, once, if hyper was shown another.
+    /// The target of the last complete head, once, if hyper saw another.
     pub(super) fn take_raw(&mut self) -> Option<RawTarget> {
         self.raw.take()
     }
 
-    /// How the head that was scanned to its end says where its body ends, once.
+    /// How the last complete head delimits its body, once.
     pub(super) fn take_framing(&mut self) -> Framing {
         std::mem::take(&mut self.framing)
     }
 
-    /// Whether a head has come whole, and nothing behind it.
+    /// Whether a head is complete, with nothing after it.
     pub(super) fn is_at_end(&self) -> bool {
         self.at == At::End
     }
 
-    /// Looks at `bytes` of a head and makes its target fit for hyper.
+    /// Scans `bytes` of a head and makes its target acceptable to hyper.
     pub(super) fn bytes(&mut self, bytes: &mut [u8]) {
         let mut next = 0;
         while next < bytes.len() {
@@ -192,12 +191,12 @@ impl Scan {
         let end = memchr3(b' ', b'\r', b'\n', bytes);
         let piece_len = end.unwrap_or(bytes.len());
         let piece = &mut bytes[..piece_len];
-        let odd = is_odd(piece);
-        if odd || end.is_none() || !self.target.is_empty() {
+        let has_odd = is_odd(piece);
+        if has_odd || end.is_none() || !self.target.is_empty() {
             self.target.extend_from_slice(piece);
         }
-        if odd {
-            self.odd = true;
+        if has_odd {
+            self.has_odd = true;
             piece.iter_mut().filter(|byte| is_odd_byte(**byte)).for_each(|byte| *byte = STAND_IN);
         }
         if end.is_some() {
@@ -206,7 +205,7 @@ impl Scan {
         piece.len()
     }
 
-    /// Goes on to the empty line.
+    /// Continues to the empty line.
     fn rest(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         for line_end in memchr_iter(b'\n', bytes) {
@@ -222,19 +221,19 @@ impl Scan {
             }
         }
         let tail = &bytes[done..];
-        let room = NAME_BYTES - self.line.len();
-        self.line.extend_from_slice(&tail[..tail.len().min(room)]);
+        let permits = NAME_BYTES - self.line.len();
+        self.line.extend_from_slice(&tail[..tail.len().min(permits)]);
         bytes.len()
     }
 
-    /// Looks at a line that has ended, of which `line` came last.
+    /// Evaluates a complete line, whose last part is `line`.
     fn note(&mut self, line: &[u8]) {
         if self.line.is_empty() {
             self.lengths.note(line);
             return;
         }
-        let room = NAME_BYTES - self.line.len();
-        self.line.extend_from_slice(&line[..line.len().min(room)]);
+        let permits = NAME_BYTES - self.line.len();
+        self.line.extend_from_slice(&line[..line.len().min(permits)]);
         self.lengths.note(&self.line);
         self.line.clear();
     }
@@ -242,7 +241,7 @@ impl Scan {
     fn end(&mut self) {
         self.at = At::End;
         self.framing = self.lengths.framing();
-        if std::mem::take(&mut self.odd) {
+        if std::mem::take(&mut self.has_odd) {
             self.raw = Some(RawTarget(Bytes::from(std::mem::take(&mut self.target))));
         }
     }

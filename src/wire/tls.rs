@@ -1,4 +1,4 @@
-//! TLS by rustls: a certificate that can be changed without dropping a connection.
+//! TLS by rustls: a certificate that can change without dropping a connection.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::clock::UnixMillis;
 use crate::config::Tls;
 
-/// What a listener offers, best first.
+/// The protocols that a listener offers, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate chain with its key, read from PEM files.
 #[derive(Debug)]
 pub struct Certificate(ArcSwap<CertifiedKey>);
 
-/// Why a certificate cannot be used.
+/// Why a certificate is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read or holds no PEM of the kind.
+    /// A file cannot be read or contains no PEM of the kind.
     #[error("{file}: {cause}", file = file.display())]
     File {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The reason.
         cause: rustls_pki_types::pem::Error,
     },
-    /// Chain and key do not go together, or the key is of no kind that can be used.
+    /// Chain and key do not match, or the type of the key is not supported.
     #[error("certificate and key: {0}")]
     Pair(#[from] rustls::Error),
 }
@@ -41,22 +41,21 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// When a file cannot be read, or chain and key do not go together.
+    /// If a file cannot be read, or chain and key do not match.
     pub fn read(files: &Tls) -> Result<Self, TlsError> {
         Ok(Self(ArcSwap::from_pointee(load(files)?)))
     }
 
-    /// Reads the files anew; connections from now on see the new certificate.
+    /// Reads the files again; new connections see the new certificate.
     ///
     /// # Errors
-    /// As [`Certificate::read`]; the old certificate stays in use then.
+    /// As [`Certificate::read`]; then the old certificate stays.
     pub fn reload(&self, files: &Tls) -> Result<(), TlsError> {
         self.0.store(Arc::new(load(files)?));
         Ok(())
     }
 
-    /// When the first certificate of the chain to expire does so, in milliseconds since 1970;
-    /// `None`: a certificate cannot be read.
+    /// The earliest expiry in the chain, in milliseconds since 1970; `None`: a certificate is invalid.
     pub fn expires_ms(&self) -> Option<UnixMillis> {
         let pair = self.0.load();
         let ends = pair.cert.iter().map(|der| {
@@ -66,10 +65,10 @@ impl Certificate {
         ends.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
-    /// How a listener talks TLS under this certificate.
+    /// The TLS settings of a listener with this certificate.
     ///
     /// # Errors
-    /// When the cryptography offers no protocol version, which no build does.
+    /// If the crypto provider offers no protocol version, which no build does.
     pub(super) fn acceptor(self: &Arc<Self>) -> Result<tokio_rustls::TlsAcceptor, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?

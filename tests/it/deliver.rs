@@ -179,7 +179,7 @@ fn what_is_never_taken_is_dead_after_its_attempts() {
     let attempts = shown()["deliveries"][0]["attempts"].clone();
     assert_eq!(attempts.as_array().unwrap().len(), 3);
     assert_eq!(attempts[0]["answer"].as_str().unwrap().len(), 1024);
-    assert!(logged().lines().any(|line| line.contains("given up") && line.contains(&id)));
+    assert!(logged().lines().any(|line| line.contains("dead-lettered") && line.contains(&id)));
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn commands_on_a_store_that_is_not_there_or_a_file_that_is_none_say_so() {
     }
     assert!(!place.path("postern-data").exists());
     let why = place.failed(&[], &["import", file(&place.config())]);
-    assert!(why.contains("this is no export of Postern"), "{why}");
+    assert!(why.contains("not an export of Postern"), "{why}");
     let unset = place.run(&[], &["rekey"]);
     assert_eq!(unset.status.code(), Some(64));
     let bad = place.run(&[("POSTERN_MASTER_KEY", "password")], &["verify"]);

@@ -1,5 +1,5 @@
-//! A PostgreSQL cluster of a test's own: in a temporary folder, on a free port of this machine, run
-//! by somebody who is not root.
+//! A PostgreSQL cluster for tests: in a temporary folder, on a free port of this machine, run by an
+//! unprivileged user.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use std::time::Duration;
 use postern::clock;
 use tempfile::TempDir;
 
-/// Who runs the server where the tests are root, whom PostgreSQL refuses.
+/// The user of the server where the tests run as root, which PostgreSQL rejects.
 pub const NOBODY: u32 = 65_534;
 
-/// How long a server may take to be there: these machines are slow and shared.
+/// The time limit of a server's start: these machines are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder with the server's programs, if there is one.
@@ -83,12 +83,12 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// A program of the server, as somebody who may run it.
+/// A program of the server, as a user that may run it.
 fn program(name: &str) -> Command {
     unprivileged(&programs().unwrap().join(name))
 }
 
-/// A program, as somebody who is not root.
+/// A program, as an unprivileged user.
 pub fn unprivileged(path: &Path) -> Command {
     let mut command = Command::new("setpriv");
     // Whatever becomes of the tests, no server outlives them.
@@ -228,7 +228,7 @@ impl Cluster {
         self.folder.parent().unwrap().join("log")
     }
 
-    /// What the server wrote.
+    /// The log of the server.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -343,7 +343,7 @@ impl Drop for Cluster {
     }
 }
 
-/// The cluster that tests share which do it no harm; `None`: there is no server to test with.
+/// The cluster for tests that leave it intact; `None`: no server is installed.
 pub fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     is_there().then(|| SHARED.get_or_init(|| Cluster::start(&[])))

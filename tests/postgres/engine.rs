@@ -305,7 +305,7 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
         let again = conformance::repeat(&done[7], 60);
         let answer = other.accept(std::slice::from_ref(&again)).await.unwrap();
         assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == done[7].id));
-        // One that comes late, for a day that is gone, makes that day anew.
+        // A late event of a dropped day creates that day again.
         let late = conformance::event(70, &["a"]);
         assert_eq!(other.accept(&[late]).await.unwrap(), [Accepted::Fresh]);
         assert_eq!(one.accept(&[conformance::event(71, &[])]).await.unwrap(), [Accepted::Fresh]);

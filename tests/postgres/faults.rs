@@ -48,17 +48,17 @@ fn a_start_waits_for_a_database_that_is_down_and_answers_meanwhile() {
     assert_eq!(get(gateway.admin, "/healthz").0, 200);
     assert_eq!(gateway.metric("postern_ready"), 0.0);
     assert_eq!(get(gateway.admin, "/admin/v1/events").0, 503);
-    assert_eq!(get(gateway.callbacks, "/callback/nobody").0, 503);
+    assert_eq!(get(gateway.callbacks, "/callback/unknown").0, 503);
     let forged = target("early").replace("coin", "gold");
     assert_eq!(get(gateway.callbacks, &forged).0, 601);
-    // Taku comes again after a time-out only.
+    // Taku retries only after a timeout.
     assert_eq!(Caller::new(gateway.callbacks).call(&target("early")), None);
     let load = Load::start(&[gateway.callbacks]);
     cluster.run();
     eventually("it is ready", || gateway.is_ready());
     load.go_on(50);
     let answered = load.end();
-    assert_eq!(get(gateway.callbacks, "/callback/nobody").0, 404);
+    assert_eq!(get(gateway.callbacks, "/callback/unknown").0, 404);
     assert_eq!(get(gateway.callbacks, &target("early")).0, 200);
     let accepted = gateway.outcomes("accepted");
     assert_eq!(accepted, answered.len() as u64 + 1, "each once");
@@ -84,10 +84,10 @@ fn readiness_of_the_gateway_alone_does_not_empty_a_balancer() {
     setup.migrate();
     let gateway = Gateway::start_with(&setup, "readiness = \"gateway\"\nhealth_path = \"/up\"\n");
     cluster.set("default_transaction_read_only = on");
-    eventually("it is told of", || get(gateway.admin, "/readyz").1.starts_with("ready, but "));
+    eventually("it is reported", || get(gateway.admin, "/readyz").1.starts_with("ready, but "));
     assert_eq!(get(gateway.admin, "/readyz").0, 200);
     assert_eq!(get(gateway.callbacks, "/up"), (200, "ready\n".into()));
-    assert_eq!(gateway.metric("postern_ready"), 0.0, "people are told");
+    assert_eq!(gateway.metric("postern_ready"), 0.0, "operators see it");
     cluster.reset("default_transaction_read_only");
     eventually("it is back", || get(gateway.admin, "/readyz") == (200, "ready\n".into()));
 }
@@ -222,7 +222,7 @@ fn one_connection_that_hangs_does_not_turn_a_working_gateway_unready() {
         assert!(gateway.is_ready(), "{:?}", get(gateway.admin, "/readyz"));
         thread::sleep(Duration::from_millis(100));
     }
-    // Its sender comes again, and the first try is found to be the second one.
+    // Its sender retries, and the ledger recognizes the second try as the first.
     assert_eq!(get(gateway.callbacks, &target("hung")).0, 200);
     answered.insert("hung".to_owned());
     signal(&hung, "-CONT");
@@ -309,7 +309,7 @@ fn of_two_servers_that_take_writes_the_one_on_the_newer_timeline_is_used() {
         assert_eq!(engine.accept(&[first]).await.unwrap(), [Accepted::Fresh]);
         let caught_up = format!("select count(*) from {schema}.event");
         eventually("the standby has it", || new.ask(&caught_up) == "2");
-        old.set("synchronous_standby_names = 'nobody'");
+        old.set("synchronous_standby_names = 'missing'");
         let own = engine.clone();
         let hangs = tokio::spawn(async move { own.accept(&[conformance::event(2, &["a"])]).await });
         eventually("it waits for a standby", || {

@@ -123,13 +123,13 @@ fn a_server_that_dies_is_waited_for_and_costs_nothing() {
         load.go_on(300);
         cluster.kill();
         eventually("it is not ready", || gateways.iter().all(|gateway| !gateway.is_ready()));
-        // Taku tries again after a time-out and after nothing else: it is held, then closed.
+        // Taku retries only after a timeout: the request is held, then closed.
         assert_eq!(Caller::new(gateways[0].callbacks).call(&target("held")), None);
         cluster.run();
         eventually("it is back", || gateways.iter().all(Gateway::is_ready));
     }
     load.go_on(300);
-    // One that hangs is no better than one that is gone, and metrics are to be had all the while.
+    // A hanging server is as bad as a dead one, and metrics are available all the time.
     cluster.freeze();
     eventually("it is not ready", || gateways.iter().all(|gateway| !gateway.is_ready()));
     assert_eq!(get(gateways[0].admin, "/metrics").0, 200);
@@ -178,7 +178,7 @@ fn a_primary_that_dies_is_replaced_and_costs_nothing() {
     let answered = load.end();
     backend.await_once_each(&answered);
     check(new, &setup.schema, &answered);
-    // A server that no longer replicates is none for whoever asked for that.
+    // A server that no longer replicates is unusable with require_replicated.
     let level = "postern_store_durability{level=\"replicated\"}";
     assert_eq!(gateways[0].metric(level), 1.0);
     new.ask("alter system set synchronous_standby_names = ''");
@@ -204,7 +204,7 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(said.contains("run `postern migrate --config FILE`"), "{said}");
-    // Two at once, and then once more.
+    // Two concurrent runs, and then another one.
     thread::scope(|scope| {
         let both = [scope.spawn(|| setup.migrate()), scope.spawn(|| setup.migrate())];
         for one in both {
@@ -214,7 +214,7 @@ fn a_start_without_tables_is_refused_and_a_migration_may_be_repeated() {
     let again = setup.run("migrate");
     assert_eq!(String::from_utf8(again.stdout).unwrap(), "the tables are at version 4\n");
     drop(Gateway::start(&setup));
-    // Somebody else's later version, with which this one works, and one with which it does not.
+    // A later version that this gateway works with, and one that it does not work with.
     let schema = &setup.schema;
     cluster.ask(&format!("update {schema}.meta set v = 9 where k = 'version'"));
     drop(Gateway::start(&setup));

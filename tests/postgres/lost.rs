@@ -1,5 +1,5 @@
 //! Connections that are lost around a commit: whether it took effect is unknown then, and what is
-//! tried again under the same ids takes effect once.
+//! retried under the same ids takes effect once.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fn a_commit_whose_answer_was_lost_is_fresh_once() {
             proxy.cut_once(RECORD, cut);
             assert_eq!(engine.accept(&batch).await.unwrap(), vec![Accepted::Fresh; 20], "{cut:?}");
             assert_eq!(proxy.cuts.load(Ordering::Relaxed), round + 1);
-            // Whoever comes with the same keys later, anywhere, is told of these.
+            // A later callback with the same keys, on any gateway, is a duplicate of these.
             let again = conformance::repeat(&batch[7], first + 50);
             let answer = other.accept(std::slice::from_ref(&again)).await.unwrap();
             assert!(matches!(answer[0], Accepted::Duplicate { first, .. } if first == batch[7].id));
@@ -146,7 +146,7 @@ fn a_gateway_whose_commits_are_cut_loses_nothing_and_accepts_nothing_twice() {
     assert!(proxy.cuts.load(Ordering::Relaxed) > 4);
     backend.await_once_each(&answered);
     check(cluster, &setup.schema, &answered);
-    // Of one whose sender had given up before the second try, nobody is told that it is accepted.
+    // If the sender timed out before the second try, no reply says that the callback is accepted.
     let recorded = cluster.ask(&format!("select count(*) from {}.event", setup.schema));
     let accepted = gateway.outcomes("accepted");
     assert!(accepted <= recorded.parse().unwrap(), "{accepted} of {recorded}");

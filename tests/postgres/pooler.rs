@@ -170,7 +170,7 @@ fn where_a_session_waits_for_nothing_nothing_is_promised() {
         let engine = opened(through).await;
         engine.release(&conformance::node()).await.unwrap();
         proxy.leaks.store(true, Ordering::Relaxed);
-        // What the pulse made before is given up by a cut.
+        // A cut closes the earlier connections of the health check.
         proxy.cut_once("update meta set v = v + 1", super::proxy::Cut::Before);
         assert!(engine.change(&change(0)).await.is_err());
 

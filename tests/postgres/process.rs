@@ -28,7 +28,7 @@ pub struct Gateway {
     _folder: TempDir,
 }
 
-/// What the admin API wants to see.
+/// The token of the admin API.
 pub const TOKEN: &str = "postgres-tests-0123456789";
 
 /// A configuration on a server.
@@ -97,7 +97,7 @@ impl Gateway {
         let (folder, path) = setup.file();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("drain", &format!("{lines}drain"))).unwrap();
-        let gateway = Self::begin_from((folder, path));
+        let gateway = Self::begin_from(folder, path);
         eventually("a gateway that gets ready", || !gateway.logged("\"ready\"").is_empty());
         gateway
     }
@@ -107,17 +107,18 @@ impl Gateway {
         let (folder, path) = setup.file();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, edit(&text)).unwrap();
-        let gateway = Self::begin_from((folder, path));
+        let gateway = Self::begin_from(folder, path);
         eventually("a gateway that gets ready", || !gateway.logged("\"ready\"").is_empty());
         gateway
     }
 
     /// One that has only begun to start: its listeners answer.
     pub fn begin(setup: &Setup) -> Self {
-        Self::begin_from(setup.file())
+        let (folder, path) = setup.file();
+        Self::begin_from(folder, path)
     }
 
-    fn begin_from((folder, path): (TempDir, PathBuf)) -> Self {
+    fn begin_from(folder: TempDir, path: PathBuf) -> Self {
         let mut child = postern()
             .args(["serve", "--log-format", "json", "--config"])
             .arg(path)
@@ -132,7 +133,7 @@ impl Gateway {
             line.contains("\"starting\"")
         });
         let begun = begun.unwrap_or_else(|| panic!("a gateway that starts: {said:#?}"));
-        // Whoever writes to a pipe that nobody reads would wait.
+        // A write to a full pipe without a reader would block.
         let log = Arc::new(Mutex::new(Vec::new()));
         let own = Arc::clone(&log);
         thread::spawn(move || lines.for_each(|line| own.lock().unwrap().extend(line)));
@@ -208,7 +209,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// The target of a genuine callback.
+/// The target of a valid callback.
 pub fn target(transaction: &str) -> String {
     let signed = format!(
         "trans_id={transaction}&placement_id=p1&adsource_id=9&reward_amount=10\

@@ -10,9 +10,9 @@ use std::thread;
 /// When the connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// The server never hears of the statement.
+    /// The server never receives the statement.
     Before,
-    /// The server has done it and said so; nobody hears that.
+    /// The server has run it and answered; the answer is lost.
     After,
 }
 
@@ -32,7 +32,7 @@ pub struct Proxy {
 /// Asked with each statement that is executed.
 type Plan = dyn FnMut(&str) -> Option<Cut> + Send;
 
-/// What a client says first where it wants a statement cancelled.
+/// The first bytes of a cancel request.
 const CANCEL: u32 = 80_877_102;
 
 impl Proxy {
@@ -69,8 +69,9 @@ impl Proxy {
 
     fn serve(&self, mut client: TcpStream, mut server: TcpStream) -> Option<()> {
         let mute = Arc::new(AtomicBool::new(false));
-        let back = (server.try_clone().ok()?, client.try_clone().ok()?, Arc::clone(&mute));
-        thread::spawn(move || answers(back));
+        let (from, to) = (server.try_clone().ok()?, client.try_clone().ok()?);
+        let is_mute = Arc::clone(&mute);
+        thread::spawn(move || answers(from, to, &is_mute));
         let hello = frame(&mut client, 0)?;
         if hello[4..8] == CANCEL.to_be_bytes() {
             self.cancels.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +112,7 @@ impl Proxy {
     }
 }
 
-/// What has a session's commits wait is replaced by what has them wait for nothing.
+/// Replaces the setting that makes a session's commits wait by one that does not.
 fn leak(message: &mut [u8]) {
     let text = String::from_utf8_lossy(&message[5..]).into_owned();
     let begin = "select set_config('synchronous_commit'";
@@ -123,7 +124,7 @@ fn leak(message: &mut [u8]) {
 
 /// Hands answers on; of a connection that is to be cut none, up to the one that says that the
 /// statement is done.
-fn answers((mut server, mut client, mute): (TcpStream, TcpStream, Arc<AtomicBool>)) {
+fn answers(mut server: TcpStream, mut client: TcpStream, mute: &AtomicBool) {
     while let Some(message) = frame(&mut server, 1) {
         if mute.load(Ordering::Acquire) {
             if message[0] == b'Z' {

@@ -268,7 +268,7 @@ fn a_change_of_the_key_that_was_killed_goes_on() {
             let engine = opened(with(cluster, &schema, keys(Some(1), None))).await;
             fill(&engine, 1200).await
         };
-        // Somebody holds a row of the second step.
+        // Another session locks a row of the second step.
         let (client, connection) =
             tokio_postgres::connect(&cluster.url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -336,7 +336,7 @@ fn items_go_between_sealed_and_unsealed_tables_and_stay_the_same() {
     });
 }
 
-/// What a gateway of version 1 left behind: an event whose delivery is dead, one that waits, a
+/// Data of a gateway of version 1: an event whose delivery is dead, one that waits, a
 /// document, a nonce, and a key whose event is gone.
 fn version_1(cluster: &Cluster, schema: &str, event: &NewEvent, waits: &NewEvent) {
     let hex = |bytes: &[u8]| format!("'\\x{}'::bytea", const_hex::encode(bytes));

@@ -75,7 +75,7 @@ impl<'c> Scope<'c> {
         let of = |outcome: &Outcome| {
             let mut values = vec![0; self.span.periods()];
             for history in histories.clone() {
-                history.add_to(&mut values, (*outcome, self.span), self.now);
+                history.add_to(&mut values, *outcome, self.span, self.now);
             }
             Series { class: outcome.as_str(), name: words::outcome(*outcome), values }
         };

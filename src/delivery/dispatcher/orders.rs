@@ -1,21 +1,21 @@
-//! What the courier is told: pauses, and the orders of those who look after destinations.
+//! Orders to the dispatcher: pauses, probes, and requests of the admin API.
 
 use std::sync::Arc;
 
-use super::{PAUSE_FIRST, PAUSE_MAX, Round, WATCH_TIME};
+use super::{DispatchLoop, PAUSE_FIRST, PAUSE_MAX, WATCH_TIME};
 use crate::clock::{instant, now_ms};
 use crate::delivery::control::{Condition, Control, Order};
 use crate::delivery::pauses::{Pause, PauseReason, Pauses};
 use crate::ledger::{LedgerError, Revision, TargetId};
 use crate::lifecycle::Lifecycle;
 
-impl Round {
-    /// Nothing is delivered before it is known what is paused.
+impl DispatchLoop {
+    /// Loads the pauses. No delivery starts before they are known.
     pub(super) async fn begin(&mut self) {
         let life = Arc::clone(&self.tools.life);
         let mut pause = PAUSE_FIRST;
         while let Err(error) = self.load_pauses().await {
-            tracing::warn!(%error, ?pause, "the pauses cannot be read");
+            tracing::warn!(%error, ?pause, "could not read pauses");
             tokio::select! {
                 () = life.draining() => return,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
@@ -24,48 +24,48 @@ impl Round {
     }
 
     async fn load_pauses(&mut self) -> Result<(), LedgerError> {
-        let mut pauses = Pauses::load(&self.tools.book).await?;
-        for (target, pause) in &self.unwritten {
+        let mut pauses = Pauses::load(&self.tools.ledger).await?;
+        for (target, pause) in &self.unpersisted {
             pauses.add(target.clone(), pause.clone());
         }
-        self.lanes.pause(pauses);
+        self.table.pause(pauses);
         self.look = true;
         Ok(())
     }
 
-    pub(super) async fn obey(&mut self, order: Order) {
+    pub(super) async fn execute(&mut self, order: Order) {
         match order {
             Order::Reload(written, done) => {
                 if let Some(target) = written {
-                    self.unwritten.remove(&target);
+                    self.unpersisted.remove(&target);
                 }
                 if let Err(error) = self.load_pauses().await {
-                    tracing::warn!(%error, "the pauses cannot be read; the old ones stay");
+                    tracing::warn!(%error, "could not read pauses, the old ones stay");
                 }
                 let _ = done.send(());
             }
             Order::Probe(targets) => {
-                self.lanes.probe(targets, instant());
+                self.table.probe(targets, instant());
                 self.look = true;
             }
             Order::Show(target, answer) => {
-                if let Some(lane) = self.lanes.get(&target) {
-                    let paused = lane.paused.clone();
-                    let (breaker, in_flight) = (lane.breaker(), lane.in_flight());
+                if let Some(state) = self.table.get(&target) {
+                    let paused = state.paused.clone();
+                    let (breaker, in_flight) = (state.breaker(), state.in_flight());
                     let _ = answer.send(Condition { breaker, paused, in_flight });
                 }
             }
             Order::Lend(target, answer) => {
-                if let Some(lane) = self.lanes.get(&target) {
-                    let _ = answer.send(Arc::clone(&lane.postal));
+                if let Some(state) = self.table.get(&target) {
+                    let _ = answer.send(Arc::clone(&state.client));
                 }
             }
         }
     }
 
-    /// A backend wants no more: it is left alone from now on.
+    /// Pauses a backend that answered 410.
     pub(super) fn leave(&mut self, target: &TargetId) {
-        if self.lanes.get(target).is_none_or(|lane| lane.paused.is_some()) {
+        if self.table.get(target).is_none_or(|state| state.paused.is_some()) {
             return;
         }
         tracing::error!(
@@ -75,35 +75,38 @@ impl Round {
         );
         let (why, who) = (PauseReason::Gone, String::from("postern"));
         let pause = Pause { why, at_ms: now_ms(), who };
-        self.unwritten.insert(target.clone(), pause.clone());
-        let mut pauses = self.lanes.pauses().clone();
+        self.unpersisted.insert(target.clone(), pause.clone());
+        let mut pauses = self.table.pauses().clone();
         pauses.add(target.clone(), pause);
-        self.lanes.pause(pauses);
+        self.table.pause(pauses);
         let (control, target) = (self.control.clone(), target.clone());
         tokio::spawn(async move {
             if let Err(error) = control.gone(&target).await {
                 let destination = target.as_str();
-                tracing::error!(destination, %error, "its pause ends with this process");
+                tracing::error!(destination, %error, "could not persist pause, it ends on restart");
             }
         });
     }
 
-    /// A backend that wanted no more took what was replayed by hand.
+    /// Resumes a backend that answered 410 and then accepted a manual replay.
     pub(super) fn return_to(&self, target: &TargetId) {
         let (control, target) = (self.control.clone(), target.clone());
         tokio::spawn(async move {
             let destination = target.as_str();
             match control.resume(&target, "postern").await {
                 Ok(()) => {
-                    tracing::info!(destination, "resumed: the backend takes deliveries again");
+                    tracing::info!(
+                        destination,
+                        "destination resumed: its backend accepts deliveries again"
+                    );
                 }
-                Err(error) => tracing::warn!(destination, %error, "it stays paused"),
+                Err(error) => tracing::warn!(destination, %error, "could not resume destination"),
             }
         });
     }
 }
 
-/// Notices pauses that another gateway wrote.
+/// Applies pauses that another gateway wrote.
 pub(super) async fn watch_pauses(control: Control, life: Arc<Lifecycle>) {
     let mut seen = Revision(0);
     while !life.is_draining() {

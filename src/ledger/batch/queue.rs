@@ -1,4 +1,4 @@
-//! Lanes: where events wait for their commit.
+//! Queues: events wait here for their commit.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -13,12 +13,13 @@ use super::{BatchOptions, Recorded, Shared};
 use crate::clock::instant;
 use crate::ledger::{LedgerError, NewEvent};
 
-/// Threads beyond that many share lanes, which costs wake-ups across runtimes and nothing else.
-const LANES: usize = 16;
+/// The number of queues. More threads than that share them, which only costs wake-ups across
+/// runtimes.
+const QUEUES: usize = 16;
 
-/// All lanes, and what waits in them or is being committed.
+/// All queues, and the size of what is waiting or being committed.
 pub(super) struct BatchQueues {
-    lanes: [BatchQueue; LANES],
+    queues: [BatchQueue; QUEUES],
     events: AtomicUsize,
     events_max: usize,
     bytes: AtomicUsize,
@@ -29,7 +30,7 @@ pub(super) struct BatchQueues {
 #[derive(Default)]
 pub(super) struct BatchQueue {
     state: Mutex<State>,
-    /// The linger is over: as many events wait as were wanted.
+    /// The linger is over: the wanted number of events is waiting.
     pub(super) filled: Notify,
 }
 
@@ -37,47 +38,47 @@ pub(super) struct BatchQueue {
 struct State {
     queue: VecDeque<Ticket>,
     writers: usize,
-    /// One of them has not taken its batch yet: what comes now will be in it.
+    /// One writer has not taken its batch yet: new events go into it.
     waiting: bool,
-    /// How many events a lingering writer waits for.
+    /// The number of events that a lingering writer waits for.
     wanted: usize,
-    /// How many were being committed or waiting when the last commit ended: about as many callers
-    /// as there are.
+    /// The number of events that were waiting or being committed when the last commit ended: about
+    /// the number of callers.
     callers: usize,
 }
 
-/// An event that waits, and who waits for it.
+/// A waiting event and its caller.
 struct Ticket {
     event: NewEvent,
     waiter: Waiter,
 }
 
-/// How far a writer is.
+/// The progress of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It has no batch yet.
+    /// The writer has no batch yet.
     Waiting,
-    /// Its batch is with the engine.
+    /// The engine has the batch.
     Committing,
 }
 
-/// Who waits for an event, and until when.
+/// A caller that waits for an event, and its deadline.
 pub(super) struct Waiter {
     pub(super) deadline: Instant,
     answer: oneshot::Sender<Result<Recorded, LedgerError>>,
 }
 
-/// Events that are committed together, and who waits for each: `None` once it was told to stop.
+/// Events that are committed together, and the caller of each: `None` once it was answered.
 pub(super) struct Batch {
     pub(super) events: Arc<Vec<NewEvent>>,
     pub(super) waiters: Vec<Option<Waiter>>,
-    /// When it was taken.
+    /// When the batch was taken.
     pub(super) began: Instant,
 }
 
 impl Waiter {
-    /// Nobody listens if the caller stopped waiting, which is its right.
-    pub(super) fn tell(self, answer: Result<Recorded, LedgerError>) {
+    /// Answers the caller. A caller may have stopped waiting.
+    pub(super) fn answer(self, answer: Result<Recorded, LedgerError>) {
         let _ = self.answer.send(answer);
     }
 }
@@ -85,7 +86,7 @@ impl Waiter {
 impl BatchQueues {
     pub(super) fn new(options: &BatchOptions) -> Self {
         Self {
-            lanes: Default::default(),
+            queues: Default::default(),
             events: AtomicUsize::new(0),
             events_max: options.queue_events,
             bytes: AtomicUsize::new(0),
@@ -94,51 +95,51 @@ impl BatchQueues {
     }
 
     pub(super) fn get(&self, at: usize) -> &BatchQueue {
-        &self.lanes[at]
+        &self.queues[at]
     }
 
-    /// A place among those who wait, until it is dropped. One who is alone always has one.
-    fn enter(&self, bytes: usize) -> Result<Place<'_>, LedgerError> {
-        let place = Place { lanes: self, bytes };
+    /// A place in the queue, until it is dropped. A caller that is alone always gets one.
+    fn enter(&self, bytes: usize) -> Result<Slot<'_>, LedgerError> {
+        let slot = Slot { queues: self, bytes };
         let events = self.events.fetch_add(1, Ordering::Relaxed);
         let others = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let full = events >= self.events_max || (others > 0 && others + bytes > self.bytes_max);
-        if full { Err(LedgerError::Overloaded) } else { Ok(place) }
+        if full { Err(LedgerError::Overloaded) } else { Ok(slot) }
     }
 }
 
-struct Place<'a> {
-    lanes: &'a BatchQueues,
+struct Slot<'a> {
+    queues: &'a BatchQueues,
     bytes: usize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.lanes.events.fetch_sub(1, Ordering::Relaxed);
-        self.lanes.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queues.events.fetch_sub(1, Ordering::Relaxed);
+        self.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// The lane of this thread.
-fn own_lane() -> usize {
+/// The queue of this thread.
+fn own_queue() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % QUEUES;
     }
     OWN.with(|own| *own)
 }
 
-/// Queues `event` and waits for what becomes of it.
+/// Queues `event` and waits for its result.
 pub(super) async fn record(
     shared: &Arc<Shared>,
     event: NewEvent,
     patience: Duration,
 ) -> Result<Recorded, LedgerError> {
-    let _place = shared.lanes.enter(event.body.len())?;
+    let _place = shared.queues.enter(event.body.len())?;
     let (answer, answered) = oneshot::channel();
     let ticket = Ticket { event, waiter: Waiter { deadline: instant() + patience, answer } };
-    let at = own_lane();
-    if shared.lanes.get(at).push(ticket, shared.writers()) {
+    let at = own_queue();
+    if shared.queues.get(at).push(ticket, shared.writers()) {
         tokio::spawn(Writer::new(Arc::clone(shared), at).run());
     }
     // A writer that vanished with its runtime leaves its batch undecided.
@@ -150,7 +151,7 @@ impl BatchQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a ticket; whether a writer has to be started for it.
+    /// Queues a ticket; returns whether a writer has to be started for it.
     fn push(&self, ticket: Ticket, writers_max: usize) -> bool {
         let mut state = self.state();
         state.queue.push_back(ticket);
@@ -165,7 +166,7 @@ impl BatchQueue {
         start
     }
 
-    /// Takes what waits, as much as may go together, for the writer that waited for it.
+    /// Takes waiting events, up to the limits of a batch, for the writer that waited for them.
     pub(super) fn take(&self, options: &BatchOptions) -> Batch {
         let began = instant();
         let mut bytes = 0;
@@ -181,7 +182,7 @@ impl BatchQueue {
                 continue;
             }
             if ticket.waiter.deadline <= began {
-                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                ticket.waiter.answer(Err(LedgerError::Overloaded));
                 continue;
             }
             events.push(ticket.event);
@@ -193,8 +194,8 @@ impl BatchQueue {
         Batch { events: Arc::new(events), waiters, began }
     }
 
-    /// Whether a writer that is done has to wait for another batch. If not, it counts as gone from
-    /// this moment on, so that the next event starts another.
+    /// Whether a writer has to wait for another batch. If not, it counts as gone from this moment
+    /// on, and the next event starts another.
     pub(super) fn again(&self) -> bool {
         let mut state = self.state();
         let again = !state.waiting && !state.queue.is_empty();
@@ -206,13 +207,13 @@ impl BatchQueue {
         again
     }
 
-    /// How many more events are worth waiting for: those who waited at the last commit and are not
-    /// back yet. Whoever brings the last of them signals [`Lane::filled`].
+    /// The number of further events worth waiting for: callers of the last commit that are not back
+    /// yet. The last of them signals [`BatchQueue::filled`].
     pub(super) fn missing(&self, options: &BatchOptions) -> usize {
         let mut state = self.state();
         let wanted = state.callers.min(options.batch_events);
         let missing = match state.queue.len() {
-            // Nobody waits, so nobody is kept waiting for company.
+            // No event is waiting, so none is delayed by lingering.
             0 => 0,
             waiting => wanted.saturating_sub(waiting),
         };
@@ -220,18 +221,18 @@ impl BatchQueue {
         missing
     }
 
-    /// A commit of `events` events has ended.
+    /// Records that a commit of `events` events has ended.
     pub(super) fn committed(&self, events: usize) {
         let mut state = self.state();
         state.callers = events + state.queue.len();
     }
 
-    /// Tells those whose time is over before their commit began; answers when the next one's is.
+    /// Answers callers whose deadline passed before their commit began; returns the next deadline.
     pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         for ticket in mem::take(&mut state.queue) {
             if ticket.waiter.deadline <= now {
-                ticket.waiter.tell(Err(LedgerError::Overloaded));
+                ticket.waiter.answer(Err(LedgerError::Overloaded));
             } else {
                 state.queue.push_back(ticket);
             }
@@ -239,18 +240,18 @@ impl BatchQueue {
         state.queue.iter().map(|ticket| ticket.waiter.deadline).min()
     }
 
-    /// When the time of the first is over that waits.
+    /// The earliest deadline of the waiting events.
     pub(super) fn earliest(&self) -> Option<Instant> {
         self.state().queue.iter().map(|ticket| ticket.waiter.deadline).min()
     }
 
-    /// A writer died with its runtime: what waits is known not to be recorded.
+    /// Answers all callers after a writer died with its runtime: their events are not recorded.
     pub(super) fn abandon(&self, stage: Stage) {
         let mut state = self.state();
         state.writers -= 1;
         state.waiting &= stage != Stage::Waiting;
         for ticket in state.queue.drain(..) {
-            ticket.waiter.tell(Err(LedgerError::Overloaded));
+            ticket.waiter.answer(Err(LedgerError::Overloaded));
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::clock::UnixMillis;
 use crate::ledger::{Accepted, EventId, NewEvent};
 
-/// An event of which the ledger has said, durably, whether it is new. Only a [`super::BatchedLedger`] makes
-/// one: who holds it may tell the sender.
+/// An event that the ledger has durably recorded or found known. Only a [`super::BatchedLedger`]
+/// creates one: it is the proof that the sender may be answered.
 ///
 /// ```compile_fail,E0451
 /// use postern::ledger::{EventId, Recorded, Standing};
@@ -19,21 +19,21 @@ pub struct Recorded {
     first_seen_ms: UnixMillis,
 }
 
-/// What a callback is to those before it.
+/// The relation of a callback to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DedupResult {
-    /// It was unknown. It is stored, and its deliveries are due.
+    /// A new transaction. The event is stored, and its deliveries are due.
     New,
-    /// Its identity was known, with the same content. Only the first is stored.
+    /// The identity is known with the same content. Only the first event is stored.
     Duplicate,
-    /// Its identity was known, with another content. Only the first is stored.
+    /// The identity is known with another content. Only the first event is stored.
     Conflict,
-    /// What was signed was known under another identity. Only the first is stored.
+    /// The signed text is known under another identity. Only the first event is stored.
     Ambiguous,
 }
 
 impl Recorded {
-    /// What the ledger answered for `event`. Private to the book, which asks for durable answers
+    /// The ledger's result for `event`. Private to this module, which asks for durable results
     /// only.
     pub(super) fn new(event: &NewEvent, accepted: &Accepted) -> Self {
         let (standing, first, first_seen_ms) = match *accepted {
@@ -51,25 +51,25 @@ impl Recorded {
         Self { id: event.id, standing, first, first_seen_ms }
     }
 
-    /// The id of the event that was offered. It is stored only if the event is new.
+    /// The id of the event that was offered. The event is stored only if it is new.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// What it is to those before it.
+    /// The relation to the events before it.
     #[must_use]
     pub fn standing(&self) -> DedupResult {
         self.standing
     }
 
-    /// The event that is stored for its transaction: itself, or the one that came first.
+    /// The stored event of its transaction: itself, or the first one.
     #[must_use]
     pub fn first(&self) -> EventId {
         self.first
     }
 
-    /// When that was received.
+    /// When the first event was received.
     #[must_use]
     pub fn first_seen_ms(&self) -> UnixMillis {
         self.first_seen_ms

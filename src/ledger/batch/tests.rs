@@ -1,6 +1,6 @@
-//! The book over an embedded engine whose disk can be held, so that nothing rests on timing.
+//! The batched ledger over an embedded engine whose disk can be blocked: no test depends on timing.
 
-#![expect(clippy::await_holding_lock, reason = "the lock is the disk, which is held on purpose")]
+#![expect(clippy::await_holding_lock, reason = "the lock is the disk, which is blocked on purpose")]
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
@@ -13,14 +13,14 @@ use crate::ledger::embedded::files::Files;
 use crate::ledger::embedded::files::faulty::Faults;
 use crate::ledger::{Embedded, EmbeddedOptions, StoreClock};
 
-/// Counts what an observer hears.
+/// Counts the calls of an observer.
 #[derive(Default)]
-struct Heard {
+struct Counted {
     committed: Mutex<Vec<usize>>,
     failed: Mutex<Vec<usize>>,
 }
 
-impl Observer for Heard {
+impl Observer for Counted {
     fn committed(&self, _: Duration, events: usize) {
         self.committed.lock().unwrap().push(events);
     }
@@ -33,7 +33,7 @@ impl Observer for Heard {
 struct Bench {
     book: BatchedLedger,
     faults: Faults,
-    heard: Arc<Heard>,
+    heard: Arc<Counted>,
     _dir: TempDir,
 }
 
@@ -46,12 +46,12 @@ impl Bench {
         embedded.segment_bytes = 1 << 20;
         embedded.clock = StoreClock::manual(START_MS);
         let engine = Embedded::open_with(embedded, files).unwrap();
-        let heard = Arc::new(Heard::default());
+        let heard = Arc::new(Counted::default());
         let book = BatchedLedger::new(engine, options, Arc::clone(&heard) as Arc<dyn Observer>);
         Self { book, faults, heard, _dir: dir }
     }
 
-    /// Holds every sync until what it answers is dropped.
+    /// Blocks every sync until the returned guard is dropped.
     fn hold(&self) -> MutexGuard<'_, ()> {
         self.faults.hold.lock().unwrap()
     }
@@ -61,7 +61,7 @@ impl Bench {
         tokio::spawn(async move { book.record(event(n, &["a"])).await })
     }
 
-    /// An event whose commit is at the disk, which is held: what comes now goes into the next.
+    /// An event whose commit waits for the blocked disk: further events go into the next commit.
     async fn occupy(&self) -> tokio::task::JoinHandle<Result<Recorded, LedgerError>> {
         let before = self.begun();
         let first = self.spawn(0);
@@ -69,7 +69,7 @@ impl Bench {
         first
     }
 
-    /// How many commits have come to the disk.
+    /// The number of commits that have reached the disk.
     fn begun(&self) -> u64 {
         self.faults.commits.load(Ordering::SeqCst)
     }
@@ -89,7 +89,7 @@ impl Bench {
     }
 }
 
-/// Lets every other task go as far as it can.
+/// Lets every other task run as far as it can.
 async fn settle_down() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -197,11 +197,11 @@ async fn who_is_late_is_told_what_is_known() {
             bench.book.record_within(waiting, short).await
         });
         if bench.begun() == before {
-            // So slow was the machine that the time of the first was over before its commit began.
+            // On a slow machine the deadline of the first may pass before its commit begins.
             short *= 2;
             continue;
         }
-        // The one may have been recorded, and is; the other was not, and never will be.
+        // The first may have been recorded, and is; the second was not, and never will be.
         assert_eq!(in_commit, Err(LedgerError::Unknown));
         assert_eq!(in_queue, Err(LedgerError::Overloaded));
         drop(hold);
@@ -243,7 +243,7 @@ fn a_runtime_that_ends_leaves_the_others_working() {
     drop(dying);
     drop((begun, queued));
     drop(hold);
-    // The same thread has the same lane: nothing of the dead writer is in its way.
+    // The same thread has the same queue: nothing of the dead writer blocks it.
     runtime().block_on(async {
         for n in 2..5 {
             assert_eq!(
@@ -350,7 +350,7 @@ async fn a_slow_disk_makes_writers_linger_for_those_who_come_back() {
     let before = bench.commits().len();
     let mut back = vec![bench.spawn(8)];
     settle_down().await;
-    // They come back one by one; the last one ends the linger, long before its time.
+    // They return one by one; the last one ends the linger, long before its time.
     for n in 9..16 {
         back.push(bench.spawn(n));
         settle_down().await;

@@ -1,8 +1,8 @@
-//! Writers: tasks that commit what waits in a lane.
+//! Writers: tasks that commit the events of a queue.
 //!
-//! A writer does not take its batch by itself: the engine takes it at the moment when it can commit
-//! it. So where a second writer waits while the first one's commit is at the disk, all that comes
-//! meanwhile is in the next commit, which begins without anybody being woken in between.
+//! The engine takes a writer's batch when it can commit it. So a second writer waits while the
+//! first one's commit is at the disk: all events that arrive meanwhile are in the next commit,
+//! which begins without waking any task in between.
 
 use std::mem;
 use std::pin::pin;
@@ -15,16 +15,16 @@ use super::recorded::Recorded;
 use crate::clock::instant;
 use crate::ledger::{Accepted, Ledger, LedgerError, NewEvent};
 
-/// A task that commits what waits in one lane until nothing does.
+/// A task that commits the events of one queue until it is empty.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     at: usize,
     claim: Arc<Claim>,
-    /// It has taken its leave of the lane.
+    /// Whether the writer has left the queue.
     gone: bool,
 }
 
-/// The batch of a writer: taken by the engine when it can commit it, and then the writer's again.
+/// The batch of a writer: taken by the engine when it can commit, then returned.
 struct Claim {
     shared: Arc<Shared>,
     at: usize,
@@ -35,14 +35,14 @@ enum Claimed {
     /// Not yet taken.
     Open,
     Taken(Batch),
-    /// The writer has no further use for it: whoever comes to take it is too late.
+    /// The writer does not need it any more: it is too late to take it.
     Closed,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.gone {
-            self.lane().abandon(match self.claim.close() {
+            self.queue().abandon(match self.claim.close() {
                 Claimed::Open => Stage::Waiting,
                 Claimed::Taken(_) | Claimed::Closed => Stage::Committing,
             });
@@ -65,7 +65,7 @@ impl Claim {
         if !matches!(*state, Claimed::Open) {
             return Arc::default();
         }
-        let batch = self.shared.lanes.get(self.at).take(&self.shared.options);
+        let batch = self.shared.queues.get(self.at).take(&self.shared.options);
         let events = Arc::clone(&batch.events);
         *state = Claimed::Taken(batch);
         events
@@ -75,20 +75,20 @@ impl Claim {
         mem::replace(&mut self.state(), Claimed::Closed)
     }
 
-    /// Tells those whose time is over; answers when the next one's is.
+    /// Answers callers whose deadline has passed; returns the next deadline.
     fn expire(&self, now: Instant) -> Option<Instant> {
-        let lane = self.shared.lanes.get(self.at);
-        let Claimed::Taken(batch) = &mut *self.state() else { return lane.expire(now) };
+        let queue = self.shared.queues.get(self.at);
+        let Claimed::Taken(batch) = &mut *self.state() else { return queue.expire(now) };
         let waiters = batch.waiters.iter_mut();
         let late = waiters.filter_map(|waiter| waiter.take_if(|waiter| waiter.deadline <= now));
-        late.for_each(|waiter| waiter.tell(Err(LedgerError::Unknown)));
+        late.for_each(|waiter| waiter.answer(Err(LedgerError::Unknown)));
         let next = batch.waiters.iter().flatten().map(|waiter| waiter.deadline).min();
-        [lane.expire(now), next].into_iter().flatten().min()
+        [queue.expire(now), next].into_iter().flatten().min()
     }
 }
 
 impl Writer {
-    /// A writer for lane `at`, which counts it already as the one that waits.
+    /// A writer for queue `at`, which already counts it as waiting.
     pub(super) fn new(shared: Arc<Shared>, at: usize) -> Self {
         let claim = Claim::new(&shared, at);
         Self { shared, at, claim, gone: false }
@@ -98,27 +98,27 @@ impl Writer {
         loop {
             self.linger().await;
             self.commit().await;
-            if !self.lane().again() {
+            if !self.queue().again() {
                 return self.gone = true;
             }
             self.claim = Claim::new(&self.shared, self.at);
         }
     }
 
-    fn lane(&self) -> &BatchQueue {
-        self.shared.lanes.get(self.at)
+    fn queue(&self) -> &BatchQueue {
+        self.shared.queues.get(self.at)
     }
 
-    /// Waits for those who waited before to come back, where a sync costs more than that.
+    /// Waits for the callers of the last commit, where a sync costs more than that.
     async fn linger(&self) {
         let sync = self.shared.engine.sync_time();
-        if !self.shared.lingers() || self.lane().missing(&self.shared.options) == 0 {
+        if !self.shared.has_linger() || self.queue().missing(&self.shared.options) == 0 {
             return;
         }
         let limit = self.shared.options.linger_max.min(sync / 4);
         tokio::select! {
             biased;
-            () = self.lane().filled.notified() => {}
+            () = self.queue().filled.notified() => {}
             () = pause(limit) => {}
         }
     }
@@ -127,13 +127,13 @@ impl Writer {
         let accepted = self.accept().await;
         let Batch { events, waiters, began } = match self.claim.close() {
             Claimed::Taken(batch) => batch,
-            // The engine failed before it took anything: those who wait now would fare no better.
-            Claimed::Open | Claimed::Closed => self.lane().take(&self.shared.options),
+            // The engine failed before it took anything: the waiting events would fail too.
+            Claimed::Open | Claimed::Closed => self.queue().take(&self.shared.options),
         };
         if events.is_empty() {
             return;
         }
-        self.lane().committed(events.len());
+        self.queue().committed(events.len());
         match accepted {
             Ok(accepted) => {
                 let took = instant().saturating_duration_since(began);
@@ -147,7 +147,7 @@ impl Writer {
         }
     }
 
-    /// One event was at fault for the whole batch: the others shall not suffer for it.
+    /// Commits the events one by one after one event failed the whole batch.
     async fn one_by_one(&self, events: &[NewEvent], waiters: Vec<Option<Waiter>>) {
         for (event, waiter) in events.iter().zip(waiters) {
             let events = std::slice::from_ref(event);
@@ -161,7 +161,7 @@ impl Writer {
     fn refuse(&self, error: &LedgerError, waiters: Vec<Option<Waiter>>) {
         self.shared.observer.failed(error, waiters.len());
         for waiter in waiters.into_iter().flatten() {
-            waiter.tell(Err(error.clone()));
+            waiter.answer(Err(error.clone()));
         }
     }
 
@@ -170,7 +170,7 @@ impl Writer {
         for ((event, accepted), waiter) in events.iter().zip(accepted).zip(waiters) {
             due |= *accepted == Accepted::Fresh && !event.targets.is_empty();
             if let Some(waiter) = waiter {
-                waiter.tell(Ok(Recorded::new(event, accepted)));
+                waiter.answer(Ok(Recorded::new(event, accepted)));
             }
         }
         if due {
@@ -178,11 +178,11 @@ impl Writer {
         }
     }
 
-    /// Lets the engine work, and meanwhile tells those whose time is over.
+    /// Calls the engine, and meanwhile answers callers whose deadline passes.
     async fn accept(&self) -> Result<Vec<Accepted>, LedgerError> {
         let claim = Arc::clone(&self.claim);
         let mut accepted = pin!(self.shared.engine.accept_offer(Box::new(move || claim.take())));
-        let mut next = self.lane().earliest();
+        let mut next = self.queue().earliest();
         loop {
             let wake = next.unwrap_or_else(|| instant() + self.shared.options.patience);
             tokio::select! {
@@ -200,15 +200,15 @@ fn is_about_one(error: &LedgerError) -> bool {
     matches!(error, LedgerError::TooLarge { .. } | LedgerError::Corrupt(_))
 }
 
-/// Sleeps for less than a millisecond, which tokio's timer cannot. Dropping it wakes the thread
-/// that sleeps, so that nothing is left behind.
+/// Sleeps for less than a millisecond, which tokio's timer cannot. Dropping the future wakes the
+/// sleeping thread: nothing is left behind.
 async fn pause(time: Duration) {
     let (awake, asleep) = mpsc::channel::<()>();
     let sleeping = tokio::task::spawn_blocking(move || {
-        // Either the time is over or the other end is gone: both end the sleep.
+        // The time is over or the other end is gone: both end the sleep.
         let _ = asleep.recv_timeout(time);
     });
-    // It fails only when the runtime is ending, and then there is nothing to linger for.
+    // Fails only when the runtime ends, and then lingering is pointless.
     let _ = sleeping.await;
     drop(awake);
 }

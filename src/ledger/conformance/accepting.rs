@@ -1,4 +1,4 @@
-//! Accepting: what is fresh, what is a duplicate, and of whom.
+//! Accepting: fresh events, duplicates, and their first events.
 
 use futures_join::join_all;
 
@@ -38,7 +38,7 @@ pub(super) async fn either_identity_makes_a_duplicate<L: Ledger>(
             assert_eq!(accept(ledger, &other).await?, duplicate_of(&both));
         }
     }
-    // What was unknown of them belongs to the first event now.
+    // Their unknown keys belong to the first event now.
     for added in [key(200), key(201)] {
         let third = NewEvent { keys: EventKeys::from_iter([added]), ..repeat(&both, 9) };
         assert_eq!(accept(ledger, &third).await?, duplicate_of(&both));
@@ -106,14 +106,14 @@ pub(super) async fn a_duplicate_adds_its_keys_to_the_first_event<L: Ledger>(
 ) -> Checked {
     let first = signed(1, 101);
     accept(ledger, &first).await?;
-    // The same thing under another signature, and then a re-cut of that one.
+    // The same content under another signature, and then a re-cut of that one.
     let mut again = repeat(&first, 2);
     again.keys.signature = Some(key(102));
     for _ in 0..2 {
         assert_eq!(accept(ledger, &again).await?, duplicate_of(&first));
     }
     assert_eq!(accept(ledger, &signed(3, 102)).await?, ambiguous_with(&first));
-    // A key that another event has stays its own.
+    // A key of another event stays with it.
     let other = signed(4, 104);
     accept(ledger, &other).await?;
     again.keys.signature = Some(key(104));
@@ -155,7 +155,7 @@ pub(super) async fn an_older_key_is_looked_up_and_not_written<L: Ledger>(
     today.id = event(6, &[]).id;
     assert_eq!(accept(ledger, &today).await?, duplicate_of(&old));
     assert_eq!(accept(ledger, &signed(7, 1005)).await?, ambiguous_with(&old));
-    // What is unknown altogether is new, and the looked-up key stays unknown.
+    // An unknown callback is new, and the looked-up key stays unknown.
     assert_eq!(accept(ledger, &with(8, &[unknown])).await?, Accepted::Fresh);
     assert_unknown(ledger, &[99, 3, 4, 1003, 1004]).await
 }
@@ -230,7 +230,7 @@ pub(super) async fn a_batch_is_judged_in_its_order<L: Ledger>(
         Accepted::Fresh,
         duplicate_of(&fresh),
         Accepted::Fresh,
-        // The very same event: its own id is what is known.
+        // The same event: its own id is known.
         Accepted::Fresh,
     ];
     assert_eq!(accepted, expected);
@@ -282,7 +282,7 @@ pub(super) async fn an_event_that_is_too_large_changes_nothing<L: Ledger>(
     let mut huge = event(1, &["a"]);
     huge.body = vec![7; 1 << 30].into();
     match ledger.accept(&[event(2, &["a"]), huge]).await {
-        // An engine may have no such bound.
+        // An engine may have no such limit.
         Ok(_) => return Ok(()),
         Err(error) => assert!(matches!(error, LedgerError::TooLarge { .. }), "{error}"),
     }
@@ -303,7 +303,7 @@ pub(super) async fn a_nonce_is_first_once_until_it_ends<L: Ledger>(
     clock.advance(1);
     let uses = ledger.check_nonces(&[nonce(1, 9000), nonce(2, 9000)]).await?;
     assert_eq!(uses, [NonceUse::First, NonceUse::Repeated]);
-    // Nonces and transactions do not meet.
+    // Nonces and transactions are independent.
     assert_eq!(accept(ledger, &event(1, &[])).await?, Accepted::Fresh);
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) async fn a_lease_is_held_by_one_and_ends<L: Ledger>(
     let second = ledger.lease(&other, &ask(10)).await?.leases.remove(0);
     assert_eq!(second.attempt, 2);
     assert!(second.token > first.token);
-    // Whose lease it is counts as much as the token.
+    // The node counts as much as the token.
     let foreign = ledger.settle(&node(), &[settlement(&second, Verdict::Done)]).await?;
     assert_eq!(foreign, [Settled::Stale]);
     Ok(())
@@ -63,7 +63,7 @@ pub(super) async fn an_old_token_changes_nothing<L: Ledger>(
     assert_eq!(settle(ledger, &new, Verdict::Done).await?, Settled::Stale);
     let detail = ledger.event(new.event).await?;
     assert_eq!(detail.map(|detail| detail.deliveries[0].attempts.len()), Some(1));
-    // A lease whose time is over, but which nobody took since, still counts.
+    // A lease that has expired and that no node took since still counts.
     accept(ledger, &event(2, &["a"])).await?;
     let late = lease(ledger, 1).await?.remove(0);
     clock.advance(60_000);
@@ -196,14 +196,15 @@ pub(super) async fn a_replay_makes_deliveries_anew_once<L: Ledger>(
     let leases = lease(ledger, 10).await?;
     assert!(leases.len() == 2 && leases.iter().all(|lease| lease.attempt == 1));
     assert!(leases.iter().all(|lease| lease.event == one.id && lease.body == one.body));
-    // The same order again makes nothing, neither while they are leased nor when they are done.
+    // The same order again makes no deliveries, neither while they are leased nor when they are
+    // done.
     let repeated = ledger.replay(&order, None, 10).await?;
     assert_eq!((repeated.events, repeated.deliveries), (0, 0));
     for lease in &leases {
         assert_eq!(settle(ledger, lease, Verdict::Done).await?, Settled::Applied);
     }
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 0);
-    // Another order may name other destinations, and takes leases away.
+    // Another order may name other destinations, and revokes leases.
     let c = TargetId::from("c");
     let order = ReplayOrder { id: ReplayId::new(6), what, targets: Some(vec![c.clone()]) };
     assert_eq!(ledger.replay(&order, None, 10).await?.deliveries, 1);

@@ -1,4 +1,4 @@
-//! Holding: what is held once, what is decided once, and what is left of it.
+//! Holding: quarantined callbacks, decisions on them, and their marks.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn ids(ledger: &impl Ledger, query: &HeldQuery) -> Result<Vec<HeldId>, Led
     Ok(page.held.iter().map(|held| held.id).collect())
 }
 
-/// A re-cut of a text that event 1 has the signature of, in the `n`th way.
+/// The `n`th re-cut of a text that event 1 has the signature of.
 fn recut(n: u64) -> NewHeld {
     let mut event = event(n, &["a", "b"]);
     event.keys.signature = Some(key(101));
@@ -42,7 +42,7 @@ pub(super) async fn a_variant_is_held_once_and_few_of_one_anchor<L: Ledger>(
 ) -> Checked {
     let first = recut(2);
     assert_eq!(hold(ledger, &first).await?, HoldOutcome::Held(first.id));
-    // The same call again, and the same variant of another call.
+    // The same callback again, and the same variant of another callback.
     assert_eq!(hold(ledger, &first).await?, HoldOutcome::Held(first.id));
     let again = NewHeld { id: HeldId::new(START_MS + 9), ..first.clone() };
     assert_eq!(hold(ledger, &again).await?, HoldOutcome::Known(first.id));
@@ -51,14 +51,14 @@ pub(super) async fn a_variant_is_held_once_and_few_of_one_anchor<L: Ledger>(
         assert_eq!(hold(ledger, &other).await?, HoldOutcome::Held(other.id));
     }
     assert_eq!(hold(ledger, &recut(50)).await?, HoldOutcome::Full);
-    // Also when some are decided: they stay known.
+    // Decided ones stay known too.
     decide(ledger, first.id, Decision::Drop).await?;
     assert_eq!(hold(ledger, &again).await?, HoldOutcome::Known(first.id));
     assert_eq!(hold(ledger, &recut(50)).await?, HoldOutcome::Full);
-    // Another anchor has its own.
+    // Another anchor has its own limit.
     let elsewhere = held(60, HeldWhy::Conflict, None);
     assert_eq!(hold(ledger, &elsewhere).await?, HoldOutcome::Held(elsewhere.id));
-    // Whether two differ is told by the content as well.
+    // The content also distinguishes two variants.
     let mut conflict = event(60, &["a"]);
     conflict.fingerprint = Fingerprint(1);
     let conflict = NewHeld::disputing(HeldWhy::Conflict, None, conflict);
@@ -76,7 +76,7 @@ pub(super) async fn a_source_has_bounds<L: Ledger>(ledger: &L, _: &StoreClock) -
     }
     let fourth = held(4, HeldWhy::Conflict, None);
     assert_eq!(ledger.hold(&fourth, bounds).await?, HoldOutcome::Full);
-    // For another reason, or of another source, there is room.
+    // Another reason, or another source, has its own limit.
     let other = held(5, HeldWhy::Ambiguous, None);
     assert_eq!(ledger.hold(&other, bounds).await?, HoldOutcome::Held(other.id));
     let event = NewEvent { source: SourceId::from("other"), ..event(6, &[]) };
@@ -87,7 +87,7 @@ pub(super) async fn a_source_has_bounds<L: Ledger>(ledger: &L, _: &StoreClock) -
     let large = NewHeld::disputing(HeldWhy::Quarantine, None, large);
     let few = HeldBounds { count: 9, bytes: 1000 };
     assert_eq!(ledger.hold(&large, few).await?, HoldOutcome::Full);
-    // What is decided makes room.
+    // A decided callback frees its place.
     decide(ledger, held(1, HeldWhy::Conflict, None).id, Decision::Drop).await?;
     let first = ledger.held(&HeldQuery::default(), None, 100).await?.held;
     let oldest = first.last().map(|one| one.id);
@@ -128,7 +128,7 @@ pub(super) async fn held_callbacks_are_listed_newest_first<L: Ledger>(
             break;
         }
     }
-    // What is read is what was written; roles of keys are not kept.
+    // The callback reads back as written; roles of keys are not kept.
     for (seen, held) in seen.iter().zip(&all) {
         let keys: EventKeys = held.event.keys.written().collect();
         let event = NewEvent { keys, ..held.event.clone() };
@@ -175,7 +175,7 @@ pub(super) async fn a_release_makes_one_event<L: Ledger>(
     let leases = lease(ledger, 10).await?;
     assert_eq!(leases.len(), 2);
     assert!(leases.iter().all(|lease| lease.event == ambiguous.event.id));
-    // Its own key is its own, and what the first has stays the first's.
+    // Its own key belongs to it, and the first event keeps its keys.
     let own = NewEvent { id: event(70, &[]).id, ..ambiguous.event.clone() };
     let known = |first: &NewEvent| Accepted::Duplicate {
         first: first.id,
@@ -204,7 +204,7 @@ pub(super) async fn a_released_conflict_takes_no_key<L: Ledger>(
     assert!(ledger.event(second.id).await?.is_some());
     assert_eq!(lease(ledger, 10).await?.len(), 1);
     assert_eq!(ledger.stats().await?.keys, 1);
-    // Repeated, it is a conflict as before, and its variant is known.
+    // A repetition is a conflict as before, and its variant is known.
     let again = NewEvent { id: event(3, &[]).id, ..second };
     let answer = Accepted::Conflict { first: first.id, first_seen_ms: first.received_ms };
     assert_eq!(accept(ledger, &again).await?, answer);
@@ -268,7 +268,7 @@ pub(super) async fn held_callbacks_outlive_every_sweep<L: Ledger>(
     let waiting = ledger.held(&HeldQuery::default(), None, 10).await?.held;
     assert_eq!(waiting.iter().map(|one| one.id).collect::<Vec<_>>(), [released.id, waits.id]);
     assert_eq!(waiting[1].event.body, waits.event.body);
-    // One whose day is long gone can still be released.
+    // A callback whose day was dropped can still be released.
     assert!(matches!(decide(ledger, released.id, Decision::Release).await?, Decided::Done(_)));
     let leases = lease(ledger, 10).await?;
     assert_eq!(leases.iter().map(|one| one.event).collect::<Vec<_>>(), [released.event.id]);
@@ -355,7 +355,7 @@ pub(super) async fn a_forgotten_source_is_new_again<L: Ledger>(
         let again = NewHeld { id: HeldId::new(START_MS + 99), ..one.clone() };
         assert_eq!(hold(ledger, &again).await?, HoldOutcome::Held(again.id));
     }
-    // Events stay, with what is due of them.
+    // Events stay, with their due deliveries.
     assert!(ledger.event(first.id).await?.is_some());
     assert_eq!(lease(ledger, 10).await?.len(), 3);
     let mut fresh = super::repeat(&first, 12);

@@ -149,7 +149,7 @@ pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
     }
     assert!(ledger.document(RULE, "1").await?.is_some());
     assert_eq!(lease(ledger, 10).await?.len(), 1);
-    // Whatever was removed, the log still reads.
+    // The log still reads after every removal.
     let left = ledger.query(&LogQuery::default(), None, 10).await?.events.len();
     assert!((3..=4).contains(&left));
     Ok(())
@@ -160,7 +160,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
     clock: &StoreClock,
 ) -> Checked {
     let day = Duration::from_secs(86_400);
-    // One is done, of one a delivery is dead, and one is of a source that is kept for ever.
+    // One is done, one has a dead delivery, and one is of a source without expiry.
     let mut firsts = [event(1, &["a"]), event(2, &["d"]), event(3, &["a"])];
     firsts[2].source = SourceId::from("other");
     let mut again = Vec::new();

@@ -1,4 +1,4 @@
-//! Reading: the log, single events, lists, counts.
+//! Reading: the log, single events, lists, statistics.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) async fn the_log_is_newest_first_and_pages<L: Ledger>(
     _: &StoreClock,
 ) -> Checked {
     let mut events: Vec<_> = (0..25).map(|n| event(n, &[])).collect();
-    // They need not come in the order of their ids.
+    // Events may arrive in another order than that of their ids.
     events.swap(3, 20);
     ledger.accept(&events).await?;
     events.sort_by_key(|event| std::cmp::Reverse(event.id));

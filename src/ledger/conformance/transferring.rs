@@ -1,4 +1,4 @@
-//! Transferring: what one ledger exports, another takes, once.
+//! Transferring: a ledger imports another one's export, once.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::ledger::{
 const RULE: Kind = Kind::new("rule");
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A ledger with one of everything, and the events that are still whole in it.
+/// A ledger with one item of each kind, and its complete events.
 async fn fill(ledger: &impl Ledger, clock: &StoreClock) -> Result<Vec<NewEvent>, LedgerError> {
     let keys = EventKeys::from_iter([key(2), key(1002)]);
     let two_keys = NewEvent { keys, ..event(2, &["a", "b"]) };
@@ -55,7 +55,7 @@ async fn everything(ledger: &impl Ledger, page: usize) -> Result<Vec<Item>, Ledg
     }
 }
 
-/// An event as an export shows it: attempts only where a delivery is not done.
+/// An event as an export shows it: attempts only of unfinished deliveries.
 fn shown(detail: Option<EventDetail>) -> Option<EventDetail> {
     let mut detail = detail?;
     if detail.deliveries.iter().all(|delivery| delivery.state == DeliveryState::Done) {
@@ -112,7 +112,7 @@ pub(super) async fn what_another_ledger_exported_is_taken_once<L: Ledger>(
     }
     let nonce = Nonce { key: key(9), expires_ms: START_MS };
     assert_eq!(ledger.check_nonces(&[nonce]).await?, [NonceUse::Repeated]);
-    // What is due there is due here, and goes on being counted.
+    // Due deliveries stay due, and their attempts continue.
     let due = lease(ledger, 9).await?;
     assert_eq!(due.len(), 1);
     assert_eq!((due[0].event, due[0].attempt), (events[3].id, 1));
@@ -131,7 +131,7 @@ pub(super) async fn an_import_changes_nothing_that_is_known<L: Ledger>(
     let other = Memory::new(clock.clone());
     let events = fill(&other, clock).await?;
     let items = everything(&other, usize::MAX).await?;
-    // Here the second event came under another id, and the third is done already.
+    // In this ledger the second event has another id, and the third is done already.
     let keys = EventKeys::from_iter([events[1].keys.identity[1]]);
     let mine = NewEvent { keys, ..event(8, &["a"]) };
     accept(ledger, &mine).await?;
@@ -152,7 +152,7 @@ pub(super) async fn an_import_changes_nothing_that_is_known<L: Ledger>(
     assert_eq!((imported.taken, imported.known), (5, 2));
     assert_eq!(ledger.event(events[1].id).await?, None);
     assert!(lease(ledger, 9).await?.is_empty());
-    // Documents came, under versions that this ledger has not used yet.
+    // Documents were imported, under versions that this ledger has not used yet.
     let documents = ledger.documents(RULE).await?.documents;
     let bodies: Vec<&[u8]> = documents.iter().map(|found| found.body.as_ref()).collect();
     assert_eq!(bodies, [&b"three"[..], b"two", b"mine"]);
@@ -186,7 +186,7 @@ pub(super) async fn keys_outlive_their_events_in_an_export<L: Ledger>(
     Ok(())
 }
 
-/// An event with a signature, and keys that two of its duplicates brought.
+/// An event with a signature, and keys of two of its duplicates.
 async fn fill_keys(ledger: &impl Ledger) -> Result<(NewEvent, Vec<NewEvent>), LedgerError> {
     let mut first = event(1, &[]);
     first.keys.signature = Some(key(101));
@@ -209,7 +209,7 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
 ) -> Checked {
     let (first, again) = fill_keys(ledger).await?;
     let mut old = vec![everything(ledger, usize::MAX).await?];
-    // The same when the event itself is gone.
+    // The same after the event itself expired.
     clock.advance(40 * 86_400_000);
     let policy = Retention {
         now_ms: clock.ms(),
@@ -233,7 +233,7 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
             assert_eq!(accept(&other, &own).await?, duplicate_of(&first));
         }
     }
-    // And the other way round.
+    // And in the other direction.
     let other = Memory::new(clock.clone());
     let mut far = event(900, &[]);
     far.keys.signature = Some(key(901));

@@ -1,10 +1,10 @@
-//! The time that retention counts with: time that the ledger has seen pass.
+//! The time for retention: time that the ledger has observed to pass.
 //!
-//! A clock may jump, and nothing of ours can tell a jump from a long standstill. So at a start the
-//! clock is believed for one day beyond what was seen to pass before, and from then on the ledger
-//! makes up for the rest at double speed. Whoever was switched off for a month keeps events for a
-//! month longer at first; a clock that is a year ahead has expired nothing by the time that
-//! somebody looks. What was seen is kept in the file `clock`, as milliseconds since 1970.
+//! A clock may jump, and a jump cannot be told from a long standstill. At a start the clock is
+//! trusted for one day beyond the observed time; from then on the ledger catches up at double
+//! speed. After a month offline, events are kept a month longer at first. A clock that is a year
+//! ahead has expired nothing before an operator notices. The observed time is kept in the file
+//! `clock`, as milliseconds since 1970.
 
 use std::fs;
 use std::path::Path;
@@ -15,19 +15,19 @@ use super::files::Files;
 use crate::clock::UnixMillis;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
-/// How often what was seen is written down.
+/// How often the observed time is written.
 const NOTED_MS: i64 = 3_600_000;
 
-/// What was seen to pass.
+/// The observed time.
 pub(super) struct Age {
-    /// The time that was believed at the start, and what the store's clock said then.
+    /// The trusted time at the start, and the store clock at that moment.
     start_ms: UnixMillis,
     start: UnixMillis,
     noted: Mutex<UnixMillis>,
 }
 
 impl Age {
-    /// As it was noted in `dir`, or else at the newest event; a ledger without any begins now.
+    /// Reads the time from `dir`, or else takes the newest event's; a new ledger begins now.
     pub(super) fn open(dir: &Path, newest: Option<UnixMillis>, now: UnixMillis) -> Self {
         let noted = fs::read_to_string(dir.join(NAME)).ok();
         let noted = noted.and_then(|text| text.trim().parse().ok()).filter(|ms| *ms > 0);
@@ -35,7 +35,7 @@ impl Age {
         Self { start_ms, start: now, noted: Mutex::new(noted.unwrap_or(UnixMillis::MIN)) }
     }
 
-    /// What has passed, with the time that is made up for.
+    /// The observed time, including what is caught up.
     fn seen(&self, now: UnixMillis) -> UnixMillis {
         let passed = now.saturating_sub(self.start).max(0);
         self.start_ms.saturating_add(passed.saturating_mul(2))
@@ -45,7 +45,7 @@ impl Age {
 const NAME: &str = "clock";
 
 impl Core {
-    /// The time to count ages from, where the clock says `ms`.
+    /// The reference time for ages, where the clock shows `ms`.
     pub(super) fn counted_now(&self, ms: UnixMillis) -> UnixMillis {
         let seen = self.age.seen(self.now());
         let lived = seen.min(ms);
@@ -53,7 +53,7 @@ impl Core {
         if lived >= noted.saturating_add(NOTED_MS) {
             match note(&*self.files, &self.options.path, lived) {
                 Ok(()) => *noted = lived,
-                Err(error) => tracing::warn!(%error, "the time that has passed was not noted"),
+                Err(error) => tracing::warn!(%error, "could not write the observed time"),
             }
         }
         ms.min(seen.saturating_add(DAY_MS))
@@ -85,10 +85,10 @@ mod tests {
         assert_eq!(age.seen(1000 * DAY_MS), 1000 * DAY_MS);
         note(&super::super::files::Disk, dir.path(), 1001 * DAY_MS).unwrap();
         note(&super::super::files::Disk, dir.path(), 1002 * DAY_MS).unwrap();
-        // An event that was stamped after the jump does not make it true.
+        // An event stamped after the jump does not confirm it.
         let age = Age::open(dir.path(), Some(1101 * DAY_MS), 1101 * DAY_MS);
         assert_eq!(age.seen(1101 * DAY_MS), 1002 * DAY_MS);
-        // A clock that goes back is believed at once.
+        // A clock that goes back is trusted at once.
         let age = Age::open(dir.path(), None, 900 * DAY_MS);
         assert_eq!(age.seen(900 * DAY_MS), 900 * DAY_MS);
     }

@@ -1,6 +1,5 @@
-//! What callers hand to the committer. Events are taken when their frame is filled, and as they
-//! are: a duplicate needs no more than its keys looked at. What else can be prepared is prepared on
-//! the caller's thread.
+//! Calls to the committer. Events are taken when their frame is filled, unencoded: a duplicate
+//! needs only a key lookup. Everything else is prepared on the caller's thread.
 
 use tokio::sync::oneshot;
 
@@ -30,17 +29,17 @@ pub(super) enum Call {
     Hold(Vec<Holding>, Answer<Vec<HoldOutcome>>),
     NoteReason(HeldId, Reason, Answer<()>),
     Decide(HeldOrder, Answer<Decided>),
-    /// Go on in a new segment, so that this one can be closed.
+    /// Start a new segment, so this one can be closed.
     Roll(Answer<()>),
-    /// Write what is lazy.
+    /// Write lazy records.
     Flush(Answer<()>),
-    /// Read from another run, or from none, from now on; the old segment is kept at hand.
+    /// Use another run from now on, or none; the old segment stays readable.
     Swap(u32, Option<Run>, Answer<()>),
-    /// Keys are elsewhere now.
+    /// Keys have moved.
     Move(Vec<Move>, Answer<()>),
 }
 
-/// A key that moves, or that is forgotten.
+/// A key that moves or is deleted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Move {
     pub(super) key: DedupeKey,
@@ -54,18 +53,18 @@ pub(super) struct SettleCall {
     pub(super) settlements: Vec<(Settlement, Vec<u8>)>,
 }
 
-/// Events to be delivered again, chosen already.
+/// Events to replay, already selected.
 pub(super) struct ReplayCall {
     pub(super) id: ReplayId,
     pub(super) chosen: Vec<(EventId, Vec<TargetId>)>,
-    /// What to answer if all goes well.
+    /// The result on success.
     pub(super) page: ReplayPage,
 }
 
-/// What another ledger exported, encoded as far as it can be.
+/// An export of another ledger, encoded as far as possible.
 pub(super) struct ImportCall {
     pub(super) items: Vec<ImportItem>,
-    /// Bytes and count of the records, at most.
+    /// The maximum of bytes and number of the records.
     pub(super) size: usize,
     pub(super) records: usize,
 }
@@ -80,13 +79,13 @@ pub(super) enum ImportItem {
     Mark(HeldMark),
 }
 
-/// An event with how far its deliveries are.
+/// An event with the states of its deliveries.
 pub(super) struct EventImport {
     pub(super) event: NewEvent,
     pub(super) deliveries: Vec<DeliveryImport>,
 }
 
-/// How far a delivery is.
+/// The state of a delivery.
 pub(super) struct DeliveryImport {
     pub(super) target: TargetId,
     pub(super) outcome: Outcome,
@@ -103,14 +102,14 @@ impl SettleCall {
         Self { who: who.clone(), settlements: encoded.collect() }
     }
 
-    /// About how many bytes its records take.
+    /// The approximate size of its records in bytes.
     pub(super) fn size(&self) -> usize {
         self.settlements.iter().map(|(_, detail)| detail.len() + 16).sum()
     }
 }
 
 impl ReplayCall {
-    /// About how many bytes its records take.
+    /// The approximate size of its records in bytes.
     pub(super) fn size(&self) -> usize {
         let names = |targets: &[TargetId]| -> usize {
             targets.iter().map(|target| target.as_str().len() + 5).sum()

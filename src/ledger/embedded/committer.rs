@@ -1,9 +1,9 @@
 //! The committer: the one thread that writes.
 //!
-//! It takes every call that waits, looks keys up, adds records to one frame, writes and syncs the
-//! frame, makes the change visible and answers. Whatever it answers is on disk by then, with one
-//! exception: deliveries that are done are answered at once and written with the next frame, or
-//! [`LAZY`] later at the latest.
+//! It takes all waiting calls, looks up keys, adds records to one frame, writes and syncs the
+//! frame, publishes the change and answers. So every answer is on disk, with one exception:
+//! finished deliveries are answered at once and written with the next frame, or [`LAZY`] later at
+//! the latest.
 
 mod held;
 mod import;
@@ -21,8 +21,8 @@ use super::call::{Answer, Call, Move, ReplayCall, SettleCall};
 use super::core::{Core, Memory};
 use super::deliveries::{LeaseDecision, Row};
 use super::documents::Written;
+use super::indexer::Job;
 use super::journal::{Journal, Spare, new_header};
-use super::keeper::Job;
 use super::keys::Keys;
 use super::record::{self, Gaps};
 use super::run::{OpenRun, Run};
@@ -35,11 +35,11 @@ use crate::ledger::{
     NonceUse, PastEvent, Revision, Settled, TargetId, Verdict, seal,
 };
 
-/// How long a delivery that is done may wait for company on its way to the disk.
+/// How long a finished delivery may wait to be written with other records.
 const LAZY: Duration = Duration::from_millis(20);
-/// How long a full disk is left alone before another segment is tried.
+/// The interval of attempts to start a segment on a full disk.
 const NO_ROOM_MS: i64 = 1000;
-/// A frame that has this many bytes takes no further call.
+/// A frame with this many bytes accepts no further call.
 const FRAME_MAX: usize = 4 << 20;
 
 /// The state of the committer.
@@ -52,19 +52,19 @@ pub(super) struct Committer {
     staged: Staged,
     /// Answers that wait for the sync.
     waiting: Vec<Waiting>,
-    /// What was read of the journal last.
+    /// The segment read last.
     buffer: Vec<u8>,
     gaps: Gaps,
-    /// When the oldest record that nobody waits for was added.
+    /// When the oldest lazy record was added.
     lazy_since: Option<Instant>,
-    /// Why there was no new segment when one was needed last, and when that is tried again.
+    /// Why a required segment could not be created, and when that is retried.
     no_room: Option<(LedgerError, UnixMillis)>,
 }
 
-/// An answer that waits for the sync: called with what became of it.
+/// An answer that waits for the sync: called with its result.
 type Waiting = Box<dyn FnOnce(Result<(), &LedgerError>) + Send>;
 
-/// What becomes visible after the sync.
+/// Changes that become visible after the sync.
 #[derive(Default)]
 struct Staged {
     rows: Vec<FullRow>,
@@ -79,7 +79,7 @@ struct Staged {
 
 fn waiting<T: Send + 'static>(answer: Answer<T>, value: T) -> Waiting {
     Box::new(move |committed| {
-        // Nobody listens if the caller stopped waiting; what was committed stays.
+        // The caller may have stopped waiting; the commit stays.
         let _ = answer.send(committed.map(|()| value).map_err(Clone::clone));
     })
 }
@@ -112,7 +112,7 @@ impl Committer {
         }
     }
 
-    /// Works until there are no more callers, and then writes what is left.
+    /// Works until there are no more callers, and then writes pending records.
     pub(super) fn run(mut self, calls: &Receiver<Call>) {
         loop {
             match self.next(calls) {
@@ -203,7 +203,7 @@ impl Committer {
         }
     }
 
-    /// Writes the frame, syncs it, makes it visible, answers.
+    /// Writes the frame, syncs it, publishes it, answers.
     fn commit(&mut self) {
         if self.lazy_since.take().is_some() {
             self.core.lazy.store(false, Ordering::Release);
@@ -250,22 +250,22 @@ impl Committer {
             states.drain(..).for_each(|(event, target, row)| deliveries.put(event, &target, row));
         }
         if !held.is_empty() {
-            let mut shelf = self.core.held();
-            held.drain(..).for_each(|id| shelf.synced(id));
+            let mut databases = self.core.held();
+            held.drain(..).for_each(|id| databases.synced(id));
         }
         if !changes.is_empty() {
-            let mut shelf = self.core.documents();
-            changes.drain(..).for_each(|written| shelf.apply(written));
-            let newest = shelf.revision();
-            drop(shelf);
+            let mut databases = self.core.documents();
+            changes.drain(..).for_each(|written| databases.apply(written));
+            let newest = databases.revision();
+            drop(databases);
             self.core.revision.send_replace(newest);
         }
         self.journal.run.publish(self.journal.frame.base());
         self.core.keys.store(self.keys.len() as u64, Ordering::Relaxed);
     }
 
-    /// Makes room for payloads of `bytes` in `count` records: a segment that is too full is left
-    /// behind, and what waits is committed to it first.
+    /// Makes room for payloads of `bytes` in `count` records: if the segment is too full, commits
+    /// pending records to it and starts a new one.
     fn make_room(&mut self, bytes: usize, count: usize) -> Result<(), LedgerError> {
         self.make_room_in(VERSION, bytes, count)
     }
@@ -291,22 +291,22 @@ impl Committer {
         Err(LedgerError::TooLarge { size: bytes, max })
     }
 
-    /// Whether the segment has that version and is sealed as this process does; another one is left
-    /// behind.
+    /// Whether the segment has that version and this process's sealing; otherwise a new one is
+    /// needed.
     fn writes(&self, version: u16) -> bool {
         let header = &self.journal.segment().header;
         let current = self.core.options.keys.current().map(MasterKey::id);
         header.version == version && header.key == current
     }
 
-    /// Closes a segment that has something in it, or that is sealed otherwise than today.
+    /// Closes a segment that is not empty, or that is sealed differently.
     fn roll_if_used(&mut self) -> Result<(), LedgerError> {
         self.core.poison.check()?;
         let unused = self.journal.frame.base() == HEADER && self.writes(VERSION);
         if unused { Ok(()) } else { self.roll(VERSION) }
     }
 
-    /// Goes on in a new segment. A disk that is full is no end: nothing was written.
+    /// Starts a new segment. A full disk does not stop the ledger: nothing was written.
     fn roll(&mut self, version: u16) -> Result<(), LedgerError> {
         let core = &self.core;
         let number = self.journal.segment().header.number + 1;
@@ -326,7 +326,7 @@ impl Committer {
             }
         };
         let key = core.options.keys.current();
-        let header = new_header((number, version), self.journal.next_seq(), core.now(), key);
+        let header = new_header(number, version, self.journal.next_seq(), core.now(), key);
         let segment = spare.adopt(&*core.files, header, key).map_err(|error| {
             core.poison.set(format!("could not begin segment {number}: {error}"))
         })?;
@@ -341,7 +341,7 @@ impl Committer {
         })?;
         let now = self.core.now();
         self.nonces.retain(|_, expires_ms| *expires_ms > now);
-        // A keeper that is gone has poisoned the ledger; nothing more is to be done for it here.
+        // An indexer that has ended has stopped the ledger; nothing is left to do here.
         let _ = self.jobs.send(Job::MakeSpare);
         let _ = self.jobs.send(Job::Close(number - 1));
         Ok(())
@@ -382,7 +382,7 @@ impl Committer {
         Ok(accepted)
     }
 
-    /// Writes what an event adds: itself, or keys for the first one like it; answers where.
+    /// Writes the records of an event: itself, or keys for the first one; returns where.
     fn enter(&mut self, event: &NewEvent, judged: &Judged) -> Option<Position> {
         match judged {
             Judged::New => {
@@ -511,21 +511,21 @@ impl Committer {
             let put = |to: &mut Vec<u8>| record::put_replay(to, call.id, *event, now, targets);
             let at = self.journal.frame.append(put);
             self.staged.notes.push(Note { event: half_id(*event), offset: at.offset() });
-            // At once, not after the sync: a verdict on an older lease, written behind this
-            // record, must not count any more. Should the sync fail, nothing is leased either.
+            // At once, not after the sync: a verdict on an older lease, written after this record,
+            // must not count. If the sync fails, nothing is leased either.
             let mut deliveries = self.core.deliveries();
             targets.iter().for_each(|target| deliveries.renew(*event, target, now));
         }
         Ok(())
     }
 
-    /// All changes in one frame, so that a crash leaves all of them or none.
+    /// All changes in one frame: a crash leaves all of them or none.
     fn change_all(&mut self, changes: Vec<DocumentChange>) -> Result<Revision, LedgerError> {
         let revision = Revision(self.revision().0 + 1);
         let written = |change: &DocumentChange| Written::new(revision, change.clone());
         let size = changes.iter().map(|change| written(change).size()).sum();
         self.make_room(size, changes.len())?;
-        // Making room may have moved what was staged: the versions are read behind it.
+        // Making room may have moved staged changes: versions are read after it.
         for change in &changes {
             let current = self.version(change.kind.as_str(), &change.id);
             if !change.expect.holds(current) {
@@ -544,7 +544,7 @@ impl Committer {
         self.staged.changes.push(written);
     }
 
-    /// The version of a document, with what is not yet synced.
+    /// The version of a document, including unsynced changes.
     fn version(&self, kind: &str, id: &str) -> Option<Revision> {
         let mut staged = self.staged.changes.iter().rev();
         match staged.find(|written| written.kind == kind && written.id == id) {
@@ -553,7 +553,7 @@ impl Committer {
         }
     }
 
-    /// The newest revision, with what is not yet synced.
+    /// The newest revision, including unsynced changes.
     fn revision(&self) -> Revision {
         let staged = self.staged.changes.iter().map(|written| written.revision).max();
         staged.unwrap_or_else(|| self.core.documents().revision())

@@ -1,4 +1,4 @@
-//! What the threads of the engine share.
+//! State shared by the threads of the engine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use super::EmbeddedOptions;
 use super::age::Age;
 use super::damage::DamageLog;
 use super::deliveries::{Deliveries, Row};
-use super::documents::{Shelf, Written};
+use super::documents::{DocumentTable, Written};
 use super::files::Files;
-use super::held::HeldShelf;
+use super::held::HeldTable;
 use super::index::Index;
 use super::journal::SpareSlot;
 use super::keys::{Keys, Loading};
@@ -30,15 +30,14 @@ use super::tables::Tables;
 use crate::clock::{Occasional, UnixMillis};
 use crate::ledger::{DiskSpace, LedgerError, Revision};
 
-/// Segments that must fit on the disk beside what is there: the next one, one that retention
-/// writes anew, their index, and one more for what else is written meanwhile.
+/// Segments that must fit on the disk besides the existing ones: the next one, one that retention
+/// rewrites, their index, and one more for concurrent writes.
 const RESERVE: u64 = 4;
 
-/// A line about a body that cannot be read follows the one before after this time: each lease meets
-/// it again.
+/// The interval of log lines about an unreadable body: each lease meets it again.
 const UNREAD_EVERY: Duration = Duration::from_secs(60);
 
-/// What the threads share. The committer alone changes what a commit changes; everybody reads.
+/// State shared by the threads. Only the committer changes what a commit changes; all threads read.
 pub(super) struct Core {
     pub(super) options: EmbeddedOptions,
     pub(super) files: Arc<dyn Files>,
@@ -48,52 +47,52 @@ pub(super) struct Core {
     pub(super) runs: RwLock<BTreeMap<u32, Run>>,
     retiring: Mutex<Option<Arc<Segment>>>,
     deliveries: Mutex<Deliveries>,
-    documents: Mutex<Shelf>,
-    held: Mutex<HeldShelf>,
-    /// What was known of each segment when it was last swept.
+    documents: Mutex<DocumentTable>,
+    held: Mutex<HeldTable>,
+    /// The state of each segment at its last sweep.
     pub(super) last_sweeps: Mutex<HashMap<u32, LastSweep>>,
     pub(super) revision: watch::Sender<Revision>,
     pub(super) poison: Poison,
     pub(super) spare: SpareSlot,
-    /// What was mended, and what went wrong without stopping anything.
+    /// Repairs, and errors that stopped nothing.
     notices: Mutex<Vec<String>>,
-    /// What cannot be read.
+    /// Known damage.
     pub(super) damage: DamageLog,
     manifest: Mutex<Manifest>,
-    /// Lines about bodies of deliveries that cannot be read.
+    /// Limits log lines about unreadable bodies of deliveries.
     pub(super) unread: Occasional,
     pub(super) age: Age,
-    /// Why a closed segment could not be indexed last.
+    /// The last error while indexing a closed segment.
     pub(super) unindexed: Mutex<Option<LedgerError>>,
     pub(super) sync_ns: AtomicU64,
     pub(super) keys: AtomicU64,
-    /// Deliveries are done that are not yet written.
+    /// Whether finished deliveries are not written yet.
     pub(super) lazy: AtomicBool,
-    /// The ledger is being closed.
+    /// Whether the ledger is being closed.
     pub(super) closing: AtomicBool,
-    /// Whether the disk was short of room when that was asked last.
+    /// Whether the disk was short of space at the last check.
     short: AtomicBool,
     pub(super) _lock: Lock,
 }
 
-/// What only the committer needs: found at the start, and then its own.
+/// State that only the committer needs, loaded at the start.
 pub(super) struct Memory {
     pub(super) keys: Keys,
     /// Nonces and when they end.
     pub(super) nonces: HashMap<[u8; 16], UnixMillis>,
 }
 
-/// Everything that is gathered at the start.
+/// Everything that is loaded at the start.
 pub(super) struct Gathered {
     pub(super) memory: Memory,
     pub(super) runs: BTreeMap<u32, Run>,
     pub(super) deliveries: Deliveries,
-    pub(super) documents: Shelf,
-    held: HeldShelf,
+    pub(super) documents: DocumentTable,
+    held: HeldTable,
     pub(super) notices: Vec<String>,
-    /// What was found not to be readable.
+    /// Damage found at the start.
     pub(super) damage: DamageLog,
-    /// Keys on their way into memory.
+    /// Keys that are not in memory yet.
     loading: Loading,
 }
 
@@ -103,16 +102,16 @@ impl Gathered {
             memory: Memory { keys: Keys::new(), nonces: HashMap::new() },
             runs: BTreeMap::new(),
             deliveries: Deliveries::default(),
-            documents: Shelf::default(),
-            held: HeldShelf::default(),
+            documents: DocumentTable::default(),
+            held: HeldTable::default(),
             notices: Vec::new(),
             damage: DamageLog::default(),
             loading: Loading::default(),
         }
     }
 
-    /// Adds what a segment says. Segments come in their order, and each has its run before the next
-    /// comes. At the end [`Gathered::load_keys`] has to be called.
+    /// Adds the content of a segment. Segments come in order, and each has its run before the next
+    /// comes. [`Gathered::load_keys`] must be called at the end.
     pub(super) fn absorb(
         &mut self,
         segment: &Segment,
@@ -124,7 +123,8 @@ impl Gathered {
         }
         self.loading.add(&segment.header, &tables.keys);
         for ((event, target), row) in &tables.deliveries {
-            // What was never tried is due at once, whatever the clock said when it came.
+            // A delivery without an attempt is due at once, whatever the clock was when it was
+            // made.
             let row = row.map(|row| match row.attempt {
                 0 => Row { due_ms: row.due_ms.min(now), ..row },
                 _ => row,
@@ -151,7 +151,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Brings the keys that were gathered into memory. The runs of their segments are there.
+    /// Loads the gathered keys into memory. The runs of their segments exist.
     pub(super) fn load_keys(&mut self) -> Result<(), LedgerError> {
         for (half, at) in self.memory.keys.load(&mut self.loading) {
             let run = self.runs.get(&at.segment());
@@ -171,12 +171,13 @@ impl Gathered {
 }
 
 impl Core {
-    /// A core of what was gathered.
+    /// A core of the gathered state.
     pub(super) fn new(
         options: EmbeddedOptions,
         open_files: Arc<OpenFiles>,
         index: Arc<Index>,
-        (lock, manifest): (Lock, Manifest),
+        lock: Lock,
+        manifest: Manifest,
         gathered: Gathered,
     ) -> (Self, Memory) {
         let newest = gathered.runs.values().filter_map(Run::newest_ms).max();
@@ -223,11 +224,11 @@ impl Core {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn documents(&self) -> MutexGuard<'_, Shelf> {
+    pub(super) fn documents(&self) -> MutexGuard<'_, DocumentTable> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, HeldShelf> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldTable> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -237,7 +238,7 @@ impl Core {
         runs.values().cloned().collect()
     }
 
-    /// How much of the segment that is written now is full.
+    /// Bytes used in the segment that is being written.
     pub(super) fn written_of_last(&self) -> u64 {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         match runs.last_key_value() {
@@ -246,7 +247,7 @@ impl Core {
         }
     }
 
-    /// The room of the disk: [`RESERVE`] segments must be free.
+    /// The space on the disk: [`RESERVE`] segments must be free.
     pub(super) fn room(&self) -> Option<DiskSpace> {
         let free = self.files.free(&self.options.path).ok()?;
         let reserve = RESERVE * self.options.segment_bytes;
@@ -269,7 +270,7 @@ impl Core {
         retiring.as_ref().filter(|old| old.header.number == number).cloned()
     }
 
-    /// Keeps the old form of a segment at hand while positions move to the new one.
+    /// Keeps the old form of a segment readable while positions move to the new one.
     pub(super) fn set_retiring(&self, segment: Option<Arc<Segment>>) {
         *self.retiring.lock().unwrap_or_else(PoisonError::into_inner) = segment;
     }
@@ -288,13 +289,13 @@ impl Core {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
     }
 
-    /// The manifest. Whoever has it writes to the disk: the committer waits for that only when it
-    /// begins a segment.
+    /// The manifest. Its holder writes to the disk: the committer waits for it only when it begins
+    /// a segment.
     pub(super) fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes in the manifest how far the journal is written.
+    /// Writes the end of the journal to the manifest.
     pub(super) fn note_end(&self) -> Result<(), LedgerError> {
         self.poison.check()?;
         let last = self.all_runs().pop();
@@ -308,7 +309,7 @@ impl Core {
         self.runs.write().unwrap_or_else(PoisonError::into_inner).insert(number, run);
     }
 
-    /// Notes something for people; the oldest are forgotten first.
+    /// Adds a notice for operators; the oldest are dropped first.
     pub(super) fn notice(&self, what: String) {
         const KEPT: usize = 100;
         tracing::warn!(what, "the ledger");
@@ -323,8 +324,8 @@ impl Core {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes how long a sync took: each counts for an eighth, so that a single slow one changes
-    /// nothing. Only the committer does.
+    /// Records the duration of a sync: each counts for one eighth, so a single slow one changes
+    /// little. Only the committer calls it.
     pub(super) fn note_sync(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX / 8);
         let lately = match self.sync_ns.load(Ordering::Relaxed) {
@@ -340,12 +341,12 @@ impl Core {
     }
 }
 
-/// Where the segments are.
+/// The directory of the segments.
 pub(super) fn journal_dir(path: &Path) -> PathBuf {
     path.join("journal")
 }
 
-/// Where the index is.
+/// The directory of the index.
 pub(super) fn index_dir(path: &Path) -> PathBuf {
     path.join("index")
 }

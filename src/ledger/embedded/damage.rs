@@ -1,8 +1,8 @@
-//! Damaged places: noted when something cannot be read, until it reads whole again.
+//! Damaged places: recorded when a read fails, until the file reads correctly again.
 //!
-//! A store that is damaged goes on: what can be read is served, and new events are recorded. The
-//! metric `postern_store_damaged` and the log say that something is wrong, and each operation that
-//! meets the place fails.
+//! A damaged store continues: readable data is served, and new events are recorded. The metric
+//! `postern_store_damaged` and the log report the damage, and each operation that needs the place
+//! fails.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,20 @@ use super::segment::{HEADER, Segment};
 use crate::clock::instant;
 use crate::ledger::{Damage, LedgerError};
 
-/// Files that are remembered as damaged, and places of each: more would not tell people more.
+/// Maximum number of files recorded as damaged, and of places in each: more would not help an
+/// operator.
 const FILES_MAX: usize = 1000;
 const PLACES_MAX: usize = 100;
-/// How often the log says the same of a file again.
+/// The interval of log lines about the same file.
 const SAID_EVERY: Duration = Duration::from_secs(3600);
-/// Files that the log names in that time; the metric and `postern verify` know the others.
+/// Files that the log names in that time; the metric and `postern verify` cover the others.
 const SAID_MAX: usize = 20;
 
-/// What to do about a place that cannot be read.
+/// The remedy for damage.
 pub(super) const REMEDY: &str = "restore a backup, or get out what is whole with \
                                  `postern export --salvage` (docs/operations.md, a damaged store)";
 
-/// An error about damage, with what to do about it.
+/// An error about damage, with its remedy.
 pub(super) fn with_remedy(error: LedgerError) -> LedgerError {
     match error {
         LedgerError::Corrupt(what) => LedgerError::Corrupt(format!("{what}; {REMEDY}")),
@@ -37,14 +38,14 @@ pub(super) fn with_remedy(error: LedgerError) -> LedgerError {
     }
 }
 
-/// The damaged places that are known.
+/// The known damage.
 #[derive(Default)]
 pub(super) struct DamageLog(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     files: BTreeMap<PathBuf, Vec<Damage>>,
-    /// When the log named a file.
+    /// When the log last named a file.
     said: BTreeMap<PathBuf, Instant>,
 }
 
@@ -53,7 +54,7 @@ impl DamageLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a place beside those that are known of its file.
+    /// Adds a place to the known ones of its file.
     pub(super) fn add(&self, damage: Damage) {
         let mut known = self.known();
         known.say(&damage);
@@ -62,25 +63,25 @@ impl DamageLog {
             return;
         }
         let places = known.files.entry(damage.path.clone()).or_default();
-        // A place inside one that is known says nothing new.
+        // A place inside a known one adds nothing.
         let inside = |place: &Damage| place.from <= damage.from && damage.from <= place.until;
         if places.len() < PLACES_MAX && !places.iter().any(inside) {
             places.push(damage);
         }
     }
 
-    /// Notes all places of a file in place of those that were known; none: it is whole.
+    /// Replaces all places of a file; none: the file is intact.
     pub(super) fn replace(&self, path: &Path, places: &[Damage]) {
         self.known().files.remove(path);
         places.iter().for_each(|place| self.add(place.clone()));
     }
 
-    /// Forgets files that are not in use any more.
+    /// Drops files that are not in use any more.
     pub(super) fn retain(&self, used: impl Fn(&Path) -> bool) {
         self.known().files.retain(|path, _| used(path));
     }
 
-    /// The first place of a file.
+    /// The first damaged place of a file.
     pub(super) fn of(&self, path: &Path) -> Option<Damage> {
         self.known().files.get(path)?.first().cloned()
     }
@@ -92,7 +93,7 @@ impl DamageLog {
 }
 
 impl Known {
-    /// Names a place in the log, if its file was not named lately.
+    /// Logs a place, if its file was not logged recently.
     fn say(&mut self, damage: &Damage) {
         let now = instant();
         self.said.retain(|_, at| now.saturating_duration_since(*at) < SAID_EVERY);
@@ -112,7 +113,7 @@ impl Segment {
         Damage { path, from: from.into(), until: until.into(), what }
     }
 
-    /// Reads everything again and lists what is damaged. Up to `written` something must be there.
+    /// Reads everything again and lists damage. There must be frames up to `written`.
     pub(super) fn damages(&self, written: u32) -> Vec<Damage> {
         let mut damages = Vec::new();
         let found = self.survey(&mut |found| {
@@ -135,7 +136,7 @@ impl Segment {
                 damages.push(self.place(end.end, end.torn_until, "no frame begins here"));
             }
             Err(LedgerError::Corrupt(what)) => damages.push(self.place(HEADER, written, &what)),
-            // Of the system, not of the file.
+            // An error of the system, not of the file.
             Ok(_) | Err(_) => {}
         }
         damages
@@ -143,7 +144,7 @@ impl Segment {
 }
 
 impl Run {
-    /// Up to where its segment was written.
+    /// The end of the written part of its segment.
     pub(super) fn written(&self) -> u32 {
         match self {
             Self::Open(run) => run.published(),
@@ -153,12 +154,12 @@ impl Run {
 }
 
 impl Core {
-    /// Reads the segment of a run again after it could not be read, and notes what is damaged.
+    /// Reads the segment of a run again after a read failed, and records damage.
     pub(super) fn examine(&self, run: &Run) -> Vec<Damage> {
         let (segment, written) = (run.segment(), run.written());
         let mut damages = segment.damages(written);
         if matches!(run, Run::Open(_)) {
-            // The committer may be writing what comes behind.
+            // The committer may be writing the next frames.
             damages.retain(|damage| damage.from < u64::from(written));
         }
         self.damage.replace(&segment.path, &damages);
@@ -172,14 +173,14 @@ impl Core {
         }
     }
 
-    /// Notes that a record cannot be read, if it is damaged, and returns the error for the caller.
+    /// Records an unreadable record, if it is damaged, and returns the error for the caller.
     pub(super) fn unreadable(
         &self,
         segment: &Arc<Segment>,
         offset: u32,
         error: LedgerError,
     ) -> LedgerError {
-        // A reader may be late, and its segment be gone since retention wrote another form of it.
+        // The reader may be late: retention may have replaced its segment.
         let used = self.segment(segment.header.number).is_some_and(|now| now.path == segment.path);
         if used && let LedgerError::Corrupt(what) = &error {
             self.damage.add(segment.place(offset, offset, what));
@@ -187,7 +188,7 @@ impl Core {
         error
     }
 
-    /// Fails if a segment is known to be damaged: it is not worth reading again.
+    /// Fails if a segment is known to be damaged: another read is pointless.
     pub(super) fn check_whole(&self, segment: &Segment) -> Result<(), LedgerError> {
         match self.damage.of(&segment.path) {
             None => Ok(()),
@@ -195,7 +196,7 @@ impl Core {
         }
     }
 
-    /// What a walk through a run came to; where it failed, what is damaged is noted and named.
+    /// Passes on the result of a read of a run; records damage where it failed.
     pub(super) fn noting<T>(
         &self,
         run: &Run,

@@ -1,8 +1,8 @@
-//! Deliveries that are not done: what is pending, leased and dead. All of it in memory, rebuilt
-//! from the journal at the start; leases are not, they die with the process.
+//! Unfinished deliveries: pending, leased and dead. All of them are in memory, rebuilt from the
+//! journal at the start, without leases, which end with the process.
 //!
-//! Each destination has a queue of its own, so that one with a long backlog costs the others
-//! nothing. About 100 bytes for each delivery that waits.
+//! Each destination has its own queue: a long backlog does not slow down others. About 100 bytes
+//! per waiting delivery.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::ledger::{
     TargetId, TargetStats, Verdict,
 };
 
-/// Bodies of fresh events kept in memory, so that a delivery at once reads nothing.
+/// Bytes of fresh events' bodies kept in memory: an immediate delivery reads nothing from the disk.
 const BODIES_MAX: usize = 32 << 20;
 
 /// The number of a destination within this process.
 type TargetNo = u16;
 type Key = (EventId, TargetNo);
 
-/// All deliveries that are not done.
+/// All unfinished deliveries.
 #[derive(Default)]
 pub(super) struct Deliveries {
     rows: BTreeMap<Key, Row>,
@@ -36,12 +36,12 @@ pub(super) struct Deliveries {
     last_token: u64,
 }
 
-/// What is known of a delivery that is not done.
+/// The state of an unfinished delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) dead: bool,
     pub(super) attempt: u32,
-    /// When it is due; while it is leased, when the lease ends.
+    /// The due time, or the end of the lease.
     pub(super) due_ms: UnixMillis,
 }
 
@@ -66,11 +66,11 @@ struct Lease {
 struct Queue {
     target: TargetId,
     due: BTreeSet<(UnixMillis, EventId)>,
-    /// Events whose delivery was given up: found among any number that wait.
+    /// Events whose delivery is dead: found among any number of waiting ones.
     dead: BTreeSet<EventId>,
 }
 
-/// A delivery handed out; its body if it is in memory.
+/// A leased delivery, with its body if it is in memory.
 pub(super) struct Handed {
     pub(super) event: EventId,
     pub(super) target: TargetId,
@@ -79,13 +79,13 @@ pub(super) struct Handed {
     pub(super) body: Option<Bytes>,
 }
 
-/// What a settlement comes to.
+/// The effect of a settlement.
 pub(super) enum LeaseDecision {
-    /// Not the newest lease: nothing changed.
+    /// Stale: not the newest lease, nothing changed.
     Stale,
-    /// Given back; nothing to write down.
+    /// Released; nothing to write.
     Postponed,
-    /// To be written down: the outcome, and how many attempts were begun.
+    /// To be written: the outcome, and the number of attempts.
     Settled(Outcome, u32),
 }
 
@@ -106,10 +106,10 @@ impl Deliveries {
         Some(number)
     }
 
-    /// Makes a delivery what `row` says, or done.
+    /// Sets the state of a delivery to `row`, or to done.
     ///
-    /// There are at most 65,536 destinations in the life of a process; a delivery for one more
-    /// waits for the next start.
+    /// A process knows at most 65,536 destinations; a delivery for one more waits for the next
+    /// start.
     pub(super) fn put(&mut self, event: EventId, target: &TargetId, row: Option<Row>) {
         if let Some(number) = self.number(target) {
             self.set((event, number), row);
@@ -142,7 +142,7 @@ impl Deliveries {
         }
     }
 
-    /// A delivery made now: no lease of before counts.
+    /// Starts a delivery over: older leases do not count.
     pub(super) fn renew(&mut self, event: EventId, target: &TargetId, now: UnixMillis) {
         if let Some(number) = self.number(target) {
             self.leases.remove(&(event, number));
@@ -153,7 +153,7 @@ impl Deliveries {
     /// Keeps the body of a fresh event for its first attempt, while there is room.
     pub(super) fn keep_body(&mut self, event: EventId, body: &Bytes) {
         if self.bodies_size + body.len() > BODIES_MAX {
-            // Nobody fetches them: there is a backlog, and those at its front were read long ago.
+            // Bodies that are not fetched mean a backlog; its first bodies were read long ago.
             self.bodies.clear();
             self.bodies_size = 0;
         }
@@ -172,17 +172,17 @@ impl Deliveries {
         rows.map(|((_, number), row)| (&self.queues[usize::from(*number)].target, row))
     }
 
-    /// How far the deliveries of an event are.
+    /// The state of an event's deliveries.
     pub(super) fn state(&self, event: EventId) -> EventState {
         EventState::of(self.rows_of(event).map(|(_, row)| row.state()))
     }
 
-    /// Whether the event has a delivery that is not done.
+    /// Whether the event has an unfinished delivery.
     pub(super) fn is_live(&self, event: EventId) -> bool {
         self.rows_of(event).next().is_some()
     }
 
-    /// One delivery, without its attempts; done if nothing is known of it.
+    /// One delivery, without its attempts; done if it is unknown.
     pub(super) fn delivery(&self, event: EventId, target: &TargetId) -> Delivery {
         let row = self.numbers.get(target).and_then(|number| self.rows.get(&(event, *number)));
         Delivery {
@@ -195,13 +195,13 @@ impl Deliveries {
         }
     }
 
-    /// Destinations of an event that are not done.
+    /// Destinations of an event with unfinished deliveries.
     pub(super) fn live_targets(&self, event: EventId) -> Vec<TargetId> {
         self.rows_of(event).map(|(target, _)| target.clone()).collect()
     }
 
-    /// Events below `before` with deliveries that are not done, newest first; at most `max` of
-    /// them, which `admit` chooses.
+    /// Events below `before` with unfinished deliveries, newest first; at most `max` that `admit`
+    /// selects.
     pub(super) fn live_events(
         &self,
         before: EventId,
@@ -265,7 +265,7 @@ impl Deliveries {
 // === Leases ===
 
 impl Deliveries {
-    /// Hands out what is due.
+    /// Leases due deliveries.
     pub(super) fn lease(&mut self, who: &NodeId, ask: &LeaseAsk, now: UnixMillis) -> Vec<Handed> {
         let queues = self.admitted(&ask.targets);
         let mut due: Vec<(UnixMillis, EventId, TargetNo)> = Vec::new();
@@ -305,7 +305,7 @@ impl Deliveries {
         let named = |these: &[TargetId]| -> HashSet<TargetNo> {
             these.iter().filter_map(|target| self.numbers.get(target)).copied().collect()
         };
-        // Every destination may be named: whatever is asked for, each is looked at once.
+        // Every destination may be named: whatever the filter is, each is checked once.
         let all = (0..).zip(&self.queues).map(|(number, _)| number);
         match filter {
             TargetFilter::All => all.collect(),
@@ -317,7 +317,7 @@ impl Deliveries {
         }
     }
 
-    /// How long until the next delivery of those destinations is due.
+    /// The time until the next delivery of those destinations is due.
     pub(super) fn next_due(&self, filter: &TargetFilter, now: UnixMillis) -> Option<Duration> {
         let queues = self.admitted(filter).into_iter().map(|no| &self.queues[usize::from(no)]);
         let next = queues.filter_map(|queue| queue.due.first()).map(|(due_ms, _)| *due_ms).min()?;
@@ -365,7 +365,7 @@ impl Deliveries {
         LeaseDecision::Settled(outcome, attempt)
     }
 
-    /// Gives back the leases of `who`.
+    /// Releases the leases of `who`.
     pub(super) fn release(&mut self, who: &NodeId, now: UnixMillis) -> u64 {
         let theirs = self.leases.extract_if(|_, held| held.who == *who);
         let keys: Vec<Key> = theirs.map(|(key, _)| key).collect();
@@ -379,7 +379,7 @@ impl Deliveries {
     }
 }
 
-/// What a delivery is after an outcome; `None`: done.
+/// The state of a delivery after an outcome; `None`: done.
 pub(super) fn after(outcome: Outcome, attempt: u32) -> Option<Row> {
     match outcome {
         Outcome::Done => None,

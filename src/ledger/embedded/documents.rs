@@ -10,12 +10,12 @@ use crate::ledger::{Document, DocumentChange, Documents, Kind, Revision};
 
 /// The documents by kind and id.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct DocumentTable {
     documents: BTreeMap<(String, String), Document>,
     revision: Revision,
 }
 
-/// A change to a document, as it is written.
+/// A change to a document, as written.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
     pub(super) kind: String,
@@ -23,7 +23,7 @@ pub(super) struct Written {
     pub(super) revision: Revision,
     pub(super) at_ms: UnixMillis,
     pub(super) who: String,
-    /// `None`: it is deleted.
+    /// `None`: deleted.
     pub(super) body: Option<Bytes>,
 }
 
@@ -33,7 +33,7 @@ impl Written {
         Self { kind: kind.as_str().to_owned(), id, revision, at_ms, who, body }
     }
 
-    /// A document of another ledger.
+    /// A document from another ledger.
     pub(super) fn imported(kind: String, document: Document) -> Self {
         let Document { id, version: revision, at_ms, who, body } = document;
         Self { kind, id, revision, at_ms, who, body: Some(body) }
@@ -50,14 +50,14 @@ impl Written {
         }
     }
 
-    /// About how many bytes its record takes.
+    /// The approximate size of its record in bytes.
     pub(super) fn size(&self) -> usize {
         let texts = self.kind.len() + self.id.len() + self.who.len();
         96 + texts + self.body.as_ref().map_or(0, Bytes::len)
     }
 }
 
-impl Shelf {
+impl DocumentTable {
     pub(super) fn revision(&self) -> Revision {
         self.revision
     }
@@ -75,8 +75,8 @@ impl Shelf {
         }
     }
 
-    /// Whether the record is needed to read the shelf again: the newest version of a document, or
-    /// the word that there is none.
+    /// Whether the record is needed to rebuild the documents: the newest version of a document, or
+    /// of its deletion.
     pub(super) fn needs(&self, record: &DocumentRecord<'_>) -> bool {
         let key = (record.kind.to_owned(), record.id.to_owned());
         let newest = self.documents.get(&key).map(|document| document.version);
@@ -86,7 +86,7 @@ impl Shelf {
         }
     }
 
-    /// What a change makes of the shelf.
+    /// Applies a change.
     pub(super) fn apply(&mut self, written: Written) {
         self.revision = self.revision.max(written.revision);
         let Written { kind, id, revision: version, at_ms, who, body } = written;

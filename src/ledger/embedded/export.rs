@@ -1,4 +1,4 @@
-//! Exporting: documents first, then everything that the segments hold, from the oldest on.
+//! Export: documents first, then the content of the segments, oldest first.
 
 use super::core::Core;
 use super::record::{EventRecord, KeysRecord, Record};
@@ -9,12 +9,12 @@ use crate::ledger::{
     NewHeld, PastEvent, Revision, SourceId, TargetId,
 };
 
-/// Where an export goes on.
+/// The position of an export.
 #[derive(Clone, Copy, Debug)]
 enum At {
-    /// Behind the document written at this revision.
+    /// After the document written at this revision.
     Documents(Revision),
-    /// In this segment, in this form of it, at this frame.
+    /// In this segment, in this form, at this frame.
     Segment { number: u32, generation: u32, offset: u32, seq: u64 },
 }
 
@@ -55,7 +55,7 @@ impl At {
 }
 
 impl Core {
-    /// A page of everything.
+    /// A page of the export.
     pub(super) fn export(
         &self,
         cursor: Option<&Cursor>,
@@ -106,7 +106,7 @@ impl Core {
         };
         let until = run.written();
         let mut exporter = Exporter { core: self, items: Vec::new(), size: 0 };
-        let walked = exporter.walk(&segment, (start, until), bytes);
+        let walked = exporter.walk(&segment, start, until, bytes);
         let scan = self.noting(&run, walked)?;
         let whole = scan.end == until;
         let next = match whole {
@@ -135,16 +135,17 @@ struct Exporter<'c> {
 }
 
 impl Exporter<'_> {
-    /// Adds the frames of a segment up to `until`, until there are `bytes` of items; returns how
-    /// far it came.
+    /// Adds the frames of a segment up to `until`, until there are `bytes` of items; returns the
+    /// end.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] if the segment is not whole up to `until`: an export with a part of
-    /// it would pass for a complete one.
+    /// [`LedgerError::Corrupt`] if the segment is not intact up to `until`: a partial export would
+    /// pass for a complete one.
     fn walk(
         &mut self,
         segment: &Segment,
-        (start, until): (Scan, u32),
+        start: Scan,
+        until: u32,
         bytes: usize,
     ) -> Result<Scan, LedgerError> {
         let mut frames = segment.frames(start);
@@ -186,7 +187,7 @@ impl Exporter<'_> {
         Ok(())
     }
 
-    /// The deliveries of an event; attempts only where one is not done.
+    /// The deliveries of an event; attempts only of unfinished ones.
     fn deliveries(&self, event: &EventRecord<'_>) -> Result<Vec<Delivery>, LedgerError> {
         let id = event.head.id;
         if self.core.deliveries().is_live(id)
@@ -198,7 +199,7 @@ impl Exporter<'_> {
     }
 }
 
-/// A delivery that is done.
+/// A finished delivery.
 pub(super) fn done(event: EventId, target: &str) -> Delivery {
     let (target, state) = (TargetId::from(target), DeliveryState::Done);
     Delivery { event, target, state, attempt: 0, due_ms: None, attempts: Vec::new() }
@@ -220,7 +221,7 @@ pub(super) fn new_event(event: &EventRecord<'_>) -> NewEvent {
     }
 }
 
-/// What is remembered of an event that is gone.
+/// The remaining keys of an expired event.
 pub(super) fn past(keys: &KeysRecord<'_>) -> PastEvent {
     PastEvent {
         id: keys.id,

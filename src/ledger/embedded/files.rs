@@ -1,4 +1,4 @@
-//! The only way from the journal to the disk, so that tests can make it fail.
+//! The journal's only access to the disk, so tests can make it fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use crate::private;
 
-/// What the journal asks of a file system.
+/// File system operations of the journal.
 pub(in crate::ledger) trait Files: Send + Sync {
-    /// Creates a file. One that is there is an error: nothing is ever emptied.
+    /// Creates a file. An existing file is an error: nothing is ever truncated.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Opens a file to read and write.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// The files of a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Renames a file, in place of one of that name. Durable only after [`Files::sync_dir`].
+    /// Renames a file, replacing one of that name. Durable only after [`Files::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes names in a directory durable, the step that is easily forgotten.
+    /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that may still be written in the file system of a directory.
     fn free(&self, dir: &Path) -> io::Result<u64>;
@@ -27,15 +27,15 @@ pub(in crate::ledger) trait Files: Send + Sync {
 
 /// An open file.
 pub(in crate::ledger) trait Handle: Send + Sync {
-    /// Fills `buffer` from `offset`, as far as the file goes; answers how far.
+    /// Fills `buffer` from `offset`, as far as the file goes; returns the number of bytes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Survives a crash of the operating system from here on, as far as the disk is honest.
+    /// Makes all writes survive a crash of the operating system, if the disk is honest.
     fn sync_data(&self) -> io::Result<()>;
-    /// Gives back what stands behind `len`.
+    /// Truncates the file to `len`.
     fn cut(&self, len: u64) -> io::Result<()>;
-    /// Asks the system to read these bytes from the disk next time. It may not do so.
+    /// Asks the system to read these bytes from the disk next time. It may ignore that.
     fn forget(&self, _offset: u64, _len: u64) {}
     /// Its length.
     fn len(&self) -> io::Result<u64>;
@@ -103,7 +103,7 @@ impl Handle for File {
     }
 
     fn forget(&self, offset: u64, len: u64) {
-        // Only a hint: what is not forgotten is read from memory.
+        // Only a hint: otherwise the bytes are read from memory.
         let len = std::num::NonZeroU64::new(len);
         let _ = rustix::fs::fadvise(self, offset, len, rustix::fs::Advice::DontNeed);
     }
@@ -116,7 +116,7 @@ impl Handle for File {
 #[cfg(test)]
 pub(in crate::ledger) mod sim;
 
-/// A file system that does what it is told to fail at, for tests.
+/// A file system with injected faults, for tests.
 #[cfg(test)]
 pub(in crate::ledger) mod faulty {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,16 +124,16 @@ pub(in crate::ledger) mod faulty {
 
     use super::*;
 
-    /// Which operations fail from now on.
+    /// The operations that fail from now on.
     #[derive(Clone, Debug, Default)]
     pub(in crate::ledger) struct Faults {
         pub(in crate::ledger) sync: Arc<AtomicBool>,
         pub(in crate::ledger) write: Arc<AtomicBool>,
         pub(in crate::ledger) create: Arc<AtomicBool>,
         pub(in crate::ledger) panic: Arc<AtomicBool>,
-        /// Bytes that are free, if not zero.
+        /// Free bytes, if not zero.
         pub(in crate::ledger) free: Arc<AtomicU64>,
-        /// While somebody holds this, syncs wait.
+        /// While this is locked, syncs wait.
         pub(in crate::ledger) hold: Arc<Mutex<()>>,
         /// Syncs that the committer has begun.
         pub(in crate::ledger) commits: Arc<AtomicU64>,

@@ -9,7 +9,7 @@ use crate::ledger::seal::{self, MasterKey, Nonces};
 pub(super) struct Frame {
     header: Header,
     sealing: Option<(MasterKey, Nonces)>,
-    /// Where it will begin.
+    /// The offset where it will begin.
     base: u32,
     bytes: Vec<u8>,
     count: u32,
@@ -19,7 +19,7 @@ impl Frame {
     /// An empty frame of the segment with that header, whose payloads are sealed with `key`.
     ///
     /// # Errors
-    /// When there is a key and the system gives no random bytes.
+    /// If there is a key and the operating system provides no random bytes.
     pub(super) fn new(
         header: Header,
         base: u32,
@@ -51,7 +51,7 @@ impl Frame {
         self.base as usize + self.bytes.len() + bytes + count * (RECORD_HEAD + sealing) + FRAME_HEAD
     }
 
-    /// Adds a record whose payload `put` writes; answers where it will be.
+    /// Adds a record whose payload `put` writes; returns its position.
     pub(super) fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Position {
         let start = self.bytes.len();
         self.bytes.resize(start + RECORD_HEAD, 0);
@@ -59,7 +59,7 @@ impl Frame {
         let offset = self.base + start as u32;
         let at = Position::new(&self.header, offset);
         if let Some((key, nonces)) = &mut self.sealing {
-            key.seal(nonces, &at.place(), (&mut self.bytes, start + RECORD_HEAD));
+            key.seal(nonces, &at.place(), &mut self.bytes, start + RECORD_HEAD);
         }
         let (head, payload) = self.bytes[start..].split_at_mut(RECORD_HEAD);
         head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -68,7 +68,7 @@ impl Frame {
         at
     }
 
-    /// The payload of a record that is in it.
+    /// The payload of a record in the frame.
     pub(super) fn peek(&self, at: Position) -> Option<Cow<'_, [u8]>> {
         if !at.is_in(&self.header) {
             return None;
@@ -82,24 +82,24 @@ impl Frame {
         }
     }
 
-    /// Where it ends now, to go back to.
+    /// The current end, for [`Frame::go_back`].
     pub(super) fn mark(&self) -> (usize, u32) {
         (self.bytes.len(), self.count)
     }
 
-    /// Forgets what was added behind a mark.
+    /// Removes the records added after a mark.
     pub(super) fn go_back(&mut self, (len, count): (usize, u32)) {
         self.bytes.truncate(len);
         self.count = count;
     }
 
-    /// The frame as it is written, under its sequence.
+    /// The frame as written, under its sequence.
     pub(super) fn seal(&mut self, seq: u64) -> &[u8] {
         self.header.seal(&mut self.bytes, self.base, self.count, seq);
         &self.bytes
     }
 
-    /// Begins the next frame behind this one, which was sealed and written.
+    /// Begins the next frame after this one, which was sealed and written.
     pub(super) fn next(&mut self) {
         self.base += self.bytes.len() as u32;
         self.bytes.truncate(FRAME_HEAD);

@@ -1,4 +1,4 @@
-//! Held callbacks: which wait, which are decided, and where in the journal they are.
+//! Held callbacks: waiting and decided ones, and their positions in the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,29 +13,29 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// The held callbacks, all of them in memory but for what they say.
+/// The held callbacks, all in memory except their content.
 #[derive(Debug, Default)]
-pub(super) struct HeldShelf {
+pub(super) struct HeldTable {
     holdings: Holdings<Place>,
-    /// The records of callbacks, also of those that are decided: retention removes them.
+    /// The records of callbacks, also of decided ones: retention removes them.
     records: BTreeMap<HeldId, Position>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
     at: Position,
-    /// Its record is synced.
+    /// Whether its record is synced.
     synced: bool,
 }
 
-impl HeldShelf {
-    /// Adds one that is on disk.
+impl HeldTable {
+    /// Adds a callback that is on disk.
     pub(super) fn load(&mut self, held: &NewHeld, at: Position) {
         self.records.insert(held.id, at);
         self.holdings.insert(held, Place { at, synced: true });
     }
 
-    /// Adds one that is in the frame: it shows when [`HeldShelf::synced`] says so.
+    /// Adds a callback of the frame: visible after [`HeldTable::synced`].
     pub(super) fn insert(&mut self, held: &NewHeld, at: Position) {
         self.records.insert(held.id, at);
         self.holdings.insert(held, Place { at, synced: false });
@@ -52,7 +52,7 @@ impl HeldShelf {
         self.holdings.judge(held, bounds)
     }
 
-    /// Whether this or its variant is known.
+    /// Whether this callback or its variant is known.
     pub(super) fn knows(&self, held: &NewHeld) -> bool {
         self.holdings.knows(&held.variant)
     }
@@ -86,12 +86,12 @@ impl HeldShelf {
         self.holdings.mark(id)
     }
 
-    /// Whether one waits.
+    /// Whether the callback waits.
     pub(super) fn is_waiting(&self, id: HeldId) -> bool {
         self.holdings.waiting(id).is_some()
     }
 
-    /// Where one is that waits and that everybody may see.
+    /// The position of a waiting, visible callback.
     fn place(&self, id: HeldId) -> Option<Position> {
         self.holdings.waiting(id).filter(|place| place.synced).map(|place| place.at)
     }
@@ -104,7 +104,7 @@ impl HeldShelf {
         self.holdings.forget(source)
     }
 
-    /// How many records of each segment are of callbacks that do not wait any more.
+    /// The number of records of decided callbacks in each segment.
     pub(super) fn dead(&self) -> HashMap<u32, usize> {
         let mut dead = HashMap::new();
         for (_, at) in self.records.iter().filter(|(id, _)| !self.is_waiting(**id)) {
@@ -113,7 +113,7 @@ impl HeldShelf {
         dead
     }
 
-    /// Records are elsewhere now, or gone.
+    /// Updates moved and removed records.
     pub(super) fn moved(&mut self, moves: &[(HeldId, Option<Position>)]) {
         for (id, to) in moves {
             match to {
@@ -132,7 +132,7 @@ impl HeldShelf {
 }
 
 impl Core {
-    /// A page of those that wait, newest first.
+    /// A page of waiting callbacks, newest first.
     pub(super) fn held_page(
         &self,
         query: &HeldQuery,
@@ -142,13 +142,13 @@ impl Core {
         let before = cursor.map(Cursor::held).transpose()?;
         let limit = limit.max(1);
         let ids: Vec<HeldId> = {
-            let shelf = self.held();
-            let found = shelf.holdings.find(query, before).filter(|(_, place)| place.synced);
+            let table = self.held();
+            let found = table.holdings.find(query, before).filter(|(_, place)| place.synced);
             found.map(|(id, _)| id).take(limit.saturating_add(1)).collect()
         };
         let mut page = HeldPage::default();
         for id in ids.iter().take(limit) {
-            // One that is decided meanwhile is left out.
+            // A callback that was decided meanwhile is omitted.
             page.held.extend(self.read_held(*id)?);
         }
         let last = ids.get(limit - 1).filter(|_| ids.len() > limit);
@@ -164,7 +164,7 @@ impl Core {
         Ok(self.held().mark(id).cloned().map(HeldOne::Decided))
     }
 
-    /// What one says that waits. Retention may move its record meanwhile.
+    /// The content of a waiting callback. Retention may move its record meanwhile.
     pub(super) fn read_held(&self, id: HeldId) -> Result<Option<NewHeld>, LedgerError> {
         loop {
             let Some(at) = self.held().place(id) else { return Ok(None) };

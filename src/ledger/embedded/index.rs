@@ -1,17 +1,17 @@
-//! The index: sled, as a shelf for the tables of closed segments. Each period of segments has a
-//! database of its own (`shelf`).
+//! The index: sled databases with the tables of closed segments, one per period of segments
+//! (`databases`).
 //!
-//! Nothing in it is the truth. Each segment's tables are cut into blocks of a few kilobytes, sorted,
-//! and put in once; beside them stands what they must add up to, written only after the blocks are
-//! flushed **and** synced, because sled's flush alone is no barrier. Whatever does not add up is
-//! made anew from the segment. sled may panic on a damaged database: every call is caught, and a
-//! database that cannot be opened is removed.
+//! It is only a cache: it can be discarded and rebuilt from the journal. Each segment's tables are
+//! cut into sorted blocks of a few kB and put once. Their summary is written only after the blocks
+//! are flushed **and** synced, because sled's flush alone is not a barrier. If the blocks do not match
+//! the summary, they are rebuilt from the segment. sled may panic on a damaged database: every call
+//! is caught, and a database that cannot be opened is removed.
 //!
-//! One thread writes, with the blocking `flush`; no transactions, no ranges are deleted.
+//! One thread writes, with the blocking `flush`. No transactions; no ranges are deleted.
 
+mod databases;
 mod meta;
 mod pack;
-mod shelf;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,13 +19,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub(super) use self::databases::Index;
 use self::meta::Meta;
 use self::pack::{
     BLOCK, DeliveryEntry, lookups, put_deliveries, put_documents, put_events, put_keys,
     put_lookups, put_nonces, put_notes, short, take_deliveries, take_documents, take_events,
     take_keys, take_lookups, take_nonces, take_notes,
 };
-pub(super) use self::shelf::Index;
 use super::files::Files;
 use super::segment::{Scan, Segment};
 use super::tables::{By, EventRow, Tables};
@@ -33,13 +33,13 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::codec::DecodeError;
 use crate::ledger::{EventId, LedgerError};
 
-/// The form of what is put into sled; another one is thrown away.
+/// The format of the content; a database with another one is discarded.
 const FORMAT: &[u8] = b"postern index 2";
-/// Longer than the key of a block, and behind all of them.
+/// Longer than the key of a block, and after all of them.
 const SENTINEL: &[u8] = b"\xff\xff\xff\xff\xff\xff\xff\xff\xffformat";
-/// A database holds about that much of what it read last; two or three are read much.
+/// Approximate bytes that a database caches; two or three databases are read often.
 const CACHE: u64 = 32 << 20;
-/// Blocks that are put in without a rest.
+/// Blocks that are put without a rest.
 const STEP: usize = 32;
 
 /// The tables of a segment; the number is the first byte of their keys.
@@ -73,15 +73,15 @@ impl Table {
 /// The database.
 struct Period {
     db: sled::Db,
-    /// A second handle on sled's file: sled itself never syncs it when asked to flush.
+    /// A second handle of sled's file: sled never syncs it on flush.
     file: File,
 }
 
 fn broken(what: &str) -> LedgerError {
-    LedgerError::Corrupt(format!("the index {what}; it is made anew at the next start"))
+    LedgerError::Corrupt(format!("the index {what}; it is rebuilt at the next start"))
 }
 
-/// Calls sled, which may panic on what it does not expect.
+/// Calls sled, which may panic on unexpected data.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, LedgerError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
@@ -102,7 +102,7 @@ impl Form {
         Self { number: segment.header.number, generation: segment.header.generation }
     }
 
-    /// Keys sort by segment first: what is put in later comes behind everything before.
+    /// Keys sort by segment first: later blocks come after all earlier ones.
     fn key(self, table: Table, block: usize) -> [u8; KEY_LEN] {
         let mut key = [table as u8; KEY_LEN];
         key[..4].copy_from_slice(&self.number.to_be_bytes());
@@ -113,16 +113,16 @@ impl Form {
 }
 
 const KEY_LEN: usize = 13;
-/// Bytes of a key that all blocks of a table have in common.
+/// Bytes of a key that all blocks of a table share.
 const PREFIX: usize = 9;
 
 // === Opening ===
 
 impl Drop for Period {
     fn drop(&mut self) {
-        // sled panics when it is dropped and cannot write. What the index lacks is read from the
-        // journal at the next start, so a database that is never dropped costs nothing but memory
-        // until the process ends.
+        // sled panics when it is dropped and cannot write. The next start reads missing blocks from
+        // the journal, so a database that is never dropped only costs memory until the process
+        // ends.
         if guarded(|| self.db.flush()).is_err() {
             std::mem::forget(self.db.clone());
         }
@@ -130,21 +130,21 @@ impl Drop for Period {
 }
 
 impl Period {
-    /// Opens the database in `dir`, or makes a new one where that cannot be. The text says why.
+    /// Opens the database in `dir`, or replaces it with a new one. The text says why.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<String>), LedgerError> {
         match Self::open_as_is(dir) {
             Ok(index) => Ok((index, None)),
             Err(error) => {
-                let why = format!("the index was thrown away and made anew: {error}");
+                let why = format!("the index was discarded and rebuilt: {error}");
                 Index::remove(dir)?;
                 Ok((Self::open_as_is(dir)?, Some(why)))
             }
         }
     }
 
-    /// Opens the database in `dir`, or makes one; does not mend it.
+    /// Opens the database in `dir`, or creates one; does not repair it.
     fn open_as_is(dir: &Path) -> Result<Self, LedgerError> {
-        // The periodic flush is what collects sled's garbage; without it space is never used again.
+        // The periodic flush collects sled's garbage; without it space is never reused.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(Some(500));
         let db = guarded(|| config.open())?;
         let name = dir.join("db");
@@ -166,18 +166,18 @@ impl Period {
         guarded(|| self.db.insert(key, value)).map(|_| ())
     }
 
-    /// Flushes and syncs: what was put in before is there after a crash.
+    /// Flushes and syncs: earlier blocks survive a crash.
     fn settle(&self) -> Result<(), LedgerError> {
         guarded(|| self.db.flush())?;
         self.file.sync_data().map_err(|error| broken(&format!("could not be synced: {error}")))
     }
 
-    /// Bytes that it takes on disk.
+    /// Its size on disk in bytes.
     pub(super) fn size(&self) -> u64 {
         guarded(|| self.db.size_on_disk()).unwrap_or(0)
     }
 
-    /// Removes all blocks of a segment's form, the one that makes them count first.
+    /// Removes all blocks of a segment's form, the summary first.
     fn forget(&self, form: Form) -> Result<(), LedgerError> {
         for table in Table::ALL {
             let mut at = 0;
@@ -195,7 +195,7 @@ impl Period {
         }
     }
 
-    /// Without its count the segment is read again at the next start.
+    /// Removes the summary: the segment is read again at the next start.
     fn lost(&self, form: Form, what: &str) -> LedgerError {
         match guarded(|| self.db.remove(form.key(Table::Meta, 0))) {
             Ok(_) => broken(what),
@@ -224,11 +224,12 @@ impl Blocks {
 }
 
 impl Period {
-    /// Puts the tables of a segment in. They count only when this has returned.
+    /// Writes the tables of a segment. They count only after this has returned.
     pub(super) fn write(
         self: &Arc<Self>,
         segment: &Arc<Segment>,
-        (tables, scan): (&Tables, Scan),
+        tables: &Tables,
+        scan: Scan,
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
         let form = Form::of(segment);
@@ -257,9 +258,9 @@ impl Period {
         Ok(IndexedRun::new(segment, self, meta))
     }
 
-    /// Puts the keys in first, with nothing behind them, and then what belongs there. sled splits
-    /// its pages as keys come and writes them anew each time: like this they are split while they
-    /// are empty, and each block is written once. It takes 1.1 times its size on disk, not 1.8.
+    /// Puts empty values under all keys first, then the blocks. sled splits its pages as keys come
+    /// and rewrites them each time. This way they are split while empty, and each block is written
+    /// once: it takes 1.1 times its size on disk, not 1.8.
     fn put_all(
         &self,
         Blocks { form, blocks }: &Blocks,
@@ -281,7 +282,7 @@ impl Period {
 // === Loading ===
 
 impl Period {
-    /// What was put in for this very segment, if it is all there: the part that lives in memory,
+    /// The tables of exactly this segment, if they are complete: the part that is kept in memory,
     /// and the run for the rest.
     pub(super) fn load(
         self: &Arc<Self>,
@@ -289,7 +290,7 @@ impl Period {
     ) -> Result<Option<(Tables, IndexedRun)>, LedgerError> {
         let form = Form::of(segment);
         if let Some(generation) = form.generation.checked_sub(1) {
-            // Left behind if the segment was written anew and nobody could clean up.
+            // Left behind if the segment was rewritten and the cleanup failed.
             self.forget(Form { generation, ..form })?;
         }
         let Some(bytes) = guarded(|| self.db.get(form.key(Table::Meta, 0)))? else {
@@ -353,14 +354,14 @@ pub(super) struct IndexedRun {
     pub(super) segment: Arc<Segment>,
     index: Arc<Period>,
     meta: Meta,
-    /// Set when the segment was written anew: file and blocks go with the last reader.
+    /// Set when the segment was rewritten: file and blocks are removed with the last reader.
     retired: OnceLock<Arc<dyn Files>>,
 }
 
 impl Drop for IndexedRun {
     fn drop(&mut self) {
         if let Some(files) = self.retired.get() {
-            // What cannot be removed now is removed at the next start.
+            // If the removal fails, the next start does it.
             let _ = files.remove(&self.segment.path);
             let _ = self.index.forget(self.form());
         }
@@ -373,17 +374,17 @@ impl IndexedRun {
         Self { segment, index, meta, retired: OnceLock::new() }
     }
 
-    /// Removes the segment's file and blocks once nobody reads them any more.
+    /// Has the segment's file and blocks removed after the last reader.
     pub(super) fn retire(&self, files: &Arc<dyn Files>) {
         let _ = self.retired.set(Arc::clone(files));
     }
 
-    /// How many de-duplication keys there are.
+    /// The number of deduplication keys.
     pub(super) fn keys(&self) -> usize {
         self.meta.keys as usize
     }
 
-    /// How many records about deliveries there are.
+    /// The number of records about deliveries.
     pub(super) fn notes_len(&self) -> usize {
         self.meta.notes as usize
     }
@@ -397,23 +398,23 @@ impl IndexedRun {
         self.meta.events as usize
     }
 
-    /// Where the segment's frames end, and how they go on.
+    /// The end of the segment's frames, and how they continue.
     pub(super) fn scan(&self) -> Scan {
         let Meta { end, next_seq, records, .. } = self.meta;
         Scan { end, next_seq, records }
     }
 
-    /// The smallest id; the largest possible one where there is none.
+    /// The smallest id; the largest possible one if there is none.
     pub(super) fn oldest(&self) -> EventId {
         self.meta.ids.first().copied().unwrap_or(EventId::from_bytes([0xff; 16]))
     }
 
-    /// The largest id; the smallest possible one where there is none.
+    /// The largest id; the smallest possible one if there is none.
     pub(super) fn newest(&self) -> EventId {
         self.meta.last.unwrap_or(EventId::from_bytes([0; 16]))
     }
 
-    /// Whether it has the events of `tables`, and no others.
+    /// Whether it has exactly the events of `tables`.
     pub(super) fn has(&self, tables: &Tables) -> Result<bool, LedgerError> {
         let mut block = None;
         for (at, full) in tables.events.iter().enumerate() {
@@ -424,12 +425,12 @@ impl IndexedRun {
         Ok(self.len() == tables.events.len() && self.notes_len() == tables.notes.len())
     }
 
-    /// Reads every block, and returns how many bytes they have.
+    /// Reads every block, and returns their size in bytes.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] where a block is missing, cannot be read, or holds another number of
-    /// entries than was put in.
-    pub(super) fn look_over(&self) -> Result<u64, LedgerError> {
+    /// [`LedgerError::Corrupt`] if a block is missing, is unreadable, or has another number of
+    /// entries than were put.
+    pub(super) fn verify(&self) -> Result<u64, LedgerError> {
         let meta = &self.meta;
         let mut bytes = 0;
         let mut count = |table, blocks, wanted: u32, len: &dyn Fn(&[u8]) -> Option<usize>| {
@@ -462,7 +463,7 @@ impl IndexedRun {
         Form::of(&self.segment)
     }
 
-    /// A row by its number; `read` keeps the block that was read last.
+    /// A row by its number; `read` keeps the last block.
     pub(super) fn row(&self, at: usize, read: &mut Option<Rows>) -> Result<EventRow, LedgerError> {
         let number = at / BLOCK;
         let rows = match read {
@@ -486,7 +487,7 @@ impl IndexedRun {
         take(&bytes).map_err(|_| self.index.lost(self.form(), "has a block of no known form"))
     }
 
-    /// How many rows have a smaller id.
+    /// The number of rows with a smaller id.
     pub(super) fn lower(&self, id: EventId) -> Result<usize, LedgerError> {
         let blocks = self.meta.ids.partition_point(|first| *first < id);
         let Some(block) = blocks.checked_sub(1) else { return Ok(0) };
@@ -513,7 +514,7 @@ impl IndexedRun {
         Ok(rows)
     }
 
-    /// Where the records about an event's deliveries may be.
+    /// The possible positions of records about an event's deliveries.
     pub(super) fn notes(&self, half: u64) -> Result<Vec<u32>, LedgerError> {
         let mut offsets = Vec::new();
         for at in blocks_of(&self.meta.note_fences, &half) {
@@ -530,7 +531,7 @@ pub(super) struct Rows {
     rows: Vec<EventRow>,
 }
 
-/// The blocks that may hold `wanted`, given the first entry of each.
+/// The blocks that may contain `wanted`, given the first entry of each.
 fn blocks_of<T: Ord>(fences: &[T], wanted: &T) -> std::ops::Range<usize> {
     let first = fences.partition_point(|fence| fence < wanted).saturating_sub(1);
     first..fences.partition_point(|fence| fence <= wanted)

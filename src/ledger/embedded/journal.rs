@@ -13,8 +13,7 @@ use crate::clock::{UnixMillis, instant};
 use crate::ledger::LedgerError;
 use crate::ledger::seal::MasterKey;
 
-/// Zeros are written in steps of about one commit, so that what comes meanwhile does not wait for
-/// much of them.
+/// Zeros are written in steps of about one commit, so commits wait briefly at most.
 const ZEROS: usize = 128 << 10;
 
 /// The segment being written, and the frame being filled.
@@ -25,7 +24,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Goes on behind what `scan` found in the segment of `run`.
+    /// Continues after the end that `scan` found in the segment of `run`.
     pub(super) fn new(run: Arc<OpenRun>, scan: Scan) -> Result<Self, LedgerError> {
         let segment = &run.segment;
         let frame = Frame::new(segment.header, scan.end, segment.key.as_ref());
@@ -41,13 +40,13 @@ impl Journal {
         self.next_seq
     }
 
-    /// Whether payloads of that many bytes in `count` records still fit into the segment.
+    /// Whether payloads of that many bytes in `count` records fit into the segment.
     pub(super) fn fits(&self, bytes: usize, count: usize) -> bool {
         self.frame.end_with(bytes, count) <= self.segment().size as usize
     }
 
-    /// Writes the frame and syncs it; answers how long the sync took. After an error nothing is
-    /// known of what is on disk, and the journal must not be used again.
+    /// Writes the frame and syncs it; returns the duration of the sync. After an error the state on
+    /// disk is unknown, and the journal must not be used again.
     pub(super) fn commit(&mut self) -> std::io::Result<Duration> {
         let file = &self.run.segment.file;
         let base = u64::from(self.frame.base());
@@ -63,14 +62,14 @@ impl Journal {
 
 // === New segments ===
 
-/// A file full of zeros, ready to become a segment.
+/// A file of zeros, ready to become a segment.
 pub(super) struct Spare {
     path: PathBuf,
     file: Box<dyn Handle>,
     size: u64,
 }
 
-/// The spare that the keeper made and the committer has not taken yet.
+/// The spare file that the indexer made for the committer.
 #[derive(Default)]
 pub(super) struct SpareSlot(Mutex<Option<Spare>>);
 
@@ -88,8 +87,7 @@ impl SpareSlot {
     }
 }
 
-/// A name that no other file of this process has. What is left of a process before is removed when
-/// the ledger is opened.
+/// A unique file name within this process. The next start removes files of earlier processes.
 pub(super) fn temporary(dir: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     dir.join(format!("{}.tmp", COUNT.fetch_add(1, Ordering::Relaxed)))
@@ -108,12 +106,12 @@ pub(super) fn parse_name(path: &Path) -> Option<(u32, u32)> {
 }
 
 impl Spare {
-    /// Writes `size` zeros to a new file in `dir` and syncs them; after each step `rest` hears how
-    /// far it is and how long the step took. No two files of a process have the same name:
-    /// the committer may be at work on one while the keeper makes the next.
+    /// Writes `size` zeros to a new file in `dir` and syncs them; `rest` is called after each step
+    /// with the progress and the duration of the step. File names are unique: the committer may
+    /// write one file while the indexer makes the next.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`], for example when the disk is full; nothing is left behind.
+    /// [`LedgerError::Unavailable`], for example if the disk is full; nothing is left behind.
     pub(super) fn make(
         files: &dyn Files,
         dir: &Path,
@@ -143,10 +141,10 @@ impl Spare {
         }
     }
 
-    /// Makes it the segment that `header` describes: header, sync, name, sync of the directory.
+    /// Makes the file the segment of `header`: header, sync, name, sync of the directory.
     ///
     /// # Errors
-    /// Of the file system. Nothing acknowledged is touched, but the name may be taken.
+    /// Of the file system. Acknowledged data is intact, but the name may exist.
     pub(super) fn adopt(
         self,
         files: &dyn Files,
@@ -165,13 +163,14 @@ impl Spare {
 
 /// The header of a segment that begins now, sealed with `key`.
 pub(super) fn new_header(
-    (number, version): (u32, u16),
+    number: u32,
+    version: u16,
     first_seq: u64,
     now_ms: UnixMillis,
     key: Option<&MasterKey>,
 ) -> Header {
     let mut salt = [0; 4];
-    // Without random bytes the time still tells this segment from what was on the disk before.
+    // Without random bytes the time tells this segment from earlier data on the disk.
     if getrandom::fill(&mut salt).is_err() {
         salt = (now_ms as u32 ^ number).to_le_bytes();
     }
@@ -180,7 +179,7 @@ pub(super) fn new_header(
     Header { version, number, generation: 0, salt, first_seq, created_ms: now_ms, next_seq: 0, key }
 }
 
-/// Why nothing can be sealed.
+/// The error without random bytes.
 pub(super) fn no_random(error: &getrandom::Error) -> LedgerError {
     LedgerError::Unavailable(format!("the system gives no random bytes: {error}"))
 }

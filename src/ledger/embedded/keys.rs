@@ -1,9 +1,9 @@
-//! Which de-duplication keys are known, and where in the journal their events are.
+//! The known deduplication keys, and the positions of their events in the journal.
 //!
-//! Half of a key (8 bytes) and a position (8 bytes) for each, in maps that fill to 7/8 and grow
-//! one by one: 20 to 40 bytes a key, and no growth that stops the committer for longer than a
-//! sync. The journal has the whole key; whoever finds half of one reads it there. Two keys that
-//! share their first half are rare and go to a map of their own, so that nothing rests on luck.
+//! Half of a key (8 bytes) and a position (8 bytes) per key, in maps that fill to 7/8 and grow one
+//! by one: 20 to 40 bytes per key, and no growth that stops the committer longer than a sync. The
+//! journal has the full key, which a match is checked against. The rare keys that share their first
+//! half go to a separate map: correctness does not depend on luck.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,7 +17,7 @@ const SHARDS: usize = 1024;
 /// The keys of all segments.
 pub(super) struct Keys {
     shards: Vec<HashMap<u64, Position, BuildHasherDefault<AsIs>>>,
-    /// Keys whose first half was taken by another.
+    /// Keys whose first half another key has.
     second: HashMap<DedupeKey, Position>,
     len: usize,
 }
@@ -26,7 +26,7 @@ pub(super) struct Keys {
 #[derive(Default)]
 pub(super) struct Loading {
     keys: Vec<(u64, Position)>,
-    /// The same by shard, while they are loaded.
+    /// The same by shard, during a load.
     sorted: Vec<(u64, Position)>,
 }
 
@@ -34,7 +34,7 @@ impl Loading {
     /// 32 MiB of them: thousands for each map.
     const MAX: usize = 2 << 20;
 
-    /// Adds first halves of keys, and where in a segment they are.
+    /// Adds first halves of keys, and their positions in a segment.
     pub(super) fn add(&mut self, header: &Header, keys: &[(u64, u32)]) {
         self.keys.extend(keys.iter().map(|(half, offset)| (*half, Position::new(header, *offset))));
     }
@@ -43,7 +43,7 @@ impl Loading {
         self.keys.len() >= Self::MAX
     }
 
-    /// Sorts them by shard and takes them; answers where each shard's end.
+    /// Sorts the keys by shard and takes them; returns the end of each shard.
     fn sort(&mut self) -> Vec<usize> {
         let mut ends = vec![0; SHARDS];
         self.keys.iter().for_each(|(half, _)| ends[shard(*half)] += 1);
@@ -61,8 +61,8 @@ impl Loading {
     }
 }
 
-/// Keys are digests: their bits need no hashing. The top bits, which choose the shard, are the same
-/// throughout a map and are turned to where a map does not look.
+/// Keys are digests and need no hashing. The top bits, which choose the shard, are equal within a
+/// map; they are rotated to where the map does not look.
 #[derive(Default)]
 pub(super) struct AsIs(u64);
 
@@ -98,8 +98,8 @@ impl Keys {
         Self { shards, second: HashMap::new(), len: 0 }
     }
 
-    /// Notes where many keys are, map by map: each is small enough for the processor's cache.
-    /// Answers those whose first half another key has.
+    /// Inserts many keys, map by map: each fits into the CPU's cache. Returns those whose first
+    /// half another key has.
     pub(super) fn load(&mut self, loading: &mut Loading) -> Vec<(u64, Position)> {
         let mut twins = Vec::new();
         let mut start = 0;
@@ -115,12 +115,12 @@ impl Keys {
         twins
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the key may be: each place has to be looked at.
+    /// The possible positions of the key: each has to be checked.
     pub(super) fn find(&self, key: &DedupeKey) -> impl Iterator<Item = Position> + use<> {
         let half = half(key);
         let first = self.shards[shard(half)].get(&half).copied();
@@ -128,7 +128,7 @@ impl Keys {
         first.into_iter().chain(second)
     }
 
-    /// Notes where a key is that is not there yet.
+    /// Inserts the position of a new key.
     pub(super) fn insert(&mut self, key: &DedupeKey, at: Position) {
         let half = half(key);
         if !self.insert_half(half, at) {
@@ -137,7 +137,7 @@ impl Keys {
         }
     }
 
-    /// Notes where a key with this first half is; false if another key has it.
+    /// Inserts the position of a key with this first half; `false` if another key has it.
     pub(super) fn insert_half(&mut self, half: u64, at: Position) -> bool {
         match self.shards[shard(half)].entry(half) {
             std::collections::hash_map::Entry::Occupied(_) => false,
@@ -149,7 +149,7 @@ impl Keys {
         }
     }
 
-    /// Moves a key from one position to another, or forgets it.
+    /// Moves a key from one position to another, or deletes it.
     pub(super) fn replace(&mut self, key: &DedupeKey, from: Position, to: Option<Position>) {
         let half = half(key);
         let shard = &mut self.shards[shard(half)];

@@ -1,8 +1,7 @@
-//! The lock: one process works on a store at a time.
+//! The lock: only one process works on a store.
 //!
-//! Locked are the directories themselves, so that removing a file does not lift the lock. The file
-//! `lock` is locked too: it says which process has the store, and programs of before lock nothing
-//! else.
+//! The directories themselves are locked: removing a file does not lift the lock. The file `lock`
+//! is locked too: it names the process, and older versions lock nothing else.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -13,13 +12,13 @@ use super::segment::failed;
 use crate::ledger::LedgerError;
 use crate::private;
 
-/// Held as long as this process works on the store.
+/// Held while this process works on the store.
 pub(super) struct Lock {
     held: Vec<File>,
 }
 
 impl Lock {
-    /// Makes this process the only one that works on the store in `path`, which is there.
+    /// Makes this process the only one that works on the existing store in `path`.
     ///
     /// # Errors
     /// [`LedgerError::InUse`] if another process does.
@@ -39,7 +38,7 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(in_use(path)),
             Err(TryLockError::Error(error)) => return Err(failed(&name, "lock", &error)),
         }
-        // Only for people: the lock itself is what counts.
+        // Only for operators: the lock itself counts.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
         held.push(file);
         Ok(Self { held })
@@ -56,8 +55,8 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Closing is not enough: a child of this process has a copy of every open file until it runs
-    /// its program, and a lock belongs to all the copies. Unlocking one of them lifts it.
+    /// Closing is not enough: a child of this process has a copy of every open file until it
+    /// executes its program, and a lock belongs to all copies. Unlocking one of them lifts it.
     fn drop(&mut self) {
         for file in &self.held {
             let _ = file.unlock();
@@ -65,8 +64,8 @@ impl Drop for Lock {
     }
 }
 
-/// Locks a directory of the store in `path`. Where the file system has no locks on directories, the
-/// lock file has to do.
+/// Locks a directory of the store in `path`. On file systems without locks on directories, the lock
+/// file has to suffice.
 fn lock_dir(path: &Path, dir: &Path) -> Result<Option<File>, LedgerError> {
     let file = File::open(dir).map_err(|error| failed(dir, "open", &error))?;
     match file.try_lock() {

@@ -1,4 +1,4 @@
-//! The manifest: which segments there must be, and up to where the journal was written for certain.
+//! The manifest: the required segments, and the end of the journal that was certainly written.
 //!
 //! ```text
 //! file  slot (64 bytes, then zeros to 4 KiB) · slot
@@ -6,17 +6,17 @@
 //!       · segment u32 · end u32 · created i64 · zeros · crc32
 //! ```
 //!
-//! Without it a segment that is missing at the start or the end of the journal would look like one
-//! that never was, and so would a whole journal. `first` and `last` are the numbers of segments
-//! that must be there. Everything up to `end` in `segment` was written and synced: a broken frame
-//! before it is damage, and not the end of a commit that a crash tore.
+//! Without it, a segment missing at the start or the end of the journal would go unnoticed, and so
+//! would a whole journal. `first` and `last` are the numbers of required segments. Everything up to
+//! `end` in `segment` was written and synced: a broken frame before it is damage, and not the end
+//! of a commit that a crash tore.
 //!
-//! Each change is written to the slot that holds the older state, and synced. So a crash at any
-//! point leaves one whole slot. A segment is created before the manifest names it, and the manifest
-//! no longer names it when it is removed. So the journal never has less than the manifest says.
+//! Each change is written to the slot with the older state, and synced: a crash leaves at least one
+//! intact slot. A segment is created before the manifest names it, and removed after the manifest
+//! stops naming it. So the journal never has fewer segments than the manifest names.
 //!
-//! The file stands beside the journal, not in it, and is created with the first segment. A store of
-//! a version before has none: it is created at its first start.
+//! The file is beside the journal, not in it, and is created with the first segment. A store of an
+//! older version has none: it is created at its first start.
 
 use std::io::{self, ErrorKind};
 use std::ops::RangeInclusive;
@@ -29,15 +29,15 @@ use crate::ledger::LedgerError;
 
 const NAME: &str = "manifest";
 const MAGIC: &[u8; 8] = b"POSTERNM";
-/// The form that this program writes, and the only one that it reads.
+/// The format that this version writes, and the only one that it reads.
 const VERSION: u16 = 1;
-/// Bytes of a slot that are used.
+/// Used bytes of a slot.
 const SLOT: usize = 64;
-/// From one slot to the next: a disk writes a sector or a page whole or not at all.
+/// The distance of the slots: a disk writes a sector or a page completely or not at all.
 const STRIDE: u64 = 4096;
 const SLOTS: usize = 2;
 
-/// What the manifest says.
+/// The content of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     /// The oldest segment.
@@ -51,17 +51,17 @@ pub(super) struct Content {
     pub(super) created_ms: UnixMillis,
 }
 
-/// The manifest of a store that is open.
+/// The manifest of an open store.
 pub(super) struct Manifest {
     path: PathBuf,
     file: Box<dyn Handle>,
     content: Content,
     sequence: u64,
-    /// The slot that holds the newest state.
+    /// The slot with the newest state.
     slot: usize,
 }
 
-/// What was read of a manifest.
+/// A manifest as read.
 pub(super) struct Found {
     pub(super) content: Content,
     sequence: u64,
@@ -88,7 +88,7 @@ impl Content {
         bytes
     }
 
-    /// The content of a slot and its sequence; `None` where the slot is broken.
+    /// The content of a slot and its sequence; `None` if the slot is broken.
     fn read(bytes: &[u8; SLOT]) -> Result<Option<(Self, u64)>, u16> {
         let (body, crc) = bytes.split_at(SLOT - 4);
         if &bytes[..8] != MAGIC || crc32fast::hash(body).to_le_bytes() != crc {
@@ -114,7 +114,7 @@ impl Content {
         Ok(Some((content, u64_at(12))))
     }
 
-    /// Which of its segments are not among `present`.
+    /// The named segments that are not among `present`.
     pub(super) fn missing(&self, present: impl Fn(u32) -> bool) -> Vec<RangeInclusive<u32>> {
         let mut missing: Vec<RangeInclusive<u32>> = Vec::new();
         for number in (self.first..=self.last).filter(|number| !present(*number)) {
@@ -126,7 +126,7 @@ impl Content {
         missing
     }
 
-    /// An error that says which segments are missing, and the remedy; `Ok` where all are there.
+    /// An error that names the missing segments and the remedy; `Ok` if none are missing.
     pub(super) fn check(
         &self,
         journal: &Path,
@@ -153,7 +153,7 @@ impl Content {
     }
 }
 
-/// Ranges of segments, for people.
+/// Ranges of segments, for operators.
 pub(super) fn name(ranges: &[RangeInclusive<u32>]) -> String {
     let one = |range: &RangeInclusive<u32>| match range.start() == range.end() {
         true => range.start().to_string(),
@@ -162,15 +162,15 @@ pub(super) fn name(ranges: &[RangeInclusive<u32>]) -> String {
     ranges.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the manifest of the store in `dir` is.
+/// The path of the manifest of the store in `dir`.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Reads the manifest of the store in `dir`; `None` where there is none.
+/// Reads the manifest of the store in `dir`; `None` if there is none.
 ///
 /// # Errors
-/// [`LedgerError::Corrupt`] where no slot is whole, or a newer program wrote it.
+/// [`LedgerError::Corrupt`] if no slot is intact, or a newer version wrote it.
 pub(super) fn read(files: &dyn Files, dir: &Path) -> Result<Option<Found>, LedgerError> {
     let path = path(dir);
     match files.open(&path) {
@@ -211,7 +211,7 @@ fn read_slots(file: &dyn Handle, path: &Path) -> Result<Found, LedgerError> {
 }
 
 impl Manifest {
-    /// Creates the manifest of the store in `dir`: durable when this returns.
+    /// Creates the manifest of the store in `dir`: durable on return.
     ///
     /// # Errors
     /// Of the file system.
@@ -256,7 +256,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Says what the journal has at a start.
+    /// Sets the content at a start.
     ///
     /// # Errors
     /// Of the file system.
@@ -267,15 +267,15 @@ impl Manifest {
     /// Names a new segment, which was created and is not used yet.
     ///
     /// # Errors
-    /// Of the file system. The old state is still there.
+    /// Of the file system. The old state remains.
     pub(super) fn begin(&mut self, number: u32) -> io::Result<()> {
         self.write(Content { last: number, segment: number, end: HEADER, ..self.content })
     }
 
-    /// Everything in a segment up to `end` is on the disk.
+    /// Records that everything in a segment up to `end` is on the disk.
     ///
     /// # Errors
-    /// Of the file system. The old state is still there, and still true.
+    /// Of the file system. The old state remains, and is still true.
     pub(super) fn reached(&mut self, segment: u32, end: u32) -> Result<(), LedgerError> {
         if (segment, end) <= (self.content.segment, self.content.end) {
             return Ok(());
@@ -284,19 +284,19 @@ impl Manifest {
         self.write(content).map_err(|error| self.failed(&error))
     }
 
-    /// Names no segment before `first` any more, so that those may be removed.
+    /// Stops naming segments before `first`, so they may be removed.
     ///
     /// # Errors
-    /// Of the file system. They must not be removed then.
+    /// Of the file system. Then the segments must not be removed.
     pub(super) fn forget_before(&mut self, first: u32) -> Result<(), LedgerError> {
-        // In both slots: whichever is read later, it must not want what is gone.
+        // In both slots: neither may require a removed segment.
         self.both(Content { first, ..self.content })
     }
 
     /// Reads both slots back from the disk.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] where one is broken.
+    /// [`LedgerError::Corrupt`] if one is broken.
     pub(super) fn verify(&self) -> Result<(), LedgerError> {
         let found = read_slots(&*self.file, &self.path)?;
         match found.half || found.content != self.content {
@@ -325,8 +325,8 @@ impl Manifest {
         written.map_err(|error| self.failed(&error))
     }
 
-    /// Writes a state over the older one, and syncs it. After an error the newer state is where it
-    /// was, and the next one is written over what failed.
+    /// Writes a state over the older one, and syncs it. After an error the newer state remains, and
+    /// the next write replaces the failed one.
     fn write(&mut self, content: Content) -> io::Result<()> {
         let slot = (self.slot + 1) % SLOTS;
         let sequence = self.sequence + 1;

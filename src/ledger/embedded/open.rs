@@ -1,5 +1,4 @@
-//! Opening: what the journal says is read, what a crash tore is cut, what does not add up is
-//! refused.
+//! Opening: reads the journal, cuts a torn commit, and rejects inconsistencies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,16 +22,16 @@ use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
 use crate::private;
 
-/// A ledger that was opened.
+/// An opened ledger.
 pub(super) struct Opened {
     pub(super) core: Core,
     pub(super) memory: Memory,
     pub(super) journal: Journal,
-    /// Closed segments that the index does not have.
+    /// Closed segments that are missing in the index.
     pub(super) unindexed: Vec<u32>,
 }
 
-/// Opens the ledger in `options.path`, or begins one.
+/// Opens the ledger in `options.path`, or creates one.
 pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Opened, LedgerError> {
     let path = options.path.clone();
     make_dir(&*files, &path)?;
@@ -70,20 +69,20 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     } else {
         reader.read_all(segments)?
     };
-    let manifest = reader.manifest(&path, found, (&run, scan))?;
+    let manifest = reader.manifest(&path, found, &run, scan)?;
     let Reader { index, mut gathered, unindexed, open_files, .. } = reader;
     gathered.load_keys()?;
     gathered.notices.extend(index.notices());
     for what in &gathered.notices {
-        tracing::warn!(what, "the store was mended");
+        tracing::warn!(what, "store repaired");
     }
     index.prune(run.segment.header.number);
-    let (core, memory) = Core::new(options, open_files, index, (lock, manifest), gathered);
+    let (core, memory) = Core::new(options, open_files, index, lock, manifest, gathered);
     Ok(Opened { core, memory, journal: Journal::new(run, scan)?, unindexed })
 }
 
-/// Makes a directory with those above it, so that they are there after a crash: a name is durable
-/// only when the directory that it stands in is synced.
+/// Creates a directory with its parents, durably: a name is durable only when its directory is
+/// synced.
 fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
     if dir.is_dir() {
         return Ok(());
@@ -98,7 +97,7 @@ fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
     made.and_then(|()| files.sync_dir(parent)).map_err(|error| failed(dir, "create", &error))
 }
 
-/// Reads segments in their order.
+/// Reads segments in order.
 struct Reader {
     files: Arc<dyn Files>,
     open_files: Arc<OpenFiles>,
@@ -108,13 +107,13 @@ struct Reader {
     now: UnixMillis,
     gathered: Gathered,
     unindexed: Vec<u32>,
-    /// What the manifest says; `None` where there is none.
+    /// The content of the manifest; `None` if there is none.
     known: Option<Content>,
 }
 
 impl Reader {
-    /// Refuses a journal of which segments are missing at its start or its end. Those in between
-    /// are missed when the segments are read.
+    /// Rejects a journal with segments missing at its start or end. Missing ones in between are
+    /// found while reading.
     fn check_all_there(
         &self,
         path: &Path,
@@ -132,12 +131,13 @@ impl Reader {
         }
     }
 
-    /// The manifest of what was found or begun, with how far the journal is written.
+    /// The manifest of the found or new journal, with the end of its written part.
     fn manifest(
         &mut self,
         path: &Path,
         found: Option<manifest::Found>,
-        (run, scan): (&OpenRun, Scan),
+        run: &OpenRun,
+        scan: Scan,
     ) -> Result<Manifest, LedgerError> {
         let last = run.segment.header.number;
         let first = self.gathered.runs.keys().next().copied().unwrap_or(last);
@@ -161,8 +161,8 @@ impl Reader {
         Ok(manifest)
     }
 
-    /// The segments by number, the newest generation of each; what is left over from an
-    /// interrupted step is removed.
+    /// The segments by number, the newest generation of each; removes leftovers of an interrupted
+    /// step.
     fn segments(&self, dir: &Path) -> Result<BTreeMap<u32, Segment>, LedgerError> {
         let mut names: BTreeMap<u32, (u32, PathBuf)> = BTreeMap::new();
         let mut stale = Vec::new();
@@ -199,7 +199,7 @@ impl Reader {
     fn begin(&mut self, dir: &Path, size: u64) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let spare = Spare::make(&*self.files, dir, size, &|_, _| {})?;
         let key = self.keys.current();
-        let header = new_header((0, VERSION), 1, self.now, key);
+        let header = new_header(0, VERSION, 1, self.now, key);
         let segment =
             spare.adopt(&*self.files, header, key).map_err(|error| failed(dir, "begin", &error))?;
         let run = Arc::new(OpenRun::new(Arc::new(segment)));
@@ -208,7 +208,7 @@ impl Reader {
         Ok((run, scan))
     }
 
-    /// Reads all segments; answers the last one and where it goes on.
+    /// Reads all segments; returns the last one and its end.
     fn read_all(
         &mut self,
         mut segments: BTreeMap<u32, Segment>,
@@ -230,14 +230,14 @@ impl Reader {
         check_order(&newest, next)?;
         if !self.unindexed.is_empty() {
             let count = self.unindexed.len();
-            let what = format!("{count} closed segments were not in the index and were read anew");
+            let what = format!("{count} closed segments were not in the index and were read again");
             self.gathered.notices.push(what);
         }
         self.last(last, newest)
     }
 
-    /// A segment that nothing more is written to: from the index if that has it, else from its
-    /// file. Answers the sequence that the next one begins with.
+    /// A closed segment: from the index if it has it, otherwise from its file. Returns the sequence
+    /// of the next one.
     fn closed(&mut self, number: u32, segment: &Segment) -> Result<u64, LedgerError> {
         let segment = Arc::new(Segment::at_rest(&self.open_files, segment));
         match self.index.load(&segment) {
@@ -265,7 +265,7 @@ impl Reader {
         Ok(scan.next_seq)
     }
 
-    /// The segment that is written on: the only one whose last frame may be torn.
+    /// The segment that is continued: the only one whose last frame may be torn.
     fn last(&mut self, number: u32, segment: Segment) -> Result<(Arc<OpenRun>, Scan), LedgerError> {
         let (tables, scan) = Tables::read(&segment)?;
         if let Some(known) = &self.known
@@ -301,12 +301,12 @@ impl Reader {
     }
 }
 
-/// Whether there is something in the index of the store in `path`.
+/// Whether there is an index for the store in `path`.
 fn has_index(path: &Path) -> bool {
     fs::read_dir(index_dir(path)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// Segments have no gaps, neither in their numbers nor in the sequence of their frames.
+/// Checks that neither segment numbers nor frame sequences have gaps.
 fn check_order(segment: &Segment, expected: Option<(u32, u64)>) -> Result<(), LedgerError> {
     let header = &segment.header;
     match expected {

@@ -1,5 +1,5 @@
-//! Files of closed segments: opened when they are read, and kept open while they are read much.
-//! Closed segments are many, and open files are few.
+//! Files of closed segments: opened on demand, and kept open while they are read often. Closed
+//! segments are many, and open files are limited.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{Files, Handle};
 
-/// Files that are kept open: what duplicates and lists ask for is mostly in the newest segments.
+/// Files kept open: duplicates and lists mostly need the newest segments.
 const OPEN_MAX: usize = 16;
 
 /// The files that were read last.
 pub(super) struct OpenFiles {
     files: Arc<dyn Files>,
-    /// By the number of their [`AtRest`], the one that was read last at the end.
+    /// By the number of their [`AtRest`], the most recently used at the end.
     open: Mutex<Vec<(u64, Arc<dyn Handle>)>>,
     count: AtomicU64,
 }
@@ -24,18 +24,18 @@ impl OpenFiles {
         Arc::new(Self { files, open: Mutex::default(), count: AtomicU64::new(0) })
     }
 
-    /// The file system that they are in.
+    /// The file system of the files.
     pub(super) fn files(&self) -> &Arc<dyn Files> {
         &self.files
     }
 
-    /// The file at `path`, as a handle that takes up no open file while it is not read.
+    /// The file at `path`, as a handle that is open only while it is read.
     pub(super) fn at_rest(self: &Arc<Self>, path: PathBuf) -> Box<dyn Handle> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         Box::new(AtRest { pool: Arc::clone(self), number, path })
     }
 
-    /// Closes all, as others that are read much do in time.
+    /// Closes all files, as reads of other files would.
     #[cfg(test)]
     pub(super) fn close_all(&self) {
         self.open().clear();
@@ -64,7 +64,7 @@ impl AtRest {
         drop(open);
         let file: Arc<dyn Handle> = Arc::from(self.pool.files.open(&self.path)?);
         let mut open = self.pool.open();
-        // Two that open it at once keep it twice for a while, which harms nobody.
+        // Two concurrent opens keep it open twice for a while, which is harmless.
         if open.len() >= OPEN_MAX {
             open.remove(0);
         }
@@ -132,7 +132,7 @@ mod tests {
                 assert!(pool.open().len() <= OPEN_MAX);
             }
         }
-        // The one that is read much stays.
+        // The file that is read often stays.
         let first = pool.open()[0].0;
         let _ = handles[first as usize].len().unwrap();
         let _ = handles[0].len().unwrap();

@@ -1,5 +1,5 @@
-//! Reading: the log, single events, lists of deliveries. All of it blocks on the disk and runs
-//! where that is allowed.
+//! Queries: the log, single events, lists of deliveries. All of them block on the disk and run on
+//! threads that may block.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::ledger::{
     ReplayWhat, SourceId, TargetId,
 };
 
-/// Rows that one call looks at: a query that finds nothing among so many says where to go on.
+/// Rows that one call reads: a query that finds nothing among them returns a cursor.
 const ROWS_MAX: usize = 200_000;
-/// An id's time may differ from the time of receipt by as much.
+/// The maximum difference between an id's time and the time of receipt.
 const SKEW_MS: i64 = 60_000;
 const FIRST: EventId = EventId::from_bytes([0; 16]);
 const LAST: EventId = EventId::from_bytes([0xff; 16]);
 
-/// Where an event's record is.
+/// An event's row and segment.
 type Place = (EventRow, Arc<Segment>);
 
-/// What the records about an event's deliveries say.
+/// The records about an event's deliveries.
 #[derive(Default)]
 struct Notes {
     attempts: BTreeMap<TargetId, Vec<Attempt>>,
     replays: BTreeSet<(ReplayId, TargetId)>,
-    /// Destinations that came with an imported event.
+    /// Destinations of an imported event.
     imported: BTreeSet<TargetId>,
 }
 
@@ -74,7 +74,7 @@ impl Core {
         Ok(notes)
     }
 
-    /// An event with everything that became of it.
+    /// An event with all its deliveries and attempts.
     pub(super) fn detail(&self, id: EventId) -> Result<Option<EventDetail>, LedgerError> {
         let Some((row, segment)) = self.find(id)? else { return Ok(None) };
         let payload = segment.read(row.offset)?;
@@ -151,12 +151,12 @@ fn logged(payload: &Bytes, event: &EventRecord<'_>, state: EventState) -> Logged
 
 // === The log ===
 
-/// Where candidates for a query come from.
+/// The source of candidates for a query.
 enum Candidates {
     Walk(Walk),
     /// Found by a hash, oldest first, to be taken from the end.
     Found(Vec<Place>),
-    /// Events with deliveries that are not done, newest first.
+    /// Events with unfinished deliveries, newest first.
     Live(std::vec::IntoIter<EventId>),
 }
 
@@ -235,8 +235,8 @@ impl Core {
         Ok(places)
     }
 
-    /// The event at `place`, if it is what the query asks for. What the row says is looked at
-    /// first, so that the record of another event is rarely read.
+    /// The event at `place`, if the query matches it. The row is checked first: the record of
+    /// another event is rarely read.
     fn matching(&self, query: &LogQuery, place: &Place) -> Result<Option<Logged>, LedgerError> {
         let (row, segment) = place;
         let state = self.deliveries().state(row.id);
@@ -268,14 +268,14 @@ impl Core {
         limit: usize,
     ) -> Result<DeliveryPage, LedgerError> {
         let after = cursor.map(Cursor::delivery).transpose()?;
-        // The event of the last page may have more of them.
+        // The event of the last page may have more deliveries.
         let before = after.as_ref().map_or(LAST, |(event, _)| successor(*event));
-        // Each of those that are dead has at least one to show, but for the one of the last page.
+        // Each dead event has at least one dead delivery, except the one of the last page.
         let rows = match query.state {
             DeliveryState::Dead => limit.max(1).saturating_add(2).min(ROWS_MAX),
             DeliveryState::Pending | DeliveryState::Done => ROWS_MAX,
         };
-        let mut candidates = self.listed(query, (before, rows))?;
+        let mut candidates = self.listed(query, before, rows)?;
         let mut page = DeliveryPage::default();
         let mut last = None;
         for _ in 0..rows {
@@ -306,7 +306,8 @@ impl Core {
     fn listed(
         &self,
         query: &DeliveryQuery,
-        (before, rows): (EventId, usize),
+        before: EventId,
+        rows: usize,
     ) -> Result<Candidates, LedgerError> {
         let target = query.target.as_ref();
         let ids = match query.state {
@@ -336,7 +337,7 @@ fn successor(id: EventId) -> EventId {
     EventId::from_bytes(u128::from_be_bytes(*id.as_bytes()).saturating_add(1).to_be_bytes())
 }
 
-/// Behind every destination of an event: no name sorts behind this one.
+/// A position after every destination of an event: no name sorts after it.
 fn behind_all(event: EventId) -> Cursor {
     let mut bytes = event.as_bytes().to_vec();
     bytes.extend_from_slice("\u{10ffff}".as_bytes());
@@ -345,11 +346,11 @@ fn behind_all(event: EventId) -> Cursor {
 
 // === Replay ===
 
-/// The events and destinations that a call to replay makes anew.
+/// The events and destinations that a call to replay selects.
 pub(super) type Chosen = Vec<(EventId, Vec<TargetId>)>;
 
 impl Core {
-    /// Chooses what a call to replay makes anew: what its order has not made already.
+    /// Selects the new deliveries of a call to replay: those that its order has not made already.
     pub(super) fn choose(
         &self,
         order: &ReplayOrder,
@@ -389,7 +390,7 @@ impl Core {
     }
 }
 
-/// A page of the ids that an order names, newest first.
+/// A page of the ids in an order, newest first.
 fn some_of(
     ids: &[EventId],
     cursor: Option<&Cursor>,

@@ -1,7 +1,7 @@
-//! What the journal's records say: their payloads, written once and read back without copying.
+//! The payloads of the journal's records, written once and read back without copying.
 //!
-//! The first byte is the kind. Numbers are little-endian. A new kind or a new form of one is a new
-//! number; what is written today stays readable.
+//! The first byte is the kind. Numbers are little-endian. A new kind, or a new form of one, gets a
+//! new number; existing records stay readable.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -16,7 +16,7 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// Events as journals of version 1 have them, with all texts written out.
+/// Events as in journals of version 1, with all texts in full.
 const EVENT_1: u8 = 1;
 const ATTEMPT: u8 = 2;
 const REPLAY: u8 = 3;
@@ -31,16 +31,16 @@ const REASON: u8 = 11;
 
 const TEST: usize = 1;
 const USER: usize = 2;
-/// The id was not made for the time of receipt, which is written out.
+/// The id was not created for the time of receipt, which is written separately.
 const APART: usize = 4;
-/// Bits of flags, behind which the number of keys stands.
+/// The number of flag bits, before the number of keys.
 const FLAGS: u32 = 3;
 
 const DONE: u8 = 0;
 const RETRY: u8 = 1;
 const DEAD: u8 = 2;
 
-/// A record, read.
+/// A decoded record.
 #[derive(Debug)]
 pub(super) enum Record<'a> {
     Event(EventRecord<'a>),
@@ -56,8 +56,8 @@ pub(super) enum Record<'a> {
     Reason(HeldId, Reason),
 }
 
-/// What identifies an event for as long as its keys are kept: all of its keys when its time is over,
-/// or some that its duplicates brought.
+/// The keys of an event for as long as they are kept: all of its keys after the event expired, or
+/// some that its duplicates brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeysRecord<'a> {
     pub(super) id: EventId,
@@ -78,7 +78,7 @@ pub(super) struct EventRecord<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// What a settled delivery is from then on.
+/// The state of a delivery after a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
@@ -90,14 +90,14 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct AttemptRecord<'a> {
     pub(super) outcome: Outcome,
-    /// How many attempts were begun.
+    /// The number of attempts begun.
     pub(super) attempt: u32,
     pub(super) event: EventId,
     pub(super) target: &'a str,
     detail: Take<'a>,
 }
 
-/// How far a delivery was in the ledger that an event was imported from.
+/// The state of a delivery in the ledger from which its event was imported.
 #[derive(Debug)]
 pub(super) struct StateRecord<'a> {
     pub(super) outcome: Outcome,
@@ -106,7 +106,7 @@ pub(super) struct StateRecord<'a> {
     pub(super) target: &'a str,
 }
 
-/// Deliveries made anew.
+/// Replayed deliveries.
 #[derive(Debug)]
 pub(super) struct ReplayRecord<'a> {
     pub(super) replay: ReplayId,
@@ -123,7 +123,7 @@ pub(super) struct DocumentRecord<'a> {
     pub(super) kind: &'a str,
     pub(super) id: &'a str,
     pub(super) who: &'a str,
-    /// `None`: it was deleted.
+    /// `None`: deleted.
     pub(super) body: Option<&'a [u8]>,
 }
 
@@ -167,7 +167,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The keys of an event, whether or not its body is still there.
+    /// The keys of an event, with or without its body.
     pub(super) fn keys(&self) -> Option<&KeysRecord<'a>> {
         match self {
             Self::Event(event) => Some(&event.head),
@@ -187,7 +187,7 @@ impl<'a> KeysRecord<'a> {
         First { id, received_ms, fingerprint }
     }
 
-    /// Writes the keys alone, for when the event's time is over and theirs is not.
+    /// Writes the keys alone, when the event has expired and its keys have not.
     pub(super) fn put(&self, to: &mut Vec<u8>) {
         to.push(KEYS);
         put_head(to, self);
@@ -196,7 +196,7 @@ impl<'a> KeysRecord<'a> {
 
 // === Events ===
 
-/// Writes keys of an event that is gone, or that one of its duplicates brought.
+/// Writes keys of an expired event, or keys that one of its duplicates brought.
 pub(super) fn put_past(to: &mut Vec<u8>, past: &PastEvent) {
     let keys: SmallVec<[[u8; 16]; 2]> = past.keys.iter().map(|key| key.0).collect();
     KeysRecord {
@@ -209,7 +209,7 @@ pub(super) fn put_past(to: &mut Vec<u8>, past: &PastEvent) {
     .put(to);
 }
 
-/// Writes an event. What its body says already is not written again: there is only where.
+/// Writes an event. Texts that its body contains are written only as positions.
 pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     to.push(EVENT);
     to.extend_from_slice(event.id.as_bytes());
@@ -226,7 +226,7 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     }
     keys.iter().for_each(|key| to.extend_from_slice(&key.0));
     put_targets(to, &event.targets);
-    let mut said = Said { body: &event.body, from: 0 };
+    let mut said = BodyTexts { body: &event.body, from: 0 };
     let texts = [Some(event.source.as_str()), Some(&event.transaction), event.user.as_deref()];
     for (text, gap) in texts.into_iter().zip(&mut gaps.0) {
         if let Some(text) = text {
@@ -236,24 +236,24 @@ pub(super) fn put_event(to: &mut Vec<u8>, event: &NewEvent, gaps: &mut Gaps) {
     to.extend_from_slice(&event.body);
 }
 
-/// How far apart source, transaction and user were in the event before: mostly that is where they
-/// are in the next.
+/// The distances of source, transaction and user in the previous event: usually the same in the
+/// next one.
 #[derive(Debug, Default)]
 pub(super) struct Gaps([usize; 3]);
 
-/// Looks for texts in a body that says them one behind the other, as the JSON of an event does.
-struct Said<'b> {
+/// Finds texts in a body in which they follow each other, as in the JSON of an event.
+struct BodyTexts<'b> {
     body: &'b [u8],
     from: usize,
 }
 
-impl Said<'_> {
-    /// Bytes that are searched for each text: the JSON of an event has the next one sooner.
+impl BodyTexts<'_> {
+    /// Bytes that are searched for each text: in the JSON of an event the next one is nearer.
     const WINDOW: usize = 128;
-    /// Shorter texts take no more room than where they are.
+    /// Shorter texts take no more space than their position.
     const WORTH_IT: usize = 2;
 
-    /// Where the text is: `gap` bytes further, or else somewhere behind a quotation mark.
+    /// The position of the text: `gap` bytes further, or else after a quotation mark.
     fn find(&mut self, text: &[u8], gap: &mut usize) -> Option<usize> {
         let first = *text.first().filter(|_| text.len() > Self::WORTH_IT)?;
         let rest = self.body.get(self.from..)?;
@@ -270,7 +270,7 @@ impl Said<'_> {
     }
 }
 
-/// Writes where in the body a text is, or the text where it is not there.
+/// Writes the position of a text in the body, or the text if it is missing.
 fn put_part(to: &mut Vec<u8>, at: Option<usize>, text: &str) {
     match at {
         Some(at) => {
@@ -284,7 +284,7 @@ fn put_part(to: &mut Vec<u8>, at: Option<usize>, text: &str) {
     }
 }
 
-/// What [`put_part`] wrote.
+/// A part as written by [`put_part`].
 enum Part<'a> {
     Here(&'a [u8]),
     InBody(std::ops::Range<usize>),
@@ -327,8 +327,8 @@ fn read_keys<'a>(from: &mut Take<'a>) -> Result<KeysRecord<'a>, DecodeError> {
     Ok(KeysRecord { id, received_ms, fingerprint, keys, source: from.text()? })
 }
 
-/// The event that a payload says `key` belongs to; `None` if it says nothing of it. Looks no
-/// further than that, because every duplicate is looked up like this.
+/// The event that a payload assigns `key` to; `None` if it has no such key. Reads no further than
+/// that, because every duplicate is looked up this way.
 pub(super) fn owner_of(key: &DedupeKey, payload: &[u8]) -> Option<First> {
     let mut from = Take(payload);
     let (owner, keys) = match from.u8().ok()? {
@@ -419,7 +419,7 @@ pub(super) fn put_reason(to: &mut Vec<u8>, id: HeldId, reason: Reason) {
 
 // === Deliveries ===
 
-/// Writes what the committer knows of a settled attempt; the rest is [`attempt_detail`].
+/// Writes the committer's part of a settled attempt; the rest is [`attempt_detail`].
 pub(super) fn put_attempt(to: &mut Vec<u8>, outcome: Outcome, attempt: u32, detail: &[u8]) {
     to.push(ATTEMPT);
     put_outcome(to, outcome, attempt);
@@ -451,7 +451,7 @@ fn read_outcome(from: &mut Take<'_>) -> Result<(Outcome, u32), DecodeError> {
     Ok((outcome, attempt))
 }
 
-/// Writes how far a delivery was in another ledger.
+/// Writes the state of a delivery in another ledger.
 pub(super) fn put_state(to: &mut Vec<u8>, state: &StateRecord<'_>) {
     to.push(STATE);
     put_outcome(to, state.outcome, state.attempt);
@@ -465,7 +465,7 @@ fn read_state(mut from: Take<'_>) -> Result<StateRecord<'_>, DecodeError> {
     Ok(StateRecord { outcome, attempt, event, target: from.text()? })
 }
 
-/// What the caller knows of an attempt.
+/// The caller's part of an attempt.
 pub(super) fn attempt_detail(event: EventId, target: &TargetId, attempt: &Attempt) -> Vec<u8> {
     let attempt = attempt.clone().trimmed();
     let mut to = Vec::with_capacity(64 + attempt.head.len());
@@ -499,7 +499,7 @@ impl AttemptRecord<'_> {
     }
 }
 
-/// Writes deliveries made anew.
+/// Writes replayed deliveries.
 pub(super) fn put_replay(
     to: &mut Vec<u8>,
     replay: ReplayId,

@@ -1,5 +1,5 @@
-//! Runs: the events of one segment, to be searched. In memory while the segment is young, in the
-//! index afterwards.
+//! Runs: the searchable events of one segment. In memory while the segment is young, in the index
+//! afterwards.
 
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,27 +11,26 @@ use super::tables::{By, EventRow, FullRow, Note, half_id};
 use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError};
 
-/// Rows are handed to readers in pieces of this size, so that a reader holds up the committer for
-/// no longer than it takes to copy one.
+/// Readers get rows in chunks of this size: they block the committer only while one is copied.
 const CHUNK: usize = 4096;
 
 /// The events of a segment that is not indexed yet.
 pub(super) struct OpenRun {
     pub(super) segment: Arc<Segment>,
     rows: Mutex<Rows>,
-    /// Up to where what the segment says can be seen everywhere.
+    /// The end of the published part of the segment.
     published: AtomicU32,
 }
 
 #[derive(Default)]
 struct Rows {
     chunks: Vec<Arc<Chunk>>,
-    /// The newest, in the order they came.
+    /// The newest, in order of arrival.
     tail: Vec<FullRow>,
     notes: Vec<Note>,
 }
 
-/// Rows in the order they came, [`CHUNK`] of them; sorted when somebody reads them.
+/// [`CHUNK`] rows in order of arrival; sorted at the first read.
 struct Chunk {
     rows: Vec<FullRow>,
     by_id: OnceLock<Arc<[FullRow]>>,
@@ -53,12 +52,12 @@ impl OpenRun {
         Self { segment, rows: Mutex::default(), published: AtomicU32::new(HEADER) }
     }
 
-    /// Everything before `end` is synced and can be seen.
+    /// Publishes everything before `end`, which is synced.
     pub(super) fn publish(&self, end: u32) {
         self.published.store(end, Ordering::Release);
     }
 
-    /// Up to where [`OpenRun::publish`] was told.
+    /// The argument of the last [`OpenRun::publish`].
     pub(super) fn published(&self) -> u32 {
         self.published.load(Ordering::Acquire)
     }
@@ -67,7 +66,7 @@ impl OpenRun {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what was committed.
+    /// Adds committed rows.
     pub(super) fn extend(
         &self,
         events: impl Iterator<Item = FullRow>,
@@ -84,13 +83,13 @@ impl OpenRun {
         rows.notes.extend(notes);
     }
 
-    /// How many events there are.
+    /// The number of events.
     pub(super) fn len(&self) -> usize {
         let rows = self.rows();
         rows.chunks.len() * CHUNK + rows.tail.len()
     }
 
-    /// All rows, each chunk by id. What takes time is not done under the lock.
+    /// All rows, each chunk by id. Sorting is done outside of the lock.
     fn chunks(&self) -> Vec<Arc<[FullRow]>> {
         let (chunks, tail) = {
             let rows = self.rows();
@@ -121,7 +120,7 @@ impl Run {
         }
     }
 
-    /// How many events there are.
+    /// The number of events.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Open(run) => run.len(),
@@ -129,7 +128,7 @@ impl Run {
         }
     }
 
-    /// When the newest event was received, as far as its id says; `None` where there is none.
+    /// When the newest event was received, according to its id; `None` without events.
     pub(super) fn newest_ms(&self) -> Option<UnixMillis> {
         match self {
             Self::Open(run) => {
@@ -202,7 +201,7 @@ impl View {
         }
     }
 
-    /// How many rows have a smaller id.
+    /// The number of rows with a smaller id.
     fn lower(&self, id: EventId) -> Result<usize, LedgerError> {
         match self {
             Self::Chunk(rows) => Ok(rows.partition_point(|full| full.row.id < id)),
@@ -215,7 +214,7 @@ impl View {
 struct Cursor {
     view: View,
     segment: Arc<Segment>,
-    /// Rows that are still to come.
+    /// Remaining rows.
     left: usize,
     /// The block read last.
     read: Option<IndexedRows>,
@@ -243,8 +242,7 @@ impl Cursor {
     }
 }
 
-/// Walks the events of many runs together, newest id first. Runs are opened only when their turn
-/// comes.
+/// Merges the events of many runs, newest id first. Runs are opened only when needed.
 pub(super) struct Walk {
     cursors: Vec<Cursor>,
     heap: BinaryHeap<(EventId, usize)>,

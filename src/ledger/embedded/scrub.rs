@@ -1,9 +1,8 @@
-//! The scrub: reads everything that is stored, step by step, and notes what cannot be read.
+//! The scrub: reads all stored data, step by step, and records damage.
 //!
-//! A pass goes through the manifest, and for each segment its header, its frames, what stands
-//! behind them, and its part of the index. Each step takes a few milliseconds and holds no lock
-//! that the committer waits for. What is read comes from the disk, not from memory, as far as the
-//! system allows that.
+//! A pass reads the manifest, and for each segment its header, its frames, the bytes after them,
+//! and its part of the index. Each step takes a few ms and holds no lock that the committer waits
+//! for. Data is read from the disk, not from memory, as far as the system allows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,24 +15,24 @@ use super::segment::{HEADER, Header, Scan, Segment};
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{Cursor, LedgerError, ScrubPage};
 
-/// How much its thread yields the processor to the others: wholly, where they want it.
+/// The niceness of its thread: the lowest priority.
 pub(super) const NICE: i32 = 19;
 
-/// Where a pass goes on.
+/// The position of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
     part: Part,
     number: u32,
     generation: u32,
-    /// In the segment: where the next frame begins, and its sequence.
+    /// In the segment: the offset of the next frame, and its sequence.
     offset: u32,
     seq: u64,
-    /// Segment and offset at which the journal ended when the pass began. What came later is for
-    /// the next pass: otherwise one pass might never reach the end.
+    /// Segment and offset of the journal's end when the pass began. Later records belong to the
+    /// next pass: otherwise a pass might never end.
     limit: (u32, u32),
 }
 
-/// The part of a segment that is read next.
+/// The next part of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Frames = 0,
@@ -46,7 +45,7 @@ impl At {
         Self { part: Part::Frames, number, generation: 0, offset: 0, seq: 0, limit }
     }
 
-    /// The frame behind `scan`, in the same pass.
+    /// The frame after `scan`, in the same pass.
     fn behind(self, header: &Header, scan: Scan) -> Self {
         let Header { number, generation, .. } = *header;
         Self {
@@ -59,7 +58,7 @@ impl At {
         }
     }
 
-    /// Up to where a run is read in this pass.
+    /// The end of a run in this pass.
     fn until(self, run: &Run) -> u32 {
         let header = &run.segment().header;
         match header.number == self.limit.0 && header.generation == 0 {
@@ -96,7 +95,7 @@ impl At {
         from.end().map(|()| at)
     }
 
-    /// Whether it is inside the form of a segment that has this header.
+    /// Whether the position is in the form of a segment with this header.
     fn is_in(self, header: &Header) -> bool {
         (self.number, self.generation) == (header.number, header.generation)
             && self.offset >= HEADER
@@ -131,7 +130,7 @@ impl Core {
                     self.scrub_index(run, &mut page);
                 }
                 Part::Frames | Part::Index => {
-                    next = self.scrub_frames(run, at, (bytes, &mut page))?;
+                    next = self.scrub_frames(run, at, bytes, &mut page)?;
                 }
             }
             let following = runs.get(found + 1).map(|run| run.segment().header.number);
@@ -149,8 +148,7 @@ impl Core {
         Ok(page)
     }
 
-    /// Compares the manifest on the disk with what it must say, and writes it again where a copy is
-    /// broken: what it says is known.
+    /// Compares the manifest on the disk with its content in memory, and rewrites a broken copy.
     fn scrub_manifest(&self, page: &mut ScrubPage) {
         let mut manifest = self.manifest();
         page.read += manifest::Manifest::BYTES;
@@ -164,12 +162,13 @@ impl Core {
         page.remarks.push(what);
     }
 
-    /// Reads frames of a run; returns where to go on in it, or `None` when it is done.
+    /// Reads frames of a run; returns the next position in it, or `None` at its end.
     fn scrub_frames(
         &self,
         run: &Run,
         at: At,
-        (bytes, page): (usize, &mut ScrubPage),
+        bytes: usize,
+        page: &mut ScrubPage,
     ) -> Result<Option<At>, LedgerError> {
         let segment = run.segment();
         let (header, until) = (&segment.header, at.until(run));
@@ -180,7 +179,7 @@ impl Core {
         if matches!(run, Run::Indexed(_)) {
             segment.file.forget(start.end.into(), bytes as u64);
         }
-        let walked = self.read_frames(run, (start, until), bytes);
+        let walked = self.read_frames(run, start, until, bytes);
         page.done += u64::from(start.end);
         match walked {
             Ok(scan) => {
@@ -189,7 +188,7 @@ impl Core {
                     return Ok(Some(at.behind(header, scan)));
                 }
                 if self.damage.of(&segment.path).is_some() {
-                    // Something could not be read before: it can be now, or it is looked for.
+                    // An earlier read failed: either it succeeds now, or the damage is located.
                     page.damage.extend(self.examine(run));
                 }
                 let index = At { part: Part::Index, ..at.behind(header, scan) };
@@ -206,17 +205,18 @@ impl Core {
                 page.damage.extend(found);
                 Ok(None)
             }
-            // Of the system, not of the file: the pass ends, and another follows.
+            // An error of the system, not of the file: the pass ends, and another follows.
             Err(error) => Err(error),
         }
     }
 
-    /// Reads whole frames from `start` on, `bytes` of them or up to `until`, and then what stands
-    /// behind a segment that is closed.
+    /// Reads intact frames from `start` on, `bytes` of them or up to `until`, and then the bytes
+    /// after the end of a closed segment.
     fn read_frames(
         &self,
         run: &Run,
-        (start, until): (Scan, u32),
+        start: Scan,
+        until: u32,
         bytes: usize,
     ) -> Result<Scan, LedgerError> {
         let segment = run.segment();
@@ -240,7 +240,7 @@ impl Core {
         Ok(scan)
     }
 
-    /// The header on the disk is the one that was read when the segment was opened.
+    /// Checks that the header on the disk is the one read when the segment was opened.
     fn check_header(&self, segment: &Arc<Segment>) -> Result<(), LedgerError> {
         segment.file.forget(0, HEADER.into());
         let opened = Segment::open(&self.files, &self.options.keys, &segment.path)?;
@@ -250,11 +250,11 @@ impl Core {
         }
     }
 
-    /// Reads what the index has of a run. It holds nothing that the journal has not.
+    /// Reads the index of a run. It contains nothing that the journal has not.
     fn scrub_index(&self, run: &Run, page: &mut ScrubPage) {
         let Run::Indexed(indexed) = run else { return };
         page.done += indexed.segment.size;
-        match indexed.look_over() {
+        match indexed.verify() {
             Ok(bytes) => page.read += bytes,
             Err(error) => {
                 let number = indexed.segment.header.number;

@@ -1,4 +1,4 @@
-//! Segments: the files that the journal is made of.
+//! Segments: the files of the journal.
 //!
 //! ```text
 //! file    header (64 bytes) · frame · frame · … · zeros
@@ -9,16 +9,16 @@
 //! ```
 //!
 //! One frame is one commit: written in one piece and synced before anything in it is answered, and
-//! before the next is written. So at most the last frame of the last segment can be torn by a
-//! crash, and a whole frame *behind* a broken one is damage. Checksums start from the segment's
-//! random salt and the offset: what belongs elsewhere, or was written before, never fits.
+//! before the next is written. So a crash can tear only the last frame of the last segment, and an
+//! intact frame *after* a broken one is damage. Checksums start from the segment's random salt and
+//! the offset: data from elsewhere, or from earlier, never matches.
 //!
 //! With flag 1 every payload is sealed under the master key that the key id names, and bound to its
 //! place. Lengths, counts and times of commits stay readable.
 //!
-//! Files are written full of zeros before they are used, because a sync is two to three times
-//! faster when it has no new blocks to note. `generation` counts how often a segment was written
-//! anew by retention; only then `next sequence` is not zero.
+//! Files are filled with zeros before use: a sync without new blocks is two to three times faster.
+//! `generation` counts how often retention rewrote a segment; only then `next sequence` is not
+//! zero.
 
 pub(super) mod survey;
 
@@ -38,10 +38,9 @@ use crate::ledger::seal::{KeyId, Keyring, MasterKey};
 const MAGIC: &[u8; 8] = b"POSTERNJ";
 /// Payloads are sealed.
 const SEALED: u16 = 1;
-/// The form that this program writes, and the newest that it reads. In version 1 events have their
-/// texts written out. Up to version 2 deduplication keys may have an older form: a segment keeps
-/// its version when retention writes it again. What has begun in another version is read, and not
-/// gone on with.
+/// The format that this version writes, and the newest that it reads. In version 1 events have all
+/// texts in full. Up to version 2 deduplication keys may have an older form: retention keeps a
+/// segment's version. A segment in another version is read, and not continued.
 pub(super) const VERSION: u16 = 3;
 /// Keys of a segment of this version may have an older form: imports are written in it.
 pub(super) const OLDER_KEYS: u16 = 2;
@@ -51,18 +50,18 @@ pub(super) const HEADER: u32 = 64;
 pub(super) const FRAME_HEAD: usize = 24;
 /// Bytes before the payload of a record.
 pub(super) const RECORD_HEAD: usize = 8;
-/// Makes the checksums of neighbouring offsets start far apart.
+/// Separates the checksums of neighbouring offsets.
 const SPREAD: u32 = 0x9e37_79b1;
 const MARK: u32 = 0x4d_41_52_46;
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;
-/// What is read at once when a segment is walked through.
+/// Bytes read at once during a scan.
 const WINDOW: usize = 256 << 10;
-/// What is read first of a record; most need no second read.
+/// Bytes of the first read of a record; most need no second read.
 const GUESS: usize = 2048;
 
-/// Where a record is: segment, generation (one bit of it, so that the two that are there while a
-/// segment is written anew can be told apart) and offset. Eight bytes, because there are many.
+/// The position of a record: segment, generation (one bit, which tells the two forms apart while a
+/// segment is rewritten) and offset. Eight bytes, because there are many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position(u64);
 
@@ -88,7 +87,7 @@ impl Position {
         self == Self::new(header, self.offset())
     }
 
-    /// What a sealed payload is bound to.
+    /// The place that a sealed payload is bound to.
     pub(super) fn place(self) -> [u8; 15] {
         let mut place = *b"journal\0\0\0\0\0\0\0\0";
         place[7..].copy_from_slice(&self.0.to_le_bytes());
@@ -96,7 +95,7 @@ impl Position {
     }
 }
 
-/// What a segment says of itself.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) version: u16,
@@ -105,9 +104,9 @@ pub(super) struct Header {
     pub(super) salt: u32,
     pub(super) first_seq: u64,
     pub(super) created_ms: UnixMillis,
-    /// The sequence of the next segment's first frame, for a segment written anew; else 0.
+    /// The sequence of the next segment's first frame, for a rewritten segment; otherwise 0.
     pub(super) next_seq: u64,
-    /// The master key that payloads are sealed under.
+    /// The master key of sealed payloads.
     pub(super) key: Option<KeyId>,
 }
 
@@ -134,7 +133,7 @@ impl Header {
 
     fn read(bytes: &[u8; HEADER as usize]) -> Result<Self, String> {
         if &bytes[..8] != MAGIC {
-            return Err("this is no journal of Postern (offset 0)".into());
+            return Err("not a journal of Postern (offset 0)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if !(1..=VERSION).contains(&version) {
@@ -150,7 +149,7 @@ impl Header {
         Ok(Self::fields(bytes))
     }
 
-    /// What stands in the fields, whether or not it adds up.
+    /// The raw fields, unchecked.
     fn fields(bytes: &[u8; HEADER as usize]) -> Self {
         let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
         let mut key = [0; 8];
@@ -167,7 +166,7 @@ impl Header {
         }
     }
 
-    /// The checksum of what stands at `offset`.
+    /// The checksum of data at `offset`.
     pub(super) fn crc(&self, offset: u32, bytes: &[u8]) -> u32 {
         let seed = self.salt.wrapping_add(offset.wrapping_mul(SPREAD));
         let mut hasher = crc32fast::Hasher::new_with_initial(seed);
@@ -175,8 +174,7 @@ impl Header {
         hasher.finalize()
     }
 
-    /// Writes the head of a frame whose records follow it in `frame`, which begins at `offset`,
-    /// and fills it up.
+    /// Writes the head of a frame at `offset`, before its records in `frame`, and pads it.
     pub(super) fn seal(&self, frame: &mut Vec<u8>, offset: u32, count: u32, seq: u64) {
         let len = (frame.len() - FRAME_HEAD) as u32;
         frame.resize(frame.len().next_multiple_of(ALIGN), 0);
@@ -211,47 +209,47 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: Box<dyn Handle>,
     pub(super) size: u64,
-    /// What its payloads are sealed under.
+    /// The key of its payloads.
     pub(super) key: Option<MasterKey>,
 }
 
-/// What was found at the end of a segment's whole frames.
+/// The end of a segment after its intact frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Nothing but zeros.
+    /// Only zeros.
     Clean,
-    /// A broken frame and nothing whole behind it, up to this offset.
+    /// A broken frame with nothing intact after it, up to this offset.
     Torn { until: u32 },
-    /// A broken frame, and a whole one behind it at this offset.
+    /// A broken frame, and an intact one after it at this offset.
     Damaged { whole_at: u32 },
 }
 
-/// How far a segment can be read.
+/// The readable part of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Where the next frame would begin.
     pub(super) end: u32,
-    /// The sequence that it would have.
+    /// Its sequence.
     pub(super) next_seq: u64,
     pub(super) records: u64,
 }
 
 impl Scan {
-    /// Where a segment begins.
+    /// The start of a segment.
     pub(super) fn start(header: &Header) -> Self {
         Self { end: HEADER, next_seq: header.first_seq, records: 0 }
     }
 }
 
-/// Gets the offset and payload of each record.
+/// Called with the offset and payload of each record.
 pub(super) type Visit<'v> = &'v mut dyn FnMut(u32, &[u8]) -> Result<(), LedgerError>;
 
 impl Segment {
-    /// Walks through a closed segment that was read before: `known` is what was in it then.
+    /// Scans a closed segment that was read before: `known` is its content at that time.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] if it does not hold the same. The visitor has seen a part of it by
-    /// then, which must not be used.
+    /// [`LedgerError::Corrupt`] if the content differs. Then the visitor has seen a part of it,
+    /// which must not be used.
     pub(super) fn scan_closed(&self, known: Scan, visit: Visit<'_>) -> Result<(), LedgerError> {
         let scan = self.scan(visit)?;
         if scan != known {
@@ -264,11 +262,11 @@ impl Segment {
         self.check_complete(scan)
     }
 
-    /// Checks that a segment that nothing is written to any more ends as it must: with zeros, or,
-    /// when it was written again by retention, with its last frame.
+    /// Checks that a closed segment ends correctly: with zeros, or after its last frame if
+    /// retention rewrote it.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] if it does not: what was read is not all of it.
+    /// [`LedgerError::Corrupt`] if it does not: a part of it was not read.
     pub(super) fn check_complete(&self, scan: Scan) -> Result<(), LedgerError> {
         let complete = match self.header.generation {
             0 => self.rest(scan)? == Rest::Clean,
@@ -280,7 +278,7 @@ impl Segment {
         }
     }
 
-    /// The same segment, whose file is open only while it is read.
+    /// The same segment, with its file open only while it is read.
     pub(super) fn at_rest(files: &Arc<OpenFiles>, segment: &Self) -> Self {
         let (header, path, size) = (segment.header, segment.path.clone(), segment.size);
         Self { header, file: files.at_rest(path.clone()), path, size, key: segment.key.clone() }
@@ -307,7 +305,7 @@ impl Segment {
         Ok(Self { header, path: path.to_owned(), file, size, key })
     }
 
-    /// A payload as it was before it was sealed, if it was.
+    /// The unsealed payload.
     fn unsealed<'p>(&self, offset: u32, payload: &'p [u8]) -> Result<Cow<'p, [u8]>, LedgerError> {
         let Some(key) = &self.key else { return Ok(Cow::Borrowed(payload)) };
         let place = Position::new(&self.header, offset).place();
@@ -327,7 +325,7 @@ impl Segment {
         })
     }
 
-    /// The payload of the record at `offset`, in a buffer that may be used for the next.
+    /// The payload of the record at `offset`, in a reusable buffer.
     pub(super) fn read_into<'b>(
         &self,
         offset: u32,
@@ -337,7 +335,7 @@ impl Segment {
         self.unsealed(offset, buffer.get(RECORD_HEAD..whole).unwrap_or_default())
     }
 
-    /// Reads the record at `offset` to the front of the buffer; answers where it ends there.
+    /// Reads the record at `offset` to the front of the buffer; returns its end there.
     fn fetch(&self, offset: u32, buffer: &mut Vec<u8>) -> Result<usize, LedgerError> {
         buffer.resize(GUESS, 0);
         let filled = self.read_some(buffer, offset)?;
@@ -361,7 +359,7 @@ impl Segment {
         read.map_err(|error| unread(&self.path, &error))
     }
 
-    /// An error that says where.
+    /// An error with the position.
     pub(super) fn damaged(&self, offset: u32, what: &str) -> LedgerError {
         LedgerError::Corrupt(format!("{}: {what} (offset {offset})", self.path.display()))
     }
@@ -382,7 +380,7 @@ impl Segment {
         Frames { window: Window::new(self), scan }
     }
 
-    /// What stands behind the last whole frame.
+    /// The end after the last intact frame.
     pub(super) fn rest(&self, scan: Scan) -> Result<Rest, LedgerError> {
         let mut window = Window::new(self);
         let mut until = None;
@@ -399,7 +397,7 @@ impl Segment {
         Ok(until.map_or(Rest::Clean, |until| Rest::Torn { until }))
     }
 
-    /// Writes zeros over a torn frame, so that nothing of it is ever taken for a frame.
+    /// Overwrites a torn frame with zeros, so no part of it is ever read as a frame.
     pub(super) fn cut(&self, scan: Scan, until: u32) -> Result<(), LedgerError> {
         let zeros = vec![0; (until - scan.end) as usize];
         let written = self.file.write_at(&zeros, u64::from(scan.end));
@@ -413,13 +411,13 @@ fn frame_size(head: FrameHead) -> u32 {
     (FRAME_HEAD + head.len as usize).next_multiple_of(ALIGN) as u32
 }
 
-/// An error of the file system: nothing was changed by reading or opening.
+/// An error of the file system; reading or opening changed nothing.
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> LedgerError {
     LedgerError::Unavailable(format!("could not {what} {}: {error}", path.display()))
 }
 
-/// An error of reading a file that must be there. What the disk does not give is damage; what the
-/// system has no room or handle for is not.
+/// An error while reading a required file. A read error of the disk is damage; a lack of memory or
+/// file handles is not.
 fn unread(path: &Path, error: &std::io::Error) -> LedgerError {
     let lost = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
     match lost || error.kind() == std::io::ErrorKind::NotFound {
@@ -435,12 +433,12 @@ pub(super) struct Frames<'s> {
 }
 
 impl Frames<'_> {
-    /// How far they were read.
+    /// The end of the frames read so far.
     pub(super) fn scan(&self) -> Scan {
         self.scan
     }
 
-    /// Visits the records of the next frame; false: no whole one follows.
+    /// Visits the records of the next frame; `false` if no intact one follows.
     pub(super) fn next(&mut self, visit: Visit<'_>) -> Result<bool, LedgerError> {
         let (segment, window, scan) = (self.window.segment, &mut self.window, &mut self.scan);
         let Some(head) = window.frame_head(scan.end)? else { return Ok(false) };
@@ -474,7 +472,7 @@ impl<'s> Window<'s> {
         Self { segment, start: 0, bytes: Vec::new() }
     }
 
-    /// `len` bytes at `offset`; `None` where the file is too short for that.
+    /// `len` bytes at `offset`; `None` if the file is too short.
     fn get(&mut self, offset: u32, len: usize) -> Result<Option<&[u8]>, LedgerError> {
         if u64::from(offset) + len as u64 > self.segment.size {
             return Ok(None);
@@ -505,7 +503,7 @@ impl<'s> Window<'s> {
         }))
     }
 
-    /// Whether all records of a frame are there, to the byte.
+    /// Whether all records of a frame are complete.
     fn is_whole(&mut self, start: u32, head: FrameHead) -> Result<bool, LedgerError> {
         let first = start + FRAME_HEAD as u32;
         if self.get(first, head.len as usize)?.is_none() {

@@ -1,17 +1,16 @@
-//! Retention: closed segments are written anew without what is no longer kept.
+//! Retention: closed segments are rewritten without expired data.
 //!
-//! Two lifetimes: when an event's time is over, its keys stay behind in a record of their own
-//! until theirs is over too. An event with a delivery that is pending or dead stays whole,
-//! whatever its age, and so do its attempts. Documents stay in their newest version, nonces until
-//! they end.
+//! Two lifetimes: when an event expires, its keys stay in a separate record until they expire too.
+//! An event with a pending or dead delivery stays complete, whatever its age, and so do its
+//! attempts. Documents stay in their newest version, nonces until their end.
 //!
-//! Segments are swept strictly from the oldest on, so that no verdict goes before the event that
-//! it is about. A segment that does not hold what the index says stays as it is, and so do all
-//! behind it: retention stands still and fails until the damage is repaired. The new form of a segment is complete, synced and named before the old one goes;
-//! a crash at any point leaves at least one of them, and the newer one counts.
+//! Segments are swept strictly from the oldest on: no verdict is removed before its event. A
+//! segment that does not match the index stays, and so do all later ones: retention fails until the
+//! damage is repaired. The new form of a segment is complete, synced and named before the old one
+//! is removed. A crash leaves at least one of them, and the newer one counts.
 //!
-//! Ages are counted with a time that the ledger has seen pass (`age`), so that a clock that jumped
-//! ahead expires nothing. A segment that is old and not full is closed, so that its events can go.
+//! Ages use a time that the ledger has observed to pass (`age`): a clock that jumped ahead expires
+//! nothing. An old segment that is not full is closed, so its events can expire.
 
 use std::sync::{Arc, PoisonError, mpsc};
 
@@ -37,32 +36,31 @@ use crate::ledger::{
 
 /// Keys that move between two commits.
 const MOVES: usize = 2000;
-/// A frame of a segment that is written anew is about so large.
+/// The approximate size of a frame in a rewritten segment.
 const FRAME: usize = 1 << 20;
 
-/// What was known of a segment when it was last swept: as long as nothing of this has changed, it
-/// is not looked at again.
+/// The state of a segment at its last sweep: unless it changes, the segment is not checked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LastSweep {
     live: usize,
-    /// Of which sources keys may be old, and how long the keys of each are kept.
+    /// The sources whose keys may be old, and how long the keys of each are kept.
     old: Vec<SourceId>,
     keep_keys: Vec<KeepKeys>,
-    /// Records of held callbacks that are decided.
+    /// Records of decided held callbacks.
     decided: usize,
     day: i64,
 }
 
-/// What a sweep goes by.
+/// The policy of a sweep.
 struct Policy<'p> {
     events_before: UnixMillis,
     keys: Option<&'p Retention>,
-    /// The source whose keys are forgotten.
+    /// The source whose keys are deleted.
     forgotten: Option<&'p SourceId>,
 }
 
 impl Core {
-    /// Removes what `policy` does not keep, until about `budget` events and keys are gone.
+    /// Deletes data that `policy` does not keep, until about `budget` events and keys are gone.
     pub(super) fn sweep(
         &self,
         policy: &Retention,
@@ -86,7 +84,8 @@ impl Core {
         let mut swept = Swept::default();
         let last = runs.len().saturating_sub(1);
         for (at, run) in runs.into_iter().enumerate() {
-            // A segment that is written, or not indexed yet, ends the sweep: order matters.
+            // A segment that is being written, or is not indexed yet, ends the sweep: order
+            // matters.
             let run = match run {
                 Run::Indexed(run) => run,
                 run @ Run::Open(_) => {
@@ -107,7 +106,7 @@ impl Core {
             }
             let before = swept;
             if let Err(error) = self.sweep_one(&run, &policy, &mut swept, calls) {
-                // What was removed before it is reported first; the next call fails at once.
+                // Earlier deletions are reported first; the next call fails at once.
                 if before == Swept::default() {
                     return Err(error);
                 }
@@ -121,7 +120,7 @@ impl Core {
         Ok(swept)
     }
 
-    /// Goes on in a new segment where the last one is old.
+    /// Starts a new segment if the last one is old.
     fn close_if_old(&self, calls: &mpsc::Sender<Call>) -> Result<(), LedgerError> {
         let age = millis(self.options.segment_age);
         let runs = self.all_runs();
@@ -140,7 +139,7 @@ impl Core {
         calls: &mpsc::Sender<Call>,
     ) -> Result<(), LedgerError> {
         if run.scan().records == 0 && self.is_oldest(run) {
-            // It was emptied while an older one was there.
+            // The segment was emptied while an older one existed.
             let number = run.segment.header.number;
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             ask(calls, |answer| Call::Swap(number, None, answer))?;
@@ -151,14 +150,14 @@ impl Core {
         let Some(found) = self.worth_it(run, policy)? else { return Ok(()) };
         let number = run.segment.header.number;
         self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).insert(number, found);
-        let written = self.write_anew(run, policy, swept, calls);
+        let written = self.rewrite(run, policy, swept, calls);
         if written.is_err() {
             self.last_sweeps.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         }
         written
     }
 
-    /// Forgets the keys of a source, and what is held of it; answers how many that were.
+    /// Deletes the keys and held callbacks of a source; returns their number.
     pub(super) fn forget(
         &self,
         source: &SourceId,
@@ -171,15 +170,15 @@ impl Core {
             if let Run::Indexed(run) = run
                 && mentions(&run.segment, source)?
             {
-                self.write_anew(&run, &policy, &mut swept, calls)?;
+                self.rewrite(&run, &policy, &mut swept, calls)?;
             }
         }
         Ok(swept.keys + held)
     }
 
-    /// Writes every closed segment anew that is not sealed as this process seals; `progress` hears
-    /// how many of how many are done.
-    pub(super) fn seal_anew(
+    /// Rewrites every closed segment that is sealed differently from this process; `progress` is
+    /// called with the number done and the total.
+    pub(super) fn reseal(
         &self,
         calls: &mpsc::Sender<Call>,
         progress: &mut dyn FnMut(usize, usize),
@@ -194,13 +193,13 @@ impl Core {
                 let segment = run.segment();
                 return Err(segment.damaged(0, "the segment is not indexed, so it is not sealed"));
             };
-            self.write_anew(run, &policy, &mut Swept::default(), calls)?;
+            self.rewrite(run, &policy, &mut Swept::default(), calls)?;
         }
         progress(others.len(), others.len());
         Ok(())
     }
 
-    fn write_anew(
+    fn rewrite(
         &self,
         run: &Arc<IndexedRun>,
         policy: &Policy<'_>,
@@ -238,10 +237,10 @@ impl Core {
         self.retire(run)
     }
 
-    /// Has the file of a run that is no longer read removed, when its last reader is done.
+    /// Has the file of a replaced run removed after its last reader.
     fn retire(&self, run: &IndexedRun) -> Result<(), LedgerError> {
         if let Some(oldest) = self.all_runs().first() {
-            // First the manifest: a crash in between leaves a file too many, never one too few.
+            // The manifest first: a crash in between leaves a file too many, never one too few.
             self.manifest().forget_before(oldest.segment().header.number)?;
         }
         run.retire(&self.files);
@@ -253,8 +252,8 @@ impl Core {
         oldest == Some(run.segment.header.number)
     }
 
-    /// Whether anything can be removed from the segment, as far as that is known without reading
-    /// it; and what to remember if it turns out that nothing can.
+    /// Whether anything can be removed from the segment, as far as known without reading it; and
+    /// the state to remember if nothing can.
     fn worth_it(
         &self,
         run: &IndexedRun,
@@ -285,13 +284,13 @@ impl Core {
 }
 
 impl<'p> Policy<'p> {
-    /// Keeps everything but the keys of a source.
+    /// Keeps everything except the keys of a source.
     fn keeping_all(forgotten: Option<&'p SourceId>) -> Self {
         Self { events_before: UnixMillis::MIN, keys: None, forgotten }
     }
 }
 
-/// Whether a segment holds keys of a source, or callbacks that are held of it.
+/// Whether a segment has keys or held callbacks of a source.
 fn mentions(segment: &Segment, source: &SourceId) -> Result<bool, LedgerError> {
     let mut found = false;
     segment.scan(&mut |_, payload| {
@@ -307,7 +306,7 @@ fn mentions(segment: &Segment, source: &SourceId) -> Result<bool, LedgerError> {
     Ok(found)
 }
 
-/// Asks the committer from a thread that may block.
+/// Calls the committer from a thread that may block.
 pub(super) fn ask(
     calls: &mpsc::Sender<Call>,
     call: impl FnOnce(Answer<()>) -> Call,
@@ -318,7 +317,7 @@ pub(super) fn ask(
     answered.blocking_recv().unwrap_or_else(|_| Err(ended()))
 }
 
-/// A segment on its way to its next form.
+/// A segment that is being rewritten.
 struct Rewrite<'c> {
     core: &'c Core,
     policy: &'c Policy<'c>,
@@ -328,12 +327,12 @@ struct Rewrite<'c> {
     frame: Frame,
     seq: u64,
     moves: Vec<Move>,
-    /// Where held callbacks go.
+    /// The new positions of held callbacks.
     held: Vec<(HeldId, Option<Position>)>,
-    /// Events and keys that are removed.
+    /// Removed events and keys.
     events: u64,
     keys: u64,
-    /// Records that are kept, and that are not.
+    /// Records that are kept, and removed.
     records: u64,
     removed: u64,
 }
@@ -349,7 +348,7 @@ impl<'c> Rewrite<'c> {
             next_seq: old.scan().next_seq,
             ..old.segment.header
         };
-        // Written anew under the key of today.
+        // Rewritten with the current key.
         let key = core.options.keys.current();
         header.key = key.map(MasterKey::id);
         let path = temporary(&core.journal_dir());
@@ -376,11 +375,11 @@ impl<'c> Rewrite<'c> {
         u64::from(self.frame.base())
     }
 
-    /// Copies what is kept, and syncs it.
+    /// Copies the kept records, and syncs them.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`] if the segment does not hold what the index says. The copy must not
-    /// take its place then.
+    /// [`LedgerError::Corrupt`] if the segment does not match the index. Then the copy must not
+    /// replace it.
     fn copy(&mut self, run: &IndexedRun) -> Result<(), LedgerError> {
         let head = self.header.bytes();
         self.file.write_at(&head, 0).map_err(|error| failed(&self.path, "write", &error))?;
@@ -401,7 +400,7 @@ impl<'c> Rewrite<'c> {
         }
         let base = u64::from(self.frame.base());
         let written = self.file.write_at(self.frame.seal(self.seq), base);
-        // In small steps: the committer's own syncs wait for what is written beside them.
+        // In small steps: the committer's syncs wait for concurrent writes.
         let written = written.and_then(|()| self.file.sync_data());
         written.map_err(|error| failed(&self.path, "write", &error))?;
         self.frame.next();
@@ -414,7 +413,7 @@ impl<'c> Rewrite<'c> {
         self.frame.append(|to| to.extend_from_slice(payload))
     }
 
-    /// Decides what becomes of a record.
+    /// Decides whether a record is kept.
     fn judge(&mut self, from: Position, record: &Record<'_>, payload: &[u8]) {
         let kept = match record {
             Record::Event(event) => return self.judge_event(from, event, payload),
@@ -472,7 +471,7 @@ impl<'c> Rewrite<'c> {
         self.policy.forgotten.is_some_and(|source| source.as_str() == head.source)
     }
 
-    /// Whether the time of these keys is over.
+    /// Whether these keys have expired.
     fn is_old(&self, head: &KeysRecord<'_>) -> bool {
         if self.is_forgotten(head) {
             return true;
@@ -489,13 +488,13 @@ impl<'c> Rewrite<'c> {
         }
     }
 
-    /// Whether the event of an attempt is still there. Every segment before this one was swept, so
-    /// an old event is there only if it has a delivery that is not done.
+    /// Whether the event of an attempt still exists. Every earlier segment was swept, so an old
+    /// event exists only if it has an unfinished delivery.
     fn is_kept(&self, event: crate::ledger::EventId) -> bool {
         event.ms() >= self.policy.events_before || self.core.deliveries().is_live(event)
     }
 
-    /// Gives the new form its name, reads it back and indexes it.
+    /// Names the new form, reads it back and indexes it.
     fn finish(self) -> Result<IndexedRun, LedgerError> {
         let dir = self.core.journal_dir();
         let path = dir.join(file_name(self.header.number, self.header.generation));
@@ -518,6 +517,6 @@ impl<'c> Rewrite<'c> {
             return Err(segment.damaged(scan.end, "it does not read back as it was written"));
         }
         segment.check_complete(scan)?;
-        self.core.index.write(&segment, (&tables, scan), &|took| self.core.rest(took))
+        self.core.index.write(&segment, &tables, scan, &|took| self.core.rest(took))
     }
 }

@@ -1,8 +1,7 @@
-//! What one segment adds to what the ledger knows: made by reading the segment, kept in the index
-//! so that it need not be read again.
+//! The tables of one segment: computed by reading the segment, and kept in the index.
 //!
-//! Every entry is final for its segment and depends on no other segment, so that tables can be
-//! loaded, or made anew, one segment at a time; in the order of the segments, the later wins.
+//! Every entry is final for its segment and depends on no other segment: tables can be loaded, or
+//! rebuilt, one segment at a time. In the order of the segments, the later entry wins.
 
 use std::collections::BTreeMap;
 
@@ -13,68 +12,68 @@ use super::segment::{Scan, Segment};
 use crate::clock::UnixMillis;
 use crate::ledger::{EventId, LedgerError, NewEvent, Nonce, SourceId, TargetId};
 
-/// An event, as lists find it: 24 bytes.
+/// An event in lists: 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EventRow {
     pub(super) id: EventId,
-    /// Where its record is in the segment.
+    /// The offset of its record in the segment.
     pub(super) offset: u32,
-    /// 31 bits of its source, and whether it is a test.
+    /// 31 bits of its source, and the test flag.
     pub(super) tag: u32,
 }
 
-/// An event with what it is looked up by.
+/// An event with its lookup hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FullRow {
     pub(super) row: EventRow,
     pub(super) transaction: u32,
-    /// `None` where the event has no user.
+    /// `None` if the event has no user.
     pub(super) user: Option<u32>,
 }
 
-/// What an event is looked up by.
+/// A lookup of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
     Transaction,
     User,
 }
 
-/// An attempt or a replay: half of the event's id, and where the record is.
+/// An attempt or a replay: half of the event's id, and the offset of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Note {
     pub(super) event: u64,
     pub(super) offset: u32,
 }
 
-/// What one segment says.
+/// The content of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    /// First halves of de-duplication keys, and where their records are, in their order.
+    /// First halves of deduplication keys, and the offsets of their records, in order.
     pub(super) keys: Vec<(u64, u32)>,
     /// Events, by id.
     pub(super) events: Vec<FullRow>,
     pub(super) notes: Vec<Note>,
     pub(super) nonces: Vec<Nonce>,
-    /// Deliveries that are not what they were before this segment; `None`: done.
+    /// Deliveries changed in this segment; `None`: done.
     pub(super) deliveries: BTreeMap<(EventId, TargetId), Option<Row>>,
-    /// Where records are that are read again at a start: changes to documents, held callbacks, and
-    /// marks of those that are decided.
+    /// Offsets of records that a start reads again: changes to documents, held callbacks, and marks
+    /// of decided ones.
     pub(super) documents: Vec<u32>,
     /// When the newest event was received.
     pub(super) newest_ms: UnixMillis,
 }
 
-/// 31 bits of a source's id, and the mark of a test.
+/// 31 bits of a source's id, and the test flag.
 pub(super) fn tag(source: &SourceId, test: bool) -> u32 {
     hash(source.as_str()) << 1 | u32::from(test)
 }
 
-/// A short hash for look-ups, which are checked against the record.
+/// A short hash for lookups, which are checked against the record.
 pub(super) fn hash(text: &str) -> u32 {
     crc32fast::hash(text.as_bytes())
 }
 
-/// The half of an id that notes are found by.
+/// The half of an id under which notes are found.
 pub(super) fn half_id(id: EventId) -> u64 {
     id.as_bytes().first_chunk().map_or(0, |chunk| u64::from_be_bytes(*chunk))
 }
@@ -87,7 +86,7 @@ impl FullRow {
         }
     }
 
-    /// What rows are sorted by: the id, as a number, because that is quicker compared than bytes.
+    /// The sort key of rows: the id as a number, which is faster to compare than bytes.
     pub(super) fn order(&self) -> u128 {
         u128::from_be_bytes(*self.row.id.as_bytes())
     }
@@ -125,7 +124,7 @@ impl Tables {
             tables.add(offset, &record);
             Ok(())
         })?;
-        // What was made and done within the segment was never anything to the others.
+        // Deliveries made and done within the segment do not concern others.
         tables.deliveries.retain(|(event, _), row| row.is_some() || !born.contains(event));
         tables.events.sort_unstable_by_key(FullRow::order);
         tables.notes.sort_unstable();
@@ -165,7 +164,7 @@ impl Tables {
         }
     }
 
-    /// Whether what an index loads is what `whole`, read from the segment, says.
+    /// Whether the tables from an index match `whole`, read from the segment.
     pub(super) fn is_part_of(&self, whole: &Self) -> bool {
         self.keys == whole.keys
             && self.nonces == whole.nonces

@@ -73,7 +73,7 @@ async fn assert_kept(ledger: &Embedded, events: &[NewEvent]) {
     let leases = ledger.lease(&node(), &ask(events.len() + 1)).await.unwrap().leases;
     assert_eq!(leases.len(), events.len());
     for event in events {
-        let detail = ledger.event(event.id).await.unwrap().expect("the event is there");
+        let detail = ledger.event(event.id).await.unwrap().expect("the event exists");
         assert_eq!(detail.event.body, event.body);
         assert!(leases.iter().any(|lease| lease.event == event.id && lease.body == event.body));
         let again = conformance::repeat(event, 1_000_000);
@@ -131,7 +131,7 @@ async fn the_index_can_be_thrown_away() {
     fs::write(index.join("db"), vec![0xa5; length]).unwrap();
     let ledger = open_in(&dir).unwrap();
     let mended = ledger.health().await.unwrap().mended;
-    assert!(mended.iter().any(|what| what.contains("read anew")), "{mended:?}");
+    assert!(mended.iter().any(|what| what.contains("read again")), "{mended:?}");
     assert_kept(&ledger, &events).await;
 }
 

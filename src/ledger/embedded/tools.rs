@@ -1,5 +1,4 @@
-//! What is done to a ledger that no gateway works on: looked over, salvaged, its index made anew,
-//! its key changed.
+//! Offline tools: verify, salvage, rebuild the index, change the master key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use super::core::{index_dir, journal_dir};
 use super::damage::{REMEDY, with_remedy};
 use super::deliveries::{Row, after};
-use super::documents::{Shelf, Written};
+use super::documents::{DocumentTable, Written};
 use super::export::{done, new_event, past};
 use super::files::{Disk, Files};
 use super::index::Index;
@@ -29,51 +28,49 @@ use crate::ledger::{
     Damage, Delivery, DeliveryState, EventId, HeldId, Item, LedgerError, Nonce, TargetId,
 };
 
-/// What was found in a ledger's directory.
+/// The findings in a ledger's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Segments of the journal.
     pub segments: u64,
-    /// Whole records in them, and how many of those are events.
+    /// Intact records, and the events among them.
     pub records: u64,
-    /// Whole events.
+    /// Intact events.
     pub events: u64,
-    /// What cannot be read, and where.
+    /// Damage and its place.
     pub damage: Vec<Damage>,
-    /// What needs no repair: it is mended at the next start.
+    /// Notes that need no repair: the next start handles them.
     pub remarks: Vec<String>,
 }
 
-/// What [`Embedded::rebuild`] does about segments that are missing at the start or the end of the
-/// journal.
+/// The behavior of [`Embedded::rebuild`] if segments are missing at the start or the end of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// It fails.
+    /// Fail.
     Refuse,
-    /// It goes on without them: their events are lost, and their keys.
+    /// Continue without them: their events and keys are lost.
     Accept,
 }
 
-/// What may stand behind the last frame of a segment.
+/// The allowed bytes after the last frame of a segment.
 #[derive(Clone, Copy)]
 enum Tail {
-    /// Nothing but zeros: the segment is closed.
+    /// Only zeros: the segment is closed.
     Closed,
-    /// A commit that a crash tore, behind what the manifest says was written.
+    /// A commit that a crash tore, after the end in the manifest.
     Open { written: u32 },
 }
 
-/// Items are handed out in pages of about this many bytes.
+/// The approximate size of a page of items, in bytes.
 const PAGE: usize = 1 << 20;
-/// How often a thread that waits for the keeper looks again.
+/// The polling interval while waiting for the indexer.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Embedded {
-    /// Walks through the whole journal, and the index, and says what is damaged where. The journal
-    /// is not changed.
+    /// Reads the whole journal and the index, and reports damage. Does not change the journal.
     ///
     /// # Errors
-    /// When another process works on it, the disk fails, or a key is missing.
+    /// If another process uses the ledger, the disk fails, or a key is missing.
     pub fn verify(options: &EmbeddedOptions) -> Result<Survey, LedgerError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         let _lock = Lock::take(&options.path)?;
@@ -83,7 +80,7 @@ impl Embedded {
         let dir = index_dir(&options.path);
         let index = dir.is_dir().then(|| Index::new(dir));
         if index.is_none() {
-            survey.remark("there is no index; it is made anew at the next start".into());
+            survey.remark("there is no index; it is rebuilt at the next start".into());
         }
         let last = segments.keys().next_back().copied();
         let mut next: Option<(u32, u64)> = None;
@@ -92,7 +89,7 @@ impl Embedded {
             let segment = match Segment::open(&files, &options.keys, path) {
                 Ok(segment) => Arc::new(segment),
                 Err(LedgerError::Corrupt(what)) => {
-                    survey.damaged(path, (0, length(path)), &what);
+                    survey.damaged(path, 0..length(path), &what);
                     next = None;
                     continue;
                 }
@@ -111,11 +108,11 @@ impl Embedded {
         Ok(survey)
     }
 
-    /// Hands out everything that can still be read of a journal, page by page, and says what can't.
-    /// Attempts are left out. Nothing is changed.
+    /// Returns everything readable of a journal, page by page, and reports damage. Omits attempts.
+    /// Changes nothing.
     ///
     /// # Errors
-    /// When another process works on it, the disk fails, a key is missing, or `take` fails.
+    /// If another process uses the ledger, the disk fails, a key is missing, or `take` fails.
     pub fn salvage<E: From<LedgerError>>(
         options: &EmbeddedOptions,
         take: &mut dyn FnMut(&[Item]) -> Result<(), E>,
@@ -132,12 +129,12 @@ impl Embedded {
             match Segment::open_damaged(&files, &options.keys, path) {
                 Ok((segment, what)) => {
                     if !what.is_empty() {
-                        survey.damaged(path, (0, super::segment::HEADER), &what);
+                        survey.damaged(path, 0..super::segment::HEADER, &what);
                     }
                     segments.push(segment);
                 }
                 Err(error @ LedgerError::Sealed(_)) => return Err(error.into()),
-                Err(error) => survey.damaged(path, (0, length(path)), &error.to_string()),
+                Err(error) => survey.damaged(path, 0..length(path), &error.to_string()),
             }
         }
         let mut salvage = Salvage::default();
@@ -170,11 +167,11 @@ impl Embedded {
         Ok(survey)
     }
 
-    /// Throws the index away and rebuilds it from the journal; returns how many segments it has.
-    /// The journal is read first: an index of segments that cannot be read could not be rebuilt.
+    /// Discards the index and rebuilds it from the journal; returns its number of segments. The
+    /// journal is read first: an index of unreadable segments could not be rebuilt.
     ///
     /// # Errors
-    /// As [`Embedded::open`]. The index is as it was then.
+    /// As [`Embedded::open`]. Then the index is unchanged.
     pub fn rebuild(options: EmbeddedOptions, missing: Missing) -> Result<u64, LedgerError> {
         {
             let files: Arc<dyn Files> = Arc::new(Disk);
@@ -189,7 +186,7 @@ impl Embedded {
             check_journal(&files, &options, &segments)?;
             let manifest = manifest::path(&options.path);
             if missing == Missing::Accept && manifest.is_file() {
-                // The next start creates one of what is there.
+                // The next start creates a manifest of the existing segments.
                 files.remove(&manifest).map_err(|error| failed(&manifest, "remove", &error))?;
             } else if let Some(found) = manifest::read(&*files, &options.path)? {
                 let journal = journal_dir(&options.path);
@@ -202,9 +199,9 @@ impl Embedded {
         Ok(ledger.core().all_runs().len() as u64)
     }
 
-    /// Seals everything with the keyring's current key, or unseals it where there is none, and
-    /// answers how many segments that were; `progress` hears how many of how many are done. When it
-    /// is interrupted, some segments have the one key and some the other: begun again, it goes on.
+    /// Seals everything with the keyring's current key, or unseals it without one, and returns the
+    /// number of segments; `progress` is called with the number done and the total. If interrupted,
+    /// some segments have the one key and some the other; a repeated call continues.
     ///
     /// # Errors
     /// As [`Embedded::open`].
@@ -220,7 +217,7 @@ impl Embedded {
         let runs = ledger.core().all_runs();
         let others = runs.iter().filter(|run| run.segment().header.key != key).count();
         drop(runs);
-        ledger.core().seal_anew(calls, progress)?;
+        ledger.core().reseal(calls, progress)?;
         Ok(others as u64)
     }
 
@@ -240,7 +237,7 @@ impl Embedded {
     }
 }
 
-/// Checks that every closed segment is complete. What is wrong with the last one, opening says.
+/// Checks that every closed segment is complete. Opening reports on the last one.
 fn check_journal(
     files: &Arc<dyn Files>,
     options: &EmbeddedOptions,
@@ -257,7 +254,7 @@ fn check_journal(
     Ok(())
 }
 
-/// What may stand behind the frames of segment `number`.
+/// The allowed bytes after the frames of segment `number`.
 fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     match Some(number) == last {
         true => {
@@ -268,7 +265,7 @@ fn tail(number: u32, last: Option<u32>, known: Option<Content>) -> Tail {
     }
 }
 
-/// Bytes of a file, for people.
+/// The size of a file, for operators.
 fn length(path: &Path) -> u32 {
     std::fs::metadata(path).map_or(0, |found| u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
@@ -294,7 +291,7 @@ fn list(files: &Arc<dyn Files>, path: &Path) -> Result<BTreeMap<u32, PathBuf>, L
 // === Looking ===
 
 impl Survey {
-    /// Whether everything can be read.
+    /// Whether everything is readable.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.damage.is_empty()
@@ -304,32 +301,32 @@ impl Survey {
         self.remarks.push(what);
     }
 
-    fn damaged(&mut self, path: &Path, (from, until): (u32, u32), what: &str) {
+    fn damaged(&mut self, path: &Path, bytes: std::ops::Range<u32>, what: &str) {
         let (path, what) = (path.to_owned(), what.to_owned());
-        self.damage.push(Damage { path, from: from.into(), until: until.into(), what });
+        self.damage.push(Damage { path, from: bytes.start.into(), until: bytes.end.into(), what });
     }
 
-    /// Segments have no gaps, neither in their numbers nor in the sequence of their frames.
+    /// Checks that neither segment numbers nor frame sequences have gaps.
     fn follows(&mut self, segment: &Segment, number: u32, next: Option<(u32, u64)>) {
         let header = &segment.header;
         if header.number != number {
-            self.damaged(&segment.path, (0, 0), "the file has another segment's name");
+            self.damaged(&segment.path, 0..0, "the file has another segment's name");
         }
         match next {
             Some((expected, _)) if expected != number => {
                 let what = format!("segment {expected} is missing before it");
-                self.damaged(&segment.path, (0, 0), &what);
+                self.damaged(&segment.path, 0..0, &what);
             }
             Some((_, seq)) if seq != header.first_seq => {
                 let first = header.first_seq;
                 let what = format!("it begins with frame {first}, but frame {seq} is the next");
-                self.damaged(&segment.path, (0, 0), &what);
+                self.damaged(&segment.path, 0..0, &what);
             }
             _ => {}
         }
     }
 
-    /// Compares the manifest with the segments that are there, and returns what it says.
+    /// Compares the manifest with the existing segments, and returns its content.
     fn manifest(
         &mut self,
         files: &Arc<dyn Files>,
@@ -343,7 +340,7 @@ impl Survey {
                 return Ok(None);
             }
             Err(LedgerError::Corrupt(what)) => {
-                self.damaged(&manifest::path(path), (0, 0), &what);
+                self.damaged(&manifest::path(path), 0..0, &what);
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -354,7 +351,7 @@ impl Survey {
             self.remark(what.to_owned());
         }
         let missing = found.content.missing(|number| segments.contains_key(&number));
-        // Those in between are named where the segments are read.
+        // Missing ones in between are reported where the segments are read.
         let between = |range: &RangeInclusive<u32>| {
             let (first, last) = (segments.keys().next(), segments.keys().next_back());
             first.is_some_and(|first| first < range.start())
@@ -363,7 +360,7 @@ impl Survey {
         for range in missing.iter().filter(|range| !between(range)) {
             let what =
                 format!("segments are missing: {}", manifest::name(std::slice::from_ref(range)));
-            self.damaged(&journal_dir(path), (0, 0), &what);
+            self.damaged(&journal_dir(path), 0..0, &what);
         }
         Ok(Some(found.content))
     }
@@ -372,7 +369,7 @@ impl Survey {
         self.salvage(segment, tail, &mut |_, _| ())
     }
 
-    /// Visits every whole record, and notes what is none.
+    /// Visits every intact record, and records damage.
     fn salvage(
         &mut self,
         segment: &Segment,
@@ -382,7 +379,7 @@ impl Survey {
         let path = &segment.path;
         let end = segment.survey(&mut |found| {
             match found {
-                Found::Broken { from, until, what } => self.damaged(path, (from, until), what),
+                Found::Broken { from, until, what } => self.damaged(path, from..until, what),
                 Found::Record { offset, payload } => match Record::read(payload) {
                     Ok(record) => {
                         self.records += 1;
@@ -391,7 +388,7 @@ impl Survey {
                     }
                     Err(_) => {
                         let until = offset.saturating_add(payload.len() as u32);
-                        self.damaged(path, (offset, until), "the record is of no known form");
+                        self.damaged(path, offset..until, "the record is of no known form");
                     }
                 },
             }
@@ -408,21 +405,21 @@ impl Survey {
                         until - from
                     ));
                 }
-                _ => self.damaged(path, (from, until), "no frame begins here"),
+                _ => self.damaged(path, from..until, "no frame begins here"),
             }
         } else if u64::from(end.end) > segment.size {
-            self.damaged(path, (segment.size as u32, end.end), "the file is too short");
+            self.damaged(path, segment.size as u32..end.end, "the file is too short");
         }
         if let Tail::Open { written } = tail
             && end.torn_until <= end.end
             && end.end < written
         {
-            self.damaged(path, (end.end, written), "frames are missing at the end");
+            self.damaged(path, end.end..written, "frames are missing at the end");
         }
         Ok(end)
     }
 
-    /// Whether the index says of a segment what the segment says.
+    /// Checks the index of a segment against the segment.
     fn compare(&mut self, index: &Index, segment: &Arc<Segment>) -> Result<(), LedgerError> {
         let (tables, _) = Tables::read(segment)?;
         let same = match index.load(segment) {
@@ -433,7 +430,7 @@ impl Survey {
         };
         if !same {
             self.remark(format!(
-                "the index does not have segment {} as it is; it is made anew at the next start",
+                "the index does not have segment {} as it is; it is rebuilt at the next start",
                 segment.header.number
             ));
         }
@@ -443,13 +440,13 @@ impl Survey {
 
 // === Salvaging ===
 
-/// What records say together, as far as they are there.
+/// The combined content of the records, as far as readable.
 #[derive(Default)]
 struct Salvage {
-    /// Deliveries that are not done.
+    /// Unfinished deliveries.
     deliveries: BTreeMap<(EventId, TargetId), Row>,
-    documents: Shelf,
-    /// Held callbacks that are decided.
+    documents: DocumentTable,
+    /// Decided held callbacks.
     decided: BTreeSet<HeldId>,
 }
 
@@ -501,7 +498,7 @@ impl Salvage {
         })
     }
 
-    /// The deliveries of an event: what nothing else is known of is done.
+    /// The deliveries of an event: a delivery without records is done.
     fn of(&self, event: &EventRecord<'_>) -> Vec<Delivery> {
         let id = event.head.id;
         let rows = self.deliveries.range((id, TargetId::from(""))..);

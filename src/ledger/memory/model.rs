@@ -19,12 +19,12 @@ use crate::ledger::{
 mod held;
 mod transfer;
 
-/// Everything that a ledger knows.
+/// The complete state of a ledger.
 pub(super) struct Model {
     clock: StoreClock,
     keys: HashMap<DedupeKey, Known>,
     events: BTreeMap<EventId, Stored>,
-    /// Deliveries that are pending or dead; one that is done has no row.
+    /// Pending and dead deliveries; a finished one has no row.
     rows: BTreeMap<(EventId, TargetId), Row>,
     replayed: HashSet<(ReplayId, EventId, TargetId)>,
     nonces: HashMap<DedupeKey, UnixMillis>,
@@ -32,12 +32,12 @@ pub(super) struct Model {
     held: Holdings<NewHeld>,
     revision: Revision,
     last_token: u64,
-    /// Something was imported, so that keys of an older form may be there.
+    /// Whether there was an import: keys of an older form may exist.
     pub(super) imported: bool,
 }
 
-/// What is remembered of a key, also after its event is gone: the event, and all keys that came
-/// with this one.
+/// The facts about a key, also after its event expired: the event, and all keys written with this
+/// one.
 struct Known(PastEvent);
 
 impl Known {
@@ -55,11 +55,11 @@ struct Stored {
 struct Row {
     dead: bool,
     attempt: u32,
-    /// When it is due; while it is leased, when the lease ends.
+    /// The due time, or the end of the lease.
     due_ms: UnixMillis,
     token: u64,
     lease: Option<NodeId>,
-    /// Attempt and due time as they were last written down.
+    /// Attempt and due time as last persisted.
     written: (u32, UnixMillis),
 }
 
@@ -74,7 +74,7 @@ impl Row {
     }
 }
 
-// === The way of a callback ===
+// === Callbacks ===
 
 impl Model {
     pub(super) fn new(clock: StoreClock) -> Self {
@@ -113,7 +113,7 @@ impl Model {
         judged.accepted()
     }
 
-    /// Notes keys, and whose they are.
+    /// Records keys and their event.
     fn remember(&mut self, past: &PastEvent) {
         for key in &past.keys {
             self.keys.insert(*key, Known(past.clone()));
@@ -164,7 +164,7 @@ impl Model {
         let ready = due.iter().take_while(|(due_ms, ..)| *due_ms <= now).count().min(ask.max);
         let leases: Vec<Lease> = due
             .drain(..ready)
-            .filter_map(|(_, event, target)| self.lease_one(who, ask.ttl, (event, target)))
+            .filter_map(|(_, event, target)| self.lease_one(who, ask.ttl, event, target))
             .collect();
         let next = self
             .rows
@@ -179,8 +179,10 @@ impl Model {
         &mut self,
         who: &NodeId,
         ttl: Duration,
-        key: (EventId, TargetId),
+        event: EventId,
+        target: TargetId,
     ) -> Option<Lease> {
+        let key = (event, target);
         let row = self.rows.get_mut(&key)?;
         self.last_token += 1;
         row.attempt += 1;
@@ -240,7 +242,7 @@ impl Model {
         released
     }
 
-    /// What a restart of an embedded engine does: what was not written down never was.
+    /// Simulates a restart of an embedded engine: unpersisted changes are lost.
     pub(super) fn restart(&mut self) {
         for row in self.rows.values_mut().filter(|row| !row.dead) {
             row.lease = None;
@@ -416,8 +418,8 @@ impl Model {
             stats.count(row.state(), now.saturating_sub(row.due_ms));
         }
         let targets = targets.into_values().collect();
-        let counts = (self.events.len() as u64, self.keys.len() as u64);
-        Stats::sum(counts, targets, self.held.stats())
+        let (events, keys) = (self.events.len() as u64, self.keys.len() as u64);
+        Stats::sum(events, keys, targets, self.held.stats())
     }
 }
 

@@ -8,9 +8,9 @@
 //! end     0 u32 · crc32 · count of items u64
 //! ```
 //!
-//! A checksum covers the stream id, the number of the chunk, and what it holds: a chunk that is
-//! missing, doubled or of another file is noticed, and so is a file that ends early. With flag 1
-//! each payload is sealed under the master key that the key id names. Numbers are little-endian.
+//! A checksum covers the stream id, the number of the chunk, and its content: a missing, duplicate
+//! or foreign chunk is detected, and so is a file that ends early. With flag 1 each payload is
+//! sealed under the master key that the key id names. Numbers are little-endian.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -20,31 +20,31 @@ use crate::ledger::LedgerError;
 use crate::ledger::seal::{KeyId, Keyring, MasterKey, Nonces};
 
 const MAGIC: &[u8; 8] = b"POSTERNX";
-/// The form that this program writes, and the newest that it reads. From version 2 on there are
-/// callbacks that wait for a decision.
+/// The format that this version writes, and the newest that it reads. Version 2 added callbacks
+/// that wait for a decision.
 const VERSION: u16 = 2;
 /// The form of an increment: programs that know none must not take it for a whole export.
 const INCREMENT_VERSION: u16 = 3;
 const SEALED: u16 = 1;
 const INCREMENT: u16 = 2;
 const HEAD: usize = 44;
-/// A longer chunk is none of ours: the largest event of a ledger and what seals it.
+/// A longer chunk is invalid: the maximum is the largest event of a ledger and its sealing.
 const CHUNK_MAX: u32 = 64 << 20;
 
 /// Why an export cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The file, or whatever stands for it.
+    /// The file or stream.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The ledger.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
-    /// It is no export, or not a whole one. The text says where.
+    /// Not an export, or incomplete. The text names the position.
     #[error("{0}")]
     Damaged(String),
-    /// It is sealed with a key that is not at hand. The text says what helps.
+    /// Sealed with an unavailable key. The text names the remedy.
     #[error("the export {0}")]
     Sealed(String),
 }
@@ -76,7 +76,7 @@ pub struct ExportReader<R> {
     items: u64,
 }
 
-/// What binds a chunk to its place.
+/// Binds a chunk to its place.
 struct Frame {
     stream: [u8; 16],
     chunk: u64,
@@ -116,7 +116,7 @@ impl<W: Write> ExportWriter<W> {
     /// Begins an export, sealed with `key` if there is one; an increment, if it follows another.
     ///
     /// # Errors
-    /// Of the writer, or when the system gives no random bytes.
+    /// Of the writer, or if the operating system provides no random bytes.
     pub fn begin(
         mut to: W,
         key: Option<&MasterKey>,
@@ -158,7 +158,7 @@ impl<W: Write> ExportWriter<W> {
         }
         let mut payload = Item::encode(items);
         if let Some((key, nonces)) = &mut self.sealing {
-            key.seal(nonces, &self.frame.place(), (&mut payload, 0));
+            key.seal(nonces, &self.frame.place(), &mut payload, 0);
         }
         let length = u32::try_from(payload.len()).ok().filter(|length| *length <= CHUNK_MAX);
         let length = length.ok_or_else(|| io::Error::other("a chunk is too large"))?;
@@ -174,13 +174,13 @@ impl<W: Write> ExportWriter<W> {
         self.to.write_all(payload)
     }
 
-    /// How many items were written.
+    /// The number of items written.
     #[must_use]
     pub fn items(&self) -> u64 {
         self.items
     }
 
-    /// Writes the end, without which an export is not whole.
+    /// Writes the end, without which an export is incomplete.
     ///
     /// # Errors
     /// Of the writer.
@@ -195,12 +195,12 @@ impl<R: Read> ExportReader<R> {
     /// Begins to read an export.
     ///
     /// # Errors
-    /// When it is none, or sealed with a key that is not in `keys`.
+    /// If it is not an export, or sealed with a key that is not in `keys`.
     pub fn begin(mut from: R, keys: &Keyring) -> Result<Self, ExportError> {
         let mut head = [0; HEAD];
         from.read_exact(&mut head).map_err(|error| early(error, "within its head"))?;
         if &head[..8] != MAGIC {
-            return Err(ExportError::Damaged("this is no export of Postern".into()));
+            return Err(ExportError::Damaged("not an export of Postern".into()));
         }
         let version = u16::from_le_bytes([head[8], head[9]]);
         if !(1..=INCREMENT_VERSION).contains(&version) {
@@ -250,7 +250,7 @@ impl<R: Read> ExportReader<R> {
         self.items
     }
 
-    /// What it is read from.
+    /// The underlying reader.
     #[must_use]
     pub fn source(&self) -> &R {
         &self.from
@@ -259,7 +259,7 @@ impl<R: Read> ExportReader<R> {
     /// The items of the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// When the export is damaged or ends early. What was read before is whole.
+    /// If the export is damaged or ends early. Chunks read before are complete.
     pub fn chunk(&mut self) -> Result<Option<Vec<Item>>, ExportError> {
         let at = self.frame.chunk;
         let mut head = [0; 8];

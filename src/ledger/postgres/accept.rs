@@ -1,7 +1,7 @@
 //! Accepting: keys, events and deliveries of a whole batch in one statement, and so in one commit.
 //!
-//! The unique index of `dedupe` decides who is first, on every gateway alike: whoever offers a key
-//! that is being inserted waits until the other's commit is as durable as its own would be.
+//! The unique index of `dedupe` decides which callback is first, on every gateway: an insert of a
+//! key that is being inserted waits until the other commit is as durable as its own would be.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -22,21 +22,21 @@ use crate::ledger::{
     TargetId,
 };
 
-/// Bytes of the bodies of one call. PostgreSQL takes a gigabyte in one message.
+/// Bytes of the bodies of one call. PostgreSQL accepts 1 GB in one message.
 pub(super) const BODIES_MAX: usize = 256 << 20;
 
-/// A batch that is being judged in its order.
+/// A batch that is evaluated in order.
 struct Round<'b> {
     batch: &'b [NewEvent],
     answers: Vec<Option<Accepted>>,
     known: HashMap<DedupeKey, First>,
-    /// Keys of duplicates, to be added to the events that came first.
+    /// Keys of duplicates, to be added to the first events.
     added: Vec<PastEvent>,
 }
 
 impl Core {
-    /// Judges a batch on one session. May be repeated with the same batch, whatever came of it;
-    /// `doubt` says that some of it is recorded, even if the rest fails.
+    /// Evaluates a batch on one session. May be repeated with the same batch; `doubt` says that
+    /// some of it is recorded, even if the rest fails.
     pub(super) async fn judge(
         &self,
         session: &Session,
@@ -44,14 +44,14 @@ impl Core {
         doubt: &mut bool,
     ) -> Result<Vec<Accepted>, QueryError> {
         let mut round = Round::new(batch);
-        // Each turn answers one event at least, unless a sweep takes away what it runs into.
+        // Each turn answers at least one event, unless a sweep deletes the event that it finds.
         for _ in 0..batch.len() + 8 {
             let wave = round.next();
             if wave.is_empty() {
                 add_keys(session, std::mem::take(&mut round.added), self.pulse.required()).await?;
                 return Ok(round.answers.into_iter().flatten().collect());
             }
-            // Of several keys one may be known: such an event must leave none of its others behind.
+            // Of several keys one may be known: such an event must not leave its other keys.
             let (several, single): (Vec<_>, Vec<_>) =
                 wave.into_iter().partition(|at| batch[*at].keys.all().nth(1).is_some());
             let unknown = round.look_up(session, several).await?;
@@ -67,7 +67,7 @@ impl Core {
         Err(QueryError::Again(Cause::new(FaultCode::Undone, "a sweep took away what was found")))
     }
 
-    /// Records those of the events at `offered` whose keys are all unknown, and answers their ids.
+    /// Records the events at `offered` whose keys are all unknown, and returns their ids.
     async fn record(
         &self,
         session: &Session,
@@ -89,14 +89,14 @@ impl Core {
         Ok(rows.iter().map(|row| id_of(row.get(0))).collect())
     }
 
-    /// Notes nonces, of which no two are equal, and answers those that were used for the first time.
+    /// Records nonces, of which no two are equal, and returns those used for the first time.
     pub(super) async fn note_nonces(
         &self,
         session: &Session,
         nonces: &[&Nonce],
     ) -> Result<HashSet<DedupeKey>, QueryError> {
         let keys: Vec<Uuid> = nonces.iter().map(|nonce| key_uuid(&nonce.key)).collect();
-        // Where this gateway's clock is behind, an end by the server's clock would come too early.
+        // If this gateway's clock is slow, an end by the server's clock would come too early.
         let behind = if self.clock.fixed().is_some() { 0 } else { self.pulse.behind_ms() };
         let end = |nonce: &&Nonce| nonce.expires_ms.saturating_add(behind);
         let ends: Vec<i64> = nonces.iter().map(end).collect();
@@ -118,12 +118,12 @@ impl<'b> Round<'b> {
         Self { batch, answers: vec![None; batch.len()], known: HashMap::new(), added: Vec::new() }
     }
 
-    /// The events to be offered next: those that share no key with one before them that is open.
+    /// The next events to offer: those that share no key with an earlier undecided one.
     fn next(&mut self) -> Vec<usize> {
         let mut taken = HashSet::new();
         let mut wave = Vec::new();
         for (at, event) in self.batch.iter().enumerate() {
-            // Only the first key decides without the others being asked for.
+            // Only the first key decides without asking for the others.
             if self.answers[at].is_none()
                 && event.keys.identity.first().is_some_and(|key| self.known.contains_key(key))
             {
@@ -140,7 +140,7 @@ impl<'b> Round<'b> {
         wave
     }
 
-    /// Answers an event by what is known of its keys; whether one is known.
+    /// Decides an event by its known keys; returns whether one is known.
     fn answer(&mut self, at: usize) -> bool {
         let event = &self.batch[at];
         let known = |key: &DedupeKey| Ok::<_, Infallible>(self.known.get(key).copied());
@@ -172,8 +172,7 @@ impl<'b> Round<'b> {
         self.answers[at] = Some(Accepted::Fresh);
     }
 
-    /// Asks for the keys of some events, answers those with one that is known, and hands back the
-    /// others.
+    /// Looks up the keys of some events, decides those with a known key, and returns the others.
     async fn look_up(
         &mut self,
         session: &Session,
@@ -196,8 +195,8 @@ impl<'b> Round<'b> {
     }
 }
 
-/// The keys of events, one row each, in the order of the keys: whoever inserts them in that order
-/// waits for others, and never in a circle.
+/// The keys of events, one row each, in the order of the keys: inserts in that order never
+/// deadlock.
 struct KeyColumns<'e> {
     k: Vec<Uuid>,
     id: Vec<Uuid>,
@@ -278,14 +277,15 @@ impl<'e> EventColumns<'e> {
     }
 }
 
-/// What is sealed of an event.
+/// The sealed part of an event.
 pub(super) fn piece_of(event: &NewEvent, pen: &RowSealer<'_>) -> Vec<u8> {
     let place = Place::Event { id: event.id, source: event.source.as_str() };
-    write_event(pen, place, (&event.transaction, event.user.as_deref(), &event.body))
+    write_event(pen, place, &event.transaction, event.user.as_deref(), &event.body)
 }
 
-/// Of an event with two keys of which somebody took one a moment ago, the other must not stay: the
-/// division by zero undoes the statement, and it is judged anew.
+/// The statement that records events. If one of two keys of an event was taken concurrently, the
+/// other must not stay: a division by zero rolls the statement back, and the batch is evaluated
+/// again.
 fn record_sql(required: Required) -> String {
     format!(
         "with fresh as (
@@ -343,8 +343,8 @@ pub(super) fn several(keys: impl Iterator<Item = DedupeKey>) -> Option<Vec<u8>> 
     (keys.len() > 16).then_some(keys)
 }
 
-/// Adds keys of duplicates to the events that came first. A key that another event took meanwhile
-/// stays its own.
+/// Adds keys of duplicates to the first events. A key that another event took meanwhile stays with
+/// it.
 async fn add_keys(
     session: &Session,
     added: Vec<PastEvent>,
@@ -357,7 +357,7 @@ async fn add_keys(
     insert_keys(session, &added, required).await.map(drop)
 }
 
-/// Keys of events that are there, or that are gone, one row each; answers how many were unknown.
+/// Inserts keys of existing or expired events, one row each; returns the number of unknown ones.
 pub(super) async fn insert_keys(
     session: &Session,
     events: &[&PastEvent],
@@ -382,7 +382,7 @@ pub(super) async fn insert_keys(
     session.run(&sql, &[&k, &id, &seen, &fingerprint, &source, &keys]).await
 }
 
-/// Which nonces of a batch are first, given those that the ledger had not seen.
+/// The uses of the nonces of a batch, given the new ones.
 pub(super) fn uses(batch: &[Nonce], mut first: HashSet<DedupeKey>) -> Vec<NonceUse> {
     let use_of = |nonce: &Nonce| match first.remove(&nonce.key) {
         true => NonceUse::First,

@@ -1,4 +1,4 @@
-//! Partitions, one for each day in the ids: made ahead, dropped when their time is over.
+//! Partitions, one per day of the ids: created ahead, dropped when they expire.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
@@ -15,15 +15,15 @@ use crate::clock::{UnixMillis, instant, rfc3339};
 use crate::ledger::{EventId, NewEvent, Retention, Swept};
 
 const DAY_MS: i64 = 86_400_000;
-/// Days that partitions are made ahead for: a weekend's trouble with them hurts nobody.
+/// Days for which partitions are created ahead: enough for a weekend of failures.
 const AHEAD: i64 = 3;
-/// Tables that are cut into days, and the id that they are cut by.
+/// Partitioned tables, and their partitioning id.
 const TABLES: [&str; 3] = ["event", "attempt", "replayed"];
-/// How long a day's end waits for those who use its tables: they are queued behind it meanwhile.
+/// How long the drop of a day waits for transactions on its tables: others queue behind it.
 const DROP_PATIENCE: &str = "set local lock_timeout = '500ms'";
-/// How far ahead a day is kept that late events come in for …
+/// How far ahead a past day with late events is protected.
 const LATE_MS: i64 = 5 * 60_000;
-/// … and how often that is written again while they do. What is left is longer than any commit takes.
+/// The interval of renewals while late events arrive. The rest is longer than any commit takes.
 const LATE_AGAIN: Duration = Duration::from_secs(60);
 const MAKE_PATIENCE: &str = "set local lock_timeout = '5s'";
 
@@ -31,7 +31,7 @@ fn day_of(ms: UnixMillis) -> i32 {
     i32::try_from(ms.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
 }
 
-/// Ids of that day: from the first to before the second.
+/// The ids of that day, as a half-open range.
 fn bounds(day: i32) -> (Uuid, Uuid) {
     let begin = |day: i64| uuid_of(EventId::floor(day.saturating_mul(DAY_MS)));
     (begin(i64::from(day)), begin(i64::from(day) + 1))
@@ -44,7 +44,7 @@ fn table_of(table: &str, day: i32) -> String {
 }
 
 impl Core {
-    /// Sees to the partitions of these ids.
+    /// Ensures the partitions of these ids.
     pub(super) async fn days_for(
         &self,
         held: &mut HeldSession<'_>,
@@ -61,7 +61,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sees to the partitions of the days that come.
+    /// Ensures the partitions of the coming days.
     pub(super) async fn days_ahead(&self, held: &mut HeldSession<'_>) -> Result<(), QueryError> {
         let sql = format!("select {}", super::sql::NOW);
         let now: UnixMillis = held.row(&sql, &[&self.clock.fixed()]).await?.get(0);
@@ -69,8 +69,8 @@ impl Core {
         self.days_for(held, days).await
     }
 
-    /// Keeps the days of ids that are past by the server's clock from being swept as if their
-    /// events were as old: the clock of this gateway may be wrong.
+    /// Protects days of ids that are past by the server's clock: their events are not as old,
+    /// because this gateway's clock may be wrong.
     pub(super) async fn keep_late(
         &self,
         session: &Session,
@@ -98,14 +98,14 @@ impl Core {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A partition was missing that was thought to be there: another gateway's sweep took it.
+    /// Forgets the known partitions, because one was missing: another gateway's sweep dropped it.
     pub(super) fn forget_days(&self) {
         self.days_mut().clear();
         self.late().clear();
     }
 
-    /// Whoever inserts the row of a day makes its tables; another one waits for that and finds
-    /// them made.
+    /// Creates the tables of a day. The row of a day is inserted first; concurrent gateways wait
+    /// for it and find the tables.
     async fn make_day(&self, held: &mut HeldSession<'_>, day: i32) -> Result<(), QueryError> {
         let known = held.rows("select n from day where n = $1", &[&day]).await?;
         if known.is_empty() {
@@ -140,7 +140,7 @@ async fn make_tables(session: &Session, day: i32) -> Result<(), QueryError> {
     let (from, to) = bounds(day);
     for table in TABLES {
         let part = table_of(table, day);
-        // Attached, not made in place: that would stop everybody who uses the table meanwhile.
+        // Attached, not created in place: that would block concurrent transactions on the table.
         session
             .batch(&format!(
                 "create table {part} (like {table} including defaults including constraints)
@@ -172,28 +172,28 @@ impl Core {
                 swept.more = true;
                 break;
             }
-            // Events came in for it later than it says.
+            // Its protection for late events has not ended.
             if is_late(held, day, events_before).await? {
                 continue;
             }
-            match self.drop_day(held, (day, events_before), &mut swept).await {
+            match self.drop_day(held, day, events_before, &mut swept).await {
                 Ok(true) => {}
-                // Something in it is still to be delivered: the others of that day go one by one.
+                // A delivery of that day is unfinished: its other events are deleted one by one.
                 Ok(false) => thin_out(held, day, budget, &mut swept).await?,
                 Err(QueryError::Again(_)) => swept.more = true,
                 Err(fault) => return Err(fault),
             }
         }
         let days_before = i64::from(old).saturating_mul(DAY_MS);
-        sweep_keys(held, (&policy, days_before), budget, &mut swept).await?;
+        sweep_keys(held, &policy, days_before, budget, &mut swept).await?;
         super::held::expire(held, &policy).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)
     }
 
-    /// What is old is judged by the server's clock: a gateway whose own is wrong must not take away
-    /// what the others keep.
+    /// The time limit, checked with the server's clock: a gateway with a wrong clock must not
+    /// delete what the others keep.
     async fn believable(
         &self,
         session: &Session,
@@ -208,11 +208,12 @@ impl Core {
         Ok(policy)
     }
 
-    /// Drops a day of which nothing is pending or dead; whether it could be.
+    /// Drops a day without pending or dead deliveries; returns whether it did.
     async fn drop_day(
         &self,
         held: &mut HeldSession<'_>,
-        (day, events_before): (i32, UnixMillis),
+        day: i32,
+        events_before: UnixMillis,
         swept: &mut Swept,
     ) -> Result<bool, QueryError> {
         if is_open(held, day).await? {
@@ -237,12 +238,12 @@ impl Core {
     }
 }
 
-/// What `meta` has the time under until which events came in for a day that was over.
+/// The key in `meta` of the end of a past day's protection.
 fn late_key(day: i32) -> String {
     format!("late {day}")
 }
 
-/// Whether events came in for that day that are not old, whatever their ids say.
+/// Whether that day has events that are not old, whatever their ids say.
 async fn is_late(
     session: &Session,
     day: i32,
@@ -252,7 +253,7 @@ async fn is_late(
     Ok(session.row(sql, &[&late_key(day), &events_before]).await?.get(0))
 }
 
-/// Whether something of that day is still to be delivered.
+/// Whether that day has unfinished deliveries.
 async fn is_open(session: &Session, day: i32) -> Result<bool, QueryError> {
     let (from, to) = bounds(day);
     let sql = "select exists (select 1 from delivery where event_id >= $1 and event_id < $2)
@@ -260,7 +261,7 @@ async fn is_open(session: &Session, day: i32) -> Result<bool, QueryError> {
     Ok(session.row(sql, &[&from, &to]).await?.get(0))
 }
 
-/// Within a transaction: nobody can add to the day any more, so what is asked then holds.
+/// Within a transaction: no event can be added to the day any more, so the checks hold.
 async fn drop_tables(
     session: &Session,
     day: i32,
@@ -271,7 +272,7 @@ async fn drop_tables(
     if session.run(sql, &[&day]).await? == 0 {
         return Ok(Some((0, 0)));
     }
-    // Before the tables are locked: whoever sweeps keys holds a mark and looks for their events.
+    // Before the tables are locked: a sweep of keys holds a mark and looks for their events.
     rewind(session, i64::from(day) * DAY_MS).await?;
     let parts: Vec<String> = TABLES.iter().map(|table| table_of(table, day)).collect();
     session.batch(&format!("lock table {} in access exclusive mode", parts.join(", "))).await?;
@@ -282,14 +283,14 @@ async fn drop_tables(
     let sizes = parts.iter().map(|part| format!("pg_total_relation_size('{part}')"));
     let sql = format!("select {}", sizes.collect::<Vec<_>>().join(" + "));
     let bytes: i64 = session.row(&sql, &[]).await?.get(0);
-    // Everybody waits behind this lock, so that a large day is not counted.
+    // All others wait behind this lock, so a large day is not counted.
     let events = figures::count(session, &parts[0]).await?;
     session.batch(&format!("drop table {}", parts.join(", "))).await?;
     Ok(Some((events, bytes.cast_unsigned())))
 }
 
-/// Takes away events of a day that are done. They are held first and asked about then, so that a
-/// replay that comes in between finds its event or leaves it.
+/// Deletes finished events of a day. They are locked first and checked then: a concurrent replay
+/// either finds its event or skips it.
 async fn thin_out(
     held: &mut HeldSession<'_>,
     day: i32,

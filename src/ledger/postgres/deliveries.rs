@@ -10,17 +10,17 @@ use uuid::Uuid;
 use super::Core;
 use super::durability::Required;
 use super::link::{HeldSession, Session};
-use super::log::{EVENT_PIECE, said_piece};
+use super::log::{EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::queue::{Found, Mark};
-use super::row_cipher::under;
+use super::row_cipher::{Place, under};
 use super::sql::{CLOCK, FOR_EVER_MS, NOW, NUMBERED, id_of, uuid_of};
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Attempt, EventId, Lease, LeaseAsk, LeaseBatch, NodeId, Settled, Settlement, TargetId, Verdict,
 };
 
-/// How far ahead a lease looks for what is due next: a loop looks again by then
+/// How far ahead a lease looks for the next due time: a loop looks again by then
 /// ([`crate::ledger::Engine::look_again`]).
 const AHEAD_MS: i64 = 500;
 
@@ -48,7 +48,7 @@ impl Core {
         let (targets, floors) = (&wanted.targets, &wanted.floors);
         let for_lease: [&(dyn ToSql + Sync); 6] = [&now, targets, floors, &max, &who, &ttl];
         let for_next: [&(dyn ToSql + Sync); 4] = [&now, targets, floors, &ahead];
-        // Both are on their way before either is answered, in this order.
+        // Both are sent before either is answered, in this order.
         let (leased, next) = tokio::join!(
             biased;
             client.query(&lease, &for_lease),
@@ -64,7 +64,8 @@ impl Core {
         Ok(LeaseBatch { leases, next_due: next_due.map(wait) })
     }
 
-    /// Settles on one session, whose commit waits as `waits` says, or for nothing. What is done or dead leaves the queue, the rest goes back into it.
+    /// Settles on one session, whose commit waits as `waits` says, or not at all. Finished and dead
+    /// deliveries leave the queue, the others return to it.
     pub(super) async fn settle_on(
         &self,
         held: &mut HeldSession<'_>,
@@ -117,7 +118,9 @@ impl Core {
         let said: Vec<Option<Vec<u8>>> = some()
             .zip(&attempts)
             .map(|((_, one), attempt)| {
-                said_piece(&pen, (one.event, &one.target, one.token.cast_signed()), attempt)
+                let (event, target) = (one.event, one.target.as_str());
+                let place = Place::Attempt { event, target, token: one.token.cast_signed() };
+                response_piece(&pen, place, attempt)
             })
             .collect();
         let (now, key, who) = (self.clock.fixed(), pen.number(), who.as_str());
@@ -219,7 +222,7 @@ fn next_sql() -> String {
     )
 }
 
-/// What rows of [`lease_sql`] and [`next_sql`] say of the queue.
+/// The state of the queue in the rows of [`lease_sql`] and [`next_sql`].
 fn found(leased: Option<&Row>, next: &[Row]) -> Found {
     Found {
         mark: leased.map(|row| Mark { number: row.get(0), began_ms: row.get(1) }),
@@ -235,7 +238,7 @@ fn first_of_each(settlements: &[Settlement]) -> Vec<usize> {
         seen.entry((one.event, &one.target, one.token)).or_insert(at);
     }
     let mut first: Vec<usize> = seen.into_values().collect();
-    // Rows are locked in one order by everybody.
+    // All gateways lock rows in the same order.
     first.sort_by_key(|at| (settlements[*at].event, &settlements[*at].target));
     first
 }

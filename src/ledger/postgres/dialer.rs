@@ -1,4 +1,4 @@
-//! Making connections: to which host, and what a session is told at its beginning.
+//! Connecting: the choice of the host, and the settings of a session.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,38 +17,38 @@ use super::query_error::{Cause, QueryError, explain};
 use super::tls::Tls;
 use crate::ledger::FaultCode;
 
-/// The pause after the first connection that failed; it doubles …
+/// The pause after the first failed connection. It doubles up to the maximum.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// … up to this, so that a gateway is back within a second of its server.
+/// The longest pause: a gateway reconnects within 1 s of its server's return.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// One try to connect, all hosts together, with the questions that a session begins with …
+/// The time limit of one try, all hosts together, including the session's first queries.
 const DIAL_TIME: Duration = Duration::from_secs(8);
-/// … and one host: after this the next one is tried.
+/// The time limit of one host; then the next one is tried.
 const HOST_TIME: Duration = Duration::from_secs(4);
 
-/// Whether a server takes writes, and which process it is. In the simple protocol: a pooler passes
-/// that on where it does not know prepared statements.
+/// Whether a server accepts writes, and the session's process. In the simple protocol: a pooler
+/// without prepared statements passes it on.
 const STATE: &str = "select current_setting('transaction_read_only'), pg_is_in_recovery(), \
                      pg_backend_pid()";
-/// The timeline that a primary writes on, in hexadecimal digits. A standby has no current one.
+/// The timeline of a primary, in hexadecimal digits. A standby has no current one.
 const TIMELINE: &str = "select left(pg_walfile_name(pg_current_wal_lsn()), 8)";
 
-/// What a session is for, and so what it is told at its beginning.
+/// The purpose of a session, which determines its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Accepts events. Nothing ends a statement of it.
+    /// Accepts events. Its statements have no time limit.
     Accept,
     /// Changes deliveries and documents, durably.
     Durable,
-    /// Leases, and settles what may be done twice: what a crash may take back.
+    /// Leases, and settlements that may be repeated: a crash may lose them.
     Lazy,
     /// Reads.
     Read,
     /// Proves that the server can write.
     Probe,
-    /// Asks any host what it is.
+    /// Queries the state of any host.
     Watch,
-    /// Whatever a migration does.
+    /// Runs migrations.
     Migrate,
 }
 
@@ -58,32 +58,32 @@ pub(super) struct Dialer {
     tls: Tls,
     schema: String,
     read_time: Duration,
-    /// Connections are driven here, whatever runtime the caller is on.
+    /// The runtime of the connections, whatever runtime the caller is on.
     pub(super) handle: Handle,
-    /// Rung by whoever changed a document, where the server passes that on.
+    /// Notified when a document changes, where the server passes notifications on.
     pub(super) bell: Arc<Notify>,
-    /// How many tries have failed since the last that did not.
+    /// The number of failed tries since the last success.
     failed: AtomicU32,
 }
 
 impl Role {
     fn beginning(self, schema: &str, read_time: Duration) -> String {
-        // Names of queues and keys go through indexes whatever the statistics of a table say that
-        // was empty when they were taken.
+        // Queues and keys are read through indexes, even if the statistics say that a table is
+        // empty.
         let own = match self {
             Self::Accept => "set enable_seqscan = off;".to_owned(),
             Self::Durable | Self::Lazy => "set enable_seqscan = off; set enable_hashjoin = off; \
                 set enable_mergejoin = off;"
                 .to_owned(),
             Self::Read => format!("set statement_timeout = {};", read_time.as_millis()),
-            // What it extends is where new partitions are.
+            // Extends the tables where new partitions are.
             Self::Probe => "select set_config('temp_tablespaces', \
                 current_setting('default_tablespace'), false);"
                 .to_owned(),
             Self::Watch | Self::Migrate => String::new(),
         };
         let wait = if self == Self::Lazy { DO_NOT_WAIT } else { WAIT };
-        // Compiling a statement pays for reports; a lease of a long queue would be slower four times.
+        // JIT compilation pays for reports; it makes a lease of a long queue four times slower.
         format!(
             "set search_path to \"{schema}\"; set jit = off; set statement_timeout = 0; set lock_timeout = 0; \
              set idle_in_transaction_session_timeout = '60s'; {wait}; {own}"
@@ -108,12 +108,12 @@ impl Dialer {
         &self.schema
     }
 
-    /// What is notified when a document changes.
+    /// The notification channel of document changes.
     pub(super) fn channel(&self) -> String {
         format!("{}_documents", self.schema)
     }
 
-    /// One try to connect to the server that takes writes.
+    /// One try to connect to the server that accepts writes.
     pub(super) async fn dial(self: &Arc<Self>, role: Role) -> Result<Session, QueryError> {
         let own = Arc::clone(self);
         let dialing = self.handle.spawn(async move {
@@ -153,13 +153,13 @@ impl Dialer {
         Err(QueryError::Down(Cause::new(code, text)))
     }
 
-    /// Connects to a host if it takes writes, on the newest timeline.
+    /// Connects to a host if it accepts writes, on the newest timeline.
     async fn dial_writable(&self, at: usize, role: Role) -> Result<Session, QueryError> {
-        let mut session = self.dial_host(at, (role, TargetSessionAttrs::Any)).await?;
+        let mut session = self.dial_host(at, role, TargetSessionAttrs::Any).await?;
         let mut state = self.state(&session).await?;
         if let Some(why) = state.refuses {
-            // The name may lead to several servers, of which another one takes writes.
-            let Ok(other) = self.dial_host(at, (role, TargetSessionAttrs::ReadWrite)).await else {
+            // The name may resolve to several servers, one of which accepts writes.
+            let Ok(other) = self.dial_host(at, role, TargetSessionAttrs::ReadWrite).await else {
                 let text = format!("{} {why}", self.hosts.name(at));
                 return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, text)));
             };
@@ -177,11 +177,12 @@ impl Dialer {
         Ok(session)
     }
 
-    /// Connects to a host that is of this kind.
+    /// Connects to a host of this kind.
     pub(super) async fn dial_host(
         &self,
         at: usize,
-        (role, kind): (Role, TargetSessionAttrs),
+        role: Role,
+        kind: TargetSessionAttrs,
     ) -> Result<Session, QueryError> {
         let down = |error: tokio_postgres::Error| {
             let code =
@@ -212,7 +213,7 @@ impl Dialer {
         Ok(Session::new(client, self.hosts.newest()))
     }
 
-    /// Asks a server what it is.
+    /// Queries the state of a server.
     pub(super) async fn state(&self, session: &Session) -> Result<State, QueryError> {
         let row = one_row(session.client(), STATE).await?;
         let row = row.ok_or_else(|| QueryError::lost("the server says nothing of itself"))?;
@@ -230,17 +231,17 @@ impl Dialer {
         Ok(State { refuses, process, timeline: timeline.unwrap_or(0) })
     }
 
-    /// How long to wait before the next try.
+    /// The pause before the next try.
     pub(super) fn pause(&self) -> Duration {
         let failed = self.failed.load(Ordering::Relaxed).min(10);
         let pause = BACKOFF_FIRST.saturating_mul(1 << failed).min(BACKOFF_MAX);
-        // Gateways and their connections do not come all at once.
+        // Jitter: gateways and their connections do not reconnect together.
         let spread = crate::ledger::EventId::new(0).as_bytes()[15];
         pause.mul_f64(0.75 + f64::from(spread) / 1024.0)
     }
 }
 
-/// Why a server that says this takes no writes.
+/// Why a server in this state accepts no writes.
 pub(super) fn refusal(read_only: bool, in_recovery: bool) -> Option<&'static str> {
     match (in_recovery, read_only) {
         (true, _) => Some("is a standby, and takes no writes"),
@@ -249,7 +250,7 @@ pub(super) fn refusal(read_only: bool, in_recovery: bool) -> Option<&'static str
     }
 }
 
-/// The last row that statements without parameters answer.
+/// The last row of statements without parameters.
 pub(super) async fn one_row(
     client: &Client,
     sql: &str,

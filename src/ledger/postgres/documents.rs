@@ -1,4 +1,4 @@
-//! Documents, and the revision that says that one has changed.
+//! Documents, and the revision that counts their changes.
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -13,6 +13,16 @@ use crate::ledger::{Document, DocumentChange, Documents, Kind, LedgerError, Revi
 
 const COLUMNS: &str = "kind, id, version, at_ms, who, body";
 
+/// A document as a row.
+pub(super) struct DocumentRow<'d> {
+    pub(super) kind: &'d str,
+    pub(super) id: &'d [u8],
+    pub(super) version: i64,
+    pub(super) at_ms: i64,
+    pub(super) who: &'d str,
+    pub(super) body: &'d [u8],
+}
+
 impl Core {
     pub(super) async fn document_on(
         &self,
@@ -25,7 +35,7 @@ impl Core {
         rows.first().map(|row| self.document_of(row, 0)).transpose()
     }
 
-    /// In one statement, so that documents and revision belong together.
+    /// In one statement: documents and revision are consistent.
     pub(super) async fn documents_on(
         &self,
         session: &Session,
@@ -41,7 +51,7 @@ impl Core {
         Ok(Documents { documents, revision: Revision(revision.cast_unsigned()) })
     }
 
-    /// Whoever changes documents holds the revision until the end, so that changes go one by one.
+    /// A change holds the revision until its end, so changes are serialized.
     pub(super) async fn change_on(
         &self,
         held: &mut HeldSession<'_>,
@@ -82,17 +92,18 @@ impl Core {
             let sql = "delete from document where kind = $1 and id = $2";
             return session.run(sql, &[&kind, &id]).await.map(drop);
         };
-        self.write_document(session, (kind, id, revision), change.at_ms, (&change.who, body)).await
+        let (at_ms, who) = (change.at_ms, &*change.who);
+        let row = DocumentRow { kind, id, version: revision, at_ms, who, body };
+        self.write_document(session, row).await
     }
 
-    /// Writes a document in this version; whose change it is, and what it says, may be sealed.
+    /// Writes a document in this version; actor and content may be sealed.
     pub(super) async fn write_document(
         &self,
         session: &Session,
-        (kind, id, version): (&str, &[u8], i64),
-        at_ms: i64,
-        (who, body): (&str, &[u8]),
+        row: DocumentRow<'_>,
     ) -> Result<(), QueryError> {
+        let DocumentRow { kind, id, version, at_ms, who, body } = row;
         let pen = self.vault.pen()?;
         let piece = document_piece(&pen, Place::Document { kind, id, version }, who, body);
         let sql = format!(
@@ -111,11 +122,13 @@ impl Core {
             (row.get(at), row.get(at + 1), row.get(at + 2));
         let text = |bytes: &[u8]| -> Result<String, QueryError> {
             let text = std::str::from_utf8(bytes).map(str::to_owned);
-            text.or(Err(QueryError::Said(LedgerError::Corrupt("a document's text is none".into()))))
+            text.or(Err(QueryError::Ledger(LedgerError::Corrupt(
+                "a document's text is none".into(),
+            ))))
         };
         let body: &[u8] = row.get(at + 5);
         let (who, body) = match row.get::<_, Option<&[u8]>>(at + 4) {
-            // As it was written before there were pieces.
+            // As written by versions without pieces.
             Some(who) => (text(who)?, Bytes::copy_from_slice(body)),
             None => {
                 let place = Place::Document { kind, id, version };
@@ -130,7 +143,7 @@ impl Core {
     }
 }
 
-/// What is sealed of a document.
+/// The sealed part of a document.
 pub(super) fn document_piece(
     pen: &RowSealer<'_>,
     place: Place<'_>,

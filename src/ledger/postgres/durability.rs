@@ -1,28 +1,26 @@
-//! What a commit waits for: set for each session, and checked inside each statement that promises
-//! something.
+//! Durability of commits: set for each session, and checked inside each statement with a guarantee.
 //!
-//! What a session was told at its beginning is not enough: a pooler may hand the statement to
-//! another one, and an operator may change the server. So the statement itself fails where its
+//! The settings at the start of a session are not enough: a pooler may pass the statement to
+//! another session, and an operator may change the server. So the statement itself fails if its
 //! commit would not be durable.
 
 use super::link::Session;
 use super::query_error::QueryError;
 use crate::ledger::Durability;
 
-/// The SQLSTATE that a [`Required::condition`] fails with: invalid_argument_for_logarithm, which no
+/// The SQLSTATE of a failed [`Required::condition`]: invalid_argument_for_logarithm, which no
 /// statement of the engine causes otherwise.
 pub(super) const UNDURABLE: &str = "2201E";
 
-/// Has a session's commits wait for the disk at least. What the server is set to beyond that, or
-/// short of a standby, stays.
+/// Makes a session's commits wait at least for the disk. Stricter settings of the server stay.
 pub(super) const WAIT: &str = "select set_config('synchronous_commit', \
     case current_setting('synchronous_commit') when 'off' then 'on' \
     else current_setting('synchronous_commit') end, false)";
 
-/// Has a session's commits wait for nothing.
+/// Makes a session's commits not wait.
 pub(super) const DO_NOT_WAIT: &str = "set synchronous_commit = off";
 
-/// What a commit must wait for before anything is acknowledged.
+/// The durability that a commit needs before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Required {
     /// The server's disk.
@@ -32,8 +30,8 @@ pub(super) enum Required {
 }
 
 impl Required {
-    /// A condition that holds where the commit will be as durable as this, and fails the statement
-    /// otherwise ([`Fault::NotDurable`]).
+    /// A condition that holds if the commit will be this durable, and otherwise fails the statement
+    /// ([`QueryError::NotDurable`]).
     pub(super) const fn condition(self) -> &'static str {
         match self {
             Self::Synced => {
@@ -49,25 +47,25 @@ impl Required {
         }
     }
 
-    /// Whether a server that promises this is good enough.
+    /// Whether a server with this durability is sufficient.
     pub(super) fn is_met(self, promise: &ServerDurability) -> bool {
         self == Self::Synced || promise.durability == Durability::Replicated
     }
 
-    /// Checks the transaction that the session is in.
+    /// Checks the current transaction of the session.
     pub(super) async fn check(self, session: &Session) -> Result<(), QueryError> {
         session.rows(&format!("select 1 where {}", self.condition()), &[]).await.map(drop)
     }
 }
 
-/// What an answer survives, and in which words the server said so.
+/// The durability of a server, and the settings that it follows from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerDurability {
     pub(super) durability: Durability,
     pub(super) said: String,
 }
 
-/// Columns that [`Promise::new`] reads. A setting that the server does not know is empty.
+/// Columns that [`ServerDurability::new`] reads. An unknown setting is empty.
 pub(super) const SETTINGS: &str = "coalesce(current_setting('fsync', true), ''),
     coalesce(current_setting('synchronous_commit', true), ''),
     coalesce(current_setting('synchronous_standby_names', true), '')";
@@ -88,7 +86,7 @@ impl ServerDurability {
     }
 }
 
-/// Why a server is not good enough for `require_replicated`.
+/// The error of a server that is not sufficient for `require_replicated`.
 pub(super) fn unreplicated(promise: &ServerDurability) -> String {
     format!(
         "store.require_replicated is set and PostgreSQL does not replicate synchronously: {}",

@@ -1,36 +1,37 @@
-//! Expiry of deduplication keys, source by source, going on where the last sweep ended.
+//! Expiry of deduplication keys, source by source, from where the last sweep ended.
 //!
-//! An index by source and time leads to what may go: keys that are kept for ever cost nothing, and
-//! a mark for each source (`swept`) keeps what was removed before from being walked over again.
-//! The gateway that holds the mark's row sweeps that source; others pass it over.
+//! An index by source and time finds expired keys: keys that are kept forever cost nothing. A mark
+//! per source (`swept`) skips the range of earlier sweeps. The gateway that locks the mark's row
+//! sweeps that source; others skip it.
 //!
-//! A key stays as long as its event does. The mark passes it, and goes back to the beginning of the
-//! event's day when that event goes ([`rewind`]).
+//! A key stays as long as its event. The mark passes it, and returns to the beginning of the
+//! event's day when that event is deleted ([`rewind`]).
 
 use super::link::{HeldSession, Session};
 use super::query_error::QueryError;
 use crate::clock::UnixMillis;
 use crate::ledger::{Retention, SourceId, Swept};
 
-/// A mark stays so far behind: a key is committed this long after it was stamped at most.
+/// The lag of a mark: a key is committed at most this long after its time stamp.
 const LATE_MS: i64 = 600_000;
 
-/// Keys of a source that may go.
+/// Expired keys of a source.
 struct Old<'p> {
     source: &'p SourceId,
     /// Received before this.
     before: UnixMillis,
-    /// The mark goes no further.
+    /// The limit of the mark.
     mark_max: UnixMillis,
     /// Keys of one step.
     most: i64,
 }
 
-/// Removes keys whose time is over, `budget` of each source at most; `days_before`: days that end
-/// before this have been seen to.
+/// Deletes expired keys, at most `budget` of each source; `days_before`: days that end before this
+/// have been swept.
 pub(super) async fn sweep_keys(
     held: &mut HeldSession<'_>,
-    (policy, days_before): (&Retention, UnixMillis),
+    policy: &Retention,
+    days_before: UnixMillis,
     budget: usize,
     swept: &mut Swept,
 ) -> Result<(), QueryError> {
@@ -66,7 +67,7 @@ struct Step {
 }
 
 impl Old<'_> {
-    /// Whether a step would find anything; asked without a transaction that writes.
+    /// Whether a step would find anything; checked without a writing transaction.
     async fn is_there(&self, session: &Session) -> Result<bool, QueryError> {
         let sql = "select exists (select 1 from dedupe where source = $1 and seen_ms < $2
             and seen_ms >= coalesce((select before_ms from swept where source = $1), 0))";
@@ -79,10 +80,10 @@ impl Old<'_> {
         session.run(sql, &[&source]).await?;
         let sql = "select before_ms from swept where source = $1 for update skip locked";
         let rows = session.rows(sql, &[&source]).await?;
-        // Another gateway is at it.
+        // Another gateway sweeps this source.
         let Some(row) = rows.first() else { return Ok(Step { gone: 0, is_full: false }) };
         let mark: UnixMillis = row.get(0);
-        // By its place, a key is removed without a look into the index of all keys.
+        // By row position: a key is deleted without a lookup in the index of all keys.
         let sql = "with old as (
                 select ctid, id, seen_ms from dedupe
                 where source = $1 and seen_ms >= $2 and seen_ms < $3
@@ -97,7 +98,7 @@ impl Old<'_> {
         let (seen, last, gone): (i64, Option<i64>, i64) = (row.get(0), row.get(1), row.get(2));
         let is_full = seen == self.most;
         let next = match last {
-            // All of one millisecond, and none of them may go.
+            // All have the same millisecond, and none of them may be deleted.
             Some(last) if is_full && gone == 0 => last.max(mark + 1),
             Some(last) if is_full => last,
             _ => self.before,
@@ -107,12 +108,12 @@ impl Old<'_> {
             let sql = "update swept set before_ms = $2 where source = $1";
             session.run(sql, &[&source, &next]).await?;
         }
-        // A mark that stays back finds the same again.
+        // A mark that stays finds the same again.
         Ok(Step { gone: gone.cast_unsigned(), is_full: is_full && (next > mark || gone > 0) })
     }
 }
 
-/// Keys from `from_ms` on may go, or have come, that sweeps have passed.
+/// Rewinds marks: keys from `from_ms` on have expired, or arrived, after sweeps passed them.
 pub(super) async fn rewind(session: &Session, from_ms: UnixMillis) -> Result<(), QueryError> {
     let sql = "update swept set before_ms = $1 where before_ms > $1";
     session.run(sql, &[&from_ms]).await.map(drop)

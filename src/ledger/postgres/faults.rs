@@ -1,4 +1,4 @@
-//! Counting faults, and writing them to the log at a bounded rate.
+//! Counts failed statements, and logs them at a bounded rate.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use super::query_error::{Cause, QueryError};
 use crate::clock::instant;
 use crate::ledger::FaultCode;
 
-/// From one line in the log about a code to the next: a fault that stays is retried many times a
-/// second, and its log may be on the disk that is full.
+/// The interval of log lines per code: a persistent fault is retried many times a second, and the
+/// log may be on the full disk.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Faults by code.
@@ -20,37 +20,38 @@ pub(super) struct Faults {
 #[derive(Clone, Copy, Default)]
 struct Code {
     count: u64,
-    /// Those that the log does not show yet.
-    untold: u64,
+    /// Faults that are not logged yet.
+    unlogged: u64,
     told: Option<Instant>,
 }
 
 impl Faults {
-    /// Counts a fault. The first of its code is logged at once, with how many were not since.
+    /// Counts a fault. The first of its code is logged at once, with the number of unlogged ones.
     pub(super) fn count(&self, fault: &QueryError) {
         let Some(Cause { code, text }) = fault.cause() else { return };
-        let Some(untold) = self.note(*code, instant()) else { return };
+        let Some(unlogged) = self.note(*code, instant()) else { return };
         let code = code.as_str();
         match fault.is_ordinary() {
-            true => tracing::debug!(code, error = text, untold, "PostgreSQL undid a statement"),
-            false => tracing::warn!(code, error = text, untold, "PostgreSQL failed a statement"),
+            true => tracing::debug!(code, error = text, unlogged, "PostgreSQL undid a statement"),
+            false => tracing::warn!(code, error = text, unlogged, "PostgreSQL failed a statement"),
         }
     }
 
-    /// Counts one, and answers how many were not logged before it; `None`: neither is this one.
+    /// Counts a fault; returns the number of unlogged ones before it, or `None` if it is not
+    /// logged.
     fn note(&self, code: FaultCode, now: Instant) -> Option<u64> {
         let mut codes = self.codes();
         let code = codes.get_mut(code as usize)?;
         code.count += 1;
         if code.told.is_some_and(|told| now.saturating_duration_since(told) < LINE_EVERY) {
-            code.untold += 1;
+            code.unlogged += 1;
             return None;
         }
         code.told = Some(now);
-        Some(std::mem::take(&mut code.untold))
+        Some(std::mem::take(&mut code.unlogged))
     }
 
-    /// How many there were of each code.
+    /// The number of faults per code.
     pub(super) fn counts(&self) -> Vec<(FaultCode, u64)> {
         let codes = self.codes();
         FaultCode::ALL.into_iter().zip(codes.iter().map(|code| code.count)).collect()

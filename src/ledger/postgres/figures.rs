@@ -1,8 +1,8 @@
-//! Figures of the server: counts of what it holds, and what it says about itself.
+//! Statistics of the server: what it holds, and its own state.
 //!
-//! Counts are made by one gateway for all: the one that finds them old claims the row in `figure`
-//! for a while, counts, and writes them there. The others read that row. So neither more gateways nor
-//! more scrapes cost the server more, and a count that takes long is made rarely.
+//! One gateway counts for all: it finds the counts old, claims the row in `figure` for a while,
+//! counts, and writes the result there. The others read that row. So more gateways or scrapers do
+//! not increase the load, and a slow count is made rarely.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use super::{Core, READ_PATIENCE};
 use crate::clock::instant;
 use crate::ledger::{FaultCode, Stats, TargetId, TargetStats};
 
-/// Rows up to this are counted; of more the server's own estimate is good enough.
+/// Rows up to this are counted; above it the server's own estimate is sufficient.
 const COUNTED: i64 = 100_000;
-/// Counts are made again when they are older than this, …
+/// The minimum age of counts before they are made again.
 const FRESH_MS: i64 = 1_000;
-/// … or than this many times what they took: counting costs the server 5 % of a core at most.
+/// The same as a multiple of their duration: counting takes at most 5 % of a core.
 const FRESH_REST: i64 = 20;
-/// Counts older than this, and than twice as long as they are fresh, are not shown any more.
+/// Counts older than this, and than twice the minimum age, are not shown.
 const STALE_MS: i64 = 60_000;
-/// How long a count may take. A claim lasts as long.
+/// The time limit of a count. A claim lasts as long.
 const COUNT_TIME: Duration = Duration::from_secs(120);
-/// How long one who asks waits for new counts where there are old ones.
+/// How long a caller waits for new counts if old ones exist.
 const COUNT_PATIENCE: Duration = Duration::from_secs(1);
-/// From one look for new counts to the next.
+/// The polling interval for new counts.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Counts, as `figure` keeps them.
@@ -43,7 +43,7 @@ struct Counts {
     targets: BTreeMap<String, (u64, u64)>,
 }
 
-/// Counts, and how old they are.
+/// Counts, and their age.
 struct Kept {
     counts: Counts,
     age_ms: i64,
@@ -56,7 +56,7 @@ impl Kept {
     }
 
     fn is_fresh(&self) -> bool {
-        // A server's clock that was set back must not make old counts new.
+        // Old counts must not become new when the server's clock is set back.
         (0..=self.fresh_ms()).contains(&self.age_ms)
     }
 
@@ -65,14 +65,14 @@ impl Kept {
     }
 }
 
-/// Figures that are asked for once a minute.
+/// Figures that are read once a minute.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
-    /// Bytes that the tables take with their indexes.
+    /// Size of the tables with their indexes, in bytes.
     pub(super) bytes: u64,
-    /// How long the oldest transaction that keeps dead rows has been open.
+    /// Age of the oldest transaction that keeps dead rows.
     pub(super) oldest_snapshot: Duration,
-    /// Transactions since the oldest row of a table that is not frozen.
+    /// Transactions since the oldest unfrozen row of a table.
     pub(super) transaction_age: u64,
 }
 
@@ -93,7 +93,7 @@ async fn figures(session: &Session) -> Result<Figures, QueryError> {
 }
 
 impl Core {
-    /// `None`: the server does not say just now.
+    /// `None`: the server does not respond.
     pub(super) async fn figures(&self) -> Option<Figures> {
         let mut held = self.read.session(instant() + READ_PATIENCE).await.ok()?;
         let figures = figures(&held).await;
@@ -116,11 +116,11 @@ impl Core {
             }
         }
         let held = held_stats(session).await?;
-        Ok(Stats::sum((counts.events, counts.keys), targets.into_values().collect(), held))
+        Ok(Stats::sum(counts.events, counts.keys, targets.into_values().collect(), held))
     }
 
-    /// For how long the first delivery of each of these destinations has been due, in milliseconds:
-    /// asked for now, from the floors on.
+    /// How long the first delivery of each destination has been due, in milliseconds: current, from
+    /// the floors on.
     async fn overdue(
         &self,
         session: &Session,
@@ -139,7 +139,7 @@ impl Core {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// Counts that are fresh, or those that there are where counting takes longer than people wait.
+    /// Fresh counts, or the existing ones if counting takes too long.
     async fn counts(self: &Arc<Self>, session: &Session) -> Result<Counts, QueryError> {
         let began = instant();
         let mut counting = None;
@@ -154,12 +154,12 @@ impl Core {
             match &mut counting {
                 None => {
                     let own = Arc::clone(self);
-                    // A count goes on when its caller is gone: the next one finds it.
+                    // A count continues when its caller is gone: the next caller finds it.
                     let count = async move { own.count().await };
                     let count = tokio::time::timeout(COUNT_TIME, count);
                     counting = Some(self.dialer.handle.spawn(count));
                 }
-                // A server that takes no writes keeps no counts, and can be asked all the same.
+                // A server that accepts no writes keeps no counts, and can be queried all the same.
                 Some(task) if task.is_finished() => match task.await {
                     Ok(Ok(Ok(()))) => counting = None,
                     _ => return count_all(session).await,
@@ -190,11 +190,11 @@ impl Core {
         counted
     }
 
-    /// Counts on a connection of its own.
+    /// Counts on a separate connection.
     async fn count_claimed(&self) -> Result<(), QueryError> {
         let session = self.dialer.dial(Role::Lazy).await?;
         let milliseconds = COUNT_TIME.as_millis();
-        // A table is read faster than its index is walked.
+        // A sequential scan is faster than an index scan.
         let set = format!("set statement_timeout = {milliseconds}; set enable_seqscan = on");
         session.batch(&set).await?;
         let began = instant();
@@ -212,8 +212,8 @@ impl Core {
     }
 }
 
-/// Claims the counts for this gateway; whether it could. Who claims them and dies keeps others from
-/// it for [`COUNT_TIME`].
+/// Claims the counts for this gateway; returns whether it could. A claim of a gateway that died
+/// expires after [`COUNT_TIME`].
 async fn claim(session: &Session) -> Result<bool, QueryError> {
     let sql = "insert into figure (name, at_ms, took_ms, claimed_ms, body)
         values ('counts', 0, 0, 0, '') on conflict do nothing";
@@ -230,7 +230,7 @@ async fn kept(session: &Session) -> Result<Option<Kept>, QueryError> {
     let sql = format!("select {NOW} - at_ms, took_ms, body from figure where name = 'counts'");
     let rows = session.rows(&sql, &[&None::<i64>]).await?;
     let kept = |row: &tokio_postgres::Row| {
-        // Nothing was counted yet, or by a version that counts otherwise.
+        // There are no counts yet, or a version with other counts wrote them.
         let counts = serde_json::from_str(row.get(2)).ok()?;
         Some(Kept { counts, age_ms: row.get(0), took_ms: row.get(1) })
     };
@@ -250,7 +250,7 @@ async fn count_all(session: &Session) -> Result<Counts, QueryError> {
     Ok(Counts { events, keys, targets })
 }
 
-/// Rows of a table, exactly where they are few.
+/// The number of rows of a table, exact if small.
 pub(super) async fn count(session: &Session, table: &str) -> Result<u64, QueryError> {
     let sql = format!("select count(*) from (select 1 from {table} limit {}) x", COUNTED + 1);
     let counted: i64 = session.row(&sql, &[]).await?.get(0);

@@ -1,8 +1,8 @@
-//! The pulse: what is known of the server, and the task that asks each second whether it is there,
-//! takes writes, what it promises, and whether a document has changed.
+//! Health of the server: the known state, and the task that checks it every second. It checks
+//! reachability, writability, durability, and the revision of the documents.
 //!
-//! That it can write is proven by commits that end: those of callbacks, and where there are none,
-//! those of the probe (probe.rs).
+//! Successful commits prove that the server can write: those of callbacks, or else those of the
+//! probe (probe.rs).
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -22,30 +22,31 @@ use super::row_cipher::Used;
 use crate::clock::{UnixMillis, instant, now_ms};
 use crate::ledger::{FaultCode, Health, Revision, ServerHealth};
 
-/// Documents changed on another gateway are seen within this time at most.
+/// The check interval. Documents changed on another gateway are seen within this time.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// A server that neither answers a question nor ends a commit in this time is out of reach. With the
-/// beat before it: readiness says so within two seconds.
+/// The time without an answer or a finished commit after which the server is unreachable. With the
+/// interval before it, readiness reports it within 2 s.
 pub(super) const SILENT: Duration = Duration::from_millis(900);
-/// A session that does not answer one question in this time is given up.
+/// A session that does not answer one query in this time is closed.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
-/// Beats between two looks at how large it is, …
+/// Checks between two reads of its size.
 const SIZE_BEATS: u64 = 60;
-/// … at the partitions of the days that come.
+/// Checks between two looks at the partitions of the coming days.
 const DAYS_BEATS: u64 = 900;
-/// … and at the floors of other gateways.
+/// Checks between two reads of the floors of other gateways.
 const FLOOR_BEATS: u64 = 5;
-/// How long the one or the other may take.
+/// The time limit of each of these.
 const ASIDE_TIME: Duration = Duration::from_secs(30);
-/// Nothing can be recorded when no commit has ended for this time, though some are under way:
-/// senders have stopped waiting. One that waits alone, beside others that end, stops nobody.
+/// The time without a finished commit, while some are in flight, after which nothing can be
+/// recorded: senders have timed out. A single hanging commit beside others that finish does not
+/// count.
 const STUCK: Duration = Duration::from_secs(10);
-/// Clocks that differ by more than this are warned of: what senders are held to is often a minute.
+/// A larger difference of the clocks is logged: senders' time limits are often a minute.
 const CLOCK_BOUND_MS: i64 = 5_000;
-/// From one such warning to the next.
+/// The interval of these log lines.
 const CLOCK_EVERY: Duration = Duration::from_secs(3600);
 
-/// What is known of the server.
+/// The known state of the server.
 pub(super) struct ServerWatch {
     seen: Mutex<Seen>,
     revision: watch::Sender<Revision>,
@@ -53,9 +54,9 @@ pub(super) struct ServerWatch {
 }
 
 struct Seen {
-    /// Why it is out of reach, or a standby.
+    /// Why it is unreachable, or a standby.
     down: Option<String>,
-    /// Why it takes no writes, though it can be read.
+    /// Why it accepts no writes, though it can be read.
     read_only: Option<String>,
     /// Why the probe could not write.
     unwritable: Option<String>,
@@ -66,39 +67,39 @@ struct Seen {
     promise: ServerDurability,
     figures: Option<Figures>,
     clock: ServerClock,
-    /// When the last commit ended well.
+    /// When the last commit succeeded.
     ended: Instant,
-    /// Commits that are under way, by number, and when they began.
+    /// Commits in flight, by number, with their start.
     commits: BTreeMap<u64, Instant>,
     last: u64,
 }
 
-/// The server's clock, as it was last read.
+/// The server's clock at the last read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
     read: Instant,
     ms: UnixMillis,
-    /// How much it is ahead of this gateway's; `None`: the server cannot be asked just now.
+    /// How far it is ahead of this gateway's; `None`: the server does not respond.
     ahead_ms: Option<i64>,
-    /// When a difference was last warned of.
+    /// When a difference was last logged.
     told: Option<Instant>,
 }
 
-/// A commit that is under way, until it is dropped.
+/// A commit in flight, until it is dropped.
 pub(super) struct Commit<'p> {
     pulse: &'p ServerWatch,
     number: u64,
 }
 
 impl Commit<'_> {
-    /// It ended well.
+    /// Records success.
     pub(super) fn ended(&self) {
         let mut seen = self.pulse.seen();
         seen.failing = None;
         seen.proven();
     }
 
-    /// A try of it failed.
+    /// Records a failed try.
     pub(super) fn failed(&self, fault: &QueryError) {
         let Some(cause) = fault.cause().filter(|_| fault.stops_writes()) else { return };
         let mut seen = self.pulse.seen();
@@ -112,14 +113,14 @@ impl Drop for Commit<'_> {
         let mut seen = self.pulse.seen();
         seen.commits.remove(&self.number);
         if seen.commits.is_empty() {
-            // What kept those from being recorded says nothing of the next ones.
+            // The cause of these failures says nothing about the next callbacks.
             seen.failing = None;
         }
     }
 }
 
 impl ServerClock {
-    /// The server's clock said `ms` in the answer to a question that was asked at `asked`.
+    /// Sets the clock from the answer `ms` to a query sent at `asked`.
     pub(super) fn read(asked: Instant, ms: UnixMillis) -> Self {
         let (now, own) = (instant(), now_ms());
         let half = i64::try_from((now - asked).as_millis()).unwrap_or(0) / 2;
@@ -127,13 +128,13 @@ impl ServerClock {
         Self { read: now, ms, ahead_ms: Some(ms.saturating_sub(own)), told: None }
     }
 
-    /// What it says now. This process's clock may have jumped since; that has no part in it.
+    /// The current time. Jumps of this process's clock have no effect.
     fn now_ms(&self) -> UnixMillis {
         let since = instant().saturating_duration_since(self.read).as_millis();
         self.ms.saturating_add(i64::try_from(since).unwrap_or(0))
     }
 
-    /// Goes on from `before`, and warns of a difference.
+    /// Continues from `before`, and logs a difference.
     fn after(mut self, before: &Self) -> Self {
         let Some(ahead_ms) = self.ahead_ms else { return self };
         self.told = before.told;
@@ -181,7 +182,7 @@ impl ServerWatch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A commit begins.
+    /// Begins a commit.
     pub(super) fn commit(&self) -> Commit<'_> {
         let mut seen = self.seen();
         seen.last += 1;
@@ -190,34 +191,34 @@ impl ServerWatch {
         Commit { pulse: self, number }
     }
 
-    /// What has to be checked of each commit.
+    /// The durability that each commit has to check.
     pub(super) fn required(&self) -> Required {
         self.required
     }
 
-    /// Why the server cannot be changed just now.
+    /// Why the server cannot be changed now.
     pub(super) fn unchangeable(&self) -> Option<String> {
         let seen = self.seen();
         let why = || seen.read_only.clone().or_else(|| seen.unwritable.clone());
         seen.down.clone().or_else(why)
     }
 
-    /// Why the server is out of reach, or a standby.
+    /// Why the server is unreachable, or a standby.
     pub(super) fn down(&self) -> Option<String> {
         self.seen().down.clone()
     }
 
-    /// Why nothing may be acknowledged of what the server would take.
+    /// Why nothing may be acknowledged, although the server accepts it.
     pub(super) fn barred(&self) -> Option<String> {
         self.seen().barred(self.required)
     }
 
-    /// The time by the server's clock.
+    /// The server's time.
     pub(super) fn server_ms(&self) -> UnixMillis {
         self.seen().clock.now_ms()
     }
 
-    /// How much the server's clock is ahead of this gateway's, as far as it is.
+    /// How far the server's clock is ahead of this gateway's.
     pub(super) fn behind_ms(&self) -> i64 {
         self.server_ms().saturating_sub(now_ms()).max(0)
     }
@@ -232,12 +233,12 @@ impl ServerWatch {
         instant().saturating_duration_since(self.seen().ended) < time
     }
 
-    /// The server has shown that it can write.
+    /// Records that the server can write.
     pub(super) fn proven(&self) {
         self.seen().proven();
     }
 
-    /// The probe could not write.
+    /// Records that the probe could not write.
     pub(super) fn unwritable(&self, why: &str) {
         let mut seen = self.seen();
         if seen.unwritable.is_none() {
@@ -246,7 +247,7 @@ impl ServerWatch {
         seen.unwritable = Some(why.to_owned());
     }
 
-    /// The probe waits for a standby since `began`, or does not.
+    /// Records that the probe waits for a standby since `began`, or does not.
     pub(super) fn waits(&self, began: Option<Instant>) {
         let mut seen = self.seen();
         let began = began.filter(|began| seen.ended < *began);
@@ -256,7 +257,7 @@ impl ServerWatch {
         seen.waiting = began;
     }
 
-    /// Documents are at `revision`, at least.
+    /// Records that documents are at least at `revision`.
     pub(super) fn saw(&self, revision: Revision) {
         self.revision.send_if_modified(|newest| {
             let newer = revision > *newest;
@@ -269,7 +270,7 @@ impl ServerWatch {
         self.revision.subscribe()
     }
 
-    /// What is known; the server's faults are counted elsewhere.
+    /// The known state; the server's faults are counted elsewhere.
     pub(super) fn health(&self) -> (Health, ServerHealth) {
         let seen = self.seen();
         let health = Health {
@@ -299,7 +300,7 @@ impl ServerWatch {
                 }
                 if beat.promise != seen.promise {
                     let said = &beat.promise.said;
-                    tracing::warn!(said, "what PostgreSQL promises has changed");
+                    tracing::warn!(said, "PostgreSQL durability has changed");
                     seen.promise = beat.promise;
                 }
                 if let Some(why) = beat.read_only.as_ref().filter(|_| seen.read_only.is_none()) {
@@ -323,7 +324,7 @@ impl ServerWatch {
         }
     }
 
-    /// The server is out of reach.
+    /// Records that the server is unreachable.
     fn lost(&self, why: String) {
         let mut seen = self.seen();
         if seen.down.is_none() {
@@ -334,8 +335,8 @@ impl ServerWatch {
         seen.down = Some(why);
     }
 
-    /// A question that was asked at `asked` has no answer yet; where commits end all the while, it
-    /// is that session's trouble alone.
+    /// Handles a query sent at `asked` without an answer; if commits finish meanwhile, only its
+    /// session is affected.
     fn silent(&self, asked: Instant) {
         if !self.has_ended_since(asked) {
             self.lost("PostgreSQL does not answer".to_owned());
@@ -374,7 +375,7 @@ impl Seen {
             .or_else(|| self.stuck(now))
     }
 
-    /// Callbacks wait that cannot be recorded.
+    /// Why waiting callbacks cannot be recorded.
     fn failing(&self, now: Instant) -> Option<String> {
         let (since, why) = self.failing.as_ref()?;
         (now.saturating_duration_since(*since) > SILENT).then(|| why.clone())
@@ -385,12 +386,12 @@ impl Seen {
         let age = now.saturating_duration_since(since);
         (age > STUCK).then(|| {
             let seconds = age.as_secs();
-            format!("commits are under way, and none has ended for {seconds} s")
+            format!("commits are in flight, and none has ended for {seconds} s")
         })
     }
 }
 
-/// What one look found.
+/// The result of one check.
 struct HealthSample {
     revision: Revision,
     used: Used,
@@ -399,7 +400,7 @@ struct HealthSample {
     read_only: Option<String>,
 }
 
-/// Beats until the engine is gone.
+/// Checks until the engine is dropped.
 pub(super) async fn beat(core: Weak<Core>) {
     let mut session = None;
     for count in 0_u64.. {
@@ -427,7 +428,7 @@ pub(super) async fn beat(core: Weak<Core>) {
     }
 }
 
-/// What takes longer than a beat may, by itself.
+/// Slower checks, which run separately.
 fn aside(core: &Arc<Core>, count: u64) {
     if count.is_multiple_of(FLOOR_BEATS) && core.pulse.down().is_none() {
         let own = Arc::clone(core);
@@ -455,7 +456,7 @@ fn aside(core: &Arc<Core>, count: u64) {
     core.dialer.handle.spawn(tokio::time::timeout(ASIDE_TIME, work));
 }
 
-/// A look, with the silence noted as soon as it is one; `None`: it came to nothing.
+/// A check that records silence at once; `None`: no result.
 async fn watched(
     pulse: &ServerWatch,
     look: impl Future<Output = Result<HealthSample, QueryError>>,
@@ -476,10 +477,10 @@ async fn watched(
 async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthSample, QueryError> {
     if let Some(known) = session.take().filter(|session| !session.is_over()) {
         match ask(&known).await {
-            // That may have happened to this connection alone.
+            // This connection alone may have failed.
             Err(fault) if fault.is_doubtful() => core.faults.count(&fault),
             Ok(beat) if beat.read_only.is_some() => {
-                // Another server may take writes by now under the same name.
+                // Another server may accept writes under the same name now.
                 let dialing = tokio::time::timeout(SILENT / 2, core.dialer.dial(Role::Read));
                 let Ok(Ok(new)) = dialing.await else {
                     core.faults.count(&read_only(&beat));
@@ -495,7 +496,7 @@ async fn look(core: &Arc<Core>, session: &mut Option<Session>) -> Result<HealthS
         }
     }
     let new = core.dialer.dial(Role::Read).await?;
-    // To be woken early; where the server has no such thing, the beat is enough.
+    // For an early wake-up; without notifications the interval suffices.
     if let Err(fault) = new.batch(&format!("listen \"{}\"", core.dialer.channel())).await {
         tracing::debug!(?fault, "no notifications");
     }
@@ -519,7 +520,7 @@ async fn ask(session: &Session) -> Result<HealthSample, QueryError> {
     let clock = ServerClock::read(asked, row.get(4));
     let in_recovery = row.get(2);
     let refusal = refusal(row.get(1), in_recovery).map(|why| format!("PostgreSQL {why}"));
-    // What a standby says may be old.
+    // The data of a standby may be old.
     if let (true, Some(why)) = (in_recovery, &refusal) {
         return Err(QueryError::Elsewhere(Cause::new(FaultCode::ReadOnly, why)));
     }

@@ -1,4 +1,4 @@
-//! Held callbacks: each a row, with what it says in a piece until it is decided.
+//! Held callbacks: a row each, with the content in a piece until it is decided.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// What [`Core::held_of`] and [`mark_of`] read.
+/// Columns that [`Core::held_of`] and [`mark_of`] read.
 pub(super) const COLUMNS: &str =
     "id, source, why, anchor, variant, body, decision, decided_ms, event_id, reason";
 
@@ -40,12 +40,12 @@ fn why(code: i16) -> Result<HeldWhy, QueryError> {
     })
 }
 
-/// What is sealed of a held callback.
+/// The sealed part of a held callback.
 pub(super) fn held_piece(held: &NewHeld, pen: &RowSealer<'_>) -> Vec<u8> {
     pen.write(Place::Held { id: held.id }, |to| held.put(to))
 }
 
-/// The mark of a row that is decided.
+/// The mark of a decided row.
 pub(super) fn mark_of(row: &Row) -> Result<Option<HeldMark>, QueryError> {
     let Some(code) = row.get::<_, Option<i16>>(6) else { return Ok(None) };
     let code = u8::try_from(code).unwrap_or(0);
@@ -156,7 +156,7 @@ impl Core {
         session.run(&sql, &with).await
     }
 
-    /// Whether it was unknown.
+    /// Whether the callback was unknown.
     pub(super) async fn insert_held(
         &self,
         session: &Session,
@@ -165,7 +165,7 @@ impl Core {
         Ok(self.insert_all(session, &[new]).await? > 0)
     }
 
-    /// Whether it was unknown, or waited.
+    /// Whether the callback was unknown, or waiting.
     pub(super) async fn insert_mark(
         &self,
         session: &Session,
@@ -282,7 +282,7 @@ pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), 
 // === Reading ===
 
 impl Core {
-    /// What a row says that waits.
+    /// The content of a waiting row.
     pub(super) fn held_of(&self, row: &Row) -> Result<Option<NewHeld>, QueryError> {
         let Some(piece) = row.get::<_, Option<&[u8]>>(5) else { return Ok(None) };
         let place = Place::Held { id: held_id(row.get(0)) };
@@ -348,7 +348,7 @@ impl Core {
     }
 }
 
-/// How many wait, by source.
+/// The number of waiting callbacks, by source.
 pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, QueryError> {
     let sql = "select source, count(*) from held where decision is null and why <> 3
         group by source order by source";
@@ -362,7 +362,7 @@ pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, Quer
 // === Deciding ===
 
 impl Core {
-    /// Decides in one transaction. One who decides at the same time waits for its end.
+    /// Decides in one transaction. A concurrent decision waits for its end.
     pub(super) async fn decide_on(
         &self,
         held: &mut HeldSession<'_>,
@@ -409,7 +409,7 @@ impl Core {
         Ok(Decided::Done(mark))
     }
 
-    /// Makes the event of a held callback, with those of its keys that nothing has.
+    /// Makes the event of a held callback, with those of its keys that no event has.
     async fn release_held(&self, session: &Session, waits: NewHeld) -> Result<(), QueryError> {
         let mut keys: Vec<DedupeKey> = waits.event.keys.written().collect();
         keys.sort_unstable();
@@ -471,7 +471,7 @@ impl Core {
         session.run(&sql, &with).await.map(drop)
     }
 
-    /// Forgets the keys of a source, and what is held of it.
+    /// Deletes the keys and held callbacks of a source.
     pub(super) async fn forget_on(
         &self,
         session: &Session,
@@ -480,7 +480,7 @@ impl Core {
         let source = source.as_str();
         let mut gone = 0;
         for table in ["dedupe", "held"] {
-            // In steps: gateways go on meanwhile.
+            // In steps: gateways continue meanwhile.
             let key = if table == "dedupe" { "k" } else { "id" };
             let sql = format!(
                 "delete from {table} where {key} in
@@ -500,5 +500,5 @@ impl Core {
     }
 }
 
-/// Rows that one statement forgets.
+/// Rows that one statement deletes.
 const FORGET_ROWS: i64 = 10_000;

@@ -1,8 +1,8 @@
-//! The hosts of the URL, and which of them takes writes on the newest timeline.
+//! The hosts of the URL, and the one that accepts writes on the newest timeline.
 //!
-//! An old primary that comes back unfenced takes writes too. A promotion begins a new timeline, so
-//! the server with the higher one is the one to use, and one that is behind a timeline that was
-//! seen is never used again by this process. Where the URL names one host nothing is asked.
+//! An old primary that returns unfenced also accepts writes. A promotion begins a new timeline: the
+//! server with the highest one is used. A server on an older timeline than one seen before is never
+//! used again by this process. With a single host nothing is compared.
 
 use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,33 +17,33 @@ use super::dialer::{Dialer, Role};
 use super::link::Session;
 use super::url;
 
-/// From one look at a host to the next: a promotion is seen within this time and the answer's.
+/// The interval of checks of a host: a promotion is seen within this time and the answer's.
 const LOOK: Duration = Duration::from_secs(1);
-/// A host that does not answer in this time is not waited for.
+/// The time limit of a host's answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The hosts of the URL.
 pub(super) struct Hosts {
     all: Vec<Host>,
-    /// The newest timeline that was seen; 0: none yet.
+    /// The newest timeline seen; 0: none yet.
     newest: watch::Sender<u32>,
 }
 
-/// A server, and what it was when it was last looked at.
+/// A server, and its state at the last check.
 struct Host {
     name: String,
     config: Config,
     seen: Mutex<Seen>,
 }
 
-/// What is known of a host. The order is that of preference.
+/// The state of a host, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
-    /// It takes no writes.
+    /// Accepts no writes.
     Standby,
-    /// It was not reached, or not asked.
+    /// Not reached, or not asked.
     Unknown,
-    /// It takes writes, on this timeline.
+    /// Accepts writes, on this timeline.
     Primary(u32),
 }
 
@@ -60,13 +60,13 @@ impl Hosts {
         Self { all: all.map(host).collect(), newest: watch::Sender::new(0) }
     }
 
-    /// Whether the timelines of several hosts have to be compared.
+    /// Whether timelines of several hosts have to be compared.
     pub(super) fn are_several(&self) -> bool {
         self.all.len() > 1
     }
 
-    /// The order to try them in. With each try that failed another one begins, so that one that
-    /// accepts connections and then says nothing does not come first for ever.
+    /// The order of connection tries. It rotates with each failed try, so a host that accepts
+    /// connections and then stays silent is not always first.
     pub(super) fn order(&self, failed: usize) -> Vec<usize> {
         let count = self.all.len();
         let mut order: Vec<usize> = (0..count).collect();
@@ -83,7 +83,7 @@ impl Hosts {
         &self.all[at].name
     }
 
-    /// Takes note of what a host is now; `None`: it was not reached.
+    /// Records the state of a host; `None`: not reached.
     pub(super) fn saw(&self, at: usize, state: Option<State>) {
         let seen = match state {
             None => Seen::Unknown,
@@ -104,7 +104,8 @@ impl Hosts {
         }
     }
 
-    /// Why a server on this timeline must not be used. One that does not say is not known to be old.
+    /// Why a server on this timeline must not be used. A server without a timeline is not known to
+    /// be old.
     pub(super) fn superseded(&self, timeline: u32) -> Option<String> {
         let newest = *self.newest.borrow();
         (timeline > 0 && timeline < newest).then(|| {
@@ -115,24 +116,24 @@ impl Hosts {
         })
     }
 
-    /// The newest timeline, as it changes.
+    /// The newest timeline and its changes.
     pub(super) fn newest(&self) -> watch::Receiver<u32> {
         self.newest.subscribe()
     }
 }
 
-/// What a server says that it is.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Why it takes no writes.
+    /// Why it accepts no writes.
     pub(super) refuses: Option<&'static str>,
     /// The process of the session.
     pub(super) process: i32,
-    /// 0 where it was not asked, or does not say.
+    /// The timeline; 0 if not asked or unknown.
     pub(super) timeline: u32,
 }
 
-/// Looks at all hosts once, together, before the first of them is chosen.
+/// Checks all hosts once, concurrently, before the first choice.
 pub(super) async fn survey(dialer: &Arc<Dialer>) {
     if !dialer.hosts.are_several() {
         return;
@@ -145,7 +146,7 @@ pub(super) async fn survey(dialer: &Arc<Dialer>) {
     while looks.join_next().await.is_some() {}
 }
 
-/// Looks at each host again and again, each by itself, until the dialer is gone.
+/// Checks each host repeatedly until the dialer is dropped.
 pub(super) fn watch(dialer: &Arc<Dialer>) -> Vec<AbortHandle> {
     if !dialer.hosts.are_several() {
         return Vec::new();
@@ -169,7 +170,7 @@ async fn look(dialer: &Arc<Dialer>, at: usize, session: &mut Option<Session>) {
         let known = session.take().filter(|session| !session.client().is_closed());
         let known = match known {
             Some(known) => known,
-            None => dialer.dial_host(at, (Role::Watch, TargetSessionAttrs::Any)).await?,
+            None => dialer.dial_host(at, Role::Watch, TargetSessionAttrs::Any).await?,
         };
         let state = dialer.state(&known).await?;
         *session = Some(known);
@@ -198,7 +199,7 @@ mod tests {
         hosts.saw(1, state(2));
         assert_eq!(hosts.order(0), [1, 0, 2]);
         assert!(hosts.superseded(1).unwrap().contains("timeline 2 was seen"));
-        // Once seen it stays: what the old one takes would be lost with it.
+        // The newest timeline stays: what the old server accepts would be lost with it.
         hosts.saw(1, None);
         assert!(hosts.superseded(1).is_some() && hosts.superseded(2).is_none());
     }

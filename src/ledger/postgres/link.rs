@@ -1,7 +1,7 @@
-//! Connections: who holds them, and what becomes of them.
+//! Connections, their pools and their holders.
 //!
-//! Nothing here ever sends a cancel: a commit that waits for a standby and is cancelled is kept by
-//! the primary alone. A statement of a caller that went away ends by itself.
+//! No cancel request is ever sent: a commit that waits for a standby and is cancelled exists only
+//! on the primary. A statement whose caller has gone ends by itself.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -19,23 +19,23 @@ use super::query_error::{Cause, QueryError};
 use crate::clock::instant;
 use crate::ledger::FaultCode;
 
-/// Statements that a session remembers; there are fewer texts.
+/// Prepared statements that a session remembers; there are fewer texts.
 const STATEMENTS_MAX: usize = 200;
 
-/// A connection, and the statements that it has prepared.
+/// A connection and its prepared statements.
 pub(super) struct Session {
     client: Client,
     statements: Mutex<HashMap<String, Statement>>,
-    /// The process that serves it, as the server numbers them.
+    /// The server's process.
     process: i32,
-    /// The timeline that its server is on; 0: it is not known.
+    /// The server's timeline; 0: unknown.
     timeline: u32,
     newest: watch::Receiver<u32>,
-    /// No lease has been made on it: the server may have crashed since the last one.
+    /// Whether no lease has been made on it: the server may have crashed since the last one.
     is_new: AtomicBool,
 }
 
-/// Sessions of one role, made when they are needed.
+/// Sessions of one role, connected on demand.
 pub(super) struct Pool {
     dialer: Arc<Dialer>,
     role: Role,
@@ -43,13 +43,13 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Session>>,
 }
 
-/// A session that is held by one caller.
+/// A session held by one caller.
 pub(super) struct HeldSession<'p> {
     pool: &'p Pool,
     session: Option<Session>,
-    /// Within a transaction.
+    /// Whether it is in a transaction.
     open: bool,
-    /// It may be handed on: its last call was waited for to its end, and did not break it.
+    /// Whether it may be reused: its last call was awaited to its end, and did not break it.
     fit: bool,
     _place: SemaphorePermit<'p>,
 }
@@ -65,12 +65,12 @@ impl Session {
         self.is_new.load(Ordering::Relaxed)
     }
 
-    /// What a lease has to know of its server is known.
+    /// Records that the lease's checks of its server are done.
     pub(super) fn is_new_no_more(&self) {
         self.is_new.store(false, Ordering::Relaxed);
     }
 
-    /// Takes note of what the server says that it is.
+    /// Records the server's state.
     pub(super) fn is(&mut self, state: &State) {
         (self.process, self.timeline) = (state.process, state.timeline);
     }
@@ -79,12 +79,12 @@ impl Session {
         self.process
     }
 
-    /// Whether it is of no more use: closed, or to a server that another one has taken the place of.
+    /// Whether it is unusable: closed, or connected to a superseded server.
     pub(super) fn is_over(&self) -> bool {
         self.client.is_closed() || self.is_superseded(*self.newest.borrow())
     }
 
-    /// Waits until another server has taken the place of this one; for ever, if none does.
+    /// Waits until another server supersedes this one; forever, if none does.
     pub(super) async fn superseded(&self) {
         let mut newest = self.newest.clone();
         if newest.wait_for(|newest| self.is_superseded(*newest)).await.is_err() {
@@ -96,7 +96,7 @@ impl Session {
         self.timeline > 0 && self.timeline < newest
     }
 
-    /// Runs a statement that is prepared once.
+    /// Runs a prepared statement.
     pub(super) async fn rows(
         &self,
         sql: &str,
@@ -117,7 +117,7 @@ impl Session {
             .ok_or_else(|| QueryError::Refused(Cause::new(FaultCode::Other, "a row is missing")))
     }
 
-    /// Runs a statement, and answers how many rows it changed.
+    /// Runs a statement, and returns the number of changed rows.
     pub(super) async fn run(
         &self,
         sql: &str,
@@ -127,12 +127,12 @@ impl Session {
         Ok(self.client.execute(&statement, with).await?)
     }
 
-    /// Runs statements that have no parameters.
+    /// Runs statements without parameters.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), QueryError> {
         Ok(self.client.batch_execute(sql).await?)
     }
 
-    /// Prepares a statement that is about to be run together with others.
+    /// Prepares a statement that will run together with others.
     pub(super) async fn prepared(&self, sql: &str) -> Result<Statement, QueryError> {
         if let Some(statement) = self.statements().get(sql) {
             return Ok(statement.clone());
@@ -195,28 +195,28 @@ impl Pool {
 }
 
 impl HeldSession<'_> {
-    /// Begins a transaction. Until [`Held::commit`] is through, the session is not handed on.
+    /// Begins a transaction. The session is not reused before [`HeldSession::commit`] succeeded.
     pub(super) async fn begin(&mut self) -> Result<(), QueryError> {
         self.open = true;
         self.batch("begin").await
     }
 
-    /// Ends a transaction well.
+    /// Commits a transaction.
     pub(super) async fn commit(&mut self) -> Result<(), QueryError> {
         self.batch("commit").await?;
         self.open = false;
         Ok(())
     }
 
-    /// Undoes a transaction.
+    /// Rolls back a transaction.
     pub(super) async fn undo(&mut self) -> Result<(), QueryError> {
         self.batch("rollback").await?;
         self.open = false;
         Ok(())
     }
 
-    /// Passes the result of a call on. Only after that the session may be handed on: a caller that
-    /// goes away in the middle leaves a statement behind that nobody else shall wait for.
+    /// Passes on the result of a call. Only then may the session be reused: a caller that goes away
+    /// early leaves a running statement behind.
     pub(super) fn heed<T>(&mut self, result: Result<T, QueryError>) -> Result<T, QueryError> {
         self.fit = !self.open && !result.as_ref().is_err_and(QueryError::ends_session);
         result
@@ -226,7 +226,7 @@ impl HeldSession<'_> {
 impl Deref for HeldSession<'_> {
     type Target = Session;
 
-    #[expect(clippy::expect_used, reason = "it is taken out by the drop alone")]
+    #[expect(clippy::expect_used, reason = "only the drop removes it")]
     fn deref(&self) -> &Session {
         self.session.as_ref().expect("a session is held until it is dropped")
     }

@@ -1,7 +1,7 @@
-//! Reading: the log, single events, lists of deliveries.
+//! Queries: the log, single events, lists of deliveries.
 //!
-//! Pages go by keys. A filter that no index serves looks through a window of events at a time, so
-//! that one question never reads a whole table; a page may then be short and have a next one.
+//! Pages use keys. A filter without an index reads a window of events at a time: one query never
+//! reads a whole table. A page may then be short and have a next one.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +22,19 @@ use crate::ledger::{
     EventState, LogPage, LogQuery, Logged, SourceId, TargetId,
 };
 
-/// Events that one statement looks through.
+/// Events that one statement reads.
 const WINDOW: usize = 10_000;
-/// Windows that one call looks through before it hands back a page with nothing in it.
+/// Windows that one call reads before it returns an empty page.
 const WINDOWS_MAX: usize = 20;
-/// An id was made when its event was received; another clock may have stamped that.
+/// An id is created when its event is received; another clock may have set the time of receipt.
 const SKEW_MS: i64 = 60_000;
 
-/// Parameters of a statement that is put together.
+/// Parameters of a statement under construction.
 #[derive(Default)]
 struct With(Vec<Box<dyn ToSql + Sync + Send>>);
 
 impl With {
-    /// Adds one; its place in the statement.
+    /// Adds a parameter; returns its position in the statement.
     fn put(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.0.push(Box::new(value));
         format!("${}", self.0.len())
@@ -45,10 +45,10 @@ impl With {
     }
 }
 
-/// What is sealed of an event, in columns that [`Core::event_piece`] reads.
+/// The sealed columns of an event, for [`Core::event_piece`].
 pub(super) const EVENT_PIECE: &str = "e.body, e.transaction, e.player, e.source";
 
-/// What is sealed of an event.
+/// The sealed part of an event.
 pub(super) struct EventPiece {
     pub(super) transaction: String,
     pub(super) user: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct EventPiece {
 impl EventPiece {
     /// The piece of an event.
     pub(super) fn write(&self, place: Place<'_>, pen: &RowSealer<'_>) -> Vec<u8> {
-        write_event(pen, place, (&self.transaction, self.user.as_deref(), &self.body))
+        write_event(pen, place, &self.transaction, self.user.as_deref(), &self.body)
     }
 }
 
@@ -66,7 +66,9 @@ impl EventPiece {
 pub(super) fn write_event(
     pen: &RowSealer<'_>,
     place: Place<'_>,
-    (transaction, user, body): (&str, Option<&str>, &[u8]),
+    transaction: &str,
+    user: Option<&str>,
+    body: &[u8],
 ) -> Vec<u8> {
     pen.write(place, |to| {
         to.put_bytes(transaction.as_bytes());
@@ -75,14 +77,13 @@ pub(super) fn write_event(
     })
 }
 
-/// What is sealed of an attempt; nothing where there is nothing.
-pub(super) fn said_piece(
+/// The sealed part of an attempt; empty if there is none.
+pub(super) fn response_piece(
     pen: &RowSealer<'_>,
-    (event, target, token): (EventId, &TargetId, i64),
+    place: Place<'_>,
     attempt: &Attempt,
 ) -> Option<Vec<u8>> {
     let silent = attempt.head.is_empty() && attempt.error.is_none();
-    let place = Place::Attempt { event, target: target.as_str(), token };
     (!silent).then(|| {
         pen.write(place, |to| {
             to.put_opt(attempt.error.as_deref());
@@ -92,7 +93,7 @@ pub(super) fn said_piece(
 }
 
 impl Core {
-    /// The columns of [`EVENT_PIECE`], which begin at `at`.
+    /// The sealed part of an event from the columns of [`EVENT_PIECE`], which begin at `at`.
     pub(super) fn event_piece(
         &self,
         id: EventId,
@@ -101,7 +102,7 @@ impl Core {
     ) -> Result<EventPiece, QueryError> {
         let body: &[u8] = row.get(at);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        // As they were written before there were pieces.
+        // As written by versions without pieces.
         if let Some(transaction) = row.get::<_, Option<&[u8]>>(at + 1) {
             let user = row.get::<_, Option<&[u8]>>(at + 2).map(text);
             let body = Bytes::copy_from_slice(body);
@@ -118,9 +119,9 @@ impl Core {
     }
 
     /// The head and the error of an attempt: the last three columns of [`ATTEMPT`], from `at`.
-    fn said(
+    fn response(
         &self,
-        (event, target, token): (EventId, &str, i64),
+        place: Place<'_>,
         row: &Row,
         at: usize,
     ) -> Result<(Bytes, Option<String>), QueryError> {
@@ -130,7 +131,6 @@ impl Core {
             return Ok((Bytes::copy_from_slice(head), error));
         }
         let Some(piece) = row.get::<_, Option<&[u8]>>(at) else { return Ok((Bytes::new(), None)) };
-        let place = Place::Attempt { event, target, token };
         let piece = self.vault.open(place, piece)?;
         let mut from = Take(&piece);
         let error = from.opt().map_err(malformed(place))?.map(str::to_owned);
@@ -145,7 +145,7 @@ const SHOWN: &str = "e.id, e.received_ms, e.test,
 const SHOWN_COLUMNS: usize = 9;
 
 impl Core {
-    /// An event, if it is what was asked for: indexes hold short hashes.
+    /// An event, if the query matches it: indexes have only short hashes.
     fn logged(&self, row: &Row, query: &LogQuery) -> Result<Option<Logged>, QueryError> {
         let state = match (row.get(3), row.get(4)) {
             (true, _) => EventState::Pending,
@@ -239,7 +239,7 @@ impl Core {
             if !page.deliveries.is_empty() || last.is_none() {
                 return Ok(page);
             }
-            // Behind every destination of that event.
+            // After every destination of that event.
             after = last.map(|id| (id, TargetId::from(LAST_NAME)));
         }
         let next = after.map(|(event, target)| Cursor::behind(&done(event, target)));
@@ -247,7 +247,7 @@ impl Core {
     }
 }
 
-/// No name of a destination comes behind this one.
+/// Sorts after every name of a destination.
 const LAST_NAME: &str = "\u{10ffff}";
 
 fn done(event: EventId, target: TargetId) -> Delivery {
@@ -261,7 +261,7 @@ fn open_as(delivery: &mut Delivery, attempt: i32, due_ms: Option<UnixMillis>) {
     delivery.due_ms = due_ms;
 }
 
-/// An attempt, in columns that [`Core::attempt`] reads.
+/// The columns of an attempt, for [`Core::attempt`].
 pub(super) const ATTEMPT: &str = "token, at_ms, latency_ms, status, said, head, error";
 
 impl Core {
@@ -273,7 +273,8 @@ impl Core {
         row: &Row,
         at: usize,
     ) -> Result<Attempt, QueryError> {
-        let (head, error) = self.said((event, target, row.get(at)), row, at + 4)?;
+        let place = Place::Attempt { event, target, token: row.get(at) };
+        let (head, error) = self.response(place, row, at + 4)?;
         Ok(Attempt {
             at_ms: row.get(at + 1),
             latency_ms: u32::try_from(row.get::<_, i64>(at + 2)).unwrap_or(u32::MAX),
@@ -295,14 +296,14 @@ impl Core {
         let before = before.map(|id| with.put(uuid_of(id)));
         let indexed = indexed(query, &mut with);
         let filters = filters(query, &mut with);
-        // Without a filter that an index cannot serve, every event that is looked at is shown.
+        // Without a filter that needs reading, every event is shown.
         let width = if filters.is_empty() { limit + 1 } else { WINDOW.max(limit + 1) };
         let below = |column: &str| match &before {
             Some(place) => format!("{column} < {place}"),
             None => String::from("true"),
         };
         let all = [&indexed[..], &filters[..]].concat();
-        // Events that wait are few and old ones are many: they are found by their deliveries.
+        // Waiting events are few and old ones are many: they are found by their deliveries.
         let ids = match query.state {
             Some(EventState::Pending) => ids_of("delivery", &below("event_id")),
             Some(EventState::Dead) => ids_of("dead", &below("event_id")),
@@ -345,7 +346,7 @@ fn ids_of(table: &str, below: &str) -> String {
     format!("select distinct event_id as id from {table} where {below} order by event_id desc")
 }
 
-/// What an index finds.
+/// Conditions that an index serves.
 fn indexed(query: &LogQuery, with: &mut With) -> Vec<String> {
     let mut wanted = Vec::new();
     if let Some(ms) = query.since_ms {
@@ -368,7 +369,7 @@ fn indexed(query: &LogQuery, with: &mut With) -> Vec<String> {
     wanted
 }
 
-/// What is looked at event by event.
+/// Conditions that are checked event by event.
 fn filters(query: &LogQuery, with: &mut With) -> Vec<String> {
     let mut wanted = Vec::new();
     if let Some(test) = query.test {
@@ -390,7 +391,7 @@ fn filters(query: &LogQuery, with: &mut With) -> Vec<String> {
     wanted
 }
 
-/// Deliveries that are pending or dead: each has a row.
+/// Pending or dead deliveries: each has a row.
 async fn open_page(
     session: &Session,
     query: &DeliveryQuery,
@@ -424,8 +425,8 @@ async fn open_page(
     Ok(paged(deliveries.collect(), limit))
 }
 
-/// Deliveries that are done, in a window of events: what an event had and has no more. Also the
-/// last event of the window, if it was full.
+/// Finished deliveries in a window of events: destinations of an event without a row. Also returns
+/// the last event of the window, if it was full.
 async fn done_page(
     session: &Session,
     query: &DeliveryQuery,
@@ -475,7 +476,7 @@ async fn done_page(
     Ok((page, last))
 }
 
-/// Behind a delivery: later names of its event, then smaller ids.
+/// After a delivery: later names of its event, then smaller ids.
 fn behind(id: &str, name: &str, with: &mut With, event: EventId, target: &TargetId) -> String {
     let (event, target) = (with.put(uuid_of(event)), with.put(target.as_str().to_owned()));
     format!("{id} <= {event} and ({id} < {event} or {name} > {target} collate \"C\")")

@@ -1,4 +1,4 @@
-//! The tables, and what changes them from one version to the next.
+//! The tables, and their migrations from one version to the next.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ struct Step {
     version: i64,
     name: &'static str,
     sql: &'static str,
-    /// What is run beside it where tables of an older version were there before.
+    /// Run in addition where tables of an older version existed.
     upgrade: &'static str,
-    /// An index of `dedupe` that is made at the end, by name. Where tables of an older version were
-    /// there before, gateways go on meanwhile.
+    /// An index of `dedupe` that is created at the end, by name. On existing tables it is created
+    /// concurrently with running gateways.
     index: Option<(&'static str, &'static str)>,
-    /// The oldest gateway, by the version that it was made for, that works with the tables after
-    /// this step: while gateways are upgraded one by one, older ones go on.
+    /// The oldest version of a gateway that works with the tables after this step: gateways are
+    /// upgraded one by one.
     oldest: i64,
 }
 
-/// Keys of an older form may be there.
+/// Records that keys of an older form may exist.
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
@@ -36,7 +36,7 @@ const STEPS: [Step; 5] = [
     },
     Step {
         version: 2,
-        name: "pieces that may be sealed, shorter keys (the table of keys is written anew)",
+        name: "pieces that may be sealed, shorter keys (the table of keys is rewritten)",
         sql: include_str!("migrations/0002_sealing.sql"),
         upgrade: "",
         index: None,
@@ -55,7 +55,7 @@ const STEPS: [Step; 5] = [
         name: "how far queues and sweeps are, counts (an index is added to the keys)",
         sql: include_str!("migrations/0004_growth.sql"),
         upgrade: "",
-        // Gateways of version 3 sweep by `dedupe_seen`: it goes with a later version.
+        // Gateways of version 3 sweep by `dedupe_seen`: a later version drops it.
         index: Some(("dedupe_expiry", "on dedupe (source, seen_ms)")),
         oldest: 3,
     },
@@ -69,15 +69,15 @@ const STEPS: [Step; 5] = [
     },
 ];
 
-/// The version of the tables that this gateway is made for.
+/// The version of the tables for this gateway.
 pub(super) const VERSION: i64 = STEPS[STEPS.len() - 1].version;
 
-/// Two who migrate at once go one after the other. The one lock that is not a row's.
+/// Serializes migrations. The only lock that is not a row's.
 const LOCK: i64 = 0x0070_6f73_7465_726e;
-/// From one try to take it to the next.
+/// The interval of tries to take it.
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Brings the tables to this gateway's version, and says what it does.
+/// Upgrades the tables to this gateway's version; reports each step.
 pub(super) async fn migrate(
     session: &Session,
     schema: &str,
@@ -99,7 +99,7 @@ pub(super) async fn migrate(
     for step in STEPS.iter().filter(|step| step.version > found.tables) {
         say(format!("version {}: {} …", step.version, step.name));
         if let (Some(index), 1..) = (step.index, found.tables) {
-            beside_gateways(session, index).await?;
+            beside_gateways(session, index.0, index.1).await?;
         }
         session.batch("begin").await?;
         session.batch(step.sql).await?;
@@ -119,8 +119,8 @@ pub(super) async fn migrate(
     Ok(())
 }
 
-/// Takes the lock of migrations. Who waits for it has no snapshot meanwhile: an index that is made
-/// beside gateways waits for the end of all older ones.
+/// Takes the lock of migrations. A waiting session holds no snapshot: a concurrent index creation
+/// waits for all older ones.
 async fn lock(session: &Session) -> Result<(), QueryError> {
     while !session.row("select pg_try_advisory_lock($1)", &[&LOCK]).await?.get::<_, bool>(0) {
         tokio::time::sleep(LOCK_AGAIN).await;
@@ -128,8 +128,8 @@ async fn lock(session: &Session) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Makes an index while gateways go on. One that was begun and not finished is made again.
-async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<(), QueryError> {
+/// Creates an index while gateways run. An unfinished one is created again.
+async fn beside_gateways(session: &Session, name: &str, on: &str) -> Result<(), QueryError> {
     let sql = "select indisvalid from pg_index where indexrelid = to_regclass($1)::oid";
     match session.rows(sql, &[&name]).await?.first().map(|row| row.get::<_, bool>(0)) {
         Some(true) => return Ok(()),
@@ -139,7 +139,7 @@ async fn beside_gateways(session: &Session, (name, on): (&str, &str)) -> Result<
     session.batch(&format!("create index concurrently {name} {on}")).await
 }
 
-/// What the tables say they are.
+/// The version of existing tables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
     tables: i64,
@@ -147,7 +147,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Whether this gateway can work with them.
+    /// Checks whether this gateway can work with them.
     pub(super) fn check(self) -> Result<(), PostgresError> {
         if self.tables < VERSION {
             return Err(PostgresError::Older { found: self.tables, wanted: VERSION });
@@ -159,7 +159,7 @@ impl Version {
     }
 }
 
-/// The version of the tables; `None`: there are none.
+/// The version of the tables; `None`: no tables.
 pub(super) async fn version(session: &Session) -> Result<Option<Version>, QueryError> {
     let there = session.row("select to_regclass('meta') is not null", &[]).await?;
     if !there.get::<_, bool>(0) {
@@ -172,14 +172,14 @@ pub(super) async fn version(session: &Session) -> Result<Option<Version>, QueryE
     Ok(tables.map(|tables| Version { tables, oldest: oldest.unwrap_or(tables) }))
 }
 
-/// Whether keys of an older form may be there.
+/// Whether keys of an older form may exist.
 pub(super) async fn may_hold_older_keys(session: &Session) -> Result<bool, QueryError> {
     let sql = "select exists (select 1 from meta where k = 'older_keys')";
     Ok(session.row(sql, &[]).await?.get(0))
 }
 
 impl Core {
-    /// Makes the partitions of the coming days; what fails is tried again later.
+    /// Creates the partitions of the coming days; failures are retried later.
     pub(super) async fn prepare_days(&self) {
         let until = crate::clock::instant() + super::CHANGE_PATIENCE;
         let made = match self.durable.session(until).await {

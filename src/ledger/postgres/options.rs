@@ -1,4 +1,4 @@
-//! Where the ledger is, how it is talked to, and why it cannot be used.
+//! Options of the ledger, and why it is unusable.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,34 +11,33 @@ use super::url;
 use crate::ledger::{Keyring, StoreClock};
 use crate::sender::Secret;
 
-/// Where the ledger is, and how it is talked to.
+/// Options of the ledger.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
     /// `postgres://user:password@host,host/database`.
     pub url: Secret,
-    /// The schema that the tables are in.
+    /// The schema of the tables.
     pub schema: String,
-    /// PEM file with the roots that the server's certificate is verified against; `None`: those
-    /// that browsers know.
+    /// PEM file with the roots for the server's certificate; `None`: the roots of browsers.
     pub ca: Option<PathBuf>,
-    /// Commits at one time.
+    /// Concurrent commits.
     pub writers: usize,
-    /// Questions at one time.
+    /// Concurrent queries.
     pub readers: usize,
-    /// How long the server may work on one question.
+    /// The server's time limit for one query.
     pub read_timeout: Duration,
-    /// Refuse to record anything that is not replicated synchronously.
+    /// Whether to reject records without synchronous replication.
     pub require_replicated: bool,
-    /// How long opening waits for the server.
+    /// The time limit for the server when opening.
     pub open_time: Duration,
-    /// What is sealed with, and was.
+    /// The current and former keys for sealing.
     pub keys: Keyring,
-    /// What leases and due times go by: the server's clock, unless a test holds one.
+    /// The clock for leases and due times: the server's, unless a test sets one.
     pub clock: StoreClock,
 }
 
 impl PostgresOptions {
-    /// The usual options for the server at `url`.
+    /// The default options for the server at `url`.
     #[must_use]
     pub fn new(url: Secret) -> Self {
         Self {
@@ -55,10 +54,10 @@ impl PostgresOptions {
         }
     }
 
-    /// What is wrong with a URL; the answer does not hold it.
+    /// Checks a URL; the error does not contain it.
     ///
     /// # Errors
-    /// When it cannot be used.
+    /// If the URL is unusable.
     pub fn check_url(url: &str) -> Result<(), String> {
         url::parse(url).map(drop)
     }
@@ -73,23 +72,23 @@ impl PostgresOptions {
     }
 }
 
-/// Why the ledger cannot be used.
+/// Why the ledger is unusable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The options cannot be used.
+    /// The options are unusable.
     #[error("{0}")]
     Options(String),
-    /// The server cannot be reached, or cannot work just now. It may later.
+    /// The server is unreachable, or cannot work now. It may later.
     #[error("{0}")]
     Unavailable(String),
-    /// The server refused something: the password, the database, a statement.
+    /// The server rejected something: the password, the database, a statement.
     #[error("{0}")]
     Server(String),
-    /// There are no tables.
+    /// The database has no tables.
     #[error("the database has no tables of Postern yet: run `postern migrate --config FILE`")]
     NotMigrated,
-    /// The tables are of an older version.
+    /// The tables have an older version.
     #[error(
         "the tables are of version {found} and this gateway needs version {wanted}: run `postern \
          migrate --config FILE`"
@@ -100,10 +99,10 @@ pub enum PostgresError {
         /// The version of this gateway.
         wanted: i64,
     },
-    /// The tables are of a version that this gateway does not know.
+    /// The tables have a version that this gateway does not know.
     #[error(
         "the tables are of version {found} and this gateway knows version {wanted}: start a newer \
-         one, as whoever migrated them did"
+         one, as the last migration did"
     )]
     Newer {
         /// The version of the tables.
@@ -111,13 +110,13 @@ pub enum PostgresError {
         /// The version of this gateway.
         wanted: i64,
     },
-    /// Something is sealed with a master key that is not at hand.
+    /// Data is sealed with an unavailable master key.
     #[error("{0}")]
     Sealed(String),
-    /// A pooler hands the statements of one connection to several sessions.
+    /// A pooler passes the statements of one connection to several sessions.
     #[error("{0}")]
     Pooler(&'static str),
-    /// Replication is required, and is not there.
+    /// Replication is required and not active.
     #[error("{0}")]
     NotReplicated(String),
 }

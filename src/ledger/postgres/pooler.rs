@@ -1,9 +1,9 @@
-//! Finding a pooler that hands statements of one connection to several sessions of the server.
+//! Detects a pooler that passes statements of one connection to several sessions of the server.
 //!
-//! Through such a pooler nothing that a session was told holds: not the schema, not the timeouts,
-//! not what its commits wait for. A mark is set on two connections, and read again in transactions
-//! of their own, some of which overlap: on a connection of its own each finds its mark and its
-//! process, always.
+//! Through such a pooler no setting of a session holds: not the schema, not the timeouts, not the
+//! durability of its commits. A mark is set on two connections, and read again in separate
+//! transactions, some of which overlap: a dedicated connection always finds its mark and its
+//! process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,23 @@ use super::query_error::QueryError;
 use crate::clock::instant;
 use crate::ledger::EventId;
 
-/// Transactions of each connection one after the other, and as many that overlap.
+/// Transactions of each connection in sequence, and as many overlapping ones.
 const ROUNDS: usize = 4;
-/// How long an overlapping transaction lasts, so that the other connection's cannot have its
-/// session.
+/// The duration of an overlapping transaction: the other connection cannot get its session.
 const OVERLAP: &str = "0.02";
-/// What is said of such a pooler.
+/// The error about such a pooler.
 pub(super) const REFUSED: &str = "store.url leads to a connection pooler in transaction or statement mode, which hands \
      statements to other sessions and so loses what they were set to: set it to session mode \
      (PgBouncer: pool_mode = session), or connect to PostgreSQL directly";
 
-/// A connection with a mark that only it knows.
+/// A connection with a unique mark.
 struct Marked {
     session: Session,
     mark: String,
     process: Option<String>,
 }
 
-/// Refuses a pooler in transaction mode, and waits for the server until then.
+/// Rejects a pooler in transaction mode, and waits for the server until then.
 pub(super) async fn refuse_within(
     dialer: &Arc<Dialer>,
     patience: Duration,
@@ -47,7 +46,7 @@ pub(super) async fn refuse_within(
     refuse(dialer).await
 }
 
-/// Refuses a pooler in transaction mode.
+/// Rejects a pooler in transaction mode.
 pub(super) async fn refuse(dialer: &Arc<Dialer>) -> Result<(), PostgresError> {
     match is_shared(dialer).await {
         Ok(false) => Ok(()),
@@ -86,7 +85,7 @@ impl Marked {
         one_row(self.session.client(), &sql).await.map(drop)
     }
 
-    /// Whether the mark and the process are what they were.
+    /// Whether mark and process are unchanged.
     async fn is_kept(&mut self, more: &str) -> Result<bool, QueryError> {
         let sql = format!(
             "select coalesce(current_setting('postern.mark', true), ''), pg_backend_pid(){more}"

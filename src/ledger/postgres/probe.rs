@@ -1,8 +1,8 @@
-//! The probe: where no callback shows that the server can write, an empty commit does.
+//! The probe: an empty commit proves that the server can write, where no callback does.
 //!
-//! It extends a table by a page, so that a full disk is found, and writes a record to the log, so
-//! that its commit waits for what every commit waits for. Nothing of it stays: the table is one of
-//! the session's own and is emptied by the commit, and nobody reads the record.
+//! It extends a table by a page, which finds a full disk. It also writes a WAL record, so its
+//! commit waits for the same as every commit. Nothing remains: the table is a temporary one that
+//! the commit empties, and the record has no reader.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ use crate::clock::instant;
 /// A probe that hangs for this time, and not for a standby, may hang alone: another one is sent.
 /// Two of them fit into the time after which commits count as stuck.
 const ALONE: Duration = Duration::from_secs(4);
-/// Probes that hang at one time: nothing is ever cancelled, and each keeps a connection.
+/// Concurrent hanging probes: none is ever cancelled, and each keeps a connection.
 const HANG_MAX: usize = 3;
 
-/// What a server is tried with: how it is prepared, and what is run each time.
+/// The parts of a probe: preparation, and the repeated statement.
 const PARTS: [(&str, &str); 2] = [
     (
         "create temporary table postern_probe (filler bytea) on commit delete rows",
@@ -34,19 +34,19 @@ const PARTS: [(&str, &str); 2] = [
     ),
 ];
 
-/// A session that writes nothing that stays.
+/// A session for probes; leaves no data.
 struct Probe {
     session: Session,
-    /// What the server knows of [`PARTS`]; `None`: it was not asked yet.
+    /// The [`PARTS`] that the server has; `None`: not asked yet.
     sql: Option<String>,
 }
 
-/// Whether a probe has shown something.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     /// The server can write.
     Written,
-    /// Nothing: it knows no part.
+    /// No result: the server has none of the parts.
     Nothing,
 }
 
@@ -77,14 +77,14 @@ impl Probe {
     }
 }
 
-/// Probes until the engine is gone.
+/// Probes until the engine is dropped.
 pub(super) async fn probe(core: Weak<Core>) {
     let places = Arc::new(Semaphore::new(HANG_MAX));
     let mut idle = None;
     loop {
         tokio::time::sleep(BEAT).await;
         let Some(strong) = core.upgrade() else { return };
-        // Callbacks show it, or the pulse knows that there is no server to ask.
+        // Callbacks prove it, or no server is reachable.
         let shown = strong.pulse.has_ended_within(BEAT);
         if shown || strong.pulse.down().is_some() {
             continue;
@@ -105,12 +105,12 @@ pub(super) async fn probe(core: Weak<Core>) {
     }
 }
 
-/// Sends a probe and follows it; hands it back if it is of further use.
+/// Sends a probe and follows it; returns it if it is still usable.
 async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> Option<Probe> {
     let place = Arc::clone(places).try_acquire_owned().ok()?;
     let (process, began) = (probe.session.process(), instant());
     let mut asks = None;
-    // A task of its own: it goes on when it is no longer followed.
+    // A separate task: it continues when it is no longer followed.
     let mut writing = tokio::spawn(async move {
         let written = probe.write().await;
         drop(place);
@@ -129,7 +129,7 @@ async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> O
             Ok(Ok((_, Err(fault)))) => {
                 strong.faults.count(&fault);
                 strong.pulse.waits(None);
-                // What is refused for what it says is prepared again.
+                // A part that the server rejects is prepared again.
                 if let QueryError::Elsewhere(cause) = &fault {
                     strong.pulse.unwritable(&cause.text);
                 }
@@ -143,7 +143,7 @@ async fn send(core: &Weak<Core>, mut probe: Probe, places: &Arc<Semaphore>) -> O
 }
 
 impl Core {
-    /// Whether a probe that is silent is still worth following; `asks` is the session to ask on.
+    /// Whether a silent probe is still worth following; `asks` is the session for the check.
     async fn hangs_on(&self, asks: &mut Option<Session>, process: i32, began: Instant) -> bool {
         let asking = tokio::time::timeout(SILENT, self.waits_for_standby(asks, process)).await;
         let standby = matches!(asking, Ok(Ok(true)));
@@ -156,7 +156,7 @@ impl Core {
         asks: &mut Option<Session>,
         process: i32,
     ) -> Result<bool, QueryError> {
-        // A session of its own: those for questions may be busy. It is kept if it answers.
+        // A separate session: those for queries may be busy. It is kept if it answers.
         let session = match asks.take().filter(|session| !session.is_over()) {
             Some(session) => session,
             None => self.dialer.dial(Role::Watch).await?,

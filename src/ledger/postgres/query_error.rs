@@ -1,4 +1,4 @@
-//! What a failed statement means: whether it may have taken effect, and whether to try it again.
+//! The meaning of a failed statement: whether it may have taken effect, and whether to retry.
 
 use tokio_postgres::error::SqlState;
 
@@ -8,29 +8,27 @@ use crate::ledger::{FaultCode, LedgerError};
 /// Why a statement failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum QueryError {
-    /// No connection could be had. Nothing took effect.
+    /// No connection was available. Nothing took effect.
     Down(Cause),
-    /// The connection ended before the answer came. It may have taken effect.
+    /// The connection ended before the answer. The statement may have taken effect.
     Lost(Cause),
-    /// The server undid it because of others who worked at the same time.
+    /// The server rolled it back because of concurrent transactions.
     Again(Cause),
-    /// The server is no longer the one that takes writes, or has no room just now. Nothing took
-    /// effect.
+    /// The server no longer accepts writes, or has no space now. Nothing took effect.
     Elsewhere(Cause),
-    /// The commit would not have been as durable as it must be. Nothing took effect.
+    /// The commit would not have had the required durability. Nothing took effect.
     NotDurable(Cause),
-    /// There is no partition for a row.
+    /// A row has no partition.
     NoPartition(Cause),
-    /// Of two keys of an event one was taken by somebody else meanwhile, or the database is to be
-    /// sealed with another key by now.
+    /// One of two keys of an event was taken concurrently, or the sealing key has changed.
     Torn(Cause),
-    /// The server refused it for what it says. Nothing took effect.
+    /// The server rejected the statement itself. Nothing took effect.
     Refused(Cause),
-    /// What the caller asked for cannot be, whatever the server does.
-    Said(LedgerError),
+    /// The caller's request is impossible, whatever the server does.
+    Ledger(LedgerError),
 }
 
-/// The code that a fault is counted under, and what the server said.
+/// The code of a fault, and the server's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cause {
     pub(super) code: FaultCode,
@@ -44,7 +42,7 @@ impl Cause {
 }
 
 impl QueryError {
-    /// No connection could be had.
+    /// No connection was available.
     pub(super) fn down(text: impl Into<String>) -> Self {
         Self::Down(Cause::new(FaultCode::Connection, text))
     }
@@ -61,25 +59,25 @@ impl QueryError {
 
     /// Whether the same statement may succeed later.
     pub(super) fn is_passing(&self) -> bool {
-        !matches!(self, Self::Refused(_) | Self::Said(_))
+        !matches!(self, Self::Refused(_) | Self::Ledger(_))
     }
 
-    /// Whether the server was there, and let nobody in: a wrong password, no such database.
+    /// Whether the server responded and rejected the login: a wrong password, no such database.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Down(Cause { code: FaultCode::Other | FaultCode::Denied, .. }))
+        matches!(self, Self::Down(Cause { code: FaultCode::Other | FaultCode::NoPrivilege, .. }))
     }
 
-    /// Whether its connection is of no more use.
+    /// Whether its connection is unusable.
     pub(super) fn ends_session(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Elsewhere(_) | Self::NotDurable(_))
     }
 
-    /// Whether the server cannot record anything just now, whatever is offered.
+    /// Whether the server cannot record anything now.
     pub(super) fn stops_writes(&self) -> bool {
         matches!(self, Self::Down(_) | Self::Elsewhere(_) | Self::NotDurable(_) | Self::Refused(_))
     }
 
-    /// What the server said; `None`: it is the caller's own mistake.
+    /// The server's text; `None`: the caller's own error.
     pub(super) fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Down(cause)
@@ -90,19 +88,19 @@ impl QueryError {
             | Self::NoPartition(cause)
             | Self::Torn(cause)
             | Self::Refused(cause) => Some(cause),
-            Self::Said(_) => None,
+            Self::Ledger(_) => None,
         }
     }
 
-    /// Whether gateways that work at the same time cause it in ordinary use.
+    /// Whether concurrent gateways cause it in normal operation.
     pub(super) fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Said(_))
+        matches!(self, Self::Again(_) | Self::Torn(_) | Self::NoPartition(_) | Self::Ledger(_))
     }
 
-    /// What the caller is told; `doubt`: an earlier try may have taken effect.
+    /// The error for the caller; `doubt`: an earlier try may have taken effect.
     pub(super) fn told(self, doubt: bool) -> LedgerError {
         match self {
-            Self::Said(error) => error,
+            Self::Ledger(error) => error,
             _ if doubt || self.is_doubtful() => LedgerError::Unknown,
             Self::Down(cause)
             | Self::Elsewhere(cause)
@@ -119,7 +117,7 @@ impl QueryError {
 
 impl From<LedgerError> for QueryError {
     fn from(error: LedgerError) -> Self {
-        Self::Said(error)
+        Self::Ledger(error)
     }
 }
 
@@ -149,7 +147,7 @@ impl From<tokio_postgres::Error> for QueryError {
                  acknowledgement, asks for: look at synchronous_commit and \
                  synchronous_standby_names, and for a connection pooler",
             )),
-            // A server that is told to stop may have committed before it says so.
+            // A server that is shutting down may have committed before it says so.
             &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN => Self::Lost(cause),
             &SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::CANNOT_CONNECT_NOW => {
                 Self::Elsewhere(cause)
@@ -163,7 +161,7 @@ impl From<tokio_postgres::Error> for QueryError {
     }
 }
 
-/// An error with its causes and its SQLSTATE, without a line end.
+/// An error with its causes and its SQLSTATE, on one line.
 pub(super) fn explain(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

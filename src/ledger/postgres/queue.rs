@@ -4,19 +4,19 @@
 //! of every delivery that was made since. A lease that began at the start of the index would walk
 //! over all of them, and would take longer with each delivery.
 //!
-//! Nothing is missed below a floor. A due time is taken from the clock ([`super::sql::CLOCK`]) by a
-//! statement whose transaction has its number by then ([`super::sql::NUMBERED`]). A lease knows the number and the
-//! beginning of its own transaction. Once no transaction of that number or a smaller one is in
-//! progress, all others take their times later: nothing new appears below that beginning. What is
-//! there already is asked for. A floor is the smaller of the two.
+//! Nothing is missed below a floor. A statement reads a due time from the clock
+//! ([`super::sql::CLOCK`]) after its transaction has a number ([`super::sql::NUMBERED`]). A lease
+//! knows the number and the start of its own transaction. Once no transaction with that number or a
+//! smaller one is in progress, all others read later times: nothing new appears below that start.
+//! Existing deliveries are queried. A floor is the smaller of the two.
 //!
-//! A crash of the server takes back what was written without waiting for the disk, deliveries with
-//! it. So a new session begins with the floors in `queue_floor`: those survive a crash only
-//! together with everything that they rest on.
+//! A crash of the server loses what was written without waiting for the disk, including deliveries.
+//! So a new session begins with the floors in `queue_floor`: they survive a crash only together
+//! with everything that they depend on.
 //!
-//! What is left (an import with old due times, a clock that is set back, a gateway of version 3) is
-//! found by the search, which begins at the start of the index, beside the leases. It makes such
-//! deliveries due now, above the floors of all gateways.
+//! The search finds the rest (an import with old due times, a clock that is set back, a gateway of
+//! version 3). It begins at the start of the index, beside the leases, and makes such deliveries
+//! due now, above the floors of all gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,26 +30,26 @@ use super::sql::{CLOCK, NOW};
 use crate::clock::{UnixMillis, instant};
 use crate::ledger::{TargetFilter, TargetId};
 
-/// Unknown destinations are looked for this often.
+/// The interval of searches for unknown destinations.
 const DISCOVER_EVERY: Duration = Duration::from_millis(250);
-/// How far a floor stays below what is certain: a server's clock is set back by small steps.
+/// The distance of a floor from what is certain: a server's clock is set back by small steps.
 const SLACK_MS: i64 = 10;
-/// From one search to the next, …
+/// The minimum interval of searches.
 const SEARCH_EVERY: Duration = Duration::from_secs(30);
-/// … and this many times as long as the last one took: a search costs the server 1 % of a core.
+/// The same as a multiple of their duration: a search costs the server 1 % of a core.
 const SEARCH_REST: u32 = 100;
-/// Deliveries that a search makes due at once, in one statement.
+/// Deliveries that a search makes due in one statement.
 const RAISED_ROWS: usize = 10_000;
-/// How long a search may take.
+/// The time limit of a search.
 const SEARCH_TIME: Duration = Duration::from_secs(300);
-/// Greater than every name: names are letters, digits and `._-/`.
+/// Sorts after every name: names are letters, digits and `._-/`.
 const BEHIND_NAMES: &str = "~";
-/// Below every time.
+/// Before every time.
 const NO_FLOOR: UnixMillis = UnixMillis::MIN;
 
 type Floors = BTreeMap<String, UnixMillis>;
 
-/// The queues, as far as all leases of this gateway know them.
+/// The queues, as known to all leases of this gateway.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -57,9 +57,9 @@ pub(super) struct Queue {
 
 struct State {
     floors: Floors,
-    /// Grows when floors begin again: what was asked for before counts no more.
+    /// Increases when floors begin again: earlier requests do not count any more.
     generation: u64,
-    /// Every transaction that took a time before this has ended.
+    /// Every transaction that read a time before this has ended.
     certain_ms: UnixMillis,
     /// A lease that waits until no older transaction is in progress.
     waits: Option<Mark>,
@@ -80,7 +80,7 @@ impl Default for State {
     }
 }
 
-/// The transaction of a lease: its number, and when it began by the server's clock.
+/// The transaction of a lease: its number, and its start by the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) number: i64,
@@ -95,13 +95,13 @@ pub(super) struct Wanted {
     generation: u64,
 }
 
-/// The findings of a lease.
+/// The results of a lease.
 pub(super) struct Found {
-    /// Its own transaction, where it wrote.
+    /// Its own transaction, if it wrote.
     pub(super) mark: Option<Mark>,
     /// No transaction with a smaller number was in progress.
     pub(super) oldest: i64,
-    /// The first due time of each destination that was asked for, if there is one soon.
+    /// The first due time of each requested destination, if there is one soon.
     pub(super) firsts: Vec<(String, Option<UnixMillis>)>,
 }
 
@@ -124,7 +124,7 @@ impl Queue {
         names.iter().map(|name| state.floors.get(name).copied().unwrap_or(NO_FLOOR)).collect()
     }
 
-    /// The known destinations that a filter admits.
+    /// The known destinations that a filter matches.
     fn wanted(&self, filter: &TargetFilter) -> Wanted {
         let state = self.state();
         let floor = |name: &str| state.floors.get(name).copied().unwrap_or(NO_FLOOR);
@@ -143,7 +143,7 @@ impl Queue {
         Wanted { targets, floors, generation: state.generation }
     }
 
-    /// Raises the floors of what was asked for.
+    /// Raises the floors of the requested destinations.
     pub(super) fn learn(&self, wanted: &Wanted, found: Found) {
         let mut state = self.state();
         if state.generation != wanted.generation {
@@ -165,8 +165,8 @@ impl Queue {
         }
     }
 
-    /// Takes the floors of other gateways, and answers what they should be told; `generation` is
-    /// that from before they were read.
+    /// Takes the floors of other gateways, and returns those to publish; `generation` is that from
+    /// before they were read.
     fn exchange(&self, generation: u64, shared: &Floors) -> Floors {
         let mut state = self.state();
         if state.generation != generation {
@@ -183,7 +183,7 @@ impl Queue {
         news.map(|(name, floor)| (name.clone(), *floor)).collect()
     }
 
-    /// Whether a search is due. No other one begins until this one has ended, or took too long.
+    /// Whether a search is due. No other one begins before it ends or times out.
     fn begins_search(&self) -> bool {
         let (mut state, now) = (self.state(), instant());
         let due = state.search_at <= now;
@@ -200,7 +200,7 @@ impl Queue {
 }
 
 impl Core {
-    /// The destinations that a filter admits, as far as anybody knows of them.
+    /// The known destinations that a filter matches.
     pub(super) async fn wanted(
         &self,
         session: &Session,
@@ -216,7 +216,7 @@ impl Core {
         Ok(self.queue.wanted(filter))
     }
 
-    /// Looks for destinations between the names that are known: nothing of those is walked over.
+    /// Looks for destinations between the known names, without reading entries of known ones.
     async fn discover(&self, session: &Session) -> Result<(), QueryError> {
         let (from, to): (Vec<String>, Vec<String>) = {
             let mut state = self.queue.state();
@@ -248,13 +248,13 @@ impl Core {
     }
 
     async fn shared_floors(&self, session: &Session) -> Result<Floors, QueryError> {
-        // With a clock that a test holds, times of the server's clock mean nothing.
+        // With a test's clock, times of the server's clock mean nothing.
         let sql = format!("select target, least(due_ms, {NOW}) from queue_floor");
         let rows = session.rows(&sql, &[&self.clock.fixed()]).await?;
         Ok(rows.into_iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// Tells other gateways the floors, and takes theirs.
+    /// Publishes the floors to other gateways, and takes theirs.
     pub(super) async fn share_floors(&self) -> Result<(), QueryError> {
         if self.clock.fixed().is_some() {
             return Ok(());
@@ -265,7 +265,7 @@ impl Core {
     }
 
     async fn exchange_floors(&self, session: &Session) -> Result<(), QueryError> {
-        // Its floors may rest on what a crash took back: a lease looks to that first.
+        // Its floors may depend on what a crash lost: a lease checks that first.
         if session.is_new() {
             return Ok(());
         }
@@ -283,7 +283,7 @@ impl Core {
         session.run(sql, &[&targets, &floors]).await.map(drop)
     }
 
-    /// Searches everything from the start, if it is time for that, on a connection of its own.
+    /// Searches everything from the start, if due, on a separate connection.
     pub(super) async fn search_queue(&self) {
         if self.clock.fixed().is_some() || !self.queue.begins_search() {
             return;
@@ -320,7 +320,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes what is due below a floor due now.
+    /// Makes deliveries due below a floor due now.
     async fn raise(
         &self,
         session: &Session,
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(learn(&queue, found(Some((12, 3000)), 13, None)), 3000 - SLACK_MS);
         assert_eq!(learn(&queue, found(Some((14, 5000)), 15, Some(4000))), 4000);
         assert_eq!(learn(&queue, found(None, 16, None)), 5000 - SLACK_MS);
-        // A lease that began before does not lower it.
+        // A lease that began earlier does not lower it.
         assert_eq!(learn(&queue, found(None, 16, Some(4000))), 5000 - SLACK_MS);
     }
 

@@ -1,8 +1,8 @@
-//! Another key for everything that is there, in small steps, while gateways go on.
+//! Change of the master key, in small steps, while gateways run.
 //!
-//! First the key to write with is changed, for all gateways at one moment; then what was written
-//! before is written anew, row by row in the order of keys. What is done needs no note: a piece says
-//! which key it is under, so that a run that was interrupted is begun again and passes over it.
+//! First the key for writing changes, for all gateways at once; then existing rows are rewritten in
+//! the order of their keys. Progress needs no record: a piece names its key, so an interrupted run
+//! starts again and skips finished rows.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -11,30 +11,36 @@ use super::dialer::Role;
 use super::documents::document_piece;
 use super::held::{COLUMNS, held_piece};
 use super::link::{HeldSession, Pool, Session};
-use super::log::{ATTEMPT, EVENT_PIECE, said_piece};
+use super::log::{ATTEMPT, EVENT_PIECE, response_piece};
 use super::query_error::QueryError;
 use super::row_cipher::{Place, Used, change_key, forget_others, under};
 use super::sql::{id_of, uuid_of};
 use super::{CHANGE_PATIENCE, Core, Postgres, PostgresError, PostgresOptions};
 use crate::clock::instant;
 use crate::ledger::seal::MasterKey;
-use crate::ledger::{Attempt, EventId, LedgerError, TargetId};
+use crate::ledger::{Attempt, EventId, LedgerError};
 
 /// Rows of one step.
 const ROWS: i64 = 500;
 /// Held callbacks of one step: each may be as large as an event.
 const HELD_ROWS: i64 = 50;
-/// Bytes of one step, but for a row that is larger alone.
+/// Bytes of one step, except for a single larger row.
 const BYTES: i64 = 8 << 20;
 
+/// The key of an attempt's row.
+struct AttemptKey {
+    event: Uuid,
+    target: String,
+    token: i64,
+}
+
 impl Postgres {
-    /// Seals everything with the current key of `options`, or unseals it where there is none, and
-    /// tells how many rows it has written. Answers that number: zero if everything was so already.
-    /// Gateways that have both keys go on meanwhile.
+    /// Seals everything with the current key of `options`, or unseals it without one. Reports and
+    /// returns the number of rewritten rows: zero if nothing had to change. Gateways with both keys
+    /// run meanwhile.
     ///
     /// # Errors
-    /// When a key is missing, or the server fails; what is done is done, and the rest may be tried
-    /// again.
+    /// If a key is missing, or the server fails; finished rows stay, and the rest may be retried.
     pub async fn rekey(
         options: PostgresOptions,
         tell: &mut dyn FnMut(u64),
@@ -63,13 +69,13 @@ impl Postgres {
     }
 }
 
-/// Another run makes another key the one to write with.
-const IN_USE: &str = "another rekey is under way";
+/// Another run changes the key for writing.
+const IN_USE: &str = "another rekey is in progress; wait for its end";
 
-/// A missing key is said as such.
+/// Maps the error of a missing key.
 fn sealed(fault: QueryError) -> PostgresError {
     match fault {
-        QueryError::Said(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
+        QueryError::Ledger(LedgerError::Sealed(what)) => PostgresError::Sealed(what),
         QueryError::Torn(_) => PostgresError::Server(IN_USE.to_owned()),
         fault => fault.into(),
     }
@@ -88,7 +94,7 @@ impl Core {
             *done += rows;
             tell(*done);
         }
-        let mut after = (Uuid::nil(), String::new(), i64::MIN);
+        let mut after = AttemptKey { event: Uuid::nil(), target: String::new(), token: i64::MIN };
         while let Some((last, rows)) = self.rekey_attempts(held, after).await? {
             after = last;
             *done += rows;
@@ -110,13 +116,13 @@ impl Core {
         }
     }
 
-    /// A condition that holds where the key in parameter `number` is the one to write with, and the
-    /// commit will be durable: a row that a crash takes back would need the key that is thrown away.
+    /// A condition that holds if the key in parameter `number` is the key for writing and the commit
+    /// will be durable: a row that a crash restores would need the discarded key.
     fn allowed(&self, number: &str) -> String {
         format!("{} and {}", under(number), self.pulse.required().condition())
     }
 
-    /// A step: where it ended, and how many rows it wrote; `None`: nothing is left.
+    /// A step: its end, and the number of rewritten rows; `None`: nothing is left.
     async fn rekey_events(
         &self,
         session: &Session,
@@ -157,8 +163,8 @@ impl Core {
     async fn rekey_attempts(
         &self,
         session: &Session,
-        (event, target, token): (Uuid, String, i64),
-    ) -> Result<Option<((Uuid, String, i64), u64)>, QueryError> {
+        after: AttemptKey,
+    ) -> Result<Option<(AttemptKey, u64)>, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();
         let sql = format!(
@@ -168,16 +174,19 @@ impl Core {
              order by event_id, target, token limit {ROWS}",
             prefix.len()
         );
-        let rows = session.rows(&sql, &[&event, &target, &token, &prefix]).await?;
-        let key = |row: &Row| -> (Uuid, String, i64) { (row.get(0), row.get(1), row.get(2)) };
+        let rows =
+            session.rows(&sql, &[&after.event, &after.target, &after.token, &prefix]).await?;
+        let key =
+            |row: &Row| AttemptKey { event: row.get(0), target: row.get(1), token: row.get(2) };
         let Some(last) = rows.last().map(key) else { return Ok(None) };
         let (mut events, mut targets, mut tokens, mut pieces) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
-            let (event, target, token) = key(row);
+            let AttemptKey { event, target, token } = key(row);
             let attempt: Attempt = self.attempt(id_of(event), &target, row, 2)?;
             let id: EventId = id_of(event);
-            pieces.push(said_piece(&pen, (id, &TargetId::from(target.as_str()), token), &attempt));
+            let place = Place::Attempt { event: id, target: &target, token };
+            pieces.push(response_piece(&pen, place, &attempt));
             events.push(event);
             targets.push(target);
             tokens.push(token);
@@ -194,7 +203,7 @@ impl Core {
         Ok(Some((last, written)))
     }
 
-    /// Some held callbacks. One that is decided meanwhile has nothing to seal any more.
+    /// Some held callbacks. One that was decided meanwhile has nothing to seal.
     async fn rekey_held(
         &self,
         session: &Session,
@@ -226,7 +235,7 @@ impl Core {
         Ok(Some((last, written)))
     }
 
-    /// Some documents; one that was changed meanwhile was written under the new key.
+    /// Some documents; one that changed meanwhile was written under the new key.
     async fn rekey_documents(&self, session: &Session) -> Result<u64, QueryError> {
         let pen = self.vault.pen()?;
         let prefix = pen.prefix();

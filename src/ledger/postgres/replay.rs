@@ -1,4 +1,4 @@
-//! Delivering again.
+//! Replays.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ impl Core {
     }
 }
 
-/// The events are held while their deliveries are made, so that no sweep takes them away meanwhile.
+/// The events are locked while their deliveries are made: no sweep deletes them meanwhile.
 fn replay_sql(required: Required) -> String {
     format!(
         "with held as (
@@ -51,28 +51,28 @@ fn replay_sql(required: Required) -> String {
         ), wanted as (
             select distinct h.id, t.target
             from held h cross join lateral unnest(coalesce($4::text[], h.targets)) as t(target)
-        ), anew as (
+        ), renewed as (
             insert into replayed (event_id, replay_id, target)
             select id, $3::uuid, target from wanted order by id, target
             on conflict do nothing
             returning event_id, target
         ), risen as (
-            delete from dead d using anew a
+            delete from dead d using renewed a
             where d.event_id = a.event_id and d.target = a.target
         ), due as (
             insert into delivery (event_id, target, due_ms, attempt, token, owner)
             select event_id, target, {CLOCK}, 0, greatest({NOW} * 1024, (select max(token)
                 from attempt t where t.event_id = a.event_id and t.target = a.target)), null
-            from anew a order by event_id, target
+            from renewed a order by event_id, target
             on conflict (event_id, target) do update set due_ms = excluded.due_ms, attempt = 0,
                 token = greatest(delivery.token + 1, excluded.token), owner = null
         ), named as (
             update event e set targets =
                 (select array_agg(distinct o.t order by o.t) from unnest(e.targets || $4::text[]) as o(t))
-            where $4::text[] is not null and e.id in (select event_id from anew)
+            where $4::text[] is not null and e.id in (select event_id from renewed)
                 and not e.targets @> $4::text[]
         )
-        select count(*) from anew group by event_id",
+        select count(*) from renewed group by event_id",
         durable = required.condition()
     )
 }

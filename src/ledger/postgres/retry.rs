@@ -1,4 +1,4 @@
-//! What is tried again until it is through: accepting and settling.
+//! Retries of accepting and settling.
 
 use std::time::Instant;
 
@@ -33,15 +33,15 @@ impl Core {
         }
     }
 
-    /// One try. Its commit is waited for as long as it takes, unless another server has taken the
-    /// place of its own meanwhile: what the old one has then is only kept if the new one has it.
+    /// One try. Waits for its commit without a limit, unless another server supersedes its own: the
+    /// old server's data is only kept if the new one has it.
     async fn accept_once(
         &self,
         batch: &[NewEvent],
         until: Instant,
         doubt: &mut bool,
     ) -> Result<Vec<Accepted>, QueryError> {
-        // A standby that is missing comes back, in a fail-over within the senders' patience.
+        // A missing standby returns, in a failover within the senders' timeout.
         if let Some(why) = self.pulse.barred() {
             return Err(QueryError::NotDurable(Cause::new(FaultCode::NotDurable, why)));
         }

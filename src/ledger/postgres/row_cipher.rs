@@ -1,10 +1,9 @@
-//! The vault: pieces of rows, in clear or sealed under a master key.
+//! The row cipher: pieces of rows, plain or sealed under a master key.
 //!
-//! The first byte of a piece says which. What is sealed names its key and is bound to its row. With
-//! which key to write is the database's to say (`meta`, row `key`), not the gateway's: each
-//! statement that writes pieces names the key that they are under, and fails where that is another
-//! one by now. So all gateways change it at one moment, and no straggler leaves behind what nobody
-//! can read any more.
+//! The first byte of a piece tells the two apart. A sealed piece names its key and is bound to its
+//! row. The database names the key for writing (`meta`, row `key`), not the gateway: each statement
+//! that writes pieces names their key, and fails if the database has another. So all gateways
+//! change it at once, and none writes what the others cannot read.
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -19,7 +18,7 @@ use crate::ledger::{EventId, HeldId, LedgerError};
 
 const CLEAR: u8 = 0;
 const SEALED: u8 = 1;
-/// Who writes waits for a change of the key, and the change for who writes: not for longer.
+/// The limit of waiting: writers wait for a change of the key, and the change for writers.
 const CHANGE_TIME: &str = "set local lock_timeout = '2s'";
 
 /// Seals and opens pieces.
@@ -29,12 +28,12 @@ pub(super) struct RowCipher {
     used: RwLock<Used>,
 }
 
-/// The keys that the database says it uses.
+/// The keys that the database uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Used {
-    /// The one to write with; `None`: in clear.
+    /// The key for writing; `None`: plain.
     pub(super) current: Option<KeyId>,
-    /// Those that something may be sealed with.
+    /// Keys of existing sealed data.
     pub(super) all: Vec<KeyId>,
 }
 
@@ -44,7 +43,7 @@ pub(super) struct RowSealer<'v> {
     key: Option<MasterKey>,
 }
 
-/// What a piece is bound to.
+/// The place that a piece is bound to.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'p> {
     Event { id: EventId, source: &'p str },
@@ -84,7 +83,7 @@ impl Place<'_> {
 }
 
 impl Used {
-    /// Reads what the database says.
+    /// Reads the keys from the database.
     pub(super) async fn read(session: &Session) -> Result<Self, QueryError> {
         let rows = session.rows("select k, v from meta where k = 'key' or k like 'key %'", &[]);
         let mut used = Self::default();
@@ -99,7 +98,7 @@ impl Used {
         Ok(used)
     }
 
-    /// Why not all of it can be read with these keys, and what helps.
+    /// The error if some data cannot be read with these keys, with the remedy.
     pub(super) fn lacking(&self, keys: &Keyring) -> Option<String> {
         let missing = self.all.iter().find(|id| keys.find(**id).is_none())?;
         Some(format!("the database {}", keys.missing(*missing)))
@@ -114,8 +113,8 @@ fn key_id(number: i64) -> KeyId {
     KeyId(number.to_le_bytes())
 }
 
-/// A condition that holds while `parameter` is the key to write with, and fails the statement
-/// otherwise ([`Fault::Torn`]).
+/// A condition that holds while `parameter` is the key for writing, and otherwise fails the
+/// statement ([`QueryError::Torn`]).
 pub(super) fn under(parameter: &str) -> String {
     format!(
         "1 / (case when {parameter}::bigint = (select v from meta where k = 'key') then 1 else 0 \
@@ -131,7 +130,7 @@ impl RowCipher {
         Ok(Self { keys, nonces: Mutex::new(nonces), used: RwLock::new(used) })
     }
 
-    /// Takes note of what the database says.
+    /// Records the keys of the database.
     pub(super) fn heard(&self, used: Used) {
         let mut known = self.used.write().unwrap_or_else(PoisonError::into_inner);
         if *known != used {
@@ -141,25 +140,25 @@ impl RowCipher {
         }
     }
 
-    /// Why not all of the database can be read, and what helps.
+    /// The error if some data cannot be read, with the remedy.
     pub(super) fn lacking(&self) -> Option<String> {
         self.used.read().unwrap_or_else(PoisonError::into_inner).lacking(&self.keys)
     }
 
-    /// Writes under the key that the database wants.
+    /// A sealer with the key for writing.
     pub(super) fn pen(&self) -> Result<RowSealer<'_>, QueryError> {
         let current = self.used.read().unwrap_or_else(PoisonError::into_inner).current;
         let key = match current {
             None => None,
             Some(id) => Some(self.keys.find(id).cloned().ok_or_else(|| {
                 let missing = self.keys.missing(id);
-                QueryError::Said(LedgerError::Sealed(format!("the database {missing}")))
+                QueryError::Ledger(LedgerError::Sealed(format!("the database {missing}")))
             })?),
         };
         Ok(RowSealer { nonces: &self.nonces, key })
     }
 
-    /// What a piece holds.
+    /// The content of a piece.
     pub(super) fn open<'b>(
         &self,
         place: Place<'_>,
@@ -193,12 +192,12 @@ impl std::fmt::Display for Place<'_> {
 }
 
 impl RowSealer<'_> {
-    /// What [`under`] is asked about.
+    /// The parameter of [`under`].
     pub(super) fn number(&self) -> i64 {
         number(self.key.as_ref().map(MasterKey::id))
     }
 
-    /// How the pieces begin that it writes.
+    /// The prefix of its pieces.
     pub(super) fn prefix(&self) -> Vec<u8> {
         match &self.key {
             None => vec![CLEAR],
@@ -206,31 +205,31 @@ impl RowSealer<'_> {
         }
     }
 
-    /// The piece that holds what `put` writes.
+    /// The piece with the output of `put`.
     pub(super) fn write(&self, place: Place<'_>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut piece = self.prefix();
         let start = piece.len();
         put(&mut piece);
         if let Some(key) = &self.key {
             let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-            key.seal(&mut nonces, &place.bytes(), (&mut piece, start));
+            key.seal(&mut nonces, &place.bytes(), &mut piece, start);
         }
         piece
     }
 }
 
-/// What is in a piece is not what should be.
+/// The error of an invalid piece.
 pub(super) fn malformed(place: Place<'_>) -> impl Fn(DecodeError) -> QueryError {
     move |_| {
-        QueryError::Said(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
+        QueryError::Ledger(LedgerError::Corrupt(format!("a piece of {place} is of no known form")))
     }
 }
 
 impl Core {
-    /// Looks again at what a statement ran into.
+    /// Reads again what a statement's error depends on.
     pub(super) async fn mend(&self, fault: &QueryError) {
         match fault {
-            // Another gateway's sweep took it.
+            // Another gateway's sweep deleted it.
             QueryError::NoPartition(_) => self.forget_days(),
             QueryError::Torn(_) => {
                 let read = async {
@@ -238,7 +237,7 @@ impl Core {
                     let used = Used::read(&held).await;
                     held.heed(used)
                 };
-                // What fails is tried again by whoever runs into it again.
+                // A failure is retried by the next statement that needs it.
                 if let Ok(used) = read.await {
                     self.vault.heard(used);
                 }
@@ -249,7 +248,7 @@ impl Core {
 }
 
 impl Core {
-    /// Seals from now on, if nothing says yet with which key, and there is one.
+    /// Starts sealing, if the database names no key and there is one.
     pub(super) async fn begin_sealing(
         &self,
         held: &mut HeldSession<'_>,
@@ -259,7 +258,7 @@ impl Core {
         if own.is_none() || used != Used::default() {
             return self.check(used);
         }
-        // Another gateway may be doing the same, with another key.
+        // Another gateway may do the same with another key.
         let until = instant() + super::CHANGE_PATIENCE;
         loop {
             match change_key(held, None, own).await {
@@ -286,8 +285,8 @@ impl Core {
     }
 }
 
-/// Makes `to` the key to write with, if that is `from` still; whether it is now. Who is writing
-/// meanwhile is waited for, and who comes later finds the new one.
+/// Makes `to` the key for writing if that is still `from`; returns whether it is now. Waits for
+/// current writers; later ones find the new key.
 pub(super) async fn change_key(
     held: &mut HeldSession<'_>,
     from: Option<KeyId>,
@@ -319,7 +318,7 @@ async fn change(session: &Session, from: i64, to: Option<KeyId>) -> Result<bool,
     Ok(session.run(sql, &[&number(to), &from]).await? == 1)
 }
 
-/// Nothing is sealed any more but with the key to write with.
+/// Forgets all keys except the one for writing.
 pub(super) async fn forget_others(
     session: &Session,
     current: Option<KeyId>,

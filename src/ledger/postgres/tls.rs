@@ -1,5 +1,4 @@
-//! TLS to the server, by the rustls that is in the tree already. A server that offers TLS is
-//! always verified.
+//! TLS to the server, with rustls. The certificate of a server that offers TLS is always verified.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
-/// Makes TLS connections that are verified against one set of roots.
+/// Makes TLS connections, verified against one set of roots.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ClientConfig>);
 
@@ -28,7 +27,7 @@ pub(super) struct Handshake {
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl Tls {
-    /// With the roots in the file `ca`, or with those that browsers know.
+    /// With the roots in the file `ca`, or with those of browsers.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -64,7 +63,7 @@ where
     type Error = rustls::pki_types::InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Self::Error> {
-        // A socket in the file system has no name, and is never asked for TLS.
+        // A socket in the file system has no name, and never uses TLS.
         let domain = if domain.is_empty() { "localhost" } else { domain };
         let name = ServerName::try_from(domain)?.to_owned();
         Ok(Handshake { config: Arc::clone(&self.0), name })

@@ -1,7 +1,7 @@
-//! What goes from one ledger to another.
+//! Export and import.
 //!
-//! An export goes through the tables one after the other, each by its key, so that a cursor is the
-//! table and the last key. An import takes its items in transactions, each whole or not at all.
+//! An export reads the tables one after the other by key: a cursor is the table and the last key.
+//! An import takes its items in transactions, each completely or not at all.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +11,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::accept::{BODIES_MAX, insert_keys, joined, piece_of};
+use super::documents::DocumentRow;
 use super::expiry::rewind;
 use super::held;
 use super::link::{HeldSession, Session};
-use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, said_piece};
+use super::log::{ATTEMPT, EVENT_PIECE, EventPiece, response_piece};
 use super::migrate::OLDER_KEYS;
 use super::query_error::{Cause, QueryError};
-use super::row_cipher::under;
+use super::row_cipher::{Place, under};
 use super::sql::{NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::{Put as _, Take};
@@ -27,9 +28,9 @@ use crate::ledger::{
     TargetId,
 };
 
-/// Rows that one statement of an export reads at most.
+/// Maximum of rows that one statement of an export reads.
 const ROWS: i64 = 1000;
-/// Held callbacks that one statement of an export reads at most.
+/// Maximum of held callbacks that one statement of an export reads.
 const HELD_ROWS: i64 = 50;
 /// Bytes of the items of one transaction of an import.
 const IMPORT_BYTES: usize = 8 << 20;
@@ -49,7 +50,7 @@ enum Stage {
 const STAGES: [Stage; 5] =
     [Stage::Documents, Stage::Past, Stage::Events, Stage::Nonces, Stage::Held];
 
-/// What one statement of an export found, and the key that it ended at; `None`: at the end.
+/// The result of one statement of an export, and its last key; `None`: at the end.
 type Found = (Vec<Item>, Option<Vec<u8>>);
 
 impl Core {
@@ -133,7 +134,7 @@ impl Core {
     }
 }
 
-/// The key that a page of keys goes on behind.
+/// The key after which a page of keys continues.
 fn key_after(bytes: &[u8]) -> Result<Uuid, QueryError> {
     Uuid::from_slice(bytes).or(Err(LedgerError::BadCursor.into()))
 }
@@ -150,7 +151,7 @@ fn end_of(rows: &[Row], key: impl Fn(&Row) -> Vec<u8>) -> Option<Vec<u8>> {
 fn keys_of(bytes: &[u8]) -> Result<SmallVec<[DedupeKey; 2]>, QueryError> {
     let key = |bytes: &[u8]| {
         let key = bytes.try_into().map(DedupeKey);
-        key.or(Err(QueryError::Said(LedgerError::Corrupt("a key of another length".into()))))
+        key.or(Err(QueryError::Ledger(LedgerError::Corrupt("a key of another length".into()))))
     };
     bytes.chunks(16).map(key).collect()
 }
@@ -161,7 +162,7 @@ impl Core {
         session: &Session,
         after: Option<&[u8]>,
     ) -> Result<Found, QueryError> {
-        let bad = |_| QueryError::Said(LedgerError::BadCursor);
+        let bad = |_| QueryError::Ledger(LedgerError::BadCursor);
         let (mut version, mut kind, mut id) = (-1_i64, "", &[][..]);
         if let Some(after) = after {
             let mut from = Take(after);
@@ -188,8 +189,8 @@ impl Core {
     }
 }
 
-/// Keys that no event shows: their events are gone, or they came with duplicates. Of several that
-/// were written together the smallest stands for all.
+/// Keys without an event: their events expired, or they came with duplicates. The smallest of
+/// several that were written together represents all.
 async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, QueryError> {
     let after = after.map(key_after).transpose()?;
     let sql = format!(
@@ -217,7 +218,7 @@ async fn past(session: &Session, after: Option<&[u8]>) -> Result<Found, QueryErr
 }
 
 impl Core {
-    /// Events of about `bytes`, one at least. Bodies are only read of those that are shown.
+    /// Events of about `bytes`, at least one. Only their bodies are read.
     async fn events(
         &self,
         session: &Session,
@@ -285,7 +286,7 @@ impl Core {
     }
 }
 
-/// What is pending or dead of some events: state, attempts and due time, by destination.
+/// Unfinished deliveries of some events: state, attempts and due time, by destination.
 type Open = HashMap<EventId, HashMap<String, (DeliveryState, u32, Option<i64>)>>;
 
 async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, QueryError> {
@@ -303,7 +304,7 @@ async fn open_rows(session: &Session, ids: &[Uuid]) -> Result<Open, QueryError> 
 }
 
 impl Core {
-    /// The attempts of events of which something is open.
+    /// The attempts of events with unfinished deliveries.
     async fn attempts(
         &self,
         session: &Session,
@@ -326,7 +327,7 @@ impl Core {
 
 // === Importing ===
 
-/// Items in pieces that one transaction takes.
+/// Splits items by transaction.
 pub(super) fn pieces(items: Vec<Item>) -> Result<Vec<Vec<Item>>, LedgerError> {
     let mut pieces: Vec<Vec<Item>> = Vec::new();
     let mut size = 0;
@@ -346,7 +347,7 @@ pub(super) fn pieces(items: Vec<Item>) -> Result<Vec<Vec<Item>>, LedgerError> {
     Ok(pieces)
 }
 
-/// An event whose keys were unknown, or the keys of one that is gone.
+/// An event with unknown keys, or the keys of an expired one.
 struct Taken<'i> {
     past: PastEvent,
     whole: Option<(&'i NewEvent, &'i [Delivery])>,
@@ -389,7 +390,7 @@ impl Core {
         }
         let past: Vec<&PastEvent> = events.iter().map(|taken| &taken.past).collect();
         let keys: usize = past.iter().map(|past| past.keys.len()).sum();
-        // A gateway took one of them meanwhile: all of it is judged anew.
+        // A gateway took one of them meanwhile: all are evaluated again.
         if insert_keys(session, &past, self.pulse.required()).await? != keys as u64 {
             return Err(taken_meanwhile());
         }
@@ -414,7 +415,7 @@ impl Core {
         Ok(taken + insert_nonces(session, &nonces).await?)
     }
 
-    /// A document that is newer than the one that is there, under a version not used here yet.
+    /// A document that is newer than the stored one, under a version not used here yet.
     async fn import_document(
         &self,
         session: &Session,
@@ -432,8 +433,9 @@ impl Core {
         }
         let new = version.max(revision + 1);
         session.run("update meta set v = $1 where k = 'revision'", &[&new]).await?;
-        let said = (document.who.as_str(), &document.body[..]);
-        self.write_document(session, (kind, id, new), document.at_ms, said).await?;
+        let (at_ms, who, body) = (document.at_ms, document.who.as_str(), &document.body[..]);
+        let row = DocumentRow { kind, id, version: new, at_ms, who, body };
+        self.write_document(session, row).await?;
         session.run("select pg_notify($1, '')", &[&self.dialer.channel()]).await?;
         self.pulse.saw(Revision(0));
         Ok(true)
@@ -477,7 +479,7 @@ impl Core {
     }
 }
 
-/// The events, whole or past, of which no key is known, each key once.
+/// The items, complete or past, of which no key is known, each key once.
 async fn unknown<'i>(session: &Session, items: &'i [Item]) -> Result<Vec<Taken<'i>>, QueryError> {
     let offered: Vec<Taken<'i>> = items
         .iter()
@@ -562,7 +564,7 @@ impl Core {
 }
 
 impl Core {
-    /// Attempts came in their order; the tokens of leases to come are larger than these.
+    /// Attempts in order; the tokens of future leases are larger than these.
     async fn insert_attempts(
         &self,
         session: &Session,
@@ -586,7 +588,8 @@ impl Core {
         let said: Vec<Option<Vec<u8>>> = rows
             .iter()
             .map(|(one, token, attempt)| {
-                said_piece(&pen, (one.event, &one.target, *token), attempt)
+                let (event, target) = (one.event, one.target.as_str());
+                response_piece(&pen, Place::Attempt { event, target, token: *token }, attempt)
             })
             .collect();
         let sql = format!(

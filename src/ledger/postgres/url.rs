@@ -1,4 +1,4 @@
-//! `store.url`: what it may say, and what holds where it says nothing.
+//! `store.url`: its options and their defaults.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use tokio_postgres::config::Host;
 
 /// The port of a host that names none.
 const PORT: u16 = 5432;
-/// A server that does not answer a connection in this time is passed over for the next one.
+/// A server that accepts no connection in this time is skipped for the next one.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// A peer that is silent so long is asked whether it lives, …
+/// Idle time before a peer is probed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
-/// … so often, …
+/// Interval of the probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// … and is given up after so many questions: a machine that vanished is noticed in about 11 s,
-/// while one that waits for its standby, and lives, is waited for.
+/// Number of probes until the peer counts as dead: a vanished machine is noticed in about 11 s,
+/// while one that is alive and waits for its standby is waited for.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// The options that libpq's URLs know and that mean something else here.
+/// libpq options that have another form here.
 const OURS: [(&str, &str); 3] = [
     ("sslrootcert", "write the file into store.ca"),
     ("sslcert", "client certificates are not supported; use a password"),
-    ("target_session_attrs", "leave it out: writes always go to the server that takes them"),
+    ("target_session_attrs", "omit it: writes always go to the server that accepts them"),
 ];
 
-/// Reads a URL; the text of an error never holds the URL, which has a password in it.
+/// Parses a URL; the text of an error never contains the URL, which has a password.
 pub(super) fn parse(url: &str) -> Result<Config, String> {
     let url = verified(url)?;
     let mut config: Config = url.parse().map_err(|error| reason(&error))?;
@@ -48,7 +48,7 @@ pub(super) fn parse(url: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Each host of `config` by itself, with its name for people.
+/// Each host of `config`, with its name for operators.
 pub(super) fn hosts(config: &Config) -> Vec<(String, Config)> {
     let (names, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let port = |at: usize| match config.get_ports() {
@@ -81,7 +81,7 @@ pub(super) fn hosts(config: &Config) -> Vec<(String, Config)> {
         .collect()
 }
 
-/// Everything that `config` says, but for its hosts.
+/// The settings of `config` without its hosts.
 fn alone(config: &Config) -> Config {
     let mut one = Config::new();
     one.ssl_mode(config.get_ssl_mode())
@@ -101,8 +101,7 @@ fn alone(config: &Config) -> Config {
     one
 }
 
-/// Whoever asks for TLS gets it verified, so the modes that ask for that are the same as
-/// `require`.
+/// Replaces the verifying modes by `require`: TLS is always verified.
 fn verified(url: &str) -> Result<String, String> {
     let Some((head, query)) = url.split_once('?') else { return Ok(url.to_owned()) };
     let mut pairs = Vec::new();
@@ -153,7 +152,7 @@ mod tests {
     fn what_is_wrong_is_said_without_the_password() {
         let wrong = [
             ("postgres://u:hidden@h/d?sslrootcert=x", "store.ca"),
-            ("postgres://u:hidden@h/d?target_session_attrs=any", "leave it out"),
+            ("postgres://u:hidden@h/d?target_session_attrs=any", "omit it"),
             ("postgres://u:hidden@h/d?sslmode=perhaps", "sslmode"),
             ("postgres://u:hidden@h/d?colour=red", "colour"),
             ("postgres://u:hidden@h:x/d", "cannot be read"),

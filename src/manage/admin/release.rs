@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::clock::{now_ms, rfc3339};
 use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState};
-use crate::ledger::{HeldId, NotAReleaseId, ReleaseId, SourceId};
+use crate::ledger::{HeldId, ReleaseId, ReleaseIdError, SourceId};
 use crate::manage::http::{Answered, ApiError, json, time};
 use crate::operator::{ReleaseError, cancel_release, release_all};
 use crate::registry::Actor;
@@ -110,7 +110,7 @@ impl Admin {
 }
 
 fn release_id(text: &str) -> Result<ReleaseId, ApiError> {
-    text.parse().map_err(|error: NotAReleaseId| ApiError::bad(error.to_string()))
+    text.parse().map_err(|error: ReleaseIdError| ApiError::bad(error.to_string()))
 }
 
 fn unknown() -> ApiError {

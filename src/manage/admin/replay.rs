@@ -118,7 +118,7 @@ impl Admin {
 }
 
 fn replay_id(text: &str) -> Result<ReplayId, ApiError> {
-    text.parse().map_err(|error: crate::ledger::NotAReplayId| ApiError::bad(error.to_string()))
+    text.parse().map_err(|error: crate::ledger::ReplayIdError| ApiError::bad(error.to_string()))
 }
 
 fn unknown() -> ApiError {

@@ -1,4 +1,4 @@
-//! Holding callbacks, and deciding about them.
+//! Holding callbacks, and deciding on them.
 
 use super::Committer;
 use crate::ledger::embedded::record::{self, StateRecord};
@@ -10,7 +10,7 @@ use crate::ledger::{
 };
 use crate::sender::Reason;
 
-/// What a release adds to an event's body, at most.
+/// Maximum of bytes that a release adds to an event's body.
 const RELEASED_BYTES: usize = 64;
 /// What the record of another reason takes, at most.
 const REASON_BYTES: usize = 64;
@@ -49,8 +49,8 @@ impl Committer {
         Ok(HoldOutcome::Held(held.id))
     }
 
-    /// Adds one. It is known from now on and shows after the sync: should that fail, nothing more
-    /// is answered.
+    /// Adds a held callback. It is known from now on and visible after the sync. If the sync fails,
+    /// nothing more is answered.
     pub(super) fn add_held(&mut self, held: &NewHeld) -> Position {
         let at = self.journal.frame.append(|to| record::put_held(to, held));
         self.core.held().insert(held, at);
@@ -63,7 +63,8 @@ impl Committer {
         self.core.held().decide(mark);
     }
 
-    /// Decides about one, in one frame: a crash leaves the event and the mark, or neither.
+    /// Decides on a held callback, in one frame: a crash leaves both the event and the mark, or
+    /// neither.
     pub(super) fn decide(&mut self, order: &HeldOrder) -> Result<Decided, LedgerError> {
         let Some(held) = self.core.read_held(order.id)? else {
             let mark = self.core.held().mark(order.id).cloned();
@@ -71,7 +72,7 @@ impl Committer {
         };
         let mark = held.mark(order);
         let targets = held.event.targets.len();
-        // Each name is in the event and in a record of its own.
+        // Each name is in the event and in a separate record.
         let size = 2 * held.event.size() + RELEASED_BYTES + targets * STATE_BYTES + mark.size();
         self.make_room(size - held.event.body.len(), 2 + targets)?;
         if order.decision == Decision::Release {
@@ -82,7 +83,7 @@ impl Committer {
         Ok(Decided::Done(mark))
     }
 
-    /// Adds a released event. Its deliveries are due from now on, not from its receipt.
+    /// Adds a released event. Its deliveries are due now, not from its receipt.
     fn release(&mut self, event: NewEvent) {
         self.add(&event);
         let outcome = record::Outcome::Retry { due_ms: self.core.now() };

@@ -1,4 +1,4 @@
-//! Taking what another ledger exported.
+//! Importing the export of another ledger.
 
 use super::{Committer, Staged};
 use crate::ledger::embedded::call::{EventImport, ImportCall, ImportItem};
@@ -10,8 +10,8 @@ use crate::ledger::embedded::tables::{Note, half_id};
 use crate::ledger::{Imported, LedgerError, PastEvent, Revision};
 
 impl Committer {
-    /// Takes what is unknown. After an error some of it may have been taken: offered again, that
-    /// is known. Keys of another ledger may have an older form.
+    /// Imports unknown items. After an error some may have been imported; offered again, they are
+    /// known. Keys of another ledger may have an older form.
     pub(super) fn import(&mut self, call: ImportCall) -> Result<Imported, LedgerError> {
         let version = if call.has_keys() { OLDER_KEYS } else { VERSION };
         self.make_room_in(version, call.size, call.records)?;
@@ -56,7 +56,7 @@ impl Committer {
             return Ok(false);
         }
         let id = event.event.id;
-        // How far its deliveries are is said by records of their own.
+        // Separate records have the states of its deliveries.
         self.add(&event.event);
         for delivery in event.deliveries {
             for (number, detail) in (1..).zip(&delivery.attempts) {
@@ -84,8 +84,8 @@ impl Committer {
         Ok(!known)
     }
 
-    /// A document that is as new here as there stays. A version that this ledger has passed is
-    /// given a new one, so that none comes twice.
+    /// Imports a document unless the stored one is as new. A version that this ledger has passed is
+    /// replaced by a new one: none repeats.
     fn import_document(&mut self, mut written: Written) -> bool {
         let current = self.version(&written.kind, &written.id);
         if current.is_some_and(|current| current >= written.revision) {

@@ -1,8 +1,8 @@
-//! A disk in memory that forgets what was not synced, for tests.
+//! A disk in memory that loses unsynced writes, for tests.
 //!
-//! Every step that changes something is counted. At a chosen step the power goes, and every step
-//! from then on fails; or that one step fails and the others do not. What is left after a cut is
-//! what was synced, and of the rest whatever a [`Left`] says, sector by sector.
+//! Every step that changes something is counted. At a chosen step the power fails, and every later
+//! step fails; or only that step fails. After a power cut, synced data remains, and of the rest
+//! what a [`Left`] selects, sector by sector.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,29 +12,29 @@ use super::*;
 /// A disk may write a sector or not, nothing in between.
 const SECTOR: usize = 512;
 
-/// What goes wrong at a step.
+/// The fault at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Fault {
-    /// The power goes: this step and all that follow fail.
+    /// The power fails: this step and all later ones fail.
     Cut,
     /// The step fails: no space.
     NoSpace,
     /// The step fails: an I/O error.
     Io,
-    /// A write is done by half, and fails.
+    /// A write is done halfway, and fails.
     Short,
-    /// A sync takes its time.
+    /// A sync is slow.
     Slow,
 }
 
-/// What is left of what was written and not synced.
+/// The unsynced writes that remain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Left {
-    /// All of it: a process was killed, the machine went on.
+    /// All: a process was killed, the machine went on.
     Everything,
-    /// Nothing of it.
+    /// None.
     Nothing,
-    /// Some sectors and some names, by this seed.
+    /// Some sectors and some names, selected by this number.
     Some(u64),
 }
 
@@ -45,7 +45,7 @@ pub(in crate::ledger) struct Sim(Arc<Mutex<State>>);
 #[derive(Clone, Default)]
 struct State {
     files: Vec<Content>,
-    /// Names as programs see them, and as they are after a cut.
+    /// Names as programs see them, and as they are after a power cut.
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
     steps: u64,
@@ -59,7 +59,7 @@ struct Content {
     synced: Vec<u8>,
 }
 
-/// What a step may do.
+/// The effect of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Go {
     On,
@@ -101,7 +101,7 @@ impl Sim {
         self.state().steps
     }
 
-    /// What is to go wrong, and at which step from the first one on.
+    /// Sets the faults, by number of the step.
     pub(in crate::ledger) fn fail_at(&self, step: u64, fault: Fault) {
         self.state().fault = Some((step, fault));
     }
@@ -111,7 +111,7 @@ impl Sim {
         self.state().dead = true;
     }
 
-    /// The disk as another start finds it.
+    /// The disk as the next start finds it.
     pub(in crate::ledger) fn after(&self, left: Left) -> Self {
         let mut state = self.state().clone();
         (state.dead, state.fault) = (false, None);

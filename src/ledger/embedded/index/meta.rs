@@ -1,4 +1,4 @@
-//! What the blocks of a segment add up to, and where to look among them.
+//! The summary of a segment's blocks, and where to search in them.
 
 use super::pack::BLOCK;
 use crate::clock::UnixMillis;
@@ -7,7 +7,7 @@ use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::embedded::segment::{Scan, Segment};
 use crate::ledger::embedded::tables::Tables;
 
-/// What the blocks of a segment add up to.
+/// The summary of a segment's blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) salt: u32,

@@ -5,17 +5,17 @@ use crate::ledger::embedded::deliveries::Row;
 use crate::ledger::embedded::tables::{By, EventRow, FullRow, Note};
 use crate::ledger::{DedupeKey, EventId, Nonce, TargetId};
 
-/// Entries in a block, so that most are one to four kilobytes.
+/// Entries per block: most blocks have 1 to 4 kB.
 pub(super) const BLOCK: usize = 256;
-/// Bits of a hash that look-ups keep; the record says whether it is the one.
+/// Bits of a hash that lookups keep; the record has the full value.
 const HASH_BITS: u32 = 24;
 
-/// What a look-up keeps of a hash.
+/// The part of a hash that a lookup keeps.
 pub(super) fn short(hash: u32) -> u32 {
     hash >> (32 - HASH_BITS)
 }
 
-/// Each number as what it is more, or less, than the one before, so that most take few bytes.
+/// Writes each number as the difference to the previous one: most take few bytes.
 #[derive(Default)]
 struct Steps(i64);
 
@@ -51,7 +51,7 @@ pub(super) fn take_keys(block: &[u8], to: &mut Vec<(u64, u32)>) -> Result<(), De
     Ok(())
 }
 
-/// Bytes of an id that say when it was made; the others are random.
+/// Bytes of an id that contain its time; the others are random.
 const ID_TIME: usize = 6;
 
 /// Tags first, each once: most segments have few sources.

@@ -1,5 +1,4 @@
-//! Walking through a segment that may be damaged: every record that is whole, and every stretch
-//! that is not.
+//! Surveys a segment that may be damaged: intact records and unreadable stretches.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,30 +11,30 @@ use crate::ledger::embedded::files::Files;
 use crate::ledger::embedded::journal::parse_name;
 use crate::ledger::{Keyring, LedgerError};
 
-/// What was found in a segment.
+/// A finding in a segment.
 pub(in crate::ledger::embedded) enum Found<'f> {
     /// A whole record.
     Record { offset: u32, payload: &'f [u8] },
-    /// A stretch that cannot be read.
+    /// An unreadable stretch.
     Broken { from: u32, until: u32, what: &'static str },
 }
 
-/// Gets what is found.
+/// Called with each finding.
 type Visit<'v> = &'v mut dyn FnMut(Found<'_>) -> Result<(), LedgerError>;
 
-/// Where a segment's frames end.
+/// The end of a segment's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger::embedded) struct End {
-    /// Behind the last frame that has a head.
+    /// After the last frame that has a head.
     pub(in crate::ledger::embedded) end: u32,
-    /// The sequence that the next frame would have.
+    /// The sequence of the next frame.
     pub(in crate::ledger::embedded) next_seq: u64,
-    /// Where bytes end that belong to no frame; `end` if there are none.
+    /// The end of bytes that belong to no frame; `end` if there are none.
     pub(in crate::ledger::embedded) torn_until: u32,
 }
 
 impl Segment {
-    /// Visits everything, whole or broken, in its order.
+    /// Visits everything, intact or broken, in order.
     pub(in crate::ledger::embedded) fn survey(&self, visit: Visit<'_>) -> Result<End, LedgerError> {
         let mut window = Window::new(self);
         let mut found = End { end: HEADER, next_seq: self.header.first_seq, torn_until: HEADER };
@@ -57,7 +56,7 @@ impl Segment {
                 let what = "frames are missing before this one";
                 visit(Found::Broken { from: offset, until: offset, what })?;
             }
-            self.survey_frame(&mut window, (offset, head), visit)?;
+            self.survey_frame(&mut window, offset, head, visit)?;
             offset = offset.saturating_add(frame_size(head));
             found = End { end: offset, next_seq: head.seq + 1, torn_until: offset };
         }
@@ -70,7 +69,8 @@ impl Segment {
     fn survey_frame(
         &self,
         window: &mut Window<'_>,
-        (start, head): (u32, FrameHead),
+        start: u32,
+        head: FrameHead,
         visit: Visit<'_>,
     ) -> Result<(), LedgerError> {
         let mut at = start + FRAME_HEAD as u32;
@@ -103,8 +103,8 @@ impl Segment {
         }
     }
 
-    /// Opens a segment whose header may be damaged: what it says is believed as far as the frames
-    /// bear it out. The text says what was wrong with it.
+    /// Opens a segment with a possibly damaged header: its fields are trusted as far as the frames
+    /// confirm them. The text says what was wrong.
     pub(in crate::ledger::embedded) fn open_damaged(
         files: &Arc<dyn Files>,
         keys: &Keyring,
@@ -144,8 +144,8 @@ fn fits(at: u32, len: usize, stop: u32) -> bool {
     at as u64 + (RECORD_HEAD + len) as u64 <= u64::from(stop)
 }
 
-/// The salt under which the first frame's head has the checksum that it has. A checksum is a linear
-/// function of what it starts from, so 32 of them tell which one that was.
+/// The salt that matches the checksum of the first frame's head. A checksum is a linear function of
+/// its start value, so its 32 bits determine the salt.
 fn salt_of(frame: &[u8]) -> u32 {
     let crc_from = |start: u32| {
         let mut hasher = crc32fast::Hasher::new_with_initial(start);
@@ -154,7 +154,7 @@ fn salt_of(frame: &[u8]) -> u32 {
     };
     let base = crc_from(0);
     let mut wanted = u32_at(frame, 16) ^ base;
-    // Rows of a system of equations: what starting from one bit adds, and which bits make it.
+    // Rows of a system of equations: the effect of each start bit, and the bits that produce it.
     let mut rows: Vec<(u32, u32)> =
         (0..32).map(|bit| (crc_from(1 << bit) ^ base, 1_u32 << bit)).collect();
     let mut start = 0;

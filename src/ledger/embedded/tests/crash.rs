@@ -1,5 +1,5 @@
 //! Crashes and failing disks: what is torn is cut, what is damaged is refused, and nothing is
-//! acknowledged that is not there.
+//! acknowledged that is missing.
 
 use std::sync::atomic::AtomicBool;
 

@@ -82,7 +82,7 @@ impl<'s> Copy<'s> {
         assert!(stats.events >= (self.of.events.len() - gone.len()) as u64);
     }
 
-    /// Everything that is done to a store. True: nobody noticed the flip, so all of it was exact.
+    /// Runs every operation on a store. `true`: no operation noticed the flip, so all results were exact.
     async fn live(&self) -> bool {
         let none = HashSet::new();
         let Some(ledger) = self.open() else { return false };

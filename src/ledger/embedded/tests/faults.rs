@@ -1,5 +1,5 @@
-//! What a ledger is after anything may have gone wrong at any step: whatever was acknowledged is
-//! there, nothing is accepted twice, and it starts.
+//! The ledger after a fault at any step: acknowledged data exists, nothing is accepted twice, and it
+//! starts.
 //!
 //! The journal is on a disk in memory (`files::sim`) that forgets what was not synced; the index is
 //! on a real one, and is lost, emptied, stale or damaged.
@@ -16,7 +16,7 @@ use crate::ledger::{
 const RULE: Kind = Kind::new("rule");
 const DAY_MS: i64 = 86_400_000;
 
-/// What a ledger was asked to do, and what it said to that.
+/// The requests to a ledger, and its answers.
 #[derive(Default)]
 struct Story {
     /// Events that were offered, and whether they were acknowledged.
@@ -127,7 +127,7 @@ impl Story {
         }
     }
 
-    /// The first delivery is given up, the second is done, the third stays.
+    /// The first delivery is dead-lettered, the second is done, the third stays.
     async fn settle(&mut self, ledger: &Embedded) {
         let Ok(batch) = ledger.lease(&node(), &ask(9)).await else { return };
         for (lease, verdict) in batch.leases.iter().zip([Verdict::Dead, Verdict::Done]) {

@@ -36,7 +36,7 @@ fn body(name: &str, n: u64) -> String {
     said + &format!("event {n} ").repeat(2000)
 }
 
-/// What the fixtures hold, whichever way they were read.
+/// Checks the content of the fixtures, however it was read.
 async fn assert_is_all_there(ledger: &impl Ledger, name: &str) {
     let stats = ledger.stats().await.unwrap();
     assert_eq!((stats.events, stats.keys, stats.pending, stats.dead), (6, 7, 4, 1));

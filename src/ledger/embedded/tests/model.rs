@@ -15,7 +15,7 @@ use crate::sender::{KeyForm, KeyRole};
 /// One step of a story.
 #[derive(Clone, Debug)]
 enum Step {
-    Accept(Vec<Offer>),
+    Accept(Vec<OfferedEvent>),
     /// The `n`th event of all that were offered is offered again under its own id.
     Retry(usize),
     Lease(usize),
@@ -25,7 +25,7 @@ enum Step {
     Replay(usize, Option<u8>),
     Change(u8, bool, bool),
     Nonces(Vec<(u8, u16)>),
-    Hold(Offer, u8),
+    Hold(OfferedEvent, u8),
     /// The `n`th callback that was to be held is released or dropped.
     Decide(usize, bool),
     Restart,
@@ -34,7 +34,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-struct Offer {
+struct OfferedEvent {
     identity: Vec<u8>,
     signature: Option<u8>,
     lookups: Vec<(u8, bool, bool, u8)>,
@@ -45,7 +45,7 @@ struct Offer {
     test: bool,
 }
 
-fn offer() -> impl Strategy<Value = Offer> {
+fn offer() -> impl Strategy<Value = OfferedEvent> {
     let lookup = (0_u8..80, any::<bool>(), any::<bool>(), 0_u8..2);
     let keys = (
         prop::collection::vec(0_u8..40, 1..=3),
@@ -54,7 +54,7 @@ fn offer() -> impl Strategy<Value = Offer> {
         0_u8..2,
     );
     (keys, 0_u8..8, 0_u16..4000, prop::option::of(0_u8..4), any::<bool>()).prop_map(
-        |((identity, signature, lookups, content), targets, size, user, test)| Offer {
+        |((identity, signature, lookups, content), targets, size, user, test)| OfferedEvent {
             identity,
             signature,
             lookups,
@@ -116,7 +116,7 @@ struct Pair {
     embedded: Option<Embedded>,
     disk: Sim,
     offered: Vec<NewEvent>,
-    /// What was to be held: where it is released it is an event.
+    /// Callbacks to hold; a released one is an event.
     holding: Vec<NewHeld>,
     /// The same lease of both.
     held: Vec<(Lease, Lease)>,
@@ -152,7 +152,7 @@ impl Pair {
         self.embedded.as_ref().unwrap()
     }
 
-    fn event(&self, offer: &Offer) -> NewEvent {
+    fn event(&self, offer: &OfferedEvent) -> NewEvent {
         let n = (self.offered.len() + self.holding.len()) as u64;
         NewEvent {
             id: EventId::new(self.clock.ms()),
@@ -246,7 +246,7 @@ impl Pair {
         }
     }
 
-    async fn hold(&mut self, offer: &Offer, why: u8) {
+    async fn hold(&mut self, offer: &OfferedEvent, why: u8) {
         let event = self.event(offer);
         let held = NewHeld::disputing(HeldWhy::ALL[usize::from(why)], None, event);
         let bounds = HeldBounds { count: 6, bytes: 20_000 };

@@ -15,7 +15,7 @@ struct Old {
     events: Vec<NewEvent>,
 }
 
-/// What an event's delivery came to: every 50th is dead, every 51st still pending.
+/// The result of an event's delivery: every 50th is dead, every 51st still pending.
 fn fate(n: usize) -> Verdict {
     if n.is_multiple_of(50) {
         Verdict::Dead
@@ -58,7 +58,7 @@ impl Old {
         Self { dir, clock, ledger, events }
     }
 
-    /// The world goes on: three more events `days` after the first, so large that each fills a
+    /// Advances time: three more events `days` after the first, so large that each fills a
     /// segment and closes the one before.
     async fn at_day(&self, days: i64) {
         self.clock.advance(START_MS + days * DAY_MS - self.clock.ms());

@@ -1,4 +1,4 @@
-//! Sealing, verifying, salvaging, making the index anew, changing the key.
+//! Sealing, verifying, salvaging, rebuilding the index, changing the key.
 
 use std::collections::HashSet;
 
@@ -138,7 +138,7 @@ async fn a_change_of_keys_goes_on_where_it_was_interrupted() {
     assert_all(&open_in(&dir).unwrap(), &events).await;
 }
 
-/// What was salvaged, in a ledger, and what could not be.
+/// The salvaged items in a ledger, and the damage.
 async fn salvaged(options: &EmbeddedOptions) -> (Memory, Survey) {
     let mut all = Vec::new();
     let survey = Embedded::salvage(options, &mut |items: &[Item]| {

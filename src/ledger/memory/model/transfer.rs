@@ -1,4 +1,4 @@
-//! What goes from one ledger to another.
+//! Export and import.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ impl Model {
         self.revision
     }
 
-    /// Everything, at most `bytes` of it but one item at least; a cursor counts items.
+    /// The export, at most `bytes` of it but at least one item; a cursor counts items.
     pub(in crate::ledger::memory) fn export(
         &self,
         cursor: Option<&Cursor>,
@@ -73,7 +73,7 @@ impl Model {
         documents.chain(self.past()).chain(self.whole()).chain(nonces).chain(held).chain(marks)
     }
 
-    /// Keys that no event shows: their events are gone, or they came with duplicates.
+    /// Keys without an event: their events expired, or they came with duplicates.
     fn past(&self) -> impl Iterator<Item = Item> {
         let shown = |key: &DedupeKey, id: EventId| {
             let event = self.events.get(&id).map(|stored| &stored.event);
@@ -96,7 +96,7 @@ impl Model {
         })
     }
 
-    /// Takes an item; false: it was known.
+    /// Imports an item; `false`: it was known.
     pub(in crate::ledger::memory) fn import(&mut self, item: Item) -> bool {
         match item {
             Item::Document { kind, document } => self.import_document(kind, document),

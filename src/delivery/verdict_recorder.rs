@@ -1,8 +1,9 @@
-//! What an inline backend's answer means for the sender who waits for it.
+//! Records verdicts of inline backends: in time, late, or unreadable.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::attempt::AttemptReport;
 use super::attempt_result::AttemptResult;
 use crate::clock::instant;
 use crate::config::{Destination, Late, Mode};
@@ -12,33 +13,35 @@ use crate::ledger::{
 use crate::telemetry::VerdictOutcome;
 use crate::verdict::{self, LATE, Timing, Verdict, Verdicts};
 
-/// How often an unreadable verdict of one destination is logged: each is counted.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often an unreadable verdict of one destination is logged. Each one is counted.
+const UNREADABLE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Decides whether verdicts are in time.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct VerdictRecorder {
     verdicts: Verdicts,
-    /// When an unreadable verdict of a destination was last logged, by name: one for each
-    /// destination that the configuration had.
-    complaints: HashMap<String, Instant>,
+    /// When an unreadable verdict was last logged, by destination name. Bounded by the destinations
+    /// that the configuration had.
+    last_logged: HashMap<String, Instant>,
 }
 
-impl Judge {
+impl VerdictRecorder {
     pub(super) fn new(verdicts: Verdicts) -> Self {
-        Self { verdicts, complaints: HashMap::new() }
+        Self { verdicts, last_logged: HashMap::new() }
     }
 
-    /// Takes the verdict out of an `attempt` that ended with a 2xx, and marks it there if the sender
-    /// was told something else meanwhile; `None`: nobody waits for this destination's verdicts.
-    pub(super) fn judge(
+    /// Reads the verdict of an attempt that ended with a 2xx. Marks the attempt if the sender has
+    /// received another reply meanwhile. `None`: the destination is not inline.
+    pub(super) fn record(
         &mut self,
-        (event, earlier): (EventId, Option<(Verdict, Timing)>),
+        event: EventId,
         destination: &Destination,
-        (ending, attempt): (AttemptResult, &mut Attempt),
+        report: &mut AttemptReport,
     ) -> Option<VerdictOutcome> {
+        let AttemptReport { attempt, result, earlier } = report;
+        let (result, earlier) = (*result, *earlier);
         let Mode::Inline { late } = destination.mode else { return None };
-        let verdict = match ending {
+        let verdict = match result {
             AttemptResult::Unreadable(_) => Verdict::Unreadable,
             AttemptResult::Answered(status, _) if status.is_success() => {
                 Verdict::read(&attempt.head)
@@ -46,15 +49,15 @@ impl Judge {
             _ => return None,
         };
         if verdict == Verdict::Unreadable {
-            self.complain(event, destination, attempt);
-            // Where the sender comes again, the backend is asked again: nothing is decided.
+            self.log_unreadable(event, destination, attempt);
+            // Where the sender retries, the backend is asked again: nothing is decided.
             if late != Late::Unavailable && earlier.is_none() {
                 self.verdicts.decide(event, verdict);
             }
             return Some(VerdictOutcome::Unreadable);
         }
         let timing = match earlier {
-            // A replay: what was told once stays.
+            // A replay: the first decision stays.
             Some(_) => Timing::Late,
             None => self.verdicts.decide(event, verdict),
         };
@@ -65,7 +68,7 @@ impl Judge {
                 Some((told @ (Verdict::Valid | Verdict::Invalid), Timing::InTime)),
                 _,
             ) => told,
-            // The sender was told to come again: then it gets this verdict.
+            // The sender was asked to retry: then it gets this verdict.
             (Timing::Late, _, Late::Unavailable) => return Some(VerdictOutcome::Late),
             (Timing::Late, _, Late::Accepted) => Verdict::Valid,
             (Timing::Late, _, Late::Rejected) => Verdict::Invalid,
@@ -75,16 +78,17 @@ impl Judge {
             return Some(VerdictOutcome::Late);
         }
         let name = destination.name.as_str();
-        tracing::warn!(%event, destination = name, ?verdict, ?told, "a late verdict differs");
+        tracing::warn!(%event, destination = name, ?verdict, ?told, "late verdict differs");
         Some(VerdictOutcome::LateDiffers)
     }
 
-    /// Logs that a verdict could not be read, unless that was logged a moment ago.
-    fn complain(&mut self, event: EventId, destination: &Destination, attempt: &Attempt) {
+    /// Logs an unreadable verdict, unless one was logged a moment ago.
+    fn log_unreadable(&mut self, event: EventId, destination: &Destination, attempt: &Attempt) {
         let (name, now) = (destination.name.as_str(), instant());
-        let is_due = self.complaints.get(name).is_none_or(|last| *last + COMPLAIN_EVERY <= now);
+        let is_due =
+            self.last_logged.get(name).is_none_or(|last| *last + UNREADABLE_LOG_INTERVAL <= now);
         if is_due {
-            self.complaints.insert(name.to_owned(), now);
+            self.last_logged.insert(name.to_owned(), now);
             let status = attempt.status;
             tracing::warn!(%event, destination = name, status, "could not read a verdict");
         } else {
@@ -93,13 +97,13 @@ impl Judge {
     }
 }
 
-/// The verdict on `event` that `target` gave before, if it did.
+/// The recorded verdict of `target` on `event`, if there is one.
 pub(super) async fn earlier(
-    book: &BatchedLedger,
+    ledger: &BatchedLedger,
     event: EventId,
     target: &TargetId,
 ) -> Option<(Verdict, Timing)> {
-    let detail = book.event(event).await.ok()??;
+    let detail = ledger.event(event).await.ok()??;
     verdict::recorded(detail.deliveries.iter().find(|delivery| delivery.target == *target)?)
 }
 
@@ -111,8 +115,8 @@ fn in_time(verdict: Verdict) -> VerdictOutcome {
     }
 }
 
-/// Lets those who wait know what was written down.
-pub(super) fn pronounce(verdicts: &Verdicts, batch: &[Settlement], answers: &[Settled]) {
+/// Notifies the waiting callbacks of settled verdicts.
+pub(super) fn notify_settled(verdicts: &Verdicts, batch: &[Settlement], answers: &[Settled]) {
     for (at, settlement) in batch.iter().enumerate() {
         if settlement.verdict != Settling::Decided {
             continue;

@@ -1,5 +1,5 @@
-//! The keeper: the thread that does what nobody waits for. It has the next segment ready before it
-//! is needed, and puts the tables of closed segments into the index.
+//! The indexer: a background thread. It prepares the next segment, and writes the tables of closed
+//! segments into the index.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -13,27 +13,28 @@ use super::segment::Segment;
 use super::tables::Tables;
 use crate::ledger::LedgerError;
 
-/// Something to be done.
+/// A job of the indexer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Have a file of zeros ready.
+    /// Prepare a file of zeros.
     MakeSpare,
-    /// Nothing more is written to this segment.
+    /// Index this segment: nothing more is written to it.
     Close(u32),
 }
 
-/// For each time that the keeper had the disk, commits have it to themselves so many times as long.
+/// The rest after each use of the disk, as a multiple of its duration: commits take precedence.
 const REST: u32 = 3;
-/// It never rests longer: where a step takes longer than that, waiting would not make it shorter.
+/// The longest rest: where a step takes longer, waiting does not help.
 const REST_MAX: Duration = Duration::from_millis(10);
-/// Segments that are not indexed, the one that is written among them, before it no longer rests.
+/// The number of unindexed segments, including the one being written, from which it no longer
+/// rests.
 const BEHIND: usize = 3;
-/// How much it yields the processor to the others; 20 would be wholly.
+/// The niceness of its thread; 19 would be the lowest priority.
 const NICE: i32 = 5;
 
 /// Works until there are no more jobs.
 pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
-    // Where that is not allowed it works as the others do.
+    // Where that is not allowed it has the usual priority.
     let _ = rustix::process::nice(NICE);
     while let Ok(job) = jobs.recv() {
         let done = match job {
@@ -41,7 +42,7 @@ pub(super) fn run(core: &Core, jobs: &Receiver<Job>) {
             Job::Close(number) => close(core, number),
         };
         if let Err(error) = done {
-            // Data is safe: a segment is made when it is needed, and an index at the next start.
+            // Data is safe: a segment is created when needed, and an index at the next start.
             core.notice(format!("{job:?} failed: {error}"));
             if let Job::Close(number) = job {
                 core.examine_segment(number);
@@ -56,7 +57,7 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
         return Ok(());
     }
     let rest = |done: u64, took| {
-        // It must be ready well before the segment is full that is written now: by half of it.
+        // Must be ready well before the current segment is full: at half of it.
         if done >= 2 * core.written_of_last() {
             core.rest(took);
         }
@@ -67,8 +68,8 @@ fn make_spare(core: &Core) -> Result<(), LedgerError> {
 }
 
 impl Core {
-    /// Leaves the disk to the commits for a while, after a step that took so long; not when there
-    /// is more to do than is good, or when the ledger is being closed.
+    /// Leaves the disk to the commits after a step of that duration, unless too much work is left
+    /// or the ledger is being closed.
     pub(super) fn rest(&self, took: Duration) {
         let behind = self.all_runs().iter().filter(|run| matches!(run, Run::Open(_))).count();
         if behind < BEHIND && !self.closing.load(Ordering::Relaxed) {
@@ -77,7 +78,7 @@ impl Core {
     }
 }
 
-/// Reads the segment back, which proves it whole, cuts off what it did not use, and indexes it.
+/// Reads the segment back, which checks it, cuts off its unused part, and indexes it.
 fn close(core: &Core, number: u32) -> Result<(), LedgerError> {
     let Some(Run::Open(written)) = core.run(number) else { return Ok(()) };
     let mut segment = Arc::clone(&written.segment);
@@ -90,7 +91,7 @@ fn close(core: &Core, number: u32) -> Result<(), LedgerError> {
         segment = Arc::new(Segment::open(&core.files, &core.options.keys, &segment.path)?);
     }
     let at_rest = Arc::new(Segment::at_rest(&core.open_files, &segment));
-    let run = core.index.write(&at_rest, (&tables, scan), &|took| core.rest(took))?;
+    let run = core.index.write(&at_rest, &tables, scan, &|took| core.rest(took))?;
     core.put_run(number, Run::Indexed(Arc::new(run)));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The databases of the index: one for each period of segments in each of their forms.
 //!
-//! sled never gives space back, and a directory does: when the last segment of a period is written
-//! anew or gone, the database of what it was before is removed.
+//! sled never returns space, but a removed directory does: when the last segment of a period is
+//! rewritten or gone, its old database is removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,11 +21,11 @@ const SEGMENTS: u32 = 64;
 pub(in crate::ledger::embedded) struct Index {
     dir: PathBuf,
     open: Mutex<BTreeMap<Name, Arc<Period>>>,
-    /// What was thrown away and why, for people.
+    /// Discarded databases and the reason, for operators.
     notices: Mutex<Vec<String>>,
 }
 
-/// Which database.
+/// The name of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     period: u32,
@@ -48,12 +48,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Index {
-    /// The index in `dir`. Databases are opened when they are needed.
+    /// The index in `dir`. Databases are opened when needed.
     pub(in crate::ledger::embedded) fn new(dir: PathBuf) -> Self {
         Self { dir, open: Mutex::default(), notices: Mutex::default() }
     }
 
-    /// Throws the index in `dir` away.
+    /// Removes the index in `dir`.
     pub(in crate::ledger::embedded) fn remove(dir: &Path) -> Result<(), LedgerError> {
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -76,18 +76,19 @@ impl Index {
         Ok(period)
     }
 
-    /// Puts the tables of a segment in; `rest` hears now and then how long the last step took.
-    /// They count only when this has returned.
+    /// Writes the tables of a segment; `rest` is called with the duration of each step. They count
+    /// only after this has returned.
     pub(in crate::ledger::embedded) fn write(
         &self,
         segment: &Arc<Segment>,
-        found: (&Tables, Scan),
+        tables: &Tables,
+        scan: Scan,
         rest: &dyn Fn(Duration),
     ) -> Result<IndexedRun, LedgerError> {
-        self.period(segment)?.write(segment, found, rest)
+        self.period(segment)?.write(segment, tables, scan, rest)
     }
 
-    /// What was put in for this very segment, if it is all there: the part that lives in memory,
+    /// The tables of exactly this segment, if they are complete: the part that is kept in memory,
     /// and the run for the rest.
     pub(in crate::ledger::embedded) fn load(
         &self,
@@ -96,28 +97,27 @@ impl Index {
         self.period(segment)?.load(segment)
     }
 
-    /// Bytes that it takes on disk.
+    /// Its size on disk in bytes.
     pub(in crate::ledger::embedded) fn size(&self) -> u64 {
         lock(&self.open).values().map(|period| period.size()).sum()
     }
 
-    /// What was thrown away since this was asked last.
+    /// Databases discarded since the last call.
     pub(in crate::ledger::embedded) fn notices(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.notices))
     }
 
-    /// Removes databases that nothing is read from any more, but for the one that segments are put
-    /// into next.
+    /// Removes unused databases, except the one for the next segments.
     pub(in crate::ledger::embedded) fn prune(&self, next: u32) {
         let next = Name { period: next / SEGMENTS, generation: 0 };
         let mut open = lock(&self.open);
-        // Nobody else has one that only the map has, and nobody gets it while the map is locked.
+        // A database that only the map has is unused, and stays so while the map is locked.
         open.retain(|name, period| *name == next || Arc::strong_count(period) > 1);
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         let kept: Vec<PathBuf> = open.keys().map(|name| name.dir(&self.dir)).collect();
         for path in entries.flatten().map(|entry| entry.path()) {
             if !kept.contains(&path) && path != next.dir(&self.dir) {
-                // What cannot be removed now is removed at the next start.
+                // If the removal fails, the next start does it.
                 let _ = Self::remove(&path);
             }
         }
