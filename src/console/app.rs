@@ -1,4 +1,4 @@
-//! The console as a handler: who asks, whether they may, and which page answers.
+//! The console as a handler: authentication, authorization, and routing to the pages.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,33 +31,33 @@ use crate::registry::Registry;
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
-/// Bytes of a form: a captured request with its body, escaped.
+/// Largest form, in bytes: a captured request with its body, escaped.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of all forms being read together.
+/// Memory for all forms in flight, in bytes.
 const FORMS_BYTES_MAX: usize = 8 * FORM_BYTES_MAX;
 
-/// Bytes of the form that signs in: a token, and where to go then.
+/// Largest sign-in form, in bytes: a token, and the page to return to.
 const SIGN_IN_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes of all of these being read together.
+/// Memory for all sign-in forms in flight, in bytes.
 const SIGN_INS_BYTES_MAX: usize = 128 * SIGN_IN_BYTES_MAX;
 
-/// Time for a form to arrive.
+/// Timeout for reading a form.
 const FORM_TIME: Duration = Duration::from_secs(10);
 
-/// Tries to sign in from one address, right ones and wrong ones: whoever guesses has to be slow,
-/// and makes few lines in the log.
+/// Sign-in attempts per client address, successful ones included: slows guessing and bounds the log
+/// lines that it causes.
 const TRIES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
-/// What the console shows and works with.
+/// Parts of the gateway that the console shows and controls.
 #[derive(Debug)]
 pub struct Tools {
-    /// Where the callback listener is.
+    /// Address of the callback listener.
     pub callbacks: SocketAddr,
-    /// What is managed.
+    /// Managed objects and the running configuration.
     pub registry: Registry,
-    /// The receiving path, for what it remembers.
+    /// The receiving path, for its recent callbacks.
     pub gate: CallbackHandler,
     /// Public keys of senders.
     pub keys: Keys,
@@ -65,28 +65,28 @@ pub struct Tools {
     pub control: Control,
     /// Replays by filter.
     pub replays: Replays,
-    /// Counts.
+    /// Counters and histories.
     pub metrics: Arc<Metrics>,
-    /// Whether the gateway serves.
+    /// Lifecycle of the gateway.
     pub life: Arc<Lifecycle>,
 }
 
 /// The console.
 #[derive(Debug)]
 pub struct Console {
-    /// Where it listens.
+    /// Address of the admin listener.
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
     tries: ByAddress,
     forms: Arc<BytePool>,
-    /// Those of strangers.
+    /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
 }
 
 impl Console {
-    /// The console at `address`; `None` where the system has no random bytes to keep strangers out
-    /// with.
+    /// Creates the console at `address`. `None`: no randomness from the operating system, which
+    /// sessions need.
     #[must_use]
     pub fn new(address: IpAddr, tools: Tools) -> Option<Self> {
         Some(Self {
@@ -99,13 +99,13 @@ impl Console {
         })
     }
 
-    /// Whether a path is the console's. The root of the listener leads to it.
+    /// Whether the console serves `path`. The root of the listener redirects to the console.
     #[must_use]
     pub fn serves(path: &str) -> bool {
         matches!(path, "/" | "/console") || path.starts_with("/console/")
     }
 
-    /// The configuration in force.
+    /// The running configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         self.tools.registry.config()
     }
@@ -119,7 +119,7 @@ impl Console {
         &self.sessions
     }
 
-    /// Whether one more try to sign in from that address is one too many.
+    /// Whether the sign-in attempts from `from` exceed their rate limit; counts this one.
     fn is_one_too_many(&self, from: IpAddr) -> bool {
         !self.tries.take(from, instant())
     }
@@ -143,7 +143,7 @@ impl Console {
         response
     }
 
-    /// What is asked, and by whom.
+    /// The request as pages see it.
     fn visit(&self, head: &Parts) -> Visit {
         let fields = Fields::read(head.uri.query().unwrap_or_default().as_bytes());
         let path = head.uri.path().to_owned();
@@ -155,7 +155,6 @@ impl Console {
         Visit {
             lang: Lang::of(head, &fields),
             viewer: self.viewer(head, &rest),
-            // A path of no area has nothing behind it either.
             area: area.unwrap_or(Area::Nowhere),
             path,
             rest,
@@ -208,7 +207,7 @@ impl Console {
         }
         let from =
             caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
-        // Before a stranger's form is read: forms of those inside must not wait for it.
+        // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
             Area::SignIn if self.is_one_too_many(from) => return Err(PageError::TooMany),
             Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
@@ -220,7 +219,7 @@ impl Console {
         }
         match visit.area {
             Area::SignIn => {
-                // One browser, one session: the one before is not left behind.
+                // One session per browser: the previous one is closed.
                 let before = cookie(&head.headers, session::COOKIE);
                 Ok(pages::sign_in::post(self, visit, &form, from, before))
             }
@@ -230,7 +229,7 @@ impl Console {
                 }
                 Ok(Given::SignedOut)
             }
-            // Explaining changes nothing; the page looks itself before it sends.
+            // Explaining changes nothing; the page itself checks the right to send.
             Area::Debug => self.post(visit, &form).await.map(Given::Plain),
             _ if visit.viewer.may_change() => self.post(visit, &form).await.map(Given::Plain),
             _ => Err(PageError::OnlyLooks),
@@ -258,7 +257,7 @@ impl Console {
         }
     }
 
-    /// What a form asks for. Whoever sent it may change things; the debug tool looks itself.
+    /// Handles a form of a viewer with write access; the debug tool checks the right itself.
     async fn post(&self, visit: &Visit, form: &Fields) -> Shown {
         match visit.area {
             Area::Event => pages::event::post(self, visit, form).await,
@@ -288,19 +287,19 @@ async fn read(
     }
 }
 
-/// What is answered, and what the browser is to do with its session.
+/// A reply, and its effect on the session of the browser.
 #[derive(Debug)]
 pub(super) enum Given {
-    /// Nothing.
+    /// No effect.
     Plain(Reply),
-    /// It has one from now on, under this name; where to go.
+    /// A new session: its cookie, and the path to redirect to.
     SignedIn(String, String),
-    /// It has none any more.
+    /// The session has ended.
     SignedOut,
 }
 
-/// Whether a browser follows a link, which changes nothing here, whoever's page the link is on. No
-/// page of another site can look into the answer.
+/// Whether a browser follows a link to this page. Links from other sites are allowed: a GET changes
+/// nothing, and the other site cannot read the response.
 fn follows_a_link(head: &Parts) -> bool {
     let field = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     head.method == Method::GET
@@ -354,7 +353,7 @@ fn written(visit: &Visit, out: Given) -> Response {
 
 fn told(visit: &Visit, trouble: &PageError) -> Response {
     let middle = notice(Tone::Bad, &trouble.why(visit.lang));
-    // To whoever came under a wrong name or from another site nothing is shown but that.
+    // Requests with a wrong host or from another site see the error alone.
     let title = trouble.title(visit.lang);
     let page = match trouble {
         PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => {

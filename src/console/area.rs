@@ -1,5 +1,5 @@
-//! The areas of the console: one page, or one thing and its list. The navigation and the router are
-//! made of this set.
+//! The areas of the console: a page, or a list with its detail pages. The navigation and the router
+//! are built from this set.
 
 use super::text::Text;
 
@@ -8,7 +8,7 @@ use super::text::Text;
 pub(super) enum Area {
     Overview,
     Callbacks,
-    /// One event, or one refusal: shown as a part of the callbacks.
+    /// An event; the navigation marks the callbacks.
     Event,
     Refusal,
     DeadLetters,
@@ -20,15 +20,14 @@ pub(super) enum Area {
     Addresses,
     Senders,
     Audit,
-    /// To get in and out.
     SignIn,
     SignOut,
-    /// None: there is nothing at the path.
+    /// No area has this path.
     Nowhere,
 }
 
 impl Area {
-    /// Those of the navigation, in its order.
+    /// Areas of the navigation, in its order.
     pub const SHOWN: [Self; 11] = [
         Self::Overview,
         Self::Callbacks,
@@ -43,7 +42,7 @@ impl Area {
         Self::Audit,
     ];
 
-    /// The area of a path's first segment behind `/console`.
+    /// The area of the first path segment after `/console`.
     pub fn find(first: Option<&str>) -> Option<Self> {
         Some(match first {
             None | Some("overview") => Self::Overview,
@@ -65,7 +64,7 @@ impl Area {
         })
     }
 
-    /// Where it is.
+    /// The path of its first page.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/console",
@@ -87,15 +86,15 @@ impl Area {
         }
     }
 
-    /// What it is called.
+    /// The title.
     pub const fn title(self) -> Text {
         match self {
             Self::Overview => Text::new("Overview", "总览"),
             Self::Callbacks => Text::new("Callbacks", "回调记录"),
             Self::Event => Text::new("Event", "事件"),
-            Self::Refusal => Text::new("Refusal", "拒绝记录"),
+            Self::Refusal => Text::new("Rejection", "拒绝记录"),
             Self::DeadLetters => Text::new("Dead letters", "死信"),
-            Self::Held => Text::new("Held", "待决定"),
+            Self::Held => Text::new("Held callbacks", "隔离的回调"),
             Self::Debug => Text::new("Debug tool", "调试工具"),
             Self::Sources => Text::new("Sources", "来源"),
             Self::Destinations => Text::new("Destinations", "投递目标"),
@@ -105,11 +104,11 @@ impl Area {
             Self::Audit => Text::new("Audit", "审计"),
             Self::SignIn => Text::new("Sign in", "登录"),
             Self::SignOut => Text::new("Sign out", "退出"),
-            Self::Nowhere => Text::new("Nowhere", "无此页面"),
+            Self::Nowhere => Text::new("Not found", "未找到"),
         }
     }
 
-    /// The one that the navigation marks as current.
+    /// The area that the navigation marks as current.
     pub const fn shown_as(self) -> Self {
         match self {
             Self::Event | Self::Refusal => Self::Callbacks,

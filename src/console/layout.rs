@@ -1,4 +1,4 @@
-//! What stands around every page.
+//! The frame of every page: head, navigation, language, session.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -11,12 +11,12 @@ use super::text::texts;
 use super::visit::Visit;
 
 texts! {
-    SKIP = "Skip to the content", "跳到正文";
-    AREAS = "Areas", "导航";
+    SKIP = "Skip to content", "跳到正文";
+    AREAS = "Navigation", "导航";
     LANGUAGE = "Language", "语言";
     SIGN_OUT = "Sign out", "退出登录";
     SIGNED_IN = "Signed in: {}", "已登录：{}";
-    ONLY_LOOKS = "look only", "只读";
+    ONLY_LOOKS = "read-only", "只读";
     VERSION = "Postern {}", "Postern {}";
 }
 
@@ -70,7 +70,7 @@ fn navigation(visit: &Visit) -> Markup {
     }
 }
 
-/// Language, and the way out.
+/// The language choice and the sign-out button.
 fn corner(visit: &Visit) -> Markup {
     let lang = visit.lang;
     html! {

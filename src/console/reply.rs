@@ -1,4 +1,4 @@
-//! What the console answers, and what every answer of it says about itself.
+//! Responses of the console, with the security headers of each.
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -10,7 +10,7 @@ use super::assets::Asset;
 use super::page_error::PageError;
 use crate::wire::Response;
 
-/// Nothing from elsewhere, nothing inline, nobody's frame.
+/// Content security policy: same origin only, nothing inline, no framing.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -20,23 +20,23 @@ const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
 const NEVER_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// What a page says.
+/// The content of a page, or a redirect.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// A whole page: its title and what stands in its middle.
+    /// A whole page: its title and its content.
     Page(String, Markup),
-    /// The same under another status: a form with mistakes.
+    /// A page with a rejected form, sent with status 422.
     Mistaken(String, Markup),
     /// A part of a page, for the script.
     Fragment(Markup),
-    /// Go there.
+    /// A redirect to a path.
     Go(String),
-    /// A table to keep, under that name.
+    /// A CSV download: its file name and its content.
     Csv(&'static str, String),
 }
 
 impl Reply {
-    /// The same, where a form with mistakes is on the page.
+    /// Turns a page into one with a rejected form.
     pub fn mistaken(self) -> Self {
         match self {
             Self::Page(title, middle) => Self::Mistaken(title, middle),
@@ -45,29 +45,29 @@ impl Reply {
     }
 }
 
-/// What a page's handler answers.
+/// The result of a page handler.
 pub(super) type Shown = Result<Reply, PageError>;
 
-/// A response with that body.
+/// An HTML response.
 pub(super) fn html(status: StatusCode, body: String) -> Response {
     with(status, HTML, Bytes::from(body))
 }
 
-/// A table as a file.
+/// A CSV download.
 pub(super) fn csv(name: &str, body: String) -> Response {
     let mut response = with(StatusCode::OK, CSV, Bytes::from(body));
     put(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
     response
 }
 
-/// Sends the browser elsewhere, with a GET.
+/// Redirects the browser with status 303.
 pub(super) fn go(to: &str) -> Response {
     let mut response = with(StatusCode::SEE_OTHER, HTML, Bytes::new());
     put(&mut response, header::LOCATION, to);
     response
 }
 
-/// A file for browsers.
+/// An asset, cached forever.
 pub(super) fn asset(asset: &'static Asset) -> Response {
     let content_type = HeaderValue::from_static(asset.content_type);
     let mut response =
@@ -76,7 +76,7 @@ pub(super) fn asset(asset: &'static Asset) -> Response {
     response
 }
 
-/// Adds a header field; a value that is none is left out.
+/// Adds a header; an invalid value is omitted.
 pub(super) fn put(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().append(name, value);

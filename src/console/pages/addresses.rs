@@ -1,5 +1,5 @@
-//! Callback addresses (seed 000): where the events of a company and an assessment go. Beside them
-//! the push configurations (seed 002), to look at.
+//! Callback addresses of the callback-address API: one destination per company and assessment. Also
+//! lists the push configurations, read-only.
 
 use maud::{Markup, html};
 
@@ -22,45 +22,45 @@ use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_
 use crate::registry::{Address, ChangeError, Push, RunningConfig, StoredDocument};
 
 texts! {
-    INTRODUCTION = "A callback address is where genuine callbacks of the assessment platform about one company and one assessment are passed on to. Its manager sets it over the API of seed 000; so can you.",
-        "回调地址是某公司某测评的有效回调的转发目标。管理方通过接口设置，您也可在此设置。";
-    UNSERVED = "[manage.callback_address] is not configured: there is no company to set an address for.",
-        "未配置 [manage.callback_address]，没有可设置地址的公司。";
-    ALL = "Addresses that were set", "已设置的地址";
-    NONE = "None was set yet.", "尚未设置。";
+    INTRODUCTION = "A callback address receives the verified callbacks of the assessment platform about one company and one assessment. Its manager sets it over the callback-address API; you can also set it here.",
+        "回调地址接收测评平台关于某公司某项测评的已验证回调。管理方可通过回调地址接口设置，您也可在此设置。";
+    UNSERVED = "[manage.callback_address] is not configured. Add it to the configuration to set addresses.",
+        "未配置 [manage.callback_address]。请先在配置中添加，再设置地址。";
+    ALL = "Callback addresses", "回调地址";
+    NONE = "No address is set. Set one below.", "尚未设置地址，请在下方设置。";
     WHOSE = "Company and assessment", "公司与测评";
     COMPANY = "Company", "公司";
     PREFIX = "Assessment", "测评";
     URL = "Address", "地址";
-    URL_HINT = "Empty: callbacks are not passed on.", "留空表示不转发。";
+    URL_HINT = "If empty, callbacks are not forwarded.", "留空则不转发回调。";
     CODES = "Codes left", "剩余邀请码";
     REPORTS = "Reports left", "剩余报告";
-    COUNT_HINT = "Empty: it stays as it is.", "留空则保持不变。";
+    COUNT_HINT = "If empty, the number is not changed.", "留空则不更改。";
     CHANGED = "Changed", "最后更改";
     DELIVERY = "Delivery", "投递";
     SHOW = "State, pause, test", "状态、暂停、测试";
     SET = "Set an address", "设置地址";
-    SET_ONE = "Set it", "设置";
+    SET_ONE = "Save address", "保存地址";
     CHANGE_ONE = "Address of {}", "地址：{}";
-    CLEAR = "Pass nothing on", "停止转发";
-    CLEAR_HINT = "The address is taken out; the numbers stay.", "移除地址，数字保留。";
-    NO_COMPANY = "is no company of a configured manager", "不是已配置管理方的公司";
-    NO_PREFIX = "is no configured assessment", "不是已配置的测评";
-    IS_SET = "is set already: change it at {}", "已设置，请在 {} 更改";
-    NO_COUNT = "is no number", "不是数字";
+    CLEAR = "Remove address", "移除地址";
+    CLEAR_HINT = "Removes the address. The numbers are kept.", "仅移除地址，数量保留。";
+    NO_COMPANY = "does not belong to a configured manager", "不属于已配置的管理方";
+    NO_PREFIX = "is not a configured assessment", "不是已配置的测评";
+    IS_SET = "is already set: change it at {}", "已设置，请在 {} 更改";
+    NO_COUNT = "must be a number", "必须是数字";
     PUSHES = "Push configurations", "推送配置";
-    PUSH_HINT = "Set by whoever has the app's secret, over the API of seed 002.", "由持有应用密钥的一方通过接口设置。";
-    NO_PUSH = "No app has set one.", "没有应用设置过。";
+    PUSH_HINT = "Apps set these over the push-configuration API, with the secret of the app.", "由应用使用其密钥通过推送配置接口设置。";
+    NO_PUSH = "No app has set a push configuration.", "没有应用设置过推送配置。";
     APP = "App", "应用";
     FUNCTIONS = "Functions", "云函数";
     CONTAINER = "Container", "云托管";
-    ON = "on", "开启";
-    OFF = "off", "关闭";
+    ON = "On", "开启";
+    OFF = "Off", "关闭";
 }
 
 const PATH: &str = Area::Addresses.path();
 
-/// The company and the assessment that an address belongs to, as a browser sent them.
+/// The company and the assessment of an address, as the browser sent them.
 #[derive(Clone, Copy)]
 struct Owner<'o> {
     company: &'o str,
@@ -118,7 +118,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-// === All of them ===
+// === The list ===
 
 fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&Fields>) -> Reply {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
@@ -158,7 +158,7 @@ fn row(lang: Lang, key: &str, kept: &StoredDocument<Address>) -> Vec<Markup> {
     ]
 }
 
-/// The destination that an address is.
+/// Link to the destination of an address.
 fn delivery(lang: Lang, key: &str) -> Markup {
     html! {
         a href=(destinations::path_of(&format!("address/{key}"))) aria-label={ (SHOW.of(lang)) ": " (key) } {
@@ -222,7 +222,7 @@ fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let kept = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
     let version = kept.version.0;
-    // Who typed from a version that is gone is told so, and sees what it says now.
+    // A form of an older version is rejected; the current values are shown.
     let stale = draft.typed.and_then(|form| managed::stale_form(lang, form, version));
     let typed = draft.typed.filter(|_| stale.is_none());
     let mistakes = stale.as_ref().unwrap_or(draft.errors);
@@ -259,7 +259,7 @@ fn mistaken(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Sh
 
 // === Set ===
 
-/// Sets the address of a company and an assessment to what the form says; answers its key.
+/// Sets the address of a company and an assessment from the form; returns its key.
 async fn set(
     console: &Console,
     visit: &Visit,
@@ -287,12 +287,12 @@ async fn set(
     }
 }
 
-/// What the form of an address that is there expects of it.
+/// The version that the form of an existing address was loaded with.
 fn of_form(form: &Fields) -> Expected {
     Expected::Version(managed::version_of(form))
 }
 
-/// The key of what is configured.
+/// The key of an owner, if the configuration has it.
 fn known(lang: Lang, config: &Config, owner: Owner<'_>) -> Result<String, FormErrors> {
     let api = config.manage.callback_address.as_ref();
     let company: Option<u64> = owner.company.parse().ok();

@@ -1,4 +1,4 @@
-//! Destinations: how they are, made, changed, paused, tried out.
+//! Destinations: state, creation, editing, pausing, tests.
 
 mod form;
 mod one;
@@ -25,26 +25,26 @@ use crate::operator::{self, TestDeliveryError, TestEvent, try_out};
 use crate::registry::{Managed, Precondition};
 
 texts! {
-    INTRODUCTION = "A destination is a backend that events are delivered to. Those of the configuration file are changed there; the others here.",
+    INTRODUCTION = "A destination is a backend that events are delivered to. Destinations of the configuration file are changed in the file, all others here.",
         "投递目标是接收事件的后端。配置文件中的目标在文件中更改，其余在此更改。";
-    ALL = "All destinations", "全部投递目标";
-    NONE = "There is no destination yet.", "尚无投递目标。";
+    ALL = "Destinations", "投递目标";
+    NONE = "No destinations. Create one to deliver events.", "尚无投递目标。创建一个即可投递事件。";
     STATE = "State", "状态";
     URL = "URL", "地址";
     FORMAT = "Format", "格式";
     PENDING = "Pending", "待投递";
     DEAD = "Dead", "死信";
-    OLDEST = "Oldest due", "最久到期";
-    ORIGIN = "From", "来自";
-    ACTIVE = "delivering", "投递中";
-    PAUSED = "paused", "已暂停";
-    OPEN = "breaker open", "已熔断";
-    HALF_OPEN = "breaker half open", "熔断试探中";
-    AWAY = "not running", "未运行";
-    NEW = "New destination", "新建投递目标";
-    FORWARD = "A destination of the format forward gets what a sender sent, and nobody sent a test. Send a callback with the debug tool.",
-        "forward 格式转发发送方的原始请求，无法凭空测试。请用调试工具发送一个回调。";
-    UNWRITTEN = "The event cannot be written.", "无法生成测试事件。";
+    OLDEST = "Oldest due", "最早到期";
+    ORIGIN = "Origin", "定义位置";
+    ACTIVE = "Active", "正常";
+    PAUSED = "Paused", "已暂停";
+    OPEN = "Open", "已熔断";
+    HALF_OPEN = "Half-open", "试探中";
+    AWAY = "Inactive", "未运行";
+    NEW = "Create destination", "创建投递目标";
+    FORWARD = "A destination of format forward receives the original request, so a test needs a callback. Send one with the debug tool.",
+        "forward 格式转发发送方的原始请求，因此测试需要一个回调。请用调试工具发送。";
+    UNWRITTEN = "The payload of the test event could not be written.", "无法生成测试事件的内容。";
 }
 
 const PATH: &str = Area::Destinations.path();
@@ -71,12 +71,12 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-/// Where a destination is shown.
+/// The path of a destination.
 pub fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 
-/// The state of a destination in a word.
+/// The state of a destination as a badge.
 fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     let (class, word): (&str, Text) = match condition {
         None => ("broken", AWAY),
@@ -88,7 +88,7 @@ fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     html! { span.badge.(class) { (word.of(lang)) } }
 }
 
-/// The deliveries of a destination that are not done.
+/// The unsettled deliveries of a destination.
 #[derive(Clone, Copy, Default)]
 struct Backlog {
     pending: u64,
@@ -115,7 +115,7 @@ fn due(lang: Lang, oldest: Option<Duration>) -> Markup {
     }
 }
 
-// === All of them ===
+// === The list ===
 
 async fn all(console: &Console, visit: &Visit) -> Shown {
     let lang = visit.lang;
@@ -156,7 +156,7 @@ async fn all(console: &Console, visit: &Visit) -> Shown {
     Ok(Reply::Page(Area::Destinations.title().of(lang).to_owned(), middle))
 }
 
-// === A new one ===
+// === Creation ===
 
 fn made_new(visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
@@ -188,9 +188,9 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// What a destination made here says, with its version.
+/// The document of a destination that the admin API manages, with its version.
 fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     let known = state.config.destinations.get(name);
@@ -218,7 +218,7 @@ async fn write(console: &Console, visit: &Visit, edit: Edit<'_>, form: Option<&F
     match console.tools.registry.put(who, what, edit.table, &expected).await {
         Ok(_) => Ok(Reply::Go(Done::Saved.at(&path_of(edit.name)))),
         Err(failed) => {
-            // What somebody else wrote meanwhile is shown in place of what was typed.
+            // If another user wrote meanwhile, the current values are shown.
             let form = form.filter(|_| !managed::is_stale(&failed));
             mistaken(console, visit, edit.name, refused(visit.lang, failed)?, form).await
         }
@@ -236,7 +236,7 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
     }
 }
 
-/// Signs with the newest secret alone.
+/// Removes all secrets but the newest.
 async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     if let Some(newest) = form::secrets(&table).into_iter().next() {
@@ -246,7 +246,7 @@ async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fi
     write(console, visit, edit, None).await
 }
 
-/// Pauses or resumes any destination, whoever made it: that is no part of what it says.
+/// Pauses or resumes a destination of any origin; the document does not contain the pause.
 async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> Shown {
     let tools = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);

@@ -1,4 +1,4 @@
-//! One event: what came, what was made of it, and where it went.
+//! One event: the request, its values, its reply and its deliveries.
 
 mod answer;
 mod deliveries;
@@ -23,7 +23,7 @@ use crate::sender::Outcome;
 
 texts! {
     TITLE = "Event {}", "事件 {}";
-    REPLAYED = "It is being delivered again.", "正在重新投递。";
+    REPLAYED = "Replay started.", "已开始重新投递。";
     RECEIVED = "Received", "接收时间";
     STATE = "Deliveries", "投递情况";
     SOURCE = "Source", "来源";
@@ -37,16 +37,16 @@ texts! {
     KIND = "Kind", "类型";
     EFFECT = "Effect", "奖励效果";
     AMOUNT_UNIT = "Unit of the amount", "数量单位";
-    RELEASED = "Released by an operator", "人工放行";
-    YES = "yes", "是";
-    ESCAPED = "Percent-encoded: not UTF-8", "非 UTF-8，已百分号编码";
-    REVERSES = "Takes back", "撤销的交易";
-    AUTHENTICATED = "Covered by the signature", "签名覆盖";
-    UNRESOLVED = "Asked for and not there", "缺失的占位符";
-    RECUT = "Could be cut anew under the same signature", "同一签名下可重新切分";
-    NOTHING = "nothing", "无";
-    RESOLVED = "What was resolved", "解析结果";
-    TEMPLATE = "The source's template, resolved", "来源模板的解析结果";
+    RELEASED = "Released", "已放行";
+    YES = "Yes", "是";
+    ESCAPED = "Percent-encoded (not UTF-8)", "已百分号编码（非 UTF-8）";
+    REVERSES = "Revoked transaction", "撤销的交易";
+    AUTHENTICATED = "Covered by the signature", "签名覆盖范围";
+    UNRESOLVED = "Unresolved placeholders", "未解析的占位符";
+    RECUT = "Can be re-cut under the same signature", "同一签名下可重新切分";
+    NOTHING = "None", "无";
+    RESOLVED = "Resolved template", "模板解析结果";
+    TEMPLATE = "Values of the source's template", "来源模板的值";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
 }
 
@@ -67,7 +67,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let found =
         source.map(|source| captured::explain(console, &config, source, &body.request, at_ms));
     let mut request = Masked::of(&body.request, source, at_ms);
-    // They were masked when the source was surely there.
+    // The stored parameters were masked while the source existed.
     request.params = Some(event.params.clone().into_owned());
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());

@@ -1,5 +1,4 @@
-//! What the pages of sources, destinations, rules and addresses have in common: what was done, what
-//! is wrong, who may change it.
+//! Common parts of the pages of managed objects: results, errors, origin.
 
 use maud::{Markup, html};
 
@@ -16,35 +15,35 @@ use crate::registry::{ChangeError, DocumentError};
 use crate::sender::DefinitionError;
 
 texts! {
-    MADE = "It is made, and in force.", "已创建并生效。";
-    SAVED = "It is changed, and in force.", "已更改并生效。";
-    PAUSED = "It is paused.", "已暂停。";
-    RESUMED = "It is resumed.", "已恢复。";
-    DELETED = "It is deleted.", "已删除。";
-    NOTHING = "Nothing was changed:", "没有任何更改：";
+    MADE = "Created.", "已创建。";
+    SAVED = "Saved.", "已保存。";
+    PAUSED = "Paused.", "已暂停。";
+    RESUMED = "Resumed.", "已恢复。";
+    DELETED = "Deleted.", "已删除。";
+    NOTHING = "Nothing was changed:", "未做任何更改：";
     NAME = "Name", "名称";
-    TAKEN = "another one has the name {}", "名称 {} 已被使用";
-    STALE = "Somebody changed it meanwhile. This is what it says now; repeat what you wanted.",
-        "其间有人更改了它。以下是当前内容，请重新操作。";
-    USED = "It is used by: {}. Take it out there first.", "正被以下来源使用：{}。请先在那里移除。";
-    IN_FILE = "It stands in the configuration file. Change it there; the gateway reads the file again when it changes.",
-        "它写在配置文件中，请在文件中更改；文件变化后网关会自动重新读取。";
-    OF_RULE = "It belongs to a reward rule. Change it there:", "它属于一条奖励规则，请在那里更改：";
-    OF_ADDRESS = "It belongs to a callback address. Change it there:", "它属于一个回调地址，请在那里更改：";
-    OF_PUSH = "It belongs to a push configuration of the API of seed 002. Whoever has the app's secret changes it there.",
-        "它属于推送配置接口，由持有该应用密钥的一方更改。";
-    FILE = "configuration file", "配置文件";
-    ADMIN = "console or admin API", "控制台或管理接口";
-    RULE = "reward rule", "奖励规则";
-    ADDRESS = "callback address", "回调地址";
-    PUSH = "push configuration", "推送配置";
+    TAKEN = "the name {} is already in use", "名称 {} 已被使用";
+    STALE = "Another user changed this meanwhile. The current values are shown; repeat your change.",
+        "其间其他用户更改了此对象。当前显示最新内容，请重新操作。";
+    USED = "In use by: {}. Remove it there first.", "正被以下来源使用：{}。请先在那里移除。";
+    IN_FILE = "Defined in the configuration file. Change it there; the gateway reloads the file automatically.",
+        "在配置文件中定义。请在文件中更改，网关会自动重新加载。";
+    OF_RULE = "Belongs to a reward rule. Change it there:", "属于一条奖励规则，请在那里更改：";
+    OF_ADDRESS = "Belongs to a callback address. Change it there:", "属于一个回调地址，请在那里更改：";
+    OF_PUSH = "Belongs to a push configuration. The app changes it over the push-configuration API.",
+        "属于一个推送配置，由应用通过推送配置接口更改。";
+    FILE = "Configuration file", "配置文件";
+    ADMIN = "Console or admin API", "控制台或管理接口";
+    RULE = "Reward rule", "奖励规则";
+    ADDRESS = "Callback address", "回调地址";
+    PUSH = "Push configuration", "推送配置";
     OPEN_DELETE = "Delete…", "删除…";
 }
 
-/// The field that says which version a form is about.
+/// The form field with the version of the object.
 const VERSION: &str = "version";
 
-/// What a form did, as its reader is told behind it: `?done=…`.
+/// The result of a form, shown after the redirect to `?done=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     Made,
@@ -57,7 +56,7 @@ pub enum Done {
 impl Done {
     const ALL: [Self; 5] = [Self::Made, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
 
-    /// Its word in an address and in the log.
+    /// The value in the query.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Made => "made",
@@ -78,22 +77,22 @@ impl Done {
         }
     }
 
-    /// The page at `path`, saying so.
+    /// The URL of the page at `path` with this result.
     pub fn at(self, path: &str) -> String {
         format!("{path}?done={}", self.as_str())
     }
 }
 
-/// What the form before this page did, if one did.
+/// The result of the form that led to this page, if any.
 pub fn done(visit: &Visit) -> Markup {
     let word = visit.query.text("done");
     let done = Done::ALL.into_iter().find(|done| word == Some(done.as_str()));
     html! { @if let Some(done) = done { (notice(Tone::Good, done.text().of(visit.lang))) } }
 }
 
-// === What is wrong ===
+// === Errors ===
 
-/// What is wrong with a form, by the names of its fields.
+/// Errors of a form, by field.
 #[derive(Clone, Debug, Default)]
 pub struct FormErrors(Vec<FormError>);
 
@@ -101,18 +100,18 @@ pub struct FormErrors(Vec<FormError>);
 struct FormError {
     field: String,
     told: String,
-    /// Whether it is told in the words of the configuration's check, which are English.
+    /// Whether the message comes from the configuration check, in English.
     is_checks: bool,
 }
 
-/// A form that was sent and not accepted: its errors, and what was typed.
+/// A rejected form: its errors, and the submitted values.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'d> {
     pub errors: &'d FormErrors,
     pub typed: Option<&'d Fields>,
 }
 
-/// What is written, in place of the version of the object that its form was made from.
+/// A write: the new table, and the version that it replaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'e> {
     pub name: &'e str,
@@ -121,7 +120,7 @@ pub struct Edit<'e> {
 }
 
 impl FormErrors {
-    /// One mistake; `field` is empty where it is about no single one.
+    /// One error; `field` is empty if it concerns the whole form.
     pub fn one(field: &str, told: impl Into<String>) -> Self {
         Self(vec![FormError { field: field.to_owned(), told: told.into(), is_checks: false }])
     }
@@ -134,7 +133,7 @@ impl FormErrors {
         Self(findings.into_iter().map(mistake).collect())
     }
 
-    /// One mistake in the words of a check.
+    /// One error of a partner API check, in English.
     pub fn of_slip(field: &str, told: &str) -> Self {
         let (field, told) = (field.to_owned(), told.to_owned());
         Self(vec![FormError { field, told, is_checks: true }])
@@ -145,7 +144,7 @@ impl FormErrors {
         Self(vec![FormError { field: fault.key.clone(), told, is_checks: true }])
     }
 
-    /// What is wrong with the field called `name`, or with something in it.
+    /// The error of the field `name`, or of a part of it.
     pub fn of(&self, name: &str) -> Option<&str> {
         let inside = |field: &str| {
             field
@@ -155,7 +154,7 @@ impl FormErrors {
         self.0.iter().find(|mistake| inside(&mistake.field)).map(|mistake| mistake.told.as_str())
     }
 
-    /// All of them, above the form; nothing where there are none.
+    /// All errors, for the top of the form; empty if there are none.
     pub fn show(&self, lang: Lang) -> Markup {
         html! {
             @if !self.0.is_empty() {
@@ -175,8 +174,7 @@ impl FormErrors {
     }
 }
 
-/// Why a source or a destination was not written: what can be put right in its form, or what ends
-/// the visit.
+/// Converts a failed write of a source or a destination: errors of the form, or of the page.
 pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
     let refusal = match failed {
         ChangeError::Ledger(error) => return Err(error.into()),
@@ -194,8 +192,8 @@ pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErr
     })
 }
 
-/// The same of something new called `name`: whoever has it already, another name is wanted, and
-/// what was typed stays.
+/// Converts a failed creation: an existing object of this name is an error of the name field, and the
+/// submitted values are shown again.
 pub fn refused_new(
     lang: Lang,
     name: &str,
@@ -209,35 +207,35 @@ pub fn refused_new(
     }
 }
 
-/// That somebody else changed it meanwhile.
+/// The error that another user changed the object meanwhile.
 pub fn stale(lang: Lang) -> FormErrors {
     FormErrors::one("", STALE.of(lang))
 }
 
-/// The version that a form is about, as it goes with it.
+/// The hidden field with the version of the object.
 pub fn version_field(version: u64) -> Markup {
     html! { input type="hidden" name=(VERSION) value=(version); }
 }
 
-/// That somebody else changed it meanwhile, unless `form` is about this `version`. Looked at before
-/// anything else in it: what else is wrong would be told beside values that are not those of now.
+/// The stale error, unless `form` was made from this `version`. Checked first: other errors would be
+/// shown with outdated values.
 pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<FormErrors> {
     (version_of(form) != version).then(|| stale(lang))
 }
 
-/// The version that a form is about; 0, which nothing has, where it does not say.
+/// The version that a form was made from; 0, which no object has, if the field is missing.
 pub fn version_of(form: &Fields) -> u64 {
     form.text(VERSION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// Whether somebody else changed it meanwhile.
+/// Whether another user changed the object meanwhile.
 pub const fn is_stale(failed: &ChangeError<DocumentError>) -> bool {
     matches!(failed, ChangeError::Refused(DocumentError::Stale(_)))
 }
 
-// === Whose it is ===
+// === Origin ===
 
-/// Who says that there is one.
+/// The place where an object is defined.
 pub const fn origin(of: Origin) -> Text {
     match of {
         Origin::File => FILE,
@@ -257,7 +255,7 @@ const fn foreign_text(origin: Origin) -> Text {
     }
 }
 
-/// Why nothing is offered here, and where it is.
+/// A note that the object is changed elsewhere, with a link.
 pub fn foreign(lang: Lang, origin: Origin) -> Markup {
     let area = match origin {
         Origin::File | Origin::Admin => None,
@@ -272,20 +270,20 @@ pub fn foreign(lang: Lang, origin: Origin) -> Markup {
     }
 }
 
-/// A heading with the name of the thing in it.
+/// A page title with the name of the object.
 pub fn title(area: Area, lang: Lang, name: &str) -> String {
     format!("{}: {name}", area.title().of(lang))
 }
 
-/// A form to delete something with, folded away so that nobody does it in passing.
+/// A deletion form, folded to prevent accidental use.
 pub fn deletion(lang: Lang, form: &Markup) -> Markup {
     html! { details { summary { (OPEN_DELETE.of(lang)) } (form) } }
 }
 
-/// The label of names.
+/// The label of name fields.
 pub const NAME_LABEL: Text = NAME;
 
-/// Why something of another origin cannot be changed here.
+/// The error for a change of an object with another origin.
 pub fn not_here(origin: Origin) -> PageError {
     PageError::Bad(foreign_text(origin))
 }

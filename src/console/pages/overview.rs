@@ -1,4 +1,4 @@
-//! The overview: what goes on, by source, kept fresh.
+//! The overview: callbacks by source, refreshed automatically.
 
 mod backlog;
 mod gateway;
@@ -26,24 +26,23 @@ use crate::console::words;
 use crate::sender::Outcome;
 use crate::telemetry::{History, Span};
 
-/// Seconds between two looks.
+/// Refresh interval, in seconds.
 const EVERY_S: u32 = 5;
 
 texts! {
     PAUSE = "Pause updates", "暂停更新";
     SOURCE = "Source", "来源";
-    ALL_SOURCES = "all", "全部";
-    SPAN = "Time", "时间范围";
-    HOUR = "the last hour, by minute", "最近一小时（按分钟）";
-    DAYS = "the last three days, by hour", "最近三天（按小时）";
-    SHOW = "Show", "显示";
+    ALL_SOURCES = "All", "全部";
+    SPAN = "Time range", "时间范围";
+    HOUR = "last hour, by minute", "最近一小时，按分钟";
+    DAYS = "last three days, by hour", "最近三天，按小时";
+    SHOW = "Apply filter", "筛选";
     CHART = "Callbacks by outcome", "按结果统计的回调";
     NOW = "now", "现在";
-    OWN = "Counts and times are those of this gateway, since its start on {} UTC.",
-        "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
+    OWN = "Counts and latencies are those of this gateway since its start on {} UTC.", "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
 }
 
-/// What the overview is over.
+/// Sources and time range of the overview.
 struct Scope<'c> {
     config: &'c Config,
     /// One source, or all.
@@ -63,7 +62,7 @@ impl<'c> Scope<'c> {
         Self { config, source, span, now: instant() }
     }
 
-    /// The names of its sources.
+    /// The names of the sources.
     fn names(&self) -> impl Iterator<Item = &'c str> {
         let wanted = self.source;
         let all = self.config.sources.keys().map(String::as_str);
@@ -93,7 +92,7 @@ impl<'c> Scope<'c> {
 pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let config = console.config();
     let scope = Scope::of(visit, &config);
-    // Links of the part lead to the page, also when the script asks for the part alone.
+    // Links of the refreshed part lead to the whole page.
     let page = Visit { path: Area::Overview.path().to_owned(), ..visit.clone() };
     let part = part(console, &page, &scope).await;
     match visit.rest().as_slice() {
@@ -127,7 +126,7 @@ fn choose(visit: &Visit, scope: &Scope<'_>) -> Markup {
     )
 }
 
-/// What is kept fresh.
+/// The part that the script refreshes.
 async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let (lang, histories) = (visit.lang, &console.tools.metrics.histories);
     let since = rfc3339(histories.start().ms());

@@ -1,5 +1,5 @@
-//! Reward rules (seed 001): shown, made, changed, paused, taken away. What is written here is what
-//! the publisher's own API writes.
+//! Reward rules of the reward-rule API: list, creation, editing, pausing, deletion. The console writes
+//! the same documents as the API.
 
 mod form;
 
@@ -28,37 +28,37 @@ use crate::operator::url_of;
 use crate::registry::{ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument, rule_name};
 
 texts! {
-    INTRODUCTION = "A reward rule is a source of Taku (TopOn) under its own key, with its reward address as the destination. Its publisher manages it over the API of seed 001; so can you.",
-        "奖励规则是一个使用独立密钥的 Taku（TopOn）来源，奖励地址即投递目标。发布者通过接口管理，您也可在此管理。";
-    UNSERVED = "[manage.reward_rule] is not configured: there is no publisher to make a rule for.",
-        "未配置 [manage.reward_rule]，没有可为其创建规则的发布者。";
-    ALL = "All reward rules", "全部奖励规则";
-    NONE = "There is no reward rule yet.", "尚无奖励规则。";
+    INTRODUCTION = "A reward rule is a source of Taku (TopOn) with its own key; its reward address is the destination. Its publisher manages it over the reward-rule API; you can also manage it here.",
+        "奖励规则是使用独立密钥的 Taku（TopOn）来源，奖励地址即投递目标。发布者可通过奖励规则接口管理，您也可在此管理。";
+    UNSERVED = "[manage.reward_rule] is not configured. Add it to the configuration to create rules.",
+        "未配置 [manage.reward_rule]。请先在配置中添加，再创建规则。";
+    ALL = "Reward rules", "奖励规则";
+    NONE = "No reward rules. Create one to get an address for Taku.", "尚无奖励规则。创建一条即可得到供 Taku 使用的地址。";
     NUMBER = "Number", "编号";
     NAME = "Name", "名称";
     PUBLISHER = "Publisher", "发布者";
     REWARD = "Reward", "奖励";
     URL = "Reward address", "奖励地址";
     STATE = "State", "状态";
-    RUNNING = "running", "运行中";
-    STOPPED = "paused", "已暂停";
+    RUNNING = "Active", "运行中";
+    STOPPED = "Paused", "已暂停";
     REMARK = "Remark", "备注";
     KEY = "Key", "密钥";
     CHANGED = "Changed", "最后更改";
-    LEFT_OUT = "It does not run: {}", "未运行：{}";
-    PASTE = "Paste this into Taku's console", "粘贴到 Taku 后台的地址";
-    BEHIND = "It is the source {} and the destination of the same name.", "对应来源 {} 和同名投递目标。";
-    TO_SOURCE = "The source", "来源";
-    TO_DESTINATION = "The destination", "投递目标";
-    NEW = "New reward rule", "新建奖励规则";
-    PAUSE = "Pause", "暂停";
-    RESUME = "Resume", "恢复";
-    CHANGE = "Change it", "更改";
-    SAVE = "Save", "保存";
-    DELETE = "Delete this rule", "删除此规则";
-    DELETE_HINT = "Its address answers 404 from then on, and its number is never used again.", "此后其地址返回 404，编号不再使用。";
-    TOO_MANY = "there are too many rules", "规则过多";
-    NO_PROBE = "The address could not be tried out: {}", "无法测试地址：{}";
+    LEFT_OUT = "Not running: {}", "未运行：{}";
+    PASTE = "URL for Taku's console", "粘贴到 Taku 后台的 URL";
+    BEHIND = "This rule is the source {} and the destination of the same name.", "此规则对应来源 {} 和同名投递目标。";
+    TO_SOURCE = "Source", "来源";
+    TO_DESTINATION = "Destination", "投递目标";
+    NEW = "Create reward rule", "创建奖励规则";
+    PAUSE = "Pause rule", "暂停规则";
+    RESUME = "Resume rule", "恢复规则";
+    CHANGE = "Edit", "编辑";
+    SAVE = "Save changes", "保存更改";
+    DELETE = "Delete rule", "删除规则";
+    DELETE_HINT = "Its URL then returns 404, and its number is not used again.", "删除后其 URL 返回 404，编号不再使用。";
+    TOO_MANY = "the limit of reward rules is reached", "奖励规则已达上限";
+    NO_PROBE = "The test call to the address failed: {}", "测试调用该地址失败：{}";
 }
 
 const PATH: &str = Area::Rules.path();
@@ -99,7 +99,7 @@ fn state(lang: Lang, status: RuleStatus) -> Markup {
     html! { span.badge.(class) { (word.of(lang)) } }
 }
 
-// === All of them ===
+// === The list ===
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
@@ -132,7 +132,7 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     Reply::Page(Area::Rules.title().of(lang).to_owned(), middle)
 }
 
-// === A new one ===
+// === Creation ===
 
 fn made_new(console: &Console, visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
@@ -177,7 +177,7 @@ async fn tried_create(
     told(written.await)
 }
 
-/// Calls the address of a rule, as Taku does when one is saved.
+/// Makes the test call to the address of a rule, as Taku does when a rule is saved.
 async fn try_out(
     console: &Console,
     lang: Lang,
@@ -226,7 +226,7 @@ fn one(
         (CHANGED, html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) }),
     ];
     let version = kept.version.0;
-    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Rule(rule), Typed::Form);
     let middle = html! {
@@ -289,9 +289,9 @@ fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Marku
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// Changes a rule to what `change` makes of it, if nobody did since `version`.
+/// Applies `change` to a rule, if its version is still `version`.
 async fn write(
     console: &Console,
     visit: &Visit,
@@ -314,7 +314,7 @@ async fn write(
     told(written.await)
 }
 
-/// What a rule says, with its version.
+/// A rule with its version.
 fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
     let state = console.tools.registry.in_force();
     let kept = state.documents.rules.get(&id).ok_or(PageError::Absent)?;

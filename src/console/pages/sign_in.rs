@@ -1,4 +1,4 @@
-//! The way in: a token of the admin listener, once, for a session.
+//! Sign-in: exchanges a token of the admin listener for a session.
 
 use std::net::IpAddr;
 
@@ -17,11 +17,11 @@ use crate::console::visit::Visit;
 use crate::operator::find_token;
 
 texts! {
-    INTRODUCTION = "Sign in with a token of this gateway's admin listener (admin.token in its configuration). A read token may look; an admin token may also change things.",
-        "请使用本网关管理监听的令牌登录（配置中的 admin.token）。只读令牌可查看，管理令牌还可更改。";
+    INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only; an admin token can also make changes.",
+        "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，admin 令牌还可更改。";
     TOKEN = "Token", "令牌";
     GO = "Sign in", "登录";
-    WRONG = "That token is not known here.", "此处没有该令牌。";
+    WRONG = "Unknown token.", "令牌无效。";
 }
 
 pub fn get(visit: &Visit) -> Shown {
@@ -32,7 +32,7 @@ pub fn get(visit: &Visit) -> Shown {
     Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
 }
 
-/// Somebody at `from`, who has the session `before` or none, tries to sign in.
+/// Handles a sign-in attempt from `from`; `before` is the session of the browser, if any.
 pub fn post(
     console: &Console,
     visit: &Visit,
@@ -46,7 +46,7 @@ pub fn post(
     let opened = find_token(&config.admin.tokens, given.trim().as_bytes())
         .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
     let Some((AdminToken { name, .. }, session)) = opened else {
-        tracing::warn!(target: "postern::console", client = %from, "a token that is not known");
+        tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");
         let wrong = WRONG.of(visit.lang);
         let title = Area::SignIn.title().of(visit.lang).to_owned();
         return Given::Plain(Reply::Mistaken(title, page(visit, next, Some(wrong))));
@@ -61,7 +61,7 @@ pub fn post(
     Given::SignedIn(cookie, to.to_owned())
 }
 
-/// Whether a path leads to a page of the console and nowhere else.
+/// Whether a path is one of the console: prevents redirects to other sites.
 fn is_ours(path: &str) -> bool {
     let rest = path.strip_prefix("/console");
     let plain = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_led_away() {
+    fn only_console_paths_are_followed() {
         for ours in ["/console", "/console/events/evt_1", "/console?x=1", "/console/a?b=%2F"] {
             assert!(is_ours(ours), "{ours}");
         }

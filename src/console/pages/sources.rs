@@ -1,4 +1,4 @@
-//! Sources: shown, made, changed, paused; their secrets changed with an overlap; the URL to paste.
+//! Sources: list, creation, editing, pausing, deletion.
 
 mod form;
 mod one;
@@ -26,28 +26,28 @@ use crate::console::visit::Visit;
 use crate::registry::{Managed, Precondition, RunningConfig};
 
 texts! {
-    INTRODUCTION = "A source is an address that one sender calls. Those of the configuration file are changed there; the others here.",
-        "来源是供一个发送方调用的地址。配置文件中的来源在文件中更改，其余在此更改。";
-    ALL = "All sources", "全部来源";
-    NONE = "There is no source yet.", "尚无来源。";
+    INTRODUCTION = "A source is the endpoint of one sender. Sources of the configuration file are changed in the file, all others here.",
+        "来源是供一个发送方调用的端点。配置文件中的来源在文件中更改，其余在此更改。";
+    ALL = "Sources", "来源";
+    NONE = "No sources. Create one below.", "尚无来源，请在下方创建。";
     SENDER = "Sender", "发送方";
     STATE = "State", "状态";
-    ORIGIN = "From", "来自";
+    ORIGIN = "Origin", "定义位置";
     DESTINATIONS = "Destinations", "投递目标";
-    UNCONFIRMED = "Not confirmed", "未确认项";
-    ON = "takes callbacks", "接收回调";
-    OFF = "paused", "已暂停";
-    LEFT_OUT = "left out", "未启用";
+    UNCONFIRMED = "Unconfirmed", "未证实项";
+    ON = "Active", "已启用";
+    OFF = "Paused", "已暂停";
+    LEFT_OUT = "Inactive", "未运行";
     NEW = "New source", "新建来源";
-    NEW_OF = "New source of {}", "新建来源：{}";
-    CHOOSE = "Choose its sender", "选择发送方";
-    GO = "Go on", "继续";
-    NO_SENDER = "There is no such sender.", "没有该发送方。";
+    NEW_OF = "New source: {}", "新建来源：{}";
+    CHOOSE = "Sender", "发送方";
+    GO = "Continue", "继续";
+    NO_SENDER = "Unknown sender.", "发送方不存在。";
 }
 
 const PATH: &str = Area::Sources.path();
 
-/// The state of a source, also of one that the check of today does not let through.
+/// The state of a source, including one that the current configuration check rejects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     On,
@@ -100,12 +100,12 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-/// Where a source is shown.
+/// The path of a source.
 pub fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 
-// === All of them ===
+// === The list ===
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
@@ -161,7 +161,7 @@ fn sender_choice(console: &Console, lang: Lang) -> Markup {
     )
 }
 
-// === A new one ===
+// === Creation ===
 
 fn made_new(console: &Console, visit: &Visit) -> Shown {
     if !visit.viewer.may_change() {
@@ -209,9 +209,9 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// What a source made here says, with its version.
+/// The document of a source that the admin API manages, with its version.
 fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
@@ -221,8 +221,7 @@ fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     Ok((Table::clone(&kept.value), kept.version.0))
 }
 
-/// Writes an edited source and goes to its page, or
-/// shows that page again with what is wrong.
+/// Writes an edited source and redirects to its page, or shows the page with the errors.
 async fn write(
     console: &Console,
     visit: &Visit,
@@ -236,7 +235,7 @@ async fn write(
     match console.tools.registry.put(who, what, edit.table, &expected).await {
         Ok(written) => Ok(Reply::Go(done.at(&path_of(&written.name)))),
         Err(failed) => {
-            // What somebody else wrote meanwhile is shown in place of what was typed.
+            // If another user wrote meanwhile, the current values are shown.
             let form = form.filter(|_| !managed::is_stale(&failed));
             mistaken(console, visit, edit.name, &refused(visit.lang, failed)?, form)
         }

@@ -1,14 +1,14 @@
-//! The words that a contract has for every sender, in both languages. The contract itself writes
-//! them, in English; a test holds this table to what it writes.
+//! The fixed phrases of contracts, in both languages. The contract writes them in English; a test
+//! compares this table with it.
 
 use crate::console::text::Text;
 
-/// The phrase that says `english`, if it is one.
+/// The translation of a fixed phrase.
 pub(super) fn phrase(english: &str) -> Option<Text> {
     PHRASES.iter().find(|known| known.0 == english).map(|known| known.1)
 }
 
-/// A phrase under its English words.
+/// A phrase and its texts, found by the English one.
 struct Phrase(&'static str, Text);
 
 macro_rules! phrases {
@@ -37,7 +37,7 @@ phrases! {
     "Answers" = "应答";
     "Patience" = "超时与重试";
     "Published addresses (allow = \"sender\")" = "已公布的地址（allow = \"sender\"）";
-    // What stands above columns.
+    // Column heads.
     "key" = "键";
     "what it is" = "含义";
     "role" = "角色";
@@ -86,7 +86,7 @@ phrases! {
     "because of" = "重试条件";
     "for" = "重试总时长";
     "unknown" = "未知";
-    // What to take care of.
+    // Cautions.
     "Keep the name of the source secret, or accept calls from known addresses alone (`allow`)."
         = "请对来源名称保密，或仅接受已知地址的调用（`allow`）。";
     "Accept calls over HTTPS alone: the secret itself is in them."
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
     use crate::sender::{Catalog, Cell, Contract, Part};
 
-    /// What a part says in words that are not the sender's own: a part's title and heads, its
-    /// cautions, and the first words of rows that describe.
+    /// The fixed phrases of a part: its title and heads, its cautions, and the first words of
+    /// descriptive rows.
     fn of_every_sender(part: &Part) -> Vec<String> {
         let mut all = vec![part.title.to_owned()];
         all.extend(part.head.iter().filter(|head| !head.is_empty()).map(|head| (*head).to_owned()));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn every_phrase_of_the_catalog_is_known_and_none_is_left_over() {
+    fn the_phrases_are_those_of_the_catalog() {
         let catalog = Catalog::embedded().unwrap();
         let contracts: Vec<Contract> = catalog.iter().map(Contract::of).collect();
         let parts = || contracts.iter().flat_map(|contract| &contract.parts);
@@ -144,7 +144,7 @@ mod tests {
             let written = source.contains(&english.replace('"', "\\\""));
             let combined =
                 english.contains("; an app sets it") || english.contains(", signed or not");
-            assert!(written || combined || said.contains(english), "nobody says {english:?}");
+            assert!(written || combined || said.contains(english), "{english:?} is not used");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! One source: what it says, what to paste, what its sender's signature covers, and what can be done
-//! with it.
+//! One source: configuration, the URL to paste, signature coverage, and actions.
 
 use std::sync::Arc;
 
@@ -29,45 +28,43 @@ use crate::sender::{Contract, Sender};
 texts! {
     SENDER = "Sender", "发送方";
     STATE = "State", "状态";
-    ORIGIN = "From", "来自";
+    ORIGIN = "Origin", "定义位置";
     PATH = "Path", "路径";
     ID = "Id", "标识";
     DESTINATIONS = "Destinations", "投递目标";
     CHANGED = "Changed", "最后更改";
-    WRITTEN = "As it is written", "配置内容";
+    WRITTEN = "Configuration", "配置内容";
     KEY = "Key", "键";
     VALUE = "Value", "值";
-    NOTHING = "Nothing.", "无。";
-    NO_DESTINATION = "none: events are kept and not delivered", "无：事件只保存，不投递";
-    PASTE = "Paste this into the sender's console", "粘贴到发送方后台的地址";
-    NO_PUBLIC = "server.public_url is not set: this is the gateway's own address. Set it to what the sender can reach.",
-        "未设置 server.public_url，此处为网关自身地址。请设置为发送方可访问的地址。";
-    SIGNS_URL = "The whole URL is signed: paste it just so.", "整个 URL 参与签名，请原样粘贴。";
-    ADDS_ITSELF = "The sender adds its parameters itself.", "参数由发送方自行附加。";
-    COPY = "Copy", "复制";
-    TRY = "Try it in the debug tool", "在调试工具中尝试";
-    CALLBACKS = "Its callbacks", "它的回调";
-    COVERS = "What the signature covers", "签名覆盖范围";
+    NOTHING = "None.", "无。";
+    NO_DESTINATION = "None: events are stored and not delivered", "无：事件只保存，不投递";
+    PASTE = "URL for the sender's console", "粘贴到发送方后台的 URL";
+    NO_PUBLIC = "server.public_url is not set, so this is the local address of the gateway. Set it to the URL that the sender can reach.",
+        "未设置 server.public_url，此处为网关的本地地址。请设置为发送方可访问的 URL。";
+    SIGNS_URL = "The whole URL is signed. Paste it unchanged.", "整个 URL 参与签名，请原样粘贴。";
+    ADDS_ITSELF = "The sender adds its parameters.", "参数由发送方附加。";
+    COPY = "Copy URL", "复制 URL";
+    TRY = "Open debug tool", "打开调试工具";
+    CALLBACKS = "Show callbacks", "查看回调";
+    COVERS = "Signature coverage", "签名覆盖范围";
     ROLE = "Role", "角色";
-    WHERE = "Where", "取自";
+    WHERE = "Location", "位置";
     COVERED = "Covered", "是否覆盖";
-    CARE = "Take care", "注意事项";
-    UNCONFIRMED = "Not confirmed by anybody outside", "尚未经外部确认";
-    CONTRACT = "The whole contract of this sender", "该发送方的完整约定";
-    PAUSE = "Pause", "暂停";
-    RESUME = "Resume", "恢复";
-    PAUSE_HINT = "Paused, it answers its sender as one that is switched off, and nothing is recorded.",
+    CARE = "Notes", "注意事项";
+    UNCONFIRMED = "Not confirmed by the platform", "未经平台证实";
+    CONTRACT = "Contract of this sender", "该发送方的约定";
+    PAUSE = "Pause source", "暂停来源";
+    RESUME = "Resume source", "恢复来源";
+    PAUSE_HINT = "A paused source gives its sender the reply for a disabled source, and records nothing.",
         "暂停后按“已停用”应答发送方，不记录任何回调。";
-    CHANGE = "Change it", "更改";
-    SAVE = "Save", "保存";
-    DELETE = "Delete this source", "删除此来源";
-    DELETE_HINT = "Its address answers 404 from then on. Events and transactions stay known.",
-        "此后其地址返回 404。已有事件和交易仍保留。";
-    LEFT_OUT = "It does not run: {}", "未运行：{}";
+    CHANGE = "Edit", "编辑";
+    SAVE = "Save changes", "保存更改";
+    DELETE = "Delete source", "删除来源";
+    DELETE_HINT = "Its URL then returns 404. Events and known transactions are kept.", "删除后其 URL 返回 404。事件和已知的交易会保留。";
+    LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
-/// The page of the source called `name`; `mistakes` are those of `typed`, which was sent and not
-/// taken.
+/// The page of the source `name`, with the errors of a rejected form.
 pub fn page(
     console: &Console,
     visit: &Visit,
@@ -167,7 +164,7 @@ fn switching(visit: &Visit, source: &Source) -> Markup {
     }
 }
 
-// === What to paste ===
+// === The URL to paste ===
 
 fn paste(console: &Console, lang: Lang, source: &Source) -> Markup {
     let config = console.config();
@@ -185,7 +182,7 @@ fn paste(console: &Console, lang: Lang, source: &Source) -> Markup {
     }
 }
 
-// === What its sender's signature covers ===
+// === Signature coverage ===
 
 fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     let contract = Contract::of(sender);
@@ -220,7 +217,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     }
 }
 
-// === What can be done with it ===
+// === Actions ===
 
 fn changing(
     console: &Console,
@@ -233,7 +230,7 @@ fn changing(
     let (said, version) = kept(console, name)?;
     let sender = sender_of(&config, &said).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
-    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let stored = said.clone();
     let typed = typed.map_or(Typed::Table(said), Typed::of);

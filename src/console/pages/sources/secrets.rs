@@ -1,5 +1,5 @@
-//! The secrets of a source: what they are called and when they end, never what they are. A new one
-//! beside those that are to end.
+//! The secrets of a source: ids and expiry, never values. Rotation keeps the old secrets until they
+//! expire.
 
 use maud::{Markup, html};
 use serde_json::{Value, json};
@@ -20,31 +20,31 @@ use crate::console::visit::Visit;
 
 texts! {
     SECRETS = "Secrets", "密钥";
-    HINT = "A callback may be signed with any of them.", "回调可使用其中任意一个签名。";
-    ID = "Id", "编号";
+    HINT = "A callback may be signed with any of these.", "回调可使用其中任意一个签名。";
+    ID = "Id", "标识";
     VALUE = "Value", "值";
-    ENDS = "Ends", "失效时间";
-    NEVER = "does not end", "不失效";
-    NONE = "It has none.", "没有密钥。";
-    END = "End it now", "立即停用";
-    ROTATE = "Change the secret", "更换密钥";
-    ROTATE_HINT = "The new one is taken from now on, and the old ones until their end: time to change it in the sender's console.",
-        "新密钥立即生效，旧密钥在失效时间前仍然有效，便于您在发送方后台更换。";
+    ENDS = "Expires", "失效时间";
+    NEVER = "Never", "不失效";
+    NONE = "No secrets.", "没有密钥。";
+    END = "Remove secret", "移除密钥";
+    ROTATE = "Rotate secret", "轮换密钥";
+    ROTATE_HINT = "The new secret is valid at once. The old ones stay valid until they expire, which leaves time to change the secret in the sender's console.",
+        "新密钥立即生效。旧密钥在失效前仍然有效，便于您在发送方后台更换。";
     NEW = "New secret", "新密钥";
-    NEW_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
-    UNTIL = "The old ones end (UTC)", "旧密钥失效时间（UTC）";
-    DO_ROTATE = "Take the new secret", "启用新密钥";
+    NEW_HINT = "Not shown again. Surrounding spaces are removed.", "保存后不再显示。首尾空格会被去除。";
+    UNTIL = "Old secrets expire (UTC)", "旧密钥失效时间（UTC）";
+    DO_ROTATE = "Rotate secret", "轮换密钥";
     MISSING = "is missing", "未填写";
-    NO_TIME = "is no time that is still to come", "不是将来的时间";
-    LAST = "It is the last one: take in a new one first.", "这是最后一个密钥，请先启用新密钥。";
+    NO_TIME = "must be a time in the future", "必须是将来的时间";
+    LAST = "The last secret cannot be removed. Add a new one first.", "不能移除最后一个密钥，请先添加新密钥。";
 }
 
-/// How long the old secrets go on unless somebody says otherwise: a week of working days.
+/// Default time until the old secrets expire: one week.
 const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 
-/// The secrets of a source, and the forms to change them where that may be done here.
+/// The secrets of a source, and the forms to change them.
 ///
-/// `version` is that of the source, where they may be changed here.
+/// `version` is that of the source; `None`: read-only.
 pub fn section(
     visit: &Visit,
     source: &Source,
@@ -121,7 +121,7 @@ fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors)
     }
 }
 
-/// The new secret first, and an end for those that had none.
+/// Adds a new secret; old ones without an expiry get the one of the form.
 pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     let now = now_ms();
@@ -149,7 +149,7 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
     write(console, visit, edit, Done::Saved, None).await
 }
 
-/// Ends one secret at once.
+/// Removes one secret.
 pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
     let (mut table, _) = kept(console, name)?;
     let id = form.text("id").unwrap_or_default();
@@ -159,12 +159,12 @@ pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) ->
         return mistaken(console, visit, name, &mistakes, None);
     }
     table.insert(String::from("secrets"), Value::Array(left));
-    // Of the form's version: an id may be another secret's by now.
+    // With the version of the form, because the id may belong to another secret by now.
     let edit = Edit { name, version: managed::version_of(form), table: &table };
     write(console, visit, edit, Done::Saved, None).await
 }
 
-/// The secrets that a table has, one or several.
+/// The secrets of a table.
 fn list(table: &Table) -> Vec<Value> {
     match table.get("secrets") {
         Some(Value::Array(list)) => list.clone(),
