@@ -16,7 +16,7 @@ use super::lang::{self, Lang};
 use super::layout;
 use super::page_error::PageError;
 use super::pages;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, Reply, PageResult};
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
@@ -44,11 +44,11 @@ const SIGN_IN_BYTES_MAX: usize = 8 * 1024;
 const SIGN_INS_BYTES_MAX: usize = 128 * SIGN_IN_BYTES_MAX;
 
 /// Timeout for reading a form.
-const FORM_TIME: Duration = Duration::from_secs(10);
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sign-in attempts per client address, successful ones included: slows guessing and bounds the log
 /// lines that it causes.
-const TRIES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
+const SIGN_IN_RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
 /// Parts of the gateway that the console shows and controls.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub struct Console {
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    tries: ByAddress,
+    sign_in_attempts: ByAddress,
     forms: Arc<BytePool>,
     /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
@@ -93,7 +93,7 @@ impl Console {
             address,
             tools,
             sessions: Sessions::new()?,
-            tries: ByAddress::new(TRIES, instant()),
+            sign_in_attempts: ByAddress::new(SIGN_IN_RATE, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })
@@ -111,7 +111,7 @@ impl Console {
     }
 
     /// The ledger.
-    pub(super) fn book(&self) -> &BatchedLedger {
+    pub(super) fn ledger(&self) -> &BatchedLedger {
         self.tools.registry.book()
     }
 
@@ -120,25 +120,25 @@ impl Console {
     }
 
     /// Whether the sign-in attempts from `from` exceed their rate limit; counts this one.
-    fn is_one_too_many(&self, from: IpAddr) -> bool {
-        !self.tries.take(from, instant())
+    fn exceeds_sign_in_rate(&self, from: IpAddr) -> bool {
+        !self.sign_in_attempts.take(from, instant())
     }
 
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/" {
-            return reply::go(Area::Overview.path());
+            return reply::redirect(Area::Overview.path());
         }
         if let Some(asset) = Asset::find(head.uri.path()) {
             return reply::asset(asset);
         }
         let visit = self.visit(&head);
         let mut response = match self.serve(&visit, peer, &head, body).await {
-            Ok(shown) => written(&visit, shown),
-            Err(trouble) => told(&visit, &trouble),
+            Ok(reply) => page_response(&visit, reply),
+            Err(error) => error_response(&visit, &error),
         };
         if Lang::chosen(&visit.query).is_some() {
-            reply::put(&mut response, header::SET_COOKIE, &remembered(visit.lang));
+            reply::add_header(&mut response, header::SET_COOKIE, &language_cookie(visit.lang));
         }
         response
     }
@@ -155,11 +155,11 @@ impl Console {
         Visit {
             lang: Lang::of(head, &fields),
             viewer: self.viewer(head, &rest),
-            area: area.unwrap_or(Area::Nowhere),
+            area: area.unwrap_or(Area::Unknown),
             path,
             rest,
             query: fields,
-            came_by_tls: head
+            is_over_tls: head
                 .headers
                 .get(header::ORIGIN)
                 .is_some_and(|origin| origin.as_bytes().starts_with(b"https://")),
@@ -172,12 +172,12 @@ impl Console {
         if tokens.is_empty() {
             return self.sessions.local();
         }
-        let sign = match rest.last().map(String::as_str) {
+        let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
-        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), sign));
+        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), activity));
         found.unwrap_or_else(|| self.sessions.outside())
     }
 
@@ -187,20 +187,20 @@ impl Console {
         peer: Peer,
         head: &Parts,
         body: Incoming,
-    ) -> Result<Given, PageError> {
-        check_name(self.address, head).map_err(PageError::Denied)?;
-        if !follows_a_link(head) {
-            check_site(head).map_err(PageError::Denied)?;
+    ) -> Result<SessionReply, PageError> {
+        check_name(self.address, head).map_err(PageError::Forbidden)?;
+        if !is_navigation(head) {
+            check_site(head).map_err(PageError::Forbidden)?;
         }
-        let looks = matches!(head.method, Method::GET | Method::HEAD);
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
         if visit.viewer.entry == SignIn::Outside && visit.area != Area::SignIn {
-            return match looks {
-                true => Ok(Given::Plain(Reply::Go(to_sign_in(head)))),
+            return match is_read {
+                true => Ok(SessionReply::Unchanged(Reply::Redirect(sign_in_url(head)))),
                 false => Err(PageError::Stale),
             };
         }
-        if looks {
-            return self.get(visit).await.map(Given::Plain);
+        if is_read {
+            return self.get(visit).await.map(SessionReply::Unchanged);
         }
         if head.method != Method::POST {
             return Err(PageError::Method);
@@ -209,12 +209,12 @@ impl Console {
             caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
         // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
-            Area::SignIn if self.is_one_too_many(from) => return Err(PageError::TooMany),
+            Area::SignIn if self.exceeds_sign_in_rate(from) => return Err(PageError::TooMany),
             Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
             _ => read(&self.forms, body, FORM_BYTES_MAX).await?,
         };
         let form = Fields::read(&bytes);
-        if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.sent(csrf)) {
+        if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.owns_form(csrf)) {
             return Err(PageError::Stale);
         }
         match visit.area {
@@ -227,21 +227,21 @@ impl Console {
                 if let Some(name) = cookie(&head.headers, session::COOKIE) {
                     self.sessions.close(name);
                 }
-                Ok(Given::SignedOut)
+                Ok(SessionReply::SignedOut)
             }
             // Explaining changes nothing; the page itself checks the right to send.
-            Area::Debug => self.post(visit, &form).await.map(Given::Plain),
-            _ if visit.viewer.may_change() => self.post(visit, &form).await.map(Given::Plain),
-            _ => Err(PageError::OnlyLooks),
+            Area::Debug => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            _ if visit.viewer.may_change() => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            _ => Err(PageError::ReadOnly),
         }
     }
 
-    async fn get(&self, visit: &Visit) -> Shown {
+    async fn get(&self, visit: &Visit) -> PageResult {
         match visit.area {
             Area::Overview => pages::overview::get(self, visit).await,
             Area::Callbacks => pages::callbacks::get(self, visit).await,
             Area::Event => pages::event::get(self, visit).await,
-            Area::Refusal => pages::refusal::get(self, visit).await,
+            Area::Rejection => pages::rejection::get(self, visit).await,
             Area::DeadLetters => pages::dead_letters::get(self, visit).await,
             Area::Held => pages::held::get(self, visit).await,
             Area::Debug => pages::debug::get(self, visit).await,
@@ -253,15 +253,15 @@ impl Console {
             Area::Audit => pages::audit::get(self, visit).await,
             Area::SignIn => pages::sign_in::get(visit),
             Area::SignOut => Err(PageError::Method),
-            Area::Nowhere => Err(PageError::Absent),
+            Area::Unknown => Err(PageError::Absent),
         }
     }
 
     /// Handles a form of a viewer with write access; the debug tool checks the right itself.
-    async fn post(&self, visit: &Visit, form: &Fields) -> Shown {
+    async fn post(&self, visit: &Visit, form: &Fields) -> PageResult {
         match visit.area {
             Area::Event => pages::event::post(self, visit, form).await,
-            Area::Refusal => pages::refusal::post(self, visit, form).await,
+            Area::Rejection => pages::rejection::post(self, visit, form).await,
             Area::DeadLetters => pages::dead_letters::post(self, visit, form).await,
             Area::Held => pages::held::post(self, visit, form).await,
             Area::Debug => pages::debug::post(self, visit, form).await,
@@ -277,9 +277,9 @@ impl Console {
 async fn read(
     pool: &Arc<BytePool>,
     body: Incoming,
-    most: usize,
+    max_bytes: usize,
 ) -> Result<bytes::Bytes, PageError> {
-    match pool.read(body, most, FORM_TIME).await {
+    match pool.read(body, max_bytes, FORM_TIMEOUT).await {
         Ok((bytes, _)) => Ok(bytes),
         Err(BodyError::TooLarge) => Err(PageError::TooLarge),
         Err(BodyError::Late) => Err(PageError::Late),
@@ -289,79 +289,84 @@ async fn read(
 
 /// A reply, and its effect on the session of the browser.
 #[derive(Debug)]
-pub(super) enum Given {
+pub(super) enum SessionReply {
     /// No effect.
-    Plain(Reply),
-    /// A new session: its cookie, and the path to redirect to.
-    SignedIn(String, String),
+    Unchanged(Reply),
+    /// A new session.
+    SignedIn {
+        /// The value of `Set-Cookie`.
+        cookie: String,
+        /// The path to redirect to.
+        to: String,
+    },
     /// The session has ended.
     SignedOut,
 }
 
 /// Whether a browser follows a link to this page. Links from other sites are allowed: a GET changes
 /// nothing, and the other site cannot read the response.
-fn follows_a_link(head: &Parts) -> bool {
-    let field = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+fn is_navigation(head: &Parts) -> bool {
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     head.method == Method::GET
-        && field("sec-fetch-mode") == Some("navigate")
-        && field("sec-fetch-dest") == Some("document")
+        && header("sec-fetch-mode") == Some("navigate")
+        && header("sec-fetch-dest") == Some("document")
 }
 
-fn to_sign_in(head: &Parts) -> String {
+fn sign_in_url(head: &Parts) -> String {
     let wanted = head.uri.path_and_query().map_or("", |target| target.as_str());
     let wanted = if wanted.ends_with(pages::LIVE) { Area::Overview.path() } else { wanted };
     format!("{}{}", Area::SignIn.path(), query(&[("next", wanted)]))
 }
 
-fn remembered(lang: Lang) -> String {
+fn language_cookie(lang: Lang) -> String {
     const A_YEAR_S: u32 = 365 * 24 * 60 * 60;
     let (name, tag) = (lang::COOKIE, lang.tag());
     format!("{name}={tag}; Path=/console; Max-Age={A_YEAR_S}; HttpOnly; SameSite=Strict")
 }
 
-fn written(visit: &Visit, out: Given) -> Response {
+fn page_response(visit: &Visit, out: SessionReply) -> Response {
     let reply = match out {
-        Given::Plain(reply) => reply,
-        Given::SignedIn(cookie, to) => {
-            let mut response = reply::go(&to);
-            reply::put(&mut response, header::SET_COOKIE, &cookie);
+        SessionReply::Unchanged(reply) => reply,
+        SessionReply::SignedIn { cookie, to } => {
+            let mut response = reply::redirect(&to);
+            reply::add_header(&mut response, header::SET_COOKIE, &cookie);
             return response;
         }
-        Given::SignedOut => {
-            let mut response = reply::go(Area::SignIn.path());
+        SessionReply::SignedOut => {
+            let mut response = reply::redirect(Area::SignIn.path());
             let gone = format!(
                 "{}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict",
                 session::COOKIE
             );
-            reply::put(&mut response, header::SET_COOKIE, &gone);
+            reply::add_header(&mut response, header::SET_COOKIE, &gone);
             return response;
         }
     };
     match reply {
-        Reply::Page(title, middle) => {
-            reply::html(StatusCode::OK, layout::page(visit, &title, &middle).into_string())
+        Reply::Page(title, content) => {
+            reply::html(StatusCode::OK, layout::page(visit, &title, &content).into_string())
         }
-        Reply::Mistaken(title, middle) => {
-            let page = layout::page(visit, &title, &middle).into_string();
+        Reply::Invalid(title, content) => {
+            let page = layout::page(visit, &title, &content).into_string();
             reply::html(StatusCode::UNPROCESSABLE_ENTITY, page)
         }
         Reply::Fragment(part) => reply::html(StatusCode::OK, part.into_string()),
-        Reply::Go(to) => reply::go(&to),
+        Reply::Redirect(to) => reply::redirect(&to),
         Reply::Csv(name, body) => reply::csv(name, body),
     }
 }
 
-fn told(visit: &Visit, trouble: &PageError) -> Response {
-    let middle = notice(Tone::Bad, &trouble.why(visit.lang));
+fn error_response(visit: &Visit, error: &PageError) -> Response {
+    let content = notice(Tone::Bad, &error.why(visit.lang));
     // Requests with a wrong host or from another site see the error alone.
-    let title = trouble.title(visit.lang);
-    let page = match trouble {
-        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => {
-            middle.into_string()
+    let title = error.title(visit.lang);
+    let page = match error {
+        PageError::Forbidden(AccessError::AnotherName | AccessError::AnotherSite) => {
+            content.into_string()
         }
-        _ => layout::page(visit, title, &middle).into_string(),
+        _ => layout::page(visit, title, &content).into_string(),
     };
-    reply::html(trouble.status(), page)
+    reply::html(error.status(), page)
 }
 
 impl Handler for Console {

@@ -10,7 +10,7 @@ pub(super) enum Area {
     Callbacks,
     /// An event; the navigation marks the callbacks.
     Event,
-    Refusal,
+    Rejection,
     DeadLetters,
     Held,
     Debug,
@@ -23,12 +23,12 @@ pub(super) enum Area {
     SignIn,
     SignOut,
     /// No area has this path.
-    Nowhere,
+    Unknown,
 }
 
 impl Area {
     /// Areas of the navigation, in its order.
-    pub const SHOWN: [Self; 11] = [
+    pub const IN_NAVIGATION: [Self; 11] = [
         Self::Overview,
         Self::Callbacks,
         Self::DeadLetters,
@@ -48,7 +48,7 @@ impl Area {
             None | Some("overview") => Self::Overview,
             Some("callbacks") => Self::Callbacks,
             Some("events") => Self::Event,
-            Some("refusals") => Self::Refusal,
+            Some("refusals") => Self::Rejection,
             Some("dead-letters") => Self::DeadLetters,
             Some("held") => Self::Held,
             Some("debug") => Self::Debug,
@@ -70,7 +70,7 @@ impl Area {
             Self::Overview => "/console",
             Self::Callbacks => "/console/callbacks",
             Self::Event => "/console/events",
-            Self::Refusal => "/console/refusals",
+            Self::Rejection => "/console/refusals",
             Self::DeadLetters => "/console/dead-letters",
             Self::Held => "/console/held",
             Self::Debug => "/console/debug",
@@ -82,7 +82,7 @@ impl Area {
             Self::Audit => "/console/audit",
             Self::SignIn => "/console/sign-in",
             Self::SignOut => "/console/sign-out",
-            Self::Nowhere => "/console/nowhere",
+            Self::Unknown => "/console/nowhere",
         }
     }
 
@@ -92,7 +92,7 @@ impl Area {
             Self::Overview => Text::new("Overview", "总览"),
             Self::Callbacks => Text::new("Callbacks", "回调记录"),
             Self::Event => Text::new("Event", "事件"),
-            Self::Refusal => Text::new("Rejection", "拒绝记录"),
+            Self::Rejection => Text::new("Rejection", "拒绝记录"),
             Self::DeadLetters => Text::new("Dead letters", "死信"),
             Self::Held => Text::new("Held callbacks", "隔离的回调"),
             Self::Debug => Text::new("Debug tool", "调试工具"),
@@ -104,14 +104,14 @@ impl Area {
             Self::Audit => Text::new("Audit", "审计"),
             Self::SignIn => Text::new("Sign in", "登录"),
             Self::SignOut => Text::new("Sign out", "退出"),
-            Self::Nowhere => Text::new("Not found", "未找到"),
+            Self::Unknown => Text::new("Not found", "未找到"),
         }
     }
 
     /// The area that the navigation marks as current.
-    pub const fn shown_as(self) -> Self {
+    pub const fn navigation_area(self) -> Self {
         match self {
-            Self::Event | Self::Refusal => Self::Callbacks,
+            Self::Event | Self::Rejection => Self::Callbacks,
             other => other,
         }
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_area_of_the_navigation_is_found_at_its_path() {
-        for area in Area::SHOWN.into_iter().chain([Area::Event, Area::Refusal, Area::SignIn]) {
+        for area in Area::IN_NAVIGATION.into_iter().chain([Area::Event, Area::Rejection, Area::SignIn]) {
             let first = area.path().strip_prefix("/console").unwrap().strip_prefix('/');
             assert_eq!(Area::find(first), Some(area));
         }

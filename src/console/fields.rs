@@ -37,7 +37,7 @@ impl Fields {
     }
 
     /// Writes the fields as a query.
-    pub fn again(&self) -> String {
+    pub fn as_query(&self) -> String {
         self.with("", None)
     }
 
@@ -76,7 +76,7 @@ pub(super) fn segment(name: &str) -> String {
 }
 
 /// Unescapes a path segment; `None` if it is not valid UTF-8.
-pub(super) fn unescaped(segment: &str) -> Option<String> {
+pub(super) fn unescape(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -130,11 +130,11 @@ mod tests {
     #[test]
     fn segments_round_trip() {
         for name in ["reward/17", "a b", "é%", "..", "x"] {
-            assert_eq!(unescaped(&segment(name)).as_deref(), Some(name));
+            assert_eq!(unescape(&segment(name)).as_deref(), Some(name));
             assert!(!segment(name).contains('/'));
         }
         for bad in ["%", "%f", "%zz", "%ff"] {
-            assert_eq!(unescaped(bad), None, "{bad}");
+            assert_eq!(unescape(bad), None, "{bad}");
         }
     }
 

@@ -16,7 +16,7 @@ texts! {
     LANGUAGE = "Language", "语言";
     SIGN_OUT = "Sign out", "退出登录";
     SIGNED_IN = "Signed in: {}", "已登录：{}";
-    ONLY_LOOKS = "read-only", "只读";
+    READ_ONLY = "read-only", "只读";
     VERSION = "Postern {}", "Postern {}";
 }
 
@@ -54,11 +54,11 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
 }
 
 fn navigation(visit: &Visit) -> Markup {
-    let current = visit.area.shown_as();
+    let current = visit.area.navigation_area();
     html! {
         nav aria-label=(AREAS.of(visit.lang)) {
             ul {
-                @for area in Area::SHOWN {
+                @for area in Area::IN_NAVIGATION {
                     li {
                         a href=(area.path()) aria-current=[(area == current).then_some("page")] {
                             (area.title().of(visit.lang))
@@ -87,7 +87,7 @@ fn corner(visit: &Visit) -> Markup {
             @if visit.viewer.entry == SignIn::SignedIn {
                 p.who {
                     (SIGNED_IN.fill(lang, &[&visit.viewer.who.as_str()]))
-                    @if !visit.viewer.may_change() { " (" (ONLY_LOOKS.of(lang)) ")" }
+                    @if !visit.viewer.may_change() { " (" (READ_ONLY.of(lang)) ")" }
                 }
                 (form::to(visit, Area::SignOut.path(), &html! {
                     button.quiet type="submit" { (SIGN_OUT.of(lang)) }

@@ -8,11 +8,11 @@ use crate::ledger::LedgerError;
 use crate::operator::AccessError;
 
 texts! {
-    ABSENT = "Not found", "未找到";
-    ABSENT_WHY = "This page or object does not exist, or is no longer kept.", "该页面或对象不存在，或已不再保留。";
-    BAD = "Invalid request", "请求无效";
-    REFUSED = "Not allowed", "不允许";
-    ONLY_LOOKS = "Your token is read-only. Sign in with an admin token to make changes.", "您的令牌是只读的。请使用管理令牌登录后再更改。";
+    NOT_FOUND = "Not found", "未找到";
+    NOT_FOUND_WHY = "This page or object does not exist, or is no longer kept.", "该页面或对象不存在，或已不再保留。";
+    INVALID = "Invalid request", "请求无效";
+    FORBIDDEN = "Not allowed", "不允许";
+    READ_ONLY = "Your token is read-only. Sign in with an admin token to make changes.", "您的令牌是只读的。请使用管理令牌登录后再更改。";
     STALE = "This form belongs to another session or was loaded before a restart. Nothing was changed. Go back, reload the page and repeat the change.",
         "此表单属于另一个会话，或在重启之前加载。未做任何更改。请返回并重新加载页面，然后重试。";
     OTHER_SITE = "The request came from another site. Nothing was changed.", "请求来自其他网站，未做任何更改。";
@@ -36,11 +36,11 @@ pub(super) enum PageError {
     /// An invalid request, explained by a text that is not translated.
     BadBecause(String),
     /// A change with a read-only token.
-    OnlyLooks,
+    ReadOnly,
     /// A form without the CSRF token of the viewer.
     Stale,
     /// The access check failed.
-    Denied(AccessError),
+    Forbidden(AccessError),
     /// Too many sign-in attempts.
     TooMany,
     /// A form over its size limit.
@@ -69,11 +69,11 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks | Self::Stale | Self::Denied(AccessError::AnotherSite) => {
+            Self::ReadOnly | Self::Stale | Self::Forbidden(AccessError::AnotherSite) => {
                 StatusCode::FORBIDDEN
             }
-            Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Denied(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Forbidden(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Late => StatusCode::REQUEST_TIMEOUT,
@@ -84,10 +84,10 @@ impl PageError {
 
     pub fn title(&self, lang: Lang) -> &'static str {
         let title = match self {
-            Self::Absent => ABSENT,
-            Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => BAD,
-            Self::OnlyLooks | Self::Stale | Self::Denied(_) | Self::TooMany | Self::Method => {
-                REFUSED
+            Self::Absent => NOT_FOUND,
+            Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => INVALID,
+            Self::ReadOnly | Self::Stale | Self::Forbidden(_) | Self::TooMany | Self::Method => {
+                FORBIDDEN
             }
             Self::Busy | Self::Ledger(_) => BUSY,
         };
@@ -96,13 +96,13 @@ impl PageError {
 
     pub fn why(&self, lang: Lang) -> String {
         let text = match self {
-            Self::Absent => ABSENT_WHY,
+            Self::Absent => NOT_FOUND_WHY,
             Self::Bad(text) => *text,
-            Self::BadBecause(words) => return words.clone(),
-            Self::OnlyLooks => ONLY_LOOKS,
+            Self::BadBecause(text) => return text.clone(),
+            Self::ReadOnly => READ_ONLY,
             Self::Stale => STALE,
-            Self::Denied(AccessError::AnotherName) => OTHER_NAME,
-            Self::Denied(_) => OTHER_SITE,
+            Self::Forbidden(AccessError::AnotherName) => OTHER_NAME,
+            Self::Forbidden(_) => OTHER_SITE,
             Self::TooMany => TOO_MANY,
             Self::TooLarge => TOO_LARGE,
             Self::Late => LATE,

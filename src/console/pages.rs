@@ -12,7 +12,7 @@ pub(super) mod event;
 pub(super) mod held;
 mod managed;
 pub(super) mod overview;
-pub(super) mod refusal;
+pub(super) mod rejection;
 mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;

@@ -17,8 +17,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
-const NEVER_KEPT: HeaderValue = HeaderValue::from_static("no-store");
-const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// The content of a page, or a redirect.
 #[derive(Debug)]
@@ -26,27 +26,27 @@ pub(super) enum Reply {
     /// A whole page: its title and its content.
     Page(String, Markup),
     /// A page with a rejected form, sent with status 422.
-    Mistaken(String, Markup),
+    Invalid(String, Markup),
     /// A part of a page, for the script.
     Fragment(Markup),
     /// A redirect to a path.
-    Go(String),
+    Redirect(String),
     /// A CSV download: its file name and its content.
     Csv(&'static str, String),
 }
 
 impl Reply {
     /// Turns a page into one with a rejected form.
-    pub fn mistaken(self) -> Self {
+    pub fn invalid(self) -> Self {
         match self {
-            Self::Page(title, middle) => Self::Mistaken(title, middle),
+            Self::Page(title, content) => Self::Invalid(title, content),
             other => other,
         }
     }
 }
 
 /// The result of a page handler.
-pub(super) type Shown = Result<Reply, PageError>;
+pub(super) type PageResult = Result<Reply, PageError>;
 
 /// An HTML response.
 pub(super) fn html(status: StatusCode, body: String) -> Response {
@@ -56,14 +56,14 @@ pub(super) fn html(status: StatusCode, body: String) -> Response {
 /// A CSV download.
 pub(super) fn csv(name: &str, body: String) -> Response {
     let mut response = with(StatusCode::OK, CSV, Bytes::from(body));
-    put(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
+    add_header(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
     response
 }
 
 /// Redirects the browser with status 303.
-pub(super) fn go(to: &str) -> Response {
+pub(super) fn redirect(to: &str) -> Response {
     let mut response = with(StatusCode::SEE_OTHER, HTML, Bytes::new());
-    put(&mut response, header::LOCATION, to);
+    add_header(&mut response, header::LOCATION, to);
     response
 }
 
@@ -72,12 +72,12 @@ pub(super) fn asset(asset: &'static Asset) -> Response {
     let content_type = HeaderValue::from_static(asset.content_type);
     let mut response =
         with(StatusCode::OK, content_type, Bytes::from_static(asset.body.as_bytes()));
-    response.headers_mut().insert(header::CACHE_CONTROL, KEPT);
+    response.headers_mut().insert(header::CACHE_CONTROL, IMMUTABLE);
     response
 }
 
 /// Adds a header; an invalid value is omitted.
-pub(super) fn put(response: &mut Response, name: HeaderName, value: &str) {
+pub(super) fn add_header(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().append(name, value);
     }
@@ -91,6 +91,6 @@ fn with(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response 
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(header::CACHE_CONTROL, NEVER_KEPT);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
     response
 }

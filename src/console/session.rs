@@ -23,10 +23,10 @@ pub(super) const COOKIE: &str = "postern_session";
 const SESSIONS_MAX: usize = 1000;
 
 /// Session lifetime without activity.
-const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
+const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Maximum session lifetime: a working day.
-const WHOLE_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Size of session names and of the CSRF key, in bytes.
 const SECRET_BYTES: usize = 32;
@@ -108,7 +108,7 @@ impl Sessions {
         name: &str,
         tokens: &[AdminToken],
         now: Instant,
-        sign: Activity,
+        activity: Activity,
     ) -> Option<Viewer> {
         let name = digest(name);
         let mut open = self.sessions();
@@ -121,7 +121,7 @@ impl Sessions {
             open.remove(&name);
             return None;
         };
-        if sign == Activity::User {
+        if activity == Activity::User {
             session.seen = now;
         }
         Some(Viewer {
@@ -163,14 +163,14 @@ impl Sessions {
 
 impl Session {
     fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) < WHOLE_TIME
-            && now.saturating_duration_since(self.seen) < IDLE_TIME
+        now.saturating_duration_since(self.began) < LIFETIME_MAX
+            && now.saturating_duration_since(self.seen) < IDLE_MAX
     }
 }
 
 impl Viewer {
     /// Whether `csrf` is the token of this viewer.
-    pub fn sent(&self, csrf: &str) -> bool {
+    pub fn owns_form(&self, csrf: &str) -> bool {
         !self.csrf.is_empty() && constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
@@ -215,21 +215,21 @@ mod tests {
         let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
-        assert!(viewer.sent(&viewer.csrf.clone()) && !viewer.sent("") && !viewer.sent("x"));
+        assert!(viewer.owns_form(&viewer.csrf.clone()) && !viewer.owns_form("") && !viewer.owns_form("x"));
         assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
         assert!(sessions.find("another", &tokens, now, Activity::User).is_none());
 
         let mut at = now;
         for _ in 0..12 {
-            at += IDLE_TIME - Duration::from_secs(1);
+            at += IDLE_MAX - Duration::from_secs(1);
             assert!(find(&tokens, at, Activity::User).is_some());
         }
-        assert!(find(&tokens, now + WHOLE_TIME, Activity::User).is_none(), "its lifetime is over");
+        assert!(find(&tokens, now + LIFETIME_MAX, Activity::User).is_none(), "its lifetime is over");
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
-        let half = now + IDLE_TIME / 2;
+        let half = now + IDLE_MAX / 2;
         assert!(find(&tokens, half, Activity::AutoRefresh).is_some());
-        assert!(find(&tokens, now + IDLE_TIME, Activity::User).is_none(), "no activity");
+        assert!(find(&tokens, now + IDLE_MAX, Activity::User).is_none(), "no activity");
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, now, Activity::User);
         assert!(find(&[token("b", "three")]).is_none(), "another token");

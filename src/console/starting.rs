@@ -44,6 +44,6 @@ pub fn starting(head: &Parts, why: &str) -> Response {
         }
     };
     let mut response = reply::html(StatusCode::SERVICE_UNAVAILABLE, page.into_string());
-    reply::put(&mut response, header::RETRY_AFTER, AGAIN);
+    reply::add_header(&mut response, header::RETRY_AFTER, AGAIN);
     response
 }

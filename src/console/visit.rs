@@ -1,7 +1,7 @@
 //! A request to a page, as the page sees it.
 
 use super::area::Area;
-use super::fields::{Fields, unescaped};
+use super::fields::{Fields, unescape};
 use super::lang::Lang;
 use super::session::Viewer;
 
@@ -17,7 +17,7 @@ pub(super) struct Visit {
     pub rest: Vec<String>,
     pub query: Fields,
     /// Whether the browser reports TLS, which a proxy terminates.
-    pub came_by_tls: bool,
+    pub is_over_tls: bool,
 }
 
 impl Visit {
@@ -33,7 +33,7 @@ impl Visit {
         if rest.is_empty() {
             return Some(Vec::new());
         }
-        rest.split('/').map(unescaped).collect()
+        rest.split('/').map(unescape).collect()
     }
 
     /// The URL of this page with one field of its query set or removed.

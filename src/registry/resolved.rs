@@ -36,7 +36,7 @@ pub enum Subject {
     /// A recorded event.
     Event(EventId),
     /// A refused callback, by the digest of what came.
-    Refusal([u8; DIGEST_BYTES]),
+    Rejection([u8; DIGEST_BYTES]),
 }
 
 /// The note on it. Who wrote it, and when, stands beside it.
@@ -65,7 +65,7 @@ pub enum NoteError {
 impl Subject {
     /// The refused `request` to `source`. Header fields do not count: some are new on every try.
     #[must_use]
-    pub fn refusal(source: &str, request: &RawRequest) -> Self {
+    pub fn rejection(source: &str, request: &RawRequest) -> Self {
         let mut hasher = Sha256::new();
         let parts =
             [source.as_bytes(), request.method.as_str().as_bytes(), &request.target, &request.body];
@@ -75,7 +75,7 @@ impl Subject {
         }
         let mut digest = [0; DIGEST_BYTES];
         digest.copy_from_slice(&hasher.finalize()[..DIGEST_BYTES]);
-        Self::Refusal(digest)
+        Self::Rejection(digest)
     }
 
     /// Its name among documents, and in the audit log.
@@ -83,7 +83,7 @@ impl Subject {
     pub fn id(&self) -> String {
         match self {
             Self::Event(id) => id.to_string(),
-            Self::Refusal(digest) => format!("refused_{}", const_hex::encode(digest)),
+            Self::Rejection(digest) => format!("refused_{}", const_hex::encode(digest)),
         }
     }
 }
@@ -293,7 +293,7 @@ mod tests {
         let (kept, gone) = (event(now_ms - 40 * DAY_MS), EventId::new(now_ms - 40 * DAY_MS));
         let young = Subject::Event(EventId::new(now_ms));
         registry.book().record(kept.clone()).await.unwrap();
-        let refused = Subject::refusal("s", &RawRequest::default());
+        let refused = Subject::rejection("s", &RawRequest::default());
         let all = [Subject::Event(kept.id), Subject::Event(gone), young, refused];
         for subject in &all {
             registry.resolve(&who, (subject, "s"), "note").await.unwrap();
@@ -343,12 +343,12 @@ mod tests {
             body: bytes::Bytes::from_static(body.as_bytes()),
             ..RawRequest::default()
         };
-        let one = Subject::refusal("s", &request("/callback/s?a=1", "b"));
-        assert_eq!(one, Subject::refusal("s", &request("/callback/s?a=1", "b")));
+        let one = Subject::rejection("s", &request("/callback/s?a=1", "b"));
+        assert_eq!(one, Subject::rejection("s", &request("/callback/s?a=1", "b")));
         for other in [
-            Subject::refusal("t", &request("/callback/s?a=1", "b")),
-            Subject::refusal("s", &request("/callback/s?a=1b", "")),
-            Subject::refusal("s", &request("/callback/s?a=2", "b")),
+            Subject::rejection("t", &request("/callback/s?a=1", "b")),
+            Subject::rejection("s", &request("/callback/s?a=1b", "")),
+            Subject::rejection("s", &request("/callback/s?a=2", "b")),
         ] {
             assert_ne!(one, other);
         }

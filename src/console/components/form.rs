@@ -7,7 +7,7 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
 texts! {
-    MAY_NOT = "Your token is read-only.", "您的令牌是只读的。";
+    READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
 }
 
 /// Longest list of choices; a longer one becomes a text field.
@@ -27,7 +27,7 @@ pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
 pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
         true => to(visit, action, fields),
-        false => html! { p.may-not { (MAY_NOT.of(visit.lang)) } },
+        false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
     }
 }
 

@@ -15,7 +15,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::destinations;
 use crate::console::pages::managed::{self, Done, Draft, FormErrors, deletion};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_count, key};
@@ -73,7 +73,7 @@ impl Owner<'_> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => Ok(all(console, visit, &FormErrors::default(), None)),
         [company, prefix] => {
@@ -84,33 +84,33 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => {
             let text = |name| form.text(name).unwrap_or_default();
             let owner = Owner { company: text("company"), prefix: text("prefix") };
             match set(console, visit, owner, form, Expected::Unset).await? {
-                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-                Err(mistakes) => Ok(all(console, visit, &mistakes, Some(form)).mistaken()),
+                Ok(key) => Ok(Reply::Redirect(Done::Saved.at(&format!("{PATH}/{key}")))),
+                Err(errors) => Ok(all(console, visit, &errors, Some(form)).invalid()),
             }
         }
         [company, prefix] => {
             let owner = Owner { company, prefix };
-            match set(console, visit, owner, form, of_form(form)).await? {
-                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
+            match set(console, visit, owner, form, expected_version(form)).await? {
+                Ok(key) => Ok(Reply::Redirect(Done::Saved.at(&format!("{PATH}/{key}")))),
                 Err(errors) => {
                     let draft = Draft { errors: &errors, typed: Some(form) };
-                    mistaken(console, visit, &owner.key(), draft)
+                    invalid(console, visit, &owner.key(), draft)
                 }
             }
         }
         [company, prefix, "clear"] => {
             let (owner, empty) = (Owner { company, prefix }, Fields::default());
-            match set(console, visit, owner, &empty, of_form(form)).await? {
-                Ok(_) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+            match set(console, visit, owner, &empty, expected_version(form)).await? {
+                Ok(_) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
                 Err(errors) => {
                     let draft = Draft { errors: &errors, typed: None };
-                    mistaken(console, visit, &owner.key(), draft)
+                    invalid(console, visit, &owner.key(), draft)
                 }
             }
         }
@@ -120,14 +120,14 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 
 // === The list ===
 
-fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&Fields>) -> Reply {
+fn all(console: &Console, visit: &Visit, errors: &FormErrors, typed: Option<&Fields>) -> Reply {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let rows: Vec<_> =
-        state.documents.addresses.iter().map(|(key, kept)| row(lang, key, kept)).collect();
+        state.documents.addresses.iter().map(|(key, stored)| row(lang, key, stored)).collect();
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         p { (INTRODUCTION.of(lang)) }
         (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         section aria-labelledby="set" {
@@ -135,8 +135,8 @@ fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&F
             @match &state.config.manage.callback_address {
                 None => (notice(Tone::Plain, UNSERVED.of(lang))),
                 Some(api) => (forms::change(visit, PATH, &html! {
-                    (choices(lang, api, mistakes, typed))
-                    (fields(lang, mistakes, typed, None))
+                    (choices(lang, api, errors, typed))
+                    (fields(lang, errors, typed, None))
                     button type="submit" { (SET_ONE.of(lang)) }
                 })),
             }
@@ -146,14 +146,14 @@ fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&F
     Reply::Page(Area::Addresses.title().of(lang).to_owned(), middle)
 }
 
-fn row(lang: Lang, key: &str, kept: &StoredDocument<Address>) -> Vec<Markup> {
-    let Address { notify_url, code_number, report_number } = &*kept.value;
+fn row(lang: Lang, key: &str, stored: &StoredDocument<Address>) -> Vec<Markup> {
+    let Address { notify_url, code_number, report_number } = &*stored.value;
     vec![
         html! { a href={ (PATH) "/" (key) } { (value::short(key)) } },
         value::maybe(notify_url.as_deref()),
         value::maybe(code_number.as_deref()),
         value::maybe(report_number.as_deref()),
-        html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+        html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
         html! { @if notify_url.is_some() { (delivery(lang, key)) } },
     ]
 }
@@ -178,7 +178,7 @@ fn companies(api: &CallbackAddresses) -> Vec<u64> {
 fn choices(
     lang: Lang,
     api: &CallbackAddresses,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
 ) -> Markup {
     let text = |name| typed.and_then(|form| form.text(name)).unwrap_or_default();
@@ -187,26 +187,26 @@ fn choices(
     let prefixes: Vec<(&str, &str)> =
         api.prefixes.iter().map(|prefix| (prefix.as_str(), prefix.as_str())).collect();
     html! {
-        (Field { value: text("company"), error: mistakes.of("company"), ..Field::new("company", COMPANY) }.show_choice(lang, &all))
-        (Field { value: text("prefix"), error: mistakes.of("prefix"), ..Field::new("prefix", PREFIX) }.show_choice(lang, &prefixes))
+        (Field { value: text("company"), error: errors.of("company"), ..Field::new("company", COMPANY) }.show_choice(lang, &all))
+        (Field { value: text("prefix"), error: errors.of("prefix"), ..Field::new("prefix", PREFIX) }.show_choice(lang, &prefixes))
     }
 }
 
 fn fields(
     lang: Lang,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-    kept: Option<&Address>,
+    stored: Option<&Address>,
 ) -> Markup {
-    let said = |name: &str, kept: Option<&String>| match typed {
+    let current = |name: &str, stored: Option<&String>| match typed {
         Some(form) => form.verbatim(name).unwrap_or_default().to_owned(),
-        None => kept.cloned().unwrap_or_default(),
+        None => stored.cloned().unwrap_or_default(),
     };
-    let url = said("notify_url", kept.and_then(|kept| kept.notify_url.as_ref()));
-    let codes = said("code_number", kept.and_then(|kept| kept.code_number.as_ref()));
-    let reports = said("report_number", kept.and_then(|kept| kept.report_number.as_ref()));
+    let url = current("notify_url", stored.and_then(|stored| stored.notify_url.as_ref()));
+    let codes = current("code_number", stored.and_then(|stored| stored.code_number.as_ref()));
+    let reports = current("report_number", stored.and_then(|stored| stored.report_number.as_ref()));
     let line = |name, label, hint, value| {
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value, hint: Some(hint), error, ..Field::new(name, label) }.show(lang)
     };
     html! {
@@ -218,30 +218,30 @@ fn fields(
 
 // === One ===
 
-fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
+fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageResult {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
-    let kept = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
-    let version = kept.version.0;
+    let stored = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
+    let version = stored.version.0;
     // A form of an older version is rejected; the current values are shown.
     let stale = draft.typed.and_then(|form| managed::stale_form(lang, form, version));
     let typed = draft.typed.filter(|_| stale.is_none());
-    let mistakes = stale.as_ref().unwrap_or(draft.errors);
+    let errors = stale.as_ref().unwrap_or(draft.errors);
     let path = format!("{PATH}/{key}");
-    let rows = [row(lang, key, kept)];
+    let rows = [row(lang, key, stored)];
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
     let served = state.config.manage.callback_address.is_some();
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
                 (managed::version_field(version))
-                (fields(lang, mistakes, typed, Some(&kept.value)))
+                (fields(lang, errors, typed, Some(&stored.value)))
                 button type="submit" { (SET_ONE.of(lang)) }
             }))
-            @if visit.viewer.may_change() && kept.value.notify_url.is_some() {
+            @if visit.viewer.may_change() && stored.value.notify_url.is_some() {
                 (deletion(lang, &forms::to(visit, &format!("{path}/clear"), &html! {
                     (managed::version_field(version))
                     p.hint { (CLEAR_HINT.of(lang)) }
@@ -253,8 +253,8 @@ fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
     Ok(Reply::Page(CHANGE_ONE.fill(lang, &[&key]), middle))
 }
 
-fn mistaken(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
-    one(console, visit, key, draft).map(Reply::mistaken)
+fn invalid(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageResult {
+    one(console, visit, key, draft).map(Reply::invalid)
 }
 
 // === Set ===
@@ -272,7 +272,7 @@ async fn set(
         .and_then(|key| Ok((key, change(visit.lang, &config, form)?)));
     let (key, change) = match read {
         Ok(read) => read,
-        Err(mistakes) => return Ok(Err(mistakes)),
+        Err(errors) => return Ok(Err(errors)),
     };
     let what = (&*key, expected);
     match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
@@ -288,7 +288,7 @@ async fn set(
 }
 
 /// The version that the form of an existing address was loaded with.
-fn of_form(form: &Fields) -> Expected {
+fn expected_version(form: &Fields) -> Expected {
     Expected::Version(managed::version_of(form))
 }
 
@@ -314,7 +314,7 @@ fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, FormErro
     };
     let url = checked_url(config, form.text("notify_url").unwrap_or_default());
     Ok(Change {
-        notify_url: Some(url.map_err(|why| FormErrors::of_slip("notify_url", &why))?),
+        notify_url: Some(url.map_err(|why| FormErrors::of_field("notify_url", &why))?),
         code_number: count("code_number")?,
         report_number: count("report_number")?,
     })
@@ -327,8 +327,8 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
         .documents
         .pushes
         .iter()
-        .map(|(app, kept)| {
-            let Push { function_config, container_config } = &*kept.value;
+        .map(|(app, stored)| {
+            let Push { function_config, container_config } = &*stored.value;
             let on = |enabled| if enabled { ON.of(lang) } else { OFF.of(lang) };
             vec![
                 value::short(app),
@@ -346,7 +346,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
                     (value::short(&container_config.qbase_env)) " "
                     (value::short(&container_config.qbase_container_path))
                 },
-                html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+                html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
             ]
         })
         .collect();

@@ -10,7 +10,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -94,7 +94,7 @@ impl Filter {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -102,7 +102,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let wanted = |entry: &Entry| filter.wants(entry);
-    let (entries, next) = audit_log_where(console.book(), before, PAGE, wanted).await?;
+    let (entries, next) = audit_log_where(console.ledger(), before, PAGE, wanted).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
     let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);

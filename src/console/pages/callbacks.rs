@@ -18,7 +18,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{badge, csv, notice, table, time, value};
 use crate::console::fields::query;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -64,7 +64,7 @@ texts! {
     WHAT_CURSOR = "There is no such page.", "没有这一页。";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     match visit.rest().as_slice() {
         [] => list(console, visit, &filter).await,
@@ -73,7 +73,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
+async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let position = match visit.query.text("cursor") {
         None => Position::default(),
         Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
@@ -140,7 +140,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     let lang = visit.lang;
     let at = match line.thing {
         Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
-        Thing::Refusal(number) => Some(format!("{}/{number}", Area::Refusal.path())),
+        Thing::Refusal(number) => Some(format!("{}/{number}", Area::Rejection.path())),
         Thing::Nothing => None,
     };
     let sign = html! {
@@ -197,7 +197,7 @@ const FILE_COLUMNS: [&str; 12] = [
     "effect",
 ];
 
-async fn file(console: &Console, filter: &Filter) -> Shown {
+async fn file(console: &Console, filter: &Filter) -> PageResult {
     let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
     let mut position = Some(Position::default());
     for _ in 0..FILE_PAGES_MAX {

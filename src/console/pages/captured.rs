@@ -16,7 +16,7 @@ use crate::operator::{Masked, explained};
 use crate::sender::{Explanation, Recipe, Verdict};
 
 texts! {
-    CAME = "Request", "请求";
+    REQUEST = "Request", "请求";
     METHOD = "Method", "方法";
     PATH = "Path", "路径";
     BODY = "Body", "请求体";
@@ -34,14 +34,14 @@ texts! {
     VERIFIED = "Verified", "已验证";
     NOT_VERIFIED = "Not verified", "未通过验证";
     PARAMETER = "Parameter", "参数";
-    READING = "Signature variant", "签名方式";
+    VARIANT = "Signature variant", "签名方式";
     TEXT = "Signed text (secret masked)", "待签名字符串（密钥已隐藏）";
     MISTAKE = "Possible mistake", "可能的错误";
     NOTHING_SIGNED = "This sender has no signed text to show.", "该发送方没有可显示的待签名字符串。";
 }
 
 /// The masked request.
-pub fn came(lang: Lang, request: &Masked<'_>) -> Markup {
+pub fn request(lang: Lang, request: &Masked<'_>) -> Markup {
     let facts = facts(
         lang,
         &[
@@ -54,8 +54,8 @@ pub fn came(lang: Lang, request: &Masked<'_>) -> Markup {
     let fields: Vec<_> =
         fields.map(|(name, text)| vec![html! { code { (name) } }, value::whole(text)]).collect();
     html! {
-        section aria-labelledby="came" {
-            h2 #came { (CAME.of(lang)) }
+        section aria-labelledby="request" {
+            h2 #request { (REQUEST.of(lang)) }
             (facts)
             @match &request.params {
                 Some(params) => (pairs(lang, PARAMETERS, params)),
@@ -107,15 +107,15 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
         all.push((PARAMETER, value::short(parameter)));
     }
     if let Some(reading) = &found.reading {
-        all.push((READING, value::whole(reading)));
+        all.push((VARIANT, value::whole(reading)));
     }
     if let Some(mistake) = &found.mistake {
-        let told = html! {
+        let advice = html! {
             code { (mistake.kind.as_str()) } " "
             @if let Some(parameter) = &mistake.parameter { (value::short(parameter)) " " }
             span lang="en" { (mistake.advice) }
         };
-        all.push((MISTAKE, told));
+        all.push((MISTAKE, advice));
     }
     html! {
         section aria-labelledby="signed" {

@@ -16,7 +16,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayFilter, ReplayOrderError};
@@ -66,7 +66,7 @@ const REPLAY: &str = "replay";
 /// Path segment of the replays.
 const REPLAYS: &str = "replays";
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [REPLAYS, id] => orders::page(console, visit, id),
@@ -75,7 +75,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [REPLAY] => replay(console, visit, form).await,
         [REPLAYS, id, "cancel"] => orders::cancel(console, visit, id).await,
@@ -85,13 +85,13 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 
 // === The list ===
 
-async fn list(console: &Console, visit: &Visit) -> Shown {
+async fn list(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let filter = Filter::read(&visit.query)?;
     let cursor = visit.query.text("cursor").map(str::parse).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let Found { letters, next } = find::find(console, &filter, cursor).await?;
-    let stats = console.book().stats().await?;
+    let stats = console.ledger().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
     let empty = match (&next, total) {
         (Some(_), _) => FURTHER,
@@ -220,7 +220,7 @@ fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
 
 // === The order ===
 
-async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let filter = Filter::read(form)?;
     let order = form.text("order").and_then(|id| id.parse::<ReplayId>().ok());
     let id = order.unwrap_or_else(|| ReplayId::new(now_ms()));
@@ -229,7 +229,7 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let ids = ids.map_err(|_| PageError::Bad(WHAT_EVENT))?;
     if !everything && ids.is_empty() {
         let list = filter.query(&[("done", "none")]);
-        return Ok(Reply::Go(format!("{}{list}", Area::DeadLetters.path())));
+        return Ok(Reply::Redirect(format!("{}{list}", Area::DeadLetters.path())));
     }
     let (events, log) = match everything {
         true => (Vec::new(), filter.log(&console.config())),
@@ -244,5 +244,5 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         ReplayError::Refused(ReplayOrderError::Busy) => PageError::Bad(BUSY),
         ReplayError::Refused(ReplayOrderError::Other) => PageError::Bad(USED),
     })?;
-    Ok(Reply::Go(orders::path(id)))
+    Ok(Reply::Redirect(orders::path(id)))
 }

@@ -25,7 +25,7 @@ use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::FormErrors;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::{Masked, as_text, base_of, curl, explained, pasted};
@@ -66,7 +66,7 @@ struct Found {
     sent: Option<Sent>,
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -89,7 +89,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     Ok(page(lang, &middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -98,8 +98,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let source = source.ok_or(PageError::Absent)?;
     let mut sheet = Sheet::typed(source, form);
     let done = match form.text("do") {
-        Some("sign") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
-        Some("send") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
+        Some("sign") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
+        Some("send") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
         Some("sign") => sign(console, visit.lang, &config, source, &mut sheet),
         Some("send") => send(console, visit, &config, source, &sheet).await?,
         _ => explain(console, visit.lang, &config, source, &sheet),
@@ -114,14 +114,14 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
                 (sheet.show(visit))
             },
         )),
-        Err(mistakes) => {
-            sheet.mistakes = mistakes;
+        Err(errors) => {
+            sheet.errors = errors;
             let middle = html! {
-                (sheet.mistakes.show(lang))
+                (sheet.errors.show(lang))
                 (chooser(lang, &config, &source.name))
                 (sheet.show(visit))
             };
-            Ok(Reply::Mistaken(Area::Debug.title().of(lang).to_owned(), middle))
+            Ok(Reply::Invalid(Area::Debug.title().of(lang).to_owned(), middle))
         }
     }
 }
@@ -195,7 +195,7 @@ fn refusal(
     let request = Masked::of(&kept.request, Some(source), kept.at_ms);
     html! {
         p { b { (REFUSAL.fill(lang, &[&kept.number])) } }
-        (captured::came(lang, &request))
+        (captured::request(lang, &request))
         (captured::explanation(lang, &found))
     }
 }
@@ -220,7 +220,7 @@ fn sign(
         .signable()
         .and_then(|()| recipe.compose(&pairs, &Composing::to(&source.path())))
         .and_then(|request| recipe.sign(&request, &signing));
-    let signed = signed.map_err(|fault| FormErrors::of_fault(&fault))?;
+    let signed = signed.map_err(|fault| FormErrors::of_definition(&fault))?;
     let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
     let explanation = explaining(console, config, source, &signed, now);

@@ -5,14 +5,14 @@ mod deliveries;
 
 use maud::{Markup, html};
 
-use super::{captured, resolved as by_hand};
+use super::{captured, resolved as resolution};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -50,12 +50,12 @@ texts! {
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let id = match visit.rest().as_slice() {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
     };
-    let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
+    let detail = console.ledger().event(id).await?.ok_or(PageError::Absent)?;
     let corrupt = |_| LedgerError::Corrupt(id.to_string());
     let body = EventBody::decode(&detail.event.body).map_err(corrupt)?;
     let event = body.event().map_err(corrupt)?;
@@ -72,7 +72,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());
     let subject = Subject::Event(id);
-    let thing = by_hand::Thing { path: &path, subject: &subject };
+    let thing = resolution::Thing { path: &path, subject: &subject };
     let middle = html! {
         @if visit.query.text("done") == Some("replayed") {
             (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
@@ -80,30 +80,30 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         (about(visit, &detail, &event))
         p { a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) } }
         (deliveries::section(visit, &detail))
-        (by_hand::section(console, visit, thing))
+        (resolution::section(console, visit, thing))
         (resolved(visit, &event))
         (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::came(lang, &request))
+        (captured::request(lang, &request))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let id: EventId = id.parse().map_err(|_| PageError::Absent)?;
     let path = format!("{}/{id}", Area::Event.path());
-    if let Some(verb) = by_hand::Verb::find(verb) {
-        let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
+    if let Some(verb) = resolution::Verb::find(verb) {
+        let detail = console.ledger().event(id).await?.ok_or(PageError::Absent)?;
         let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
         let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
         let subject = Subject::Event(id);
-        let thing = by_hand::Thing { path: &path, subject: &subject };
-        return by_hand::post(
+        let thing = resolution::Thing { path: &path, subject: &subject };
+        return resolution::post(
             console,
             visit,
-            by_hand::Order { thing, source: &event.source, verb },
+            resolution::Order { thing, source: &event.source, verb },
             form,
         )
         .await;
@@ -113,7 +113,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
     let tools = (&console.tools.registry, &console.tools.control);
     replay_event(tools, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
-    Ok(Reply::Go(format!("{path}?done=replayed")))
+    Ok(Reply::Redirect(format!("{path}?done=replayed")))
 }
 
 fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {

@@ -9,7 +9,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -70,7 +70,7 @@ const fn why_text(why: HeldWhy) -> Text {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [id] => one(console, visit, id, None).await,
@@ -78,7 +78,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [id, "release"] => decide(console, visit, id, Decision::Release, form).await,
         [id, "drop"] => decide(console, visit, id, Decision::Drop, form).await,
@@ -92,7 +92,7 @@ fn path(id: HeldId) -> String {
 
 // === The list ===
 
-async fn list(console: &Console, visit: &Visit) -> Shown {
+async fn list(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let why = visit.query.text("why").map(|name| HeldWhy::from_name(name).ok_or(WHAT_WHY));
     let why = why.transpose().map_err(PageError::Bad)?;
@@ -103,10 +103,10 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
-    let page = console.book().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
+    let page = console.ledger().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
     let mut rows = Vec::with_capacity(page.held.len());
     for held in page.held {
-        rows.push(row(visit, &show_held(console.book(), held).await?));
+        rows.push(row(visit, &show_held(console.ledger(), held).await?));
     }
     let columns = [TIME, SOURCE, WHY, TRANSACTION, USER, FIRST];
     let next = page.next.map(|next| next.to_string());
@@ -173,12 +173,12 @@ fn first(shown: &HeldShown) -> Markup {
 
 // === One ===
 
-async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> Shown {
+async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> PageResult {
     let lang = visit.lang;
     let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
-    let middle = match console.book().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
+    let middle = match console.ledger().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
         HeldOne::Waiting(held) => {
-            let shown = show_held(console.book(), *held).await?;
+            let shown = show_held(console.ledger(), *held).await?;
             html! {
                 @if let Some(told) = told { (notice::notice(notice::Tone::Bad, told.of(lang))) }
                 p {
@@ -274,7 +274,7 @@ async fn decide(
     text: &str,
     decision: Decision,
     form: &Fields,
-) -> Shown {
+) -> PageResult {
     let id: HeldId = text.parse().map_err(|_| PageError::Absent)?;
     if form.text("sure") != Some("yes") {
         return one(console, visit, text, Some(NOT_SURE)).await;
@@ -282,7 +282,7 @@ async fn decide(
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
     match decide_held(registry, who, (id, decision), form.text("reason")).await {
-        Ok(_) => Ok(Reply::Go(path(id))),
+        Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
         Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),

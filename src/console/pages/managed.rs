@@ -15,7 +15,7 @@ use crate::registry::{ChangeError, DocumentError};
 use crate::sender::DefinitionError;
 
 texts! {
-    MADE = "Created.", "已创建。";
+    CREATED = "Created.", "已创建。";
     SAVED = "Saved.", "已保存。";
     PAUSED = "Paused.", "已暂停。";
     RESUMED = "Resumed.", "已恢复。";
@@ -46,7 +46,7 @@ const VERSION: &str = "version";
 /// The result of a form, shown after the redirect to `?done=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    Made,
+    Created,
     Saved,
     Paused,
     Resumed,
@@ -54,12 +54,12 @@ pub enum Done {
 }
 
 impl Done {
-    const ALL: [Self; 5] = [Self::Made, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
+    const ALL: [Self; 5] = [Self::Created, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
 
     /// The value in the query.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Made => "made",
+            Self::Created => "created",
             Self::Saved => "saved",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
@@ -69,7 +69,7 @@ impl Done {
 
     const fn text(self) -> Text {
         match self {
-            Self::Made => MADE,
+            Self::Created => CREATED,
             Self::Saved => SAVED,
             Self::Paused => PAUSED,
             Self::Resumed => RESUMED,
@@ -99,9 +99,9 @@ pub struct FormErrors(Vec<FormError>);
 #[derive(Clone, Debug)]
 struct FormError {
     field: String,
-    told: String,
+    message: String,
     /// Whether the message comes from the configuration check, in English.
-    is_checks: bool,
+    is_english: bool,
 }
 
 /// A rejected form: its errors, and the submitted values.
@@ -121,27 +121,27 @@ pub struct Edit<'e> {
 
 impl FormErrors {
     /// One error; `field` is empty if it concerns the whole form.
-    pub fn one(field: &str, told: impl Into<String>) -> Self {
-        Self(vec![FormError { field: field.to_owned(), told: told.into(), is_checks: false }])
+    pub fn one(field: &str, message: impl Into<String>) -> Self {
+        Self(vec![FormError { field: field.to_owned(), message: message.into(), is_english: false }])
     }
 
-    pub fn of_check(findings: Vec<ConfigIssue>) -> Self {
-        let mistake = |ConfigIssue { key, what, remedy, .. }| {
-            let told = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
-            FormError { field: key, told, is_checks: true }
+    pub fn of_check(issues: Vec<ConfigIssue>) -> Self {
+        let error = |ConfigIssue { key, what, remedy, .. }| {
+            let message = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
+            FormError { field: key, message, is_english: true }
         };
-        Self(findings.into_iter().map(mistake).collect())
+        Self(issues.into_iter().map(error).collect())
     }
 
     /// One error of a partner API check, in English.
-    pub fn of_slip(field: &str, told: &str) -> Self {
-        let (field, told) = (field.to_owned(), told.to_owned());
-        Self(vec![FormError { field, told, is_checks: true }])
+    pub fn of_field(field: &str, message: &str) -> Self {
+        let (field, message) = (field.to_owned(), message.to_owned());
+        Self(vec![FormError { field, message, is_english: true }])
     }
 
-    pub fn of_fault(fault: &DefinitionError) -> Self {
-        let told = format!("{}; {}", fault.what, fault.remedy);
-        Self(vec![FormError { field: fault.key.clone(), told, is_checks: true }])
+    pub fn of_definition(error: &DefinitionError) -> Self {
+        let message = format!("{}; {}", error.what, error.remedy);
+        Self(vec![FormError { field: error.key.clone(), message, is_english: true }])
     }
 
     /// The error of the field `name`, or of a part of it.
@@ -151,20 +151,20 @@ impl FormErrors {
                 .strip_prefix(name)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        self.0.iter().find(|mistake| inside(&mistake.field)).map(|mistake| mistake.told.as_str())
+        self.0.iter().find(|error| inside(&error.field)).map(|error| error.message.as_str())
     }
 
     /// All errors, for the top of the form; empty if there are none.
     pub fn show(&self, lang: Lang) -> Markup {
         html! {
             @if !self.0.is_empty() {
-                div.notice.bad.mistakes role="alert" {
+                div.notice.bad.errors role="alert" {
                     p { (NOTHING.of(lang)) }
                     ul {
-                        @for mistake in &self.0 {
+                        @for error in &self.0 {
                             li {
-                                @if !mistake.field.is_empty() { code { (value::short(&mistake.field)) } " " }
-                                span lang=[mistake.is_checks.then_some("en")] { (value::whole(&mistake.told)) }
+                                @if !error.field.is_empty() { code { (value::short(&error.field)) } " " }
+                                span lang=[error.is_english.then_some("en")] { (value::whole(&error.message)) }
                             }
                         }
                     }
@@ -175,12 +175,12 @@ impl FormErrors {
 }
 
 /// Converts a failed write of a source or a destination: errors of the form, or of the page.
-pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
-    let refusal = match failed {
+pub fn write_error(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
+    let error = match failed {
         ChangeError::Ledger(error) => return Err(error.into()),
-        ChangeError::Refused(refusal) => refusal,
+        ChangeError::Refused(error) => error,
     };
-    Ok(match refusal {
+    Ok(match error {
         DocumentError::Absent => return Err(PageError::Absent),
         DocumentError::Foreign(origin) => return Err(PageError::Bad(foreign_text(origin))),
         DocumentError::Taken(name) => FormErrors::one("name", TAKEN.fill(lang, &[&name])),
@@ -188,13 +188,13 @@ pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErr
         DocumentError::Used(sources) => {
             FormErrors::one("", USED.fill(lang, &[&sources.join(", ")]))
         }
-        DocumentError::Wrong(findings) => FormErrors::of_check(findings),
+        DocumentError::Wrong(issues) => FormErrors::of_check(issues),
     })
 }
 
 /// Converts a failed creation: an existing object of this name is an error of the name field, and the
 /// submitted values are shown again.
-pub fn refused_new(
+pub fn creation_error(
     lang: Lang,
     name: &str,
     failed: ChangeError<DocumentError>,
@@ -203,7 +203,7 @@ pub fn refused_new(
         ChangeError::Refused(DocumentError::Stale(_) | DocumentError::Foreign(_)) => {
             Ok(FormErrors::one("name", TAKEN.fill(lang, &[&name])))
         }
-        other => refused(lang, other),
+        other => write_error(lang, other),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod backlog;
 mod gateway;
-mod refusals;
+mod rejections;
 mod sources;
 
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::console::components::notice;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::LIVE;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -89,7 +89,7 @@ impl<'c> Scope<'c> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     let scope = Scope::of(visit, &config);
     // Links of the refreshed part lead to the whole page.
@@ -101,7 +101,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         _ => return Err(PageError::Absent),
     }
     let lang = visit.lang;
-    let again = format!("/console/overview/{LIVE}{}", visit.query.again());
+    let again = format!("/console/overview/{LIVE}{}", visit.query.as_query());
     let middle = html! {
         (choose(visit, &scope))
         p { button.quiet type="button" data-pause="live" aria-pressed="false" hidden { (PAUSE.of(lang)) } }
@@ -131,12 +131,12 @@ async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let (lang, histories) = (visit.lang, &console.tools.metrics.histories);
     let since = rfc3339(histories.start().ms());
     let since = since.get(..19).unwrap_or(&since).replace('T', " ");
-    let stats = console.book().stats().await;
+    let stats = console.ledger().stats().await;
     html! {
         (gateway::section(console, visit, &stats).await)
         (callbacks(console, lang, scope))
         (sources::section(console, visit, scope))
-        (refusals::section(console, lang, scope))
+        (rejections::section(console, lang, scope))
         (backlog::section(console, visit, &stats).await)
         (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
     }

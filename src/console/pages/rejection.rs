@@ -9,7 +9,7 @@ use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::Masked;
@@ -30,7 +30,7 @@ texts! {
     TRY = "Look at it in the debug tool", "在调试工具中查看";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let number = match visit.rest().as_slice() {
         [number] => number.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
@@ -54,8 +54,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
             (TOOK, html! { (time::took(kept.took)) }),
         ],
     );
-    let path = format!("{}/{number}", Area::Refusal.path());
-    let subject = Subject::refusal(&kept.source, &kept.request);
+    let path = format!("{}/{number}", Area::Rejection.path());
+    let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
     let middle = html! {
         (notice::notice(notice::Tone::Plain, UNVERIFIED.of(lang)))
@@ -73,19 +73,19 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         }
         (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::came(lang, &request))
+        (captured::request(lang, &request))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&number]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [number, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;
     let number = number.parse().map_err(|_| PageError::Absent)?;
     let kept = console.tools.gate.rejections().get(number).ok_or(PageError::Absent)?;
-    let path = format!("{}/{number}", Area::Refusal.path());
-    let subject = Subject::refusal(&kept.source, &kept.request);
+    let path = format!("{}/{number}", Area::Rejection.path());
+    let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
     let order = resolved::Order { thing, source: &kept.source, verb };
     resolved::post(console, visit, order, form).await

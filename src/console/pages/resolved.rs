@@ -8,7 +8,7 @@ use crate::console::components::{notice, time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{
@@ -20,7 +20,7 @@ texts! {
     BADGE = "Resolved manually", "已人工处理";
     OF_EVENT = "Records that this was settled outside the gateway. Deliveries are not affected. The note is deleted with the event.",
         "记录此事已在网关之外处理。不影响投递，并随事件一同删除。";
-    OF_REFUSAL = "Records that this was settled outside the gateway. The note applies to the same request to the same source, byte for byte, on any gateway, and is kept as long as events are.",
+    OF_REJECTION = "Records that this was settled outside the gateway. The note applies to the same request to the same source, byte for byte, on any gateway, and is kept as long as events are.",
         "记录此事已在网关之外处理。它对应同一来源的同一请求（逐字节相同，不限网关），保留时间与事件相同。";
     NOTE = "Note", "处理说明";
     HINT = "At most 500 characters. No secrets: everyone with a token can read it.", "最多 500 个字符。请勿填写密钥：持有令牌的人都能看到。";
@@ -66,8 +66,8 @@ pub fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
     mark(lang, console.tools.registry.resolution(subject).as_ref())
 }
 
-fn mark(lang: Lang, kept: Option<&StoredDocument<Resolution>>) -> Markup {
-    html! { @if kept.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
+fn mark(lang: Lang, stored: Option<&StoredDocument<Resolution>>) -> Markup {
+    html! { @if stored.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
 }
 
 /// The section of a page.
@@ -77,17 +77,17 @@ pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
         Some("reopened") => Some(UNDONE),
         _ => None,
     };
-    let kept = console.tools.registry.resolution(thing.subject);
+    let stored = console.tools.registry.resolution(thing.subject);
     html! {
         @if let Some(text) = done { (notice::notice(notice::Tone::Good, text.of(visit.lang))) }
-        (body(visit, thing, kept.as_ref(), "", None))
+        (body(visit, thing, stored.as_ref(), "", None))
     }
 }
 
 fn body(
     visit: &Visit,
     thing: Thing<'_>,
-    kept: Option<&StoredDocument<Resolution>>,
+    stored: Option<&StoredDocument<Resolution>>,
     written: &str,
     error: Option<&str>,
 ) -> Markup {
@@ -95,15 +95,15 @@ fn body(
     let action = |verb: Verb| format!("{}/{}", thing.path, verb.as_str());
     let about = match thing.subject {
         Subject::Event(_) => OF_EVENT,
-        Subject::Refusal(_) => OF_REFUSAL,
+        Subject::Rejection(_) => OF_REJECTION,
     };
     html! {
-        section aria-labelledby="by-hand" {
-            h2 #by-hand { (TITLE.of(lang)) (mark(lang, kept)) }
-            @match kept {
-                Some(kept) => {
-                    p { (value::short(&kept.who)) " · " (time::time(kept.at_ms)) }
-                    (value::block(&kept.value.note))
+        section aria-labelledby="resolution" {
+            h2 #resolution { (TITLE.of(lang)) (mark(lang, stored)) }
+            @match stored {
+                Some(stored) => {
+                    p { (value::short(&stored.who)) " · " (time::time(stored.at_ms)) }
+                    (value::block(&stored.value.note))
                     (form::change(visit, &action(Verb::Reopen), &html! {
                         button.quiet type="submit" { (UNDO.of(lang)) }
                     }))
@@ -130,10 +130,10 @@ pub struct Order<'o> {
 }
 
 /// Carries out `order`; the viewer has write access.
-pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> PageResult {
     let Order { thing, source, verb } = order;
     let (registry, who) = (&console.tools.registry, &visit.viewer.who);
-    let to = |done: &str| Ok(Reply::Go(format!("{}?done={done}#by-hand", thing.path)));
+    let to = |done: &str| Ok(Reply::Redirect(format!("{}?done={done}#resolution", thing.path)));
     if verb == Verb::Reopen {
         registry.reopen(who, thing.subject).await?;
         return to("reopened");
@@ -142,13 +142,13 @@ pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fie
     let error = match registry.resolve(who, (thing.subject, source), note).await {
         Ok(()) => return to("resolved"),
         Err(ChangeError::Ledger(error)) => return Err(PageError::from(error)),
-        Err(ChangeError::Refused(not)) => mistake(visit.lang, not),
+        Err(ChangeError::Refused(not)) => note_error(visit.lang, not),
     };
     let middle = body(visit, thing, None, note, Some(&error));
-    Ok(Reply::Mistaken(TITLE.of(visit.lang).to_owned(), middle))
+    Ok(Reply::Invalid(TITLE.of(visit.lang).to_owned(), middle))
 }
 
-fn mistake(lang: Lang, not: NoteError) -> String {
+fn note_error(lang: Lang, not: NoteError) -> String {
     let (text, most): (Text, usize) = match not {
         NoteError::Empty => return EMPTY.of(lang).to_owned(),
         NoteError::TooLong => (TOO_LONG, NOTE_CHARACTERS_MAX),

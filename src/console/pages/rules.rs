@@ -20,7 +20,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::pages::{destinations, sources};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::rules::{self, RULES_MAX};
@@ -63,16 +63,16 @@ texts! {
 
 const PATH: &str = Area::Rules.path();
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
         [number] => one(console, visit, number_of(number)?, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [number] => change(console, visit, number_of(number)?, form).await,
@@ -134,21 +134,21 @@ fn all(console: &Console, visit: &Visit) -> Reply {
 
 // === Creation ===
 
-fn made_new(console: &Console, visit: &Visit) -> Shown {
+fn new_page(console: &Console, visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
-        return Err(PageError::OnlyLooks);
+        return Err(PageError::ReadOnly);
     }
     let middle = form::new(console, visit, &FormErrors::default(), &Typed::Nothing)?;
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
-async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let lang = visit.lang;
     match tried_create(console, visit, form).await? {
-        Ok(id) => Ok(Reply::Go(Done::Made.at(&path_of(id)))),
-        Err(mistakes) => {
-            let middle = form::new(console, visit, &mistakes, &Typed::Form(form))?;
-            Ok(Reply::Mistaken(NEW.of(lang).to_owned(), middle))
+        Ok(id) => Ok(Reply::Redirect(Done::Created.at(&path_of(id)))),
+        Err(errors) => {
+            let middle = form::new(console, visit, &errors, &Typed::Form(form))?;
+            Ok(Reply::Invalid(NEW.of(lang).to_owned(), middle))
         }
     }
 }
@@ -161,10 +161,10 @@ async fn tried_create(
     let read = form::read_new(visit.lang, &console.config(), form);
     let rule = match read {
         Ok(rule) => rule,
-        Err(mistakes) => return Ok(Err(mistakes)),
+        Err(errors) => return Ok(Err(errors)),
     };
-    if let Err(mistakes) = try_out(console, visit.lang, &rule.reward_url).await? {
-        return Ok(Err(mistakes));
+    if let Err(errors) = try_out(console, visit.lang, &rule.reward_url).await? {
+        return Ok(Err(errors));
     }
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if state.documents.rules.len() >= RULES_MAX {
@@ -174,7 +174,7 @@ async fn tried_create(
         rules::put(draft, id, None, &rule)?;
         Ok(id)
     });
-    told(written.await)
+    form_result(written.await)
 }
 
 /// Makes the test call to the address of a rule, as Taku does when a rule is saved.
@@ -184,20 +184,20 @@ async fn try_out(
     url: &str,
 ) -> Result<Result<(), FormErrors>, PageError> {
     let config = console.config();
-    let said = rules::try_out(&config, vec![url]).await;
-    let said = said.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
-    Ok(match said.get(url).cloned().flatten() {
+    let failures = rules::try_out(&config, vec![url]).await;
+    let failures = failures.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
+    Ok(match failures.get(url).cloned().flatten() {
         Some(why) => Err(FormErrors::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
         None => Ok(()),
     })
 }
 
-fn told<T>(
+fn form_result<T>(
     written: Result<T, ChangeError<FormErrors>>,
 ) -> Result<Result<T, FormErrors>, PageError> {
     match written {
         Ok(done) => Ok(Ok(done)),
-        Err(ChangeError::Refused(mistakes)) => Ok(Err(mistakes)),
+        Err(ChangeError::Refused(errors)) => Ok(Err(errors)),
         Err(ChangeError::Ledger(error)) => Err(error.into()),
     }
 }
@@ -208,13 +208,13 @@ fn one(
     console: &Console,
     visit: &Visit,
     id: u64,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let lang = visit.lang;
     let state_now = console.tools.registry.in_force();
-    let kept = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
-    let rule = &kept.value;
+    let stored = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
+    let rule = &stored.value;
     let all = [
         (STATE, state(lang, rule.status)),
         (NAME, value::whole(&rule.rule_name)),
@@ -223,23 +223,23 @@ fn one(
         (REMARK, value::whole(&rule.remark)),
         (PUBLISHER, value::whole(&rule.publisher)),
         (KEY, html! { code { (MASK) } }),
-        (CHANGED, html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) }),
+        (CHANGED, html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) }),
     ];
-    let version = kept.version.0;
+    let version = stored.version.0;
     // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Rule(rule), Typed::Form);
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         (facts(lang, &all))
-        (switching(visit, id, rule))
+        (pause_section(visit, id, rule))
         (paste(console, lang, &state_now, id))
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(id), &html! {
                 (managed::version_field(version))
-                (form::fields(lang, mistakes, &typed))
+                (form::fields(lang, errors, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {
@@ -254,7 +254,7 @@ fn one(
     Ok(Reply::Page(managed::title(Area::Rules, lang, &id.to_string()), middle))
 }
 
-fn switching(visit: &Visit, id: u64, rule: &Rule) -> Markup {
+fn pause_section(visit: &Visit, id: u64, rule: &Rule) -> Markup {
     let (verb, word) = match rule.status {
         RuleStatus::Running => ("pause", PAUSE),
         RuleStatus::Stopped => ("resume", RESUME),
@@ -311,30 +311,30 @@ async fn write(
         }
         Ok(())
     });
-    told(written.await)
+    form_result(written.await)
 }
 
 /// A rule with its version.
 fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
     let state = console.tools.registry.in_force();
-    let kept = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
-    Ok((Arc::clone(&kept.value), kept.version.0))
+    let stored = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
+    Ok((Arc::clone(&stored.value), stored.version.0))
 }
 
-async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
+async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> PageResult {
     let (old, version) = known(console, id)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, id, &stale, None);
+        return invalid(console, visit, id, &stale, None);
     }
     let done = match form::read(form) {
-        Err(mistakes) => Err(mistakes),
+        Err(errors) => Err(errors),
         Ok(wanted) => {
             let tried = match wanted.reward_url == old.reward_url {
                 true => Ok(()),
                 false => try_out(console, visit.lang, &wanted.reward_url).await?,
             };
             match tried {
-                Err(mistakes) => Err(mistakes),
+                Err(errors) => Err(errors),
                 Ok(()) => {
                     let changed = |old: &Rule| form::changed(old, &wanted);
                     write(console, visit, id, Some(version), changed).await?
@@ -343,34 +343,34 @@ async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Sho
         }
     };
     match done {
-        Ok(()) => Ok(Reply::Go(Done::Saved.at(&path_of(id)))),
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, Some(form)),
+        Ok(()) => Ok(Reply::Redirect(Done::Saved.at(&path_of(id)))),
+        Err(errors) => invalid(console, visit, id, &errors, Some(form)),
     }
 }
 
-fn mistaken(
+fn invalid(
     console: &Console,
     visit: &Visit,
     id: u64,
     errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
-    one(console, visit, id, errors, typed).map(Reply::mistaken)
+) -> PageResult {
+    one(console, visit, id, errors, typed).map(Reply::invalid)
 }
 
-async fn switch(console: &Console, visit: &Visit, id: u64, status: RuleStatus) -> Shown {
+async fn switch(console: &Console, visit: &Visit, id: u64, status: RuleStatus) -> PageResult {
     known(console, id)?;
     let changed = |old: &Rule| Rule { status, ..old.clone() };
     match write(console, visit, id, None, changed).await? {
         Ok(()) => {
             let done = if status == RuleStatus::Running { Done::Resumed } else { Done::Paused };
-            Ok(Reply::Go(done.at(&path_of(id))))
+            Ok(Reply::Redirect(done.at(&path_of(id))))
         }
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
+        Err(errors) => invalid(console, visit, id, &errors, None),
     }
 }
 
-async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
+async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> PageResult {
     known(console, id)?;
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if let Some(old) = state.documents.rules.get(&id) {
@@ -381,8 +381,8 @@ async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Sho
         }
         Ok(())
     });
-    match told(written.await)? {
-        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
+    match form_result(written.await)? {
+        Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
+        Err(errors) => invalid(console, visit, id, &errors, None),
     }
 }

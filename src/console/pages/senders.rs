@@ -15,7 +15,7 @@ use crate::console::components::{notice, table, value};
 use crate::console::fields::segment;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::sender::{Basis, Sender};
@@ -48,7 +48,7 @@ texts! {
     FILE = "Sender file", "发送方文件";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     match visit.rest().as_slice() {
         [] => Ok(list(&config, visit)),
@@ -159,7 +159,7 @@ fn path(name: &str) -> String {
 
 // === One of them ===
 
-fn one(config: &Config, visit: &Visit, name: &str) -> Shown {
+fn one(config: &Config, visit: &Visit, name: &str) -> PageResult {
     let lang = visit.lang;
     let sender = config.catalog.get(name).ok_or(PageError::Absent)?;
     let open = sender.unconfirmed().len();

@@ -6,11 +6,11 @@ use maud::html;
 
 use crate::clock::instant;
 use crate::config::AdminToken;
-use crate::console::app::{Console, Given};
+use crate::console::app::{Console, SessionReply};
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -24,9 +24,9 @@ texts! {
     WRONG = "Unknown token.", "令牌无效。";
 }
 
-pub fn get(visit: &Visit) -> Shown {
+pub fn get(visit: &Visit) -> PageResult {
     if visit.viewer.entry != SignIn::Outside {
-        return Ok(Reply::Go(Area::Overview.path().to_owned()));
+        return Ok(Reply::Redirect(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
     Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
@@ -39,7 +39,7 @@ pub fn post(
     form: &Fields,
     from: IpAddr,
     before: Option<&str>,
-) -> Given {
+) -> SessionReply {
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
@@ -49,16 +49,16 @@ pub fn post(
         tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");
         let wrong = WRONG.of(visit.lang);
         let title = Area::SignIn.title().of(visit.lang).to_owned();
-        return Given::Plain(Reply::Mistaken(title, page(visit, next, Some(wrong))));
+        return SessionReply::Unchanged(Reply::Invalid(title, page(visit, next, Some(wrong))));
     };
     tracing::info!(target: "postern::console", client = %from, token = name, "signed in");
     if let Some(before) = before {
         console.sessions().close(before);
     }
-    let secure = if visit.came_by_tls { "; Secure" } else { "" };
+    let secure = if visit.is_over_tls { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}");
     let to = next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path());
-    Given::SignedIn(cookie, to.to_owned())
+    SessionReply::SignedIn { cookie, to: to.to_owned() }
 }
 
 /// Whether a path is one of the console: prevents redirects to other sites.

@@ -19,8 +19,8 @@ use crate::console::components::{table, value};
 use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::pages::managed::{self, Done, Edit, FormErrors, refused};
-use crate::console::reply::{Reply, Shown};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{Managed, Precondition, RunningConfig};
@@ -35,9 +35,9 @@ texts! {
     ORIGIN = "Origin", "定义位置";
     DESTINATIONS = "Destinations", "投递目标";
     UNCONFIRMED = "Unconfirmed", "未证实项";
-    ON = "Active", "已启用";
-    OFF = "Paused", "已暂停";
-    LEFT_OUT = "Inactive", "未运行";
+    ACTIVE = "Active", "已启用";
+    PAUSED = "Paused", "已暂停";
+    INACTIVE = "Inactive", "未运行";
     NEW = "New source", "新建来源";
     NEW_OF = "New source: {}", "新建来源：{}";
     CHOOSE = "Sender", "发送方";
@@ -50,25 +50,25 @@ const PATH: &str = Area::Sources.path();
 /// The state of a source, including one that the current configuration check rejects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    On,
-    Off,
-    LeftOut,
+    Active,
+    Paused,
+    Inactive,
 }
 
 impl State {
     fn of(source: Option<&Source>) -> Self {
         match source {
-            Some(source) if source.enabled => Self::On,
-            Some(_) => Self::Off,
-            None => Self::LeftOut,
+            Some(source) if source.enabled => Self::Active,
+            Some(_) => Self::Paused,
+            None => Self::Inactive,
         }
     }
 
     const fn words(self) -> (&'static str, Text) {
         match self {
-            Self::On => ("on", ON),
-            Self::Off => ("paused", OFF),
-            Self::LeftOut => ("broken", LEFT_OUT),
+            Self::Active => ("on", ACTIVE),
+            Self::Paused => ("paused", PAUSED),
+            Self::Inactive => ("broken", INACTIVE),
         }
     }
 
@@ -78,16 +78,16 @@ impl State {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
         [name] => one::page(console, visit, name, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
@@ -163,9 +163,9 @@ fn sender_choice(console: &Console, lang: Lang) -> Markup {
 
 // === Creation ===
 
-fn made_new(console: &Console, visit: &Visit) -> Shown {
+fn new_page(console: &Console, visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
-        return Err(PageError::OnlyLooks);
+        return Err(PageError::ReadOnly);
     }
     let sender = visit.query.text("new").unwrap_or_default();
     let (title, middle) =
@@ -173,7 +173,7 @@ fn made_new(console: &Console, visit: &Visit) -> Shown {
     Ok(Reply::Page(title, middle))
 }
 
-async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let config = console.config();
     let sender_name = form.text("sender").unwrap_or_default();
     let sender = config.catalog.get(sender_name).ok_or(PageError::Bad(NO_SENDER))?;
@@ -194,17 +194,17 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             );
             match put.await {
                 Ok(written) => Ok(written),
-                Err(failed) => Err(managed::refused_new(visit.lang, name, failed)?),
+                Err(error) => Err(managed::creation_error(visit.lang, name, error)?),
             }
         }
-        Err(mistakes) => Err(mistakes),
+        Err(errors) => Err(errors),
     };
     match put {
-        Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
-        Err(mistakes) => {
+        Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
+        Err(errors) => {
             let typed = Typed::of(form);
-            let (title, middle) = form::new(console, visit, sender_name, &mistakes, &typed)?;
-            Ok(Reply::Mistaken(title, middle))
+            let (title, middle) = form::new(console, visit, sender_name, &errors, &typed)?;
+            Ok(Reply::Invalid(title, middle))
         }
     }
 }
@@ -212,13 +212,13 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 // === Changes ===
 
 /// The document of a source that the admin API manages, with its version.
-fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
+fn stored(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(source.origin));
     }
-    let kept = state.documents.sources.get(name).ok_or(PageError::Absent)?;
-    Ok((Table::clone(&kept.value), kept.version.0))
+    let stored = state.documents.sources.get(name).ok_or(PageError::Absent)?;
+    Ok((Table::clone(&stored.value), stored.version.0))
 }
 
 /// Writes an edited source and redirects to its page, or shows the page with the errors.
@@ -228,34 +228,34 @@ async fn write(
     edit: Edit<'_>,
     done: Done,
     form: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let expected = Precondition::OneOf(vec![edit.version]);
     let who = &visit.viewer.who;
     let what = (Managed::Source, edit.name);
     match console.tools.registry.put(who, what, edit.table, &expected).await {
-        Ok(written) => Ok(Reply::Go(done.at(&path_of(&written.name)))),
-        Err(failed) => {
+        Ok(written) => Ok(Reply::Redirect(done.at(&path_of(&written.name)))),
+        Err(error) => {
             // If another user wrote meanwhile, the current values are shown.
-            let form = form.filter(|_| !managed::is_stale(&failed));
-            mistaken(console, visit, edit.name, &refused(visit.lang, failed)?, form)
+            let form = form.filter(|_| !managed::is_stale(&error));
+            invalid(console, visit, edit.name, &write_error(visit.lang, error)?, form)
         }
     }
 }
 
-fn mistaken(
+fn invalid(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     form: Option<&Fields>,
-) -> Shown {
-    one::page(console, visit, name, mistakes, form).map(Reply::mistaken)
+) -> PageResult {
+    one::page(console, visit, name, errors, form).map(Reply::invalid)
 }
 
-async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, version) = kept(console, name)?;
+async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, version) = stored(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, name, &stale, None);
+        return invalid(console, visit, name, &stale, None);
     }
     let config = console.config();
     let sender = sender_of(&config, &table).ok_or(PageError::Bad(NO_SENDER))?;
@@ -267,7 +267,7 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
             let edit = Edit { name, version, table: &table };
             write(console, visit, edit, Done::Saved, Some(form)).await
         }
-        Err(mistakes) => mistaken(console, visit, name, &mistakes, Some(form)),
+        Err(errors) => invalid(console, visit, name, &errors, Some(form)),
     }
 }
 
@@ -276,18 +276,18 @@ fn sender_of<'c>(config: &'c Config, table: &Table) -> Option<&'c Arc<crate::sen
     config.catalog.get(name)
 }
 
-async fn switch(console: &Console, visit: &Visit, name: &str, enabled: Value, done: Done) -> Shown {
-    let (mut table, version) = kept(console, name)?;
+async fn switch(console: &Console, visit: &Visit, name: &str, enabled: Value, done: Done) -> PageResult {
+    let (mut table, version) = stored(console, name)?;
     table.insert(String::from("enabled"), enabled);
     write(console, visit, Edit { name, version, table: &table }, done, None).await
 }
 
-async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    kept(console, name)?;
+async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    stored(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let who = &visit.viewer.who;
     match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
-        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(failed) => mistaken(console, visit, name, &refused(visit.lang, failed)?, None),
+        Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
+        Err(error) => invalid(console, visit, name, &write_error(visit.lang, error)?, None),
     }
 }

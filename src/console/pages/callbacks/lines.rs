@@ -165,7 +165,7 @@ async fn one(
 ) -> Result<List<Cursor>, PageError> {
     let mut list = List::ended();
     if *from == Reach::Begin
-        && let Some(detail) = console.book().event(id).await?
+        && let Some(detail) = console.ledger().event(id).await?
         && query.source.as_ref().is_none_or(|source| *source == detail.event.source)
         && query.in_time(detail.event.received_ms)
     {
@@ -192,7 +192,7 @@ async fn recorded(
         if missing == 0 {
             break;
         }
-        let page = console.book().query(query, cursor.as_ref(), missing).await?;
+        let page = console.ledger().query(query, cursor.as_ref(), missing).await?;
         for event in &page.events {
             list.lines.push_back((Cursor::after(event.id), Line::of_event(event)?));
         }
@@ -293,7 +293,7 @@ impl Line {
             kind: None,
             effect: None,
             took: Some(one.took),
-            subject: Some(Subject::refusal(&one.source, &one.request)),
+            subject: Some(Subject::rejection(&one.source, &one.request)),
         }
     }
 

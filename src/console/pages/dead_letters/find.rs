@@ -59,7 +59,7 @@ pub(super) async fn find(
     let mut letters = Vec::new();
     let mut read = 0;
     loop {
-        let page = console.book().deliveries(&wanted, next.as_ref(), LISTED).await?;
+        let page = console.ledger().deliveries(&wanted, next.as_ref(), LISTED).await?;
         for group in whole_events(&page.deliveries, page.next.is_some()) {
             let Some(last) = group.last() else { continue };
             if log.since_ms.is_some_and(|since| last.event.ms() < since) {
@@ -67,7 +67,7 @@ pub(super) async fn find(
             }
             read += 1;
             next = Some(Cursor::behind(last));
-            let detail = console.book().event(last.event).await?;
+            let detail = console.ledger().event(last.event).await?;
             let is_wanted = |detail: &EventDetail| {
                 log.source.as_ref().is_none_or(|source| *source == detail.event.source)
                     && log.in_time(last.event.ms())

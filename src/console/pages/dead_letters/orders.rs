@@ -8,7 +8,7 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{form, notice, table, time};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayProgress, ReplayState};
@@ -53,7 +53,7 @@ fn progress(console: &Console, id: &str) -> Result<ReplayProgress, PageError> {
 }
 
 /// The page of one replay.
-pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> Shown {
+pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let progress = progress(console, id)?;
     let live = format!("{}/{LIVE}", path(progress.id));
     let middle = html! {
@@ -64,15 +64,15 @@ pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> Shown {
 }
 
 /// The part that the script refreshes.
-pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> Shown {
+pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> PageResult {
     Ok(Reply::Fragment(shown(visit, &progress(console, id)?)))
 }
 
-pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> Shown {
+pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let id: ReplayId = id.parse().map_err(|_| PageError::Absent)?;
     let tools = (&console.tools.registry, &console.tools.replays);
     cancel_replay(tools, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
-    Ok(Reply::Go(path(id)))
+    Ok(Reply::Redirect(path(id)))
 }
 
 /// The progress of a replay.
@@ -173,7 +173,7 @@ mod tests {
             path: String::new(),
             rest: Vec::new(),
             query: Fields::default(),
-            came_by_tls: false,
+            is_over_tls: false,
         }
     }
 

@@ -135,7 +135,7 @@ impl Before {
             since_ms: Some(self.at_ms),
             ..LogQuery::default()
         };
-        let page = console.book().query(&query, None, LATEST).await?;
+        let page = console.ledger().query(&query, None, LATEST).await?;
         let is_ours = |body: &EventBody| {
             body.request.target == request.target && body.request.body == request.body
         };
@@ -170,7 +170,7 @@ impl Became {
                 let outcome = html! {
                     (badge::outcome(lang, Outcome::Rejected)) " " (badge::reason(lang, *reason))
                 };
-                let path = format!("{}/{number}", Area::Refusal.path());
+                let path = format!("{}/{number}", Area::Rejection.path());
                 vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { (number) } })]
             }
             Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],

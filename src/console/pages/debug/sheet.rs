@@ -50,13 +50,13 @@ pub struct Sheet<'s> {
     pub request: String,
     /// Time of receipt, as entered.
     pub at: String,
-    pub mistakes: FormErrors,
+    pub errors: FormErrors,
 }
 
 impl<'s> Sheet<'s> {
     pub fn fresh(source: &'s Source) -> Self {
-        let (fields, mistakes) = (source.recipe.fields(), FormErrors::default());
-        Self { source, form: None, fields, request: String::new(), at: String::new(), mistakes }
+        let (fields, errors) = (source.recipe.fields(), FormErrors::default());
+        Self { source, form: None, fields, request: String::new(), at: String::new(), errors }
     }
 
     pub fn typed(source: &'s Source, form: &'s Fields) -> Self {
@@ -105,7 +105,7 @@ impl<'s> Sheet<'s> {
                         (self.name())
                         div.fields { @for field in &self.fields { (self.field(lang, field)) } }
                         (Field {
-                            value: more, hint: Some(MORE_HINT), error: self.mistakes.of("more"),
+                            value: more, hint: Some(MORE_HINT), error: self.errors.of("more"),
                             ..Field::new("more", MORE)
                         }.show_area(lang, 2))
                         button type="submit" name="do" value="sign" { (SIGN.of(lang)) }
@@ -123,7 +123,7 @@ impl<'s> Sheet<'s> {
             value: &text,
             code: Some(&field.name),
             about: field.pasted.as_deref(),
-            error: self.mistakes.of(&field.name),
+            error: self.errors.of(&field.name),
             ..Field::new(&name, label(field.role))
         }
         .show(lang)
@@ -137,11 +137,11 @@ impl<'s> Sheet<'s> {
                 (forms::to(visit, PATH, &html! {
                     (self.name())
                     (Field {
-                        value: &self.request, hint: Some(REQUEST_HINT), error: self.mistakes.of("request"),
+                        value: &self.request, hint: Some(REQUEST_HINT), error: self.errors.of("request"),
                         ..Field::new("request", REQUEST)
                     }.show_area(lang, 6))
                     (Field {
-                        kind: "datetime-local", value: &self.at, hint: Some(AT_HINT), error: self.mistakes.of("at"),
+                        kind: "datetime-local", value: &self.at, hint: Some(AT_HINT), error: self.errors.of("at"),
                         ..Field::new("at", AT)
                     }.show(lang))
                     div.actions {

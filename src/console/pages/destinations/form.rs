@@ -64,14 +64,14 @@ impl<'t> Typed<'t> {
     }
 
     fn text(&self, name: &str) -> String {
-        let said = match self {
+        let value = match self {
             Self::Form(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
             Self::Table(table) => match name.strip_prefix("retry.") {
                 Some(inner) => table.get("retry").and_then(|retry| retry.get(inner)),
                 None => table.get(name),
             },
         };
-        match said {
+        match value {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
@@ -106,29 +106,29 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         (forms::change(visit, PATH, &html! {
-            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
-            (fields(lang, mistakes, typed))
+            (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            (fields(lang, errors, typed))
             button type="submit" { (CREATE.of(lang)) }
         }))
     }
 }
 
 /// The fields of new and stored destinations.
-pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
     };
     let choice = |name, label, hint: Option<Text>, options: &[(&str, &str)]| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show_choice(lang, options)
     };
     let formats = [("event", "event"), ("forward", "forward"), ("template", "template")];
@@ -147,12 +147,12 @@ pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
         (choice("format", FORMAT, Some(FORMAT_HINT), &formats))
         (choice("method", METHOD, None, &[("", unset), ("GET", "GET"), ("POST", "POST")]))
         (Field {
-            kind: "password", hint: Some(SECRET_HINT), error: mistakes.of("secret"),
+            kind: "password", hint: Some(SECRET_HINT), error: errors.of("secret"),
             ..Field::new("secret", SECRET)
         }.show(lang))
         @if has_secret { (Field::new("beside", BESIDE).show_box(lang)) }
         (Field {
-            value: &headers, hint: Some(HEADERS_HINT), error: mistakes.of("headers"),
+            value: &headers, hint: Some(HEADERS_HINT), error: errors.of("headers"),
             ..Field::new("headers", HEADERS)
         }.show_area(lang, 3))
         p.hint { (DEFAULTS.of(lang)) }

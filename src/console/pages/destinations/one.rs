@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::form::{self, Typed};
-use super::{Backlog, due, kept, path_of, state};
+use super::{Backlog, due, stored, path_of, state};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -17,7 +17,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::sources;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{Condition, PauseReason};
@@ -32,7 +32,7 @@ texts! {
     PENDING = "Pending", "待投递";
     DEAD = "Dead", "死信";
     OLDEST = "Oldest due", "最早到期";
-    UNDER_WAY = "Attempts in flight", "进行中的尝试";
+    IN_FLIGHT = "Attempts in flight", "进行中的尝试";
     ORIGIN = "Origin", "定义位置";
     CHANGED = "Changed", "最后更改";
     USED = "Sources", "来源";
@@ -56,8 +56,8 @@ texts! {
     TEST_ITEM = "Item", "物品";
     TEST_AMOUNT = "Amount", "数量";
     SEND = "Send test event", "发送测试事件";
-    TOOK_IT = "Delivered.", "已送达。";
-    REFUSED_IT = "Not delivered.", "未送达。";
+    DELIVERED = "Delivered.", "已送达。";
+    NOT_DELIVERED = "Not delivered.", "未送达。";
     STATUS = "Status", "状态码";
     TOOK = "Latency", "耗时";
     ANSWER = "Response (first KiB)", "响应（前 1 KiB）";
@@ -73,25 +73,25 @@ texts! {
 
 /// The input of the page besides the destination.
 #[derive(Debug)]
-pub struct Said<'s> {
+pub struct View<'s> {
     pub name: &'s str,
-    pub mistakes: FormErrors,
+    pub errors: FormErrors,
     /// Submitted values that were rejected.
     pub typed: Option<&'s Fields>,
     /// The result of a test.
     pub tried: Option<Tried>,
 }
 
-impl<'s> Said<'s> {
+impl<'s> View<'s> {
     pub fn of(name: &'s str) -> Self {
-        Self { name, mistakes: FormErrors::default(), typed: None, tried: None }
+        Self { name, errors: FormErrors::default(), typed: None, tried: None }
     }
 }
 
 /// The page of one destination.
-pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
-    let (lang, name) = (visit.lang, said.name);
-    let stats = console.book().stats().await?;
+pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
+    let (lang, name) = (visit.lang, view.name);
+    let stats = console.ledger().stats().await?;
     let target = TargetId::from(name);
     let condition = console.tools.control.condition(&target).await;
     let state = console.tools.registry.in_force();
@@ -102,14 +102,14 @@ pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
     let changed = shown["changed_at"].as_str().zip(shown["changed_by"].as_str());
     let middle = html! {
         (managed::done(visit))
-        (said.mistakes.show(lang))
-        @if let Some(tried) = &said.tried { (outcome(lang, tried)) }
+        (view.errors.show(lang))
+        @if let Some(tried) = &view.tried { (outcome(lang, tried)) }
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
         (facts(lang, &health(lang, condition.as_ref(), Backlog::of(&stats, &target), name)))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
-        @if let Some(condition) = &condition { (switching(visit, name, condition)) (trial(visit, name)) }
-        @if is_ours { (changing(console, visit, said)?) }
+        @if let Some(condition) = &condition { (pause_section(visit, name, condition)) (test_section(visit, name)) }
+        @if is_ours { (edit_section(console, visit, view)?) }
     };
     Ok(Reply::Page(managed::title(Area::Destinations, lang, name), middle))
 }
@@ -143,7 +143,7 @@ fn health(
     all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (dead) } } @else { "0" } }));
     all.push((OLDEST, due(lang, oldest)));
     if let Some(condition) = condition {
-        all.push((UNDER_WAY, html! { (condition.in_flight) }));
+        all.push((IN_FLIGHT, html! { (condition.in_flight) }));
     }
     all
 }
@@ -184,8 +184,8 @@ fn about(
     let rows: Vec<_> = written
         .iter()
         .filter(|(key, _)| !matches!(key.as_str(), "name" | "url" | "format" | "secret"))
-        .map(|(key, said)| {
-            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        .map(|(key, member)| {
+            let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
             vec![html! { code { (key) } }, value::whole(&text)]
         })
         .collect();
@@ -197,7 +197,7 @@ fn about(
 
 // === Actions ===
 
-fn switching(visit: &Visit, name: &str, condition: &Condition) -> Markup {
+fn pause_section(visit: &Visit, name: &str, condition: &Condition) -> Markup {
     let lang = visit.lang;
     let is_paused = condition.paused.is_some();
     let (verb, word) = if is_paused { ("resume", RESUME) } else { ("pause", PAUSE) };
@@ -211,7 +211,7 @@ fn switching(visit: &Visit, name: &str, condition: &Condition) -> Markup {
     }
 }
 
-fn trial(visit: &Visit, name: &str) -> Markup {
+fn test_section(visit: &Visit, name: &str) -> Markup {
     let lang = visit.lang;
     html! {
         @if visit.viewer.may_change() {
@@ -235,8 +235,8 @@ fn trial(visit: &Visit, name: &str) -> Markup {
 fn outcome(lang: Lang, tried: &Tried) -> Markup {
     let attempt = &tried.attempt;
     let (tone, sentence) = match tried.is_delivered() {
-        true => (Tone::Good, TOOK_IT),
-        false => (Tone::Bad, REFUSED_IT),
+        true => (Tone::Good, DELIVERED),
+        false => (Tone::Bad, NOT_DELIVERED),
     };
     let status = attempt.status.map(|status| status.to_string());
     let took = std::time::Duration::from_millis(u64::from(attempt.latency_ms));
@@ -261,19 +261,19 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
     }
 }
 
-fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup, PageError> {
-    let (lang, name) = (visit.lang, said.name);
-    let (now, version) = kept(console, name)?;
+fn edit_section(console: &Console, visit: &Visit, view: &View<'_>) -> Result<Markup, PageError> {
+    let (lang, name) = (visit.lang, view.name);
+    let (now, version) = stored(console, name)?;
     let secrets = form::secrets(&now).len();
     // A form of an older version is rejected; the current values are shown.
-    let typed = said.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
+    let typed = view.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Table(now), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(name), &html! {
                 (managed::version_field(version))
-                (form::fields(lang, &said.mistakes, &typed))
+                (form::fields(lang, &view.errors, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {

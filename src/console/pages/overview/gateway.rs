@@ -44,7 +44,7 @@ pub async fn section(
     stats: &Result<Stats, LedgerError>,
 ) -> Markup {
     let lang = visit.lang;
-    let health = console.book().health().await;
+    let health = console.ledger().health().await;
     let mut all: Vec<(Text, Markup)> = vec![
         (VERSION, html! { (env!("CARGO_PKG_VERSION")) }),
         (STATE, state(console, lang, &health)),

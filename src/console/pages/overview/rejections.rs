@@ -37,8 +37,8 @@ pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     html! {
-        section aria-labelledby="refusals" {
-            h2 #refusals { (TITLE.of(lang)) }
+        section aria-labelledby="rejections" {
+            h2 #rejections { (TITLE.of(lang)) }
             (table::table(lang, CAPTION.of(lang), &[REASON, COUNT], &rows, EMPTY))
         }
     }

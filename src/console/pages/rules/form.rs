@@ -66,7 +66,7 @@ impl Typed<'_> {
 pub fn new(
     console: &Console,
     visit: &Visit,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: &Typed<'_>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
@@ -75,21 +75,21 @@ pub fn new(
     let key = sec_key().ok_or(PageError::Bad(NO_RANDOM))?;
     let publisher = typed.text("publisher");
     Ok(html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         (forms::change(visit, PATH, &html! {
-            (Field { value: &publisher, error: mistakes.of("publisher"), ..Field::new("publisher", PUBLISHER) }.show_choice(lang, &names))
-            (fields(lang, mistakes, typed))
-            (Field { value: &key, hint: Some(KEY_HINT), error: mistakes.of("key"), ..Field::new("key", KEY) }.show(lang))
+            (Field { value: &publisher, error: errors.of("publisher"), ..Field::new("publisher", PUBLISHER) }.show_choice(lang, &names))
+            (fields(lang, errors, typed))
+            (Field { value: &key, hint: Some(KEY_HINT), error: errors.of("key"), ..Field::new("key", KEY) }.show(lang))
             button type="submit" { (CREATE.of(lang)) }
         }))
     })
 }
 
 /// The fields of new and stored rules.
-pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
     };
     html! {
@@ -117,7 +117,7 @@ pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
         remark: text("remark"),
         ..rules::Fields::default()
     };
-    fields.new_rule().map_err(|slip| FormErrors::of_slip(slip.field, &slip.msg))
+    fields.new_rule().map_err(|error| FormErrors::of_field(error.field, &error.msg))
 }
 
 /// Reads a new rule.

@@ -131,20 +131,20 @@ mod tests {
         let catalog = Catalog::embedded().unwrap();
         let contracts: Vec<Contract> = catalog.iter().map(Contract::of).collect();
         let parts = || contracts.iter().flat_map(|contract| &contract.parts);
-        for said in parts().flat_map(of_every_sender) {
-            assert!(phrase(&said).is_some(), "{said:?} has no translation");
+        for english in parts().flat_map(of_every_sender) {
+            assert!(phrase(&english).is_some(), "{english:?} has no translation");
         }
         let cells = parts().flat_map(|part| part.rows.iter().flatten());
-        let mut said: BTreeSet<&str> = cells.map(Cell::text).collect();
-        said.extend(parts().flat_map(|part| part.head).copied());
-        said.extend(parts().map(|part| part.title));
+        let mut used: BTreeSet<&str> = cells.map(Cell::text).collect();
+        used.extend(parts().flat_map(|part| part.head).copied());
+        used.extend(parts().map(|part| part.title));
         let source = include_str!("../../../sender/contract.rs").replace("\\\n", "");
         let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
         for Phrase(english, _) in PHRASES {
             let written = source.contains(&english.replace('"', "\\\""));
             let combined =
                 english.contains("; an app sets it") || english.contains(", signed or not");
-            assert!(written || combined || said.contains(english), "{english:?} is not used");
+            assert!(written || combined || used.contains(english), "{english:?} is not used");
         }
     }
 }

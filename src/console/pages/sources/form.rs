@@ -152,7 +152,7 @@ pub fn new(
     console: &Console,
     visit: &Visit,
     sender: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: &Typed<'_>,
 ) -> Result<(String, Markup), PageError> {
     let (lang, config) = (visit.lang, console.config());
@@ -160,21 +160,21 @@ pub fn new(
     let title = NEW_OF.fill(lang, &[&sender.title()]);
     let name = typed.text("name");
     let middle = html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         @for line in sender.unconfirmed() {
             (notice(Tone::Plain, &UNCONFIRMED.fill(lang, &[line])))
         }
         (forms::change(visit, PATH, &html! {
             input type="hidden" name="sender" value=(sender.name());
             p { (SENDER.of(lang)) ": " b { (sender.name()) } }
-            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             @if let Some(about) = sender.secret() {
                 (Field {
                     kind: "password", hint: Some(SECRET_HINT), about: Some(about),
-                    error: mistakes.of("secrets"), ..Field::new("secret", SECRET)
+                    error: errors.of("secrets"), ..Field::new("secret", SECRET)
                 }.show(lang))
             }
-            (fields(lang, &config, sender, Entered { errors: mistakes, typed, stored: &Table::new() }))
+            (fields(lang, &config, sender, Entered { errors, typed, stored: &Table::new() }))
             button type="submit" { (CREATE.of(lang)) }
         }))
     };
@@ -182,8 +182,8 @@ pub fn new(
 }
 
 /// The name field of a stored source.
-pub fn name_field(lang: Lang, name: &str, mistakes: &FormErrors) -> Markup {
-    let error = mistakes.of("name");
+pub fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup {
+    let error = errors.of("name");
     Field { value: name, hint: Some(RENAME_HINT), error, ..Field::new("name", NAME_LABEL) }
         .show(lang)
 }
@@ -198,13 +198,13 @@ pub struct Entered<'e> {
 
 /// The fields of new and stored sources.
 pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entered<'_>) -> Markup {
-    let Entered { errors: mistakes, typed, .. } = entered;
+    let Entered { errors, typed, .. } = entered;
     let line = |name, label, hint| {
         let text = typed.text(name);
         Field {
             value: &text,
             hint: Some(hint),
-            error: mistakes.of(name),
+            error: errors.of(name),
             ..Field::new(name, label)
         }
         .show(lang)
@@ -228,7 +228,7 @@ pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entere
             (Field { value: &unsigned, hint: Some(UNSIGNED_HINT), ..Field::new("unsigned", UNSIGNED) }.show_box(lang))
         }
         (Field {
-            value: &further, hint: Some(FURTHER_HINT), error: mistakes.of("further"),
+            value: &further, hint: Some(FURTHER_HINT), error: errors.of("further"),
             ..Field::new("further", FURTHER)
         }.show_area(lang, 4))
     }
@@ -236,8 +236,8 @@ pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entere
 
 /// A setting of the sender; secret ones are never shown.
 fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup {
-    let Entered { errors: mistakes, typed, stored } = entered;
-    let (secret, error) = (is_secret(name), mistakes.of(name));
+    let Entered { errors, typed, stored } = entered;
+    let (secret, error) = (is_secret(name), errors.of(name));
     let text = if secret { String::new() } else { typed.text(name) };
     let (there, forget) = (stored.contains_key(name), forget(name));
     let forgotten = typed.text(&forget);

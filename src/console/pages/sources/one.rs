@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::form::{self, Typed};
-use super::{State, kept, path_of, secrets, sender_of};
+use super::{State, stored, path_of, secrets, sender_of};
 use crate::config::{Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -18,7 +18,7 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{Reply, PageResult};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::operator::url_of;
@@ -69,29 +69,29 @@ pub fn page(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let lang = visit.lang;
     let state = console.tools.registry.in_force();
-    let said = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
+    let shown = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
     let source = state.config.sources.get(name);
     let origin = source.map_or(Origin::Admin, |source| source.origin);
     let is_ours = origin == Origin::Admin;
-    let version = is_ours.then(|| kept(console, name)).transpose()?.map(|(_, version)| version);
+    let version = is_ours.then(|| stored(console, name)).transpose()?.map(|(_, version)| version);
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         @if source.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        (about(visit, &said, source, origin))
+        (about(visit, &shown, source, origin))
         @if let Some(source) = source {
-            @if is_ours { (switching(visit, source)) }
+            @if is_ours { (pause_section(visit, source)) }
             (paste(console, lang, source))
-            (secrets::section(visit, source, mistakes, version.filter(|_| visit.viewer.may_change())))
+            (secrets::section(visit, source, errors, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
-        @if is_ours { (changing(console, visit, name, mistakes, typed)?) }
+        @if is_ours { (edit_section(console, visit, name, errors, typed)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
@@ -103,7 +103,7 @@ fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
 }
 
-fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
+fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
     let lang = visit.lang;
     let mut all: Vec<(Text, Markup)> =
         vec![(STATE, State::of(source.map(Arc::as_ref)).badge(lang))];
@@ -115,7 +115,7 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         all.push((DESTINATIONS, destinations(lang, source)));
     }
     all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
-    if let (Some(at), Some(who)) = (said["changed_at"].as_str(), said["changed_by"].as_str()) {
+    if let (Some(at), Some(who)) = (shown["changed_at"].as_str(), shown["changed_by"].as_str()) {
         all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
     }
     let written = source.map(|source| Table::clone(&source.shown)).unwrap_or_default();
@@ -124,8 +124,8 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         .filter(|(key, _)| {
             !matches!(key.as_str(), "name" | "sender" | "secrets" | "id" | "destinations")
         })
-        .map(|(key, said)| {
-            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        .map(|(key, member)| {
+            let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
             vec![html! { code { (key) } }, value::whole(&text)]
         })
         .collect();
@@ -133,9 +133,9 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         (facts(lang, &all))
         @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
         p.actions {
-            a href={ (Area::Callbacks.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
+            a href={ (Area::Callbacks.path()) (query(&[("source", shown["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
             @if source.is_some() {
-                a href={ (Area::Debug.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (TRY.of(lang)) }
+                a href={ (Area::Debug.path()) (query(&[("source", shown["name"].as_str().unwrap_or_default())])) } { (TRY.of(lang)) }
             }
         }
     }
@@ -151,7 +151,7 @@ fn destinations(lang: Lang, source: &Source) -> Markup {
     }
 }
 
-fn switching(visit: &Visit, source: &Source) -> Markup {
+fn pause_section(visit: &Visit, source: &Source) -> Markup {
     let lang = visit.lang;
     let (verb, word) = if source.enabled { ("pause", PAUSE) } else { ("resume", RESUME) };
     html! {
@@ -219,29 +219,29 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
 
 // === Actions ===
 
-fn changing(
+fn edit_section(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
-    let (said, version) = kept(console, name)?;
-    let sender = sender_of(&config, &said).cloned();
+    let (table, version) = stored(console, name)?;
+    let sender = sender_of(&config, &table).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
     // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
-    let stored = said.clone();
-    let typed = typed.map_or(Typed::Table(said), Typed::of);
+    let stored = table.clone();
+    let typed = typed.map_or(Typed::Table(table), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             @if let Some(sender) = &sender {
                 (forms::change(visit, &path_of(name), &html! {
                     (managed::version_field(version))
-                    (form::name_field(lang, &name_now, mistakes))
-                    (form::fields(lang, &config, sender, form::Entered { errors: mistakes, typed: &typed, stored: &stored }))
+                    (form::name_field(lang, &name_now, errors))
+                    (form::fields(lang, &config, sender, form::Entered { errors, typed: &typed, stored: &stored }))
                     button type="submit" { (SAVE.of(lang)) }
                 }))
             }

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::{kept, mistaken, path_of, write};
+use super::{stored, invalid, path_of, write};
 use crate::clock::{UnixMillis, now_ms, rfc3339};
 use crate::config::{MASK, Source, Table};
 use crate::console::app::Console;
@@ -14,7 +14,7 @@ use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors};
-use crate::console::reply::Shown;
+use crate::console::reply::PageResult;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 
@@ -48,7 +48,7 @@ const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 pub fn section(
     visit: &Visit,
     source: &Source,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     version: Option<u64>,
 ) -> Markup {
     let lang = visit.lang;
@@ -59,8 +59,8 @@ pub fn section(
         .secret_ids()
         .enumerate()
         .map(|(at, id)| {
-            let said = shown.get(at);
-            let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, said)];
+            let secret = shown.get(at);
+            let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, secret)];
             if let Some(version) = version.filter(|_| count > 1) {
                 row.push(ending(visit, &source.name, version, id));
             }
@@ -77,14 +77,14 @@ pub fn section(
             p.hint { (HINT.of(lang)) }
             (table::table(lang, SECRETS.of(lang), &columns, &rows, NONE))
             @if let Some(version) = version.filter(|_| source.recipe.sender().secret().is_some()) {
-                (rotation(visit, source, version, mistakes))
+                (rotation(visit, source, version, errors))
             }
         }
     }
 }
 
-fn ends(lang: Lang, said: Option<&Value>) -> Markup {
-    match said.and_then(|secret| secret["until"].as_str()) {
+fn ends(lang: Lang, secret: Option<&Value>) -> Markup {
+    match secret.and_then(|secret| secret["until"].as_str()) {
         Some(until) => value::short(until),
         None => html! { (NEVER.of(lang)) },
     }
@@ -102,7 +102,7 @@ fn ending(visit: &Visit, source: &str, version: u64, id: &str) -> Markup {
     )
 }
 
-fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors) -> Markup {
+fn rotation(visit: &Visit, source: &Source, version: u64, errors: &FormErrors) -> Markup {
     let lang = visit.lang;
     let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
@@ -113,17 +113,17 @@ fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors)
             (managed::version_field(version))
             (Field {
                 kind: "password", hint: Some(NEW_HINT), about: source.recipe.sender().secret(),
-                error: mistakes.of("secrets").or(mistakes.of("secret")), ..Field::new("secret", NEW)
+                error: errors.of("secrets").or(errors.of("secret")), ..Field::new("secret", NEW)
             }.show(lang))
-            (Field { kind: "datetime-local", value: until, error: mistakes.of("until"), ..Field::new("until", UNTIL) }.show(lang))
+            (Field { kind: "datetime-local", value: until, error: errors.of("until"), ..Field::new("until", UNTIL) }.show(lang))
             button type="submit" { (DO_ROTATE.of(lang)) }
         }))
     }
 }
 
 /// Adds a new secret; old ones without an expiry get the one of the form.
-pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, _) = kept(console, name)?;
+pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, _) = stored(console, name)?;
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
     let wrong = match (form.text("secret"), until) {
@@ -132,8 +132,8 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
         _ => None,
     };
     if let Some((field, what)) = wrong {
-        let mistakes = FormErrors::one(field, what.of(visit.lang));
-        return mistaken(console, visit, name, &mistakes, None);
+        let errors = FormErrors::one(field, what.of(visit.lang));
+        return invalid(console, visit, name, &errors, None);
     }
     let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
     let old =
@@ -150,13 +150,13 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
 }
 
 /// Removes one secret.
-pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, _) = kept(console, name)?;
+pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, _) = stored(console, name)?;
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
-        let mistakes = FormErrors::one("", LAST.of(visit.lang));
-        return mistaken(console, visit, name, &mistakes, None);
+        let errors = FormErrors::one("", LAST.of(visit.lang));
+        return invalid(console, visit, name, &errors, None);
     }
     table.insert(String::from("secrets"), Value::Array(left));
     // With the version of the form, because the id may belong to another secret by now.
