@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigErrors, ConfigIssue, Loaded, Paint};
+use crate::private;
 
 /// What the program is asked to do.
 #[derive(Debug, Parser)]
@@ -68,6 +69,21 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it writes what nobody but its account is to read.
+    fn writes_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(_)
+                | Self::Demo(_)
+                | Self::Export(_)
+                | Self::Import(_)
+                | Self::Verify(_)
+                | Self::Rebuild(_)
+                | Self::Rekey(_)
+                | Self::Forget(_)
+        )
+    }
+
     fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
         match self {
             Self::Serve(command) => command.run(screen),
@@ -193,7 +209,12 @@ impl ConfigFile {
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>, screen: &mut Screen<'_>) -> Exit {
     let ended = match CommandLine::try_parse_from(args) {
-        Ok(CommandLine { command }) => command.run(screen),
+        Ok(CommandLine { command }) => {
+            if command.writes_data() {
+                private::mask_new_files();
+            }
+            command.run(screen)
+        }
         Err(error) => explain_usage(&error, screen),
     };
     match ended {
@@ -303,7 +324,10 @@ mod tests {
         assert!(err.starts_with("warning: ") && err.contains("destination[game].secret"), "{err}");
         assert!(out.starts_with(&format!("{path}: no mistakes, 1 warning\n")), "{out}");
         let source = "  level-end  taku  https://cb.example.com/callback/level-end  to game\n";
-        assert!(out.contains(source) && out.contains("this machine only, no token"), "{out}");
+        assert!(
+            out.contains(source) && out.contains("this machine only; changes want the token in "),
+            "{out}"
+        );
         assert!(!out.contains("hidden") && !err.contains("hidden"));
     }
 

@@ -25,6 +25,7 @@ mod push;
 mod reload;
 mod remote;
 mod secret;
+mod secret_path;
 mod senders;
 mod server;
 mod shown;
@@ -58,7 +59,8 @@ pub use pass::{Access, Contents, Files, Input, Machine};
 pub use push::{PushGrant, PushPathError, check_push_path};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_new_source, check_source};
-pub use shown::{MASK, mask_destination, mask_source, unmask};
+pub use secret_path::{concealed, digest_of, is_secret_path};
+pub use shown::{MASK, is_same_server, mask_destination, mask_source, unmask};
 pub use signing::SigningKey;
 pub use unit::{parse_duration, show, show_size};
 
@@ -158,8 +160,9 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
     };
     let listeners = part("server", server::KEYS);
     let server = server::check(&listeners);
-    let admin = admin::check(&part("admin", admin::KEYS), &listeners, server.admin);
+    let mut admin = admin::check(&part("admin", admin::KEYS), &listeners, server.admin);
     let store = store::check(&part("store", store::KEYS));
+    admin.token_file = store::token_file(pass, store.as_ref());
     let egress = store::check_egress(&part("egress", store::EGRESS_KEYS));
     let manage = manage::check(&part("manage", manage::KEYS));
     let catalog = senders::check(&top);

@@ -43,6 +43,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod manage;
 pub mod operator;
+pub mod private;
 pub mod registry;
 pub mod sender;
 pub mod server;

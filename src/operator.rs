@@ -8,6 +8,7 @@ pub(crate) mod addresses;
 mod call;
 mod explained;
 mod held;
+pub mod local_token;
 mod masked;
 mod pasted;
 mod pause;
@@ -15,7 +16,9 @@ mod replay;
 pub(crate) mod rules;
 mod trial;
 
-pub use access::{AccessError, Permission, check_name, check_site, check_token, find_token};
+pub use access::{
+    AccessError, Asked, Permission, Sight, check_name, check_site, check_token, conceal, find_token,
+};
 pub(crate) use address::{base_of, called, curl, is_plain, listener, reachable, url_of};
 pub(crate) use call::{CallError, Called, call};
 pub(crate) use explained::explained;
@@ -23,6 +26,7 @@ pub use held::{
     DecideError, REASON_BYTES_MAX, Shown as HeldShown, decide as decide_held, roles as held_roles,
     shown as show_held,
 };
+pub use local_token::LocalToken;
 pub use masked::Masked;
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};

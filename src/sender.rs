@@ -1,4 +1,4 @@
-//! Senders: how a platform calls, signs, identifies a transaction and wants to be answered.
+//! Senders: how a platform calls, signs, identifies a transaction and expects its replies.
 //!
 //! A sender is one TOML file under `src/sender/catalog/` (see [`Catalog`]). A [`Sender`] is that
 //! file, checked. A [`Recipe`] is a sender bound to one source: its secrets, names, settings and
@@ -7,6 +7,13 @@
 //! This module is pure: bytes in, values out. It imports nothing of ours, reads no clock, does no
 //! I/O and is never async, so it can be fuzzed, property-tested and benchmarked alone.
 //!
+//! | folder | |
+//! |---|---|
+//! | `language` | sender files: grammar, checks, coverage, compilation into a recipe |
+//! | `request` | reading of one request: parameters, JSON, XML, encodings, the callback |
+//! | `crypto` | digests, public keys, key sets, ciphers, secrets |
+//! | `acts` | verify, resolve, reply, sign, explain, contract |
+//!
 //! # The life of a callback here
 //!
 //! ```text
@@ -14,72 +21,34 @@
 //!                             └──────────────▶ Callback::reply ◀──────┘
 //! ```
 
-mod bound;
-mod callback;
-mod catalog;
-mod cipher;
-mod condition;
-mod content;
-mod contract;
-mod coverage;
-mod definition;
-mod definition_error;
-mod digest;
-mod encoding;
-mod evaluate;
-mod explain;
-mod file;
-mod identity;
-mod json;
-mod json_object;
-mod key_set;
-mod marks;
-mod modifier;
-mod names;
-mod outcome;
-mod parameters;
-mod prove;
-mod public_key;
-mod reads;
-mod recipe;
-mod recut;
-mod reply;
+mod acts;
+mod crypto;
+mod language;
 mod request;
-mod resolve;
-mod resolved;
-mod secret;
-mod shape;
-mod sign;
-mod signature;
-mod text;
-mod time;
-mod unreplaced;
-mod url;
-mod value_shape;
-mod vector;
-mod xml;
 
-pub use callback::{Callback, CallbackError, Judgement, Resolution, Verified};
-pub use catalog::Catalog;
-pub use contract::{Cell, Contract, Part, index};
-pub use definition::{Basis, Sender, SenderRetries};
-pub use definition_error::DefinitionError;
-pub use explain::{
+pub use acts::contract::{Cell, Contract, Part, index};
+pub use acts::explain::{
     DIGESTS_MAX, Explanation, Mistake, MistakeKind, Other, Shown, Verdict, explain, explain_under,
 };
-pub use identity::{OlderKeys, RepeatingSignature};
-pub use json_object::{JsonObject, put_json_text};
-pub use key_set::{KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin};
-pub use outcome::{Outcome, Reason};
-pub use prove::prove;
-pub use recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
-pub use reply::{Answer, Reply};
+pub use acts::identity::{OlderKeys, RepeatingSignature};
+pub use acts::json_object::{JsonObject, put_json_text};
+pub use acts::outcome::{Outcome, Reason};
+pub use acts::prove::prove;
+pub use acts::reply::{Answer, Reply};
+pub use acts::resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
+pub use acts::sign::{Composing, Field, Signing};
+pub use crypto::key_set::{
+    KEY_ID_MAX, KEYS_MAX, KeyList, KeyRequest, KeySet, KeySetError, UrlOrigin,
+};
+pub use crypto::secret::Secret;
+pub use language::catalog::Catalog;
+pub use language::definition::{Basis, Sender, SenderRetries};
+pub use language::definition_error::DefinitionError;
+pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
+pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
+pub use language::vector::OwnedRequest;
 pub use request::Request;
-pub use resolved::{AmountUnit, Effect, Fact, KeyForm, KeyLookup, KeyRole, Resolved, Role};
-pub use secret::Secret;
-pub use sign::{Composing, Field, Signing};
-pub use url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};
-pub use vector::OwnedRequest;
+pub use request::callback::{Callback, CallbackError, Judgement, Resolution, Verified};
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,7 @@ use crate::ledger::{
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
 use crate::manage::{Admin, Partners, Starting};
+use crate::operator::LocalToken;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -435,6 +436,9 @@ impl Running {
     fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, certificate, .. } = &doors;
         let (config, book) = (registry.config(), registry.book().clone());
+        let local = Arc::new(LocalToken::new(&config.admin.token_file));
+        // Created before the first request, so that whoever starts a gateway finds it.
+        local.or(&config.admin.tokens);
         let tools = Tools {
             book: book.clone(),
             metrics: Arc::clone(&metrics),
@@ -456,6 +460,7 @@ impl Running {
             replays: replays.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
+            local: Arc::clone(&local),
         };
         let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
         let following = (registry.clone(), gate.clone());
@@ -470,7 +475,7 @@ impl Running {
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(life));
+        let shared = (metrics, Arc::clone(life), local);
         let address = addresses.admin.ip();
         let beside = match &doors.management {
             Some(management) => {

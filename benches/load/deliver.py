@@ -31,9 +31,11 @@ secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """
 
 
-def post(url):
+def post(server, path):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, method="POST", data=b""), timeout=10) as answer:
+    token = (server.store / "admin-token").read_text().strip()
+    request = urllib.request.Request(f"{server.admin}{path}", method="POST", data=b"", headers={"Authorization": f"Bearer {token}"})
+    with opener.open(request, timeout=10) as answer:
         return answer.read()
 
 
@@ -44,7 +46,7 @@ def start_postern(folder, sink, pin):
     config.write_text(CONFIG.format(callbacks=port, admin=admin, store=store.resolve(), secret=run.SECRET, sink=sink))
     os.environ["RUST_LOG"] = "warn"
     server = run.Server([run.TARGET / "release/postern", "serve", "--config", config], folder / "postern.log", port, pin)
-    server.admin = f"http://127.0.0.1:{admin}"
+    server.admin, server.store = f"http://127.0.0.1:{admin}", store
     server.wait(lambda: run.get(f"{server.admin}/readyz"))
     return server
 
@@ -67,13 +69,13 @@ def record(server, folder, first, count, pin):
 def drain(server):
     """Deliveries per second of processor time."""
     count, before, began = backlog(server), sum(server.processor()), time.monotonic()
-    post(f"{server.admin}/admin/v1/destinations/sink/resume")
+    post(server, "/admin/v1/destinations/sink/resume")
     while (left := backlog(server)) > 0:
         if time.monotonic() - began > 120:
             run.fail(f"{left} of {count} are still not delivered")
         time.sleep(0.25)
     took = sum(server.processor()) - before
-    post(f"{server.admin}/admin/v1/destinations/sink/pause")
+    post(server, "/admin/v1/destinations/sink/pause")
     return count / took, count / (time.monotonic() - began)
 
 
@@ -102,7 +104,7 @@ def main():
         stack.callback(sink.stop)
         server = start_postern(options.folder, sink.port, client_pin)
         stack.callback(server.stop)
-        post(f"{server.admin}/admin/v1/destinations/sink/pause")
+        post(server, "/admin/v1/destinations/sink/pause")
         for number in range(options.rounds):
             record(server, options.folder, number * options.count, options.count, sink_pin)
             rows.append((bare(sink.port, options.count, client_pin), drain(server)))

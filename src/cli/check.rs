@@ -79,7 +79,10 @@ fn listeners(config: &Config) -> Rows {
 
 fn tokens(config: &Config) -> String {
     if config.admin.tokens.is_empty() {
-        return String::from("this machine only, no token");
+        return format!(
+            "this machine only; changes want the token in {}",
+            config.admin.token_file.display()
+        );
     }
     let right = |right| match right {
         AdminRight::Admin => "admin",

@@ -10,8 +10,9 @@ use hyper_util::client::legacy::{Client as Pool, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use crate::config::Config;
-use crate::operator::reachable;
+use crate::config::{AdminRight, AdminToken, Config};
+use crate::operator::{local_token, reachable};
+use crate::private;
 
 /// Bytes of an answer that are read: a page of a thousand events with their parameters fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -71,12 +72,30 @@ pub(super) struct AdminApi {
     client: Client,
     base: String,
     headers: HeaderMap,
+    /// Why there is no token, where there is none.
+    lacking: Option<String>,
+}
+
+/// The token that the gateway created for this machine.
+fn local_token(config: &Config) -> Result<AdminToken, String> {
+    let file = &config.admin.token_file;
+    local_token::read(file).map_err(|error| {
+        let owner = file.parent().map(private::check_owner).and_then(Result::err);
+        owner.unwrap_or_else(|| format!("{}: {error}", file.display()))
+    })
 }
 
 impl AdminApi {
     pub(super) fn of(config: &Config) -> Self {
         let mut headers = HeaderMap::new();
-        if let Some(token) = config.admin.tokens.first() {
+        let configured = &config.admin.tokens;
+        let may_change = |token: &&AdminToken| token.right == AdminRight::Admin;
+        let token = configured.iter().find(may_change).or(configured.first()).cloned();
+        let (token, lacking) = match token.map_or_else(|| local_token(config), Ok) {
+            Ok(token) => (Some(token), None),
+            Err(sentence) => (None, Some(sentence)),
+        };
+        if let Some(token) = token {
             let text = [b"Bearer ", token.value.expose()].concat();
             if let Ok(mut value) = http::HeaderValue::from_bytes(&text) {
                 value.set_sensitive(true);
@@ -87,6 +106,7 @@ impl AdminApi {
             client: Client::new(),
             base: format!("http://{}", reachable(config.server.admin)),
             headers,
+            lacking,
         }
     }
 
@@ -140,6 +160,12 @@ impl AdminApi {
         let json = serde_json::from_slice::<Value>(&came.body).ok();
         let detail = json.and_then(|json| Some(json["detail"].as_str()?.to_owned()));
         let detail = detail.unwrap_or_else(|| came.status.to_string());
+        if let (StatusCode::UNAUTHORIZED, Some(lacking)) = (came.status, &self.lacking) {
+            return Err(format!(
+                "the gateway at {} wants the token of this machine; {lacking}",
+                self.base
+            ));
+        }
         Err(format!("the gateway at {} says: {detail}", self.base))
     }
 }

@@ -83,7 +83,7 @@ impl Demo {
         )?;
         let exit = if wrong == 0 && delivered == wanted { Exit::Done } else { Exit::Failed };
         if !self.once {
-            what_to_try(running.at, screen)?;
+            what_to_try(running.at, &running.config.admin.token_file, screen)?;
             Signals::install()?.next().await;
         }
         running.end().await;
@@ -102,6 +102,7 @@ fn configuration(folder: &Path, backend: &Backend) -> Result<Config, String> {
     let loaded = config::load_str(&Machine, Path::new("fixtures/demo/postern.toml"), &text);
     let mut config = loaded.map_err(|faults| faults.to_string())?.config;
     config.store.engine = StoreEngine::Embedded { path: folder.to_owned() };
+    config.admin.token_file = folder.join("admin-token");
     Ok(config)
 }
 
@@ -173,7 +174,7 @@ fn show(rows: &[Row], screen: &mut Screen<'_>) -> io::Result<()> {
     write!(screen.out, "{}", columns(&table))
 }
 
-fn what_to_try(at: Addresses, screen: &mut Screen<'_>) -> io::Result<()> {
+fn what_to_try(at: Addresses, token: &Path, screen: &mut Screen<'_>) -> io::Result<()> {
     let Addresses { callbacks, admin, .. } = at;
     writeln!(
         screen.out,
@@ -186,7 +187,11 @@ fn what_to_try(at: Addresses, screen: &mut Screen<'_>) -> io::Result<()> {
          \x20 curl -s  'http://{admin}/admin/v1/audit'\n\
          \x20 curl -s  -d '{{\"source\":\"level-end\",\"rejection\":1}}' 'http://{admin}/admin/v1/explain'\n\
          \x20 curl -s  'http://{admin}/metrics' | grep ^postern_callbacks\n\
-         \x20 curl -s  'http://{admin}/readyz'",
+         \x20 curl -s  'http://{admin}/readyz'\n\
+         \x20 curl -s  -H \"Authorization: Bearer $(cat {token})\" -X POST \
+         'http://{admin}/admin/v1/destinations/game/pause'\n\
+         Looking needs no token here; changing does, and the console asks for it: cat {token}",
+        token = token.display(),
     )?;
     screen.out.flush()
 }

@@ -1,6 +1,6 @@
 //! `postern export`: everything that the store keeps, in one file.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::ledger::{
     Embedded, Engine, ExportError, ExportWriter, Item, Keyring, Ledger as _, LedgerError, Survey,
 };
 use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
+use crate::private;
 use crate::server::{self, ServeError};
 
 /// Bytes of a chunk, about.
@@ -74,7 +75,7 @@ impl Export {
         };
         let part = beside(output);
         let mut progress = Progress::new(screen.err, screen.err_is);
-        let written = File::create(&part).map_err(ExportError::from).and_then(|file| {
+        let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
             let (to, written) = self.write(BufWriter::new(file), export, &mut progress)?;
             to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&part, output)?;

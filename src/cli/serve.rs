@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigFile, Exit, Screen};
-use crate::config::{Loaded, Machine, Watcher};
+use crate::config::{Config, Loaded, Machine, StoreEngine, Watcher};
 use crate::lifecycle::{Signals, Stop, Stopping};
+use crate::private;
 use crate::server::{self, Listeners, Parts, ServeError, Store};
 use crate::telemetry::{self, LogFormat, Metrics};
 use crate::wire::Inherited;
@@ -50,6 +51,7 @@ impl Serve {
         screen.warn(&loaded.warnings)?;
         let format = self.log_format.as_deref().and_then(LogFormat::from_name);
         let _log = telemetry::init(format)?;
+        stay_private(&loaded.config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SIDE_THREADS)
             .enable_all()
@@ -64,6 +66,17 @@ impl Serve {
                 Ok(Exit::Failed)
             }
         }
+    }
+}
+
+/// Keeps secrets in memory out of core files, and says where the store is another account's.
+fn stay_private(config: &Config) {
+    if let Err(error) = private::forbid_core_dumps() {
+        tracing::warn!(%error, "could not disable core dumps");
+    }
+    let StoreEngine::Embedded { path } = &config.store.engine else { return };
+    if let Err(sentence) = private::check_owner(path) {
+        tracing::warn!(sentence, "the store belongs to another account");
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::runtime::Runtime;
 use super::{ConfigFile, Exit, Screen, Where};
 use crate::clock::instant;
 use crate::config::{self, Loaded, StoreEngine};
-use crate::ledger::{Embedded, EmbeddedOptions, Engine, Postgres, Survey};
+use crate::ledger::{Embedded, EmbeddedOptions, Engine, LedgerError, Postgres, Survey};
+use crate::private;
 use crate::server::{self, ServeError};
 
 /// How often a terminal is told how far it is.
@@ -26,7 +27,10 @@ impl ConfigFile {
             Err(exit) => return Ok(Err(exit)),
         };
         match server::embedded(&loaded.config.store) {
-            Ok(options) => Ok(Ok((loaded, options))),
+            Ok(options) => match private::check_owner(&options.path) {
+                Ok(()) => Ok(Ok((loaded, options))),
+                Err(sentence) => screen.fail(&sentence).map(Err),
+            },
             Err(error) => screen.fail(&error).map(Err),
         }
     }
@@ -54,7 +58,10 @@ impl Screen<'_> {
 /// The ledger of a configuration, in the runtime that it is to live in.
 pub(super) fn open(store: &config::Store, runtime: &Runtime) -> Result<Engine, ServeError> {
     Ok(match &store.engine {
-        StoreEngine::Embedded { .. } => Embedded::open(server::embedded(store)?)?.into(),
+        StoreEngine::Embedded { path } => {
+            private::check_owner(path).map_err(LedgerError::Fatal)?;
+            Embedded::open(server::embedded(store)?)?.into()
+        }
         StoreEngine::Postgres(server) => {
             runtime.block_on(Postgres::open(server::postgres(store, server)))?.into()
         }
@@ -63,6 +70,7 @@ pub(super) fn open(store: &config::Store, runtime: &Runtime) -> Result<Engine, S
 
 /// A ledger that is there already: no command but `serve` and `import` begins one.
 pub(super) fn is_there(options: &EmbeddedOptions) -> Result<(), String> {
+    private::check_owner(&options.path)?;
     match Embedded::is_in(&options.path) {
         true => Ok(()),
         false => Err(format!("there is no ledger in {}", options.path.display())),

@@ -9,7 +9,7 @@ use super::file::{Item, Section};
 use super::limits::TOKEN_BYTES_GOOD;
 use super::{Admin, AdminRight, AdminToken, secret, unit};
 
-pub(super) const KEYS: &[&str] = &["token"];
+pub(super) const KEYS: &[&str] = &["token", "open_metrics"];
 pub(super) const TOKEN_KEYS: &[&str] = &["name", "value", "right"];
 
 const RIGHTS: &[(&str, AdminRight)] = &[("admin", AdminRight::Admin), ("read", AdminRight::Read)];
@@ -22,7 +22,8 @@ pub(super) fn check(section: &Section<'_>, server: &Section<'_>, address: Socket
         let what = format!("{address} can be reached from elsewhere, and there is no token");
         server.fault("admin", what, format!("{MAKE_ONE}, or listen on 127.0.0.1"));
     }
-    Admin { tokens: tokens.unwrap_or_default() }
+    let open_metrics = section.take_or("open_metrics", false, unit::switch);
+    Admin { tokens: tokens.unwrap_or_default(), open_metrics, ..Admin::default() }
 }
 
 fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {
@@ -41,8 +42,13 @@ fn tokens(item: Item<'_>, address: SocketAddr) -> Vec<AdminToken> {
         if tokens.iter().any(|other: &AdminToken| other.value == token.value) {
             element.fault("is the same token once more", "give each name its own token");
         }
-        if !address.ip().is_loopback() && token.value.expose().len() < TOKEN_BYTES_GOOD {
-            element.warning("is short enough to be guessed", "make one: openssl rand -hex 32");
+        if token.value.expose().len() < TOKEN_BYTES_GOOD {
+            let what =
+                format!("has fewer than {TOKEN_BYTES_GOOD} characters, which can be guessed");
+            match address.ip().is_loopback() {
+                true => element.warning(&what, "make one: openssl rand -hex 32"),
+                false => element.fault(what, "make one: openssl rand -hex 32"),
+            }
         }
         tokens.push(token);
     }

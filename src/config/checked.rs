@@ -1,5 +1,6 @@
 //! The checked configuration: only values that can be used as they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{PushGrant, SigningKey, limits};
+use super::{PushGrant, SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::sender::{Catalog, Recipe, Secret};
 
@@ -107,6 +108,10 @@ pub struct Limits {
 pub struct Admin {
     /// Bearer tokens. Empty only on loopback.
     pub tokens: Vec<AdminToken>,
+    /// Where the token of this machine is kept, which counts where there is no other.
+    pub token_file: PathBuf,
+    /// Whether `/metrics` is served to callers without a token off loopback too.
+    pub open_metrics: bool,
 }
 
 /// A bearer token of the admin listener.
@@ -526,11 +531,13 @@ impl Source {
         format!("/callback/{}", self.name)
     }
 
-    /// Whether its name is long and random enough for nobody to guess: such a path is a
-    /// protection where nothing is signed.
+    /// Its name as metrics, logs and callers without a token see it: a digest where nothing is
+    /// signed and the name is what protects it.
     #[must_use]
-    pub fn is_secret_path(name: &str) -> bool {
-        let digits = name.bytes().filter(u8::is_ascii_digit).count();
-        name.len() >= limits::SECRET_PATH_LENGTH && digits >= limits::SECRET_PATH_DIGITS
+    pub fn label(&self) -> Cow<'_, str> {
+        match !self.recipe.is_signed() && secret_path::is_secret_path(&self.name) {
+            true => Cow::Owned(secret_path::digest_of(&self.name)),
+            false => Cow::Borrowed(&self.name),
+        }
     }
 }

@@ -111,11 +111,6 @@ pub const KEEP_BOUND: RangeInclusive<Duration> =
 
 /// Bytes of a source's or destination's name: it is a metric label and a part of every URL.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Characters from which on a name can be a secret path …
-pub const SECRET_PATH_LENGTH: usize = 24;
-/// … of which so many are digits, as they are in 16 random bytes written in hex (of 32 characters
-/// 20 are, and fewer than four are less likely than one in a hundred million), and not in words.
-pub const SECRET_PATH_DIGITS: usize = 4;
 /// What an age may be set to.
 pub const MAX_AGE_BOUND: RangeInclusive<Duration> = SECOND..=Duration::from_secs(3650 * 86_400);
 

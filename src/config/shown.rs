@@ -60,6 +60,22 @@ pub fn unmask(table: &mut Table, old: &Table) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether two URLs lead to one server: scheme, host and port are the same. What was masked stays
+/// what it was only there, or it could be sent to any server.
+#[must_use]
+pub fn is_same_server(one: &str, other: &str) -> bool {
+    server_of(one) == server_of(other)
+}
+
+fn server_of(url: &str) -> Option<(String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (scheme, authority) = (scheme.to_ascii_lowercase(), rest[..end].to_ascii_lowercase());
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let authority = authority.strip_suffix(port).map_or(authority.clone(), str::to_owned);
+    Some((scheme, authority))
+}
+
 /// All settings of a sender are read as secrets; ids are none. A list of public keys may be behind
 /// a URL that nobody is to know.
 fn is_secret_of(sender: &Sender, key: &str) -> bool {
@@ -140,6 +156,28 @@ mod tests {
 
     fn table(value: &Value) -> Table {
         value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_server_is_scheme_host_and_port() {
+        for same in ["https://a.example/x", "HTTPS://A.example:443", "https://a.example?u={user}"] {
+            assert!(is_same_server("https://a.example/rewards", same), "{same}");
+        }
+        for other in [
+            "http://a.example/rewards",
+            "https://a.example:8443/rewards",
+            "https://b.example/rewards",
+            "https://a.example@evil.example/rewards",
+            "https://a.example.evil.example/",
+            "https://a.example\\@evil.example/",
+            "rewards",
+        ] {
+            assert_eq!(
+                is_same_server("https://a.example/rewards", other),
+                other.contains("example\\@"),
+                "{other}"
+            );
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::file::{Item, Read, Section, ValueError, nearest};
 use super::pass::Writer;
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{Origin, Source, Superseded, limits, network, shown, unit};
+use super::{Origin, Source, Superseded, limits, network, secret_path, shown, unit};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms};
 
@@ -360,12 +360,12 @@ fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, all
         section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
     }
     let allowed = !allow.is_empty() || section.has("allow");
-    if terms.unsigned && !allowed && !Source::is_secret_path(&terms.source) {
+    if terms.unsigned && !allowed && !secret_path::is_secret_path(&terms.source) {
         let remedy = format!(
-            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: at least {} \
-             characters, {} of them digits (openssl rand -hex 16)",
-            limits::SECRET_PATH_LENGTH,
-            limits::SECRET_PATH_DIGITS
+            "write allow = [\"203.0.113.0/24\"], or a name that cannot be guessed: with {} random \
+             hexadecimal digits, or {} of base64url, in one run (openssl rand -hex 16)",
+            secret_path::HEX_DIGITS,
+            secret_path::BASE64_DIGITS
         );
         section.fault("unsigned", "lets everybody send events", remedy);
     }

@@ -1,6 +1,9 @@
 //! `[store]` and `[egress]`: where the ledger is, and what deliveries may reach.
 
+use std::path::PathBuf;
+
 use super::file::{Item, Read, Section, ValueError};
+use super::pass::Pass;
 use super::{
     ConfigIssue, Egress, MASTER_KEY, OLD_MASTER_KEY, PostgresStore, Store, StoreEngine, limits,
     network, secret, signing, unit,
@@ -28,6 +31,9 @@ const POSTGRES_KEYS: &[&str] =
     &["url", "schema", "ca", "writers", "readers", "read_timeout", "require_replicated"];
 
 pub(super) const EGRESS_KEYS: &[&str] = &["allow", "signing_key"];
+
+/// The name of the file that the token of this machine is kept in.
+const TOKEN_FILE: &str = "admin-token";
 
 const ENGINES: &[(&str, Engine)] =
     &[("embedded", Engine::Embedded), ("postgres", Engine::Postgres)];
@@ -68,6 +74,15 @@ pub(super) fn check(section: &Section<'_>) -> Option<Store> {
         master_key,
         old_master_key,
     })
+}
+
+/// Where the token of this machine is kept: with the store, or where that would be by default.
+pub(super) fn token_file(pass: &Pass<'_>, store: Option<&Store>) -> PathBuf {
+    let folder = match store.map(|store| &store.engine) {
+        Some(StoreEngine::Embedded { path }) => path.clone(),
+        Some(StoreEngine::Postgres(_)) | None => pass.beside(limits::STORE_PATH),
+    };
+    folder.join(TOKEN_FILE)
 }
 
 /// A share of the time in percent, or `off`.

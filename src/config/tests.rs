@@ -332,8 +332,12 @@ fn an_admin_listener_that_others_can_reach_needs_a_token() {
     let config = paper().config(&format!("{open}[admin]\ntoken = \"0123456789abcdef\""));
     assert_eq!(config.admin.tokens[0].right, AdminRight::Admin);
     let short = format!("{open}[admin]\ntoken = \"short\"");
-    assert_eq!(paper().warnings(&short), ["admin.token: is short enough to be guessed"]);
-    assert!(paper().warnings("[admin]\ntoken = \"short\"").is_empty());
+    let said = "admin.token: has fewer than 16 characters, which can be guessed";
+    assert_eq!(paper().mistakes(&short), [format!("4 {said}")]);
+    assert_eq!(paper().warnings("[admin]\ntoken = \"short\""), [said]);
+    let config = paper()
+        .config(&format!("{open}[admin]\ntoken = \"0123456789abcdef\"\nopen_metrics = true"));
+    assert!(config.admin.open_metrics);
 }
 
 #[test]
@@ -472,7 +476,7 @@ fn a_secret_that_is_not_there_names_the_variable_or_the_file() {
 
 #[test]
 fn a_secret_file_that_is_open_draws_a_remark() {
-    let open = paper().file_with("f", "x", Access::Wide);
+    let open = paper().file_with("f", "0123456789abcdef", Access::Wide);
     let warnings = open.warnings("[admin]\ntoken = \"file:f\"");
     let expected = "admin.token: f can be read by everybody or changed by its group";
     assert_eq!(warnings, [expected]);
@@ -552,7 +556,7 @@ fn a_source_needs_a_name_a_sender_and_its_secret() {
     assert_eq!(source.body_bytes, limits::BODY_BYTES);
     assert_eq!(source.superseded, Superseded::Never);
     let bare = paper().mistakes("[[source]]\nname = \"s\"\nsender = \"taku\"");
-    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+    assert_eq!(bare, ["1 source[s].secrets: is missing"]);
 }
 
 #[test]
@@ -609,11 +613,11 @@ fn a_source_without_a_signature_says_so_and_is_protected() {
         format!("[[source]]\nname = {name:?}\nsender = \"imur-idip\"\n{keys}\n")
     };
     let bare = paper().mistakes(&idip("s", ""));
-    assert_eq!(bare, ["1 source[s].secrets: is not there"]);
+    assert_eq!(bare, ["1 source[s].secrets: is missing"]);
     let open = paper().mistakes(&idip("s", "unsigned = true"));
     assert_eq!(open, ["4 source[s].unsigned: lets everybody send events"]);
     paper().config(&idip("s", "unsigned = true\nallow = \"203.0.113.0/24\""));
-    paper().config(&idip("survey-7f9c2e41d8b3a650c4e1", "unsigned = true"));
+    paper().config(&idip("survey-7f9c2e41d8b3a650c4e17f9c2e41d8b3", "unsigned = true"));
     let words = paper().mistakes(&idip("the-survey-of-the-summer-campaign", "unsigned = true"));
     assert_eq!(words.len(), 1);
     let taku = taku("unsigned = true").replace("secrets = \"k\"\n", "allow = \"10.0.0.1\"\n");
@@ -785,7 +789,7 @@ fn a_sender_that_signs_nothing_is_written_out_and_protected() {
     let open = paper().mistakes(&unsigned("s", "unsigned = true"));
     assert_eq!(open, ["4 source[s].unsigned: lets everybody send events"]);
     paper().config(&unsigned("s", "unsigned = true\nallow = \"203.0.113.0/24\""));
-    paper().config(&unsigned("survey-7f9c2e41d8b3a650c4e1", "unsigned = true"));
+    paper().config(&unsigned("survey-7f9c2e41d8b3a650c4e17f9c2e41d8b3", "unsigned = true"));
     let signed = paper().mistakes(&unsigned("s", "secrets = \"k\"\nallow = \"203.0.113.0/24\""));
     assert_eq!(signed.len(), 1, "{signed:?}");
 }

@@ -16,7 +16,7 @@ use super::lang::{self, Lang};
 use super::layout;
 use super::page_error::PageError;
 use super::pages;
-use super::reply::{self, Reply, PageResult};
+use super::reply::{self, PageResult, Reply};
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
@@ -26,8 +26,8 @@ use crate::intake::{ByAddress, CallbackHandler, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{AccessError, check_name, check_site};
-use crate::registry::Registry;
+use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
+use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
@@ -69,6 +69,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// Lifecycle of the gateway.
     pub life: Arc<Lifecycle>,
+    /// The token of this machine.
+    pub local: Arc<LocalToken>,
 }
 
 /// The console.
@@ -135,8 +137,14 @@ impl Console {
         let visit = self.visit(&head);
         let mut response = match self.serve(&visit, peer, &head, body).await {
             Ok(reply) => page_response(&visit, reply),
+            Err(PageError::ReadOnly) if visit.viewer.entry == SignIn::Open => {
+                error_response(&visit, &PageError::NotSignedIn)
+            }
             Err(error) => error_response(&visit, &error),
         };
+        if visit.viewer.entry == SignIn::Open {
+            response = conceal(&self.config(), response).await;
+        }
         if Lang::chosen(&visit.query).is_some() {
             reply::add_header(&mut response, header::SET_COOKIE, &language_cookie(visit.lang));
         }
@@ -168,17 +176,20 @@ impl Console {
 
     fn viewer(&self, head: &Parts, rest: &[String]) -> Viewer {
         let config = self.config();
-        let tokens = &config.admin.tokens;
-        if tokens.is_empty() {
-            return self.sessions.local();
-        }
+        let configured = &config.admin.tokens;
+        let tokens = self.tools.local.or(configured);
         let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
         let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), activity));
-        found.unwrap_or_else(|| self.sessions.outside())
+        match (found, configured.is_empty()) {
+            (Some(viewer), true) => Viewer { who: Actor::local(), ..viewer },
+            (Some(viewer), false) => viewer,
+            (None, true) if self.address.is_loopback() => self.sessions.local(),
+            (None, _) => self.sessions.outside(),
+        }
     }
 
     async fn serve(
@@ -231,7 +242,9 @@ impl Console {
             }
             // Explaining changes nothing; the page itself checks the right to send.
             Area::Debug => self.post(visit, &form).await.map(SessionReply::Unchanged),
-            _ if visit.viewer.may_change() => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            _ if visit.viewer.may_change() => {
+                self.post(visit, &form).await.map(SessionReply::Unchanged)
+            }
             _ => Err(PageError::ReadOnly),
         }
     }

@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn every_area_of_the_navigation_is_found_at_its_path() {
-        for area in Area::IN_NAVIGATION.into_iter().chain([Area::Event, Area::Rejection, Area::SignIn]) {
+        for area in
+            Area::IN_NAVIGATION.into_iter().chain([Area::Event, Area::Rejection, Area::SignIn])
+        {
             let first = area.path().strip_prefix("/console").unwrap().strip_prefix('/');
             assert_eq!(Area::find(first), Some(area));
         }

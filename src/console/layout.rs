@@ -14,6 +14,7 @@ texts! {
     SKIP = "Skip to content", "跳到正文";
     AREAS = "Navigation", "导航";
     LANGUAGE = "Language", "语言";
+    SIGN_IN = "Sign in to make changes", "登录后可更改";
     SIGN_OUT = "Sign out", "退出登录";
     SIGNED_IN = "Signed in: {}", "已登录：{}";
     READ_ONLY = "read-only", "只读";
@@ -83,6 +84,9 @@ fn corner(visit: &Visit) -> Markup {
                             aria-current=[(other == lang).then_some("true")] { (other.own_name()) }
                     }
                 }
+            }
+            @if visit.viewer.entry == SignIn::Open {
+                p.who { a href=(Area::SignIn.path()) { (SIGN_IN.of(lang)) } }
             }
             @if visit.viewer.entry == SignIn::SignedIn {
                 p.who {

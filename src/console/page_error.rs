@@ -13,6 +13,8 @@ texts! {
     INVALID = "Invalid request", "请求无效";
     FORBIDDEN = "Not allowed", "不允许";
     READ_ONLY = "Your token is read-only. Sign in with an admin token to make changes.", "您的令牌是只读的。请使用管理令牌登录后再更改。";
+    NOT_SIGNED_IN = "Without a token, access is read-only. Sign in first: the token is in the file admin-token in the store's directory.",
+        "未使用令牌时只读。请先登录：令牌在存储目录的 admin-token 文件中。";
     STALE = "This form belongs to another session or was loaded before a restart. Nothing was changed. Go back, reload the page and repeat the change.",
         "此表单属于另一个会话，或在重启之前加载。未做任何更改。请返回并重新加载页面，然后重试。";
     OTHER_SITE = "The request came from another site. Nothing was changed.", "请求来自其他网站，未做任何更改。";
@@ -37,6 +39,8 @@ pub(super) enum PageError {
     BadBecause(String),
     /// A change with a read-only token.
     ReadOnly,
+    /// A change without a token.
+    NotSignedIn,
     /// A form without the CSRF token of the viewer.
     Stale,
     /// The access check failed.
@@ -69,9 +73,10 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::ReadOnly | Self::Stale | Self::Forbidden(AccessError::AnotherSite) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::ReadOnly
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Forbidden(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
             Self::Forbidden(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -86,9 +91,12 @@ impl PageError {
         let title = match self {
             Self::Absent => NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => INVALID,
-            Self::ReadOnly | Self::Stale | Self::Forbidden(_) | Self::TooMany | Self::Method => {
-                FORBIDDEN
-            }
+            Self::ReadOnly
+            | Self::NotSignedIn
+            | Self::Stale
+            | Self::Forbidden(_)
+            | Self::TooMany
+            | Self::Method => FORBIDDEN,
             Self::Busy | Self::Ledger(_) => BUSY,
         };
         title.of(lang)
@@ -100,6 +108,7 @@ impl PageError {
             Self::Bad(text) => *text,
             Self::BadBecause(text) => return text.clone(),
             Self::ReadOnly => READ_ONLY,
+            Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
             Self::Forbidden(AccessError::AnotherName) => OTHER_NAME,
             Self::Forbidden(_) => OTHER_SITE,

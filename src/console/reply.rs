@@ -56,7 +56,11 @@ pub(super) fn html(status: StatusCode, body: String) -> Response {
 /// A CSV download.
 pub(super) fn csv(name: &str, body: String) -> Response {
     let mut response = with(StatusCode::OK, CSV, Bytes::from(body));
-    add_header(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
+    add_header(
+        &mut response,
+        header::CONTENT_DISPOSITION,
+        &format!("attachment; filename=\"{name}\""),
+    );
     response
 }
 

@@ -137,9 +137,9 @@ impl Sessions {
         self.sessions().remove(&digest(name));
     }
 
-    /// The viewer if no sign-in is needed.
+    /// The viewer on this machine without a token: read-only.
     pub fn local(&self) -> Viewer {
-        let (who, right) = (Actor::local(), AdminRight::Admin);
+        let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
     }
 
@@ -215,7 +215,11 @@ mod tests {
         let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
-        assert!(viewer.owns_form(&viewer.csrf.clone()) && !viewer.owns_form("") && !viewer.owns_form("x"));
+        assert!(
+            viewer.owns_form(&viewer.csrf.clone())
+                && !viewer.owns_form("")
+                && !viewer.owns_form("x")
+        );
         assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
         assert!(sessions.find("another", &tokens, now, Activity::User).is_none());
 
@@ -224,7 +228,10 @@ mod tests {
             at += IDLE_MAX - Duration::from_secs(1);
             assert!(find(&tokens, at, Activity::User).is_some());
         }
-        assert!(find(&tokens, now + LIFETIME_MAX, Activity::User).is_none(), "its lifetime is over");
+        assert!(
+            find(&tokens, now + LIFETIME_MAX, Activity::User).is_none(),
+            "its lifetime is over"
+        );
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
         let half = now + IDLE_MAX / 2;

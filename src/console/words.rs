@@ -75,12 +75,14 @@ pub(super) const fn event(of: EventState) -> Text {
 /// The durability of an acknowledged callback.
 pub(super) const fn durability(of: Durability) -> Text {
     match of {
-        Durability::Replicated => {
-            Text::new("Replicated: survives the loss of any one machine", "多副本：任意一台机器丢失后数据仍在")
-        }
-        Durability::Local => {
-            Text::new("Local: synced to this machine's disk before the reply", "本机：应答前已同步到本机磁盘")
-        }
+        Durability::Replicated => Text::new(
+            "Replicated: survives the loss of any one machine",
+            "多副本：任意一台机器丢失后数据仍在",
+        ),
+        Durability::Local => Text::new(
+            "Local: synced to this machine's disk before the reply",
+            "本机：应答前已同步到本机磁盘",
+        ),
         Durability::Unsynced => Text::new("Unsynced: in memory only", "未同步：仅在内存中"),
     }
 }

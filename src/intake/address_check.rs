@@ -35,7 +35,7 @@ pub(super) async fn answer(
         Ok([NonceUse::First]) => EarlyReply::Is(Outcome::Challenge),
         Ok(_) => EarlyReply::refused(Outcome::Rejected, Reason::UsedSignature),
         Err(error) => {
-            tracing::warn!(%error, source = %route.source.name, "could not note an address check");
+            tracing::warn!(%error, source = &*route.label, "could not note an address check");
             EarlyReply::Is(Outcome::Unavailable)
         }
     }

@@ -13,7 +13,7 @@ use super::recent::{Passed, Recent};
 use super::rejections::{Rejection, Rejections};
 use super::route::Route;
 use crate::clock;
-use crate::config::Rate;
+use crate::config::{Rate, concealed};
 use crate::ledger::EventId;
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Resolved, Role};
 use crate::telemetry::Metrics;
@@ -57,7 +57,8 @@ impl CallbackLog {
     pub fn stranger(&self, peer: IpAddr, target: &[u8]) {
         if self.by_address.take(peer, clock::instant()) {
             let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
-            let path = String::from_utf8_lossy(&target[..end]);
+            // Somebody may have mistyped what stands behind a name that nobody else knows.
+            let path = concealed(&String::from_utf8_lossy(&target[..end]));
             tracing::info!(target: "postern::callback", path = &*path, "no such source");
         }
     }
@@ -191,7 +192,7 @@ impl CallbackRecord {
     }
 
     fn log(&self, micros: u64) {
-        let source = self.route.source.name.as_str();
+        let source = &*self.route.label;
         let outcome = self.outcome.as_str();
         let transaction = self.transaction.as_deref();
         let mut id = [0; EventId::TEXT_BYTES];

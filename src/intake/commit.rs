@@ -73,7 +73,7 @@ fn conclude(entry: &mut CallbackRecord, answer: &Answer) {
                     rate.into_iter().for_each(|rate| rate.charge(clock::instant()));
                 }
                 DedupResult::Duplicate | DedupResult::Conflict | DedupResult::Ambiguous => {
-                    entry.spare()
+                    entry.spare();
                 }
             }
         }

@@ -91,7 +91,7 @@ impl VerifiedCallback<'_, '_> {
             Ok(Ok(HoldOutcome::Known(_))) => outcome_of(dispute.why),
             Ok(Ok(HoldOutcome::Full)) => {
                 if logged {
-                    let source = self.received.route().source.name.as_str();
+                    let source = &*self.received.route().label;
                     let why = dispute.why.as_str();
                     tracing::warn!(
                         target: "postern::callback",
@@ -110,7 +110,7 @@ impl VerifiedCallback<'_, '_> {
 
     /// One line with both sides.
     async fn report(&self, book: &BatchedLedger, dispute: Dispute, id: HeldId) {
-        let source = self.received.route().source.name.as_str();
+        let source = &*self.received.route().label;
         let (why, held) = (dispute.why.as_str(), tracing::field::display(id));
         let role = |role| self.resolved.role(role).map(|text| cut(text, ROLE_BYTES_MAX));
         let transaction = role(Role::Transaction);

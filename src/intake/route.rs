@@ -37,6 +37,8 @@ const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 #[derive(Debug)]
 pub(super) struct Route {
     pub source: Arc<Source>,
+    /// Its name as metrics and logs show it.
+    pub label: Box<str>,
     pub id: SourceId,
     pub targets: SmallVec<[TargetId; 2]>,
     /// The destination whose verdict the sender waits for.
@@ -144,7 +146,9 @@ impl View {
     /// Takes the series away of sources and secrets that are no more.
     fn forget_series(&self, before: &Self, desk: &CallbackLog) {
         for (name, old) in &before.routes {
-            let Some(new) = self.routes.get(name) else {
+            let new = self.routes.get(name).filter(|new| new.label == old.label);
+            let name = &*old.label;
+            let Some(new) = new else {
                 desk.metrics.forget_source(name, &old.counters);
                 continue;
             };
@@ -171,7 +175,7 @@ impl Route {
         }
         self.counters.count_misfits(parameters);
         if self.misfits.take(clock::instant()) {
-            let (source, parameters) = (self.source.name.as_str(), parameters.join(" "));
+            let (source, parameters) = (&*self.label, parameters.join(" "));
             tracing::warn!(
                 target: "postern::callback",
                 source,
@@ -199,8 +203,9 @@ impl Route {
             targets: source.destinations.iter().map(|name| TargetId::from(name.as_str())).collect(),
             routing: None,
             keys: None,
+            label: source.label().into(),
             counters: desk.metrics.source(
-                &source.name,
+                &source.label(),
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),

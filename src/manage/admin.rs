@@ -24,12 +24,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 
 pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 
 pub use self::starting::Starting;
+use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
 use super::partners::Partners;
 use crate::clock::instant;
@@ -39,8 +40,10 @@ use crate::intake::{ByAddress, CallbackHandler, caller};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
-use crate::operator::{AccessError, Permission, check_name, check_site, check_token};
-use crate::registry::{Managed, Registry};
+use crate::operator::{
+    AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
+};
+use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
 
@@ -53,6 +56,9 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Wrong tokens of one address that are logged.
 const WRONG_TOKENS: Rate = Rate { count: 5, per: Duration::from_secs(60) };
+
+/// What wrong tokens are guesses at.
+const GUESSED: &str = "admin";
 
 /// Bytes of all bodies being read together.
 const BODIES_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
@@ -77,6 +83,10 @@ pub struct Admin {
     bodies: Arc<BytePool>,
     /// Whose wrong tokens are logged, and how many of them.
     wrong_tokens: ByAddress,
+    /// Slows those who guess.
+    guesses: FailedAuthLimiter,
+    /// The token of this machine.
+    local: Arc<LocalToken>,
     /// The management APIs, unless they have a listener of their own.
     partners: Option<Arc<Partners>>,
 }
@@ -194,8 +204,22 @@ impl<'p> Resource<'p> {
         }
     }
 
+    /// What it needs at a listener: `/metrics` nothing on loopback, or where the configuration says
+    /// so.
+    fn need_at(&self, (address, config): (IpAddr, &Config), method: &Method) -> Permission {
+        match self {
+            Self::Metrics if !address.is_loopback() && !config.admin.open_metrics => {
+                Permission::Read
+            }
+            // Nothing will be done.
+            _ if !self.methods().contains(method) => Permission::Read,
+            _ => self.need(method),
+        }
+    }
+
     fn need(&self, method: &Method) -> Permission {
         match self {
+            // That of the metrics depends on the listener.
             Self::Metrics | Self::Live | Self::Alive | Self::Ready => Permission::Nothing,
             Self::Replay(_)
             | Self::Drain
@@ -225,7 +249,7 @@ impl Admin {
             Replays,
             Scrubber,
         ),
-        (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
+        (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
         partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
@@ -242,6 +266,8 @@ impl Admin {
             life,
             bodies,
             wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
+            guesses: FailedAuthLimiter::new(),
+            local,
             partners,
         }
     }
@@ -251,13 +277,35 @@ impl Admin {
         self.registry.config()
     }
 
-    /// Leaves a trace of somebody who guesses at tokens. Nobody is locked out for it: behind a
-    /// proxy that is not trusted to say who asks, everybody has one address.
-    fn note(&self, denied: AccessError, head: &Parts, Peer(peer): Peer) {
-        let trusted = &self.config().server.trusted_proxies;
-        let client = caller(peer.ip(), &head.headers, trusted).address();
-        if denied == AccessError::UnknownToken && self.wrong_tokens.take(client, instant()) {
-            tracing::warn!(target: "postern::admin", %client, "a token that is not known");
+    /// Actor asks, and what they see. FailedAuthLimiter at tokens are noted, and beyond a bound an address waits
+    /// for its turn, whatever token it brings.
+    async fn admit(
+        &self,
+        (head, peer): (&Parts, Peer),
+        need: Permission,
+    ) -> Result<(Actor, Sight), ApiError> {
+        let config = self.config();
+        let asked = Asked { at: self.address, head, need };
+        let check = || check_token(&config.admin.tokens, &self.local, asked);
+        if need == Permission::Nothing || !head.headers.contains_key(header::AUTHORIZATION) {
+            return Ok(check()?);
+        }
+        let trusted = &config.server.trusted_proxies;
+        let from = caller(peer.0.ip(), &head.headers, trusted).address();
+        let guess = Guess { api: GUESSED, name: "", from };
+        let too_many = || ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens");
+        let turn = self.guesses.turn(guess).await.map_err(|TooManyAttempts| too_many())?;
+        let checked = check();
+        if checked != Err(AccessError::UnknownToken) {
+            self.guesses.was_right(guess, turn);
+            return Ok(checked?);
+        }
+        if self.wrong_tokens.take(from, instant()) {
+            tracing::warn!(target: "postern::admin", client = %from, "a token that is not known");
+        }
+        match self.guesses.was_wrong(guess, turn) {
+            true => Err(too_many()),
+            false => Err(AccessError::UnknownToken.into()),
         }
     }
 
@@ -272,46 +320,58 @@ impl Admin {
         };
         let methods = resource.methods();
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let need = resource.need(asked);
-        let who = check_token(&self.config().admin.tokens, &head, need)
-            .inspect_err(|denied| self.note(*denied, &head, peer))?;
+        let need = resource.need_at((self.address, &self.config()), asked);
+        let (who, sight) = self.admit((&head, peer), need).await?;
         if !methods.contains(asked) {
             return Err(ApiError::method(methods));
         }
+        let answer = self.serve((resource, asked), (&who, &head), body).await?;
+        match sight {
+            Sight::Whole => Ok(answer),
+            Sight::Concealed => Ok(conceal(&self.config(), answer).await),
+        }
+    }
+
+    async fn serve(
+        &self,
+        (resource, asked): (Resource<'_>, &Method),
+        (who, head): (&Actor, &Parts),
+        body: Incoming,
+    ) -> Answered {
         match resource {
             Resource::Metrics => self.metrics().await,
             Resource::Live | Resource::Alive => Ok(health::alive()),
             Resource::Ready => Ok(self.ready().await),
-            Resource::Events => self.events(&head).await,
+            Resource::Events => self.events(head).await,
             Resource::Event(id) => self.event(id).await,
-            Resource::Replay(id) => self.replay(id, &who).await,
-            Resource::BeginReplay => self.begin_replay(&self.body(body).await?, &who).await,
-            Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, &who).await,
+            Resource::Replay(id) => self.replay(id, who).await,
+            Resource::BeginReplay => self.begin_replay(&self.body(body).await?, who).await,
+            Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, who).await,
             Resource::Order(id) => self.replay_progress(id),
-            Resource::Deliveries => self.deliveries(&head).await,
-            Resource::Held => self.held(&head).await,
+            Resource::Deliveries => self.deliveries(head).await,
+            Resource::Held => self.held(head).await,
             Resource::Decide(id, decision) => {
-                self.decide_held((id, decision), &who, &self.body(body).await?).await
+                self.decide_held((id, decision), who, &self.body(body).await?).await
             }
             Resource::Status(name) => self.status(name).await,
-            Resource::Pause(name) => self.pause(name, &who).await,
-            Resource::Resume(name) => self.resume(name, &who).await,
-            Resource::Test(name) => self.test(name, &who, &self.body(body).await?).await,
-            Resource::Rejections => self.rejections(&head),
+            Resource::Pause(name) => self.pause(name, who).await,
+            Resource::Resume(name) => self.resume(name, who).await,
+            Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
+            Resource::Rejections => self.rejections(head),
             Resource::Senders => self.senders(),
             Resource::SigningKey => self.signing_key(),
-            Resource::Export => self.export(&head).await,
+            Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
             Resource::Explain => self.explain(&self.body(body).await?),
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
-                "PUT" => self.put(&who, (managed, name), &head, &self.body(body).await?).await,
-                "DELETE" => self.remove(&who, (managed, name), &head).await,
+                "PUT" => self.put(who, (managed, name), head, &self.body(body).await?).await,
+                "DELETE" => self.remove(who, (managed, name), head).await,
                 _ => self.show(managed, name),
             },
-            Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, &who)),
-            Resource::Audit => self.audit(&head).await,
+            Resource::Drain => Ok(drain::begin(&self.life, &self.config().server, who)),
+            Resource::Audit => self.audit(head).await,
             Resource::OpenApi => Ok(openapi::document()),
         }
     }

@@ -110,7 +110,9 @@ impl From<AccessError> for ApiError {
         let status = match denied {
             AccessError::AnotherSite | AccessError::OnlyLooks => StatusCode::FORBIDDEN,
             AccessError::AnotherName => StatusCode::MISDIRECTED_REQUEST,
-            AccessError::NoToken | AccessError::UnknownToken => StatusCode::UNAUTHORIZED,
+            AccessError::NoToken | AccessError::NoLocalToken | AccessError::UnknownToken => {
+                StatusCode::UNAUTHORIZED
+            }
         };
         let problem = Self::new(status, denied.to_string());
         match status {

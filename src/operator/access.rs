@@ -1,14 +1,20 @@
-//! Who may ask.
+//! Actor may ask.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use constant_time_eq::constant_time_eq_32;
 use http::request::Parts;
 use http::{HeaderValue, header};
+use http_body_util::{BodyExt as _, Collected, Full};
+use memchr::memmem;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{AdminRight, AdminToken};
+use super::local_token::LocalToken;
+use crate::config::{AdminRight, AdminToken, Config, Source};
 use crate::registry::Actor;
+use crate::wire::Response;
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,12 @@ pub enum AccessError {
     /// It came to loopback under a name that is not loopback's.
     #[error("call this listener localhost, 127.0.0.1 or [::1]")]
     AnotherName,
+    /// There is no token, and this asks for that of the machine.
+    #[error(
+        "a bearer token is needed: the one in the file admin-token in the folder of the store; the \
+         command line sends it by itself"
+    )]
+    NoLocalToken,
     /// There is no token.
     #[error("a bearer token is needed")]
     NoToken,
@@ -83,26 +95,87 @@ fn is_loopback(authority: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Whether the request's token allows what it needs, and whose it is. Where no token is configured,
-/// which is only on loopback, everything is allowed.
+/// How much a caller sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Everything that is shown at all.
+    Whole,
+    /// Not the names of sources that are a protection: the caller has no token.
+    Concealed,
+}
+
+/// A request, by where it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The address of the listener.
+    pub at: IpAddr,
+    /// Its head.
+    pub head: &'a Parts,
+    /// What it wants to do.
+    pub need: Permission,
+}
+
+/// Whether the request's token allows what it needs, whose it is, and what its bearer sees. Where no
+/// token is configured, looking is allowed on loopback, and the rest under the token of the machine.
 ///
 /// # Errors
 /// When it does not.
 pub fn check_token(
-    tokens: &[AdminToken],
-    head: &Parts,
-    need: Permission,
-) -> Result<Actor, AccessError> {
-    if need == Permission::Nothing || tokens.is_empty() {
-        return Ok(Actor::local());
-    }
+    configured: &[AdminToken],
+    local: &LocalToken,
+    asked: Asked<'_>,
+) -> Result<(Actor, Sight), AccessError> {
+    let Asked { at, head, need } = asked;
     let given = head.headers.get(header::AUTHORIZATION).and_then(bearer);
-    let token =
-        find_token(tokens, given.ok_or(AccessError::NoToken)?).ok_or(AccessError::UnknownToken)?;
-    match (token.right, need) {
-        (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
-        _ => Ok(Actor::of_token(&token.name)),
+    match given {
+        _ if need == Permission::Nothing => Ok((Actor::local(), Sight::Concealed)),
+        None if !configured.is_empty() => Err(AccessError::NoToken),
+        None if need == Permission::Read && at.is_loopback() => {
+            Ok((Actor::local(), Sight::Concealed))
+        }
+        None => Err(AccessError::NoLocalToken),
+        Some(given) => {
+            let token = find_token(local.or(configured), given).ok_or(AccessError::UnknownToken)?;
+            match (token.right, need) {
+                (AdminRight::Read, Permission::Write) => Err(AccessError::OnlyLooks),
+                _ if local.is(token) => Ok((Actor::local(), Sight::Whole)),
+                _ => Ok((Actor::of_token(&token.name), Sight::Whole)),
+            }
+        }
     }
+}
+
+/// Puts digests in place of the names that are a protection, wherever an answer holds them.
+pub async fn conceal(config: &Config, response: Response) -> Response {
+    let hidden = |source: &Arc<Source>| match source.label() {
+        Cow::Owned(label) => Some((source.name.clone(), label)),
+        Cow::Borrowed(_) => None,
+    };
+    let hidden: Vec<(String, String)> = config.sources.values().filter_map(hidden).collect();
+    if hidden.is_empty() {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    // It is there already: reading it neither waits nor fails.
+    let mut bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    for (name, label) in &hidden {
+        if memmem::find(&bytes, name.as_bytes()).is_some() {
+            bytes = replaced(&bytes, name.as_bytes(), label.as_bytes()).into();
+        }
+    }
+    Response::from_parts(head, Full::new(bytes))
+}
+
+fn replaced(text: &[u8], name: &[u8], label: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for at in memmem::find_iter(text, name) {
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(label);
+        from = at + name.len();
+    }
+    out.extend_from_slice(&text[from..]);
+    out
 }
 
 /// The token that is `given`. Digests are compared, all of them: the time says nothing about a
@@ -179,24 +252,53 @@ mod tests {
             value: Secret::new("s3cret-token"),
             right: AdminRight::Read,
         }];
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalToken::new(&folder.path().join("admin-token"));
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let ask = |tokens: &[AdminToken], head: &Parts, need| {
+            check_token(tokens, &local, Asked { at: loopback, head, need })
+        };
         let with = |value: &str| head(&[("authorization", value)]);
-        assert!(check_token(&tokens, &with("Bearer s3cret-token"), Permission::Read).is_ok());
-        assert!(check_token(&tokens, &with("bearer s3cret-token"), Permission::Read).is_ok());
+        assert!(ask(&tokens, &with("Bearer s3cret-token"), Permission::Read).is_ok());
+        assert!(ask(&tokens, &with("bearer s3cret-token"), Permission::Read).is_ok());
         for bad in ["Bearer s3cret-toke", "Bearer s3cret-token ", "Bearer "] {
-            let refused = check_token(&tokens, &with(bad), Permission::Read);
+            let refused = ask(&tokens, &with(bad), Permission::Read);
             assert_eq!(refused, Err(AccessError::UnknownToken), "{bad}");
         }
         for bad in ["Basic s3cret-token", "Bearer"] {
             assert_eq!(
-                check_token(&tokens, &with(bad), Permission::Read),
+                ask(&tokens, &with(bad), Permission::Read),
                 Err(AccessError::NoToken),
                 "{bad}"
             );
         }
-        assert_eq!(check_token(&tokens, &head(&[]), Permission::Read), Err(AccessError::NoToken));
-        let change = check_token(&tokens, &with("Bearer s3cret-token"), Permission::Write);
+        assert_eq!(ask(&tokens, &head(&[]), Permission::Read), Err(AccessError::NoToken));
+        let change = ask(&tokens, &with("Bearer s3cret-token"), Permission::Write);
         assert_eq!(change, Err(AccessError::OnlyLooks));
-        assert!(check_token(&tokens, &head(&[]), Permission::Nothing).is_ok());
-        assert!(check_token(&[], &head(&[]), Permission::Read).is_ok());
+        assert!(ask(&tokens, &head(&[]), Permission::Nothing).is_ok());
+    }
+
+    #[test]
+    fn where_no_token_is_configured_looking_is_free_and_the_rest_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalToken::new(&folder.path().join("admin-token"));
+        let own = String::from_utf8(local.or(&[])[0].value.expose().to_vec()).unwrap();
+        let (loopback, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
+        let bearing = head(&[("authorization", &format!("Bearer {own}"))]);
+        let (bare, wrong) = (head(&[]), head(&[("authorization", "Bearer wrong")]));
+        let ask = |at, head, need| check_token(&[], &local, Asked { at, head, need });
+        assert_eq!(ask(loopback, &bare, Permission::Read), Ok((Actor::local(), Sight::Concealed)));
+        assert_eq!(ask(loopback, &bare, Permission::Write), Err(AccessError::NoLocalToken));
+        assert_eq!(ask(other, &bare, Permission::Read), Err(AccessError::NoLocalToken));
+        for need in [Permission::Read, Permission::Write] {
+            assert_eq!(ask(loopback, &bearing, need), Ok((Actor::local(), Sight::Whole)));
+            assert_eq!(ask(loopback, &wrong, need), Err(AccessError::UnknownToken));
+        }
+    }
+
+    #[test]
+    fn a_name_is_replaced_wherever_it_stands() {
+        let text = replaced(b"/callback/abc \"abc\" ab", b"abc", b"secret-1");
+        assert_eq!(text, b"/callback/secret-1 \"secret-1\" ab");
     }
 }

@@ -304,6 +304,13 @@ fn standing<'s>(
     holds.then_some(kept).ok_or(ChangeError::Refused(DocumentError::Stale(version)))
 }
 
+/// Whether `new` calls the server that `old` calls, if either calls any.
+fn has_same_server(old: &Table, new: &Table) -> bool {
+    let url =
+        |table: &Table| table.get("url").and_then(Value::as_str).unwrap_or_default().to_owned();
+    config::is_same_server(&url(old), &url(new))
+}
+
 fn plan(
     state: &RunningConfig,
     draft: &mut Draft,
@@ -315,8 +322,13 @@ fn plan(
     let wanted = table.remove("name");
     let new_name = renamed(state, (managed, name), old, wanted.as_ref())?;
     let nothing = Table::new();
-    config::unmask(&mut table, old.map_or(&nothing, |old| &old.value)).map_err(|key| {
-        wrong(fault(&key, "is masked, and stands for nothing", "send the secret itself"))
+    let masked = old.map(|old| &*old.value).filter(|old| has_same_server(old, &table));
+    config::unmask(&mut table, masked.unwrap_or(&nothing)).map_err(|key| {
+        let what = match old {
+            Some(_) if masked.is_none() => "is masked, and the URL leads to another server",
+            _ => "is masked, and stands for nothing",
+        };
+        wrong(fault(&key, what, "send the secret itself"))
     })?;
     if managed == Managed::Source {
         if !settle_id(&mut table, &new_name, old) {

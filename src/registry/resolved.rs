@@ -35,7 +35,7 @@ const DIGEST_BYTES: usize = 16;
 pub enum Subject {
     /// A recorded event.
     Event(EventId),
-    /// A refused callback, by the digest of what came.
+    /// A rejected callback, by the digest of its request.
     Rejection([u8; DIGEST_BYTES]),
 }
 

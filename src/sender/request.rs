@@ -1,4 +1,14 @@
-//! One HTTP request as its sender made it: untouched slices.
+//! One HTTP request as its sender made it, and its reading: parameters, bodies, macros, kind.
+
+pub(super) mod callback;
+pub(super) mod content;
+pub(super) mod encoding;
+pub(super) mod json;
+pub(super) mod marks;
+pub(super) mod names;
+pub(super) mod parameters;
+pub(super) mod unreplaced;
+pub(super) mod xml;
 
 use http::{HeaderMap, Method};
 
@@ -12,7 +22,7 @@ pub struct Request<'a> {
     /// Scheme and authority as the sender sees them, `https://callbacks.example.com`, for
     /// signatures over the whole URL. Empty when the gateway does not know.
     pub base: &'a str,
-    /// The header fields.
+    /// The headers.
     pub headers: &'a HeaderMap,
     /// The body, whole.
     pub body: &'a [u8],

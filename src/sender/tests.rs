@@ -1,11 +1,11 @@
 //! Every vector of every sender file, and the further cases that each of them makes.
 
-use super::callback::Judgement;
-use super::definition::Writing;
-use super::prove::shown;
-use super::recipe::Protection;
-use super::vector::Vector;
 use super::*;
+use crate::sender::acts::prove::shown;
+use crate::sender::language::definition::Writing;
+use crate::sender::language::recipe::Protection;
+use crate::sender::language::vector::Vector;
+use crate::sender::request::callback::Judgement;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -89,14 +89,14 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
     let Judgement::Verified(verified) = callback.verify() else { return None };
     let callback = verified.callback;
     let reading = callback.matched_reading()?;
-    let context = super::evaluate::Context::default();
+    let context = crate::sender::acts::evaluate::Context::default();
     let claim = match &reading.claim.input {
-        super::bound::Input::Parameter { slot, .. } => {
-            let (parameters, buffers) = callback.side(super::bound::Scope::Outer);
+        crate::sender::language::bound::Input::Parameter { slot, .. } => {
+            let (parameters, buffers) = callback.side(crate::sender::language::bound::Scope::Outer);
             let raw = parameters.get(*slot, buffers)?.raw;
             raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw).to_vec()
         }
-        super::bound::Input::List { list, item } => {
+        crate::sender::language::bound::Input::List { list, item } => {
             let text = callback.list_text(*list, &context).ok()??;
             let output = callback.matched.as_ref()?.output?;
             let shape = &recipe.sender.lists[*list].shape;
@@ -117,10 +117,12 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
 }
 
 /// The key of a public reading that belongs to the first secret.
-fn key_of(public: &super::signature::Public) -> super::public_key::PublicKey {
+fn key_of(
+    public: &crate::sender::acts::signature::Public,
+) -> crate::sender::crypto::public_key::PublicKey {
     match &public.keys {
-        super::signature::Keys::Secrets(keys) => keys[0].clone().unwrap(),
-        super::signature::Keys::List => panic!("a list in a header"),
+        crate::sender::acts::signature::Keys::Secrets(keys) => keys[0].clone().unwrap(),
+        crate::sender::acts::signature::Keys::List => panic!("a list in a header"),
     }
 }
 
@@ -206,9 +208,9 @@ fn other_key(written: &str) -> String {
             "{p256}axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q=="
         ),
         false => {
-            let mut key = super::public_key::tests::rsa_spki();
+            let mut key = crate::sender::crypto::public_key::tests::rsa_spki();
             key[100] ^= 4;
-            super::encoding::base64(&key)
+            crate::sender::request::encoding::base64(&key)
         }
     }
 }
@@ -267,7 +269,7 @@ fn proven_roles_cannot_be_changed_and_others_can() {
 
 fn encoded(value: &str) -> String {
     let mut out = Vec::new();
-    super::encoding::percent(value.as_bytes(), &mut out);
+    crate::sender::request::encoding::percent(value.as_bytes(), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -314,7 +316,7 @@ fn order_escapes_and_strangers_in_a_query_change_nothing_that_is_not_signed() {
         let signs_order = recipe.readings.iter().any(|reading| {
             let mut inputs = reading.signed.values.iter().map(|value| &value.input);
             inputs.any(|input| {
-                use super::coverage::SignedInput as S;
+                use crate::sender::language::coverage::SignedInput as S;
                 matches!(input, S::Query | S::Pairs { gathered: Some(_), .. })
             })
         });
@@ -335,7 +337,7 @@ fn order_escapes_and_strangers_in_a_query_change_nothing_that_is_not_signed() {
 /// A source of `sender` with the given TOML.
 fn source(sender: &str, source: &str) -> Result<Recipe, Vec<DefinitionError>> {
     let catalog = Catalog::embedded().unwrap();
-    let file = super::file::Vector {
+    let file = crate::sender::language::file::Vector {
         about: String::new(),
         source: source.parse().unwrap(),
         keys: Default::default(),
@@ -453,7 +455,7 @@ fn a_pinned_reward_refuses_another_amount() {
 }
 
 fn vector_terms(text: &str) -> Terms {
-    let file = super::file::Vector {
+    let file = crate::sender::language::file::Vector {
         about: String::new(),
         source: text.parse().unwrap(),
         keys: Default::default(),
@@ -524,7 +526,9 @@ fn a_time_where_the_signature_does_not_reach_makes_no_call_fresh() {
 #[test]
 fn a_header_that_came_twice_is_refused() {
     let recipe = source("yibeidiao", "secrets = 'T'\nmax_age = 'off'").unwrap();
-    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(b"K20231114221320RAT").bytes());
+    let claim = const_hex::encode(
+        crate::sender::crypto::digest::Algorithm::Md5.of(b"K20231114221320RAT").bytes(),
+    );
     let text = format!("POST /\nkey: K\nts: 20231114221320\nseq: RA\nsign: {claim}\n");
     let once = run(&recipe, &OwnedRequest::parse(&format!("{text}\n{{}}")).unwrap(), 0);
     assert_eq!(once.outcome, Outcome::Accepted);
@@ -537,7 +541,9 @@ fn a_right_signature_under_a_misspelt_name_is_not_shown() {
     let recipe = source("taku", "secrets = 'key-1'").unwrap();
     let signed = "trans_id=t1&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin";
     let text = format!("{signed}&sec_key=key-1");
-    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+    let claim = const_hex::encode(
+        crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
+    );
     for name in ["Sign", "SIGN", "sign%20", "signature"] {
         let request = get(&format!("/?user_id=u1&{signed}&note=hello&{name}={claim}"));
         let request = request.borrow();
@@ -554,7 +560,9 @@ fn what_a_sender_brings_of_its_secrets_is_masked() {
     let recipe = source("imur-idip", "secrets = 'tok-1'\nmax_age = 'off'").unwrap();
     let signed = "answer_id=a1&effective=0&openid=o1";
     let text = format!("{signed}&sAMSToken=tok-1");
-    let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+    let claim = const_hex::encode(
+        crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
+    );
     let request = get(&format!("/?{signed}&sAMSToken=tok-1&sAMSSign={claim}"));
     let came = run(&recipe, &request, 0);
     let params = came.resolved.unwrap().params().to_owned();
@@ -574,7 +582,9 @@ fn a_macro_in_an_optional_part_counts_as_absent_and_as_what_it_is() {
     let recipe = source("taku", "secrets = 'k'").unwrap();
     let base = "trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin&sec_key=k";
     for text in [base.to_owned(), format!("{base}&ilrd={{ilrd}}")] {
-        let claim = const_hex::encode(super::digest::Algorithm::Md5.of(text.as_bytes()).bytes());
+        let claim = const_hex::encode(
+            crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
+        );
         let request = get(&format!(
             "/?trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin\
              &ilrd=%7Bilrd%7D&sign={claim}"

@@ -1,5 +1,6 @@
 //! The registry: every metric of the gateway, made at the start with all its label values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -341,11 +342,11 @@ impl StoreMetrics {
     }
 
     /// How many callbacks wait, by source: those that are named, and no others.
-    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (&'s str, u64)>) {
+    pub fn set_held<'s>(&self, waiting: impl Iterator<Item = (Cow<'s, str>, u64)>) {
         self.held.reset();
         for (source, count) in waiting {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.held.with_label_values(&[source]).set(count);
+            self.held.with_label_values(&[&*source]).set(count);
         }
     }
 

@@ -61,7 +61,11 @@ fn a_callback_is_pasted_and_explained() {
         browser.fill("#field-request", &verified);
         browser.leave("button[value=explain]");
         assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
-        assert_eq!(get(gateway.at.callbacks, &taku("t0")).status, 200, "explaining recorded nothing");
+        assert_eq!(
+            get(gateway.at.callbacks, &taku("t0")).status,
+            200,
+            "explaining recorded nothing"
+        );
 
         let forged = taku("t1").replace("reward_amount=10", "reward_amount=11");
         let raw = format!("GET {forged}&evil=%3Cscript%3E%ff HTTP/1.1\nHost: x\nX-Sign: s3cret");

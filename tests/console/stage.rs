@@ -3,6 +3,7 @@
 use super::browser::Browser;
 use super::driver;
 use super::gateway::{Gateway, PLAIN};
+use super::wire;
 
 /// Tokens of the tests.
 pub const ADMIN_TOKEN: &str = "ops-token-0123456789";
@@ -25,9 +26,16 @@ pub fn guarded(more: &str) -> Option<Gateway> {
     open(&format!("{more}{TOKENS}"))
 }
 
-/// A browser at its console that reads `lang`.
+/// A browser at its console that reads `lang`; where no token is configured, signed in with that of
+/// the machine.
 pub fn browser(gateway: &Gateway, lang: &str) -> Browser {
-    Browser::open(gateway.at.admin, lang)
+    let browser = Browser::open(gateway.at.admin, lang);
+    if let Some(token) = wire::local_token(gateway.at.admin) {
+        browser.go("/console/sign-in");
+        browser.fill("#field-token", &token);
+        browser.leave("main form button");
+    }
+    browser
 }
 
 /// Signs in and is at `path` then.

@@ -170,7 +170,8 @@ fn a_token_is_needed_where_one_is_configured() {
     };
     assert_eq!(with("Bearer ops-token-0123456789", "/admin/v1/events"), 200);
     assert_eq!(with("Bearer wall-token-0123456789", "/admin/v1/events"), 200);
-    for _ in 0..20 {
+    // Ten in a minute are answered at once; attacks.rs has more of them.
+    for _ in 0..10 {
         assert_eq!(with("Bearer ops-token-012345678", "/admin/v1/events"), 401);
     }
     // It is noticed, without the token and without end.
@@ -179,7 +180,7 @@ fn a_token_is_needed_where_one_is_configured() {
     };
     let noticed = || logged().lines().filter(is_notice).count();
     eventually("noticed", || noticed() >= 1);
-    assert!(noticed() < 20 && !logged().contains("ops-token-012345678\""), "{}", noticed());
+    assert!(noticed() < 10 && !logged().contains("ops-token-012345678\""), "{}", noticed());
     let none = get(gateway.at.admin, "/admin/v1/events");
     assert_eq!(none.status, 401);
     assert!(none.head.to_ascii_lowercase().contains("www-authenticate: bearer"));

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use super::backend::Backend;
 use super::gateway::{Gateway, PLAIN, taku};
+use super::kill::Process;
 use super::wire::{Answer, Wire, ask, get, get_bytes, send};
 
 /// A gateway with the source `s` of `sender`.
@@ -138,4 +140,212 @@ fn a_mistake_over_the_api_is_never_without_words() {
         assert!(told["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{told}");
         assert!(!told["errors"].as_array().unwrap().is_empty(), "{told}");
     }
+}
+
+// === F9, F10, F17: what is seen and done without a token ===
+
+const SECRET_NAME: &str = "survey-9f3b71c0e2d84a5566778899aabbccdd";
+
+/// A gateway whose one source is protected by its name alone.
+fn hidden(admin: &str, more: &str) -> Gateway {
+    Gateway::start(&format!(
+        "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"{admin}:0\"\n{more}\n\
+         [[source]]\nname = \"{SECRET_NAME}\"\nsender = \"unsigned\"\nunsigned = true\n\
+         params = {{ transaction = \"tid\" }}\n"
+    ))
+}
+
+#[test]
+fn a_name_that_protects_a_source_is_seen_by_no_one_without_a_token() {
+    let gateway = hidden("127.0.0.1", "");
+    let (callbacks, admin) = (gateway.at.callbacks, gateway.at.admin);
+    assert_eq!(get(callbacks, &format!("/callback/{SECRET_NAME}?tid=t-hidden-1")).status, 200);
+    assert_eq!(get(callbacks, &format!("/callback/{SECRET_NAME}/?tid=t")).status, 404);
+    let label = postern::config::digest_of(SECRET_NAME);
+    let series = format!("postern_callbacks_total{{outcome=\"accepted\",source=\"{label}\"}}");
+    gateway.await_metric(&series, 1.0);
+    super::gateway::await_lines(&label, 2);
+    assert!(!super::gateway::logged().contains(SECRET_NAME), "{}", super::gateway::logged());
+    for path in [
+        "/metrics",
+        "/admin/v1/events",
+        "/admin/v1/sources",
+        "/admin/v1/rejections",
+        "/admin/v1/audit",
+        "/console",
+        "/console/callbacks",
+        "/console/sources",
+    ] {
+        let page = get(admin, path);
+        assert!(page.status == 200 && !page.body.contains(SECRET_NAME), "{path}: {}", page.body);
+    }
+    assert!(get(admin, "/admin/v1/events").body.contains(&label));
+    let own = send(admin, "GET /admin/v1/events", &[], "");
+    assert!(own.body.contains(SECRET_NAME), "whoever has the token sees it: {}", own.body);
+}
+
+#[test]
+fn off_loopback_the_metrics_want_a_token() {
+    let tokens = "[admin]\ntoken = [{ name = \"ops\", value = \"ops-token-0123456789\" }, \
+                  { name = \"wall\", value = \"wall-token-0123456789\", right = \"read\" }]";
+    let gateway = hidden("0.0.0.0", tokens);
+    let metrics = |fields: &[(&str, &str)]| send(gateway.at.admin, "GET /metrics", fields, "");
+    assert_eq!(metrics(&[]).status, 401);
+    assert_eq!(metrics(&[("Authorization", "Bearer nonsense")]).status, 401);
+    let read = metrics(&[("Authorization", "Bearer wall-token-0123456789")]);
+    assert_eq!(read.status, 200);
+    assert!(read.body.contains("postern_ready") && !read.body.contains(SECRET_NAME));
+    assert_eq!(send(gateway.at.admin, "GET /readyz", &[], "").status, 200);
+
+    let open = hidden("0.0.0.0", &format!("{tokens}\nopen_metrics = true"));
+    let page = send(open.at.admin, "GET /metrics", &[], "");
+    assert!(page.status == 200 && !page.body.contains(SECRET_NAME), "{}", page.body);
+    assert_eq!(send(open.at.admin, "GET /admin/v1/events", &[], "").status, 401);
+}
+
+#[test]
+fn without_a_token_nothing_is_changed_or_read_out_on_loopback_either() {
+    let gateway = Gateway::start(PLAIN);
+    let admin = gateway.at.admin;
+    let bare = |line: &str, body: &str| {
+        let length = body.len();
+        let host = "Host: localhost";
+        ask(admin, format!("{line} HTTP/1.1\r\n{host}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    };
+    for line in [
+        "GET /admin/v1/export",
+        "POST /admin/v1/replay",
+        "PUT /admin/v1/destinations/shop",
+        "DELETE /admin/v1/sources/level-end",
+        "POST /admin/v1/destinations/shop/test",
+        "POST /admin/v1/destinations/shop/pause",
+        "POST /admin/v1/verify",
+        "POST /admin/v1/held/ref_1/drop",
+    ] {
+        let answer = bare(line, "{\"url\":\"http://127.0.0.1:9/\"}");
+        assert_eq!(answer.status, 401, "{line}: {}", answer.body);
+        assert!(answer.body.contains("admin-token"), "it says where: {}", answer.body);
+    }
+    assert_eq!(bare("GET /admin/v1/events", "").status, 200, "looking is free");
+    let token = super::wire::local_token(admin).unwrap();
+    assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(send(admin, "GET /admin/v1/export", &[], "").status, 200);
+    // Over the console too.
+    let page = get(admin, "/console/sources/new");
+    assert!(page.status != 200 || !page.body.contains("name=\"sender\""), "{}", page.body);
+}
+
+// === F28: guesses ===
+
+#[test]
+fn guesses_at_tokens_are_slow_and_leave_a_trace() {
+    let gateway = Gateway::start(&format!("{PLAIN}\n[admin]\ntoken = \"ops-token-9876543210\"\n"));
+    let admin = gateway.at.admin;
+    let guess = |n: usize| {
+        let token = format!("Bearer guess-{n}");
+        send(admin, "GET /admin/v1/events", &[("Authorization", &token)], "").status
+    };
+    let said: Vec<u16> = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..24).map(|n| scope.spawn(move || guess(n))).collect();
+        tries.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let told = |status| said.iter().filter(|said| **said == status).count();
+    assert!(told(401) <= 11 && told(429) >= 13, "{said:?}");
+    assert_eq!(told(401) + told(429), said.len(), "{said:?}");
+    super::gateway::await_lines("calls are slowed", 1);
+    assert!(!super::gateway::logged().contains("guess-1"));
+}
+
+// === F11: masked secrets ===
+
+#[test]
+fn a_masked_secret_goes_to_no_other_server() {
+    let (own, other) = (Backend::start(), Backend::start());
+    let gateway = Gateway::start(&format!("{PLAIN}\n[egress]\nallow = [\"127.0.0.0/8\"]\n"));
+    let to = |backend: &Backend, path: &str| format!("http://{}/{path}", backend.at);
+    let secret = json!({ "Authorization": "Bearer TOPSECRET-DEST" });
+    let made = json!({ "url": to(&own, "a"), "headers": secret });
+    assert_eq!(put(&gateway, "destinations/shop", &made).status, 201);
+    let masked = json!({ "Authorization": "***" });
+    let moved = json!({ "url": to(&other, "a"), "headers": masked });
+    let refused = put(&gateway, "destinations/shop", &moved);
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.body.contains("another server"), "{}", refused.body);
+    for disguised in [
+        format!("http://{}@{}/a", own.at, other.at),
+        format!("http://{}.evil.example/a", own.at.ip()),
+        format!("https://{}/a", own.at),
+    ] {
+        let body = json!({ "url": disguised, "headers": masked });
+        assert_eq!(put(&gateway, "destinations/shop", &body).status, 422, "{disguised}");
+    }
+    let kept = json!({ "url": to(&own, "another-path"), "headers": masked });
+    assert_eq!(put(&gateway, "destinations/shop", &kept).status, 200);
+    assert_eq!(
+        send(gateway.at.admin, "POST /admin/v1/destinations/shop/test", &[], "").status,
+        200
+    );
+    let told = own.await_count(1)[0].clone();
+    assert_eq!(told.header("authorization"), "Bearer TOPSECRET-DEST");
+    assert_eq!(other.got().len(), 0);
+}
+
+// === F16, F30: what lies on the disk, and in a core file ===
+
+fn modes(folder: &std::path::Path, found: &mut Vec<(String, u32)>) {
+    use std::os::unix::fs::MetadataExt as _;
+    let known = std::fs::metadata(folder).unwrap();
+    found.push((folder.display().to_string(), known.mode() & 0o777));
+    if known.is_dir() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            modes(&entry.unwrap().path(), found);
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_private_whatever_the_umask() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, data) = (folder.path().join("postern.toml"), folder.path().join("data"));
+    std::fs::write(&config, format!("{PLAIN}\n[store]\npath = \"data\"\n")).unwrap();
+    let process = Process::under("umask 000", &config);
+    assert_eq!(get(process.callbacks, &taku("umask-1")).status, 200);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+
+    // The command line reads the token of the gateway by itself.
+    std::fs::write(&config, format!("{}\n[store]\npath = \"data\"\n", at(&process))).unwrap();
+    let run = |words: &str| {
+        let line = format!("umask 000; exec {} {words}", env!("CARGO_BIN_EXE_postern"));
+        let out = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let output = folder.path().join("x.export");
+    let words = format!("export --config {} --output {}", config.display(), output.display());
+    assert_eq!(run(&words).0, Some(0), "{}", run(&words).1);
+    let mut found = Vec::new();
+    modes(&data, &mut found);
+    modes(&output, &mut found);
+    assert!(found.iter().any(|(path, _)| path.ends_with("admin-token")), "{found:?}");
+    let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
+    assert!(open.is_empty(), "{open:?}");
+    process.kill();
+
+    // Root would leave files that the service could not open.
+    if std::os::unix::fs::chown(&data, Some(4242), Some(4242)).is_ok() {
+        let (code, said) = run(&format!("verify --config {}", config.display()));
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("run: sudo -u '#4242'") && said.contains("verify --config"),
+            "{said}"
+        );
+    }
+}
+
+/// [`PLAIN`] with the addresses that a gateway was given.
+fn at(process: &Process) -> String {
+    PLAIN
+        .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin))
+        .replace("callbacks = \"127.0.0.1:0\"", &format!("callbacks = \"{}\"", process.callbacks))
 }

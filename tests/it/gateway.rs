@@ -65,8 +65,11 @@ impl Gateway {
         capture();
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(&folder, text);
+        let (configured, file) = (&loaded.admin.tokens, loaded.admin.token_file.clone());
+        let local = configured.is_empty().then_some(file);
         let listeners = Listeners::bind(&loaded.server, Inherited::default()).unwrap();
         let at = listeners.addresses().unwrap();
+        super::wire::remember_token(at.admin, local);
         let metrics = Arc::new(Metrics::new().unwrap());
         let observer = Arc::new(Observed::new(&metrics));
         let book = BatchedLedger::new(engine, options, observer);

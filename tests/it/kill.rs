@@ -41,20 +41,33 @@ impl Process {
 
     /// One with these variables in its environment.
     pub fn start_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
-        let process = Self::begin_with(config, variables);
-        process.await_line("\"ready\"");
-        process
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["serve", "--log-format", "json", "--config"]).arg(config);
+        Self::run(command, config, variables).ready()
+    }
+
+    /// One for which a shell did `before` something else.
+    pub fn under(before: &str, config: &Path) -> Self {
+        let mut command = Command::new("sh");
+        let line = format!("{before}; exec \"$0\" serve --log-format json --config \"$1\"");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_postern")]).arg(config);
+        Self::run::<&str>(command, config, &[]).ready()
     }
 
     /// One that has only begun to start: its listeners answer.
     pub fn begin(config: &Path) -> Self {
-        Self::begin_with::<&str>(config, &[])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["serve", "--log-format", "json", "--config"]).arg(config);
+        Self::run::<&str>(command, config, &[])
     }
 
-    fn begin_with<V: AsRef<OsStr>>(config: &Path, variables: &[(&str, V)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
-            .args(["serve", "--log-format", "json", "--config"])
-            .arg(config)
+    fn ready(self) -> Self {
+        self.await_line("\"ready\"");
+        self
+    }
+
+    fn run<V: AsRef<OsStr>>(mut command: Command, config: &Path, variables: &[(&str, V)]) -> Self {
+        let mut child = command
             .env("RUST_LOG", "info,postern::callback=off")
             .env_remove("POSTERN_MASTER_KEY")
             .envs(variables.iter().map(|(name, value)| (name, value)))
@@ -73,7 +86,14 @@ impl Process {
             let found = begun.get(key).or_else(|| begun["fields"].get(key));
             found.and_then(|value| value.as_str()).expect("an address").parse().unwrap()
         };
-        Self { callbacks: at("callbacks"), admin: at("admin"), child, log }
+        let admin = at("admin");
+        // Some have secrets in their environment, which is not ours.
+        if let Ok(loaded) = postern::config::load(config) {
+            let admin_of = loaded.config.admin;
+            let local = admin_of.tokens.is_empty().then_some(admin_of.token_file);
+            wire::remember_token(admin, local);
+        }
+        Self { callbacks: at("callbacks"), admin, child, log }
     }
 
     /// Waits until its log has a line with this text.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::backend::{Backend, ok, status};
 use super::deliver::{call, condition, outcomes, tries, with};
 use super::gateway::{Gateway, eventually};
-use super::wire::{ask, get, post};
+use super::wire::{get, post, send};
 
 fn order(gateway: &Gateway, order: &Value) -> Value {
     let answer = post(gateway.at.admin, "/admin/v1/replay", &order.to_string());
@@ -114,8 +114,7 @@ fn an_order_can_be_cancelled() {
     let (gateway, ..) = with_dead(3);
     let done = order(&gateway, &json!({ "state": "dead" }));
     let path = format!("/admin/v1/replay/{}", done["id"].as_str().unwrap());
-    let delete = format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let answer = ask(gateway.at.admin, delete);
+    let answer = send(gateway.at.admin, &format!("DELETE {path}"), &[], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     // It had come to its end before.
     assert!(answer.body.contains("\"state\":\"done\""), "{}", answer.body);
@@ -129,6 +128,7 @@ fn the_command_line_replays_and_says_what_it_did() {
     let text = super::gateway::PLAIN
         .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", gateway.at.admin));
     std::fs::write(&config, text).unwrap();
+    super::wire::give_token(gateway.at.admin, &folder.path().join("postern-data"));
     let run = |args: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_postern"))
             .args(["replay", "--config"])

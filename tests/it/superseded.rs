@@ -16,7 +16,7 @@ sender = "imur-http"
 secrets = "s3cr3t"
 
 [[source]]
-name = "idip-7f9c2e41d8b3a650c4e1"
+name = "idip-7f9c2e41d8b3a650c4e17f9c2e41d8b3"
 sender = "imur-idip"
 unsigned = true
 sids = ["64b0c0ffee00000000000001"]

@@ -1,11 +1,42 @@
 //! Bytes on a socket: requests written by hand, answers read by hand.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Longer than anything takes that ends at all.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the gateways of this process that have no configured token keep that of the machine.
+static TOKENS: Mutex<BTreeMap<SocketAddr, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Notes where the gateway whose admin listener is at `admin` keeps its own token.
+pub fn remember_token(admin: SocketAddr, file: Option<PathBuf>) {
+    let mut tokens = TOKENS.lock().unwrap();
+    match file {
+        Some(file) => drop(tokens.insert(admin, file)),
+        None => drop(tokens.remove(&admin)),
+    }
+}
+
+/// The token of the machine that the gateway at `admin` created, as the command line finds it.
+pub fn local_token(admin: SocketAddr) -> Option<String> {
+    let file = TOKENS.lock().unwrap().get(&admin)?.clone();
+    super::gateway::eventually("a token", || file.exists());
+    Some(std::fs::read_to_string(file).unwrap().trim().to_owned())
+}
+
+/// Puts that token where the command line looks for it under a configuration whose store is `data`.
+pub fn give_token(admin: SocketAddr, data: &Path) {
+    std::fs::create_dir(data).unwrap();
+    let file = data.join("admin-token");
+    std::fs::write(&file, local_token(admin).unwrap()).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,9 +136,12 @@ pub fn get_bytes(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// One GET on a connection of its own.
+/// One GET on a connection of its own. Looking needs no token on this machine, but for exports.
 pub fn get(to: SocketAddr, target: &str) -> Answer {
-    ask(to, get_bytes(target))
+    match target.starts_with("/admin/v1/export") {
+        true => send(to, &format!("GET {target}"), &[], ""),
+        false => ask(to, get_bytes(target)),
+    }
 }
 
 /// One request on a connection of its own.
@@ -119,7 +153,7 @@ pub fn ask(to: SocketAddr, bytes: impl AsRef<[u8]>) -> Answer {
 
 /// One POST on a connection of its own.
 pub fn post(to: SocketAddr, target: &str, body: &str) -> Answer {
-    ask(to, post_bytes(target, body))
+    send(to, &format!("POST {target}"), &[], body)
 }
 
 /// The bytes of a POST.
@@ -131,6 +165,13 @@ pub fn post_bytes(target: &str, body: &str) -> String {
 /// One request of any kind on a connection of its own.
 pub fn send(to: SocketAddr, line: &str, fields: &[(&str, &str)], body: &str) -> Answer {
     let mut bytes = format!("{line} HTTP/1.1\r\nHost: localhost\r\n");
+    let is_given = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if !is_given && line.contains(" /admin/v1/") {
+        let token = local_token(to);
+        token
+            .iter()
+            .for_each(|token| bytes.push_str(&format!("Authorization: Bearer {token}\r\n")));
+    }
     for (name, value) in fields {
         bytes.push_str(&format!("{name}: {value}\r\n"));
     }

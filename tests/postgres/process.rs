@@ -28,6 +28,9 @@ pub struct Gateway {
     _folder: TempDir,
 }
 
+/// What the admin API wants to see.
+const TOKEN: &str = "postgres-tests-0123456789";
+
 /// A configuration on a server.
 pub struct Setup {
     pub url: String,
@@ -41,7 +44,7 @@ impl Setup {
         let Self { url, schema, backend, more } = self;
         let mut text = format!(
             "[server]\ncallbacks = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\ndrain = \"5s\"\n\
-             [store]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n{more}\n\
+             [admin]\ntoken = \"{TOKEN}\"\n[store]\nengine = \"postgres\"\nurl = \"{url}\"\nschema = \"{schema}\"\n{more}\n\
              [[source]]\nname = \"level-end\"\nsender = \"taku\"\nsecrets = \"{SECRET}\"\n"
         );
         if let Some(backend) = backend {
@@ -241,7 +244,11 @@ impl Caller {
             self.0 = Some(stream);
         }
         let stream = self.0.as_mut()?;
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let token = match target.starts_with("/admin/") {
+            true => format!("Authorization: Bearer {TOKEN}\r\n"),
+            false => String::new(),
+        };
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{token}\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut read = Vec::new();
         let mut piece = [0; 16_384];

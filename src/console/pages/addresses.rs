@@ -15,7 +15,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::destinations;
 use crate::console::pages::managed::{self, Done, Draft, FormErrors, deletion};
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_count, key};

@@ -10,7 +10,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::console::words;

@@ -1,5 +1,4 @@
-//! Callbacks: accepted, duplicates and refused ones in one list, found by user, transaction or
-//! event id.
+//! Callbacks of all outcomes in one list, found by user, transaction or event id.
 
 mod filter;
 mod lines;
@@ -18,23 +17,23 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{badge, csv, notice, table, time, value};
 use crate::console::fields::query;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::sender::{Effect, Outcome, Reason, Resolved};
 
-/// Lines of a page.
+/// Lines per page.
 const PAGE: usize = 50;
 
-/// Lines of a file: some two megabytes.
+/// Most lines of a CSV file: about 2 MB.
 const FILE_LINES_MAX: usize = 10_000;
 
-/// Lines that are looked up at one time for a file.
+/// Lines per lookup for a CSV file.
 const FILE_PAGE: usize = 500;
 
-/// Times that is done: twice as often as a full file needs. A filter that finds next to nothing
-/// among many millions of events ends there.
+/// Most lookups for a CSV file: twice as many as a full file needs. Bounds filters with few matches
+/// among millions of events.
 const FILE_PAGES_MAX: usize = 2 * FILE_LINES_MAX / FILE_PAGE;
 
 texts! {
@@ -44,24 +43,24 @@ texts! {
     REASON = "Reason", "原因";
     SINCE = "From (UTC)", "起始时间（UTC）";
     UNTIL = "Before (UTC)", "截止时间（UTC）";
-    ANY = "any", "不限";
-    GO = "Search", "搜索";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Search callbacks", "搜索回调";
+    CLEAR = "Clear filter", "清除筛选";
     FILE = "Download as CSV", "下载 CSV";
     TIME = "Time (UTC)", "时间（UTC）";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
-    MORE = "Deliveries, or why not", "投递情况或原因";
-    TOOK = "Took", "耗时";
+    MORE = "Deliveries or reason", "投递情况或原因";
+    TOOK = "Latency", "耗时";
     CAPTION = "Newest first", "最新在前";
-    EMPTY = "Nothing was found.", "没有找到。";
-    FURTHER = "Nothing was found so far back. Look further with the next page.", "目前查找的范围内没有结果，可在下一页继续查找。";
+    EMPTY = "No callback matches. Clear the filter to see all.", "没有匹配的回调。清除筛选可查看全部。";
+    FURTHER = "No match so far. Continue on the next page.", "目前没有匹配的结果，请在下一页继续查找。";
     OWN = "Accepted callbacks are those of the ledger, by whichever gateway. All others are the latest of this gateway, since its start on {} UTC; what a refused callback says of itself nobody has verified.",
         "已接受的回调来自账本，包含所有网关。其他回调仅为本网关自 {} UTC 启动以来的最新记录；被拒绝的回调所声称的内容未经验证。";
-    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
-        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
-    WHAT_WORD = "There is no such outcome or reason.", "没有这样的结果或原因。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+    WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_WORD = "Unknown outcome or reason.", "结果或原因不存在。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
@@ -161,7 +160,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     };
     let more = html! {
         @if let Some(state) = line.state { (badge::event(lang, state)) }
-        // Most events are plain grants: what differs is shown.
+        // Most events are plain grants; only other kinds and effects are shown.
         @if let Some(kind) = line.kind.as_deref().filter(|kind| *kind != Resolved::PLAIN_KIND) {
             " " (value::short(kind))
         }
@@ -181,7 +180,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     vec![sign, outcome, value::short(&line.source), transaction, user, more, took]
 }
 
-/// The names of a file's columns are those of the admin API, in no language.
+/// Columns of the CSV file, named as in the admin API in every language.
 const FILE_COLUMNS: [&str; 12] = [
     "received_at",
     "outcome",

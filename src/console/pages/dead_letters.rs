@@ -16,7 +16,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayFilter, ReplayOrderError};

@@ -16,7 +16,7 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
@@ -212,7 +212,12 @@ async fn invalid(
     one::page(console, visit, &view).await.map(Reply::invalid)
 }
 
-async fn write(console: &Console, visit: &Visit, edit: Edit<'_>, form: Option<&Fields>) -> PageResult {
+async fn write(
+    console: &Console,
+    visit: &Visit,
+    edit: Edit<'_>,
+    form: Option<&Fields>,
+) -> PageResult {
     let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![edit.version]));
     let what = (Managed::Destination, edit.name);
     match console.tools.registry.put(who, what, edit.table, &expected).await {
@@ -237,7 +242,12 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
 }
 
 /// Removes all secrets but the newest.
-async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+async fn end_old_secrets(
+    console: &Console,
+    visit: &Visit,
+    name: &str,
+    form: &Fields,
+) -> PageResult {
     let (mut table, _) = stored(console, name)?;
     if let Some(newest) = form::secrets(&table).into_iter().next() {
         table.insert(String::from("secret"), newest);

@@ -12,7 +12,7 @@ use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;

@@ -1,4 +1,4 @@
-//! Held callbacks: what waits for a person, both sides of a dispute, and the decision.
+//! Held callbacks: the list, both sides of a dispute, and the decision.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -21,47 +21,47 @@ use crate::operator::{
 texts! {
     SOURCE = "Source", "来源";
     WHY = "Why", "原因";
-    ANY = "any", "不限";
-    GO = "Show", "显示";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Apply filter", "筛选";
+    CLEAR = "Clear filter", "清除筛选";
     TIME = "Received (UTC)", "接收时间（UTC）";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
-    FIRST = "The event that stands", "已有事件";
+    FIRST = "Existing event", "已有事件";
     CAPTION = "Newest first", "最新在前";
-    EMPTY = "No callback waits for a decision.", "没有待决定的回调。";
-    WHAT = "The sender was told that these were accepted. None of them is delivered before it is released.",
-        "发送方已收到接受应答。放行之前，这些回调不会投递。";
+    EMPTY = "No callback waits for a decision.", "没有等待决定的回调。";
+    WHAT = "Their senders received the reply for an accepted callback. They are delivered only after their release.",
+        "其发送方已收到“已接受”的应答。放行之后才会投递。";
     ONE = "Held callback {}", "隔离的回调 {}";
     ROLE = "Field", "字段";
     THIS = "This callback", "本回调";
-    SIDES = "Both sides", "双方对比";
-    GONE = "The event that stands is not kept any more.", "已有事件已不再保留。";
-    RELEASE = "Release", "放行";
-    DROP = "Drop", "丢弃";
-    RELEASE_WHAT = "An event is made of this callback, with its original time, and delivered to the destinations of its source. The event that stands stays.",
-        "本回调将以原接收时间成为事件，并投递到来源的投递目标。已有事件保留不变。";
-    DROP_WHAT = "Nothing is delivered. A repetition of this callback stays known and is not held again.",
-        "不会投递。本回调的重复发送会被识别，不再隔离。";
-    SURE_RELEASE = "I want this to be delivered", "确认投递此回调";
-    SURE_DROP = "I want this not to be delivered", "确认不投递此回调";
-    NOT_SURE = "Nothing was decided: confirm it first.", "未作决定：请先勾选确认。";
+    SIDES = "Comparison", "对比";
+    GONE = "The existing event is no longer kept.", "已有事件已不再保留。";
+    RELEASE = "Release callback", "放行回调";
+    DROP = "Drop callback", "丢弃回调";
+    RELEASE_WHAT = "Creates an event with the original time of receipt, and delivers it to the destinations of the source. The existing event is not changed.",
+        "以原接收时间创建事件，并投递到该来源的投递目标。已有事件不变。";
+    DROP_WHAT = "Nothing is delivered. If this callback is sent again, it is recognized and not held again.",
+        "不会投递。若再次收到此回调，会被识别，不再隔离。";
+    SURE_RELEASE = "Deliver 1 callback", "投递 1 个回调";
+    SURE_DROP = "Drop 1 callback without delivery", "丢弃 1 个回调，不投递";
+    NOT_SURE = "Nothing was decided. Confirm the decision first.", "未作决定，请先勾选确认。";
     REASON = "Reason, for the audit log", "原因（记入审计日志）";
     RELEASED = "Released.", "已放行。";
     DROPPED = "Dropped.", "已丢弃。";
-    EVENT = "Its event", "对应事件";
-    LIST = "Held callbacks", "待决定的回调";
-    WHAT_WHY = "There is no such reason.", "没有这种原因。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
-    UNKNOWN = "No held callback has this id.", "没有该 ID 的回调。";
-    ALREADY = "This callback was decided before. Load its page again.", "此回调已有决定，请重新加载页面。";
+    EVENT = "Show event", "查看事件";
+    LIST = "Held callbacks", "隔离的回调";
+    WHAT_WHY = "Unknown reason.", "原因不存在。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
+    UNKNOWN = "No held callback has this id.", "没有该 ID 的隔离回调。";
+    ALREADY = "This callback was already decided. Reload the page.", "此回调已有决定，请重新加载页面。";
     NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
 
-/// Entries of a page: each may have its first read.
+/// Entries per page; each may need a read of its existing event.
 const PAGE: usize = 50;
 
-/// Why a callback is held.
+/// The reason why a callback is held.
 const fn why_text(why: HeldWhy) -> Text {
     match why {
         HeldWhy::Quarantine => Text::new("quarantine", "隔离"),
@@ -208,7 +208,7 @@ async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> 
     Ok(Reply::Page(ONE.fill(lang, &[&id]), middle))
 }
 
-/// What this callback says beside what the event says that stands.
+/// The values of the held callback next to those of the existing event.
 fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
     let lang = visit.lang;
     let own = shown.event.as_ref().map(held_roles).unwrap_or_default();
@@ -243,7 +243,7 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
     }
 }
 
-/// A decision to be made, with its confirmation.
+/// The form of a decision, with its confirmation.
 fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {

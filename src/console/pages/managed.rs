@@ -122,7 +122,11 @@ pub struct Edit<'e> {
 impl FormErrors {
     /// One error; `field` is empty if it concerns the whole form.
     pub fn one(field: &str, message: impl Into<String>) -> Self {
-        Self(vec![FormError { field: field.to_owned(), message: message.into(), is_english: false }])
+        Self(vec![FormError {
+            field: field.to_owned(),
+            message: message.into(),
+            is_english: false,
+        }])
     }
 
     pub fn of_check(issues: Vec<ConfigIssue>) -> Self {
@@ -175,7 +179,10 @@ impl FormErrors {
 }
 
 /// Converts a failed write of a source or a destination: errors of the form, or of the page.
-pub fn write_error(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
+pub fn write_error(
+    lang: Lang,
+    failed: ChangeError<DocumentError>,
+) -> Result<FormErrors, PageError> {
     let error = match failed {
         ChangeError::Ledger(error) => return Err(error.into()),
         ChangeError::Refused(error) => error,

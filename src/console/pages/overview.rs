@@ -19,7 +19,7 @@ use crate::console::components::notice;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::LIVE;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;

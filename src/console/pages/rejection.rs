@@ -9,7 +9,7 @@ use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::Masked;
@@ -21,13 +21,13 @@ texts! {
     SOURCE = "Source", "来源";
     REASON = "Reason", "原因";
     PARAMETER = "Parameter", "参数";
-    TRANSACTION = "Transaction, as it says", "交易号（自称）";
-    USER = "User, as it says", "用户（自称）";
+    TRANSACTION = "Transaction (unverified)", "交易号（未验证）";
+    USER = "User (unverified)", "用户（未验证）";
     CLIENT = "Caller", "调用方地址";
-    TOOK = "Took", "耗时";
-    UNVERIFIED = "Nobody has verified what it says.", "其内容未经验证。";
+    TOOK = "Latency", "耗时";
+    UNVERIFIED = "The content of this callback is not verified.", "此回调的内容未经验证。";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
-    TRY = "Look at it in the debug tool", "在调试工具中查看";
+    TRY = "Open debug tool", "打开调试工具";
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {

@@ -8,7 +8,7 @@ use crate::console::components::{notice, time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{

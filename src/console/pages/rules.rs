@@ -20,7 +20,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::pages::{destinations, sources};
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::rules::{self, RULES_MAX};

@@ -15,7 +15,7 @@ use crate::console::components::{notice, table, value};
 use crate::console::fields::segment;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::sender::{Basis, Sender};

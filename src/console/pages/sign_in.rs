@@ -10,7 +10,7 @@ use crate::console::app::{Console, SessionReply};
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
@@ -19,13 +19,15 @@ use crate::operator::find_token;
 texts! {
     INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only; an admin token can also make changes.",
         "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，admin 令牌还可更改。";
+    LOCAL = "No token is configured. Access from this machine is read-only; the token for changes is in the file admin-token in the store's directory.",
+        "未配置令牌。从本机访问为只读；用于更改的令牌在存储目录的 admin-token 文件中。";
     TOKEN = "Token", "令牌";
     GO = "Sign in", "登录";
     WRONG = "Unknown token.", "令牌无效。";
 }
 
 pub fn get(visit: &Visit) -> PageResult {
-    if visit.viewer.entry != SignIn::Outside {
+    if visit.viewer.entry == SignIn::SignedIn {
         return Ok(Reply::Redirect(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
@@ -43,7 +45,7 @@ pub fn post(
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
-    let opened = find_token(&config.admin.tokens, given.trim().as_bytes())
+    let opened = find_token(console.tools.local.or(&config.admin.tokens), given.trim().as_bytes())
         .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
     let Some((AdminToken { name, .. }, session)) = opened else {
         tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");
@@ -72,6 +74,7 @@ fn page(visit: &Visit, next: Option<&str>, error: Option<&str>) -> maud::Markup 
     let token = Field { kind: "password", error, ..Field::new("token", TOKEN) };
     html! {
         p { (INTRODUCTION.of(visit.lang)) }
+        @if visit.viewer.entry == SignIn::Open { p { (LOCAL.of(visit.lang)) } }
         (form::to(visit, Area::SignIn.path(), &html! {
             @if let Some(next) = next { input type="hidden" name="next" value=(next); }
             (token.show(visit.lang))

@@ -20,7 +20,7 @@ use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{Managed, Precondition, RunningConfig};
@@ -276,7 +276,13 @@ fn sender_of<'c>(config: &'c Config, table: &Table) -> Option<&'c Arc<crate::sen
     config.catalog.get(name)
 }
 
-async fn switch(console: &Console, visit: &Visit, name: &str, enabled: Value, done: Done) -> PageResult {
+async fn switch(
+    console: &Console,
+    visit: &Visit,
+    name: &str,
+    enabled: Value,
+    done: Done,
+) -> PageResult {
     let (mut table, version) = stored(console, name)?;
     table.insert(String::from("enabled"), enabled);
     write(console, visit, Edit { name, version, table: &table }, done, None).await

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::private;
+
 /// What the journal asks of a file system.
 pub(in crate::ledger) trait Files: Send + Sync {
     /// Creates a file. One that is there is an error: nothing is ever emptied.
@@ -45,9 +47,7 @@ pub(super) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(path)?;
-        Ok(Box::new(file))
+        Ok(Box::new(private::create_new(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {

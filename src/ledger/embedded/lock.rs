@@ -4,13 +4,14 @@
 //! `lock` is locked too: it says which process has the store, and programs of before lock nothing
 //! else.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
 use super::core::journal_dir;
 use super::segment::failed;
 use crate::ledger::LedgerError;
+use crate::private;
 
 /// Held as long as this process works on the store.
 pub(super) struct Lock {
@@ -30,7 +31,7 @@ impl Lock {
             }
         }
         let name = path.join("lock");
-        let mut options = OpenOptions::new();
+        let mut options = private::options();
         let opened = options.read(true).write(true).create(true).truncate(false).open(&name);
         let mut file = opened.map_err(|error| failed(&name, "open", &error))?;
         match file.try_lock() {

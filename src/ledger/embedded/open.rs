@@ -21,6 +21,7 @@ use super::tables::Tables;
 use super::{EmbeddedOptions, OpenProgress, OpenStep};
 use crate::clock::UnixMillis;
 use crate::ledger::{Keyring, LedgerError};
+use crate::private;
 
 /// A ledger that was opened.
 pub(super) struct Opened {
@@ -36,6 +37,10 @@ pub(super) fn open(options: EmbeddedOptions, files: Arc<dyn Files>) -> Result<Op
     let path = options.path.clone();
     make_dir(&*files, &path)?;
     let mut lock = Lock::take(&path)?;
+    // What an earlier version left open to others is closed. A file system without modes has none.
+    if let Err(error) = private::tighten(&options.path) {
+        tracing::warn!(%error, path = %path.display(), "could not close the store to other accounts");
+    }
     let found = manifest::read(&*files, &path)?;
     let journal_dir = journal_dir(&path);
     if !journal_dir.is_dir() {
@@ -86,7 +91,7 @@ fn make_dir(files: &dyn Files, dir: &Path) -> Result<(), LedgerError> {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     make_dir(files, parent)?;
-    let made = match fs::create_dir(dir) {
+    let made = match private::create_folder(dir) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };

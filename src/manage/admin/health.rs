@@ -3,6 +3,7 @@
 use http::{HeaderValue, StatusCode};
 
 use super::Admin;
+use crate::config::concealed;
 use crate::ledger::{Health, Stats};
 use crate::lifecycle::{Unready, unready};
 use crate::manage::http::{Answered, ApiError, with_body};
@@ -71,10 +72,10 @@ impl Admin {
             let held = stats.held.iter().find(|held| held.source.as_str() == id);
             held.map_or(0, |held| held.count)
         };
-        let named = config.sources.iter().map(|(name, source)| (name.as_str(), count(&source.id)));
+        let named = config.sources.values().map(|source| (source.label(), count(&source.id)));
         let is_known = |id: &str| config.sources.values().any(|source| source.id == id);
         let gone = stats.held.iter().filter(|held| !is_known(held.source.as_str()));
-        let gone = gone.map(|held| (held.source.as_str(), held.count));
+        let gone = gone.map(|held| (concealed(held.source.as_str()).into(), held.count));
         self.metrics.store.set_held(named.chain(gone));
     }
 

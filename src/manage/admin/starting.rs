@@ -13,7 +13,7 @@ use super::{Resource, drain, health};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::manage::http::{Answered, ApiError};
-use crate::operator::{check_name, check_site, check_token};
+use crate::operator::{Asked, LocalToken, check_name, check_site, check_token};
 use crate::telemetry::Metrics;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
@@ -58,7 +58,10 @@ impl Starting {
         let Some(resource) = Resource::find(head.uri.path()) else { return Err(self.early()) };
         let asked = if head.method == Method::HEAD { &Method::GET } else { &head.method };
         let config = Arc::clone(&self.config.borrow());
-        let who = check_token(&config.admin.tokens, head, resource.need(asked))?;
+        let need = resource.need_at((self.address, &config), asked);
+        let asker = Asked { at: self.address, head, need };
+        let local = LocalToken::new(&config.admin.token_file);
+        let (who, _) = check_token(&config.admin.tokens, &local, asker)?;
         if !resource.methods().contains(asked) {
             return Err(ApiError::method(resource.methods()));
         }

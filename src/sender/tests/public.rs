@@ -3,9 +3,9 @@
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256};
 
-use super::super::encoding::{base64, base64url};
-use super::super::public_key::tests::{rsa_pair, rsa_spki};
 use super::*;
+use crate::sender::crypto::public_key::tests::{rsa_pair, rsa_spki};
+use crate::sender::request::encoding::{base64, base64url};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -146,11 +146,14 @@ fn another_padding_or_text_of_huawei_is_named() {
     let terms = Terms { keys, ..Terms::default() };
     let recipe = Recipe::compile(catalog.get("huawei").unwrap(), &terms).unwrap();
     let text = "adId=ad1&rewardAmount=5&rewardName=coin&uniqueId=ab12&userId=u1";
-    let digest = super::super::digest::Algorithm::Sha256.of(text.as_bytes());
+    let digest = crate::sender::crypto::digest::Algorithm::Sha256.of(text.as_bytes());
     let hex = digest.hex(&mut [0; 128]).to_vec();
     let with = |name: &str, signature: &[u8]| {
         let mut query = String::new();
-        super::super::encoding::percent(base64(signature).as_bytes(), &mut Text(&mut query));
+        crate::sender::request::encoding::percent(
+            base64(signature).as_bytes(),
+            &mut Text(&mut query),
+        );
         get(&format!("/?{text}&data=&keyId=k1&{name}={query}"))
     };
     let right = with("newSign", &rsa_signed(&RSA_PSS_SHA256, &hex));
@@ -172,7 +175,7 @@ fn another_padding_or_text_of_huawei_is_named() {
         assert!(advice.contains("this claim is read as rsa_"), "{advice}");
     }
     let kept = text.replace("&rewardAmount", "&data=&rewardAmount");
-    let digest = super::super::digest::Algorithm::Sha256.of(kept.as_bytes());
+    let digest = crate::sender::crypto::digest::Algorithm::Sha256.of(kept.as_bytes());
     let signature = rsa_signed(&RSA_PSS_SHA256, digest.hex(&mut [0; 128]));
     assert_eq!(mistake(&recipe, &with("newSign", &signature)).unwrap().0, MistakeKind::EmptyKept);
 }
@@ -180,7 +183,7 @@ fn another_padding_or_text_of_huawei_is_named() {
 /// Takes bytes that are text.
 struct Text<'t>(&'t mut String);
 
-impl super::super::encoding::Sink for Text<'_> {
+impl crate::sender::request::encoding::Sink for Text<'_> {
     fn put(&mut self, bytes: &[u8]) {
         self.0.push_str(str::from_utf8(bytes).unwrap());
     }

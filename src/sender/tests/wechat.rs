@@ -230,7 +230,7 @@ fn the_check_of_a_suite_gets_its_random_text_back() {
         let Reply::Answer(answer) = reply else { panic!("{reply:?}") };
         let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         let sealed = json["encrypt"].as_str().unwrap();
-        let sealed = super::super::encoding::unbase64(sealed.as_bytes()).unwrap();
+        let sealed = crate::sender::request::encoding::unbase64(sealed.as_bytes()).unwrap();
         let opener = recipe.open.as_ref().unwrap();
         assert_eq!(opener.open(&sealed, 0).unwrap(), b"LPIdSnlF");
     }

@@ -1,5 +1,5 @@
-//! The lines of the list: merged, newest first, from the ledger and from what this gateway
-//! remembers. Each list is asked by an index or is short, and only for as much as a page needs.
+//! The lines of the list, merged newest first from the ledger and from the recent callbacks of this
+//! gateway. Each source of lines uses an index or is short, and is read only as far as needed.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -14,8 +14,7 @@ use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuer
 use crate::registry::Subject;
 use crate::sender::{Effect, Outcome, Reason};
 
-/// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
-/// a million events, each time looks through many of them.
+/// Most ledger reads for one page: each read examines many events if a filter has few matches.
 const ASKED_MAX: usize = 3;
 
 /// One callback.
@@ -29,18 +28,18 @@ pub(super) struct Line {
     pub transaction: Option<String>,
     pub user: Option<String>,
     pub thing: Thing,
-    /// How far its deliveries are.
+    /// State of its deliveries.
     pub state: Option<EventState>,
-    /// An event that its sender marks as a test.
+    /// Whether its sender marks it as a test.
     pub is_test: bool,
     pub kind: Option<String>,
     pub effect: Option<Effect>,
     pub took: Option<Duration>,
-    /// What a note that it was resolved by hand would be about.
+    /// Subject of a manual resolution.
     pub subject: Option<Subject>,
 }
 
-/// What there is to see of a callback.
+/// The page of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thing {
     Event(EventId),
@@ -48,14 +47,14 @@ pub(super) enum Thing {
     Nothing,
 }
 
-/// A page of lines, and where the next one begins.
+/// A page of lines, and the position of the next.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub lines: Vec<Line>,
     pub next: Option<Position>,
 }
 
-/// A list, newest first: its lines with the place behind each, and the place behind all of them.
+/// A list, newest first: its lines with the position after each, and after all of them.
 struct List<T> {
     from: Reach<T>,
     lines: VecDeque<(T, Line)>,
@@ -77,13 +76,13 @@ impl<T: Clone> List<T> {
         Some(line)
     }
 
-    /// How far it was shown.
+    /// The position after the shown lines.
     fn reach(self) -> Reach<T> {
         if self.lines.is_empty() { self.to } else { self.from }
     }
 }
 
-/// The callbacks that `filter` wants, from `position` on, `limit` at most.
+/// Finds at most `limit` callbacks that match `filter`, from `position` on.
 pub(super) async fn find(
     console: &Console,
     filter: &Filter,
@@ -98,7 +97,7 @@ pub(super) async fn find(
     loop {
         let ages = [transactions.newest(), users.newest(), passed.newest(), refused.newest()];
         let Some(newest) = ages.iter().flatten().max() else { break };
-        // An event that two lists have is next in both: it is taken from both, whatever the limit.
+        // An event in two lists is next in both: it is removed from both, whatever the limit.
         let is_twin = |list: &List<Cursor>| {
             let next = list.lines.front().and_then(|(_, line)| line.event());
             next.is_some_and(|id| seen.contains(&id))
@@ -133,7 +132,7 @@ pub(super) async fn find(
     Ok(Lines { lines, next: (!next.is_end()).then_some(next) })
 }
 
-/// What the ledger has: events of a transaction (or all), and of a user.
+/// Recorded events: of a transaction (or all), and of a user.
 async fn events(
     console: &Console,
     filter: &Filter,

@@ -1,30 +1,30 @@
-//! Where a page of the list ended: a place in each of the lists that it is merged from.
+//! The end of a page of the list: a position in each of the merged lists.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::ledger::Cursor;
 
-/// How far one list was shown.
+/// The position in one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Reach<T> {
-    /// Not at all.
+    /// Before the first line.
     #[default]
     Begin,
-    /// Up to here.
+    /// After a line.
     To(T),
-    /// Whole.
+    /// After the last line.
     End,
 }
 
-/// How far the list was shown.
+/// The position in the merged list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     /// Events of a transaction, or all.
     pub transactions: Reach<Cursor>,
     /// Events of a user.
     pub users: Reach<Cursor>,
-    /// Callbacks that were neither recorded nor refused, by number.
+    /// Callbacks neither recorded nor rejected, by number.
     pub passed: Reach<u64>,
     /// Refused ones, by number.
     pub refused: Reach<u64>,
@@ -89,7 +89,7 @@ mod tests {
     use crate::ledger::EventId;
 
     #[test]
-    fn a_position_goes_out_and_comes_back() {
+    fn positions_round_trip() {
         let at = Cursor::after(EventId::from_bytes([7; 16]));
         let position = Position {
             transactions: Reach::To(at),

@@ -8,7 +8,7 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{form, notice, table, time};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayProgress, ReplayState};

@@ -1,4 +1,4 @@
-//! A callback that was sent to this gateway, and what became of it.
+//! A callback sent to this gateway, and its outcome.
 
 use maud::{Markup, html};
 
@@ -18,32 +18,32 @@ use crate::operator::{CallError, Called, call};
 use crate::sender::{Outcome, OwnedRequest, Reason};
 
 texts! {
-    SENT = "What this gateway answered", "本网关的应答";
+    SENT = "Reply of this gateway", "本网关的应答";
     STATUS = "Status", "状态码";
     TYPE = "Content type", "内容类型";
-    TOOK = "Took", "耗时";
+    TOOK = "Latency", "耗时";
     OUTCOME = "Outcome", "结果";
-    UNKNOWN = "not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
-    EVENT = "The event", "事件";
-    REFUSAL = "The refusal", "拒绝记录";
+    UNKNOWN = "Not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
+    EVENT = "Event", "事件";
+    REFUSAL = "Rejected callback", "被拒绝的回调";
     BODY = "Body", "应答内容";
     EMPTY = "The body is empty.", "应答内容为空。";
-    CLOSED = "The connection was closed without an answer. Some senders want that where a callback cannot be taken now: they come again.",
-        "连接被关闭，没有应答。对某些发送方，暂时无法接收时需如此，它们会重试。";
-    UNREACHED = "There is no answer: {}", "没有应答：{}";
+    CLOSED = "The connection was closed without a reply. For some senders, this is the reply that makes them retry.",
+        "连接被关闭，没有应答。对某些发送方，只有这样才会重试。";
+    UNREACHED = "No reply: {}", "没有应答：{}";
 }
 
-/// How many of the latest are looked through for the one that was sent.
+/// Latest callbacks searched for the sent one.
 const LATEST: usize = 50;
 
-/// What came of sending one.
+/// The result of sending a callback.
 #[derive(Debug)]
 pub struct Sent {
     answer: Result<Called, CallError>,
     became: Became,
 }
 
-/// What this gateway made of it.
+/// The outcome in the logs of this gateway.
 #[derive(Debug)]
 enum Became {
     Event(Outcome, EventId),
@@ -52,7 +52,7 @@ enum Became {
     Unknown,
 }
 
-/// How far the logs were before it was sent.
+/// The ends of the logs before the callback was sent.
 struct Before {
     refused: u64,
     passed: u64,
@@ -60,7 +60,7 @@ struct Before {
 }
 
 impl Sent {
-    /// Sends `request` and looks what became of it.
+    /// Sends `request` and looks up its outcome.
     pub async fn to(
         console: &Console,
         config: &Config,
@@ -114,7 +114,7 @@ impl Before {
         }
     }
 
-    /// An answer is given when the logs have it.
+    /// Finds the outcome; the logs contain a callback before its reply is sent.
     async fn became(
         &self,
         console: &Console,

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::PATH;
-use crate::config::{MASK, Table};
+use crate::config::{MASK, Table, is_same_server};
 use crate::console::components::form as forms;
 use crate::console::components::form::Field;
 use crate::console::fields::Fields;
@@ -44,6 +44,8 @@ texts! {
     DEFAULTS = "Empty fields use the defaults.", "留空的字段使用默认值。";
     CREATE = "Create destination", "创建投递目标";
     NO_NUMBER = "must be a number", "必须是数字";
+    OTHER_SERVER = "enter it again: the URL leads to another server, and masked values are not sent there",
+        "请重新填写：URL 指向另一台服务器，已隐藏的值不会发送到该服务器";
     NO_LINE = "write one NAME: VALUE per line", "每行写一个“名称: 值”";
 }
 
@@ -173,6 +175,7 @@ pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
 
 /// Applies the form to `table`.
 pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
+    reject_masked_for_another(lang, form, &table)?;
     for key in ["url", "format", "method", "timeout", "rate", "late"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
     }
@@ -194,6 +197,25 @@ pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormEr
     let headers = headers(lang, form, table.get("headers"))?;
     set(&mut table, "headers", (!headers.is_empty()).then_some(Value::Object(headers)));
     Ok(table)
+}
+
+/// Rejects masked values if the URL leads to another server: an operator who may change a destination
+/// must not learn its secrets.
+fn reject_masked_for_another(lang: Lang, form: &Fields, table: &Table) -> Result<(), FormErrors> {
+    let old = table.get("url").and_then(Value::as_str).unwrap_or_default();
+    if is_same_server(old, form.text("url").unwrap_or_default()) || old.is_empty() {
+        return Ok(());
+    }
+    let headers = form.verbatim("headers").unwrap_or_default();
+    let is_masked = |line: &str| line.split_once(':').is_some_and(|(_, v)| v.trim() == MASK);
+    if headers.lines().any(is_masked) {
+        return Err(FormErrors::one("headers", OTHER_SERVER.of(lang)));
+    }
+    let keeps = form.text("secret").is_none() || form.text("beside").is_some();
+    match keeps && table.contains_key("secret") {
+        true => Err(FormErrors::one("secret", OTHER_SERVER.of(lang))),
+        false => Ok(()),
+    }
 }
 
 /// The secrets of a table, newest first.
@@ -247,6 +269,22 @@ mod tests {
         let shown = fields(Lang::En, &FormErrors::default(), &Typed::of(&form)).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
         assert!(shown.contains("X-A: ") && shown.contains("X-B: ***"));
+    }
+
+    #[test]
+    fn masked_values_do_not_move_to_another_server() {
+        let old = json!({
+            "url": "https://a.example/x", "headers": { "X-B": "old" }, "secret": "whsec_old",
+        });
+        let old = old.as_object().unwrap();
+        let read = |text: &[u8]| read(Lang::En, &Fields::read(text), old.clone());
+        assert!(read(b"url=https://a.example/y&headers=X-B%3A+***").is_ok());
+        let other = b"url=https://b.example/x&secret=whsec_new";
+        assert!(read(&[&other[..], b"&headers=X-B%3A+typed"].concat()).is_ok());
+        let masked = read(&[&other[..], b"&headers=X-B%3A+***"].concat()).unwrap_err();
+        assert!(masked.of("headers").is_some());
+        assert!(read(b"url=https://b.example/x").unwrap_err().of("secret").is_some());
+        assert!(read(&[&other[..], b"&beside=yes"].concat()).unwrap_err().of("secret").is_some());
     }
 
     #[test]

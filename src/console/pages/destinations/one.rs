@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::form::{self, Typed};
-use super::{Backlog, due, stored, path_of, state};
+use super::{Backlog, due, path_of, state, stored};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -17,7 +17,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::sources;
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{Condition, PauseReason};

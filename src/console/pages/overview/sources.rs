@@ -51,7 +51,8 @@ pub fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
 fn row(console: &Console, visit: &Visit, scope: &Scope<'_>, name: &str) -> Vec<Markup> {
     let lang = visit.lang;
     let histories = &console.tools.metrics.histories;
-    let history = histories.find(name);
+    let label = scope.config.sources.get(name).map_or(name.into(), |source| source.label());
+    let history = histories.find(&label);
     let series = scope.series(&history.iter().map(|history| &**history));
     let took = history.as_ref().and_then(|history| history.took(scope.now));
     let seen = history.as_ref().and_then(|history| history.last_ms());

@@ -138,7 +138,7 @@ mod tests {
         let mut used: BTreeSet<&str> = cells.map(Cell::text).collect();
         used.extend(parts().flat_map(|part| part.head).copied());
         used.extend(parts().map(|part| part.title));
-        let source = include_str!("../../../sender/contract.rs").replace("\\\n", "");
+        let source = include_str!("../../../sender/acts/contract.rs").replace("\\\n", "");
         let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
         for Phrase(english, _) in PHRASES {
             let written = source.contains(&english.replace('"', "\\\""));

@@ -201,13 +201,8 @@ pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entere
     let Entered { errors, typed, .. } = entered;
     let line = |name, label, hint| {
         let text = typed.text(name);
-        Field {
-            value: &text,
-            hint: Some(hint),
-            error: errors.of(name),
-            ..Field::new(name, label)
-        }
-        .show(lang)
+        Field { value: &text, hint: Some(hint), error: errors.of(name), ..Field::new(name, label) }
+            .show(lang)
     };
     let usable = |origin| matches!(origin, Origin::File | Origin::Admin);
     let known = config.destinations.values().filter(|one| usable(one.origin));

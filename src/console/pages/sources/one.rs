@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::form::{self, Typed};
-use super::{State, stored, path_of, secrets, sender_of};
+use super::{State, path_of, secrets, sender_of, stored};
 use crate::config::{Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -18,7 +18,7 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
-use crate::console::reply::{Reply, PageResult};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::operator::url_of;

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::{stored, invalid, path_of, write};
+use super::{invalid, path_of, stored, write};
 use crate::clock::{UnixMillis, now_ms, rfc3339};
 use crate::config::{MASK, Source, Table};
 use crate::console::app::Console;

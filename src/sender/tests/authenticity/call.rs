@@ -1,6 +1,6 @@
 //! A callback as a list of named values, written in one of many ways.
 
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::vector::OwnedRequest;
 
 use super::world::Dice;
 

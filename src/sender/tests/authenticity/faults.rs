@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::sender::recipe::{Recipe, Terms};
+use crate::sender::language::recipe::{Recipe, Terms};
 use crate::sender::{DefinitionError, Sender};
 
 const FILE: &str = r#"

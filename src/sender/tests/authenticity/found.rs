@@ -4,7 +4,7 @@ use super::super::run;
 use super::call::{Call, Style};
 use super::model::{Fate, Gateway};
 use super::world::{Dice, Scene, of_sender};
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::vector::OwnedRequest;
 use crate::sender::{Catalog, Outcome, Reason};
 
 fn scene(sender: &str) -> Scene {

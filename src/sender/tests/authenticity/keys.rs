@@ -7,10 +7,10 @@ use super::super::{each_vector, now};
 use super::call::{Call, In};
 use super::recut::report;
 use crate::ledger::{DedupeKey, EventKeys, SourceId};
-use crate::sender::callback::Judgement;
-use crate::sender::recipe::Recipe;
-use crate::sender::resolved::{KeyForm, KeyRole, Resolved};
-use crate::sender::vector::{OwnedRequest, Vector};
+use crate::sender::acts::resolved::{KeyForm, KeyRole, Resolved};
+use crate::sender::language::recipe::Recipe;
+use crate::sender::language::vector::{OwnedRequest, Vector};
+use crate::sender::request::callback::Judgement;
 use crate::sender::{OlderKeys, Resolution};
 
 /// Vectors of kinds that the version before did not know, each with a reason.

@@ -8,7 +8,7 @@ use super::world::{Facts, Scene};
 use crate::ledger::{
     Accepted, EventId, EventKeys, Fingerprint, Ledger as _, Memory, NewEvent, SourceId, StoreClock,
 };
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::vector::OwnedRequest;
 use crate::sender::{Fact, Outcome, RepeatingSignature, Resolved, Role};
 
 /// A gateway of one source: what it has delivered, and what became of each callback.
@@ -41,7 +41,7 @@ impl Said {
     pub(super) fn of(resolved: &Resolved) -> Self {
         let role = |role| {
             let value = resolved.role(role)?;
-            let plain = crate::sender::resolve::plain_amount(value.as_bytes());
+            let plain = crate::sender::acts::resolve::plain_amount(value.as_bytes());
             Some(if role == Role::Amount { plain } else { value.to_owned() })
         };
         Self {

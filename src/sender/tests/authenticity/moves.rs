@@ -4,10 +4,10 @@
 use super::call::{Call, Field, In, Style};
 use super::model::Variant;
 use super::world::{Dice, Scene, name_of};
-use crate::sender::bound::{Bound, Gateway, Input};
-use crate::sender::definition::Reads;
-use crate::sender::text::Piece;
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::bound::{Bound, Gateway, Input};
+use crate::sender::language::definition::Reads;
+use crate::sender::language::text::Piece;
+use crate::sender::language::vector::OwnedRequest;
 
 /// Places where a text is looked for in another one.
 const PLACES_MAX: usize = 24;

@@ -6,11 +6,11 @@ use super::call::{Call, In, Style};
 use super::model::{Fate, Gateway, written};
 use super::recut::report;
 use super::world::{Dice, Scene, scenes, secret};
-use crate::sender::bound::{self, Input};
-use crate::sender::callback::Judgement;
-use crate::sender::prove::shown;
-use crate::sender::recipe::MaxAge;
-use crate::sender::vector::OwnedRequest;
+use crate::sender::acts::prove::shown;
+use crate::sender::language::bound::{self, Input};
+use crate::sender::language::recipe::MaxAge;
+use crate::sender::language::vector::OwnedRequest;
+use crate::sender::request::callback::Judgement;
 use crate::sender::{Outcome, Signing};
 
 const ROUNDS: usize = 10;
@@ -155,7 +155,7 @@ fn repeat(scene: &Scene, call: &mut Call, style: &mut Style, later: &mut i64, di
                     .recipe
                     .readings
                     .iter()
-                    .all(|one| one.plus == crate::sender::encoding::Plus::Blank);
+                    .all(|one| one.plus == crate::sender::request::encoding::Plus::Blank);
             *style = Style { plus, ..drawn };
         }
         2 => *later += 1 + i64::try_from(dice.below(60)).unwrap(),

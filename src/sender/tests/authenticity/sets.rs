@@ -5,7 +5,7 @@ use super::call::{Call, Style};
 use super::model::{Gateway, Variant, wrongs};
 use super::recut::report;
 use super::world::{Dice, Scene, scenes};
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::vector::OwnedRequest;
 
 #[test]
 fn parts_of_a_set_are_exchanged_and_cut_elsewhere() {
@@ -50,7 +50,7 @@ fn moved(scene: &Scene, call: &Call, dice: &mut Dice) -> Vec<OwnedRequest> {
         .readings
         .iter()
         .flat_map(|reading| reading.sorted.iter())
-        .flat_map(crate::sender::text::Text::spots)
+        .flat_map(crate::sender::language::text::Text::spots)
         .filter_map(|spot| super::world::name_of(&scene.recipe, spot))
         .filter_map(|name| call.position(&name))
         .collect();

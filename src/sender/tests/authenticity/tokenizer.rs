@@ -4,8 +4,8 @@ use super::call::Style;
 use super::model::{Variant, written, wrongs};
 use super::recut::report;
 use super::world::{Dice, Scene, scenes};
-use crate::sender::bound::Input;
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::bound::Input;
+use crate::sender::language::vector::OwnedRequest;
 
 /// Changes of one callback.
 const TRIED_MAX: usize = 900;

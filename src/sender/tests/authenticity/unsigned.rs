@@ -5,7 +5,7 @@ use super::call::{Call, Style};
 use super::model::{Variant, wrongs};
 use super::recut::report;
 use super::world::{Dice, Scene, scenes};
-use crate::sender::vector::OwnedRequest;
+use crate::sender::language::vector::OwnedRequest;
 
 const ROUNDS: usize = 4;
 

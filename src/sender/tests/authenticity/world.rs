@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::super::{Came, now, run};
 use super::call::{Call, Field, In, Style};
 use super::shapes::Shape;
-use crate::sender::bound::{Bound, Gate, Gateway, Input};
-use crate::sender::condition::Subject;
-use crate::sender::recipe::{LiveSecret, Protection, Terms};
-use crate::sender::secret::Secret;
-use crate::sender::signature::{Plan, Reading};
-use crate::sender::text::{Piece, Text};
-use crate::sender::vector::{OwnedRequest, Vector};
+use crate::sender::acts::signature::{Plan, Reading};
+use crate::sender::crypto::secret::Secret;
+use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
+use crate::sender::language::condition::Subject;
+use crate::sender::language::recipe::{LiveSecret, Protection, Terms};
+use crate::sender::language::text::{Piece, Text};
+use crate::sender::language::vector::{OwnedRequest, Vector};
 use crate::sender::{Catalog, Outcome, Recipe, Role, Sender, Signing};
 
 /// A secret that no drawn value contains.
@@ -541,7 +541,7 @@ fn spots_of(recipe: &Recipe) -> Vec<&Bound> {
     spots
 }
 
-fn conditions_of(recipe: &Recipe) -> Vec<&crate::sender::condition::Condition<Bound>> {
+fn conditions_of(recipe: &Recipe) -> Vec<&crate::sender::language::condition::Condition<Bound>> {
     let gates = recipe.kinds.iter().map(|kind| &kind.when);
     let gates = gates.chain([&recipe.flag]).chain(recipe.readings.iter().map(|one| &one.when));
     gates

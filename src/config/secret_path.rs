@@ -1,0 +1,121 @@
+//! Names of sources that are a protection: random, so that no attacker finds the URL, and therefore
+//! as secret as a token.
+
+use sha2::{Digest as _, Sha256};
+
+/// Hexadecimal digits in one run that make a name unguessable: 128 bits, `openssl rand -hex 16`.
+pub const HEX_DIGITS: usize = 32;
+
+/// The same in the digits of base64url: 132 bits.
+pub const BASE64_DIGITS: usize = 22;
+
+/// Different digits of such a run, at least: a random run of 32 hexadecimal digits has 14 on average,
+/// and fewer than eight in one of a million million cases.
+const HEX_DISTINCT_MIN: usize = 8;
+
+/// Changes between capital, small, digit and sign in 22 digits of base64url, at least: random ones have
+/// 13 on average, words with a number behind them have half as many.
+const BASE64_CHANGES_MIN: usize = 10;
+
+/// Bytes of a name's digest that are shown in its place: enough to tell sources apart.
+const DIGEST_BYTES: usize = 6;
+
+/// Whether `name` holds at least 128 random bits in one run.
+#[must_use]
+pub fn is_secret_path(name: &str) -> bool {
+    runs(name, |byte| byte.is_ascii_hexdigit()).any(is_random_hex)
+        || name.as_bytes().windows(BASE64_DIGITS).any(is_random_base64)
+}
+
+/// What stands in place of such a name wherever it is shown to someone without a token.
+#[must_use]
+pub fn digest_of(name: &str) -> String {
+    let digest = Sha256::digest(name);
+    format!("secret-{}", const_hex::encode(&digest[..DIGEST_BYTES]))
+}
+
+/// `path` with each segment that could be such a name replaced by its digest.
+#[must_use]
+pub fn concealed(path: &str) -> String {
+    let shown = |segment: &str| match is_secret_path(segment) {
+        true => digest_of(segment),
+        false => segment.to_owned(),
+    };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
+}
+
+fn runs(name: &str, fits: impl Fn(u8) -> bool) -> impl Iterator<Item = &[u8]> {
+    name.as_bytes().split(move |byte| !fits(*byte))
+}
+
+/// Words are not made of the letters a to f, and numbers repeat digits.
+fn is_random_hex(run: &[u8]) -> bool {
+    run.len() >= HEX_DIGITS
+        && distinct(run) >= HEX_DISTINCT_MIN
+        && run.iter().any(u8::is_ascii_digit)
+        && run.iter().any(u8::is_ascii_alphabetic)
+}
+
+fn is_random_base64(window: &[u8]) -> bool {
+    let class = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(0),
+        b'a'..=b'z' => Some(1),
+        b'0'..=b'9' => Some(2),
+        b'-' | b'_' => Some(3),
+        _ => None,
+    };
+    let classes: Option<Vec<u8>> = window.iter().map(class).collect();
+    classes.is_some_and(|classes| {
+        [0, 1, 2].iter().all(|class| classes.contains(class))
+            && classes.windows(2).filter(|pair| pair[0] != pair[1]).count() >= BASE64_CHANGES_MIN
+            && distinct(window) >= BASE64_DIGITS / 2
+    })
+}
+
+fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    bytes.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    seen.iter().filter(|seen| **seen).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    #[test]
+    fn words_and_numbers_are_no_secret() {
+        for guessable in [
+            "reward-callback-production-2026",
+            "the-survey-of-the-summer-campaign",
+            "level-end-20260101-20260630-00001",
+            "Reward-Callback-Production-2026-V2",
+            "00000000000000000000000000000000",
+            "12345678901234567890123456789012",
+            "abcdefabcdefabcdefabcdefabcdefab",
+            "survey-7f9c2e41d8b3a650c4e1",
+            "",
+        ] {
+            assert!(!is_secret_path(guessable), "{guessable}");
+        }
+        let name = "survey-9f3b71c0e2d84a5566778899aabbccdd";
+        assert!(is_secret_path(name));
+        assert!(is_secret_path("9F3B71C0E2D84A5566778899AABBCCDD"));
+        let shown = concealed(&format!("/callback/{name}/"));
+        assert_eq!(shown, format!("/callback/{}/", digest_of(name)));
+        assert_eq!(concealed("/callback/level-end"), "/callback/level-end");
+    }
+
+    #[test]
+    fn random_names_are() {
+        let mut known = 0;
+        for seed in 0..1000_u32 {
+            let random: [u8; 32] = Sha256::digest(seed.to_be_bytes()).into();
+            assert!(is_secret_path(&const_hex::encode(&random[..16])), "{seed}");
+            known += usize::from(is_secret_path(&URL_SAFE_NO_PAD.encode(random)));
+        }
+        assert!(known > 990, "43 digits of base64url hold a window that is seen: {known}");
+    }
+}

@@ -1,0 +1,301 @@
+//! A case: one reading of one callback, to be tried under changed texts, secrets and digests.
+
+use std::borrow::Cow;
+
+use crate::sender::acts::evaluate::Context;
+use crate::sender::acts::explain::draft::{self, Draft};
+use crate::sender::acts::signature::{self, Keys, Public, Reading, Redundancy};
+use crate::sender::crypto::digest::{Algorithm, Feed, Output, Start};
+use crate::sender::crypto::public_key::{PublicKey, Scheme};
+use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
+use crate::sender::language::definition::{Chain, First, Signs};
+use crate::sender::language::recipe::Recipe;
+use crate::sender::language::text::Piece;
+use crate::sender::request::callback::{self, Callback};
+use crate::sender::request::encoding::Sink as _;
+
+/// Digests that one explanation may cost: about a millisecond's work for a usual text.
+pub const DIGESTS_MAX: usize = 4096;
+
+/// Digests that a check under a public key counts for: with all of them that is some 20 ms.
+const PUBLIC_COST: usize = 16;
+
+/// Bytes that one explanation may hash, so that a large body cannot make it slow.
+pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
+
+/// What is left to spend on one explanation.
+#[derive(Debug)]
+pub(super) struct Budget {
+    digests: usize,
+    bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { digests: DIGESTS_MAX, bytes: HASHED_MAX }
+    }
+}
+
+impl Budget {
+    /// Enough for so many digests.
+    pub(super) fn of(digests: usize) -> Self {
+        Self { digests, ..Self::default() }
+    }
+
+    /// Takes the cost of one digest of `len` bytes; whether there was enough left.
+    fn spend(&mut self, len: usize) -> bool {
+        let enough = self.digests > 0 && self.bytes >= len;
+        if enough {
+            self.digests -= 1;
+            self.bytes -= len;
+        } else {
+            self.digests = 0;
+        }
+        enough
+    }
+
+    /// Takes the cost of one check of a text of `len` bytes under a public key.
+    pub(super) fn spend_public(&mut self, len: usize) -> bool {
+        let enough = self.digests >= PUBLIC_COST;
+        self.digests = self.digests.saturating_sub(PUBLIC_COST - 1);
+        enough && self.spend(len)
+    }
+
+    /// Whether nothing more can be tried.
+    pub(super) fn is_spent(&self) -> bool {
+        self.digests == 0
+    }
+}
+
+/// One reading of one callback.
+#[derive(Debug)]
+pub(super) struct Case<'c> {
+    /// The callback.
+    pub(super) callback: &'c Callback<'c>,
+    /// The reading.
+    pub(super) reading: &'c Reading,
+    /// What it signs.
+    pub(super) draft: Draft,
+    /// The signatures that came, as written.
+    pub(super) claims: Vec<Vec<u8>>,
+    /// What it may be signed with: the live secrets, or the setting that is the key.
+    pub(super) materials: Vec<&'c [u8]>,
+}
+
+impl<'c> Case<'c> {
+    /// The readings that would decide on `callback`: those of the first claim that came.
+    pub(super) fn all(callback: &'c Callback<'c>) -> Vec<Self> {
+        let mut decided = None;
+        let mut cases = Vec::new();
+        for reading in &callback.recipe.readings {
+            let another = decided.is_some_and(|group| group != reading.claim_group);
+            let idle = reading.twin == Redundancy::OfPlus && !callback.parameters.plus;
+            let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
+            if another || idle || !holds {
+                continue;
+            }
+            if let Some(case) = Self::of(callback, reading) {
+                decided = Some(reading.claim_group);
+                cases.push(case);
+            }
+        }
+        cases
+    }
+
+    /// The case of `reading`; `None` where its text cannot be made or no claim of it came.
+    pub(super) fn of(callback: &'c Callback<'c>, reading: &'c Reading) -> Option<Self> {
+        let claims = claims(callback, reading);
+        if claims.is_empty() {
+            return None;
+        }
+        let draft = Draft::of(callback, reading)?;
+        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
+        let materials = match setting(reading) {
+            // The list's key is no secret, and there is just one.
+            None if listed => vec![&[][..]],
+            Some(setting) => vec![setting],
+            None => live_secrets(callback.recipe, callback.now_ms),
+        };
+        Some(Self { callback, reading, draft, claims, materials })
+    }
+
+    /// Whether the claim says the digest of `draft` under one of the case's secrets.
+    pub(super) fn matches(&self, draft: &Draft, budget: &mut Budget) -> bool {
+        self.materials.iter().any(|material| self.matches_under(draft, material, budget))
+    }
+
+    /// Whether the claim says the digest of `draft` under `material`.
+    pub(super) fn matches_under(
+        &self,
+        draft: &Draft,
+        material: &[u8],
+        budget: &mut Budget,
+    ) -> bool {
+        let text = draft.written(material);
+        let key = self.key(material);
+        match (text, key) {
+            (Some(text), Some(key)) => self.says(&text, &key, budget),
+            _ => false,
+        }
+    }
+
+    /// Whether the claim says the digest of `text` under `key`.
+    pub(super) fn says(&self, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
+        if let Some(public) = &self.reading.public {
+            return self.is_signed(public, text, key, budget);
+        }
+        match self.output(&self.reading.with, text, key, budget) {
+            Some(output) => self.claims.iter().any(|one| self.reading.is_claimed(&output, one)),
+            None => false,
+        }
+    }
+
+    fn is_signed(&self, public: &Public, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
+        let Some(key) = self.public_key(public, key) else { return false };
+        let Some(message) = self.message(public.signs, text, budget) else { return false };
+        self.claims.iter().any(|claim| {
+            budget.spend_public(message.len())
+                && public.is_signature(self.reading, &key, &message, claim)
+        })
+    }
+
+    /// The public key that the rule makes of `key`, or the one that the callback names.
+    pub(super) fn public_key(&self, public: &Public, key: &[u8]) -> Option<PublicKey> {
+        match &public.keys {
+            Keys::List => self.callback.listed_key().ok().cloned(),
+            Keys::Secrets(_) => PublicKey::read_for(public.scheme, key),
+        }
+    }
+
+    /// What would be signed of `text`.
+    pub(super) fn message(
+        &self,
+        signs: Signs,
+        text: &[u8],
+        budget: &mut Budget,
+    ) -> Option<Vec<u8>> {
+        if signs == Signs::Text {
+            return Some(text.to_vec());
+        }
+        let output = self.output(&self.reading.with, text, b"", budget)?;
+        Some(signature::message(signs, &output).to_vec())
+    }
+
+    /// Whether `claim` is a signature of `message` by another scheme.
+    pub(super) fn is_signed_by(
+        &self,
+        (scheme, key): (Scheme, &PublicKey),
+        message: &[u8],
+        budget: &mut Budget,
+    ) -> bool {
+        self.claims.iter().any(|claim| {
+            budget.spend_public(message.len())
+                && signature::is_signature(self.reading, scheme, key, (message, claim))
+        })
+    }
+
+    /// The digest of `text` by `chain` under `key`; `None` when the budget is spent.
+    pub(super) fn output(
+        &self,
+        chain: &Chain,
+        text: &[u8],
+        key: &[u8],
+        budget: &mut Budget,
+    ) -> Option<Output> {
+        if !budget.spend(text.len()) {
+            return None;
+        }
+        let keyed;
+        let start = match chain.first {
+            First::Digest(algorithm) => Start::Plain(algorithm),
+            First::Equal => Start::Plain(Algorithm::Sha256),
+            First::Keyed(algorithm) => {
+                keyed = algorithm.keyed(key)?;
+                Start::Keyed(&keyed)
+            }
+        };
+        let mut feed = Feed::new(start);
+        feed.put(text);
+        Some(signature::chained(feed.finish(), &chain.then))
+    }
+
+    /// The key that the rule makes of `material`; empty where it has none.
+    pub(super) fn key(&self, material: &[u8]) -> Option<Vec<u8>> {
+        let needed = match &self.reading.public {
+            Some(public) => !public.is_listed(),
+            None => self.is_keyed(),
+        };
+        if !needed {
+            return Some(Vec::new());
+        }
+        let mut key = Vec::new();
+        let own = setting(self.reading).is_some();
+        for piece in &self.reading.key.pieces {
+            match piece {
+                Piece::Literal(bytes) => key.extend_from_slice(bytes),
+                Piece::Value(spot) => {
+                    let value = match &spot.input {
+                        Input::Gateway(Gateway::Secret) => material,
+                        Input::Setting(_) if own => material,
+                        Input::Setting(value) => value.expose(),
+                        _ => return None,
+                    };
+                    key.extend_from_slice(&draft::modified(value, &spot.modifiers)?);
+                }
+                Piece::Optional(_) => return None,
+            }
+        }
+        Some(key)
+    }
+
+    /// Whether the rule is an HMAC.
+    pub(super) fn is_keyed(&self) -> bool {
+        matches!(self.reading.with.first, First::Keyed(_))
+    }
+
+    /// The text under `secret`, or under the first there is, which is masked in it.
+    pub(super) fn masked(&self, secret: Option<&[u8]>) -> Option<Vec<u8>> {
+        let first = self.materials.first().copied();
+        self.draft.masked(secret.or(first).unwrap_or_default())
+    }
+}
+
+/// The setting that is the key of `reading`, where its key does not read the secret.
+fn setting(reading: &Reading) -> Option<&[u8]> {
+    let mut settings = reading.key.spots().map(|spot| match &spot.input {
+        Input::Setting(value) => Some(value.expose()),
+        _ => None,
+    });
+    match (settings.next(), settings.next()) {
+        (Some(Some(setting)), None) => Some(setting),
+        _ => None,
+    }
+}
+
+/// The secrets of `recipe` that have not ended.
+pub(super) fn live_secrets(recipe: &Recipe, now_ms: i64) -> Vec<&[u8]> {
+    recipe
+        .secrets
+        .iter()
+        .filter(|secret| secret.until_ms.is_none_or(|until| until > now_ms))
+        .map(|secret| secret.value.expose())
+        .collect()
+}
+
+/// The signatures that came for `reading`, as written.
+pub(super) fn claims(callback: &Callback<'_>, reading: &Reading) -> Vec<Vec<u8>> {
+    let context = Context { plus: callback::claim_plus(reading), ..Context::default() };
+    if let Input::List { list, item } = &reading.claim.input {
+        let text = callback.list_text(*list, &context).ok().flatten().unwrap_or(Cow::Borrowed(b""));
+        let shape = &callback.recipe.sender.lists[*list].shape;
+        let all = shape.values(&text, item, callback::CLAIMS_MAX);
+        return all.map(<[u8]>::to_vec).collect();
+    }
+    let bare = Bound { modifiers: Box::default(), ..reading.claim.clone() };
+    let claim = match callback.value(&reading.claim, &context) {
+        Ok(claim) => claim,
+        // A claim that lacks its prefix, say: it can still be looked at as it stands.
+        Err(_) => callback.value(&bare, &context).ok().flatten(),
+    };
+    claim.map(Cow::into_owned).into_iter().collect()
+}

@@ -1,0 +1,366 @@
+//! Mistakes in the secret, the digest and the writing of the claim.
+
+use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::public;
+use crate::sender::acts::explain::{Mistake, MistakeKind};
+use crate::sender::acts::signature;
+use crate::sender::crypto::digest::{self, Algorithm, Output};
+use crate::sender::language::definition::{Chain, First, Step, Writing};
+use crate::sender::request::encoding::{self, Plus};
+
+/// The right digest, written in another way.
+pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        // Few checks, before the others use up what may be spent.
+        return public::encoding(case, budget).or_else(|| public::other_scheme(case, budget));
+    }
+    for material in &case.materials {
+        let Some(output) = own_output(case, material, budget) else { continue };
+        let says = |claim: &[u8]| match case.reading.writing {
+            Writing::Text => case.reading.is_claimed(&output, claim).then_some("as it is"),
+            _ => plainly(&output, claim),
+        };
+        if let Some(about) = case.claims.iter().find_map(|claim| written_as(says, claim)) {
+            let advice = format!("The signature is right and written {about}: {}", rule(case));
+            return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
+        }
+    }
+    None
+}
+
+/// What the rule makes of the callback under `material`.
+pub(super) fn own_output(case: &Case<'_>, material: &[u8], budget: &mut Budget) -> Option<Output> {
+    let text = case.draft.written(material)?;
+    let key = case.key(material)?;
+    case.output(&case.reading.with, &text, &key, budget)
+}
+
+fn rule(case: &Case<'_>) -> String {
+    let writing = match case.reading.writing {
+        Writing::Hex => "hex",
+        Writing::Base64 => "base64",
+        Writing::Base64Url => "base64 of the URL-safe alphabet",
+        Writing::Text => return "send it as it is.".to_owned(),
+    };
+    match case.reading.cut {
+        Some(cut) => format!("send the first {cut} characters of its {writing}."),
+        None => format!("send it whole, in {writing}."),
+    }
+}
+
+/// Characters of a cut claim below which a match could be chance.
+const CUT_MIN: usize = 8;
+
+/// How `claim` is written, where `says` tells how it is once the usual additions are gone.
+fn written_as(says: impl Fn(&[u8]) -> Option<&'static str>, claim: &[u8]) -> Option<&'static str> {
+    if let Some(about) = says(claim) {
+        return Some(about);
+    }
+    let bare = bare(claim);
+    if bare != claim && says(bare).is_some() {
+        return Some("with something in front of it or behind it");
+    }
+    let unescaped = encoding::unpercented(bare, Plus::Kept);
+    if unescaped != bare && says(&unescaped).is_some() {
+        return Some("percent-encoded twice");
+    }
+    let plus: Vec<u8> = bare.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
+    (plus != bare && says(&plus).is_some()).then_some("with `+` turned into a blank")
+}
+
+fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
+    let bytes = output.bytes();
+    let same = |text: &str| digest::same(text.as_bytes(), claim);
+    let claimed = claim.to_ascii_lowercase();
+    let hex = const_hex::encode(bytes);
+    if claim.len() > hex.len() {
+        let upper = hex.to_ascii_uppercase();
+        return if same(&encoding::base64(hex.as_bytes())) {
+            Some("as the base64 of its hex text")
+        } else {
+            same(&encoding::base64(upper.as_bytes()))
+                .then_some("as the base64 of its hex text in upper case")
+        };
+    }
+    if claim.len() == hex.len() {
+        return digest::same(hex.as_bytes(), &claimed).then_some("in hex");
+    }
+    let padded = encoding::base64(bytes);
+    if same(&padded) || same(&encoding::base64url(bytes)) {
+        return Some("in base64");
+    }
+    if same(padded.trim_end_matches('=')) {
+        return Some("in base64 without padding");
+    }
+    if claim.len() < CUT_MIN {
+        return None;
+    }
+    let middle = hex.len() / 4..hex.len() * 3 / 4;
+    let parts = [&hex[..claim.len()], &hex[hex.len() - claim.len()..], &hex[middle]];
+    if parts.iter().any(|part| digest::same(part.as_bytes(), &claimed)) {
+        return Some("cut to a part of its hex");
+    }
+    same(&padded[..claim.len().min(padded.len())]).then_some("cut to a part of its base64")
+}
+
+/// A claim without blanks, quotes and a word in front.
+fn bare(claim: &[u8]) -> &[u8] {
+    let claim = claim.trim_ascii();
+    let claim = claim.strip_prefix(b"\"").and_then(|c| c.strip_suffix(b"\"")).unwrap_or(claim);
+    let mark = claim.iter().position(|byte| matches!(byte, b'=' | b',' | b':' | b' '));
+    match mark {
+        Some(at) if at + CUT_MIN < claim.len() && at <= WORD_MAX => claim[at + 1..].trim_ascii(),
+        _ => claim,
+    }
+}
+
+/// Characters of the word in front of a claim: `sha256=`, `HMAC-SHA256 `, `signature:`.
+const WORD_MAX: usize = 16;
+
+/// A secret that was changed, and how people call it.
+struct Variant {
+    secret: Vec<u8>,
+    advice: &'static str,
+}
+
+fn variant(secret: impl Into<Vec<u8>>, advice: &'static str) -> Variant {
+    Variant { secret: secret.into(), advice }
+}
+
+/// A blank or line end at an end of the secret.
+pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // a public key is read whole or not at all
+    }
+    const SIGNED: &str = "The secret was used with a blank or line end at one of its ends: take it \
+                          out where the callback is signed.";
+    const OURS: &str = "The configured secret has a blank or line end at one of its ends: take it \
+                        out of the source's `secrets`.";
+    for material in &case.materials {
+        let own: &[u8] = material;
+        let mut variants = vec![variant(own.trim_ascii(), OURS)];
+        for blank in ["\n", "\r\n", " ", "\t", "\r", "\0"] {
+            variants.push(variant([own, blank.as_bytes()].concat(), SIGNED));
+            variants.push(variant([blank.as_bytes(), own].concat(), SIGNED));
+        }
+        variants.push(variant([b" ", own, b" "].concat(), SIGNED));
+        variants.push(variant(["\u{feff}".as_bytes(), own].concat(), SIGNED));
+        for one in variants {
+            if one.secret != own && case.matches_under(&case.draft, &one.secret, budget) {
+                return Some(Mistake::new(MistakeKind::SecretWhitespace, None, one.advice));
+            }
+        }
+    }
+    None
+}
+
+/// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
+pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // likewise
+    }
+    let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
+    for material in &case.materials {
+        let variants = encodings(material);
+        for one in &variants {
+            if one.secret != *material && case.matches_under(&case.draft, &one.secret, budget) {
+                return Some(mistake(one.advice));
+            }
+        }
+        if !case.is_keyed() {
+            continue;
+        }
+        // The key itself, without what the rule does to the secret.
+        let whole = Variant {
+            secret: material.to_vec(),
+            advice: "The secret was used as it is written: decode it as the sender does, without \
+                     its prefix.",
+        };
+        let Some(text) = case.draft.written(material) else { continue };
+        for one in std::iter::once(&whole).chain(&variants) {
+            if case.says(&text, &one.secret, budget) {
+                return Some(mistake(one.advice));
+            }
+        }
+    }
+    None
+}
+
+fn encodings(secret: &[u8]) -> Vec<Variant> {
+    const CASE: &str = "The secret was used in another case: its letters count as they are issued.";
+    const HEX: &str = "The secret was hex-decoded first: use its text.";
+    const BASE64: &str = "The secret was base64-decoded first: use its text.";
+    const WRITTEN: &str = "The secret was encoded first: use it as it is issued.";
+    const PREFIX: &str = "The secret was used without its prefix: the prefix belongs to it here.";
+    const HASHED: &str = "A digest of the secret was used: use the secret itself.";
+    const PERCENT: &str = "The secret was percent-decoded or -encoded first: use its text.";
+    let mut all = vec![
+        variant(secret.to_ascii_lowercase(), CASE),
+        variant(secret.to_ascii_uppercase(), CASE),
+        variant(const_hex::encode(secret), WRITTEN),
+        variant(const_hex::encode_upper(secret), WRITTEN),
+        variant(encoding::base64(secret), WRITTEN),
+        variant(encoding::base64url(secret), WRITTEN),
+        variant([b"\"", secret, b"\""].concat(), "The secret was used with quotes around it."),
+        variant(encoding::unpercented(secret, Plus::Kept).into_owned(), PERCENT),
+        variant(encoding::unpercented(secret, Plus::Blank).into_owned(), PERCENT),
+    ];
+    let mut percented = Vec::new();
+    encoding::percent(secret, &mut percented);
+    all.push(variant(percented, PERCENT));
+    all.extend(encoding::unhex(secret).ok().map(|secret| variant(secret, HEX)));
+    all.extend(encoding::unbase64(secret).ok().map(|secret| variant(secret, BASE64)));
+    if let Some(at) = secret.iter().position(|byte| matches!(byte, b'_' | b':' | b'-')) {
+        let rest = &secret[at + 1..];
+        all.push(variant(rest, PREFIX));
+        all.extend(encoding::unbase64(rest).ok().map(|secret| {
+            variant(secret, "The secret was base64-decoded behind its prefix: use its whole text.")
+        }));
+        all.extend(encoding::unhex(rest).ok().map(|secret| variant(secret, HEX)));
+    }
+    for algorithm in [Algorithm::Md5, Algorithm::Sha1, Algorithm::Sha256] {
+        let output = algorithm.of(secret);
+        all.push(variant(const_hex::encode(output.bytes()), HASHED));
+        all.push(variant(output.bytes(), HASHED));
+    }
+    all
+}
+
+/// Texts of which digests of digests are tried too.
+const CHAINED_MAX: usize = 2;
+
+/// Another digest over the same parts.
+pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    if case.reading.public.is_some() {
+        return None; // tried first
+    }
+    let all = chains();
+    let single: Vec<Chain> = all.iter().filter(|chain| chain.then.is_empty()).cloned().collect();
+    for material in &case.materials {
+        for (index, (text, key)) in bases(case, material).into_iter().enumerate() {
+            for chain in if index < CHAINED_MAX { &all } else { &single } {
+                let keyed = matches!(chain.first, First::Keyed(_));
+                let used: &[u8] = if keyed { &key } else { b"" };
+                let Some(output) = case.output(chain, &text, used, budget) else { continue };
+                if case.claims.iter().any(|claim| plainly(&output, claim).is_some()) {
+                    let advice = format!(
+                        "The signature was made with {}: make it with {}.",
+                        named(chain),
+                        named(&case.reading.with)
+                    );
+                    return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
+                }
+            }
+            if let Some(mistake) = upper_hex(case, &text, &key, budget) {
+                return Some(mistake);
+            }
+        }
+    }
+    None
+}
+
+/// A digest of the hex text of another, that text in upper case.
+fn upper_hex(case: &Case<'_>, text: &[u8], key: &[u8], budget: &mut Budget) -> Option<Mistake> {
+    for outer in Algorithm::ALL {
+        for inner in Algorithm::ALL {
+            let plain = Chain { first: First::Digest(inner), then: Vec::new() };
+            let output = case.output(&plain, text, key, budget)?;
+            let twice = outer.of(const_hex::encode_upper(output.bytes()).as_bytes());
+            if case.claims.iter().any(|claim| plainly(&twice, claim).is_some()) {
+                let advice = format!(
+                    "The signature was made with {} of the upper-case hex of {}: make it with {}.",
+                    outer.name(),
+                    inner.name(),
+                    named(&case.reading.with)
+                );
+                return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
+            }
+        }
+    }
+    None
+}
+
+/// The chains that programs use: a digest, an HMAC, and either of them hashed again.
+fn chains() -> Vec<Chain> {
+    let mut chains = Vec::new();
+    let firsts = Algorithm::ALL
+        .into_iter()
+        .flat_map(|algorithm| [First::Digest(algorithm), First::Keyed(algorithm)]);
+    for first in firsts {
+        chains.push(Chain { first, then: Vec::new() });
+        for again in Algorithm::ALL {
+            chains.push(Chain { first, then: vec![Step::Digest(again)] });
+            chains.push(Chain { first, then: vec![Step::Hex, Step::Digest(again)] });
+        }
+    }
+    chains
+}
+
+fn named(chain: &Chain) -> String {
+    let mut name = match chain.first {
+        First::Digest(algorithm) => algorithm.name().to_owned(),
+        First::Keyed(algorithm) => format!("hmac_{}", algorithm.name()),
+        First::Equal => "the secret as it is".to_owned(),
+    };
+    for step in &chain.then {
+        match step {
+            Step::Hex => name.push_str(", its hex"),
+            Step::Digest(algorithm) => {
+                name.push_str(", then ");
+                name.push_str(algorithm.name());
+            }
+        }
+    }
+    name
+}
+
+/// The texts, each with its key, that another digest may have been made of: as the rule has it,
+/// without the secret, and with the secret at either end.
+fn bases(case: &Case<'_>, material: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let draft = &case.draft;
+    let mut bases = Vec::new();
+    let key = if case.is_keyed() { case.key(material) } else { Some(material.to_vec()) };
+    let (Some(text), Some(key)) = (draft.written(material), key) else { return bases };
+    match draft.secret() {
+        Some(secret) => {
+            bases.extend(draft.without(secret).written(material).map(|bare| (bare, key.clone())));
+            bases.insert(0, (text, key));
+        }
+        None => {
+            let between = draft.between();
+            for secret in [material, &key] {
+                for mark in [&b""[..], between.as_slice(), b"&key=", b":", b"&secret="] {
+                    bases.push(([&text, mark, secret].concat(), key.clone()));
+                }
+                for mark in [&b""[..], between.as_slice(), b":"] {
+                    bases.push(([secret, mark, &text].concat(), key.clone()));
+                }
+                if *material == *key {
+                    break;
+                }
+            }
+            bases.insert(0, (text.clone(), material.to_vec()));
+            bases.insert(0, (text, key));
+        }
+    }
+    bases
+}
+
+/// What the rule makes of the callback, as claims are written: nobody is to see it.
+pub(super) fn expected(case: &Case<'_>, budget: &mut Budget) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    if case.reading.public.is_some() {
+        return all; // nobody here can make it
+    }
+    for material in &case.materials {
+        let Some(output) = own_output(case, material, budget) else { continue };
+        for writing in [Writing::Hex, Writing::Base64, Writing::Base64Url] {
+            let written = signature::written(&output, writing);
+            if let Some(cut) = case.reading.cut.filter(|_| writing == case.reading.writing) {
+                all.extend(written.get(..cut).map(|cut| cut.as_bytes().to_vec()));
+            }
+            all.push(written.into_bytes());
+        }
+    }
+    all
+}

@@ -1,0 +1,60 @@
+//! What is wrong with a callback whose signature is right: its message does not open, is sealed for
+//! another app, or is written in a way that the sender's file does not read.
+
+use super::{Mistake, MistakeKind};
+use crate::sender::acts::outcome::Reason;
+use crate::sender::language::definition::Reads;
+use crate::sender::language::text::Text;
+use crate::sender::request::callback::{Callback, CallbackError};
+
+/// The mistake of a message that does not open, or that is sealed for another app.
+pub(super) fn sealed_otherwise(
+    refusal: &CallbackError,
+    callback: &Callback<'_>,
+) -> Option<Mistake> {
+    let sender = &callback.recipe.sender;
+    let setting = |text: Option<&Text>| {
+        text.and_then(|text| text.spots().next()).map(|spot| spot.key.clone()).unwrap_or_default()
+    };
+    match (refusal.reason, &sender.open) {
+        // A value that is not encoded as it should be is named; a cipher text is not.
+        (Reason::BadEncoding, Some(open)) if refusal.parameter.is_none() => {
+            let name = setting(Some(&open.key));
+            let advice = format!(
+                "The signature is right, and {name} does not open the message: copy {name} from \
+                 the sender's console again."
+            );
+            Some(Mistake::new(MistakeKind::SealingKey, Some(&name), advice))
+        }
+        (Reason::NotOurs, Some(open)) if refusal.parameter.is_none() => {
+            let name = setting(open.frame.as_ref());
+            let advice = format!(
+                "The message opens, and ends with another id than {name}: set {name} to the id \
+                 of the app, company or suite that sends it."
+            );
+            Some(Mistake::new(MistakeKind::SealedForAnother, Some(&name), advice))
+        }
+        _ => None,
+    }
+}
+
+/// The mistake of a sender that is set to send forms where its file reads none.
+pub(super) fn written_otherwise(
+    refusal: &CallbackError,
+    callback: &Callback<'_>,
+) -> Option<Mistake> {
+    let reads_form = callback.recipe.sender.reads.contains(&Reads::Form);
+    if refusal.reason != Reason::BadBody || reads_form || !is_form(callback.request.body) {
+        return None;
+    }
+    let advice = "The body is a form, and the sender's file reads JSON: set the content type of \
+                  the webhook to application/json.";
+    Some(Mistake::new(MistakeKind::ContentType, None, advice))
+}
+
+/// Whether a body begins with a name and `=`.
+fn is_form(body: &[u8]) -> bool {
+    let name = body.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.%+[]".contains(byte);
+    name.len() < body.len() && !name.is_empty() && name.iter().all(is_of_name)
+}

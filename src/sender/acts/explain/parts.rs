@@ -1,0 +1,413 @@
+//! Mistakes in what is signed: a part too many or too few, another order, other separators.
+
+use std::rc::Rc;
+
+use crate::sender::acts::evaluate;
+use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::draft::{Arrangement, Content, Draft, Field, Item, Presence};
+use crate::sender::acts::explain::record::encoded;
+use crate::sender::acts::explain::{Mistake, MistakeKind};
+use crate::sender::acts::signature::Pairs;
+use crate::sender::language::bound::Scope;
+
+/// Texts of so few parts are tried in every order: 120 of five.
+const PERMUTED_MAX: usize = 5;
+
+/// Parts of which every two are tried left out or swapped: 780 of forty.
+const PAIRED_MAX: usize = 40;
+
+/// A signed parameter that was left out.
+pub(super) fn left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let places: Vec<usize> =
+        draft.places().into_iter().filter(|&index| !draft.items[index].is_secret()).collect();
+    for &index in &places {
+        let name = &draft.items[index].name;
+        if case.matches(&draft.without(index), budget) {
+            let advice = format!("`{name}` was left out of the signed text: sign it too.");
+            return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(name), advice));
+        }
+    }
+    None
+}
+
+/// Two signed parameters that were left out, or all that the sender's file does not name.
+pub(super) fn several_left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let places: Vec<usize> =
+        draft.places().into_iter().filter(|&index| !draft.items[index].is_secret()).collect();
+    unknown_left_out(case, &places, budget).or_else(|| two_left_out(case, &places, budget))
+}
+
+/// Everything that the sender's file does not name was left out.
+fn unknown_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mistake> {
+    let recipe = case.callback.recipe;
+    let is_known = |item: &Item| {
+        let slot = recipe.names.find(item.name.as_bytes());
+        slot.is_some_and(|slot| usize::from(slot) < recipe.file_slots)
+    };
+    let unknown: Vec<usize> =
+        places.iter().copied().filter(|&index| !is_known(&case.draft.items[index])).collect();
+    if unknown.len() < 2 {
+        return None;
+    }
+    let mut draft = case.draft.clone();
+    unknown.iter().for_each(|&index| draft.item_mut(index).presence = Presence::Dropped);
+    if !case.matches(&draft, budget) {
+        return None;
+    }
+    let names: Vec<_> =
+        unknown.iter().map(|&index| format!("`{}`", case.draft.items[index].name)).collect();
+    let advice = format!("{} were left out: sign every parameter that is sent.", names.join(", "));
+    Some(Mistake::new(MistakeKind::ParameterNotSigned, None, advice))
+}
+
+fn two_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mistake> {
+    if places.len() > PAIRED_MAX {
+        return None;
+    }
+    for (at, &one) in places.iter().enumerate() {
+        for &other in &places[at + 1..] {
+            let mut draft = case.draft.clone();
+            draft.item_mut(one).presence = Presence::Dropped;
+            draft.item_mut(other).presence = Presence::Dropped;
+            if case.matches(&draft, budget) {
+                let (one, other) = (&case.draft.items[one].name, &case.draft.items[other].name);
+                let advice =
+                    format!("`{one}` and `{other}` were left out of the signed text: sign both.");
+                return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(one), advice));
+            }
+        }
+    }
+    None
+}
+
+/// A parameter that the rule does not sign was signed.
+pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let extras = extras(case);
+    for item in &extras {
+        for place in placements(&case.draft, item) {
+            let mut draft = case.draft.clone();
+            draft.items.insert(place, Rc::new(item.clone()));
+            if case.matches(&draft, budget) {
+                let name = &item.name;
+                let advice = format!(
+                    "`{name}` was signed, and the sender does not sign it: leave it out of the \
+                     signed text."
+                );
+                return Some(Mistake::new(MistakeKind::ExtraParameterSigned, Some(name), advice));
+            }
+        }
+    }
+    if extras.len() < 2 || !case.matches(&with_extras(&case.draft, &extras), budget) {
+        return None;
+    }
+    let names: Vec<_> = extras.iter().map(|item| format!("`{}`", item.name)).collect();
+    let advice = format!("{} were signed: leave them out of the signed text.", names.join(", "));
+    Some(Mistake::new(MistakeKind::ExtraParameterSigned, None, advice))
+}
+
+/// The parameters that came and are not signed, as items of the text.
+pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
+    let callback = case.callback;
+    let draft = &case.draft;
+    let claims = &callback.recipe.claims;
+    let each =
+        case.reading.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
+    let (parameters, buffers) = callback.side(Scope::Outer);
+    let labelled = draft.is_labelled();
+    let body = callback.request.body;
+    let has_body = !body.is_empty() && !draft.items.iter().any(|item| item.name == "body");
+    let body = has_body.then(|| Item {
+        between: draft.between(),
+        label: Vec::new(),
+        within: Vec::new(),
+        name: "body".to_owned(),
+        content: Content::Field(Field::plain(body)),
+        presence: Presence::Signed,
+    });
+    parameters
+        .iter(buffers)
+        .filter(|parameter| {
+            let slot = callback.recipe.names.find(parameter.name);
+            let is_claim = slot.is_some_and(|slot| claims.contains(&slot));
+            let is_signed = draft.items.iter().any(|item| item.name.as_bytes() == parameter.name);
+            !is_claim && !is_signed
+        })
+        // One that is empty, and whose name is not signed, would leave but its separator.
+        .filter(|parameter| labelled || !evaluate::is_empty(*parameter))
+        .filter_map(|parameter| {
+            Some(Item {
+                between: draft.between(),
+                label: if labelled { encoded(parameter.name, each) } else { Vec::new() },
+                within: if labelled { draft.within() } else { Vec::new() },
+                name: String::from_utf8_lossy(parameter.name).into_owned(),
+                content: Content::Field(Field::parameter(parameter, each, case.reading.plus)?),
+                presence: Presence::Signed,
+            })
+        })
+        .chain(body)
+        .collect()
+}
+
+/// The text with every extra in its place.
+pub(super) fn with_extras(draft: &Draft, extras: &[Item]) -> Draft {
+    let mut draft = draft.clone();
+    for item in extras {
+        let place = placements(&draft, item).first().copied().unwrap_or_default();
+        draft.items.insert(place, Rc::new(item.clone()));
+    }
+    draft
+}
+
+/// Where an extra may have been put: by name, in front of the secret, at the end, in front.
+fn placements(draft: &Draft, item: &Item) -> Vec<usize> {
+    let len = draft.items.len();
+    let mut places = Vec::new();
+    places.extend(sorted_place(draft, &item.label));
+    if let Some(secret) = draft.secret() {
+        places.push(secret);
+        places.push(secret + 1);
+    }
+    places.extend([len, 0]);
+    let mut once = Vec::new();
+    for place in places {
+        if !once.contains(&place) {
+            once.push(place);
+        }
+    }
+    once
+}
+
+/// Where `label` belongs in a text sorted by name; `None` where it is not sorted. What stands
+/// behind the sorted names, such as the secret, is left where it is.
+fn sorted_place(draft: &Draft, label: &[u8]) -> Option<usize> {
+    if label.is_empty() {
+        return None;
+    }
+    let labels: Vec<&[u8]> = draft.items.iter().map(|item| item.label.as_slice()).collect();
+    let sorted = labels.windows(2).take_while(|two| two[0] <= two[1]).count() + 1;
+    if sorted + 1 < labels.len() {
+        return None;
+    }
+    Some(labels[..sorted.min(labels.len())].iter().take_while(|one| **one < label).count())
+}
+
+/// The parts in another order.
+pub(super) fn order(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let places = draft.places();
+    for (order, about) in orders(draft, &places) {
+        let differs = order != places || draft.arrangement == Arrangement::Sorted;
+        if differs && case.matches(&draft.ordered(&order), budget) {
+            let advice = format!("The parts were signed {about}: {}", in_order(draft));
+            return Some(Mistake::new(MistakeKind::Order, None, advice));
+        }
+    }
+    resorted(case, budget)
+        .or_else(|| bare_secret(case, budget))
+        .or_else(|| permuted(case, &places, budget))
+}
+
+fn in_order(draft: &Draft) -> String {
+    if draft.arrangement == Arrangement::Sorted {
+        return "sort the values as bytes and join them.".to_owned();
+    }
+    let names: Vec<&str> = draft.signed().map(|item| item.name.as_str()).collect();
+    let shown = names.get(..NAMED_MAX).unwrap_or(&names).join(", ");
+    let more = if names.len() > NAMED_MAX { ", …" } else { "" };
+    format!("put them in the order {shown}{more}.")
+}
+
+/// Names that one sentence holds.
+const NAMED_MAX: usize = 12;
+
+/// Orders that programs make, each with its name.
+fn orders(draft: &Draft, places: &[usize]) -> Vec<(Vec<usize>, &'static str)> {
+    let item = |index: usize| &draft.items[index];
+    let by = |compare: &dyn Fn(&Item, &Item) -> std::cmp::Ordering| {
+        let mut order = places.to_vec();
+        order.sort_by(|&one, &other| compare(item(one), item(other)));
+        order
+    };
+    let label = |one: &Item| match one.label.is_empty() {
+        true => one.name.as_bytes().to_vec(),
+        false => one.label.clone(),
+    };
+    let named = by(&|one, other| label(one).cmp(&label(other)));
+    let any_case =
+        by(&|one, other| label(one).to_ascii_lowercase().cmp(&label(other).to_ascii_lowercase()));
+    let valued = by(&|one, other| text(one).cmp(text(other)));
+    let reversed: Vec<usize> = places.iter().rev().copied().collect();
+    let backwards: Vec<usize> = named.iter().rev().copied().collect();
+    let last = |order: &[usize]| secret_at(draft, order, End::Back);
+    let first = |order: &[usize]| secret_at(draft, order, End::Front);
+    vec![
+        (last(places), "with the secret at the end"),
+        (first(places), "with the secret in front"),
+        (last(&named), "sorted by name, the secret at the end"),
+        (first(&named), "sorted by name, the secret in front"),
+        (named, "sorted by name"),
+        (last(&any_case), "sorted by name whatever its case, the secret at the end"),
+        (any_case, "sorted by name whatever its case"),
+        (last(&valued), "sorted by value, the secret at the end"),
+        (valued, "sorted by value"),
+        (last(&backwards), "sorted by name backwards, the secret at the end"),
+        (backwards, "sorted by name backwards"),
+        (reversed, "in reverse"),
+    ]
+}
+
+fn text(item: &Item) -> &[u8] {
+    item.field().map_or(&[], |field| &field.text)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Front,
+    Back,
+}
+
+fn secret_at(draft: &Draft, order: &[usize], end: End) -> Vec<usize> {
+    let is_secret = |index: &&usize| draft.items[**index].is_secret();
+    let secret = order.iter().find(is_secret).copied();
+    let mut others: Vec<usize> = order.iter().filter(|index| !is_secret(index)).copied().collect();
+    match end {
+        End::Front => others.splice(0..0, secret),
+        End::Back => others.splice(others.len().., secret),
+    };
+    others
+}
+
+/// The parts in the order in which they came, and the values sorted with the secret among them.
+fn resorted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let arrived = arrived(case);
+    for order in [secret_at(draft, &arrived, End::Back), secret_at(draft, &arrived, End::Front)] {
+        if case.matches(&draft.ordered(&order), budget) {
+            let advice = format!("The parts were signed as they came: {}", in_order(draft));
+            return Some(Mistake::new(MistakeKind::Order, None, advice));
+        }
+    }
+    let mut sorted = draft.clone();
+    sorted.arrangement = Arrangement::Sorted;
+    if draft.arrangement == Arrangement::Sorted || !case.matches(&sorted, budget) {
+        return None;
+    }
+    let advice = format!("The parts were sorted by what they say: {}", in_order(draft));
+    Some(Mistake::new(MistakeKind::Order, None, advice))
+}
+
+fn arrived(case: &Case<'_>) -> Vec<usize> {
+    let (parameters, buffers) = case.callback.side(Scope::Outer);
+    let names: Vec<&[u8]> = parameters.iter(buffers).map(|parameter| parameter.name).collect();
+    let at = |index: &usize| {
+        let name = case.draft.items[*index].name.as_bytes();
+        names.iter().position(|known| *known == name).unwrap_or(names.len())
+    };
+    let mut order = case.draft.places();
+    order.sort_by_key(at);
+    order
+}
+
+/// The secret at one end, without a name or a separator of its own.
+fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    draft.secret()?;
+    for end in [End::Back, End::Front] {
+        for between in [Vec::new(), draft.between()] {
+            let order = secret_at(draft, &draft.places(), end);
+            let mut bare = draft.ordered(&order);
+            let at = if end == End::Back { bare.items.len() - 1 } else { 0 };
+            let item = bare.item_mut(at);
+            // In its place and without a name, only its separator can be another one.
+            if item.label.is_empty() && order == draft.places() {
+                continue;
+            }
+            item.label.clear();
+            item.within.clear();
+            item.between.clone_from(&between);
+            if let Some(next) = bare.items.get_mut(1).filter(|_| end == End::Front) {
+                Rc::make_mut(next).between = between;
+            }
+            if case.matches(&bare, budget) {
+                let place = if end == End::Back { "end" } else { "front" };
+                let advice =
+                    format!("The secret was put at the {place} on its own: {}", in_order(draft));
+                return Some(Mistake::new(MistakeKind::Order, None, advice));
+            }
+        }
+    }
+    None
+}
+
+/// Every order of few parts; of many, every two swapped and each one moved.
+fn permuted(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let orders = if places.len() <= PERMUTED_MAX {
+        permutations(places)
+    } else if places.len() <= PAIRED_MAX {
+        swapped(places)
+    } else {
+        Vec::new()
+    };
+    for order in orders {
+        if case.matches(&draft.ordered(&order), budget) {
+            let moved = order.iter().zip(places).find(|(one, other)| one != other);
+            let name = moved.map(|(one, _)| draft.items[*one].name.as_str());
+            let name =
+                name.filter(|_| !moved.is_some_and(|(one, _)| draft.items[*one].is_secret()));
+            let names: Vec<&str> =
+                order.iter().map(|&index| draft.items[index].name.as_str()).collect();
+            let shown = names.get(..NAMED_MAX).unwrap_or(&names).join(", ");
+            let advice = format!("The parts were signed in the order {shown}: {}", in_order(draft));
+            return Some(Mistake::new(MistakeKind::Order, name, advice));
+        }
+    }
+    None
+}
+
+fn permutations(places: &[usize]) -> Vec<Vec<usize>> {
+    let Some((first, rest)) = places.split_first() else { return vec![Vec::new()] };
+    let mut all = Vec::new();
+    for order in permutations(rest) {
+        for at in 0..=order.len() {
+            let mut with = order.clone();
+            with.insert(at, *first);
+            all.push(with);
+        }
+    }
+    all
+}
+
+fn swapped(places: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = Vec::new();
+    for one in 0..places.len() {
+        for other in one + 1..places.len() {
+            let mut order = places.to_vec();
+            order.swap(one, other);
+            all.push(order);
+        }
+    }
+    for from in 0..places.len() {
+        for to in [0, places.len() - 1] {
+            let mut order = places.to_vec();
+            let moved = order.remove(from);
+            order.insert(to, moved);
+            all.push(order);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_parts_have_every_order_and_many_every_swap() {
+        assert_eq!(permutations(&[0, 1, 2, 3]).len(), 24);
+        assert!(permutations(&[0, 1, 2]).contains(&vec![2, 0, 1]));
+        assert_eq!(swapped(&[0, 1, 2, 3, 4, 5]).len(), 15 + 12);
+    }
+}

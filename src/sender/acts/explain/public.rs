@@ -1,0 +1,88 @@
+//! Mistakes with signatures of private keys: written in another way, made by another scheme.
+
+use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::{Mistake, MistakeKind};
+use crate::sender::acts::signature::Public;
+use crate::sender::crypto::public_key::{PublicKey, Scheme};
+use crate::sender::language::definition::Signs;
+use crate::sender::request::encoding::{self, Plus};
+
+/// The right signature, written in another way.
+pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let public = case.reading.public.as_ref()?;
+    for material in &case.materials {
+        let Some((key, message)) = own(case, public, material, budget) else { continue };
+        for (signature, about) in case.claims.iter().flat_map(|claim| unwritten(claim)) {
+            let right = budget.spend_public(message.len())
+                && public.scheme.verifies(&key, &message, &signature);
+            if right {
+                let advice = format!("The signature is right and written {about}.");
+                return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
+            }
+        }
+    }
+    None
+}
+
+/// What a claim may stand for, and how it is written then.
+fn unwritten(claim: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
+    let once = encoding::unpercented(claim, Plus::Kept).into_owned();
+    let plus: Vec<u8> = claim.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
+    let mut all = Vec::new();
+    all.extend(encoding::unhex(claim).ok().map(|bytes| (bytes, "in hex")));
+    all.extend(encoding::unbase64(claim).ok().map(|bytes| (bytes, "in base64")));
+    for (text, about) in [
+        (once.as_slice(), "percent-encoded twice"),
+        (&plus, "with `+` turned into a blank"),
+        (claim.trim_ascii(), "with blanks around it"),
+    ] {
+        let other = text != claim;
+        all.extend(encoding::unbase64(text).ok().filter(|_| other).map(|bytes| (bytes, about)));
+    }
+    all
+}
+
+/// The same key under another scheme, or over another form of the text.
+pub(super) fn other_scheme(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let public = case.reading.public.as_ref()?;
+    for material in &case.materials {
+        let (text, key) = (case.draft.written(material)?, case.key(material)?);
+        let Some(key) = case.public_key(public, &key) else { continue };
+        for scheme in Scheme::ALL.into_iter().filter(|scheme| scheme.kind() == key.kind()) {
+            for signs in [Signs::Text, Signs::Bytes, Signs::Hex] {
+                let Some(message) = case.message(signs, &text, budget) else { continue };
+                if case.is_signed_by((scheme, &key), &message, budget) {
+                    let advice = format!(
+                        "The signature was made with {} {}: this claim is read as {} {}.",
+                        scheme.name(),
+                        of(signs),
+                        public.scheme.name(),
+                        of(public.signs)
+                    );
+                    return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn of(signs: Signs) -> &'static str {
+    match signs {
+        Signs::Text => "of the text",
+        Signs::Bytes => "of its digest",
+        Signs::Hex => "of the hex of its digest",
+    }
+}
+
+/// The key of the rule and what is signed by it.
+fn own(
+    case: &Case<'_>,
+    public: &Public,
+    material: &[u8],
+    budget: &mut Budget,
+) -> Option<(PublicKey, Vec<u8>)> {
+    let (text, key) = (case.draft.written(material)?, case.key(material)?);
+    let key = case.public_key(public, &key)?;
+    Some((key, case.message(public.signs, &text, budget)?))
+}

@@ -1,0 +1,169 @@
+//! Mistakes between the parts: other separators, a name too many or none at all.
+
+use std::rc::Rc;
+
+use crate::sender::acts::explain::case::{Budget, Case};
+use crate::sender::acts::explain::draft::{Draft, Item};
+use crate::sender::acts::explain::{Mistake, MistakeKind};
+
+/// Separators that programs write between two parts.
+const BETWEENS: &[&str] =
+    &["", "&", ",", ":", "_", "|", "-", ".", ";", " ", "\n", "+", "/", "#", "&amp;", ", "];
+
+/// Signs that programs write between a name and its value.
+const WITHINS: &[&str] = &["=", "", ":", "_", ","];
+
+/// Other separators, a name too many or none at all.
+pub(super) fn separator(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    single_gap(case, budget).or_else(|| ends(case, budget)).or_else(|| all_gaps(case, budget))
+}
+
+/// One separator is missing, or the secret has one of its own.
+fn single_gap(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    for (nth, &index) in draft.places().iter().enumerate() {
+        let item = &draft.items[index];
+        let mut changed = Vec::new();
+        if nth > 0 && !item.between.is_empty() {
+            changed.push(Item { between: Vec::new(), ..Item::clone(item) });
+        }
+        if !item.within.is_empty() {
+            changed.push(Item { within: Vec::new(), ..Item::clone(item) });
+        }
+        if !item.label.is_empty() {
+            let bare = Item { label: Vec::new(), within: Vec::new(), ..Item::clone(item) };
+            changed.push(bare);
+        }
+        if item.is_secret() {
+            let own = BETWEENS
+                .iter()
+                .map(|b| Item { between: b.as_bytes().to_vec(), ..Item::clone(item) });
+            changed.extend(own);
+        }
+        for item in changed {
+            if case.matches(&draft.with(index, item), budget) {
+                let name = &draft.items[index].name;
+                let advice = format!(
+                    "What stands in front of `{name}` was signed in another way: {}",
+                    rule(draft)
+                );
+                return Some(separated(draft, index, advice));
+            }
+        }
+    }
+    None
+}
+
+fn separated(draft: &Draft, index: usize, advice: String) -> Mistake {
+    let item = &draft.items[index];
+    let name = (!item.is_secret()).then_some(item.name.as_str());
+    Mistake::new(MistakeKind::Separator, name, advice)
+}
+
+fn rule(draft: &Draft) -> String {
+    let shown = |bytes: &[u8]| match bytes {
+        [] => "nothing".to_owned(),
+        bytes => format!("`{}`", String::from_utf8_lossy(bytes)),
+    };
+    let between = shown(&draft.between());
+    if draft.is_labelled() {
+        let within = shown(&draft.within());
+        return format!("{between} stands between two parts and {within} behind a name.");
+    }
+    format!("{between} stands between two parts, and no names are signed.")
+}
+
+/// A separator in front of the text or behind it.
+fn ends(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    let own = draft.between();
+    for mark in [own.as_slice(), b"&", b"?", b"\n", b"\r\n", b" ", b",", b":"] {
+        if mark.is_empty() {
+            continue;
+        }
+        let mut behind = draft.clone();
+        behind.tail.extend_from_slice(mark);
+        let mut front = draft.clone();
+        front.head.splice(0..0, mark.iter().copied());
+        for (draft, place) in [(behind, "behind"), (front, "in front of")] {
+            if case.matches(&draft, budget) {
+                let advice = format!(
+                    "`{}` stood {place} the signed text: take it away.",
+                    String::from_utf8_lossy(mark).escape_debug()
+                );
+                return Some(Mistake::new(MistakeKind::Separator, None, advice));
+            }
+        }
+    }
+    None
+}
+
+/// Other separators throughout, with names or without, the secret's own kept or not.
+fn all_gaps(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
+    let draft = &case.draft;
+    for names in [Names::AsRuled, Names::Other] {
+        for between in BETWEENS {
+            for within in withins(draft, names) {
+                for secret in [Own::Kept, Own::Changed] {
+                    let changed = separated_by(draft, (between, within), names, secret);
+                    if case.matches(&changed, budget) {
+                        let advice =
+                            format!("The text was signed with other separators: {}", rule(draft));
+                        return Some(Mistake::new(MistakeKind::Separator, None, advice));
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Whether names are written as the rule says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    AsRuled,
+    Other,
+}
+
+/// Whether the secret keeps what stands in front of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Kept,
+    Changed,
+}
+
+fn withins(draft: &Draft, names: Names) -> &'static [&'static str] {
+    let written = draft.is_labelled() == (names == Names::AsRuled);
+    if written { WITHINS } else { &[""] }
+}
+
+fn separated_by(
+    draft: &Draft,
+    (between, within): (&str, &str),
+    names: Names,
+    secret: Own,
+) -> Draft {
+    let mut changed = draft.clone();
+    let labelled = draft.is_labelled();
+    for item in &mut changed.items {
+        if item.is_secret() && secret == Own::Kept {
+            continue;
+        }
+        let item = Rc::make_mut(item);
+        item.between = between.as_bytes().to_vec();
+        match names {
+            Names::AsRuled if item.label.is_empty() => {}
+            Names::AsRuled => item.within = within.as_bytes().to_vec(),
+            Names::Other if labelled => {
+                item.label.clear();
+                item.within.clear();
+            }
+            Names::Other if item.is_secret() => {}
+            Names::Other => {
+                item.label = item.name.clone().into_bytes();
+                item.within = within.as_bytes().to_vec();
+            }
+        }
+    }
+    changed
+}

@@ -1,0 +1,260 @@
+//! An accepted vector in the hands of somebody who signs it.
+
+use std::sync::Arc;
+
+use super::own::{self, Own};
+use crate::sender::acts::explain::{MistakeKind, case};
+use crate::sender::acts::signature::Reading;
+use crate::sender::crypto::digest::Output;
+use crate::sender::language::vector::Vector;
+use crate::sender::request::callback::Judgement;
+use crate::sender::{Catalog, LiveSecret, OwnedRequest, Recipe, Secret, Sender, Terms};
+
+/// An accepted vector, ready to be signed wrongly.
+#[derive(Clone)]
+pub(super) struct Scene {
+    pub(super) sender: Arc<Sender>,
+    pub(super) about: String,
+    pub(super) terms: Terms,
+    pub(super) params: toml::Table,
+    pub(super) reading: usize,
+    pub(super) request: OwnedRequest,
+    /// The claim as it stands in the request.
+    pub(super) claim: String,
+    pub(super) secret: Vec<u8>,
+    pub(super) now_ms: i64,
+    pub(super) own: Own,
+}
+
+/// A mistake that was made, and what is to be said of it.
+pub(super) struct Slip {
+    pub(super) kind: MistakeKind,
+    /// The parameter to be named, where one is.
+    pub(super) parameter: Option<String>,
+    /// Kinds that make the same bytes here, and so may be named as well.
+    pub(super) or: Vec<MistakeKind>,
+    pub(super) about: String,
+    pub(super) request: OwnedRequest,
+    /// The claim that would have been right: nobody is to see it.
+    pub(super) right: String,
+    /// The source that it is sent to.
+    pub(super) terms: Terms,
+}
+
+/// Parameters of one vector whose values are tried: they are all treated alike.
+pub(super) const FREE_MAX: usize = 4;
+
+pub(super) const SECRET: &str = "An0ther-Secret-0f-Ours";
+
+pub(super) fn scenes() -> Vec<Scene> {
+    let catalog = Catalog::embedded().unwrap();
+    let vectors = catalog.iter().flat_map(|sender| sender.vectors.iter().map(move |v| (sender, v)));
+    vectors.filter_map(|(sender, vector)| scene(sender, vector)).collect()
+}
+
+pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
+    let mut terms = vector.terms();
+    let recipe = Recipe::compile(sender, &terms).unwrap();
+    let now_ms = vector.now_ms.unwrap_or(1_700_000_000_000);
+    let mut callback = recipe.read(vector.request.borrow(), now_ms);
+    let Judgement::Verified(verified) = callback.verify() else { return None };
+    let taken = ["accepted", "challenge"].iter().any(|one| vector.expects("outcome", one));
+    if !taken {
+        return None;
+    }
+    let matched = verified.callback.matched.clone()?;
+    let reading = recipe.readings.get(matched.reading?)?;
+    let claim = claim_in(&recipe, reading, &vector.request, matched.output.as_ref()?)?;
+    let params = vector.source.get("params").and_then(toml::Value::as_table);
+    let params = params.cloned().unwrap_or_default();
+    let own = own::read(&sender.text, reading.index, &vector.request, &params)?;
+    // One secret, long enough to be looked for in what is said; a key keeps its own form.
+    let mut secret = terms.secrets[matched.secret?].value.expose().to_vec();
+    let about = format!("{}: {}", sender.name(), vector.about);
+    assert!(own.claim(&secret)?.eq_ignore_ascii_case(&claim), "{about}: {own:#?}");
+    let opens_with_it =
+        sender.open.as_ref().is_some_and(|open| open.key.spots().any(|spot| spot.key == "secret"));
+    if own.key == "[secret]" && !opens_with_it {
+        secret = SECRET.into();
+    }
+    terms.secrets = vec![live(&secret)];
+    let index = reading.index;
+    let mut scene = Scene {
+        sender: Arc::clone(sender),
+        about,
+        terms,
+        params,
+        reading: index,
+        request: vector.request.clone(),
+        claim,
+        secret,
+        now_ms,
+        own,
+    };
+    scene.resign();
+    Some(scene)
+}
+
+pub(super) fn live(secret: &[u8]) -> LiveSecret {
+    LiveSecret { id: "1".into(), value: Secret::new(secret), until_ms: None }
+}
+
+/// The claim that matched, as it stands in the request.
+fn claim_in(
+    recipe: &Recipe,
+    reading: &Reading,
+    request: &OwnedRequest,
+    output: &Output,
+) -> Option<String> {
+    let callback = recipe.read(request.borrow(), 0);
+    let claims = case::claims(&callback, reading);
+    let claim = claims.into_iter().find(|claim| reading.is_claimed(output, claim))?;
+    String::from_utf8(claim).ok()
+}
+
+impl Scene {
+    pub(super) fn verifies(&self, request: &OwnedRequest) -> bool {
+        let recipe = Recipe::compile(&self.sender, &self.terms).unwrap();
+        let mut callback = recipe.read(request.borrow(), self.now_ms);
+        matches!(callback.verify(), Judgement::Verified(_))
+    }
+
+    /// The right claim in place of the one that is there.
+    pub(super) fn resign(&mut self) {
+        let claim = self.own.claim(&self.secret).unwrap();
+        self.request = self.with_claim(&claim);
+        self.claim = claim;
+        assert!(self.verifies(&self.request), "{}: {:#?}", self.about, self.own);
+    }
+
+    /// The request with another claim.
+    pub(super) fn with_claim(&self, claim: &str) -> OwnedRequest {
+        let mut request = self.request.clone();
+        let escaped = String::from_utf8(own::form(claim.as_bytes())).unwrap();
+        // The parameter `event_token=` is not the end of `event_token_all=`.
+        let target = replaced(&request.target, &self.claim, &escaped);
+        let body = replaced(&request.body, &self.claim, claim);
+        match (target, body) {
+            (Some(target), _) => request.target = target,
+            (None, Some(body)) => request.body = body,
+            (None, None) => {
+                let found = request.headers.iter().find_map(|(name, value)| {
+                    Some((name.clone(), replaced(value.as_bytes(), &self.claim, claim)?))
+                });
+                let (name, value) = found.unwrap_or_else(|| panic!("{}", self.about));
+                request.headers.insert(name, http::HeaderValue::from_bytes(&value).unwrap());
+            }
+        }
+        request
+    }
+
+    /// The same scene with another value on the wire, rightly signed; `None` where it cannot be.
+    pub(super) fn with_value(&self, name: &str, raw: &str) -> Option<Self> {
+        let mut scene = self.clone();
+        let part = self.own.parts.iter().find(|part| part.name.as_deref() == Some(name))?;
+        let old = String::from_utf8(part.raw.clone()).ok()?;
+        let target = ["?", "&"].iter().find_map(|mark| {
+            let with = format!("{mark}{name}={raw}");
+            replaced(&scene.request.target, &format!("{mark}{name}={old}"), &with)
+        });
+        let body = ["\"", ""].iter().find_map(|quote| {
+            let with = format!("\"{name}\":\"{raw}\"");
+            replaced(&scene.request.body, &format!("\"{name}\":{quote}{old}{quote}"), &with)
+        });
+        match (target, body) {
+            (Some(target), _) => scene.request.target = target,
+            (None, Some(body)) => scene.request.body = body,
+            _ => return None,
+        }
+        scene.reread()
+    }
+
+    /// The same scene with one more parameter in the query.
+    pub(super) fn with_extra(&self, name: &str, raw: &str) -> Option<Self> {
+        let mut scene = self.clone();
+        let mark: &[u8] = if scene.request.target.contains(&b'?') { b"&" } else { b"?" };
+        let pair = format!("{name}={raw}");
+        scene.request.target = [&scene.request.target, mark, pair.as_bytes()].concat();
+        scene.reread()
+    }
+
+    pub(super) fn with_body(&self, body: &str) -> Option<Self> {
+        let mut scene = self.clone();
+        scene.request.body = body.into();
+        scene.reread()
+    }
+
+    pub(super) fn with_secret(&self, secret: &str) -> Option<Self> {
+        let mut scene = self.clone();
+        scene.secret = secret.into();
+        scene.terms.secrets = vec![live(&scene.secret)];
+        Recipe::compile(&scene.sender, &scene.terms).ok()?;
+        scene.reread()
+    }
+
+    pub(super) fn reread(mut self) -> Option<Self> {
+        self.own = own::read(&self.sender.text, self.reading, &self.request, &self.params)?;
+        let claim = self.own.claim(&self.secret)?;
+        self.request = self.with_claim(&claim);
+        self.claim = claim;
+        self.verifies(&self.request).then_some(self)
+    }
+
+    /// Some names of signed parameters whose value may be anything.
+    pub(super) fn free(&self) -> Vec<String> {
+        let named = self.own.parts.iter().filter_map(|part| part.name.clone());
+        named.filter(|name| self.with_value(name, "xyz").is_some()).take(FREE_MAX).collect()
+    }
+
+    /// Whether the file has readings besides, under which one mistake can look like another.
+    pub(super) fn has_twins(&self) -> bool {
+        self.sender.readings.len() > 1
+    }
+
+    pub(super) fn slip(
+        &self,
+        kind: MistakeKind,
+        parameter: Option<&str>,
+        about: &str,
+        claim: &str,
+    ) -> Slip {
+        Slip {
+            kind,
+            parameter: parameter.map(str::to_owned),
+            or: Vec::new(),
+            about: format!("{}: {about}", self.about),
+            request: self.with_claim(claim),
+            right: self.claim.clone(),
+            terms: self.terms.clone(),
+        }
+    }
+
+    /// A slip made by signing `own`, a changed copy of the right one.
+    pub(super) fn signed(
+        &self,
+        kind: MistakeKind,
+        parameter: Option<&str>,
+        about: &str,
+        own: &Own,
+    ) -> Option<Slip> {
+        Some(self.slip(kind, parameter, about, &own.claim(&self.secret)?))
+    }
+
+    pub(super) fn changed(&self, change: impl FnOnce(&mut Own)) -> Own {
+        let mut own = self.own.clone();
+        change(&mut own);
+        own
+    }
+}
+
+fn replaced(text: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
+    let at = memchr::memmem::find(text, from.as_bytes()).filter(|_| !from.is_empty())?;
+    Some([&text[..at], to.as_bytes(), &text[at + from.len()..]].concat())
+}
+
+impl Slip {
+    pub(super) fn or(mut self, kinds: &[MistakeKind]) -> Self {
+        self.or.extend_from_slice(kinds);
+        self
+    }
+}

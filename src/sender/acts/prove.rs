@@ -1,0 +1,101 @@
+//! Runs the vectors of a sender's file.
+
+use std::sync::Arc;
+
+use super::outcome::Outcome;
+use super::reply::Reply;
+use super::resolved::{Resolved, Role};
+use crate::sender::language::definition::Sender;
+use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::recipe::Recipe;
+use crate::sender::language::vector::Vector;
+use crate::sender::request::callback::{Judgement, Resolution};
+
+/// When a vector is run that names no time of its own: its sender's callbacks have none either.
+pub(in crate::sender) const SOME_TIME_MS: i64 = 1_700_000_000_000;
+
+/// Runs every vector of `sender`; a fault for each thing that came out otherwise than it says.
+#[must_use]
+pub fn prove(sender: &Arc<Sender>) -> Vec<DefinitionError> {
+    let mut faults = Vec::new();
+    for (index, vector) in sender.vectors.iter().enumerate() {
+        match Recipe::compile(sender, &vector.terms()) {
+            Ok(recipe) => compare(index, vector, &recipe, &mut faults),
+            Err(found) => {
+                let at = format!("vector[{index}].source");
+                faults.extend(found.into_iter().map(|fault| fault.under(&at)));
+            }
+        }
+    }
+    faults
+}
+
+fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<DefinitionError>) {
+    let got = came(vector, recipe);
+    for key in vector.expectations() {
+        let expected = vector.expected(key).unwrap_or_default();
+        let got = got.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value);
+        if got != expected {
+            let about = &vector.about;
+            faults.push(DefinitionError::new(
+                format!("vector[{index}].expect.{key}"),
+                format!("{about}: came out as {got:?}, not {expected:?}"),
+                "mend the file or the vector",
+            ));
+        }
+    }
+}
+
+/// Facts of a resolved callback that a vector can expect.
+fn said(resolved: &Resolved, got: &mut Vec<(&'static str, String)>) {
+    let roles = resolved.authenticated().iter().map(|role| role.as_str());
+    let covered = roles.chain(resolved.covered().iter().map(|fact| fact.as_str()));
+    got.push(("authenticated", covered.collect::<Vec<_>>().join(" ")));
+    got.push(("effect", resolved.effect().as_str().to_owned()));
+    got.push(("kind", resolved.kind.clone().unwrap_or_default()));
+    got.push(("recut", resolved.recut().join(" ")));
+    got.push(("misfits", resolved.misfits().join(" ")));
+    got.push(("unresolved", resolved.unresolved().join(" ")));
+    let value = |role| resolved.role(role).unwrap_or_default().to_owned();
+    got.extend(Role::ALL.iter().map(|role| (role.as_str(), value(*role))));
+}
+
+/// Results of a vector's request, by the names that vectors use.
+fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
+    let mut callback = recipe.read(vector.request.borrow(), vector.now_ms.unwrap_or(SOME_TIME_MS));
+    let mut got = Vec::new();
+    let (outcome, reason) = match callback.verify() {
+        Judgement::Probe => (Outcome::Test, None),
+        Judgement::Undecided => (Outcome::Unavailable, None),
+        Judgement::Challenge => (Outcome::Challenge, None),
+        Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
+        Judgement::Verified(mut verified) => match verified.resolve("evt_vector") {
+            Resolution::Challenge => (Outcome::Challenge, None),
+            Resolution::Test => (Outcome::Test, None),
+            Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
+            Resolution::Event(resolved) => {
+                said(&resolved, &mut got);
+                (Outcome::Accepted, None)
+            }
+            Resolution::Ambiguous(resolved) => {
+                said(&resolved, &mut got);
+                (Outcome::Ambiguous, None)
+            }
+        },
+    };
+    got.push(("outcome", outcome.as_str().to_owned()));
+    got.push(("reason", reason.map_or(String::new(), |reason| reason.as_str().to_owned())));
+    got.push(("reply", shown(&callback.reply(outcome, reason, &|| [0; 16]))));
+    got
+}
+
+/// A reply as vectors write it: `status body`.
+pub(in crate::sender) fn shown(reply: &Reply) -> String {
+    match reply {
+        Reply::Silence => "silence".to_owned(),
+        Reply::Answer(answer) => {
+            let body = String::from_utf8_lossy(&answer.body);
+            format!("{} {body}", answer.status.as_u16()).trim_end().to_owned()
+        }
+    }
+}

@@ -1,0 +1,635 @@
+//! Replies to senders: a table by outcome, of fixed trees whose leaves are texts.
+//!
+//! The tree of a JSON, form or XML reply is fixed when the file is loaded and its leaves are
+//! escaped by the writer, so that no value can break or extend it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use super::outcome::{Outcome, Reason};
+use crate::sender::language::definition::status;
+use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::text::{Piece, Spot, Strictness, Text};
+use crate::sender::request::encoding;
+
+/// A reply to a sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// An HTTP answer.
+    Answer(Answer),
+    /// No reply: the request is held past the sender's timeout and the connection closed, because
+    /// only a timeout makes this sender retry.
+    Silence,
+}
+
+/// An HTTP answer, ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status; senders have some of their own, such as 601.
+    pub status: StatusCode,
+    /// The content type; none where there is no body.
+    pub content_type: Option<HeaderValue>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The replies of a file, a kind or a source, by the name of the outcome or reason.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct Rows<K = Spot>(BTreeMap<String, Spec<K>>);
+
+impl<K> Default for Rows<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// One reply.
+#[derive(Clone, Debug)]
+pub(in crate::sender) enum Spec<K = Spot> {
+    /// No answer.
+    Silence,
+    /// An answer that is the same every time.
+    Fixed(Answer),
+    /// An answer made from the callback.
+    Made(Made<K>),
+}
+
+/// An answer made from the callback.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct Made<K = Spot> {
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    body: Body<K>,
+    pub(in crate::sender) sealed: Sealed,
+}
+
+/// Whether a reply is sealed when the callback was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::sender) enum Sealed {
+    #[default]
+    Never,
+    /// In WeChat's envelope, JSON or XML as the callback was.
+    LikeTheCallback,
+    /// In a JSON object with members of these names.
+    In(Arc<Envelope>),
+}
+
+/// Member names of an envelope.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Envelope {
+    /// The cipher text.
+    pub(in crate::sender) encrypt: String,
+    /// The signature of it with time and nonce.
+    pub(in crate::sender) signature: String,
+    /// When it was sealed, Unix seconds.
+    pub(in crate::sender) time: String,
+    /// The name of the nonce.
+    pub(in crate::sender) nonce: String,
+}
+
+#[derive(Clone, Debug)]
+enum Body<K> {
+    Plain(Text<K>),
+    Json(Tree<K>),
+    Form(Vec<(String, Tree<K>)>),
+    Xml(Tree<K>),
+    Alike(Tree<K>),
+}
+
+#[derive(Clone, Debug)]
+enum Tree<K> {
+    Object(Vec<(String, Tree<K>)>),
+    List(Vec<Tree<K>>),
+    Text(Text<K>),
+    /// A number or a boolean, as JSON spells it.
+    Literal(String),
+}
+
+/// In which writing an `alike` reply is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Style {
+    Json,
+    Xml,
+}
+
+/// Says the texts of a reply: the callback, its outcome and the time.
+pub(in crate::sender) trait RenderText<K> {
+    /// A text; `None` when it is one optional part that is left out.
+    fn text(&self, text: &Text<K>) -> Option<String>;
+    /// The sender's code for this outcome, when `text` is nothing but `[code]`.
+    fn code(&self, text: &Text<K>) -> Option<&toml::Value>;
+    /// How the callback's own body was written.
+    fn style(&self) -> Style;
+}
+
+/// The reply to an address check that is refused, where it differs from that to a callback.
+pub(in crate::sender) const CHALLENGE_REJECTED: &str = "challenge_rejected";
+
+/// The names under which the answer to `outcome` is looked for, the most fitting first.
+pub(in crate::sender) fn names(
+    outcome: Outcome,
+    reason: Option<Reason>,
+) -> impl Iterator<Item = &'static str> {
+    let first = reason.filter(|_| outcome == Outcome::Rejected).map(Reason::as_str);
+    let rest: &'static [&'static str] = match outcome {
+        Outcome::Accepted => &["accepted"],
+        Outcome::Duplicate => &["duplicate", "accepted"],
+        // Held callbacks are acknowledged like accepted ones.
+        Outcome::Conflict => &["conflict", "accepted"],
+        Outcome::Ambiguous => &["ambiguous", "accepted"],
+        Outcome::Test => &["test", "accepted"],
+        Outcome::Superseded => &["superseded", "accepted"],
+        Outcome::Challenge => &["challenge"],
+        Outcome::Disabled => &["disabled", "rejected"],
+        Outcome::Rejected => &["rejected"],
+        Outcome::Unavailable => &["unavailable"],
+    };
+    first.into_iter().chain(rest.iter().copied())
+}
+
+impl Rows {
+    /// Reads a `[reply]` table.
+    ///
+    /// # Errors
+    /// All errors in the table.
+    pub(in crate::sender) fn parse(table: &toml::Table) -> Result<Self, Vec<DefinitionError>> {
+        let mut rows = BTreeMap::new();
+        let mut faults = Vec::new();
+        for (name, value) in table {
+            let known = Outcome::from_name(name).is_some()
+                || Reason::from_name(name).is_some()
+                || name == CHALLENGE_REJECTED;
+            if !known {
+                faults.push(DefinitionError::new(
+                    name,
+                    "is neither an outcome nor a reason",
+                    "see the list of both",
+                ));
+            }
+            match Spec::parse(value) {
+                Ok(spec) => {
+                    rows.insert(name.clone(), spec);
+                }
+                Err(fault) => faults.push(fault.under(name)),
+            }
+        }
+        if faults.is_empty() { Ok(Self(rows)) } else { Err(faults) }
+    }
+
+    /// Every text of the table, for the names it reads.
+    pub(in crate::sender) fn texts(&self) -> Vec<&Text> {
+        let mut texts = Vec::new();
+        for spec in self.0.values() {
+            if let Spec::Made(made) = spec {
+                made.body.collect(&mut texts);
+            }
+        }
+        texts
+    }
+
+    /// The same table under other keys.
+    ///
+    /// # Errors
+    /// Whatever `bind` says of one of its placeholders, under the name of the row.
+    pub(in crate::sender) fn bind<L>(
+        &self,
+        bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
+    ) -> Result<Rows<L>, DefinitionError> {
+        let mut rows = BTreeMap::new();
+        for (name, spec) in &self.0 {
+            let spec = match spec {
+                Spec::Silence => Spec::Silence,
+                Spec::Fixed(answer) => Spec::Fixed(answer.clone()),
+                Spec::Made(made) => Spec::Made(made.bind(bind).map_err(|fault| fault.under(name))?),
+            };
+            rows.insert(name.clone(), spec);
+        }
+        Ok(Rows(rows))
+    }
+}
+
+impl<K> Rows<K> {
+    /// Whether the table says `name`.
+    pub(in crate::sender) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The texts of the reply called `name`.
+    pub(in crate::sender) fn texts_of(&self, name: &str) -> Vec<&Text<K>> {
+        let mut texts = Vec::new();
+        if let Some(Spec::Made(made)) = self.get(name) {
+            made.body.collect(&mut texts);
+        }
+        texts
+    }
+
+    /// The reply called `name`.
+    pub(in crate::sender) fn get(&self, name: &str) -> Option<&Spec<K>> {
+        self.0.get(name)
+    }
+}
+
+impl Spec {
+    fn parse(value: &toml::Value) -> Result<Self, DefinitionError> {
+        match value {
+            toml::Value::Integer(number) => Ok(Self::Fixed(Answer {
+                status: status(*number).ok_or_else(no_status)?,
+                content_type: None,
+                body: Bytes::new(),
+            })),
+            toml::Value::String(word) if word == "silence" => Ok(Self::Silence),
+            toml::Value::Table(table) => Made::parse(table).map(Made::settled),
+            _ => Err(DefinitionError::new(
+                "",
+                "is not a reply",
+                "use a status, \"silence\" or a table",
+            )),
+        }
+    }
+}
+
+fn no_status() -> DefinitionError {
+    DefinitionError::new("status", "is not a final HTTP status", "use a number from 200 to 999")
+}
+
+impl Made {
+    fn parse(table: &toml::Table) -> Result<Self, DefinitionError> {
+        let mut made = None;
+        let mut answer = (StatusCode::OK, None, Sealed::Never);
+        for (key, value) in table {
+            let body = match (key.as_str(), value) {
+                ("status", toml::Value::Integer(number)) => {
+                    answer.0 = status(*number).ok_or_else(no_status)?;
+                    continue;
+                }
+                ("type", toml::Value::String(text)) => {
+                    let value = HeaderValue::from_str(text).map_err(|_| {
+                        DefinitionError::new("type", "is not a content type", "write text/plain")
+                    })?;
+                    answer.1 = Some(value);
+                    continue;
+                }
+                ("sealed", toml::Value::Boolean(true)) => {
+                    answer.2 = Sealed::LikeTheCallback;
+                    continue;
+                }
+                ("sealed", toml::Value::Boolean(false)) => continue,
+                ("sealed", names @ toml::Value::Table(_)) => {
+                    let names = names.clone().try_into::<Envelope>().map_err(|error| {
+                        let remedy = "name its members: encrypt, signature, time, nonce";
+                        DefinitionError::new("sealed", error.message(), remedy)
+                    })?;
+                    answer.2 = Sealed::In(Arc::new(names));
+                    continue;
+                }
+                ("body", toml::Value::String(text)) => Body::Plain(leaf(key, text)?),
+                ("json", value) => Body::Json(tree(key, value)?),
+                ("form", toml::Value::Table(table)) => Body::Form(members(key, table)?),
+                ("xml", value @ toml::Value::Table(_)) => Body::Xml(tree(key, value)?),
+                ("alike", value @ toml::Value::Table(_)) => Body::Alike(tree(key, value)?),
+                _ => {
+                    return Err(DefinitionError::new(
+                        key,
+                        "is not part of a reply, or not of this type",
+                        "use body, json, form, xml or alike, with status, type, sealed",
+                    ));
+                }
+            };
+            if made.replace(body).is_some() {
+                return Err(DefinitionError::new(key, "is a second body", "say one"));
+            }
+        }
+        let (status, content_type, sealed) = answer;
+        let body = made.unwrap_or(Body::Plain(Text::default()));
+        Ok(Self { status, content_type, body, sealed })
+    }
+
+    /// Made once and for all, where nothing in it depends on the callback.
+    fn settled(self) -> Spec {
+        let mut texts = Vec::new();
+        self.body.collect(&mut texts);
+        let fixed = texts.iter().all(|text| text.is_literal())
+            && self.sealed == Sealed::Never
+            && !matches!(self.body, Body::Alike(_));
+        if fixed { Spec::Fixed(self.answer(&Plainly)) } else { Spec::Made(self) }
+    }
+
+    fn bind<L>(
+        &self,
+        bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
+    ) -> Result<Made<L>, DefinitionError> {
+        let body = match &self.body {
+            Body::Plain(text) => Body::Plain(text.bind(bind)?),
+            Body::Json(tree) => Body::Json(tree.bind(bind)?),
+            Body::Form(members) => Body::Form(bind_members(members, bind)?),
+            Body::Xml(tree) => Body::Xml(tree.bind(bind)?),
+            Body::Alike(tree) => Body::Alike(tree.bind(bind)?),
+        };
+        Ok(Made {
+            status: self.status,
+            content_type: self.content_type.clone(),
+            body,
+            sealed: self.sealed.clone(),
+        })
+    }
+}
+
+/// Says literal texts: a reply that depends on nothing needs no other voice.
+struct Plainly;
+
+impl RenderText<Spot> for Plainly {
+    fn text(&self, text: &Text) -> Option<String> {
+        let mut out = String::new();
+        for piece in &text.pieces {
+            if let Piece::Literal(bytes) = piece {
+                out.push_str(&String::from_utf8_lossy(bytes));
+            }
+        }
+        Some(out)
+    }
+
+    fn code(&self, _: &Text) -> Option<&toml::Value> {
+        None
+    }
+
+    fn style(&self) -> Style {
+        Style::Json
+    }
+}
+
+fn leaf(key: &str, text: &str) -> Result<Text, DefinitionError> {
+    Text::parse(text, Strictness::Markup).map_err(|fault| fault.under(key))
+}
+
+fn members(key: &str, table: &toml::Table) -> Result<Vec<(String, Tree<Spot>)>, DefinitionError> {
+    table
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), tree(&format!("{key}.{name}"), value)?)))
+        .collect()
+}
+
+fn tree(key: &str, value: &toml::Value) -> Result<Tree<Spot>, DefinitionError> {
+    Ok(match value {
+        toml::Value::Table(table) => Tree::Object(members(key, table)?),
+        toml::Value::Array(list) => {
+            Tree::List(list.iter().map(|value| tree(key, value)).collect::<Result<_, _>>()?)
+        }
+        toml::Value::String(text) => Tree::Text(leaf(key, text)?),
+        toml::Value::Integer(number) => Tree::Literal(number.to_string()),
+        toml::Value::Float(number) => Tree::Literal(number.to_string()),
+        toml::Value::Boolean(truth) => Tree::Literal(truth.to_string()),
+        toml::Value::Datetime(date) => Tree::Text(leaf(key, &date.to_string())?),
+    })
+}
+
+fn bind_members<K, L>(
+    members: &[(String, Tree<K>)],
+    bind: &mut impl FnMut(&K) -> Result<L, DefinitionError>,
+) -> Result<Vec<(String, Tree<L>)>, DefinitionError> {
+    members.iter().map(|(name, tree)| Ok((name.clone(), tree.bind(bind)?))).collect()
+}
+
+impl<K> Tree<K> {
+    fn bind<L>(
+        &self,
+        bind: &mut impl FnMut(&K) -> Result<L, DefinitionError>,
+    ) -> Result<Tree<L>, DefinitionError> {
+        Ok(match self {
+            Self::Object(members) => Tree::Object(bind_members(members, bind)?),
+            Self::List(list) => {
+                Tree::List(list.iter().map(|tree| tree.bind(bind)).collect::<Result<_, _>>()?)
+            }
+            Self::Text(text) => Tree::Text(text.bind(bind)?),
+            Self::Literal(text) => Tree::Literal(text.clone()),
+        })
+    }
+
+    fn collect<'t>(&'t self, texts: &mut Vec<&'t Text<K>>) {
+        match self {
+            Self::Object(members) => members.iter().for_each(|(_, tree)| tree.collect(texts)),
+            Self::List(list) => list.iter().for_each(|tree| tree.collect(texts)),
+            Self::Text(text) => texts.push(text),
+            Self::Literal(_) => {}
+        }
+    }
+
+    /// Writes JSON; `false`: it is left out.
+    fn json(&self, voice: &impl RenderText<K>, out: &mut String) -> bool {
+        match self {
+            Self::Literal(text) => out.push_str(text),
+            Self::Text(text) => match (voice.code(text), voice.text(text)) {
+                (Some(toml::Value::String(code)), _) => out.push_str(&encoding::json_string(code)),
+                (Some(code), _) => out.push_str(&code.to_string()),
+                (None, Some(text)) => out.push_str(&encoding::json_string(&text)),
+                (None, None) => return false,
+            },
+            Self::List(list) => {
+                out.push('[');
+                let mut first = true;
+                for tree in list {
+                    let before = out.len();
+                    out.push_str(if first { "" } else { "," });
+                    if tree.json(voice, out) { first = false } else { out.truncate(before) }
+                }
+                out.push(']');
+            }
+            Self::Object(members) => {
+                out.push('{');
+                let mut first = true;
+                for (name, tree) in members {
+                    let before = out.len();
+                    out.push_str(if first { "" } else { "," });
+                    out.push_str(&encoding::json_string(name));
+                    out.push(':');
+                    if tree.json(voice, out) { first = false } else { out.truncate(before) }
+                }
+                out.push('}');
+            }
+        }
+        true
+    }
+
+    /// Writes the element `name`, or nothing where it is left out.
+    fn xml(&self, name: &str, voice: &impl RenderText<K>, out: &mut String) {
+        let Some(inner) = self.xml_inner(voice) else { return };
+        let _ = write!(out, "<{name}>{inner}</{name}>");
+    }
+
+    fn xml_inner(&self, voice: &impl RenderText<K>) -> Option<String> {
+        Some(match self {
+            Self::Literal(text) => text.clone(),
+            Self::Text(text) => match voice.code(text) {
+                Some(toml::Value::String(code)) => cdata(code),
+                Some(code) => code.to_string(),
+                None => cdata(&voice.text(text)?),
+            },
+            Self::List(list) => {
+                let mut out = String::new();
+                list.iter().for_each(|tree| tree.xml("item", voice, &mut out));
+                out
+            }
+            Self::Object(members) => {
+                let mut out = String::new();
+                members.iter().for_each(|(name, tree)| tree.xml(name, voice, &mut out));
+                out
+            }
+        })
+    }
+
+    /// The text of a form's leaf; `None`: it is left out.
+    fn form(&self, voice: &impl RenderText<K>) -> Option<String> {
+        let text = match self {
+            Self::Literal(text) => text.clone(),
+            Self::Text(text) => match voice.code(text) {
+                Some(toml::Value::String(code)) => code.clone(),
+                Some(code) => code.to_string(),
+                None => voice.text(text)?,
+            },
+            Self::Object(_) | Self::List(_) => return None,
+        };
+        let mut encoded = Vec::with_capacity(text.len());
+        encoding::form(text.as_bytes(), &mut encoded);
+        Some(String::from_utf8_lossy(&encoded).into_owned())
+    }
+}
+
+fn cdata(text: &str) -> String {
+    format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"))
+}
+
+impl<K> Body<K> {
+    fn collect<'t>(&'t self, texts: &mut Vec<&'t Text<K>>) {
+        match self {
+            Self::Plain(text) => texts.push(text),
+            Self::Json(tree) | Self::Xml(tree) | Self::Alike(tree) => tree.collect(texts),
+            Self::Form(members) => members.iter().for_each(|(_, tree)| tree.collect(texts)),
+        }
+    }
+}
+
+pub(in crate::sender) const JSON: HeaderValue =
+    HeaderValue::from_static("application/json; charset=utf-8");
+pub(in crate::sender) const XML: HeaderValue = HeaderValue::from_static("text/xml; charset=utf-8");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+
+impl<K> Made<K> {
+    /// The answer, as `voice` says it.
+    pub(in crate::sender) fn answer(&self, voice: &impl RenderText<K>) -> Answer {
+        let (body, usual) = match &self.body {
+            Body::Plain(text) => (voice.text(text).unwrap_or_default(), PLAIN),
+            Body::Json(tree) => (json(tree, voice), JSON),
+            Body::Xml(tree) => (xml(tree, voice), XML),
+            Body::Alike(tree) => match voice.style() {
+                Style::Json => (json(tree, voice), JSON),
+                Style::Xml => (xml(tree, voice), XML),
+            },
+            Body::Form(members) => (form(members, voice), FORM),
+        };
+        let content_type = if body.is_empty() { None } else { Some(usual) };
+        Answer {
+            status: self.status,
+            content_type: self.content_type.clone().or(content_type),
+            body: Bytes::from(body),
+        }
+    }
+}
+
+fn json<K>(tree: &Tree<K>, voice: &impl RenderText<K>) -> String {
+    let mut out = String::new();
+    tree.json(voice, &mut out);
+    out
+}
+
+fn xml<K>(tree: &Tree<K>, voice: &impl RenderText<K>) -> String {
+    let mut out = String::new();
+    tree.xml("xml", voice, &mut out);
+    out
+}
+
+fn form<K>(members: &[(String, Tree<K>)], voice: &impl RenderText<K>) -> String {
+    let pairs: Vec<String> = members
+        .iter()
+        .filter_map(|(name, tree)| Some(format!("{name}={}", tree.form(voice)?)))
+        .collect();
+    pairs.join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says every text as the same value, whatever is in it.
+    struct Saying(&'static str, Style);
+
+    impl RenderText<Spot> for Saying {
+        fn text(&self, text: &Text) -> Option<String> {
+            if text.is_literal() { Plainly.text(text) } else { Some(self.0.to_owned()) }
+        }
+
+        fn code(&self, _: &Text) -> Option<&toml::Value> {
+            None
+        }
+
+        fn style(&self) -> Style {
+            self.1
+        }
+    }
+
+    fn said(reply: &str, voice: &Saying) -> String {
+        let table: toml::Table = format!("accepted = {reply}").parse().unwrap();
+        match Rows::parse(&table).unwrap().get("accepted").unwrap() {
+            Spec::Silence => "silence".to_owned(),
+            Spec::Fixed(answer) => show(answer),
+            Spec::Made(made) => show(&made.answer(voice)),
+        }
+    }
+
+    fn show(answer: &Answer) -> String {
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        format!("{} {body}", answer.status.as_u16()).trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_value_can_neither_break_nor_extend_a_tree() {
+        let evil = Saying("a\"b\\</xml>]]>&c=d\n", Style::Xml);
+        assert_eq!(
+            said("{ json = { a = \"{x}\", n = 1, t = true } }", &evil),
+            "200 {\"a\":\"a\\\"b\\\\</xml>]]>&c=d\\n\",\"n\":1,\"t\":true}",
+        );
+        assert_eq!(
+            said("{ alike = { a = \"{x}\" } }", &evil),
+            "200 <xml><a><![CDATA[a\"b\\</xml>]]]]><![CDATA[>&c=d\n]]></a></xml>",
+        );
+        assert_eq!(
+            said("{ form = { result = 0, error_info = \"{x}\" } }", &evil),
+            "200 result=0&error_info=a%22b%5C%3C%2Fxml%3E%5D%5D%3E%26c%3Dd%0A",
+        );
+    }
+
+    #[test]
+    fn the_simple_forms() {
+        let voice = Saying("x", Style::Json);
+        assert_eq!(said("601", &voice), "601");
+        assert_eq!(said("\"silence\"", &voice), "silence");
+        assert_eq!(said("{ json = { isValid = true } }", &voice), "200 {\"isValid\":true}");
+        assert_eq!(said("{ status = 403, body = \"no\" }", &voice), "403 no");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for reply in ["99", "\"quiet\"", "{ jsn = {} }", "{ body = \"a\", json = {} }", "[1]"] {
+            let table: toml::Table = format!("accepted = {reply}").parse().unwrap();
+            let faults = Rows::parse(&table).unwrap_err();
+            assert!(faults[0].key.starts_with("accepted"), "{reply}: {}", faults[0]);
+        }
+        let table: toml::Table = "acepted = 200".parse().unwrap();
+        assert_eq!(Rows::parse(&table).unwrap_err().len(), 1);
+    }
+}

@@ -1,0 +1,520 @@
+//! Resolution of a verified callback: its kind, roles, parameters, template and keys.
+
+mod amount;
+mod shown;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use super::evaluate::{Context, ReplyValues};
+use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
+use super::json_object::{JsonObject, put_json_text};
+use super::outcome::Reason;
+use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
+use super::signature::{Reading, TimeCover};
+use crate::sender::language::bound::{Bound, Gate, Input};
+use crate::sender::language::condition::Condition;
+use crate::sender::language::coverage::{Coverage, TextVerdict};
+use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
+use crate::sender::language::recipe::{Protection, WhenBody};
+use crate::sender::language::text::{Piece, Text};
+use crate::sender::request::callback::{
+    Callback, CallbackError, CallbackKind, Resolution, Verified,
+};
+use crate::sender::request::encoding;
+use crate::sender::request::parameters::ParameterError;
+use crate::sender::request::unreplaced;
+use amount::same_amount;
+use shown::UnknownNames;
+
+pub(in crate::sender) use amount::plain_amount;
+
+/// Room for the texts of a callback, beyond twice its query: once as roles, once as parameters.
+const TEXTS_BYTES: usize = 128;
+
+/// A value with the role's text that made it.
+type MadeOf<'s, 't> = (Cow<'s, [u8]>, &'t RoleText<Bound>);
+
+/// A value with the text that made it.
+type Made<'s> = (Cow<'s, [u8]>, &'s Text<Bound>);
+
+impl Verified<'_, '_> {
+    /// Finds out what the callback says. `event_id` is the id that the event will have, for
+    /// `[event_id]` in the source's template; it is written out only where that is asked for.
+    #[must_use]
+    pub fn resolve(&mut self, event_id: impl fmt::Display) -> Resolution {
+        let callback = &mut *self.callback;
+        let late = callback.recipe.body == WhenBody::AfterVerification;
+        if late
+            && callback.recipe.kinds.is_empty()
+            && let Err(unreadable) = callback.read_body()
+        {
+            return Resolution::Refused(unreadable.into());
+        }
+        if callback.nature == CallbackKind::Challenge {
+            return Resolution::Challenge;
+        }
+        let of_tests = callback.kind_here().is_some_and(|kind| kind.stands == KindUse::ForTests);
+        if of_tests || callback.holds(&callback.recipe.test) {
+            return Resolution::Test;
+        }
+        match callback.resolved(&event_id) {
+            Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(Box::new(resolved)),
+            Ok((resolved, _)) => Resolution::Event(Box::new(resolved)),
+            Err(refusal) => Resolution::Refused(refusal),
+        }
+    }
+
+    /// The decoded value of the parameter `name` (its name on the wire), if it came.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.callback.parameter(name)
+    }
+
+    /// Whether the answer to an accepted callback is made from the callback; see
+    /// [`Callback::answer_depends_on_callback`].
+    #[must_use]
+    pub fn answer_depends_on_callback(&self) -> bool {
+        self.callback.answer_depends_on_callback()
+    }
+}
+
+impl<'a> Callback<'a> {
+    fn resolved(
+        &mut self,
+        event_id: &dyn fmt::Display,
+    ) -> Result<(Resolved, TextVerdict), CallbackError> {
+        let identity = self.identity_text()?;
+        self.ours()?;
+        self.coverage = Some(self.cover()?);
+        let this = &*self;
+        let nothing = Coverage::default();
+        let coverage = this.coverage.as_ref().unwrap_or(&nothing);
+        let facts = this.key_facts(coverage, identity);
+        this.refuse_uncovered(&facts, identity)?;
+        let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
+        let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
+        let mut roles = [None; Role::ALL.len()];
+        let (mut authenticated, mut escaped) = (SmallVec::new(), SmallVec::new());
+        for role in Role::ALL {
+            let Some((value, text)) = this.role_text(role)? else { continue };
+            match str::from_utf8(&value) {
+                Ok(_) => {
+                    roles[role as usize] = Some(texts.put(|out| out.extend_from_slice(&value)));
+                }
+                // Two transactions must never have one text.
+                Err(_) if matches!(role, Role::Transaction | Role::Reverses) => {
+                    return Err(CallbackError::of(Reason::BadEncoding, role.as_str()));
+                }
+                Err(_) => {
+                    roles[role as usize] = Some(texts.put(|out| encoding::percent(&value, out)));
+                    escaped.push(role);
+                }
+            }
+            if this.covers_role(&facts, role, text) {
+                authenticated.push(role);
+            }
+        }
+        this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        let content =
+            this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
+        let params = texts.put(|out| this.put_params(out, UnknownNames::Shown));
+        let template = texts.put(|out| this.put_template(event_id, &mut unresolved, out));
+        let mut keys = Keys::default();
+        this.put_keys(identity, facts, &mut keys)?;
+        let test = this.holds(&this.recipe.flag);
+        let effect = this.effect(roles[Role::User as usize].is_some(), test);
+        let resolved = Resolved {
+            texts: texts.finish(),
+            roles,
+            kind: this.kind_here().map(|kind| kind.name.clone()),
+            test,
+            unresolved,
+            authenticated,
+            covered: this.covered_facts(&facts),
+            effect,
+            unit: this.role_layers().find_map(|roles| roles.amount_unit),
+            escaped,
+            recut: coverage.recut.clone(),
+            params,
+            template,
+            keys,
+            content,
+            misfits: coverage.misfits.clone(),
+            secret: this.matched.as_ref().and_then(|matched| matched.secret),
+        };
+        Ok((resolved, coverage.verdict))
+    }
+
+    /// Facts for the keys.
+    fn key_facts<'k>(&self, coverage: &'k Coverage, identity: &RoleText<Bound>) -> KeyFacts<'k> {
+        let kind = match self.covers_kind(coverage) {
+            true => KindCover::Covered,
+            false => KindCover::Open,
+        };
+        let flagged = self.holds(&self.recipe.flag);
+        let mark = match flagged && !self.covers_gate(coverage, &self.recipe.flag) {
+            true => Mark::Marked,
+            false => Mark::Unmarked,
+        };
+        let of_text = match self.recipe.identity.uncovered {
+            // What is there and not covered is rejected, so that nothing can be added to it.
+            Uncovered::Rejected => self.uncovered_spot(coverage, identity).is_none(),
+            Uncovered::Accepted | Uncovered::Replayable => {
+                self.covers_text(coverage, self.identity_texts(), identity)
+            }
+        };
+        let covered = of_text
+            && coverage.verdict == TextVerdict::Agrees
+            && (kind == KindCover::Covered || !self.identity_is_of_kind());
+        let replayable = self.recipe.identity.uncovered == Uncovered::Replayable && !covered;
+        let identity = if replayable || self.signature_repeats() {
+            IdentityCover::Repeats
+        } else if covered {
+            IdentityCover::Covered
+        } else {
+            IdentityCover::Open
+        };
+        KeyFacts { coverage, mark, identity, kind }
+    }
+
+    /// Rejects an identity that the signature does not cover, where the sender's file says so: the
+    /// signature could have been made for something else.
+    fn refuse_uncovered(
+        &self,
+        facts: &KeyFacts<'_>,
+        identity: &RoleText<Bound>,
+    ) -> Result<(), CallbackError> {
+        let rejects = self.recipe.protection == Protection::Signed
+            && self.recipe.identity.uncovered == Uncovered::Rejected;
+        match self.uncovered_spot(facts.coverage, identity).filter(|_| rejects) {
+            Some(spot) => Err(CallbackError::of(Reason::UnsignedParameter, &spot.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The first placeholder of the identity that is present and not covered.
+    fn uncovered_spot<'t>(
+        &self,
+        coverage: &Coverage,
+        identity: &'t RoleText<Bound>,
+    ) -> Option<&'t Bound> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let is_there = |spot: &Bound| matches!(self.value(spot, &context), Ok(Some(_)));
+        identity.of.spots().find(|spot| is_there(spot) && !self.covers(coverage, spot))
+    }
+
+    /// Whether one signature serves several transactions.
+    fn signature_repeats(&self) -> bool {
+        let repeats = self.recipe.identity.repeats.as_ref();
+        repeats.is_some_and(|repeats| self.holds_any(&repeats.when))
+    }
+
+    /// Whether the kind has texts of its own for what identifies an event.
+    fn identity_is_of_kind(&self) -> bool {
+        let own = |roles: &Roles<Bound>| roles.texts.has(Role::Transaction);
+        self.row_here().is_some() || self.kind_here().is_some_and(|kind| own(&kind.roles))
+    }
+
+    /// Whether the signatures cover what selected the kind, and what did not select those before.
+    fn covers_kind(&self, coverage: &Coverage) -> bool {
+        let asked = match (self.kind, self.row) {
+            (Some(kind), None) => kind + 1,
+            _ => self.recipe.kinds.len(),
+        };
+        // Whether it is a test is another fact than which kind of event it is.
+        let kinds = self.recipe.kinds.iter().take(asked);
+        let mut kinds = kinds.filter(|kind| kind.stands == KindUse::ForEvents);
+        let by = match self.row.is_some() || self.kind.is_none() {
+            true => self.naming_spots(),
+            false => &[],
+        };
+        kinds.all(|kind| self.covers_gate(coverage, &kind.when))
+            && by.iter().all(|spot| self.covers(coverage, spot))
+    }
+
+    /// The placeholders that select the kind, or that leave it open.
+    pub(in crate::sender) fn selecting_spots(&self) -> impl Iterator<Item = &'a Bound> {
+        let recipe = self.recipe;
+        let conditions = recipe.kinds.iter().flat_map(|kind| match &kind.when {
+            Gate::Any(conditions) => conditions.as_slice(),
+            Gate::Always | Gate::Never => &[],
+        });
+        let by = recipe.events.iter().flat_map(|events| &events.by);
+        conditions.filter_map(Condition::spot).chain(by)
+    }
+
+    fn covers_role(&self, facts: &KeyFacts<'_>, role: Role, text: &Text<Bound>) -> bool {
+        if role == Role::Transaction && facts.identity == IdentityCover::Repeats {
+            return false;
+        }
+        // What would be another transaction is rejected, so that this one is what was signed.
+        let rejects = self.recipe.identity.uncovered == Uncovered::Rejected;
+        if role == Role::Transaction && rejects && self.recipe.identity.by.is_empty() {
+            return facts.identity == IdentityCover::Covered;
+        }
+        let (texts, layer) = self.role_layer(role);
+        let Some(own) = texts.iter().find(|known| std::ptr::eq(&raw const known.of, text)) else {
+            return false;
+        };
+        let of_kind = matches!(layer, RoleLayer::Kind | RoleLayer::Row);
+        self.covers_text(facts.coverage, texts, own)
+            && (!of_kind || facts.kind == KindCover::Covered)
+    }
+
+    /// Whether kind and test flag are covered, where the sender has them.
+    fn covered_facts(&self, facts: &KeyFacts<'_>) -> SmallVec<[Fact; 2]> {
+        let mut covered = SmallVec::new();
+        if self.recipe.protection == Protection::Unsigned {
+            return covered;
+        }
+        let has_kinds = !self.recipe.kinds.is_empty() || self.recipe.events.is_some();
+        if has_kinds && facts.kind == KindCover::Covered {
+            covered.push(Fact::Kind);
+        }
+        let has_flag = !matches!(self.recipe.flag, Gate::Never);
+        let of_tests = self.recipe.kinds.iter().filter(|kind| kind.stands == KindUse::ForTests);
+        let mut gates = of_tests.map(|kind| &kind.when).chain([&self.recipe.flag]);
+        if has_flag && gates.all(|gate| self.covers_gate(facts.coverage, gate)) {
+            covered.push(Fact::Test);
+        }
+        covered
+    }
+
+    /// The effect on a balance, by the kind or the file; by default, an event with a user is a
+    /// grant. A test grants nothing.
+    fn effect(&self, has_user: bool, test: bool) -> Effect {
+        if test {
+            return Effect::None;
+        }
+        let rules = self.role_layers().flat_map(|roles| &roles.effects);
+        let said = rules.into_iter().find(|rule| self.holds_any(&rule.when));
+        let said = said.map(|rule| rule.effect);
+        let has = |role| self.role_layers().any(|roles| roles.texts.has(role));
+        let gives = has_user && (has(Role::Amount) || has(Role::Item));
+        said.unwrap_or(if gives { Effect::Grant } else { Effect::None })
+    }
+
+    /// The layers of roles, the nearest first.
+    fn role_layers(&self) -> impl Iterator<Item = &'a Roles<Bound>> {
+        self.layers().into_iter().flatten().map(|(roles, _)| roles)
+    }
+
+    fn layers(&self) -> [Option<(&'a Roles<Bound>, RoleLayer)>; 4] {
+        [
+            self.matched_reading().map(|reading| (&reading.roles, RoleLayer::Reading)),
+            self.row_here().map(|row| (&row.roles, RoleLayer::Row)),
+            self.kind_here().map(|kind| (&kind.roles, RoleLayer::Kind)),
+            Some((&self.recipe.roles, RoleLayer::File)),
+        ]
+    }
+
+    /// The texts of `role`: those of the reading that matched, of the row, of the kind, or of the
+    /// file.
+    pub(in crate::sender) fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
+        self.role_layer(role).0
+    }
+
+    fn role_layer(&self, role: Role) -> (&'a [RoleText<Bound>], RoleLayer) {
+        for (roles, layer) in self.layers().into_iter().flatten() {
+            if let Some(texts) = roles.texts.get(role) {
+                return (texts, layer);
+            }
+            // What identifies an event of the table is its transaction.
+            if let (Role::Transaction, RoleLayer::Row, Some(row)) = (role, layer, self.row_here()) {
+                return (&row.id, layer);
+            }
+        }
+        (&[], RoleLayer::File)
+    }
+
+    fn role_text(&self, role: Role) -> Result<Option<Made<'_>>, ParameterError> {
+        let made = self.first_made(self.role_texts(role))?;
+        Ok(made.map(|(value, text)| (value, &text.of)))
+    }
+
+    /// The value of `role`, if the callback has it.
+    pub(in crate::sender) fn role(
+        &self,
+        role: Role,
+    ) -> Result<Option<Cow<'_, [u8]>>, ParameterError> {
+        Ok(self.role_text(role)?.map(|(value, _)| value))
+    }
+
+    /// The first text that can be made and is not empty.
+    pub(in crate::sender) fn first_made<'s, 't>(
+        &'s self,
+        texts: &'t [RoleText<Bound>],
+    ) -> Result<Option<MadeOf<'s, 't>>, ParameterError>
+    where
+        't: 's,
+    {
+        for text in texts {
+            if !self.holds_any(&text.when) {
+                continue;
+            }
+            if let Some(value) = self.made(&text.of)?.filter(|value| !value.is_empty()) {
+                return Ok(Some((value, text)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A role's text: every placeholder outside an optional part has to be there, not empty, and
+    /// not a macro that the sender left in place.
+    fn made<'s>(&'s self, text: &'s Text<Bound>) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        if let [Piece::Value(spot)] = text.pieces.as_slice() {
+            return self.made_value(spot, &context);
+        }
+        let mut out = Vec::new();
+        for piece in &text.pieces {
+            match piece {
+                Piece::Literal(bytes) => out.extend_from_slice(bytes),
+                Piece::Value(spot) => match self.made_value(spot, &context)? {
+                    Some(value) => out.extend_from_slice(&value),
+                    None => return Ok(None),
+                },
+                Piece::Optional(_) => {
+                    let one = Text { pieces: vec![piece.clone()] };
+                    let _ = self.put(&one, &context, &mut out);
+                }
+            }
+        }
+        Ok(Some(Cow::Owned(out)))
+    }
+
+    /// The value of a placeholder of a role.
+    fn made_value<'s>(
+        &'s self,
+        spot: &'s Bound,
+        context: &Context<'s>,
+    ) -> Result<Option<Cow<'s, [u8]>>, ParameterError> {
+        match self.value(spot, context) {
+            Ok(value) => Ok(value.filter(|value| !value.is_empty() && !self.is_macro(spot, value))),
+            // A modifier that cannot be applied, such as `after:r-`: no such role.
+            Err(unreadable) if unreadable.reason == Reason::BadEncoding => Ok(None),
+            Err(unreadable) => Err(unreadable),
+        }
+    }
+
+    fn is_macro(&self, spot: &Bound, value: &[u8]) -> bool {
+        matches!(spot.input, Input::Parameter { .. }) && self.recipe.macros.is_unreplaced(value)
+    }
+
+    pub(in crate::sender) fn unreplaced_name(&self, spot: &Bound) -> Option<String> {
+        let value = self.value(spot, &Context::default()).ok()??;
+        self.is_macro(spot, &value).then(|| spot.name.to_string())
+    }
+
+    /// Rejects a checked time outside the signature: a replay attack could renew it.
+    pub(in crate::sender) fn time_is_proven(&self) -> Result<(), CallbackError> {
+        match self.matched_reading() {
+            Some(reading) if reading.time == TimeCover::ByCallback => self.time_is_covered(reading),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn time_is_covered(&self, reading: &Reading) -> Result<(), CallbackError> {
+        let Some(time) = &self.recipe.time else { return Ok(()) };
+        let came_elsewhere = |spot: &&Bound| match &spot.input {
+            Input::Parameter { slot, scope, .. } => {
+                let (parameters, buffers) = self.side(*scope);
+                let parameter = parameters.get(*slot, buffers);
+                parameter.is_some_and(|one| !reading.signed.reads_place(one.place, one.name))
+            }
+            _ => false,
+        };
+        match time.r#in.spots().find(came_elsewhere) {
+            Some(spot) => Err(CallbackError::of(Reason::MissingParameter, &spot.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is not the source's own: its sender signs for others too.
+    fn ours(&self) -> Result<(), CallbackError> {
+        for ours in &self.recipe.ours {
+            let value = self.made(&ours.of)?.unwrap_or_default();
+            if value.is_empty() || !ours.values().any(|own| *own == *value) {
+                let name = ours.of.spots().next().map_or("", |spot| &spot.name);
+                return Err(CallbackError::of(Reason::NotOurs, name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an item or amount that differs from the source's own table.
+    fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), CallbackError> {
+        if self.recipe.rewards.is_empty() {
+            return Ok(());
+        }
+        let text = |of| str::from_utf8(role(of)).unwrap_or_default();
+        let (item, amount) = (text(Role::Item), text(Role::Amount));
+        let pinned = self.recipe.rewards.get(item);
+        if pinned.is_some_and(|pinned| same_amount(pinned, amount)) {
+            return Ok(());
+        }
+        let about = if pinned.is_some() { Role::Amount } else { Role::Item };
+        Err(CallbackError::of(Reason::PinnedReward, about.as_str()))
+    }
+
+    /// The source's template, resolved, as a JSON object of texts.
+    fn put_template(
+        &self,
+        event_id: &dyn fmt::Display,
+        unresolved: &mut Vec<String>,
+        to: &mut Vec<u8>,
+    ) {
+        let event_id = Some(event_id);
+        let said =
+            ReplyValues { reason: None, at_ms: self.now_ms, countersign: "", code: "", event_id };
+        let context = Context { plus: self.plus(), said: Some(&said), ..Context::default() };
+        let mut object = JsonObject::begin(to);
+        let mut out = Vec::new();
+        for (name, text) in &self.recipe.template {
+            out.clear();
+            for piece in &text.pieces {
+                match piece {
+                    Piece::Literal(bytes) => out.extend_from_slice(bytes),
+                    // An unreadable value counts as missing: a template never rejects a reward.
+                    Piece::Value(spot) => match self.value(spot, &context).unwrap_or_default() {
+                        Some(value) if !self.is_macro(spot, &value) => {
+                            out.extend_from_slice(&value);
+                        }
+                        _ => {
+                            let name = spot.name.to_string();
+                            if !unresolved.contains(&name) {
+                                unresolved.push(name);
+                            }
+                        }
+                    },
+                    Piece::Optional(_) => {
+                        let one = Text { pieces: vec![piece.clone()] };
+                        let _ = self.put(&one, &context, &mut out);
+                    }
+                }
+            }
+            put_json_text(object.name(name.as_bytes()), &out);
+        }
+        object.end();
+    }
+
+    /// The value of `role` as far as it can be read, verified or not. Use it only to search.
+    #[must_use]
+    pub fn says(&self, role: Role) -> Option<String> {
+        let value = self.role(role).ok()??;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+}
+
+/// Which layer of a sender file a role's texts are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RoleLayer {
+    Reading,
+    Row,
+    Kind,
+    File,
+}

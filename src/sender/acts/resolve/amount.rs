@@ -1,0 +1,51 @@
+//! Amounts: decimal texts, compared without rounding.
+
+/// An amount without redundant zeros: equal amounts become equal texts. A text that is not a
+/// decimal stays as it is.
+pub(in crate::sender) fn plain_amount(amount: &[u8]) -> String {
+    let text = String::from_utf8_lossy(amount);
+    match decimal(&text) {
+        Some((negative, whole, fraction)) => {
+            format!("{}{whole}.{fraction}", if negative { "-" } else { "" })
+        }
+        None => text.into_owned(),
+    }
+}
+
+/// Whether two amounts are equal as decimals, without rounding: `10` equals `10.0` and `010`. Other
+/// texts (`1e1`, `10 coins`) equal only themselves.
+pub(super) fn same_amount(one: &str, other: &str) -> bool {
+    one == other || decimal(one).is_some_and(|one| Some(one) == decimal(other))
+}
+
+/// Sign, whole and fraction of a decimal text, without redundant zeros.
+fn decimal(amount: &str) -> Option<(bool, &str, &str)> {
+    let (negative, digits) = match amount.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, amount.strip_prefix('+').unwrap_or(amount)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    Some((negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_compared_as_decimals() {
+        assert!(same_amount("10", "10.00"));
+        assert!(same_amount("0.5", "0.50"));
+        assert!(!same_amount("10", "1"));
+        assert!(!same_amount("10", "10.001"));
+        assert!(!same_amount("10", ""));
+        assert!(same_amount("10", "10.000000") && same_amount("10", "+010"));
+        assert!(same_amount("0", "-0.0") && !same_amount("10", "-10"));
+        assert!(!same_amount("10", "1e1") && !same_amount("10", "10.") && same_amount("x", "x"));
+    }
+}

@@ -1,0 +1,170 @@
+//! Parameters as operators and backends see them: secrets and supplied signatures are masked.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::sender::acts::evaluate::Context;
+use crate::sender::acts::json_object::{JsonObject, put_json_text};
+use crate::sender::crypto::digest;
+use crate::sender::language::bound::{Input, Scope};
+use crate::sender::language::recipe::Also;
+use crate::sender::request::callback::Callback;
+use crate::sender::request::encoding::Plus;
+use crate::sender::request::names::Slot;
+use crate::sender::request::parameters::{Parameter, Parameters, Place, Value};
+
+/// Shown in place of a masked value.
+const MASK: &str = "***";
+
+/// Masking of parameters that the sender's file does not read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnknownNames {
+    /// Shown.
+    Shown,
+    /// Masked if they could be a signature.
+    Masked,
+}
+
+/// The shortest signature of any sender, in characters: truncated ones keep eight.
+const CLAIM_LEN_MIN: usize = 8;
+
+impl Callback<'_> {
+    /// The parameters as received, as a JSON object, for operators. Supplied signatures are masked,
+    /// as is any unknown parameter that could be one: a valid signature under a misspelt name could
+    /// still be used.
+    #[must_use]
+    pub fn params(&self) -> Box<RawValue> {
+        let mut out = Vec::new();
+        self.put_params(&mut out, UnknownNames::Masked);
+        let text = String::from_utf8(out).unwrap_or_default();
+        RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    pub(super) fn put_params(&self, out: &mut Vec<u8>, unknown: UnknownNames) {
+        let (parameters, buffers) = self.side(Scope::Message);
+        let plus = self.plus();
+        let mut object = JsonObject::begin(out);
+        for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
+            // What was read stands once in its place; of two places the first counts.
+            let once = self.unreadable.is_none() && parameter.place == Place::Query;
+            let mut earlier = parameters.iter(buffers).take(index);
+            if !once && earlier.any(|other| other.name == parameter.name) {
+                continue;
+            }
+            let out = match slot {
+                Some(slot) => object.member(self.recipe.names.member(slot)),
+                None => object.name(parameter.name),
+            };
+            let text = self.shown_text(parameters, &parameter, plus);
+            let is_claim = match slot {
+                Some(slot) => self.recipe.claims.contains(&slot),
+                None => unknown == UnknownNames::Masked && may_be_claim(&text),
+            };
+            let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
+            if is_claim || is_masked || self.is_secret(&text) {
+                put_json_text(out, MASK.as_bytes());
+            } else if parameter.place == Place::Json {
+                let json = self.without_inner_claim(slot, parameter.raw);
+                let json = self.without_inner_masked(slot, json);
+                out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
+            } else {
+                put_json_text(out, &text);
+            }
+        }
+        object.end();
+    }
+
+    /// The decoded text of `parameter`; what cannot be decoded is empty.
+    fn shown_text<'p>(
+        &self,
+        parameters: &Parameters,
+        parameter: &Parameter<'p>,
+        plus: Plus,
+    ) -> Cow<'p, [u8]> {
+        match parameter.place {
+            Place::Query | Place::Form if parameters.is_plain() => Cow::Borrowed(parameter.raw),
+            place => {
+                let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
+                value.into_text(plus).ok().flatten().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Whether a value is a secret of the source: some senders send theirs.
+    fn is_secret(&self, value: &[u8]) -> bool {
+        self.recipe.secrets.iter().any(|secret| digest::same(secret.value.expose(), value))
+    }
+
+    /// Whether the whole parameter in `slot` is a secret of the sender.
+    fn is_masked(&self, slot: Slot) -> bool {
+        self.recipe.masked.iter().any(|spot| match &spot.input {
+            Input::Parameter { slot: own, steps, .. } => *own == slot && steps.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// `json`, the text of the parameter in `slot`, without the secrets of the sender inside.
+    fn without_inner_masked<'r>(
+        &self,
+        slot: Option<Slot>,
+        mut json: Cow<'r, [u8]>,
+    ) -> Cow<'r, [u8]> {
+        for spot in &self.recipe.masked {
+            let Input::Parameter { slot: own, steps, scope } = &spot.input else { continue };
+            if Some(*own) != slot || steps.is_empty() {
+                continue;
+            }
+            let Ok(Some(value)) = self.stepped(*own, steps, *scope) else { continue };
+            // An empty text is not a secret, and a value that is not a text could be a part of
+            // anything.
+            if !value.raw.starts_with(b"\"") || value.raw.len() <= b"\"\"".len() {
+                continue;
+            }
+            let mask = format!("\"{MASK}\"");
+            json = Cow::Owned(replaced(&json, &value.raw, mask.as_bytes()));
+        }
+        json
+    }
+
+    /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
+    fn without_inner_claim<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
+        let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
+            Also::Reading(reading) => Some(reading),
+            Also::None | Also::Lacking => None,
+        });
+        let claim = kind.map(|reading| &reading.claim).filter(|claim| match &claim.input {
+            Input::Parameter { slot: own, steps, .. } => Some(*own) == slot && !steps.is_empty(),
+            _ => false,
+        });
+        let claim = claim.and_then(|claim| self.value(claim, &Context::default()).ok().flatten());
+        match claim.filter(|claim| !claim.is_empty()) {
+            Some(claim) => Cow::Owned(replaced(raw, &claim, MASK.as_bytes())),
+            None => Cow::Borrowed(raw),
+        }
+    }
+}
+
+/// `text` with `other` in every place of `part`.
+fn replaced(text: &[u8], part: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(text, part) {
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(other);
+        from = at + part.len();
+    }
+    out.extend_from_slice(&text[from..]);
+    out
+}
+
+/// Whether a value is written as signatures are: nothing but characters of hex or base64, digits
+/// among them.
+fn may_be_claim(value: &[u8]) -> bool {
+    let written = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
+    let text = value.trim_ascii();
+    text.len() >= CLAIM_LEN_MIN
+        && text.iter().all(written)
+        && text.iter().any(u8::is_ascii_digit)
+        && text.iter().any(u8::is_ascii_alphabetic)
+}

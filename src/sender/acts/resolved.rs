@@ -1,0 +1,436 @@
+//! The facts of a verified callback.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+/// The meaning of a callback's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// The sender's id of the thing that happened.
+    Transaction,
+    /// Who is to be rewarded.
+    User,
+    /// The item.
+    Item,
+    /// How much of it.
+    Amount,
+    /// In which currency.
+    Currency,
+    /// The app's pass-through data.
+    Custom,
+    /// The transaction that this one takes back.
+    Reverses,
+}
+
+impl Role {
+    /// Every role, in the order of the documentation.
+    pub const ALL: [Self; 7] = [
+        Self::Transaction,
+        Self::User,
+        Self::Item,
+        Self::Amount,
+        Self::Currency,
+        Self::Custom,
+        Self::Reverses,
+    ];
+
+    /// The name in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::User => "user",
+            Self::Item => "item",
+            Self::Amount => "amount",
+            Self::Currency => "currency",
+            Self::Custom => "custom",
+            Self::Reverses => "reverses",
+        }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
+/// The effect of an event on its user's balance: a closed set, in events, the API and the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Adds to it.
+    #[default]
+    Grant,
+    /// Takes an earlier grant back.
+    Revoke,
+    /// Leaves it as it is: probes, pending states, pushes, generic webhooks.
+    None,
+}
+
+impl Effect {
+    /// Every effect, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Grant, Self::Revoke, Self::None];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::None => "none",
+        }
+    }
+
+    /// The effect of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effect| effect.as_str() == name)
+    }
+}
+
+/// The part of a currency that a provider counts in, where its amounts are not whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmountUnit {
+    /// 0.01 yuan.
+    Fen,
+    /// 0.01 dollar, euro or similar.
+    Cent,
+    /// A millionth of a unit.
+    Micro,
+}
+
+impl AmountUnit {
+    /// Every unit.
+    pub const ALL: [Self; 3] = [Self::Fen, Self::Cent, Self::Micro];
+
+    /// The word in sender files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fen => "fen",
+            Self::Cent => "cent",
+            Self::Micro => "micro",
+        }
+    }
+
+    /// The unit of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.as_str() == name)
+    }
+}
+
+/// A fact about a callback that is not the value of a role, and that a signature may cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Its kind.
+    Kind,
+    /// Whether it is a test.
+    Test,
+}
+
+impl Fact {
+    /// The word in `authenticated`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A map by role: a lookup is an index.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct ByRole<T>([Option<T>; Role::ALL.len()]);
+
+impl<T> Default for ByRole<T> {
+    fn default() -> Self {
+        Self([const { None }; Role::ALL.len()])
+    }
+}
+
+impl<T> ByRole<T> {
+    pub(in crate::sender) fn get(&self, role: Role) -> Option<&T> {
+        self.0[role as usize].as_ref()
+    }
+
+    pub(in crate::sender) fn has(&self, role: Role) -> bool {
+        self.get(role).is_some()
+    }
+
+    pub(in crate::sender) fn insert(&mut self, role: Role, value: T) {
+        self.0[role as usize] = Some(value);
+    }
+
+    /// The entries, in the order of [`Role::ALL`].
+    pub(in crate::sender) fn iter(&self) -> impl Iterator<Item = (Role, &T)> + Clone {
+        Role::ALL.into_iter().zip(&self.0).filter_map(|(role, one)| Some((role, one.as_ref()?)))
+    }
+
+    pub(in crate::sender) fn values(&self) -> impl Iterator<Item = &T> + Clone {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+/// The facts of a verified callback. Only [`crate::sender::Verified::resolve`] makes one.
+#[derive(Debug)]
+pub struct Resolved {
+    pub(in crate::sender) texts: String,
+    pub(in crate::sender) roles: [Option<Span>; Role::ALL.len()],
+    pub(in crate::sender) kind: Option<String>,
+    pub(in crate::sender) test: bool,
+    pub(in crate::sender) unresolved: Vec<String>,
+    pub(in crate::sender) authenticated: SmallVec<[Role; Role::ALL.len()]>,
+    /// Facts that the signature covers besides the roles.
+    pub(in crate::sender) covered: SmallVec<[Fact; 2]>,
+    pub(in crate::sender) effect: Effect,
+    pub(in crate::sender) unit: Option<AmountUnit>,
+    /// Roles that are shown percent-encoded, because they are not UTF-8.
+    pub(in crate::sender) escaped: SmallVec<[Role; 1]>,
+    pub(in crate::sender) recut: Vec<String>,
+    pub(in crate::sender) params: Span,
+    pub(in crate::sender) template: Span,
+    pub(in crate::sender) keys: Keys,
+    pub(in crate::sender) content: u64,
+    pub(in crate::sender) misfits: Vec<String>,
+    pub(in crate::sender) secret: Option<usize>,
+}
+
+/// Texts of a callback that is resolved, one behind the other: one buffer in place of a dozen.
+#[derive(Debug)]
+pub(in crate::sender) struct Texts(Vec<u8>);
+
+/// One of several texts.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sender) struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// Deduplication keys, one behind the other.
+#[derive(Debug, Default)]
+pub(in crate::sender) struct Keys {
+    bytes: KeyBytes,
+    /// Where each begins, and what it is for.
+    starts: SmallVec<[(usize, KeyPlace); 3]>,
+}
+
+/// Bytes of keys: a usual transaction and a digest stay off the heap.
+type KeyBytes = SmallVec<[u8; 128]>;
+
+/// A key that is looked up and never written.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyLookup<'r> {
+    /// The meaning of the key.
+    pub role: KeyRole,
+    /// Why it is looked up.
+    pub form: KeyForm,
+    /// Its bytes.
+    pub key: &'r [u8],
+}
+
+/// The meaning of a known key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyRole {
+    /// The same thing happened.
+    Identity,
+    /// The same text was signed.
+    Signature,
+}
+
+/// Why a key is looked up and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyForm {
+    /// An older version wrote the key in this form, with a content of that version. A duplicate
+    /// adds today's keys to the first event.
+    Older,
+    /// The callback has a mark that nothing signs, and this is the key without it. A marked
+    /// duplicate adds nothing to the first event.
+    Unmarked,
+}
+
+/// Where a key belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyPlace {
+    Written(KeyRole),
+    LookedUp(KeyRole, KeyForm),
+}
+
+impl Texts {
+    pub(in crate::sender) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Takes the text that `write` writes: UTF-8, always.
+    pub(in crate::sender) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.0.len();
+        write(&mut self.0);
+        Span { start, end: self.0.len() }
+    }
+
+    pub(in crate::sender) fn get(&self, span: Span) -> &[u8] {
+        self.0.get(span.start..span.end).unwrap_or_default()
+    }
+
+    pub(in crate::sender) fn finish(self) -> String {
+        String::from_utf8(self.0).unwrap_or_default()
+    }
+}
+
+impl Keys {
+    /// Begins an identity key; what is returned takes its bytes.
+    pub(in crate::sender) fn identity(&mut self) -> &mut KeyBytes {
+        self.begin(KeyPlace::Written(KeyRole::Identity))
+    }
+
+    /// Begins the signature key.
+    pub(in crate::sender) fn signature(&mut self) -> &mut KeyBytes {
+        self.begin(KeyPlace::Written(KeyRole::Signature))
+    }
+
+    /// Begins a key that is only looked up.
+    pub(in crate::sender) fn lookup(&mut self, role: KeyRole, form: KeyForm) -> &mut KeyBytes {
+        self.begin(KeyPlace::LookedUp(role, form))
+    }
+
+    fn begin(&mut self, place: KeyPlace) -> &mut KeyBytes {
+        self.starts.push((self.bytes.len(), place));
+        &mut self.bytes
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (KeyPlace, &[u8])> {
+        let starts = self.starts.iter().skip(1).map(|(start, _)| *start);
+        let ends = starts.chain(std::iter::once(self.bytes.len()));
+        self.starts.iter().zip(ends).map(|((start, place), end)| (*place, &self.bytes[*start..end]))
+    }
+
+    fn written(&self, role: KeyRole) -> impl Iterator<Item = &[u8]> {
+        let is_it = move |place| place == KeyPlace::Written(role);
+        self.iter().filter(move |(place, _)| is_it(*place)).map(|(_, key)| key)
+    }
+}
+
+impl Resolved {
+    /// The value of `role`, if the callback has it. The transaction is always there.
+    #[must_use]
+    pub fn role(&self, role: Role) -> Option<&str> {
+        self.roles[role as usize].map(|span| self.text(span))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        self.texts.get(span.start..span.end).unwrap_or_default()
+    }
+
+    /// The name of the kind of a callback to which no kind of its sender's file applies.
+    pub const PLAIN_KIND: &str = "event";
+
+    /// The name of its kind in the sender's file, or [`Resolved::PLAIN_KIND`].
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(Self::PLAIN_KIND)
+    }
+
+    /// The effect on the user's balance. A callback that reverses another one revokes.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self.role(Role::Reverses) {
+            Some(_) if self.effect == Effect::Grant => Effect::Revoke,
+            _ => self.effect,
+        }
+    }
+
+    /// The unit of its amount, where the provider counts in parts.
+    #[must_use]
+    pub fn amount_unit(&self) -> Option<AmountUnit> {
+        self.unit
+    }
+
+    /// Facts that the signature covers besides the roles.
+    #[must_use]
+    pub fn covered(&self) -> &[Fact] {
+        &self.covered
+    }
+
+    /// Roles whose value is percent-encoded as a whole, because it is not UTF-8.
+    #[must_use]
+    pub fn escaped(&self) -> &[Role] {
+        &self.escaped
+    }
+
+    /// Whether it is a real callback that the sender marks as a test.
+    #[must_use]
+    pub fn is_test(&self) -> bool {
+        self.test
+    }
+
+    /// Names that are missing, or whose macro the sender left unreplaced.
+    #[must_use]
+    pub fn unresolved(&self) -> &[String] {
+        &self.unresolved
+    }
+
+    /// The roles that the signature covers.
+    #[must_use]
+    pub fn authenticated(&self) -> &[Role] {
+        &self.authenticated
+    }
+
+    /// Parameters whose value could have been re-cut under the same signature.
+    #[must_use]
+    pub fn recut(&self) -> &[String] {
+        &self.recut
+    }
+
+    /// The parameters as received, a JSON object; claims are masked.
+    #[must_use]
+    pub fn params(&self) -> &str {
+        self.text(self.params)
+    }
+
+    /// The source's template, resolved, a JSON object of texts.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        self.text(self.template)
+    }
+
+    /// The keys of what happened, each unambiguous within its source: one, and one more for each
+    /// further signature that names a transaction of its own.
+    pub fn identities(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.written(KeyRole::Identity)
+    }
+
+    /// The key of what was signed, where the signature does not cover the identity.
+    #[must_use]
+    pub fn signature_key(&self) -> Option<&[u8]> {
+        self.keys.written(KeyRole::Signature).next()
+    }
+
+    /// Keys that are looked up and never written: the unmarked ones of a marked callback, and those
+    /// that earlier versions made.
+    pub fn lookups(&self) -> impl Iterator<Item = KeyLookup<'_>> {
+        self.keys.iter().filter_map(|(place, key)| match place {
+            KeyPlace::LookedUp(role, form) => Some(KeyLookup { role, form, key }),
+            KeyPlace::Written(_) => None,
+        })
+    }
+
+    /// A digest of the content: a known identity with another content is a conflict.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// Parameters whose value contradicts what the sender's file says of them.
+    #[must_use]
+    pub fn misfits(&self) -> &[String] {
+        &self.misfits
+    }
+
+    /// Which of the source's secrets matched; `None` where nothing is signed.
+    #[must_use]
+    pub fn secret(&self) -> Option<usize> {
+        self.secret
+    }
+}

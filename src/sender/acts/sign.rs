@@ -1,0 +1,403 @@
+//! Sign: the inverse of verification. Makes a signed callback for any source.
+//!
+//! A request as its sender would send it is completed: the time it says, the sealed message, the
+//! signature, each where the sender's file reads it. `compose.rs` makes such a request from
+//! `key=value` pairs. Nothing here is on the path of a callback; texts are made as verification
+//! makes them, so that what is signed here verifies.
+
+mod compose;
+mod edit;
+mod seal;
+
+#[cfg(test)]
+mod tests;
+
+use http::HeaderValue;
+
+use super::evaluate::{Context, EvalError};
+use super::signature::{self, Reading, Redundancy};
+use crate::sender::language::bound::{Bound, Gate, Input, Scope};
+use crate::sender::language::definition::{Reads, Writing};
+use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::modifier::Modifier;
+use crate::sender::language::recipe::{Also, Protection, Recipe, WhenBody};
+use crate::sender::language::text::{Piece, Text};
+use crate::sender::language::vector::OwnedRequest;
+use crate::sender::request::Request;
+use crate::sender::request::callback::{self, Callback};
+use crate::sender::request::parameters::Place;
+
+pub use compose::{Composing, Field};
+
+/// How a request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signing<'s> {
+    /// The time to say, where the request says none: Unix time in milliseconds.
+    pub now_ms: i64,
+    /// Which of the source's secrets; `None`: the first that has not ended.
+    pub secret: Option<usize>,
+    /// Which reading of the sender's file, from 0; `None`: that of a claim that is there to be
+    /// replaced, or the first that applies.
+    pub reading: Option<usize>,
+    /// Random bytes for what a sender makes up: a nonce, the beginning of a sealed message.
+    pub salt: [u8; 16],
+    /// Scheme and authority as the sender sees them, for signatures over the whole URL.
+    pub base: &'s str,
+}
+
+impl Signing<'_> {
+    /// The usual way, at `now_ms`.
+    #[must_use]
+    pub fn at(now_ms: i64) -> Self {
+        Self { now_ms, secret: None, reading: None, salt: *b"postern-salt-16b", base: "" }
+    }
+}
+
+impl Recipe {
+    /// Signs `request`, as its sender would send it. Its claim may be absent or there to be
+    /// replaced; where messages are sealed, what it says is the message.
+    ///
+    /// # Errors
+    /// What is lacking, by name.
+    pub fn sign(
+        &self,
+        request: &OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<OwnedRequest, DefinitionError> {
+        self.signable()?;
+        let mut request = request.clone();
+        self.make_up(&mut request, signing)?;
+        if !self.is_sealed(&request, signing) {
+            self.sign_second(&mut request, signing)?;
+            self.seal(&mut request, signing)?;
+        }
+        if self.protection == Protection::Unsigned {
+            return Ok(request);
+        }
+        let (reading, claim) = self.first_claim(&request, signing)?;
+        self.put(&mut request, &reading.claim, &claim)?;
+        Ok(request)
+    }
+
+    /// Whether anything can be signed here: a source may have nothing but public keys.
+    ///
+    /// # Errors
+    /// That its callbacks are signed with a private key.
+    pub fn signable(&self) -> Result<(), DefinitionError> {
+        let signs = |reading: &Reading| {
+            reading.public.is_none() && (0..self.secrets.len()).any(|at| reading.can_use(at))
+        };
+        if self.protection == Protection::Unsigned || self.readings.iter().any(signs) {
+            return Ok(());
+        }
+        let what = "is made with a private key, which only the sender has";
+        let remedy = "have the sender make a callback; `postern explain` takes a captured one";
+        Err(DefinitionError::new("signature", what, remedy))
+    }
+
+    /// Fills in what a sender makes up itself: its time, and a nonce that it signs.
+    fn make_up(
+        &self,
+        request: &mut OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<(), DefinitionError> {
+        if let Some(time) = &self.time
+            && let [Piece::Value(spot)] = time.r#in.pieces.as_slice()
+            && !self.has(request, spot, signing)
+        {
+            let value = time.stamp.write(signing.now_ms, time.zone);
+            self.put(request, spot, value.as_bytes())?;
+        }
+        let nonces = self.signed_spots().filter(|spot| is_nonce(&spot.name));
+        for spot in nonces {
+            if !self.has(request, spot, signing) {
+                let nonce = u64::from_be_bytes(std::array::from_fn(|index| signing.salt[index]));
+                self.put(request, spot, nonce.to_string().as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The placeholders of its signatures.
+    fn signed_spots(&self) -> impl Iterator<Item = &Bound> {
+        let texts = self.readings.iter().flat_map(|one| one.sorted.iter().chain([&one.of]));
+        texts.flat_map(Text::spots)
+    }
+
+    fn has(&self, request: &OwnedRequest, spot: &Bound, signing: &Signing<'_>) -> bool {
+        let callback = self.opened_book(request, signing);
+        matches!(callback.value(spot, &Context::default()), Ok(Some(_)))
+    }
+
+    /// The request, read with its body whether or not verification needs it.
+    fn opened_book<'r>(&'r self, request: &'r OwnedRequest, signing: &Signing<'r>) -> Callback<'r> {
+        let base = if request.base.is_empty() { signing.base } else { &request.base };
+        let request = Request { base, ..request.borrow() };
+        let mut callback = self.read(request, signing.now_ms);
+        if self.body == WhenBody::AfterVerification {
+            // A body that cannot be read has no parameters.
+            let _ = callback::read_body(
+                self,
+                &self.sender.reads,
+                request.body,
+                &mut callback.parameters,
+            );
+        }
+        callback
+    }
+
+    /// Makes the second signature of the request's kind, where its claim is absent.
+    fn sign_second(
+        &self,
+        request: &mut OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<(), DefinitionError> {
+        let made = {
+            let mut callback = self.opened_book(request, signing);
+            callback.find_kind();
+            let kind = callback.kind.and_then(|kind| self.kinds.get(kind));
+            let Some(Also::Reading(reading)) = kind.map(|kind| &kind.also) else { return Ok(()) };
+            if matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_))) {
+                return Ok(());
+            }
+            let claim = claim(&callback, reading, self.secret(signing).unwrap_or((0, &[])));
+            claim.map_err(lacking)?.map(|claim| (&reading.claim, claim))
+        };
+        match made {
+            Some((spot, claim)) => self.put(request, spot, &claim),
+            None => Ok(()),
+        }
+    }
+
+    fn secret(&self, signing: &Signing<'_>) -> Option<(usize, &[u8])> {
+        let live = |index: &usize| {
+            self.secrets[*index].until_ms.is_none_or(|until| until > signing.now_ms)
+        };
+        let index = signing.secret.or_else(|| (0..self.secrets.len()).find(live))?;
+        Some((index, self.secrets.get(index)?.value.expose()))
+    }
+
+    /// The reading to sign by, and its claim for the request, as it is written.
+    fn first_claim(
+        &self,
+        request: &OwnedRequest,
+        signing: &Signing<'_>,
+    ) -> Result<(&Reading, Vec<u8>), DefinitionError> {
+        let Some(secret) = self.secret(signing) else {
+            return Err(DefinitionError::new(
+                "secrets",
+                "there is no such secret",
+                "name another one",
+            ));
+        };
+        let callback = self.opened_book(request, signing);
+        let mut lack = None;
+        for reading in self.candidates(&callback, signing) {
+            match claim(&callback, reading, secret) {
+                Ok(Some(claim)) => return Ok((reading, claim)),
+                Ok(None) => {}
+                Err(lacking) => {
+                    lack.get_or_insert(self::lacking(lacking));
+                }
+            }
+        }
+        Err(lack.unwrap_or_else(|| {
+            DefinitionError::new(
+                "signature",
+                "no reading of it applies",
+                "look at the sender's file",
+            )
+        }))
+    }
+
+    /// The readings that may be signed by: those of a claim that came first.
+    fn candidates<'r>(
+        &'r self,
+        callback: &Callback<'_>,
+        signing: &Signing<'_>,
+    ) -> Vec<&'r Reading> {
+        let mut readings: Vec<&Reading> = self
+            .readings
+            .iter()
+            .filter(|reading| match signing.reading {
+                _ if reading.public.is_some() => false,
+                Some(index) => reading.index == index,
+                None => {
+                    let holds =
+                        matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
+                    reading.twin == Redundancy::No && holds
+                }
+            })
+            .collect();
+        let came = |reading: &Reading| {
+            matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_)))
+        };
+        readings.sort_by_key(|reading| !came(reading));
+        readings
+    }
+
+    /// Writes `value` where `spot` reads it.
+    fn put(
+        &self,
+        request: &mut OwnedRequest,
+        spot: &Bound,
+        value: &[u8],
+    ) -> Result<(), DefinitionError> {
+        let value = unmodified(value, &spot.modifiers);
+        match &spot.input {
+            Input::Parameter { slot, steps, .. } => {
+                let name = String::from_utf8_lossy(self.names.name(*slot)).into_owned();
+                let mut path = vec![name.as_str()];
+                path.extend(steps.iter().map(|step| &**step));
+                self.put_parameter(request, &path, &value)
+            }
+            Input::Header(name) => {
+                let value = HeaderValue::from_bytes(&value).map_err(|_| {
+                    DefinitionError::new(
+                        &*spot.name,
+                        "is not a header value",
+                        "remove control characters",
+                    )
+                })?;
+                let name = self.read(request.borrow(), 0).header_name(name).clone();
+                request.headers.insert(name, value);
+                Ok(())
+            }
+            Input::List { list, item } => {
+                let of = self.lists.get(*list).and_then(|of| match of.pieces.as_slice() {
+                    [Piece::Value(of)] => Some(of),
+                    _ => None,
+                });
+                let of = of.ok_or_else(|| unplaceable(&spot.name))?;
+                let old = self.text_of(request, of);
+                let shape = &self.sender.lists[*list].shape;
+                self.put(request, of, &edit::put_listed(&old, shape, item, &value))
+            }
+            _ => Err(unplaceable(&spot.name)),
+        }
+    }
+
+    fn text_of(&self, request: &OwnedRequest, spot: &Bound) -> Vec<u8> {
+        let callback = self.read(request.borrow(), 0);
+        let value = callback.value(spot, &Context::default()).ok().flatten();
+        value.map(std::borrow::Cow::into_owned).unwrap_or_default()
+    }
+
+    /// Writes a parameter where it stands, or where its neighbours do.
+    fn put_parameter(
+        &self,
+        request: &mut OwnedRequest,
+        path: &[&str],
+        value: &[u8],
+    ) -> Result<(), DefinitionError> {
+        let place = self.place_of(request, path);
+        if place == Reads::Query {
+            let query = edit::put_pair(edit::query(&request.target), path[0].as_bytes(), value);
+            request.target = edit::with_query(&request.target, &query);
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(value);
+        let body = match place {
+            Reads::Json if request.body.is_empty() => edit::put_json(b"{}", path, &text),
+            Reads::Json => edit::put_json(&request.body, path, &text),
+            Reads::Xml if request.body.is_empty() => edit::put_xml(b"<xml></xml>", path, &text),
+            Reads::Xml => edit::put_xml(&request.body, path, &text),
+            Reads::Form | Reads::Query => {
+                Some(edit::put_pair(&request.body, path[0].as_bytes(), value))
+            }
+        };
+        request.body = body.ok_or_else(|| unplaceable(path[0]))?;
+        Ok(())
+    }
+
+    /// Where the parameter at `path` belongs.
+    fn place_of(&self, request: &OwnedRequest, path: &[&str]) -> Reads {
+        let reads = &self.sender.reads;
+        let body = body_writing(self, &request.body);
+        let signing = Signing::at(0);
+        let callback = self.opened_book(request, &signing);
+        let (parameters, buffers) = callback.side(Scope::Outer);
+        if let Some(known) = parameters.find(path[0].as_bytes(), buffers) {
+            return match known.place {
+                Place::Query => Reads::Query,
+                Place::Form => Reads::Form,
+                Place::Json => Reads::Json,
+                Place::Xml => Reads::Xml,
+            };
+        }
+        match body {
+            Some(body) if path.len() > 1 => body,
+            _ if reads.contains(&Reads::Query) => Reads::Query,
+            _ => body.or(reads.first().copied()).unwrap_or(Reads::Query),
+        }
+    }
+}
+
+/// The signature of `callback` by `reading` under one secret, as written; `None` if the secret
+/// cannot be used with it.
+fn claim<'r>(
+    callback: &Callback<'_>,
+    reading: &'r Reading,
+    (index, secret): (usize, &[u8]),
+) -> Result<Option<Vec<u8>>, EvalError<'r>> {
+    if reading.writing == Writing::Text {
+        let context =
+            Context { secret, plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let mut text = Vec::new();
+        callback.put(&reading.of, &context, &mut text)?;
+        return Ok(Some(text));
+    }
+    let Some(output) = callback.output(reading, index, secret)? else { return Ok(None) };
+    let mut claim = signature::written(&output, reading.writing);
+    claim.truncate(reading.cut.unwrap_or(claim.len()));
+    Ok(Some(claim.into_bytes()))
+}
+
+/// The writing that `body` is in, of those that the sender's file reads; `None`: it is empty.
+fn body_writing(recipe: &Recipe, body: &[u8]) -> Option<Reads> {
+    let reads = |place| recipe.sender.reads.contains(&place);
+    match body.iter().find(|byte| !byte.is_ascii_whitespace())? {
+        b'<' if reads(Reads::Xml) => Some(Reads::Xml),
+        b'{' if reads(Reads::Json) => Some(Reads::Json),
+        _ if reads(Reads::Form) => Some(Reads::Form),
+        _ => None,
+    }
+}
+
+fn is_nonce(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("nonce")
+}
+
+fn lacking(lack: EvalError<'_>) -> DefinitionError {
+    match lack {
+        EvalError::Missing(name) => missing(&[name.to_owned()]),
+        EvalError::Parameter(unreadable) => {
+            let what = format!("cannot be signed: {}", unreadable.reason);
+            DefinitionError::new(unreadable.parameter.unwrap_or_default(), what, "change it")
+        }
+    }
+}
+
+/// Parameters that have to be given.
+fn missing(names: &[String]) -> DefinitionError {
+    let first = names.first().map_or("name", String::as_str);
+    DefinitionError::new(names.join(", "), "is missing", format!("give it: {first}=value"))
+}
+
+fn unplaceable(name: &str) -> DefinitionError {
+    DefinitionError::new(
+        name,
+        "has no place in this request",
+        "give the request as its sender writes it",
+    )
+}
+
+/// The inverse of the modifiers that a claim is read with.
+fn unmodified(value: &[u8], modifiers: &[Modifier]) -> Vec<u8> {
+    modifiers.iter().rev().fold(value.to_vec(), |value, modifier| match modifier {
+        Modifier::After(prefix) => [prefix.as_bytes(), &value].concat(),
+        Modifier::Unhex => const_hex::encode(value).into_bytes(),
+        Modifier::Unbase64 => crate::sender::request::encoding::base64(&value).into_bytes(),
+        _ => value,
+    })
+}

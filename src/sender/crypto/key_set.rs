@@ -1,0 +1,290 @@
+//! Key sets: the request for a sender's public keys, and the parsing of the response.
+//!
+//! Nothing here fetches: `crate::keys` does, and hands what came of it to a callback as a value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
+
+use super::public_key::PublicKey;
+use crate::sender::acts::evaluate::{Context, ReplyValues};
+use crate::sender::language::bound::{Bound, Gateway, Input};
+use crate::sender::language::recipe::Recipe;
+use crate::sender::language::text::Text;
+use crate::sender::request::Request;
+
+/// Keys of one list: the longest known has a handful.
+pub const KEYS_MAX: usize = 64;
+
+/// Bytes of a key's id: the known ones are numbers and short texts.
+pub const KEY_ID_MAX: usize = 128;
+
+/// Public keys by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeySet {
+    keys: BTreeMap<Box<[u8]>, PublicKey>,
+    left_out: usize,
+}
+
+/// The reason why a response is not a key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySetError {
+    /// Not JSON, or without such a list.
+    NoList,
+    /// More than [`KEYS_MAX`] entries.
+    TooMany,
+    /// Two keys have one id.
+    Repeated,
+    /// No usable key.
+    NoKey,
+}
+
+impl fmt::Display for KeySetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoList => "the response is not JSON with the sender's list of keys",
+            Self::TooMany => "the answer has more than 64 keys",
+            Self::Repeated => "the answer has two keys under one id",
+            Self::NoKey => "the answer has no key that can be used",
+        })
+    }
+}
+
+impl std::error::Error for KeySetError {}
+
+impl KeySet {
+    /// Takes written keys by their ids; those that cannot be read are left out.
+    pub(in crate::sender) fn of<'k>(keys: impl IntoIterator<Item = (&'k str, &'k str)>) -> Self {
+        let mut set = Self::default();
+        for (id, written) in keys {
+            match PublicKey::read(written.as_bytes()) {
+                Some(key) => drop(set.keys.insert(id.as_bytes().into(), key)),
+                None => set.left_out += 1,
+            }
+        }
+        set
+    }
+
+    /// Whether it has a key of that id.
+    #[must_use]
+    pub fn knows(&self, id: &[u8]) -> bool {
+        self.keys.contains_key(id)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Number of entries that are not a key of a kind that the sender signs with.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    pub(in crate::sender) fn get(&self, id: &[u8]) -> Option<&PublicKey> {
+        self.keys.get(id)
+    }
+}
+
+/// The list of one source's sender, and how it is read.
+pub struct KeyList {
+    pub(in crate::sender) url: Uri,
+    pub(in crate::sender) origin: UrlOrigin,
+    pub(in crate::sender) headers: Vec<(HeaderName, Text<Bound>)>,
+    pub(in crate::sender) entries: String,
+    pub(in crate::sender) id: String,
+    pub(in crate::sender) key: String,
+    pub(in crate::sender) keep: Duration,
+    pub(in crate::sender) pick: Bound,
+    pub(in crate::sender) kinds: SmallVec<[super::public_key::KeyKind; 2]>,
+    pub(in crate::sender) identity: [u8; 32],
+}
+
+/// Who wrote the URL of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlOrigin {
+    /// The sender's file.
+    Sender,
+    /// The source, as `key_set_url`.
+    Source,
+}
+
+/// A request for a list, to be sent as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// Where it goes.
+    pub url: Uri,
+    /// The headers; they may authenticate the request.
+    pub headers: HeaderMap,
+}
+
+// A URL that a source is given may hold a secret, and so may what proves who asks.
+impl fmt::Debug for KeyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyList").field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRequest").field("host", &self.url.host()).finish_non_exhaustive()
+    }
+}
+
+impl KeyList {
+    /// The identity of a list: sources with the same sender, URL and settings share it. Secrets are
+    /// not part of it: a new secret keeps the cached keys.
+    #[must_use]
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity
+    }
+
+    /// The longest time that it is kept.
+    #[must_use]
+    pub fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    /// Host and port that it is fetched from; the rest of a URL may hold a secret.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.url.authority().map_or("", |authority| authority.as_str())
+    }
+
+    /// Who wrote its URL.
+    #[must_use]
+    pub fn origin(&self) -> UrlOrigin {
+        self.origin
+    }
+
+    /// Reads the response to a [`KeyRequest`].
+    ///
+    /// # Errors
+    /// A [`KeySetError`] if it is not a list of keys. Unknown entries are ignored: senders publish
+    /// keys of kinds that they do not sign with yet.
+    pub fn read(&self, answer: &[u8]) -> Result<KeySet, KeySetError> {
+        let answer: Value = serde_json::from_slice(answer).map_err(|_| KeySetError::NoList)?;
+        let list = answer.get(&self.entries).and_then(Value::as_array);
+        let list = list.ok_or(KeySetError::NoList)?;
+        if list.len() > KEYS_MAX {
+            return Err(KeySetError::TooMany);
+        }
+        let mut set = KeySet::default();
+        for entry in list {
+            let Some((id, key)) = self.entry(entry) else {
+                set.left_out += 1;
+                continue;
+            };
+            let before = set.keys.insert(id.into_bytes().into(), key.clone());
+            if before.is_some_and(|before| before != key) {
+                return Err(KeySetError::Repeated);
+            }
+        }
+        if set.is_empty() { Err(KeySetError::NoKey) } else { Ok(set) }
+    }
+
+    fn entry(&self, entry: &Value) -> Option<(String, PublicKey)> {
+        let id = match entry.get(&self.id)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if number.is_u64() => number.to_string(),
+            _ => return None,
+        };
+        let key = PublicKey::read(entry.get(&self.key)?.as_str()?.as_bytes())?;
+        let sound = !id.is_empty() && id.len() <= KEY_ID_MAX && self.kinds.contains(&key.kind());
+        sound.then_some((id, key))
+    }
+}
+
+/// The identity of a list.
+pub(in crate::sender) fn identity<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+impl Recipe {
+    /// The list of public keys that its callbacks are verified with, where its sender has one.
+    #[must_use]
+    pub fn key_list(&self) -> Option<&KeyList> {
+        self.key_list.as_ref()
+    }
+
+    /// The requests for its list at `now_ms`, of which the first that is answered counts: one, or
+    /// one for each live secret where the request is signed.
+    #[must_use]
+    pub fn key_requests(&self, now_ms: i64) -> Vec<KeyRequest> {
+        let Some(list) = &self.key_list else { return Vec::new() };
+        let live = self.live_secrets(now_ms);
+        let mut requests: Vec<KeyRequest> = Vec::new();
+        for secret in live.map(Some).chain(self.secrets.is_empty().then_some(None)) {
+            let headers = self.key_headers(list, secret, now_ms);
+            let request = headers.map(|headers| KeyRequest { url: list.url.clone(), headers });
+            if let Some(request) = request.filter(|request| !requests.contains(request)) {
+                requests.push(request);
+            }
+        }
+        requests
+    }
+
+    /// The places of the secrets that have not ended.
+    fn live_secrets(&self, now_ms: i64) -> impl Iterator<Item = usize> {
+        let live = move |until: Option<i64>| until.is_none_or(|until| until > now_ms);
+        self.secrets
+            .iter()
+            .enumerate()
+            .filter_map(move |(index, secret)| live(secret.until_ms).then_some(index))
+    }
+
+    fn key_headers(&self, list: &KeyList, secret: Option<usize>, now_ms: i64) -> Option<HeaderMap> {
+        let nothing = HeaderMap::new();
+        let request =
+            Request { method: &Method::GET, target: b"/", base: "", headers: &nothing, body: b"" };
+        let callback = self.read(request, now_ms);
+        let countersign = secret.map_or_else(String::new, |index| callback.countersigned(index));
+        let said = ReplyValues {
+            reason: None,
+            at_ms: now_ms,
+            countersign: &countersign,
+            code: "",
+            event_id: None,
+        };
+        let bytes = secret.and_then(|index| self.secrets.get(index));
+        let bytes = bytes.map_or(&[][..], |secret| secret.value.expose());
+        let context = Context { secret: bytes, said: Some(&said), ..Context::default() };
+        let mut headers = HeaderMap::new();
+        for (name, text) in &list.headers {
+            let mut value = Vec::new();
+            callback.put(text, &context, &mut value).ok()?;
+            let mut value = HeaderValue::from_bytes(&value).ok()?;
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
+        Some(headers)
+    }
+}
+
+/// Whether a key's text is the key that the list has under the id that a callback names.
+pub(in crate::sender) fn is_from_list(key: &Text<Bound>) -> bool {
+    use crate::sender::language::text::Piece;
+    matches!(
+        key.pieces.as_slice(),
+        [Piece::Value(Bound { input: Input::Gateway(Gateway::PublicKey), modifiers, .. })]
+            if modifiers.is_empty()
+    )
+}

@@ -1,0 +1,505 @@
+//! Placeholders bound to one source: names become slots, settings become values.
+
+use std::collections::BTreeMap;
+
+use http::HeaderName;
+
+use super::condition::{Condition, Subject};
+use super::definition::{
+    EffectRule, Formerly, Identity, Repeats, RoleText, Roles, Sender, Uncovered,
+};
+use super::definition_error::DefinitionError;
+use super::modifier::Modifier;
+use super::recipe::{Replay, Terms};
+use super::text::{Spot, Text};
+use crate::sender::acts::resolved::Role;
+use crate::sender::crypto::secret::Secret;
+use crate::sender::request::names::{Names, Slot};
+
+/// A placeholder that can be evaluated.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct Bound {
+    /// Where its value comes from.
+    pub(in crate::sender) input: Input,
+    /// Transformations, in order.
+    pub(in crate::sender) modifiers: Box<[Modifier]>,
+    /// Its key as people write it, for refusals.
+    pub(in crate::sender) name: Box<str>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug)]
+pub(in crate::sender) enum Input {
+    /// A parameter, and the steps into it.
+    Parameter { slot: Slot, steps: Box<[Box<str>]>, scope: Scope },
+    /// An item of a list in a value.
+    List { list: usize, item: Box<[u8]> },
+    /// A header.
+    Header(HeaderName),
+    /// A setting of the source.
+    Setting(Secret),
+    /// A setting that the source does not have.
+    Absent,
+    /// One of `[known]`.
+    Known(Box<Text<Bound>>),
+    /// A role of the callback.
+    Role(Role),
+    /// Something that every gateway knows.
+    Gateway(Gateway),
+}
+
+/// Which side of a sealed message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Scope {
+    /// The message, once it is open.
+    Message,
+    /// The callback outside the sealed message.
+    Outer,
+}
+
+/// A value that every gateway knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Gateway {
+    Secret,
+    PublicKey,
+    Body,
+    BodySha256,
+    Content,
+    Query,
+    Url,
+    Method,
+    Now,
+    Pairs,
+    Sorted,
+    Signed,
+    Reason,
+    Code,
+    Countersign,
+    Message,
+    Source,
+    EventId,
+    ReceivedAt,
+}
+
+/// Where a text stands: that decides what it may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Use {
+    /// A signed text, or one that opens a message.
+    Signed,
+    /// A key.
+    Key,
+    /// A role, a condition, a time.
+    Fact,
+    /// A source's template.
+    Template,
+    /// A reply.
+    Reply,
+}
+
+impl Use {
+    fn may(self, gateway: Gateway) -> bool {
+        use Gateway as G;
+        match self {
+            Self::Signed => {
+                !matches!(gateway, G::Reason | G::Code | G::EventId | G::PublicKey | G::Message)
+                    && gateway != G::Content
+            }
+            Self::Key => matches!(gateway, G::Secret | G::PublicKey),
+            Self::Fact => {
+                matches!(gateway, G::Method | G::BodySha256 | G::Content | G::Signed | G::Source)
+            }
+            Self::Template => matches!(gateway, G::Source | G::EventId | G::ReceivedAt),
+            Self::Reply => {
+                matches!(gateway, G::Reason | G::Code | G::Countersign | G::Now | G::Source)
+                    || matches!(gateway, G::ReceivedAt | G::Message)
+            }
+        }
+    }
+
+    fn may_read_settings(self) -> bool {
+        matches!(self, Self::Signed | Self::Key)
+    }
+}
+
+impl Bound {
+    /// Whether it is the whole URL.
+    pub(in crate::sender) fn is_url(&self) -> bool {
+        matches!(self.input, Input::Gateway(Gateway::Url))
+    }
+
+    /// The slot of a placeholder that is one whole parameter, taken as it comes.
+    #[inline]
+    pub(in crate::sender) fn plain_slot(&self) -> Option<Slot> {
+        match &self.input {
+            Input::Parameter { slot, steps, scope: Scope::Message }
+                if steps.is_empty() && self.modifiers.is_empty() =>
+            {
+                Some(*slot)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Conditions on settings alone, decided once the source is known.
+#[derive(Clone, Debug)]
+pub(in crate::sender) enum Gate {
+    /// Always true.
+    Always,
+    /// Never true.
+    Never,
+    /// True if one of these is.
+    Any(Vec<Condition<Bound>>),
+}
+
+/// Binds the texts of one sender to one source.
+#[derive(Debug)]
+pub(in crate::sender) struct Binder<'s> {
+    pub(in crate::sender) sender: &'s Sender,
+    pub(in crate::sender) terms: &'s Terms,
+    pub(in crate::sender) names: Names,
+    pub(in crate::sender) renames: BTreeMap<String, String>,
+}
+
+impl<'s> Binder<'s> {
+    /// A binder for `sender` under `terms`.
+    ///
+    /// # Errors
+    /// Every name in `terms.params` that the file does not have.
+    pub(in crate::sender) fn new(
+        sender: &'s Sender,
+        terms: &'s Terms,
+    ) -> Result<Self, Vec<DefinitionError>> {
+        let mut renames = BTreeMap::new();
+        let mut faults = Vec::new();
+        let known = file_names(sender);
+        for (left, wire) in &terms.params {
+            let role = Role::from_name(left);
+            let own = role.and_then(|role| sender.single_parameter(role));
+            if let Some(name) = own {
+                renames.insert(name, wire.clone());
+            } else if known.contains(left) {
+                renames.insert(left.clone(), wire.clone());
+            } else if role.is_none_or(|role| sender.roles.texts.has(role)) {
+                faults.push(DefinitionError::new(
+                    format!("params.{left}"),
+                    "is neither a role that is one parameter, nor a name that the sender's file reads",
+                    format!("use one of {}", known.join(", ")),
+                ));
+            }
+        }
+        let binder = Self { sender, terms, names: Names::default(), renames };
+        if faults.is_empty() { Ok(binder) } else { Err(faults) }
+    }
+
+    /// The name on the wire of what the file calls `name`.
+    pub(in crate::sender) fn wire<'n>(&'n self, name: &'n str) -> &'n str {
+        self.renames.get(name).map_or(name, String::as_str)
+    }
+
+    /// The file's name of the parameter in `slot`.
+    pub(in crate::sender) fn file_name(&self, slot: Slot) -> String {
+        let wire = String::from_utf8_lossy(self.names.name(slot)).into_owned();
+        let renamed = self.renames.iter().find(|(_, own)| **own == wire);
+        renamed.map_or(wire, |(name, _)| name.clone())
+    }
+
+    /// The slot of what the file calls `name`.
+    pub(in crate::sender) fn slot(&mut self, name: &str) -> Result<Slot, DefinitionError> {
+        let wire = self.wire(name).to_owned();
+        self.names.intern(wire.as_bytes()).ok_or_else(|| {
+            DefinitionError::new("", "reads too many parameters", "at most 250 names in one source")
+        })
+    }
+
+    /// A placeholder, bound.
+    pub(in crate::sender) fn spot(
+        &mut self,
+        spot: &Spot,
+        r#use: Use,
+    ) -> Result<Bound, DefinitionError> {
+        let input = if spot.came() { self.came(spot)? } else { self.known(spot, r#use)? };
+        Ok(Bound {
+            input,
+            modifiers: spot.modifiers.clone().into(),
+            name: spot.key.as_str().into(),
+        })
+    }
+
+    /// A text, bound.
+    pub(in crate::sender) fn text(
+        &mut self,
+        text: &Text,
+        r#use: Use,
+    ) -> Result<Text<Bound>, DefinitionError> {
+        text.bind(&mut |spot| self.spot(spot, r#use).map_err(|fault| fault.at(spot.column)))
+    }
+
+    /// Conditions of which one has to hold, bound; those on settings are decided here.
+    pub(in crate::sender) fn gate(
+        &mut self,
+        conditions: &[Condition],
+    ) -> Result<Gate, DefinitionError> {
+        if conditions.is_empty() {
+            return Ok(Gate::Always);
+        }
+        let mut open = Vec::new();
+        for condition in conditions {
+            match self.setting_of(condition) {
+                Some(is_set) if is_set != condition.negated => return Ok(Gate::Always),
+                Some(_) => {}
+                None => open.push(condition.bind(&mut |spot| self.spot(spot, Use::Fact))?),
+            }
+        }
+        Ok(if open.is_empty() { Gate::Never } else { Gate::Any(open) })
+    }
+
+    /// Whether the setting that `condition` is about is there; `None`: it is about none.
+    fn setting_of(&self, condition: &Condition) -> Option<bool> {
+        let Subject::There(spot) = &condition.subject else { return None };
+        let is_setting = !spot.came() && self.has_setting(&spot.key);
+        is_setting.then(|| self.terms.settings.contains_key(&spot.key))
+    }
+
+    /// Roles, bound.
+    pub(in crate::sender) fn roles(
+        &mut self,
+        roles: &Roles,
+    ) -> Result<Roles<Bound>, DefinitionError> {
+        let mut bound = Roles::default();
+        for (role, texts) in roles.texts.iter() {
+            let texts = self.role_texts(texts, role.as_str())?;
+            bound.texts.insert(role, texts);
+        }
+        for rule in &roles.effects {
+            let effect = rule.effect;
+            match self.gate(&rule.when)? {
+                Gate::Always => bound.effects.push(EffectRule { effect, when: Vec::new() }),
+                Gate::Any(when) => bound.effects.push(EffectRule { effect, when }),
+                Gate::Never => {}
+            }
+        }
+        bound.amount_unit = roles.amount_unit;
+        Ok(bound)
+    }
+
+    /// The identity of an event, bound.
+    pub(in crate::sender) fn identity(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<Identity<Bound>, DefinitionError> {
+        let repeats = match &identity.repeats {
+            None => None,
+            Some(repeats) => match self.gate(&repeats.when)? {
+                Gate::Always => Some(Repeats { why: repeats.why.clone(), when: Vec::new() }),
+                Gate::Any(when) => Some(Repeats { why: repeats.why.clone(), when }),
+                Gate::Never => None,
+            },
+        };
+        Ok(Identity {
+            by: self.role_texts(&identity.by, "identity")?,
+            volatile: identity.volatile.clone(),
+            repeats,
+            uncovered: match (identity.uncovered, self.terms.replayable) {
+                (Uncovered::Rejected, Replay::Accepted) => Uncovered::Replayable,
+                (uncovered, _) => uncovered,
+            },
+            formerly: Formerly {
+                transaction: self.role_texts(&identity.formerly.transaction, "identity")?,
+                replay: self.role_texts(&identity.formerly.replay, "identity")?,
+            },
+        })
+    }
+
+    /// Texts of which the first that can be made counts, bound.
+    pub(in crate::sender) fn role_texts(
+        &mut self,
+        texts: &[RoleText],
+        name: &str,
+    ) -> Result<Vec<RoleText<Bound>>, DefinitionError> {
+        let mut bound = Vec::new();
+        for text in texts {
+            let under = |fault: DefinitionError| fault.under(&format!("roles.{name}"));
+            let of = self.text(&text.of, Use::Fact).map_err(under)?;
+            match self.gate(&text.when).map_err(under)? {
+                Gate::Always => bound.push(RoleText { of, when: Vec::new() }),
+                Gate::Any(when) => bound.push(RoleText { of, when }),
+                Gate::Never => {}
+            }
+        }
+        Ok(bound)
+    }
+
+    fn came(&mut self, spot: &Spot) -> Result<Input, DefinitionError> {
+        let (first, mut rest) = spot.steps();
+        if let Some(list) = self.sender.lists.iter().position(|list| list.name == first) {
+            let item = rest.collect::<Vec<_>>().join(".");
+            return Ok(Input::List { list, item: item.into_bytes().into() });
+        }
+        let outer = first == "outer" && self.sender.open.is_some();
+        let scope = if outer { Scope::Outer } else { Scope::Message };
+        let first = if outer { rest.next().unwrap_or_default() } else { first };
+        let slot = self.slot(first)?;
+        Ok(Input::Parameter { slot, steps: rest.map(Box::from).collect(), scope })
+    }
+
+    fn has_setting(&self, name: &str) -> bool {
+        self.sender.settings.iter().any(|(setting, _)| setting == name)
+    }
+
+    fn known(&mut self, spot: &Spot, r#use: Use) -> Result<Input, DefinitionError> {
+        let key = spot.key.as_str();
+        if self.has_setting(key) {
+            if !r#use.may_read_settings() {
+                return Err(misplaced(key));
+            }
+            let value = self.terms.settings.get(key).cloned();
+            return Ok(value.map_or(Input::Absent, Input::Setting));
+        }
+        if let Some((_, text)) = self.sender.known.iter().find(|(name, _)| name == key) {
+            let text = text.clone();
+            return Ok(Input::Known(Box::new(self.text(&text, Use::Fact)?)));
+        }
+        if let Some(name) = key.strip_prefix("header.") {
+            if r#use == Use::Template {
+                return Err(misplaced(key));
+            }
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                DefinitionError::new(
+                    "",
+                    format!("`{name}` is not a valid header name"),
+                    "name a header",
+                )
+            })?;
+            return Ok(Input::Header(name));
+        }
+        if key == "transaction" && matches!(r#use, Use::Template | Use::Reply) {
+            return Ok(Input::Role(Role::Transaction));
+        }
+        if EVERYWHERE_ABSENT.contains(&key) {
+            return Ok(Input::Absent);
+        }
+        match gateway(key) {
+            Some(gateway) if r#use.may(gateway) => Ok(Input::Gateway(gateway)),
+            Some(_) => Err(misplaced(key)),
+            None => Err(DefinitionError::new(
+                "",
+                format!("`[{key}]` is nothing the gateway knows"),
+                format!("write [[{key}]] for the plain text, or {{{key}}} for a parameter"),
+            )),
+        }
+    }
+}
+
+/// Survey values that any source's template may ask for, though its sender does not know them.
+const EVERYWHERE_ABSENT: &[&str] =
+    &["effective", "answer_consumed", "uid_info", "sid", "answer_id"];
+
+fn misplaced(key: &str) -> DefinitionError {
+    DefinitionError::new(
+        "",
+        format!("`[{key}]` may not be read here"),
+        "secrets, settings and the raw request belong to signature texts alone",
+    )
+}
+
+fn gateway(key: &str) -> Option<Gateway> {
+    Some(match key {
+        "secret" => Gateway::Secret,
+        "public_key" => Gateway::PublicKey,
+        "body" => Gateway::Body,
+        "body_sha256" => Gateway::BodySha256,
+        "content" => Gateway::Content,
+        "query" => Gateway::Query,
+        "url" => Gateway::Url,
+        "method" => Gateway::Method,
+        "now" => Gateway::Now,
+        "pairs" => Gateway::Pairs,
+        "sorted" => Gateway::Sorted,
+        "signed" => Gateway::Signed,
+        "reason" => Gateway::Reason,
+        "code" => Gateway::Code,
+        "countersign" => Gateway::Countersign,
+        "message" => Gateway::Message,
+        "source" => Gateway::Source,
+        "event_id" => Gateway::EventId,
+        "received_at" => Gateway::ReceivedAt,
+        _ => return None,
+    })
+}
+
+/// Every parameter name that the file reads, signs or pastes.
+pub(in crate::sender) fn file_names(sender: &Sender) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
+        if !name.is_empty() && name != "outer" && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    };
+    for spot in sender.spots().filter(|spot| spot.came()) {
+        let (first, mut rest) = spot.steps();
+        match first {
+            "outer" => add(rest.next().unwrap_or_default()),
+            list if sender.lists.iter().any(|known| known.name == list) => {}
+            name => add(name),
+        }
+    }
+    for reading in &sender.readings {
+        if let Some(super::definition::ListedParameters::Names(list)) =
+            reading.pairs.as_ref().map(|pairs| &pairs.which)
+        {
+            list.iter().for_each(|name| add(name));
+        }
+    }
+    sender.paste.iter().for_each(|pasted| add(&pasted.name));
+    names
+}
+
+impl Sender {
+    /// Every placeholder of the file.
+    pub(in crate::sender) fn spots(&self) -> impl Iterator<Item = &Spot> {
+        let roles = std::iter::once(&self.roles)
+            .chain(self.kinds.iter().map(|kind| &kind.roles))
+            .chain(self.readings.iter().map(|reading| &reading.roles));
+        let rows = || self.events.iter().flat_map(|events| &events.rows);
+        let roles = roles.chain(rows().map(|row| &row.roles));
+        let identity = &self.identity;
+        let keys = identity.by.iter().chain(&identity.formerly.transaction);
+        let keys = keys.chain(&identity.formerly.replay).chain(rows().flat_map(|row| &row.id));
+        let keys = keys.chain(self.kinds.iter().flat_map(|kind| &kind.formerly.transaction));
+        let effects = roles.clone().flat_map(|roles| &roles.effects);
+        let effects: Vec<&Condition> = effects.flat_map(|rule| &rule.when).collect();
+        let role_texts = roles.flat_map(|roles| roles.texts.values().flatten()).chain(keys);
+        let mut texts: Vec<&Text> = role_texts.clone().map(|text| &text.of).collect();
+        let mut conditions: Vec<&Condition> = role_texts.flat_map(|text| &text.when).collect();
+        conditions.extend(effects);
+        let also = self.kinds.iter().filter_map(|kind| kind.also.as_ref());
+        let mut spots: Vec<&Spot> = Vec::new();
+        for reading in self.readings.iter().chain(also) {
+            texts.push(&reading.of);
+            texts.extend(&reading.sorted);
+            spots.push(&reading.r#in);
+            conditions.extend(&reading.when);
+        }
+        spots.extend(self.key_set.iter().map(|set| &set.pick));
+        spots.extend(self.events.iter().flat_map(|events| &events.by));
+        spots.extend(&self.masked);
+        conditions.extend(self.identity.repeats.iter().flat_map(|repeats| &repeats.when));
+        texts.extend(self.ours.iter().map(|(_, text)| text));
+        texts.extend(self.time.iter().map(|time| &time.r#in));
+        texts.extend(self.known.iter().map(|(_, text)| text));
+        texts.extend(self.open.iter().flat_map(|open| &open.of));
+        texts.extend(self.lists.iter().map(|list| &list.of));
+        texts.extend(self.replies.texts());
+        texts.extend(&self.challenge.open);
+        let asked = self.challenge.when.iter().chain(&self.test.when).chain(&self.test.flag);
+        conditions.extend(asked);
+        for kind in &self.kinds {
+            conditions.extend(&kind.when);
+            texts.extend(kind.replies.texts());
+        }
+        spots.extend(texts.into_iter().flat_map(Text::spots));
+        spots.extend(conditions.into_iter().filter_map(Condition::spot));
+        spots.into_iter()
+    }
+}

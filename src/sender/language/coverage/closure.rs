@@ -1,0 +1,624 @@
+//! Coverage of one callback: the values on which every parse of the signed text agrees.
+
+mod covers;
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::{Always, Chain, ChainSource, Signed, SignedInput};
+use crate::sender::acts::evaluate::Context;
+use crate::sender::acts::outcome::Reason;
+use crate::sender::acts::signature::{Escapes, Reading};
+use crate::sender::language::bound::{Bound, Scope};
+use crate::sender::language::recipe::Also;
+use crate::sender::language::recut::chains::{Chains, Closedness, KnownName, ReceivedPair};
+use crate::sender::language::recut::{
+    Begun, EmptyItems, Part, Proof, Readback, Received, Separation, ValueSet,
+};
+use crate::sender::language::value_shape::ValueShape;
+use crate::sender::request::callback::{Callback, CallbackError};
+use crate::sender::request::encoding::Plus;
+use crate::sender::request::parameters::{ParameterError, Place, Value};
+use crate::sender::request::unreplaced;
+
+/// Coverage by the signatures of one callback.
+#[derive(Debug, Default)]
+pub(in crate::sender) struct Coverage {
+    /// The signature that matched first, further ones, then that of the kind.
+    proofs: SmallVec<[ReadingProof; 2]>,
+    pub(in crate::sender) verdict: TextVerdict,
+    /// Parameters whose value contradicts the sender file.
+    pub(in crate::sender) misfits: Vec<String>,
+    /// Parameters whose value could be cut in two under the same signature.
+    pub(in crate::sender) recut: Vec<String>,
+}
+
+/// The signed text's evidence about the callback as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::sender) enum TextVerdict {
+    /// Nothing speaks against it.
+    #[default]
+    Agrees,
+    /// Values contradict the sender file, and no others make the text: the file is wrong.
+    Misfit,
+    /// Other values make the same text, and the provider is more likely to have signed those.
+    Ambiguous,
+}
+
+/// Values that one signed text proves of one callback.
+#[derive(Debug)]
+struct ReadingProof {
+    of: ReadingOf,
+    /// Values that are what was received, by confirmed facts alone.
+    closed: ValueSet,
+    /// Values that are not, by all facts.
+    open: ValueSet,
+    pairs: Option<PairsProof>,
+}
+
+/// Which of a recipe's readings it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadingOf {
+    /// The reading at that index.
+    Recipe(usize),
+    /// The second signature of the kind.
+    Kind,
+}
+
+/// Pairs that a list of decoded pairs proves.
+#[derive(Debug, Default)]
+struct PairsProof {
+    /// Names whose value is what was received, by confirmed facts alone.
+    closed: Vec<Vec<u8>>,
+    /// Names whose value is not, or that other readings have, by all facts.
+    open: Vec<Vec<u8>>,
+    /// Names that other readings have and the callback has not, by confirmed facts; `None`: any.
+    others: Option<Vec<Vec<u8>>>,
+}
+
+/// A signed text without the secret that cuts it, and the values in it by number.
+struct SignedSegments {
+    segments: Vec<Vec<u8>>,
+    values: Vec<Option<Vec<u8>>>,
+}
+
+/// A text read back, before it is known what identifies the callback.
+struct ReadAgain {
+    proof: ReadingProof,
+    misfits: Vec<String>,
+    /// Whether values that fit make the same text although those that came do not fit.
+    others: Others,
+    grain: Grain,
+    recut: Vec<String>,
+}
+
+/// Whether other values that fit make the same text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// The received values fit, or nothing shows that they do not.
+    None,
+    /// Others make it, and those that came do not fit.
+    Fit,
+    /// None make it.
+    NotEven,
+}
+
+/// Whether a value that is open holds what separates values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grain {
+    /// None does: an honest callback.
+    Finest,
+    /// One does: two values may have been made one.
+    Coarse,
+}
+
+impl Callback<'_> {
+    /// Finds out what is covered.
+    ///
+    /// # Errors
+    /// `bad_encoding` if a value does not fit a shape that the sender file enforces, or a name in a
+    /// decoded list holds a separator.
+    pub(in crate::sender) fn cover(&self) -> Result<Coverage, CallbackError> {
+        let mut coverage = Coverage::default();
+        let Some(matched) = self.matched.as_ref() else { return Ok(coverage) };
+        let Some(first) = matched.reading else { return Ok(coverage) };
+        let main = self.read_again(ReadingOf::Recipe(first))?;
+        let refused = &self.recipe.sender.shapes.refuse;
+        if let Some(name) = main.misfits.iter().find(|name| refused.contains(name)) {
+            return Err(CallbackError::of(Reason::BadEncoding, name));
+        }
+        coverage.proofs.push(main.proof);
+        for index in matched.further.iter() {
+            coverage.proofs.push(self.read_again(ReadingOf::Recipe(*index))?.proof);
+        }
+        if matches!(self.kind_here().map(|kind| &kind.also), Some(Also::Reading(_))) {
+            coverage.proofs.push(self.read_again(ReadingOf::Kind)?.proof);
+        }
+        coverage.verdict = match (main.others, main.misfits.is_empty()) {
+            (Others::Fit, _) => TextVerdict::Ambiguous,
+            (Others::NotEven, _) | (Others::None, false) => TextVerdict::Misfit,
+            (Others::None, true)
+                if main.grain == Grain::Coarse && self.disagrees(&coverage.proofs[0]) =>
+            {
+                TextVerdict::Ambiguous
+            }
+            (Others::None, true) => TextVerdict::Agrees,
+        };
+        coverage.misfits = main.misfits;
+        coverage.recut = main.recut;
+        Ok(coverage)
+    }
+
+    fn reading_of(&self, of: ReadingOf) -> Option<&Reading> {
+        match of {
+            ReadingOf::Recipe(index) => self.recipe.readings.get(index),
+            ReadingOf::Kind => match self.kind_here().map(|kind| &kind.also) {
+                Some(Also::Reading(reading)) => Some(reading),
+                _ => None,
+            },
+        }
+    }
+
+    fn read_again(&self, of: ReadingOf) -> Result<ReadAgain, CallbackError> {
+        let empty = || ReadAgain {
+            proof: ReadingProof {
+                of,
+                closed: ValueSet::default(),
+                open: ValueSet::default(),
+                pairs: None,
+            },
+            misfits: Vec::new(),
+            others: Others::None,
+            grain: Grain::Finest,
+            recut: Vec::new(),
+        };
+        let Some(reading) = self.reading_of(of) else { return Ok(empty()) };
+        let signed = &reading.signed;
+        let mut again = empty();
+        again.proof.closed = *signed.always_closed();
+        again.misfits = self.misfits(reading)?;
+        if again.misfits.is_empty() && signed.is_closed == Always::Yes {
+            return Ok(again);
+        }
+        let is_open = signed.has_open_value() || !reading.siblings.is_empty();
+        if !again.misfits.is_empty() || is_open {
+            self.read_text_back(reading, &mut again)?;
+        }
+        if signed.chain.is_some() {
+            self.read_pairs_back(reading, &mut again)?;
+        }
+        if let Escapes::BothWays { other } = reading.escapes {
+            self.open_escapes(reading, other, &mut again)?;
+        }
+        Ok(again)
+    }
+
+    /// The names of the values of `reading` that do not fit their shape.
+    fn misfits(&self, reading: &Reading) -> Result<Vec<String>, ParameterError> {
+        let signed = &reading.signed;
+        let context = Context { plus: reading.plus, ..Context::default() };
+        let mut names = Vec::new();
+        for (spot, shape) in signed.spots.iter().zip(&signed.assumed.shapes) {
+            let Some(spot) = spot.as_ref().filter(|_| !shape.is_free()) else { continue };
+            let value = self.value(spot, &context)?.filter(|value| !value.is_empty());
+            let fits = value.map_or(shape.may_be_absent(), |value| shape.fits(&value));
+            if !fits {
+                names.push(spot.name.to_string());
+            }
+        }
+        self.absent_of_together(signed, &context, |name| names.push(name.to_owned()))?;
+        Ok(names)
+    }
+
+    /// Calls `absent` with each value that is absent although the provider sends it whenever it
+    /// sends one of those that came.
+    fn absent_of_together<'s>(
+        &'s self,
+        signed: &'s Signed,
+        context: &Context<'s>,
+        mut absent: impl FnMut(&str),
+    ) -> Result<(), ParameterError> {
+        let spot = |value: &usize| signed.spots.get(*value).and_then(Option::as_ref);
+        let (mut came, mut missing) = (false, SmallVec::<[&Bound; 4]>::new());
+        for spot in signed.together.iter().filter_map(spot) {
+            match self.value(spot, context)?.is_some_and(|value| !value.is_empty()) {
+                true => came = true,
+                false => missing.push(spot),
+            }
+        }
+        missing.iter().filter(|_| came).for_each(|spot| absent(&spot.name));
+        Ok(())
+    }
+
+    fn read_text_back(
+        &self,
+        reading: &Reading,
+        again: &mut ReadAgain,
+    ) -> Result<(), CallbackError> {
+        let signed = &reading.signed;
+        let SignedSegments { segments, values } = self.signed_segments(reading)?;
+        let received = Received { segments: &segments, values: &values };
+        let all_closed = |proof: &Proof| match proof.read_back(&received) {
+            Readback::Closed(closed) => Some(closed),
+            Readback::Empty => None,
+        };
+        let assumed = all_closed(&signed.assumed);
+        let is_one = again.misfits.is_empty() && signed.assumed.allows(&received);
+        match (assumed, is_one) {
+            (Some(closed), true) => {
+                again.proof.closed = match &signed.confirmed {
+                    Some(confirmed) => all_closed(confirmed).unwrap_or_default(),
+                    None => closed,
+                };
+                again.proof.open = ValueSet::first(values.len()).without(closed);
+            }
+            // The provider signed something else.
+            (Some(_), false) => {
+                again.others = Others::Fit;
+                again.proof.closed = ValueSet::default();
+                again.proof.open = ValueSet::first(values.len());
+            }
+            // What came fits and makes the text, so that this cannot be: prove nothing.
+            (None, true) => again.proof.closed = ValueSet::default(),
+            // The facts are wrong, and which ones the text does not say: none of them counts.
+            (None, false) => {
+                again.proof.closed = match signed.confirmed().read_back_freely(&received) {
+                    Readback::Closed(closed) => closed,
+                    Readback::Empty => ValueSet::default(),
+                };
+                again.others = self.others_of_siblings(reading, &segments);
+            }
+        }
+        self.read_as_siblings(reading, &received, again);
+        let literals = signed.layout.literals();
+        for (number, value) in (0..).zip(&values) {
+            let (Some(value), true) = (value, again.proof.open.contains(number)) else { continue };
+            let holds = |literal: &&[u8]| memchr::memmem::find(value, literal).is_some();
+            if literals.iter().any(holds) && signed.separation == Separation::Separated {
+                again.grain = Grain::Coarse;
+                let spot = signed.spots.get(usize::from(number)).and_then(Option::as_ref);
+                again.recut.extend(spot.map(|spot| spot.name.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether values that fit make the text of a misfit as another reading of the same signature.
+    fn others_of_siblings(&self, reading: &Reading, segments: &[Vec<u8>]) -> Others {
+        let fits = |index: &usize| {
+            self.recipe.readings.get(*index).is_some_and(|sibling| {
+                let theirs = &sibling.signed;
+                let values = vec![None; theirs.values.len()];
+                let received = Received { segments, values: &values };
+                theirs.layout.segments.len() == segments.len()
+                    && matches!(theirs.assumed.read_back(&received), Readback::Closed(_))
+            })
+        };
+        if reading.siblings.iter().any(fits) { Others::Fit } else { Others::NotEven }
+    }
+
+    /// Opens what another reading of the same signature reads otherwise, or leaves unsigned.
+    fn read_as_siblings(&self, reading: &Reading, received: &Received<'_>, again: &mut ReadAgain) {
+        for index in &reading.siblings {
+            let Some(sibling) = self.recipe.readings.get(*index) else { continue };
+            let theirs = &sibling.signed;
+            if theirs.layout.segments.len() != received.segments.len() {
+                continue;
+            }
+            let place_of = |input: &SignedInput| {
+                reading.signed.values.iter().position(|value| value.input == *input)
+            };
+            let values: Vec<Option<Vec<u8>>> = theirs
+                .values
+                .iter()
+                .map(|value| received.values.get(place_of(&value.input)?)?.clone())
+                .collect();
+            let received = Received { segments: received.segments, values: &values };
+            for (proof, is_assumed) in
+                [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)]
+            {
+                let Readback::Closed(closed) = proof.read_back(&received) else { continue };
+                for (number, value) in (0..).zip(&reading.signed.values) {
+                    let there = theirs.values.iter().position(|other| other.input == value.input);
+                    let agrees = there
+                        .and_then(|there| u8::try_from(there).ok())
+                        .is_some_and(|there| closed.contains(there));
+                    if !agrees {
+                        again.proof.open_value(number, is_assumed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens what holds an escape, where one reading decodes escapes and `other` does not, or the
+    /// other way round.
+    fn open_escapes(
+        &self,
+        reading: &Reading,
+        other: usize,
+        again: &mut ReadAgain,
+    ) -> Result<(), CallbackError> {
+        let holds = |text: &[u8]| match reading.plus {
+            Plus::Blank => memchr::memchr2(b'%', b'+', text).is_some(),
+            Plus::Kept => memchr::memchr(b'%', text).is_some(),
+        };
+        let other = self.recipe.readings.get(other).and_then(|one| one.signed.chain.as_ref());
+        let pairs = match &reading.signed.chain {
+            Some(_) => self.received_pairs(reading)?,
+            None => self.spelled_pairs(reading)?,
+        };
+        if reading.signed.chain.is_none() {
+            // What is signed as it came says which pairs there are, but for the reading that
+            // decodes: to that one these pairs are a text.
+            again.proof.pairs = Some(match other {
+                Some(chain) => {
+                    let rules = chain.rules(&chain.assumed);
+                    if !rules.allows(&pairs) {
+                        again.others = match rules.read_back(&pairs) {
+                            Chains::Closed(_) => Others::Fit,
+                            Chains::Empty => Others::NotEven,
+                        };
+                    }
+                    proven_pairs(chain, &pairs)
+                }
+                None => PairsProof::default(),
+            });
+            again.proof.closed = ValueSet::default();
+        }
+        let Some(proof) = &mut again.proof.pairs else { return Ok(()) };
+        let escaped = |name: &Vec<u8>| {
+            let value = pairs.iter().find(|pair| pair.name == *name);
+            holds(name) || value.is_some_and(|pair| holds(&pair.value))
+        };
+        proof.closed.retain(|name| !escaped(name));
+        if pairs.iter().any(|pair| holds(&pair.name)) {
+            proof.others = None;
+        }
+        Ok(())
+    }
+
+    /// The pairs of a query that is signed as it came, without decoding.
+    ///
+    /// # Errors
+    /// `bad_encoding` if one of them is empty or has no value: decoded it is another query's text.
+    fn spelled_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
+        let signed = &reading.signed;
+        let values = signed.values.iter().zip(&signed.spots);
+        let mut queries = values.filter(|(value, _)| value.input == SignedInput::Query);
+        let Some((_, Some(spot))) = queries.next() else { return Ok(Vec::new()) };
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let text = self.value(spot, &context)?.unwrap_or_default();
+        let start = memchr::memchr(b'?', &text).filter(|_| spot.is_url()).map_or(0, |at| at + 1);
+        let pair = |pair: &[u8]| {
+            let equals = memchr::memchr(b'=', pair)?;
+            Some(ReceivedPair { name: pair[..equals].to_vec(), value: pair[equals + 1..].to_vec() })
+        };
+        let pairs: Option<Vec<_>> = text[start..].split(|byte| *byte == b'&').map(pair).collect();
+        pairs.ok_or_else(|| CallbackError::new(Reason::BadEncoding))
+    }
+
+    /// The text of `reading` in segments, without the secret, and the values in it.
+    fn signed_segments(&self, reading: &Reading) -> Result<SignedSegments, CallbackError> {
+        let signed = &reading.signed;
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let mut values: Vec<Option<Vec<u8>>> = Vec::with_capacity(signed.values.len());
+        for (spot, value) in signed.spots.iter().zip(&signed.values) {
+            values.push(match (spot, &value.input) {
+                (Some(spot), _) => self.value(spot, &context)?.map(Cow::into_owned),
+                (None, SignedInput::Pairs { .. } | SignedInput::Other) => {
+                    let mut out = Vec::new();
+                    if let Some(pairs) = &reading.pairs {
+                        self.put_pairs(pairs, &context, &mut out)?;
+                    }
+                    Some(out)
+                }
+                (None, _) => None,
+            });
+        }
+        let mut segments = Vec::with_capacity(signed.layout.segments.len());
+        for parts in &signed.layout.segments {
+            let mut text = Vec::new();
+            let is_nothing = |value: &[u8]| self.is_nothing(value);
+            parts.iter().for_each(|part| put_part(part, &mut values, &is_nothing, &mut text));
+            segments.push(text);
+        }
+        Ok(SignedSegments { segments, values })
+    }
+
+    fn read_pairs_back(
+        &self,
+        reading: &Reading,
+        again: &mut ReadAgain,
+    ) -> Result<(), CallbackError> {
+        let Some(chain) = &reading.signed.chain else { return Ok(()) };
+        let pairs = self.received_pairs(reading)?;
+        let splits = |name: &[u8]| {
+            let holds = |separator| memchr::memmem::find(name, separator).is_some();
+            holds(&*chain.between) || holds(&*chain.within)
+        };
+        if let Some(odd) = pairs.iter().find(|pair| splits(&pair.name)) {
+            return Err(CallbackError::of(Reason::BadEncoding, &unreplaced::shown(&odd.name)));
+        }
+        let rules = chain.rules(&chain.assumed);
+        self.refuse_unlisted(reading, chain, &rules.written(&pairs))?;
+        let mut proof = PairsProof::default();
+        // A list is one value of its text: which of its pairs are closed is said below.
+        if let Ok(number) = u8::try_from(chain.value) {
+            let mut list = ValueSet::default();
+            list.insert(number);
+            again.proof.closed = again.proof.closed.without(list);
+        }
+        let fits = rules.allows(&pairs);
+        match rules.read_back(&pairs) {
+            Chains::Empty => {
+                again.misfits.push(chain_misfit(&pairs, &chain.assumed));
+            }
+            Chains::Closed(_) if !fits => {
+                again.misfits.push(chain_misfit(&pairs, &chain.assumed));
+                again.others = Others::Fit;
+            }
+            Chains::Closed(closedness) => {
+                let open = pairs.iter().zip(&closedness);
+                let open = open.filter(|(_, closed)| **closed == Closedness::Open);
+                proof.open.extend(open.map(|(pair, _)| pair.name.clone()));
+                proof.open.extend(rules.other_names(&pairs).unwrap_or_default());
+                let proven = proven_pairs(chain, &pairs);
+                proof = PairsProof { open: proof.open, ..proven };
+            }
+        }
+        if !proof.open.is_empty() && !rules.is_finest(&pairs) {
+            again.grain = Grain::Coarse;
+            let coarse = pairs
+                .iter()
+                .filter(|pair| proof.open.contains(&pair.name) && rules.splits(&pair.value));
+            again.recut.extend(coarse.map(|pair| unreplaced::shown(&pair.name)));
+        }
+        again.proof.pairs = Some(proof);
+        Ok(())
+    }
+
+    /// Rejects a decoded query with an empty pair or a name without a value: its text is another
+    /// than that of its pairs.
+    fn refuse_unlisted(
+        &self,
+        reading: &Reading,
+        chain: &Chain,
+        written: &[u8],
+    ) -> Result<(), CallbackError> {
+        let ChainSource::Query(_) = &chain.source else { return Ok(()) };
+        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let spot = reading.signed.spots.get(chain.value).and_then(Option::as_ref);
+        let text = spot.map(|spot| self.value(spot, &context)).transpose()?.flatten();
+        match text.as_deref() == Some(written) {
+            true => Ok(()),
+            false => Err(CallbackError::new(Reason::BadEncoding)),
+        }
+    }
+
+    /// The pairs of a decoded list as they were received, in the order of the list.
+    fn received_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
+        let Some(chain) = &reading.signed.chain else { return Ok(Vec::new()) };
+        let (parameters, buffers) = self.side(Scope::Outer);
+        match (&chain.source, &reading.pairs) {
+            (ChainSource::Pairs, Some(pairs)) => Ok(self.gathered_pairs(pairs, reading)?),
+            (ChainSource::Pairs, None) => Ok(Vec::new()),
+            (ChainSource::Query(cut), _) => {
+                let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
+                let is_cut = |name: &[u8]| cut.as_deref().is_some_and(|cut| cut.as_bytes() == name);
+                let mut pairs = Vec::new();
+                for parameter in in_query.take_while(|one| !is_cut(one.name)) {
+                    let value = Value { place: parameter.place, raw: parameter.raw.into() };
+                    let value = value.text(Plus::Kept).map_err(ParameterError::from)?;
+                    let value = value.unwrap_or_default().into_owned();
+                    pairs.push(ReceivedPair { name: parameter.name.to_vec(), value });
+                }
+                Ok(pairs)
+            }
+        }
+    }
+
+    /// Whether two readings of the text can name two events: something that identifies the event or
+    /// selects its kind is open.
+    fn disagrees(&self, proof: &ReadingProof) -> bool {
+        let Some(reading) = self.reading_of(proof.of) else { return false };
+        let is_open = |spot: &Bound| self.is_open(&reading.signed, proof, spot);
+        let identity = self.identity_texts();
+        let identity = identity.iter().flat_map(|text| text.of.spots());
+        identity.chain(self.selecting_spots()).any(is_open)
+    }
+}
+
+/// Which facts a proof rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Facts {
+    Proven,
+    All,
+}
+
+impl ReadingProof {
+    fn open_value(&mut self, number: u8, facts: Facts) {
+        let mut value = ValueSet::default();
+        value.insert(number);
+        match facts {
+            Facts::Proven => self.closed = self.closed.without(value),
+            Facts::All => self.open.insert(number),
+        }
+    }
+}
+
+/// What confirmed facts prove of a list of pairs.
+fn proven_pairs(chain: &Chain, pairs: &[ReceivedPair]) -> PairsProof {
+    let rules = chain.rules(&chain.confirmed);
+    let Chains::Closed(closedness) = rules.read_back(pairs) else { return PairsProof::default() };
+    if !rules.allows(pairs) {
+        return PairsProof::default();
+    }
+    let closed = pairs.iter().zip(&closedness);
+    let closed = closed.filter(|(_, closed)| **closed == Closedness::Closed);
+    PairsProof {
+        closed: closed.map(|(pair, _)| pair.name.clone()).collect(),
+        open: Vec::new(),
+        others: rules.other_names(pairs),
+    }
+}
+
+/// What to call the pair that makes a list no list of the provider's.
+fn chain_misfit(pairs: &[ReceivedPair], known: &[KnownName]) -> String {
+    let misfit = known.iter().find(|known| {
+        let value = pairs.iter().find(|pair| *pair.name == *known.name);
+        let fits = |shape: &ValueShape| match value {
+            Some(pair) => shape.fits(&pair.value),
+            None => shape.may_be_absent(),
+        };
+        !fits(&known.shape)
+    });
+    misfit.map_or(Chain::WHOLE.to_owned(), |known| unreplaced::shown(&known.name))
+}
+
+/// Writes a part, and forgets the values of what is left out.
+fn put_part(
+    part: &Part,
+    values: &mut [Option<Vec<u8>>],
+    is_nothing: &impl Fn(&[u8]) -> bool,
+    text: &mut Vec<u8>,
+) {
+    match part {
+        Part::Literal(bytes) => text.extend_from_slice(bytes),
+        Part::Value(value) => text.extend_from_slice(values[*value].as_deref().unwrap_or_default()),
+        Part::Optional(inner) => {
+            let own: Vec<usize> = inner
+                .iter()
+                .filter_map(|part| if let Part::Value(value) = part { Some(*value) } else { None })
+                .collect();
+            let is_out = |value: &usize| values[*value].as_deref().is_none_or(is_nothing);
+            if own.iter().any(is_out) {
+                own.into_iter().for_each(|value| values[value] = None);
+            } else {
+                inner.iter().for_each(|part| put_part(part, values, is_nothing, text));
+            }
+        }
+        Part::List(list) => {
+            let mut begun = list.begun;
+            for item in &list.items {
+                let dropped = list.empty == EmptyItems::Dropped;
+                if let Some(value) = item.value {
+                    if dropped && values[value].as_ref().is_some_and(Vec::is_empty) {
+                        values[value] = None;
+                    }
+                    if values[value].is_none() {
+                        continue;
+                    }
+                }
+                if begun == Begun::Yes {
+                    text.extend_from_slice(&list.between);
+                }
+                begun = Begun::Yes;
+                text.extend_from_slice(&item.lead);
+                let value = item.value.and_then(|value| values[value].as_deref());
+                text.extend_from_slice(value.unwrap_or_default());
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Signatures and seals in a sender file: variants, lists, digests, the gateway's own signature.
+
+use std::collections::BTreeMap;
+
+use super::Reader;
+use crate::sender::crypto::digest::Algorithm;
+use crate::sender::language::definition::{
+    CUT_MAX, CUT_MIN, Chain, Countersign, Each, Empty, First, Iv, List, ListedParameters, Open,
+    Order, Pairs, READINGS_MAX, Reading, Step, Writing, reads,
+};
+use crate::sender::language::file::{self, Many};
+use crate::sender::language::shape::Shape;
+use crate::sender::language::text::{Strictness, Text};
+use crate::sender::request::encoding::Plus;
+
+const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";
+
+impl Reader {
+    pub(super) fn readings(&mut self, signature: Option<file::Signature>) -> Vec<Reading> {
+        let Some(mut base) = signature else { return Vec::new() };
+        let others = std::mem::take(&mut base.or);
+        if others.len() + 1 > READINGS_MAX {
+            self.fault("signature.or", "there are too many", "at most four readings in all");
+        }
+        let others: Vec<_> = others.into_iter().map(|or| or.over(&base)).collect();
+        let mut readings: Vec<_> = self.reading("signature", base).into_iter().collect();
+        for (index, or) in others.into_iter().enumerate() {
+            let key = format!("signature.or[{index}]");
+            if or.why.is_none() {
+                self.fault(format!("{key}.why"), "is missing", "say why this variant exists");
+            }
+            readings.extend(self.reading(&key, or));
+        }
+        readings
+    }
+
+    pub(super) fn reading(&mut self, key: &str, signature: file::Signature) -> Option<Reading> {
+        let at = |name: &str| format!("{key}.{name}");
+        let of = signature.of.as_deref().unwrap_or_default();
+        if of.is_empty() {
+            self.fault(at("of"), "is missing", "write the signed text");
+        }
+        let of = self.text(&at("of"), of, Strictness::Strict);
+        let with = signature.with.map(Many::into_vec).unwrap_or_default();
+        let (public, with) = self.public(&at("with"), &with);
+        let claim = signature.r#in.as_deref().unwrap_or_default();
+        let claim = self.text(&at("in"), claim, Strictness::Strict);
+        let claim = claim.spots().next().filter(|_| claim.pieces.len() == 1).cloned();
+        if claim.is_none() {
+            self.fault(at("in"), "is not one placeholder", "say where the signature stands");
+        }
+        let plus = match signature.plus.as_deref() {
+            None | Some("blank") => Plus::Blank,
+            Some("kept") => Plus::Kept,
+            Some(_) => {
+                self.fault(at("plus"), "is neither", "use blank or kept");
+                Plus::Blank
+            }
+        };
+        let r#as = self.writing(&at("as"), signature.r#as.as_deref());
+        let is_equal = with.as_ref().is_some_and(|with| with.first == First::Equal);
+        if is_equal != (r#as == Writing::Text) {
+            self.fault(at("as"), "and `with` do not fit", "`equal` and `text` go together");
+        }
+        let key_text = signature.key.as_deref().unwrap_or("[secret]");
+        let key = self.text(&at("key"), key_text, Strictness::Strict);
+        if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
+            let remedy = "sign with a private key what everybody may know, and send it whole";
+            self.fault(at("with"), "needs no secret text and no cut", remedy);
+        }
+        if public.is_none() && reads(&key, "public_key") {
+            let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
+            self.fault(at("key"), "is a public key", remedy);
+        }
+        let reading = Reading {
+            public,
+            key,
+            r#as,
+            cut: signature.cut,
+            when: self.conditions(&at("when"), signature.when),
+            plus,
+            roles: self.roles(&at("roles"), signature.roles),
+            sorted: signature
+                .sorted
+                .map(Many::into_vec)
+                .unwrap_or_default()
+                .iter()
+                .map(|text| self.text(&at("sorted"), text, Strictness::Strict))
+                .collect(),
+            pairs: signature.pairs.and_then(|pairs| self.pairs(&at("pairs"), pairs)),
+            why: signature.why,
+            of,
+            with: with?,
+            r#in: claim?,
+        };
+        self.guarded(&at, &reading);
+        Some(reading)
+    }
+
+    /// A signature has to contain something that only the sender can make.
+    pub(super) fn guarded(&mut self, at: &dyn Fn(&str) -> String, reading: &Reading) {
+        if reading.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
+            let remedy = format!("keep {CUT_MIN} to {CUT_MAX} characters");
+            self.fault(at("cut"), "leaves what anybody can guess, or more than there is", &remedy);
+        }
+        if reading.public.is_some() {
+            return;
+        }
+        let added = reading.pairs.iter().flat_map(|pairs| pairs.add.iter().map(|(_, text)| text));
+        let signed = std::iter::once(&reading.of).chain(&reading.sorted).chain(added);
+        let keyed = matches!(reading.with.first, First::Keyed(_))
+            && reading.key.spots().any(|spot| !spot.came());
+        if !keyed && !signed.into_iter().any(|text| reads(text, "secret")) {
+            let remedy = "put [secret] into the text, or use an HMAC";
+            self.fault(at("of"), "holds no secret, so that anybody can make it", remedy);
+        }
+    }
+
+    pub(super) fn pairs(&mut self, key: &str, pairs: file::Pairs) -> Option<Pairs> {
+        let at = |name: &str| format!("{key}.{name}");
+        let which = match pairs.which.map(Many::into_vec).unwrap_or_default().as_slice() {
+            [] => {
+                self.fault(at("which"), "is missing", "use names, query, all or pasted");
+                return None;
+            }
+            [one] if one == "query" => ListedParameters::Query,
+            [one] if one == "all" => ListedParameters::All,
+            [one] if one == "pasted" => ListedParameters::Pasted,
+            names => ListedParameters::Names(names.to_vec()),
+        };
+        let shape = pairs.shape.as_deref().and_then(Shape::parse);
+        if shape.is_none() {
+            self.fault(at("shape"), "is not an example of a list", SHAPES);
+        }
+        let order = self.word(
+            &at("order"),
+            pairs.order.as_deref(),
+            &[("name", Order::Name), ("given", Order::Given), ("macro", Order::Macro)],
+        );
+        let each = self.word(
+            &at("each"),
+            pairs.each.as_deref(),
+            &[("raw", Each::Raw), ("form", Each::Form), ("percent", Each::Percent)],
+        );
+        let empty = self.word(
+            &at("empty"),
+            pairs.empty.as_deref(),
+            &[("kept", Empty::Kept), ("dropped", Empty::Dropped)],
+        );
+        let add = pairs.add.unwrap_or_default();
+        let add = add
+            .into_iter()
+            .map(|(name, text)| {
+                let text = self.text(&format!("{key}.add.{name}"), &text, Strictness::Strict);
+                (name, text)
+            })
+            .collect();
+        let except = pairs.except.map(Many::into_vec).unwrap_or_default();
+        Some(Pairs { which, except, add, order, shape: shape?, each, empty })
+    }
+
+    pub(super) fn writing(&mut self, key: &str, text: Option<&str>) -> Writing {
+        self.word(
+            key,
+            text,
+            &[
+                ("hex", Writing::Hex),
+                ("base64", Writing::Base64),
+                ("base64url", Writing::Base64Url),
+                ("text", Writing::Text),
+            ],
+        )
+    }
+
+    pub(in crate::sender::language::definition) fn chain(
+        &mut self,
+        key: &str,
+        steps: &[String],
+    ) -> Option<Chain> {
+        let mut steps = steps.iter();
+        let first = steps.next().map(String::as_str).unwrap_or_default();
+        let first = match (first, first.strip_prefix("hmac_")) {
+            ("equal", _) => Some(First::Equal),
+            (_, Some(name)) => Algorithm::from_name(name).map(First::Keyed),
+            (name, None) => Algorithm::from_name(name).map(First::Digest),
+        };
+        let then: Option<Vec<Step>> = steps
+            .map(|step| match step.as_str() {
+                "hex" => Some(Step::Hex),
+                name => Algorithm::from_name(name).map(Step::Digest),
+            })
+            .collect();
+        if first.is_none() || then.is_none() {
+            let remedy = "use md5, sha1, sha256, sha512, hmac_…, hex, or equal";
+            self.fault(key, "is not a chain of digests", remedy);
+        }
+        if first == Some(First::Equal) && then.as_ref().is_some_and(|then| !then.is_empty()) {
+            self.fault(key, "goes on behind `equal`", "leave the rest out");
+        }
+        Some(Chain { first: first?, then: then? })
+    }
+
+    pub(super) fn lists(&mut self, lists: BTreeMap<String, file::List>) -> Vec<List> {
+        let mut known = Vec::new();
+        for (name, list) in lists {
+            let key = format!("lists.{name}");
+            let of = self.text(&format!("{key}.of"), &list.of, Strictness::Strict);
+            match Shape::parse(&list.shape).filter(|shape| shape.within.is_some()) {
+                Some(shape) => known.push(List { name, of, shape }),
+                None => self.fault(format!("{key}.shape"), "is not an example of a list", SHAPES),
+            }
+        }
+        known
+    }
+
+    pub(super) fn countersign(&mut self, sign: file::Countersign) -> Option<Countersign> {
+        let with = self.chain("countersign.with", &sign.with.into_vec())?;
+        Some(Countersign {
+            of: self.text("countersign.of", &sign.of, Strictness::Strict),
+            with,
+            key: sign.key.as_ref().map(|key| self.text("countersign.key", key, Strictness::Strict)),
+            r#as: self.writing("countersign.as", sign.r#as.as_deref()),
+        })
+    }
+
+    pub(super) fn open(&mut self, open: &file::Open) -> Option<Open> {
+        if open.with != "aes256_cbc" {
+            self.fault("open.with", &format!("`{}`", open.with), "use aes256_cbc");
+        }
+        let iv = match open.iv.as_str() {
+            "front" => Some(Iv::Front),
+            "key" => Some(Iv::Key),
+            _ => None,
+        };
+        if iv.is_none() {
+            self.fault("open.iv", "is neither", "use front or key");
+        }
+        let pad = open.pad.unwrap_or(16);
+        if pad != 16 && pad != 32 {
+            self.fault("open.pad", "is not a block size", "use 16 or 32");
+        }
+        let of: Vec<Text> = open
+            .of
+            .to_vec()
+            .iter()
+            .map(|text| self.text("open.of", text, Strictness::Strict))
+            .collect();
+        Some(Open {
+            of,
+            key: self.text("open.key", &open.key, Strictness::Strict),
+            iv: iv?,
+            pad,
+            frame: open
+                .frame
+                .as_ref()
+                .map(|frame| self.text("open.frame", frame, Strictness::Strict)),
+            when: self.conditions("open.when", open.when.clone()),
+            reads: match open.reads.to_vec() {
+                reads if reads.is_empty() => Vec::new(),
+                _ => self.reads(open.reads.clone()),
+            },
+        })
+    }
+}

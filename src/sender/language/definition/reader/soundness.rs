@@ -1,0 +1,110 @@
+//! Whether the facts of a sender file are facts about something: a shape belongs to a value that is
+//! signed and that no app sets, and what identifies an event is read from the callback.
+
+use std::collections::BTreeSet;
+
+use super::Reader;
+use crate::sender::acts::resolved::Role;
+use crate::sender::language::definition::{ListedParameters, Reading, RoleText, Roles, Sender};
+use crate::sender::language::text::{Spot, Text};
+
+impl Reader {
+    /// Reports facts that cannot be facts.
+    pub(super) fn sound(&mut self, sender: &Sender) {
+        self.shapes_of_apps(sender);
+        self.shapes_of_nothing(sender);
+        self.identities_of_nothing(sender);
+    }
+
+    /// A provider signs whatever an app gives it, so that such a value has no shape.
+    fn shapes_of_apps(&mut self, sender: &Sender) {
+        let texts = sender.from_client.iter().flat_map(|role| texts_of(sender, *role));
+        let names: BTreeSet<&str> =
+            texts.flat_map(|text| text.of.spots()).map(|spot| spot.key.as_str()).collect();
+        for name in names {
+            if sender.shapes.of.get(name).is_some_and(|shape| !shape.is_free()) {
+                let remedy = "omit it, or omit the role from from_client: a provider signs \
+                              whatever an app sets";
+                self.fault(format!("shapes.{name}"), "is the shape of what an app sets", remedy);
+            }
+        }
+    }
+
+    /// A shape is a proof about a signed text. Elsewhere it proves nothing.
+    fn shapes_of_nothing(&mut self, sender: &Sender) {
+        let readings = || {
+            let of_kinds = sender.kinds.iter().filter_map(|kind| kind.also.as_ref());
+            sender.readings.iter().chain(of_kinds)
+        };
+        if readings().any(Reading::signs_any_name) {
+            return;
+        }
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for reading in readings() {
+            names.extend(reading.signed_texts().flat_map(Text::spots).map(|s| s.key.as_str()));
+            match reading.pairs.as_ref().map(|pairs| &pairs.which) {
+                Some(ListedParameters::Names(own)) => names.extend(own.iter().map(String::as_str)),
+                Some(ListedParameters::Pasted) => {
+                    names.extend(sender.paste.iter().map(|pasted| pasted.name.as_str()));
+                }
+                Some(ListedParameters::Query | ListedParameters::All) | None => {}
+            }
+        }
+        for name in sender.shapes.of.keys().filter(|name| !names.contains(name.as_str())) {
+            let remedy = "omit it, or correct the name: shapes are of what `[signature]` reads";
+            self.fault(format!("shapes.{name}"), "is read by no signed text", remedy);
+        }
+    }
+
+    /// A value that is the same in every callback identifies none.
+    fn identities_of_nothing(&mut self, sender: &Sender) {
+        let by = sender.identity.by.iter().map(|text| ("identity.by", text));
+        let transactions = texts_of(sender, Role::Transaction);
+        let transactions = transactions.map(|text| ("roles.transaction", text));
+        let rows = sender.events.iter().flat_map(|events| &events.rows);
+        let ids = rows.flat_map(|row| &row.id).map(|text| ("event.id", text));
+        for (key, text) in by.chain(transactions).chain(ids) {
+            if !text.of.spots().any(Spot::is_of_callback) {
+                let remedy = "read a value that differs from event to event";
+                self.fault(key, "reads nothing of the callback", remedy);
+            }
+        }
+    }
+}
+
+/// Every text of `role`: those of the file, of kinds, of readings and of the table of events.
+fn texts_of(sender: &Sender, role: Role) -> impl Iterator<Item = &RoleText> {
+    let rows = sender.events.iter().flat_map(|events| &events.rows);
+    let layers = std::iter::once(&sender.roles)
+        .chain(sender.kinds.iter().map(|kind| &kind.roles))
+        .chain(sender.readings.iter().map(|reading| &reading.roles))
+        .chain(rows.map(|row| &row.roles));
+    layers.filter_map(move |roles: &Roles| roles.texts.get(role)).flatten()
+}
+
+impl Reading {
+    /// The texts that are signed, those of lists included.
+    fn signed_texts(&self) -> impl Iterator<Item = &Text> {
+        let added = self.pairs.iter().flat_map(|pairs| &pairs.add).map(|(_, text)| text);
+        std::iter::once(&self.of).chain(&self.sorted).chain(added)
+    }
+
+    /// Whether it signs parameters whatever they are called.
+    fn signs_any_name(&self) -> bool {
+        let whole = |spot: &Spot| !spot.came() && matches!(spot.key.as_str(), "query" | "url");
+        let gathers = self.pairs.as_ref().map(|pairs| &pairs.which);
+        matches!(gathers, Some(ListedParameters::Query | ListedParameters::All))
+            || self.of.spots().any(whole)
+    }
+}
+
+impl Spot {
+    /// Whether its value is one of the callback, and not of the gateway or of the source.
+    fn is_of_callback(&self) -> bool {
+        let of_request = |key: &str| {
+            key.starts_with("header.")
+                || matches!(key, "content" | "body" | "body_sha256" | "query" | "url" | "signed")
+        };
+        self.came() || of_request(&self.key)
+    }
+}

@@ -1,0 +1,171 @@
+//! Properties of a checked sender.
+
+use std::time::Duration;
+
+use http::{Method, Uri};
+
+use super::reader::Reader;
+use super::{Basis, Sender, SenderRetries};
+use crate::sender::acts::resolved::Role;
+use crate::sender::language::definition_error::DefinitionError;
+use crate::sender::language::file::File;
+use crate::sender::language::text::{Piece, Text};
+use crate::sender::language::value_shape::ShapeBasis;
+use crate::sender::request::unreplaced::name_of;
+
+impl Sender {
+    /// Reads and checks a sender file called `name`.
+    ///
+    /// # Errors
+    /// All errors in the file. A file that is not TOML has one, with its line.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<DefinitionError>> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let place = error.span().map_or(String::new(), |span| {
+                let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+                format!("line {line}")
+            });
+            vec![DefinitionError::new(place, error.message().trim(), "see the sender language")]
+        })?;
+        let mut reader = Reader { faults: Vec::new() };
+        let sender = reader.sender(name, text, file);
+        if reader.faults.is_empty() { Ok(sender) } else { Err(reader.faults) }
+    }
+
+    /// Its name: the file's, without `.toml`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its title, for people.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Links to its documentation.
+    #[must_use]
+    pub fn docs(&self) -> &[String] {
+        &self.docs
+    }
+
+    /// The basis of the facts, where the file names it.
+    #[must_use]
+    pub fn basis(&self) -> Option<Basis> {
+        self.basis
+    }
+
+    /// Facts without outside confirmation; shown wherever the sender is.
+    #[must_use]
+    pub fn unconfirmed(&self) -> &[String] {
+        &self.unconfirmed
+    }
+
+    /// The sender's name of its secret; `None` if it has none.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
+    }
+
+    /// Whether a source may run without a secret.
+    #[must_use]
+    pub fn may_be_unsigned(&self) -> bool {
+        self.unsigned || self.readings.is_empty()
+    }
+
+    /// The methods it calls with; the first is the usual one.
+    #[must_use]
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// The names of the sender's own macros, as its console replaces them in a URL.
+    pub fn macros(&self) -> impl Iterator<Item = &str> {
+        self.paste.iter().filter_map(|pasted| name_of(pasted.value.as_bytes()))
+    }
+
+    /// Where it publishes its public keys, and the longest time that they are kept.
+    #[must_use]
+    pub fn key_set(&self) -> Option<(&Uri, Duration)> {
+        self.key_set.as_ref().map(|set| (&set.url, set.keep))
+    }
+
+    /// Further keys that a source of this sender may have: name and what it is.
+    #[must_use]
+    pub fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
+    /// Settings that name what belongs to the source. A sender that signs for all its customers
+    /// with one key needs them: without them, another customer's callbacks are accepted.
+    pub fn ours(&self) -> impl Iterator<Item = &str> {
+        self.ours.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Its patience.
+    #[must_use]
+    pub fn patience(&self) -> &SenderRetries {
+        &self.patience
+    }
+
+    /// Addresses that it publishes, for `allow = "sender"`.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Roles whose value an app sets, signed or not.
+    #[must_use]
+    pub fn from_client(&self) -> &[Role] {
+        &self.from_client
+    }
+
+    /// Names whose shape is an assumption until a source says `confirmed`.
+    pub fn unconfirmed_shapes(&self) -> impl Iterator<Item = &str> {
+        let shapes = self.shapes.of.iter();
+        let assumed = shapes.filter(|(_, shape)| shape.basis == ShapeBasis::Unconfirmed);
+        assumed.map(|(name, _)| name.as_str())
+    }
+
+    /// Why each further reading of its signature is there.
+    pub fn readings(&self) -> impl Iterator<Item = Option<&str>> {
+        self.readings.iter().map(|reading| reading.why.as_deref())
+    }
+
+    /// The file as written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Sender {
+    /// The parameter that `role` is, where it is just one.
+    pub(in crate::sender) fn single_parameter(&self, role: Role) -> Option<String> {
+        let [text] = self.roles.texts.get(role)?.as_slice() else { return None };
+        match text.of.pieces.as_slice() {
+            [Piece::Value(spot)] if spot.came() && !spot.key.contains('.') => {
+                Some(spot.key.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// The parameter without which no event can be made: the transaction, where no kind and no
+    /// reading takes another.
+    pub(in crate::sender) fn only_transaction(&self) -> Option<String> {
+        let others = self.kinds.iter().map(|kind| &kind.roles);
+        let others = others.chain(self.readings.iter().map(|reading| &reading.roles));
+        let mut overriding = others.filter(|roles| roles.texts.has(Role::Transaction));
+        if overriding.next().is_some() || self.open.is_some() || self.events.is_some() {
+            return None;
+        }
+        self.single_parameter(Role::Transaction)
+    }
+
+    /// The names of parameters whose value is a sealed message.
+    pub(in crate::sender) fn sealed_names(&self) -> Vec<&str> {
+        let opened = self.open.iter().flat_map(|open| &open.of).chain(&self.challenge.open);
+        opened.flat_map(Text::spots).map(|spot| spot.key.as_str()).collect()
+    }
+}

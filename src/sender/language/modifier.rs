@@ -1,0 +1,321 @@
+//! Modifiers of a placeholder: `{reward_name|raw}`, `[secret|after:whsec_|unbase64]`.
+
+use std::borrow::Cow;
+
+use super::definition_error::DefinitionError;
+use super::time::Stamp;
+use crate::sender::crypto::digest::Algorithm;
+use crate::sender::request::encoding::{self, EncodingError, Plus};
+
+/// One modifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Modifier {
+    /// The value as on the wire.
+    Raw,
+    /// Percent escapes decoded; `+` stays.
+    Unpercent,
+    /// Hex decoded.
+    Unhex,
+    /// Base64 decoded, either alphabet.
+    Unbase64,
+    /// Percent-encoded.
+    Percent,
+    /// Encoded as PHP does.
+    Form,
+    /// In lower-case hex.
+    Hex,
+    /// In base64.
+    Base64,
+    /// In lower case.
+    Lower,
+    /// In upper case.
+    Upper,
+    /// A decimal text cut to its integer.
+    Int,
+    /// The part of a query or URL that precedes the parameter of that name.
+    Before(String),
+    /// Of a query or URL: all but the parameter of that name.
+    Without(String),
+    /// The text that follows the prefix; the prefix is required.
+    After(String),
+    /// One word for another; a word that is not listed stands.
+    Map(Vec<(String, String)>),
+    /// Its digest, as bytes.
+    Digest(Algorithm),
+    /// Of `[now]`: how it is written.
+    Time(Stamp),
+}
+
+impl Modifier {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// A fault without a key when there is no such modifier.
+    pub(in crate::sender) fn parse(text: &str) -> Result<Self, DefinitionError> {
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        match (name, argument) {
+            ("raw", None) => Ok(Self::Raw),
+            ("unpercent", None) => Ok(Self::Unpercent),
+            ("unhex", None) => Ok(Self::Unhex),
+            ("unbase64", None) => Ok(Self::Unbase64),
+            ("percent", None) => Ok(Self::Percent),
+            ("form", None) => Ok(Self::Form),
+            ("hex", None) => Ok(Self::Hex),
+            ("base64", None) => Ok(Self::Base64),
+            ("lower", None) => Ok(Self::Lower),
+            ("upper", None) => Ok(Self::Upper),
+            ("int", None) => Ok(Self::Int),
+            ("before", Some(name)) if !name.is_empty() => Ok(Self::Before(name.to_owned())),
+            ("without", Some(name)) if !name.is_empty() => Ok(Self::Without(name.to_owned())),
+            ("after", Some(prefix)) if !prefix.is_empty() => Ok(Self::After(prefix.to_owned())),
+            ("map", Some(pairs)) => words(pairs),
+            (name, None) => {
+                let digest = Algorithm::from_name(name).map(Self::Digest);
+                let time = || Stamp::parse(name).map(Self::Time);
+                digest.or_else(time).ok_or_else(|| unknown(text))
+            }
+            _ => Err(unknown(text)),
+        }
+    }
+
+    /// Whether two values can come out as one.
+    pub(in crate::sender) fn is_lossy(&self) -> bool {
+        matches!(self, Self::Lower | Self::Upper | Self::Int | Self::Map(_))
+    }
+
+    /// `value`, modified.
+    ///
+    /// # Errors
+    /// [`EncodingError`] if it cannot be decoded, or the prefix of `after` is missing.
+    pub(in crate::sender) fn apply<'v>(
+        &self,
+        value: Cow<'v, [u8]>,
+    ) -> Result<Cow<'v, [u8]>, EncodingError> {
+        Ok(match self {
+            Self::Raw | Self::Time(_) => value,
+            Self::Unpercent => Cow::Owned(encoding::unpercented(&value, Plus::Kept).into_owned()),
+            Self::Unhex => Cow::Owned(encoding::unhex(&value)?),
+            Self::Unbase64 => Cow::Owned(encoding::unbase64(&value)?),
+            Self::Percent => encoded(&value, encoding::percent),
+            Self::Form => encoded(&value, encoding::form),
+            Self::Hex => Cow::Owned(const_hex::encode(&value).into_bytes()),
+            Self::Base64 => Cow::Owned(encoding::base64(&value).into_bytes()),
+            Self::Lower => Cow::Owned(value.to_ascii_lowercase()),
+            Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
+            Self::Int => integer(value)?,
+            Self::Before(_) | Self::Without(_) => {
+                let whole = CutText { start: query_start(&value), text: &value };
+                match self.cut(whole) {
+                    Some((head, [])) => {
+                        let end = head.len();
+                        cut(value, 0, end)
+                    }
+                    Some((head, tail)) => Cow::Owned([head, tail].concat()),
+                    None => value,
+                }
+            }
+            Self::After(prefix) => after(value, prefix)?,
+            Self::Map(words) => mapped(value, words),
+            Self::Digest(algorithm) => Cow::Owned(algorithm.of(&value).bytes().to_vec()),
+        })
+    }
+}
+
+fn unknown(text: &str) -> DefinitionError {
+    DefinitionError::new(
+        "",
+        format!("`{text}` is not a modifier"),
+        "use raw, unpercent, unhex, unbase64, percent, form, hex, base64, lower, upper, int, \
+         before:NAME, without:NAME, after:PREFIX, map:a=b,c=d, md5, sha1, sha256, sha512, or for \
+         [now] s, ms or a pattern",
+    )
+}
+
+fn words(pairs: &str) -> Result<Modifier, DefinitionError> {
+    pairs
+        .split(',')
+        .map(|pair| pair.split_once('=').map(|(from, to)| (from.to_owned(), to.to_owned())))
+        .collect::<Option<Vec<_>>>()
+        .map(Modifier::Map)
+        .ok_or_else(|| {
+            DefinitionError::new("", "`map` has a part without `=`", "write map:a=b,c=d")
+        })
+}
+
+fn encoded<'v>(value: &[u8], encode: fn(&[u8], &mut Vec<u8>)) -> Cow<'v, [u8]> {
+    let mut out = Vec::with_capacity(value.len() + 16);
+    encode(value, &mut out);
+    Cow::Owned(out)
+}
+
+fn integer(value: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, EncodingError> {
+    let end = memchr::memchr(b'.', &value).unwrap_or(value.len());
+    let digits = value[..end].strip_prefix(b"-").unwrap_or(&value[..end]);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(EncodingError);
+    }
+    Ok(cut(value, 0, end))
+}
+
+fn cut(value: Cow<'_, [u8]>, from: usize, to: usize) -> Cow<'_, [u8]> {
+    match value {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[from..to]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(to);
+            bytes.drain(..from);
+            Cow::Owned(bytes)
+        }
+    }
+}
+
+/// Where the query starts in a URL or query: behind the first `?`, or at once.
+fn query_start(value: &[u8]) -> usize {
+    memchr::memchr(b'?', value).map_or(0, |at| at + 1)
+}
+
+/// A query, or a URL, that is cut at a parameter.
+#[derive(Clone, Copy)]
+pub(in crate::sender) struct CutText<'t> {
+    pub(in crate::sender) text: &'t [u8],
+    /// Where the query starts in it. Any later `?` is data.
+    pub(in crate::sender) start: usize,
+}
+
+impl<'t> CutText<'t> {
+    /// A query.
+    pub(in crate::sender) fn query(text: &'t [u8]) -> Self {
+        Self { text, start: 0 }
+    }
+
+    /// A URL, or the target of a request.
+    pub(in crate::sender) fn url(text: &'t [u8]) -> Self {
+        Self { text, start: query_start(text) }
+    }
+
+    /// The parameter called `name`: where it starts and ends, without its `&`. Its name is spelled
+    /// without escapes, or it is not found.
+    fn parameter(self, name: &str) -> Option<(usize, usize)> {
+        let mut at = self.start;
+        while at <= self.text.len() {
+            let end =
+                memchr::memchr(b'&', &self.text[at..]).map_or(self.text.len(), |len| at + len);
+            let pair = &self.text[at..end];
+            let key = &pair[..memchr::memchr(b'=', pair).unwrap_or(pair.len())];
+            if key == name.as_bytes() {
+                return Some((at, end));
+            }
+            at = end + 1;
+        }
+        None
+    }
+
+    /// The text before the parameter called `name`.
+    fn before(self, name: &str) -> &'t [u8] {
+        match self.parameter(name) {
+            Some((start, _)) => &self.text[..start.saturating_sub(1)],
+            None => self.text,
+        }
+    }
+
+    /// The text before and after the parameter called `name`.
+    fn without(self, name: &str) -> (&'t [u8], &'t [u8]) {
+        let Some((start, end)) = self.parameter(name) else { return (self.text, &[]) };
+        let (head, tail) = (&self.text[..start], &self.text[end..]);
+        let tail = tail.strip_prefix(b"&").unwrap_or(tail);
+        let head = if tail.is_empty() { head.strip_suffix(b"&").unwrap_or(head) } else { head };
+        // The mark in front of the query goes with its only parameter. Any later one is data.
+        let is_alone = tail.is_empty() && start == self.start;
+        let head = if is_alone { head.strip_suffix(b"?").unwrap_or(head) } else { head };
+        (head, tail)
+    }
+}
+
+impl Modifier {
+    /// The parts of `whole` that are left, where this cuts a query or URL.
+    pub(in crate::sender) fn cut<'t>(&self, whole: CutText<'t>) -> Option<(&'t [u8], &'t [u8])> {
+        match self {
+            Self::Before(name) => Some((whole.before(name), &[])),
+            Self::Without(name) => Some(whole.without(name)),
+            _ => None,
+        }
+    }
+}
+
+fn after<'v>(value: Cow<'v, [u8]>, prefix: &str) -> Result<Cow<'v, [u8]>, EncodingError> {
+    if !value.starts_with(prefix.as_bytes()) {
+        return Err(EncodingError);
+    }
+    let end = value.len();
+    Ok(cut(value, prefix.len(), end))
+}
+
+fn mapped<'v>(value: Cow<'v, [u8]>, words: &[(String, String)]) -> Cow<'v, [u8]> {
+    match words.iter().find(|(from, _)| from.as_bytes() == value.as_ref()) {
+        Some((_, to)) => Cow::Owned(to.clone().into_bytes()),
+        None => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(modifier: &str, value: &str) -> Result<String, EncodingError> {
+        Modifier::parse(modifier)
+            .unwrap()
+            .apply(Cow::Borrowed(value.as_bytes()))
+            .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap())
+    }
+
+    #[test]
+    fn a_query_is_cut_at_a_whole_name() {
+        assert_eq!(
+            applied("before:signature", "a=1&xsignature=2&signature=3&k=4").unwrap(),
+            "a=1&xsignature=2"
+        );
+        assert_eq!(applied("before:signature", "signature=3").unwrap(), "");
+        assert_eq!(applied("without:v", "https://h/p?a=1&v=2&b=3").unwrap(), "https://h/p?a=1&b=3");
+        assert_eq!(applied("without:v", "https://h/p?a=1&v=2").unwrap(), "https://h/p?a=1");
+        assert_eq!(applied("without:v", "https://h/p?v=2").unwrap(), "https://h/p");
+        assert_eq!(applied("without:v", "https://h/p?a=1?&v=2").unwrap(), "https://h/p?a=1?");
+    }
+
+    #[test]
+    fn a_question_mark_in_a_query_is_data() {
+        let cut = |text| Modifier::Before("sig".into()).cut(text).unwrap().0;
+        assert_eq!(cut(CutText::query(b"a=1?sig=x&sig=y")), b"a=1?sig=x");
+        assert_eq!(cut(CutText::query(b"?sig=x&b=2&sig=y")), b"?sig=x&b=2");
+        assert_eq!(cut(CutText::url(b"/p?a=?sig=x&sig=y")), b"/p?a=?sig=x");
+    }
+
+    #[test]
+    fn words_are_mapped_and_others_stand() {
+        assert_eq!(applied("map:true=0,false=1", "true").unwrap(), "0");
+        assert_eq!(applied("map:true=0,false=1", "2").unwrap(), "2");
+    }
+
+    #[test]
+    fn decimals_are_cut_and_a_prefix_must_be_there() {
+        assert_eq!(applied("int", "100.1234").unwrap(), "100");
+        assert!(applied("int", "ten").is_err());
+        assert_eq!(applied("after:whsec_", "whsec_x").unwrap(), "x");
+        assert!(applied("after:whsec_", "x").is_err());
+    }
+
+    #[test]
+    fn a_digest_is_bytes() {
+        let digest = Modifier::parse("sha256").unwrap().apply(Cow::Borrowed(b"")).unwrap();
+        assert_eq!(digest.len(), 32);
+        assert_eq!(digest[..4], [0xe3, 0xb0, 0xc4, 0x42]);
+    }
+
+    #[test]
+    fn what_is_no_modifier_is_refused() {
+        for text in ["", "upperr", "map:x", "before:", "before", "yyyyQQ"] {
+            assert!(Modifier::parse(text).is_err(), "{text}");
+        }
+    }
+}

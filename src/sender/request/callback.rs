@@ -1,0 +1,438 @@
+//! Callbacks: one request read by a recipe, verified, resolved and replied to.
+
+mod answer;
+mod challenge;
+mod matching;
+mod opening;
+mod public;
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::encoding::Plus;
+use super::names::Slot;
+use super::parameters::{ParameterError, Parameters, Place};
+use super::unreplaced;
+use crate::sender::acts::evaluate::{Context, EvalError};
+use crate::sender::acts::identity::OlderKeys;
+use crate::sender::acts::outcome::Reason;
+use crate::sender::acts::resolved::Resolved;
+use crate::sender::acts::signature::Reading;
+use crate::sender::crypto::digest::Output;
+use crate::sender::crypto::key_set::KeySet;
+use crate::sender::language::bound::{Bound, Scope};
+use crate::sender::language::coverage::Coverage;
+use crate::sender::language::definition::{Probes, Reads};
+use crate::sender::language::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
+use crate::sender::request::Request;
+
+pub(in crate::sender) use matching::{CLAIMS_MAX, claim_plus};
+pub(in crate::sender) use public::Message;
+
+/// One request, read by a recipe.
+#[derive(Debug)]
+pub struct Callback<'a> {
+    pub(in crate::sender) recipe: &'a Recipe,
+    pub(in crate::sender) request: Request<'a>,
+    pub(in crate::sender) now_ms: i64,
+    pub(in crate::sender) keys: Option<&'a KeySet>,
+    pub(in crate::sender) query: &'a [u8],
+    pub(in crate::sender) parameters: Parameters,
+    pub(in crate::sender) unreadable: Option<ParameterError>,
+    pub(in crate::sender) opened: Option<Box<Opened>>,
+    pub(in crate::sender) matched: Option<Match>,
+    pub(in crate::sender) kind: Option<usize>,
+    /// The row of the table of events.
+    pub(in crate::sender) row: Option<usize>,
+    pub(in crate::sender) nature: CallbackKind,
+    /// The coverage, once it is known.
+    pub(in crate::sender) coverage: Option<Coverage>,
+    pub(in crate::sender) older_keys: OlderKeys,
+}
+
+/// Whether a callback brings something or asks for the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum CallbackKind {
+    /// A message.
+    Message,
+    /// An address check.
+    Challenge,
+}
+
+/// The required content of a sealed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// Parameters, in a writing that the sender's file reads.
+    Parameters,
+    /// Whatever it is: an address check's text.
+    Anything,
+}
+
+/// A sealed message, opened.
+#[derive(Debug)]
+pub(in crate::sender) struct Opened {
+    pub(in crate::sender) message: Vec<u8>,
+    pub(in crate::sender) parameters: Parameters,
+    /// The slot of the cipher text, where it is one parameter.
+    pub(in crate::sender) slot: Option<Slot>,
+}
+
+/// The reading and secret that matched.
+#[derive(Clone, Debug)]
+pub(in crate::sender) struct Match {
+    /// Index into the recipe's readings; `None`: nothing is signed.
+    pub(in crate::sender) reading: Option<usize>,
+    pub(in crate::sender) secret: Option<usize>,
+    /// The output of the signature's chain.
+    pub(in crate::sender) output: Option<Output>,
+    /// Further readings, of other signatures that the callback has, that match too.
+    pub(in crate::sender) further: SmallVec<[usize; 2]>,
+}
+
+/// The result of verification.
+#[derive(Debug)]
+pub enum Judgement<'c, 'a> {
+    /// Verified.
+    Verified(Verified<'c, 'a>),
+    /// One of the sender's unsigned probes: reply with
+    /// [`Outcome::Test`](crate::sender::Outcome::Test), store nothing.
+    Probe,
+    /// The sender's public keys were never fetched. Reply
+    /// with⏎[`Outcome::Unavailable`](crate::sender::Outcome::Unavailable).
+    Undecided,
+    /// An unsigned address check: reply with
+    /// [`Outcome::Challenge`](crate::sender::Outcome::Challenge), store nothing.
+    Challenge,
+    /// Rejected.
+    Refused(CallbackError),
+}
+
+/// A verified callback. Only [`Callback::verify`] makes one.
+#[derive(Debug)]
+pub struct Verified<'c, 'a> {
+    pub(in crate::sender) callback: &'c mut Callback<'a>,
+}
+
+/// The rejection of a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackError {
+    /// The closed reason.
+    pub reason: Reason,
+    /// The parameter it is about, where there is one. It comes from the sender's file or the
+    /// request: bounded, but not to be trusted as a label.
+    pub parameter: Option<String>,
+}
+
+/// The resolution of a verified callback.
+#[derive(Debug)]
+pub enum Resolution {
+    /// An event, to be recorded.
+    Event(Box<Resolved>),
+    /// Its values are not the only ones that make the signed text, and probably not those that the
+    /// provider signed: to be held until a person decides.
+    Ambiguous(Box<Resolved>),
+    /// An address check: answered with [`Outcome::Challenge`](crate::sender::Outcome::Challenge),
+    /// never stored.
+    Challenge,
+    /// A console's test: answered with [`Outcome::Test`](crate::sender::Outcome::Test), never
+    /// stored.
+    Test,
+    /// Verified, but not acceptable.
+    Refused(CallbackError),
+}
+
+impl CallbackError {
+    pub(in crate::sender) fn new(reason: Reason) -> Self {
+        Self { reason, parameter: None }
+    }
+
+    pub(in crate::sender) fn of(reason: Reason, parameter: &str) -> Self {
+        Self { reason, parameter: Some(parameter.to_owned()) }
+    }
+}
+
+impl From<ParameterError> for CallbackError {
+    fn from(unreadable: ParameterError) -> Self {
+        Self { reason: unreadable.reason, parameter: unreadable.parameter }
+    }
+}
+
+impl From<EvalError<'_>> for CallbackError {
+    fn from(lack: EvalError<'_>) -> Self {
+        match lack {
+            EvalError::Missing(name) => Self::of(Reason::MissingParameter, name),
+            EvalError::Parameter(unreadable) => unreadable.into(),
+        }
+    }
+}
+
+impl<'a> Callback<'a> {
+    /// A callback whose parameters [`Self::read`] has still to read. In two steps, so that it is
+    /// made where it stays: it is a kilobyte long.
+    #[inline(always)]
+    pub(in crate::sender) fn new(recipe: &'a Recipe, request: Request<'a>, now_ms: i64) -> Self {
+        let target = request.target;
+        let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
+        Self {
+            recipe,
+            request,
+            now_ms,
+            keys: recipe.known_keys.as_ref(),
+            query,
+            parameters: Parameters::new(),
+            unreadable: None,
+            opened: None,
+            matched: None,
+            kind: None,
+            row: None,
+            nature: CallbackKind::Message,
+            coverage: None,
+            older_keys: OlderKeys::Unwanted,
+        }
+    }
+
+    /// Makes the keys of earlier versions as well, for a store that may have some.
+    pub fn look_up(&mut self, wanted: OlderKeys) {
+        self.older_keys = wanted;
+    }
+
+    /// Reads the parameters.
+    pub(in crate::sender) fn read(&mut self) {
+        self.unreadable = self.read_parameters().err();
+    }
+
+    fn read_parameters(&mut self) -> Result<(), ParameterError> {
+        let recipe = self.recipe;
+        if recipe.sender.reads.contains(&Reads::Query) {
+            self.parameters.read_pairs(Place::Query, self.query, &recipe.names)?;
+        }
+        match recipe.body {
+            WhenBody::BeforeVerification => self.read_body(),
+            WhenBody::AfterVerification => Ok(()),
+        }
+    }
+
+    pub(in crate::sender) fn read_body(&mut self) -> Result<(), ParameterError> {
+        let reads = &self.recipe.sender.reads;
+        read_body(self.recipe, reads, self.request.body, &mut self.parameters)
+    }
+
+    /// Verifies the callback: guards, freshness, signature, decryption.
+    pub fn verify(&mut self) -> Judgement<'_, 'a> {
+        match self.judge() {
+            Ok(()) => Judgement::Verified(Verified { callback: self }),
+            Err(refusal) => {
+                self.matched = None;
+                if self.is_unsigned_challenge(&refusal) {
+                    self.nature = CallbackKind::Challenge;
+                    return Judgement::Challenge;
+                }
+                self.not_verified(refusal)
+            }
+        }
+    }
+
+    fn not_verified(&self, refusal: CallbackError) -> Judgement<'_, 'a> {
+        if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
+            return Judgement::Undecided;
+        }
+        let probes = self.recipe.sender.test.probes == Probes::Unsigned;
+        if probes && self.unreadable.is_none() && self.holds(&self.recipe.test) {
+            return Judgement::Probe;
+        }
+        let about_values = matches!(
+            refusal.reason,
+            Reason::BadSignature | Reason::MissingParameter | Reason::BadEncoding
+        );
+        match self.first_unreplaced().filter(|_| about_values) {
+            Some(name) => Judgement::Refused(CallbackError::of(
+                Reason::UnresolvedPlaceholder,
+                &unreplaced::shown(name),
+            )),
+            None => Judgement::Refused(refusal),
+        }
+    }
+
+    fn judge(&mut self) -> Result<(), CallbackError> {
+        if let Some(unreadable) = &self.unreadable {
+            return Err(unreadable.clone().into());
+        }
+        if !self.recipe.sender.methods.contains(self.request.method) {
+            return Err(CallbackError::new(Reason::WrongMethod));
+        }
+        if !self.recipe.require.is_empty() {
+            self.required()?;
+        }
+        if self.recipe.time.is_some() {
+            self.fresh()?;
+        }
+        self.match_signature()?;
+        self.time_is_proven()?;
+        if self.recipe.body == WhenBody::AfterVerification && !self.recipe.kinds.is_empty() {
+            self.read_body()?;
+        }
+        if self.asks_for_address()? == CallbackKind::Challenge {
+            self.nature = CallbackKind::Challenge;
+            return Ok(());
+        }
+        if self.recipe.open.is_some() {
+            self.open()?;
+        }
+        self.find_kind();
+        match self.kind_here().map(|kind| &kind.also) {
+            Some(Also::Reading(reading)) => self.also(reading),
+            Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
+            Some(Also::None) | None => Ok(()),
+        }
+    }
+
+    /// Finds the kind by its conditions, or looks the event up in the provider's table.
+    pub(in crate::sender) fn find_kind(&mut self) {
+        self.kind = self.recipe.kinds.iter().position(|kind| self.holds(&kind.when));
+        let Some(events) = self.recipe.events.as_ref().filter(|_| self.kind.is_none()) else {
+            return;
+        };
+        self.row = self.event_name(events).and_then(|name| events.index.get(&*name).copied());
+        self.kind = self.row_here().map(|row| row.kind);
+    }
+
+    /// The name of the event: the first value that is present.
+    fn event_name(&self, events: &'a Events) -> Option<Cow<'_, [u8]>> {
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let names = events.by.iter().filter_map(|by| self.value(by, &context).ok().flatten());
+        names.into_iter().find(|name| !name.is_empty())
+    }
+
+    /// The placeholders that were looked at to name the event: up to the first that is there.
+    pub(in crate::sender) fn naming_spots(&self) -> &'a [Bound] {
+        let by = self.recipe.events.as_ref().map_or(&[][..], |events| &events.by);
+        let context = Context { plus: self.plus(), ..Context::default() };
+        let is_there =
+            |spot: &Bound| matches!(self.value(spot, &context), Ok(Some(name)) if !name.is_empty());
+        let named = by.iter().position(is_there).map_or(by.len(), |at| at + 1);
+        &by[..named]
+    }
+
+    #[inline(never)]
+    fn required(&self) -> Result<(), CallbackError> {
+        let (parameters, buffers) = self.side(Scope::Outer);
+        for slot in &self.recipe.require {
+            let there = parameters.get(*slot, buffers).is_some_and(|p| !p.raw.is_empty());
+            if !there {
+                let name = unreplaced::shown(self.recipe.names.name(*slot));
+                return Err(CallbackError::of(Reason::MissingParameter, &name));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn fresh(&self) -> Result<(), CallbackError> {
+        let Some(time) = &self.recipe.time else { return Ok(()) };
+        let Some((past, future)) = time.within else { return Ok(()) };
+        let mut text: SmallVec<[u8; 32]> = SmallVec::new();
+        match self.put(&time.r#in, &Context::default(), &mut text) {
+            Ok(()) => {}
+            // Nothing is signed, so a missing time proves no less than a present one.
+            Err(EvalError::Missing(_)) if self.recipe.protection == Protection::Unsigned => {
+                return Ok(());
+            }
+            Err(lack) => return Err(lack.into()),
+        }
+        let name = time.r#in.spots().next().map_or("", |spot| &spot.name);
+        // A time that can be written in two ways could be re-cut.
+        let canonical = Some(()).filter(|()| time.stamp.is_canonical(&text));
+        let at_ms = canonical
+            .and_then(|()| time.stamp.read(&text, time.zone))
+            .ok_or_else(|| CallbackError::of(Reason::BadEncoding, name))?;
+        if self.now_ms.saturating_sub(at_ms) > past {
+            return Err(CallbackError::of(Reason::Stale, name));
+        }
+        if at_ms.saturating_sub(self.now_ms) > future {
+            return Err(CallbackError::of(Reason::Future, name));
+        }
+        Ok(())
+    }
+
+    /// Whether a supplied signature other than a macro is present: a caller that signs does not
+    /// probe.
+    pub(in crate::sender) fn bears_claim(&self) -> bool {
+        self.recipe.readings.iter().any(|reading| {
+            let claim = self.value(&reading.claim, &Context::default()).ok().flatten();
+            claim
+                .is_some_and(|claim| !claim.is_empty() && !self.recipe.macros.is_unreplaced(&claim))
+        })
+    }
+
+    /// The first parameter whose value is a macro that the sender left in place.
+    pub(in crate::sender) fn first_unreplaced(&self) -> Option<&[u8]> {
+        self.unreplaced().next()
+    }
+
+    /// The parameters whose value is a macro that the sender left in place.
+    pub(in crate::sender) fn unreplaced(&self) -> impl Iterator<Item = &[u8]> {
+        let (parameters, buffers) = self.side(Scope::Message);
+        parameters.iter(buffers).filter_map(|parameter| {
+            if !unreplaced::may_be_macro(parameter.raw) {
+                return None;
+            }
+            let value = super::parameters::Value {
+                place: parameter.place,
+                raw: Cow::Borrowed(parameter.raw),
+            };
+            let text = value.text(Plus::Blank).ok()??;
+            self.recipe.macros.is_unreplaced(&text).then_some(parameter.name)
+        })
+    }
+
+    /// The reading that matched.
+    pub(in crate::sender) fn matched_reading(&self) -> Option<&'a Reading> {
+        self.recipe.readings.get(self.matched.as_ref()?.reading?)
+    }
+
+    /// The row of the table of events.
+    pub(in crate::sender) fn row_here(&self) -> Option<&'a EventRow> {
+        self.recipe.events.as_ref()?.rows.get(self.row?)
+    }
+
+    pub(in crate::sender) fn kind_here(&self) -> Option<&'a Kind> {
+        self.recipe.kinds.get(self.kind?)
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &Request<'a> {
+        &self.request
+    }
+
+    /// The decoded value of the parameter `name` (its name on the wire), if it came.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let (parameters, buffers) = self.side(Scope::Message);
+        let parameter = parameters.find(name.as_bytes(), buffers)?;
+        let value =
+            super::parameters::Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
+        let text = value.text(self.plus()).ok()??;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// Reads `body` in the first of the writings `reads` that it looks like.
+pub(in crate::sender) fn read_body(
+    recipe: &Recipe,
+    reads: &[Reads],
+    body: &[u8],
+    parameters: &mut Parameters,
+) -> Result<(), ParameterError> {
+    let reads = |place| reads.contains(&place);
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let Some(first) = first else { return Ok(()) };
+    match first {
+        b'<' if reads(Reads::Xml) => parameters.read_xml(body, &recipe.names),
+        b'{' | b'[' if reads(Reads::Json) => parameters.read_json(body, &recipe.names),
+        _ if reads(Reads::Form) => parameters.read_pairs(Place::Form, body, &recipe.names),
+        _ if reads(Reads::Json) || reads(Reads::Xml) => Err(ParameterError::new(Reason::BadBody)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,133 @@
+//! JSON bodies, read as slices: members keep their original bytes.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use super::parameters::{self, ParameterError, Span};
+
+/// One member of an object.
+#[derive(Debug)]
+pub(in crate::sender) struct Member<'j> {
+    /// Its name, decoded.
+    pub(in crate::sender) name: Cow<'j, str>,
+    /// Its value, as spelled.
+    pub(in crate::sender) raw: &'j [u8],
+}
+
+type Members<'j> = SmallVec<[Member<'j>; 16]>;
+
+/// The members of the object `text`; `None` if it is not a JSON object.
+pub(in crate::sender) fn members(text: &[u8]) -> Option<Members<'_>> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let members = reader.deserialize_map(MembersVisitor).ok()?;
+    reader.end().ok()?;
+    (depth(text) <= DEPTH_MAX).then_some(members)
+}
+
+/// The items of the list that `text` is, as spelled; `None` when it is not a list.
+pub(in crate::sender) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let items: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
+    let items = items.into_iter().map(|item| item.get().as_bytes()).collect();
+    (depth(text) <= DEPTH_MAX).then_some(items)
+}
+
+/// Objects and lists in one another: readers behind us give up at a hundred or so.
+pub(in crate::sender) const DEPTH_MAX: usize = 64;
+
+/// How deep `text`, which is JSON, goes.
+fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The value of the member `name` of the object that `text` is.
+///
+/// # Errors
+/// `repeated_parameter` when there are two.
+pub(in crate::sender) fn member<'j>(
+    text: &'j [u8],
+    name: &str,
+) -> Result<Option<&'j [u8]>, ParameterError> {
+    let Some(members) = members(text) else { return Ok(None) };
+    let mut found = members.iter().filter(|member| member.name == name);
+    let first = found.next().map(|member| member.raw);
+    if found.next().is_some() { Err(parameters::repeated(name)) } else { Ok(first) }
+}
+
+/// Where `part`, a slice of `whole`, stands in it.
+pub(in crate::sender) fn span(whole: &[u8], part: &[u8]) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    Span::new(start, start + part.len())
+}
+
+struct MembersVisitor;
+
+impl<'j> Visitor<'j> for MembersVisitor {
+    type Value = Members<'j>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::new();
+        while let Some((Name(name), raw)) = map.next_entry::<Name<'j>, &'j RawValue>()? {
+            members.push(Member { name, raw: raw.get().as_bytes() });
+        }
+        Ok(members)
+    }
+}
+
+/// A member's name, borrowed where it holds no escape.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_keep_their_spelling() {
+        let text = br#" {"a": 1.50, "b\u0063": "x", "c": {"d": [1, 2]} } "#;
+        let members = members(text).unwrap();
+        let shown: Vec<_> = members
+            .iter()
+            .map(|member| (member.name.as_ref(), std::str::from_utf8(member.raw).unwrap()))
+            .collect();
+        assert_eq!(shown, [("a", "1.50"), ("bc", "\"x\""), ("c", r#"{"d": [1, 2]}"#)]);
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_members() {
+        for text in ["[1]", "1", "", "{", "{} x", "{\"a\":}", "\u{feff}{}"] {
+            assert!(members(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_deep_value_is_refused_and_brackets_in_texts_are_not_deep() {
+        let text = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(members(text.as_bytes()).is_none());
+        let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000));
+        assert!(members(text.as_bytes()).is_some());
+    }
+}
