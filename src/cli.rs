@@ -12,6 +12,7 @@ mod import;
 mod migrate;
 mod rebuild;
 mod rekey;
+mod release;
 mod replay;
 mod senders;
 mod serve;
@@ -66,6 +67,7 @@ enum Command {
     Rekey(rekey::Rekey),
     Forget(forget::Forget),
     Replay(replay::Replay),
+    Release(release::Release),
 }
 
 impl Command {
@@ -102,6 +104,7 @@ impl Command {
             Self::Rekey(command) => command.run(screen),
             Self::Forget(command) => command.run(screen),
             Self::Replay(command) => command.run(screen),
+            Self::Release(command) => command.run(screen),
         }
     }
 }

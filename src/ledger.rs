@@ -37,12 +37,14 @@ mod error;
 mod event;
 mod fault_code;
 mod held;
+mod holdings;
 mod id;
 mod integrity;
 mod log;
 mod memory;
 mod portable;
 mod postgres;
+mod rejection;
 mod scrub;
 mod seal;
 mod sound;
@@ -65,10 +67,13 @@ pub use error::LedgerError;
 pub use event::{Event, EventJson, Incoming, Release};
 pub use fault_code::FaultCode;
 pub use held::{
-    Decided, Decision, HeldBounds, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats,
-    HeldWhy, HoldOutcome, NewHeld, VARIANTS_MAX,
+    Decided, Decision, HeldBounds, HeldList, HeldMark, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HeldStats, HeldWhy, HoldOutcome, Holding, NewHeld, REJECTED_MAX, VARIANTS_MAX,
 };
-pub use id::{EventId, HeldId, NodeId, NotAHeldId, NotAReplayId, ReplayId, SourceId, TargetId};
+pub use id::{
+    EventId, HeldId, NodeId, NotAHeldId, NotAReleaseId, NotAReplayId, ReleaseId, ReplayId,
+    SourceId, TargetId,
+};
 pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
@@ -76,14 +81,18 @@ pub use portable::{
     ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
+pub use rejection::{NewRejection, Rejected, Rejection, RejectionNote, caller};
 pub use scrub::{PassState, ScrubPass, ScrubShare, Scrubber};
 pub use seal::{KeyId, Keyring, MasterKey};
 pub use upkeep::{
-    DiskSpace, Durability, Health, KeepKeys, Retention, ServerHealth, Stats, Swept, TargetStats,
+    DiskSpace, Durability, Health, HeldRetention, KeepKeys, Retention, ServerHealth, Stats, Swept,
+    TargetStats,
 };
 
 use std::future::Future;
 use std::time::Duration;
+
+use crate::sender::Reason;
 
 /// What every engine does. Each operation says what it promises; [`conformance`] holds engines to
 /// it.
@@ -190,19 +199,44 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<DeliveryPage, LedgerError>> + Send;
 
-    /// Holds a callback until a person decides: durable when answered. A variant is held once,
-    /// [`VARIANTS_MAX`] of one anchor, and of one source and reason as many as `bounds` say. None of
-    /// its keys is written. May be repeated with the same id.
+    /// Keeps callbacks that are no events: durable when answered. A variant is held once,
+    /// [`VARIANTS_MAX`] of one anchor, and of one source and reason as many as its bounds say; of a
+    /// quarantine, a caller has no more than leaves room for others. Samples of what was rejected
+    /// are bounded by [`REJECTED_MAX`], and older ones make room. No keys are written. May be
+    /// repeated with the same ids.
     ///
     /// # Errors
-    /// [`LedgerError::TooLarge`] if it exceeds what the engine stores.
+    /// [`LedgerError::TooLarge`] if they exceed what the engine stores in one piece.
+    fn hold_all(
+        &self,
+        batch: &[Holding],
+    ) -> impl Future<Output = Result<Vec<HoldOutcome>, LedgerError>> + Send;
+
+    /// Keeps one callback, as [`Ledger::hold_all`] does.
+    ///
+    /// # Errors
+    /// As [`Ledger::hold_all`].
     fn hold(
         &self,
         held: &NewHeld,
         bounds: HeldBounds,
-    ) -> impl Future<Output = Result<HoldOutcome, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<HoldOutcome, LedgerError>> + Send {
+        let one = Holding { held: held.clone(), bounds };
+        async move {
+            let outcomes = self.hold_all(std::slice::from_ref(&one)).await?;
+            outcomes.into_iter().next().ok_or(LedgerError::Unknown)
+        }
+    }
 
-    /// Held callbacks that wait, newest first, at most `limit` (1 at least).
+    /// Notes that a kept callback would be rejected for another reason by now. Nothing happens if
+    /// it is not there any more.
+    fn note_reason(
+        &self,
+        id: HeldId,
+        reason: Reason,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Kept callbacks of a list, newest first, at most `limit` (1 at least).
     ///
     /// # Errors
     /// [`LedgerError::BadCursor`] if `cursor` did not come from such a query.
@@ -213,7 +247,7 @@ pub trait Ledger: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<HeldPage, LedgerError>> + Send;
 
-    /// One held callback, or what is left of it.
+    /// One kept callback, or what is left of it.
     fn held_one(
         &self,
         id: HeldId,
@@ -221,7 +255,7 @@ pub trait Ledger: Send + Sync {
 
     /// Decides about a held callback, once: durable when answered. A release makes the event, with
     /// its original time and with deliveries due at once, and writes those of its keys that no
-    /// event has. Either leaves a mark, so the variant stays known.
+    /// event has. Whatever is decided leaves a mark, so the variant stays known.
     fn decide(
         &self,
         order: &HeldOrder,

@@ -12,6 +12,7 @@ pub mod local_token;
 mod masked;
 mod pasted;
 mod pause;
+mod release;
 mod replay;
 pub(crate) mod rules;
 mod trial;
@@ -27,8 +28,9 @@ pub use held::{
     shown as show_held,
 };
 pub use local_token::LocalToken;
-pub use masked::Masked;
+pub use masked::{Masked, source_of};
 pub(crate) use pasted::{as_text, pasted};
 pub use pause::{pause, resume};
+pub use release::{ReleaseError, cancel_release, release_all};
 pub use replay::{ReplayError, cancel_replay, replay_all, replay_event};
 pub use trial::{TestDeliveryError, TestEvent, Tried, try_out};

@@ -26,7 +26,7 @@ use crate::clock::Occasional;
 use crate::config::{self, Config, Limits};
 use crate::console::{self, Console};
 use crate::delivery::{Dispatcher, Replays, Tools};
-use crate::intake::CallbackHandler;
+use crate::intake::{CallbackHandler, Releases};
 use crate::keys::Keys;
 use crate::ledger::{
     BatchOptions, BatchedLedger, Embedded, EmbeddedOptions, Engine, Keyring, LedgerError,
@@ -451,6 +451,7 @@ impl Running {
         let scrubber = upkeep.scrubber();
         let control = courier.control();
         let replays = Replays::new(registry.book().clone(), control.clone());
+        let releases = Releases::new(registry.book().clone(), gate.clone());
         let tools = console::Tools {
             callbacks: addresses.callbacks,
             registry: registry.clone(),
@@ -458,11 +459,12 @@ impl Running {
             keys: keys.clone(),
             control: control.clone(),
             replays: replays.clone(),
+            releases: releases.clone(),
             metrics: Arc::clone(&metrics),
             life: Arc::clone(life),
             local: Arc::clone(&local),
         };
-        let inside = (gate.clone(), keys.clone(), control, replays, scrubber);
+        let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
         let following = (registry.clone(), gate.clone());
         keys.apply(&config);
         gate.apply(&config);

@@ -35,6 +35,8 @@ mod it {
     mod proxies;
     mod push_config;
     mod race;
+    mod rejections;
+    mod release;
     mod replay;
     mod reward_rule;
     mod senders;

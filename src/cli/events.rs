@@ -16,7 +16,7 @@ use super::{ConfigFile, Exit, Screen, columns};
 #[command(
     long_about = "List recorded events, or show one: \"where is my reward?\"\n\n\
         Asks the gateway that runs with the same configuration. Recorded events are listed, newest \
-        first; what was refused is in `postern events --rejected`. With an ID the event is shown \
+        first; what was rejected is in `postern events --rejected`. With an ID the event is shown \
         with its deliveries and their attempts.",
     after_help = "Examples:\n  \
         postern events --config postern.toml --user player-7\n  \
@@ -34,8 +34,8 @@ pub(super) struct Events {
     /// How many at most.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit: u32,
-    /// The refused callbacks instead, with their reasons.
-    #[arg(long, conflicts_with_all = ["id", "transaction", "user"])]
+    /// The rejected callbacks instead, with their reasons. What they say is not verified.
+    #[arg(long, conflicts_with = "id")]
     rejected: bool,
     /// JSON, one object a line.
     #[arg(long)]
@@ -91,7 +91,7 @@ impl Events {
             return Ok(Exit::Done);
         }
         let keys: &[&str] = match self.rejected {
-            true => &["at", "source", "reason", "parameter", "client"],
+            true => &["at", "source", "reason", "parameter", "client", "held", "id"],
             false => &[
                 "received_at",
                 "source",

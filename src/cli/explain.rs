@@ -27,7 +27,7 @@ use crate::sender::{KeyList, KeySet, OwnedRequest, Recipe};
     after_help = "Examples:\n  \
         postern explain --config postern.toml level-end '/callback/level-end?trans_id=…&sign=…'\n  \
         postern explain --config postern.toml push --request captured.http\n  \
-        postern explain --config postern.toml level-end --rejection 17"
+        postern explain --config postern.toml level-end --rejection ref_0190…"
 )]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -39,9 +39,9 @@ pub(super) struct Explain {
     /// A file with the captured request; - reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     request: Option<PathBuf>,
-    /// A callback that the running gateway refused, by its number.
-    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["url", "request"])]
-    rejection: Option<u64>,
+    /// A rejected callback of the running gateway, by its id.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "request"])]
+    rejection: Option<String>,
     /// When it came, Unix milliseconds, in place of now.
     #[arg(long, value_name = "MS")]
     at_ms: Option<i64>,
@@ -58,9 +58,9 @@ impl Explain {
         };
         let config = &loaded.config;
         let Some(source) = find(config, &self.source, screen)? else { return Ok(Exit::Usage) };
-        if let Some(number) = self.rejection {
+        if let Some(id) = &self.rejection {
             let api = AdminApi::of(config);
-            let question = json!({ "source": self.source, "rejection": number });
+            let question = json!({ "source": self.source, "rejection": id });
             return match runtime()?.block_on(api.post("/admin/v1/explain", &question)) {
                 Ok(answer) => self.show(&answer, screen),
                 Err(sentence) => {
@@ -105,7 +105,7 @@ impl Explain {
                 let text = std::fs::read_to_string(path);
                 pasted(&text.map_err(|error| format!("{}: {error}", path.display()))?)
             }
-            (None, None) => Err(String::from("give a URL, --request FILE or --rejection NUMBER")),
+            (None, None) => Err(String::from("give a URL, --request FILE or --rejection ID")),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::quarantine::Quarantine;
 use super::{PushGrant, SigningKey, secret_path};
 use crate::ledger::ScrubShare;
 use crate::sender::{Catalog, Recipe, Secret};
@@ -233,6 +234,8 @@ pub struct Source {
     pub rate: Option<Rate>,
     /// Bytes of one body.
     pub body_bytes: usize,
+    /// Which rejected callbacks it holds for a person; none: it holds none.
+    pub quarantine: Option<Quarantine>,
     /// Which verified callbacks another source stands before.
     pub superseded: Superseded,
 }

@@ -11,7 +11,7 @@ use super::file::{Item, Read, Section, ValueError, nearest};
 use super::pass::Writer;
 use super::secret;
 use super::senders::{self, CUSTOM};
-use super::{Origin, Source, Superseded, limits, network, secret_path, shown, unit};
+use super::{Origin, Source, Superseded, limits, network, quarantine, secret_path, shown, unit};
 use crate::clock;
 use crate::sender::{Catalog, LiveSecret, Recipe, RepeatingSignature, Replay, Sender, Terms};
 
@@ -36,6 +36,7 @@ pub(super) const KEYS: &[&str] = &[
     "key_set_url",
     "confirmed",
     "replayable",
+    "quarantine",
     "sids",
     "supersedes",
 ];
@@ -90,6 +91,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
     let rate = section.take("rate", unit::rate);
     let body_bytes = body(section, known);
     let id = section.take("id", unit::name);
+    let quarantine = quarantine::read(section);
     let enabled = section.take_or("enabled", true, unit::switch);
     let sids = section.list("sids", unit::text).unwrap_or_default();
     let supersedes = section.list("supersedes", unit::name).unwrap_or_default();
@@ -111,6 +113,7 @@ pub(super) fn check(section: &Section<'_>, known: &Known<'_>) -> Option<Draft> {
         app_id: app_id(&terms),
         id: id.unwrap_or_else(|| name.clone()),
         superseded: Superseded::Never,
+        quarantine,
         name,
         enabled,
         recipe,

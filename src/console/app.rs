@@ -22,7 +22,7 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, caller};
+use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
@@ -65,6 +65,8 @@ pub struct Tools {
     pub control: Control,
     /// Replays by filter.
     pub replays: Replays,
+    /// Releases from quarantine.
+    pub releases: Releases,
     /// Counters and histories.
     pub metrics: Arc<Metrics>,
     /// Lifecycle of the gateway.

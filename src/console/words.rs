@@ -21,6 +21,9 @@ pub(super) const fn outcome(of: Outcome) -> Text {
     }
 }
 
+/// The path belongs to no source.
+pub(super) const UNKNOWN_PATH: Text = Text::new("Unknown path", "路径不存在");
+
 /// The reason of a rejection.
 pub(super) const fn reason(of: Reason) -> Text {
     match of {

@@ -1,5 +1,5 @@
 //! The desk that every callback passes on its way out: counted and logged once, and, where it was
-//! refused, kept for whoever asks why.
+//! rejected, kept for whoever asks why.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,19 +7,26 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::bucket::ByAddress;
-use super::received::Received;
+use super::bucket::{Bucket, ByAddress};
+use super::received::{Head, Received};
 use super::recent::{Passed, Recent};
-use super::rejections::{Rejection, Rejections};
-use super::route::Route;
+use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
+use super::route::{Route, View};
 use crate::clock;
 use crate::config::{Rate, concealed};
-use crate::ledger::EventId;
-use crate::sender::{Callback, CallbackError, Outcome, Reason, Resolved, Role};
+use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
+use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
 /// Refused callbacks of one address that are logged and kept.
 const FAILURES_BY_ADDRESS: Rate = Rate { count: 20, per: Duration::from_secs(10) };
+
+/// Samples of one caller that a source keeps. The first ones come at once, then one each seven
+/// minutes: a caller that never stops has a tenth of what its source keeps.
+const SAMPLES_BY_CALLER: Rate = Rate { count: 200, per: Duration::from_secs(86_400) };
+
+/// Samples of calls to unknown paths: scanners make most of them.
+const SAMPLES_OF_UNKNOWN_PATHS: Rate = Rate { count: 1000, per: Duration::from_secs(86_400) };
 
 /// Bytes of a parameter's name that are logged: it may come from the request.
 const PARAMETER_BYTES_MAX: usize = 64;
@@ -44,22 +51,70 @@ pub(super) struct CallbackLog {
     pub rejections: Rejections,
     pub recent: Recent,
     by_address: ByAddress,
+    samples: ByAddress,
+    unknown_paths: Bucket,
 }
 
 impl CallbackLog {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        let by_address = ByAddress::new(FAILURES_BY_ADDRESS, clock::instant());
-        let (rejections, recent) = (Rejections::default(), Recent::default());
-        Arc::new(Self { metrics, rejections, recent, by_address })
+        let now = clock::instant();
+        Arc::new(Self {
+            metrics,
+            rejections: Rejections::default(),
+            recent: Recent::default(),
+            by_address: ByAddress::new(FAILURES_BY_ADDRESS, now),
+            samples: ByAddress::new(SAMPLES_BY_CALLER, now),
+            unknown_paths: Bucket::new(SAMPLES_OF_UNKNOWN_PATHS, now),
+        })
     }
 
     /// A request that belongs to no source: perhaps a slip in a sender's console.
-    pub fn stranger(&self, peer: IpAddr, target: &[u8]) {
-        if self.by_address.take(peer, clock::instant()) {
-            let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
-            // Somebody may have mistyped what stands behind a name that nobody else knows.
-            let path = concealed(&String::from_utf8_lossy(&target[..end]));
-            tracing::info!(target: "postern::callback", path = &*path, "no such source");
+    pub fn stranger(&self, peer: IpAddr, head: &Head, view: &View) {
+        self.metrics.unknown_paths().inc();
+        let now = clock::instant();
+        if !self.by_address.take(peer, now) {
+            return;
+        }
+        let target = head.target();
+        let end = memchr::memchr(b'?', target).unwrap_or(target.len()).min(PATH_BYTES_MAX);
+        let path = String::from_utf8_lossy(&target[..end]);
+        let nearest = view.nearest(&path);
+        let near = nearest.map(|route| route.source.name.as_str());
+        // Somebody may have mistyped what stands behind a name that nobody else knows.
+        let (path, shown) = (concealed(&path), near.map(concealed));
+        tracing::info!(
+            target: "postern::callback",
+            path = &*path, nearest = shown.as_deref(), "no such source"
+        );
+        let unknown = Rejection::UNKNOWN_PATHS;
+        if !self.samples.take_as(unknown, peer, now) || !self.unknown_paths.take(now) {
+            return;
+        }
+        let request =
+            Request { method: &head.method, target, base: "", headers: &head.headers, body: b"" };
+        // What it claims is what the nearest source would read.
+        let callback = nearest.map(|route| route.source.recipe.read(request, clock::now_ms()));
+        let says = |role, most| callback.as_ref().and_then(|callback| says(callback, role, most));
+        let new = NewRejection {
+            at_ms: clock::now_ms(),
+            why: HeldWhy::Rejected,
+            reason: None,
+            source_id: SourceId::from(unknown),
+            transaction: says(Role::Transaction, TRANSACTION_BYTES_MAX),
+            user: says(Role::User, USER_BYTES_MAX),
+            note: RejectionNote {
+                source: path.to_string(),
+                nearest: near.map(str::to_owned),
+                parameter: None,
+                client: peer,
+                took_us: 0,
+                status: Some(StatusCode::NOT_FOUND.as_u16()),
+                body_bytes: 0,
+            },
+            request,
+        };
+        if let Ok(held) = new.held() {
+            self.rejections.sample(held);
         }
     }
 }
@@ -78,7 +133,10 @@ pub(super) struct CallbackRecord {
     user: Option<String>,
     secret: Option<usize>,
     status: Option<StatusCode>,
+    held: Option<HeldId>,
     logged: bool,
+    /// The rate of its address lets it be kept, whatever others did to the source's.
+    listed: bool,
 }
 
 impl CallbackRecord {
@@ -94,7 +152,9 @@ impl CallbackRecord {
             user: None,
             secret: None,
             status: None,
+            held: None,
             logged: true,
+            listed: true,
         }
     }
 
@@ -143,7 +203,8 @@ impl CallbackRecord {
     pub fn spare(&mut self) {
         let now = clock::instant();
         let desk = &self.route.desk;
-        self.logged = desk.by_address.take(self.client, now) && self.route.failures.take(now);
+        self.listed = desk.by_address.take(self.client, now);
+        self.logged = self.listed && self.route.failures.take(now);
     }
 
     /// Whether the rates for that let it be logged.
@@ -151,25 +212,59 @@ impl CallbackRecord {
         self.logged
     }
 
-    /// Keeps a refused callback, if it is logged.
-    pub fn keep(&mut self, received: &Received, callback: &Callback<'_>) {
-        let Some(refusal) = self.refusal.as_ref().filter(|_| self.logged) else { return };
-        let desk = &self.route.desk;
-        desk.rejections.keep(Rejection {
-            number: 0,
+    /// Keeps a rejected callback, if it is logged and the rates for samples allow it.
+    pub fn keep(&self, received: &Received, callback: &Callback<'_>) {
+        let (desk, now) = (&self.route.desk, clock::instant());
+        if !self.listed
+            || !desk.samples.take_as(self.route.id.as_str(), self.client, now)
+            || !self.route.samples.take(now)
+        {
+            return;
+        }
+        if let Some(Ok(held)) =
+            self.rejection(HeldWhy::Rejected, received, callback).map(NewRejection::held)
+        {
+            desk.rejections.sample(held);
+        }
+    }
+
+    /// The callback as it is kept, if it was rejected.
+    pub fn rejection<'r>(
+        &self,
+        why: HeldWhy,
+        received: &'r Received,
+        callback: &Callback<'_>,
+    ) -> Option<NewRejection<'r>> {
+        let refusal = self.refusal.as_ref()?;
+        let mut request = received.request();
+        let body_bytes = request.body.len();
+        if why == HeldWhy::Rejected && body_bytes > SAMPLE_BODY_BYTES {
+            request.body = b"";
+        }
+        let parameter = refusal.parameter.as_deref();
+        Some(NewRejection {
             at_ms: received.at_ms(),
-            source: self.route.source.name.clone(),
-            reason: refusal.reason,
-            parameter: refusal
-                .parameter
-                .as_deref()
-                .map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
+            why,
+            reason: Some(refusal.reason),
+            source_id: self.route.id.clone(),
             transaction: says(callback, Role::Transaction, TRANSACTION_BYTES_MAX),
             user: says(callback, Role::User, USER_BYTES_MAX),
-            client: self.client,
-            took: self.began.elapsed(),
-            request: received.to_raw(),
-        });
+            note: RejectionNote {
+                source: self.route.source.name.clone(),
+                nearest: None,
+                parameter: parameter.map(|name| cut(name, PARAMETER_BYTES_MAX).to_owned()),
+                client: self.client,
+                took_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                status: self.status.map(|status| status.as_u16()),
+                body_bytes,
+            },
+            request,
+        })
+    }
+
+    /// It is in quarantine, under that id.
+    pub fn held(&mut self, id: HeldId) {
+        self.held = Some(id);
     }
 
     /// Keeps what is nowhere else: what is accepted is in the ledger, what is refused is kept with
@@ -208,9 +303,10 @@ impl CallbackRecord {
         let parameter = parameter.as_deref().map(|name| cut(name, PARAMETER_BYTES_MAX));
         let reason = reason.as_str();
         let client = tracing::field::display(self.client);
+        let held = self.held.map(tracing::field::display);
         tracing::warn!(
             target: "postern::callback",
-            message = MESSAGE, source, outcome, reason, parameter, client, status, micros
+            message = MESSAGE, source, outcome, reason, parameter, client, held, status, micros
         );
     }
 }

@@ -48,7 +48,7 @@ pub(super) const fn held_for(standing: DedupResult) -> Option<HeldWhy> {
 const fn outcome_of(why: HeldWhy) -> Outcome {
     match why {
         HeldWhy::Conflict => Outcome::Conflict,
-        HeldWhy::Ambiguous | HeldWhy::Quarantine => Outcome::Ambiguous,
+        HeldWhy::Ambiguous | HeldWhy::Quarantine | HeldWhy::Rejected => Outcome::Ambiguous,
     }
 }
 

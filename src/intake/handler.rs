@@ -14,15 +14,16 @@ use super::address_check;
 use super::callback_log::{CallbackLog, CallbackRecord};
 use super::client::{self, Caller};
 use super::held_requests::HeldRequests;
+use super::quarantine::quarantine;
 use super::received::{Head, Received};
 use super::recent::Recent;
 use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
-use crate::clock::{self, UnixMillis};
+use crate::clock;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::ledger::{BatchedLedger, EventId};
+use crate::ledger::{BatchedLedger, EventId, Release};
 use crate::lifecycle::{Lifecycle, Phase, unready};
 use crate::sender::{
     Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
@@ -41,21 +42,21 @@ const PREFIX: &[u8] = b"/callback/";
 
 /// The receiving path, shared by all threads that serve it.
 #[derive(Clone, Debug)]
-pub struct CallbackHandler(Arc<Shared>);
+pub struct CallbackHandler(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    view: ArcSwap<View>,
-    desk: Arc<CallbackLog>,
+pub(super) struct Shared {
+    pub(super) view: ArcSwap<View>,
+    pub(super) desk: Arc<CallbackLog>,
     /// Empty until the store is open and all configuration is known.
-    book: OnceLock<BatchedLedger>,
+    pub(super) book: OnceLock<BatchedLedger>,
     life: Arc<Lifecycle>,
     keys: Keys,
     pool: Arc<BytePool>,
     held: HeldRequests,
     verdicts: Verdicts,
     /// The store is known to have no keys of earlier versions.
-    no_older_keys: AtomicBool,
+    pub(super) no_older_keys: AtomicBool,
 }
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -67,7 +68,7 @@ pub(super) enum EarlyReply {
 }
 
 /// What is decided about a callback before anything is recorded.
-enum Decision {
+pub(super) enum Decision {
     Event(EventId, Box<Resolved>),
     /// Verified, but it may say several things.
     Ambiguous(EventId, Box<Resolved>),
@@ -115,6 +116,7 @@ impl CallbackHandler {
     /// Records in `book` from now on. All configuration must have been applied before.
     pub fn open(&self, book: BatchedLedger) {
         // Only the program's one start calls it.
+        self.0.desk.rejections.open(book.clone());
         let _ = self.0.book.set(book);
     }
 
@@ -157,7 +159,7 @@ impl CallbackHandler {
         self.0.view.load().route(source).map_or(0, |route| route.counters.refused(reason))
     }
 
-    /// The latest refused callbacks.
+    /// The rejected callbacks.
     #[must_use]
     pub fn rejections(&self) -> &Rejections {
         &self.0.desk.rejections
@@ -207,7 +209,7 @@ impl Shared {
             if name.is_some() && self.is_starting() {
                 return Err(Elsewhere::Nothing(StatusCode::SERVICE_UNAVAILABLE));
             }
-            self.desk.stranger(peer.0.ip(), target);
+            self.desk.stranger(peer.0.ip(), head, &view);
             return Err(Elsewhere::Nothing(StatusCode::NOT_FOUND));
         };
         let client = client::caller(peer.0.ip(), &head.headers, &view.trusted);
@@ -244,18 +246,25 @@ impl Shared {
             callback.look_up(OlderKeys::Wanted);
         }
         let began = clock::instant();
-        let ruling = judge(&mut callback, received.at_ms());
+        let ruling = judge(&mut callback, || EventId::new(received.at_ms()));
         let judged = clock::instant();
         self.desk.metrics.verify_seconds.observe((judged - began).as_secs_f64());
         let Some(book) = self.book.get().filter(|_| !self.is_starting()) else {
-            if let Decision::Stop(stop) = ruling {
-                return stopped(slot, &callback, received, stop);
+            match ruling {
+                // What is to be held has to be recorded.
+                Decision::Stop(stop) if !stop.is_held_by(&route) => {
+                    return stopped(slot, &callback, received, stop);
+                }
+                ruling => drop(ruling),
             }
-            drop((callback, ruling));
+            drop(callback);
             return Box::pin(self.when_open(slot, received, taken)).await;
         };
         drop(taken);
         match ruling {
+            Decision::Stop(stop) if stop.is_held_by(&route) => {
+                Box::pin(quarantine(slot, &callback, received, stop)).await
+            }
             Decision::Stop(stop) => stopped(slot, &callback, received, stop),
             Decision::AddressCheck => {
                 let stop = Box::pin(address_check::answer(&callback, received, book)).await;
@@ -263,14 +272,26 @@ impl Shared {
             }
             Decision::Event(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine =
-                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
+                let genuine = VerifiedCallback {
+                    id,
+                    callback: &callback,
+                    received,
+                    resolved,
+                    judged,
+                    release: Release::None,
+                };
                 genuine.record(slot, book, &self.verdicts).await
             }
             Decision::Ambiguous(id, resolved) => {
                 route.note_misfits(resolved.misfits());
-                let genuine =
-                    VerifiedCallback { id, callback: &callback, received, resolved, judged };
+                let genuine = VerifiedCallback {
+                    id,
+                    callback: &callback,
+                    received,
+                    resolved,
+                    judged,
+                    release: Release::None,
+                };
                 Box::pin(genuine.record_ambiguous(slot, book)).await
             }
         }
@@ -344,14 +365,14 @@ impl Shared {
 }
 
 /// Verifies and resolves.
-fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
+pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -> Decision {
     match callback.verify() {
         Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
         Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
         Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
-            let id = EventId::new(at_ms);
+            let id = id();
             match verified.resolve(id) {
                 Resolution::Event(resolved) => Decision::Event(id, resolved),
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
@@ -365,7 +386,10 @@ fn judge(callback: &mut Callback<'_>, at_ms: UnixMillis) -> Decision {
 
 /// The public keys to verify a callback with, where its sender has some. If it names one that is
 /// not there, the list is looked at again, within the sender's patience.
-async fn public_keys(received: &Received, entry: Option<&CallbackRecord>) -> Option<Arc<KeySet>> {
+pub(super) async fn public_keys(
+    received: &Received,
+    entry: Option<&CallbackRecord>,
+) -> Option<Arc<KeySet>> {
     let route = received.route();
     let published = route.keys.as_ref()?;
     let keys = published.now();
@@ -410,6 +434,16 @@ pub(super) fn stopped(
         EarlyReply::Is(outcome) => (outcome, None),
         EarlyReply::Refused(outcome, ref refusal) => (outcome, Some(refusal.reason)),
     };
+    let reply = match reason {
+        // A bound is a bound in everybody's words.
+        Some(Reason::TooLarge) => Reply::Answer(Answer {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            content_type: None,
+            body: Bytes::new(),
+        }),
+        _ => callback.reply(outcome, reason, &salt),
+    };
+    let reply = told(slot, reply);
     if let Some(entry) = slot {
         entry.is(outcome);
         if !matches!(outcome, Outcome::Challenge | Outcome::Superseded) {
@@ -420,16 +454,7 @@ pub(super) fn stopped(
             entry.keep(received, callback);
         }
     }
-    let reply = match reason {
-        // A bound is a bound in everybody's words.
-        Some(Reason::TooLarge) => Reply::Answer(Answer {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            content_type: None,
-            body: Bytes::new(),
-        }),
-        _ => callback.reply(outcome, reason, &salt),
-    };
-    told(slot, reply)
+    reply
 }
 
 pub(super) fn told(slot: &mut Slot, reply: Reply) -> Reply {

@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
 use super::client::Caller;
 use super::route::Route;
 use crate::clock::UnixMillis;
-use crate::ledger::RawRequest;
 use crate::sender::Request;
 use crate::wire::RawTarget;
 
@@ -93,20 +92,5 @@ impl Received {
 
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
-    }
-
-    /// The request to be kept beyond its life. It is copied: what hyper handed out are slices of
-    /// a connection's whole buffer.
-    pub(super) fn to_raw(&self) -> RawRequest {
-        let copy = |(name, value): (&HeaderName, &HeaderValue)| {
-            let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-            Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
-        };
-        RawRequest {
-            method: self.head.method.clone(),
-            target: Bytes::copy_from_slice(self.head.target()),
-            headers: self.head.headers.iter().filter_map(copy).collect(),
-            body: Bytes::copy_from_slice(&self.body),
-        }
     }
 }

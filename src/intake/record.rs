@@ -38,6 +38,8 @@ pub(super) struct VerifiedCallback<'g, 'a> {
     pub resolved: Box<Resolved>,
     /// When that was done.
     pub judged: Instant,
+    /// How it comes to be recorded.
+    pub release: Release,
 }
 
 impl VerifiedCallback<'_, '_> {
@@ -161,12 +163,12 @@ impl VerifiedCallback<'_, '_> {
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
     /// written down, which no sender causes.
     pub(super) fn event(&self, first: Option<&Reply>) -> Option<NewEvent> {
-        let Self { id, received, resolved, .. } = self;
+        let Self { id, received, resolved, release, .. } = self;
         let route = received.route();
         let at_ms = received.at_ms();
         let sender = route.source.recipe.sender().name();
         let source = &route.source.name;
-        let release = Release::None;
+        let release = *release;
         let event = Incoming { id: *id, source, sender, received_ms: at_ms, resolved, release };
         let kept = match first {
             Some(Reply::Answer(answer)) => Some(answer),

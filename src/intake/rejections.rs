@@ -1,198 +1,368 @@
-//! The log of refused callbacks: the latest, in bounded memory, of this gateway only.
+//! Rejected callbacks on their way to the ledger.
 //!
-//! Refused callbacks never reach the ledger: nobody unauthenticated may fill it. What is kept here
-//! answers "why was it refused?"; the requests are as they came, so whoever shows them masks them.
+//! Most are kept as samples, written together and beside the answer: a flood of forged calls costs
+//! no commit each. How many are kept is bounded by rates, for each source and for each caller of
+//! it, so that one caller leaves the others their part. Those that a source has in quarantine are
+//! durable before the answer; who waits at the same time shares one commit.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::clock::UnixMillis;
-use crate::ledger::RawRequest;
-use crate::sender::Reason;
+use tokio::sync::{Notify, oneshot};
 
-/// Refused callbacks that are kept: a page of an operator's patience times ten.
-const KEPT_MAX: usize = 1000;
+use crate::clock;
+use crate::ledger::{
+    BatchedLedger, Cursor, DedupeKey, HeldBounds, HeldId, HeldList, HeldOne, HeldQuery,
+    HoldOutcome, Holding, LedgerError, NewHeld, Rejection,
+};
 
-/// Bytes that they may take together.
-const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the body of a sample; a longer one is left out.
+pub(super) const SAMPLE_BODY_BYTES: usize = 32 * 1024;
 
-/// Bytes of one; a longer request is kept without its body.
-const ONE_BYTES_MAX: usize = 128 * 1024;
+/// How long samples wait for others. A crash loses that much of them.
+const LINGER: Duration = Duration::from_millis(250);
 
-/// A refused callback.
-#[derive(Clone, Debug)]
-pub struct Rejection {
-    /// Its number on this gateway, growing.
-    pub number: u64,
-    /// When it came.
-    pub at_ms: UnixMillis,
-    /// The source it came to.
-    pub source: String,
-    /// Why it was refused.
-    pub reason: Reason,
-    /// The parameter that the reason is about.
-    pub parameter: Option<String>,
-    /// The transaction that it claims to be.
-    pub transaction: Option<String>,
-    /// Who it claims to be for.
-    pub user: Option<String>,
-    /// How long it took to refuse it.
-    pub took: Duration,
-    /// Who called.
-    pub client: IpAddr,
-    /// The request as it came; without its body where that was too large.
-    pub request: RawRequest,
+/// What waits to be written, at most. Beyond it samples are left out, and a callback that was to
+/// be held is not acknowledged.
+const QUEUE_MAX: usize = 8192;
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+
+/// Of one commit.
+const BATCH_MAX: usize = 512;
+const BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// How long a full quarantine is not asked again for the same caller: a flood costs no question
+/// each.
+const FULL_FOR: Duration = Duration::from_secs(5);
+/// Callers for which that is noted.
+const FULL_MAX: usize = 4096;
+
+/// The log of rejected callbacks, of all gateways. Clones share it.
+#[derive(Clone, Default)]
+pub struct Rejections(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Empty until the store is open: nothing is kept before.
+    book: OnceLock<BatchedLedger>,
+    queue: Mutex<Queue>,
+    urgent: Notify,
+    full: Mutex<HashMap<DedupeKey, Instant>>,
 }
 
-/// Which refused callbacks to list. Everything that is `None` does not matter.
-#[derive(Clone, Debug, Default)]
-pub struct RejectionQuery {
-    /// Of this source.
-    pub source: Option<String>,
-    /// For this reason.
-    pub reason: Option<Reason>,
-    /// Refused at this time or later.
-    pub since_ms: Option<UnixMillis>,
-    /// Refused before this time.
-    pub until_ms: Option<UnixMillis>,
-    /// With a number below this one: where the page before ended.
-    pub below: Option<u64>,
-}
-
-/// The log.
-#[derive(Debug, Default)]
-pub struct Rejections(Mutex<Ring>);
-
-#[derive(Debug, Default)]
-struct Ring {
-    next: u64,
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
     bytes: usize,
-    kept: VecDeque<Arc<Rejection>>,
+    flushes: Vec<oneshot::Sender<()>>,
+    writer: Writer,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Writer {
+    #[default]
+    Idle,
+    Busy,
+}
+
+type Answer = oneshot::Sender<Result<HoldOutcome, LedgerError>>;
+
+struct Waiting {
+    holding: Holding,
+    size: usize,
+    answer: Option<Answer>,
+}
+
+impl fmt::Debug for Rejections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejections").finish_non_exhaustive()
+    }
 }
 
 impl Rejections {
-    /// Keeps `rejection` under the next number, and lets the oldest go.
-    pub(super) fn keep(&self, mut rejection: Rejection) {
-        if size(&rejection) > ONE_BYTES_MAX {
-            rejection.request.body.clear();
-        }
-        let mut ring = self.lock();
-        ring.next += 1;
-        rejection.number = ring.next;
-        ring.bytes += size(&rejection);
-        ring.kept.push_back(Arc::new(rejection));
-        while ring.kept.len() > KEPT_MAX || ring.bytes > KEPT_BYTES_MAX {
-            let Some(oldest) = ring.kept.pop_front() else { break };
-            ring.bytes -= size(&oldest);
-        }
+    /// Keeps them in `book` from now on.
+    pub(super) fn open(&self, book: BatchedLedger) {
+        // There is one store for as long as the process runs.
+        let _ = self.0.book.set(book);
     }
 
-    /// The latest that `query` wants, newest first, `limit` at most, and whether there are more.
-    #[must_use]
-    pub fn list(&self, query: &RejectionQuery, limit: usize) -> (Vec<Arc<Rejection>>, bool) {
-        self.list_where(limit, |kept| query.wants(kept))
+    fn book(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.0.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
     }
 
-    /// The latest that are `wanted`, in the same way.
-    #[must_use]
-    pub fn list_where(
+    /// Rejected callbacks, newest first, with what this gateway has not written yet. What is
+    /// asked of the query's list does not matter.
+    ///
+    /// # Errors
+    /// The ledger fails, or the cursor is none of this list.
+    pub async fn list(
         &self,
+        query: &HeldQuery,
+        cursor: Option<&Cursor>,
         limit: usize,
-        wanted: impl Fn(&Rejection) -> bool,
-    ) -> (Vec<Arc<Rejection>>, bool) {
-        let ring = self.lock();
-        let mut wanted = ring.kept.iter().rev().filter(|kept| wanted(kept));
-        let page = wanted.by_ref().take(limit).cloned().collect();
-        (page, wanted.next().is_some())
+    ) -> Result<(Vec<Rejection>, Option<Cursor>), LedgerError> {
+        self.flush().await;
+        let query = HeldQuery { list: HeldList::Rejected, ..query.clone() };
+        let page = self.book()?.held(&query, cursor, limit).await?;
+        let read = page.held.iter().filter_map(|held| Rejection::read(held).ok());
+        Ok((read.collect(), page.next))
     }
 
-    /// The one with that number, if it is still kept.
-    #[must_use]
-    pub fn get(&self, number: u64) -> Option<Arc<Rejection>> {
-        self.lock().kept.iter().find(|kept| kept.number == number).cloned()
+    /// One of them; `None`: it is not kept any more, or it became an event.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub async fn get(&self, id: HeldId) -> Result<Option<Rejection>, LedgerError> {
+        self.flush().await;
+        let one = self.book()?.held_one(id).await?;
+        Ok(match one {
+            Some(HeldOne::Waiting(held)) => Rejection::read(&held).ok(),
+            Some(HeldOne::Decided(_)) | None => None,
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until what is queued now is written, or cannot be.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        {
+            let mut queue = self.0.queue();
+            if queue.waiting.is_empty() && queue.writer == Writer::Idle {
+                return;
+            }
+            queue.flushes.push(done);
+            self.begin(&mut queue);
+        }
+        self.0.urgent.notify_one();
+        let _ = flushed.await;
+    }
+
+    /// Keeps a sample, some time after this returns. It may be left out.
+    pub(super) fn sample(&self, held: NewHeld) {
+        let mut queue = self.0.queue();
+        // Half of the room is for what must not be left out.
+        if queue.waiting.len() < QUEUE_MAX / 2 && queue.bytes < QUEUE_BYTES_MAX / 2 {
+            let holding = Holding { held, bounds: HeldBounds::default() };
+            queue.push(holding, None);
+            self.begin(&mut queue);
+        }
+    }
+
+    /// Holds a callback in the quarantine of its source: durable when answered. It goes on when the
+    /// caller is gone.
+    ///
+    /// # Errors
+    /// The ledger fails, or too many wait.
+    pub(super) async fn hold(
+        &self,
+        held: NewHeld,
+        bounds: HeldBounds,
+    ) -> Result<HoldOutcome, LedgerError> {
+        let caller = held.anchor;
+        if self.0.is_full_for(caller) {
+            return Ok(HoldOutcome::Full);
+        }
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.0.queue();
+            if queue.waiting.len() >= QUEUE_MAX || queue.bytes >= QUEUE_BYTES_MAX {
+                return Err(LedgerError::Overloaded);
+            }
+            queue.push(Holding { held, bounds }, Some(answer));
+            self.begin(&mut queue);
+        }
+        self.0.urgent.notify_one();
+        let outcome = answered.await.unwrap_or(Err(LedgerError::Unknown))?;
+        if outcome == HoldOutcome::Full {
+            self.0.note_full(caller);
+        }
+        Ok(outcome)
+    }
+
+    /// Begins to write, unless somebody does.
+    fn begin(&self, queue: &mut Queue) {
+        if queue.writer == Writer::Idle {
+            queue.writer = Writer::Busy;
+            tokio::spawn(write(Ending(Arc::clone(&self.0))));
+        }
     }
 }
 
-impl RejectionQuery {
-    fn wants(&self, one: &Rejection) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == one.source)
-            && self.reason.is_none_or(|reason| reason == one.reason)
-            && self.since_ms.is_none_or(|since| one.at_ms >= since)
-            && self.until_ms.is_none_or(|until| one.at_ms < until)
-            && self.below.is_none_or(|below| one.number < below)
+impl Queue {
+    fn push(&mut self, holding: Holding, answer: Option<Answer>) {
+        let size = holding.held.event.body.len() + 512;
+        self.bytes += size;
+        self.waiting.push(Waiting { holding, size, answer });
+    }
+
+    /// The next batch, in the order of the queue.
+    fn take(&mut self) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fits = |one: &&Waiting| {
+            bytes += one.size;
+            bytes <= BATCH_BYTES_MAX
+        };
+        let count = self.waiting.iter().take(BATCH_MAX).take_while(fits).count();
+        let batch: Vec<Waiting> =
+            self.waiting.drain(..count.max(1).min(self.waiting.len())).collect();
+        self.bytes -= batch.iter().map(|one| one.size).sum::<usize>();
+        batch
+    }
+
+    fn is_urgent(&self) -> bool {
+        !self.flushes.is_empty() || self.waiting.iter().any(|one| one.answer.is_some())
     }
 }
 
-fn size(rejection: &Rejection) -> usize {
-    let RawRequest { target, headers, body, .. } = &rejection.request;
-    let headers: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    size_of::<Rejection>() + target.len() + headers + body.len()
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self) -> MutexGuard<'_, HashMap<DedupeKey, Instant>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full_for(&self, caller: DedupeKey) -> bool {
+        self.full().get(&caller).is_some_and(|since| since.elapsed() < FULL_FOR)
+    }
+
+    fn note_full(&self, caller: DedupeKey) {
+        let mut full = self.full();
+        if full.len() >= FULL_MAX {
+            full.clear();
+        }
+        full.insert(caller, clock::instant());
+    }
+
+    /// What is queued is urgent by now, or has waited for others.
+    async fn gather(&self) {
+        let urgent = self.urgent.notified();
+        if self.queue().is_urgent() {
+            return;
+        }
+        tokio::select! {
+            () = urgent => {}
+            () = tokio::time::sleep(LINGER) => {}
+        }
+    }
+}
+
+/// Says that nobody writes when the writer ends, also when its runtime does.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.queue().writer = Writer::Idle;
+    }
+}
+
+/// Writes until nothing is left.
+async fn write(ending: Ending) {
+    let shared = &ending.0;
+    loop {
+        shared.gather().await;
+        let (batch, flushes) = {
+            let mut queue = shared.queue();
+            let batch = queue.take();
+            let last = queue.waiting.is_empty();
+            let flushes = if last { std::mem::take(&mut queue.flushes) } else { Vec::new() };
+            (batch, flushes)
+        };
+        if let Some(book) = shared.book.get() {
+            keep(book, batch).await;
+        }
+        for flush in flushes {
+            // Whoever waited may be gone.
+            let _ = flush.send(());
+        }
+        let mut queue = shared.queue();
+        if queue.waiting.is_empty() && queue.flushes.is_empty() {
+            // Noted under the lock, so that nothing is queued behind it and left.
+            queue.writer = Writer::Idle;
+            break;
+        }
+    }
+}
+
+async fn keep(book: &BatchedLedger, batch: Vec<Waiting>) {
+    if batch.is_empty() {
+        return;
+    }
+    let (holdings, answers): (Vec<Holding>, Vec<Option<Answer>>) =
+        batch.into_iter().map(|one| (one.holding, one.answer)).unzip();
+    let outcomes = book.hold_all(&holdings).await;
+    if let Err(error) = &outcomes {
+        tracing::debug!(%error, count = holdings.len(), "rejected callbacks were not kept");
+    }
+    for (at, answer) in answers.into_iter().enumerate() {
+        let outcome = match &outcomes {
+            Ok(outcomes) => outcomes.get(at).copied().ok_or(LedgerError::Unknown),
+            Err(error) => Err(error.clone()),
+        };
+        // Whoever asked may be gone.
+        answer.into_iter().for_each(|answer| drop(answer.send(outcome.clone())));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::ledger::{
+        BatchOptions, HeldWhy, Memory, NoopObserver, REJECTED_MAX, StoreClock, conformance,
+    };
 
-    fn rejection(at_ms: UnixMillis, body: usize) -> Rejection {
-        Rejection {
-            number: 0,
-            at_ms,
-            source: "a".to_owned(),
-            reason: Reason::Stale,
-            parameter: None,
-            transaction: None,
-            user: None,
-            took: Duration::ZERO,
-            client: IpAddr::from([127, 0, 0, 1]),
-            request: RawRequest { body: Bytes::from(vec![0; body]), ..RawRequest::default() },
-        }
+    fn log() -> Rejections {
+        let memory = Memory::new(StoreClock::manual(conformance::START_MS));
+        let log = Rejections::default();
+        log.open(BatchedLedger::new(memory, BatchOptions::default(), Arc::new(NoopObserver)));
+        log
     }
 
-    #[test]
-    fn the_oldest_goes_when_there_are_too_many_or_too_much() {
-        let log = Rejections::default();
-        for at in 0..2000 {
-            log.keep(rejection(at, 0));
-        }
-        let (all, more) = log.list(&RejectionQuery::default(), 5000);
-        assert_eq!((all.len(), more), (KEPT_MAX, false));
-        assert_eq!(all.first().unwrap().at_ms, 1999);
-        for at in 0..500 {
-            log.keep(rejection(at, 100_000));
-        }
-        let ring = log.lock();
-        assert!(ring.bytes <= KEPT_BYTES_MAX && ring.kept.len() < 100);
+    #[tokio::test]
+    async fn what_was_queued_is_there_when_the_list_is_read() {
+        let log = log();
+        let sample = conformance::rejected(1, HeldWhy::Rejected, 1);
+        log.sample(sample.clone());
+        let (page, next) = log.list(&HeldQuery::default(), None, 10).await.unwrap();
+        assert_eq!((page.len(), next), (1, None));
+        assert_eq!(log.get(sample.id).await.unwrap().unwrap().id, sample.id);
+        assert!(log.get(HeldId::new(1)).await.unwrap().is_none());
     }
 
-    #[test]
-    fn a_huge_request_is_kept_without_its_body() {
-        let log = Rejections::default();
-        log.keep(rejection(1, ONE_BYTES_MAX + 1));
-        let (all, _) = log.list(&RejectionQuery::default(), 1);
-        assert!(all[0].request.body.is_empty());
+    #[tokio::test]
+    async fn a_flood_of_samples_is_bounded_and_the_queue_empties() {
+        let log = log();
+        for n in 0..QUEUE_MAX as u32 {
+            log.sample(conformance::rejected(n, HeldWhy::Rejected, 1));
+        }
+        assert_eq!(log.0.queue().waiting.len(), QUEUE_MAX / 2);
+        log.flush().await;
+        assert!(log.0.queue().waiting.is_empty());
+        assert_eq!(log.0.queue().bytes, 0);
+        let (page, _) = log.list(&HeldQuery::default(), None, 5000).await.unwrap();
+        assert_eq!(page.len() as u64, REJECTED_MAX.count);
     }
 
-    #[test]
-    fn pages_go_back_in_time_without_a_gap() {
-        let log = Rejections::default();
-        for at in 0..10 {
-            log.keep(rejection(at, 0));
+    #[tokio::test]
+    async fn many_hold_at_once_and_a_full_quarantine_is_not_asked_again() {
+        let log = log();
+        let bounds = HeldBounds { count: 40, bytes: 1 << 20 };
+        let hold = |n| {
+            let (log, held) = (log.clone(), conformance::rejected(n, HeldWhy::Quarantine, 1));
+            tokio::spawn(async move { log.hold(held, bounds).await.unwrap() })
+        };
+        let all: Vec<_> = (0..50).map(hold).collect();
+        let mut held = 0;
+        for one in all {
+            held += usize::from(matches!(one.await.unwrap(), HoldOutcome::Held(_)));
         }
-        let (first, more) = log.list(&RejectionQuery::default(), 4);
-        assert!(more);
-        let below = Some(first[3].number);
-        let (rest, more) = log.list(&RejectionQuery { below, ..RejectionQuery::default() }, 100);
-        assert!(!more);
-        let times: Vec<i64> = first.iter().chain(&rest).map(|one| one.at_ms).collect();
-        assert_eq!(times, (0..10).rev().collect::<Vec<_>>());
+        assert_eq!(held, 30);
+        let one = conformance::rejected(99, HeldWhy::Quarantine, 1);
+        assert!(log.0.is_full_for(one.anchor));
+        assert_eq!(log.hold(one, bounds).await, Ok(HoldOutcome::Full));
+        let other = conformance::rejected(99, HeldWhy::Quarantine, 2);
+        assert_eq!(log.hold(other.clone(), bounds).await, Ok(HoldOutcome::Held(other.id)));
     }
 }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source};
+use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source, nearest};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
 use crate::telemetry::SourceMetrics;
@@ -29,6 +29,13 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(1);
 /// Refused callbacks of one source that are logged and kept: enough to see what is wrong, too few
 /// for whoever forges calls to make work. Counting goes on beyond it.
 const FAILURES: Rate = Rate { count: 100, per: Duration::from_secs(10) };
+
+/// Samples of rejected callbacks that a source keeps: as many as there is room for, and then enough
+/// to have new ones. It bounds what a flood writes.
+const SAMPLES: Rate = Rate { count: 2000, per: Duration::from_secs(86_400) };
+
+/// Warnings that a quarantine has no room.
+const FULL: Rate = Rate { count: 1, per: Duration::from_secs(600) };
 
 /// Warnings that genuine values contradict a sender's file: one is enough to look at the metric.
 const MISFITS: Rate = Rate { count: 1, per: Duration::from_secs(600) };
@@ -50,9 +57,14 @@ pub(super) struct Route {
     pub keys: Option<Arc<KeySetState>>,
     pub rate: Option<Bucket>,
     pub failures: Bucket,
+    pub samples: Bucket,
     misfits: Bucket,
+    full: Bucket,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
+    /// How old a callback in quarantine may be: what it repeats is still known then. `None`: as old
+    /// as it is.
+    pub releasable: Option<Duration>,
     /// From its arrival, when a callback has to be answered.
     pub patience: Duration,
     /// From its arrival, when silence ends.
@@ -113,8 +125,12 @@ impl View {
             let mut route = Route::new(source, Arc::clone(&base), desk, now);
             route.body_time = body_time;
             route.inline = inline;
+            route.releasable = releasable(source, config.store.keep_transactions);
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
+            if let Some(old) = old {
+                route.samples = old.samples.again();
+            }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
                 route.rate = old.rate.as_ref().map(Bucket::again);
             }
@@ -143,6 +159,19 @@ impl View {
         self.routes.get(name)
     }
 
+    /// The source of that id.
+    pub fn of_id(&self, id: &SourceId) -> Option<&Arc<Route>> {
+        let named = self.route(id.as_str()).filter(|route| route.id == *id);
+        named.or_else(|| self.routes.values().find(|route| route.id == *id))
+    }
+
+    /// The source that whoever called `path` probably meant.
+    pub fn nearest(&self, path: &str) -> Option<&Arc<Route>> {
+        let word = path.rsplit('/').find(|part| !part.is_empty())?;
+        let names: Vec<&str> = self.routes.keys().map(String::as_str).collect();
+        self.route(nearest(word, &names)?)
+    }
+
     /// Takes the series away of sources and secrets that are no more.
     fn forget_series(&self, before: &Self, desk: &CallbackLog) {
         for (name, old) in &before.routes {
@@ -166,6 +195,14 @@ impl View {
     }
 }
 
+/// How long before now a callback may have come, to be released: its keys and those of what it
+/// repeats are kept for as long as it is in quarantine, or for what is left of the usual time.
+fn releasable(source: &Source, keep: Duration) -> Option<Duration> {
+    let needed = source.recipe.acceptable_for()?;
+    let beyond = keep.max(needed) - needed;
+    Some(beyond + source.quarantine.as_ref().map_or(Duration::ZERO, |held| held.keep))
+}
+
 impl Route {
     /// Counts the values of a genuine callback that contradict the sender's file, and says so once
     /// in a while: the file is wrong, or the provider has changed what it sends.
@@ -181,6 +218,19 @@ impl Route {
                 source,
                 parameters,
                 "a genuine callback has values that contradict the sender's file"
+            );
+        }
+    }
+
+    /// Says once in a while that rejected callbacks are not held any more.
+    pub(super) fn say_quarantine_is_full(&self) {
+        if self.full.take(clock::instant()) {
+            let source = &*self.label;
+            tracing::warn!(
+                target: "postern::callback",
+                source,
+                "the quarantine has no room for this caller: release or drop what is held, or raise \
+                 quarantine.max"
             );
         }
     }
@@ -211,8 +261,11 @@ impl Route {
             ),
             rate: source.rate.map(|rate| Bucket::new(rate, now)),
             failures: Bucket::new(FAILURES, now),
+            samples: Bucket::new(SAMPLES, now),
             misfits: Bucket::new(MISFITS, now),
+            full: Bucket::new(FULL, now),
             base,
+            releasable: None,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),
             silence: patience + SILENCE_MARGIN,
             body_time: patience,

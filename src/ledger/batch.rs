@@ -28,10 +28,11 @@ pub use self::recorded::{DedupResult, Recorded};
 use super::{
     Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents, Engine,
     EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage, LogQuery,
-    NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
-    Settled, Settlement, SourceId, Stats, Swept,
+    HeldQuery, HoldOutcome, Holding, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention,
+    Revision, Settled, Settlement, SourceId, Stats, Swept,
 };
+use crate::sender::Reason;
 
 /// The ledger as the gateway sees it. Clones share it; it may be used from any number of runtimes
 /// at once.
@@ -275,6 +276,16 @@ impl BatchedLedger {
         bounds: HeldBounds,
     ) -> Result<HoldOutcome, LedgerError> {
         self.shared.engine.hold(held, bounds).await
+    }
+
+    /// See [`Ledger::hold_all`].
+    pub async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        self.shared.engine.hold_all(batch).await
+    }
+
+    /// See [`Ledger::note_reason`].
+    pub async fn note_reason(&self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        self.shared.engine.note_reason(id, reason).await
     }
 
     /// See [`Ledger::held`].

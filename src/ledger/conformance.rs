@@ -8,6 +8,7 @@ mod delivering;
 mod holding;
 mod keeping;
 mod reading;
+mod rejecting;
 mod transferring;
 
 use bytes::Bytes;
@@ -18,6 +19,11 @@ use super::{
     StoreClock, TargetFilter, TargetId, Verdict,
 };
 use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::{NewRejection, RejectionNote};
+use crate::sender::{Reason, Request};
 
 /// What a check comes to: errors are failures that were not expected.
 pub type Checked = Result<(), LedgerError>;
@@ -89,6 +95,11 @@ pub async fn all<L: Ledger>(make: impl Fn(StoreClock) -> L) {
         holding::held_callbacks_outlive_every_sweep,
         holding::held_callbacks_are_carried_over,
         holding::a_forgotten_source_is_new_again,
+        rejecting::samples_make_room_and_a_flood_only_for_itself,
+        rejecting::a_quarantine_is_full_and_leaves_room_for_other_callers,
+        rejecting::rejections_are_found_by_what_they_claim,
+        rejecting::what_is_settled_is_settled_once,
+        rejecting::what_is_rejected_has_its_time,
         transferring::an_export_is_taken_by_another_ledger_once,
         transferring::what_another_ledger_exported_is_taken_once,
         transferring::an_import_changes_nothing_that_is_known,
@@ -131,6 +142,40 @@ pub fn repeat(first: &NewEvent, n: u64) -> NewEvent {
 /// The `n`th event, held for that reason.
 pub fn held(n: u64, why: HeldWhy, first: Option<EventId>) -> NewHeld {
     NewHeld::disputing(why, first, event(n, &["a"]))
+}
+
+/// The `n`th rejected callback of source `s`, of the caller with that last byte.
+pub fn rejected(n: u32, why: HeldWhy, client: u8) -> NewHeld {
+    let target = format!("/callback/s?n={n}");
+    let mut headers = HeaderMap::new();
+    headers.insert("x-sign", HeaderValue::from_static("no"));
+    let request = Request {
+        method: &Method::POST,
+        target: target.as_bytes(),
+        base: "",
+        headers: &headers,
+        body: b"{}",
+    };
+    let note = RejectionNote {
+        source: "s".into(),
+        nearest: None,
+        parameter: Some("sign".into()),
+        client: [203, 0, 113, client].into(),
+        took_us: 12,
+        status: Some(601),
+        body_bytes: 2,
+    };
+    let new = NewRejection {
+        at_ms: START_MS + i64::from(n),
+        why,
+        reason: Some(Reason::BadSignature),
+        source_id: SourceId::from("s"),
+        transaction: Some(format!("t-{n}")),
+        user: Some(format!("u-{}", n % 3)),
+        note,
+        request,
+    };
+    new.held().unwrap_or_else(|_| held(u64::from(n), why, None))
 }
 
 /// The `n`th key.

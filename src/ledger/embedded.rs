@@ -78,12 +78,13 @@ use self::run::Run;
 pub use self::tools::{Missing, Survey};
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Durability, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne,
-    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
-    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
+    Documents, Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Keyring, Kind, Lease, LeaseAsk,
+    LeaseBatch, Ledger, LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse,
     ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
     StoreClock, Swept,
 };
+use crate::sender::Reason;
 
 /// The embedded engine. Clones share it; when the last one is dropped, what is left is written and
 /// the directory is free for the next.
@@ -403,9 +404,13 @@ impl Ledger for Embedded {
         self.read(move |core| core.list(&query, cursor.as_ref(), limit)).await
     }
 
-    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
-        let held = Box::new(held.clone());
-        self.call(|answer| Call::Hold(held, bounds, answer)).await
+    async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        let batch = batch.to_vec();
+        self.call(|answer| Call::Hold(batch, answer)).await
+    }
+
+    async fn note_reason(&self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        self.call(|answer| Call::NoteReason(id, reason, answer)).await
     }
 
     async fn held(

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use crate::sender::Reason;
+
 use super::{
     Accepted, BatchSource, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange,
-    Documents, Embedded, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne,
-    HeldOrder, HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch,
-    Ledger, LedgerError, LogPage, LogQuery, Memory, NewEvent, NewHeld, NodeId, Nonce, NonceUse,
-    Postgres, ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement,
-    SourceId, Stats, Swept,
+    Documents, Embedded, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder,
+    HeldPage, HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, Memory, NewEvent, NodeId, Nonce, NonceUse, Postgres,
+    ReplayOrder, ReplayPage, Retention, Revision, ScrubPage, Settled, Settlement, SourceId, Stats,
+    Swept,
 };
 
 /// How often a gateway looks for deliveries that another one made and did not get to. Each makes
@@ -164,8 +166,12 @@ impl Ledger for Engine {
         each!(self, engine => engine.deliveries(query, cursor, limit))
     }
 
-    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
-        each!(self, engine => engine.hold(held, bounds))
+    async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        each!(self, engine => engine.hold_all(batch))
+    }
+
+    async fn note_reason(&self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        each!(self, engine => engine.note_reason(id, reason))
     }
 
     async fn held(

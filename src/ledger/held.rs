@@ -1,13 +1,13 @@
-//! Held callbacks: recorded durably, acknowledged, and not delivered before a person decides.
+//! Callbacks that are kept and are no events: recorded durably, and not delivered.
 //!
-//! A callback that disputes an event that is there (`conflict`, `ambiguous`), or that was rejected
-//! and is kept (`quarantine`). It writes no key, so it is in no other callback's way. Each variant is
-//! held once, and a signed text or a key has few variants: nothing that is sent again and again
-//! fills the ledger. To release one makes an event of it, once; to drop one leaves only a mark, so
-//! its repetition is known.
-
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+//! Some wait for a person: one that disputes an event that is there (`conflict`, `ambiguous`), or
+//! that was rejected and is in quarantine. It writes no key, so it is in no other callback's way.
+//! Each variant is held once, and a signed text or a key has few variants: nothing that is sent
+//! again and again fills the ledger. To release one makes an event of it, once; to drop one leaves
+//! only a mark, so its repetition is known.
+//!
+//! The others are samples of what was rejected, for whoever asks why. They wait for nobody, and the
+//! oldest of the caller with the most make room for new ones.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -22,7 +22,10 @@ use crate::sender::Reason;
 /// captured a call must not make work without end.
 pub const VARIANTS_MAX: usize = 8;
 
-/// Why a callback is held.
+/// Samples of the rejected callbacks of one source: ten pages of an operator's patience.
+pub const REJECTED_MAX: HeldBounds = HeldBounds { count: 1000, bytes: 8 << 20 };
+
+/// Why a callback is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeldWhy {
     /// It was rejected, and its source keeps such callbacks.
@@ -31,6 +34,8 @@ pub enum HeldWhy {
     Ambiguous,
     /// Its identity is known with another content.
     Conflict,
+    /// It was rejected, and is kept as a sample: it waits for nobody.
+    Rejected,
 }
 
 /// A callback to be held.
@@ -42,14 +47,24 @@ pub struct NewHeld {
     pub why: HeldWhy,
     /// Why it was rejected, where it was.
     pub reason: Option<Reason>,
-    /// The signed text or the key that it disputes.
+    /// The signed text or the key that it disputes; of a rejected one, who called.
     pub anchor: DedupeKey,
     /// The anchor and the content: the same variant is held once.
     pub variant: DedupeKey,
     /// The event that stands.
     pub first: Option<EventId>,
-    /// The event that a release makes.
+    /// The event that a release makes. Of a rejected one nothing is verified: it has the request,
+    /// and what that claims; see [`Rejection`](super::Rejection).
     pub event: NewEvent,
+}
+
+/// A callback to be kept, and the bounds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The callback.
+    pub held: NewHeld,
+    /// How many of its source may wait for the same reason. Samples have [`REJECTED_MAX`].
+    pub bounds: HeldBounds,
 }
 
 /// How many callbacks of a source may wait for one reason, together.
@@ -79,13 +94,37 @@ pub enum HoldOutcome {
     Full,
 }
 
-/// Which held callbacks to list. What is `None` does not matter.
+/// Which of the two lists: a callback in quarantine is in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldList {
+    /// What waits for a person.
+    #[default]
+    Waiting,
+    /// What was rejected.
+    Rejected,
+}
+
+/// Which kept callbacks to list. What is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldQuery {
+    /// The list.
+    pub list: HeldList,
     /// Of this source.
     pub source: Option<SourceId>,
-    /// For this reason.
+    /// Kept for this.
     pub why: Option<HeldWhy>,
+    /// Rejected for this reason.
+    pub reason: Option<Reason>,
+    /// Which claims to be this transaction.
+    pub transaction: Option<String>,
+    /// Which claims to be for this user.
+    pub user: Option<String>,
+    /// Which claims to be this transaction or to be for this user.
+    pub claims: Option<String>,
+    /// Received at this time or later.
+    pub since_ms: Option<UnixMillis>,
+    /// Received before this time.
+    pub until_ms: Option<UnixMillis>,
 }
 
 /// A page of held callbacks that wait, newest first.
@@ -97,13 +136,16 @@ pub struct HeldPage {
     pub next: Option<Cursor>,
 }
 
-/// What a person decides.
+/// What is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// To make an event of it.
+    /// To make an event of what is kept.
     Release,
     /// To leave it.
     Drop,
+    /// It was verified again: what became of it is recorded already. The mark says released, as
+    /// the event of [`HeldOrder::event`], if there is one.
+    Settle,
 }
 
 /// An order about one held callback.
@@ -115,6 +157,8 @@ pub struct HeldOrder {
     pub decision: Decision,
     /// When it is made.
     pub at_ms: UnixMillis,
+    /// The event that it became, of [`Decision::Settle`].
+    pub event: Option<EventId>,
 }
 
 /// What is left of a held callback that is decided.
@@ -168,7 +212,7 @@ pub struct HeldStats {
 }
 
 impl HeldWhy {
-    /// All of them.
+    /// All that wait for a person.
     pub const ALL: [Self; 3] = [Self::Quarantine, Self::Ambiguous, Self::Conflict];
 
     /// Its name in the admin API.
@@ -178,10 +222,11 @@ impl HeldWhy {
             Self::Quarantine => "quarantine",
             Self::Ambiguous => "ambiguous",
             Self::Conflict => "conflict",
+            Self::Rejected => "rejected",
         }
     }
 
-    /// The one of that name.
+    /// The one of that name, of those that wait for a person.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|why| why.as_str() == name)
@@ -193,11 +238,13 @@ impl HeldWhy {
             Self::Quarantine => 0,
             Self::Ambiguous => 1,
             Self::Conflict => 2,
+            Self::Rejected => 3,
         }
     }
 
     pub(super) fn from_code(code: u8) -> Result<Self, DecodeError> {
-        Self::ALL.into_iter().find(|why| why.code() == code).ok_or(DecodeError)
+        let mut all = Self::ALL.into_iter().chain([Self::Rejected]);
+        all.find(|why| why.code() == code).ok_or(DecodeError)
     }
 }
 
@@ -205,7 +252,8 @@ impl Decision {
     /// Its number on disk.
     pub(super) const fn code(self) -> u8 {
         match self {
-            Self::Release => 1,
+            // What was settled is marked as released.
+            Self::Release | Self::Settle => 1,
             Self::Drop => 2,
         }
     }
@@ -224,7 +272,9 @@ impl NewHeld {
         let by_lookup = lookups.first().map(|lookup| lookup.key);
         let anchor = match why {
             HeldWhy::Conflict => by_identity.or(*signature),
-            HeldWhy::Ambiguous | HeldWhy::Quarantine => signature.or(by_lookup).or(by_identity),
+            HeldWhy::Ambiguous | HeldWhy::Quarantine | HeldWhy::Rejected => {
+                signature.or(by_lookup).or(by_identity)
+            }
         };
         let anchor = anchor.unwrap_or(DedupeKey([0; 16]));
         let variant = variant(anchor, &event);
@@ -277,9 +327,16 @@ impl NewHeld {
             why: self.why,
             anchor: self.anchor,
             variant: self.variant,
-            decision: order.decision,
+            decision: match order.decision {
+                Decision::Drop => Decision::Drop,
+                Decision::Release | Decision::Settle => Decision::Release,
+            },
             at_ms: order.at_ms,
-            event: (order.decision == Decision::Release).then_some(self.event.id),
+            event: match order.decision {
+                Decision::Drop => None,
+                Decision::Release => Some(self.event.id),
+                Decision::Settle => order.event,
+            },
         }
     }
 
@@ -361,169 +418,32 @@ fn take_id(from: &mut Take<'_>) -> Result<Option<EventId>, DecodeError> {
     }
 }
 
-// === In memory ===
-
-/// Held callbacks and marks, of an engine that has them in memory. `T` is the callback, or where it
-/// is.
-#[derive(Debug)]
-pub(super) struct Holdings<T> {
-    waiting: BTreeMap<HeldId, Waiting<T>>,
-    decided: BTreeMap<HeldId, HeldMark>,
-    variants: HashMap<DedupeKey, HeldId>,
-    anchors: HashMap<DedupeKey, usize>,
-    sums: HashMap<(SourceId, HeldWhy), HeldBounds>,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    source: SourceId,
-    why: HeldWhy,
-    anchor: DedupeKey,
-    variant: DedupeKey,
-    bytes: u64,
-    place: T,
-}
-
-impl<T> Default for Holdings<T> {
-    fn default() -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            decided: BTreeMap::new(),
-            variants: HashMap::new(),
-            anchors: HashMap::new(),
-            sums: HashMap::new(),
+impl HeldList {
+    /// What it is made of.
+    #[must_use]
+    pub const fn whys(self) -> &'static [HeldWhy] {
+        match self {
+            Self::Waiting => &HeldWhy::ALL,
+            Self::Rejected => &[HeldWhy::Quarantine, HeldWhy::Rejected],
         }
     }
 }
 
-impl<T> Holdings<T> {
-    /// Why a callback is not to be held.
-    pub(super) fn judge(&self, held: &NewHeld, bounds: HeldBounds) -> Option<HoldOutcome> {
-        if let Some(id) = self.variants.get(&held.variant) {
-            return Some(match *id == held.id {
-                true => HoldOutcome::Held(*id),
-                false => HoldOutcome::Known(*id),
-            });
-        }
-        let variants = self.anchors.get(&held.anchor).copied().unwrap_or(0);
-        let sum = self.sums.get(&(held.event.source.clone(), held.why));
-        let sum = sum.copied().unwrap_or(HeldBounds { count: 0, bytes: 0 });
-        let full = variants >= VARIANTS_MAX
-            || sum.count >= bounds.count
-            || sum.bytes.saturating_add(held.size() as u64) > bounds.bytes;
-        full.then_some(HoldOutcome::Full)
-    }
-
-    /// Whether a variant is held or decided.
-    pub(super) fn knows(&self, variant: &DedupeKey) -> bool {
-        self.variants.contains_key(variant)
-    }
-
-    /// Adds one whose variant is unknown. One that is decided already stays so.
-    pub(super) fn insert(&mut self, held: &NewHeld, place: T) {
-        if self.decided.contains_key(&held.id) {
-            return;
-        }
-        let bytes = held.size() as u64;
-        let (source, why) = (held.event.source.clone(), held.why);
-        let none = HeldBounds { count: 0, bytes: 0 };
-        let sum = self.sums.entry((source.clone(), why)).or_insert(none);
-        sum.count += 1;
-        sum.bytes += bytes;
-        self.note(held.variant, held.anchor, held.id);
-        let (anchor, variant) = (held.anchor, held.variant);
-        self.waiting.insert(held.id, Waiting { source, why, anchor, variant, bytes, place });
-    }
-
-    fn note(&mut self, variant: DedupeKey, anchor: DedupeKey, id: HeldId) {
-        if self.variants.insert(variant, id).is_none() {
-            *self.anchors.entry(anchor).or_default() += 1;
-        }
-    }
-
-    /// Notes a decision, of one that waits or of which nothing else is left.
-    pub(super) fn decide(&mut self, mark: HeldMark) {
-        if let Some(Waiting { source, why, bytes, .. }) = self.waiting.remove(&mark.id)
-            && let Some(sum) = self.sums.get_mut(&(source, why))
-        {
-            sum.count -= 1;
-            sum.bytes -= bytes;
-        }
-        self.note(mark.variant, mark.anchor, mark.id);
-        self.decided.insert(mark.id, mark);
-    }
-
-    /// Where one is that waits.
-    pub(super) fn waiting(&self, id: HeldId) -> Option<&T> {
-        self.waiting.get(&id).map(|waiting| &waiting.place)
-    }
-
-    pub(super) fn waiting_mut(&mut self, id: HeldId) -> Option<&mut T> {
-        self.waiting.get_mut(&id).map(|waiting| &mut waiting.place)
-    }
-
-    /// The mark of one that is decided.
-    pub(super) fn mark(&self, id: HeldId) -> Option<&HeldMark> {
-        self.decided.get(&id)
-    }
-
-    /// Every mark, by id.
-    pub(super) fn marks(&self) -> impl Iterator<Item = &HeldMark> {
-        self.decided.values()
-    }
-
-    /// Those that wait and that a query asks for, newest first, behind `before`.
-    pub(super) fn find(
-        &self,
-        query: &HeldQuery,
-        before: Option<HeldId>,
-    ) -> impl Iterator<Item = (HeldId, &T)> {
-        let upper = before.map_or(Bound::Unbounded, Bound::Excluded);
-        let matches = move |one: &Waiting<T>| {
-            query.source.as_ref().is_none_or(|source| *source == one.source)
-                && query.why.is_none_or(|why| why == one.why)
-        };
-        let all = self.waiting.range((Bound::Unbounded, upper)).rev();
-        all.filter(move |(_, one)| matches(one)).map(|(id, one)| (*id, &one.place))
-    }
-
-    /// How many wait, by source.
-    pub(super) fn stats(&self) -> Vec<HeldStats> {
-        let mut counts: BTreeMap<&SourceId, u64> = BTreeMap::new();
-        for ((source, _), sum) in &self.sums {
-            *counts.entry(source).or_default() += sum.count;
-        }
-        let some = counts.into_iter().filter(|(_, count)| *count > 0);
-        some.map(|(source, count)| HeldStats { source: source.clone(), count }).collect()
-    }
-
-    /// Forgets everything of a source; answers how many that were.
-    pub(super) fn forget(&mut self, source: &SourceId) -> u64 {
-        let before = self.waiting.len() + self.decided.len();
-        let (anchors, variants) = (&mut self.anchors, &mut self.variants);
-        // An anchor is a key within one source.
-        self.waiting.retain(|_, one| {
-            let goes = one.source == *source;
-            if goes {
-                anchors.remove(&one.anchor);
-                variants.remove(&one.variant);
-            }
-            !goes
-        });
-        self.decided.retain(|_, mark| {
-            let goes = mark.source == *source;
-            if goes {
-                anchors.remove(&mark.anchor);
-                variants.remove(&mark.variant);
-            }
-            !goes
-        });
-        self.sums.retain(|(of, _), _| of != source);
-        (before - self.waiting.len() - self.decided.len()) as u64
+impl HeldQuery {
+    /// What a kept callback may be there for, to be found.
+    pub(super) fn whys(&self) -> impl Iterator<Item = HeldWhy> {
+        let wanted = self.why;
+        self.list.whys().iter().copied().filter(move |why| wanted.is_none_or(|one| one == *why))
     }
 }
 
 impl Cursor {
+    /// The place behind a kept callback, for lists that are merged of several.
+    #[must_use]
+    pub fn after_held(id: HeldId) -> Self {
+        Self::behind_held(id)
+    }
+
     /// Behind a held callback: smaller ids follow.
     pub(super) fn behind_held(id: HeldId) -> Self {
         Self(id.as_bytes().to_vec())
@@ -537,23 +457,26 @@ impl Cursor {
 }
 
 impl EventBody {
-    /// The body of an event that was held and is released: its JSON says so at its end.
+    /// The body of an event that was held and is released: its JSON says so, before its last two
+    /// members.
     ///
     /// # Errors
     /// `Malformed` if it is of another form or a later version.
     pub fn released(body: &Bytes) -> Result<Bytes, DecodeError> {
-        const MEMBER: &[u8] = br#","released":true}"#;
+        const MEMBER: &[u8] = br#","released":true"#;
+        const LAST: &[u8] = br#","kind":""#;
         let json = Self::json_of(body)?;
-        let (kept, rest) = (json.len().checked_sub(1).ok_or(DecodeError)?, 5 + json.len());
-        if json.last() != Some(&b'}') || json.ends_with(MEMBER) {
+        // Behind it are only a name and a word, which hold no quotation marks.
+        let at = memchr::memmem::rfind(&json, LAST).ok_or(DecodeError)?;
+        if json.get(..at).is_some_and(|before| before.ends_with(MEMBER)) {
             return Err(DecodeError);
         }
         let mut to = Vec::with_capacity(body.len() + MEMBER.len());
-        to.extend_from_slice(body.get(..5 + kept).ok_or(DecodeError)?);
+        to.extend_from_slice(body.get(..5 + at).ok_or(DecodeError)?);
         to.extend_from_slice(MEMBER);
-        let len = u32::try_from(kept + MEMBER.len()).or(Err(DecodeError))?;
+        let len = u32::try_from(json.len() + MEMBER.len()).or(Err(DecodeError))?;
         to.get_mut(1..5).ok_or(DecodeError)?.copy_from_slice(&len.to_le_bytes());
-        to.extend_from_slice(body.get(rest..).ok_or(DecodeError)?);
+        to.extend_from_slice(body.get(5 + at..).ok_or(DecodeError)?);
         Ok(to.into())
     }
 }

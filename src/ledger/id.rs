@@ -26,6 +26,17 @@ pub struct ReplayId(Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeldId(Uuid);
 
+/// The id of one order to release callbacks from quarantine.
+///
+/// Its text is `rel_` and 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReleaseId(Uuid);
+
+/// A text that is not the id of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a release is `rel_` and 32 lower-case hexadecimal digits")]
+pub struct NotAReleaseId;
+
 /// A text that is not the id of a held callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the id of a held callback is `ref_` and 32 lower-case hexadecimal digits")]
@@ -44,6 +55,7 @@ pub struct NotAnEventId;
 const PREFIX: &str = "evt_";
 const REPLAY_PREFIX: &str = "rpl_";
 const HELD_PREFIX: &str = "ref_";
+const RELEASE_PREFIX: &str = "rel_";
 /// Digits of an id.
 const DIGITS: usize = 32;
 /// The last millisecond that 48 bits hold, in the year 10889.
@@ -114,11 +126,23 @@ impl ReplayId {
     }
 }
 
-impl HeldId {
-    /// A new id, for a callback received at `ms`.
+impl ReleaseId {
+    /// A new id, for an order given at `ms`.
     #[must_use]
     pub fn new(ms: UnixMillis) -> Self {
         Self(uuid_at(ms, random()))
+    }
+}
+
+impl HeldId {
+    /// A new id, for a callback received at `ms`. Those of one millisecond sort as they were made.
+    #[must_use]
+    pub fn new(ms: UnixMillis) -> Self {
+        let mut random = random();
+        if let Some(count) = count_within(ms) {
+            random[..2].copy_from_slice(&count.to_be_bytes());
+        }
+        Self(uuid_at(ms, random))
     }
 
     /// The id with these bytes.
@@ -132,6 +156,34 @@ impl HeldId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// The millisecond that it was made for.
+    #[must_use]
+    pub fn ms(&self) -> UnixMillis {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+
+    /// The id of the event that a rejected callback becomes: always the same, so that whoever
+    /// releases it again makes no other.
+    #[must_use]
+    pub const fn event(&self) -> EventId {
+        EventId(self.0)
+    }
+}
+
+/// How many ids of kept callbacks this process made before in that millisecond; `None` where that is
+/// not known, for a time that is past, or where there are too many.
+fn count_within(ms: UnixMillis) -> Option<u16> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    const COUNT_BITS: u32 = 12;
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let first = u64::try_from(ms).unwrap_or(0).min(MS_MAX) << COUNT_BITS;
+    let next = |last: u64| if last < first { Some(first) } else { last.checked_add(1) };
+    let of_ms = |next: &u64| next >> COUNT_BITS == first >> COUNT_BITS;
+    let last =
+        LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| next(last).filter(of_ms));
+    let count = next(last.ok()?)? & ((1 << COUNT_BITS) - 1);
+    u16::try_from(count).ok()
 }
 
 fn uuid_at(ms: UnixMillis, random: [u8; 10]) -> Uuid {
@@ -217,6 +269,20 @@ impl FromStr for HeldId {
 
     fn from_str(text: &str) -> Result<Self, NotAHeldId> {
         parse(text, HELD_PREFIX).map(Self).ok_or(NotAHeldId)
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{RELEASE_PREFIX}{}", self.0.simple())
+    }
+}
+
+impl FromStr for ReleaseId {
+    type Err = NotAReleaseId;
+
+    fn from_str(text: &str) -> Result<Self, NotAReleaseId> {
+        parse(text, RELEASE_PREFIX).map(Self).ok_or(NotAReleaseId)
     }
 }
 
@@ -323,6 +389,14 @@ mod tests {
         assert!(EventId::floor(7000) <= ids[7] && ids[7] < EventId::floor(7001));
         assert_eq!(EventId::new(-5).ms(), 0);
         assert_eq!(EventId::new(i64::MAX).ms(), (1 << 48) - 1);
+    }
+
+    #[test]
+    fn ids_of_kept_callbacks_sort_as_they_were_made() {
+        // Another test may make one of a later time meanwhile, after which the order is open.
+        let sorts = |ms| (0..100).map(|_| HeldId::new(ms)).collect::<Vec<_>>().is_sorted();
+        assert!((0..20).any(|round| sorts((1 << 47) + round)));
+        assert_eq!(HeldId::new(7000).ms(), 7000);
     }
 
     #[test]

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use self::model::Model;
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    Durability, EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder,
-    HeldPage, HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
-    LedgerError, LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder,
-    ReplayPage, Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    Durability, EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage,
+    HeldQuery, HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger,
+    LedgerError, LogPage, LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
+    Retention, Revision, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
+use crate::sender::Reason;
 
 /// A ledger in memory. Clones share it.
 #[derive(Clone)]
@@ -119,8 +120,14 @@ impl Ledger for Memory {
         self.model().deliveries(query, cursor, limit)
     }
 
-    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
-        Ok(self.model().hold(held, bounds))
+    async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        let mut model = self.model();
+        Ok(batch.iter().map(|one| model.hold(&one.held, one.bounds)).collect())
+    }
+
+    async fn note_reason(&self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        self.model().note_reason(id, reason);
+        Ok(())
     }
 
     async fn held(

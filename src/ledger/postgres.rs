@@ -67,12 +67,13 @@ use self::queue::Queue;
 use self::row_cipher::{RowCipher, Used};
 use super::{
     Accepted, Cursor, Decided, DeliveryPage, DeliveryQuery, Document, DocumentChange, Documents,
-    EventDetail, EventId, ExportPage, Health, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
-    HeldQuery, HoldOutcome, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError,
-    LogPage, LogQuery, NewEvent, NewHeld, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage,
-    Retention, Revision, ServerHealth, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
+    EventDetail, EventId, ExportPage, Health, HeldId, HeldOne, HeldOrder, HeldPage, HeldQuery,
+    HoldOutcome, Holding, Imported, Item, Kind, LeaseAsk, LeaseBatch, Ledger, LedgerError, LogPage,
+    LogQuery, NewEvent, NodeId, Nonce, NonceUse, ReplayOrder, ReplayPage, Retention, Revision,
+    ServerHealth, Settled, Settlement, SourceId, Stats, StoreClock, Swept,
 };
 use crate::clock::instant;
+use crate::sender::Reason;
 
 /// How long an accept goes on trying: beyond the time-out of every sender, so that a fail-over
 /// within that time costs nobody a callback.
@@ -450,13 +451,21 @@ impl Ledger for Postgres {
         })
     }
 
-    async fn hold(&self, held: &NewHeld, bounds: HeldBounds) -> Result<HoldOutcome, LedgerError> {
-        if held.size() > BODIES_MAX {
-            return Err(LedgerError::TooLarge { size: held.size(), max: BODIES_MAX });
+    async fn hold_all(&self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        let size = batch.iter().map(|one| one.held.size()).sum();
+        if size > BODIES_MAX {
+            return Err(LedgerError::TooLarge { size, max: BODIES_MAX });
         }
         let core = &self.core;
         change!(core, durable within CHANGE_TIME, Repeat::Harmless, session => {
-            core.hold_on(&mut session, held, bounds)
+            core.hold_on(&mut session, batch)
+        })
+    }
+
+    async fn note_reason(&self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        let core = &self.core;
+        change!(core, durable within CHANGE_TIME, Repeat::Harmless, session => {
+            held::note_reason(&session, id, reason)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Damage, DeliveryState, FaultCode, HeldStats, SourceId, TargetId};
+use super::{Damage, DeliveryState, FaultCode, HeldStats, HeldWhy, SourceId, TargetId};
 use crate::clock::UnixMillis;
 
 /// Counts of what the ledger holds.
@@ -47,6 +47,19 @@ pub struct Retention {
     /// The sources whose keys are kept for a time. Those of every other source are kept for ever:
     /// its callbacks can be accepted at any time, or it is not configured now.
     pub keep_keys: Vec<KeepKeys>,
+    /// How long rejected callbacks are kept.
+    pub held: HeldRetention,
+}
+
+/// How long rejected callbacks are kept, from receipt. What disputes an event waits until a person
+/// decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldRetention {
+    /// Samples; `None`: for ever.
+    pub samples: Option<Duration>,
+    /// Those in the quarantine of a source, and what is left of them when they are decided; one
+    /// that is not named here: for ever.
+    pub quarantined: Vec<KeepKeys>,
 }
 
 /// How long the keys of one source are kept.
@@ -186,6 +199,26 @@ impl Retention {
 
     fn before(&self, keep: &KeepKeys) -> UnixMillis {
         self.now_ms.saturating_sub(millis(keep.time.max(self.keep_events)))
+    }
+}
+
+impl HeldRetention {
+    /// Callbacks of `source` that were kept for `why` and received before this may go; `None`: they
+    /// stay.
+    pub(super) fn before(
+        &self,
+        now_ms: UnixMillis,
+        why: HeldWhy,
+        source: &SourceId,
+    ) -> Option<UnixMillis> {
+        let time = match why {
+            HeldWhy::Rejected => self.samples?,
+            HeldWhy::Quarantine => {
+                self.quarantined.iter().find(|keep| keep.source == *source)?.time
+            }
+            HeldWhy::Ambiguous | HeldWhy::Conflict => return None,
+        };
+        Some(now_ms.saturating_sub(millis(time)))
     }
 }
 

@@ -12,6 +12,7 @@ mod held;
 mod managed;
 mod openapi;
 mod rejections;
+mod release;
 mod replay;
 mod senders;
 mod signing_key;
@@ -36,7 +37,7 @@ use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, caller};
+use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
@@ -75,6 +76,7 @@ pub struct Admin {
     gate: CallbackHandler,
     control: Control,
     replays: Replays,
+    releases: Releases,
     keys: Keys,
     book: BatchedLedger,
     scrubber: Scrubber,
@@ -103,6 +105,8 @@ enum Resource<'p> {
     Replay(&'p str),
     BeginReplay,
     Order(&'p str),
+    BeginRelease,
+    Release(&'p str),
     Deliveries,
     Held,
     Decide(&'p str, Decision),
@@ -145,6 +149,8 @@ impl<'p> Resource<'p> {
                 ["events", id, "replay"] => Self::Replay(id),
                 ["replay"] => Self::BeginReplay,
                 ["replay", id] => Self::Order(id),
+                ["release"] => Self::BeginRelease,
+                ["release", id] => Self::Release(id),
                 ["deliveries"] => Self::Deliveries,
                 ["held"] => Self::Held,
                 ["held", id, "release"] => Self::Decide(id, Decision::Release),
@@ -193,11 +199,12 @@ impl<'p> Resource<'p> {
             | Self::Drain
             | Self::Replay(_)
             | Self::BeginReplay
+            | Self::BeginRelease
             | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_) => DO,
-            Self::Order(_) => WATCH,
+            Self::Order(_) | Self::Release(_) => WATCH,
             Self::Verify => BEGIN_AND_LOOK,
             Self::One(..) => MANAGE,
             _ => LOOK,
@@ -224,13 +231,18 @@ impl<'p> Resource<'p> {
             Self::Replay(_)
             | Self::Drain
             | Self::BeginReplay
+            | Self::BeginRelease
             | Self::Decide(..)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
             // An export holds what everybody else sees masked.
             | Self::Export => Permission::Write,
-            Self::One(..) | Self::Order(_) | Self::Verify if *method != Method::GET => Permission::Write,
+            Self::One(..) | Self::Order(_) | Self::Release(_) | Self::Verify
+                if *method != Method::GET =>
+            {
+                Permission::Write
+            }
             _ => Permission::Read,
         }
     }
@@ -242,11 +254,11 @@ impl Admin {
     pub fn new(
         address: IpAddr,
         registry: Registry,
-        (gate, keys, control, replays, scrubber): (
+        (gate, keys, control, (replays, releases), scrubber): (
             CallbackHandler,
             Keys,
             Control,
-            Replays,
+            (Replays, Releases),
             Scrubber,
         ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
@@ -259,6 +271,7 @@ impl Admin {
             gate,
             control,
             replays,
+            releases,
             keys,
             book,
             scrubber,
@@ -348,6 +361,9 @@ impl Admin {
             Resource::BeginReplay => self.begin_replay(&self.body(body).await?, who).await,
             Resource::Order(id) if asked == Method::DELETE => self.cancel_replay(id, who).await,
             Resource::Order(id) => self.replay_progress(id),
+            Resource::BeginRelease => self.begin_release(&self.body(body).await?, who).await,
+            Resource::Release(id) if asked == Method::DELETE => self.cancel_release(id, who).await,
+            Resource::Release(id) => self.release_progress(id),
             Resource::Deliveries => self.deliveries(head).await,
             Resource::Held => self.held(head).await,
             Resource::Decide(id, decision) => {
@@ -357,13 +373,13 @@ impl Admin {
             Resource::Pause(name) => self.pause(name, who).await,
             Resource::Resume(name) => self.resume(name, who).await,
             Resource::Test(name) => self.test(name, who, &self.body(body).await?).await,
-            Resource::Rejections => self.rejections(head),
+            Resource::Rejections => self.rejections(head).await,
             Resource::Senders => self.senders(),
             Resource::SigningKey => self.signing_key(),
             Resource::Export => self.export(head).await,
             Resource::Verify if asked == Method::POST => self.begin_verify(),
             Resource::Verify => self.verify_progress(),
-            Resource::Explain => self.explain(&self.body(body).await?),
+            Resource::Explain => self.explain(&self.body(body).await?).await,
             Resource::All(managed) => self.list(managed),
             Resource::One(managed, name) => match asked.as_str() {
                 "PUT" => self.put(who, (managed, name), head, &self.body(body).await?).await,
@@ -443,9 +459,13 @@ mod tests {
             Resource::Replay(_) => "/admin/v1/events/{id}/replay",
             Resource::BeginReplay => "/admin/v1/replay",
             Resource::Order(_) => "/admin/v1/replay/{id}",
+            Resource::BeginRelease => "/admin/v1/release",
+            Resource::Release(_) => "/admin/v1/release/{id}",
             Resource::Deliveries => "/admin/v1/deliveries",
             Resource::Held => "/admin/v1/held",
-            Resource::Decide(_, Decision::Release) => "/admin/v1/held/{id}/release",
+            Resource::Decide(_, Decision::Release | Decision::Settle) => {
+                "/admin/v1/held/{id}/release"
+            }
             Resource::Decide(_, Decision::Drop) => "/admin/v1/held/{id}/drop",
             Resource::Status(_) => "/admin/v1/destinations/{name}/status",
             Resource::Pause(_) => "/admin/v1/destinations/{name}/pause",

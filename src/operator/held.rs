@@ -3,11 +3,13 @@
 use serde_json::{Map, Value};
 
 use crate::clock::now_ms;
+use crate::intake::{CallbackHandler, ReleaseMode, Released};
 use crate::ledger::{
     BatchedLedger, Decided, Decision, Event, EventBody, HeldId, HeldMark, HeldOne, HeldOrder,
     HeldWhy, LedgerError, NewHeld,
 };
 use crate::registry::{Action, Actor, Registry};
+use crate::sender::CallbackError;
 
 /// Bytes of the reason that a person gives.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -27,11 +29,17 @@ pub enum DecideError {
     /// It never verified.
     #[error("this callback never verified; give a reason for its release")]
     NoReason,
+    /// What it says cannot be read.
+    #[error("no event can be made of this callback: {}", .0.reason)]
+    Unreadable(CallbackError),
+    /// It disputes an event, and no more such callbacks can be held.
+    #[error("this callback disputes an event: decide the callbacks that are held for that first")]
+    Full,
 }
 
 fn said(mark: &HeldMark) -> &'static str {
     match mark.decision {
-        Decision::Release => "it was released",
+        Decision::Release | Decision::Settle => "it was released",
         Decision::Drop => "it was dropped",
     }
 }
@@ -87,7 +95,7 @@ pub fn roles(event: &Event<'_>) -> Map<String, Value> {
 /// # Errors
 /// It is unknown, was decided before, needs a reason, or the ledger fails.
 pub async fn decide(
-    registry: &Registry,
+    (registry, gate): (&Registry, &CallbackHandler),
     who: &Actor,
     (id, decision): (HeldId, Decision),
     reason: Option<&str>,
@@ -96,21 +104,56 @@ pub async fn decide(
     let held = match book.held_one(id).await? {
         None => return Err(DecideError::Unknown),
         Some(HeldOne::Decided(mark)) => return Err(DecideError::Already(mark)),
+        // A sample waits for nobody.
+        Some(HeldOne::Waiting(held)) if held.why == HeldWhy::Rejected => {
+            return Err(DecideError::Unknown);
+        }
         Some(HeldOne::Waiting(held)) => held,
     };
     let reason = reason.map(str::trim).filter(|text| !text.is_empty());
-    if held.why == HeldWhy::Quarantine && decision == Decision::Release && reason.is_none() {
-        return Err(DecideError::NoReason);
+    let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
+    if held.why == HeldWhy::Quarantine && decision == Decision::Release {
+        return release((registry, gate), who, &held, reason).await;
     }
     let action = match decision {
-        Decision::Release => Action::Released,
+        Decision::Release | Decision::Settle => Action::Released,
         Decision::Drop => Action::Dropped,
     };
-    let reason = reason.map(|text| &text[..text.floor_char_boundary(REASON_BYTES_MAX)]);
     registry.note_for(who, action, ("held", &id.to_string()), reason).await?;
-    match book.decide(&HeldOrder { id, decision, at_ms: now_ms() }).await? {
+    match book.decide(&HeldOrder { id, decision, at_ms: now_ms(), event: None }).await? {
         Decided::Done(mark) => Ok(mark),
         Decided::Already(mark) => Err(DecideError::Already(mark)),
         Decided::Unknown => Err(DecideError::Unknown),
+    }
+}
+
+/// Releases one callback from quarantine: verified again if it verifies by now, else granted by the
+/// operator, who says why.
+async fn release(
+    (registry, gate): (&Registry, &CallbackHandler),
+    who: &Actor,
+    held: &NewHeld,
+    reason: Option<&str>,
+) -> Result<HeldMark, DecideError> {
+    let id = held.id.to_string();
+    let note = registry.note_for(who, Action::Released, ("held", &id), reason);
+    match gate.release(held, ReleaseMode::DryRun).await? {
+        Released::Event(_) | Released::Duplicate(_) | Released::Disputed => {
+            note.await?;
+            gate.release(held, ReleaseMode::Real).await?;
+        }
+        Released::Rejected(_) | Released::Undecided if reason.is_none() => {
+            return Err(DecideError::NoReason);
+        }
+        Released::Rejected(_) | Released::Undecided => {
+            note.await?;
+            gate.grant(held).await?.map_err(DecideError::Unreadable)?;
+        }
+    }
+    match registry.book().held_one(held.id).await? {
+        Some(HeldOne::Decided(mark)) => Ok(mark),
+        // What is held of the event that it disputes has no room.
+        Some(HeldOne::Waiting(_)) => Err(DecideError::Full),
+        None => Err(DecideError::Unknown),
     }
 }

@@ -1,11 +1,13 @@
 //! A request as people may see it: without what it claims.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
-use crate::config::{MASK, Source};
-use crate::ledger::RawRequest;
+use crate::config::{Config, MASK, Source};
+use crate::ledger::{RawRequest, Rejection};
 
 /// Header fields whose values tell nobody a secret. Any other may be a signature of a sender that
 /// nobody here knows, and its value is masked.
@@ -36,6 +38,18 @@ pub struct Masked<'r> {
     pub headers: Vec<(&'r str, String)>,
     /// How long the body was.
     pub body_bytes: usize,
+}
+
+/// The source that a rejected callback came to, or the one whose name is nearest, if it is there
+/// still: its id outlives its name.
+#[must_use]
+pub fn source_of<'c>(rejection: &Rejection, config: &'c Config) -> Option<&'c Arc<Source>> {
+    let id = rejection.source_id.as_str();
+    let of_id = || config.sources.values().find(|source| source.id == id);
+    match &rejection.nearest {
+        Some(name) => config.sources.get(name),
+        None => config.sources.get(id).filter(|source| source.id == id).or_else(of_id),
+    }
 }
 
 impl<'r> Masked<'r> {

@@ -178,6 +178,7 @@ impl Merged {
             allow: Vec::new(),
             rate: None,
             body_bytes: self.config.server.limits.body_bytes,
+            quarantine: None,
             superseded: Superseded::Never,
         })
     }

@@ -9,8 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::{instant, now_ms};
-use crate::config::Config;
-use crate::ledger::{KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept};
+use crate::config::{Config, QUARANTINE_KEEP, Source};
+use crate::ledger::{
+    HeldRetention, KeepKeys, LedgerError, Retention, ScrubShare, Scrubber, SourceId, Swept,
+};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
@@ -24,6 +26,9 @@ const STEP: usize = 10_000;
 /// From one step to the next at least, and as long as the step took: a sweep works for less than
 /// half of the time, and removes well over 10,000 keys a second where it has to.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long samples of rejected callbacks are kept: a week's holiday, and a day to look.
+const KEEP_SAMPLES: Duration = Duration::from_secs(8 * 86_400);
 
 /// The handle of the task that removes what is old and looks for damage.
 #[derive(Debug)]
@@ -126,11 +131,24 @@ fn retention(config: &Config) -> Retention {
     let keep = config.store.keep_transactions;
     let dated = config.sources.values().filter_map(|source| {
         let time = keep.max(source.recipe.acceptable_for()?);
+        // One that is released from quarantine is compared with what came before it.
+        let time = time + source.quarantine.as_ref().map_or(Duration::ZERO, |held| held.keep);
         Some(KeepKeys { source: SourceId::from(source.id.as_str()), time })
     });
     Retention {
         now_ms: now_ms(),
         keep_events: config.store.keep_events,
         keep_keys: dated.collect(),
+        held: HeldRetention { samples: Some(KEEP_SAMPLES), quarantined: quarantined(config) },
     }
+}
+
+/// How long the quarantine of each source is kept. Where a source has none any more, what is held
+/// of it stays as long as is usual.
+fn quarantined(config: &Config) -> Vec<KeepKeys> {
+    let keep = |source: &Source| {
+        let time = source.quarantine.as_ref().map_or(QUARANTINE_KEEP, |held| held.keep);
+        KeepKeys { source: SourceId::from(source.id.as_str()), time }
+    };
+    config.sources.values().map(|source| keep(source)).collect()
 }

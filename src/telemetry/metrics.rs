@@ -32,7 +32,7 @@ const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.
 pub struct Metrics {
     registry: Registry,
     callbacks: IntCounterVec,
-    rejections: IntCounterVec,
+    rejections: RejectionMetrics,
     secret_used: IntCounterVec,
     shape_misfits: IntCounterVec,
     /// From the request's head to its answer.
@@ -61,7 +61,42 @@ pub struct Metrics {
     pub histories: Histories,
 }
 
+/// What was rejected, and what became of it.
+#[derive(Debug)]
+struct RejectionMetrics {
+    by_reason: IntCounterVec,
+    unknown_paths: IntCounter,
+    released: IntCounterVec,
+}
+
+impl RejectionMetrics {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            by_reason: family.counters(
+                "postern_rejections_total",
+                "Callbacks that were refused, by reason",
+                &["source", "reason"],
+            )?,
+            unknown_paths: family.counter(
+                "postern_unknown_paths_total",
+                "Requests to a path that belongs to no source",
+            )?,
+            released: family.counters(
+                "postern_released_total",
+                "Events that were released from quarantine",
+                &["source"],
+            )?,
+        })
+    }
+}
+
 impl Metrics {
+    /// Requests to paths that belong to no source.
+    #[must_use]
+    pub fn unknown_paths(&self) -> &IntCounter {
+        &self.rejections.unknown_paths
+    }
+
     /// Registers every metric.
     ///
     /// # Errors
@@ -75,11 +110,7 @@ impl Metrics {
                 "Callbacks by what became of them",
                 &["source", "outcome"],
             )?,
-            rejections: family.counters(
-                "postern_rejections_total",
-                "Callbacks that were refused, by reason",
-                &["source", "reason"],
-            )?,
+            rejections: RejectionMetrics::new(&family)?,
             secret_used: family.counters(
                 "postern_secret_used_total",
                 "Callbacks by the secret that verified them",
@@ -148,7 +179,8 @@ impl Metrics {
     ) -> SourceMetrics {
         let misfit = |of: &str| self.shape_misfits.with_label_values(&[name, of]);
         let outcome = |of: &Outcome| self.callbacks.with_label_values(&[name, of.as_str()]);
-        let reason = |of: &Reason| self.rejections.with_label_values(&[name, of.as_str()]);
+        let reason =
+            |of: &Reason| self.rejections.by_reason.with_label_values(&[name, of.as_str()]);
         SourceMetrics {
             outcomes: Outcome::ALL.iter().map(outcome).collect(),
             reasons: Reason::ALL.iter().map(reason).collect(),
@@ -157,6 +189,7 @@ impl Metrics {
                 .map(|id| (id.to_owned(), self.secret_used.with_label_values(&[name, id])))
                 .collect(),
             misfits: shaped.into_iter().map(|of| (of.to_owned(), misfit(of))).collect(),
+            released: self.rejections.released.with_label_values(&[name]),
             history: self.histories.of(name),
         }
     }
@@ -168,8 +201,9 @@ impl Metrics {
             let _ = self.callbacks.remove_label_values(&[name, outcome.as_str()]);
         }
         for reason in Reason::ALL {
-            let _ = self.rejections.remove_label_values(&[name, reason.as_str()]);
+            let _ = self.rejections.by_reason.remove_label_values(&[name, reason.as_str()]);
         }
+        let _ = self.rejections.released.remove_label_values(&[name]);
         for (id, _) in &of.secrets {
             self.forget_secret(name, id);
         }
@@ -366,6 +400,8 @@ pub struct SourceMetrics {
     reasons: Vec<IntCounter>,
     secrets: Vec<(String, IntCounter)>,
     misfits: Vec<(String, IntCounter)>,
+    /// Events that were released from quarantine.
+    pub released: IntCounter,
     history: Arc<History>,
 }
 

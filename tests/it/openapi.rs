@@ -117,6 +117,13 @@ fn what_is_looked_at_is_as_the_document_says() {
         let answer = get(admin, &format!("/admin/v1/deliveries{query}"));
         told.check("/admin/v1/deliveries", "get", &answer);
     }
+    let begun = post(admin, "/admin/v1/release", r#"{"source":"level-end","dry_run":true}"#);
+    told.check("/admin/v1/release", "post", &begun);
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let release = "/admin/v1/release/{id}";
+    told.check(release, "get", &get(admin, &format!("/admin/v1/release/{id}")));
+    told.check(release, "get", &get(admin, "/admin/v1/release/rel_0"));
+    told.check(release, "delete", &send(admin, &format!("DELETE /admin/v1/release/{id}"), &[], ""));
     let question = json!({ "source": "level-end", "url": taku("o3") }).to_string();
     told.check("/admin/v1/explain", "post", &post(admin, "/admin/v1/explain", &question));
 }

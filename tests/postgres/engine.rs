@@ -294,6 +294,7 @@ fn a_day_that_is_over_is_dropped_and_its_keys_stay() {
             now_ms: clock.ms(),
             keep_events: 30 * DAY,
             keep_keys: conformance::keep(&["s"], 90 * DAY),
+            held: postern::ledger::HeldRetention::default(),
         };
         // Both sweep at once, as gateways do.
         let (swept, too) = tokio::join!(one.sweep(&policy, 1000), other.sweep(&policy, 1000));

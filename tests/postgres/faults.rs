@@ -362,6 +362,7 @@ fn a_gateway_whose_clock_is_behind_loses_nothing_early() {
             now_ms: now + 400 * DAY_MS,
             keep_events: 30 * day,
             keep_keys: vec![KeepKeys { source: SourceId::from("s"), time: 90 * day }],
+            held: postern::ledger::HeldRetention::default(),
         };
         let other = Postgres::open(options(cluster, &schema)).await.unwrap();
         for _ in 0..2 {

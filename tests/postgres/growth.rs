@@ -278,6 +278,7 @@ fn policy(sources: &[&str]) -> Retention {
         now_ms: now_ms(),
         keep_events: 30 * DAY,
         keep_keys: conformance::keep(sources, 90 * DAY),
+        held: postern::ledger::HeldRetention::default(),
     }
 }
 

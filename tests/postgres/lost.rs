@@ -102,6 +102,7 @@ fn a_callback_is_held_and_decided_once_when_answers_are_lost() {
                 id: held.id,
                 decision: Decision::Release,
                 at_ms: conformance::START_MS,
+                event: None,
             };
             proxy.cut_once(text, cut);
             let decided = engine.decide(&order).await.unwrap();

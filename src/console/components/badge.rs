@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::console::lang::Lang;
 use crate::console::words;
-use crate::ledger::{DeliveryState, EventState};
+use crate::ledger::{DeliveryState, EventState, Rejected};
 use crate::sender::{Outcome, Reason};
 
 /// The outcome of a callback.
@@ -15,6 +15,16 @@ pub fn outcome(lang: Lang, of: Outcome) -> Markup {
 /// The reason of a rejection.
 pub fn reason(lang: Lang, of: Reason) -> Markup {
     html! { span.reason title=(of.as_str()) { (words::reason(of).of(lang)) } }
+}
+
+/// The reason of a rejected request.
+pub fn rejected(lang: Lang, of: Rejected) -> Markup {
+    match of {
+        Rejected::For(reason_of) => reason(lang, reason_of),
+        Rejected::UnknownPath => {
+            html! { span.reason title=(of.as_str()) { (words::UNKNOWN_PATH.of(lang)) } }
+        }
+    }
 }
 
 /// The state of a delivery.

@@ -21,6 +21,7 @@ use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
+use crate::ledger::Rejected;
 use crate::sender::{Effect, Outcome, Reason, Resolved};
 
 /// Lines per page.
@@ -55,8 +56,8 @@ texts! {
     CAPTION = "Newest first", "最新在前";
     EMPTY = "No callback matches. Clear the filter to see all.", "没有匹配的回调。清除筛选可查看全部。";
     FURTHER = "No match so far. Continue on the next page.", "目前没有匹配的结果，请在下一页继续查找。";
-    OWN = "Accepted callbacks are those of the ledger, by whichever gateway. All others are the latest of this gateway, since its start on {} UTC; what a refused callback says of itself nobody has verified.",
-        "已接受的回调来自账本，包含所有网关。其他回调仅为本网关自 {} UTC 启动以来的最新记录；被拒绝的回调所声称的内容未经验证。";
+    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways. Of the rejected ones, samples are kept; their content is not verified. Duplicates, conflicts and other outcomes are the latest of this gateway since its start on {} UTC.",
+        "已接受和被拒绝的回调来自存储，包含所有网关。被拒绝的回调仅保留样本，其内容未经验证。重复、冲突等其他结果仅为本网关自 {} UTC 启动以来的最新记录。";
     WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
         "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
     WHAT_WORD = "Unknown outcome or reason.", "结果或原因不存在。";
@@ -139,7 +140,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     let lang = visit.lang;
     let at = match line.thing {
         Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
-        Thing::Refusal(number) => Some(format!("{}/{number}", Area::Rejection.path())),
+        Thing::Rejection(id) => Some(format!("{}/{id}", Area::Rejection.path())),
         Thing::Nothing => None,
     };
     let sign = html! {
@@ -167,7 +168,8 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
         @if let Some(effect) = line.effect.filter(|effect| *effect != Effect::Grant) {
             " " (words::effect(effect).of(lang))
         }
-        @if let Some(reason) = line.reason { (badge::reason(lang, reason)) }
+        @if let Some(reason) = line.reason { (badge::rejected(lang, reason)) }
+        @if let Some(near) = &line.nearest { " → " (value::short(near)) }
         @if let Some(parameter) = &line.parameter { " " (value::short(parameter)) }
     };
     let outcome = html! {
@@ -212,12 +214,12 @@ async fn file(console: &Console, filter: &Filter) -> PageResult {
 fn cells(line: Line) -> Vec<String> {
     let event = match line.thing {
         Thing::Event(id) => id.to_string(),
-        Thing::Refusal(_) | Thing::Nothing => String::new(),
+        Thing::Rejection(_) | Thing::Nothing => String::new(),
     };
     vec![
         rfc3339(line.at_ms),
         line.outcome.as_str().to_owned(),
-        line.reason.map_or("", Reason::as_str).to_owned(),
+        line.reason.map_or("", Rejected::as_str).to_owned(),
         line.parameter.unwrap_or_default(),
         line.source,
         line.transaction.unwrap_or_default(),

@@ -28,7 +28,8 @@ use crate::console::pages::managed::FormErrors;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::operator::{Masked, as_text, base_of, curl, explained, pasted};
+use crate::ledger::Rejection;
+use crate::operator::{Masked, as_text, base_of, curl, explained, pasted, source_of};
 use crate::registry::Action;
 use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
 
@@ -39,7 +40,7 @@ texts! {
     NO_SOURCE = "Source {} does not exist.", "来源 {} 不存在。";
     NONE_YET = "No sources. Create one under Sources.", "尚无来源。请在“来源”页创建。";
     GONE = "This rejected callback is no longer kept.", "该被拒绝的回调已不再保留。";
-    REFUSAL = "Rejected callback {}, as received", "被拒绝的回调 {}（原样）";
+    REJECTION = "Rejected callback {}, as received", "被拒绝的回调 {}（原样）";
     READ = "Parameters (signatures masked)", "参数（签名已隐藏）";
     NAME = "Name", "名称";
     WHERE = "Location", "位置";
@@ -81,9 +82,13 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         };
         return Ok(page(lang, &middle));
     };
+    let rejection = match visit.query.text("rejection") {
+        Some(id) => Some(rejection(console, lang, &config, source, id).await?),
+        None => None,
+    };
     let middle = html! {
         (chooser(lang, &config, name))
-        @if let Some(number) = visit.query.text("rejection") { (refusal(console, lang, &config, source, number)) }
+        @if let Some(rejection) = &rejection { (rejection) }
         (Sheet::fresh(source).show(visit))
     };
     Ok(page(lang, &middle))
@@ -180,24 +185,29 @@ fn explain(
 }
 
 /// A rejected callback, explained as of its receipt.
-fn refusal(
+async fn rejection(
     console: &Console,
     lang: Lang,
     config: &Config,
     source: &Arc<Source>,
-    number: &str,
-) -> Markup {
-    let kept = number.parse().ok().and_then(|number| console.tools.gate.rejections().get(number));
-    let Some(kept) = kept.filter(|kept| kept.source == source.name) else {
-        return notice(Tone::Bad, GONE.of(lang));
+    id: &str,
+) -> Result<Markup, PageError> {
+    let log = console.tools.gate.rejections();
+    let kept = match id.parse() {
+        Ok(id) => log.get(id).await?,
+        Err(_) => None,
+    };
+    let is_of = |kept: &Rejection| source_of(kept, config).is_some_and(|of| of.name == source.name);
+    let Some(kept) = kept.filter(is_of) else {
+        return Ok(notice(Tone::Bad, GONE.of(lang)));
     };
     let found = captured::explain(console, config, source, &kept.request, kept.at_ms);
     let request = Masked::of(&kept.request, Some(source), kept.at_ms);
-    html! {
-        p { b { (REFUSAL.fill(lang, &[&kept.number])) } }
+    Ok(html! {
+        p { b { (REJECTION.fill(lang, &[&kept.id])) } }
         (captured::request(lang, &request))
         (captured::explanation(lang, &found))
-    }
+    })
 }
 
 // === Signed ===

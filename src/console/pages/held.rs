@@ -55,7 +55,10 @@ texts! {
     WHAT_CURSOR = "Unknown page.", "页面不存在。";
     UNKNOWN = "No held callback has this id.", "没有该 ID 的隔离回调。";
     ALREADY = "This callback was already decided. Reload the page.", "此回调已有决定，请重新加载页面。";
-    NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
+    UNREADABLE = "No event can be created: the content of this callback cannot be read.", "无法创建事件：此回调的内容无法读取。";
+    FULL = "This callback disputes an event. First decide the callbacks that are already held for that event.",
+        "此回调与已有事件冲突，请先处理因该事件而隔离的回调。";
+    NO_REASON = "This callback was never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
 
 /// Entries per page; each may need a read of its existing event.
@@ -64,7 +67,7 @@ const PAGE: usize = 50;
 /// The reason why a callback is held.
 const fn why_text(why: HeldWhy) -> Text {
     match why {
-        HeldWhy::Quarantine => Text::new("quarantine", "隔离"),
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
         HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
         HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
     }
@@ -103,7 +106,10 @@ async fn list(console: &Console, visit: &Visit) -> PageResult {
     });
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
-    let page = console.ledger().held(&HeldQuery { source, why }, cursor.as_ref(), PAGE).await?;
+    let page = console
+        .ledger()
+        .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
+        .await?;
     let mut rows = Vec::with_capacity(page.held.len());
     for held in page.held {
         rows.push(row(visit, &show_held(console.ledger(), held).await?));
@@ -247,7 +253,7 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
 fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {
-        Decision::Release => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
+        Decision::Release | Decision::Settle => ("release", RELEASE, RELEASE_WHAT, SURE_RELEASE),
         Decision::Drop => ("drop", DROP, DROP_WHAT, SURE_DROP),
     };
     let (hint, reason) = (format!("{action}-hint"), format!("{action}-reason"));
@@ -261,7 +267,7 @@ fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
             input id=(reason) name="reason" maxlength=(REASON_BYTES_MAX);
             label.check { input type="checkbox" name="sure" value="yes" required; (sure.of(lang)) }
             @match decision {
-                Decision::Release => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
+                Decision::Release | Decision::Settle => button type="submit" aria-describedby=(hint) { (name.of(lang)) },
                 Decision::Drop => button.danger type="submit" aria-describedby=(hint) { (name.of(lang)) },
             }
         },
@@ -281,11 +287,15 @@ async fn decide(
     }
     let registry = &console.tools.registry;
     let who = &visit.viewer.who;
-    match decide_held(registry, who, (id, decision), form.text("reason")).await {
+    match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
+        .await
+    {
         Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
         Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),
+        Err(DecideError::Unreadable(_)) => one(console, visit, text, Some(UNREADABLE)).await,
+        Err(DecideError::Full) => one(console, visit, text, Some(FULL)).await,
         Err(DecideError::NoReason) => one(console, visit, text, Some(NO_REASON)).await,
     }
 }

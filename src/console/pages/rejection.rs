@@ -1,4 +1,4 @@
-//! One refused callback: what came, and why it was refused.
+//! One rejected callback: the request and the reason.
 
 use maud::html;
 
@@ -12,14 +12,18 @@ use crate::console::page_error::PageError;
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::operator::Masked;
+use crate::ledger::HeldId;
+use crate::operator::{Masked, source_of};
 use crate::registry::Subject;
 
 texts! {
-    TITLE = "Refused callback {}", "被拒绝的回调 {}";
+    TITLE = "Rejected callback {}", "被拒绝的回调 {}";
     WHEN = "Received", "接收时间";
     SOURCE = "Source", "来源";
     REASON = "Reason", "原因";
+    NEAREST = "Nearest source", "最接近的来源";
+    STATUS = "Reply status", "应答状态码";
+    HELD = "Held callback: release or drop", "隔离的回调：放行或丢弃";
     PARAMETER = "Parameter", "参数";
     TRANSACTION = "Transaction (unverified)", "交易号（未验证）";
     USER = "User (unverified)", "用户（未验证）";
@@ -31,13 +35,13 @@ texts! {
 }
 
 pub async fn get(console: &Console, visit: &Visit) -> PageResult {
-    let number = match visit.rest().as_slice() {
-        [number] => number.parse().map_err(|_| PageError::Absent)?,
+    let id: HeldId = match visit.rest().as_slice() {
+        [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
     };
-    let kept = console.tools.gate.rejections().get(number).ok_or(PageError::Absent)?;
+    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
     let (config, lang) = (console.config(), visit.lang);
-    let source = config.sources.get(&kept.source).map(|source| &**source);
+    let source = source_of(&kept, &config).map(|source| &**source);
     let request = Masked::of(&kept.request, source, kept.at_ms);
     let found =
         source.map(|source| captured::explain(console, &config, source, &kept.request, kept.at_ms));
@@ -46,19 +50,25 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
         &[
             (WHEN, time::time(kept.at_ms)),
             (SOURCE, value::short(&kept.source)),
-            (REASON, badge::reason(lang, kept.reason)),
+            (REASON, badge::rejected(lang, kept.reason)),
+            (NEAREST, value::maybe(kept.nearest.as_deref())),
             (PARAMETER, value::maybe(kept.parameter.as_deref())),
             (TRANSACTION, value::maybe(kept.transaction.as_deref())),
             (USER, value::maybe(kept.user.as_deref())),
             (CLIENT, html! { code { (kept.client) } }),
+            (STATUS, value::maybe(kept.status.map(|status| status.to_string()).as_deref())),
             (TOOK, html! { (time::took(kept.took)) }),
         ],
     );
-    let path = format!("{}/{number}", Area::Rejection.path());
+    let path = format!("{}/{id}", Area::Rejection.path());
     let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
+    let name = source.map(|source| source.name.as_str()).unwrap_or_default();
     let middle = html! {
         (notice::notice(notice::Tone::Plain, UNVERIFIED.of(lang)))
+        @if kept.held {
+            p { a href=(format!("{}/{id}", Area::Held.path())) { (HELD.of(lang)) } }
+        }
         (all)
         @if let Some(transaction) = &kept.transaction {
             p {
@@ -68,23 +78,23 @@ pub async fn get(console: &Console, visit: &Visit) -> PageResult {
             }
         }
         @if source.is_some() {
-            @let asked = [("source", kept.source.as_str()), ("rejection", &number.to_string())];
+            @let asked = [("source", name), ("rejection", &id.to_string())];
             p { a href=(format!("{}{}", Area::Debug.path(), query(&asked))) { (TRY.of(lang)) } }
         }
         (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
         (captured::request(lang, &request))
     };
-    Ok(Reply::Page(TITLE.fill(lang, &[&number]), middle))
+    Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
 pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
-    let [number, verb] = rest.as_slice() else { return Err(PageError::Absent) };
+    let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;
-    let number = number.parse().map_err(|_| PageError::Absent)?;
-    let kept = console.tools.gate.rejections().get(number).ok_or(PageError::Absent)?;
-    let path = format!("{}/{number}", Area::Rejection.path());
+    let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
+    let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
+    let path = format!("{}/{id}", Area::Rejection.path());
     let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
     let order = resolved::Order { thing, source: &kept.source, verb };

@@ -20,7 +20,7 @@ async fn decide(
     id: HeldId,
     decision: Decision,
 ) -> Result<Decided, LedgerError> {
-    ledger.decide(&HeldOrder { id, decision, at_ms: START_MS + 5 }).await
+    ledger.decide(&HeldOrder { id, decision, at_ms: START_MS + 5, event: None }).await
 }
 
 async fn ids(ledger: &impl Ledger, query: &HeldQuery) -> Result<Vec<HeldId>, LedgerError> {
@@ -114,9 +114,9 @@ pub(super) async fn held_callbacks_are_listed_newest_first<L: Ledger>(
     };
     assert_eq!(ids(ledger, &HeldQuery::default()).await?, of(&|_| true));
     let source = Some(SourceId::from("s"));
-    let query = HeldQuery { source: source.clone(), why: None };
+    let query = HeldQuery { source: source.clone(), ..HeldQuery::default() };
     assert_eq!(ids(ledger, &query).await?, of(&|one| one.event.source.as_str() == "s"));
-    let query = HeldQuery { source, why: Some(HeldWhy::Ambiguous) };
+    let query = HeldQuery { source, why: Some(HeldWhy::Ambiguous), ..HeldQuery::default() };
     let wanted = of(&|one| one.why == HeldWhy::Ambiguous && one.event.source.as_str() == "s");
     assert_eq!(ids(ledger, &query).await?, wanted);
     let (mut seen, mut cursor) = (Vec::new(), None);
@@ -217,7 +217,7 @@ pub(super) async fn of_many_who_decide_one_does<L: Ledger>(ledger: &L, _: &Store
     for n in 1..=10 {
         let one = held(n, HeldWhy::Conflict, None);
         hold(ledger, &one).await?;
-        let order = |decision| HeldOrder { id: one.id, decision, at_ms: START_MS };
+        let order = |decision| HeldOrder { id: one.id, decision, at_ms: START_MS, event: None };
         let (release, drop) = (order(Decision::Release), order(Decision::Drop));
         let (a, b, c, d) = tokio::join!(
             ledger.decide(&release),
@@ -260,6 +260,7 @@ pub(super) async fn held_callbacks_outlive_every_sweep<L: Ledger>(
         now_ms: clock.ms(),
         keep_events: 30 * DAY,
         keep_keys: super::keep(&["s"], 90 * DAY),
+        held: crate::ledger::HeldRetention::default(),
     };
     for _ in 0..5 {
         ledger.sweep(&policy, 100).await?;

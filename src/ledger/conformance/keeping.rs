@@ -134,6 +134,7 @@ pub(super) async fn a_sweep_keeps_what_it_must<L: Ledger>(
         now_ms: clock.ms(),
         keep_events: 30 * day,
         keep_keys: super::keep(&["s"], 90 * day),
+        held: crate::ledger::HeldRetention::default(),
     };
     for _ in 0..5 {
         ledger.sweep(&policy, 100).await?;
@@ -180,6 +181,7 @@ pub(super) async fn keys_that_duplicates_brought_are_kept_as_long<L: Ledger>(
         now_ms: clock.ms(),
         keep_events: 30 * day,
         keep_keys: super::keep(&["s"], 90 * day),
+        held: crate::ledger::HeldRetention::default(),
     };
     for _ in 0..5 {
         ledger.sweep(&policy, 100).await?;

@@ -172,6 +172,7 @@ pub(super) async fn keys_outlive_their_events_in_an_export<L: Ledger>(
         now_ms: clock.ms(),
         keep_events: 30 * DAY,
         keep_keys: super::keep(&["s"], 90 * DAY),
+        held: crate::ledger::HeldRetention::default(),
     };
     other.sweep(&policy, 100).await?;
     let items = everything(&other, usize::MAX).await?;
@@ -214,6 +215,7 @@ pub(super) async fn keys_that_duplicates_brought_are_carried_over<L: Ledger>(
         now_ms: clock.ms(),
         keep_events: 30 * DAY,
         keep_keys: super::keep(&["s"], 90 * DAY),
+        held: crate::ledger::HeldRetention::default(),
     };
     accept(ledger, &event(40 * 86_400_000, &[])).await?;
     for _ in 0..3 {

@@ -10,10 +10,11 @@ use super::run::Run;
 use super::segment::Position;
 use crate::ledger::{
     Accepted, BatchSource, Decided, DedupeKey, Delivery, DeliveryState, DocumentChange, EventId,
-    HeldBounds, HeldMark, HeldOrder, HoldOutcome, Imported, LedgerError, NewEvent, NewHeld, NodeId,
-    Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement, TargetId,
-    portable,
+    HeldId, HeldMark, HeldOrder, HoldOutcome, Holding, Imported, LedgerError, NewEvent, NewHeld,
+    NodeId, Nonce, NonceUse, PastEvent, ReplayId, ReplayPage, Revision, Settled, Settlement,
+    TargetId, portable,
 };
+use crate::sender::Reason;
 
 /// Where the answer to a call goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
@@ -26,7 +27,8 @@ pub(super) enum Call {
     Replay(ReplayCall, Answer<ReplayPage>),
     Change(Vec<DocumentChange>, Answer<Revision>),
     Import(ImportCall, Answer<Imported>),
-    Hold(Box<NewHeld>, HeldBounds, Answer<HoldOutcome>),
+    Hold(Vec<Holding>, Answer<Vec<HoldOutcome>>),
+    NoteReason(HeldId, Reason, Answer<()>),
     Decide(HeldOrder, Answer<Decided>),
     /// Go on in a new segment, so that this one can be closed.
     Roll(Answer<()>),

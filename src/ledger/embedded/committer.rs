@@ -168,8 +168,12 @@ impl Committer {
                 Ok(imported) => self.waiting.push(waiting(answer, imported)),
                 Err(error) => tell(answer, Err(error)),
             },
-            Call::Hold(held, bounds, answer) => match self.hold(&held, bounds) {
-                Ok(outcome) => self.waiting.push(waiting(answer, outcome)),
+            Call::Hold(batch, answer) => match self.hold_all(&batch) {
+                Ok(outcomes) => self.waiting.push(waiting(answer, outcomes)),
+                Err(error) => tell(answer, Err(error)),
+            },
+            Call::NoteReason(id, reason, answer) => match self.note_reason(id, reason) {
+                Ok(()) => self.waiting.push(waiting(answer, ())),
                 Err(error) => tell(answer, Err(error)),
             },
             Call::Decide(order, answer) => match self.decide(&order) {

@@ -142,6 +142,9 @@ impl Gathered {
                     self.held.load(&held, Position::new(&segment.header, *offset));
                 }
                 Ok(Record::Mark(mark)) => self.held.decide(mark),
+                Ok(Record::Reason(id, reason)) => {
+                    self.held.note_reason(id, reason);
+                }
                 _ => return Err(segment.damaged(*offset, "no document is here")),
             }
         }

@@ -6,7 +6,7 @@ use super::segment::{HEADER, Scan, Segment};
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
     Cursor, Delivery, DeliveryState, EventId, EventKeys, ExportPage, Item, LedgerError, NewEvent,
-    PastEvent, Revision, SourceId, TargetId,
+    NewHeld, PastEvent, Revision, SourceId, TargetId,
 };
 
 /// Where an export goes on.
@@ -171,7 +171,10 @@ impl Exporter<'_> {
             Record::Nonce(nonce) if nonce.expires_ms > self.core.now() => {
                 Item::Nonce(nonce.clone())
             }
-            Record::Held(held) if self.core.held().is_waiting(held.id) => Item::Held(held.clone()),
+            Record::Held(held) if self.core.held().is_waiting(held.id) => {
+                let reason = self.core.held().reason(held.id);
+                Item::Held(Box::new(NewHeld { reason, ..(**held).clone() }))
+            }
             Record::Mark(mark) if self.core.held().mark(mark.id).is_some() => {
                 Item::Mark(mark.clone())
             }

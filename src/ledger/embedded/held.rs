@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use super::core::Core;
 use super::record::Record;
 use super::segment::Position;
-use crate::ledger::held::Holdings;
+use crate::clock::UnixMillis;
+use crate::ledger::holdings::Holdings;
 use crate::ledger::{
-    Cursor, HeldBounds, HeldId, HeldMark, HeldOne, HeldPage, HeldQuery, HeldStats, HoldOutcome,
-    LedgerError, NewHeld, SourceId,
+    Cursor, HeldBounds, HeldId, HeldMark, HeldOne, HeldPage, HeldQuery, HeldRetention, HeldStats,
+    HoldOutcome, LedgerError, NewHeld, SourceId,
 };
+use crate::sender::Reason;
 
 /// The held callbacks, all of them in memory but for what they say.
 #[derive(Debug, Default)]
@@ -53,6 +55,27 @@ impl HeldShelf {
     /// Whether this or its variant is known.
     pub(super) fn knows(&self, held: &NewHeld) -> bool {
         self.holdings.knows(&held.variant)
+    }
+
+    /// As [`Holdings::note_reason`].
+    pub(super) fn note_reason(&mut self, id: HeldId, reason: Reason) -> bool {
+        self.holdings.note_reason(id, reason)
+    }
+
+    /// Why one that waits was rejected, as far as is known by now.
+    pub(super) fn reason(&self, id: HeldId) -> Option<Reason> {
+        self.holdings.reason(id)
+    }
+
+    /// As [`Holdings::expire`].
+    pub(super) fn expire(&mut self, now_ms: UnixMillis, policy: &HeldRetention) -> u64 {
+        self.holdings.expire(now_ms, policy)
+    }
+
+    /// Whether the mark of one is needed: as long as it counts, and as long as the record of the
+    /// callback is there, which would be read again without it.
+    pub(super) fn needs_mark(&self, id: HeldId) -> bool {
+        self.holdings.mark(id).is_some() || self.records.contains_key(&id)
     }
 
     pub(super) fn decide(&mut self, mark: HeldMark) {
@@ -148,7 +171,10 @@ impl Core {
             let read = self.segment_at(at).and_then(|segment| {
                 let payload = segment.read(at.offset())?;
                 match Record::read(&payload) {
-                    Ok(Record::Held(held)) => Ok(*held),
+                    Ok(Record::Held(held)) => {
+                        let reason = self.held().reason(id).or(held.reason);
+                        Ok(NewHeld { reason, ..*held })
+                    }
                     _ => Err(segment.damaged(at.offset(), "no held callback is here")),
                 }
             });

@@ -11,9 +11,10 @@ use crate::clock::UnixMillis;
 use crate::ledger::accept::First;
 use crate::ledger::codec::{DecodeError, Put, Take};
 use crate::ledger::{
-    Attempt, DedupeKey, EventId, Fingerprint, HeldMark, NewEvent, NewHeld, Nonce, PastEvent,
-    ReplayId, Revision, TargetId,
+    Attempt, DedupeKey, EventId, Fingerprint, HeldId, HeldMark, NewEvent, NewHeld, Nonce,
+    PastEvent, ReplayId, Revision, TargetId,
 };
+use crate::sender::Reason;
 
 /// Events as journals of version 1 have them, with all texts written out.
 const EVENT_1: u8 = 1;
@@ -26,6 +27,7 @@ const STATE: u8 = 7;
 const EVENT: u8 = 8;
 const HELD: u8 = 9;
 const MARK: u8 = 10;
+const REASON: u8 = 11;
 
 const TEST: usize = 1;
 const USER: usize = 2;
@@ -50,6 +52,8 @@ pub(super) enum Record<'a> {
     State(StateRecord<'a>),
     Held(Box<NewHeld>),
     Mark(HeldMark),
+    /// Why a kept callback would be rejected by now.
+    Reason(HeldId, Reason),
 }
 
 /// What identifies an event for as long as its keys are kept: all of its keys when its time is over,
@@ -147,6 +151,12 @@ impl<'a> Record<'a> {
                 let mark = HeldMark::take(&mut from)?;
                 from.end()?;
                 Self::Mark(mark)
+            }
+            REASON => {
+                let id = HeldId::from_bytes(from.array()?);
+                let reason = Reason::from_name(from.text()?).ok_or(DecodeError)?;
+                from.end()?;
+                Self::Reason(id, reason)
             }
             KEYS => {
                 let head = read_keys(&mut from)?;
@@ -398,6 +408,13 @@ pub(super) fn put_held(to: &mut Vec<u8>, held: &NewHeld) {
 pub(super) fn put_mark(to: &mut Vec<u8>, mark: &HeldMark) {
     to.push(MARK);
     mark.put(to);
+}
+
+/// Writes why a kept callback would be rejected by now.
+pub(super) fn put_reason(to: &mut Vec<u8>, id: HeldId, reason: Reason) {
+    to.push(REASON);
+    to.extend_from_slice(id.as_bytes());
+    to.put_bytes(reason.as_str().as_bytes());
 }
 
 // === Deliveries ===

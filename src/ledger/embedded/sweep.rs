@@ -77,6 +77,7 @@ impl Core {
         let newest = runs.iter().filter_map(Run::newest_ms).max().unwrap_or(UnixMillis::MIN);
         let now_ms = self.counted_now(policy.now_ms).min(newest.saturating_add(DAY_MS));
         let counted = Retention { now_ms, ..policy.clone() };
+        self.held().expire(self.counted_now(policy.now_ms), &policy.held);
         let policy = Policy {
             events_before: counted.events_before(),
             keys: Some(&counted),
@@ -433,7 +434,8 @@ impl<'c> Rewrite<'c> {
                 self.removed += u64::from(to.is_none());
                 return self.held.push((held.id, to));
             }
-            Record::Mark(mark) => self.core.held().mark(mark.id).is_some(),
+            Record::Mark(mark) => self.core.held().needs_mark(mark.id),
+            Record::Reason(id, reason) => self.core.held().reason(*id) == Some(*reason),
             Record::Document(record) => self.core.documents().needs(record),
             Record::Nonce(nonce) => nonce.expires_ms > self.core.now(),
         };

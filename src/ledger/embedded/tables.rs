@@ -157,7 +157,9 @@ impl Tables {
                 let row = after(state.outcome, state.attempt);
                 self.deliveries.insert((state.event, TargetId::from(state.target)), row);
             }
-            Record::Document(_) | Record::Held(_) | Record::Mark(_) => self.documents.push(offset),
+            Record::Document(_) | Record::Held(_) | Record::Mark(_) | Record::Reason(..) => {
+                self.documents.push(offset);
+            }
             Record::Nonce(nonce) => self.nonces.push(nonce.clone()),
             Record::Keys(_) => {}
         }

@@ -477,7 +477,7 @@ impl Salvage {
             Record::Mark(mark) => {
                 self.decided.insert(mark.id);
             }
-            Record::Nonce(_) | Record::Keys(_) | Record::Held(_) => {}
+            Record::Nonce(_) | Record::Keys(_) | Record::Held(_) | Record::Reason(..) => {}
         }
     }
 

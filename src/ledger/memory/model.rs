@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::ledger::accept::{First, Judged};
-use crate::ledger::held::Holdings;
+use crate::ledger::holdings::Holdings;
 use crate::ledger::upkeep::millis;
 use crate::ledger::{
     Accepted, Attempt, Cursor, DedupeKey, Delivery, DeliveryPage, DeliveryQuery, DeliveryState,
@@ -492,6 +492,7 @@ impl Model {
             let before = policy.keys_before(past.source.as_str());
             before.is_none_or(|before| past.received_ms >= before) || events.contains_key(&past.id)
         });
+        self.held.expire(policy.now_ms, &policy.held);
         let now = self.clock.ms();
         self.nonces.retain(|_, expires_ms| *expires_ms > now);
         self.replayed.retain(|(_, event, _)| events.contains_key(event));

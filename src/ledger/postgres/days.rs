@@ -186,6 +186,7 @@ impl Core {
         }
         let days_before = i64::from(old).saturating_mul(DAY_MS);
         sweep_keys(held, (&policy, days_before), budget, &mut swept).await?;
+        super::held::expire(held, &policy).await?;
         let sql = format!("delete from nonce where exp_ms <= {}", super::sql::NOW);
         held.run(&sql, &[&self.clock.fixed()]).await?;
         Ok(swept)

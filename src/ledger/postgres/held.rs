@@ -1,5 +1,7 @@
 //! Held callbacks: each a row, with what it says in a piece until it is decided.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -11,15 +13,17 @@ use super::row_cipher::{Place, RowSealer, malformed, under};
 use super::sql::{CLOCK, NOW, hash8, id_of, int, key_of, key_uuid, uuid_of};
 use super::{Core, TARGETS_BETWEEN};
 use crate::ledger::codec::Take;
+use crate::ledger::holdings::{Holdings, Sample, excess};
 use crate::ledger::{
     Cursor, Decided, Decision, DedupeKey, EventKeys, FaultCode, HeldBounds, HeldId, HeldMark,
-    HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats, HeldWhy, HoldOutcome, NewEvent, NewHeld,
-    SourceId, VARIANTS_MAX,
+    HeldOne, HeldOrder, HeldPage, HeldQuery, HeldStats, HeldWhy, HoldOutcome, Holding, NewEvent,
+    NewHeld, REJECTED_MAX, Retention, SourceId,
 };
+use crate::sender::Reason;
 
 /// What [`Core::held_of`] and [`mark_of`] read.
 pub(super) const COLUMNS: &str =
-    "id, source, why, anchor, variant, body, decision, decided_ms, event_id";
+    "id, source, why, anchor, variant, body, decision, decided_ms, event_id, reason";
 
 fn uuid(id: HeldId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
@@ -65,56 +69,91 @@ impl Core {
     pub(super) async fn hold_on(
         &self,
         held: &mut HeldSession<'_>,
-        new: &NewHeld,
-        bounds: HeldBounds,
-    ) -> Result<HoldOutcome, QueryError> {
+        batch: &[Holding],
+    ) -> Result<Vec<HoldOutcome>, QueryError> {
         held.begin().await?;
-        let outcome = match self.hold_within(held, new, bounds).await {
-            Ok(outcome) => outcome,
+        let outcomes = match self.hold_within(held, batch).await {
+            Ok(outcomes) => outcomes,
             Err(fault) => {
                 held.undo().await?;
                 return Err(fault);
             }
         };
         held.commit().await?;
-        Ok(outcome)
+        Ok(outcomes)
     }
 
+    /// Judges a batch by what is there, in its order, and adds what there is room for.
     async fn hold_within(
         &self,
         session: &Session,
-        new: &NewHeld,
-        bounds: HeldBounds,
-    ) -> Result<HoldOutcome, QueryError> {
-        let source = new.event.source.as_str();
+        batch: &[Holding],
+    ) -> Result<Vec<HoldOutcome>, QueryError> {
         self.pulse.required().check(session).await?;
-        let sql = "insert into held_source (source) values ($1)
-            on conflict (source) do update set source = excluded.source";
-        session.run(sql, &[&source]).await?;
-        let sql = "select id from held where variant = $1";
-        if let Some(row) = session.rows(sql, &[&key_uuid(&new.variant)]).await?.first() {
-            let known = held_id(row.get(0));
-            return Ok(match known == new.id {
-                true => HoldOutcome::Held(known),
-                false => HoldOutcome::Known(known),
-            });
+        let mut known = known(session, batch).await?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut new = Vec::new();
+        for Holding { held, bounds } in batch {
+            let outcome = known.judge(held, *bounds);
+            if outcome.is_none() {
+                known.insert(held, ());
+                new.push(held);
+            }
+            outcomes.push(outcome.unwrap_or(HoldOutcome::Held(held.id)));
         }
-        let sql = "select (select count(*) from held where anchor = $1),
-            (select count(*) from held where source = $2 and why = $3 and decision is null),
-            (select coalesce(sum(size), 0)::bigint from held
-                where source = $2 and why = $3 and decision is null)";
-        let why = i16::from(new.why.code());
-        let row = session.row(sql, &[&key_uuid(&new.anchor), &source, &why]).await?;
-        let counts: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-        let [variants, count, bytes] = counts.map(i64::cast_unsigned);
-        let full = variants >= VARIANTS_MAX as u64
-            || count >= bounds.count
-            || bytes.saturating_add(new.size() as u64) > bounds.bytes;
-        if full {
-            return Ok(HoldOutcome::Full);
+        self.insert_all(session, &new).await?;
+        let samples = new.iter().filter(|held| held.why == HeldWhy::Rejected);
+        let sources: BTreeSet<&str> = samples.map(|held| held.event.source.as_str()).collect();
+        for source in sources {
+            make_room(session, source).await?;
         }
-        self.insert_held(session, new).await?;
-        Ok(HoldOutcome::Held(new.id))
+        Ok(outcomes)
+    }
+
+    async fn insert_all(&self, session: &Session, new: &[&NewHeld]) -> Result<u64, QueryError> {
+        if new.is_empty() {
+            return Ok(0);
+        }
+        let pen = self.vault.pen()?;
+        let ids: Vec<Uuid> = new.iter().map(|held| uuid(held.id)).collect();
+        let sources: Vec<&str> = new.iter().map(|held| held.event.source.as_str()).collect();
+        let whys: Vec<i16> = new.iter().map(|held| i16::from(held.why.code())).collect();
+        let anchors: Vec<Uuid> = new.iter().map(|held| key_uuid(&held.anchor)).collect();
+        let variants: Vec<Uuid> = new.iter().map(|held| key_uuid(&held.variant)).collect();
+        let sizes: Vec<i64> = new.iter().map(|held| held.size() as i64).collect();
+        let bodies: Vec<Vec<u8>> = new.iter().map(|held| held_piece(held, &pen)).collect();
+        let reasons: Vec<Option<&str>> =
+            new.iter().map(|held| held.reason.map(Reason::as_str)).collect();
+        let txs: Vec<i64> =
+            new.iter().map(|held| hash8(held.event.transaction.as_bytes())).collect();
+        let users: Vec<Option<i64>> = new
+            .iter()
+            .map(|held| held.event.user.as_deref().map(|user| hash8(user.as_bytes())))
+            .collect();
+        let times: Vec<i64> = new.iter().map(|held| held.event.received_ms).collect();
+        let sql = format!(
+            "insert into held (id, source, why, anchor, variant, size, body, reason, tx, usr,
+                received_ms)
+             select * from unnest($1::uuid[], $2::text[], $3::smallint[], $4::uuid[], $5::uuid[],
+                $6::bigint[], $7::bytea[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[])
+             where {} on conflict do nothing",
+            under("$12")
+        );
+        let with: [&(dyn ToSql + Sync); 12] = [
+            &ids,
+            &sources,
+            &whys,
+            &anchors,
+            &variants,
+            &sizes,
+            &bodies,
+            &reasons,
+            &txs,
+            &users,
+            &times,
+            &pen.number(),
+        ];
+        session.run(&sql, &with).await
     }
 
     /// Whether it was unknown.
@@ -123,18 +162,7 @@ impl Core {
         session: &Session,
         new: &NewHeld,
     ) -> Result<bool, QueryError> {
-        let pen = self.vault.pen()?;
-        let sql = format!(
-            "insert into held (id, source, why, anchor, variant, size, body)
-             select $1, $2, $3, $4, $5, $6, $7 where {} on conflict do nothing",
-            under("$8")
-        );
-        let (size, why) = (new.size() as i64, i16::from(new.why.code()));
-        let (anchor, variant) = (key_uuid(&new.anchor), key_uuid(&new.variant));
-        let (source, piece) = (new.event.source.as_str(), held_piece(new, &pen));
-        let with: [&(dyn ToSql + Sync); 8] =
-            [&uuid(new.id), &source, &why, &anchor, &variant, &size, &piece, &pen.number()];
-        Ok(session.run(&sql, &with).await? > 0)
+        Ok(self.insert_all(session, &[new]).await? > 0)
     }
 
     /// Whether it was unknown, or waited.
@@ -144,17 +172,111 @@ impl Core {
         mark: &HeldMark,
     ) -> Result<bool, QueryError> {
         let sql = "insert into held (id, source, why, anchor, variant, size, decision, decided_ms,
-                event_id) values ($1, $2, $3, $4, $5, 0, $6, $7, $8)
+                event_id, received_ms) values ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9)
             on conflict (id) do update set body = null, decision = excluded.decision,
                 decided_ms = excluded.decided_ms, event_id = excluded.event_id
             where held.decision is null";
         let (why, decision) = (i16::from(mark.why.code()), i16::from(mark.decision.code()));
         let (anchor, variant) = (key_uuid(&mark.anchor), key_uuid(&mark.variant));
         let (source, event) = (mark.source.as_str(), mark.event.map(uuid_of));
-        let with: [&(dyn ToSql + Sync); 8] =
-            [&uuid(mark.id), &source, &why, &anchor, &variant, &decision, &mark.at_ms, &event];
+        let received = mark.id.ms();
+        let with: [&(dyn ToSql + Sync); 9] = [
+            &uuid(mark.id),
+            &source,
+            &why,
+            &anchor,
+            &variant,
+            &decision,
+            &mark.at_ms,
+            &event,
+            &received,
+        ];
         Ok(session.run(sql, &with).await? > 0)
     }
+}
+
+/// What the bounds of a batch depend on, with the sources locked.
+async fn known(session: &Session, batch: &[Holding]) -> Result<Holdings<()>, QueryError> {
+    let of = batch.iter().map(|one| &one.held);
+    let sources: BTreeSet<&str> = of.clone().map(|held| held.event.source.as_str()).collect();
+    let sources: Vec<&str> = sources.into_iter().collect();
+    let anchors: BTreeSet<Uuid> = of.clone().map(|held| key_uuid(&held.anchor)).collect();
+    let anchors: Vec<Uuid> = anchors.into_iter().collect();
+    let variants: Vec<Uuid> = of.map(|held| key_uuid(&held.variant)).collect();
+    // In one order, so that no two wait for each other.
+    let sql = "insert into held_source (source) select s from unnest($1::text[]) as o(s) order by s
+        on conflict (source) do update set source = excluded.source";
+    session.run(sql, &[&sources]).await?;
+    let mut known = Holdings::default();
+    let sql = "select variant, id from held where variant = any($1)";
+    for row in session.rows(sql, &[&variants]).await? {
+        known.know_variant(key_of(row.get(0)), held_id(row.get(1)));
+    }
+    let sql = "select source, why, count(*), coalesce(sum(size), 0)::bigint from held
+        where decision is null and source = any($1) and why <> 3 group by source, why";
+    for row in session.rows(sql, &[&sources]).await? {
+        let of = (SourceId::from(row.get::<_, &str>(0)), why(row.get(1))?);
+        known.know_sum(of, bounds_of(&row, 2));
+    }
+    let sql = "select anchor, count(*), count(*) filter (where decision is null),
+            coalesce(sum(size) filter (where decision is null), 0)::bigint
+        from held where anchor = any($1) and why <> 3 group by anchor";
+    for row in session.rows(sql, &[&anchors]).await? {
+        let variants = usize::try_from(row.get::<_, i64>(1)).unwrap_or(usize::MAX);
+        known.know_anchor(key_of(row.get(0)), (variants, bounds_of(&row, 2)));
+    }
+    Ok(known)
+}
+
+fn bounds_of(row: &Row, at: usize) -> HeldBounds {
+    let [count, bytes]: [i64; 2] = [row.get(at), row.get(at + 1)];
+    HeldBounds { count: count.cast_unsigned(), bytes: bytes.cast_unsigned() }
+}
+
+/// Removes samples of a source that is over its bounds.
+async fn make_room(session: &Session, source: &str) -> Result<(), QueryError> {
+    let sql = "select id, anchor, reason, size from held where source = $1 and why = 3
+        and decision is null order by id";
+    let rows = session.rows(sql, &[&source]).await?;
+    let sample = |row: &Row| Sample {
+        id: held_id(row.get(0)),
+        caller: key_of(row.get(1)),
+        reason: row.get::<_, Option<&str>>(2).and_then(Reason::from_name),
+        bytes: row.get::<_, i64>(3).cast_unsigned(),
+    };
+    let samples: Vec<Sample> = rows.iter().map(sample).collect();
+    let gone = excess(&samples, REJECTED_MAX);
+    if !gone.is_empty() {
+        let gone: Vec<Uuid> = gone.into_iter().map(uuid).collect();
+        session.run("delete from held where id = any($1) and why = 3", &[&gone]).await?;
+    }
+    Ok(())
+}
+
+/// Notes why a kept callback would be rejected by now.
+pub(super) async fn note_reason(
+    session: &Session,
+    id: HeldId,
+    reason: Reason,
+) -> Result<(), QueryError> {
+    let sql = "update held set reason = $2 where id = $1 and decision is null
+        and reason is distinct from $2";
+    session.run(sql, &[&uuid(id), &reason.as_str()]).await.map(drop)
+}
+
+/// Removes rejected callbacks whose time is over, and the marks of those that were decided.
+pub(super) async fn expire(session: &Session, policy: &Retention) -> Result<(), QueryError> {
+    let now_ms = policy.now_ms;
+    let none = SourceId::from("");
+    if let Some(before) = policy.held.before(now_ms, HeldWhy::Rejected, &none) {
+        session.run("delete from held where why = 3 and received_ms < $1", &[&before]).await?;
+    }
+    for keep in &policy.held.quarantined {
+        let before = policy.held.before(now_ms, HeldWhy::Quarantine, &keep.source);
+        let sql = "delete from held where source = $1 and why = 0 and received_ms < $2";
+        session.run(sql, &[&keep.source.as_str(), &before]).await?;
+    }
+    Ok(())
 }
 
 // === Reading ===
@@ -168,7 +290,8 @@ impl Core {
         let mut from = Take(&opened);
         let held = NewHeld::take(&mut from).map_err(malformed(place))?;
         from.end().map_err(malformed(place))?;
-        Ok(Some(held))
+        let reason = row.get::<_, Option<&str>>(9).and_then(Reason::from_name);
+        Ok(Some(NewHeld { reason: reason.or(held.reason), ..held }))
     }
 
     pub(super) async fn held_on(
@@ -181,15 +304,26 @@ impl Core {
         let before = cursor.map(Cursor::held).transpose()?.map(uuid);
         let limit = limit.max(1);
         let source = query.source.as_ref().map(SourceId::as_str);
-        let why = query.why.map(|why| i16::from(why.code()));
+        let whys: Vec<i16> = query.whys().map(|why| i16::from(why.code())).collect();
+        let reason = query.reason.map(Reason::as_str);
+        let hash = |text: &Option<String>| text.as_deref().map(|text| hash8(text.as_bytes()));
+        let (tx, usr) = (hash(&query.transaction), hash(&query.user));
+        let claims = hash(&query.claims);
         let most = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
         let sql = format!(
             "select {COLUMNS} from held where decision is null
                 and ($1::uuid is null or id < $1) and ($2::text is null or source = $2)
-                and ($3::smallint is null or why = $3)
+                and why = any($3::smallint[]) and ($5::text is null or reason = $5)
+                and ($6::bigint is null or tx = $6) and ($7::bigint is null or usr = $7)
+                and ($8::bigint is null or received_ms >= $8)
+                and ($9::bigint is null or received_ms < $9)
+                and ($10::bigint is null or tx = $10 or usr = $10)
              order by id desc limit $4"
         );
-        let rows = session.rows(&sql, &[&before, &source, &why, &most]).await?;
+        let (since, until) = (&query.since_ms, &query.until_ms);
+        let with: [&(dyn ToSql + Sync); 10] =
+            [&before, &source, &whys, &most, &reason, &tx, &usr, since, until, &claims];
+        let rows = session.rows(&sql, &with).await?;
         let mut page = HeldPage::default();
         for row in rows.iter().take(limit) {
             page.held.extend(self.held_of(row)?);
@@ -216,8 +350,8 @@ impl Core {
 
 /// How many wait, by source.
 pub(super) async fn held_stats(session: &Session) -> Result<Vec<HeldStats>, QueryError> {
-    let sql = "select source, count(*) from held where decision is null group by source
-        order by source";
+    let sql = "select source, count(*) from held where decision is null and why <> 3
+        group by source order by source";
     let stats = session.rows(sql, &[]).await?.into_iter().map(|row| HeldStats {
         source: SourceId::from(row.get::<_, &str>(0)),
         count: row.get::<_, i64>(1).cast_unsigned(),

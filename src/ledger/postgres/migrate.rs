@@ -25,7 +25,7 @@ struct Step {
 pub(super) const OLDER_KEYS: &str =
     "insert into meta (k, v) values ('older_keys', 1) on conflict (k) do nothing";
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step {
         version: 1,
         name: "the ledger's tables",
@@ -57,6 +57,14 @@ const STEPS: [Step; 4] = [
         upgrade: "",
         // Gateways of version 3 sweep by `dedupe_seen`: it goes with a later version.
         index: Some(("dedupe_expiry", "on dedupe (source, seen_ms)")),
+        oldest: 3,
+    },
+    Step {
+        version: 5,
+        name: "rejected callbacks",
+        sql: include_str!("migrations/0005_rejections.sql"),
+        upgrade: "",
+        index: None,
         oldest: 3,
     },
 ];

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::Admin;
 use crate::clock;
+use crate::ledger::Rejection;
 use crate::manage::http::{Answered, ApiError, json};
-use crate::operator::explained;
+use crate::operator::{explained, source_of};
 use crate::sender::{Recipe, Request};
 
 /// What is asked: a URL alone, or a whole request.
@@ -17,8 +18,8 @@ use crate::sender::{Recipe, Request};
 #[serde(deny_unknown_fields)]
 struct Question {
     source: String,
-    /// The number of a callback that this gateway refused, in place of the request.
-    rejection: Option<u64>,
+    /// The id of a rejected callback, in place of the request.
+    rejection: Option<String>,
     url: Option<String>,
     method: Option<String>,
     target: Option<String>,
@@ -29,7 +30,7 @@ struct Question {
 }
 
 impl Admin {
-    pub(super) fn explain(&self, body: &Bytes) -> Answered {
+    pub(super) async fn explain(&self, body: &Bytes) -> Answered {
         let question: Question = serde_json::from_slice(body)
             .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
         let config = self.config();
@@ -38,11 +39,15 @@ impl Admin {
         };
         let keys = |recipe: &Recipe| self.keys.of(recipe)?.now();
         let own = config.server.public_url.as_deref().unwrap_or_default();
-        if let Some(number) = question.rejection {
-            let kept = self.gate.rejections().get(number);
-            let kept = kept.filter(|kept| kept.source == question.source).ok_or_else(|| {
-                ApiError::absent("there is no such rejection of that source (any more)")
-            })?;
+        if let Some(id) = &question.rejection {
+            let gone = || ApiError::absent("there is no such rejection of that source (any more)");
+            let id = id.parse().map_err(|_| gone())?;
+            let kept = self.gate.rejections().get(id).await;
+            let kept = kept.map_err(|error| ApiError::ledger(&error))?;
+            let is_of = |kept: &Rejection| {
+                source_of(kept, &config).is_some_and(|of| of.name == source.name)
+            };
+            let kept = kept.filter(is_of).ok_or_else(gone)?;
             let headers = kept.request.header_map();
             let request = kept.request.as_request(own, &headers);
             return Ok(json(&explained(&config, source, &request, kept.at_ms, &keys)));

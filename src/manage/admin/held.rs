@@ -70,7 +70,10 @@ impl Admin {
             let id = config.sources.get(name).map_or(name, |source| source.id.as_str());
             SourceId::from(id)
         });
-        let page = self.book.held(&HeldQuery { source, why }, cursor.as_ref(), limit).await;
+        let page = self
+            .book
+            .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), limit)
+            .await;
         let page = page.map_err(|error| ApiError::ledger(&error))?;
         let mut held = Vec::with_capacity(page.held.len());
         for one in page.held {
@@ -93,13 +96,15 @@ impl Admin {
                 .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?,
         };
         let reason = order.reason.as_deref();
-        let decided = decide_held(&self.registry, who, (id, decision), reason).await;
+        let decided = decide_held((&self.registry, &self.gate), who, (id, decision), reason).await;
         let mark = decided.map_err(|error| {
             let status = match &error {
                 DecideError::Ledger(error) => return ApiError::ledger(error),
                 DecideError::Unknown => StatusCode::NOT_FOUND,
-                DecideError::Already(_) => StatusCode::CONFLICT,
-                DecideError::NoReason => StatusCode::UNPROCESSABLE_ENTITY,
+                DecideError::Already(_) | DecideError::Full => StatusCode::CONFLICT,
+                DecideError::NoReason | DecideError::Unreadable(_) => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
             };
             ApiError::new(status, error.to_string())
         })?;
@@ -132,7 +137,7 @@ impl Done {
         Self {
             id: mark.id.to_string(),
             decision: match mark.decision {
-                Decision::Release => "released",
+                Decision::Release | Decision::Settle => "released",
                 Decision::Drop => "dropped",
             },
             decided_at: rfc3339(mark.at_ms),

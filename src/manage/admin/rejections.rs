@@ -1,4 +1,4 @@
-//! Refused callbacks of this gateway, with their claims masked.
+//! Rejected callbacks, with their signatures masked.
 
 use http::request::Parts;
 use serde::Serialize;
@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 use super::{Admin, query};
 use crate::clock::rfc3339;
 use crate::config::Config;
-use crate::intake::{Rejection, RejectionQuery};
-use crate::manage::http::{Answered, Query, json};
-use crate::operator::Masked;
-use crate::sender::Reason;
+use crate::ledger::{Cursor, HeldQuery, HeldWhy, Rejected, Rejection, SourceId};
+use crate::manage::http::{Answered, ApiError, Query, json};
+use crate::operator::{Masked, source_of};
 
-pub(super) const PARAMETERS: [&str; 6] = ["source", "reason", "since", "until", "limit", "cursor"];
+pub(super) const PARAMETERS: [&str; 9] =
+    ["source", "reason", "user", "transaction", "held", "since", "until", "limit", "cursor"];
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -22,12 +22,17 @@ struct Page<'a> {
 
 #[derive(Serialize)]
 struct View<'a> {
-    id: u64,
+    id: String,
     at: String,
     source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<&'a str>,
     reason: &'static str,
     parameter: Option<&'a str>,
+    held: bool,
+    unverified: Claims<'a>,
     client: String,
+    status: Option<u16>,
     method: &'a str,
     path: String,
     params: Option<Box<RawValue>>,
@@ -35,41 +40,78 @@ struct View<'a> {
     body_bytes: usize,
 }
 
+/// What the callback claims to be: nothing has verified it.
+#[derive(Serialize)]
+struct Claims<'a> {
+    transaction: Option<&'a str>,
+    user: Option<&'a str>,
+}
+
 impl Admin {
-    pub(super) fn rejections(&self, head: &Parts) -> Answered {
+    pub(super) async fn rejections(&self, head: &Parts) -> Answered {
         let query = Query::read(query(head), &PARAMETERS)?;
-        let wanted = RejectionQuery {
-            source: query.text("source").map(str::to_owned),
-            reason: query.read_as("reason", "a reason", Reason::from_name)?,
-            since_ms: query.time("since")?,
-            until_ms: query.time("until")?,
-            below: query
-                .read_as("cursor", "the next_cursor of a page", |text| text.parse().ok())?,
-        };
-        let (page, more) = self.gate.rejections().list(&wanted, query.limit()?);
+        let limit = query.limit()?;
+        let cursor = query
+            .read_as("cursor", "the next_cursor of a page", |text| text.parse::<Cursor>().ok())?;
         let config = self.config();
-        let next_cursor = page.last().filter(|_| more).map(|last| last.number.to_string());
+        let wanted = wanted(&query, &config)?;
+        let found = self.gate.rejections().list(&wanted, cursor.as_ref(), limit).await;
+        let (page, next) = found.map_err(|error| ApiError::ledger(&error))?;
         let rejections = page.iter().map(|one| View::of(one, &config)).collect();
-        Ok(json(&Page { rejections, next_cursor }))
+        Ok(json(&Page { rejections, next_cursor: next.map(|next| next.to_string()) }))
     }
+}
+
+fn wanted(query: &Query, config: &Config) -> Result<HeldQuery, ApiError> {
+    let reason = query.read_as("reason", "a reason, or unknown_path", Rejected::from_name)?;
+    let why = query.read_as("held", "true or false", |text| match text {
+        "true" => Some(HeldWhy::Quarantine),
+        "false" => Some(HeldWhy::Rejected),
+        _ => None,
+    })?;
+    let source = query.text("source").map(|name| {
+        SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
+    });
+    let source = match reason {
+        Some(Rejected::UnknownPath) => Some(SourceId::from(Rejection::UNKNOWN_PATHS)),
+        Some(Rejected::For(_)) | None => source,
+    };
+    Ok(HeldQuery {
+        source,
+        why,
+        reason: reason.and_then(Rejected::reason),
+        transaction: query.text("transaction").map(str::to_owned),
+        user: query.text("user").map(str::to_owned),
+        since_ms: query.time("since")?,
+        until_ms: query.time("until")?,
+        ..HeldQuery::default()
+    })
 }
 
 impl<'a> View<'a> {
     fn of(rejection: &'a Rejection, config: &Config) -> Self {
-        let source = config.sources.get(&rejection.source).map(|source| &**source);
-        let request = Masked::of(&rejection.request, source, rejection.at_ms);
+        let source = source_of(rejection, config);
+        let request =
+            Masked::of(&rejection.request, source.map(|source| &**source), rejection.at_ms);
         Self {
-            id: rejection.number,
+            id: rejection.id.to_string(),
             at: rfc3339(rejection.at_ms),
             source: &rejection.source,
+            nearest: rejection.nearest.as_deref(),
             reason: rejection.reason.as_str(),
             parameter: rejection.parameter.as_deref(),
+            held: rejection.held,
+            unverified: Claims {
+                transaction: rejection.transaction.as_deref(),
+                user: rejection.user.as_deref(),
+            },
             client: rejection.client.to_string(),
+            status: rejection.status,
             method: request.method,
             path: request.path,
             params: request.params,
             headers: request.headers,
-            body_bytes: request.body_bytes,
+            body_bytes: rejection.body_bytes,
         }
     }
 }

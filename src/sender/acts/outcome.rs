@@ -103,3 +103,31 @@ closed_set! {
         Timeout = "timeout",
     }
 }
+
+impl Reason {
+    /// Whether a callback that is rejected for it was read as a whole, so that it can be kept and
+    /// verified again.
+    #[must_use]
+    pub const fn can_be_held(self) -> bool {
+        match self {
+            Self::BadSignature
+            | Self::MissingParameter
+            | Self::UnresolvedPlaceholder
+            | Self::Stale
+            | Self::Future
+            | Self::RepeatedParameter
+            | Self::UnsignedParameter
+            | Self::UnknownKey
+            | Self::BadEncoding
+            | Self::BadBody
+            | Self::NotOurs
+            | Self::PinnedReward => true,
+            Self::TooLarge
+            | Self::ForbiddenAddress
+            | Self::WrongMethod
+            | Self::UsedSignature
+            | Self::Disabled
+            | Self::Timeout => false,
+        }
+    }
+}

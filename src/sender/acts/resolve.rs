@@ -21,7 +21,7 @@ use crate::sender::language::definition::{KindUse, RoleText, Roles, Uncovered};
 use crate::sender::language::recipe::{Protection, WhenBody};
 use crate::sender::language::text::{Piece, Text};
 use crate::sender::request::callback::{
-    Callback, CallbackError, CallbackKind, Resolution, Verified,
+    Callback, CallbackError, CallbackKind, Proof, Resolution, Verified,
 };
 use crate::sender::request::encoding;
 use crate::sender::request::parameters::ParameterError;
@@ -82,18 +82,26 @@ impl Verified<'_, '_> {
 }
 
 impl<'a> Callback<'a> {
-    fn resolved(
+    pub(in crate::sender) fn resolved(
         &mut self,
         event_id: &dyn fmt::Display,
     ) -> Result<(Resolved, TextVerdict), CallbackError> {
         let identity = self.identity_text()?;
-        self.ours()?;
+        let is_proven = self.proof == Proof::Signature;
+        if is_proven {
+            self.ours()?;
+        }
         self.coverage = Some(self.cover()?);
         let this = &*self;
         let nothing = Coverage::default();
         let coverage = this.coverage.as_ref().unwrap_or(&nothing);
-        let facts = this.key_facts(coverage, identity);
-        this.refuse_uncovered(&facts, identity)?;
+        let mut facts = this.key_facts(coverage, identity);
+        if is_proven {
+            this.refuse_uncovered(&facts, identity)?;
+        } else {
+            // There is no signature to be remembered.
+            facts.identity = IdentityCover::Covered;
+        }
         let mut unresolved: Vec<String> = this.unreplaced().map(unreplaced::shown).collect();
         let mut texts = Texts::with_capacity(TEXTS_BYTES + 2 * this.query.len());
         let mut roles = [None; Role::ALL.len()];
@@ -113,11 +121,13 @@ impl<'a> Callback<'a> {
                     escaped.push(role);
                 }
             }
-            if this.covers_role(&facts, role, text) {
+            if is_proven && this.covers_role(&facts, role, text) {
                 authenticated.push(role);
             }
         }
-        this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        if is_proven {
+            this.pinned(|role| roles[role as usize].map_or(&[], |span| texts.get(span)))?;
+        }
         let content =
             this.content(|role| roles[role as usize].map(|span| texts.get(span)), &escaped);
         let params = texts.put(|out| this.put_params(out, UnknownNames::Shown));
@@ -133,7 +143,7 @@ impl<'a> Callback<'a> {
             test,
             unresolved,
             authenticated,
-            covered: this.covered_facts(&facts),
+            covered: if is_proven { this.covered_facts(&facts) } else { SmallVec::new() },
             effect,
             unit: this.role_layers().find_map(|roles| roles.amount_unit),
             escaped,

@@ -7,6 +7,7 @@ mod opening;
 mod public;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use smallvec::SmallVec;
 
@@ -46,6 +47,7 @@ pub struct Callback<'a> {
     /// The row of the table of events.
     pub(in crate::sender) row: Option<usize>,
     pub(in crate::sender) nature: CallbackKind,
+    pub(in crate::sender) proof: Proof,
     /// The coverage, once it is known.
     pub(in crate::sender) coverage: Option<Coverage>,
     pub(in crate::sender) older_keys: OlderKeys,
@@ -58,6 +60,15 @@ pub(in crate::sender) enum CallbackKind {
     Message,
     /// An address check.
     Challenge,
+}
+
+/// What an event rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sender) enum Proof {
+    /// Its callback verified.
+    Signature,
+    /// An operator takes responsibility for it.
+    Grant,
 }
 
 /// The required content of a sealed message.
@@ -187,6 +198,7 @@ impl<'a> Callback<'a> {
             kind: None,
             row: None,
             nature: CallbackKind::Message,
+            proof: Proof::Signature,
             coverage: None,
             older_keys: OlderKeys::Unwanted,
         }
@@ -231,6 +243,28 @@ impl<'a> Callback<'a> {
                 self.not_verified(refusal)
             }
         }
+    }
+
+    /// What a callback says that does not verify, for an operator who takes responsibility for it:
+    /// nothing is authenticated, and nothing is compared with the source's own ids and rewards.
+    /// Its identity is known from then on.
+    ///
+    /// # Errors
+    /// It cannot be read, is sealed under another key, or has no transaction.
+    pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
+        self.proof = Proof::Grant;
+        if let Some(unreadable) = &self.unreadable {
+            return Err(unreadable.clone().into());
+        }
+        if self.recipe.body == WhenBody::AfterVerification {
+            self.read_body()?;
+        }
+        if self.recipe.open.is_some() {
+            self.open()?;
+        }
+        self.find_kind();
+        let (resolved, _) = self.resolved(&event_id)?;
+        Ok(Box::new(resolved))
     }
 
     fn not_verified(&self, refusal: CallbackError) -> Judgement<'_, 'a> {

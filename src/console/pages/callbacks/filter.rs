@@ -5,8 +5,8 @@ use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::console::fields::{Fields, query, time};
 use crate::console::page_error::PageError;
-use crate::intake::{Passed, Rejection};
-use crate::ledger::{EventId, LogQuery, SourceId};
+use crate::intake::Passed;
+use crate::ledger::{EventId, HeldQuery, LogQuery, Rejected, Rejection, SourceId};
 use crate::sender::{Outcome, Reason};
 
 /// A filter of callbacks; `None` matches all.
@@ -65,9 +65,7 @@ impl Filter {
             (Some(Outcome::Test), None) => Some(true),
             _ => return None,
         };
-        let source = self.source.as_deref().map(|name| {
-            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
-        });
+        let source = self.source_id(config);
         let (since_ms, until_ms) = (self.since_ms, self.until_ms);
         Some(LogQuery { source, test, since_ms, until_ms, ..LogQuery::default() })
     }
@@ -79,11 +77,30 @@ impl Filter {
             && self.is_about([one.transaction.as_deref(), one.user.as_deref()], one.event)
     }
 
-    pub fn wants_refused(&self, one: &Rejection) -> bool {
-        self.reason.is_none_or(|reason| reason == one.reason)
-            && self.outcome.is_none_or(|outcome| outcome == outcome_of(one))
-            && self.wants(&one.source, one.at_ms)
-            && self.is_about([one.transaction.as_deref(), one.user.as_deref()], None)
+    /// The query of rejected callbacks; `None`: none matches. The outcome is checked separately.
+    pub fn of_rejections(&self, config: &Config) -> Option<HeldQuery> {
+        let wanted = self
+            .outcome
+            .is_none_or(|outcome| matches!(outcome, Outcome::Rejected | Outcome::Disabled));
+        wanted.then(|| HeldQuery {
+            source: self.source_id(config),
+            reason: self.reason,
+            claims: self.text.clone(),
+            since_ms: self.since_ms,
+            until_ms: self.until_ms,
+            ..HeldQuery::default()
+        })
+    }
+
+    /// Whether a rejected callback has the wanted outcome.
+    pub fn wants_rejected(&self, one: &Rejection) -> bool {
+        self.outcome.is_none_or(|outcome| outcome == outcome_of(one))
+    }
+
+    fn source_id(&self, config: &Config) -> Option<SourceId> {
+        self.source.as_deref().map(|name| {
+            SourceId::from(config.sources.get(name).map_or(name, |source| source.id.as_str()))
+        })
     }
 
     fn wants(&self, source: &str, at_ms: UnixMillis) -> bool {
@@ -98,10 +115,10 @@ impl Filter {
     }
 }
 
-/// What became of a refused callback.
-pub(super) fn outcome_of(refused: &Rejection) -> Outcome {
-    match refused.reason {
-        Reason::Disabled => Outcome::Disabled,
+/// The outcome of a rejected callback.
+pub(super) fn outcome_of(rejected: &Rejection) -> Outcome {
+    match rejected.reason {
+        Rejected::For(Reason::Disabled) => Outcome::Disabled,
         _ => Outcome::Rejected,
     }
 }

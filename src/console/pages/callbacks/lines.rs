@@ -9,10 +9,13 @@ use super::position::{Position, Reach};
 use crate::clock::UnixMillis;
 use crate::console::app::Console;
 use crate::console::page_error::PageError;
-use crate::intake::{Passed, Rejection};
-use crate::ledger::{Cursor, EventBody, EventId, EventState, LedgerError, LogQuery, Logged};
+use crate::intake::Passed;
+use crate::ledger::{
+    Cursor, EventBody, EventId, EventState, HeldId, LedgerError, LogQuery, Logged, Rejected,
+    Rejection,
+};
 use crate::registry::Subject;
-use crate::sender::{Effect, Outcome, Reason};
+use crate::sender::{Effect, Outcome};
 
 /// Most ledger reads for one page: each read examines many events if a filter has few matches.
 const ASKED_MAX: usize = 3;
@@ -23,7 +26,9 @@ pub(super) struct Line {
     pub at_ms: UnixMillis,
     pub source: String,
     pub outcome: Outcome,
-    pub reason: Option<Reason>,
+    pub reason: Option<Rejected>,
+    /// The source with the most similar name, for an unknown path.
+    pub nearest: Option<String>,
     pub parameter: Option<String>,
     pub transaction: Option<String>,
     pub user: Option<String>,
@@ -43,7 +48,7 @@ pub(super) struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thing {
     Event(EventId),
-    Refusal(u64),
+    Rejection(HeldId),
     Nothing,
 }
 
@@ -91,11 +96,11 @@ pub(super) async fn find(
 ) -> Result<Lines, PageError> {
     let (mut transactions, mut users) = events(console, filter, position, limit).await?;
     let mut passed = passed(console, filter, &position.passed, limit);
-    let mut refused = refused(console, filter, &position.refused, limit);
+    let mut rejected = rejected(console, filter, &position.rejected, limit).await?;
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     loop {
-        let ages = [transactions.newest(), users.newest(), passed.newest(), refused.newest()];
+        let ages = [transactions.newest(), users.newest(), passed.newest(), rejected.newest()];
         let Some(newest) = ages.iter().flatten().max() else { break };
         // An event in two lists is next in both: it is removed from both, whatever the limit.
         let is_twin = |list: &List<Cursor>| {
@@ -117,7 +122,7 @@ pub(super) async fn find(
             Some(0) => transactions.take(),
             Some(1) => users.take(),
             Some(2) => passed.take(),
-            _ => refused.take(),
+            _ => rejected.take(),
         };
         let Some(line) = next else { break };
         seen.extend(line.event().filter(|_| line.outcome == Outcome::Accepted));
@@ -127,7 +132,7 @@ pub(super) async fn find(
         transactions: transactions.reach(),
         users: users.reach(),
         passed: passed.reach(),
-        refused: refused.reach(),
+        rejected: rejected.reach(),
     };
     Ok(Lines { lines, next: (!next.is_end()).then_some(next) })
 }
@@ -213,19 +218,32 @@ fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -
     List { from: from.clone(), lines, to }
 }
 
-fn refused(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -> List<u64> {
-    let below = match from {
-        Reach::Begin => None,
-        Reach::To(number) => Some(*number),
-        Reach::End => return List::ended(),
-    };
-    let log = console.tools.gate.rejections();
-    let (found, more) = log.list_where(limit, |one| {
-        below.is_none_or(|below| one.number < below) && filter.wants_refused(one)
-    });
-    let to = found.last().filter(|_| more).map_or(Reach::End, |last| Reach::To(last.number));
-    let lines = found.iter().map(|one| (one.number, Line::of_refused(one))).collect();
-    List { from: from.clone(), lines, to }
+/// Rejected callbacks of all gateways.
+async fn rejected(
+    console: &Console,
+    filter: &Filter,
+    from: &Reach<Cursor>,
+    limit: usize,
+) -> Result<List<Cursor>, PageError> {
+    let Some(query) = filter.of_rejections(&console.config()) else { return Ok(List::ended()) };
+    let mut list = List { from: from.clone(), lines: VecDeque::new(), to: from.clone() };
+    for _ in 0..ASKED_MAX {
+        let cursor = match &list.to {
+            Reach::Begin => None,
+            Reach::To(cursor) => Some(cursor.clone()),
+            Reach::End => break,
+        };
+        let missing = limit.saturating_sub(list.lines.len());
+        if missing == 0 {
+            break;
+        }
+        let log = console.tools.gate.rejections();
+        let (found, next) = log.list(&query, cursor.as_ref(), missing).await?;
+        let wanted = found.iter().filter(|one| filter.wants_rejected(one));
+        list.lines.extend(wanted.map(|one| (Cursor::after_held(one.id), Line::of_rejected(one))));
+        list.to = next.map_or(Reach::End, Reach::To);
+    }
+    Ok(list)
 }
 
 impl Line {
@@ -240,6 +258,7 @@ impl Line {
             source: event.source.into_owned(),
             outcome: Outcome::Accepted,
             reason: None,
+            nearest: None,
             parameter: None,
             transaction: Some(event.transaction.into_owned()),
             user: event.user.map(std::borrow::Cow::into_owned),
@@ -259,6 +278,7 @@ impl Line {
             source: one.source.clone(),
             outcome: one.outcome,
             reason: None,
+            nearest: None,
             parameter: None,
             transaction: one.transaction.clone(),
             user: one.user.clone(),
@@ -277,16 +297,17 @@ impl Line {
         }
     }
 
-    fn of_refused(one: &Rejection) -> Self {
+    fn of_rejected(one: &Rejection) -> Self {
         Self {
             at_ms: one.at_ms,
             source: one.source.clone(),
             outcome: outcome_of(one),
             reason: Some(one.reason),
+            nearest: one.nearest.clone(),
             parameter: one.parameter.clone(),
             transaction: one.transaction.clone(),
             user: one.user.clone(),
-            thing: Thing::Refusal(one.number),
+            thing: Thing::Rejection(one.id),
             state: None,
             is_test: false,
             kind: None,
@@ -299,7 +320,7 @@ impl Line {
     fn event(&self) -> Option<EventId> {
         match self.thing {
             Thing::Event(id) => Some(id),
-            Thing::Refusal(_) | Thing::Nothing => None,
+            Thing::Rejection(_) | Thing::Nothing => None,
         }
     }
 }

@@ -26,8 +26,8 @@ pub(super) struct Position {
     pub users: Reach<Cursor>,
     /// Callbacks neither recorded nor rejected, by number.
     pub passed: Reach<u64>,
-    /// Refused ones, by number.
-    pub refused: Reach<u64>,
+    /// Rejected ones.
+    pub rejected: Reach<Cursor>,
 }
 
 impl Position {
@@ -35,7 +35,7 @@ impl Position {
         self.transactions == Reach::End
             && self.users == Reach::End
             && self.passed == Reach::End
-            && self.refused == Reach::End
+            && self.rejected == Reach::End
     }
 }
 
@@ -63,8 +63,8 @@ impl<T: FromStr> FromStr for Reach<T> {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transactions, users, passed, refused } = self;
-        write!(f, "{transactions}.{users}.{passed}.{refused}")
+        let Self { transactions, users, passed, rejected } = self;
+        write!(f, "{transactions}.{users}.{passed}.{rejected}")
     }
 }
 
@@ -73,12 +73,12 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let parts: Vec<&str> = text.split('.').collect();
-        let [transactions, users, passed, refused] = parts.as_slice() else { return Err(()) };
+        let [transactions, users, passed, rejected] = parts.as_slice() else { return Err(()) };
         Ok(Self {
             transactions: transactions.parse().or(Err(()))?,
             users: users.parse().or(Err(()))?,
             passed: passed.parse().or(Err(()))?,
-            refused: refused.parse().or(Err(()))?,
+            rejected: rejected.parse().or(Err(()))?,
         })
     }
 }
@@ -95,10 +95,10 @@ mod tests {
             transactions: Reach::To(at),
             users: Reach::End,
             passed: Reach::Begin,
-            refused: Reach::To(17),
+            rejected: Reach::To(Cursor::after(EventId::from_bytes([8; 16]))),
         };
         assert_eq!(position.to_string().parse(), Ok(position));
-        for bad in ["", "a.b.c", "....", "zz...", "..x.", "...x"] {
+        for bad in ["", "a.b.c", "....", "zz...", "..x.", "...xyz"] {
             assert_eq!(bad.parse::<Position>(), Err(()), "{bad}");
         }
     }

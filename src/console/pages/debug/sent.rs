@@ -12,10 +12,9 @@ use crate::console::components::{badge, time, value};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::text::{Text, texts};
-use crate::intake::RejectionQuery;
-use crate::ledger::{EventBody, EventId, LogQuery, SourceId};
+use crate::ledger::{EventBody, EventId, HeldId, HeldQuery, LogQuery, Rejected, SourceId};
 use crate::operator::{CallError, Called, call};
-use crate::sender::{Outcome, OwnedRequest, Reason};
+use crate::sender::{Outcome, OwnedRequest};
 
 texts! {
     SENT = "Reply of this gateway", "本网关的应答";
@@ -25,7 +24,7 @@ texts! {
     OUTCOME = "Outcome", "结果";
     UNKNOWN = "Not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
     EVENT = "Event", "事件";
-    REFUSAL = "Rejected callback", "被拒绝的回调";
+    REJECTION = "Rejected callback", "被拒绝的回调";
     BODY = "Body", "应答内容";
     EMPTY = "The body is empty.", "应答内容为空。";
     CLOSED = "The connection was closed without a reply. For some senders, this is the reply that makes them retry.",
@@ -40,21 +39,20 @@ const LATEST: usize = 50;
 #[derive(Debug)]
 pub struct Sent {
     answer: Result<Called, CallError>,
-    became: Became,
+    recorded: Recorded,
 }
 
 /// The outcome in the logs of this gateway.
 #[derive(Debug)]
-enum Became {
+enum Recorded {
     Event(Outcome, EventId),
     Passed(Outcome, Option<EventId>),
-    Refused(Reason, u64),
+    Rejected(Rejected, HeldId),
     Unknown,
 }
 
 /// The ends of the logs before the callback was sent.
 struct Before {
-    refused: u64,
     passed: u64,
     at_ms: UnixMillis,
 }
@@ -69,8 +67,8 @@ impl Sent {
     ) -> Result<Self, PageError> {
         let before = Before::now(console);
         let answer = call(&config.server, console.tools.callbacks, request).await;
-        let became = before.became(console, source, request).await?;
-        Ok(Self { answer, became })
+        let recorded = before.recorded(console, source, request).await?;
+        Ok(Self { answer, recorded })
     }
 
     pub fn show(&self, lang: Lang) -> Markup {
@@ -80,7 +78,7 @@ impl Sent {
             all.push((TYPE, value::maybe(called.content_type.as_deref())));
             all.push((TOOK, html! { (time::took(called.took)) }));
         }
-        all.extend(self.became.facts(lang));
+        all.extend(self.recorded.facts(lang));
         html! {
             section.sent aria-labelledby="sent" {
                 h2 #sent { (SENT.of(lang)) }
@@ -105,30 +103,26 @@ impl Sent {
 impl Before {
     fn now(console: &Console) -> Self {
         let gate = &console.tools.gate;
-        let refused = gate.rejections().list(&RejectionQuery::default(), 1).0;
         let passed = gate.recent().list(None, 1, |_| true).0;
-        Self {
-            refused: refused.first().map_or(0, |one| one.number),
-            passed: passed.first().map_or(0, |one| one.number),
-            at_ms: now_ms(),
-        }
+        Self { passed: passed.first().map_or(0, |one| one.number), at_ms: now_ms() }
     }
 
     /// Finds the outcome; the logs contain a callback before its reply is sent.
-    async fn became(
+    async fn recorded(
         &self,
         console: &Console,
         source: &Source,
         request: &OwnedRequest,
-    ) -> Result<Became, PageError> {
+    ) -> Result<Recorded, PageError> {
         let gate = &console.tools.gate;
-        let of_source =
-            RejectionQuery { source: Some(source.name.clone()), ..RejectionQuery::default() };
-        let (refused, _) = gate.rejections().list(&of_source, LATEST);
-        let ours = refused.iter().filter(|one| one.number > self.refused);
-        let mut ours = ours.filter(|one| one.request.target == request.target);
-        if let Some(one) = ours.next() {
-            return Ok(Became::Refused(one.reason, one.number));
+        let of_source = HeldQuery {
+            source: Some(SourceId::from(source.id.as_str())),
+            since_ms: Some(self.at_ms),
+            ..HeldQuery::default()
+        };
+        let (rejected, _) = gate.rejections().list(&of_source, None, LATEST).await?;
+        if let Some(one) = rejected.iter().find(|one| one.request.target == request.target) {
+            return Ok(Recorded::Rejected(one.reason, one.id));
         }
         let query = LogQuery {
             source: Some(SourceId::from(source.id.as_str())),
@@ -145,16 +139,16 @@ impl Before {
             .find(|event| EventBody::decode(&event.body).is_ok_and(|body| is_ours(&body)));
         if let Some(event) = found {
             let outcome = if event.test { Outcome::Test } else { Outcome::Accepted };
-            return Ok(Became::Event(outcome, event.id));
+            return Ok(Recorded::Event(outcome, event.id));
         }
         let newer = |number: u64| number > self.passed;
         let (passed, _) =
             gate.recent().list(None, LATEST, |one| newer(one.number) && one.source == source.name);
-        Ok(passed.first().map_or(Became::Unknown, |one| Became::Passed(one.outcome, one.event)))
+        Ok(passed.first().map_or(Recorded::Unknown, |one| Recorded::Passed(one.outcome, one.event)))
     }
 }
 
-impl Became {
+impl Recorded {
     fn facts(&self, lang: Lang) -> Vec<(Text, Markup)> {
         let event = |id: &EventId| {
             let path = format!("{}/{id}", Area::Event.path());
@@ -166,12 +160,12 @@ impl Became {
                 let outcome = (OUTCOME, badge::outcome(lang, *outcome));
                 std::iter::once(outcome).chain(id.as_ref().map(event)).collect()
             }
-            Self::Refused(reason, number) => {
+            Self::Rejected(reason, id) => {
                 let outcome = html! {
-                    (badge::outcome(lang, Outcome::Rejected)) " " (badge::reason(lang, *reason))
+                    (badge::outcome(lang, Outcome::Rejected)) " " (badge::rejected(lang, *reason))
                 };
-                let path = format!("{}/{number}", Area::Rejection.path());
-                vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { (number) } })]
+                let path = format!("{}/{id}", Area::Rejection.path());
+                vec![(OUTCOME, outcome), (REJECTION, html! { a href=(path) { code { (id) } } })]
             }
             Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],
         }

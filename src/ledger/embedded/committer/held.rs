@@ -5,15 +5,36 @@ use crate::ledger::embedded::record::{self, StateRecord};
 use crate::ledger::embedded::segment::Position;
 use crate::ledger::embedded::tables::{Note, half_id};
 use crate::ledger::{
-    Decided, Decision, HeldBounds, HeldMark, HeldOrder, HoldOutcome, LedgerError, NewEvent, NewHeld,
+    Decided, Decision, HeldBounds, HeldId, HeldMark, HeldOrder, HoldOutcome, Holding, LedgerError,
+    NewEvent, NewHeld,
 };
+use crate::sender::Reason;
 
 /// What a release adds to an event's body, at most.
 const RELEASED_BYTES: usize = 64;
+/// What the record of another reason takes, at most.
+const REASON_BYTES: usize = 64;
 /// What the record of a delivery takes beside the destination's name, at most.
 const STATE_BYTES: usize = 40;
 
 impl Committer {
+    /// Holds the callbacks of a batch, each unless it is known or a bound is reached.
+    pub(super) fn hold_all(&mut self, batch: &[Holding]) -> Result<Vec<HoldOutcome>, LedgerError> {
+        batch.iter().map(|one| self.hold(&one.held, one.bounds)).collect()
+    }
+
+    /// Notes why a kept callback would be rejected by now.
+    pub(super) fn note_reason(&mut self, id: HeldId, reason: Reason) -> Result<(), LedgerError> {
+        if !self.core.held().is_waiting(id) {
+            return Ok(());
+        }
+        self.make_room(REASON_BYTES, 1)?;
+        if self.core.held().note_reason(id, reason) {
+            self.journal.frame.append(|to| record::put_reason(to, id, reason));
+        }
+        Ok(())
+    }
+
     /// Holds a callback, unless it is known or a bound is reached.
     pub(super) fn hold(
         &mut self,

@@ -75,6 +75,7 @@ impl Store {
             now_ms: self.clock.ms(),
             keep_events: 30 * DAY,
             keep_keys: vec![KeepKeys { source: SourceId::from("s"), time: 90 * DAY }],
+            held: crate::ledger::HeldRetention::default(),
         }
     }
 

@@ -117,8 +117,12 @@ impl<'s> Copy<'s> {
         if ledger.wait_until_indexed().is_err() {
             return HashSet::new();
         }
-        let policy =
-            Retention { now_ms: self.clock.ms(), keep_events: 30 * DAY, keep_keys: Vec::new() };
+        let policy = Retention {
+            now_ms: self.clock.ms(),
+            keep_events: 30 * DAY,
+            keep_keys: Vec::new(),
+            held: crate::ledger::HeldRetention::default(),
+        };
         let mut events = 0;
         while let Ok(swept) = ledger.sweep(&policy, usize::MAX).await {
             events += swept.events;

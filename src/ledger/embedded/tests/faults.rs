@@ -149,7 +149,7 @@ impl Story {
             let mut fate = Fate { held, acknowledged: outcome.is_ok(), decision, decided: false };
             assert!(outcome.is_err() || outcome == Ok(HoldOutcome::Held(id)));
             if let Some(decision) = decision {
-                let order = HeldOrder { id, decision, at_ms: START_MS };
+                let order = HeldOrder { id, decision, at_ms: START_MS, event: None };
                 let decided = ledger.decide(&order).await;
                 fate.decided = matches!(decided, Ok(Decided::Done(_)));
             }
@@ -189,7 +189,12 @@ impl Story {
 
     async fn sweep(&mut self, ledger: &Embedded, clock: &StoreClock) {
         let day = Duration::from_secs(86_400);
-        let policy = Retention { now_ms: clock.ms(), keep_events: 30 * day, keep_keys: Vec::new() };
+        let policy = Retention {
+            now_ms: clock.ms(),
+            keep_events: 30 * day,
+            keep_keys: Vec::new(),
+            held: crate::ledger::HeldRetention::default(),
+        };
         self.swept = true;
         // A segment that is not indexed yet ends the sweep; how far it comes does not matter here,
         // only that it comes to something when nothing is wrong.

@@ -78,6 +78,7 @@ async fn journals_of_every_format_are_read() {
             now_ms: START_MS + 3_600_000,
             keep_events: keep,
             keep_keys: conformance::keep(&["s"], Duration::from_secs(1 << 40)),
+            held: crate::ledger::HeldRetention::default(),
         };
         options.clock.advance(3_600_000);
         ledger.wait_until_indexed().unwrap();

@@ -217,7 +217,7 @@ impl Pair {
             Step::Decide(at, drop) if !self.holding.is_empty() => {
                 let id = self.holding[at % self.holding.len()].id;
                 let decision = if drop { Decision::Drop } else { Decision::Release };
-                let order = HeldOrder { id, decision, at_ms: self.clock.ms() };
+                let order = HeldOrder { id, decision, at_ms: self.clock.ms(), event: None };
                 let expected = self.model.decide(&order).await;
                 assert_eq!(self.embedded().decide(&order).await, expected);
             }

@@ -12,6 +12,7 @@ fn policy(clock: &StoreClock) -> Retention {
         now_ms: clock.ms(),
         keep_events: 5 * DAY,
         keep_keys: conformance::keep(&["s"], 12 * DAY),
+        held: crate::ledger::HeldRetention::default(),
     }
 }
 

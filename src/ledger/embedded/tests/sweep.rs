@@ -74,6 +74,7 @@ impl Old {
             now_ms: self.clock.ms(),
             keep_events: 30 * DAY,
             keep_keys: conformance::keep(sources, 90 * DAY),
+            held: crate::ledger::HeldRetention::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::ledger::{
     Cursor, Decided, Decision, DedupeKey, HeldBounds, HeldId, HeldOne, HeldOrder, HeldPage,
     HeldQuery, HoldOutcome, LedgerError, NewHeld, SourceId,
 };
+use crate::sender::Reason;
 
 impl Model {
     pub(in crate::ledger::memory) fn hold(
@@ -19,6 +20,11 @@ impl Model {
         }
         self.held.insert(held, held.clone());
         HoldOutcome::Held(held.id)
+    }
+
+    pub(in crate::ledger::memory) fn note_reason(&mut self, id: HeldId, reason: Reason) {
+        self.held.note_reason(id, reason);
+        self.held.waiting_mut(id).into_iter().for_each(|held| held.reason = Some(reason));
     }
 
     pub(in crate::ledger::memory) fn held(

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Known, Model, Row, Stored};
 use crate::ledger::{
-    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, HeldQuery, Item,
-    LedgerError, NewEvent, Nonce, PastEvent, Revision,
+    Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, ExportPage, HeldList, HeldQuery,
+    HeldWhy, Item, LedgerError, NewEvent, Nonce, PastEvent, Revision,
 };
 
 impl Model {
@@ -57,10 +57,16 @@ impl Model {
             let (key, expires_ms) = (*key, *expires_ms);
             Item::Nonce(Nonce { key, expires_ms })
         });
-        let all = HeldQuery::default();
+        let waiting = HeldQuery::default();
+        let samples = HeldQuery {
+            list: HeldList::Rejected,
+            why: Some(HeldWhy::Rejected),
+            ..HeldQuery::default()
+        };
         let held: Vec<Item> = self
             .held
-            .find(&all, None)
+            .find(&waiting, None)
+            .chain(self.held.find(&samples, None))
             .map(|(_, held)| Item::Held(Box::new(held.clone())))
             .collect();
         let marks = self.held.marks().map(|mark| Item::Mark(mark.clone()));

@@ -1,0 +1,101 @@
+//! A rejected callback that its source holds for a person: recorded before it is answered.
+//!
+//! Its sender is told that it is rejected, or, where it would give up for good, that it is
+//! accepted. Then nothing is acknowledged that is not recorded: where there is no room, or the
+//! ledger does not answer in time, the sender gets its own "try later".
+
+use super::handler::{EarlyReply, Slot, salt, told};
+use super::inline_wait::InlineReply;
+use super::received::Received;
+use super::route::Route;
+use crate::clock;
+use crate::config::{HeldAnswer, Quarantine};
+use crate::ledger::{HeldWhy, HoldOutcome, NewRejection};
+use crate::sender::{Callback, Outcome, Reply};
+
+/// Whether it is recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Yes,
+    No,
+}
+
+impl EarlyReply {
+    /// Whether a source holds what it rejects so.
+    pub(super) fn is_held_by(&self, route: &Route) -> bool {
+        match (self, &route.source.quarantine) {
+            (Self::Refused(Outcome::Rejected, refusal), Some(rules)) => rules.holds(refusal.reason),
+            _ => false,
+        }
+    }
+}
+
+/// Holds a rejected callback and answers it.
+pub(super) async fn quarantine(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    stop: EarlyReply,
+) -> Reply {
+    let (EarlyReply::Refused(_, refusal), Some(rules)) =
+        (stop, &received.route().source.quarantine)
+    else {
+        return callback.reply(Outcome::Unavailable, None, &salt);
+    };
+    let reason = refusal.reason;
+    let rejected = callback.reply(Outcome::Rejected, Some(reason), &salt);
+    if let Some(entry) = slot {
+        entry.is(Outcome::Rejected);
+        entry.spare();
+        entry.refused(refusal);
+    }
+    let recorded = hold(slot, callback, received, rules).await;
+    let reply = match (rules.answer, recorded) {
+        (HeldAnswer::Refuse, _) => rejected,
+        (HeldAnswer::Accept, Recorded::Yes) => as_accepted(callback, received),
+        (HeldAnswer::Accept, Recorded::No) => callback.reply(Outcome::Unavailable, None, &salt),
+    };
+    told(slot, reply)
+}
+
+/// What the sender of a callback is told that is accepted; of an inline source: as if its backend
+/// were late.
+fn as_accepted(callback: &Callback<'_>, received: &Received) -> Reply {
+    let said = received
+        .route()
+        .inline
+        .as_ref()
+        .map_or(InlineReply::Accepted, |one| InlineReply::late(one.late));
+    let outcome = match said {
+        InlineReply::Accepted => Outcome::Accepted,
+        InlineReply::Rejected => Outcome::Rejected,
+        InlineReply::Unavailable => Outcome::Unavailable,
+    };
+    callback.reply(outcome, None, &salt)
+}
+
+/// Holds it, within its sender's patience. One for which there is no room is kept as a sample.
+async fn hold(
+    slot: &mut Slot,
+    callback: &Callback<'_>,
+    received: &Received,
+    rules: &Quarantine,
+) -> Recorded {
+    let Some(entry) = slot else { return Recorded::No };
+    let route = received.route();
+    let new = entry.rejection(HeldWhy::Quarantine, received, callback);
+    let Some(Ok(held)) = new.map(NewRejection::held) else { return Recorded::No };
+    let left = (entry.began + route.patience).saturating_duration_since(clock::instant());
+    let holding = route.desk.rejections.hold(held, rules.bounds);
+    match tokio::time::timeout(left, holding).await {
+        Ok(Ok(HoldOutcome::Held(id) | HoldOutcome::Known(id))) => {
+            entry.held(id);
+            return Recorded::Yes;
+        }
+        Ok(Ok(HoldOutcome::Full)) => route.say_quarantine_is_full(),
+        Ok(Err(error)) => tracing::debug!(%error, "a rejected callback was not held"),
+        Err(_) => {}
+    }
+    entry.keep(received, callback);
+    Recorded::No
+}

@@ -1,0 +1,258 @@
+//! A callback in quarantine, looked at again: as of its receipt, with the secrets and the sender
+//! file of now.
+//!
+//! What verifies is recorded like every event, under an id that follows from that of the callback:
+//! whoever releases it twice makes one event, and a repetition of it is a duplicate. Then the
+//! callback is settled. A crash in between is made good by the next release.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::client::Caller;
+use super::handler::{CallbackHandler, Decision, EarlyReply, Shared, judge, public_keys, salt};
+use super::received::{Head, Received};
+use super::record::VerifiedCallback;
+use crate::clock::{self, now_ms};
+use crate::ledger::{
+    BatchedLedger, DedupResult, EventId, HeldBounds, HeldOrder, HeldWhy, HoldOutcome, LedgerError,
+    LogQuery, NewEvent, NewHeld, Rejection, Release,
+};
+use crate::sender::{Callback, CallbackError, OlderKeys, Outcome, Reason, Reply, Resolved, Role};
+use crate::wire::RawTarget;
+
+/// Whether anything is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReleaseMode {
+    /// What verifies becomes an event.
+    #[default]
+    Real,
+    /// Nothing changes.
+    DryRun,
+}
+
+/// What became of a callback that was looked at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is an event now.
+    Event(EventId),
+    /// Its transaction is known, by this event.
+    Duplicate(EventId),
+    /// It verifies and disputes an event: it is held for that now.
+    Disputed,
+    /// It stays in quarantine: it is rejected for this reason by now.
+    Rejected(Reason),
+    /// It stays in quarantine, because nobody can say at present.
+    Undecided,
+}
+
+impl CallbackHandler {
+    /// Looks at a callback in quarantine again.
+    ///
+    /// # Errors
+    /// The ledger fails. It may be released again.
+    pub async fn release(
+        &self,
+        held: &NewHeld,
+        mode: ReleaseMode,
+    ) -> Result<Released, LedgerError> {
+        let shared = &*self.0;
+        let Some(received) = shared.received_again(held) else { return Ok(Released::Undecided) };
+        let keys = match &received.route().keys {
+            Some(_) => public_keys(&received, None).await,
+            None => None,
+        };
+        let recipe = &received.route().source.recipe;
+        let mut callback = recipe.read(received.request(), received.at_ms());
+        callback.use_keys(keys.as_deref());
+        shared.look_up(&mut callback);
+        let (id, resolved, verdict) = match judge(&mut callback, || held.id.event()) {
+            Decision::Event(id, resolved) => (id, resolved, Verdict::Clear),
+            Decision::Ambiguous(id, resolved) => (id, resolved, Verdict::Ambiguous),
+            Decision::AddressCheck => return Ok(Released::Undecided),
+            Decision::Stop(stop) => return shared.stays(held, stop, mode).await,
+        };
+        if shared.is_too_old(&received) {
+            return Ok(Released::Undecided);
+        }
+        if mode == ReleaseMode::DryRun {
+            return shared.would_be(&received, &resolved, (id, verdict)).await;
+        }
+        let event = shared.event(&callback, &received, (id, resolved));
+        let Some(event) = event else { return Ok(Released::Undecided) };
+        shared.record_released(held, event, verdict).await
+    }
+
+    /// Makes an event of a callback in quarantine that does not verify, because an operator takes
+    /// responsibility for it. Nothing of it is authenticated.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or the ledger fails.
+    pub async fn grant(
+        &self,
+        held: &NewHeld,
+    ) -> Result<Result<Released, CallbackError>, LedgerError> {
+        let shared = &*self.0;
+        let gone = || Ok(Err(CallbackError { reason: Reason::Disabled, parameter: None }));
+        let Some(received) = shared.received_again(held) else { return gone() };
+        let recipe = &received.route().source.recipe;
+        let id = held.id.event();
+        let resolved = match recipe.read(received.request(), received.at_ms()).grant(id) {
+            Ok(resolved) => resolved,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let callback = recipe.read(received.request(), received.at_ms());
+        let Some(event) = shared.event(&callback, &received, (id, resolved)) else { return gone() };
+        shared.record_released(held, event, Verdict::Clear).await.map(Ok)
+    }
+}
+
+/// Whether the values are the only ones that make the signed text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Clear,
+    Ambiguous,
+}
+
+impl Shared {
+    /// The request as it came, to the source of now; `None`: that is gone.
+    fn received_again(&self, held: &NewHeld) -> Option<Received> {
+        let rejection = Rejection::read(held).ok()?;
+        let view = self.view.load();
+        let route = view.of_id(&rejection.source_id)?;
+        let request = rejection.request;
+        let headers = request.header_map();
+        let head = Head {
+            method: request.method,
+            uri: Uri::default(),
+            raw: Some(RawTarget(request.target)),
+            headers,
+        };
+        let caller = Caller::Known(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut received = Received::new(route, caller, head, rejection.at_ms);
+        received.set_body(request.body);
+        Some(received)
+    }
+
+    fn open_book(&self) -> Result<&BatchedLedger, LedgerError> {
+        self.book.get().ok_or(LedgerError::Unavailable("the store is not open yet".into()))
+    }
+
+    fn look_up(&self, callback: &mut Callback<'_>) {
+        if !self.no_older_keys.load(Ordering::Relaxed) {
+            callback.look_up(OlderKeys::Wanted);
+        }
+    }
+
+    /// Whether what it repeats may be forgotten.
+    fn is_too_old(&self, received: &Received) -> bool {
+        let age = now_ms().saturating_sub(received.at_ms());
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        received.route().releasable.is_some_and(|most| age > most)
+    }
+
+    /// One that does not verify stays, with the reason of now.
+    async fn stays(
+        &self,
+        held: &NewHeld,
+        stop: EarlyReply,
+        mode: ReleaseMode,
+    ) -> Result<Released, LedgerError> {
+        let EarlyReply::Refused(_, refusal) = stop else { return Ok(Released::Undecided) };
+        let reason = refusal.reason;
+        if mode == ReleaseMode::Real && held.reason != Some(reason) {
+            self.open_book()?.note_reason(held.id, reason).await?;
+        }
+        Ok(Released::Rejected(reason))
+    }
+
+    /// What a release would do, as far as it can be told without one.
+    async fn would_be(
+        &self,
+        received: &Received,
+        resolved: &Resolved,
+        (id, verdict): (EventId, Verdict),
+    ) -> Result<Released, LedgerError> {
+        if verdict == Verdict::Ambiguous {
+            return Ok(Released::Disputed);
+        }
+        let query = LogQuery {
+            source: Some(received.route().id.clone()),
+            transaction: resolved.role(Role::Transaction).map(str::to_owned),
+            ..LogQuery::default()
+        };
+        let found = self.open_book()?.query(&query, None, 1).await?;
+        let known = found.events.first();
+        Ok(known.map_or(Released::Event(id), |event| Released::Duplicate(event.id)))
+    }
+
+    fn event(
+        &self,
+        callback: &Callback<'_>,
+        received: &Received,
+        (id, resolved): (EventId, Box<Resolved>),
+    ) -> Option<NewEvent> {
+        let judged = clock::instant();
+        let release = Release::ByOperator;
+        let genuine = VerifiedCallback { id, callback, received, resolved, judged, release };
+        let first: Option<Reply> = callback
+            .answer_depends_on_callback()
+            .then(|| callback.reply(Outcome::Accepted, None, &salt));
+        genuine.event(first.as_ref())
+    }
+
+    /// Records the event, as every event is, and settles the callback.
+    async fn record_released(
+        &self,
+        held: &NewHeld,
+        event: NewEvent,
+        verdict: Verdict,
+    ) -> Result<Released, LedgerError> {
+        if verdict == Verdict::Ambiguous {
+            return self.dispute(held, (HeldWhy::Ambiguous, None), event).await;
+        }
+        let recorded = self.open_book()?.record(event.clone()).await?;
+        let first = recorded.first();
+        let released = match recorded.standing() {
+            DedupResult::New => Released::Event(first),
+            DedupResult::Duplicate => Released::Duplicate(first),
+            DedupResult::Conflict => {
+                return self.dispute(held, (HeldWhy::Conflict, Some(first)), event).await;
+            }
+            DedupResult::Ambiguous => {
+                return self.dispute(held, (HeldWhy::Ambiguous, Some(first)), event).await;
+            }
+        };
+        self.settle(held, Some(first)).await?;
+        if let (Released::Event(_), Some(route)) =
+            (&released, self.view.load().of_id(&held.event.source))
+        {
+            route.counters.released.inc();
+        }
+        Ok(released)
+    }
+
+    /// It verifies, and a person has to decide all the same.
+    async fn dispute(
+        &self,
+        held: &NewHeld,
+        (why, first): (HeldWhy, Option<EventId>),
+        event: NewEvent,
+    ) -> Result<Released, LedgerError> {
+        let disputing = NewHeld::disputing(why, first, event);
+        match self.open_book()?.hold(&disputing, HeldBounds::default()).await? {
+            HoldOutcome::Held(_) | HoldOutcome::Known(_) => {}
+            HoldOutcome::Full => return Ok(Released::Undecided),
+        }
+        self.settle(held, None).await?;
+        Ok(Released::Disputed)
+    }
+
+    async fn settle(&self, held: &NewHeld, event: Option<EventId>) -> Result<(), LedgerError> {
+        let decision = crate::ledger::Decision::Settle;
+        let order = HeldOrder { id: held.id, decision, at_ms: now_ms(), event };
+        self.open_book()?.decide(&order).await.map(drop)
+    }
+}

@@ -1,0 +1,138 @@
+//! Releases from quarantine: ordered, watched, cancelled.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::clock::{now_ms, rfc3339};
+use crate::intake::{ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState};
+use crate::ledger::{HeldId, NotAReleaseId, ReleaseId, SourceId};
+use crate::manage::http::{Answered, ApiError, json, time};
+use crate::operator::{ReleaseError, cancel_release, release_all};
+use crate::registry::Actor;
+use crate::sender::Reason;
+
+/// How long an order is waited for, so that one for a few callbacks is answered with what it did.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Callbacks that an order may name one by one: what a body of 1 MiB holds.
+const IDS_MAX: usize = 20_000;
+
+/// An order. What is left out does not matter.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    source: String,
+    #[serde(default)]
+    reasons: Vec<String>,
+    since: Option<String>,
+    until: Option<String>,
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: String,
+    state: &'static str,
+    at: String,
+    dry_run: bool,
+    of: Option<u64>,
+    seen: u64,
+    released: u64,
+    duplicates: u64,
+    disputed: u64,
+    refused: u64,
+    error: Option<&'a str>,
+}
+
+impl Admin {
+    pub(super) async fn begin_release(&self, body: &Bytes, who: &Actor) -> Answered {
+        let order: Order = serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad(format!("the body cannot be read: {error}")))?;
+        let filter = self.release_filter(&order)?;
+        let id = ReleaseId::new(now_ms());
+        let ordered = release_all((&self.registry, &self.releases), who, (id, filter)).await;
+        ordered.map_err(|error| match error {
+            ReleaseError::Ledger(error) => ApiError::ledger(&error),
+            ReleaseError::Busy(why) => ApiError::new(StatusCode::CONFLICT, why.to_string()),
+        })?;
+        let progress = self.releases.ended(id, WAIT).await.ok_or_else(unknown)?;
+        let mut answer = shown(&progress);
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        Ok(answer)
+    }
+
+    pub(super) fn release_progress(&self, id: &str) -> Answered {
+        let progress = self.releases.progress(release_id(id)?).ok_or_else(unknown)?;
+        Ok(shown(&progress))
+    }
+
+    pub(super) async fn cancel_release(&self, id: &str, who: &Actor) -> Answered {
+        let id = release_id(id)?;
+        let cancelled = cancel_release((&self.registry, &self.releases), who, id).await;
+        let progress = cancelled.map_err(|error| ApiError::ledger(&error))?.ok_or_else(unknown)?;
+        Ok(shown(&progress))
+    }
+
+    fn release_filter(&self, order: &Order) -> Result<ReleaseFilter, ApiError> {
+        let config = self.config();
+        let Some(source) = config.sources.get(&order.source) else {
+            return Err(ApiError::absent(format!("there is no source {:?}", order.source)));
+        };
+        let reason = |name: &String| {
+            let reason = Reason::from_name(name).filter(|reason| reason.can_be_held());
+            reason.ok_or_else(|| ApiError::bad(format!("reasons: none is held for {name:?}")))
+        };
+        let read = |name: &str, text: &Option<String>| {
+            text.as_deref().map(|text| time(name, text)).transpose()
+        };
+        if order.ids.len() > IDS_MAX {
+            return Err(ApiError::bad(format!("ids: {IDS_MAX} at most; use a filter")));
+        }
+        let id = |text: &String| {
+            text.parse::<HeldId>().map_err(|error| ApiError::bad(format!("ids: {error}")))
+        };
+        Ok(ReleaseFilter {
+            source: SourceId::from(source.id.as_str()),
+            reasons: order.reasons.iter().map(reason).collect::<Result<_, _>>()?,
+            since_ms: read("since", &order.since)?,
+            until_ms: read("until", &order.until)?,
+            ids: order.ids.iter().map(id).collect::<Result<_, _>>()?,
+            mode: if order.dry_run { ReleaseMode::DryRun } else { ReleaseMode::Real },
+        })
+    }
+}
+
+fn release_id(text: &str) -> Result<ReleaseId, ApiError> {
+    text.parse().map_err(|error: NotAReleaseId| ApiError::bad(error.to_string()))
+}
+
+fn unknown() -> ApiError {
+    ApiError::absent("there is no release of that id (any more); given again it repeats nothing")
+}
+
+fn shown(progress: &ReleaseProgress) -> crate::wire::Response {
+    let error = match &progress.state {
+        ReleaseState::Failed(error) => Some(error.to_string()),
+        ReleaseState::Running | ReleaseState::Done | ReleaseState::Cancelled => None,
+    };
+    json(&Shown {
+        id: progress.id.to_string(),
+        state: progress.state.as_str(),
+        at: rfc3339(progress.at_ms),
+        dry_run: progress.mode == ReleaseMode::DryRun,
+        of: progress.of,
+        seen: progress.seen,
+        released: progress.released,
+        duplicates: progress.duplicates,
+        disputed: progress.disputed,
+        refused: progress.refused,
+        error: error.as_deref(),
+    })
+}

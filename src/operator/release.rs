@@ -1,0 +1,54 @@
+//! Releases as people order them: written down in the audit log first, then done.
+
+use crate::clock::now_ms;
+use crate::intake::{
+    BusyError, ReleaseFilter, ReleaseMode, ReleaseProgress, ReleaseState, Releases,
+};
+use crate::ledger::{LedgerError, ReleaseId};
+use crate::registry::{Action, Actor, Registry};
+
+/// Why an order is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The ledger fails.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Too many run.
+    #[error(transparent)]
+    Busy(#[from] BusyError),
+}
+
+/// Begins to release all callbacks in quarantine that `filter` finds, as the order `id`.
+///
+/// # Errors
+/// The order is not accepted, or the ledger fails.
+pub async fn release_all(
+    (registry, releases): (&Registry, &Releases),
+    who: &Actor,
+    (id, filter): (ReleaseId, ReleaseFilter),
+) -> Result<(), ReleaseError> {
+    if filter.mode == ReleaseMode::Real {
+        registry.note(who, Action::Released, ("release", &id.to_string())).await?;
+    }
+    releases.begin(id, filter, now_ms())?;
+    tracing::info!(release = %id, who = who.as_str(), "a release was ordered");
+    Ok(())
+}
+
+/// Cancels the order `id`; it ends with what it is looking at. `None`: there is none of that id.
+///
+/// # Errors
+/// The ledger cannot write it down; the order is cancelled all the same.
+pub async fn cancel_release(
+    (registry, releases): (&Registry, &Releases),
+    who: &Actor,
+    id: ReleaseId,
+) -> Result<Option<ReleaseProgress>, LedgerError> {
+    let Some(progress) = releases.cancel(id).await else { return Ok(None) };
+    // What had come to its end before is not cancelled.
+    if matches!(progress.state, ReleaseState::Running | ReleaseState::Cancelled) {
+        tracing::info!(release = %id, who = who.as_str(), "a release was cancelled");
+        registry.note(who, Action::Cancelled, ("release", &id.to_string())).await?;
+    }
+    Ok(Some(progress))
+}

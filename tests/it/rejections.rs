@@ -1,0 +1,170 @@
+//! Rejected callbacks: kept in the store, found by what they claim, and held where a source says so.
+
+use postern::ledger::{Embedded, EmbeddedOptions};
+use serde_json::{Value, json};
+
+use super::gateway::{Gateway, PLAIN, eventually, taku, taku_for};
+use super::wire::{ask, get, post};
+
+fn rejections(gateway: &Gateway, query: &str) -> Vec<Value> {
+    let answer = get(gateway.at.admin, &format!("/admin/v1/rejections?{query}"));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["rejections"].as_array().unwrap().clone()
+}
+
+fn held(gateway: &Gateway) -> Vec<Value> {
+    get(gateway.at.admin, "/admin/v1/held").json()["held"].as_array().unwrap().clone()
+}
+
+fn forged(transaction: &str) -> String {
+    taku(transaction).replace("coin", "gold")
+}
+
+/// `level-end` with a quarantine.
+fn with_quarantine(rules: &str) -> String {
+    PLAIN.replace("secrets =", &format!("quarantine = {{ {rules} }}\nsecrets ="))
+}
+
+#[test]
+fn a_rejection_outlives_a_restart_and_is_found_by_what_it_claims() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let gateway = Gateway::over(PLAIN, open());
+    for (user, transaction) in [("u1", "r1"), ("u2", "r2"), ("u1", "r3")] {
+        let forged = taku_for(user, transaction, "10").replace("coin", "gold");
+        assert_eq!(get(gateway.at.callbacks, &forged).status, 601);
+    }
+    let before = rejections(&gateway, "");
+    gateway.stop();
+    let gateway = Gateway::over(PLAIN, open());
+    let after = rejections(&gateway, "");
+    assert_eq!(before, after, "the same, under the same ids");
+    let ids: Vec<&str> = after.iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert!(ids.is_sorted_by(|one, next| one > next) && ids[0].starts_with("ref_"), "{ids:?}");
+    assert_eq!(after[0]["unverified"], json!({ "transaction": "r3", "user": "u1" }));
+    assert_eq!((&after[0]["held"], &after[0]["status"]), (&json!(false), &json!(601)));
+    let found = |query: &str| {
+        let all = rejections(&gateway, query).into_iter();
+        all.map(|one| one["unverified"]["transaction"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("user=u1"), ["r3", "r1"]);
+    assert_eq!(found("transaction=r2"), ["r2"]);
+    assert_eq!(found("reason=bad_signature&source=level-end&held=false").len(), 3);
+    assert!(found("reason=stale").is_empty() && found("held=true").is_empty());
+    assert!(found("since=2999-01-01T00:00:00Z").is_empty());
+    for bad in ["held=perhaps", "reason=nonsense", "cursor=zz"] {
+        assert_eq!(get(gateway.at.admin, &format!("/admin/v1/rejections?{bad}")).status, 400);
+    }
+    // What the list shows is what explain takes.
+    let explain = |id: &str, source: &str| {
+        let question = json!({ "source": source, "rejection": id }).to_string();
+        post(gateway.at.admin, "/admin/v1/explain", &question)
+    };
+    let explained = explain(ids[0], "level-end");
+    assert_eq!(explained.status, 200, "{}", explained.body);
+    assert_eq!(explained.json()["reason"], "bad_signature");
+    assert_eq!(explain("ref_00000000000000000000000000000000", "level-end").status, 404);
+    assert_eq!(explain("17", "level-end").status, 404);
+}
+
+#[test]
+fn a_call_to_a_path_of_no_source_names_the_nearest() {
+    let gateway = Gateway::start(PLAIN);
+    let target = taku("lost").replace("level-end", "levelend");
+    let signature = target.rsplit_once("sign=").unwrap().1.to_owned();
+    assert_eq!(get(gateway.at.callbacks, &target).status, 404);
+    assert_eq!(get(gateway.at.callbacks, "/wp-login.php").status, 404);
+    let all = rejections(&gateway, "reason=unknown_path");
+    assert_eq!(all.len(), 2);
+    assert_eq!((&all[0]["source"], all[0].get("nearest")), (&json!("/wp-login.php"), None));
+    assert_eq!(all[1]["source"], "/callback/levelend");
+    assert_eq!(all[1]["nearest"], "level-end");
+    assert_eq!(all[1]["unverified"]["transaction"], "lost");
+    assert!(!json!(all).to_string().contains(&signature));
+    assert_eq!(rejections(&gateway, "").len(), 2);
+    assert_eq!(gateway.metric("postern_unknown_paths_total"), 2.0);
+    // As a callback of the nearest source, whose path is wrong.
+    let id = all[1]["id"].as_str().unwrap();
+    let question = json!({ "source": "level-end", "rejection": id }).to_string();
+    let explained = post(gateway.at.admin, "/admin/v1/explain", &question);
+    assert_eq!(explained.status, 200, "{}", explained.body);
+}
+
+#[test]
+fn a_flood_leaves_the_samples_of_others() {
+    let text = PLAIN.replace("[server]", "[server]\ntrusted_proxies = [\"127.0.0.1\"]");
+    let gateway = Gateway::start(&text);
+    let from = |address: &str, target: &str| {
+        let head =
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n\r\n");
+        assert_eq!(ask(gateway.at.callbacks, head).status, 601);
+    };
+    from("198.51.100.7", &forged("first"));
+    for n in 0..300 {
+        from(&format!("203.0.113.{}", n % 10), &forged(&format!("flood-{n}")));
+    }
+    from("198.51.100.8", &forged("last"));
+    let all = rejections(&gateway, "limit=500");
+    let kept =
+        |transaction: &str| all.iter().any(|one| one["unverified"]["transaction"] == transaction);
+    assert!(kept("first") && kept("last"), "{}", all.len());
+    // Each address of the flood is sampled, and no more than its rate.
+    assert_eq!(all.len(), 202);
+    assert_eq!(gateway.outcomes("rejected"), 302.0);
+}
+
+#[test]
+fn what_is_held_is_recorded_before_it_is_answered_and_listed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Embedded::open(EmbeddedOptions::new(folder.path())).unwrap();
+    let text = with_quarantine("reasons = [\"bad_signature\"]");
+    let gateway = Gateway::over(&text, open());
+    let to = gateway.at.callbacks;
+    // The sender is told what it would be told without a quarantine, and comes again.
+    for _ in 0..3 {
+        assert_eq!(get(to, &forged("q1")).status, 601);
+    }
+    assert_eq!(get(to, &forged("q2")).status, 601);
+    let missing = taku("q3").split("&sign=").next().unwrap().to_owned();
+    assert_eq!(get(to, &missing).status, 602);
+    let waiting = held(&gateway);
+    assert_eq!(waiting.len(), 2);
+    assert_eq!(
+        (&waiting[1]["why"], &waiting[1]["reason"]),
+        (&json!("quarantine"), &json!("bad_signature"))
+    );
+    assert_eq!((&waiting[1]["transaction"], &waiting[1]["user"]), (&json!("q1"), &json!("u1")));
+    assert_eq!(waiting[1]["source"], "level-end");
+    let listed = rejections(&gateway, "held=true");
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[1]["id"], waiting[1]["id"]);
+    assert_eq!(rejections(&gateway, "held=false").len(), 1, "of another reason");
+    eventually("counted", || gateway.metric("postern_held_callbacks{source=\"level-end\"}") == 2.0);
+    assert_eq!(gateway.outcomes("rejected"), 5.0);
+    // Neither a restart nor taking the quarantine away loses it.
+    gateway.stop();
+    let gateway = Gateway::over(PLAIN, open());
+    assert_eq!(held(&gateway), waiting);
+    let id = waiting[0]["id"].as_str().unwrap();
+    let drop = post(gateway.at.admin, &format!("/admin/v1/held/{id}/drop"), "");
+    assert_eq!(drop.status, 200, "{}", drop.body);
+    assert_eq!(held(&gateway).len(), 1);
+}
+
+#[test]
+fn who_would_give_up_is_told_that_it_is_accepted_if_there_is_room() {
+    let text = with_quarantine("reasons = \"all\", max = \"1MiB\", answer = \"accept\"");
+    let unavailable = "reply = { unavailable = { status = 503 } }\nsecrets =";
+    let gateway = Gateway::start(&text.replace("secrets =", unavailable));
+    let to = gateway.at.callbacks;
+    assert_eq!(get(to, &forged("a1")).status, 200);
+    assert_eq!(get(to, &forged("a1")).status, 200, "it is known");
+    assert_eq!((held(&gateway).len(), gateway.outcomes("accepted")), (1, 0.0));
+    assert_eq!(get(gateway.at.admin, "/admin/v1/events").json()["events"], json!([]));
+    // Once there is no room, nothing is acknowledged that is not recorded.
+    let fill = |n: usize| format!("{}&fill={n}{}", forged("fill"), "x".repeat(7000));
+    let statuses: Vec<u16> = (0..160).map(|n| get(to, &fill(n)).status).collect();
+    let full = statuses.iter().position(|status| *status != 200).expect("it is full");
+    assert!(statuses[full..].iter().all(|status| *status == 503), "{statuses:?}");
+    assert!((60..120).contains(&full), "three quarters of a MiB for one caller: {full}");
+}
