@@ -45,14 +45,9 @@ words: ## The words of code and prose, against scripts/words.toml; the paths in 
 	    [ -e "$$path" ] || { echo "CONTRIBUTING.md: $$path does not exist"; exit 1; }; \
 	done
 
-deny: ## Licences, duplicate and unwanted dependencies, sources; advisories if the database is reachable
+deny: ## Licences, duplicate and unwanted dependencies, sources, advisories
 	cargo deny --locked check bans licenses sources
-	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then \
-	    echo "cargo deny --locked check advisories"; \
-	    cargo deny --locked check --disable-fetch advisories; \
-	else \
-	    echo "SKIPPED: advisories: the RustSec database is unreachable"; \
-	fi
+	@scripts/advisories
 
 unit: ## All tests: unit, integration, documentation
 	timeout $(UNIT_TIMEOUT) cargo test --locked

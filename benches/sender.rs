@@ -1,5 +1,5 @@
-//! The pure half of a callback: parse, verify, resolve, reply. Each recipe kind stands beside the
-//! bare digest of the same bytes, so that the ratio, not the machine, is what is read.
+//! The pure half of a callback: parse, verify, resolve, reply. Each recipe kind is measured beside
+//! the bare digest of the same bytes: read the ratio, it is independent of the machine.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 

@@ -1,5 +1,5 @@
 //! The ratios of the performance budget: parse and verify over the bare digest of the same bytes,
-//! and resolve. All are timed in turn within one run, so that a noisy machine disturbs them alike;
+//! and resolve. All are timed in turn within one run: noise affects them alike;
 //! the fastest round and the median round are printed.
 //!
 //! `cargo bench --bench sender_ratios` prints the table. `-- CASE WORK TIMES` only repeats one work

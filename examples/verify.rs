@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             other => return Err(format!("not an event: {other:?}").into()),
         },
-        Judgement::Refused(rejection) => {
+        Judgement::Rejected(rejection) => {
             println!("rejected: {:?}", rejection.reason);
             (Outcome::Rejected, Some(rejection.reason))
         }

@@ -10,10 +10,14 @@ mod export;
 mod forget;
 mod import;
 mod migrate;
+mod place;
 mod rebuild;
 mod rekey;
 mod release;
 mod replay;
+mod restore;
+#[cfg(feature = "s3")]
+mod s3;
 mod senders;
 mod serve;
 mod sign;
@@ -62,6 +66,7 @@ enum Command {
     Events(events::Events),
     Export(export::Export),
     Import(import::Import),
+    Restore(restore::Restore),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     Rekey(rekey::Rekey),
@@ -99,6 +104,7 @@ impl Command {
             Self::Events(command) => command.run(screen),
             Self::Export(command) => command.run(screen),
             Self::Import(command) => command.run(screen),
+            Self::Restore(command) => command.run(screen),
             Self::Verify(command) => command.run(screen),
             Self::Rebuild(command) => command.run(screen),
             Self::Rekey(command) => command.run(screen),

@@ -13,19 +13,17 @@
 mod admin;
 mod checked;
 mod destination;
-mod file;
+pub(crate) mod file;
 mod issue;
 mod keys;
 pub mod limits;
-mod manage;
 mod master;
 mod network;
 mod pass;
-mod push;
 mod quarantine;
 mod reload;
 mod remote;
-mod secret;
+pub(crate) mod secret;
 mod secret_path;
 mod senders;
 mod server;
@@ -35,7 +33,7 @@ mod source;
 mod store;
 mod supersede;
 mod template;
-mod unit;
+pub(crate) mod unit;
 
 #[cfg(test)]
 mod tests;
@@ -50,14 +48,17 @@ use toml::de::DeTable;
 use file::Section;
 use pass::Pass;
 
+use crate::partners::callback_addresses::settings as callback_addresses;
+use crate::partners::push_configuration::settings as push_configuration;
+use crate::partners::settings as manage;
+
 pub use checked::*;
 pub use file::nearest;
 pub use issue::{ConfigErrors, ConfigIssue, Paint};
-pub use keys::TABLES;
+pub use keys::tables;
 pub use master::{MASTER_KEY, MASTER_KEY_BYTES, OLD_MASTER_KEY, master_key};
 pub use network::{check_origin, forbidden, parse_range, wrapped};
 pub use pass::{Access, Contents, Files, Input, Machine};
-pub use push::{PushGrant, PushPathError, check_push_path};
 pub use quarantine::{HeldAnswer, KEEP as QUARANTINE_KEEP, Quarantine};
 pub use reload::{Reloaded, Snapshots, State, Watcher};
 pub use remote::{Table, check_destination, check_new_source, check_source};
@@ -185,10 +186,10 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources(&top, &known)
     });
     if let Some(sources) = &sources {
-        manage::refuse_replayable(&top, sources, &manage);
+        callback_addresses::refuse_replayable(&top, sources, &manage);
         check_templates(&sections, (sources, &destinations));
     }
-    manage::warn_of_strangers(&sections, &destinations, &manage);
+    push_configuration::warn_of_unknown_apps(&sections, &destinations, &manage);
     Some(Config {
         server,
         admin,
@@ -198,7 +199,6 @@ fn check<'a>(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Option<Conf
         sources: sources?,
         destinations: destinations.into_iter().map(|(name, d)| (name, Arc::new(d))).collect(),
         manage,
-        routing: BTreeMap::new(),
     })
 }
 
@@ -237,7 +237,7 @@ fn check_templates(
 fn sources(top: &Section<'_>, known: &source::Known<'_>) -> BTreeMap<String, Arc<Source>> {
     let sections = top.sections("source");
     source::refuse_shared(&sections);
-    supersede::check(&sections);
+    supersede::check(&sections, known.catalog);
     let mut drafts: Vec<source::Draft> =
         sections.iter().filter_map(|section| source::check(section, known)).collect();
     source::refuse_shared_signatures(&sections, &drafts);

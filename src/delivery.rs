@@ -28,7 +28,6 @@ mod message;
 mod message_signature;
 mod outbound_request;
 mod pauses;
-mod rate;
 mod replay;
 mod schedule;
 mod settler;

@@ -16,7 +16,6 @@
 //! come back after a 429 or a 5xx.
 
 mod address_check;
-mod bucket;
 mod callback_log;
 mod client;
 mod commit;
@@ -33,7 +32,6 @@ mod release;
 mod releases;
 mod route;
 
-pub use bucket::ByAddress;
 pub use client::{Caller, caller};
 pub use handler::CallbackHandler;
 pub use received::Received;

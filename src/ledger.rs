@@ -78,7 +78,8 @@ pub use integrity::{Damage, ScrubPage};
 pub use log::{Cursor, EventDetail, EventState, LogPage, LogQuery, Logged};
 pub use memory::Memory;
 pub use portable::{
-    ExportError, ExportPage, ExportReader, ExportWriter, Imported, Item, PastEvent,
+    ExportError, ExportId, ExportPage, ExportReader, ExportWriter, Imported, Item, KnownItems,
+    PastEvent,
 };
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use rejection::{NewRejection, Rejected, Rejection, RejectionNote, caller};

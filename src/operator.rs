@@ -1,10 +1,9 @@
 //! What the admin API, the console and the command line share: who may ask, how a callback is
 //! shown to people without what it claims, where it is called, how it is delivered again, and how a
-//! destination is paused and tried out; what the APIs of the seeds and the console both write.
+//! destination is paused and tried out.
 
 mod access;
 mod address;
-pub(crate) mod addresses;
 mod call;
 mod explained;
 mod held;
@@ -14,7 +13,6 @@ mod pasted;
 mod pause;
 mod release;
 mod replay;
-pub(crate) mod rules;
 mod trial;
 
 pub use access::{

@@ -1,4 +1,5 @@
-//! The registry: what people manage over APIs and pages, and the configuration file, as one.
+//! The registry: the objects that are managed over APIs and pages, merged with the configuration
+//! file.
 //!
 //! ```text
 //! configuration file ─┐
@@ -8,15 +9,14 @@
 //!      └ write: all or nothing, audited    on the others when the ledger says that there is one
 //! ```
 //!
-//! Every change writes one document besides its own, the head. So whoever planned a change on an
-//! older state of things meets a newer head and plans again: no update is lost, and what is checked
-//! across documents (names, ids, who uses what) holds on any number of gateways.
+//! Every change writes one document besides its own, the head. A change that was planned on an
+//! older state fails on the newer head and is planned again. So no update is lost, and checks
+//! across documents (names, ids, references) hold on any number of gateways.
 
 mod audit;
 mod documents;
 mod entries;
-mod merge;
-mod push;
+pub(crate) mod merge;
 mod resolved;
 mod write;
 
@@ -30,61 +30,60 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::merge::{Compiled, merge};
 use crate::config::Config;
 use crate::ledger::{BatchedLedger, LedgerError, Revision};
+use crate::partners::push_configuration::plan::OutOfReach;
+use crate::plan::{Plan, RoutingTable};
 
 pub use audit::{
     Action, Actor, ENTRIES_MAX, Entry, list as audit_log, list_where as audit_log_where,
 };
-pub use documents::{
-    Address, CALLBACK_ADDRESS, ContainerConfig, DESTINATION, Documents, FunctionCallback,
-    FunctionConfig, PUSH_CONFIG, Push, REWARD_RULE, Rule, RuleStatus, SOURCE, StoredDocument,
-};
+pub use documents::{DESTINATION, Documents, SOURCE, StoredDocument};
 pub use entries::{DocumentError, Managed, Precondition, Written, check_reach};
-pub use merge::rule_name;
-pub use push::{OutOfReach, PushBarrier, push_barrier};
 pub use resolved::{NOTE_CHARACTERS_MAX, NoteError, RESOLVED_MAX, Resolution, Subject};
 pub use write::{AuditView, ChangeError, Draft};
 
-/// How long one wait for a change of others may take.
+/// The longest wait for a change of other gateways.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The pause after the ledger could not be asked.
+/// The pause after the ledger could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What people manage. Clones share it.
+/// The managed objects. Clones share them.
 #[derive(Clone)]
 pub struct Registry(Arc<Shared>);
 
 struct Shared {
     book: BatchedLedger,
     state: ArcSwap<RunningConfig>,
-    /// One at a time plans, writes, reads again and puts in force.
+    /// Held by the one change that plans, writes, reads again and applies.
     turns: Mutex<()>,
     apply: OnceLock<Apply>,
 }
 
-/// What is told of every new configuration.
-type Apply = Box<dyn Fn(&Arc<Config>) + Send + Sync>;
+/// Applies every new plan.
+type Apply = Box<dyn Fn(&Plan) + Send + Sync>;
 
-/// What is in force, and what it was made of.
+/// The running configuration, and its parts.
 #[derive(Clone, Debug)]
 pub struct RunningConfig {
     /// The configuration file.
     pub file: Arc<Config>,
     /// The documents.
     pub documents: Documents,
-    /// Both as one.
+    /// Both, merged.
     pub config: Arc<Config>,
-    /// What is left out of it, and why.
+    /// The routes that depend on parameters.
+    pub routing: Arc<RoutingTable>,
+    /// The documents that are ignored, each with the reason.
     pub problems: Vec<String>,
-    /// Push configurations that name destinations which are not theirs. Their messages wait.
+    /// Push configurations that name destinations of others. Their messages wait.
     pub out_of_reach: Vec<OutOfReach>,
     compiled: Arc<Compiled>,
 }
 
-/// A configuration file that is not put in force.
+/// A configuration file that is not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// It takes a name in use, or takes away what is used.
+    /// The file takes a name in use, or removes what is used.
     #[error("{}", .0.join("; "))]
     Clash(Vec<String>),
     /// The documents cannot be read.
@@ -96,8 +95,8 @@ pub enum ReloadError {
 struct WriteLock<'r>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'r, ()>);
 
 impl Registry {
-    /// The registry of `book` under that file. Documents that cannot be used under it are left
-    /// out, and logged.
+    /// The registry of `book` under that file. Documents that conflict with the file are ignored
+    /// and logged.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -112,13 +111,19 @@ impl Registry {
         Ok(Self(Arc::new(Shared { book, state, turns: Mutex::new(()), apply: OnceLock::new() })))
     }
 
-    /// The configuration in force.
+    /// The running configuration.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.state.load().config)
     }
 
-    /// What is in force.
+    /// The running plan.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        self.0.state.load().plan()
+    }
+
+    /// The running configuration with its parts.
     #[must_use]
     pub fn in_force(&self) -> Guard<Arc<RunningConfig>> {
         self.0.state.load()
@@ -130,17 +135,17 @@ impl Registry {
         &self.0.book
     }
 
-    /// Says once what to do with every new configuration. It is called in order, and before a
-    /// change is answered.
-    pub fn on_change(&self, apply: impl Fn(&Arc<Config>) + Send + Sync + 'static) {
+    /// Sets, once, the function that applies every new plan. Calls are in order, and before a
+    /// change is acknowledged.
+    pub fn on_change(&self, apply: impl Fn(&Plan) + Send + Sync + 'static) {
         // Only the program's one start calls it.
         let _ = self.0.apply.set(Box::new(apply));
     }
 
-    /// Goes on under another configuration file.
+    /// Applies another configuration file.
     ///
     /// # Errors
-    /// It takes the name of something made over an API, or takes away what that uses. Nothing
+    /// The file takes the name of an object that an API made, or removes what that uses. Nothing
     /// changes then.
     pub async fn reload(&self, file: Arc<Config>) -> Result<(), ReloadError> {
         let _turn = self.turn().await;
@@ -156,7 +161,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts in force what others change, for as long as it is polled and the ledger works.
+    /// Applies the changes of other gateways, as long as it is polled and the ledger works.
     pub async fn follow(&self) {
         let mut seen = Revision(0);
         loop {
@@ -181,7 +186,7 @@ impl Registry {
         WriteLock(self.0.turns.lock().await)
     }
 
-    /// Reads what was changed, here or by others, and puts it in force.
+    /// Reads changes, of this gateway or others, and applies them.
     async fn catch_up(&self, _: &WriteLock<'_>) -> Result<(), LedgerError> {
         let before = self.0.state.load_full();
         if !before.documents.is_stale(self.book()).await? {
@@ -200,14 +205,14 @@ impl Registry {
     }
 
     fn put_in_force(&self, state: RunningConfig) {
-        let config = Arc::clone(&state.config);
+        let plan = state.plan();
         let before = self.0.state.load();
         let new = state.out_of_reach.iter().filter(|one| !before.out_of_reach.contains(one));
         new.for_each(OutOfReach::log);
         drop(before);
         self.0.state.store(Arc::new(state));
         if let Some(apply) = self.0.apply.get() {
-            apply(&config);
+            apply(&plan);
         }
     }
 }
@@ -219,10 +224,19 @@ impl RunningConfig {
             file,
             documents,
             config: Arc::new(merged.config),
+            routing: Arc::new(merged.routing),
             problems: merged.problems,
             out_of_reach: merged.out_of_reach,
             compiled: Arc::new(merged.compiled),
         }
+    }
+}
+
+impl RunningConfig {
+    /// The part that the running parts of the gateway follow.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        Plan { config: Arc::clone(&self.config), routing: Arc::clone(&self.routing) }
     }
 }
 

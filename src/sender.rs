@@ -42,7 +42,7 @@ pub use crypto::key_set::{
 };
 pub use crypto::secret::Secret;
 pub use language::catalog::Catalog;
-pub use language::definition::{Basis, Sender, SenderRetries};
+pub use language::definition::{Basis, Precedence, Sender, SenderRetries, SenderRouting};
 pub use language::definition_error::DefinitionError;
 pub use language::recipe::{LiveSecret, MaxAge, Recipe, Replay, Terms};
 pub use language::url::{Bracket, DotSegment, MacroUrl, Placeholder, UrlTemplate, Written};

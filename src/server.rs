@@ -33,8 +33,10 @@ use crate::ledger::{
     MasterKey, Observer, Postgres, PostgresError, PostgresOptions,
 };
 use crate::lifecycle::{Lifecycle, Stop, Stopping};
-use crate::manage::{Admin, Partners, Starting};
+use crate::manage::{Admin, Starting};
 use crate::operator::LocalToken;
+use crate::partners::Partners;
+use crate::plan::Plan;
 use crate::registry::{Registry, ReloadError};
 use crate::sender::Secret;
 use crate::telemetry::Metrics;
@@ -373,9 +375,11 @@ impl Doors {
         let addresses = listeners.addresses()?;
         let keys = Keys::start(&file, Arc::clone(metrics));
         let shared = (Arc::clone(metrics), Arc::clone(&life));
-        let gate = CallbackHandler::new(&file, keys.clone(), shared.clone());
+        let gate =
+            CallbackHandler::new(&Plan::new(Arc::clone(&file)), keys.clone(), shared.clone());
         let certificate =
             file.server.tls.as_ref().map(Certificate::read).transpose()?.map(Arc::new);
+        certificate.iter().for_each(|certificate| note_expiry(certificate, metrics));
         let bounds = bounds(&file.server.limits);
         let front =
             ListenerService::new(gate.clone(), Arc::clone(&life), bounds, certificate.as_ref())?;
@@ -418,6 +422,7 @@ impl Doors {
 /// A gateway that serves.
 struct Running {
     life: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
     registry: Registry,
     courier: Dispatcher,
     upkeep: Upkeep,
@@ -435,7 +440,8 @@ struct Side {
 impl Running {
     fn start(registry: Registry, metrics: Arc<Metrics>, doors: Doors) -> Result<Self, ServeError> {
         let Doors { addresses, life, keys, gate, certificate, .. } = &doors;
-        let (config, book) = (registry.config(), registry.book().clone());
+        let (plan, book) = (registry.plan(), registry.book().clone());
+        let config = Arc::clone(&plan.config);
         let local = Arc::new(LocalToken::new(&config.admin.token_file));
         // Created before the first request, so that whoever starts a gateway finds it.
         local.or(&config.admin.tokens);
@@ -467,31 +473,32 @@ impl Running {
         let inside = (gate.clone(), keys.clone(), control, (replays, releases), scrubber);
         let following = (registry.clone(), gate.clone());
         keys.apply(&config);
-        gate.apply(&config);
+        gate.apply(&plan);
         gate.open(book);
         let receiving = (gate.clone(), keys.clone());
-        put_in_force(&registry, receiving, (&courier, &upkeep), certificate.clone());
+        let shown = (certificate.clone(), Arc::clone(&metrics));
+        put_in_force(&registry, receiving, (&courier, &upkeep), shown);
         let follower = tokio::spawn(async move {
             let (registry, gate) = following;
             tokio::join!(registry.follow(), gate.follow_older_keys());
         });
 
         let partners = Arc::new(Partners::new(registry.clone()));
-        let shared = (metrics, Arc::clone(life), local);
+        let shared = (Arc::clone(&metrics), Arc::clone(life), local);
         let address = addresses.admin.ip();
-        let beside = match &doors.management {
+        let partners = match &doors.management {
             Some(management) => {
                 management.set(partners);
                 None
             }
             None => Some(partners),
         };
-        let admin = Admin::new(address, registry.clone(), inside, shared, beside);
+        let admin = Admin::new(address, registry.clone(), inside, shared);
         let console = Console::new(address, tools).ok_or_else(no_random_bytes)?;
-        doors.admin.set(AdminRouter { admin, console });
+        doors.admin.set(AdminRouter { admin, console, partners });
         life.ready();
         let Doors { life, workers, sides, .. } = doors;
-        Ok(Self { life, registry, courier, upkeep, workers, sides, follower })
+        Ok(Self { life, metrics, registry, courier, upkeep, workers, sides, follower })
     }
 
     /// Serves under every new configuration, until it is to stop.
@@ -519,7 +526,7 @@ impl Running {
     /// Goes on under another configuration file. What is bound stays as it was.
     async fn reload(&self, file: Arc<Config>) {
         match self.registry.reload(file).await {
-            Ok(()) => {}
+            Ok(()) => return self.metrics.program.reloaded(),
             Err(ReloadError::Clash(clashes)) => {
                 for clash in clashes {
                     tracing::error!(clash, "what was made over an API would not work any more");
@@ -530,6 +537,7 @@ impl Running {
                 tracing::error!(%error, "the new configuration could not be put in force");
             }
         }
+        self.metrics.program.reload_failed();
     }
 
     async fn end(self, time: Duration, now: impl Future<Output = ()>) {
@@ -567,20 +575,29 @@ fn put_in_force(
     registry: &Registry,
     (gate, keys): (CallbackHandler, Keys),
     (courier, upkeep): (&Dispatcher, &Upkeep),
-    certificate: Option<Arc<Certificate>>,
+    (certificate, metrics): (Option<Arc<Certificate>>, Arc<Metrics>),
 ) {
     let (deliver, sweep) = (courier.applier(), upkeep.applier());
-    registry.on_change(move |config| {
+    registry.on_change(move |plan| {
+        let config = &plan.config;
         keys.apply(config);
-        gate.apply(config);
+        gate.apply(plan);
         deliver(config);
         sweep(config);
-        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls)
-            && let Err(error) = certificate.reload(files)
-        {
-            tracing::error!(%error, "the certificate could not be read again; the old one stays");
+        if let (Some(certificate), Some(files)) = (&certificate, &config.server.tls) {
+            if let Err(error) = certificate.reload(files) {
+                tracing::error!(%error, "the certificate could not be read again; the old one stays");
+            }
+            note_expiry(certificate, &metrics);
         }
     });
+}
+
+/// Notes when the certificate of the callback listener expires.
+fn note_expiry(certificate: &Certificate, metrics: &Metrics) {
+    if let Some(expires_ms) = certificate.expires_ms() {
+        metrics.program.set_certificate("callbacks", expires_ms);
+    }
 }
 
 impl Side {

@@ -9,9 +9,11 @@ mod history;
 mod lines;
 mod log;
 mod metrics;
+mod program;
 
 pub use delivery::{DeliveryMetrics, DeliveryOutcome, VerdictOutcome};
 pub use history::{Histories, History, Span, Start, Took};
 pub use lines::{LineWriter, Lines, LinesGuard};
 pub use log::{LogFormat, init, subscriber};
 pub use metrics::{Metrics, SourceMetrics};
+pub use program::ProgramMetrics;

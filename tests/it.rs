@@ -38,6 +38,7 @@ mod it {
     mod rejections;
     mod release;
     mod replay;
+    mod restore;
     mod reward_rule;
     mod senders;
     mod silence;

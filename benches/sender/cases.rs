@@ -133,7 +133,7 @@ fn sorted_values() -> Case {
     case("sorted values, sha1", recipe("wechat-push", "gatewaytoken"), target, signed, bare_sha1)
 }
 
-/// HMAC-SHA256 over whatever came, sorted.
+/// HMAC-SHA256 over all received parameters, sorted.
 fn gathered_parameters() -> Case {
     let secret = "api-key";
     let signed = "amount=10&is_chargeback=0&item=gold&transaction_id=t-1&user=u1".to_owned();
@@ -158,7 +158,7 @@ fn bare_hmac(text: &[u8]) {
     black_box(mac.finalize().into_bytes());
 }
 
-/// HMAC-SHA256 over the whole URL without the claim.
+/// HMAC-SHA256 over the whole URL without the signature.
 fn whole_url() -> Case {
     let (base, secret) = ("https://callbacks.example.com", "adgem-postback-key");
     let target = "/callback/wall?player_id=player-7&transaction_id=c1d2e3f4a5b6c7d8e9f0&amount=250\
@@ -316,7 +316,7 @@ fn bare_public(
 
 const HUAWEI_TEXT: &str = "adId=ad1&rewardAmount=5&rewardName=coin&uniqueId=ab12&userId=u1";
 
-/// A key pair of RSA, and what it signs: the hex text of a digest.
+/// An RSA key pair, and the hex text of a digest that it signs.
 static RSA: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
     let pk8 = include_bytes!("../../fixtures/keys/test-rsa-2048.pk8");
     let pair = signature::RsaKeyPair::from_pkcs8(pk8).unwrap();

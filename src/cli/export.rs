@@ -8,11 +8,13 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::client::{AdminApi, runtime};
+use super::place::Place;
 use super::store::{Progress, is_there, open};
 use super::{ConfigFile, Exit, Screen, Where};
 use crate::config::{Config, StoreEngine};
 use crate::ledger::{
-    Embedded, Engine, ExportError, ExportWriter, Item, Keyring, Ledger as _, LedgerError, Survey,
+    Embedded, Engine, ExportError, ExportId, ExportReader, ExportWriter, Item, Keyring, KnownItems,
+    Ledger as _, LedgerError, Survey,
 };
 use crate::manage::{EXPORT_KEY, EXPORT_NEXT};
 use crate::private;
@@ -28,21 +30,30 @@ const CHUNK: usize = 1 << 20;
         Documents, the keys of known transactions, and events with how far their deliveries are. \
         A gateway that is running is asked over its admin listener and goes on meanwhile; \
         otherwise the store is read itself. Sealed if POSTERN_MASTER_KEY is set. With --salvage \
-        what is whole of a damaged store is written, and what is damaged is listed.",
+        what is whole of a damaged store is written, and what is damaged is listed. With --since an \
+        increment is written, for `postern restore`: every document, and whatever is new or \
+        changed. The whole store is read for it; it takes about 60 bytes of memory for each item of \
+        the exports before.",
     after_help = "Examples:\n  \
         postern export --config postern.toml --output postern.export\n  \
         postern export --config postern.toml | ssh other 'cat > postern.export'\n  \
+        postern export --config postern.toml --output s3://backups/postern/week.export\n  \
+        postern export --config postern.toml --since week.export --output monday.export\n  \
         postern export --config postern.toml --salvage --output rescued.export"
 )]
 pub(super) struct Export {
     #[command(flatten)]
     config: ConfigFile,
-    /// The file to write, once it is whole; standard output unless said.
+    /// The file, or the object s3://BUCKET/KEY, to write once it is whole; standard output unless said.
     #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<Place>,
     /// Get out what is whole of a damaged store.
     #[arg(long)]
     salvage: bool,
+    /// Write an increment: only what these exports, a whole one and its increments in their order,
+    /// lack. May be given several times.
+    #[arg(long, value_name = "EXPORT", conflicts_with = "salvage")]
+    since: Vec<Place>,
 }
 
 impl Export {
@@ -73,23 +84,42 @@ impl Export {
                 Err(error) => screen.fail(&error),
             };
         };
-        let part = beside(output);
         let mut progress = Progress::new(screen.err, screen.err_is);
-        let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
-            let (to, written) = self.write(BufWriter::new(file), export, &mut progress)?;
-            to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&part, output)?;
-            Ok(written)
-        });
+        let written = match output {
+            Place::File(path) => self.write_file(path, export, &mut progress),
+            #[cfg(feature = "s3")]
+            Place::Object(object) => object.write().map_err(ExportError::from).and_then(|upload| {
+                let (to, written) = self.write(upload, export, &mut progress)?;
+                to.end()?;
+                Ok(written)
+            }),
+        };
         progress.end();
         match written {
             Ok(written) => written.tell(screen),
-            Err(error) => {
-                // What is half written helps nobody.
-                let _ = fs::remove_file(&part);
-                screen.fail(&error)
-            }
+            Err(error) => screen.fail(&error),
         }
+    }
+
+    /// Writes a file, which has its name once it is whole.
+    fn write_file(
+        &self,
+        path: &Path,
+        export: Store<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Written, ExportError> {
+        let part = beside(path);
+        let written = private::create(&part).map_err(ExportError::from).and_then(|file| {
+            let (to, written) = self.write(BufWriter::new(file), export, progress)?;
+            to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            fs::rename(&part, path)?;
+            Ok(written)
+        });
+        if written.is_err() {
+            // What is half written helps nobody.
+            let _ = fs::remove_file(&part);
+        }
+        written
     }
 
     /// Writes an export to `to`.
@@ -99,14 +129,21 @@ impl Export {
         from: Store<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<(W, Written), ExportError> {
-        let mut to = ExportWriter::begin(to, from.keys.current())?;
-        let mut put = |items: &[Item]| {
-            to.write(items)?;
+        let (follows, known) = self.chain(&from.keys, progress)?;
+        let mut to = ExportWriter::begin(to, from.keys.current(), follows)?;
+        let mut put = |items: Vec<Item>| {
+            match follows {
+                Some(_) => to.write(&known.missing(items))?,
+                None => to.write(&items)?,
+            }
             progress.tell(&|| format!("{} items", to.items()));
             Ok(())
         };
         let survey = match self.salvage {
-            true => Some(Embedded::salvage(&server::embedded(&from.config.store)?, &mut put)?),
+            true => {
+                let mut put = |items: &[Item]| put(items.to_vec());
+                Some(Embedded::salvage(&server::embedded(&from.config.store)?, &mut put)?)
+            }
             false => {
                 from.read(&mut put)?;
                 None
@@ -114,6 +151,30 @@ impl Export {
         };
         let items = to.items();
         Ok((to.end()?, Written { items, survey }))
+    }
+}
+
+impl Export {
+    /// The export that an increment follows, and what the chain up to it holds.
+    fn chain(
+        &self,
+        keys: &Keyring,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Option<ExportId>, KnownItems), ExportError> {
+        let (mut follows, mut known) = (None, KnownItems::default());
+        for place in &self.since {
+            let mut reader = ExportReader::begin(place.read()?.0, keys)?;
+            if reader.follows() != follows {
+                let what = format!("{place}: does not follow the export that is named before it");
+                return Err(ExportError::Damaged(what));
+            }
+            while let Some(items) = reader.chunk()? {
+                known.note(&items);
+                progress.tell(&|| format!("{place}: {} items", reader.items()));
+            }
+            follows = Some(reader.id());
+        }
+        Ok((follows, known))
     }
 }
 
@@ -137,7 +198,7 @@ impl Written {
 }
 
 /// Takes items.
-type Put<'p> = &'p mut dyn FnMut(&[Item]) -> Result<(), ExportError>;
+type Put<'p> = &'p mut dyn FnMut(Vec<Item>) -> Result<(), ExportError>;
 
 /// What is exported.
 struct Store<'c> {
@@ -184,7 +245,7 @@ impl Store<'_> {
                 return Err(refused(sentence.to_owned()));
             }
             let items = Item::decode(&page.body);
-            put(&items.map_err(|_| refused("the gateway is of another version".to_owned()))?)?;
+            put(items.map_err(|_| refused("the gateway is of another version".to_owned()))?)?;
             match said(EXPORT_NEXT) {
                 Some(next) => path = format!("/admin/v1/export?cursor={next}"),
                 None => return Ok(()),
@@ -197,7 +258,7 @@ fn read_from(ledger: &Engine, runtime: &Runtime, put: Put<'_>) -> Result<(), Exp
     let mut cursor = None;
     loop {
         let page = runtime.block_on(ledger.export(cursor.as_ref(), CHUNK))?;
-        put(&page.items)?;
+        put(page.items)?;
         cursor = page.next;
         if cursor.is_none() {
             return Ok(());

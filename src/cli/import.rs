@@ -1,19 +1,16 @@
 //! `postern import`: takes what `postern export` wrote.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::io;
+use std::str::FromStr as _;
 
 use clap::Args;
 
 use super::client::runtime;
+use super::place::{Counted, Place};
 use super::store::{Progress, open};
 use super::{ConfigFile, Exit, Screen};
-use crate::ledger::{Engine, ExportError, ExportReader, Imported, Ledger as _};
+use crate::ledger::{Engine, ExportError, ExportReader, Imported, Item, Ledger as _};
 use crate::server;
-
-/// Bytes that are read at once.
-const BUFFER: usize = 1 << 20;
 
 /// Take what `postern export` wrote
 #[derive(Args, Debug)]
@@ -31,7 +28,7 @@ pub(super) struct Import {
     #[command(flatten)]
     config: ConfigFile,
     /// The export; - reads standard input.
-    file: PathBuf,
+    file: String,
 }
 
 impl Import {
@@ -41,27 +38,35 @@ impl Import {
             Err(exit) => return Ok(exit),
         };
         let store = &loaded.config.store;
-        let (from, size): (Box<dyn Read>, u64) = if self.file.as_os_str() == "-" {
-            (Box::new(io::stdin()), 0)
+        let (from, size) = if self.file == "-" {
+            (Counted::new(Box::new(io::stdin())), 0)
         } else {
-            match File::open(&self.file).and_then(|file| Ok((file.metadata()?.len(), file))) {
-                Ok((size, file)) => (Box::new(file), size),
-                Err(error) => return screen.fail(&format!("{}: {error}", self.file.display())),
+            let place = Place::from_str(&self.file);
+            let read = place.and_then(|place| place.read().map_err(|error| error.to_string()));
+            match read {
+                Ok(read) => read,
+                Err(error) => return screen.fail(&format!("{}: {error}", self.file)),
             }
         };
-        let from = Counted { from: BufReader::with_capacity(BUFFER, from), count: 0 };
         let mut imported = Imported::default();
         let reader = match ExportReader::begin(from, &server::keyring(store)) {
             Ok(reader) => reader,
             Err(error) => return screen.fail(&error),
         };
+        if let Some(base) = reader.follows() {
+            return screen.fail(&format!(
+                "{}: is an increment to the export {base}; `postern restore` takes both",
+                self.file
+            ));
+        }
         let runtime = runtime()?;
         let ledger = match open(store, &runtime) {
             Ok(ledger) => ledger,
             Err(error) => return screen.fail(&error),
         };
         let mut progress = Progress::new(screen.err, screen.err_is);
-        let take = take(reader, &ledger, (&mut imported, size), &mut progress);
+        let all = |_: &Item| true;
+        let take = take(reader, &ledger, (&mut imported, size), (&all, &mut progress));
         let taken = runtime.block_on(take);
         progress.end();
         let Imported { taken: fresh, known } = imported;
@@ -80,37 +85,28 @@ impl Import {
     }
 }
 
-async fn take(
+/// Imports those items of an export of `size` bytes that are wanted.
+pub(super) async fn take(
     mut reader: ExportReader<Counted>,
     ledger: &Engine,
     (imported, size): (&mut Imported, u64),
-    progress: &mut Progress<'_>,
+    (wanted, progress): (&dyn Fn(&Item) -> bool, &mut Progress<'_>),
 ) -> Result<(), ExportError> {
-    while let Some(items) = reader.chunk()? {
+    while let Some(mut items) = reader.chunk()? {
+        items.retain(|item| wanted(item));
+        if items.is_empty() {
+            continue;
+        }
         let some = ledger.import(items).await?;
         imported.taken += some.taken;
         imported.known += some.known;
         progress.tell(&|| {
             let count = imported.taken + imported.known;
-            match (reader.source().count * 100).checked_div(size) {
+            match (reader.source().count() * 100).checked_div(size) {
                 Some(percent) => format!("{count} items, {percent} %"),
                 None => format!("{count} items"),
             }
         });
     }
     Ok(())
-}
-
-/// Counts what is read.
-struct Counted {
-    from: BufReader<Box<dyn Read>>,
-    count: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.count += read as u64;
-        Ok(read)
-    }
 }

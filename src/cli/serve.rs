@@ -88,6 +88,12 @@ async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new()?);
     let watcher = Watcher::new(Arc::new(Machine), path, loaded);
     let config = watcher.changes();
+    let (mut refusals, counted) = (watcher.refusals(), Arc::clone(&metrics));
+    tokio::spawn(async move {
+        while refusals.changed().await.is_ok() {
+            counted.program.reload_failed();
+        }
+    });
     tokio::spawn(watcher.run(std::future::pending()));
 
     let (begin, drain) = tokio::sync::oneshot::channel();

@@ -10,8 +10,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::quarantine::Quarantine;
-use super::{PushGrant, SigningKey, secret_path};
+use super::{SigningKey, secret_path};
 use crate::ledger::ScrubShare;
+use crate::partners::push_configuration::grant::PushGrant;
+use crate::partners::settings::Manage;
 use crate::sender::{Catalog, Recipe, Secret};
 
 /// Everything the gateway is told, checked.
@@ -33,8 +35,6 @@ pub struct Config {
     pub destinations: BTreeMap<String, Arc<Destination>>,
     /// The management APIs and who may use them.
     pub manage: Manage,
-    /// Sources whose events go where it depends on the event, by name.
-    pub routing: BTreeMap<String, Routing>,
 }
 
 /// Listeners and their limits.
@@ -200,11 +200,11 @@ pub enum Origin {
     File,
     /// The admin API.
     Admin,
-    /// The reward-rule API (seed 001).
+    /// The reward-rule API.
     RewardRule,
-    /// The callback-address API (seed 000).
+    /// The callback-address API.
     CallbackAddress,
-    /// The push-configuration API (seed 002).
+    /// The push-configuration API.
     PushConfig,
 }
 
@@ -234,34 +234,14 @@ pub struct Source {
     pub rate: Option<Rate>,
     /// Bytes of one body.
     pub body_bytes: usize,
-    /// Which rejected callbacks it holds for a person; none: it holds none.
+    /// The rejected callbacks that it quarantines; `None`: none.
     pub quarantine: Option<Quarantine>,
-    /// Which verified callbacks another source stands before.
+    /// The verified callbacks that another source takes precedence over.
     pub superseded: Superseded,
 }
 
 /// A table as written, secrets masked.
 pub type Shown = Arc<serde_json::Map<String, serde_json::Value>>;
-
-/// Which destinations an event goes to, where those of its source are not all.
-#[derive(Clone, Debug)]
-pub enum Routing {
-    /// The address of the company and assessment that it is about, besides those of the source:
-    /// `<company>/<prefix>` to the destination's name.
-    ByAddress(Arc<BTreeMap<String, String>>),
-    /// What the push configuration of its app says.
-    ByMessage(Arc<MessageRoutes>),
-}
-
-/// Where an app's messages go.
-#[derive(Clone, Debug, Default)]
-pub struct MessageRoutes {
-    /// What is configured for single kinds: message type and event to a destination's name, or to
-    /// nothing where the kind is switched off.
-    pub kinds: BTreeMap<(String, String), Option<String>>,
-    /// The destination of all others, in place of those of the source.
-    pub others: Option<String>,
-}
 
 /// A bound on callbacks over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,16 +252,21 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Which of a source's verified callbacks are answered as a success, and not delivered, because an
-/// `imur-idip` source stands before this one.
+/// Which of a source's verified callbacks are answered as a success, and not delivered, because
+/// another source takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Superseded {
     /// None.
     Never,
-    /// All: an IDIP source names this one in `supersedes`.
+    /// All: another source names this one in `supersedes`.
     Always,
-    /// Those whose `sid` is one of these: an IDIP source names them in `sids`.
-    Surveys(Vec<String>),
+    /// Those whose `parameter` has one of `values`: another source names them in `sids`.
+    Named {
+        /// The parameter that the file of the other source's sender names.
+        parameter: String,
+        /// The values, sorted.
+        values: Vec<String>,
+    },
 }
 
 /// A backend that events are delivered to.
@@ -440,91 +425,6 @@ pub struct Retry {
     pub max: Duration,
     /// Attempts in all.
     pub attempts: u32,
-}
-
-/// The management APIs and who may use them. One that is not configured is not served.
-#[derive(Clone, Debug, Default)]
-pub struct Manage {
-    /// Reward rules (seed 001).
-    pub reward_rule: Option<RewardRules>,
-    /// Callback addresses (seed 000).
-    pub callback_address: Option<CallbackAddresses>,
-    /// Push configuration (seed 002).
-    pub push_config: Option<PushConfig>,
-    /// Background checks (seed 004).
-    pub background_check: Option<BackgroundChecks>,
-}
-
-/// Who may manage reward rules.
-#[derive(Clone, Debug)]
-pub struct RewardRules {
-    /// The publishers.
-    pub publishers: Vec<Publisher>,
-}
-
-/// A publisher, who sees and changes its own rules only.
-#[derive(Clone, Debug)]
-pub struct Publisher {
-    /// Whose its rules are, also after its key was changed: its name, or a digest of its key.
-    pub name: String,
-    /// What its requests carry.
-    pub key: Secret,
-}
-
-/// Who may manage callback addresses, and of what.
-#[derive(Clone, Debug)]
-pub struct CallbackAddresses {
-    /// The managers.
-    pub managers: Vec<Manager>,
-    /// The assessments that there are addresses for.
-    pub prefixes: Vec<String>,
-}
-
-/// A manager of callback addresses.
-#[derive(Clone, Debug)]
-pub struct Manager {
-    /// The name that requests carry.
-    pub name: String,
-    /// What they are signed with.
-    pub key: Secret,
-    /// The companies whose addresses it may see and set.
-    pub companies: Vec<u64>,
-}
-
-/// Who may configure message pushes.
-#[derive(Clone, Debug)]
-pub struct PushConfig {
-    /// The apps.
-    pub apps: Vec<PushApp>,
-}
-
-/// An app whose pushes may be configured.
-#[derive(Clone, Debug)]
-pub struct PushApp {
-    /// The app's id.
-    pub app_id: String,
-    /// Its secret.
-    pub secret: Secret,
-}
-
-/// Who may order background checks.
-#[derive(Clone, Debug)]
-pub struct BackgroundChecks {
-    /// The companies.
-    pub companies: Vec<Company>,
-    /// Fonts for reports, before those of the system.
-    pub fonts: Vec<PathBuf>,
-}
-
-/// A company that may order background checks.
-#[derive(Clone, Debug)]
-pub struct Company {
-    /// The key that requests carry.
-    pub key: Secret,
-    /// What they are signed with.
-    pub token: Secret,
-    /// Whether it may order any.
-    pub enabled: bool,
 }
 
 impl Source {

@@ -7,8 +7,9 @@ use http::{HeaderName, HeaderValue};
 use super::file::{Item, Read, Section, ValueError};
 use super::{
     ClientIdentity, Destination, Format, Late, Mode, Origin, Reach, Retry, SigningKey,
-    TemplateMethod, limits, network, push, secret, server, shown, signing, unit,
+    TemplateMethod, limits, network, secret, server, shown, signing, unit,
 };
+use crate::partners::push_configuration::grant;
 use crate::sender::Secret;
 
 pub(super) const KEYS: &[&str] = &[
@@ -108,7 +109,7 @@ pub(super) fn check(section: &Section<'_>, keys: &[SigningKey]) -> Option<Destin
         mode: mode(section),
         ca: section.take("ca", server::certificates),
         identity: identity(section),
-        push: push::grant(section, url.as_deref()),
+        push: grant::grant(section, url.as_deref()),
         format,
         method,
         name: name?,

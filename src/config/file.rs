@@ -16,10 +16,10 @@ use crate::sender::DefinitionError;
 
 /// A table of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Section<'a> {
-    pub(super) pass: &'a Pass<'a>,
+pub(crate) struct Section<'a> {
+    pub(crate) pass: &'a Pass<'a>,
     /// The dotted name that findings show; empty at the top.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Where it is written; nowhere if it is not.
     span: Option<Range<usize>>,
     /// What is in it.
@@ -28,25 +28,25 @@ pub(super) struct Section<'a> {
 
 /// A value of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Item<'a> {
-    pub(super) pass: &'a Pass<'a>,
-    pub(super) path: String,
-    pub(super) span: Range<usize>,
-    pub(super) value: &'a DeValue<'a>,
+pub(crate) struct Item<'a> {
+    pub(crate) pass: &'a Pass<'a>,
+    pub(crate) path: String,
+    pub(crate) span: Range<usize>,
+    pub(crate) value: &'a DeValue<'a>,
 }
 
 /// What is wrong with a value; the place is known where it is noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ValueError {
-    pub(super) what: String,
-    pub(super) remedy: String,
+pub(crate) struct ValueError {
+    pub(crate) what: String,
+    pub(crate) remedy: String,
 }
 
 /// A value that was read, or what is wrong with it.
-pub(super) type Read<T> = Result<T, ValueError>;
+pub(crate) type Read<T> = Result<T, ValueError>;
 
 impl ValueError {
-    pub(super) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
 }
@@ -55,39 +55,39 @@ impl ValueError {
 
 impl<'a> Section<'a> {
     /// The whole file.
-    pub(super) fn top(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
+    pub(crate) fn top(pass: &'a Pass<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
         Self { pass, path: String::new(), span: None, table: Some(table.get_ref()) }
     }
 
     /// A table that is not there.
-    pub(super) fn absent(pass: &'a Pass<'a>, path: &str) -> Self {
+    pub(crate) fn absent(pass: &'a Pass<'a>, path: &str) -> Self {
         Self { pass, path: path.to_owned(), span: None, table: None }
     }
 
     /// The value of `key`, if it is there.
-    pub(super) fn item(&self, key: &str) -> Option<Item<'a>> {
+    pub(crate) fn item(&self, key: &str) -> Option<Item<'a>> {
         let value = self.table?.get(key)?;
         let span = value.span();
         Some(Item { pass: self.pass, path: self.under(key), span, value: value.get_ref() })
     }
 
     /// Whether `key` is there.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// The text of `key`, without a word where there is none: for checks across sections.
-    pub(super) fn peek(&self, key: &str) -> Option<&'a str> {
+    pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
         self.table?.get(key)?.get_ref().as_str()
     }
 
     /// Whether a mistake was noted at `key` or inside it.
-    pub(super) fn is_faulty(&self, key: &str) -> bool {
+    pub(crate) fn is_faulty(&self, key: &str) -> bool {
         self.pass.is_faulty(&self.under(key))
     }
 
     /// All keys, each with its value.
-    pub(super) fn items(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
         self.table.into_iter().flatten().map(|(key, value)| {
             let item = Item {
                 pass: self.pass,
@@ -100,13 +100,13 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key` as `read` reads it; nothing if it is absent or wrong.
-    pub(super) fn take<T>(&self, key: &str, read: impl FnOnce(&Item<'a>) -> Read<T>) -> Option<T> {
+    pub(crate) fn take<T>(&self, key: &str, read: impl FnOnce(&Item<'a>) -> Read<T>) -> Option<T> {
         let item = self.item(key)?;
         item.note(read(&item))
     }
 
     /// The value of `key`, or `default`.
-    pub(super) fn take_or<T>(
+    pub(crate) fn take_or<T>(
         &self,
         key: &str,
         default: T,
@@ -116,7 +116,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`, which has to be there; `example` shows what to write.
-    pub(super) fn need<T>(
+    pub(crate) fn need<T>(
         &self,
         key: &str,
         example: &str,
@@ -131,13 +131,13 @@ impl<'a> Section<'a> {
 
     /// The values of the list `key`; one value may stand without brackets. Nothing if it is
     /// absent; what is wrong in it is left out.
-    pub(super) fn list<T>(&self, key: &str, read: impl Fn(&Item<'a>) -> Read<T>) -> Option<Vec<T>> {
+    pub(crate) fn list<T>(&self, key: &str, read: impl Fn(&Item<'a>) -> Read<T>) -> Option<Vec<T>> {
         let items = self.item(key)?.elements();
         Some(items.iter().filter_map(|item| item.note(read(item))).collect())
     }
 
     /// The values of the table `key` by name. What is wrong in it is left out.
-    pub(super) fn map<T>(
+    pub(crate) fn map<T>(
         &self,
         key: &str,
         read: impl Fn(&Item<'a>) -> Read<T>,
@@ -150,12 +150,12 @@ impl<'a> Section<'a> {
     }
 
     /// The table `key`, if it is there.
-    pub(super) fn section(&self, key: &str) -> Option<Section<'a>> {
+    pub(crate) fn section(&self, key: &str) -> Option<Section<'a>> {
         self.take(key, |item| item.section(&format!("write [{}]", self.under(key))))
     }
 
     /// The tables of the list `key`, each shown by its `name` if it has one, else by its place.
-    pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
+    pub(crate) fn sections(&self, key: &str) -> Vec<Section<'a>> {
         let Some(item) = self.item(key) else { return Vec::new() };
         if let DeValue::Table(table) = item.value {
             let remedy = format!("write [[{}]], once for each", item.path);
@@ -173,12 +173,12 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses every key that is not `known`, with the one that was probably meant.
-    pub(super) fn refuse_unknown(&self, known: &[&str]) {
+    pub(crate) fn refuse_unknown(&self, known: &[&str]) {
         self.refuse_unknown_or(known, |_| None);
     }
 
     /// The same; `advise` may know better what was meant.
-    pub(super) fn refuse_unknown_or(
+    pub(crate) fn refuse_unknown_or(
         &self,
         known: &[&str],
         advise: impl Fn(&str) -> Option<String>,
@@ -204,26 +204,26 @@ impl<'a> Section<'a> {
     }
 
     /// Notes a mistake at `key`, or at the section where there is no such key.
-    pub(super) fn fault(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn fault(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
         self.pass.fault(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
     /// Notes a remark at `key`, or at the section where there is no such key.
-    pub(super) fn warning(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn warning(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
         let finding = self.finding(key, self.locate(key).as_ref());
         self.pass.warning(ConfigIssue { what: what.into(), remedy: remedy.into(), ..finding });
     }
 
     /// Notes a mistake that a sender found in this section.
-    pub(super) fn sender_fault(&self, fault: &DefinitionError) {
+    pub(crate) fn sender_fault(&self, fault: &DefinitionError) {
         let (what, remedy) = (fault.what.clone(), fault.remedy.clone());
         let finding = self.finding(&fault.key, self.locate(&fault.key).as_ref());
         self.pass.fault(ConfigIssue { column: fault.column, what, remedy, ..finding });
     }
 
     /// Where the dotted `key` is written, or as much of it as is.
-    pub(super) fn locate(&self, key: &str) -> Option<Range<usize>> {
+    pub(crate) fn locate(&self, key: &str) -> Option<Range<usize>> {
         let mut found = self.span.clone();
         let mut at: Option<&DeValue<'_>> = None;
         for step in key.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
@@ -262,7 +262,7 @@ impl<'a> Section<'a> {
 
 impl<'a> Item<'a> {
     /// What `read` holds; what is wrong is noted at this item.
-    pub(super) fn note<T>(&self, read: Read<T>) -> Option<T> {
+    pub(crate) fn note<T>(&self, read: Read<T>) -> Option<T> {
         match read {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -273,17 +273,17 @@ impl<'a> Item<'a> {
     }
 
     /// Notes a mistake here.
-    pub(super) fn fault(&self, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn fault(&self, what: impl Into<String>, remedy: impl Into<String>) {
         self.pass.fault(self.finding(what, remedy));
     }
 
     /// Notes a remark here.
-    pub(super) fn warning(&self, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn warning(&self, what: impl Into<String>, remedy: impl Into<String>) {
         self.pass.warning(self.finding(what, remedy));
     }
 
     /// The text, where `wanted` says what it should be: `a duration such as "15s"`.
-    pub(super) fn text(&self, wanted: &str) -> Read<&'a str> {
+    pub(crate) fn text(&self, wanted: &str) -> Read<&'a str> {
         match self.value {
             DeValue::String(text) => Ok(text.as_ref()),
             _ => Err(self.expected(wanted)),
@@ -291,7 +291,7 @@ impl<'a> Item<'a> {
     }
 
     /// The table, where `remedy` says how one is written.
-    pub(super) fn section(&self, remedy: &str) -> Read<Section<'a>> {
+    pub(crate) fn section(&self, remedy: &str) -> Read<Section<'a>> {
         match self.value {
             DeValue::Table(table) => Ok(Section {
                 pass: self.pass,
@@ -304,7 +304,7 @@ impl<'a> Item<'a> {
     }
 
     /// The elements of a list; one value is a list of one.
-    pub(super) fn elements(self) -> Vec<Item<'a>> {
+    pub(crate) fn elements(self) -> Vec<Item<'a>> {
         let DeValue::Array(list) = self.value else { return vec![self] };
         let element = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Item {
             pass: self.pass,
@@ -316,7 +316,7 @@ impl<'a> Item<'a> {
     }
 
     /// The problem that something else was `wanted`. The value is not shown: it may be a secret.
-    pub(super) fn expected(&self, wanted: &str) -> ValueError {
+    pub(crate) fn expected(&self, wanted: &str) -> ValueError {
         ValueError::new(format!("is {}", self.kind()), format!("write {wanted}"))
     }
 
@@ -359,7 +359,7 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 }
 
 /// The line of the TOML file `text` that the dotted `key` is on.
-pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
+pub(crate) fn line_of(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let pass = Pass::new(&super::Machine, Path::new(""), text);
     let span = Section::top(&pass, &table).locate(key)?;

@@ -103,7 +103,7 @@ impl Files {
     }
 
     /// Adds `others`.
-    pub(super) fn add(&mut self, others: Self) {
+    pub(crate) fn add(&mut self, others: Self) {
         self.0.extend(others.0);
     }
 
@@ -122,7 +122,7 @@ fn digest(read: &io::Result<Contents>) -> Option<[u8; 32]> {
 
 /// Who wrote what a pass goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(crate) enum Writer {
     /// Whoever runs the gateway: variables and files are read for them.
     Operator,
     /// Somebody over an API, for whom nothing of this machine is read.
@@ -131,7 +131,7 @@ pub(super) enum Writer {
 
 /// One pass over a configuration.
 #[derive(Debug)]
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     input: &'a dyn Input,
     file: PathBuf,
     writer: Writer,
@@ -144,15 +144,15 @@ pub(super) struct Pass<'a> {
 
 /// What a pass comes to.
 #[derive(Debug)]
-pub(super) struct ConfigIssues {
-    pub(super) files: Files,
-    pub(super) faults: Vec<ConfigIssue>,
-    pub(super) warnings: Vec<ConfigIssue>,
+pub(crate) struct ConfigIssues {
+    pub(crate) files: Files,
+    pub(crate) faults: Vec<ConfigIssue>,
+    pub(crate) warnings: Vec<ConfigIssue>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass over `text`, which is what `file` holds.
-    pub(super) fn new(input: &'a dyn Input, file: &Path, text: &str) -> Self {
+    pub(crate) fn new(input: &'a dyn Input, file: &Path, text: &str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
             input,
@@ -166,77 +166,77 @@ impl<'a> Pass<'a> {
     }
 
     /// The same, over what came over an API.
-    pub(super) fn remote(self) -> Self {
+    pub(crate) fn remote(self) -> Self {
         Self { writer: Writer::Remote, ..self }
     }
 
     /// Who wrote it.
-    pub(super) fn writer(&self) -> Writer {
+    pub(crate) fn writer(&self) -> Writer {
         self.writer
     }
 
     /// The environment variable `name`.
-    pub(super) fn variable(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn variable(&self, name: &str) -> Option<Vec<u8>> {
         self.input.variable(name)
     }
 
     /// The master key in the variable `name`.
-    pub(super) fn master_key(&self, name: &str) -> Result<Option<Secret>, String> {
+    pub(crate) fn master_key(&self, name: &str) -> Result<Option<Secret>, String> {
         super::master_key(self.input, name)
     }
 
     /// The file at `path`, which is watched from now on.
-    pub(super) fn contents(&self, path: &Path) -> io::Result<Contents> {
+    pub(crate) fn contents(&self, path: &Path) -> io::Result<Contents> {
         let contents = self.input.read(path);
         self.read.borrow_mut().0.insert(path.to_owned(), digest(&contents));
         contents
     }
 
     /// `path` as seen from the folder of the configuration file.
-    pub(super) fn beside(&self, path: &str) -> PathBuf {
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
     /// The time of the pass.
-    pub(super) fn now_ms(&self) -> UnixMillis {
+    pub(crate) fn now_ms(&self) -> UnixMillis {
         self.input.now_ms()
     }
 
     /// The line of the configuration file that `span` begins in.
-    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+    pub(crate) fn line(&self, span: &Range<usize>) -> usize {
         self.lines.partition_point(|start| *start <= span.start)
     }
 
     /// The column in its line that `span` begins at, in bytes.
-    pub(super) fn column(&self, span: &Range<usize>) -> usize {
+    pub(crate) fn column(&self, span: &Range<usize>) -> usize {
         let line = self.line(span);
         span.start - self.lines.get(line - 1).copied().unwrap_or(0) + 1
     }
 
     /// The configuration file, as it was named.
-    pub(super) fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
     /// Records a mistake.
-    pub(super) fn fault(&self, finding: ConfigIssue) {
+    pub(crate) fn fault(&self, finding: ConfigIssue) {
         self.faults.borrow_mut().push(finding);
     }
 
     /// Records a remark.
-    pub(super) fn warning(&self, finding: ConfigIssue) {
+    pub(crate) fn warning(&self, finding: ConfigIssue) {
         self.warnings.borrow_mut().push(finding);
     }
 
     /// Whether a mistake was found at `key` or inside it.
-    pub(super) fn is_faulty(&self, key: &str) -> bool {
+    pub(crate) fn is_faulty(&self, key: &str) -> bool {
         let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
         let faults = self.faults.borrow();
         faults.iter().any(|fault| fault.key.strip_prefix(key).is_some_and(inside))
     }
 
     /// Everything found, in the order of the file.
-    pub(super) fn into_findings(self) -> ConfigIssues {
+    pub(crate) fn into_findings(self) -> ConfigIssues {
         let ordered = |found: RefCell<Vec<ConfigIssue>>| {
             let mut found = found.into_inner();
             found.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

@@ -57,6 +57,8 @@ pub struct Watcher {
     current: Snapshots,
     changes: watch::Sender<Arc<Config>>,
     state: Arc<ArcSwap<State>>,
+    /// How many configurations had mistakes.
+    refusals: watch::Sender<u64>,
     /// What the last reading read.
     files: Files,
     /// A change that was seen once. A file that is being written is not read half done.
@@ -74,6 +76,7 @@ impl Watcher {
             current: Arc::new(ArcSwap::new(Arc::clone(&started))),
             changes: watch::Sender::new(Arc::clone(&started)),
             started,
+            refusals: watch::Sender::new(0),
             state: Arc::new(ArcSwap::from_pointee(state)),
             files: loaded.files,
             unsettled: None,
@@ -97,6 +100,12 @@ impl Watcher {
     #[must_use]
     pub fn state(&self) -> Arc<ArcSwap<State>> {
         Arc::clone(&self.state)
+    }
+
+    /// Tells of each configuration that was read and had mistakes.
+    #[must_use]
+    pub fn refusals(&self) -> watch::Receiver<u64> {
+        self.refusals.subscribe()
     }
 
     /// Looks at the files, and reads the configuration again if they have changed and are the same
@@ -182,6 +191,7 @@ impl Watcher {
             mistakes = faults.faults.len(),
             "the new configuration has mistakes; the old one stays in force"
         );
+        self.refusals.send_modify(|count| *count += 1);
         self.note(self.state.load().generation, Reloaded::Refused(faults.clone()));
     }
 

@@ -12,9 +12,11 @@ use super::file::Section;
 use super::pass::Pass;
 use super::source::Written;
 use super::{
-    Config, ConfigIssue, Destination, Machine, Mode, Origin, Reach, Source, destination, manage,
+    Config, ConfigIssue, Destination, Machine, Mode, Origin, Reach, Source, destination,
     mask_destination, mask_source, source, template,
 };
+
+use crate::partners::callback_addresses::settings::refuse_replayable_source;
 
 /// The keys of a source or a destination, as they came.
 pub type Table = serde_json::Map<String, Value>;
@@ -78,7 +80,7 @@ fn check_written(
             section.fault(key, "is about other sources", "write it in the configuration file");
         }
         let source = source::check(section, &known)?.source;
-        manage::refuse_replayable_source(section, &source, &config.manage);
+        refuse_replayable_source(section, &source, &config.manage);
         let mut others = config.sources.values().filter(|other| other.name != old);
         let confused = others.find(|other| source::are_confused(other, &source));
         if let Some(other) = confused.filter(|_| written == Written::Now) {

@@ -15,7 +15,7 @@ const WANTED: &str = "a text: \"env:NAME\", \"file:PATH\" or the secret itself";
 const WHSEC: &str = "whsec_";
 
 /// A secret from where the item says it is.
-pub(super) fn secret(item: &Item<'_>) -> Read<Secret> {
+pub(crate) fn secret(item: &Item<'_>) -> Read<Secret> {
     let text = item.text(WANTED)?;
     refuse_reference(item, text)?;
     let bytes = if let Some(name) = text.strip_prefix("env:") {
@@ -43,14 +43,14 @@ fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
 
 /// A name for the secret at `item` that tells nothing about it: the variable, the file, or
 /// nothing where it stands in the configuration itself.
-pub(super) fn origin(item: &Item<'_>) -> Option<String> {
+pub(crate) fn origin(item: &Item<'_>) -> Option<String> {
     let text = item.value.as_str()?;
     let file = || text.strip_prefix("file:").and_then(|path| Path::new(path).file_name()?.to_str());
     text.strip_prefix("env:").or_else(file).map(str::to_owned)
 }
 
 /// The key behind `whsec_`, as Standard Webhooks writes it.
-pub(super) fn webhook_secret(item: &Item<'_>) -> Read<Secret> {
+pub(crate) fn webhook_secret(item: &Item<'_>) -> Read<Secret> {
     let remedy = "make one: echo \"whsec_$(openssl rand -base64 32)\"";
     let secret = secret(item)?;
     let key = std::str::from_utf8(secret.expose()).ok().and_then(|text| text.strip_prefix(WHSEC));
@@ -104,7 +104,7 @@ fn from_file(item: &Item<'_>, path: &str) -> Read<Vec<u8>> {
 }
 
 /// The problem that a file cannot be read.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> ValueError {
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> ValueError {
     let shown = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {

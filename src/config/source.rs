@@ -207,7 +207,7 @@ fn terms(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Terms {
         rewards: section.map("rewards", amount),
         replayable: match section.take_or("replayable", false, unit::switch) {
             true => Replay::Accepted,
-            false => Replay::Refused,
+            false => Replay::Rejected,
         },
         confirmed: confirmed(section, sender),
     }
@@ -358,7 +358,7 @@ fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option
 /// A source that checks no signature has to be protected in another way, and to say so. That one
 /// of a sender that signs has its secret is the sender's own check.
 fn refuse_unprotected(section: &Section<'_>, sender: &Sender, terms: &Terms, allow: &[IpNet]) {
-    if !terms.unsigned && sender.readings().next().is_none() {
+    if !terms.unsigned && sender.variants().next().is_none() {
         let what = format!("is missing: nothing signs what {} sends", sender.name());
         section.fault("unsigned", what, "write unsigned = true, and what protects it instead");
     }
@@ -432,7 +432,7 @@ fn refuse_forgotten(
         let what = format!("{what}, and transactions are forgotten after {forgotten}");
         section.fault(key, what, "raise store.keep_transactions");
     };
-    if let Some(horizon) = sender.patience().horizon.filter(|horizon| *horizon > keep) {
+    if let Some(horizon) = sender.retries().horizon.filter(|horizon| *horizon > keep) {
         return fault("sender", format!("{} retries for {}", sender.name(), unit::show(horizon)));
     }
     if let Some(time) = recipe.and_then(Recipe::acceptable_for).filter(|time| *time > keep) {

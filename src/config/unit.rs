@@ -17,7 +17,7 @@ const RATE: &str = "a rate such as \"500/s\" (/s, /m, /h)";
 // ---- readers of items ----
 
 /// Any text that is not empty.
-pub(super) fn text(item: &Item<'_>) -> Read<String> {
+pub(crate) fn text(item: &Item<'_>) -> Read<String> {
     match item.text("a text")? {
         "" => Err(ValueError::new("is empty", "write a text, or leave the key out")),
         text => Ok(text.to_owned()),
@@ -25,7 +25,7 @@ pub(super) fn text(item: &Item<'_>) -> Read<String> {
 }
 
 /// `true` or `false`.
-pub(super) fn switch(item: &Item<'_>) -> Read<bool> {
+pub(crate) fn switch(item: &Item<'_>) -> Read<bool> {
     match item.value {
         DeValue::Boolean(on) => Ok(*on),
         _ => Err(item.expected("true or false, without quotes")),
@@ -33,7 +33,7 @@ pub(super) fn switch(item: &Item<'_>) -> Read<bool> {
 }
 
 /// A whole number within `bound`.
-pub(super) fn count(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<usize> {
+pub(crate) fn count(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<usize> {
     move |item| {
         let wanted = format!("a whole number from {} to {}", bound.start(), bound.end());
         let DeValue::Integer(number) = item.value else { return Err(item.expected(&wanted)) };
@@ -48,7 +48,7 @@ pub(super) fn count(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<
 }
 
 /// A duration within `bound`.
-pub(super) fn duration(bound: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) -> Read<Duration> {
+pub(crate) fn duration(bound: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) -> Read<Duration> {
     move |item| {
         let text = item.text(DURATION)?;
         let duration = parse_duration(text).ok_or_else(|| not(text, DURATION))?;
@@ -61,7 +61,7 @@ pub(super) fn duration(bound: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) ->
 }
 
 /// A number of bytes within `bound`.
-pub(super) fn size(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<usize> {
+pub(crate) fn size(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<usize> {
     move |item| {
         let text = item.text(SIZE)?;
         let size = parse_size(text).ok_or_else(|| not(text, SIZE))?;
@@ -74,13 +74,13 @@ pub(super) fn size(bound: RangeInclusive<usize>) -> impl Fn(&Item<'_>) -> Read<u
 }
 
 /// So many over a time.
-pub(super) fn rate(item: &Item<'_>) -> Read<Rate> {
+pub(crate) fn rate(item: &Item<'_>) -> Read<Rate> {
     let text = item.text(RATE)?;
     parse_rate(text).ok_or_else(|| not(text, RATE))
 }
 
 /// A duration, or `off`.
-pub(super) fn max_age(item: &Item<'_>) -> Read<MaxAge> {
+pub(crate) fn max_age(item: &Item<'_>) -> Read<MaxAge> {
     match item.text("a duration such as \"10m\", or \"off\"")? {
         "off" => Ok(MaxAge::Off),
         _ => duration(limits::MAX_AGE_BOUND)(item).map(MaxAge::Within),
@@ -88,7 +88,7 @@ pub(super) fn max_age(item: &Item<'_>) -> Read<MaxAge> {
 }
 
 /// A name that can stand in a URL's path as it is.
-pub(super) fn name(item: &Item<'_>) -> Read<String> {
+pub(crate) fn name(item: &Item<'_>) -> Read<String> {
     let text = item.text("a name")?;
     let remedy = "write letters, digits, dots, dashes and underscores";
     match text {
@@ -110,7 +110,7 @@ pub(super) fn name(item: &Item<'_>) -> Read<String> {
 }
 
 /// One of the words of `set`.
-pub(super) fn word<T: Copy>(set: &'static [(&'static str, T)]) -> impl Fn(&Item<'_>) -> Read<T> {
+pub(crate) fn word<T: Copy>(set: &'static [(&'static str, T)]) -> impl Fn(&Item<'_>) -> Read<T> {
     move |item| {
         let words: Vec<String> = set.iter().map(|(word, _)| format!("{word:?}")).collect();
         let wanted = format!("one of {}", words.join(", "));
@@ -121,7 +121,7 @@ pub(super) fn word<T: Copy>(set: &'static [(&'static str, T)]) -> impl Fn(&Item<
 }
 
 /// Whether `text` can stand in a URL's path as it is.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !text.is_empty() && text.bytes().all(fits)
 }

@@ -22,11 +22,12 @@ use super::visit::Visit;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
+use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::BatchedLedger;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{AccessError, LocalToken, check_name, check_site, conceal};
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
@@ -82,7 +83,7 @@ pub struct Console {
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    sign_in_attempts: ByAddress,
+    sign_in_attempts: AddressRateLimiter,
     forms: Arc<BytePool>,
     /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
@@ -97,7 +98,7 @@ impl Console {
             address,
             tools,
             sessions: Sessions::new()?,
-            sign_in_attempts: ByAddress::new(SIGN_IN_RATE, instant()),
+            sign_in_attempts: AddressRateLimiter::new(SIGN_IN_RATE, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })

@@ -9,9 +9,10 @@ use super::breaker::{Breaker, BreakerState, Change, HealthSignal};
 use super::forward::ReadFields;
 use super::outbound_request::PayloadFormat;
 use super::pauses::{Pause, PauseReason};
-use super::rate::Pacer;
+use crate::clock::instant;
 use crate::config::{Destination, Reach};
 use crate::egress::{Client, Guard, Trust, Trusted};
+use crate::rate_limiter::RateLimiter;
 use crate::telemetry::{DeliveryMetrics, Metrics};
 
 /// One destination.
@@ -30,7 +31,9 @@ pub(super) struct DestinationState {
     in_flight: usize,
     health: Health,
     breaker: Breaker,
-    pacer: Option<Pacer>,
+    rate: Option<RateLimiter>,
+    /// When the rate allows another attempt, unless it does now.
+    paced_until: Option<Instant>,
 }
 
 /// Whether there are many attempts under way, all destinations together.
@@ -64,7 +67,8 @@ impl DestinationState {
             in_flight: 0,
             health: Health::Unproven,
             breaker: Breaker::new(destination.retry.first),
-            pacer: destination.rate.map(Pacer::new),
+            rate: destination.rate.map(|rate| RateLimiter::new(rate, instant())),
+            paced_until: None,
         }
     }
 
@@ -82,7 +86,8 @@ impl DestinationState {
             return;
         }
         if before.rate != destination.rate {
-            self.pacer = destination.rate.map(Pacer::new);
+            self.rate = destination.rate.map(|rate| RateLimiter::new(rate, instant()));
+            self.paced_until = None;
         }
         self.breaker.set_first(destination.retry.first);
         self.postal = Arc::new(postal(destination, fields));
@@ -98,7 +103,9 @@ impl DestinationState {
             _ => self.postal.destination.concurrency,
         };
         let free = most.saturating_sub(self.in_flight);
-        let paced = self.pacer.as_mut().map_or(free, |pacer| pacer.places(now).min(free));
+        let paced = self.rate.as_ref().map_or(free, |rate| rate.available(now).min(free));
+        let until = self.rate.as_ref().map(|rate| rate.next_at(now));
+        self.paced_until = until.filter(|next| *next > now);
         self.breaker.places(paced, self.in_flight, now)
     }
 
@@ -107,15 +114,14 @@ impl DestinationState {
         if self.paused.is_some() {
             return None;
         }
-        let paced = self.pacer.as_ref().and_then(Pacer::opens_up);
-        self.breaker.opens_up().max(paced)
+        self.breaker.opens_up().max(self.paced_until)
     }
 
     /// An attempt begins.
     pub(super) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
-        if let Some(pacer) = &mut self.pacer {
-            pacer.take(now);
+        if let Some(rate) = &self.rate {
+            rate.charge(now);
         }
     }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::bucket::{Bucket, ByAddress};
 use super::received::{Head, Received};
 use super::recent::{Passed, Recent};
 use super::rejections::{Rejections, SAMPLE_BODY_BYTES};
@@ -15,6 +14,7 @@ use super::route::{Route, View};
 use crate::clock;
 use crate::config::{Rate, concealed};
 use crate::ledger::{EventId, HeldId, HeldWhy, NewRejection, Rejection, RejectionNote, SourceId};
+use crate::rate_limiter::{AddressRateLimiter, RateLimiter};
 use crate::sender::{Callback, CallbackError, Outcome, Reason, Request, Resolved, Role};
 use crate::telemetry::Metrics;
 
@@ -50,9 +50,9 @@ pub(super) struct CallbackLog {
     pub metrics: Arc<Metrics>,
     pub rejections: Rejections,
     pub recent: Recent,
-    by_address: ByAddress,
-    samples: ByAddress,
-    unknown_paths: Bucket,
+    by_address: AddressRateLimiter,
+    samples: AddressRateLimiter,
+    unknown_paths: RateLimiter,
 }
 
 impl CallbackLog {
@@ -62,9 +62,9 @@ impl CallbackLog {
             metrics,
             rejections: Rejections::default(),
             recent: Recent::default(),
-            by_address: ByAddress::new(FAILURES_BY_ADDRESS, now),
-            samples: ByAddress::new(SAMPLES_BY_CALLER, now),
-            unknown_paths: Bucket::new(SAMPLES_OF_UNKNOWN_PATHS, now),
+            by_address: AddressRateLimiter::new(FAILURES_BY_ADDRESS, now),
+            samples: AddressRateLimiter::new(SAMPLES_BY_CALLER, now),
+            unknown_paths: RateLimiter::new(SAMPLES_OF_UNKNOWN_PATHS, now),
         })
     }
 

@@ -21,10 +21,10 @@ use super::record::VerifiedCallback;
 use super::rejections::Rejections;
 use super::route::{Route, View};
 use crate::clock;
-use crate::config::Config;
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, EventId, Release};
 use crate::lifecycle::{Lifecycle, Phase, unready};
+use crate::plan::Plan;
 use crate::sender::{
     Answer, Callback, CallbackError, Judgement, KeySet, OlderKeys, Outcome, Reason, Reply,
     Resolution, Resolved,
@@ -89,19 +89,15 @@ enum Elsewhere {
 pub(super) type Slot = Option<CallbackRecord>;
 
 impl CallbackHandler {
-    /// The receiving path for the sources of `config`. The bounds over all sources together are
-    /// those of this configuration for good; everything else follows [`CallbackHandler::apply`]. Until `life`
-    /// is ready, callbacks are verified, and then wait within their sender's patience.
+    /// The receiving path for the sources of `plan`. The limits over all sources together stay those
+    /// of this plan; everything else follows [`CallbackHandler::apply`]. Until `life` is ready,
+    /// callbacks are verified, and then wait within their sender's patience.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        keys: Keys,
-        (metrics, life): (Arc<Metrics>, Arc<Lifecycle>),
-    ) -> Self {
+    pub fn new(plan: &Plan, keys: Keys, (metrics, life): (Arc<Metrics>, Arc<Lifecycle>)) -> Self {
         let desk = CallbackLog::new(metrics);
-        let limits = &config.server.limits;
+        let limits = &plan.config.server.limits;
         Self(Arc::new(Shared {
-            view: ArcSwap::from_pointee(View::new(config, None, &desk, &keys)),
+            view: ArcSwap::from_pointee(View::new(plan, None, &desk, &keys)),
             desk,
             book: OnceLock::new(),
             life,
@@ -141,9 +137,9 @@ impl CallbackHandler {
 
     /// Goes on under another configuration, which the keys have to know already. Requests that are
     /// under way end under the old one.
-    pub fn apply(&self, config: &Config) {
+    pub fn apply(&self, plan: &Plan) {
         let before = self.0.view.load_full();
-        let view = View::new(config, Some(&before), &self.0.desk, &self.0.keys);
+        let view = View::new(plan, Some(&before), &self.0.desk, &self.0.keys);
         self.0.view.store(Arc::new(view));
     }
 
@@ -370,7 +366,7 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
         Judgement::Probe => Decision::Stop(EarlyReply::Is(Outcome::Test)),
         Judgement::Undecided => Decision::Stop(EarlyReply::Is(Outcome::Unavailable)),
         Judgement::Challenge => Decision::AddressCheck,
-        Judgement::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+        Judgement::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
         Judgement::Verified(mut verified) => {
             let id = id();
             match verified.resolve(id) {
@@ -378,7 +374,7 @@ pub(super) fn judge(callback: &mut Callback<'_>, id: impl FnOnce() -> EventId) -
                 Resolution::Ambiguous(resolved) => Decision::Ambiguous(id, resolved),
                 Resolution::Challenge => Decision::AddressCheck,
                 Resolution::Test => Decision::Stop(EarlyReply::Is(Outcome::Test)),
-                Resolution::Refused(refusal) => Decision::Stop(by_sender(refusal)),
+                Resolution::Rejected(refusal) => Decision::Stop(by_sender(refusal)),
             }
         }
     }
@@ -410,7 +406,7 @@ fn wanted_key(received: &Received, keys: Option<&KeySet>) -> Option<Vec<u8>> {
     }
     let lacks_key = match callback.verify() {
         Judgement::Undecided => true,
-        Judgement::Refused(refusal) => refusal.reason == Reason::UnknownKey,
+        Judgement::Rejected(refusal) => refusal.reason == Reason::UnknownKey,
         _ => false,
     };
     lacks_key.then_some(id)

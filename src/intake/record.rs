@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::config::{Routing, Superseded};
+use crate::config::Superseded;
 use crate::ledger::{
     BatchedLedger, EventBody, EventId, EventKeys, Fingerprint, HeldWhy, Incoming, NewEvent,
     Recorded, Release, TargetId,
 };
+use crate::plan::Routes;
 use crate::sender::{Answer, Callback, Outcome, Reply, Resolved, Role};
 use crate::verdict::Verdicts;
 
@@ -18,17 +19,6 @@ use super::dispute::{Dispute, held_for};
 use super::handler::{EarlyReply, Slot, salt, stopped, told};
 use super::inline_wait::{InlineReply, InlineWait};
 use super::received::Received;
-
-/// The parameter that names a survey, by which an IDIP source stands before others.
-const SURVEY: &str = "sid";
-
-/// The parameters that say which callback address an event is for …
-const COMPANY: &str = "company_id";
-const ASSESSMENT: &str = "prefix";
-
-/// … and what kind of message a push brings.
-const MESSAGE_TYPE: &str = "MsgType";
-const MESSAGE_EVENT: &str = "Event";
 
 /// A callback that was verified and resolved.
 pub(super) struct VerifiedCallback<'g, 'a> {
@@ -139,8 +129,9 @@ impl VerifiedCallback<'_, '_> {
         let superseded = match &route.source.superseded {
             Superseded::Never => false,
             Superseded::Always => true,
-            Superseded::Surveys(sids) => {
-                self.callback.parameter(SURVEY).is_some_and(|sid| self.is_of_survey(&sid, sids))
+            Superseded::Named { parameter, values } => {
+                let value = self.callback.parameter(parameter);
+                value.is_some_and(|value| self.is_named(parameter, &value, values))
             }
         };
         // Only a new callback takes one of the rate, when it is recorded: neither forged ones nor
@@ -152,12 +143,12 @@ impl VerifiedCallback<'_, '_> {
         }
     }
 
-    /// Whether `sid` is one of `sids`, or begins with one where its end was cut anew: the signature
-    /// of a survey has no separators, and whatever was moved into the name is not part of it.
-    fn is_of_survey(&self, sid: &str, sids: &[String]) -> bool {
-        let is_recut = || self.resolved.recut().iter().any(|name| name == SURVEY);
-        sids.iter().any(|known| known == sid)
-            || (is_recut() && sids.iter().any(|known| sid.starts_with(known)))
+    /// Whether `value` is one of `values`, or begins with one if its end was re-cut. A signature
+    /// without separators lets bytes move into the value; they are not part of it.
+    fn is_named(&self, parameter: &str, value: &str, values: &[String]) -> bool {
+        let is_recut = || self.resolved.recut().iter().any(|name| name == parameter);
+        values.iter().any(|known| known == value)
+            || (is_recut() && values.iter().any(|known| value.starts_with(known)))
     }
 
     /// The event to be recorded, with the answer to keep, if there is one. `None` if it cannot be
@@ -189,28 +180,26 @@ impl VerifiedCallback<'_, '_> {
         })
     }
 
-    /// Where the event goes.
+    /// The destinations of the event.
     fn targets(&self) -> SmallVec<[TargetId; 2]> {
         let route = self.received.route();
-        let value = |name| self.callback.parameter(name).unwrap_or_default();
         let mut own = route.targets.clone();
-        match &route.routing {
-            None => own,
-            Some(Routing::ByAddress(names)) => {
-                let key = format!("{}/{}", value(COMPANY), value(ASSESSMENT));
+        let Some(routing) = &route.routing else { return own };
+        let [first, second] = &*routing.parameters;
+        let value = |name| self.callback.parameter(name).unwrap_or_default();
+        let key = (value(first), value(second));
+        match &routing.routes {
+            Routes::Added(names) => {
                 own.extend(names.get(&key).map(|name| TargetId::from(name.as_str())));
                 own
             }
-            Some(Routing::ByMessage(routes)) => {
-                let kind = (value(MESSAGE_TYPE), value(MESSAGE_EVENT));
-                match (routes.kinds.get(&kind), &routes.others) {
-                    (Some(None), _) => SmallVec::new(),
-                    (Some(Some(name)), _) | (None, Some(name)) => {
-                        SmallVec::from_iter([TargetId::from(name.as_str())])
-                    }
-                    (None, None) => own,
+            Routes::Replaced(routes) => match (routes.kinds.get(&key), &routes.others) {
+                (Some(None), _) => SmallVec::new(),
+                (Some(Some(name)), _) | (None, Some(name)) => {
+                    SmallVec::from_iter([TargetId::from(name.as_str())])
                 }
-            }
+                (None, None) => own,
+            },
         }
     }
 

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::bucket::Bucket;
 use super::callback_log::CallbackLog;
 use crate::clock;
-use crate::config::{Config, Late, Mode, Rate, Readiness, Routing, Source, nearest};
+use crate::config::{Config, Late, Mode, Rate, Readiness, Source, nearest};
 use crate::keys::{KeySetState, Keys};
 use crate::ledger::{SourceId, TargetId};
+use crate::plan::{Plan, Routing};
+use crate::rate_limiter::RateLimiter;
 use crate::telemetry::SourceMetrics;
 
 /// How long a sender of unknown patience is taken to wait: the shortest usual time-out.
@@ -55,11 +56,11 @@ pub(super) struct Route {
     pub counters: SourceMetrics,
     /// The public keys of its sender, where that has some.
     pub keys: Option<Arc<KeySetState>>,
-    pub rate: Option<Bucket>,
-    pub failures: Bucket,
-    pub samples: Bucket,
-    misfits: Bucket,
-    full: Bucket,
+    pub rate: Option<RateLimiter>,
+    pub failures: RateLimiter,
+    pub samples: RateLimiter,
+    misfits: RateLimiter,
+    full: RateLimiter,
     /// Scheme and authority as senders see them.
     pub base: Arc<str>,
     /// How old a callback in quarantine may be: what it repeats is still known then. `None`: as old
@@ -101,19 +102,15 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The sources of `config`. Those that `before` had too go on with its counters and, where it
+    /// The sources of `plan`. Those that `before` had too go on with its counters and, where it
     /// did not change, its rate.
-    pub fn new(
-        config: &Config,
-        before: Option<&Self>,
-        desk: &Arc<CallbackLog>,
-        keys: &Keys,
-    ) -> Self {
+    pub fn new(plan: &Plan, before: Option<&Self>, desk: &Arc<CallbackLog>, keys: &Keys) -> Self {
+        let config = &*plan.config;
         let now = clock::instant();
         let base: Arc<str> = config.server.public_url.as_deref().unwrap_or_default().into();
         let routes = config.sources.iter().map(|(name, source)| {
             let old = before.and_then(|view| view.routes.get(name));
-            let routing = config.routing.get(name);
+            let routing = plan.routing.get(name);
             let inline = Inline::of(source, config);
             let body_time = config.server.limits.body_timeout;
             if let Some(same) = old.filter(|old| old.is_same(source, &base, body_time))
@@ -129,10 +126,10 @@ impl View {
             route.routing = routing.cloned();
             route.keys = keys.of(&source.recipe);
             if let Some(old) = old {
-                route.samples = old.samples.again();
+                route.samples = old.samples.snapshot();
             }
             if let Some(old) = old.filter(|old| old.source.rate == source.rate) {
-                route.rate = old.rate.as_ref().map(Bucket::again);
+                route.rate = old.rate.as_ref().map(RateLimiter::snapshot);
             }
             (name.clone(), Arc::new(route))
         });
@@ -246,7 +243,7 @@ impl Route {
 
     fn new(source: &Arc<Source>, base: Arc<str>, desk: &Arc<CallbackLog>, now: Instant) -> Self {
         let recipe = &source.recipe;
-        let patience = recipe.sender().patience().timeout.unwrap_or(PATIENCE_UNKNOWN);
+        let patience = recipe.sender().retries().timeout.unwrap_or(PATIENCE_UNKNOWN);
         let margin = (patience / 10).clamp(MARGIN_MIN, MARGIN_MAX);
         Self {
             id: SourceId::from(source.id.as_str()),
@@ -259,11 +256,11 @@ impl Route {
                 recipe.secret_ids(),
                 recipe.shaped().iter().map(String::as_str),
             ),
-            rate: source.rate.map(|rate| Bucket::new(rate, now)),
-            failures: Bucket::new(FAILURES, now),
-            samples: Bucket::new(SAMPLES, now),
-            misfits: Bucket::new(MISFITS, now),
-            full: Bucket::new(FULL, now),
+            rate: source.rate.map(|rate| RateLimiter::new(rate, now)),
+            failures: RateLimiter::new(FAILURES, now),
+            samples: RateLimiter::new(SAMPLES, now),
+            misfits: RateLimiter::new(MISFITS, now),
+            full: RateLimiter::new(FULL, now),
             base,
             releasable: None,
             patience: patience.saturating_sub(margin).max(MARGIN_MIN),

@@ -7,12 +7,14 @@
 //!
 //! Not carried over: leases, which replays were made, and the attempts of deliveries that are done.
 
+mod known;
 mod stream;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::stream::{ExportError, ExportReader, ExportWriter};
+pub use self::known::KnownItems;
+pub use self::stream::{ExportError, ExportId, ExportReader, ExportWriter};
 use super::codec::{DecodeError, Put, Take};
 use super::{
     Attempt, Cursor, DedupeKey, Delivery, DeliveryState, Document, EventId, EventKeys, Fingerprint,

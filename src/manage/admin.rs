@@ -33,17 +33,17 @@ pub(crate) use export::{KEY as EXPORT_KEY, NEXT as EXPORT_NEXT};
 pub use self::starting::Starting;
 use super::failed_auth::{FailedAuthLimiter, Guess, TooManyAttempts};
 use super::http::{Answered, ApiError};
-use super::partners::Partners;
 use crate::clock::instant;
 use crate::config::{Config, Rate};
 use crate::delivery::{Control, Replays};
-use crate::intake::{ByAddress, CallbackHandler, Releases, caller};
+use crate::intake::{CallbackHandler, Releases, caller};
 use crate::keys::Keys;
 use crate::ledger::{BatchedLedger, Decision, Scrubber};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{
     AccessError, Asked, LocalToken, Permission, Sight, check_name, check_site, check_token, conceal,
 };
+use crate::rate_limiter::AddressRateLimiter;
 use crate::registry::{Actor, Managed, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, RawTarget, Response};
@@ -84,13 +84,11 @@ pub struct Admin {
     life: Arc<Lifecycle>,
     bodies: Arc<BytePool>,
     /// Whose wrong tokens are logged, and how many of them.
-    wrong_tokens: ByAddress,
+    wrong_tokens: AddressRateLimiter,
     /// Slows those who guess.
     guesses: FailedAuthLimiter,
     /// The token of this machine.
     local: Arc<LocalToken>,
-    /// The management APIs, unless they have a listener of their own.
-    partners: Option<Arc<Partners>>,
 }
 
 /// What a path stands for.
@@ -262,7 +260,6 @@ impl Admin {
             Scrubber,
         ),
         (metrics, life, local): (Arc<Metrics>, Arc<Lifecycle>, Arc<LocalToken>),
-        partners: Option<Arc<Partners>>,
     ) -> Self {
         let (bodies, book) = (BytePool::new(BODIES_BYTES_MAX), registry.book().clone());
         Self {
@@ -278,10 +275,9 @@ impl Admin {
             metrics,
             life,
             bodies,
-            wrong_tokens: ByAddress::new(WRONG_TOKENS, instant()),
+            wrong_tokens: AddressRateLimiter::new(WRONG_TOKENS, instant()),
             guesses: FailedAuthLimiter::new(),
             local,
-            partners,
         }
     }
 
@@ -414,11 +410,6 @@ impl Handler for Admin {
         peer: Peer,
         request: Request<Incoming>,
     ) -> Result<Response, CloseWithoutReply> {
-        if let Some(partners) = &self.partners
-            && Partners::serves(request.uri().path())
-        {
-            return partners.handle(peer, request).await;
-        }
         Ok(self.answer(peer, request).await.unwrap_or_else(ApiError::response))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::instant;
 use crate::config::Rate;
-use crate::intake::ByAddress;
+use crate::rate_limiter::AddressRateLimiter;
 
 /// Guesses for one name from one address. Ten hexadecimal digits are all that a manager signs with:
 /// guesses have to be slow.
@@ -21,14 +21,14 @@ const LINES: Rate = Rate { count: 1, per: Duration::from_secs(60) };
 
 /// Counts guesses.
 #[derive(Debug)]
-pub(super) struct FailedAuthLimiter {
-    rate: ByAddress,
-    lines: ByAddress,
+pub(crate) struct FailedAuthLimiter {
+    rate: AddressRateLimiter,
+    lines: AddressRateLimiter,
 }
 
 /// What could be guessed, and by whom.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guess<'g> {
+pub(crate) struct Guess<'g> {
     /// Where: the path of the call.
     pub api: &'static str,
     /// For whom, where a call says so and there is such a one; else empty. It is logged.
@@ -40,20 +40,23 @@ pub(super) struct Guess<'g> {
 /// A call that may be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Turn {
-    /// At once: there were few guesses.
+pub(crate) enum Turn {
+    /// At once: there were few failures.
     AtOnce,
-    /// It waited, because there were many.
+    /// After a wait: there were many failures.
     Waited,
 }
 
 /// Too many guesses wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyAttempts;
+pub(crate) struct TooManyAttempts;
 
 impl FailedAuthLimiter {
     pub fn new() -> Self {
-        Self { rate: ByAddress::new(GUESSES, instant()), lines: ByAddress::new(LINES, instant()) }
+        Self {
+            rate: AddressRateLimiter::new(GUESSES, instant()),
+            lines: AddressRateLimiter::new(LINES, instant()),
+        }
     }
 
     /// Waits until a call may be looked at. A right one passes too, only later, as long as not too

@@ -15,7 +15,7 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 
 /// Something that cannot be done, for people and programs.
 #[derive(Clone, Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     detail: String,
     header: Option<(header::HeaderName, HeaderValue)>,
@@ -24,7 +24,7 @@ pub(super) struct ApiError {
 
 /// One mistake in what was sent.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct FieldError {
+pub(crate) struct FieldError {
     /// Where, dotted: `secrets[1].until`.
     pub key: String,
     /// What is wrong.
@@ -125,15 +125,15 @@ impl From<AccessError> for ApiError {
 }
 
 /// What a handler answers.
-pub(super) type Answered = Result<Response, ApiError>;
+pub(crate) type Answered = Result<Response, ApiError>;
 
 /// `value` as a JSON answer.
-pub(super) fn json(value: &impl Serialize) -> Response {
+pub(crate) fn json(value: &impl Serialize) -> Response {
     with_body(StatusCode::OK, JSON, to_json(value))
 }
 
 /// An answer of that type.
-pub(super) fn with_body(
+pub(crate) fn with_body(
     status: StatusCode,
     content_type: HeaderValue,
     body: impl Into<Bytes>,
@@ -154,7 +154,7 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 
 /// Query parameters, each of which may be there once.
 #[derive(Debug)]
-pub(super) struct Query(HashMap<String, String>);
+pub(crate) struct Query(HashMap<String, String>);
 
 impl Query {
     /// Reads `query`; names outside of `known` are a mistake, so that a slip of the pen does not
@@ -210,7 +210,7 @@ impl Query {
 }
 
 /// A time in milliseconds, as people and programs write it; `name` is where it stands.
-pub(super) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
+pub(crate) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     let plain = text.parse().ok();
     let stamp = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
     plain.or_else(stamp).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The audit log: who changed what, and when; secrets masked.
+//! The audit log: actor, change and time, with secrets masked.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,87 +7,87 @@ use super::documents::AUDIT;
 use crate::clock::{UnixMillis, rfc3339};
 use crate::ledger::{BatchedLedger, DocumentChange, Expect, Kind, LedgerError};
 
-/// Entries that are kept. At up to a kilobyte each that is a few megabytes of memory, and at a
-/// hundred changes a day a month and a half.
+/// Entries that are kept: a few megabytes of memory at up to 1 kB each, and six weeks at a hundred
+/// changes a day.
 pub const ENTRIES_MAX: u64 = 5_000;
 
-/// Characters of a value that are kept: enough to know a URL by.
+/// Characters of a value that are kept: enough to recognize a URL.
 const VALUE_CHARACTERS_MAX: usize = 200;
 
-/// Who changes something: an operator's token, a publisher, a manager, an app.
+/// The actor of a change: an operator's token, a publisher, a manager, an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(String);
 
-/// One change to one document, or one thing done with events.
+/// One change to one document, or one action on events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, RFC 3339 in UTC.
+    /// The time, RFC 3339 in UTC.
     pub at: String,
-    /// Who.
+    /// The actor.
     pub who: String,
-    /// What was done.
+    /// The action.
     pub action: Action,
     /// The kind of the document; `event`, `replay`, `pause`, `held` or `keys`.
     pub kind: String,
-    /// Its name there; the id of the event or of the order, or the destination that was paused.
+    /// The name of the document, the id of the event or of the order, or the paused destination.
     pub name: String,
-    /// What is different: key to its value before and after.
+    /// The keys that differ, each with its value before and after.
     pub changes: Map<String, Value>,
 }
 
-/// What was done to a document, or with events.
+/// An action on a document, or on events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It is new.
+    /// The document is new.
     Created,
-    /// It says something else.
+    /// The document was changed.
     Changed,
-    /// It is gone.
+    /// The document was deleted.
     Deleted,
-    /// It is delivered again.
+    /// An event is delivered again.
     Replayed,
-    /// It goes no further.
+    /// A replay order is cancelled.
     Cancelled,
-    /// One attempt is made with an event that nobody sent.
+    /// One attempt is made with an event that no sender sent.
     Tried,
     /// A held callback becomes an event.
     Released,
-    /// A held callback is left.
+    /// A held callback is dismissed.
     Dropped,
-    /// Its deduplication keys are forgotten.
+    /// The deduplication keys of a source are deleted.
     Forgotten,
-    /// Something that a newer version knows.
+    /// An action of a newer version.
     #[serde(other)]
     Other,
 }
 
 impl Actor {
-    /// Somebody, in that role.
+    /// An actor in a role.
     #[must_use]
     pub fn new(role: &str, name: &str) -> Self {
         Self(format!("{role} {name}"))
     }
 
-    /// Whoever has the admin token of that name.
+    /// The holder of the admin token of that name.
     #[must_use]
     pub fn of_token(name: &str) -> Self {
         Self::new("token", name)
     }
 
-    /// Whoever calls a loopback listener that has no token.
+    /// A caller of a loopback listener that has no token.
     #[must_use]
     pub fn local() -> Self {
         Self(String::from("local"))
     }
 
-    /// The gateway itself, as it keeps order.
+    /// The gateway's own upkeep.
     #[must_use]
     pub(super) fn gateway() -> Self {
         Self(String::from("postern"))
     }
 
-    /// As it is written down.
+    /// The text that is stored.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -95,7 +95,7 @@ impl Actor {
 }
 
 impl Action {
-    /// All that this version knows.
+    /// All actions of this version.
     pub const ALL: [Self; 9] = [
         Self::Created,
         Self::Changed,
@@ -108,7 +108,7 @@ impl Action {
         Self::Forgotten,
     ];
 
-    /// Its word in the log, as in the audit log.
+    /// The word for the log, as in the audit log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -135,7 +135,7 @@ impl Action {
 }
 
 impl Entry {
-    /// What `who` did at `at_ms` to a document that said `before` and says `after`, both masked.
+    /// The change of a document by `who` at `at_ms`; `before` and `after` are masked.
     pub(super) fn new(
         (who, at_ms): (&Actor, UnixMillis),
         (kind, name): (Kind, &str),
@@ -152,7 +152,7 @@ impl Entry {
         }
     }
 
-    /// What `who` did at `at_ms` with something that is no document.
+    /// The action of `who` at `at_ms` on something other than a document.
     pub(super) fn of(
         (who, at_ms): (&Actor, UnixMillis),
         action: Action,
@@ -199,12 +199,12 @@ fn short(value: Value) -> Value {
     }
 }
 
-/// The id of the entry with that number: they sort as they came.
+/// The id of the entry with that number. Ids sort by age.
 pub(super) fn id(number: u64) -> String {
     format!("{number:020}")
 }
 
-/// What takes the oldest entry away.
+/// The change that deletes the oldest entry.
 pub(super) async fn removal(
     book: &BatchedLedger,
     number: u64,
@@ -221,7 +221,7 @@ pub(super) async fn removal(
     }))
 }
 
-/// Entries from the newest on, those before the number `before`, and the number to go on with.
+/// Returns entries, newest first, before the number `before`, and the number to continue with.
 ///
 /// # Errors
 /// As [`BatchedLedger::documents`].
@@ -233,7 +233,7 @@ pub async fn list(
     list_where(book, before, limit, |_| true).await
 }
 
-/// The same of the entries that are `wanted`.
+/// [`list`] of the entries that are `wanted`.
 ///
 /// # Errors
 /// As [`BatchedLedger::documents`].

@@ -1,4 +1,4 @@
-//! What people manage, as it is kept in the ledger: a document each, in JSON.
+//! Managed objects as the ledger keeps them: one JSON document each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +10,19 @@ use super::resolved::Resolution;
 use crate::clock::UnixMillis;
 use crate::config::Table;
 use crate::ledger::{BatchedLedger, Document, Kind, LedgerError, Revision};
+use crate::partners::callback_addresses::document::{Address, CALLBACK_ADDRESS};
+use crate::partners::push_configuration::document::{PUSH_CONFIG, Push};
+use crate::partners::reward_rules::document::{REWARD_RULE, Rule};
 
 /// Sources of the admin API, by name.
 pub const SOURCE: Kind = Kind::new("source");
 /// Destinations of the admin API, by name.
 pub const DESTINATION: Kind = Kind::new("destination");
-/// Reward rules, by number.
-pub const REWARD_RULE: Kind = Kind::new("reward_rule");
-/// Callback addresses, by `<company>/<prefix>`.
-pub const CALLBACK_ADDRESS: Kind = Kind::new("callback_address");
-/// Push configurations, by app.
-pub const PUSH_CONFIG: Kind = Kind::new("push_config");
-/// What was settled by hand, by event or by refused request.
+/// Manual resolutions, by event or by rejected request.
 pub(super) const RESOLVED: Kind = Kind::new("resolved");
-/// What was done, by number.
+/// Entries of the audit log, by number.
 pub(super) const AUDIT: Kind = Kind::new("audit");
-/// The one document that every change writes too.
+/// The document that every change writes too.
 pub(super) const HEAD: Kind = Kind::new("registry");
 /// Its id.
 pub(super) const HEAD_ID: &str = "head";
@@ -33,13 +30,13 @@ pub(super) const HEAD_ID: &str = "head";
 /// A document that was read.
 #[derive(Debug)]
 pub struct StoredDocument<T> {
-    /// What it says.
+    /// Its content.
     pub value: Arc<T>,
     /// Its version.
     pub version: Revision,
     /// When it was last written.
     pub at_ms: UnixMillis,
-    /// Who wrote it.
+    /// The actor who wrote it.
     pub who: String,
 }
 
@@ -50,118 +47,8 @@ impl<T> Clone for StoredDocument<T> {
     }
 }
 
-/// A reward rule (seed 001).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Whose it is.
-    pub publisher: String,
-    /// Its name.
-    pub rule_name: String,
-    /// What is given.
-    pub reward_name: String,
-    /// How much of it.
-    pub reward_number: u64,
-    /// Where the reward is told, as it came.
-    pub reward_url: String,
-    /// What its callbacks are signed with.
-    pub reward_sec_key: String,
-    /// For people.
-    pub remark: String,
-    /// Whether it runs.
-    pub status: RuleStatus,
-}
-
-/// Whether a rule runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleStatus {
-    /// Callbacks are refused.
-    Stopped,
-    /// Callbacks are taken.
-    Running,
-}
-
-/// The address of a company for one assessment (seed 000).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
-    /// Where callbacks are delivered, if anywhere.
-    pub notify_url: Option<String>,
-    /// How many codes are left, as it came.
-    pub code_number: Option<String>,
-    /// How many reports may still be seen, as it came.
-    pub report_number: Option<String>,
-}
-
-/// The push configuration of an app (seed 002): what was set, as it came.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Push {
-    /// Cloud functions.
-    pub function_config: FunctionConfig,
-    /// Cloud hosting.
-    pub container_config: ContainerConfig,
-}
-
-/// Which messages go to which function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FunctionConfig {
-    /// Whether any do.
-    pub enable: bool,
-    /// Each kind of message.
-    pub callbacks: Vec<FunctionCallback>,
-}
-
-/// One kind of message, and its function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FunctionCallback {
-    /// `event`, `image`, …
-    pub msg_type: String,
-    /// The event, where the type is `event`.
-    #[serde(default)]
-    pub event: String,
-    /// The environment of the function.
-    #[serde(default)]
-    pub env: String,
-    /// The function: the name of a destination.
-    #[serde(default)]
-    pub function_name: String,
-    /// Whether this kind is delivered.
-    pub enable: bool,
-}
-
-/// The container that messages go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerConfig {
-    /// Whether they do.
-    pub enable: bool,
-    /// Its environment: the name of a destination.
-    #[serde(default)]
-    pub qbase_env: String,
-    /// The path there.
-    #[serde(default)]
-    pub qbase_container_path: String,
-    /// 1 JSON, 2 XML.
-    #[serde(default = "json_mode")]
-    pub text_mode: u8,
-}
-
-fn json_mode() -> u8 {
-    1
-}
-
-impl Default for ContainerConfig {
-    fn default() -> Self {
-        Self {
-            enable: false,
-            qbase_env: String::new(),
-            qbase_container_path: String::new(),
-            text_mode: json_mode(),
-        }
-    }
-}
-
-/// What every change writes too: the numbers that are given next. Whoever changes anything on an
-/// older state of things meets a newer head, and looks again.
+/// The document that every change writes too: the next numbers. A change that was planned on an
+/// older state fails on the newer head and is planned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     /// The number of the next reward rule. Numbers are never used again.
@@ -177,18 +64,7 @@ impl Default for Head {
     }
 }
 
-/// Without its key.
-impl std::fmt::Debug for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule")
-            .field("publisher", &self.publisher)
-            .field("rule_name", &self.rule_name)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Everything that people manage, at one revision.
+/// All managed objects, at one revision.
 #[derive(Clone, Default)]
 pub struct Documents {
     /// Sources by name, as written.
@@ -201,12 +77,12 @@ pub struct Documents {
     pub addresses: BTreeMap<String, StoredDocument<Address>>,
     /// Push configurations by app.
     pub pushes: BTreeMap<String, StoredDocument<Push>>,
-    /// What was settled by hand, by the id of its subject.
+    /// Manual resolutions, by the id of their subject.
     pub resolved: BTreeMap<String, StoredDocument<Resolution>>,
     pub(super) head: Option<StoredDocument<Head>>,
 }
 
-/// How many: what is in them may be secret.
+/// Shows their number only: their content may be secret.
 impl std::fmt::Debug for Documents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Documents")
@@ -221,8 +97,8 @@ impl std::fmt::Debug for Documents {
 }
 
 impl Documents {
-    /// All of them, as they were at one moment. What `before` has in the same version is not read
-    /// again.
+    /// Reads all documents, as they were at one moment. Those that `before` has in the same version
+    /// are not read again.
     pub(super) async fn read(book: &BatchedLedger, before: &Self) -> Result<Self, LedgerError> {
         loop {
             let head = head(book).await?;
@@ -235,16 +111,15 @@ impl Documents {
                 resolved: all(book, RESOLVED, &before.resolved, text).await?,
                 head,
             };
-            // Whoever changes anything changes the head: as long as that is the same, all of it
-            // is of one piece.
+            // Every change writes the head. If it did not change, all documents are of one moment.
             if version(self::head(book).await?.as_ref()) == version(new.head.as_ref()) {
                 return Ok(new);
             }
         }
     }
 
-    /// Whether the same configuration is made of both: where only something was noted or settled by
-    /// hand, nothing is to be put in force.
+    /// Whether both make the same configuration. A change of notes or resolutions only needs no new
+    /// one.
     pub(super) fn make_the_same(&self, other: &Self) -> bool {
         same(&self.sources, &other.sources)
             && same(&self.destinations, &other.destinations)

@@ -39,7 +39,7 @@ pub enum Precondition {
 /// Why a source or a destination is not written or taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentError {
-    /// There is none of that name.
+    /// No object has that name.
     Absent,
     /// It stands in the configuration file, or another API made it.
     Foreign(Origin),
@@ -49,11 +49,11 @@ pub enum DocumentError {
     Stale(Option<u64>),
     /// These sources use it.
     Used(Vec<String>),
-    /// What it says has mistakes.
+    /// The table has errors.
     Wrong(Vec<ConfigIssue>),
 }
 
-/// What was written.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
     /// Whether it is new.
@@ -62,7 +62,7 @@ pub struct Written {
     pub name: String,
 }
 
-/// Members that are shown and that nobody sets. They may be sent along.
+/// Members that are shown and cannot be set. Requests may contain them.
 const READ_ONLY: [&str; 7] =
     ["origin", "version", "changed_at", "changed_by", "path", "callback_url", "push_refused"];
 
@@ -245,8 +245,7 @@ impl Registry {
         .await
     }
 
-    /// Takes the source or destination called `name` away. The transactions of a source stay
-    /// known.
+    /// Deletes the source or destination called `name`. The transactions of a source stay known.
     ///
     /// # Errors
     /// Why not; nothing changed then.
@@ -275,14 +274,14 @@ impl Registry {
     }
 }
 
-/// Sources that deliver to a destination.
+/// Returns the sources that deliver to a destination.
 fn users(config: &Config, destination: &str) -> Vec<String> {
     let uses = |names: &[String]| names.iter().any(|name| name == destination);
     let all = config.sources.values().filter(|source| uses(&source.destinations));
     all.map(|source| source.name.clone()).collect()
 }
 
-/// What there is under a name now, if it may be changed.
+/// The current document of a name, if it may be changed.
 fn standing<'s>(
     state: &'s RunningConfig,
     managed: Managed,

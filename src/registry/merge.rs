@@ -1,42 +1,43 @@
-//! The configuration file and the documents, put together: what the gateway runs.
+//! The configuration file and the documents, merged: what the gateway runs. Each management API adds
+//! what it made in its own folder of `partners`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::documents::{Address, Documents, Push, Rule, RuleStatus, StoredDocument};
-use super::push::{self, OutOfReach};
+use super::documents::Documents;
 use crate::config::{
-    self, Config, Destination, Format, Mode, Origin, Reach, Retry, Routing, Shown, Source,
-    Superseded, TemplateMethod, limits,
+    self, Config, Destination, Format, Mode, Origin, Reach, Retry, Shown, Source, TemplateMethod,
+    limits,
 };
 use crate::ledger::Revision;
-use crate::sender::{LiveSecret, Recipe, Secret, Terms};
-
-/// The sender whose rules the reward-rule API keeps.
-const OF_RULES: &str = "taku";
-/// The sender whose callbacks go to callback addresses.
-const OF_ADDRESSES: &str = "renaren";
-/// The sender whose callbacks a push configuration routes.
-const OF_PUSHES: &str = "wechat-push";
+use crate::partners::callback_addresses::plan as callback_addresses;
+use crate::partners::push_configuration::grant::PushGrant;
+use crate::partners::push_configuration::plan::{self as push_configuration, OutOfReach};
+use crate::partners::reward_rules::plan as reward_rules;
+use crate::plan::RoutingTable;
+use crate::sender::Sender;
 
 /// Sources that were compiled from a document, by name, with its version.
-pub(super) type Compiled = BTreeMap<String, (Revision, Arc<Source>)>;
+pub(crate) type Compiled = BTreeMap<String, (Revision, Arc<Source>)>;
 
-/// What came of it.
-pub(super) struct Merged {
+/// A configuration in the making.
+pub(crate) struct Merged {
     pub config: Config,
+    pub routing: RoutingTable,
     pub compiled: Compiled,
-    /// What is left out, and why: a name that the file takes, or what no longer passes a check.
+    /// The documents that are ignored, each with the reason: a name that the file takes, or a
+    /// document that no longer passes a check.
     pub problems: Vec<String>,
-    /// Push configurations that name what is not theirs.
+    /// The push configurations that name destinations of others.
     pub out_of_reach: Vec<OutOfReach>,
 }
 
-/// Puts `file` and `documents` together. Where both have a name, the file's stays. `compiled` is
-/// what was made under the same file before.
+/// Merges `file` and `documents`. If both have a name, the file's object is kept. `compiled` was
+/// made under the same file before.
 pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -> Merged {
     let mut merged = Merged {
         config: file.clone(),
+        routing: RoutingTable::new(),
         compiled: Compiled::new(),
         problems: Vec::new(),
         out_of_reach: Vec::new(),
@@ -44,12 +45,8 @@ pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -
     for (name, kept) in &documents.destinations {
         merged.add_destination(name, config::check_destination(file, name, &kept.value));
     }
-    for (name, kept) in &documents.addresses {
-        merged.add_address(name, &kept.value);
-    }
-    for (id, kept) in &documents.rules {
-        merged.add_rule(*id, kept, compiled);
-    }
+    callback_addresses::add(&mut merged, &documents.addresses);
+    reward_rules::add(&mut merged, &documents.rules, compiled);
     for (name, kept) in &documents.sources {
         let made = match known(compiled, name, kept.version) {
             Some(source) => Ok(source),
@@ -57,33 +54,21 @@ pub(super) fn merge(file: &Config, documents: &Documents, compiled: &Compiled) -
         };
         merged.add_source(name, kept.version, made);
     }
-    merged.route_messages(&documents.pushes);
-    merged.route_addresses(&documents.addresses);
+    push_configuration::add(&mut merged, &documents.pushes);
+    callback_addresses::route(&mut merged, &documents.addresses);
     merged
 }
 
-/// The name of a rule's source and destination.
-#[must_use]
-pub fn rule_name(id: u64) -> String {
-    format!("reward/{id}")
-}
-
-/// The name of the destination of an address.
-pub(super) fn address_name(key: &str) -> String {
-    format!("address/{key}")
-}
-
-fn known(compiled: &Compiled, name: &str, version: Revision) -> Option<Arc<Source>> {
+/// The source called `name` that was compiled from the same version of its document.
+pub(crate) fn known(compiled: &Compiled, name: &str, version: Revision) -> Option<Arc<Source>> {
     let (of, source) = compiled.get(name)?;
     (*of == version).then(|| Arc::clone(source))
 }
 
-fn told(findings: &[config::ConfigIssue]) -> String {
-    let told = |finding: &config::ConfigIssue| format!("{} {}", finding.key, finding.what);
-    findings.iter().map(told).collect::<Vec<_>>().join(", ")
+fn joined(issues: &[config::ConfigIssue]) -> String {
+    let text = |issue: &config::ConfigIssue| format!("{} {}", issue.key, issue.what);
+    issues.iter().map(text).collect::<Vec<_>>().join(", ")
 }
-
-// === What is made of a document ===
 
 impl Merged {
     fn add_destination(&mut self, name: &str, made: Result<Destination, Vec<config::ConfigIssue>>) {
@@ -95,7 +80,7 @@ impl Merged {
         match made {
             Ok(made) => drop(self.config.destinations.insert(name.to_owned(), Arc::new(made))),
             Err(faults) => {
-                self.problems.push(format!("the destination {name}: {}", told(&faults)));
+                self.problems.push(format!("the destination {name}: {}", joined(&faults)));
             }
         }
     }
@@ -114,7 +99,7 @@ impl Merged {
         let source = match made {
             Ok(source) => source,
             Err(faults) => {
-                self.problems.push(format!("the source {name}: {}", told(&faults)));
+                self.problems.push(format!("the source {name}: {}", joined(&faults)));
                 return;
             }
         };
@@ -126,78 +111,15 @@ impl Merged {
         self.config.sources.insert(name.to_owned(), source);
     }
 
-    fn add_rule(&mut self, id: u64, kept: &StoredDocument<Rule>, compiled: &Compiled) {
-        let name = rule_name(id);
-        let allow = &self.config.egress.allow;
-        let destination = Destination {
-            origin: Origin::RewardRule,
-            reach: Reach::Public(allow.clone()),
-            format: Format::Macros,
-            macros: self.macros(),
-            signing_keys: self.config.egress.signing_keys.clone(),
-            ..plain(&name, &kept.value.reward_url)
-        };
-        let made = match known(compiled, &name, kept.version) {
-            Some(source) => Ok(source),
-            None => self.rule_source(&name, &kept.value).map(Arc::new),
-        };
-        match made {
-            Ok(source) => {
-                self.compiled.insert(name.clone(), (kept.version, Arc::clone(&source)));
-                self.config.sources.insert(name.clone(), source);
-                self.config.destinations.insert(name, Arc::new(destination));
-            }
-            Err(why) => self.problems.push(format!("the reward rule {id}: {why}")),
-        }
-    }
-
-    /// The macros of the sender whose rules there are.
-    fn macros(&self) -> Arc<[String]> {
-        let sender = self.config.catalog.get(OF_RULES);
-        sender.map(|sender| sender.macros().map(str::to_owned).collect()).unwrap_or_default()
-    }
-
-    fn rule_source(&self, name: &str, rule: &Rule) -> Result<Source, String> {
-        let sender = self.config.catalog.get(OF_RULES);
-        let sender = sender.ok_or_else(|| format!("there is no sender {OF_RULES}"))?;
-        let value = Secret::new(rule.reward_sec_key.as_bytes());
-        let secret = LiveSecret { id: String::from("1"), value, until_ms: None };
-        let terms = Terms { source: name.to_owned(), secrets: vec![secret], ..Terms::default() };
-        let recipe = Recipe::compile(sender, &terms);
-        let recipe = recipe
-            .map_err(|faults| faults.first().map_or_else(String::new, ToString::to_string))?;
-        Ok(Source {
-            origin: Origin::RewardRule,
-            shown: Shown::default(),
-            app_id: None,
-            name: name.to_owned(),
-            id: name.to_owned(),
-            enabled: rule.status == RuleStatus::Running,
-            recipe,
-            destinations: vec![name.to_owned()],
-            allow: Vec::new(),
-            rate: None,
-            body_bytes: self.config.server.limits.body_bytes,
-            quarantine: None,
-            superseded: Superseded::Never,
-        })
-    }
-
-    fn add_address(&mut self, key: &str, address: &Address) {
-        let Some(url) = &address.notify_url else { return };
-        let destination = Destination {
-            origin: Origin::CallbackAddress,
-            reach: Reach::Public(self.config.egress.allow.clone()),
-            format: Format::Forward,
-            signing_keys: self.config.egress.signing_keys.clone(),
-            ..plain(&address_name(key), url)
-        };
-        self.config.destinations.insert(destination.name.clone(), Arc::new(destination));
+    /// The sources whose sender meets `wanted`.
+    pub(crate) fn sources_of(&self, wanted: impl Fn(&Sender) -> bool) -> Vec<Arc<Source>> {
+        let all = self.config.sources.values();
+        all.filter(|source| wanted(source.recipe.sender())).cloned().collect()
     }
 }
 
-/// A destination with nothing but a URL.
-fn plain(name: &str, url: &str) -> Destination {
+/// A destination of an API, with a URL and defaults.
+pub(crate) fn plain(name: &str, url: &str) -> Destination {
     Destination {
         origin: Origin::Admin,
         shown: Shown::default(),
@@ -221,59 +143,7 @@ fn plain(name: &str, url: &str) -> Destination {
         mode: Mode::Async,
         ca: None,
         identity: None,
-        push: config::PushGrant::default(),
-    }
-}
-
-// === Where an event goes ===
-
-impl Merged {
-    fn sources_of(&self, sender: &str) -> Vec<Arc<Source>> {
-        let all = self.config.sources.values();
-        all.filter(|source| source.recipe.sender().name() == sender).cloned().collect()
-    }
-
-    fn route_addresses(&mut self, addresses: &BTreeMap<String, StoredDocument<Address>>) {
-        let set = addresses.iter().filter(|(_, kept)| kept.value.notify_url.is_some());
-        let all: BTreeMap<String, String> =
-            set.map(|(key, _)| (key.clone(), address_name(key))).collect();
-        if all.is_empty() {
-            return;
-        }
-        for source in self.sources_of(OF_ADDRESSES) {
-            let mut reached = all.clone();
-            if let Some(companies) = self.companies(&source) {
-                let of = |key: &str| key.split('/').next().and_then(|company| company.parse().ok());
-                reached.retain(|key, _| of(key).is_some_and(|of| companies.contains(&of)));
-            }
-            let routing = Routing::ByAddress(Arc::new(reached));
-            self.config.routing.insert(source.name.clone(), routing);
-        }
-    }
-
-    /// The companies that a source may speak of: those of the managers whose keys it knows. One
-    /// that knows no manager's key has a secret of its own, and speaks of all.
-    fn companies(&self, source: &Source) -> Option<Vec<u64>> {
-        let api = self.config.manage.callback_address.as_ref()?;
-        let known = api.managers.iter().filter(|manager| source.recipe.knows(&manager.key));
-        let companies: Vec<&Vec<u64>> = known.map(|manager| &manager.companies).collect();
-        (!companies.is_empty()).then(|| companies.into_iter().flatten().copied().collect())
-    }
-
-    fn route_messages(&mut self, pushes: &BTreeMap<String, StoredDocument<Push>>) {
-        for (app, kept) in pushes {
-            let routed = push::route(&self.config.destinations, app, &kept.value);
-            self.out_of_reach.extend(routed.out_of_reach);
-            let made = routed.destinations.into_iter();
-            self.config.destinations.extend(made.map(|one| (one.name.clone(), Arc::new(one))));
-            let routes = Arc::new(routed.routes);
-            for source in self.sources_of(OF_PUSHES) {
-                if source.app_id.as_deref() == Some(app) {
-                    let routing = Routing::ByMessage(Arc::clone(&routes));
-                    self.config.routing.insert(source.name.clone(), routing);
-                }
-            }
-        }
+        push: PushGrant::default(),
     }
 }
 
@@ -283,6 +153,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Machine, Table, load_str};
+    use crate::registry::StoredDocument;
 
     const FILE: &str = r#"
 [[source]]

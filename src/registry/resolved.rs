@@ -1,10 +1,9 @@
-//! What somebody settled by hand, outside of the gateway: an event or a refused callback, with a
-//! note for whoever asks next.
+//! Manual resolutions: an event or a rejected callback that was settled outside of the gateway,
+//! with a note.
 //!
-//! The note on an event goes with the event. A refused callback is kept in the memory of one
-//! gateway only, so that its note is kept under a digest of what came: it is found again on every
-//! gateway, for the same request to the same source and no other, and goes after the time for
-//! which events are kept.
+//! The note on an event is deleted with the event. A rejected callback is kept in the memory of one
+//! gateway only. Its note is kept under a digest of the request, so every gateway finds it for the
+//! same request to the same source. It is deleted after the retention of events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,16 +20,16 @@ use crate::ledger::{EventId, LedgerError, RawRequest};
 /// Characters of a note: a few sentences.
 pub const NOTE_CHARACTERS_MAX: usize = 500;
 
-/// Notes at one time: each gateway has them in memory, at up to two kilobytes each.
+/// Notes in all: each gateway has them in memory, at up to 2 kB each.
 pub const RESOLVED_MAX: usize = 10_000;
 
-/// Notes that one round of upkeep looks after.
+/// Notes that one round of upkeep examines.
 const ROUND: usize = 200;
 
 /// Bytes of a digest that names a request.
 const DIGEST_BYTES: usize = 16;
 
-/// What was settled.
+/// The subject of a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A recorded event.
@@ -39,31 +38,31 @@ pub enum Subject {
     Rejection([u8; DIGEST_BYTES]),
 }
 
-/// The note on it. Who wrote it, and when, stands beside it.
+/// A note. Its author and time are in the stored document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
     /// The source of the callback.
     pub source: String,
-    /// What was done about it.
+    /// The note itself.
     pub note: String,
 }
 
-/// Why a note is not taken.
+/// The reason that a note is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// It says nothing.
+    /// The note is empty.
     #[error("a note is missing")]
     Empty,
-    /// It says too much.
+    /// The note is too long.
     #[error("a note has {NOTE_CHARACTERS_MAX} characters at most")]
     TooLong,
-    /// There are too many.
+    /// The number of notes is at its limit.
     #[error("{RESOLVED_MAX} callbacks are resolved by hand already")]
     TooMany,
 }
 
 impl Subject {
-    /// The refused `request` to `source`. Header fields do not count: some are new on every try.
+    /// The rejected `request` to `source`. Headers do not count: some differ on every retry.
     #[must_use]
     pub fn rejection(source: &str, request: &RawRequest) -> Self {
         let mut hasher = Sha256::new();
@@ -78,7 +77,7 @@ impl Subject {
         Self::Rejection(digest)
     }
 
-    /// Its name among documents, and in the audit log.
+    /// The id of its document, and its name in the audit log.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -89,16 +88,16 @@ impl Subject {
 }
 
 impl Registry {
-    /// The note on `subject`, if it was settled by hand.
+    /// The note on `subject`, if it was settled manually.
     #[must_use]
     pub fn resolution(&self, subject: &Subject) -> Option<StoredDocument<Resolution>> {
         self.in_force().documents.resolved.get(&subject.id()).cloned()
     }
 
-    /// Notes that `who` settled `subject`, a callback to `source`.
+    /// Records that `who` settled `subject`, a callback to `source`.
     ///
     /// # Errors
-    /// The note is not taken, or the ledger fails.
+    /// The note is rejected, or the ledger fails.
     pub async fn resolve(
         &self,
         who: &Actor,
@@ -127,7 +126,7 @@ impl Registry {
         .await
     }
 
-    /// Takes the note on `subject` away; there may be none.
+    /// Deletes the note on `subject`, if there is one.
     ///
     /// # Errors
     /// The ledger fails.
@@ -147,8 +146,8 @@ impl Registry {
         written.await.map_err(of_ledger)
     }
 
-    /// Lets notes go whose callback is kept no longer: those on events that the ledger has no more,
-    /// and those on refused callbacks that are older than `keep`. Answers how many went.
+    /// Deletes notes on expired callbacks: on events that are not in the ledger, and on rejected
+    /// callbacks that are older than `keep`. Returns their number.
     ///
     /// # Errors
     /// The ledger fails.

@@ -1,5 +1,4 @@
-//! Changing documents: all or nothing, on the newest state of things, with an entry in the audit
-//! log for each.
+//! Changes of documents: all or nothing, on the newest state, each with an entry in the audit log.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,16 +10,16 @@ use super::{Registry, RunningConfig};
 use crate::clock::{UnixMillis, now_ms};
 use crate::ledger::{DocumentChange, Expect, Kind, LedgerError, Revision};
 
-/// How often a change is tried anew after others changed something meanwhile. Each time one of them
-/// got through, so that this many of them at once are many.
+/// Retries of a change after concurrent changes. Each retry means that another change succeeded, so
+/// more than this many at once are improbable.
 const TRIES: usize = 16;
 
-/// Why nothing was changed.
+/// The reason that nothing was changed.
 #[derive(Debug)]
 pub enum ChangeError<E> {
-    /// Whoever makes the change says so.
+    /// The plan of the change rejected it.
     Refused(E),
-    /// The ledger does.
+    /// The ledger failed.
     Ledger(LedgerError),
 }
 
@@ -30,10 +29,10 @@ impl<E> From<LedgerError> for ChangeError<E> {
     }
 }
 
-/// What refuses nothing.
+/// The error of a plan that rejects nothing.
 enum Never {}
 
-/// A change in the making.
+/// A change that is being planned.
 #[derive(Debug)]
 pub struct Draft {
     who: Actor,
@@ -44,12 +43,12 @@ pub struct Draft {
     entries: Vec<Entry>,
 }
 
-/// What a document says to people before and after a change: masked.
+/// A document before and after a change, masked, for the audit log.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditView<'t> {
-    /// Before, if it was there.
+    /// Before; `None` if it is new.
     pub before: Option<&'t Value>,
-    /// After, if it still is.
+    /// After; `None` if it is deleted.
     pub after: Option<&'t Value>,
 }
 
@@ -76,7 +75,7 @@ impl Draft {
     /// Writes a document in place of `old`.
     ///
     /// # Errors
-    /// It cannot be written as JSON, which nothing here causes.
+    /// The value has no JSON form. No document has this.
     pub fn put<T: Serialize>(
         &mut self,
         (kind, id): (Kind, &str),
@@ -99,7 +98,7 @@ impl Draft {
         self.add((kind, id), Some(old.version), None, told);
     }
 
-    /// Deletes a document that is kept no longer: nobody's doing, and not in the audit log.
+    /// Deletes an expired document. The audit log does not record it: no actor did it.
     pub(super) fn forget<T>(&mut self, (kind, id): (Kind, &str), old: &StoredDocument<T>) {
         let (who, at_ms) = (self.who.as_str().to_owned(), self.at_ms);
         let expect = Expect::Version(old.version);
@@ -113,7 +112,7 @@ impl Draft {
         });
     }
 
-    /// Notes what is done with something that is no document.
+    /// Adds an action on something other than a document to the audit log.
     pub fn note(&mut self, action: Action, thing: (&str, &str), reason: Option<&str>) {
         self.entries.push(Entry::of((&self.who, self.at_ms), action, thing, reason));
     }
@@ -132,8 +131,8 @@ impl Draft {
         self.entries.push(Entry::new(stamp, (kind, id), told.before, told.after));
     }
 
-    /// Everything that is to be written: the documents, their entries in the audit log in place of
-    /// the oldest, and the head.
+    /// Returns all changes to write: the documents, their entries in the audit log in place of the
+    /// oldest, and the head.
     async fn batch(&mut self, registry: &Registry) -> Result<Vec<DocumentChange>, LedgerError> {
         let mut batch = self.changes.clone();
         for entry in &self.entries {
@@ -168,11 +167,11 @@ fn written<T: Serialize>(kind: Kind, id: &str, value: &T) -> Result<Bytes, Ledge
 }
 
 impl Registry {
-    /// Notes in the audit log what `who` does with something that is no document: its kind and its
-    /// name.
+    /// Records an action of `who` in the audit log. `thing` is the kind and name of its subject,
+    /// which is not a document.
     ///
     /// # Errors
-    /// The ledger cannot write it down.
+    /// The ledger cannot record it.
     pub async fn note(
         &self,
         who: &Actor,
@@ -182,7 +181,7 @@ impl Registry {
         self.note_for(who, action, thing, None).await
     }
 
-    /// The same with the reason that `who` gives.
+    /// [`Self::note`] with the reason that `who` gives.
     ///
     /// # Errors
     /// The ledger cannot write it down.
@@ -203,12 +202,12 @@ impl Registry {
         })
     }
 
-    /// Makes a change, all of it or nothing, and has it in force here before it answers. `plan`
-    /// says what to change on the state of things that it is shown; when somebody else changes
-    /// something meanwhile it is asked again on the new one.
+    /// Makes a change, all of it or nothing, and applies it here before it returns. `plan` plans
+    /// the change on the given state. After a concurrent change it is called again with the new
+    /// state.
     ///
     /// # Errors
-    /// What `plan` or the ledger says.
+    /// The error of `plan` or of the ledger.
     pub async fn write<T, E>(
         &self,
         who: &Actor,

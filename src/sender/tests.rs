@@ -7,30 +7,30 @@ use crate::sender::language::recipe::Protection;
 use crate::sender::language::vector::Vector;
 use crate::sender::request::callback::Judgement;
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 struct Came {
     outcome: Outcome,
-    refusal: Option<CallbackError>,
+    rejection: Option<CallbackError>,
     resolved: Option<Box<Resolved>>,
 }
 
 fn run(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Came {
     let mut callback = recipe.read(request.borrow(), now_ms);
-    let (outcome, refusal, resolved) = match callback.verify() {
+    let (outcome, rejection, resolved) = match callback.verify() {
         Judgement::Verified(mut verified) => match verified.resolve("evt_test") {
             Resolution::Event(resolved) => (Outcome::Accepted, None, Some(resolved)),
             Resolution::Ambiguous(resolved) => (Outcome::Ambiguous, None, Some(resolved)),
             Resolution::Challenge => (Outcome::Challenge, None, None),
             Resolution::Test => (Outcome::Test, None, None),
-            Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
+            Resolution::Rejected(rejection) => (Outcome::Rejected, Some(rejection), None),
         },
         Judgement::Probe => (Outcome::Test, None, None),
         Judgement::Undecided => (Outcome::Unavailable, None, None),
         Judgement::Challenge => (Outcome::Challenge, None, None),
-        Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal), None),
+        Judgement::Rejected(rejection) => (Outcome::Rejected, Some(rejection), None),
     };
-    Came { outcome, refusal, resolved }
+    Came { outcome, rejection, resolved }
 }
 
 fn recipe(sender: &std::sync::Arc<Sender>, vector: &Vector) -> Recipe {
@@ -83,14 +83,14 @@ fn a_vector_that_is_not_so_is_a_fault() {
     assert_eq!(faults[0].key, "vector[4].expect.reply");
 }
 
-/// The claim of an accepted vector, as it stands in the request.
-fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
+/// The supplied signature of an accepted vector, as it stands in the request.
+fn signature_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
     let mut callback = recipe.read(vector.request.borrow(), now(vector));
     let Judgement::Verified(verified) = callback.verify() else { return None };
     let callback = verified.callback;
-    let reading = callback.matched_reading()?;
+    let variant = callback.matched_variant()?;
     let context = crate::sender::acts::evaluate::Context::default();
-    let claim = match &reading.claim.input {
+    let supplied = match &variant.supplied.input {
         crate::sender::language::bound::Input::Parameter { slot, .. } => {
             let (parameters, buffers) = callback.side(crate::sender::language::bound::Scope::Outer);
             let raw = parameters.get(*slot, buffers)?.raw;
@@ -101,22 +101,22 @@ fn claim_of(recipe: &Recipe, vector: &Vector) -> Option<Vec<u8>> {
             let output = callback.matched.as_ref()?.output?;
             let shape = &recipe.sender.lists[*list].shape;
             let mut values = shape.values(&text, item, 4);
-            let key = reading.public.as_ref().map(key_of);
-            let says = |value: &&[u8]| match (&reading.public, &key) {
+            let key = variant.public.as_ref().map(key_of);
+            let says = |value: &&[u8]| match (&variant.public, &key) {
                 (Some(public), Some(key)) => {
-                    let message = callback.message_of(reading, public, &mut output.clone());
-                    public.is_signature(reading, key, &message.unwrap(), value)
+                    let message = callback.message_of(variant, public, &mut output.clone());
+                    public.is_signature(variant, key, &message.unwrap(), value)
                 }
-                _ => reading.is_claimed(&output, value),
+                _ => variant.matches(&output, value),
             };
             values.find(says)?.to_vec()
         }
-        _ => callback.value(&reading.claim, &context).ok()??.into_owned(),
+        _ => callback.value(&variant.supplied, &context).ok()??.into_owned(),
     };
-    Some(claim)
+    Some(supplied)
 }
 
-/// The key of a public reading that belongs to the first secret.
+/// The key of a public variant that belongs to the first secret.
 fn key_of(
     public: &crate::sender::acts::signature::Public,
 ) -> crate::sender::crypto::public_key::PublicKey {
@@ -157,25 +157,25 @@ fn accepted(mut check: impl FnMut(&std::sync::Arc<Sender>, &Vector, &Recipe)) {
 }
 
 #[test]
-fn every_other_byte_of_a_claim_is_refused() {
+fn every_other_byte_of_a_signature_is_rejected() {
     let mut tried = 0;
     accepted(|sender, vector, recipe| {
-        let claim = claim_of(recipe, vector).unwrap();
-        let text = String::from_utf8(claim.clone()).unwrap();
+        let supplied = signature_of(recipe, vector).unwrap();
+        let text = String::from_utf8(supplied.clone()).unwrap();
         // The last character before the padding of base64, there or not, has spare bits.
-        let hex = recipe.readings.iter().any(|reading| reading.writing == Writing::Hex);
+        let hex = recipe.variants.iter().any(|variant| variant.writing == Writing::Hex);
         let whole = text.trim_end_matches('=').len();
         let spare = if hex || whole.is_multiple_of(4) { text.len() } else { whole - 1 };
-        for at in (0..text.len()).filter(|at| *at != spare && claim[*at] != b'=') {
-            let mut wrong = claim.clone();
-            wrong[at] = if claim[at] == b'0' { b'1' } else { b'0' };
-            let request = changed(&vector.request, &claim, &wrong).unwrap();
+        for at in (0..text.len()).filter(|at| *at != spare && supplied[*at] != b'=') {
+            let mut wrong = supplied.clone();
+            wrong[at] = if supplied[at] == b'0' { b'1' } else { b'0' };
+            let request = changed(&vector.request, &supplied, &wrong).unwrap();
             let came = run(recipe, &request, now(vector));
             assert_eq!(came.outcome, Outcome::Rejected, "{}: {}", sender.name(), vector.about);
             tried += 1;
         }
-        for wrong in [&claim[1..], &[], b"%00", &[&claim[..], b"0"].concat()] {
-            let request = changed(&vector.request, &claim, wrong).unwrap();
+        for wrong in [&supplied[1..], &[], b"%00", &[&supplied[..], b"0"].concat()] {
+            let request = changed(&vector.request, &supplied, wrong).unwrap();
             let about = format!("{}: {}", sender.name(), vector.about);
             assert_eq!(run(recipe, &request, now(vector)).outcome, Outcome::Rejected, "{about}");
         }
@@ -313,8 +313,8 @@ fn no_reply_holds_a_secret_or_signs_for_a_stranger() {
 #[test]
 fn order_escapes_and_strangers_in_a_query_change_nothing_that_is_not_signed() {
     accepted(|sender, vector, recipe| {
-        let signs_order = recipe.readings.iter().any(|reading| {
-            let mut inputs = reading.signed.values.iter().map(|value| &value.input);
+        let signs_order = recipe.variants.iter().any(|variant| {
+            let mut inputs = variant.signed.values.iter().map(|value| &value.input);
             inputs.any(|input| {
                 use crate::sender::language::coverage::SignedInput as S;
                 matches!(input, S::Query | S::Pairs { gathered: Some(_), .. })
@@ -372,7 +372,8 @@ fn a_template_is_resolved_and_says_what_is_missing() {
     assert_eq!(resolved.unresolved(), ["scenario_id", "effective"]);
 }
 
-/// A whole block of padding; what is sealed is no message, which says that it was opened.
+/// A whole block of padding: the sealed text is not a message, so the reason shows that it was
+/// opened.
 #[test]
 fn a_sealed_message_with_a_whole_block_of_padding_is_opened() {
     let recipe = source(
@@ -387,13 +388,15 @@ fn a_sealed_message_with_a_whole_block_of_padding_is_opened() {
              {{\"ToUserName\":\"gh_1\",\"Encrypt\":\"803n0Y90N3nweU1QdPoBFVRKQ3uJAVWZwFDicoRv7aTt2soTnqj8Tn4H\
              9uSLqZo6sq56bBKFTfQ1FXqZo4Xfy4vCDR3dEzKzgHCySCayVXmQt3FA1oRCm4OeuOTSmUzm\"}}"
         ));
-        run(&recipe, &request.unwrap(), 1_700_000_003_000).refusal.map(|refusal| refusal.reason)
+        run(&recipe, &request.unwrap(), 1_700_000_003_000)
+            .rejection
+            .map(|rejection| rejection.reason)
     };
     assert_eq!(reason("9d83d4bae3472f1e9511fdaf1349ef7d2329ce55"), Some(Reason::BadBody));
     assert_eq!(reason("9d83d4bae3472f1e9511fdaf1349ef7d2329ce56"), Some(Reason::BadSignature));
 }
 
-/// No digest is worked out for a claim that is a macro; what its sender is told stays the same.
+/// No digest is computed for a signature that is a macro; the reply stays the same.
 #[test]
 fn a_macro_in_place_of_the_signature_is_seen_for_what_it_is() {
     let recipe = source("taku", TAKU).unwrap();
@@ -403,14 +406,14 @@ fn a_macro_in_place_of_the_signature_is_seen_for_what_it_is() {
         assert_eq!(came(sign).outcome, Outcome::Test, "{sign}");
     }
     for sign in ["{other}", "{}", "%", ""] {
-        assert_eq!(came(sign).refusal.unwrap().reason, Reason::BadSignature, "{sign}");
+        assert_eq!(came(sign).rejection.unwrap().reason, Reason::BadSignature, "{sign}");
     }
-    // Where the public keys were never had, nobody can say of another claim whether it is right.
+    // Without the public keys, another signature cannot be judged.
     let recipe = source("admob", "").unwrap();
-    let came = |claim: &str| run(&recipe, &get(&format!("/?transaction_id=1&{claim}")), 0);
+    let came = |supplied: &str| run(&recipe, &get(&format!("/?transaction_id=1&{supplied}")), 0);
     assert_eq!(came("signature=MEUCIQ&key_id=7").outcome, Outcome::Unavailable);
-    let refusal = came("signature={signature}&key_id=7").refusal.unwrap();
-    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
+    let rejection = came("signature={signature}&key_id=7").rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::UnresolvedPlaceholder);
 }
 
 #[test]
@@ -433,9 +436,9 @@ fn an_unreplaced_macro_names_itself_where_the_signature_fails() {
         &get("/?userId=%5BUSER_ID%5D&eventId=e&rewards=1&timestamp=1&signature=00"),
         0,
     );
-    let refusal = came.refusal.unwrap();
-    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
-    assert_eq!(refusal.parameter.as_deref(), Some("userId"));
+    let rejection = came.rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::UnresolvedPlaceholder);
+    assert_eq!(rejection.parameter.as_deref(), Some("userId"));
 }
 
 #[test]
@@ -450,8 +453,8 @@ fn a_pinned_reward_refuses_another_amount() {
     for same in ["10", "10.0", "10.000000"] {
         assert_eq!(run(&recipe(same), &request, 0).outcome, Outcome::Accepted, "{same}");
     }
-    let refusal = run(&recipe("1"), &request, 0).refusal.unwrap();
-    assert_eq!(refusal.reason, Reason::PinnedReward);
+    let rejection = run(&recipe("1"), &request, 0).rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::PinnedReward);
 }
 
 fn vector_terms(text: &str) -> Terms {
@@ -508,7 +511,7 @@ fn mistakes_of_a_source_name_their_key() {
 fn a_nul_in_a_signed_value_is_refused() {
     let recipe = source("levelplay", "secrets = \"k\"").unwrap();
     let came = run(&recipe, &get("/?userId=a%00b&eventId=e&rewards=1&timestamp=1&signature=00"), 0);
-    assert_eq!(came.refusal.unwrap().reason, Reason::BadEncoding);
+    assert_eq!(came.rejection.unwrap().reason, Reason::BadEncoding);
 }
 
 #[test]
@@ -518,22 +521,22 @@ fn a_time_where_the_signature_does_not_reach_makes_no_call_fresh() {
                 Content-Type: application/x-www-form-urlencoded\n\n\
                 prefix=ba&report_number=R-1&time_stamp=1700000000";
     let came = run(&recipe, &OwnedRequest::parse(text).unwrap(), 1_700_000_000_000);
-    let refusal = came.refusal.unwrap();
-    assert_eq!(refusal.reason, Reason::MissingParameter);
-    assert_eq!(refusal.parameter.as_deref(), Some("time_stamp"));
+    let rejection = came.rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::MissingParameter);
+    assert_eq!(rejection.parameter.as_deref(), Some("time_stamp"));
 }
 
 #[test]
 fn a_header_that_came_twice_is_refused() {
     let recipe = source("yibeidiao", "secrets = 'T'\nmax_age = 'off'").unwrap();
-    let claim = const_hex::encode(
+    let supplied = const_hex::encode(
         crate::sender::crypto::digest::Algorithm::Md5.of(b"K20231114221320RAT").bytes(),
     );
-    let text = format!("POST /\nkey: K\nts: 20231114221320\nseq: RA\nsign: {claim}\n");
+    let text = format!("POST /\nkey: K\nts: 20231114221320\nseq: RA\nsign: {supplied}\n");
     let once = run(&recipe, &OwnedRequest::parse(&format!("{text}\n{{}}")).unwrap(), 0);
     assert_eq!(once.outcome, Outcome::Accepted);
     let twice = run(&recipe, &OwnedRequest::parse(&format!("{text}seq: RB\n\n{{}}")).unwrap(), 0);
-    assert_eq!(twice.refusal.unwrap().reason, Reason::RepeatedParameter);
+    assert_eq!(twice.rejection.unwrap().reason, Reason::RepeatedParameter);
 }
 
 #[test]
@@ -541,16 +544,16 @@ fn a_right_signature_under_a_misspelt_name_is_not_shown() {
     let recipe = source("taku", "secrets = 'key-1'").unwrap();
     let signed = "trans_id=t1&placement_id=p1&adsource_id=9&reward_amount=10&reward_name=coin";
     let text = format!("{signed}&sec_key=key-1");
-    let claim = const_hex::encode(
+    let supplied = const_hex::encode(
         crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
     );
     for name in ["Sign", "SIGN", "sign%20", "signature"] {
-        let request = get(&format!("/?user_id=u1&{signed}&note=hello&{name}={claim}"));
+        let request = get(&format!("/?user_id=u1&{signed}&note=hello&{name}={supplied}"));
         let request = request.borrow();
         let mut callback = recipe.read(request, 0);
-        assert!(matches!(callback.verify(), Judgement::Refused(_)));
+        assert!(matches!(callback.verify(), Judgement::Rejected(_)));
         let params = callback.params().get().to_owned();
-        assert!(!params.contains(&claim), "{params}");
+        assert!(!params.contains(&supplied), "{params}");
         assert!(params.contains(r#""note":"hello""#) && params.contains(r#""***""#), "{params}");
     }
 }
@@ -560,10 +563,10 @@ fn what_a_sender_brings_of_its_secrets_is_masked() {
     let recipe = source("imur-idip", "secrets = 'tok-1'\nmax_age = 'off'").unwrap();
     let signed = "answer_id=a1&effective=0&openid=o1";
     let text = format!("{signed}&sAMSToken=tok-1");
-    let claim = const_hex::encode(
+    let supplied = const_hex::encode(
         crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
     );
-    let request = get(&format!("/?{signed}&sAMSToken=tok-1&sAMSSign={claim}"));
+    let request = get(&format!("/?{signed}&sAMSToken=tok-1&sAMSSign={supplied}"));
     let came = run(&recipe, &request, 0);
     let params = came.resolved.unwrap().params().to_owned();
     assert!(!params.contains("tok-1") && params.contains(r#""sAMSToken":"***""#), "{params}");
@@ -582,12 +585,12 @@ fn a_macro_in_an_optional_part_counts_as_absent_and_as_what_it_is() {
     let recipe = source("taku", "secrets = 'k'").unwrap();
     let base = "trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin&sec_key=k";
     for text in [base.to_owned(), format!("{base}&ilrd={{ilrd}}")] {
-        let claim = const_hex::encode(
+        let supplied = const_hex::encode(
             crate::sender::crypto::digest::Algorithm::Md5.of(text.as_bytes()).bytes(),
         );
         let request = get(&format!(
             "/?trans_id=t&placement_id=p&adsource_id=1&reward_amount=1&reward_name=coin\
-             &ilrd=%7Bilrd%7D&sign={claim}"
+             &ilrd=%7Bilrd%7D&sign={supplied}"
         ));
         assert_eq!(run(&recipe, &request, 0).outcome, Outcome::Accepted, "{text}");
     }
@@ -599,7 +602,7 @@ fn a_message_without_a_body_is_no_event() {
     let target =
         "/?signature=be4d53cdd56d183a856b22073582ac8e79219493&timestamp=1700000000&nonce=12345";
     let empty = OwnedRequest::parse(&format!("POST {target}\n\n")).unwrap();
-    assert_eq!(run(&recipe, &empty, 0).refusal.unwrap().reason, Reason::MissingParameter);
+    assert_eq!(run(&recipe, &empty, 0).rejection.unwrap().reason, Reason::MissingParameter);
 }
 
 #[test]
@@ -615,7 +618,7 @@ fn a_rule_that_anybody_can_keep_does_not_load() {
         assert!(faults(&text).iter().any(|fault| fault.contains("cut")), "{cut}");
     }
     let text = taku.replace("&sec_key=[secret]", "");
-    assert!(faults(&text).iter().any(|fault| fault.contains("holds no secret")), "{text}");
+    assert!(faults(&text).iter().any(|fault| fault.contains("contains no secret")), "{text}");
     let keyless = source("standard-webhooks", "secrets = 'whsec_'").unwrap_err();
     assert!(keyless.iter().any(|fault| fault.to_string().contains("fits no signature")));
 }
@@ -624,7 +627,7 @@ fn a_rule_that_anybody_can_keep_does_not_load() {
 fn a_repeated_name_is_refused_before_anything_is_hashed() {
     let recipe = source("taku", TAKU).unwrap();
     let came = run(&recipe, &get(&format!("/?{TAKU_QUERY}&%75ser_id=a&user_id=b")), 0);
-    assert_eq!(came.refusal.unwrap().reason, Reason::RepeatedParameter);
+    assert_eq!(came.rejection.unwrap().reason, Reason::RepeatedParameter);
 }
 
 /// The keys that are written with an event, the identity first.
@@ -742,9 +745,9 @@ fn a_template_that_cannot_be_made_refuses_nobody() {
 fn a_macro_beside_a_signature_is_no_probe() {
     let recipe = source("taku", TAKU).unwrap();
     let query = TAKU_QUERY.replace("sign=a88", "extra_data=%7Bextra_data%7D&sign=b88");
-    let refusal = run(&recipe, &get(&format!("/?{query}")), 0).refusal.unwrap();
-    assert_eq!(refusal.reason, Reason::UnresolvedPlaceholder);
-    assert_eq!(refusal.parameter.as_deref(), Some("extra_data"));
+    let rejection = run(&recipe, &get(&format!("/?{query}")), 0).rejection.unwrap();
+    assert_eq!(rejection.reason, Reason::UnresolvedPlaceholder);
+    assert_eq!(rejection.parameter.as_deref(), Some("extra_data"));
 }
 
 #[test]
@@ -766,16 +769,16 @@ fn empty_and_absent_optional_parts_make_the_same_key() {
 mod authenticity;
 mod public;
 mod wechat;
-/// A callback as it is answered for `outcome`: of a stranger where it is refused.
+/// The reply to a callback for `outcome`: to an unauthenticated caller where it is rejected.
 fn told(recipe: &Recipe, vector: &Vector, outcome: Outcome, reason: Option<Reason>) -> String {
     let mut callback = recipe.read(vector.request.borrow(), now(vector));
     if reason.is_none_or(|reason| reason == Reason::PinnedReward) {
-        assert!(!matches!(callback.verify(), Judgement::Refused(_)), "{}", vector.about);
+        assert!(!matches!(callback.verify(), Judgement::Rejected(_)), "{}", vector.about);
     }
     shown(&callback.reply(outcome, reason, &|| [7; 16]))
 }
 
-/// What a sender is told: the outcomes and reasons of one answer together.
+/// The replies of a sender: outcomes and reasons with the same reply together.
 fn replies_of(sender: &std::sync::Arc<Sender>) -> String {
     let of = |outcome| sender.vectors.iter().find(|vector| vector.expects("outcome", outcome));
     let accepted = of("accepted").unwrap();
@@ -825,22 +828,32 @@ fn every_sender_is_told_what_its_console_wants() {
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     for (line, (expected, got)) in written.lines().zip(table.lines()).enumerate() {
-        assert_eq!(expected, got, "{file}:{}; POSTERN_WRITE=1 writes it anew", line + 1);
+        assert_eq!(expected, got, "{file}:{}; POSTERN_WRITE=1 rewrites it", line + 1);
     }
     assert_eq!(written.lines().count(), table.lines().count(), "{file}");
 }
 
-/// What is wrong with a file of which `of` is signed, with `more` in front of its tables.
-fn faults_of(of: &str, more: &str) -> Vec<String> {
-    let claim =
-        digest_of(&of.replace("{id}", "1").replace("{user}", "u1").replace("[secret]", "k"));
-    let text = format!(
-        "title = \"t\"\nsecret = \"s\"\n{more}\n[roles]\ntransaction = \"{{id}}\"\nuser = \"{{user}}\"\n\
+/// A sender file of which `of` is signed, with `more` before its tables and one accepted vector.
+fn file_of(of: &str, more: &str) -> String {
+    let signed = [("{id}", "1"), ("{user}", "u1"), ("{amount}", "5"), ("[secret]", "k")]
+        .iter()
+        .fold(of.to_owned(), |text, (placeholder, value)| text.replace(placeholder, value));
+    let signature = digest_of(&signed);
+    format!(
+        "title = \"t\"\ndocs = [\"https://example.com\"]\nbasis = \"documentation\"\n\
+         secret = \"s\"\n{more}\n[roles]\ntransaction = \"{{id}}\"\nuser = \"{{user}}\"\n\
+         amount = \"{{amount}}\"\n\
          [signature]\nof = {of:?}\nwith = \"md5\"\nin = \"{{sign}}\"\n\
          [reply]\naccepted = 200\nrejected = 403\nunavailable = 503\n\
          [[vector]]\nabout = \"own\"\nsource = {{ secrets = \"k\" }}\n\
-         request = \"GET /?id=1&user=u1&sign={claim}\"\nexpect = {{ outcome = \"accepted\" }}\n"
-    );
+         request = \"GET /?id=1&user=u1&amount=5&sign={signature}\"\n\
+         expect = {{ outcome = \"accepted\" }}\n"
+    )
+}
+
+/// The errors of such a file.
+fn errors_of(of: &str, more: &str) -> Vec<String> {
+    let text = file_of(of, more);
     match Sender::parse("mine", &text) {
         Ok(sender) => prove(&std::sync::Arc::new(sender)).iter().map(ToString::to_string).collect(),
         Err(faults) => {
@@ -857,24 +870,24 @@ fn digest_of(text: &str) -> String {
 #[test]
 fn facts_that_cannot_be_facts_do_not_load() {
     let of = "{id}:{user}:[secret]";
-    assert_eq!(faults_of(of, "[shapes]\nid = \"digits\""), [""; 0]);
+    assert_eq!(errors_of(of, "[shapes]\nid = \"digits\""), [""; 0]);
     let app = "from_client = \"user\"\n[shapes]\nuser = \"word\"";
-    assert_eq!(faults_of(of, app), ["shapes.user: is the shape of what an app sets"]);
-    assert_eq!(faults_of(of, &app.replace("word", "free")), [""; 0]);
+    assert_eq!(errors_of(of, app), ["shapes.user: is the shape of what an app sets"]);
+    assert_eq!(errors_of(of, &app.replace("word", "free")), [""; 0]);
     let nothing = "[shapes]\nidd = \"digits\"";
-    assert_eq!(faults_of(of, nothing), ["shapes.idd: is read by no signed text"]);
+    assert_eq!(errors_of(of, nothing), ["shapes.idd: is read by no signed text"]);
     let unshaped = "[shapes]\nrefuse = [\"id\"]\ntogether = [\"user\"]";
-    assert_eq!(faults_of(of, unshaped), ["shapes.id: is missing", "shapes.user: is missing"]);
+    assert_eq!(errors_of(of, unshaped), ["shapes.id: is missing", "shapes.user: is missing"]);
     for by in ["event", "[secret]", "[now]"] {
-        let found = faults_of(of, &format!("[identity]\nby = {by:?}"));
+        let found = errors_of(of, &format!("[identity]\nby = {by:?}"));
         assert_eq!(found, ["identity.by: reads nothing of the callback"], "{by}");
     }
-    assert_eq!(faults_of(of, "[identity]\nby = \"{id}\""), [""; 0]);
+    assert_eq!(errors_of(of, "[identity]\nby = \"{id}\""), [""; 0]);
 }
 
 #[test]
 fn a_token_is_bordered_by_what_separates_values_and_by_nothing_else() {
-    // The name in front of the first value begins with a `t`, and is no separator.
+    // The name in front of the first value begins with a `t`, and is not a separator.
     let sender = Sender::parse("mine", TOKEN).unwrap();
     assert_eq!(prove(&std::sync::Arc::new(sender)), []);
 }

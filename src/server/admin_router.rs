@@ -1,17 +1,22 @@
-//! The admin listener: the console for people, everything else for programs.
+//! The admin listener: the console, the management APIs and the admin API.
+
+use std::sync::Arc;
 
 use http::Request;
 use hyper::body::Incoming;
 
 use crate::console::Console;
 use crate::manage::Admin;
+use crate::partners::Partners;
 use crate::wire::{CloseWithoutReply, Handler, Peer, Response};
 
-/// Answers what comes to the admin listener.
+/// The handler of the admin listener.
 #[derive(Debug)]
 pub(super) struct AdminRouter {
     pub console: Console,
     pub admin: Admin,
+    /// The management APIs, unless they have a listener of their own.
+    pub partners: Option<Arc<Partners>>,
 }
 
 impl Handler for AdminRouter {
@@ -20,9 +25,11 @@ impl Handler for AdminRouter {
         peer: Peer,
         request: Request<Incoming>,
     ) -> Result<Response, CloseWithoutReply> {
-        match Console::serves(request.uri().path()) {
-            true => self.console.handle(peer, request).await,
-            false => self.admin.handle(peer, request).await,
+        let path = request.uri().path();
+        match &self.partners {
+            _ if Console::serves(path) => self.console.handle(peer, request).await,
+            Some(partners) if Partners::serves(path) => partners.handle(peer, request).await,
+            _ => self.admin.handle(peer, request).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, VerdictOutcome};
+use super::{DeliveryMetrics, DeliveryOutcome, Histories, History, ProgramMetrics, VerdictOutcome};
 use crate::ledger::{Durability, FaultCode};
 use crate::sender::{Outcome, Reason};
 
@@ -57,6 +57,8 @@ pub struct Metrics {
     pub key_set_age_seconds: GaugeVec,
     /// 1 while callbacks are taken.
     pub ready: IntGauge,
+    /// The program itself.
+    pub program: ProgramMetrics,
     /// Callbacks over time, for the console.
     pub histories: Histories,
 }
@@ -163,6 +165,7 @@ impl Metrics {
                 &["sender"],
             )?,
             ready: family.gauge("postern_ready", "1 while callbacks are taken")?,
+            program: ProgramMetrics::new(&family.0)?,
             histories: Histories::default(),
             registry: family.0,
         })

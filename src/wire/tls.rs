@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::clock::UnixMillis;
 use crate::config::Tls;
 
 /// What a listener offers, best first.
@@ -52,6 +53,17 @@ impl Certificate {
     pub fn reload(&self, files: &Tls) -> Result<(), TlsError> {
         self.0.store(Arc::new(load(files)?));
         Ok(())
+    }
+
+    /// When the first certificate of the chain to expire does so, in milliseconds since 1970;
+    /// `None`: a certificate cannot be read.
+    pub fn expires_ms(&self) -> Option<UnixMillis> {
+        let pair = self.0.load();
+        let ends = pair.cert.iter().map(|der| {
+            let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+            Some(certificate.validity().not_after.timestamp().saturating_mul(1000))
+        });
+        ends.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     /// How a listener talks TLS under this certificate.

@@ -42,7 +42,7 @@ fn the_catalog_is_searched_and_each_contract_is_shown_whole() {
         // Unconfirmed points, and the file.
         assert!(page.contains("a 5xx is final"));
         let (care, title) = match said {
-            "en" => ("With one captured call an attacker can", "Signature"),
+            "en" => ("With one captured callback, an attacker can", "Signature"),
             _ => ("攻击者截获一次回调后能做到", "签名"),
         };
         assert!(page.contains(care), "{page}");

@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The files of an API's folder in `partners` that belong to lower modules: what the configuration
+/// file says of it, and what it adds to the running configuration.
+const LAYERS: [(&str, &str); 4] =
+    [("settings", "config"), ("grant", "config"), ("document", "registry"), ("plan", "registry")];
+
 /// What may stand in the last column instead of a list of modules.
 const ANY: &str = "every module";
 
@@ -82,17 +87,27 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let src = root().join("src");
     let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
     let names: BTreeSet<String> = declared(&lib).map(|(name, _)| name.to_owned()).collect();
-    names
-        .iter()
-        .map(|name| {
-            let mut uses = BTreeSet::new();
-            for file in files(&src, name) {
-                uses.extend(named(&code(&file), &names));
-            }
-            uses.remove(name);
-            (name.clone(), uses)
-        })
-        .collect()
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for name in &names {
+        for file in files(&src, name) {
+            let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let module = layer(name, std::iter::once(stem)).to_owned();
+            uses.entry(module).or_default().extend(named(&code(&file), &names));
+        }
+    }
+    for (name, uses) in &mut uses {
+        uses.remove(name);
+    }
+    uses
+}
+
+/// The module that a path belongs to: the first of its names, unless it is a layer of `partners`.
+fn layer<'n>(name: &'n str, mut inner: impl Iterator<Item = &'n str>) -> &'n str {
+    let is_layer = |part: &str| LAYERS.iter().find(|(file, _)| *file == part);
+    match inner.find_map(is_layer).filter(|_| name == "partners") {
+        Some((_, module)) => module,
+        None => name,
+    }
 }
 
 /// A module's own file and those of the modules in it, without the ones of tests.
@@ -150,8 +165,10 @@ fn named<'t>(code: &'t str, names: &'t BTreeSet<String>) -> impl Iterator<Item =
         };
         starts.into_iter().filter_map(move |start| {
             let end = |c: char| !c.is_alphanumeric() && c != '_';
-            let name = start.trim_start().split(end).next().unwrap_or_default();
-            names.contains(name).then(|| name.to_owned())
+            let path = start.trim_start().split([' ', ';', ',', '(', ')', '<', '>', '{']).next();
+            let mut parts = path.unwrap_or_default().split("::");
+            let name = parts.next().and_then(|name| name.split(end).next()).unwrap_or_default();
+            names.contains(name).then(|| layer(name, parts).to_owned())
         })
     })
 }

@@ -128,6 +128,14 @@ impl Process {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Stops it in good order.
+    pub fn stop(mut self) {
+        let id = self.id().to_string();
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "kill", &id]).status();
+        assert!(asked.unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
 }
 
 impl Drop for Process {

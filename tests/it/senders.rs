@@ -1,8 +1,8 @@
 //! Every sender of the catalog through the real gateway, driven by the files themselves: each
 //! vector, and of each accepted one a repeated, a forged, a re-ordered, a re-encoded and a longer
-//! callback, with the answers that the sender's console wants.
+//! callback, with the replies that the sender's console expects.
 //!
-//! `fixtures/senders/answers.txt` is what the gateway says to each. Where it is to change, run
+//! `fixtures/senders/answers.txt` holds the gateway's reply to each. To change it, run
 //! the test with `POSTERN_WRITE=1`, and read the difference.
 
 use std::collections::BTreeMap;
@@ -91,7 +91,8 @@ fn text<'t>(table: &'t Table, key: &str) -> &'t str {
     table.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Gateways for all cases: the first for the first vector of each sender, and so on, for two sources
+/// Gateways for all cases: the first for the first vector of each sender, and so on, for two
+/// sources
 /// of one sender must not have one secret.
 struct Gateways(Vec<Gateway>);
 
@@ -194,7 +195,7 @@ impl Call {
         })
     }
 
-    /// The same values, escaped where nobody would; in JSON, a blank that says nothing.
+    /// The same values with unnecessary escapes; in JSON, with white space.
     fn re_encoded(&self) -> Option<Self> {
         if self.body.trim_start().starts_with('{') {
             return Some(Self { body: self.body.replacen('{', "{ ", 1), ..self.clone() });
@@ -213,7 +214,7 @@ impl Call {
         })
     }
 
-    /// The same with each claim of `case` changed in its first character.
+    /// The same with the first character of each supplied signature of `case` changed.
     fn forged(&self, case: &Case) -> Self {
         let signature = case.file["signature"].as_table().unwrap();
         let others = signature.get("or").and_then(Value::as_array).into_iter().flatten();
@@ -279,7 +280,7 @@ impl Call {
     }
 }
 
-/// `claim` with another first character.
+/// `claim`, a supplied signature, with another first character.
 fn other(claim: &str) -> String {
     let mut characters = claim.chars();
     let first = if characters.next() == Some('0') { '1' } else { '0' };
@@ -295,14 +296,14 @@ fn escaped(pair: &str) -> String {
     }
 }
 
-/// What a sealed answer has in it: no two of them are the same.
+/// Members of a sealed reply: no two are the same.
 const SEALED: [&str; 2] = ["\"encrypt\":", "\"Encrypt\":"];
 
 fn is_sealed(reply: &str) -> bool {
     SEALED.iter().any(|name| reply.contains(name))
 }
 
-/// An answer as vectors write one; what a reply says of the time is left out.
+/// A reply as vectors write one, without times.
 fn shown(answer: &Answer) -> String {
     let mut body = answer.body.clone();
     if is_sealed(&body) {
@@ -375,7 +376,7 @@ fn every_sender_signed_repeated_forged_reordered_re_encoded_and_longer() {
     held_against("fixtures/senders/answers.txt", &table);
 }
 
-/// However it is written, a transaction is taken once.
+/// A transaction is accepted once, in any spelling.
 fn only_one_was_taken(gateway: &Gateway, case: &Case) {
     let of = |outcome: &str| {
         let source = &case.source;
@@ -397,7 +398,7 @@ fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
     for case in &cases {
         let row = &case.file["reply"].as_table().unwrap()["unavailable"];
         if row.as_str() == Some("silence") {
-            continue; // `silence.rs` waits for one; here it would take each one's time-out
+            continue; // `silence.rs` waits for one; here it would take each one's timeout
         }
         let answer = says(gateways.of(case), case, &case.call);
         let status = row.as_integer().unwrap_or(200);
@@ -406,7 +407,7 @@ fn what_cannot_be_recorded_is_unavailable_in_every_senders_words() {
     }
 }
 
-/// Compares with a file, which `POSTERN_WRITE=1` writes anew.
+/// Compares with a file, which `POSTERN_WRITE=1` rewrites.
 fn held_against(file: &str, text: &str) {
     let path = root().join(file);
     if std::env::var_os("POSTERN_WRITE").is_some() {
@@ -443,7 +444,7 @@ fn every_event_says_what_its_vector_expects() {
         for name in ["user", "item", "amount", "currency", "kind", "reverses", "test", "effect"] {
             let Some(expected) = case.expect.get(name) else { continue };
             let got = match &event[name] {
-                // A vector says of a callback without a kind that it has none.
+                // A vector expects an empty kind of a callback without one.
                 Json::String(kind) if name == "kind" && kind == "event" => {
                     Value::String(String::new())
                 }
@@ -463,7 +464,7 @@ fn every_event_says_what_its_vector_expects() {
     assert!(reversals >= 4, "{reversals}");
 }
 
-/// A chargeback of a transaction is an event of its own that names the first.
+/// A chargeback of a transaction is a separate event that names the first.
 #[test]
 fn a_reversal_is_linked_to_the_first() {
     let source = |name: &str| format!("[[source]]\nname = {name:?}\nsender = \"bitlabs\"\n");
@@ -484,7 +485,7 @@ fn a_reversal_is_linked_to_the_first() {
     assert_eq!(signed(taken_back), 200);
     let events = events(&gateway, "wall");
     assert_eq!(events.len(), 2);
-    // Both may have come in one millisecond, so that nobody knows which is shown first.
+    // Both may have come in one millisecond, so their order is undefined.
     let of = |transaction: &str| {
         events.iter().find(|event| event["transaction"] == transaction).unwrap()
     };

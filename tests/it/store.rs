@@ -16,26 +16,26 @@ use super::gateway::{PLAIN, taku};
 use super::kill::Process;
 use super::wire::{Wire, get, get_bytes};
 
-const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OTHER_KEY: &str = "ffffffff89abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A folder with a configuration in it.
-struct Place {
+pub struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("postern.toml"), text).unwrap();
         Self { folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.path("postern.toml")
     }
 
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// Runs a command that must end well, and answers what it said.
-    fn done(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
+    pub fn done(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
         let output = self.run(variables, args);
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{args:?}: {err}");
@@ -56,7 +56,7 @@ impl Place {
     }
 
     /// Runs a command that must fail, and answers why it did.
-    fn failed(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
+    pub fn failed(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
         let output = self.run(variables, args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -71,12 +71,12 @@ impl Place {
     }
 }
 
-fn file(path: &Path) -> &str {
+pub fn file(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// Transactions that a gateway has, newest first.
-fn transactions(process: &Process) -> Vec<String> {
+pub fn transactions(process: &Process) -> Vec<String> {
     let answer = get(process.admin, "/admin/v1/events?limit=1000");
     let page: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     let events = page["events"].as_array().unwrap();

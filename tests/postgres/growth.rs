@@ -446,3 +446,96 @@ fn transactions_are_for_commits_and_not_for_events() {
         assert_eq!(guest.ask(sql).await, 0);
     });
 }
+
+/// Leases and settles as gateways of version 3 do, and answers how many that were.
+async fn deliver_as_version_3(guest: &Guest) -> i64 {
+    guest
+        .ask(
+            "with now as (select floor(extract(epoch from now()) * 1000)::bigint as ms), due as (
+                select event_id, target from delivery
+                where target = 'a' and due_ms <= (select ms from now)
+                order by due_ms, event_id limit 100 for update skip locked
+            ), held as (
+                update delivery d set owner = 'old', token = d.token + 1, attempt = d.attempt + 1
+                from due f where d.event_id = f.event_id and d.target = f.target
+                returning d.event_id
+            ) select count(*) from held",
+        )
+        .await;
+    guest
+        .ask(
+            "with gone as (delete from delivery where owner = 'old' returning *), said as (
+                insert into attempt (event_id, target, token, at_ms, latency_ms, status)
+                select event_id, target, token, 0, 1, 200 from gone
+            ) select count(*) from gone",
+        )
+        .await
+}
+
+/// Accepts one event as gateways of version 3 do: due when the statement began.
+async fn accept_as_version_3(guest: &Guest, n: u64) {
+    let event = &batch(n, 1)[0];
+    let id = uuid::Uuid::from_bytes(*event.id.as_bytes());
+    let key = uuid::Uuid::from_bytes(event.keys.identity[0].0);
+    let sql = format!(
+        "with fresh as (
+            insert into dedupe (k, id, seen_ms, fingerprint, source)
+            values ('{key}', '{id}', {ms}, {n}, 's') on conflict do nothing returning id
+        ), recorded as (
+            insert into event (id, source, tx, transaction, received_ms, test, fingerprint, keys, targets,
+                body)
+            select id, 's', 1, 't', {ms}, false, {n}, decode(replace('{key}', '-', ''), 'hex'), '{{a}}',
+                'body' from fresh
+        )
+        insert into delivery (event_id, target, due_ms, attempt, token)
+        select id, 'a', floor(extract(epoch from now()) * 1000)::bigint, 0, 1 from fresh",
+        ms = event.received_ms
+    );
+    guest.run(&sql).await;
+}
+
+#[test]
+fn tables_of_version_3_are_upgraded_beside_its_gateways_and_the_way_back_is_open() {
+    let Some(cluster) = counting() else { return };
+    runtime().block_on(async {
+        let (database, options) = database(cluster).await;
+        let guest = Guest::new(cluster, &database).await;
+        let made = format!(
+            "create schema postern;
+             create table meta (k text primary key, v bigint not null);
+             {} {} {} insert into meta values ('version', 3), ('oldest', 2)",
+            include_str!("../../src/ledger/postgres/migrations/0001_ledger.sql"),
+            include_str!("../../src/ledger/postgres/migrations/0002_sealing.sql"),
+            include_str!("../../src/ledger/postgres/migrations/0003_keys.sql"),
+        );
+        guest.run(&made).await;
+        fill(&guest, "s", 1_000, now_ms() - HUNDRED_DAYS_MS).await;
+        let refused = Postgres::open(options.clone()).await.unwrap_err().to_string();
+        assert!(refused.contains("run `postern migrate --config FILE`"), "{refused}");
+        // An index that was begun and broke off is made again.
+        guest.run("create index dedupe_expiry on dedupe (source, seen_ms)").await;
+        guest
+            .run(
+                "update pg_index set indisvalid = false
+                where indexrelid = 'dedupe_expiry'::regclass",
+            )
+            .await;
+        let engine = opened(options).await;
+        let valid = "select count(*) from pg_index
+            where indexrelid = 'dedupe_expiry'::regclass and indisvalid";
+        assert_eq!(guest.ask(valid).await, 1);
+        // Both versions at work: each delivers what the other accepted.
+        engine.accept(&batch(1, 1)).await.unwrap();
+        assert_eq!(deliver_as_version_3(&guest).await, 1);
+        pass_through(&engine, 10, 500).await;
+        accept_as_version_3(&guest, 5_000).await;
+        assert_eq!(deliver(&engine, 10).await, 1);
+        let answer = engine.accept(&batch(5_000, 1)).await.unwrap();
+        assert!(!matches!(answer[0], Accepted::Fresh), "{answer:?}");
+        // Back: the new one stops, and the old one goes on alone, as the tables say it may.
+        assert_eq!(guest.ask("select v from meta where k = 'oldest'").await, 3);
+        engine.accept(&batch(6_000, 5)).await.unwrap();
+        drop(engine);
+        assert_eq!(deliver_as_version_3(&guest).await, 5);
+    });
+}

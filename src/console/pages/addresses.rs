@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use crate::config::{CallbackAddresses, Config};
+use crate::config::Config;
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::form as forms;
@@ -18,8 +18,13 @@ use crate::console::pages::managed::{self, Done, Draft, FormErrors, deletion};
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::operator::addresses::{self, Change, Expected, Stale, checked_url, is_count, key};
-use crate::registry::{Address, ChangeError, Push, RunningConfig, StoredDocument};
+use crate::partners::callback_addresses::document::Address;
+use crate::partners::callback_addresses::edit::{
+    self as addresses, Change, Expected, Stale, checked_url, is_count, key,
+};
+use crate::partners::callback_addresses::settings::CallbackAddresses;
+use crate::partners::push_configuration::document::Push;
+use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {
     INTRODUCTION = "A callback address receives the verified callbacks of the assessment platform about one company and one assessment. Its manager sets it over the callback-address API; you can also set it here.",

@@ -23,9 +23,11 @@ use crate::console::pages::{destinations, sources};
 use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::operator::rules::{self, RULES_MAX};
 use crate::operator::url_of;
-use crate::registry::{ChangeError, Rule, RuleStatus, RunningConfig, StoredDocument, rule_name};
+use crate::partners::reward_rules::document::{Rule, RuleStatus};
+use crate::partners::reward_rules::edit::{self as rules, RULES_MAX};
+use crate::partners::reward_rules::plan::rule_name;
+use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {
     INTRODUCTION = "A reward rule is a source of Taku (TopOn) with its own key; its reward address is the destination. Its publisher manages it over the reward-rule API; you can also manage it here.",

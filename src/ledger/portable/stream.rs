@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! file    head (44 bytes) · chunk · chunk · … · end
+//!         with flag 2: head · id of the export that it follows (16) · crc32 · chunk · …
 //! head    magic "POSTERNX" · version u16 · flags u16 · stream id (16) · key id (8) · zeros u32 · crc32
 //! chunk   length u32 · crc32 · payload: items (never empty)
 //! end     0 u32 · crc32 · count of items u64
@@ -22,7 +23,10 @@ const MAGIC: &[u8; 8] = b"POSTERNX";
 /// The form that this program writes, and the newest that it reads. From version 2 on there are
 /// callbacks that wait for a decision.
 const VERSION: u16 = 2;
+/// The form of an increment: programs that know none must not take it for a whole export.
+const INCREMENT_VERSION: u16 = 3;
 const SEALED: u16 = 1;
+const INCREMENT: u16 = 2;
 const HEAD: usize = 44;
 /// A longer chunk is none of ours: the largest event of a ledger and what seals it.
 const CHUNK_MAX: u32 = 64 << 20;
@@ -45,6 +49,16 @@ pub enum ExportError {
     Sealed(String),
 }
 
+/// The id of an export, by which an increment names the export that it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExportId([u8; 16]);
+
+impl fmt::Display for ExportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&const_hex::encode(self.0))
+    }
+}
+
 /// Writes an export.
 pub struct ExportWriter<W> {
     to: W,
@@ -58,6 +72,7 @@ pub struct ExportReader<R> {
     from: R,
     frame: Frame,
     key: Option<MasterKey>,
+    follows: Option<ExportId>,
     items: u64,
 }
 
@@ -98,11 +113,15 @@ impl<R> fmt::Debug for ExportReader<R> {
 }
 
 impl<W: Write> ExportWriter<W> {
-    /// Begins an export, sealed with `key` if there is one.
+    /// Begins an export, sealed with `key` if there is one; an increment, if it follows another.
     ///
     /// # Errors
     /// Of the writer, or when the system gives no random bytes.
-    pub fn begin(mut to: W, key: Option<&MasterKey>) -> Result<Self, ExportError> {
+    pub fn begin(
+        mut to: W,
+        key: Option<&MasterKey>,
+        follows: Option<ExportId>,
+    ) -> Result<Self, ExportError> {
         let random = |error: getrandom::Error| io::Error::other(error.to_string());
         let mut stream = [0; 16];
         getrandom::fill(&mut stream).map_err(random)?;
@@ -112,12 +131,19 @@ impl<W: Write> ExportWriter<W> {
         };
         let mut head = Vec::with_capacity(HEAD);
         head.extend_from_slice(MAGIC);
-        head.extend_from_slice(&VERSION.to_le_bytes());
-        head.extend_from_slice(&(if key.is_some() { SEALED } else { 0 }).to_le_bytes());
+        let version = if follows.is_some() { INCREMENT_VERSION } else { VERSION };
+        head.extend_from_slice(&version.to_le_bytes());
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        let flags = flag(key.is_some(), SEALED) | flag(follows.is_some(), INCREMENT);
+        head.extend_from_slice(&flags.to_le_bytes());
         head.extend_from_slice(&stream);
         head.extend_from_slice(&key.map_or([0; 8], |key| key.id().0));
         head.extend_from_slice(&[0; 4]);
         head.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+        if let Some(ExportId(follows)) = follows {
+            head.extend_from_slice(&follows);
+            head.extend_from_slice(&follows_crc(&stream, &follows).to_le_bytes());
+        }
         to.write_all(&head)?;
         Ok(Self { to, frame: Frame { stream, chunk: 0 }, sealing, items: 0 })
     }
@@ -177,9 +203,10 @@ impl<R: Read> ExportReader<R> {
             return Err(ExportError::Damaged("this is no export of Postern".into()));
         }
         let version = u16::from_le_bytes([head[8], head[9]]);
-        if !(1..=VERSION).contains(&version) {
+        if !(1..=INCREMENT_VERSION).contains(&version) {
             return Err(ExportError::Damaged(format!(
-                "the export is written in version {version}; this program reads 1 to {VERSION}"
+                "the export is written in version {version}; this program reads 1 to \
+                 {INCREMENT_VERSION}"
             )));
         }
         let crc = crc32fast::hash(&head[..HEAD - 4]);
@@ -189,7 +216,12 @@ impl<R: Read> ExportReader<R> {
         let (mut stream, mut id) = ([0; 16], [0; 8]);
         stream.copy_from_slice(&head[12..28]);
         id.copy_from_slice(&head[28..36]);
-        let key = match u16::from_le_bytes([head[10], head[11]]) & SEALED {
+        let flags = u16::from_le_bytes([head[10], head[11]]);
+        let follows = match flags & INCREMENT {
+            0 => None,
+            _ => Some(read_follows(&mut from, &stream)?),
+        };
+        let key = match flags & SEALED {
             0 => None,
             _ => {
                 let key = keys.find(KeyId(id));
@@ -197,7 +229,25 @@ impl<R: Read> ExportReader<R> {
                 Some(key.cloned().ok_or_else(missing)?)
             }
         };
-        Ok(Self { from, frame: Frame { stream, chunk: 0 }, key, items: 0 })
+        Ok(Self { from, frame: Frame { stream, chunk: 0 }, key, follows, items: 0 })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ExportId {
+        ExportId(self.frame.stream)
+    }
+
+    /// The export that it is an increment to; `None`: it is a whole one.
+    #[must_use]
+    pub fn follows(&self) -> Option<ExportId> {
+        self.follows
+    }
+
+    /// How many items were read.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        self.items
     }
 
     /// What it is read from.
@@ -242,6 +292,25 @@ impl<R: Read> ExportReader<R> {
     }
 }
 
+/// Binds the id of the export that an increment follows to the increment.
+fn follows_crc(stream: &[u8; 16], follows: &[u8; 16]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(stream);
+    hasher.update(follows);
+    hasher.finalize()
+}
+
+fn read_follows(from: &mut impl Read, stream: &[u8; 16]) -> Result<ExportId, ExportError> {
+    let (mut follows, mut crc) = ([0; 16], [0; 4]);
+    let within = "within its head";
+    from.read_exact(&mut follows).map_err(|error| early(error, within))?;
+    from.read_exact(&mut crc).map_err(|error| early(error, within))?;
+    match follows_crc(stream, &follows).to_le_bytes() == crc {
+        true => Ok(ExportId(follows)),
+        false => Err(ExportError::Damaged("the head of the export is damaged".into())),
+    }
+}
+
 fn early(error: io::Error, where_: &str) -> ExportError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
@@ -257,7 +326,11 @@ mod tests {
     use super::*;
 
     fn written(items: &[Item], key: Option<&MasterKey>) -> Vec<u8> {
-        let mut writer = ExportWriter::begin(Vec::new(), key).unwrap();
+        following(items, key, None)
+    }
+
+    fn following(items: &[Item], key: Option<&MasterKey>, follows: Option<ExportId>) -> Vec<u8> {
+        let mut writer = ExportWriter::begin(Vec::new(), key, follows).unwrap();
         for chunk in items.chunks(2) {
             writer.write(chunk).unwrap();
         }
@@ -295,6 +368,7 @@ mod tests {
         for (bytes, keys) in [
             (written(&items(), None), Keyring::default()),
             (written(&items(), Some(&key)), Keyring::new(Some(key.clone()))),
+            (following(&items(), None, Some(ExportId([7; 16]))), Keyring::default()),
         ] {
             for at in 0..bytes.len() {
                 assert!(read(&bytes[..at], &keys).is_err(), "cut at {at}");
@@ -303,6 +377,17 @@ mod tests {
                 assert!(read(&damaged, &keys).is_err(), "damaged at {at}");
             }
         }
+    }
+
+    #[test]
+    fn an_increment_names_what_it_follows() {
+        let base = written(&items(), None);
+        let base = ExportReader::begin(&base[..], &Keyring::default()).unwrap();
+        assert_eq!(base.follows(), None);
+        let next = following(&items(), None, Some(base.id()));
+        let next = ExportReader::begin(&next[..], &Keyring::default()).unwrap();
+        assert_eq!(next.follows(), Some(base.id()));
+        assert_ne!(next.id(), base.id());
     }
 
     #[test]

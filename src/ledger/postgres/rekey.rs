@@ -110,6 +110,12 @@ impl Core {
         }
     }
 
+    /// A condition that holds where the key in parameter `number` is the one to write with, and the
+    /// commit will be durable: a row that a crash takes back would need the key that is thrown away.
+    fn allowed(&self, number: &str) -> String {
+        format!("{} and {}", under(number), self.pulse.required().condition())
+    }
+
     /// A step: where it ended, and how many rows it wrote; `None`: nothing is left.
     async fn rekey_events(
         &self,
@@ -142,7 +148,7 @@ impl Core {
         let sql = format!(
             "update event e set body = o.body, transaction = null, player = null
              from unnest($1::uuid[], $2::bytea[]) as o(id, body) where e.id = o.id and {}",
-            under("$3")
+            self.allowed("$3")
         );
         let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
         Ok(Some((last, written)))
@@ -181,7 +187,7 @@ impl Core {
              from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[])
                 as o(event_id, target, token, said)
              where a.event_id = o.event_id and a.target = o.target and a.token = o.token and {}",
-            under("$5")
+            self.allowed("$5")
         );
         let written =
             session.run(&sql, &[&events, &targets, &tokens, &pieces, &pen.number()]).await?;
@@ -214,7 +220,7 @@ impl Core {
             "update held h set body = o.body
              from unnest($1::uuid[], $2::bytea[]) as o(id, body)
              where h.id = o.id and h.body is not null and {}",
-            under("$3")
+            self.allowed("$3")
         );
         let written = session.run(&sql, &[&ids, &pieces, &pen.number()]).await?;
         Ok(Some((last, written)))
@@ -233,7 +239,7 @@ impl Core {
         let sql = format!(
             "update document set who = null, body = $4
              where kind = $1 and id = $2 and version = $3 and {}",
-            under("$5")
+            self.allowed("$5")
         );
         for row in &rows {
             let (kind, id, version): (&str, &[u8], i64) = (row.get(0), row.get(1), row.get(2));

@@ -109,6 +109,7 @@ pub(super) fn not_ready(why: &str) -> Response {
 
 /// The page of the metrics as they are.
 pub(super) fn page(metrics: &Metrics) -> Answered {
+    metrics.program.observe();
     match metrics.page() {
         Ok(page) => Ok(with_body(StatusCode::OK, EXPOSITION, page)),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),

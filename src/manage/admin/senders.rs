@@ -47,7 +47,7 @@ impl Admin {
 
 impl<'a> View<'a> {
     fn of(sender: &'a Sender, sources: Vec<&'a str>) -> Self {
-        let patience = sender.patience();
+        let patience = sender.retries();
         let millis =
             |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {

@@ -1,12 +1,12 @@
-//! A sender's whole contract, for people: what `postern senders NAME` and the page in
-//! `docs/senders/` show. Everything is read from the sender's file or derived from it, so that
-//! neither can drift.
+//! A sender's whole contract, for people: the content of `postern senders NAME` and of the page in
+//! `docs/senders/`. Everything is read or derived from the sender's file.
 
 mod attacker;
 mod coverage;
 mod events;
 mod markdown;
 mod replies;
+mod routing;
 
 pub use markdown::index;
 
@@ -19,25 +19,25 @@ use crate::sender::language::definition::{First, Sender};
 use crate::sender::language::recipe::Terms;
 use coverage::{Coverage, Proof};
 
-/// A contract: parts with rows, to be put on a screen or a page.
+/// A contract: parts with rows, for a screen or a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contract {
     /// The sender's name.
     pub name: String,
     /// Its title.
     pub title: String,
-    /// Its parts, in the order in which people ask for them; none is empty.
+    /// The parts, the most wanted first; none is empty.
     pub parts: Vec<Part>,
-    /// A source of it, as the configuration writes one.
+    /// An example source, as in the configuration.
     pub example: String,
 }
 
 /// One part of a contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it is about.
+    /// The title.
     pub title: &'static str,
-    /// What stands above its columns; empty where the rows speak for themselves.
+    /// The column titles; empty if the rows need none.
     pub head: &'static [&'static str],
     /// Its rows.
     pub rows: Vec<Vec<Cell>>,
@@ -48,7 +48,7 @@ pub struct Part {
 pub enum Cell {
     /// Words.
     Words(String),
-    /// Something to be written or read to the letter.
+    /// Text to be read or written literally.
     Code(String),
 }
 
@@ -74,32 +74,41 @@ impl Contract {
     /// The contract of `sender`.
     #[must_use]
     pub fn of(sender: &Arc<Sender>) -> Self {
-        // A sender has been read from its text, so that it is TOML.
+        // The sender was parsed from this text, so it is TOML.
         let file: Table = sender.text.parse().unwrap_or_default();
         let reader = Reader { sender, file: &file };
         let covers = Coverage::of(sender);
         let parts = [
-            part("What this rests on", &[], reader.basis()),
-            part("Not confirmed by anybody outside", &[], lines(&sender.unconfirmed)),
-            part("How it calls", &[], reader.calls()),
-            part("Keys of a source", &["key", "what it is"], reader.keys()),
-            part("Paste this behind the URL of the source", &[], reader.paste()),
+            part("Basis", &[], reader.basis()),
+            part("Without outside confirmation", &[], lines(&sender.unconfirmed)),
+            part("Requests", &[], reader.calls()),
+            part("Source settings", &["key", "meaning"], reader.keys()),
+            part("Append to the URL of the source", &[], reader.paste()),
             part(
-                "What a callback says",
-                &["role", "where", "covered by the signature"],
+                "Callback fields",
+                &["role", "location", "covered by the signature"],
                 reader.roles(&covers),
             ),
-            part("Signature", &["", "signed text", "digest", "found in", "why"], reader.readings()),
+            part(
+                "Signature",
+                &["", "signed text", "digest", "signature in", "why"],
+                reader.variants(),
+            ),
             part(attacker::CAN, &[], lines(&attacker::can(sender, &covers))),
             part(attacker::CANNOT, &[], lines(&attacker::cannot(sender, &covers))),
-            part("What makes two calls one event", &[], reader.identity(&covers)),
-            part("Take care", &[], reader.cares(&covers)),
-            part("Sealed messages", &[], reader.open()),
+            part("Deduplication", &[], reader.identity(&covers)),
+            part("Precautions", &[], reader.precautions(&covers)),
+            part("Encrypted messages", &[], reader.open()),
             part("Time", &[], reader.time()),
-            part("Checks, tests and kinds", &["what", "when", "what comes of it"], reader.kinds()),
-            part("Events", &["event", "kind", "effect", "identified by"], events::rows(&file)),
-            part("Answers", &["outcome", "answer"], replies::rows(&file)),
-            part("Patience", &[], reader.patience()),
+            part(
+                "Address checks, tests and kinds",
+                &["callback", "condition", "result"],
+                reader.kinds(),
+            ),
+            part("Events", &["event", "kind", "effect", "deduplicated by"], events::rows(&file)),
+            part("Replies", &["outcome", "reply"], replies::rows(&file)),
+            part("Timeout and retries", &[], reader.retries()),
+            part("Routing", &[], routing::rows(sender)),
             part("Published addresses (allow = \"sender\")", &[], codes(&sender.addresses)),
         ];
         let parts = parts.into_iter().filter(|part| !part.rows.is_empty()).collect();
@@ -146,7 +155,7 @@ fn codes(texts: &[String]) -> Rows {
     texts.iter().map(|text| vec![Cell::code(text)]).collect()
 }
 
-/// Reads a sender's file for people.
+/// A reader of a sender's file.
 struct Reader<'s> {
     sender: &'s Sender,
     file: &'s Table,
@@ -176,11 +185,11 @@ impl Reader<'_> {
                 vec![Cell::code("secrets"), Cell::words(format!("{secret}, or unsigned = true"))]
             }
             (None, false) => {
-                vec![Cell::words("no secret"), Cell::words("it signs with keys that it publishes")]
+                vec![Cell::words("no secret"), Cell::words("signs with published keys")]
             }
             (None, true) => vec![
                 Cell::code("unsigned = true"),
-                Cell::words("nothing is signed: give `allow`, or a name that nobody can guess"),
+                Cell::words("no signature: set `allow`, or choose an unguessable source name"),
             ],
         };
         let settings = self.sender.settings.iter();
@@ -188,12 +197,11 @@ impl Reader<'_> {
         std::iter::once(secrets).chain(settings).chain(self.key_set()).collect()
     }
 
-    /// Where the public keys come from.
+    /// The URL of the public keys.
     fn key_set(&self) -> Option<Vec<Cell>> {
         let (url, _) = self.sender.key_set()?;
         let keep = table(self.file, "key_set").get("keep").map(plain).unwrap_or_default();
-        let about =
-            format!("where its public keys are, in place of {url}; kept for {keep} at most");
+        let about = format!("URL of the public keys, in place of {url}; cached for {keep} at most");
         Some(vec![Cell::code(Terms::KEY_SET_URL), Cell::words(about)])
     }
 
@@ -209,7 +217,7 @@ impl Reader<'_> {
             let texts = role_texts(written.get(role.as_str())?);
             let mut proof = covers.role(*role);
             if self.sender.from_client.contains(role) {
-                proof.push_str("; an app sets it");
+                proof.push_str("; set by the app");
             }
             Some(vec![
                 Cell::words(role.as_str()),
@@ -236,16 +244,16 @@ impl Reader<'_> {
         [(Fact::Kind, selects), (Fact::Test, flag)].into_iter().filter_map(row).collect()
     }
 
-    /// What identifies an event, and which other keys guard it.
+    /// The identity of an event, and its other deduplication keys.
     fn identity(&self, covers: &Coverage) -> Rows {
         let identity = table(self.file, "identity");
         let by = identity.get("by").map(role_texts);
         let by = by.or_else(|| table(self.file, "roles").get("transaction").map(role_texts));
         let by = by.unwrap_or_default().join(", else ");
-        let mut rows = vec![vec![Cell::words("the same kind, and the same"), Cell::code(by)]];
+        let mut rows = vec![vec![Cell::words("same kind and same"), Cell::code(by)]];
         let mut row = |what: &str, cell: Cell| rows.push(vec![Cell::words(what), cell]);
         if let Some(when) = covers.signature_key() {
-            row("a signature makes one event", Cell::words(when));
+            row("one event per signature", Cell::words(when));
         }
         if let Some(repeats) = identity.get("repeats") {
             let why = repeats.get("why").unwrap_or(repeats);
@@ -254,16 +262,16 @@ impl Reader<'_> {
             if !when.is_empty() {
                 why.push_str(&format!(", when {when}"));
             }
-            row("a signature makes several events", Cell::words(why));
+            row("several events per signature", Cell::words(why));
         }
         let volatile = strings(identity.get("volatile")).join(", ");
         if !volatile.is_empty() {
-            row("may differ in a repetition", Cell::code(volatile));
+            row("may differ in a repeated callback", Cell::code(volatile));
         }
         rows
     }
 
-    fn readings(&self) -> Rows {
+    fn variants(&self) -> Rows {
         let base = table(self.file, "signature");
         let others = base.get("or").and_then(Value::as_array).cloned().unwrap_or_default();
         let mut rows: Rows = Vec::new();
@@ -303,29 +311,29 @@ impl Reader<'_> {
         rows
     }
 
-    /// What to do about it.
-    fn cares(&self, covers: &Coverage) -> Rows {
+    /// Precautions.
+    fn precautions(&self, covers: &Coverage) -> Rows {
         let mut cares = Vec::new();
-        let signed = !self.sender.readings.is_empty();
+        let signed = !self.sender.variants.is_empty();
         if !signed {
             cares.push(
-                "Keep the name of the source secret, or accept calls from known addresses alone \
+                "Keep the source name secret, or accept callbacks only from known addresses \
                  (`allow`).",
             );
         }
-        if self.sender.readings.iter().any(|reading| reading.with.first == First::Equal) {
-            cares.push("Accept calls over HTTPS alone: the secret itself is in them.");
+        if self.sender.variants.iter().any(|variant| variant.with.first == First::Equal) {
+            cares.push("Accept callbacks only over HTTPS: they contain the secret itself.");
         }
         if self.sender.identity.repeats.is_some() {
             cares.push(
-                "Accept calls from the sender's own addresses alone (`allow`), or write \
-                 `replayable = true` if that cannot be.",
+                "Accept callbacks only from the sender's addresses (`allow`), or set \
+                 `replayable = true` if that is not possible.",
             );
         }
         if self.sender.unconfirmed_shapes().next().is_some() {
             cares.push(
-                "Look at some genuine calls. If their values are as assumed here, write \
-                 `confirmed = true`: more roles count as authenticated then.",
+                "Check some verified callbacks. If their values match the assumptions here, set \
+                 `confirmed = true`: more roles then count as authenticated.",
             );
         }
         let is_open = |role| signed && covers.proof(role) != Proof::Whole;
@@ -334,13 +342,13 @@ impl Reader<'_> {
             cares.push(if has(Role::Item) {
                 "Do not rely on the amount: pin it, `rewards = { coin = 10 }`."
             } else {
-                "Do not rely on the amount: decide it where the event is used."
+                "Do not rely on the amount: decide it in the backend."
             });
         }
         if self.file.get("signature").is_some_and(|one| one.to_string().contains("[url")) {
             cares.push(
-                "The whole URL is signed, as the sender calls it: `server.public_url` has to be \
-                 set, and no proxy may rewrite path or query.",
+                "The signature covers the whole URL as called: set `server.public_url`, and let no \
+                 proxy rewrite path or query.",
             );
         }
         cares.into_iter().map(|care| vec![Cell::words(care)]).collect()
@@ -362,8 +370,8 @@ impl Reader<'_> {
             row("key", "key"),
             row("iv", "initialisation vector in"),
             row("frame", "ends with"),
-            row("reads", "written in"),
-            row("when", "when"),
+            row("reads", "format"),
+            row("when", "condition"),
         ];
         rows.into_iter().flatten().collect()
     }
@@ -373,7 +381,7 @@ impl Reader<'_> {
         let Some(place) = time.get("in").and_then(Value::as_str) else { return Vec::new() };
         let within = strings(time.get("within"));
         let within = match within.as_slice() {
-            [] => String::from("its age is not checked, unless a source says max_age"),
+            [] => String::from("age not checked, unless the source sets max_age"),
             [both] => format!("at most {both} away, either way"),
             [past, future, ..] => format!("at most {past} old, {future} ahead"),
         };
@@ -396,16 +404,16 @@ impl Reader<'_> {
         };
         let challenge = table(self.file, "challenge");
         let signed = |table: &Table| table.get("signed").and_then(Value::as_bool) != Some(false);
-        let also = if signed(&challenge) { "" } else { ", signed or not" };
+        let also = if signed(&challenge) { "" } else { ", signed or unsigned" };
         add(
             "address check",
             strings(challenge.get("when")),
-            &format!("answered, never stored{also}"),
+            &format!("replied to, not stored{also}"),
         );
         let test = table(self.file, "test");
-        let also = if signed(&test) { "" } else { ", signed or not" };
-        add("test", strings(test.get("when")), &format!("answered, never stored{also}"));
-        add("test", strings(test.get("flag")), "an event marked as a test, of no effect");
+        let also = if signed(&test) { "" } else { ", signed or unsigned" };
+        add("test", strings(test.get("when")), &format!("replied to, not stored{also}"));
+        add("test", strings(test.get("flag")), "a test event, without effect");
         let kinds = self.file.get("kind").and_then(Value::as_array);
         for kind in kinds.into_iter().flatten().filter_map(as_table) {
             let name = kind.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -414,23 +422,23 @@ impl Reader<'_> {
             let effect = kind.get("effect").map(plain);
             let effect = effect.map_or(String::new(), |effect| format!(", effect {effect}"));
             let comes = match (kind.get("test").and_then(Value::as_bool), reverses.as_str()) {
-                (Some(true), _) => String::from("answered, never stored"),
+                (Some(true), _) => String::from("replied to, not stored"),
                 (_, "") => format!("an event of this kind{effect}"),
-                (_, of) => format!("an event of its own, which takes back {of}{effect}"),
+                (_, of) => format!("a separate event that reverses {of}{effect}"),
             };
             add(name, strings(kind.get("when")), &comes);
         }
         rows
     }
 
-    fn patience(&self) -> Rows {
+    fn retries(&self) -> Rows {
         let patience = table(self.file, "patience");
         let mut rows = Vec::new();
         let mut row = |what: &str, value: String| {
             rows.push(vec![Cell::words(what), Cell::words(value)]);
         };
         let said = |key: &str| patience.get(key).map(plain);
-        row("waits", said("timeout").unwrap_or_else(|| String::from("unknown")));
+        row("timeout", said("timeout").unwrap_or_else(|| String::from("unknown")));
         let retries = match patience.get("retries") {
             None => String::from("unknown"),
             Some(Value::Array(gaps)) => {
@@ -439,31 +447,31 @@ impl Reader<'_> {
             }
             Some(count) => format!("{} times", plain(count)),
         };
-        row("tries again", retries);
+        row("retries", retries);
         if let Some(when) = said("when") {
-            row("because of", when);
+            row("retry condition", when);
         }
         if let Some(horizon) = said("horizon") {
-            row("for", format!("{horizon} in all"));
+            row("retry period", format!("{horizon} in total"));
         }
         rows
     }
 }
 
-/// The parameters that are signed as a list, in a few words.
+/// The parameters that are signed as a list, in brief.
 fn pairs_of(pairs: &Table) -> String {
     let which = strings(pairs.get("which"));
     let which = match which.as_slice() {
         [one] if one == "query" => String::from("all of the query"),
         [one] if one == "all" => String::from("all of query and form"),
-        [one] if one == "pasted" => String::from("all that is pasted"),
+        [one] if one == "pasted" => String::from("the pasted parameters"),
         names => names.join(" "),
     };
     let mut said = which;
     let mut add = |text: String| said.push_str(&format!(", {text}"));
     let except = strings(pairs.get("except"));
     if !except.is_empty() {
-        add(format!("but {}", except.join(" ")));
+        add(format!("except {}", except.join(" ")));
     }
     for (name, value) in table(pairs, "add") {
         add(format!("with {name} = {}", plain(&value)));
@@ -472,12 +480,12 @@ fn pairs_of(pairs: &Table) -> String {
         "given" => add(String::from("as given")),
         order => add(format!("sorted by {order}")),
     }
-    add(format!("written {}", pairs.get("shape").map(plain).unwrap_or_default()));
+    add(format!("written as {}", pairs.get("shape").map(plain).unwrap_or_default()));
     if let Some(each) = pairs.get("each") {
         add(format!("each in {} encoding", plain(each)));
     }
     if pairs.get("empty").and_then(Value::as_str) == Some("dropped") {
-        add(String::from("empty ones left out"));
+        add(String::from("empty ones omitted"));
     }
     said
 }

@@ -13,7 +13,7 @@ use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::outcome::Reason;
-use super::signature::Reading;
+use super::signature::SignatureVariant;
 use crate::sender::crypto::digest::Algorithm;
 use crate::sender::language::bound::{Bound, Gateway, Input, Scope};
 use crate::sender::language::definition::First;
@@ -35,9 +35,9 @@ pub(in crate::sender) struct Context<'x> {
     pub(in crate::sender) plus: Plus,
     /// The secret that is tried.
     pub(in crate::sender) secret: &'x [u8],
-    /// The reading that is tried.
-    pub(in crate::sender) reading: Option<&'x Reading>,
-    /// Whether a NUL in a value is refused.
+    /// The variant that is tried.
+    pub(in crate::sender) variant: Option<&'x SignatureVariant>,
+    /// Whether a NUL in a value is rejected.
     pub(in crate::sender) nul: Nul,
     /// Values for a reply.
     pub(in crate::sender) said: Option<&'x ReplyValues<'x>>,
@@ -50,7 +50,7 @@ pub(in crate::sender) enum Nul {
     #[default]
     Allowed,
     /// Signed texts: the padding of a length extension always holds one.
-    Refused,
+    Rejected,
 }
 
 /// Values that the gateway adds to a reply or a template.
@@ -84,7 +84,7 @@ impl From<EncodingError> for ParameterError {
     }
 }
 
-/// A query without escapes, whose values stand as they are.
+/// A query without escapes: its values need no decoding.
 #[derive(Clone, Copy)]
 struct PlainQuery<'q> {
     parameters: &'q Parameters,
@@ -99,7 +99,7 @@ impl<'q> PlainQuery<'q> {
     }
 }
 
-/// The secret, where `spot` is that and nothing else.
+/// The secret, if `spot` is only that.
 #[inline]
 fn secret<'x>(spot: &Bound, context: &Context<'x>) -> Option<&'x [u8]> {
     let is_secret = matches!(spot.input, Input::Gateway(Gateway::Secret));
@@ -214,12 +214,12 @@ impl Callback<'_> {
                     return Ok(true);
                 }
                 Input::Gateway(Gateway::Body) => {
-                    self.refuse_nul_in(self.message(), context)?;
+                    self.reject_nul_in(self.message(), context)?;
                     sink.put(self.message());
                     return Ok(true);
                 }
                 Input::Gateway(Gateway::Pairs) => {
-                    if let Some(pairs) = context.reading.and_then(|r| r.pairs.as_ref()) {
+                    if let Some(pairs) = context.variant.and_then(|r| r.pairs.as_ref()) {
                         self.put_pairs(pairs, context, sink)?;
                     }
                     return Ok(true);
@@ -231,14 +231,14 @@ impl Callback<'_> {
             }
         }
         if matches!(spot.input, Input::Gateway(Gateway::Query | Gateway::Url)) {
-            self.refuse_nul_in(self.request.target, context)?;
+            self.reject_nul_in(self.request.target, context)?;
         }
         if self.put_cut(spot, sink) {
             return Ok(true);
         }
         match self.value(spot, context)? {
             Some(value) => {
-                refuse_nul(&value, context.nul)?;
+                reject_nul(&value, context.nul)?;
                 sink.put(&value);
                 Ok(true)
             }
@@ -291,24 +291,24 @@ impl Callback<'_> {
             place => {
                 let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
                 let Some(text) = value.text(context.plus)? else { return Ok(false) };
-                refuse_nul(&text, context.nul)?;
+                reject_nul(&text, context.nul)?;
                 sink.put(&text);
                 Ok(true)
             }
         }
     }
 
-    /// Refuses a NUL in what a plain digest is made of: the padding of a length extension always
+    /// Rejects a NUL in what a plain digest is made of: the padding of a length extension always
     /// holds one. A keyed digest and a public key have no such extension.
-    fn refuse_nul_in(&self, bytes: &[u8], context: &Context<'_>) -> Result<(), ParameterError> {
-        let plain = context.reading.is_some_and(|reading| {
-            reading.public.is_none() && matches!(reading.with.first, First::Digest(_))
+    fn reject_nul_in(&self, bytes: &[u8], context: &Context<'_>) -> Result<(), ParameterError> {
+        let plain = context.variant.is_some_and(|variant| {
+            variant.public.is_none() && matches!(variant.with.first, First::Digest(_))
         });
         let nul = if plain && self.recipe.open.is_none() { context.nul } else { Nul::Allowed };
-        refuse_nul(bytes, nul)
+        reject_nul(bytes, nul)
     }
 
-    /// The digest of what the message says: see [`crate::sender::request::content`].
+    /// The digest of the message's content: see [`crate::sender::request::content`].
     fn content_digest(&self) -> Option<[u8; 32]> {
         let message = self.message();
         let first = message.iter().find(|byte| !byte.is_ascii_whitespace())?;
@@ -531,10 +531,10 @@ impl Callback<'_> {
     /// The missing placeholder of a variant's texts, for the rejection.
     pub(in crate::sender) fn lacking<'r>(
         &self,
-        reading: &'r Reading,
+        variant: &'r SignatureVariant,
         context: &Context<'_>,
     ) -> &'r str {
-        let texts = reading.sorted.iter().chain(std::iter::once(&reading.of));
+        let texts = variant.sorted.iter().chain(std::iter::once(&variant.of));
         let lacking = texts.flat_map(|text| text.pieces.iter()).find_map(|piece| match piece {
             Piece::Value(spot) => {
                 let composed = matches!(
@@ -546,12 +546,12 @@ impl Callback<'_> {
             }
             _ => None,
         });
-        lacking.unwrap_or(&reading.claim.name)
+        lacking.unwrap_or(&variant.supplied.name)
     }
 
     /// The meaning of `+` in the variant that matched.
     pub(in crate::sender) fn plus(&self) -> Plus {
-        self.matched_reading().map_or(Plus::Blank, |reading| reading.plus)
+        self.matched_variant().map_or(Plus::Space, |variant| variant.plus)
     }
 }
 
@@ -561,8 +561,8 @@ pub(in crate::sender) fn is_empty(parameter: Parameter<'_>) -> bool {
         Place::Query | Place::Form => parameter.raw.is_empty(),
         place => {
             let value = Value { place, raw: Cow::Borrowed(parameter.raw) };
-            matches!(value.text(Plus::Blank), Ok(None))
-                || matches!(value.text(Plus::Blank), Ok(Some(text)) if text.is_empty())
+            matches!(value.text(Plus::Space), Ok(None))
+                || matches!(value.text(Plus::Space), Ok(Some(text)) if text.is_empty())
         }
     }
 }
@@ -576,8 +576,8 @@ fn holds_nul(raw: &[u8]) -> bool {
         || memchr::memmem::find(&raw[at..], b"%00").is_some()
 }
 
-fn refuse_nul(value: &[u8], nul: Nul) -> Result<(), ParameterError> {
-    if nul == Nul::Refused && memchr::memchr(0, value).is_some() {
+fn reject_nul(value: &[u8], nul: Nul) -> Result<(), ParameterError> {
+    if nul == Nul::Rejected && memchr::memchr(0, value).is_some() {
         return Err(ParameterError::new(Reason::BadEncoding));
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! Explain: why a signature does not match.
 //!
-//! A signature that does not match says nothing by itself. This module takes the text that a
-//! sender signs apart, makes the usual mistakes one by one, each by name, and reports the one
-//! under which the signature would match: a fault inside the sender's own rule before another
-//! sender's rule. What it shows never holds a secret or the signature that would have been right.
+//! This module splits the signed text into parts, tries the usual mistakes one by one, and reports
+//! the one under which the signature would match: a mistake within the sender's rule before another
+//! sender's rule. The report never contains a secret or a valid signature.
 //!
-//! It is no part of the verify path: it is asked by people, and bounded by [`DIGESTS_MAX`].
+//! Not part of the verify path. Bounded by [`DIGESTS_MAX`].
 
 mod case;
 mod draft;
@@ -38,22 +37,22 @@ use shown::Scrubber;
 
 pub use case::DIGESTS_MAX;
 
-/// What a callback came to, and why.
+/// The diagnosis of a callback.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// Whether it is genuine and can be taken.
+    /// Whether the callback verifies and is acceptable.
     pub verdict: Verdict,
-    /// What the gateway would make of it.
+    /// The outcome at the gateway.
     #[serde(serialize_with = "word")]
     pub outcome: Outcome,
-    /// Why it is refused.
+    /// The reason for the rejection.
     #[serde(serialize_with = "reason")]
     pub reason: Option<Reason>,
     /// The parameter that the reason is about.
     pub parameter: Option<String>,
     /// The text that the sender signs, secrets masked, cut to a length that can be shown.
     pub signed_text: Option<String>,
-    /// Why the reading of the signature that was used is there; `None`: it is the usual one.
+    /// The purpose of the signature variant that was used; `None` for the usual one.
     pub reading: Option<String>,
     /// The parameters that were read, signatures masked.
     pub parameters: Vec<Shown>,
@@ -61,13 +60,13 @@ pub struct Explanation {
     pub mistake: Option<Mistake>,
 }
 
-/// Whether a callback is genuine and can be taken.
+/// Whether a callback verifies and is acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It is.
+    /// Verified.
     Verified,
-    /// It is not.
+    /// Rejected.
     Rejected,
 }
 
@@ -76,20 +75,20 @@ pub enum Verdict {
 pub struct Shown {
     /// Its name on the wire.
     pub name: String,
-    /// Where it stands: `query`, `form`, `json` or `xml`.
+    /// The place: `query`, `form`, `json` or `xml`.
     pub r#in: &'static str,
     /// Its decoded value.
     pub value: String,
 }
 
-/// What went wrong when the callback was signed.
+/// A mistake in the signing of a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// Its kind.
     pub kind: MistakeKind,
     /// The parameter that it is about, where it is one.
     pub parameter: Option<String>,
-    /// What to change, and where.
+    /// The change to make, and its place.
     pub advice: Cow<'static, str>,
 }
 
@@ -101,23 +100,23 @@ pub enum MistakeKind {
     RawValues,
     /// Values signed decoded, where the sender signs them encoded.
     DecodedValues,
-    /// `+` signed as a blank, where it is a plus sign.
+    /// `+` signed as a space, where it is a plus sign.
     PlusAsBlank,
-    /// `+` signed as a plus sign, where it is a blank.
+    /// `+` signed as a plus sign, where it is a space.
     PlusKept,
-    /// A blank or line end at an end of the secret.
+    /// White space at an end of the secret.
     SecretWhitespace,
-    /// The secret of another configured source.
+    /// Another source's secret.
     OtherSecret,
     /// The secret decoded or not, in another case, with its prefix or without.
     SecretEncoding,
-    /// Empty parameters signed, where the sender leaves them out.
+    /// Empty parameters signed, where the sender omits them.
     EmptyKept,
-    /// Empty parameters left out, where the sender signs them.
+    /// Empty parameters omitted, where the sender signs them.
     EmptyDropped,
     /// A parameter signed that the sender does not sign.
     ExtraParameterSigned,
-    /// A parameter left out that the sender signs.
+    /// A parameter omitted that the sender signs.
     ParameterNotSigned,
     /// The parts in another order, the secret on the other side included.
     Order,
@@ -135,7 +134,7 @@ pub enum MistakeKind {
     SealingKey,
     /// A sealed message that ends with another id than the source's.
     SealedForAnother,
-    /// A body in another writing than the sender's file reads.
+    /// A body in another format than the sender's file reads.
     ContentType,
     /// A changed value or a wrong secret: nothing that was tried matches.
     Unknown,
@@ -167,7 +166,7 @@ impl MistakeKind {
         Self::Unknown,
     ];
 
-    /// Its name in the admin API.
+    /// The name in the admin API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -235,8 +234,8 @@ pub fn explain(
     explain_under(recipe, None, request, now_ms, others)
 }
 
-/// As [`explain`], with the public keys that the sender publishes. Without them, nobody can say what
-/// becomes of a callback that is signed with a private key.
+/// As [`explain`], with the public keys that the sender publishes. Without them, the outcome of a
+/// callback signed with a private key is unknown.
 #[must_use]
 pub fn explain_under(
     recipe: &Recipe,
@@ -247,9 +246,9 @@ pub fn explain_under(
 ) -> Explanation {
     let mut callback = recipe.read(*request, now_ms);
     callback.use_keys(keys);
-    let (outcome, refusal) = judged(&mut callback);
+    let (outcome, rejection) = judged(&mut callback);
     let callback = &callback;
-    // An opened message hides what stands outside of it, and that is what is signed.
+    // A decrypted message hides the parameters outside, and those are signed.
     let mut outside = recipe.read(*request, now_ms);
     outside.use_keys(keys);
     if recipe.body == WhenBody::AfterVerification {
@@ -258,28 +257,30 @@ pub fn explain_under(
     }
     let (first, second) = (Case::all(&outside), second(callback));
     let scrubber = scrubber(callback, others, first.iter().chain(&second));
-    let cases = if is_about(refusal.as_ref(), &second) { second } else { first };
-    let reason = refusal.as_ref().map(|refusal| refusal.reason);
-    let refused = refusal.as_ref();
-    let sealed = refused.and_then(|refusal| message::sealed_otherwise(refusal, callback));
+    let cases = if is_about(rejection.as_ref(), &second) { second } else { first };
+    let reason = rejection.as_ref().map(|rejection| rejection.reason);
+    let rejected = rejection.as_ref();
+    let sealed = rejected.and_then(|rejection| message::sealed_otherwise(rejection, callback));
     let signed = || mistake(reason?, &outside, &cases, others);
-    let written = || message::written_otherwise(refused?, callback);
+    let written = || message::written_otherwise(rejected?, callback);
     let mistake = sealed.or_else(signed).or_else(written);
-    let used = callback.matched_reading().map(|reading| reading.index);
-    let used = cases.iter().find(|case| Some(case.reading.index) == used).or(cases.first());
+    let used = callback.matched_variant().map(|variant| variant.index);
+    let used = cases.iter().find(|case| Some(case.variant.index) == used).or(cases.first());
     let secret = callback.matched.as_ref().and_then(|matched| recipe.secrets.get(matched.secret?));
     let text = used.and_then(|case| case.masked(secret.map(|secret| secret.value.expose())));
-    let why = used.and_then(|case| recipe.sender.readings.get(case.reading.index));
+    let why = used.and_then(|case| recipe.sender.variants.get(case.variant.index));
     Explanation {
-        verdict: match refusal.is_some() || outcome == Outcome::Unavailable {
+        verdict: match rejection.is_some() || outcome == Outcome::Unavailable {
             true => Verdict::Rejected,
             false => Verdict::Verified,
         },
         outcome,
         reason,
-        parameter: refusal.and_then(|refusal| refusal.parameter).map(|name| scrubber.short(&name)),
+        parameter: rejection
+            .and_then(|rejection| rejection.parameter)
+            .map(|name| scrubber.short(&name)),
         signed_text: text.map(|text| scrubber.text(&text)),
-        reading: why.and_then(|reading| reading.why.clone()),
+        reading: why.and_then(|variant| variant.why.clone()),
         parameters: shown::parameters(callback, &scrubber),
         mistake: mistake.map(|mistake| scrubber.mistake(mistake)),
     }
@@ -297,7 +298,7 @@ fn scrubber<'c>(
         scrubber.take(secrets.into_iter().map(<[u8]>::to_vec));
     }
     for case in cases {
-        scrubber.take(case.claims.iter().cloned());
+        scrubber.take(case.supplied_signatures.iter().cloned());
         scrubber.take(keys::expected(case, &mut Budget::default()));
     }
     scrubber
@@ -323,25 +324,25 @@ fn mistake(
     }
 }
 
-/// What the gateway would make of the callback.
+/// The outcome at the gateway.
 fn judged(callback: &mut Callback<'_>) -> (Outcome, Option<CallbackError>) {
-    let refused = match callback.verify() {
+    let rejected = match callback.verify() {
         Judgement::Probe => return probe(callback),
         Judgement::Undecided => return (Outcome::Unavailable, None),
         Judgement::Challenge => return (Outcome::Challenge, None),
-        Judgement::Refused(refusal) => refusal,
+        Judgement::Rejected(rejection) => rejection,
         Judgement::Verified(mut verified) => match verified.resolve("") {
             Resolution::Event(_) => return (Outcome::Accepted, None),
             Resolution::Ambiguous(_) => return (Outcome::Ambiguous, None),
             Resolution::Challenge => return (Outcome::Challenge, None),
             Resolution::Test => return (Outcome::Test, None),
-            Resolution::Refused(refusal) => refusal,
+            Resolution::Rejected(rejection) => rejection,
         },
     };
-    (Outcome::Rejected, Some(refused))
+    (Outcome::Rejected, Some(rejected))
 }
 
-/// A probe is answered as a test; who asks why wants to know that nothing was replaced in it.
+/// A probe has the outcome test; its explanation names the unreplaced macros.
 fn probe(callback: &Callback<'_>) -> (Outcome, Option<CallbackError>) {
     let unreplaced = callback.first_unreplaced().map(|name| {
         CallbackError::of(
@@ -352,20 +353,20 @@ fn probe(callback: &Callback<'_>) -> (Outcome, Option<CallbackError>) {
     (Outcome::Test, unreplaced)
 }
 
-/// What is looked for.
+/// The mistakes to search for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Search {
-    /// Every mistake; where none matches, that is said.
+    /// The whole list; if nothing matches, the report says so.
     All,
-    /// The same, but the reason says enough where none matches.
+    /// The whole list; if nothing matches, the reason is enough.
     Likely,
-    /// The rules of other senders alone.
+    /// Only the rules of other senders.
     OtherSenders,
 }
 
-/// What is looked for behind a reason. A callback that is too old is told so; that its signature
-/// is wrong as well is worth knowing, because captured calls are always old. One that lacks what
-/// this sender sends may be another sender's.
+/// The search for a reason. A callback that is too old may also have a wrong signature, because
+/// captured callbacks are always old. One that lacks this sender's parameters may be another
+/// sender's.
 fn scope(reason: Reason) -> Search {
     match reason {
         Reason::BadSignature | Reason::Stale | Reason::Future => Search::All,
@@ -375,16 +376,16 @@ fn scope(reason: Reason) -> Search {
 }
 
 /// Whether it is the second signature that fails.
-fn is_about(refusal: Option<&CallbackError>, second: &[Case<'_>]) -> bool {
-    let about = refusal.filter(|refusal| refusal.reason == Reason::BadSignature);
-    let name = about.and_then(|refusal| refusal.parameter.as_deref());
-    second.iter().any(|case| name == Some(&*case.reading.claim.name))
+fn is_about(rejection: Option<&CallbackError>, second: &[Case<'_>]) -> bool {
+    let about = rejection.filter(|rejection| rejection.reason == Reason::BadSignature);
+    let name = about.and_then(|rejection| rejection.parameter.as_deref());
+    second.iter().any(|case| name == Some(&*case.variant.supplied.name))
 }
 
 /// The case of the callback's second signature, if it has one.
 fn second<'c>(callback: &'c Callback<'c>) -> Vec<Case<'c>> {
     match callback.kind_here().map(|kind| &kind.also) {
-        Some(Also::Reading(reading)) => Case::of(callback, reading).into_iter().collect(),
+        Some(Also::Signature(variant)) => Case::of(callback, variant).into_iter().collect(),
         _ => Vec::new(),
     }
 }

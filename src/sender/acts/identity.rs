@@ -63,7 +63,7 @@ pub(in crate::sender) enum KindCover {
 }
 
 impl Recipe {
-    /// The texts of the transaction, but for kinds and readings that have others.
+    /// The texts of the transaction; kinds and variants may have others.
     fn transaction_texts(&self) -> &[RoleText<Bound>] {
         self.roles.texts.get(Role::Transaction).map_or(&[], Vec::as_slice)
     }
@@ -193,8 +193,8 @@ impl<'a> Callback<'a> {
     /// Adds the key of the signed content, with the kind if that is not signed. A truncated
     /// signature that fits two texts is one key.
     fn put_signature(&self, kind: KindCover, mark: Mark, keys: &mut Keys, lookup: Option<KeyForm>) {
-        let (Some(reading), Some(output)) =
-            (self.matched_reading(), self.matched.as_ref().and_then(|matched| matched.output))
+        let (Some(variant), Some(output)) =
+            (self.matched_variant(), self.matched.as_ref().and_then(|matched| matched.output))
         else {
             return;
         };
@@ -203,9 +203,9 @@ impl<'a> Callback<'a> {
             None => keys.signature(),
         };
         to.extend([SIGNATURE_FORM, u8::from(mark == Mark::Marked)]);
-        match reading.cut {
-            Some(cut) if reading.writing != Writing::Text => {
-                let written = signature::written(&output, reading.writing);
+        match variant.cut {
+            Some(cut) if variant.writing != Writing::Text => {
+                let written = signature::written(&output, variant.writing);
                 put_part(to, written.as_bytes().get(..cut).unwrap_or(written.as_bytes()));
             }
             _ => put_part(to, output.bytes()),
@@ -273,13 +273,13 @@ impl<'a> Callback<'a> {
     fn further_transactions(&self) -> impl Iterator<Item = &'a [RoleText<Bound>]> {
         let further = self.matched.iter().flat_map(|matched| matched.further.iter());
         let recipe = self.recipe;
-        let readings = further.filter_map(|index| recipe.readings.get(*index));
-        readings.filter_map(|reading| reading.roles.texts.get(Role::Transaction)).map(Vec::as_slice)
+        let variants = further.filter_map(|index| recipe.variants.get(*index));
+        variants.filter_map(|variant| variant.roles.texts.get(Role::Transaction)).map(Vec::as_slice)
     }
 
     /// The content in 8 bytes of SHA-256: the kind, all roles, the named values of the sender file,
     /// and the values of the source's template. Amounts are compared as decimals.
-    /// `escaped` are roles whose text stands for bytes that are not UTF-8.
+    /// `escaped` are roles whose text is escaped, because their bytes are not UTF-8.
     pub(in crate::sender) fn content<'t>(
         &self,
         role: impl Fn(Role) -> Option<&'t [u8]>,

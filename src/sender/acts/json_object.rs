@@ -1,7 +1,7 @@
 //! JSON texts on their way into the ledger, written in place.
 //!
-//! Nearly every value of a callback is plain ASCII and stands in JSON as it came. That is seen eight
-//! bytes at a time; whatever is not plain goes through `serde_json`.
+//! Nearly every value of a callback is plain ASCII and stands in JSON as it came. That is seen
+//! eight bytes at a time; whatever is not plain goes through `serde_json`.
 
 /// Writes one JSON object, member by member, behind what `out` holds.
 #[derive(Debug)]

@@ -42,20 +42,21 @@ closed_set! {
         Accepted = "accepted",
         /// Verified, and its transaction is known.
         Duplicate = "duplicate",
-        /// A known identity with another content. The first stands, and this one is held.
+        /// A known identity with another content. The first event stays, and this callback is
+        /// quarantined.
         Conflict = "conflict",
         /// Signed content that is known under another identity, or that can be parsed in several
         /// ways. Quarantined.
         Ambiguous = "ambiguous",
-        /// A probe or a console's test: answered, never stored.
+        /// A probe or a console's test: replied to, not stored.
         Test = "test",
-        /// An address check: answered, never stored.
+        /// An address check: replied to, not stored.
         Challenge = "challenge",
         /// Verified, but another source takes precedence for the same survey.
         Superseded = "superseded",
         /// The source is disabled.
         Disabled = "disabled",
-        /// Refused, for a [`Reason`].
+        /// Rejected, for a [`Reason`].
         Rejected = "rejected",
         /// Not decided: overload, drain, or a ledger that cannot write. The sender may try again.
         Unavailable = "unavailable",
@@ -65,7 +66,7 @@ closed_set! {
 closed_set! {
     /// The reason for a rejection.
     Reason {
-        /// No reading of the signature matched under any live secret.
+        /// No variant of the signature matched under any live secret.
         BadSignature = "bad_signature",
         /// A value that the signature, the transaction or the source needs is missing.
         MissingParameter = "missing_parameter",

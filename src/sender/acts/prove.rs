@@ -14,7 +14,8 @@ use crate::sender::request::callback::{Judgement, Resolution};
 /// When a vector is run that names no time of its own: its sender's callbacks have none either.
 pub(in crate::sender) const SOME_TIME_MS: i64 = 1_700_000_000_000;
 
-/// Runs every vector of `sender`; a fault for each thing that came out otherwise than it says.
+/// Runs all vectors of `sender`. Returns an error for each result that differs from the expected
+/// one.
 #[must_use]
 pub fn prove(sender: &Arc<Sender>) -> Vec<DefinitionError> {
     let mut faults = Vec::new();
@@ -39,7 +40,7 @@ fn compare(index: usize, vector: &Vector, recipe: &Recipe, faults: &mut Vec<Defi
             let about = &vector.about;
             faults.push(DefinitionError::new(
                 format!("vector[{index}].expect.{key}"),
-                format!("{about}: came out as {got:?}, not {expected:?}"),
+                format!("{about}: is {got:?}, expected {expected:?}"),
                 "mend the file or the vector",
             ));
         }
@@ -68,11 +69,11 @@ fn came(vector: &Vector, recipe: &Recipe) -> Vec<(&'static str, String)> {
         Judgement::Probe => (Outcome::Test, None),
         Judgement::Undecided => (Outcome::Unavailable, None),
         Judgement::Challenge => (Outcome::Challenge, None),
-        Judgement::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
+        Judgement::Rejected(rejection) => (Outcome::Rejected, Some(rejection.reason)),
         Judgement::Verified(mut verified) => match verified.resolve("evt_vector") {
             Resolution::Challenge => (Outcome::Challenge, None),
             Resolution::Test => (Outcome::Test, None),
-            Resolution::Refused(refusal) => (Outcome::Rejected, Some(refusal.reason)),
+            Resolution::Rejected(rejection) => (Outcome::Rejected, Some(rejection.reason)),
             Resolution::Event(resolved) => {
                 said(&resolved, &mut got);
                 (Outcome::Accepted, None)

@@ -128,7 +128,7 @@ pub(in crate::sender) trait RenderText<K> {
     fn style(&self) -> Style;
 }
 
-/// The reply to an address check that is refused, where it differs from that to a callback.
+/// The reply to an address check that is rejected, where it differs from that to a callback.
 pub(in crate::sender) const CHALLENGE_REJECTED: &str = "challenge_rejected";
 
 /// The names under which the answer to `outcome` is looked for, the most fitting first.
@@ -196,7 +196,7 @@ impl Rows {
     /// The same table under other keys.
     ///
     /// # Errors
-    /// Whatever `bind` says of one of its placeholders, under the name of the row.
+    /// The error of `bind` for a placeholder, under the name of the row.
     pub(in crate::sender) fn bind<L>(
         &self,
         bind: &mut impl FnMut(&Spot) -> Result<L, DefinitionError>,
@@ -215,7 +215,7 @@ impl Rows {
 }
 
 impl<K> Rows<K> {
-    /// Whether the table says `name`.
+    /// Whether the table has a row `name`.
     pub(in crate::sender) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -302,7 +302,7 @@ impl Made {
                 }
             };
             if made.replace(body).is_some() {
-                return Err(DefinitionError::new(key, "is a second body", "say one"));
+                return Err(DefinitionError::new(key, "is a second body", "write one"));
             }
         }
         let (status, content_type, sealed) = answer;
@@ -520,7 +520,7 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 impl<K> Made<K> {
-    /// The answer, as `voice` says it.
+    /// The reply, rendered by `voice`.
     pub(in crate::sender) fn answer(&self, voice: &impl RenderText<K>) -> Answer {
         let (body, usual) = match &self.body {
             Body::Plain(text) => (voice.text(text).unwrap_or_default(), PLAIN),
@@ -565,7 +565,7 @@ fn form<K>(members: &[(String, Tree<K>)], voice: &impl RenderText<K>) -> String 
 mod tests {
     use super::*;
 
-    /// Says every text as the same value, whatever is in it.
+    /// Renders every text as the same value.
     struct Saying(&'static str, Style);
 
     impl RenderText<Spot> for Saying {

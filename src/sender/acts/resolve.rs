@@ -13,7 +13,7 @@ use super::identity::{IdentityCover, KeyFacts, KindCover, Mark};
 use super::json_object::{JsonObject, put_json_text};
 use super::outcome::Reason;
 use super::resolved::{Effect, Fact, Keys, Resolved, Role, Texts};
-use super::signature::{Reading, TimeCover};
+use super::signature::{SignatureVariant, TimeCover};
 use crate::sender::language::bound::{Bound, Gate, Input};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::{Coverage, TextVerdict};
@@ -41,7 +41,7 @@ type MadeOf<'s, 't> = (Cow<'s, [u8]>, &'t RoleText<Bound>);
 type Made<'s> = (Cow<'s, [u8]>, &'s Text<Bound>);
 
 impl Verified<'_, '_> {
-    /// Finds out what the callback says. `event_id` is the id that the event will have, for
+    /// Resolves the callback. `event_id` is the id that the event will have, for
     /// `[event_id]` in the source's template; it is written out only where that is asked for.
     #[must_use]
     pub fn resolve(&mut self, event_id: impl fmt::Display) -> Resolution {
@@ -51,7 +51,7 @@ impl Verified<'_, '_> {
             && callback.recipe.kinds.is_empty()
             && let Err(unreadable) = callback.read_body()
         {
-            return Resolution::Refused(unreadable.into());
+            return Resolution::Rejected(unreadable.into());
         }
         if callback.nature == CallbackKind::Challenge {
             return Resolution::Challenge;
@@ -63,7 +63,7 @@ impl Verified<'_, '_> {
         match callback.resolved(&event_id) {
             Ok((resolved, TextVerdict::Ambiguous)) => Resolution::Ambiguous(Box::new(resolved)),
             Ok((resolved, _)) => Resolution::Event(Box::new(resolved)),
-            Err(refusal) => Resolution::Refused(refusal),
+            Err(rejection) => Resolution::Rejected(rejection),
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a> Callback<'a> {
         let coverage = this.coverage.as_ref().unwrap_or(&nothing);
         let mut facts = this.key_facts(coverage, identity);
         if is_proven {
-            this.refuse_uncovered(&facts, identity)?;
+            this.reject_uncovered(&facts, identity)?;
         } else {
             // There is no signature to be remembered.
             facts.identity = IdentityCover::Covered;
@@ -170,7 +170,7 @@ impl<'a> Callback<'a> {
             false => Mark::Unmarked,
         };
         let of_text = match self.recipe.identity.uncovered {
-            // What is there and not covered is rejected, so that nothing can be added to it.
+            // A present value that is not covered is rejected: no caller can add one.
             Uncovered::Rejected => self.uncovered_spot(coverage, identity).is_none(),
             Uncovered::Accepted | Uncovered::Replayable => {
                 self.covers_text(coverage, self.identity_texts(), identity)
@@ -192,7 +192,7 @@ impl<'a> Callback<'a> {
 
     /// Rejects an identity that the signature does not cover, where the sender's file says so: the
     /// signature could have been made for something else.
-    fn refuse_uncovered(
+    fn reject_uncovered(
         &self,
         facts: &KeyFacts<'_>,
         identity: &RoleText<Bound>,
@@ -314,14 +314,14 @@ impl<'a> Callback<'a> {
 
     fn layers(&self) -> [Option<(&'a Roles<Bound>, RoleLayer)>; 4] {
         [
-            self.matched_reading().map(|reading| (&reading.roles, RoleLayer::Reading)),
+            self.matched_variant().map(|variant| (&variant.roles, RoleLayer::Variant)),
             self.row_here().map(|row| (&row.roles, RoleLayer::Row)),
             self.kind_here().map(|kind| (&kind.roles, RoleLayer::Kind)),
             Some((&self.recipe.roles, RoleLayer::File)),
         ]
     }
 
-    /// The texts of `role`: those of the reading that matched, of the row, of the kind, or of the
+    /// The texts of `role`: those of the variant that matched, of the row, of the kind, or of the
     /// file.
     pub(in crate::sender) fn role_texts(&self, role: Role) -> &'a [RoleText<Bound>] {
         self.role_layer(role).0
@@ -421,20 +421,20 @@ impl<'a> Callback<'a> {
 
     /// Rejects a checked time outside the signature: a replay attack could renew it.
     pub(in crate::sender) fn time_is_proven(&self) -> Result<(), CallbackError> {
-        match self.matched_reading() {
-            Some(reading) if reading.time == TimeCover::ByCallback => self.time_is_covered(reading),
+        match self.matched_variant() {
+            Some(variant) if variant.time == TimeCover::ByCallback => self.time_is_covered(variant),
             _ => Ok(()),
         }
     }
 
     #[cold]
-    fn time_is_covered(&self, reading: &Reading) -> Result<(), CallbackError> {
+    fn time_is_covered(&self, variant: &SignatureVariant) -> Result<(), CallbackError> {
         let Some(time) = &self.recipe.time else { return Ok(()) };
         let came_elsewhere = |spot: &&Bound| match &spot.input {
             Input::Parameter { slot, scope, .. } => {
                 let (parameters, buffers) = self.side(*scope);
                 let parameter = parameters.get(*slot, buffers);
-                parameter.is_some_and(|one| !reading.signed.reads_place(one.place, one.name))
+                parameter.is_some_and(|one| !variant.signed.reads_place(one.place, one.name))
             }
             _ => false,
         };
@@ -444,7 +444,7 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// Refuses what is not the source's own: its sender signs for others too.
+    /// Rejects what is not the source's own: its sender signs for others too.
     fn ours(&self) -> Result<(), CallbackError> {
         for ours in &self.recipe.ours {
             let value = self.made(&ours.of)?.unwrap_or_default();
@@ -456,7 +456,7 @@ impl<'a> Callback<'a> {
         Ok(())
     }
 
-    /// Refuses an item or amount that differs from the source's own table.
+    /// Rejects an item or amount that differs from the source's own table.
     fn pinned<'t>(&self, role: impl Fn(Role) -> &'t [u8]) -> Result<(), CallbackError> {
         if self.recipe.rewards.is_empty() {
             return Ok(());
@@ -523,7 +523,7 @@ impl<'a> Callback<'a> {
 /// Which layer of a sender file a role's texts are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoleLayer {
-    Reading,
+    Variant,
     Row,
     Kind,
     File,

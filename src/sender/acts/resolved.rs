@@ -183,7 +183,7 @@ pub struct Resolved {
     pub(in crate::sender) test: bool,
     pub(in crate::sender) unresolved: Vec<String>,
     pub(in crate::sender) authenticated: SmallVec<[Role; Role::ALL.len()]>,
-    /// Facts that the signature covers besides the roles.
+    /// Facts other than roles that the signature covers.
     pub(in crate::sender) covered: SmallVec<[Fact; 2]>,
     pub(in crate::sender) effect: Effect,
     pub(in crate::sender) unit: Option<AmountUnit>,
@@ -347,7 +347,7 @@ impl Resolved {
         self.unit
     }
 
-    /// Facts that the signature covers besides the roles.
+    /// Facts other than roles that the signature covers.
     #[must_use]
     pub fn covered(&self) -> &[Fact] {
         &self.covered
@@ -383,7 +383,7 @@ impl Resolved {
         &self.recut
     }
 
-    /// The parameters as received, a JSON object; claims are masked.
+    /// The parameters as received, a JSON object; supplied signatures are masked.
     #[must_use]
     pub fn params(&self) -> &str {
         self.text(self.params)
@@ -422,7 +422,7 @@ impl Resolved {
         self.content
     }
 
-    /// Parameters whose value contradicts what the sender's file says of them.
+    /// Parameters whose value contradicts the sender's file.
     #[must_use]
     pub fn misfits(&self) -> &[String] {
         &self.misfits

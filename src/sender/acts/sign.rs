@@ -1,6 +1,6 @@
 //! Sign: the inverse of verification. Makes a signed callback for any source.
 //!
-//! A request as its sender would send it is completed: the time it says, the sealed message, the
+//! Completes a request as its sender would send it: the time, the sealed message, the
 //! signature, each where the sender's file reads it. `compose.rs` makes such a request from
 //! `key=value` pairs. Nothing here is on the path of a callback; texts are made as verification
 //! makes them, so that what is signed here verifies.
@@ -15,7 +15,7 @@ mod tests;
 use http::HeaderValue;
 
 use super::evaluate::{Context, EvalError};
-use super::signature::{self, Reading, Redundancy};
+use super::signature::{self, Redundancy, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Input, Scope};
 use crate::sender::language::definition::{Reads, Writing};
 use crate::sender::language::definition_error::DefinitionError;
@@ -32,33 +32,41 @@ pub use compose::{Composing, Field};
 /// How a request is signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Signing<'s> {
-    /// The time to say, where the request says none: Unix time in milliseconds.
+    /// The time to write, if the request has none: Unix time in milliseconds.
     pub now_ms: i64,
     /// Which of the source's secrets; `None`: the first that has not ended.
     pub secret: Option<usize>,
-    /// Which reading of the sender's file, from 0; `None`: that of a claim that is there to be
-    /// replaced, or the first that applies.
-    pub reading: Option<usize>,
+    /// Which variant of the sender's file, from 0; `None`: that of a supplied signature that is
+    /// there to be replaced, or the first that applies.
+    pub variant: Option<usize>,
     /// Random bytes for what a sender makes up: a nonce, the beginning of a sealed message.
     pub salt: [u8; 16],
     /// Scheme and authority as the sender sees them, for signatures over the whole URL.
     pub base: &'s str,
 }
 
+/// A live secret of the source, to sign with.
+#[derive(Clone, Copy, Default)]
+struct LiveKey<'r> {
+    /// Its index among the source's secrets.
+    index: usize,
+    secret: &'r [u8],
+}
+
 impl Signing<'_> {
     /// The usual way, at `now_ms`.
     #[must_use]
     pub fn at(now_ms: i64) -> Self {
-        Self { now_ms, secret: None, reading: None, salt: *b"postern-salt-16b", base: "" }
+        Self { now_ms, secret: None, variant: None, salt: *b"postern-salt-16b", base: "" }
     }
 }
 
 impl Recipe {
-    /// Signs `request`, as its sender would send it. Its claim may be absent or there to be
-    /// replaced; where messages are sealed, what it says is the message.
+    /// Signs `request`, as its sender would send it. Its supplied signature may be absent or there
+    /// to be replaced; where messages are sealed, what it says is the message.
     ///
     /// # Errors
-    /// What is lacking, by name.
+    /// A [`DefinitionError`] with the names of missing values.
     pub fn sign(
         &self,
         request: &OwnedRequest,
@@ -74,28 +82,28 @@ impl Recipe {
         if self.protection == Protection::Unsigned {
             return Ok(request);
         }
-        let (reading, claim) = self.first_claim(&request, signing)?;
-        self.put(&mut request, &reading.claim, &claim)?;
+        let (variant, signature) = self.first_signature(&request, signing)?;
+        self.put(&mut request, &variant.supplied, &signature)?;
         Ok(request)
     }
 
     /// Whether anything can be signed here: a source may have nothing but public keys.
     ///
     /// # Errors
-    /// That its callbacks are signed with a private key.
+    /// A [`DefinitionError`] if callbacks are signed with a private key.
     pub fn signable(&self) -> Result<(), DefinitionError> {
-        let signs = |reading: &Reading| {
-            reading.public.is_none() && (0..self.secrets.len()).any(|at| reading.can_use(at))
+        let signs = |variant: &SignatureVariant| {
+            variant.public.is_none() && (0..self.secrets.len()).any(|at| variant.can_use(at))
         };
-        if self.protection == Protection::Unsigned || self.readings.iter().any(signs) {
+        if self.protection == Protection::Unsigned || self.variants.iter().any(signs) {
             return Ok(());
         }
         let what = "is made with a private key, which only the sender has";
-        let remedy = "have the sender make a callback; `postern explain` takes a captured one";
+        let remedy = "let the sender make a callback; `postern explain` reads a captured one";
         Err(DefinitionError::new("signature", what, remedy))
     }
 
-    /// Fills in what a sender makes up itself: its time, and a nonce that it signs.
+    /// Fills in values that a sender makes up: its time, and a nonce that it signs.
     fn make_up(
         &self,
         request: &mut OwnedRequest,
@@ -120,7 +128,7 @@ impl Recipe {
 
     /// The placeholders of its signatures.
     fn signed_spots(&self) -> impl Iterator<Item = &Bound> {
-        let texts = self.readings.iter().flat_map(|one| one.sorted.iter().chain([&one.of]));
+        let texts = self.variants.iter().flat_map(|one| one.sorted.iter().chain([&one.of]));
         texts.flat_map(Text::spots)
     }
 
@@ -146,7 +154,7 @@ impl Recipe {
         callback
     }
 
-    /// Makes the second signature of the request's kind, where its claim is absent.
+    /// Makes the second signature of the request's kind, where its supplied signature is absent.
     fn sign_second(
         &self,
         request: &mut OwnedRequest,
@@ -156,33 +164,34 @@ impl Recipe {
             let mut callback = self.opened_book(request, signing);
             callback.find_kind();
             let kind = callback.kind.and_then(|kind| self.kinds.get(kind));
-            let Some(Also::Reading(reading)) = kind.map(|kind| &kind.also) else { return Ok(()) };
-            if matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_))) {
+            let Some(Also::Signature(variant)) = kind.map(|kind| &kind.also) else { return Ok(()) };
+            if matches!(callback.value(&variant.supplied, &Context::default()), Ok(Some(_))) {
                 return Ok(());
             }
-            let claim = claim(&callback, reading, self.secret(signing).unwrap_or((0, &[])));
-            claim.map_err(lacking)?.map(|claim| (&reading.claim, claim))
+            let signature =
+                written_signature(&callback, variant, self.secret(signing).unwrap_or_default());
+            signature.map_err(lacking)?.map(|signature| (&variant.supplied, signature))
         };
         match made {
-            Some((spot, claim)) => self.put(request, spot, &claim),
+            Some((spot, signature)) => self.put(request, spot, &signature),
             None => Ok(()),
         }
     }
 
-    fn secret(&self, signing: &Signing<'_>) -> Option<(usize, &[u8])> {
+    fn secret(&self, signing: &Signing<'_>) -> Option<LiveKey<'_>> {
         let live = |index: &usize| {
             self.secrets[*index].until_ms.is_none_or(|until| until > signing.now_ms)
         };
         let index = signing.secret.or_else(|| (0..self.secrets.len()).find(live))?;
-        Some((index, self.secrets.get(index)?.value.expose()))
+        Some(LiveKey { index, secret: self.secrets.get(index)?.value.expose() })
     }
 
-    /// The reading to sign by, and its claim for the request, as it is written.
-    fn first_claim(
+    /// The variant to sign by, and its signature for the request, as written.
+    fn first_signature(
         &self,
         request: &OwnedRequest,
         signing: &Signing<'_>,
-    ) -> Result<(&Reading, Vec<u8>), DefinitionError> {
+    ) -> Result<(&SignatureVariant, Vec<u8>), DefinitionError> {
         let Some(secret) = self.secret(signing) else {
             return Err(DefinitionError::new(
                 "secrets",
@@ -192,9 +201,9 @@ impl Recipe {
         };
         let callback = self.opened_book(request, signing);
         let mut lack = None;
-        for reading in self.candidates(&callback, signing) {
-            match claim(&callback, reading, secret) {
-                Ok(Some(claim)) => return Ok((reading, claim)),
+        for variant in self.candidates(&callback, signing) {
+            match written_signature(&callback, variant, secret) {
+                Ok(Some(signature)) => return Ok((variant, signature)),
                 Ok(None) => {}
                 Err(lacking) => {
                     lack.get_or_insert(self::lacking(lacking));
@@ -204,36 +213,36 @@ impl Recipe {
         Err(lack.unwrap_or_else(|| {
             DefinitionError::new(
                 "signature",
-                "no reading of it applies",
+                "no variant of it applies",
                 "look at the sender's file",
             )
         }))
     }
 
-    /// The readings that may be signed by: those of a claim that came first.
+    /// The variants that may be signed by: those of a supplied signature that came first.
     fn candidates<'r>(
         &'r self,
         callback: &Callback<'_>,
         signing: &Signing<'_>,
-    ) -> Vec<&'r Reading> {
-        let mut readings: Vec<&Reading> = self
-            .readings
+    ) -> Vec<&'r SignatureVariant> {
+        let mut variants: Vec<&SignatureVariant> = self
+            .variants
             .iter()
-            .filter(|reading| match signing.reading {
-                _ if reading.public.is_some() => false,
-                Some(index) => reading.index == index,
+            .filter(|variant| match signing.variant {
+                _ if variant.public.is_some() => false,
+                Some(index) => variant.index == index,
                 None => {
                     let holds =
-                        matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
-                    reading.twin == Redundancy::No && holds
+                        matches!(variant.when, Gate::Always) || callback.holds(&variant.when);
+                    variant.twin == Redundancy::No && holds
                 }
             })
             .collect();
-        let came = |reading: &Reading| {
-            matches!(callback.value(&reading.claim, &Context::default()), Ok(Some(_)))
+        let came = |variant: &SignatureVariant| {
+            matches!(callback.value(&variant.supplied, &Context::default()), Ok(Some(_)))
         };
-        readings.sort_by_key(|reading| !came(reading));
-        readings
+        variants.sort_by_key(|variant| !came(variant));
+        variants
     }
 
     /// Writes `value` where `spot` reads it.
@@ -283,7 +292,7 @@ impl Recipe {
         value.map(std::borrow::Cow::into_owned).unwrap_or_default()
     }
 
-    /// Writes a parameter where it stands, or where its neighbours do.
+    /// Writes a parameter at its place, or beside its neighbours.
     fn put_parameter(
         &self,
         request: &mut OwnedRequest,
@@ -333,24 +342,25 @@ impl Recipe {
     }
 }
 
-/// The signature of `callback` by `reading` under one secret, as written; `None` if the secret
+/// The signature of `callback` by `variant` under one secret, as written; `None` if the secret
 /// cannot be used with it.
-fn claim<'r>(
+fn written_signature<'r>(
     callback: &Callback<'_>,
-    reading: &'r Reading,
-    (index, secret): (usize, &[u8]),
+    variant: &'r SignatureVariant,
+    key: LiveKey<'_>,
 ) -> Result<Option<Vec<u8>>, EvalError<'r>> {
-    if reading.writing == Writing::Text {
+    let LiveKey { index, secret } = key;
+    if variant.writing == Writing::Text {
         let context =
-            Context { secret, plus: reading.plus, reading: Some(reading), ..Context::default() };
+            Context { secret, plus: variant.plus, variant: Some(variant), ..Context::default() };
         let mut text = Vec::new();
-        callback.put(&reading.of, &context, &mut text)?;
+        callback.put(&variant.of, &context, &mut text)?;
         return Ok(Some(text));
     }
-    let Some(output) = callback.output(reading, index, secret)? else { return Ok(None) };
-    let mut claim = signature::written(&output, reading.writing);
-    claim.truncate(reading.cut.unwrap_or(claim.len()));
-    Ok(Some(claim.into_bytes()))
+    let Some(output) = callback.output(variant, index, secret)? else { return Ok(None) };
+    let mut signature = signature::written(&output, variant.writing);
+    signature.truncate(variant.cut.unwrap_or(signature.len()));
+    Ok(Some(signature.into_bytes()))
 }
 
 /// The writing that `body` is in, of those that the sender's file reads; `None`: it is empty.
@@ -381,7 +391,7 @@ fn lacking(lack: EvalError<'_>) -> DefinitionError {
 /// Parameters that have to be given.
 fn missing(names: &[String]) -> DefinitionError {
     let first = names.first().map_or("name", String::as_str);
-    DefinitionError::new(names.join(", "), "is missing", format!("give it: {first}=value"))
+    DefinitionError::new(names.join(", "), "is missing", format!("add {first}=value"))
 }
 
 fn unplaceable(name: &str) -> DefinitionError {
@@ -392,7 +402,7 @@ fn unplaceable(name: &str) -> DefinitionError {
     )
 }
 
-/// The inverse of the modifiers that a claim is read with.
+/// The inverse of the modifiers that a supplied signature is read with.
 fn unmodified(value: &[u8], modifiers: &[Modifier]) -> Vec<u8> {
     modifiers.iter().rev().fold(value.to_vec(), |value, modifier| match modifier {
         Modifier::After(prefix) => [prefix.as_bytes(), &value].concat(),

@@ -17,12 +17,12 @@ use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::Place;
 
 pub(in crate::sender) use compile::{
-    claim_slots, compile, fixed, keyed, only_slot, reads_parameters, reads_secret, relate,
+    compile, fixed, keyed, only_slot, reads_parameters, reads_secret, relate, supplied_slots,
 };
 
-/// One reading of a signature, compiled.
+/// One variant of a signature, compiled.
 #[derive(Debug)]
-pub(in crate::sender) struct Reading {
+pub(in crate::sender) struct SignatureVariant {
     /// Its place in the sender's file.
     pub(in crate::sender) index: usize,
     pub(in crate::sender) when: Gate,
@@ -34,13 +34,13 @@ pub(in crate::sender) struct Reading {
     pub(in crate::sender) key: Text<Bound>,
     /// For each secret the keyed state, where the chain starts with an HMAC.
     pub(in crate::sender) keyed: Vec<Option<Hasher>>,
-    pub(in crate::sender) claim: Bound,
-    /// The first reading of the file that has the same claim.
-    pub(in crate::sender) claim_group: usize,
+    pub(in crate::sender) supplied: Bound,
+    /// The first variant of the file that has the same supplied signature.
+    pub(in crate::sender) supplied_group: usize,
     pub(in crate::sender) writing: Writing,
     pub(in crate::sender) cut: Option<usize>,
     pub(in crate::sender) plus: Plus,
-    /// An earlier reading differs in the meaning of `+` alone.
+    /// An earlier variant differs only in the meaning of `+`.
     pub(in crate::sender) twin: Redundancy,
     pub(in crate::sender) sorted: Vec<Text<Bound>>,
     /// For each of `sorted` whether its size is bounded.
@@ -53,9 +53,9 @@ pub(in crate::sender) struct Reading {
     pub(in crate::sender) time: TimeCover,
     /// The parameter that the signed query or URL is cut before.
     pub(in crate::sender) cut_before: Option<Box<str>>,
-    /// Other readings under which the same text could be another callback.
+    /// Other variants under which the same text could be another callback.
     pub(in crate::sender) siblings: Vec<usize>,
-    /// Whether another reading takes the escapes of the same query for text.
+    /// Whether another variant takes the escapes of the same query for text.
     pub(in crate::sender) escapes: Escapes,
 }
 
@@ -64,7 +64,7 @@ pub(in crate::sender) struct Reading {
 pub(in crate::sender) enum Escapes {
     /// In one way.
     OneWay,
-    /// Decoded by one reading and as they are by another, which is at that place.
+    /// Decoded by one variant and as they are by another, which is at that place.
     BothWays { other: usize },
 }
 
@@ -101,7 +101,7 @@ pub(in crate::sender) enum Keys {
 /// Bytes of a signature: that of an RSA key of 8192 bits.
 const SIGNATURE_MAX: usize = 1024;
 
-/// Whether a reading can say anything that an earlier one did not.
+/// Whether a variant repeats an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Redundancy {
     /// Not redundant.
@@ -112,14 +112,14 @@ pub(in crate::sender) enum Redundancy {
     OfEscapes,
 }
 
-/// The parameters that a reading signs as a list.
+/// The parameters that a variant signs as a list.
 #[derive(Debug)]
 pub(in crate::sender) struct Pairs {
     pub(in crate::sender) plan: Plan,
     pub(in crate::sender) shape: Shape,
     pub(in crate::sender) each: Each,
     pub(in crate::sender) empty: Empty,
-    /// Names of ours that a callback must not bring.
+    /// The gateway's own names, which a callback must not contain.
     pub(in crate::sender) added: Vec<Slot>,
 }
 
@@ -128,7 +128,7 @@ pub(in crate::sender) struct Pairs {
 pub(in crate::sender) enum Plan {
     /// Known names in a known order.
     Listed(Vec<Listed>),
-    /// Whatever came.
+    /// All received parameters.
     Gathered {
         places: &'static [Place],
         except: Vec<Except>,
@@ -157,7 +157,7 @@ pub(in crate::sender) enum ListedValue {
 /// A name, or a pattern with `*` at its ends, that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) struct Except {
-    /// The name, or what stands between the stars.
+    /// The name, or the text between the stars.
     text: Vec<u8>,
     open_start: bool,
     open_end: bool,
@@ -188,7 +188,7 @@ impl Except {
     }
 }
 
-/// Whether a reading covers the time that is checked.
+/// Whether a variant covers the time that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum TimeCover {
     /// Covered in every callback, or no time is checked.
@@ -200,33 +200,21 @@ pub(in crate::sender) enum TimeCover {
 }
 
 impl Public {
-    /// Whether the written `claim` of `reading` is a signature of `message` under `key`.
+    /// Whether the written `supplied` of `variant` is a signature of `message` under `key`.
     pub(in crate::sender) fn is_signature(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         key: &PublicKey,
         message: &[u8],
-        claim: &[u8],
+        supplied: &[u8],
     ) -> bool {
-        is_signature(reading, self.scheme, key, (message, claim))
+        variant.is_signature(self.scheme, key, message, supplied)
     }
 
     /// Whether its key is one of the sender's list.
     pub(in crate::sender) fn is_listed(&self) -> bool {
         matches!(self.keys, Keys::List)
     }
-}
-
-/// Whether the written `claim` of `reading` is a signature of `message` under `key`.
-pub(in crate::sender) fn is_signature(
-    reading: &Reading,
-    scheme: Scheme,
-    key: &PublicKey,
-    (message, claim): (&[u8], &[u8]),
-) -> bool {
-    let mut buffer = [0; SIGNATURE_MAX];
-    let signature = reading.unwritten(claim, &mut buffer);
-    signature.is_some_and(|signature| scheme.verifies(key, message, signature))
 }
 
 /// The part of a chain's `output` that a private key signs.
@@ -237,13 +225,13 @@ pub(in crate::sender) fn message(signs: Signs, output: &Output) -> Message {
     }
 }
 
-impl Reading {
+impl SignatureVariant {
     /// Whether its text reads scheme, authority and path, as the sender sees them.
     pub(in crate::sender) fn signs_url(&self) -> bool {
         self.of.spots().any(|spot| matches!(spot.input, Input::Gateway(Gateway::Url)))
     }
 
-    /// Whether the secret stands between values of its text.
+    /// Whether the secret separates values of its text.
     pub(in crate::sender) fn separates_by_secret(&self) -> bool {
         self.signed.layout.segments.len() > 1 || self.sorted.iter().any(reads_secret)
     }
@@ -261,7 +249,7 @@ impl Reading {
         }
     }
 
-    /// Whether it reads a parameter, so that the body may have to be read before it.
+    /// Whether it reads a parameter: then the body may have to be read first.
     pub(in crate::sender) fn reads_parameters(&self) -> bool {
         let conditions = match &self.when {
             Gate::Any(list) => list
@@ -271,7 +259,7 @@ impl Reading {
             _ => false,
         };
         conditions
-            || matches!(self.claim.input, Input::Parameter { .. })
+            || matches!(self.supplied.input, Input::Parameter { .. })
             || reads_parameters(&self.of)
             || self.sorted.iter().any(reads_parameters)
             || self.pairs.is_some()
@@ -282,48 +270,67 @@ impl Reading {
         chained(feed.finish(), &self.with.then)
     }
 
-    /// The bytes that the written `claim` stands for, in `buffer`.
-    fn unwritten<'b>(&self, claim: &[u8], buffer: &'b mut [u8; SIGNATURE_MAX]) -> Option<&'b [u8]> {
+    /// Whether the written `supplied` is a signature of `message` under `key`.
+    pub(in crate::sender) fn is_signature(
+        &self,
+        scheme: Scheme,
+        key: &PublicKey,
+        message: &[u8],
+        supplied: &[u8],
+    ) -> bool {
+        let mut buffer = [0; SIGNATURE_MAX];
+        let signature = self.unwritten(supplied, &mut buffer);
+        signature.is_some_and(|signature| scheme.verifies(key, message, signature))
+    }
+
+    /// The decoded bytes of the written `supplied`, in `buffer`.
+    fn unwritten<'b>(
+        &self,
+        supplied: &[u8],
+        buffer: &'b mut [u8; SIGNATURE_MAX],
+    ) -> Option<&'b [u8]> {
         let len = match self.writing {
             Writing::Hex => {
-                let len = claim.len() / 2;
-                const_hex::decode_to_slice(claim, buffer.get_mut(..len)?).ok()?;
+                let len = supplied.len() / 2;
+                const_hex::decode_to_slice(supplied, buffer.get_mut(..len)?).ok()?;
                 len
             }
-            Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, buffer).ok()?,
+            Writing::Base64 | Writing::Base64Url => {
+                encoding::unbase64_into(supplied, buffer).ok()?
+            }
             Writing::Text => return None,
         };
         buffer.get(..len)
     }
 
-    /// Whether the written `claim` says `output`, in time that depends on lengths alone.
-    pub(in crate::sender) fn is_claimed(&self, output: &Output, claim: &[u8]) -> bool {
+    /// Whether the written `supplied` equals `output`, in time that depends only on lengths.
+    pub(in crate::sender) fn matches(&self, output: &Output, supplied: &[u8]) -> bool {
         if let Some(cut) = self.cut {
             let ours = written(output, self.writing);
-            return claim.len() == cut
+            return supplied.len() == cut
                 && ours.len() >= cut
-                && digest::same(&ours.as_bytes()[..cut], &folded(claim, self.writing));
+                && digest::same(&ours.as_bytes()[..cut], &folded(supplied, self.writing));
         }
         let mut decoded = [0; 96];
         let ours = output.bytes();
         match self.writing {
             Writing::Hex => {
                 let Some(theirs) = decoded.get_mut(..ours.len()) else { return false };
-                claim.len() == ours.len() * 2
-                    && const_hex::decode_to_slice(claim, theirs).is_ok()
+                supplied.len() == ours.len() * 2
+                    && const_hex::decode_to_slice(supplied, theirs).is_ok()
                     && digest::same(ours, theirs)
             }
-            Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(claim, &mut decoded)
+            Writing::Base64 | Writing::Base64Url => encoding::unbase64_into(supplied, &mut decoded)
                 .is_ok_and(|len| digest::same(ours, &decoded[..len])),
-            Writing::Text => digest::same(ours, Algorithm::Sha256.of(claim).bytes()),
+            Writing::Text => digest::same(ours, Algorithm::Sha256.of(supplied).bytes()),
         }
     }
 }
 
-fn folded(claim: &[u8], writing: Writing) -> Vec<u8> {
+fn folded(supplied: &[u8], writing: Writing) -> Vec<u8> {
     match writing {
-        Writing::Hex => claim.to_ascii_lowercase(),
-        _ => claim.to_vec(),
+        Writing::Hex => supplied.to_ascii_lowercase(),
+        _ => supplied.to_vec(),
     }
 }
 
@@ -349,7 +356,7 @@ pub(in crate::sender) fn chained(first: Output, steps: &[Step]) -> Output {
     output
 }
 
-/// An output as a claim is written.
+/// An output as a supplied signature is written.
 pub(in crate::sender) fn written(output: &Output, writing: Writing) -> String {
     match writing {
         // Only the digest of a text is kept: see `First::Equal`.

@@ -35,7 +35,7 @@ impl Opener {
     pub(in crate::sender) fn open(&self, sealed: &[u8], index: usize) -> Result<Vec<u8>, Sealing> {
         let key = self.key(index)?;
         let (iv, text) = match self.iv {
-            Iv::Front => sealed.split_at_checked(BLOCK).ok_or(Sealing::Broken)?,
+            Iv::Prefix => sealed.split_at_checked(BLOCK).ok_or(Sealing::Broken)?,
             Iv::Key => (&key[..BLOCK], sealed),
         };
         let iv: &[u8; BLOCK] = iv.try_into().map_err(|_| Sealing::Broken)?;
@@ -71,7 +71,7 @@ impl Opener {
         let mut own = [0; BLOCK];
         own.copy_from_slice(&key[..BLOCK]);
         let (iv, head): ([u8; BLOCK], &[u8]) = match self.iv {
-            Iv::Front => (salt, &salt),
+            Iv::Prefix => (salt, &salt),
             Iv::Key => (own, &[]),
         };
         let text = cbc::Encryptor::<Aes256>::new(key.into(), (&iv).into())
@@ -80,7 +80,7 @@ impl Opener {
     }
 }
 
-/// Bytes of PKCS#7 padding on blocks of `block` bytes. Every padding byte is looked at.
+/// Bytes of PKCS#7 padding on blocks of `block` bytes. Every padding byte is checked.
 fn padding(plain: &[u8], block: u8) -> Result<usize, Sealing> {
     let pad = *plain.last().ok_or(Sealing::Broken)?;
     let len = usize::from(pad);
@@ -167,7 +167,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_sealed_opens(message: Vec<u8>, salt: [u8; 16]) {
-            for (iv, pad, frame) in [(Iv::Key, 32, Some("wx")), (Iv::Front, 16, None)] {
+            for (iv, pad, frame) in [(Iv::Key, 32, Some("wx")), (Iv::Prefix, 16, None)] {
                 let opener = opener(OWN, iv, pad, frame);
                 let sealed = opener.seal(&message, salt, 0);
                 proptest::prop_assert_eq!(opener.open(&sealed, 0).unwrap(), &message[..]);
@@ -177,7 +177,7 @@ mod tests {
         #[test]
         fn any_bytes_open_or_do_not(sealed: Vec<u8>) {
             let _ = opener(OWN, Iv::Key, 32, Some("wx")).open(&sealed, 0);
-            let _ = opener(OWN, Iv::Front, 16, None).open(&sealed, 0);
+            let _ = opener(OWN, Iv::Prefix, 16, None).open(&sealed, 0);
         }
     }
 }

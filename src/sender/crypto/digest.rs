@@ -262,7 +262,7 @@ fn copy_ends<const N: usize>(space: &mut [u8], part: &[u8]) -> bool {
     true
 }
 
-/// Compares in time that depends on the lengths alone.
+/// Compares in time that depends only on the lengths.
 #[inline]
 pub(in crate::sender) fn same(ours: &[u8], theirs: &[u8]) -> bool {
     constant_time_eq::constant_time_eq(ours, theirs)

@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::sender::request::encoding;
 
-/// How a text is signed with a private key. Each hashes what it signs with SHA-256 itself, but for
+/// The scheme of a signature with a private key. Each hashes the text with SHA-256, except
 /// Ed25519, which has a digest of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Scheme {

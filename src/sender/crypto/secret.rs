@@ -14,7 +14,7 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes. Name the reason where this is called: nothing that comes of them may be shown.
+    /// The bytes. State the reason at the call: nothing derived from them may be shown.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -23,7 +23,7 @@ pub(in crate::sender) struct Bound {
     pub(in crate::sender) input: Input,
     /// Transformations, in order.
     pub(in crate::sender) modifiers: Box<[Modifier]>,
-    /// Its key as people write it, for refusals.
+    /// The key as written, for error texts.
     pub(in crate::sender) name: Box<str>,
 }
 
@@ -81,7 +81,7 @@ pub(in crate::sender) enum Gateway {
     ReceivedAt,
 }
 
-/// Where a text stands: that decides what it may read.
+/// The use of a text: decides what it may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Use {
     /// A signed text, or one that opens a message.
@@ -127,7 +127,7 @@ impl Bound {
         matches!(self.input, Input::Gateway(Gateway::Url))
     }
 
-    /// The slot of a placeholder that is one whole parameter, taken as it comes.
+    /// The slot of a placeholder that is one whole parameter, unmodified.
     #[inline]
     pub(in crate::sender) fn plain_slot(&self) -> Option<Slot> {
         match &self.input {
@@ -444,9 +444,9 @@ pub(in crate::sender) fn file_names(sender: &Sender) -> Vec<String> {
             name => add(name),
         }
     }
-    for reading in &sender.readings {
+    for variant in &sender.variants {
         if let Some(super::definition::ListedParameters::Names(list)) =
-            reading.pairs.as_ref().map(|pairs| &pairs.which)
+            variant.pairs.as_ref().map(|pairs| &pairs.which)
         {
             list.iter().for_each(|name| add(name));
         }
@@ -460,7 +460,7 @@ impl Sender {
     pub(in crate::sender) fn spots(&self) -> impl Iterator<Item = &Spot> {
         let roles = std::iter::once(&self.roles)
             .chain(self.kinds.iter().map(|kind| &kind.roles))
-            .chain(self.readings.iter().map(|reading| &reading.roles));
+            .chain(self.variants.iter().map(|variant| &variant.roles));
         let rows = || self.events.iter().flat_map(|events| &events.rows);
         let roles = roles.chain(rows().map(|row| &row.roles));
         let identity = &self.identity;
@@ -475,11 +475,11 @@ impl Sender {
         conditions.extend(effects);
         let also = self.kinds.iter().filter_map(|kind| kind.also.as_ref());
         let mut spots: Vec<&Spot> = Vec::new();
-        for reading in self.readings.iter().chain(also) {
-            texts.push(&reading.of);
-            texts.extend(&reading.sorted);
-            spots.push(&reading.r#in);
-            conditions.extend(&reading.when);
+        for variant in self.variants.iter().chain(also) {
+            texts.push(&variant.of);
+            texts.extend(&variant.sorted);
+            spots.push(&variant.r#in);
+            conditions.extend(&variant.when);
         }
         spots.extend(self.key_set.iter().map(|set| &set.pick));
         spots.extend(self.events.iter().flat_map(|events| &events.by));

@@ -29,7 +29,7 @@ impl Condition {
     /// Reads one.
     ///
     /// # Errors
-    /// What is wrong with it, without the key.
+    /// A [`DefinitionError`] without the key.
     pub(in crate::sender) fn parse(text: &str) -> Result<Self, DefinitionError> {
         let (negated, rest) = match text.strip_prefix("not ") {
             Some(rest) => (true, rest),
@@ -59,7 +59,7 @@ impl<K> Condition<K> {
     /// The same condition under other keys.
     ///
     /// # Errors
-    /// Whatever `bind` says of its placeholder.
+    /// The error of `bind` for its placeholder.
     pub(in crate::sender) fn bind<L, E>(
         &self,
         bind: &mut impl FnMut(&K) -> Result<L, E>,

@@ -47,7 +47,7 @@ pub(in crate::sender) enum SignedInput {
     Query,
     /// The body.
     Body,
-    /// A list of parameters that says by itself where each ends, or is read back for each callback.
+    /// A list of parameters that delimits itself, or is parsed again for each callback.
     Pairs { slots: Vec<Slot>, gathered: Option<Gathered> },
     /// Something that no role reads.
     Other,
@@ -106,7 +106,7 @@ pub(in crate::sender) struct Chain {
 /// Where the pairs of a chain come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum ChainSource {
-    /// `[pairs]` of the reading.
+    /// `[pairs]` of the variant.
     Pairs,
     /// The query, decoded, up to the parameter of that name.
     Query(Option<Box<str>>),

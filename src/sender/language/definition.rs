@@ -2,6 +2,7 @@
 
 mod public;
 mod reader;
+mod routing;
 mod sender;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::sender::request::encoding::Plus;
 use self::reader::Reader;
 
 pub(in crate::sender) use public::{KeySet, Public, Signs};
+pub use routing::{Precedence, SenderRouting};
 
 /// A sender: one file of the catalog, checked.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub struct Sender {
     pub(in crate::sender) addresses: Vec<String>,
     pub(in crate::sender) settings: Vec<(String, String)>,
     pub(in crate::sender) lists: Vec<List>,
-    /// Settings that say what is the source's own, each with where a callback names it.
+    /// Settings that name what belongs to the source, each with the placeholder of a callback.
     pub(in crate::sender) ours: Vec<(String, Text)>,
     pub(in crate::sender) roles: Roles,
     /// Shapes of parameters, by the key under which texts read them.
@@ -63,8 +65,9 @@ pub struct Sender {
     pub(in crate::sender) open: Option<Open>,
     pub(in crate::sender) key_set: Option<KeySet>,
     pub(in crate::sender) countersign: Option<Countersign>,
-    pub(in crate::sender) patience: SenderRetries,
-    pub(in crate::sender) readings: Vec<Reading>,
+    pub(in crate::sender) retries: SenderRetries,
+    pub(in crate::sender) routing: SenderRouting,
+    pub(in crate::sender) variants: Vec<SignatureVariant>,
     pub(in crate::sender) replies: Rows,
     pub(in crate::sender) vectors: Vec<Vector>,
     pub(in crate::sender) text: String,
@@ -73,14 +76,14 @@ pub struct Sender {
 /// The basis of a file's facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// The sender's own documentation says so.
+    /// The sender's documentation.
     Documentation,
     /// Public implementations do so; the sender's own word has not been seen.
     Implementations,
 }
 
 impl Basis {
-    /// A sentence for people.
+    /// A phrase for the contract.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
@@ -90,12 +93,12 @@ impl Basis {
     }
 }
 
-/// Readings of a signature that a file may have: with four live secrets that bounds the digests
+/// Variants of a signature that a file may have: with four live secrets that bounds the digests
 /// of one callback at sixteen.
 pub(in crate::sender) const READINGS_MAX: usize = 4;
 
-/// Characters of a claim that may be kept: fewer than eight of hex are guessed within hours, and a
-/// SHA-512 has no more.
+/// Characters of a supplied signature that may be kept: fewer than eight of hex are guessed within
+/// hours, and a SHA-512 has no more.
 const CUT_MIN: usize = 8;
 const CUT_MAX: usize = 128;
 
@@ -251,7 +254,7 @@ pub(in crate::sender) struct RoleText<K = Spot> {
     pub(in crate::sender) when: Vec<Condition<K>>,
 }
 
-/// Where a callback's time stands and how old it may be.
+/// The place of a callback's time, and its allowed age.
 #[derive(Debug)]
 pub(in crate::sender) struct TimeRule {
     pub(in crate::sender) r#in: Text,
@@ -306,7 +309,7 @@ pub(in crate::sender) struct Kind {
     pub(in crate::sender) unsigned: Option<Box<str>>,
     pub(in crate::sender) roles: Roles,
     pub(in crate::sender) replies: Rows,
-    pub(in crate::sender) also: Option<Reading>,
+    pub(in crate::sender) also: Option<SignatureVariant>,
     pub(in crate::sender) stands: KindUse,
     pub(in crate::sender) formerly: FormerKind,
 }
@@ -346,7 +349,7 @@ pub(in crate::sender) struct Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Iv {
     /// The first 16 bytes of the text.
-    Front,
+    Prefix,
     /// The first 16 bytes of the key.
     Key,
 }
@@ -384,7 +387,7 @@ pub(in crate::sender) enum Step {
     Hex,
 }
 
-/// How a claim is written.
+/// How a supplied signature is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Writing {
     /// Hex in either case.
@@ -398,9 +401,9 @@ pub(in crate::sender) enum Writing {
     Text,
 }
 
-/// One reading of a signature.
+/// One variant of a signature.
 #[derive(Clone, Debug)]
-pub(in crate::sender) struct Reading {
+pub(in crate::sender) struct SignatureVariant {
     pub(in crate::sender) why: Option<String>,
     pub(in crate::sender) of: Text,
     pub(in crate::sender) with: Chain,
@@ -416,7 +419,7 @@ pub(in crate::sender) struct Reading {
     pub(in crate::sender) pairs: Option<Pairs>,
 }
 
-/// The parameters that a reading signs as a list.
+/// The parameters that a variant signs as a list.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct Pairs {
     pub(in crate::sender) which: ListedParameters,
@@ -441,7 +444,7 @@ pub(in crate::sender) enum ListedParameters {
     Pasted,
 }
 
-/// In which order they stand.
+/// The order of the parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) enum Order {
     /// By name, as bytes.
@@ -492,7 +495,7 @@ pub struct SenderRetries {
     pub when: Option<String>,
 }
 
-/// The status that a number in a file stands for.
+/// The status for a number in a file.
 pub(in crate::sender) fn status(number: i64) -> Option<StatusCode> {
     let number = u16::try_from(number).ok().filter(|number| *number >= 200)?;
     StatusCode::from_u16(number).ok()
@@ -503,7 +506,7 @@ fn reads(text: &Text, key: &str) -> bool {
     text.spots().any(|spot| !spot.came() && spot.key == key)
 }
 
-impl Reading {
+impl SignatureVariant {
     /// Whether its key reads what is known here as `key`.
     pub(in crate::sender) fn reads(&self, key: &str) -> bool {
         reads(&self.key, key)

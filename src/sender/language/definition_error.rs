@@ -1,4 +1,4 @@
-//! A mistake in a sender file or in what a source says to its sender.
+//! Errors in a sender file or in the terms of a source.
 
 use std::fmt;
 

@@ -87,6 +87,8 @@ pub(in crate::sender) struct File {
     pub(in crate::sender) countersign: Option<Countersign>,
     #[serde(default)]
     pub(in crate::sender) patience: RetriesTable,
+    #[serde(default)]
+    pub(in crate::sender) routing: Routing,
     pub(in crate::sender) signature: Option<Signature>,
     pub(in crate::sender) reply: toml::Table,
     #[serde(default)]
@@ -288,6 +290,23 @@ pub(in crate::sender) enum Retries {
     Gaps(Vec<String>),
 }
 
+/// `[routing]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Routing {
+    pub(in crate::sender) address: Option<[String; 2]>,
+    pub(in crate::sender) message: Option<[String; 2]>,
+    pub(in crate::sender) precedes: Option<Precedes>,
+}
+
+/// `precedes` of `[routing]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::sender) struct Precedes {
+    pub(in crate::sender) sender: String,
+    pub(in crate::sender) by: String,
+}
+
 /// `[signature]`, and each `[[signature.or]]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,7 +343,7 @@ pub(in crate::sender) struct Pairs {
 }
 
 impl Signature {
-    /// This reading with what it does not say taken from `base`, but for `when` and `roles`.
+    /// This variant, with missing keys from `base`, except `when` and `roles`.
     pub(in crate::sender) fn over(self, base: &Self) -> Self {
         let pairs = match (self.pairs, &base.pairs) {
             (Some(own), Some(base)) => Some(own.over(base)),

@@ -38,7 +38,7 @@ pub(in crate::sender) enum Modifier {
     Without(String),
     /// The text that follows the prefix; the prefix is required.
     After(String),
-    /// One word for another; a word that is not listed stands.
+    /// One word for another; other words are unchanged.
     Map(Vec<(String, String)>),
     /// Its digest, as bytes.
     Digest(Algorithm),

@@ -15,7 +15,7 @@ impl Sender {
     /// The headers that the file reads, each once. No other header is part of the contract.
     #[must_use]
     pub fn headers(&self) -> Vec<HeaderName> {
-        let added = self.readings.iter().filter_map(|reading| reading.pairs.as_ref());
+        let added = self.variants.iter().filter_map(|variant| variant.pairs.as_ref());
         let added = added.flat_map(|pairs| &pairs.add).flat_map(|(_, text)| text.spots());
         let mut names: Vec<HeaderName> = self
             .spots()
@@ -47,7 +47,7 @@ impl Sender {
     fn is_just(&self, role: Role, name: &str) -> bool {
         let all = std::iter::once(&self.roles)
             .chain(self.kinds.iter().map(|kind| &kind.roles))
-            .chain(self.readings.iter().map(|reading| &reading.roles));
+            .chain(self.variants.iter().map(|variant| &variant.roles));
         let mut texts = all.filter_map(|roles| roles.texts.get(role)).flatten().peekable();
         texts.peek().is_some() && texts.all(|text| is_parameter(text, name))
     }

@@ -21,7 +21,7 @@ use super::definition_error::DefinitionError;
 use super::text::Text;
 use super::time::Stamp;
 use crate::sender::acts::reply::{Answer, Rows, Spec};
-use crate::sender::acts::signature::{Reading, TimeCover};
+use crate::sender::acts::signature::{SignatureVariant, TimeCover};
 use crate::sender::crypto::key_set::{KeyList, KeySet};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::request::Request;
@@ -51,7 +51,7 @@ pub struct Recipe {
     pub(in crate::sender) protection: Protection,
     /// Whether the source says `replayable = true`.
     pub(in crate::sender) replay: Replay,
-    pub(in crate::sender) readings: Vec<Reading>,
+    pub(in crate::sender) variants: Vec<SignatureVariant>,
     pub(in crate::sender) key_list: Option<KeyList>,
     /// Public keys that are known without being fetched.
     pub(in crate::sender) known_keys: Option<KeySet>,
@@ -84,7 +84,7 @@ pub struct Recipe {
     /// Secrets of the sender: masked like a supplied signature.
     pub(in crate::sender) masked: Vec<Bound>,
     /// Slots of supplied signatures: masked wherever parameters are shown.
-    pub(in crate::sender) claims: Vec<Slot>,
+    pub(in crate::sender) supplied_signatures: Vec<Slot>,
     /// Slots that may follow a signed part: supplied signatures, and the id of a public key.
     pub(in crate::sender) unsigned: Vec<Slot>,
 }
@@ -172,7 +172,7 @@ pub(in crate::sender) enum Also {
     /// None.
     None,
     /// A second signature.
-    Reading(Box<Reading>),
+    Signature(Box<SignatureVariant>),
     /// A second signature, and the source lacks the setting that it needs.
     Lacking,
 }
@@ -212,10 +212,10 @@ impl Recipe {
     /// Without it, a callback can be replayed at any time.
     #[must_use]
     pub fn is_dated(&self) -> bool {
-        let covered = |reading: &Reading| reading.time != TimeCover::Never;
+        let covered = |variant: &SignatureVariant| variant.time != TimeCover::Never;
         self.protection == Protection::Signed
             && self.time.as_ref().is_some_and(|time| time.within.is_some())
-            && self.readings.iter().all(covered)
+            && self.variants.iter().all(covered)
             && self.kinds.iter().all(|kind| matches!(kind.also, Also::None))
     }
 
@@ -258,7 +258,7 @@ impl Recipe {
     pub fn acceptable_for(&self) -> Option<Duration> {
         let (past, future) = self.time.as_ref().filter(|_| self.is_dated())?.within?;
         let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        let horizon = self.sender.patience().horizon.unwrap_or_default();
+        let horizon = self.sender.retries().horizon.unwrap_or_default();
         let window = ms(past).saturating_add(ms(future));
         Some(horizon.saturating_add(window).saturating_add(2 * CLOCK_SKEW))
     }
@@ -295,12 +295,12 @@ impl Recipe {
         let list = |one: &Self| one.key_list.as_ref().map(|list| (list.identity, list.url.clone()));
         let secret = || self.secrets.iter().any(|secret| other.knows(&secret.value));
         // The path of a source is in its URL.
-        let by_url = |reading: &Reading| reading.signs_url();
+        let by_url = |variant: &SignatureVariant| variant.signs_url();
         self.sender.name == other.sender.name
             && signed(self)
             && signed(other)
             && (secret() || (self.key_list.is_some() && list(self) == list(other)))
-            && !self.readings.iter().all(by_url)
+            && !self.variants.iter().all(by_url)
             && !self.ours.iter().any(|own| other.ours.iter().any(|their| own.excludes(their)))
     }
 
@@ -314,7 +314,7 @@ impl Recipe {
     #[must_use]
     pub fn shaped(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        for signed in self.readings.iter().map(|reading| &reading.signed) {
+        for signed in self.variants.iter().map(|variant| &variant.signed) {
             let spots = signed.spots.iter().zip(&signed.assumed.shapes).enumerate();
             let shaped = spots.filter(|(value, (_, shape))| {
                 !shape.is_free() || !shape.may_be_absent() || signed.together.contains(value)
@@ -329,13 +329,13 @@ impl Recipe {
     #[must_use]
     pub fn reads_body(&self) -> bool {
         self.sender.reads.iter().any(|place| *place != Reads::Query)
-            || self.readings.iter().any(|reading| reading.signed.reads_body())
+            || self.variants.iter().any(|variant| variant.signed.reads_body())
     }
 
     /// Whether a signature covers scheme and authority, as the sender sees them.
     #[must_use]
     pub fn signs_url(&self) -> bool {
-        self.readings.iter().any(Reading::signs_url)
+        self.variants.iter().any(SignatureVariant::signs_url)
     }
 
     /// Reads a request received at `now_ms` (Unix time in milliseconds). Never fails:

@@ -6,7 +6,7 @@
 //! gives it the value that was received, and *open* otherwise. Three procedures decide it:
 //! [`Layout::peeled`] for all texts at once, when a source loads; [`read_back`](graph) for one
 //! text;
-//! [`chains`] for one list that was gathered from whatever names came.
+//! [`chains`] for one list gathered from all received names.
 
 pub(in crate::sender) mod chains;
 mod graph;
@@ -295,7 +295,7 @@ fn neighbour<'s>(
     }
 }
 
-/// Whether two open values of a segment can stand side by side.
+/// Whether two open values of a segment can be adjacent.
 fn touches(parts: &[Part], closed: &ValueSet) -> bool {
     let is_open = |value: usize| u8::try_from(value).is_ok_and(|value| !closed.contains(value));
     let mut open_before = false;

@@ -3,7 +3,7 @@
 /// The separators of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) struct Shape {
-    /// Whether names are written, and what stands between a name and its value.
+    /// The separator of a name and its value; `None` if names are not written.
     pub(in crate::sender) within: Option<Box<[u8]>>,
     /// The separator of two pairs.
     pub(in crate::sender) between: Box<[u8]>,

@@ -18,7 +18,7 @@ pub(in crate::sender) struct Text<K = Spot> {
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Piece<K = Spot> {
-    /// Bytes that stand as they are.
+    /// Literal bytes.
     Literal(Box<[u8]>),
     /// A placeholder.
     Value(K),
@@ -35,7 +35,7 @@ pub(in crate::sender) struct Spot {
     pub(in crate::sender) key: String,
     /// The modifiers after the bars.
     pub(in crate::sender) modifiers: Vec<Modifier>,
-    /// Where it stands in its text, from 1.
+    /// The column in the text, from 1.
     pub(in crate::sender) column: usize,
 }
 
@@ -89,7 +89,7 @@ impl<K> Text<K> {
     /// The same text under other keys.
     ///
     /// # Errors
-    /// Whatever `bind` says of one of its placeholders.
+    /// The error of `bind` for one of its placeholders.
     pub(in crate::sender) fn bind<L, E>(
         &self,
         bind: &mut impl FnMut(&K) -> Result<L, E>,
@@ -115,7 +115,7 @@ impl Text {
     /// Reads a text.
     ///
     /// # Errors
-    /// The first mistake, with its column; the key is left empty for the caller to say.
+    /// The first error, with its column; the caller fills in the key.
     pub(in crate::sender) fn parse(
         text: &str,
         strictness: Strictness,
@@ -299,7 +299,7 @@ fn closing(open: u8) -> u8 {
 mod tests {
     use super::*;
 
-    /// A text with its placeholders written `‹origin key›`, to compare readings at a glance.
+    /// A text with its placeholders written `‹origin key›`, to compare variants at a glance.
     fn shown(text: &str, strictness: Strictness) -> String {
         fn piece(out: &mut String, piece: &Piece) {
             match piece {

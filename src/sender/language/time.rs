@@ -80,7 +80,7 @@ impl Stamp {
         dated.then_some(Self::Pattern(fields))
     }
 
-    /// The Unix time in milliseconds that `text` says, in `zone` where the pattern has none.
+    /// The Unix time in milliseconds of `text`, in `zone` if the pattern has none.
     pub(in crate::sender) fn read(&self, text: &[u8], zone: Offset) -> Option<i64> {
         match self {
             Self::Seconds => number(text)?.checked_mul(1000),

@@ -6,7 +6,7 @@ use super::definition_error::DefinitionError;
 use super::text::{Origin, Piece, Spot, Strictness, Text};
 use crate::sender::request::encoding::{Plus, unpercented};
 
-/// A URL whose path and query are a template. Scheme, host and port stand as they are.
+/// A URL whose path and query are a template. Scheme, host and port are literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlTemplate {
     origin: String,
@@ -27,7 +27,7 @@ pub enum Placeholder<'k> {
     Known(&'k str),
 }
 
-/// A placeholder as people write it.
+/// A placeholder as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written<'k> {
     /// Its key, without the brackets.
@@ -124,8 +124,7 @@ impl UrlTemplate {
         let rest = Text::parse(rest, Strictness::Strict).map_err(moved)?;
         if let Some(spot) = rest.spots().find(|spot| !spot.modifiers.is_empty()) {
             let what = format!("`{}` has a modifier, which a URL does not read", spot.key);
-            let fault =
-                DefinitionError::new("url", what, "leave out the bar and what is behind it");
+            let fault = DefinitionError::new("url", what, "remove the bar and the modifier");
             return Err(moved(fault.at(spot.column)));
         }
         Ok(Self { origin: origin.to_owned(), rest })
@@ -141,7 +140,7 @@ impl UrlTemplate {
     }
 
     /// The URL with `value` of each placeholder in its place, percent-encoded so that no value can
-    /// add a parameter or a part of a path. What is absent is written as nothing.
+    /// add a parameter or a part of a path. A missing value is written as an empty text.
     ///
     /// # Errors
     /// When a value would make a dot segment in the path.
@@ -199,7 +198,7 @@ impl Filled {
         Self { url: origin.to_owned(), segment, has_value: false, dots: Ok(()) }
     }
 
-    /// Writes what stands in the URL as it is.
+    /// Writes literal parts of the URL.
     fn literal(&mut self, text: &str) {
         self.url.push_str(text);
         let (path, is_end) = match text.split_once(['?', '#']) {
@@ -317,7 +316,7 @@ impl MacroUrl {
                 }
                 Part::Macro(name) => {
                     let value = value_in(query, name.as_bytes()).unwrap_or_default();
-                    url.value(&unpercented(value, Plus::Blank));
+                    url.value(&unpercented(value, Plus::Space));
                 }
             }
         }
@@ -338,7 +337,7 @@ impl MacroUrl {
     }
 }
 
-/// Writes what stands as it is, but for bytes that no request line may hold.
+/// Writes a literal part, except bytes that a request line may not contain.
 fn keep(url: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {

@@ -2,13 +2,13 @@
 //!
 //! A shape is proof and not a filter. [`super::recut`] uses it to decide which other values make
 //! the
-//! same signed text. A value that does not fit its shape is no reason to reject a callback.
+//! same signed text. A callback with a value that does not fit its shape is not rejected for it.
 
 use super::definition_error::DefinitionError;
 use super::modifier::Modifier;
 use super::time::Stamp;
 
-/// A set of bytes, or of anything else with up to 256 members.
+/// A set of bytes, or of other small numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sender) struct ByteSet([u64; 4]);
 
@@ -194,7 +194,7 @@ impl ValueShape {
         Some(Self { width, ..Self::new(Form::Words(words), bytes) })
     }
 
-    /// The shape of a time that is written as `stamp` says.
+    /// The shape of a time in the format of `stamp`.
     pub(in crate::sender) fn of_time(stamp: &Stamp) -> Self {
         let digits = |width| Self {
             width: Some(width),
@@ -301,12 +301,12 @@ impl ValueShape {
         }
     }
 
-    /// Whether a value that is followed by `next` says by itself where it ends.
+    /// Whether a value followed by `next` delimits its own end.
     pub(in crate::sender) fn ends_before(&self, next: &Neighbour<'_>) -> bool {
         self.stops_at(next, <[u8]>::starts_with)
     }
 
-    /// Whether a value behind `previous` says by itself where it starts.
+    /// Whether a value after `previous` delimits its own start.
     pub(in crate::sender) fn starts_after(&self, previous: &Neighbour<'_>) -> bool {
         self.stops_at(previous, <[u8]>::ends_with)
     }

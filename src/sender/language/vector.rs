@@ -1,4 +1,4 @@
-//! A sender's own test vectors: a request as it stands on the wire and what must come of it.
+//! Test vectors of senders: a request as on the wire, and its expected result.
 
 use std::collections::BTreeMap;
 

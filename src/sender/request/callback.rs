@@ -19,7 +19,7 @@ use crate::sender::acts::evaluate::{Context, EvalError};
 use crate::sender::acts::identity::OlderKeys;
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::resolved::Resolved;
-use crate::sender::acts::signature::Reading;
+use crate::sender::acts::signature::SignatureVariant;
 use crate::sender::crypto::digest::Output;
 use crate::sender::crypto::key_set::KeySet;
 use crate::sender::language::bound::{Bound, Scope};
@@ -28,7 +28,7 @@ use crate::sender::language::definition::{Probes, Reads};
 use crate::sender::language::recipe::{Also, EventRow, Events, Kind, Protection, Recipe, WhenBody};
 use crate::sender::request::Request;
 
-pub(in crate::sender) use matching::{CLAIMS_MAX, claim_plus};
+pub(in crate::sender) use matching::{SUPPLIED_MAX, supplied_plus};
 pub(in crate::sender) use public::Message;
 
 /// One request, read by a recipe.
@@ -53,7 +53,7 @@ pub struct Callback<'a> {
     pub(in crate::sender) older_keys: OlderKeys,
 }
 
-/// Whether a callback brings something or asks for the address.
+/// A message or an address check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum CallbackKind {
     /// A message.
@@ -62,7 +62,7 @@ pub(in crate::sender) enum CallbackKind {
     Challenge,
 }
 
-/// What an event rests on.
+/// The basis of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Proof {
     /// Its callback verified.
@@ -76,7 +76,7 @@ pub(in crate::sender) enum Proof {
 enum Inside {
     /// Parameters, in a writing that the sender's file reads.
     Parameters,
-    /// Whatever it is: an address check's text.
+    /// Any text, as in an address check.
     Anything,
 }
 
@@ -89,15 +89,15 @@ pub(in crate::sender) struct Opened {
     pub(in crate::sender) slot: Option<Slot>,
 }
 
-/// The reading and secret that matched.
+/// The variant and secret that matched.
 #[derive(Clone, Debug)]
 pub(in crate::sender) struct Match {
-    /// Index into the recipe's readings; `None`: nothing is signed.
-    pub(in crate::sender) reading: Option<usize>,
+    /// Index into the recipe's variants; `None`: nothing is signed.
+    pub(in crate::sender) variant: Option<usize>,
     pub(in crate::sender) secret: Option<usize>,
     /// The output of the signature's chain.
     pub(in crate::sender) output: Option<Output>,
-    /// Further readings, of other signatures that the callback has, that match too.
+    /// Further variants, of other signatures that the callback has, that match too.
     pub(in crate::sender) further: SmallVec<[usize; 2]>,
 }
 
@@ -116,7 +116,7 @@ pub enum Judgement<'c, 'a> {
     /// [`Outcome::Challenge`](crate::sender::Outcome::Challenge), store nothing.
     Challenge,
     /// Rejected.
-    Refused(CallbackError),
+    Rejected(CallbackError),
 }
 
 /// A verified callback. Only [`Callback::verify`] makes one.
@@ -150,7 +150,7 @@ pub enum Resolution {
     /// stored.
     Test,
     /// Verified, but not acceptable.
-    Refused(CallbackError),
+    Rejected(CallbackError),
 }
 
 impl CallbackError {
@@ -234,23 +234,23 @@ impl<'a> Callback<'a> {
     pub fn verify(&mut self) -> Judgement<'_, 'a> {
         match self.judge() {
             Ok(()) => Judgement::Verified(Verified { callback: self }),
-            Err(refusal) => {
+            Err(rejection) => {
                 self.matched = None;
-                if self.is_unsigned_challenge(&refusal) {
+                if self.is_unsigned_challenge(&rejection) {
                     self.nature = CallbackKind::Challenge;
                     return Judgement::Challenge;
                 }
-                self.not_verified(refusal)
+                self.not_verified(rejection)
             }
         }
     }
 
-    /// What a callback says that does not verify, for an operator who takes responsibility for it:
-    /// nothing is authenticated, and nothing is compared with the source's own ids and rewards.
+    /// Resolves a callback that does not verify, for an operator who takes responsibility for it.
+    /// Nothing is authenticated, and nothing is compared with the source's own ids and rewards.
     /// Its identity is known from then on.
     ///
     /// # Errors
-    /// It cannot be read, is sealed under another key, or has no transaction.
+    /// A [`CallbackError`] if it cannot be read, is sealed under another key, or has no transaction.
     pub fn grant(mut self, event_id: impl fmt::Display) -> Result<Box<Resolved>, CallbackError> {
         self.proof = Proof::Grant;
         if let Some(unreadable) = &self.unreadable {
@@ -267,8 +267,8 @@ impl<'a> Callback<'a> {
         Ok(Box::new(resolved))
     }
 
-    fn not_verified(&self, refusal: CallbackError) -> Judgement<'_, 'a> {
-        if refusal.reason == Reason::UnknownKey && self.keys.is_none() {
+    fn not_verified(&self, rejection: CallbackError) -> Judgement<'_, 'a> {
+        if rejection.reason == Reason::UnknownKey && self.keys.is_none() {
             return Judgement::Undecided;
         }
         let probes = self.recipe.sender.test.probes == Probes::Unsigned;
@@ -276,15 +276,15 @@ impl<'a> Callback<'a> {
             return Judgement::Probe;
         }
         let about_values = matches!(
-            refusal.reason,
+            rejection.reason,
             Reason::BadSignature | Reason::MissingParameter | Reason::BadEncoding
         );
         match self.first_unreplaced().filter(|_| about_values) {
-            Some(name) => Judgement::Refused(CallbackError::of(
+            Some(name) => Judgement::Rejected(CallbackError::of(
                 Reason::UnresolvedPlaceholder,
                 &unreplaced::shown(name),
             )),
-            None => Judgement::Refused(refusal),
+            None => Judgement::Rejected(rejection),
         }
     }
 
@@ -315,7 +315,7 @@ impl<'a> Callback<'a> {
         }
         self.find_kind();
         match self.kind_here().map(|kind| &kind.also) {
-            Some(Also::Reading(reading)) => self.also(reading),
+            Some(Also::Signature(variant)) => self.also(variant),
             Some(Also::Lacking) => Err(CallbackError::new(Reason::BadSignature)),
             Some(Also::None) | None => Ok(()),
         }
@@ -338,7 +338,7 @@ impl<'a> Callback<'a> {
         names.into_iter().find(|name| !name.is_empty())
     }
 
-    /// The placeholders that were looked at to name the event: up to the first that is there.
+    /// The placeholders read to name the event: up to the first that is present.
     pub(in crate::sender) fn naming_spots(&self) -> &'a [Bound] {
         let by = self.recipe.events.as_ref().map_or(&[][..], |events| &events.by);
         let context = Context { plus: self.plus(), ..Context::default() };
@@ -391,11 +391,12 @@ impl<'a> Callback<'a> {
 
     /// Whether a supplied signature other than a macro is present: a caller that signs does not
     /// probe.
-    pub(in crate::sender) fn bears_claim(&self) -> bool {
-        self.recipe.readings.iter().any(|reading| {
-            let claim = self.value(&reading.claim, &Context::default()).ok().flatten();
-            claim
-                .is_some_and(|claim| !claim.is_empty() && !self.recipe.macros.is_unreplaced(&claim))
+    pub(in crate::sender) fn has_signature(&self) -> bool {
+        self.recipe.variants.iter().any(|variant| {
+            let supplied = self.value(&variant.supplied, &Context::default()).ok().flatten();
+            supplied.is_some_and(|supplied| {
+                !supplied.is_empty() && !self.recipe.macros.is_unreplaced(&supplied)
+            })
         })
     }
 
@@ -415,14 +416,14 @@ impl<'a> Callback<'a> {
                 place: parameter.place,
                 raw: Cow::Borrowed(parameter.raw),
             };
-            let text = value.text(Plus::Blank).ok()??;
+            let text = value.text(Plus::Space).ok()??;
             self.recipe.macros.is_unreplaced(&text).then_some(parameter.name)
         })
     }
 
-    /// The reading that matched.
-    pub(in crate::sender) fn matched_reading(&self) -> Option<&'a Reading> {
-        self.recipe.readings.get(self.matched.as_ref()?.reading?)
+    /// The variant that matched.
+    pub(in crate::sender) fn matched_variant(&self) -> Option<&'a SignatureVariant> {
+        self.recipe.variants.get(self.matched.as_ref()?.variant?)
     }
 
     /// The row of the table of events.

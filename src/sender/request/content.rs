@@ -16,7 +16,7 @@ use crate::sender::acts::outcome::Reason;
 /// A leaf: its path, each step with its length in front, and its text.
 type Leaf = (Vec<u8>, Vec<u8>);
 
-/// The digest of `message`, which is written as `place` says, without the `volatile` members.
+/// The digest of `message`, in the format of `place`, without the `volatile` members.
 ///
 /// # Errors
 /// `bad_body` if it is not written so, `repeated_parameter` if a JSON member repeats.
@@ -50,7 +50,7 @@ struct Path<'v> {
 }
 
 impl Path<'_> {
-    /// Whether what stands here changes when a provider repeats a message.
+    /// Whether this value changes when a provider repeats a message.
     fn is_volatile(&self) -> bool {
         !self.volatile.is_empty() && {
             let names: Vec<_> =
@@ -189,9 +189,9 @@ fn form_leaves(text: &[u8], path: &mut Path<'_>, to: &mut Vec<Leaf>) {
     for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let value = pair.get(equals + 1..).unwrap_or_default();
-        let name = encoding::unpercented(&pair[..equals], Plus::Blank).into_owned();
+        let name = encoding::unpercented(&pair[..equals], Plus::Space).into_owned();
         let walked: Result<(), std::convert::Infallible> = path.with(name, |path| {
-            to.push(path.leaf(&encoding::unpercented(value, Plus::Blank)));
+            to.push(path.leaf(&encoding::unpercented(value, Plus::Space)));
             Ok(())
         });
         let Ok(()) = walked;

@@ -25,7 +25,7 @@ impl Sink for Vec<u8> {
 pub(in crate::sender) enum Plus {
     /// A space, as in forms.
     #[default]
-    Blank,
+    Space,
     /// A plus sign.
     Kept,
 }
@@ -55,17 +55,17 @@ pub(in crate::sender) fn unpercent(raw: &[u8], plus: Plus, sink: &mut impl Sink)
     sink.put(rest);
 }
 
-/// Fewer bytes than that are looked through faster than a search is begun.
+/// Below this number of bytes, a plain loop is faster than a search.
 const SHORT: usize = 16;
 
 #[inline]
 fn next_escape(bytes: &[u8], plus: Plus) -> Option<usize> {
     if bytes.len() < SHORT {
-        let blank = plus == Plus::Blank;
+        let blank = plus == Plus::Space;
         return bytes.iter().position(|byte| *byte == b'%' || (blank && *byte == b'+'));
     }
     match plus {
-        Plus::Blank => memchr::memchr2(b'%', b'+', bytes),
+        Plus::Space => memchr::memchr2(b'%', b'+', bytes),
         Plus::Kept => memchr::memchr(b'%', bytes),
     }
 }
@@ -190,11 +190,11 @@ mod tests {
 
     #[test]
     fn escapes_are_decoded_and_what_is_none_stands() {
-        assert_eq!(decoded(b"a%20b+c%2b", Plus::Blank), b"a b c+");
+        assert_eq!(decoded(b"a%20b+c%2b", Plus::Space), b"a b c+");
         assert_eq!(decoded(b"a+b", Plus::Kept), b"a+b");
-        assert_eq!(decoded(b"100%", Plus::Blank), b"100%");
-        assert_eq!(decoded(b"%zz%4", Plus::Blank), b"%zz%4");
-        assert_eq!(decoded(b"%E4%BA%BA%00", Plus::Blank), "人\0".as_bytes());
+        assert_eq!(decoded(b"100%", Plus::Space), b"100%");
+        assert_eq!(decoded(b"%zz%4", Plus::Space), b"%zz%4");
+        assert_eq!(decoded(b"%E4%BA%BA%00", Plus::Space), "人\0".as_bytes());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(in crate::sender) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
     (depth(text) <= DEPTH_MAX).then_some(items)
 }
 
-/// Objects and lists in one another: readers behind us give up at a hundred or so.
+/// The depth of nested objects and lists: backends' parsers usually stop at about 100.
 pub(in crate::sender) const DEPTH_MAX: usize = 64;
 
 /// How deep `text`, which is JSON, goes.
@@ -72,7 +72,7 @@ pub(in crate::sender) fn member<'j>(
     if found.next().is_some() { Err(parameters::repeated(name)) } else { Ok(first) }
 }
 
-/// Where `part`, a slice of `whole`, stands in it.
+/// The position of `part`, a slice of `whole`.
 pub(in crate::sender) fn span(whole: &[u8], part: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     Span::new(start, start + part.len())

@@ -12,7 +12,7 @@ pub(in crate::sender) struct Block {
     start: u32,
     /// A bit for each `&` and `=`.
     separators: u64,
-    /// Whether there is a `%`, a `+` or a NUL: something that does not stand for itself.
+    /// Whether the block has a `%`, a `+` or a NUL.
     pub(in crate::sender) escaped: bool,
 }
 
@@ -40,7 +40,7 @@ impl Block {
         Self { start, separators, escaped: any != 0 }
     }
 
-    /// Where its separators stand in the buffer.
+    /// The positions of its separators in the buffer.
     #[inline]
     pub(in crate::sender) fn separators(self) -> impl Iterator<Item = u32> {
         let mut left = self.separators;

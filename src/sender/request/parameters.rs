@@ -23,7 +23,7 @@ const INLINE: usize = 24;
 /// A link for each slot that there can be, so that none has to be checked.
 const LINKS: usize = Slot::MAX as usize + 1;
 
-/// Where a parameter stands.
+/// The place of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sender) enum Place {
     /// In the query.
@@ -116,7 +116,7 @@ pub(in crate::sender) struct Parameters {
     links: [u8; LINKS],
     /// Names that hold escapes, decoded.
     decoded: Vec<u8>,
-    /// Whether a `+` stands in a query or form, so that readings of it can differ.
+    /// Whether a query or form has a `+`, whose meaning may differ.
     pub(in crate::sender) plus: bool,
     /// The characters in the values of query and form.
     values: Values,
@@ -150,7 +150,7 @@ impl Values {
 pub(in crate::sender) struct Parameter<'p> {
     /// Its decoded name.
     pub(in crate::sender) name: &'p [u8],
-    /// Where it stands.
+    /// The place.
     pub(in crate::sender) place: Place,
     /// Its value as on the wire.
     pub(in crate::sender) raw: &'p [u8],
@@ -195,14 +195,14 @@ impl Parameters {
                     equals.get_or_insert(mark);
                     continue;
                 }
-                let spans = spans(start, equals.take(), mark);
+                let spans = PairSpans::of(start, equals.take(), mark);
                 self.take_spans(spans, place, buffer, names)?;
                 start = mark + 1;
             }
         }
-        self.take_spans(spans(start, equals, end), place, buffer, names)?;
+        self.take_spans(PairSpans::of(start, equals, end), place, buffer, names)?;
         self.plus |= !self.is_plain() && memchr::memchr(b'+', buffer).is_some();
-        self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
+        self.reject_repeats(from, Buffers { query: buffer, body: buffer })
     }
 
     /// Takes the members of the JSON object in `buffer`.
@@ -225,7 +225,7 @@ impl Parameters {
             let pair = Pair { place: Place::Json, decoded, slot: UNKNOWN_SLOT, name, value };
             self.take(pair, member.name.as_bytes(), names)?;
         }
-        self.refuse_repeats(from, Buffers { query: buffer, body: buffer })
+        self.reject_repeats(from, Buffers { query: buffer, body: buffer })
     }
 
     /// Takes the children of the XML root in `buffer`. XML writes lists as repeated children, so
@@ -252,18 +252,19 @@ impl Parameters {
     #[inline(always)]
     fn take_spans(
         &mut self,
-        (name, value): (Span, Span),
+        spans: PairSpans,
         place: Place,
         buffer: &[u8],
         names: &Names,
     ) -> Result<(), ParameterError> {
+        let PairSpans { name, value } = spans;
         if name.start == value.end {
             Ok(())
         } else if self.is_plain() {
             let pair = Pair { place, decoded: false, slot: UNKNOWN_SLOT, name, value };
             self.take(pair, name.of(buffer), names)
         } else {
-            self.take_escaped((name, value), place, buffer, names)
+            self.take_escaped(spans, place, buffer, names)
         }
     }
 
@@ -271,12 +272,13 @@ impl Parameters {
     #[inline(never)]
     fn take_escaped(
         &mut self,
-        (name, value): (Span, Span),
+        spans: PairSpans,
         place: Place,
         buffer: &[u8],
         names: &Names,
     ) -> Result<(), ParameterError> {
-        let text = encoding::unpercented(name.of(buffer), Plus::Blank);
+        let PairSpans { name, value } = spans;
+        let text = encoding::unpercented(name.of(buffer), Plus::Space);
         let (name, decoded) = match &text {
             Cow::Borrowed(_) => (name, false),
             Cow::Owned(text) => (self.keep(text), true),
@@ -313,7 +315,7 @@ impl Parameters {
 
     /// Names that no text reads must not repeat within their place either: parsers behind us
     /// disagree on which one counts.
-    fn refuse_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), ParameterError> {
+    fn reject_repeats(&self, from: usize, buffers: Buffers<'_>) -> Result<(), ParameterError> {
         if self.strangers < 2 {
             return Ok(());
         }
@@ -355,7 +357,7 @@ impl Parameters {
         self.links[usize::from(slot)] != 0
     }
 
-    /// The value in `slot` as it stands in `query`, if it came there.
+    /// The value in `slot` as in `query`, if it is there.
     #[inline]
     pub(in crate::sender) fn get_plain<'p>(
         &'p self,
@@ -384,13 +386,13 @@ impl Parameters {
         self.pairs.iter().map(move |pair| self.parameter(pair, buffers))
     }
 
-    /// Whether no value of query and form has an escape or a NUL, so that each stands as it is.
+    /// Whether no value of query and form has an escape or a NUL: none needs decoding.
     #[inline]
     pub(in crate::sender) fn is_plain(&self) -> bool {
         self.values == Values::Plain
     }
 
-    /// Whether a NUL may stand in a value of query or form.
+    /// Whether a value of query or form may have a NUL.
     #[inline]
     pub(in crate::sender) fn may_hold_nul(&self) -> bool {
         self.values == Values::WithNul
@@ -422,12 +424,23 @@ impl Parameters {
     }
 }
 
-/// The name and the value of a pair that starts, has its first `=` and ends there.
-#[inline]
-fn spans(start: u32, equals: Option<u32>, end: u32) -> (Span, Span) {
-    match equals {
-        Some(equals) => (Span { start, end: equals }, Span { start: equals + 1, end }),
-        None => (Span { start, end }, Span { start: end, end }),
+/// The name and the value of a pair in a query or form.
+#[derive(Clone, Copy)]
+struct PairSpans {
+    name: Span,
+    value: Span,
+}
+
+impl PairSpans {
+    /// The pair from `start` to `end`, with its first `=` at `equals`.
+    #[inline(always)]
+    fn of(start: u32, equals: Option<u32>, end: u32) -> Self {
+        match equals {
+            Some(equals) => {
+                Self { name: Span { start, end: equals }, value: Span { start: equals + 1, end } }
+            }
+            None => Self { name: Span { start, end }, value: Span { start: end, end } },
+        }
     }
 }
 
@@ -484,7 +497,7 @@ impl<'v> Value<'v> {
         }
         let object = match self.place {
             Place::Json if self.raw.first() == Some(&b'{') => Some(self.raw),
-            _ => self.into_text(Plus::Blank).ok().flatten(),
+            _ => self.into_text(Plus::Space).ok().flatten(),
         };
         let raw = match object {
             Some(Cow::Borrowed(object)) => json::member(object, name)?.map(Cow::Borrowed),
@@ -497,7 +510,7 @@ impl<'v> Value<'v> {
     }
 }
 
-/// The repeated name `name`, as a refusal.
+/// The repeated name `name`, as a rejection.
 pub(in crate::sender) fn repeated(name: &str) -> ParameterError {
     ParameterError::repeated(name.as_bytes())
 }
@@ -577,11 +590,11 @@ mod tests {
             raw: Cow::Borrowed(br#"{"P":"{\"n\":12345678901234567890}"}"#),
         };
         let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
-        assert_eq!(inner.text(Plus::Blank).unwrap().unwrap().as_ref(), b"12345678901234567890");
+        assert_eq!(inner.text(Plus::Space).unwrap().unwrap().as_ref(), b"12345678901234567890");
         let value =
             Value { place: Place::Xml, raw: Cow::Borrowed(b"<P><![CDATA[{\"n\":1}]]></P>") };
         let inner = value.step("P").unwrap().unwrap().step("n").unwrap().unwrap();
-        assert_eq!(inner.text(Plus::Blank).unwrap().unwrap().as_ref(), b"1");
+        assert_eq!(inner.text(Plus::Space).unwrap().unwrap().as_ref(), b"1");
     }
 
     proptest::proptest! {
@@ -592,7 +605,7 @@ mod tests {
                 let ours: Vec<(String, String)> = ours
                     .into_iter()
                     .map(|(name, raw)| {
-                        let value = encoding::unpercented(raw.as_bytes(), Plus::Blank);
+                        let value = encoding::unpercented(raw.as_bytes(), Plus::Space);
                         (name, String::from_utf8_lossy(&value).into_owned())
                     })
                     .collect();

@@ -36,7 +36,8 @@ pub(in crate::sender) fn children_of_root(text: &[u8]) -> Option<Vec<Child>> {
     }
 }
 
-/// Reads on to the end of the element that has begun, and says where its inner text is. `None` when
+/// Reads on to the end of the element that has begun, and returns the place of its inner text.
+/// `None` when
 /// it never ends, or goes too deep.
 fn to_end(reader: &mut Reader<&[u8]>) -> Option<(usize, usize)> {
     let from = usize::try_from(reader.buffer_position()).ok()?;

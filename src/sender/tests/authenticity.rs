@@ -1,8 +1,8 @@
-//! What a signature proves, tested on the definition and not on vectors: for every file of the
-//! catalog values are drawn, signed, and moved about by brute force under the same signature.
+//! Coverage, tested on the definition and not on vectors: for every file of the catalog, values are
+//! drawn, signed, and moved by brute force under the same signature.
 //!
-//! [`world`] has what the tests share. Nothing here uses `recut` or `coverage`: shapes, separators
-//! and callbacks are read in ways of their own.
+//! [`world`] is shared by the tests. Nothing here uses `recut` or `coverage`: shapes, separators
+//! and callbacks are parsed independently.
 
 mod bytes;
 mod call;

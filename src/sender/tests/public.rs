@@ -51,11 +51,11 @@ fn without_keys_nothing_verifies_and_nothing_is_refused_for_its_key() {
     let vectors = &catalog.get("admob").unwrap().vectors;
     for vector in vectors.iter().filter(|vector| vector.expects("outcome", "accepted")) {
         let came = run(&recipe, &vector.request, NOW);
-        assert_eq!((came.outcome, came.refusal), (Outcome::Unavailable, None));
+        assert_eq!((came.outcome, came.rejection), (Outcome::Unavailable, None));
         let mut callback = recipe.read(vector.request.borrow(), NOW);
         callback.use_keys(Some(&none));
-        let Judgement::Refused(refusal) = callback.verify() else { panic!("it has no keys") };
-        assert_eq!(refusal.reason, Reason::UnknownKey);
+        let Judgement::Rejected(rejection) = callback.verify() else { panic!("it has no keys") };
+        assert_eq!(rejection.reason, Reason::UnknownKey);
     }
 }
 
@@ -91,7 +91,7 @@ fn a_list_is_asked_for_under_each_live_secret_and_never_shown() {
     terms.secrets[0].until_ms = Some(NOW);
     assert_eq!(requests(&terms), two[1..]);
     terms.secrets[1].until_ms = Some(NOW);
-    assert!(requests(&terms).is_empty(), "nobody is asked without a proof");
+    assert!(requests(&terms).is_empty(), "no request is sent without a proof");
     assert_eq!(admob().key_requests(NOW).len(), 1);
 }
 
@@ -158,7 +158,7 @@ fn another_padding_or_text_of_huawei_is_named() {
     };
     let right = with("newSign", &rsa_signed(&RSA_PSS_SHA256, &hex));
     assert_eq!(run(&recipe, &right, NOW).outcome, Outcome::Accepted);
-    // The secret opens the list and verifies nothing: that it has ended refuses nobody.
+    // The secret opens the list and verifies nothing: its end rejects no callback.
     let mut ended = Terms { secrets: vector_terms("secrets = \"a2V5\"").secrets, ..terms };
     ended.secrets[0].until_ms = Some(0);
     let ended = Recipe::compile(catalog.get("huawei").unwrap(), &ended).unwrap();
@@ -172,7 +172,7 @@ fn another_padding_or_text_of_huawei_is_named() {
     ] {
         let (kind, advice) = mistake(&recipe, &with(name, &signature)).unwrap();
         assert_eq!(kind, MistakeKind::OtherDigest, "{advice}");
-        assert!(advice.contains("this claim is read as rsa_"), "{advice}");
+        assert!(advice.contains("this signature is read as rsa_"), "{advice}");
     }
     let kept = text.replace("&rewardAmount", "&data=&rewardAmount");
     let digest = crate::sender::crypto::digest::Algorithm::Sha256.of(kept.as_bytes());
@@ -195,9 +195,9 @@ fn a_webhook_of_a_private_key_is_explained() {
     let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
     let whpk = format!("whpk_{}", base64(pair.public_key().as_ref()));
     let recipe = source("standard-webhooks", &format!("secrets = {whpk:?}")).unwrap();
-    let request = |claim: &str, body: &str| {
+    let request = |supplied: &str, body: &str| {
         OwnedRequest::parse(&format!(
-            "POST /\nwebhook-id: m1\nwebhook-timestamp: 1700000000\nwebhook-signature: {claim}\n\n{body}"
+            "POST /\nwebhook-id: m1\nwebhook-timestamp: 1700000000\nwebhook-signature: {supplied}\n\n{body}"
         ))
         .unwrap()
     };

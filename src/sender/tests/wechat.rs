@@ -43,7 +43,7 @@ const GIVEN: &[&str] = &[
     "subscribe_msg_change_event",
 ];
 
-/// Those that take something back.
+/// Events that take something back.
 const TAKEN_BACK: &[&str] = &[
     "xpay_refund_notify",
     "minigame_pay_refund_succ_notify",
@@ -58,7 +58,7 @@ const TAKEN_BACK: &[&str] = &[
     "user_consume_card",
 ];
 
-/// Those that inform, or ask for a decision.
+/// Events that inform, or ask for a decision.
 const NEITHER: &[&str] = &[
     "xpay_complaint_notify",
     "xpay_subscribe_pay_fail_notify",
@@ -78,7 +78,7 @@ fn sender(name: &str) -> Arc<Sender> {
     Arc::clone(Catalog::embedded().unwrap().get(name).unwrap())
 }
 
-/// What the row of `event` does to a balance; `None`: it has no row.
+/// The effect of the row of `event`; `None`: no row.
 fn effect_of(sender: &Sender, event: &str) -> Option<Effect> {
     let events = sender.events.as_ref()?;
     let row = events.rows.iter().find(|row| row.is.iter().any(|name| name == event))?;
@@ -124,7 +124,7 @@ fn scene(sender: &str, about: &str) -> (Recipe, Vector) {
     (recipe(&sender, &vector), vector)
 }
 
-/// What the request says, with the keys of earlier versions.
+/// The resolved request, with the keys of earlier versions.
 fn resolved(recipe: &Recipe, request: &OwnedRequest) -> Box<Resolved> {
     let mut callback = recipe.read(request.borrow(), NOW);
     callback.look_up(OlderKeys::Wanted);
@@ -250,7 +250,7 @@ fn only_the_cipher_text_that_is_signed_is_opened() {
     let other = scene("wecom", "own; a message for another company").1;
     let target = [&other.request.target[..], extra.as_bytes()].concat();
     let came = run(&recipe, &OwnedRequest { target, ..other.request.clone() }, NOW);
-    assert_eq!(came.refusal.unwrap().reason, Reason::NotOurs);
+    assert_eq!(came.rejection.unwrap().reason, Reason::NotOurs);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn an_address_check_is_opened_under_a_signature_of_its_own() {
         ..OwnedRequest::parse("GET /").unwrap()
     };
     let came = run(&recipe, &request, NOW);
-    assert_eq!(came.refusal.map(|refusal| refusal.reason), Some(Reason::BadSignature));
+    assert_eq!(came.rejection.map(|rejection| rejection.reason), Some(Reason::BadSignature));
 }
 
 #[test]

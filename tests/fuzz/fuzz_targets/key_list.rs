@@ -28,5 +28,5 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut callback = RECIPE.read(request, NOW_MS);
     callback.use_keys(Some(&keys));
-    assert!(matches!(callback.verify(), Judgement::Refused(_)), "nobody signed it");
+    assert!(matches!(callback.verify(), Judgement::Rejected(_)), "nobody signed it");
 });

@@ -14,8 +14,9 @@ use crate::console::page_error::PageError;
 use crate::console::pages::managed::{FormErrors, NAME_LABEL};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
-use crate::operator::rules::{self, Wanted, sec_key};
-use crate::registry::{Rule, RuleStatus};
+use crate::partners::reward_rules::document::{Rule, RuleStatus};
+use crate::partners::reward_rules::edit::sec_key;
+use crate::partners::reward_rules::item::{self, Wanted};
 
 texts! {
     PUBLISHER = "Publisher", "发布者";
@@ -109,13 +110,13 @@ fn publishers(config: &Config) -> Vec<&str> {
 /// Reads the form with the checks of the API.
 pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
     let text = |name| Some(json!(form.verbatim(name).unwrap_or_default().trim()));
-    let fields = rules::Fields {
+    let fields = item::Fields {
         rule_name: text("rule_name"),
         reward_name: text("reward_name"),
         reward_number: text("reward_number"),
         reward_url: text("reward_url"),
         remark: text("remark"),
-        ..rules::Fields::default()
+        ..item::Fields::default()
     };
     fields.new_rule().map_err(|error| FormErrors::of_field(error.field, &error.msg))
 }

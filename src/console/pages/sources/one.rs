@@ -196,7 +196,7 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
         })
         .collect()
     };
-    let (roles, cares) = (rows("What a callback says"), rows("Take care"));
+    let (roles, cares) = (rows("Callback fields"), rows("Precautions"));
     let more = format!("{}{}", Area::Senders.path(), query(&[("q", sender.name())]));
     html! {
         section aria-labelledby="covers" {

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::ledger::{Damage, KeepKeys, Memory, SourceId};
+use crate::ledger::{
+    BatchOptions, BatchedLedger, Damage, KeepKeys, Memory, NoopObserver, SourceId,
+};
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const DAY_MS: i64 = 86_400_000;
@@ -228,6 +230,35 @@ async fn a_transaction_whose_record_cannot_be_read_is_neither_accepted_nor_a_dup
         let new = event(2_000_000, &["a"]);
         assert!(ledger.accept(&[new]).await.is_ok());
     }
+}
+
+/// Through the handle that the gateway uses, where many callbacks share a commit.
+#[tokio::test]
+async fn one_record_that_cannot_be_read_refuses_one_callback_of_a_batch() {
+    let store = Store::new().await;
+    store.damage();
+    let ledger = store.open().unwrap();
+    let book = BatchedLedger::new(ledger, BatchOptions::default(), Arc::new(NoopObserver));
+    let again = |(at, of): (u64, &NewEvent)| {
+        let mut again = conformance::event(1_000_000 + at, &["a"]);
+        again.keys.clone_from(&of.keys);
+        again.fingerprint = of.fingerprint;
+        [again, event(2_000_000 + at, &["a"])]
+    };
+    // All of them wait before the first commit begins, so that they are one or two batches.
+    let record = |event| {
+        let book = book.clone();
+        tokio::spawn(async move { book.record(event).await })
+    };
+    let all: Vec<_> = (0..).zip(&store.events).flat_map(again).map(record).collect();
+    let mut refused = 0;
+    for one in all {
+        if let Err(error) = one.await.unwrap() {
+            assert!(matches!(error, LedgerError::Corrupt(_)), "{error}");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 1);
 }
 
 #[tokio::test]

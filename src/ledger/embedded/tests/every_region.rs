@@ -253,7 +253,7 @@ async fn in_an_export() {
     let ledger = store.open().unwrap();
     for key in [None, Some(MasterKey::new(&[7; 32]))] {
         let keys = Keyring::new(key);
-        let mut writer = ExportWriter::begin(Vec::new(), keys.current()).unwrap();
+        let mut writer = ExportWriter::begin(Vec::new(), keys.current(), None).unwrap();
         let (mut cursor, mut all) = (None, Vec::new());
         loop {
             let page = ledger.export(cursor.as_ref(), 20_000).await.unwrap();

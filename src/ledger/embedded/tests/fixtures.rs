@@ -173,7 +173,7 @@ async fn write_the_fixtures() {
 
 async fn write_export(ledger: &Embedded, name: &str, keys: &Keyring) {
     let file = fs::File::create(Path::new(ROOT).join(format!("{name}.export"))).unwrap();
-    let mut writer = ExportWriter::begin(file, keys.current()).unwrap();
+    let mut writer = ExportWriter::begin(file, keys.current(), None).unwrap();
     let mut cursor = None;
     loop {
         let page = ledger.export(cursor.as_ref(), 20_000).await.unwrap();

@@ -1,8 +1,7 @@
-//! What the signature of a sender covers.
+//! Coverage of a sender's signature.
 //!
-//! It is found by verifying the accepted vectors of the file, once under the facts as they are and
-//! once as if every unconfirmed shape were confirmed, and by the analysis of the signed texts that
-//! the gateway itself uses. Nothing is written for one sender.
+//! Verifies the accepted vectors of the file, once under the facts as they are and once with all
+//! unconfirmed shapes confirmed. Analyses the signed texts as the gateway does.
 
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub(super) enum Proof {
     Whole,
 }
 
-/// What the accepted vectors of a sender show of its signature.
+/// Coverage of a sender's signature, as its accepted vectors show.
 pub(super) struct Coverage {
     samples: Vec<Sample>,
     /// Names whose shape is an assumption.
@@ -66,7 +65,7 @@ impl Coverage {
         }
     }
 
-    /// The recipe of the first vector, to look at its signed texts.
+    /// The recipe of the first vector, for its signed texts.
     pub(super) fn recipe(&self) -> Option<&Recipe> {
         self.samples.first().map(|sample| &sample.recipe)
     }
@@ -77,7 +76,7 @@ impl Coverage {
         proof_of(role, &resolved).unwrap_or_else(|| self.guess(role))
     }
 
-    /// The answer to whether `role` is covered, with the reason where it is not.
+    /// Whether `role` is covered, with the reason if not.
     pub(super) fn role(&self, role: Role) -> String {
         let found = self.proof(role);
         let confirmed = self.samples.iter().filter_map(|sample| sample.confirmed.as_deref());
@@ -85,7 +84,7 @@ impl Coverage {
         let reason = match (found, confirmed) {
             (Proof::Whole, _) => return String::from("yes"),
             (Proof::Partly, Some(Proof::Whole)) => {
-                format!("always once {} confirmed", is_or_are(&self.unconfirmed))
+                format!("in all callbacks once {} confirmed", is_or_are(&self.unconfirmed))
             }
             (_, Some(better)) if better > found => {
                 format!("only once {} confirmed", is_or_are(&self.unconfirmed))
@@ -96,7 +95,7 @@ impl Coverage {
         format!("{answer}: {reason}")
     }
 
-    /// The answer to whether `fact` is covered.
+    /// Whether `fact` is covered.
     pub(super) fn fact(&self, fact: Fact) -> String {
         let found = self.fact_proof(fact);
         let why = self.unsigned[fact as usize].as_deref();
@@ -120,19 +119,19 @@ impl Coverage {
         match with {
             0 => None,
             all if all == self.samples.len() => {
-                Some("always: it does not cover what identifies one")
+                Some("always: the signature does not cover the identity")
             }
-            _ => Some("where it does not cover what identifies one"),
+            _ => Some("if the signature does not cover the identity"),
         }
     }
 
-    /// What the first reading proves of a role that no vector has.
+    /// The proof of a role that no vector has, from the analysis of the texts.
     fn guess(&self, role: Role) -> Proof {
         let Some(recipe) = self.recipe() else { return Proof::None };
         let Some(texts) = recipe.roles.texts.get(role) else { return Proof::None };
         let mut spots = texts.iter().flat_map(|text| text.of.spots());
         let closed = |spot: &Bound| {
-            recipe.readings.iter().all(|reading| reading.signed.always_covers(spot, recipe))
+            recipe.variants.iter().all(|variant| variant.signed.always_covers(spot, recipe))
         };
         if spots.all(closed) { Proof::Whole } else { Proof::None }
     }
@@ -141,20 +140,20 @@ impl Coverage {
     fn why_open(&self, role: Role) -> String {
         let Some(recipe) = self.recipe() else { return String::from("nothing is signed") };
         if role == Role::Transaction && recipe.repeats().is_some() {
-            return String::from("one signature serves several");
+            return String::from("one signature is valid for several");
         }
         let texts = recipe.roles.texts.get(role).into_iter().flatten();
         let spots: Vec<&Bound> = texts.flat_map(|text| text.of.spots()).collect();
         let (mut some, mut all, mut lossy) = (false, true, false);
         let mut neighbours: Vec<String> = Vec::new();
-        for reading in &recipe.readings {
+        for variant in &recipe.variants {
             for spot in &spots {
-                let places = reading.signed.places_of(spot, recipe);
+                let places = variant.signed.places_of(spot, recipe);
                 all &= !places.is_empty();
                 for place in places {
                     some = true;
-                    lossy |= reading.signed.is_lossy(place);
-                    neighbours.extend(reading.signed.open_beside(place));
+                    lossy |= variant.signed.is_lossy(place);
+                    neighbours.extend(variant.signed.open_beside(place));
                 }
             }
         }
@@ -163,11 +162,11 @@ impl Coverage {
         neighbours.sort_unstable();
         neighbours.dedup();
         match (some, all, lossy, neighbours.as_slice()) {
-            (false, ..) => String::from("it is not signed"),
-            (_, _, true, _) => String::from("only a part of it is signed"),
-            (_, false, ..) => String::from("not every signature reads it"),
-            (_, _, _, []) => String::from("it can be re-cut with what stands beside it"),
-            (.., names) => format!("it can be re-cut with {}", list(names)),
+            (false, ..) => String::from("not signed"),
+            (_, _, true, _) => String::from("only a part is signed"),
+            (_, false, ..) => String::from("not in every signature"),
+            (_, _, _, []) => String::from("can be re-cut with an adjacent value"),
+            (.., names) => format!("can be re-cut with {}", list(names)),
         }
     }
 }
@@ -219,7 +218,7 @@ fn proof<'r>(
     })
 }
 
-/// Names as people list them.
+/// A list of names, for prose.
 pub(super) fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.as_slice() {

@@ -1,11 +1,10 @@
-//! The provider's table of events, for people.
+//! The provider's table of events, as rows of a contract.
 
 use toml::{Table, Value};
 
 use super::{Cell, Rows, as_table, plain, role_texts, strings, table};
 
-/// A line for each row of the table: its names, its kind, what it does to a balance, and what
-/// identifies it.
+/// A line for each row of the table: names, kind, effect and identity.
 pub(super) fn rows(file: &Table) -> Rows {
     let events = file.get("event").and_then(Value::as_array);
     events.into_iter().flatten().filter_map(as_table).map(|row| line(file, &row)).collect()
@@ -16,7 +15,7 @@ fn line(file: &Table, row: &Table) -> Vec<Cell> {
     let effect = row.get("effect").map(plain).or_else(|| effect_of(file, &kind));
     let id = match row.get("id").map(role_texts) {
         Some(texts) => Cell::code(texts.join(", or ")),
-        None => Cell::words("what it says"),
+        None => Cell::words("its content"),
     };
     vec![
         Cell::code(strings(row.get("is")).join(", ")),
@@ -26,7 +25,7 @@ fn line(file: &Table, row: &Table) -> Vec<Cell> {
     ]
 }
 
-/// What events of `kind` do to a balance, where the file says so.
+/// The effect of events of `kind`, if the file names one.
 fn effect_of(file: &Table, kind: &str) -> Option<String> {
     let kinds = file.get("kind").and_then(Value::as_array)?;
     let named = |one: &Table| one.get("name").and_then(Value::as_str) == Some(kind);

@@ -1,10 +1,10 @@
-//! The answers of a sender's file, as they go over the wire.
+//! The replies of a sender's file, as on the wire.
 
 use toml::{Table, Value};
 
 use super::{Cell, Rows, as_table, plain, table};
 
-/// The replies of a file and of its kinds: name and answer.
+/// The replies of a file and of its kinds: name and reply.
 pub(super) fn rows(file: &Table) -> Rows {
     let row = |name: String, value: &Value| vec![Cell::words(name), Cell::code(answer(value))];
     let mut rows: Rows = table(file, "reply").iter().map(|(n, v)| row(n.clone(), v)).collect();
@@ -17,11 +17,11 @@ pub(super) fn rows(file: &Table) -> Rows {
     rows
 }
 
-/// An answer as it is written: status, body.
+/// A reply as written: status, body.
 fn answer(value: &Value) -> String {
     let Value::Table(reply) = value else {
         return match value.as_str() {
-            Some("silence") => String::from("no answer at all: held until it times out"),
+            Some("silence") => String::from("no reply: held until the sender times out"),
             _ => plain(value),
         };
     };
@@ -29,7 +29,7 @@ fn answer(value: &Value) -> String {
     let sealed = reply.get("sealed").is_some_and(|sealed| sealed.as_bool() != Some(false));
     let mut said = format!("{status} {}", body(reply)).trim_end().to_owned();
     if sealed {
-        said.push_str(" (sealed like the callback)");
+        said.push_str(" (encrypted like the callback)");
     }
     said
 }

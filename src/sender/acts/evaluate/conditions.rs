@@ -29,9 +29,9 @@ impl Callback<'_> {
             Subject::Is(spot, word) => {
                 matches!(self.value(spot, &context), Ok(Some(value)) if value.as_ref() == &**word)
             }
-            // A callback that verifies says what it says, whatever it looks like.
+            // In a verified callback, a value that looks like a macro is a value.
             Subject::Unreplaced => {
-                self.matched.is_none() && !self.bears_claim() && self.first_unreplaced().is_some()
+                self.matched.is_none() && !self.has_signature() && self.first_unreplaced().is_some()
             }
             Subject::Recut => self.coverage.as_ref().is_some_and(|one| !one.recut.is_empty()),
         };

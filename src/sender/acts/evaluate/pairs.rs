@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::{Context, EvalError, Nul, holds_nul, is_empty};
 use crate::sender::acts::outcome::Reason;
 use crate::sender::acts::signature::{
-    Listed, ListedValue, Pairs, PartSize, Plan, Reading, SORTED_PART_BYTES_MAX,
+    Listed, ListedValue, Pairs, PartSize, Plan, SORTED_PART_BYTES_MAX, SignatureVariant,
 };
 use crate::sender::language::bound::{Bound, Input, Scope};
 use crate::sender::language::definition::{Each, Empty, Order};
@@ -49,7 +49,7 @@ impl<S: Sink> Sink for PercentSink<'_, S> {
 }
 
 impl Callback<'_> {
-    /// Writes the parameters that a reading signs as a list.
+    /// Writes the parameters that a variant signs as a list.
     pub(in crate::sender) fn put_pairs(
         &self,
         pairs: &Pairs,
@@ -116,7 +116,7 @@ impl Callback<'_> {
         let (parameters, _) = self.side(Scope::Outer);
         match each {
             Each::Raw => {
-                if context.nul == Nul::Refused && holds_nul(parameter.raw) {
+                if context.nul == Nul::Rejected && holds_nul(parameter.raw) {
                     return Err(ParameterError::new(Reason::BadEncoding));
                 }
                 sink.put(parameter.raw);
@@ -162,9 +162,9 @@ impl Callback<'_> {
     pub(in crate::sender) fn gathered_pairs(
         &self,
         pairs: &Pairs,
-        reading: &Reading,
+        variant: &SignatureVariant,
     ) -> Result<Vec<ReceivedPair>, ParameterError> {
-        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let context = Context { plus: variant.plus, variant: Some(variant), ..Context::default() };
         let mut all = Vec::new();
         for entry in self.entries(pairs, &context) {
             let EntryOf::Parameter(parameter) = entry.of else { continue };
@@ -180,14 +180,14 @@ impl Callback<'_> {
         let mut entries = Entries::new();
         let Plan::Gathered { places, except, order, add } = &pairs.plan else { return entries };
         let (parameters, buffers) = self.side(Scope::Outer);
-        let claim = context.reading.and_then(|reading| match &reading.claim.input {
+        let supplied = context.variant.and_then(|variant| match &variant.supplied.input {
             Input::Parameter { slot, .. } => Some(self.recipe.names.name(*slot)),
             _ => None,
         });
         for index in 0..parameters.len() {
             let Some(parameter) = parameters.at(index, buffers) else { continue };
             let left_out = !places.contains(&parameter.place)
-                || Some(parameter.name) == claim
+                || Some(parameter.name) == supplied
                 || except.iter().any(|except| except.takes(parameter.name))
                 || (pairs.empty == Empty::Dropped && is_empty(parameter));
             if !left_out {
@@ -201,16 +201,16 @@ impl Callback<'_> {
         entries
     }
 
-    /// Writes a reading's texts, sorted as bytes.
+    /// Writes a variant's texts, sorted as bytes.
     pub(super) fn put_sorted(
         &self,
         context: &Context<'_>,
         sink: &mut impl Sink,
     ) -> Result<bool, ParameterError> {
-        let Some(reading) = context.reading else { return Ok(false) };
+        let Some(variant) = context.variant else { return Ok(false) };
         let mut scratch: SmallVec<[u8; 512]> = SmallVec::new();
         let mut parts: SmallVec<[(usize, usize); 8]> = SmallVec::new();
-        for (text, size) in reading.sorted.iter().zip(&reading.sorted_sizes) {
+        for (text, size) in variant.sorted.iter().zip(&variant.sorted_sizes) {
             let start = scratch.len();
             match self.put(text, context, &mut scratch) {
                 Ok(()) => {

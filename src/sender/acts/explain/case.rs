@@ -1,10 +1,10 @@
-//! A case: one reading of one callback, to be tried under changed texts, secrets and digests.
+//! A case: one variant of one callback, to be tried under changed texts, secrets and digests.
 
 use std::borrow::Cow;
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::explain::draft::{self, Draft};
-use crate::sender::acts::signature::{self, Keys, Public, Reading, Redundancy};
+use crate::sender::acts::signature::{self, Keys, Public, Redundancy, SignatureVariant};
 use crate::sender::crypto::digest::{Algorithm, Feed, Output, Start};
 use crate::sender::crypto::public_key::{PublicKey, Scheme};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
@@ -23,7 +23,7 @@ const PUBLIC_COST: usize = 16;
 /// Bytes that one explanation may hash, so that a large body cannot make it slow.
 pub(super) const HASHED_MAX: usize = 32 * 1024 * 1024;
 
-/// What is left to spend on one explanation.
+/// The remaining budget of one explanation.
 #[derive(Debug)]
 pub(super) struct Budget {
     digests: usize,
@@ -67,64 +67,66 @@ impl Budget {
     }
 }
 
-/// One reading of one callback.
+/// One variant of one callback.
 #[derive(Debug)]
 pub(super) struct Case<'c> {
     /// The callback.
     pub(super) callback: &'c Callback<'c>,
-    /// The reading.
-    pub(super) reading: &'c Reading,
-    /// What it signs.
+    /// The variant.
+    pub(super) variant: &'c SignatureVariant,
+    /// The signed text.
     pub(super) draft: Draft,
     /// The signatures that came, as written.
-    pub(super) claims: Vec<Vec<u8>>,
-    /// What it may be signed with: the live secrets, or the setting that is the key.
+    pub(super) supplied_signatures: Vec<Vec<u8>>,
+    /// Possible keys: the live secrets, or the setting that is the key.
     pub(super) materials: Vec<&'c [u8]>,
 }
 
 impl<'c> Case<'c> {
-    /// The readings that would decide on `callback`: those of the first claim that came.
+    /// The variants that would decide on `callback`: those of the first supplied signature that
+    /// came.
     pub(super) fn all(callback: &'c Callback<'c>) -> Vec<Self> {
         let mut decided = None;
         let mut cases = Vec::new();
-        for reading in &callback.recipe.readings {
-            let another = decided.is_some_and(|group| group != reading.claim_group);
-            let idle = reading.twin == Redundancy::OfPlus && !callback.parameters.plus;
-            let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
+        for variant in &callback.recipe.variants {
+            let another = decided.is_some_and(|group| group != variant.supplied_group);
+            let idle = variant.twin == Redundancy::OfPlus && !callback.parameters.plus;
+            let holds = matches!(variant.when, Gate::Always) || callback.holds(&variant.when);
             if another || idle || !holds {
                 continue;
             }
-            if let Some(case) = Self::of(callback, reading) {
-                decided = Some(reading.claim_group);
+            if let Some(case) = Self::of(callback, variant) {
+                decided = Some(variant.supplied_group);
                 cases.push(case);
             }
         }
         cases
     }
 
-    /// The case of `reading`; `None` where its text cannot be made or no claim of it came.
-    pub(super) fn of(callback: &'c Callback<'c>, reading: &'c Reading) -> Option<Self> {
-        let claims = claims(callback, reading);
-        if claims.is_empty() {
+    /// The case of `variant`; `None` where its text cannot be made or no supplied signature of it
+    /// came.
+    pub(super) fn of(callback: &'c Callback<'c>, variant: &'c SignatureVariant) -> Option<Self> {
+        let supplied_signatures = supplied_signatures(callback, variant);
+        if supplied_signatures.is_empty() {
             return None;
         }
-        let draft = Draft::of(callback, reading)?;
-        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
-        let materials = match setting(reading) {
-            // The list's key is no secret, and there is just one.
+        let draft = Draft::of(callback, variant)?;
+        let listed = variant.public.as_ref().is_some_and(Public::is_listed);
+        let materials = match setting(variant) {
+            // The key of a key set is not a secret, and there is one.
             None if listed => vec![&[][..]],
             Some(setting) => vec![setting],
             None => live_secrets(callback.recipe, callback.now_ms),
         };
-        Some(Self { callback, reading, draft, claims, materials })
+        Some(Self { callback, variant, draft, supplied_signatures, materials })
     }
 
-    /// Whether the claim says the digest of `draft` under one of the case's secrets.
+    /// Whether the supplied signature equals the digest of `draft` under one of the case's secrets.
     pub(super) fn matches(&self, draft: &Draft, budget: &mut Budget) -> bool {
         self.materials.iter().any(|material| self.matches_under(draft, material, budget))
     }
 
-    /// Whether the claim says the digest of `draft` under `material`.
+    /// Whether the supplied signature equals the digest of `draft` under `material`.
     pub(super) fn matches_under(
         &self,
         draft: &Draft,
@@ -139,13 +141,15 @@ impl<'c> Case<'c> {
         }
     }
 
-    /// Whether the claim says the digest of `text` under `key`.
+    /// Whether the supplied signature equals the digest of `text` under `key`.
     pub(super) fn says(&self, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
-        if let Some(public) = &self.reading.public {
+        if let Some(public) = &self.variant.public {
             return self.is_signed(public, text, key, budget);
         }
-        match self.output(&self.reading.with, text, key, budget) {
-            Some(output) => self.claims.iter().any(|one| self.reading.is_claimed(&output, one)),
+        match self.output(&self.variant.with, text, key, budget) {
+            Some(output) => {
+                self.supplied_signatures.iter().any(|one| self.variant.matches(&output, one))
+            }
             None => false,
         }
     }
@@ -153,9 +157,9 @@ impl<'c> Case<'c> {
     fn is_signed(&self, public: &Public, text: &[u8], key: &[u8], budget: &mut Budget) -> bool {
         let Some(key) = self.public_key(public, key) else { return false };
         let Some(message) = self.message(public.signs, text, budget) else { return false };
-        self.claims.iter().any(|claim| {
+        self.supplied_signatures.iter().any(|supplied| {
             budget.spend_public(message.len())
-                && public.is_signature(self.reading, &key, &message, claim)
+                && public.is_signature(self.variant, &key, &message, supplied)
         })
     }
 
@@ -167,7 +171,7 @@ impl<'c> Case<'c> {
         }
     }
 
-    /// What would be signed of `text`.
+    /// The signed part of `text`.
     pub(super) fn message(
         &self,
         signs: Signs,
@@ -177,20 +181,21 @@ impl<'c> Case<'c> {
         if signs == Signs::Text {
             return Some(text.to_vec());
         }
-        let output = self.output(&self.reading.with, text, b"", budget)?;
+        let output = self.output(&self.variant.with, text, b"", budget)?;
         Some(signature::message(signs, &output).to_vec())
     }
 
-    /// Whether `claim` is a signature of `message` by another scheme.
+    /// Whether `supplied` is a signature of `message` by another scheme.
     pub(super) fn is_signed_by(
         &self,
-        (scheme, key): (Scheme, &PublicKey),
+        scheme: Scheme,
+        key: &PublicKey,
         message: &[u8],
         budget: &mut Budget,
     ) -> bool {
-        self.claims.iter().any(|claim| {
+        self.supplied_signatures.iter().any(|supplied| {
             budget.spend_public(message.len())
-                && signature::is_signature(self.reading, scheme, key, (message, claim))
+                && self.variant.is_signature(scheme, key, message, supplied)
         })
     }
 
@@ -221,7 +226,7 @@ impl<'c> Case<'c> {
 
     /// The key that the rule makes of `material`; empty where it has none.
     pub(super) fn key(&self, material: &[u8]) -> Option<Vec<u8>> {
-        let needed = match &self.reading.public {
+        let needed = match &self.variant.public {
             Some(public) => !public.is_listed(),
             None => self.is_keyed(),
         };
@@ -229,8 +234,8 @@ impl<'c> Case<'c> {
             return Some(Vec::new());
         }
         let mut key = Vec::new();
-        let own = setting(self.reading).is_some();
-        for piece in &self.reading.key.pieces {
+        let own = setting(self.variant).is_some();
+        for piece in &self.variant.key.pieces {
             match piece {
                 Piece::Literal(bytes) => key.extend_from_slice(bytes),
                 Piece::Value(spot) => {
@@ -250,7 +255,7 @@ impl<'c> Case<'c> {
 
     /// Whether the rule is an HMAC.
     pub(super) fn is_keyed(&self) -> bool {
-        matches!(self.reading.with.first, First::Keyed(_))
+        matches!(self.variant.with.first, First::Keyed(_))
     }
 
     /// The text under `secret`, or under the first there is, which is masked in it.
@@ -260,9 +265,9 @@ impl<'c> Case<'c> {
     }
 }
 
-/// The setting that is the key of `reading`, where its key does not read the secret.
-fn setting(reading: &Reading) -> Option<&[u8]> {
-    let mut settings = reading.key.spots().map(|spot| match &spot.input {
+/// The setting that is the key of `variant`, where its key does not read the secret.
+fn setting(variant: &SignatureVariant) -> Option<&[u8]> {
+    let mut settings = variant.key.spots().map(|spot| match &spot.input {
         Input::Setting(value) => Some(value.expose()),
         _ => None,
     });
@@ -282,20 +287,23 @@ pub(super) fn live_secrets(recipe: &Recipe, now_ms: i64) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The signatures that came for `reading`, as written.
-pub(super) fn claims(callback: &Callback<'_>, reading: &Reading) -> Vec<Vec<u8>> {
-    let context = Context { plus: callback::claim_plus(reading), ..Context::default() };
-    if let Input::List { list, item } = &reading.claim.input {
+/// The signatures that came for `variant`, as written.
+pub(super) fn supplied_signatures(
+    callback: &Callback<'_>,
+    variant: &SignatureVariant,
+) -> Vec<Vec<u8>> {
+    let context = Context { plus: callback::supplied_plus(variant), ..Context::default() };
+    if let Input::List { list, item } = &variant.supplied.input {
         let text = callback.list_text(*list, &context).ok().flatten().unwrap_or(Cow::Borrowed(b""));
         let shape = &callback.recipe.sender.lists[*list].shape;
-        let all = shape.values(&text, item, callback::CLAIMS_MAX);
+        let all = shape.values(&text, item, callback::SUPPLIED_MAX);
         return all.map(<[u8]>::to_vec).collect();
     }
-    let bare = Bound { modifiers: Box::default(), ..reading.claim.clone() };
-    let claim = match callback.value(&reading.claim, &context) {
-        Ok(claim) => claim,
-        // A claim that lacks its prefix, say: it can still be looked at as it stands.
+    let bare = Bound { modifiers: Box::default(), ..variant.supplied.clone() };
+    let supplied = match callback.value(&variant.supplied, &context) {
+        Ok(supplied) => supplied,
+        // A supplied signature may lack its prefix: use it as written.
         Err(_) => callback.value(&bare, &context).ok().flatten(),
     };
-    claim.map(Cow::into_owned).into_iter().collect()
+    supplied.map(Cow::into_owned).into_iter().collect()
 }

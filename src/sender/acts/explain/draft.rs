@@ -1,7 +1,7 @@
-//! A signed text, taken apart: literals, the secret and values, each of which can be varied.
+//! A signed text in parts: literals, the secret and values, each of which can be varied.
 //!
-//! The verify path streams a text into a hasher and keeps nothing. Here the same text is walked
-//! once more and recorded, so that a search can change one piece and write it again.
+//! The verify path streams a text into a hasher and keeps nothing. Here the same text is recorded,
+//! so a search can change one piece and write it again.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::sender::language::modifier::Modifier;
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::parameters::{Parameter, Place, Value};
 
-/// A signed text, taken apart.
+/// A signed text in parts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Draft {
     /// The literal in front of the first item.
@@ -27,23 +27,23 @@ pub(super) struct Draft {
 /// How the items are put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Arrangement {
-    /// In the order in which they stand.
+    /// The items, in order.
     #[default]
     Written,
     /// Sorted as bytes once they are written.
     Sorted,
 }
 
-/// A value with what stands in front of it.
+/// A value with the separator before it.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
-    /// What stands between it and the one before it.
+    /// The separator from the preceding one.
     pub(super) between: Vec<u8>,
-    /// Its name as the signature writes it; empty where values stand alone.
+    /// Its name as the signature writes it; empty if names are not signed.
     pub(super) label: Vec<u8>,
-    /// What stands between name and value.
+    /// The separator of name and value.
     pub(super) within: Vec<u8>,
-    /// Its name as people know it.
+    /// The name for the advice.
     pub(super) name: String,
     /// Its value.
     pub(super) content: Content,
@@ -54,13 +54,13 @@ pub(super) struct Item {
 /// Whether a rule signs an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It does.
+    /// Signed.
     Signed,
-    /// It came, and the rule leaves it out because it is empty.
+    /// Received, and omitted by the rule because it is empty.
     Dropped,
 }
 
-/// What an item says.
+/// The content of an item.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     /// The secret, modified.
@@ -72,7 +72,7 @@ pub(super) enum Content {
 /// A value, from the wire to the signature.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
-    /// The writing it came in; `None`: a header field, or something that every gateway knows.
+    /// The place it was received in; `None` for a header, or a value that every gateway knows.
     pub(super) place: Option<Place>,
     /// As on the wire.
     pub(super) raw: Vec<u8>,
@@ -85,12 +85,12 @@ pub(super) struct Field {
     pub(super) modifiers: Box<[Modifier]>,
 }
 
-/// Whether people may see a value.
+/// Whether a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// They may.
+    /// Shown.
     Openly,
-    /// It is a setting, and masked like a secret.
+    /// A setting, masked like a secret.
     Masked,
 }
 
@@ -108,7 +108,7 @@ impl Field {
         }
     }
 
-    /// A parameter, written as `each` says.
+    /// A parameter, in the encoding `each`.
     pub(super) fn parameter(parameter: Parameter<'_>, each: Each, plus: Plus) -> Option<Self> {
         let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
         let decoded = value.text(plus).ok().flatten().unwrap_or_default().into_owned();
@@ -126,7 +126,7 @@ impl Field {
         Some(field)
     }
 
-    /// Whether the rule signs it as it stands on the wire.
+    /// Whether the rule signs it as on the wire.
     pub(super) fn is_raw(&self) -> bool {
         self.each == Each::Raw || self.modifiers.first() == Some(&Modifier::Raw)
     }
@@ -181,7 +181,7 @@ impl Item {
         item
     }
 
-    /// Its name and value, without what stands in front of them.
+    /// The name and value, without the separator before them.
     fn written(&self, secret: &[u8]) -> Option<Vec<u8>> {
         let value = match &self.content {
             Content::Field(field) => Cow::Borrowed(field.text.as_slice()),
@@ -200,7 +200,7 @@ impl Item {
     }
 }
 
-/// What stands in place of a secret wherever a text is shown.
+/// Shown in place of a secret.
 const MASK: &[u8] = b"***";
 
 /// `value` with `modifiers` applied.
@@ -255,17 +255,17 @@ impl Draft {
         (0..self.items.len()).filter(|&index| self.items[index].is_signed()).collect()
     }
 
-    /// Where the secret stands among the items.
+    /// The position of the secret among the items.
     pub(super) fn secret(&self) -> Option<usize> {
         self.items.iter().position(|item| item.is_secret())
     }
 
-    /// What usually stands between two items.
+    /// The usual separator of two items.
     pub(super) fn between(&self) -> Vec<u8> {
         self.items.get(1).map_or_else(Vec::new, |item| item.between.clone())
     }
 
-    /// What usually stands between a name and its value.
+    /// The usual separator of a name and its value.
     pub(super) fn within(&self) -> Vec<u8> {
         let labelled = self.items.iter().find(|item| !item.label.is_empty());
         labelled.map_or_else(|| b"=".to_vec(), |item| item.within.clone())

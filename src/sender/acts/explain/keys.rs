@@ -1,4 +1,4 @@
-//! Mistakes in the secret, the digest and the writing of the claim.
+//! Mistakes in the secret, the digest and the writing of the supplied signature.
 
 use crate::sender::acts::explain::case::{Budget, Case};
 use crate::sender::acts::explain::public;
@@ -10,54 +10,59 @@ use crate::sender::request::encoding::{self, Plus};
 
 /// The right digest, written in another way.
 pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    if case.reading.public.is_some() {
+    if case.variant.public.is_some() {
         // Few checks, before the others use up what may be spent.
         return public::encoding(case, budget).or_else(|| public::other_scheme(case, budget));
     }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
-        let says = |claim: &[u8]| match case.reading.writing {
-            Writing::Text => case.reading.is_claimed(&output, claim).then_some("as it is"),
-            _ => plainly(&output, claim),
+        let says = |supplied: &[u8]| match case.variant.writing {
+            Writing::Text => case.variant.matches(&output, supplied).then_some("as it is"),
+            _ => plainly(&output, supplied),
         };
-        if let Some(about) = case.claims.iter().find_map(|claim| written_as(says, claim)) {
-            let advice = format!("The signature is right and written {about}: {}", rule(case));
+        if let Some(about) =
+            case.supplied_signatures.iter().find_map(|supplied| written_as(says, supplied))
+        {
+            let advice = format!("The signature is valid, but written {about}: {}", rule(case));
             return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
         }
     }
     None
 }
 
-/// What the rule makes of the callback under `material`.
+/// The rule's output for the callback under `material`.
 pub(super) fn own_output(case: &Case<'_>, material: &[u8], budget: &mut Budget) -> Option<Output> {
     let text = case.draft.written(material)?;
     let key = case.key(material)?;
-    case.output(&case.reading.with, &text, &key, budget)
+    case.output(&case.variant.with, &text, &key, budget)
 }
 
 fn rule(case: &Case<'_>) -> String {
-    let writing = match case.reading.writing {
+    let writing = match case.variant.writing {
         Writing::Hex => "hex",
         Writing::Base64 => "base64",
         Writing::Base64Url => "base64 of the URL-safe alphabet",
         Writing::Text => return "send it as it is.".to_owned(),
     };
-    match case.reading.cut {
+    match case.variant.cut {
         Some(cut) => format!("send the first {cut} characters of its {writing}."),
         None => format!("send it whole, in {writing}."),
     }
 }
 
-/// Characters of a cut claim below which a match could be chance.
+/// Characters of a cut supplied signature below which a match could be chance.
 const CUT_MIN: usize = 8;
 
-/// How `claim` is written, where `says` tells how it is once the usual additions are gone.
-fn written_as(says: impl Fn(&[u8]) -> Option<&'static str>, claim: &[u8]) -> Option<&'static str> {
-    if let Some(about) = says(claim) {
+/// The spelling of `supplied`, by `says` once the usual additions are removed.
+fn written_as(
+    says: impl Fn(&[u8]) -> Option<&'static str>,
+    supplied: &[u8],
+) -> Option<&'static str> {
+    if let Some(about) = says(supplied) {
         return Some(about);
     }
-    let bare = bare(claim);
-    if bare != claim && says(bare).is_some() {
+    let bare = bare(supplied);
+    if bare != supplied && says(bare).is_some() {
         return Some("with something in front of it or behind it");
     }
     let unescaped = encoding::unpercented(bare, Plus::Kept);
@@ -65,15 +70,15 @@ fn written_as(says: impl Fn(&[u8]) -> Option<&'static str>, claim: &[u8]) -> Opt
         return Some("percent-encoded twice");
     }
     let plus: Vec<u8> = bare.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
-    (plus != bare && says(&plus).is_some()).then_some("with `+` turned into a blank")
+    (plus != bare && says(&plus).is_some()).then_some("with `+` turned into a space")
 }
 
-fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
+fn plainly(output: &Output, supplied: &[u8]) -> Option<&'static str> {
     let bytes = output.bytes();
-    let same = |text: &str| digest::same(text.as_bytes(), claim);
-    let claimed = claim.to_ascii_lowercase();
+    let same = |text: &str| digest::same(text.as_bytes(), supplied);
+    let lower = supplied.to_ascii_lowercase();
     let hex = const_hex::encode(bytes);
-    if claim.len() > hex.len() {
+    if supplied.len() > hex.len() {
         let upper = hex.to_ascii_uppercase();
         return if same(&encoding::base64(hex.as_bytes())) {
             Some("as the base64 of its hex text")
@@ -82,8 +87,8 @@ fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
                 .then_some("as the base64 of its hex text in upper case")
         };
     }
-    if claim.len() == hex.len() {
-        return digest::same(hex.as_bytes(), &claimed).then_some("in hex");
+    if supplied.len() == hex.len() {
+        return digest::same(hex.as_bytes(), &lower).then_some("in hex");
     }
     let padded = encoding::base64(bytes);
     if same(&padded) || same(&encoding::base64url(bytes)) {
@@ -92,32 +97,36 @@ fn plainly(output: &Output, claim: &[u8]) -> Option<&'static str> {
     if same(padded.trim_end_matches('=')) {
         return Some("in base64 without padding");
     }
-    if claim.len() < CUT_MIN {
+    if supplied.len() < CUT_MIN {
         return None;
     }
     let middle = hex.len() / 4..hex.len() * 3 / 4;
-    let parts = [&hex[..claim.len()], &hex[hex.len() - claim.len()..], &hex[middle]];
-    if parts.iter().any(|part| digest::same(part.as_bytes(), &claimed)) {
+    let parts = [&hex[..supplied.len()], &hex[hex.len() - supplied.len()..], &hex[middle]];
+    if parts.iter().any(|part| digest::same(part.as_bytes(), &lower)) {
         return Some("cut to a part of its hex");
     }
-    same(&padded[..claim.len().min(padded.len())]).then_some("cut to a part of its base64")
+    same(&padded[..supplied.len().min(padded.len())]).then_some("cut to a part of its base64")
 }
 
-/// A claim without blanks, quotes and a word in front.
-fn bare(claim: &[u8]) -> &[u8] {
-    let claim = claim.trim_ascii();
-    let claim = claim.strip_prefix(b"\"").and_then(|c| c.strip_suffix(b"\"")).unwrap_or(claim);
-    let mark = claim.iter().position(|byte| matches!(byte, b'=' | b',' | b':' | b' '));
+/// A supplied signature without white space, quotes and a leading word.
+fn bare(supplied: &[u8]) -> &[u8] {
+    let supplied = supplied.trim_ascii();
+    let supplied =
+        supplied.strip_prefix(b"\"").and_then(|c| c.strip_suffix(b"\"")).unwrap_or(supplied);
+    let mark = supplied.iter().position(|byte| matches!(byte, b'=' | b',' | b':' | b' '));
     match mark {
-        Some(at) if at + CUT_MIN < claim.len() && at <= WORD_MAX => claim[at + 1..].trim_ascii(),
-        _ => claim,
+        Some(at) if at + CUT_MIN < supplied.len() && at <= WORD_MAX => {
+            supplied[at + 1..].trim_ascii()
+        }
+        _ => supplied,
     }
 }
 
-/// Characters of the word in front of a claim: `sha256=`, `HMAC-SHA256 `, `signature:`.
+/// Characters of the word in front of a supplied signature: `sha256=`, `HMAC-SHA256 `,
+/// `signature:`.
 const WORD_MAX: usize = 16;
 
-/// A secret that was changed, and how people call it.
+/// A changed secret, and its name in the advice.
 struct Variant {
     secret: Vec<u8>,
     advice: &'static str,
@@ -127,14 +136,14 @@ fn variant(secret: impl Into<Vec<u8>>, advice: &'static str) -> Variant {
     Variant { secret: secret.into(), advice }
 }
 
-/// A blank or line end at an end of the secret.
+/// White space at an end of the secret.
 pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    if case.reading.public.is_some() {
+    if case.variant.public.is_some() {
         return None; // a public key is read whole or not at all
     }
-    const SIGNED: &str = "The secret was used with a blank or line end at one of its ends: take it \
+    const SIGNED: &str = "The secret was used with white space at one of its ends: remove it \
                           out where the callback is signed.";
-    const OURS: &str = "The configured secret has a blank or line end at one of its ends: take it \
+    const OURS: &str = "The configured secret has white space at one of its ends: remove it \
                         out of the source's `secrets`.";
     for material in &case.materials {
         let own: &[u8] = material;
@@ -156,7 +165,7 @@ pub(super) fn secret_whitespace(case: &Case<'_>, budget: &mut Budget) -> Option<
 
 /// The secret decoded where it is not, or the reverse; in another case; with its prefix or without.
 pub(super) fn secret_encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    if case.reading.public.is_some() {
+    if case.variant.public.is_some() {
         return None; // likewise
     }
     let mistake = |advice: &'static str| Mistake::new(MistakeKind::SecretEncoding, None, advice);
@@ -203,7 +212,7 @@ fn encodings(secret: &[u8]) -> Vec<Variant> {
         variant(encoding::base64url(secret), WRITTEN),
         variant([b"\"", secret, b"\""].concat(), "The secret was used with quotes around it."),
         variant(encoding::unpercented(secret, Plus::Kept).into_owned(), PERCENT),
-        variant(encoding::unpercented(secret, Plus::Blank).into_owned(), PERCENT),
+        variant(encoding::unpercented(secret, Plus::Space).into_owned(), PERCENT),
     ];
     let mut percented = Vec::new();
     encoding::percent(secret, &mut percented);
@@ -231,7 +240,7 @@ const CHAINED_MAX: usize = 2;
 
 /// Another digest over the same parts.
 pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    if case.reading.public.is_some() {
+    if case.variant.public.is_some() {
         return None; // tried first
     }
     let all = chains();
@@ -242,11 +251,15 @@ pub(super) fn other_digest(case: &Case<'_>, budget: &mut Budget) -> Option<Mista
                 let keyed = matches!(chain.first, First::Keyed(_));
                 let used: &[u8] = if keyed { &key } else { b"" };
                 let Some(output) = case.output(chain, &text, used, budget) else { continue };
-                if case.claims.iter().any(|claim| plainly(&output, claim).is_some()) {
+                if case
+                    .supplied_signatures
+                    .iter()
+                    .any(|supplied| plainly(&output, supplied).is_some())
+                {
                     let advice = format!(
                         "The signature was made with {}: make it with {}.",
                         named(chain),
-                        named(&case.reading.with)
+                        named(&case.variant.with)
                     );
                     return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
                 }
@@ -266,12 +279,12 @@ fn upper_hex(case: &Case<'_>, text: &[u8], key: &[u8], budget: &mut Budget) -> O
             let plain = Chain { first: First::Digest(inner), then: Vec::new() };
             let output = case.output(&plain, text, key, budget)?;
             let twice = outer.of(const_hex::encode_upper(output.bytes()).as_bytes());
-            if case.claims.iter().any(|claim| plainly(&twice, claim).is_some()) {
+            if case.supplied_signatures.iter().any(|supplied| plainly(&twice, supplied).is_some()) {
                 let advice = format!(
                     "The signature was made with {} of the upper-case hex of {}: make it with {}.",
                     outer.name(),
                     inner.name(),
-                    named(&case.reading.with)
+                    named(&case.variant.with)
                 );
                 return Some(Mistake::new(MistakeKind::OtherDigest, None, advice));
             }
@@ -346,17 +359,17 @@ fn bases(case: &Case<'_>, material: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     bases
 }
 
-/// What the rule makes of the callback, as claims are written: nobody is to see it.
+/// The valid signatures of the callback, as written. Never show them.
 pub(super) fn expected(case: &Case<'_>, budget: &mut Budget) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    if case.reading.public.is_some() {
-        return all; // nobody here can make it
+    if case.variant.public.is_some() {
+        return all; // unknown without the private key
     }
     for material in &case.materials {
         let Some(output) = own_output(case, material, budget) else { continue };
         for writing in [Writing::Hex, Writing::Base64, Writing::Base64Url] {
             let written = signature::written(&output, writing);
-            if let Some(cut) = case.reading.cut.filter(|_| writing == case.reading.writing) {
+            if let Some(cut) = case.variant.cut.filter(|_| writing == case.variant.writing) {
                 all.extend(written.get(..cut).map(|cut| cut.as_bytes().to_vec()));
             }
             all.push(written.into_bytes());

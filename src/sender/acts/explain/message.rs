@@ -1,5 +1,5 @@
-//! What is wrong with a callback whose signature is right: its message does not open, is sealed for
-//! another app, or is written in a way that the sender's file does not read.
+//! Mistakes in a callback with a valid signature: its message does not decrypt, is encrypted for
+//! another app, or has a format that the sender's file does not read.
 
 use super::{Mistake, MistakeKind};
 use crate::sender::acts::outcome::Reason;
@@ -7,29 +7,29 @@ use crate::sender::language::definition::Reads;
 use crate::sender::language::text::Text;
 use crate::sender::request::callback::{Callback, CallbackError};
 
-/// The mistake of a message that does not open, or that is sealed for another app.
+/// The mistake of a message that does not decrypt, or that is encrypted for another app.
 pub(super) fn sealed_otherwise(
-    refusal: &CallbackError,
+    rejection: &CallbackError,
     callback: &Callback<'_>,
 ) -> Option<Mistake> {
     let sender = &callback.recipe.sender;
     let setting = |text: Option<&Text>| {
         text.and_then(|text| text.spots().next()).map(|spot| spot.key.clone()).unwrap_or_default()
     };
-    match (refusal.reason, &sender.open) {
+    match (rejection.reason, &sender.open) {
         // A value that is not encoded as it should be is named; a cipher text is not.
-        (Reason::BadEncoding, Some(open)) if refusal.parameter.is_none() => {
+        (Reason::BadEncoding, Some(open)) if rejection.parameter.is_none() => {
             let name = setting(Some(&open.key));
             let advice = format!(
-                "The signature is right, and {name} does not open the message: copy {name} from \
+                "The signature is valid, and {name} does not decrypt the message: copy {name} from \
                  the sender's console again."
             );
             Some(Mistake::new(MistakeKind::SealingKey, Some(&name), advice))
         }
-        (Reason::NotOurs, Some(open)) if refusal.parameter.is_none() => {
+        (Reason::NotOurs, Some(open)) if rejection.parameter.is_none() => {
             let name = setting(open.frame.as_ref());
             let advice = format!(
-                "The message opens, and ends with another id than {name}: set {name} to the id \
+                "The message decrypts, and ends with another id than {name}: set {name} to the id \
                  of the app, company or suite that sends it."
             );
             Some(Mistake::new(MistakeKind::SealedForAnother, Some(&name), advice))
@@ -38,13 +38,13 @@ pub(super) fn sealed_otherwise(
     }
 }
 
-/// The mistake of a sender that is set to send forms where its file reads none.
+/// The mistake of a sender that is configured to send forms where its file reads none.
 pub(super) fn written_otherwise(
-    refusal: &CallbackError,
+    rejection: &CallbackError,
     callback: &Callback<'_>,
 ) -> Option<Mistake> {
     let reads_form = callback.recipe.sender.reads.contains(&Reads::Form);
-    if refusal.reason != Reason::BadBody || reads_form || !is_form(callback.request.body) {
+    if rejection.reason != Reason::BadBody || reads_form || !is_form(callback.request.body) {
         return None;
     }
     let advice = "The body is a form, and the sender's file reads JSON: set the content type of \

@@ -24,7 +24,7 @@ pub(super) fn left_out(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     for &index in &places {
         let name = &draft.items[index].name;
         if case.matches(&draft.without(index), budget) {
-            let advice = format!("`{name}` was left out of the signed text: sign it too.");
+            let advice = format!("`{name}` was omitted from the signed text: sign it too.");
             return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(name), advice));
         }
     }
@@ -58,7 +58,7 @@ fn unknown_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> O
     }
     let names: Vec<_> =
         unknown.iter().map(|&index| format!("`{}`", case.draft.items[index].name)).collect();
-    let advice = format!("{} were left out: sign every parameter that is sent.", names.join(", "));
+    let advice = format!("{} were omitted: sign every parameter that is sent.", names.join(", "));
     Some(Mistake::new(MistakeKind::ParameterNotSigned, None, advice))
 }
 
@@ -74,7 +74,7 @@ fn two_left_out(case: &Case<'_>, places: &[usize], budget: &mut Budget) -> Optio
             if case.matches(&draft, budget) {
                 let (one, other) = (&case.draft.items[one].name, &case.draft.items[other].name);
                 let advice =
-                    format!("`{one}` and `{other}` were left out of the signed text: sign both.");
+                    format!("`{one}` and `{other}` were omitted from the signed text: sign both.");
                 return Some(Mistake::new(MistakeKind::ParameterNotSigned, Some(one), advice));
             }
         }
@@ -92,7 +92,7 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             if case.matches(&draft, budget) {
                 let name = &item.name;
                 let advice = format!(
-                    "`{name}` was signed, and the sender does not sign it: leave it out of the \
+                    "`{name}` was signed, and the sender does not sign it: omit it from the \
                      signed text."
                 );
                 return Some(Mistake::new(MistakeKind::ExtraParameterSigned, Some(name), advice));
@@ -103,7 +103,7 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         return None;
     }
     let names: Vec<_> = extras.iter().map(|item| format!("`{}`", item.name)).collect();
-    let advice = format!("{} were signed: leave them out of the signed text.", names.join(", "));
+    let advice = format!("{} were signed: omit them from the signed text.", names.join(", "));
     Some(Mistake::new(MistakeKind::ExtraParameterSigned, None, advice))
 }
 
@@ -111,9 +111,9 @@ pub(super) fn extra(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
 pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
     let callback = case.callback;
     let draft = &case.draft;
-    let claims = &callback.recipe.claims;
+    let supplied_signatures = &callback.recipe.supplied_signatures;
     let each =
-        case.reading.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
+        case.variant.pairs.as_ref().map_or_else(Default::default, |pairs: &Pairs| pairs.each);
     let (parameters, buffers) = callback.side(Scope::Outer);
     let labelled = draft.is_labelled();
     let body = callback.request.body;
@@ -130,9 +130,9 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
         .iter(buffers)
         .filter(|parameter| {
             let slot = callback.recipe.names.find(parameter.name);
-            let is_claim = slot.is_some_and(|slot| claims.contains(&slot));
+            let is_signature_field = slot.is_some_and(|slot| supplied_signatures.contains(&slot));
             let is_signed = draft.items.iter().any(|item| item.name.as_bytes() == parameter.name);
-            !is_claim && !is_signed
+            !is_signature_field && !is_signed
         })
         // One that is empty, and whose name is not signed, would leave but its separator.
         .filter(|parameter| labelled || !evaluate::is_empty(*parameter))
@@ -142,7 +142,7 @@ pub(super) fn extras(case: &Case<'_>) -> Vec<Item> {
                 label: if labelled { encoded(parameter.name, each) } else { Vec::new() },
                 within: if labelled { draft.within() } else { Vec::new() },
                 name: String::from_utf8_lossy(parameter.name).into_owned(),
-                content: Content::Field(Field::parameter(parameter, each, case.reading.plus)?),
+                content: Content::Field(Field::parameter(parameter, each, case.variant.plus)?),
                 presence: Presence::Signed,
             })
         })
@@ -179,8 +179,8 @@ fn placements(draft: &Draft, item: &Item) -> Vec<usize> {
     once
 }
 
-/// Where `label` belongs in a text sorted by name; `None` where it is not sorted. What stands
-/// behind the sorted names, such as the secret, is left where it is.
+/// The position of `label` in a text sorted by name; `None` if it is not sorted. Parts after the
+/// sorted names, such as the secret, keep their position.
 fn sorted_place(draft: &Draft, label: &[u8]) -> Option<usize> {
     if label.is_empty() {
         return None;
@@ -240,8 +240,8 @@ fn orders(draft: &Draft, places: &[usize]) -> Vec<(Vec<usize>, &'static str)> {
     let valued = by(&|one, other| text(one).cmp(text(other)));
     let reversed: Vec<usize> = places.iter().rev().copied().collect();
     let backwards: Vec<usize> = named.iter().rev().copied().collect();
-    let last = |order: &[usize]| secret_at(draft, order, End::Back);
-    let first = |order: &[usize]| secret_at(draft, order, End::Front);
+    let last = |order: &[usize]| secret_at(draft, order, End::Last);
+    let first = |order: &[usize]| secret_at(draft, order, End::Start);
     vec![
         (last(places), "with the secret at the end"),
         (first(places), "with the secret in front"),
@@ -264,8 +264,8 @@ fn text(item: &Item) -> &[u8] {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    Front,
-    Back,
+    Start,
+    Last,
 }
 
 fn secret_at(draft: &Draft, order: &[usize], end: End) -> Vec<usize> {
@@ -273,8 +273,8 @@ fn secret_at(draft: &Draft, order: &[usize], end: End) -> Vec<usize> {
     let secret = order.iter().find(is_secret).copied();
     let mut others: Vec<usize> = order.iter().filter(|index| !is_secret(index)).copied().collect();
     match end {
-        End::Front => others.splice(0..0, secret),
-        End::Back => others.splice(others.len().., secret),
+        End::Start => others.splice(0..0, secret),
+        End::Last => others.splice(others.len().., secret),
     };
     others
 }
@@ -283,9 +283,10 @@ fn secret_at(draft: &Draft, order: &[usize], end: End) -> Vec<usize> {
 fn resorted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let draft = &case.draft;
     let arrived = arrived(case);
-    for order in [secret_at(draft, &arrived, End::Back), secret_at(draft, &arrived, End::Front)] {
+    for order in [secret_at(draft, &arrived, End::Last), secret_at(draft, &arrived, End::Start)] {
         if case.matches(&draft.ordered(&order), budget) {
-            let advice = format!("The parts were signed as they came: {}", in_order(draft));
+            let advice =
+                format!("The parts were signed in the order received: {}", in_order(draft));
             return Some(Mistake::new(MistakeKind::Order, None, advice));
         }
     }
@@ -294,7 +295,7 @@ fn resorted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     if draft.arrangement == Arrangement::Sorted || !case.matches(&sorted, budget) {
         return None;
     }
-    let advice = format!("The parts were sorted by what they say: {}", in_order(draft));
+    let advice = format!("The parts were sorted by value: {}", in_order(draft));
     Some(Mistake::new(MistakeKind::Order, None, advice))
 }
 
@@ -314,11 +315,11 @@ fn arrived(case: &Case<'_>) -> Vec<usize> {
 fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     let draft = &case.draft;
     draft.secret()?;
-    for end in [End::Back, End::Front] {
+    for end in [End::Last, End::Start] {
         for between in [Vec::new(), draft.between()] {
             let order = secret_at(draft, &draft.places(), end);
             let mut bare = draft.ordered(&order);
-            let at = if end == End::Back { bare.items.len() - 1 } else { 0 };
+            let at = if end == End::Last { bare.items.len() - 1 } else { 0 };
             let item = bare.item_mut(at);
             // In its place and without a name, only its separator can be another one.
             if item.label.is_empty() && order == draft.places() {
@@ -327,13 +328,13 @@ fn bare_secret(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
             item.label.clear();
             item.within.clear();
             item.between.clone_from(&between);
-            if let Some(next) = bare.items.get_mut(1).filter(|_| end == End::Front) {
+            if let Some(next) = bare.items.get_mut(1).filter(|_| end == End::Start) {
                 Rc::make_mut(next).between = between;
             }
             if case.matches(&bare, budget) {
-                let place = if end == End::Back { "end" } else { "front" };
+                let place = if end == End::Last { "end" } else { "front" };
                 let advice =
-                    format!("The secret was put at the {place} on its own: {}", in_order(draft));
+                    format!("The secret was placed separately at the {place}: {}", in_order(draft));
                 return Some(Mistake::new(MistakeKind::Order, None, advice));
             }
         }

@@ -9,14 +9,16 @@ use crate::sender::request::encoding::{self, Plus};
 
 /// The right signature, written in another way.
 pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    let public = case.reading.public.as_ref()?;
+    let public = case.variant.public.as_ref()?;
     for material in &case.materials {
         let Some((key, message)) = own(case, public, material, budget) else { continue };
-        for (signature, about) in case.claims.iter().flat_map(|claim| unwritten(claim)) {
+        for (signature, about) in
+            case.supplied_signatures.iter().flat_map(|supplied| unwritten(supplied))
+        {
             let right = budget.spend_public(message.len())
                 && public.scheme.verifies(&key, &message, &signature);
             if right {
-                let advice = format!("The signature is right and written {about}.");
+                let advice = format!("The signature is valid, but written {about}.");
                 return Some(Mistake::new(MistakeKind::OtherEncoding, None, advice));
             }
         }
@@ -24,19 +26,19 @@ pub(super) fn encoding(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> 
     None
 }
 
-/// What a claim may stand for, and how it is written then.
-fn unwritten(claim: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
-    let once = encoding::unpercented(claim, Plus::Kept).into_owned();
-    let plus: Vec<u8> = claim.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
+/// The possible bytes of a supplied signature, with their encoding.
+fn unwritten(supplied: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
+    let once = encoding::unpercented(supplied, Plus::Kept).into_owned();
+    let plus: Vec<u8> = supplied.iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect();
     let mut all = Vec::new();
-    all.extend(encoding::unhex(claim).ok().map(|bytes| (bytes, "in hex")));
-    all.extend(encoding::unbase64(claim).ok().map(|bytes| (bytes, "in base64")));
+    all.extend(encoding::unhex(supplied).ok().map(|bytes| (bytes, "in hex")));
+    all.extend(encoding::unbase64(supplied).ok().map(|bytes| (bytes, "in base64")));
     for (text, about) in [
         (once.as_slice(), "percent-encoded twice"),
-        (&plus, "with `+` turned into a blank"),
-        (claim.trim_ascii(), "with blanks around it"),
+        (&plus, "with `+` turned into a space"),
+        (supplied.trim_ascii(), "with white space around it"),
     ] {
-        let other = text != claim;
+        let other = text != supplied;
         all.extend(encoding::unbase64(text).ok().filter(|_| other).map(|bytes| (bytes, about)));
     }
     all
@@ -44,16 +46,16 @@ fn unwritten(claim: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
 
 /// The same key under another scheme, or over another form of the text.
 pub(super) fn other_scheme(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    let public = case.reading.public.as_ref()?;
+    let public = case.variant.public.as_ref()?;
     for material in &case.materials {
         let (text, key) = (case.draft.written(material)?, case.key(material)?);
         let Some(key) = case.public_key(public, &key) else { continue };
         for scheme in Scheme::ALL.into_iter().filter(|scheme| scheme.kind() == key.kind()) {
             for signs in [Signs::Text, Signs::Bytes, Signs::Hex] {
                 let Some(message) = case.message(signs, &text, budget) else { continue };
-                if case.is_signed_by((scheme, &key), &message, budget) {
+                if case.is_signed_by(scheme, &key, &message, budget) {
                     let advice = format!(
-                        "The signature was made with {} {}: this claim is read as {} {}.",
+                        "The signature was made with {} {}: this signature is read as {} {}.",
                         scheme.name(),
                         of(signs),
                         public.scheme.name(),

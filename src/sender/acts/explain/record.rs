@@ -1,4 +1,4 @@
-//! Records what a reading signs: the same walk that verification makes, into a [`Draft`].
+//! Records what a variant signs: the same walk that verification makes, into a [`Draft`].
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use crate::sender::acts::evaluate::{self, Context};
 use crate::sender::acts::explain::draft::{
     Arrangement, Content, Draft, Field, Item, Presence, Shown,
 };
-use crate::sender::acts::signature::{ListedValue, Pairs, Plan, Reading};
+use crate::sender::acts::signature::{ListedValue, Pairs, Plan, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gateway, Input, Scope};
 use crate::sender::language::definition::{Each, Empty, Order};
 use crate::sender::language::modifier::Modifier;
@@ -15,17 +15,25 @@ use crate::sender::request::callback::Callback;
 use crate::sender::request::encoding;
 use crate::sender::request::parameters::Parameter;
 
+/// An item of a list, before its separators are known.
+struct ListedItem<'l> {
+    name: String,
+    content: Content,
+    label: &'l [u8],
+    presence: Presence,
+}
+
 impl Draft {
-    /// The text that `reading` signs of `callback`; `None` where it cannot be made.
-    pub(super) fn of(callback: &Callback<'_>, reading: &Reading) -> Option<Self> {
+    /// The text that `variant` signs of `callback`; `None` where it cannot be made.
+    pub(super) fn of(callback: &Callback<'_>, variant: &SignatureVariant) -> Option<Self> {
         let mut drafter = Drafter {
             callback,
-            reading,
+            variant,
             pending: Vec::new(),
             presence: Presence::Signed,
             draft: Self::default(),
         };
-        drafter.text(&reading.of.pieces)?;
+        drafter.text(&variant.of.pieces)?;
         drafter.draft.tail = drafter.pending;
         let mut draft = drafter.draft;
         let between = draft.between();
@@ -45,7 +53,7 @@ enum Entry<'e> {
 /// Records a text.
 struct Drafter<'d, 'a> {
     callback: &'d Callback<'a>,
-    reading: &'d Reading,
+    variant: &'d SignatureVariant,
     /// The literal since the last value.
     pending: Vec<u8>,
     presence: Presence,
@@ -94,12 +102,12 @@ impl Drafter<'_, '_> {
             }
             Input::Gateway(Gateway::Query) if self.whole_query(spot).is_some() => {}
             Input::Gateway(Gateway::Pairs) if plain => {
-                let reading = self.reading;
-                self.pairs(reading.pairs.as_ref()?)?;
+                let variant = self.variant;
+                self.pairs(variant.pairs.as_ref()?)?;
             }
             Input::Gateway(Gateway::Sorted) if plain => {
-                let reading = self.reading;
-                for text in &reading.sorted {
+                let variant = self.variant;
+                for text in &variant.sorted {
                     self.text(&text.pieces)?;
                 }
                 self.draft.arrangement = Arrangement::Sorted;
@@ -122,7 +130,7 @@ impl Drafter<'_, '_> {
         Some(())
     }
 
-    /// A query up to a parameter, taken apart; `None` where it is not made of plain pairs.
+    /// A query up to a parameter, in parts; `None` if it is not made of plain pairs.
     fn whole_query(&mut self, spot: &Bound) -> Option<()> {
         let (cut, each) = match &*spot.modifiers {
             [Modifier::Before(cut)] => (cut, Each::Raw),
@@ -137,7 +145,7 @@ impl Drafter<'_, '_> {
             if parameter.name == cut.as_bytes() {
                 break;
             }
-            let field = Field::parameter(parameter, each, self.reading.plus)?;
+            let field = Field::parameter(parameter, each, self.variant.plus)?;
             let between = if items.is_empty() { Vec::new() } else { b"&".to_vec() };
             for part in [&between, parameter.name, b"=", &field.text] {
                 text.extend_from_slice(part);
@@ -162,7 +170,7 @@ impl Drafter<'_, '_> {
     fn stepped(&self, spot: &Bound, slot: u8, steps: &[Box<str>], scope: Scope) -> Option<Field> {
         let value = self.callback.stepped(slot, steps, scope).ok()??;
         let text = self.callback.value(spot, &self.context()).ok()??.into_owned();
-        let decoded = value.text(self.reading.plus).ok()??.into_owned();
+        let decoded = value.text(self.variant.plus).ok()??.into_owned();
         Some(Field {
             place: Some(value.place),
             raw: value.raw.into_owned(),
@@ -214,7 +222,7 @@ impl Drafter<'_, '_> {
 
     fn gathered(&mut self, pairs: &Pairs) -> Option<()> {
         let Plan::Gathered { places, except, order, add } = &pairs.plan else { return None };
-        let claim = match &self.reading.claim.input {
+        let supplied = match &self.variant.supplied.input {
             Input::Parameter { slot, .. } => Some(self.callback.recipe.names.name(*slot)),
             _ => None,
         };
@@ -224,7 +232,7 @@ impl Drafter<'_, '_> {
             .iter(buffers)
             .filter(|one| {
                 places.contains(&one.place)
-                    && Some(one.name) != claim
+                    && Some(one.name) != supplied
                     && !except.iter().any(|except| except.takes(one.name))
             })
             .map(|one| (one.name.to_vec(), Entry::Parameter(one)))
@@ -244,11 +252,11 @@ impl Drafter<'_, '_> {
     }
 
     fn pair(&mut self, parameter: Parameter<'_>, label: &[u8], pairs: &Pairs) -> Option<()> {
-        let field = Field::parameter(parameter, pairs.each, self.reading.plus)?;
+        let field = Field::parameter(parameter, pairs.each, self.variant.plus)?;
         let dropped = pairs.empty == Empty::Dropped && evaluate::is_empty(parameter);
         let presence = if dropped { Presence::Dropped } else { Presence::Signed };
         let name = String::from_utf8_lossy(parameter.name).into_owned();
-        self.listed(&name, Content::Field(field), label, (pairs, presence));
+        self.listed(pairs, ListedItem { name, content: Content::Field(field), label, presence });
         Some(())
     }
 
@@ -264,17 +272,11 @@ impl Drafter<'_, '_> {
             }
         };
         let name = String::from_utf8_lossy(label).into_owned();
-        self.listed(&name, content, label, (pairs, Presence::Signed));
+        self.listed(pairs, ListedItem { name, content, label, presence: Presence::Signed });
         Some(())
     }
 
-    fn listed(
-        &mut self,
-        name: &str,
-        content: Content,
-        label: &[u8],
-        (pairs, presence): (&Pairs, Presence),
-    ) {
+    fn listed(&mut self, pairs: &Pairs, item: ListedItem<'_>) {
         let pending = std::mem::take(&mut self.pending);
         if self.draft.items.is_empty() {
             self.draft.head.extend_from_slice(&pending);
@@ -282,11 +284,11 @@ impl Drafter<'_, '_> {
         let within = pairs.shape.within.as_deref();
         self.draft.items.push(Rc::new(Item {
             between: pairs.shape.between.to_vec(),
-            label: if within.is_some() { label.to_vec() } else { Vec::new() },
+            label: if within.is_some() { item.label.to_vec() } else { Vec::new() },
             within: within.unwrap_or_default().to_vec(),
-            name: name.to_owned(),
-            content,
-            presence,
+            name: item.name,
+            content: item.content,
+            presence: item.presence,
         }));
     }
 
@@ -310,7 +312,7 @@ impl Drafter<'_, '_> {
     }
 
     fn context(&self) -> Context<'static> {
-        Context { plus: self.reading.plus, ..Context::default() }
+        Context { plus: self.variant.plus, ..Context::default() }
     }
 }
 

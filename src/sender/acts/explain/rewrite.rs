@@ -23,12 +23,12 @@ enum Of {
 }
 
 impl Rewriting {
-    /// How people call it, behind "was signed".
+    /// Its name in the advice, after "was signed".
     pub(super) fn about(self) -> &'static str {
         self.about
     }
 
-    /// What it makes of the value.
+    /// The rewritten value.
     pub(super) fn of(self, field: &Field) -> Option<Vec<u8>> {
         match self.of {
             Of::Decoded(rewrite) => {
@@ -53,8 +53,8 @@ pub(super) const ALL: &[Rewriting] = &[
     decoded("with its number without leading zeros", unpadded),
     decoded("in seconds instead of milliseconds", seconds),
     decoded("in milliseconds instead of seconds", millis),
-    decoded("with blanks at its ends taken off", |text| Some(text.trim().to_owned())),
-    decoded("with a line end behind it", |text| Some(format!("{text}\n"))),
+    decoded("without white space at its ends", |text| Some(text.trim().to_owned())),
+    decoded("with a line end after it", |text| Some(format!("{text}\n"))),
     decoded("with its JSON text minified", minified),
     decoded("with its JSON text minified and its names sorted", sorted),
     decoded("with its JSON text spaced as Python does", |text| spaced(text, Escapes::Kept)),
@@ -148,7 +148,7 @@ fn json(text: &str) -> Option<Json> {
     matches!(first, b'{' | b'[').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-/// The text without blanks between its tokens. It keeps the order and spelling of what it holds.
+/// The text without white space between its tokens, in its order and spelling.
 fn minified(text: &str) -> Option<String> {
     json(text)?;
     let mut out = String::with_capacity(text.len());
@@ -219,7 +219,7 @@ fn indented(text: &str, indent: &str) -> Option<String> {
 
 fn new_line(out: &mut String, indent: &str, depth: usize) {
     out.push('\n');
-    // A deep text is no usual one; and this keeps what is written bounded.
+    // Bounds the output for a deeply nested text.
     out.push_str(&indent.repeat(depth.min(INDENTS_MAX)));
 }
 

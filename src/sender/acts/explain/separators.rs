@@ -68,9 +68,9 @@ fn rule(draft: &Draft) -> String {
     let between = shown(&draft.between());
     if draft.is_labelled() {
         let within = shown(&draft.within());
-        return format!("{between} stands between two parts and {within} behind a name.");
+        return format!("put {between} between two parts and {within} after a name.");
     }
-    format!("{between} stands between two parts, and no names are signed.")
+    format!("put {between} between two parts, and sign no names.")
 }
 
 /// A separator in front of the text or behind it.
@@ -105,7 +105,8 @@ fn all_gaps(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
         for between in BETWEENS {
             for within in withins(draft, names) {
                 for secret in [Own::Kept, Own::Changed] {
-                    let changed = separated_by(draft, (between, within), names, secret);
+                    let changed =
+                        separated_by(draft, Separators { between, within }, names, secret);
                     if case.matches(&changed, budget) {
                         let advice =
                             format!("The text was signed with other separators: {}", rule(draft));
@@ -118,14 +119,14 @@ fn all_gaps(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     None
 }
 
-/// Whether names are written as the rule says.
+/// Whether names are written as in the rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
     AsRuled,
     Other,
 }
 
-/// Whether the secret keeps what stands in front of it.
+/// Whether the secret keeps the separator before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Own {
     Kept,
@@ -137,12 +138,15 @@ fn withins(draft: &Draft, names: Names) -> &'static [&'static str] {
     if written { WITHINS } else { &[""] }
 }
 
-fn separated_by(
-    draft: &Draft,
-    (between, within): (&str, &str),
-    names: Names,
-    secret: Own,
-) -> Draft {
+/// Separators of items, and of a name and its value.
+#[derive(Clone, Copy)]
+struct Separators<'s> {
+    between: &'s str,
+    within: &'s str,
+}
+
+fn separated_by(draft: &Draft, separators: Separators<'_>, names: Names, secret: Own) -> Draft {
+    let Separators { between, within } = separators;
     let mut changed = draft.clone();
     let labelled = draft.is_labelled();
     for item in &mut changed.items {

@@ -1,4 +1,4 @@
-//! What people see: bounded, and without a secret or a signature that would be right.
+//! Shown texts: bounded, and without a secret or a valid signature.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ const SCRUBBED_MIN: usize = 4;
 
 const MASK: &[u8] = b"***";
 
-/// Takes secrets and signatures out of whatever is shown, should a callback bring them.
+/// Masks secrets and signatures in shown texts, should a callback contain them.
 #[derive(Debug)]
 pub(super) struct Scrubber {
     hidden: Vec<Vec<u8>>,
@@ -43,9 +43,9 @@ impl Scrubber {
                 .filter_map(|secret| secret.value.expose().split(|byte| *byte == b'_').nth(1))
                 .map(<[u8]>::to_vec),
         );
-        let texts = recipe.readings.iter().map(|reading| &reading.key);
+        let texts = recipe.variants.iter().map(|variant| &variant.key);
         let also = recipe.kinds.iter().filter_map(|kind| match &kind.also {
-            crate::sender::language::recipe::Also::Reading(reading) => Some(&reading.key),
+            crate::sender::language::recipe::Also::Signature(variant) => Some(&variant.key),
             _ => None,
         });
         let settings =
@@ -65,7 +65,7 @@ impl Scrubber {
                 self.hidden.push(text);
             }
         }
-        // The longest first, so that no part of one is left.
+        // The longest first: no part of one remains.
         self.hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
     }
 
@@ -102,7 +102,7 @@ impl Scrubber {
         }
     }
 
-    /// The text without anything that is hidden, whatever the case of its letters.
+    /// The text without hidden values, case-insensitively.
     fn clean(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = bytes.to_vec();
         for hidden in &self.hidden {
@@ -129,10 +129,11 @@ pub(super) fn parameters(callback: &Callback<'_>, scrubber: &Scrubber) -> Vec<Sh
         .iter(buffers)
         .map(|parameter| {
             let slot = recipe.names.find(parameter.name);
-            let is_claim = slot.is_some_and(|slot| recipe.claims.contains(&slot));
+            let is_signature_field =
+                slot.is_some_and(|slot| recipe.supplied_signatures.contains(&slot));
             let value = Value { place: parameter.place, raw: Cow::Borrowed(parameter.raw) };
             let value = match value.text(callback.plus()) {
-                _ if is_claim => "***".to_owned(),
+                _ if is_signature_field => "***".to_owned(),
                 Ok(Some(text)) => scrubber.bounded(&text, VALUE_MAX),
                 Ok(None) => "null".to_owned(),
                 Err(_) => scrubber.bounded(parameter.raw, VALUE_MAX),

@@ -1,4 +1,4 @@
-//! Every usual mistake, made by somebody else's code, for every sender: is it named?
+//! All usual mistakes, made by independent code, for every sender: each must be named.
 
 mod own;
 mod scene;
@@ -33,7 +33,7 @@ impl Tally {
         let named = slip.parameter.is_none()
             || mistake.parameter == slip.parameter
             || !same
-            // Under two readings several values can differ where under one it is a single one.
+            // Under two variants several values can differ where under one it is a single one.
             || (scene.has_twins() && mistake.parameter.is_none());
         if kind && named {
             self.right += 1;
@@ -59,7 +59,7 @@ fn the_usual_mistakes_of_every_sender_are_named() {
             let explanation = explain(&recipe, &slip.request.borrow(), scene.now_ms, &others);
             nothing_is_told(&explanation, &scene.secret, &slip);
             if explanation.verdict == Verdict::Verified {
-                continue; // the sender's file takes this one: no mistake with it
+                continue; // the sender's file accepts this one
             }
             let unreplaced = explanation.reason == Some(Reason::UnresolvedPlaceholder);
             if unreplaced && slip.kind == MistakeKind::Unknown {
@@ -78,10 +78,10 @@ fn the_usual_mistakes_of_every_sender_are_named() {
     }
     println!("explained {right} of {total}; by kind {kinds:?}");
     let signing = Catalog::embedded().unwrap();
-    // What private keys sign has tests of its own: nobody here can sign it wrongly.
+    // Private keys have their own tests: nothing here can sign with one.
     let signing = signing
         .iter()
-        .filter(|sender| sender.readings.iter().any(|reading| reading.public.is_none()));
+        .filter(|sender| sender.variants.iter().any(|variant| variant.public.is_none()));
     for sender in signing {
         assert!(tallies.contains_key(sender.name()), "{} is not tried", sender.name());
     }

@@ -1,4 +1,4 @@
-//! Two mistakes at once, where both are common: then the first is named and the other told.
+//! Two common mistakes at once: the report names the first and describes the other.
 
 use std::rc::Rc;
 

@@ -9,7 +9,7 @@ use crate::sender::acts::explain::{Mistake, MistakeKind};
 use crate::sender::request::encoding::{self, Plus};
 use crate::sender::request::parameters::Place;
 
-/// One way to write values, and how people call it.
+/// A spelling of values, and its name in the advice.
 struct Change {
     about: &'static str,
     value: fn(&Field) -> Option<Vec<u8>>,
@@ -46,12 +46,12 @@ fn same_label(_: &Item) -> Option<Vec<u8>> {
     None
 }
 
-/// `+` signed as a blank where it is a plus sign, and the reverse.
+/// `+` signed as a space where it is a plus sign, and the reverse.
 pub(super) fn plus(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
-    let ours = case.reading.plus;
+    let ours = case.variant.plus;
     let other = match ours {
-        Plus::Blank => Plus::Kept,
-        Plus::Kept => Plus::Blank,
+        Plus::Space => Plus::Kept,
+        Plus::Kept => Plus::Space,
     };
     let decoded = |field: &Field| {
         let text = field.decoded_with(other).filter(|_| !field.is_raw())?;
@@ -62,12 +62,12 @@ pub(super) fn plus(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     }
     let blanked = |field: &Field| field.is_raw().then(|| replaced(&field.raw, b'+', b' '));
     if let Some(found) = changed(case, budget, &blanked, &same_label) {
-        return Some(plus_mistake(Plus::Blank, &found));
+        return Some(plus_mistake(Plus::Space, &found));
     }
     // `%2B`, decoded twice.
     let twice = |field: &Field| field.rewritten(&replaced(&field.decoded, b'+', b' '));
     let found = changed(case, budget, &twice, &same_label)?;
-    Some(plus_mistake(Plus::Blank, &found))
+    Some(plus_mistake(Plus::Space, &found))
 }
 
 fn plus_mistake(signed_as: Plus, found: &Found) -> Mistake {
@@ -75,17 +75,17 @@ fn plus_mistake(signed_as: Plus, found: &Found) -> Mistake {
         Plus::Kept => (
             MistakeKind::PlusKept,
             format!(
-                "{} {} signed with `+` as a plus sign: decode `+` to a blank before signing, or \
+                "{} {} signed with `+` as a plus sign: decode `+` to a space before signing, or \
                  send a plus sign as %2B.",
                 found.subject(),
                 found.verb()
             ),
         ),
-        Plus::Blank => (
+        Plus::Space => (
             MistakeKind::PlusAsBlank,
             format!(
-                "{} {} signed with a blank in place of `+`: keep the plus sign in the signed text, \
-                 or send a blank as %20.",
+                "{} {} signed with a space in place of `+`: keep the plus sign in the signed text, \
+                 or send a space as %20.",
                 found.subject(),
                 found.verb()
             ),
@@ -278,7 +278,7 @@ pub(super) fn empties(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     if let Some(found) = kept(case, budget) {
         let advice = match found.parameter() {
             Some(name) => {
-                format!("`{name}` is empty and was signed: leave it out of the signed text.")
+                format!("`{name}` is empty and was signed: omit it from the signed text.")
             }
             None => "Empty parameters were signed: leave them out of the signed text.".to_owned(),
         };
@@ -286,7 +286,7 @@ pub(super) fn empties(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     }
     let found = dropped(case, budget)?;
     let advice = match found.parameter() {
-        Some(name) => format!("`{name}` is empty and was left out: sign it with an empty value."),
+        Some(name) => format!("`{name}` is empty and was omitted: sign it with an empty value."),
         None => "Empty parameters were left out: sign them with empty values.".to_owned(),
     };
     Some(Mistake::new(MistakeKind::EmptyDropped, found.parameter(), advice))
@@ -337,7 +337,7 @@ fn some_of(
     None
 }
 
-/// A number, a JSON text or the case of letters, written anew.
+/// A number, a JSON text or the case of letters, rewritten.
 pub(super) fn reformatted(case: &Case<'_>, budget: &mut Budget) -> Option<Mistake> {
     for rewriting in rewrite::ALL {
         let value = |field: &Field| rewriting.of(field);

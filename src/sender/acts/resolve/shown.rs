@@ -46,7 +46,7 @@ impl Callback<'_> {
         let plus = self.plus();
         let mut object = JsonObject::begin(out);
         for (index, (slot, parameter)) in parameters.iter_known(buffers).enumerate() {
-            // What was read stands once in its place; of two places the first counts.
+            // Each place has a name once; of two places the first counts.
             let once = self.unreadable.is_none() && parameter.place == Place::Query;
             let mut earlier = parameters.iter(buffers).take(index);
             if !once && earlier.any(|other| other.name == parameter.name) {
@@ -57,15 +57,15 @@ impl Callback<'_> {
                 None => object.name(parameter.name),
             };
             let text = self.shown_text(parameters, &parameter, plus);
-            let is_claim = match slot {
-                Some(slot) => self.recipe.claims.contains(&slot),
-                None => unknown == UnknownNames::Masked && may_be_claim(&text),
+            let is_signature_field = match slot {
+                Some(slot) => self.recipe.supplied_signatures.contains(&slot),
+                None => unknown == UnknownNames::Masked && may_be_signature(&text),
             };
             let is_masked = slot.is_some_and(|slot| self.is_masked(slot));
-            if is_claim || is_masked || self.is_secret(&text) {
+            if is_signature_field || is_masked || self.is_secret(&text) {
                 put_json_text(out, MASK.as_bytes());
             } else if parameter.place == Place::Json {
-                let json = self.without_inner_claim(slot, parameter.raw);
+                let json = self.without_inner_signature(slot, parameter.raw);
                 let json = self.without_inner_masked(slot, json);
                 out.extend_from_slice(str::from_utf8(&json).unwrap_or("null").as_bytes());
             } else {
@@ -128,18 +128,22 @@ impl Callback<'_> {
     }
 
     /// The JSON text of the parameter in `slot` without the second signature, which may be inside.
-    fn without_inner_claim<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
+    fn without_inner_signature<'r>(&self, slot: Option<Slot>, raw: &'r [u8]) -> Cow<'r, [u8]> {
         let kind = self.recipe.kinds.iter().find_map(|kind| match &kind.also {
-            Also::Reading(reading) => Some(reading),
+            Also::Signature(variant) => Some(variant),
             Also::None | Also::Lacking => None,
         });
-        let claim = kind.map(|reading| &reading.claim).filter(|claim| match &claim.input {
-            Input::Parameter { slot: own, steps, .. } => Some(*own) == slot && !steps.is_empty(),
-            _ => false,
-        });
-        let claim = claim.and_then(|claim| self.value(claim, &Context::default()).ok().flatten());
-        match claim.filter(|claim| !claim.is_empty()) {
-            Some(claim) => Cow::Owned(replaced(raw, &claim, MASK.as_bytes())),
+        let supplied =
+            kind.map(|variant| &variant.supplied).filter(|supplied| match &supplied.input {
+                Input::Parameter { slot: own, steps, .. } => {
+                    Some(*own) == slot && !steps.is_empty()
+                }
+                _ => false,
+            });
+        let supplied =
+            supplied.and_then(|supplied| self.value(supplied, &Context::default()).ok().flatten());
+        match supplied.filter(|supplied| !supplied.is_empty()) {
+            Some(supplied) => Cow::Owned(replaced(raw, &supplied, MASK.as_bytes())),
             None => Cow::Borrowed(raw),
         }
     }
@@ -160,7 +164,7 @@ fn replaced(text: &[u8], part: &[u8], other: &[u8]) -> Vec<u8> {
 
 /// Whether a value is written as signatures are: nothing but characters of hex or base64, digits
 /// among them.
-fn may_be_claim(value: &[u8]) -> bool {
+fn may_be_signature(value: &[u8]) -> bool {
     let written = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
     let text = value.trim_ascii();
     text.len() >= CLAIM_LEN_MIN

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::resolved::Role;
 use crate::sender::acts::sign::{Signing, edit, is_nonce, missing, unmodified};
-use crate::sender::acts::signature::{Reading, Redundancy};
+use crate::sender::acts::signature::{Redundancy, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::language::definition::{Reads, RoleText};
 use crate::sender::language::definition_error::DefinitionError;
@@ -32,16 +32,16 @@ impl<'c> Composing<'c> {
     }
 }
 
-/// Something that a callback of a source says, under a name that [`Recipe::compose`] takes.
+/// A field of a source's callback, under a name that [`Recipe::compose`] accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name.
     pub name: String,
     /// The macro in the URL that is pasted into the sender's console.
     pub pasted: Option<String>,
-    /// The role that it alone says.
+    /// The role that consists of this field.
     pub role: Option<Role>,
-    /// Whether a callback without it is refused.
+    /// Whether a callback without it is rejected.
     pub needed: bool,
 }
 
@@ -124,11 +124,11 @@ impl Recipe {
             .collect()
     }
 
-    /// Whether [`Self::sign`] writes what is called so: claims, the time, nonces.
+    /// Whether [`Self::sign`] writes what is called so: supplied signatures, the time, nonces.
     fn makes_up(&self, name: &str) -> bool {
-        let claims = self.readings.iter().map(|reading| &reading.claim);
+        let signatures = self.variants.iter().map(|variant| &variant.supplied);
         let times = self.time.iter().flat_map(|time| time.r#in.spots());
-        is_nonce(name) || claims.chain(times).any(|spot| self.shown(spot) == name)
+        is_nonce(name) || signatures.chain(times).any(|spot| self.shown(spot) == name)
     }
 
     fn is_just(&self, text: &Text<Bound>, name: &str) -> bool {
@@ -149,7 +149,7 @@ impl Recipe {
             } else if let Some(header) = header {
                 given.header(header, value)?;
             } else if let Some(texts) = self.role_texts_of(name) {
-                self.give_role(&mut given, (name, value), &texts)?;
+                self.give_role(&mut given, name, value, &texts)?;
             } else {
                 let (first, rest) = name.split_once('.').unwrap_or((name, ""));
                 let dot = if rest.is_empty() { "" } else { "." };
@@ -176,14 +176,15 @@ impl Recipe {
     fn give_role(
         &self,
         given: &mut Given,
-        (name, value): (&str, &str),
+        name: &str,
+        value: &str,
         texts: &[&Text<Bound>],
     ) -> Result<(), DefinitionError> {
         let fits = texts.iter().find_map(|text| taken_apart(text, value));
         let Some(parts) = fits else {
             let parts: Vec<_> =
                 texts.iter().flat_map(|text| needed(text)).map(|spot| &*spot.name).collect();
-            let remedy = format!("give its parts: {}", parts.join(", "));
+            let remedy = format!("write its parts: {}", parts.join(", "));
             return Err(DefinitionError::new(name, "is made of several parts", remedy));
         };
         for (spot, value) in parts {
@@ -248,7 +249,7 @@ impl Recipe {
             (None, Reads::Query) => Vec::new(),
             (None, place) => {
                 let (body, kind) = written(&rest, place).ok_or_else(|| {
-                    DefinitionError::new("body", "cannot be written", "give it whole")
+                    DefinitionError::new("body", "cannot be composed", "write the whole body")
                 })?;
                 headers.entry(http::header::CONTENT_TYPE).or_insert(kind);
                 body
@@ -274,7 +275,7 @@ impl Recipe {
         }
     }
 
-    /// Whether the request, as far as it is laid out, asks whether the address is there.
+    /// Whether the request, as far as it is composed, is an address check.
     fn asks_for_address(&self, request: &OwnedRequest) -> bool {
         self.opened_book(request, &Signing::at(0)).holds(&self.challenge)
     }
@@ -284,12 +285,12 @@ impl Recipe {
         let signing = Signing::at(0);
         let mut callback = self.opened_book(request, &signing);
         let mut best: Option<(usize, Vec<String>)> = None;
-        for (index, reading) in self.readings.iter().enumerate() {
-            let holds = matches!(reading.when, Gate::Always) || callback.holds(&reading.when);
-            if !holds || reading.twin == Redundancy::OfPlus {
+        for (index, variant) in self.variants.iter().enumerate() {
+            let holds = matches!(variant.when, Gate::Always) || callback.holds(&variant.when);
+            if !holds || variant.twin == Redundancy::OfPlus {
                 continue;
             }
-            let lacking = self.lacking_for(&callback, reading);
+            let lacking = self.lacking_for(&callback, variant);
             let better = best.as_ref().is_none_or(|(_, known)| lacking.len() < known.len());
             if better {
                 best = Some((index, lacking));
@@ -300,7 +301,7 @@ impl Recipe {
             return lacking.unwrap_or_default();
         }
         callback.matched = index.map(|_| Match {
-            reading: index,
+            variant: index,
             secret: None,
             output: None,
             further: smallvec::SmallVec::new(),
@@ -319,13 +320,13 @@ impl Recipe {
         once
     }
 
-    fn lacking_for(&self, callback: &Callback<'_>, reading: &Reading) -> Vec<String> {
+    fn lacking_for(&self, callback: &Callback<'_>, variant: &SignatureVariant) -> Vec<String> {
         let time = self.time.as_ref().map(|time| &time.r#in);
         let is_time =
             |spot: &Bound| time.is_some_and(|time| time.spots().any(|time| time.name == spot.name));
         let cipher = self.open.as_ref().and_then(|opener| opener.slot);
         let is_cipher = |spot: &Bound| matches!(spot.input, Input::Parameter { slot, .. } if Some(slot) == cipher);
-        let texts = reading.sorted.iter().chain([&reading.of]);
+        let texts = variant.sorted.iter().chain([&variant.of]);
         texts
             .flat_map(needed)
             .filter(|spot| !is_time(spot) && !is_nonce(&spot.name) && !is_cipher(spot))
@@ -377,7 +378,7 @@ impl Given {
     fn parameter(&mut self, name: &str, value: &str) -> Result<(), DefinitionError> {
         match self.parameters.iter().find(|(known, _)| known == name) {
             Some((_, known)) if known != value => {
-                Err(DefinitionError::new(name, "is given twice", "give it once"))
+                Err(DefinitionError::new(name, "is given twice", "write it once"))
             }
             Some(_) => Ok(()),
             None => {
@@ -419,7 +420,7 @@ fn needed(text: &Text<Bound>) -> impl Iterator<Item = &Bound> {
     })
 }
 
-/// `value` as the placeholders of `text` would say it together; `None` where it does not fit.
+/// `value`, split into the placeholders of `text`; `None` if it does not fit.
 fn taken_apart<'t>(text: &'t Text<Bound>, value: &str) -> Option<Vec<(&'t Bound, String)>> {
     let mut parts = Vec::new();
     let mut rest = value;

@@ -30,7 +30,7 @@ pub(super) fn put_pair(pairs: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
             out.push(b'&');
         }
         let key = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        if encoding::unpercented(key, Plus::Blank) == name {
+        if encoding::unpercented(key, Plus::Space) == name {
             is_there = true;
             out.extend_from_slice(&written);
         } else {
@@ -46,7 +46,7 @@ pub(super) fn put_pair(pairs: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `pairs` without those that `is_out` says, and those by themselves, decoded.
+/// `pairs` without those that `is_out` selects, and the selected ones, decoded.
 pub(super) fn split_pairs(
     pairs: &[u8],
     is_out: impl Fn(&[u8]) -> bool,
@@ -54,12 +54,12 @@ pub(super) fn split_pairs(
     let mut kept: Vec<&[u8]> = Vec::new();
     let mut out = Vec::new();
     let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(&encoding::unpercented(bytes, Plus::Blank)).into_owned()
+        String::from_utf8_lossy(&encoding::unpercented(bytes, Plus::Space)).into_owned()
     };
     for pair in pairs.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
         let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
-        if is_out(&encoding::unpercented(name, Plus::Blank)) {
+        if is_out(&encoding::unpercented(name, Plus::Space)) {
             out.push((text(name), text(value)));
         } else {
             kept.push(pair);
@@ -95,7 +95,7 @@ pub(super) fn put_json(object: &[u8], path: &[&str], text: &str) -> Option<Vec<u
     Some([&object[..end], comma, name.as_bytes(), b":", &new, &object[end..]].concat())
 }
 
-/// The JSON object `object` without the members that `is_out` says, and those by themselves.
+/// The JSON object `object` without the members that `is_out` selects, and the selected ones.
 pub(super) fn split_json(
     object: &[u8],
     is_out: impl Fn(&str) -> bool,

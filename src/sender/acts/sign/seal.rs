@@ -1,4 +1,4 @@
-//! Seals what a request says, for senders that send cipher texts.
+//! Encrypts the message of a request, for senders that send cipher texts.
 
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::sign::{Signing, body_writing, edit, unplaceable};
@@ -12,7 +12,7 @@ use crate::sender::request::encoding;
 use crate::sender::request::names::Slot;
 
 impl Recipe {
-    /// Whether the request brings a cipher text already, or its sender sends none.
+    /// Whether the request has a cipher text already, or its sender sends none.
     pub(super) fn is_sealed(&self, request: &OwnedRequest, signing: &Signing<'_>) -> bool {
         let Some(opener) = &self.open else { return false };
         let callback = self.opened_book(request, signing);
@@ -35,7 +35,7 @@ impl Recipe {
         let encrypt = encoding::base64(&opener.seal(
             &message,
             signing.salt,
-            self.secret(signing).map_or(0, |(index, _)| index),
+            self.secret(signing).map_or(0, |key| key.index),
         ));
         let sealed = [(name, encrypt.clone())];
         match place {
@@ -74,7 +74,7 @@ impl Recipe {
                 let split = edit::split_json(&request.body, |name| is_message(name.as_bytes()));
                 let (kept, message) = split.ok_or_else(|| unplaceable("body"))?;
                 if kept == b"{}" {
-                    // Nothing of the envelope stands in it: it is the message as it is spelled.
+                    // The message contains nothing of the envelope: keep its spelling.
                     let message = std::mem::take(&mut request.body);
                     return Ok(Some((message, Reads::Json)));
                 }
@@ -98,13 +98,13 @@ impl Recipe {
         }
     }
 
-    /// The names that stand outside of a sealed message: what is signed, claimed, dated and echoed.
+    /// The names outside a sealed message: signed values, signatures, the time and echoed values.
     pub(super) fn outer_names(&self) -> Vec<Vec<u8>> {
         let time = self.time.as_ref().map(|time| &time.r#in);
-        let texts = self.readings.iter().flat_map(|one| one.sorted.iter().chain([&one.of]));
+        let texts = self.variants.iter().flat_map(|one| one.sorted.iter().chain([&one.of]));
         let spots = texts.chain(time).flat_map(Text::spots);
-        let claims = self.readings.iter().map(|reading| &reading.claim);
-        let slots = spots.chain(claims).filter_map(slot);
+        let signatures = self.variants.iter().map(|variant| &variant.supplied);
+        let slots = spots.chain(signatures).filter_map(slot);
         let mut names: Vec<_> = slots.map(|slot| self.names.name(slot).to_vec()).collect();
         let echoed = self.sender.replies.texts_of("challenge");
         let echoed = echoed.into_iter().flat_map(Text::spots).filter(|spot| spot.came());

@@ -17,7 +17,7 @@ fn each_signed(mut check: impl FnMut(&Arc<Sender>, &Vector, &Recipe)) {
     for sender in catalog.iter() {
         for vector in &sender.vectors {
             let recipe = Recipe::compile(sender, &vector.terms()).unwrap();
-            let signed = !recipe.secrets.is_empty() && !recipe.readings.is_empty();
+            let signed = !recipe.secrets.is_empty() && !recipe.variants.is_empty();
             if signed && matched(&recipe, &vector.request, now(vector)).is_some() {
                 check(sender, vector, &recipe);
             }
@@ -25,44 +25,49 @@ fn each_signed(mut check: impl FnMut(&Arc<Sender>, &Vector, &Recipe)) {
     }
 }
 
-/// The reading and secret that match, and the claims that came.
+/// The variant and secret that match, and the supplied signatures that came.
 fn matched(recipe: &Recipe, request: &OwnedRequest, now_ms: i64) -> Option<Came> {
     let mut callback = recipe.read(request.borrow(), now_ms);
     let Judgement::Verified(verified) = callback.verify() else { return None };
     let callback = &*verified.callback;
     let found = callback.matched.clone()?;
-    let reading = &recipe.readings[found.reading?];
-    if reading.public.is_some() {
+    let variant = &recipe.variants[found.variant?];
+    if variant.public.is_some() {
         return None; // made with an unknown key
     }
     // An opened message hides what stands outside of it.
-    let claims = claims(&recipe.read(request.borrow(), now_ms), reading);
-    Some(Came { reading: reading.index, secret: found.secret?, claims })
+    let signatures = signatures(&recipe.read(request.borrow(), now_ms), variant);
+    Some(Came { variant: variant.index, secret: found.secret?, signatures })
 }
 
 struct Came {
-    reading: usize,
+    variant: usize,
     secret: usize,
-    claims: Vec<String>,
+    signatures: Vec<String>,
 }
 
-fn claims(callback: &Callback<'_>, reading: &Reading) -> Vec<String> {
+fn signatures(callback: &Callback<'_>, variant: &SignatureVariant) -> Vec<String> {
     let context =
         Context { plus: crate::sender::request::encoding::Plus::Kept, ..Context::default() };
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if let Input::List { list, item } = &reading.claim.input {
+    if let Input::List { list, item } = &variant.supplied.input {
         let text = callback.list_text(*list, &context).unwrap().unwrap();
         let shape = &callback.recipe.sender.lists[*list].shape;
         return shape.values(&text, item, 4).map(shown).collect();
     }
-    callback.value(&reading.claim, &context).unwrap().iter().map(|claim| shown(claim)).collect()
+    callback
+        .value(&variant.supplied, &context)
+        .unwrap()
+        .iter()
+        .map(|signature| shown(signature))
+        .collect()
 }
 
-/// The request without the claim of the reading at `index`.
+/// The request without the supplied signature of the variant at `index`.
 fn stripped(recipe: &Recipe, request: &OwnedRequest, index: usize) -> OwnedRequest {
-    let reading = recipe.readings.iter().find(|reading| reading.index == index).unwrap();
+    let variant = recipe.variants.iter().find(|variant| variant.index == index).unwrap();
     let mut bare = request.clone();
-    match &reading.claim.input {
+    match &variant.supplied.input {
         Input::Parameter { slot, .. } => {
             let name = recipe.names.name(*slot);
             let (query, _) = edit::split_pairs(edit::query(&request.target), |one| one == name);
@@ -91,27 +96,27 @@ fn stripped(recipe: &Recipe, request: &OwnedRequest, index: usize) -> OwnedReque
             let kept: Vec<_> = text.split(between).filter(|pair| !pair.starts_with(item)).collect();
             bare.headers.insert(name.clone(), kept.join(between).parse().unwrap());
         }
-        input => panic!("a claim in {input:?}"),
+        input => panic!("a signature in {input:?}"),
     }
     bare
 }
 
 #[test]
-fn the_claim_of_every_vector_is_made_again() {
+fn the_signature_of_every_vector_is_reproduced() {
     let mut made = 0;
     each_signed(|sender, vector, recipe| {
         let about = format!("{}: {}", sender.name(), vector.about);
         let came = matched(recipe, &vector.request, now(vector)).unwrap();
         let signing = Signing {
             secret: Some(came.secret),
-            reading: Some(came.reading),
+            variant: Some(came.variant),
             ..Signing::at(now(vector))
         };
-        let mut bare = stripped(recipe, &vector.request, came.reading);
+        let mut bare = stripped(recipe, &vector.request, came.variant);
         assert_ne!(bare, vector.request, "{about}");
-        // A callback may have two claims.
+        // A callback may have two supplied signatures.
         while let Some(other) = matched(recipe, &bare, now(vector)) {
-            let without = stripped(recipe, &bare, other.reading);
+            let without = stripped(recipe, &bare, other.variant);
             assert_ne!(bare, without, "{about}");
             bare = without;
         }
@@ -120,8 +125,11 @@ fn the_claim_of_every_vector_is_made_again() {
             let signed = recipe.sign(request, &signing).unwrap_or_else(|f| panic!("{about}: {f}"));
             let again = matched(recipe, &signed, now(vector));
             let again = again.unwrap_or_else(|| panic!("{about}: {signed:?}"));
-            let same = came.claims.iter().any(|claim| claim.eq_ignore_ascii_case(&again.claims[0]));
-            assert!(same, "{about}: {:?}, not {:?}", again.claims, came.claims);
+            let same = came
+                .signatures
+                .iter()
+                .any(|signature| signature.eq_ignore_ascii_case(&again.signatures[0]));
+            assert!(same, "{about}: {:?}, not {:?}", again.signatures, came.signatures);
             made += 1;
         }
     });
@@ -129,13 +137,13 @@ fn the_claim_of_every_vector_is_made_again() {
 }
 
 #[test]
-fn without_a_word_the_first_reading_that_applies_is_signed() {
+fn without_a_choice_the_first_variant_that_applies_is_signed() {
     each_signed(|sender, vector, recipe| {
         let came = matched(recipe, &vector.request, now(vector)).unwrap();
         if recipe.open.as_ref().is_some_and(|opener| opener.keys.len() > 1) {
             return; // it is sealed with one secret, and would be signed with another
         }
-        let bare = stripped(recipe, &vector.request, came.reading);
+        let bare = stripped(recipe, &vector.request, came.variant);
         let signed = recipe.sign(&bare, &Signing::at(now(vector))).unwrap();
         let again = matched(recipe, &signed, now(vector));
         assert!(again.is_some(), "{}: {}: {signed:?}", sender.name(), vector.about);

@@ -1,8 +1,8 @@
 //! Compilation of a signature for one source.
 
 use super::{
-    Escapes, Except, Keys, Listed, ListedValue, Pairs, PartSize, Plan, Public, Reading, Redundancy,
-    TimeCover,
+    Escapes, Except, Keys, Listed, ListedValue, Pairs, PartSize, Plan, Public, Redundancy,
+    SignatureVariant, TimeCover,
 };
 use crate::sender::crypto::digest::Hasher;
 use crate::sender::crypto::key_set;
@@ -21,34 +21,34 @@ use crate::sender::request::encoding;
 use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::Place;
 
-/// Compiles `reading`, the one at `index` of its file; `None` when its condition can never hold.
+/// Compiles `variant`, the one at `index` of its file; `None` when its condition can never hold.
 pub(in crate::sender) fn compile(
     index: usize,
-    reading: &definition::Reading,
+    variant: &definition::SignatureVariant,
     binder: &mut Binder<'_>,
     shaping: &Shaping,
-) -> Result<Option<Reading>, DefinitionError> {
-    let when = binder.gate(&reading.when)?;
+) -> Result<Option<SignatureVariant>, DefinitionError> {
+    let when = binder.gate(&variant.when)?;
     if matches!(when, Gate::Never) {
         return Ok(None);
     }
-    let of = binder.text(&reading.of, Use::Signed).map_err(|fault| fault.under("of"))?;
-    let claim = binder.spot(&reading.r#in, Use::Signed).map_err(|fault| fault.under("in"))?;
+    let of = binder.text(&variant.of, Use::Signed).map_err(|fault| fault.under("of"))?;
+    let supplied = binder.spot(&variant.r#in, Use::Signed).map_err(|fault| fault.under("in"))?;
     let reads = |gateway: Gateway| {
         of.spots().any(|spot| matches!(spot.input, Input::Gateway(read) if read == gateway))
     };
     // A further variant inherits lists that its own text may not read.
-    let sorted = if reads(Gateway::Sorted) { reading.sorted.as_slice() } else { &[] };
+    let sorted = if reads(Gateway::Sorted) { variant.sorted.as_slice() } else { &[] };
     let sorted: Result<Vec<_>, DefinitionError> =
         sorted.iter().map(|text| binder.text(text, Use::Signed)).collect();
     let sorted = sorted.map_err(|fault| fault.under("sorted"))?;
-    let pairs = reading.pairs.as_ref().filter(|_| reads(Gateway::Pairs));
-    let pairs = pairs.map(|pairs| compile_pairs(pairs, &claim, binder));
+    let pairs = variant.pairs.as_ref().filter(|_| reads(Gateway::Pairs));
+    let pairs = pairs.map(|pairs| compile_pairs(pairs, &supplied, binder));
     let pairs = pairs.transpose().map_err(|fault| fault.under("pairs"))?;
-    let key = binder.text(&reading.key, Use::Key).map_err(|fault| fault.under("key"))?;
-    let keyed = keyed(&reading.with, Some(&key), &binder.terms.secrets);
-    let public = reading.public.map(|public| Public::new(public, &key, &binder.terms.secrets));
-    let lacking = matches!(reading.with.first, First::Keyed(_))
+    let key = binder.text(&variant.key, Use::Key).map_err(|fault| fault.under("key"))?;
+    let keyed = keyed(&variant.with, Some(&key), &binder.terms.secrets);
+    let public = variant.public.map(|public| Public::new(public, &key, &binder.terms.secrets));
+    let lacking = matches!(variant.with.first, First::Keyed(_))
         && keyed.iter().all(Option::is_none)
         && fixed(&key, b"").is_none_or(|key| key.is_empty());
     if lacking && !reads_secret(&key) {
@@ -56,8 +56,8 @@ pub(in crate::sender) fn compile(
     }
     let texts = SignedTexts { of: &of, sorted: &sorted, pairs: pairs.as_ref() };
     let signed = Signed::of(texts, binder, shaping);
-    let earlier = &binder.sender.readings[..index.min(binder.sender.readings.len())];
-    Ok(Some(Reading {
+    let earlier = &binder.sender.variants[..index.min(binder.sender.variants.len())];
+    Ok(Some(SignatureVariant {
         index,
         when,
         signed,
@@ -65,53 +65,56 @@ pub(in crate::sender) fn compile(
         escapes: Escapes::OneWay,
         cut_before: cut_before(&of),
         of,
-        with: reading.with.clone(),
+        with: variant.with.clone(),
         public,
         key,
         keyed,
-        claim,
-        claim_group: binder
+        supplied,
+        supplied_group: binder
             .sender
-            .readings
+            .variants
             .iter()
-            .position(|other| same_claim(other, reading))
+            .position(|other| same_place(other, variant))
             .unwrap_or(index),
-        writing: reading.r#as,
-        cut: reading.cut,
-        plus: reading.plus,
-        twin: earlier.iter().find_map(|other| twin(other, reading)).unwrap_or(Redundancy::No),
+        writing: variant.r#as,
+        cut: variant.cut,
+        plus: variant.plus,
+        twin: earlier.iter().find_map(|other| twin(other, variant)).unwrap_or(Redundancy::No),
         sorted_sizes: sorted.iter().map(|text| part_size(text, binder.sender)).collect(),
         sorted,
         pairs,
-        roles: binder.roles(&reading.roles)?,
+        roles: binder.roles(&variant.roles)?,
         time: TimeCover::Always,
     }))
 }
 
 /// Finds variants that can parse each other's texts: those with the same digest, key and signature.
-pub(in crate::sender) fn relate(readings: &mut [Reading], of: &[definition::Reading]) {
+pub(in crate::sender) fn relate(
+    variants: &mut [SignatureVariant],
+    of: &[definition::SignatureVariant],
+) {
     let same_encoding = |one: usize, other: usize| {
         let (Some(one), Some(other)) = (of.get(one), of.get(other)) else { return false };
         let alike = one.with == other.with && one.key == other.key && one.public == other.public;
-        alike && same_claim(one, other) && one.cut == other.cut && one.r#as == other.r#as
+        alike && same_place(one, other) && one.cut == other.cut && one.r#as == other.r#as
     };
-    for at in 0..readings.len() {
+    for at in 0..variants.len() {
         let mut siblings = Vec::new();
-        for other in (0..readings.len()).filter(|other| *other != at) {
-            let (own, theirs) = (readings[at].index, readings[other].index);
-            if !same_encoding(own, theirs) || readings[at].signed.is_sorted() {
+        for other in (0..variants.len()).filter(|other| *other != at) {
+            let (own, theirs) = (variants[at].index, variants[other].index);
+            if !same_encoding(own, theirs) || variants[at].signed.is_sorted() {
                 continue;
             }
             if raw(&of[own].of) == raw(&of[theirs].of) && of[own].of != of[theirs].of {
-                readings[at].escapes = Escapes::BothWays { other };
-            } else if !readings[at].signed.agrees_with(&readings[other].signed) {
+                variants[at].escapes = Escapes::BothWays { other };
+            } else if !variants[at].signed.agrees_with(&variants[other].signed) {
                 siblings.push(other);
             }
         }
-        if !siblings.is_empty() || readings[at].escapes != Escapes::OneWay {
-            readings[at].signed.is_closed = Always::ByCallback;
+        if !siblings.is_empty() || variants[at].escapes != Escapes::OneWay {
+            variants[at].signed.is_closed = Always::ByCallback;
         }
-        readings[at].siblings = siblings;
+        variants[at].siblings = siblings;
     }
 }
 
@@ -123,13 +126,16 @@ fn part_size(text: &Text<Bound>, sender: &Sender) -> PartSize {
     if is_any { PartSize::Any } else { PartSize::Bounded }
 }
 
-fn same_claim(one: &definition::Reading, other: &definition::Reading) -> bool {
+fn same_place(one: &definition::SignatureVariant, other: &definition::SignatureVariant) -> bool {
     one.r#in.key == other.r#in.key && one.r#in.origin == other.r#in.origin
 }
 
 /// The only difference between two variants, if that is the meaning of `+` or of escapes.
-fn twin(one: &definition::Reading, other: &definition::Reading) -> Option<Redundancy> {
-    let alike = same_claim(one, other)
+fn twin(
+    one: &definition::SignatureVariant,
+    other: &definition::SignatureVariant,
+) -> Option<Redundancy> {
+    let alike = same_place(one, other)
         && one.when == other.when
         && one.sorted == other.sorted
         && one.with == other.with
@@ -153,8 +159,8 @@ fn raw(of: &Text) -> Text {
     of
 }
 
-fn pairs_key(reading: &definition::Reading) -> Option<String> {
-    reading.pairs.as_ref().map(|pairs| format!("{pairs:?}"))
+fn pairs_key(variant: &definition::SignatureVariant) -> Option<String> {
+    variant.pairs.as_ref().map(|pairs| format!("{pairs:?}"))
 }
 
 fn cut_before(of: &Text<Bound>) -> Option<Box<str>> {
@@ -166,12 +172,12 @@ fn cut_before(of: &Text<Bound>) -> Option<Box<str>> {
 
 fn compile_pairs(
     pairs: &definition::Pairs,
-    claim: &Bound,
+    supplied: &Bound,
     binder: &mut Binder<'_>,
 ) -> Result<Pairs, DefinitionError> {
     let except: Vec<_> = pairs.except.iter().map(|name| Except::new(name)).collect();
     let left_out = |name: &str| {
-        name == &*claim.name || except.iter().any(|except| except.takes(name.as_bytes()))
+        name == &*supplied.name || except.iter().any(|except| except.takes(name.as_bytes()))
     };
     let names: Vec<String> = match &pairs.which {
         ListedParameters::Names(names) => {
@@ -250,7 +256,7 @@ fn label(name: &str, each: Each) -> Box<[u8]> {
 }
 
 /// The keyed states of a chain that starts with an HMAC, one for each secret; `None` where the
-/// secret cannot be read as the key's text wants it.
+/// secret does not fit the key's text.
 pub(in crate::sender) fn keyed(
     with: &Chain,
     key: Option<&Text<Bound>>,
@@ -306,7 +312,7 @@ pub(in crate::sender) fn fixed(text: &Text<Bound>, secret: &[u8]) -> Option<Vec<
     Some(out)
 }
 
-/// The slot of a text that is one parameter and nothing else.
+/// The slot of a text that is exactly one parameter.
 pub(in crate::sender) fn only_slot(text: &Text<Bound>) -> Option<Slot> {
     match text.pieces.as_slice() {
         [Piece::Value(Bound { input: Input::Parameter { slot, .. }, .. })] => Some(*slot),
@@ -319,11 +325,11 @@ pub(in crate::sender) fn reads_parameters(text: &Text<Bound>) -> bool {
     text.spots().any(|spot| matches!(spot.input, Input::Parameter { .. } | Input::Known(_)))
 }
 
-/// The slots of the claims of `readings`.
-pub(in crate::sender) fn claim_slots(readings: &[Reading]) -> Vec<Slot> {
-    readings
+/// The slots of the supplied signatures of `variants`.
+pub(in crate::sender) fn supplied_slots(variants: &[SignatureVariant]) -> Vec<Slot> {
+    variants
         .iter()
-        .filter_map(|reading| match reading.claim.input {
+        .filter_map(|variant| match variant.supplied.input {
             Input::Parameter { slot, .. } => Some(slot),
             _ => None,
         })

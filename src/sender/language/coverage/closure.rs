@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::{Always, Chain, ChainSource, Signed, SignedInput};
 use crate::sender::acts::evaluate::Context;
 use crate::sender::acts::outcome::Reason;
-use crate::sender::acts::signature::{Escapes, Reading};
+use crate::sender::acts::signature::{Escapes, SignatureVariant};
 use crate::sender::language::bound::{Bound, Scope};
 use crate::sender::language::recipe::Also;
 use crate::sender::language::recut::chains::{Chains, Closedness, KnownName, ReceivedPair};
@@ -26,7 +26,7 @@ use crate::sender::request::unreplaced;
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Coverage {
     /// The signature that matched first, further ones, then that of the kind.
-    proofs: SmallVec<[ReadingProof; 2]>,
+    proofs: SmallVec<[VariantProof; 2]>,
     pub(in crate::sender) verdict: TextVerdict,
     /// Parameters whose value contradicts the sender file.
     pub(in crate::sender) misfits: Vec<String>,
@@ -48,19 +48,19 @@ pub(in crate::sender) enum TextVerdict {
 
 /// Values that one signed text proves of one callback.
 #[derive(Debug)]
-struct ReadingProof {
-    of: ReadingOf,
-    /// Values that are what was received, by confirmed facts alone.
+struct VariantProof {
+    of: VariantRef,
+    /// Values that equal the received ones, by confirmed facts only.
     closed: ValueSet,
     /// Values that are not, by all facts.
     open: ValueSet,
     pairs: Option<PairsProof>,
 }
 
-/// Which of a recipe's readings it is.
+/// Which of a recipe's variants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadingOf {
-    /// The reading at that index.
+enum VariantRef {
+    /// The variant at that index.
     Recipe(usize),
     /// The second signature of the kind.
     Kind,
@@ -69,11 +69,11 @@ enum ReadingOf {
 /// Pairs that a list of decoded pairs proves.
 #[derive(Debug, Default)]
 struct PairsProof {
-    /// Names whose value is what was received, by confirmed facts alone.
+    /// Names whose value equals the received one, by confirmed facts only.
     closed: Vec<Vec<u8>>,
-    /// Names whose value is not, or that other readings have, by all facts.
+    /// Names whose value is not, or that other variants have, by all facts.
     open: Vec<Vec<u8>>,
-    /// Names that other readings have and the callback has not, by confirmed facts; `None`: any.
+    /// Names that other variants have and the callback has not, by confirmed facts; `None`: any.
     others: Option<Vec<Vec<u8>>>,
 }
 
@@ -85,7 +85,7 @@ struct SignedSegments {
 
 /// A text read back, before it is known what identifies the callback.
 struct ReadAgain {
-    proof: ReadingProof,
+    proof: VariantProof,
     misfits: Vec<String>,
     /// Whether values that fit make the same text although those that came do not fit.
     others: Others,
@@ -122,18 +122,18 @@ impl Callback<'_> {
     pub(in crate::sender) fn cover(&self) -> Result<Coverage, CallbackError> {
         let mut coverage = Coverage::default();
         let Some(matched) = self.matched.as_ref() else { return Ok(coverage) };
-        let Some(first) = matched.reading else { return Ok(coverage) };
-        let main = self.read_again(ReadingOf::Recipe(first))?;
-        let refused = &self.recipe.sender.shapes.refuse;
-        if let Some(name) = main.misfits.iter().find(|name| refused.contains(name)) {
+        let Some(first) = matched.variant else { return Ok(coverage) };
+        let main = self.read_again(VariantRef::Recipe(first))?;
+        let rejected = &self.recipe.sender.shapes.refuse;
+        if let Some(name) = main.misfits.iter().find(|name| rejected.contains(name)) {
             return Err(CallbackError::of(Reason::BadEncoding, name));
         }
         coverage.proofs.push(main.proof);
         for index in matched.further.iter() {
-            coverage.proofs.push(self.read_again(ReadingOf::Recipe(*index))?.proof);
+            coverage.proofs.push(self.read_again(VariantRef::Recipe(*index))?.proof);
         }
-        if matches!(self.kind_here().map(|kind| &kind.also), Some(Also::Reading(_))) {
-            coverage.proofs.push(self.read_again(ReadingOf::Kind)?.proof);
+        if matches!(self.kind_here().map(|kind| &kind.also), Some(Also::Signature(_))) {
+            coverage.proofs.push(self.read_again(VariantRef::Kind)?.proof);
         }
         coverage.verdict = match (main.others, main.misfits.is_empty()) {
             (Others::Fit, _) => TextVerdict::Ambiguous,
@@ -150,19 +150,19 @@ impl Callback<'_> {
         Ok(coverage)
     }
 
-    fn reading_of(&self, of: ReadingOf) -> Option<&Reading> {
+    fn variant_of(&self, of: VariantRef) -> Option<&SignatureVariant> {
         match of {
-            ReadingOf::Recipe(index) => self.recipe.readings.get(index),
-            ReadingOf::Kind => match self.kind_here().map(|kind| &kind.also) {
-                Some(Also::Reading(reading)) => Some(reading),
+            VariantRef::Recipe(index) => self.recipe.variants.get(index),
+            VariantRef::Kind => match self.kind_here().map(|kind| &kind.also) {
+                Some(Also::Signature(variant)) => Some(variant),
                 _ => None,
             },
         }
     }
 
-    fn read_again(&self, of: ReadingOf) -> Result<ReadAgain, CallbackError> {
+    fn read_again(&self, of: VariantRef) -> Result<ReadAgain, CallbackError> {
         let empty = || ReadAgain {
-            proof: ReadingProof {
+            proof: VariantProof {
                 of,
                 closed: ValueSet::default(),
                 open: ValueSet::default(),
@@ -173,31 +173,31 @@ impl Callback<'_> {
             grain: Grain::Finest,
             recut: Vec::new(),
         };
-        let Some(reading) = self.reading_of(of) else { return Ok(empty()) };
-        let signed = &reading.signed;
+        let Some(variant) = self.variant_of(of) else { return Ok(empty()) };
+        let signed = &variant.signed;
         let mut again = empty();
         again.proof.closed = *signed.always_closed();
-        again.misfits = self.misfits(reading)?;
+        again.misfits = self.misfits(variant)?;
         if again.misfits.is_empty() && signed.is_closed == Always::Yes {
             return Ok(again);
         }
-        let is_open = signed.has_open_value() || !reading.siblings.is_empty();
+        let is_open = signed.has_open_value() || !variant.siblings.is_empty();
         if !again.misfits.is_empty() || is_open {
-            self.read_text_back(reading, &mut again)?;
+            self.read_text_back(variant, &mut again)?;
         }
         if signed.chain.is_some() {
-            self.read_pairs_back(reading, &mut again)?;
+            self.read_pairs_back(variant, &mut again)?;
         }
-        if let Escapes::BothWays { other } = reading.escapes {
-            self.open_escapes(reading, other, &mut again)?;
+        if let Escapes::BothWays { other } = variant.escapes {
+            self.open_escapes(variant, other, &mut again)?;
         }
         Ok(again)
     }
 
-    /// The names of the values of `reading` that do not fit their shape.
-    fn misfits(&self, reading: &Reading) -> Result<Vec<String>, ParameterError> {
-        let signed = &reading.signed;
-        let context = Context { plus: reading.plus, ..Context::default() };
+    /// The names of the values of `variant` that do not fit their shape.
+    fn misfits(&self, variant: &SignatureVariant) -> Result<Vec<String>, ParameterError> {
+        let signed = &variant.signed;
+        let context = Context { plus: variant.plus, ..Context::default() };
         let mut names = Vec::new();
         for (spot, shape) in signed.spots.iter().zip(&signed.assumed.shapes) {
             let Some(spot) = spot.as_ref().filter(|_| !shape.is_free()) else { continue };
@@ -233,11 +233,11 @@ impl Callback<'_> {
 
     fn read_text_back(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         again: &mut ReadAgain,
     ) -> Result<(), CallbackError> {
-        let signed = &reading.signed;
-        let SignedSegments { segments, values } = self.signed_segments(reading)?;
+        let signed = &variant.signed;
+        let SignedSegments { segments, values } = self.signed_segments(variant)?;
         let received = Received { segments: &segments, values: &values };
         let all_closed = |proof: &Proof| match proof.read_back(&received) {
             Readback::Closed(closed) => Some(closed),
@@ -267,10 +267,10 @@ impl Callback<'_> {
                     Readback::Closed(closed) => closed,
                     Readback::Empty => ValueSet::default(),
                 };
-                again.others = self.others_of_siblings(reading, &segments);
+                again.others = self.others_of_siblings(variant, &segments);
             }
         }
-        self.read_as_siblings(reading, &received, again);
+        self.read_as_siblings(variant, &received, again);
         let literals = signed.layout.literals();
         for (number, value) in (0..).zip(&values) {
             let (Some(value), true) = (value, again.proof.open.contains(number)) else { continue };
@@ -284,10 +284,10 @@ impl Callback<'_> {
         Ok(())
     }
 
-    /// Whether values that fit make the text of a misfit as another reading of the same signature.
-    fn others_of_siblings(&self, reading: &Reading, segments: &[Vec<u8>]) -> Others {
+    /// Whether values that fit make the text of a misfit as another variant of the same signature.
+    fn others_of_siblings(&self, variant: &SignatureVariant, segments: &[Vec<u8>]) -> Others {
         let fits = |index: &usize| {
-            self.recipe.readings.get(*index).is_some_and(|sibling| {
+            self.recipe.variants.get(*index).is_some_and(|sibling| {
                 let theirs = &sibling.signed;
                 let values = vec![None; theirs.values.len()];
                 let received = Received { segments, values: &values };
@@ -295,19 +295,24 @@ impl Callback<'_> {
                     && matches!(theirs.assumed.read_back(&received), Readback::Closed(_))
             })
         };
-        if reading.siblings.iter().any(fits) { Others::Fit } else { Others::NotEven }
+        if variant.siblings.iter().any(fits) { Others::Fit } else { Others::NotEven }
     }
 
-    /// Opens what another reading of the same signature reads otherwise, or leaves unsigned.
-    fn read_as_siblings(&self, reading: &Reading, received: &Received<'_>, again: &mut ReadAgain) {
-        for index in &reading.siblings {
-            let Some(sibling) = self.recipe.readings.get(*index) else { continue };
+    /// Opens what another variant of the same signature reads otherwise, or leaves unsigned.
+    fn read_as_siblings(
+        &self,
+        variant: &SignatureVariant,
+        received: &Received<'_>,
+        again: &mut ReadAgain,
+    ) {
+        for index in &variant.siblings {
+            let Some(sibling) = self.recipe.variants.get(*index) else { continue };
             let theirs = &sibling.signed;
             if theirs.layout.segments.len() != received.segments.len() {
                 continue;
             }
             let place_of = |input: &SignedInput| {
-                reading.signed.values.iter().position(|value| value.input == *input)
+                variant.signed.values.iter().position(|value| value.input == *input)
             };
             let values: Vec<Option<Vec<u8>>> = theirs
                 .values
@@ -319,7 +324,7 @@ impl Callback<'_> {
                 [(theirs.confirmed(), Facts::Proven), (&theirs.assumed, Facts::All)]
             {
                 let Readback::Closed(closed) = proof.read_back(&received) else { continue };
-                for (number, value) in (0..).zip(&reading.signed.values) {
+                for (number, value) in (0..).zip(&variant.signed.values) {
                     let there = theirs.values.iter().position(|other| other.input == value.input);
                     let agrees = there
                         .and_then(|there| u8::try_from(there).ok())
@@ -332,25 +337,25 @@ impl Callback<'_> {
         }
     }
 
-    /// Opens what holds an escape, where one reading decodes escapes and `other` does not, or the
+    /// Opens what holds an escape, where one variant decodes escapes and `other` does not, or the
     /// other way round.
     fn open_escapes(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         other: usize,
         again: &mut ReadAgain,
     ) -> Result<(), CallbackError> {
-        let holds = |text: &[u8]| match reading.plus {
-            Plus::Blank => memchr::memchr2(b'%', b'+', text).is_some(),
+        let holds = |text: &[u8]| match variant.plus {
+            Plus::Space => memchr::memchr2(b'%', b'+', text).is_some(),
             Plus::Kept => memchr::memchr(b'%', text).is_some(),
         };
-        let other = self.recipe.readings.get(other).and_then(|one| one.signed.chain.as_ref());
-        let pairs = match &reading.signed.chain {
-            Some(_) => self.received_pairs(reading)?,
-            None => self.spelled_pairs(reading)?,
+        let other = self.recipe.variants.get(other).and_then(|one| one.signed.chain.as_ref());
+        let pairs = match &variant.signed.chain {
+            Some(_) => self.received_pairs(variant)?,
+            None => self.spelled_pairs(variant)?,
         };
-        if reading.signed.chain.is_none() {
-            // What is signed as it came says which pairs there are, but for the reading that
+        if variant.signed.chain.is_none() {
+            // What is signed as it came says which pairs there are, but for the variant that
             // decodes: to that one these pairs are a text.
             again.proof.pairs = Some(match other {
                 Some(chain) => {
@@ -383,12 +388,15 @@ impl Callback<'_> {
     ///
     /// # Errors
     /// `bad_encoding` if one of them is empty or has no value: decoded it is another query's text.
-    fn spelled_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
-        let signed = &reading.signed;
+    fn spelled_pairs(
+        &self,
+        variant: &SignatureVariant,
+    ) -> Result<Vec<ReceivedPair>, CallbackError> {
+        let signed = &variant.signed;
         let values = signed.values.iter().zip(&signed.spots);
         let mut queries = values.filter(|(value, _)| value.input == SignedInput::Query);
         let Some((_, Some(spot))) = queries.next() else { return Ok(Vec::new()) };
-        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+        let context = Context { plus: variant.plus, variant: Some(variant), ..Context::default() };
         let text = self.value(spot, &context)?.unwrap_or_default();
         let start = memchr::memchr(b'?', &text).filter(|_| spot.is_url()).map_or(0, |at| at + 1);
         let pair = |pair: &[u8]| {
@@ -399,17 +407,17 @@ impl Callback<'_> {
         pairs.ok_or_else(|| CallbackError::new(Reason::BadEncoding))
     }
 
-    /// The text of `reading` in segments, without the secret, and the values in it.
-    fn signed_segments(&self, reading: &Reading) -> Result<SignedSegments, CallbackError> {
-        let signed = &reading.signed;
-        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
+    /// The text of `variant` in segments, without the secret, and the values in it.
+    fn signed_segments(&self, variant: &SignatureVariant) -> Result<SignedSegments, CallbackError> {
+        let signed = &variant.signed;
+        let context = Context { plus: variant.plus, variant: Some(variant), ..Context::default() };
         let mut values: Vec<Option<Vec<u8>>> = Vec::with_capacity(signed.values.len());
         for (spot, value) in signed.spots.iter().zip(&signed.values) {
             values.push(match (spot, &value.input) {
                 (Some(spot), _) => self.value(spot, &context)?.map(Cow::into_owned),
                 (None, SignedInput::Pairs { .. } | SignedInput::Other) => {
                     let mut out = Vec::new();
-                    if let Some(pairs) = &reading.pairs {
+                    if let Some(pairs) = &variant.pairs {
                         self.put_pairs(pairs, &context, &mut out)?;
                     }
                     Some(out)
@@ -429,11 +437,11 @@ impl Callback<'_> {
 
     fn read_pairs_back(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         again: &mut ReadAgain,
     ) -> Result<(), CallbackError> {
-        let Some(chain) = &reading.signed.chain else { return Ok(()) };
-        let pairs = self.received_pairs(reading)?;
+        let Some(chain) = &variant.signed.chain else { return Ok(()) };
+        let pairs = self.received_pairs(variant)?;
         let splits = |name: &[u8]| {
             let holds = |separator| memchr::memmem::find(name, separator).is_some();
             holds(&*chain.between) || holds(&*chain.within)
@@ -442,7 +450,7 @@ impl Callback<'_> {
             return Err(CallbackError::of(Reason::BadEncoding, &unreplaced::shown(&odd.name)));
         }
         let rules = chain.rules(&chain.assumed);
-        self.refuse_unlisted(reading, chain, &rules.written(&pairs))?;
+        self.reject_unlisted(variant, chain, &rules.written(&pairs))?;
         let mut proof = PairsProof::default();
         // A list is one value of its text: which of its pairs are closed is said below.
         if let Ok(number) = u8::try_from(chain.value) {
@@ -481,15 +489,15 @@ impl Callback<'_> {
 
     /// Rejects a decoded query with an empty pair or a name without a value: its text is another
     /// than that of its pairs.
-    fn refuse_unlisted(
+    fn reject_unlisted(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         chain: &Chain,
         written: &[u8],
     ) -> Result<(), CallbackError> {
         let ChainSource::Query(_) = &chain.source else { return Ok(()) };
-        let context = Context { plus: reading.plus, reading: Some(reading), ..Context::default() };
-        let spot = reading.signed.spots.get(chain.value).and_then(Option::as_ref);
+        let context = Context { plus: variant.plus, variant: Some(variant), ..Context::default() };
+        let spot = variant.signed.spots.get(chain.value).and_then(Option::as_ref);
         let text = spot.map(|spot| self.value(spot, &context)).transpose()?.flatten();
         match text.as_deref() == Some(written) {
             true => Ok(()),
@@ -498,11 +506,14 @@ impl Callback<'_> {
     }
 
     /// The pairs of a decoded list as they were received, in the order of the list.
-    fn received_pairs(&self, reading: &Reading) -> Result<Vec<ReceivedPair>, CallbackError> {
-        let Some(chain) = &reading.signed.chain else { return Ok(Vec::new()) };
+    fn received_pairs(
+        &self,
+        variant: &SignatureVariant,
+    ) -> Result<Vec<ReceivedPair>, CallbackError> {
+        let Some(chain) = &variant.signed.chain else { return Ok(Vec::new()) };
         let (parameters, buffers) = self.side(Scope::Outer);
-        match (&chain.source, &reading.pairs) {
-            (ChainSource::Pairs, Some(pairs)) => Ok(self.gathered_pairs(pairs, reading)?),
+        match (&chain.source, &variant.pairs) {
+            (ChainSource::Pairs, Some(pairs)) => Ok(self.gathered_pairs(pairs, variant)?),
             (ChainSource::Pairs, None) => Ok(Vec::new()),
             (ChainSource::Query(cut), _) => {
                 let in_query = parameters.iter(buffers).filter(|one| one.place == Place::Query);
@@ -519,11 +530,11 @@ impl Callback<'_> {
         }
     }
 
-    /// Whether two readings of the text can name two events: something that identifies the event or
+    /// Whether two variants of the text can name two events: something that identifies the event or
     /// selects its kind is open.
-    fn disagrees(&self, proof: &ReadingProof) -> bool {
-        let Some(reading) = self.reading_of(proof.of) else { return false };
-        let is_open = |spot: &Bound| self.is_open(&reading.signed, proof, spot);
+    fn disagrees(&self, proof: &VariantProof) -> bool {
+        let Some(variant) = self.variant_of(proof.of) else { return false };
+        let is_open = |spot: &Bound| self.is_open(&variant.signed, proof, spot);
         let identity = self.identity_texts();
         let identity = identity.iter().flat_map(|text| text.of.spots());
         identity.chain(self.selecting_spots()).any(is_open)
@@ -537,7 +548,7 @@ enum Facts {
     All,
 }
 
-impl ReadingProof {
+impl VariantProof {
     fn open_value(&mut self, number: u8, facts: Facts) {
         let mut value = ValueSet::default();
         value.insert(number);
@@ -548,7 +559,7 @@ impl ReadingProof {
     }
 }
 
-/// What confirmed facts prove of a list of pairs.
+/// Pairs that confirmed facts prove of a list.
 fn proven_pairs(chain: &Chain, pairs: &[ReceivedPair]) -> PairsProof {
     let rules = chain.rules(&chain.confirmed);
     let Chains::Closed(closedness) = rules.read_back(pairs) else { return PairsProof::default() };
@@ -564,7 +575,7 @@ fn proven_pairs(chain: &Chain, pairs: &[ReceivedPair]) -> PairsProof {
     }
 }
 
-/// What to call the pair that makes a list no list of the provider's.
+/// The name of the pair that the provider's list cannot contain.
 fn chain_misfit(pairs: &[ReceivedPair], known: &[KnownName]) -> String {
     let misfit = known.iter().find(|known| {
         let value = pairs.iter().find(|pair| *pair.name == *known.name);

@@ -1,4 +1,4 @@
-//! The order of literals and values in the text of a reading, compiled for one source.
+//! The order of literals and values in the text of a variant, compiled for one source.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::sender::language::text::{Piece, Text};
 use crate::sender::language::value_shape::{ByteSet, ShapeBasis, ValueShape};
 use crate::sender::request::names::Slot;
 
-/// The shapes of one source: those of the sender file, and what the source itself says.
+/// The shapes of one source: those of the sender file, and the source's confirmations.
 #[derive(Debug, Default)]
 pub(in crate::sender) struct Shaping {
     of: BTreeMap<String, ValueShape>,
@@ -68,7 +68,7 @@ impl Shaping {
     }
 }
 
-/// The texts of one reading.
+/// The texts of one variant.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sender) struct SignedTexts<'r> {
     pub(in crate::sender) of: &'r Text<Bound>,

@@ -26,7 +26,7 @@ pub(in crate::sender) struct KeySet {
     pub(in crate::sender) pick: Spot,
 }
 
-/// How long a list of keys is kept where its sender's file says nothing.
+/// The default time for which a list of keys is kept.
 const KEEP: &str = "24h";
 
 /// A signature that a private key makes.

@@ -6,11 +6,14 @@ mod signature;
 mod soundness;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::{Basis, Challenge, Pasted, Probes, Reads, Sender, SenderRetries, Test};
+use super::{
+    Basis, Challenge, Pasted, Precedence, Probes, Reads, Sender, SenderRetries, SenderRouting, Test,
+};
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
 use crate::sender::language::condition::Condition;
@@ -28,10 +31,14 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn sender(&mut self, name: &str, text: &str, file: File) -> Sender {
         let paste = file.paste.as_deref().map(|paste| self.paste(paste)).unwrap_or_default();
-        let readings = self.readings(file.signature);
+        let variants = self.variants(file.signature);
         let kinds = self.kinds(file.kind);
         if file.events.is_none() && !file.event.is_empty() {
-            self.fault("events", "is missing", "say what names an event: by = \"{Event}\"");
+            self.fault(
+                "events",
+                "is missing",
+                "name the placeholder of an event's name: by = \"{Event}\"",
+            );
         }
         let sender = Sender {
             name: name.to_owned(),
@@ -64,8 +71,9 @@ impl Reader {
             open: file.open.and_then(|open| self.open(&open)),
             key_set: file.key_set.and_then(|set| self.key_set(set)),
             countersign: file.countersign.and_then(|sign| self.countersign(sign)),
-            patience: self.patience(file.patience),
-            readings,
+            retries: self.retries(file.patience),
+            routing: self.routing(file.routing),
+            variants,
             replies: self.rows("reply", &file.reply),
             vectors: self.vectors(file.vector),
             text: text.to_owned(),
@@ -87,7 +95,7 @@ impl Reader {
         if !sender.challenge.when.is_empty() && !sender.replies.has("challenge") {
             self.fault("reply.challenge", "is missing", "add the reply to an address check");
         }
-        let listed = sender.readings.iter().any(|reading| reading.reads("public_key"));
+        let listed = sender.variants.iter().any(|variant| variant.reads("public_key"));
         match &sender.key_set {
             None if listed => self.fault("key_set", "is missing", "name the place of [public_key]"),
             Some(_) if !listed => {
@@ -105,7 +113,7 @@ impl Reader {
         }
         let accepted = sender.vectors.iter().any(|vector| vector.expects("outcome", "accepted"));
         if !accepted {
-            self.fault("vector", "none is accepted", "add one: a file without does not load");
+            self.fault("vector", "none is accepted", "add an accepted vector: it is required");
         }
     }
 
@@ -265,7 +273,7 @@ impl Reader {
         }
     }
 
-    fn patience(&mut self, patience: file::RetriesTable) -> SenderRetries {
+    fn retries(&mut self, patience: file::RetriesTable) -> SenderRetries {
         let mut length = |key: &str, text: &str| match time::duration_ms(text) {
             Some(ms) => Some(Duration::from_millis(ms.unsigned_abs())),
             None => {
@@ -285,6 +293,30 @@ impl Reader {
         };
         let horizon = horizon.or_else(|| (!gaps.is_empty()).then(|| gaps.iter().sum()));
         SenderRetries { timeout, retries, gaps, horizon, when: patience.when }
+    }
+
+    fn routing(&mut self, routing: file::Routing) -> SenderRouting {
+        SenderRouting {
+            address: self.pair("routing.address", routing.address),
+            message: self.pair("routing.message", routing.message),
+            precedes: routing.precedes.map(|precedes| Precedence {
+                sender: precedes.sender,
+                parameter: self.parameter("routing.precedes.by", &precedes.by),
+            }),
+        }
+    }
+
+    fn pair(&mut self, key: &str, texts: Option<[String; 2]>) -> Option<Arc<[String; 2]>> {
+        texts.map(|texts| Arc::new(texts.map(|text| self.parameter(key, &text))))
+    }
+
+    /// The name of the parameter that a text is.
+    fn parameter(&mut self, key: &str, text: &str) -> String {
+        let spot = self.spot(key, text);
+        if spot.as_ref().is_some_and(|spot| !spot.came() || !spot.modifiers.is_empty()) {
+            self.fault(key, &format!("`{text}` is not a parameter"), "write {name}");
+        }
+        spot.map(|spot| spot.key).unwrap_or_default()
     }
 
     fn word<T: Copy + Default>(&mut self, key: &str, text: Option<&str>, words: &[(&str, T)]) -> T {

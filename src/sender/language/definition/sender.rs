@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 use super::reader::Reader;
-use super::{Basis, Sender, SenderRetries};
+use super::{Basis, Sender, SenderRetries, SenderRouting};
 use crate::sender::acts::resolved::Role;
 use crate::sender::language::definition_error::DefinitionError;
 use crate::sender::language::file::File;
@@ -37,7 +37,7 @@ impl Sender {
         &self.name
     }
 
-    /// Its title, for people.
+    /// The title.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
@@ -70,7 +70,7 @@ impl Sender {
     /// Whether a source may run without a secret.
     #[must_use]
     pub fn may_be_unsigned(&self) -> bool {
-        self.unsigned || self.readings.is_empty()
+        self.unsigned || self.variants.is_empty()
     }
 
     /// The methods it calls with; the first is the usual one.
@@ -102,10 +102,16 @@ impl Sender {
         self.ours.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Its patience.
+    /// The timeout and the retries.
     #[must_use]
-    pub fn patience(&self) -> &SenderRetries {
-        &self.patience
+    pub fn retries(&self) -> &SenderRetries {
+        &self.retries
+    }
+
+    /// The parameters that its events are routed by.
+    #[must_use]
+    pub fn routing(&self) -> &SenderRouting {
+        &self.routing
     }
 
     /// Addresses that it publishes, for `allow = "sender"`.
@@ -127,9 +133,9 @@ impl Sender {
         assumed.map(|(name, _)| name.as_str())
     }
 
-    /// Why each further reading of its signature is there.
-    pub fn readings(&self) -> impl Iterator<Item = Option<&str>> {
-        self.readings.iter().map(|reading| reading.why.as_deref())
+    /// Why each further variant of its signature is there.
+    pub fn variants(&self) -> impl Iterator<Item = Option<&str>> {
+        self.variants.iter().map(|variant| variant.why.as_deref())
     }
 
     /// The file as written.
@@ -152,10 +158,10 @@ impl Sender {
     }
 
     /// The parameter without which no event can be made: the transaction, where no kind and no
-    /// reading takes another.
+    /// variant takes another.
     pub(in crate::sender) fn only_transaction(&self) -> Option<String> {
         let others = self.kinds.iter().map(|kind| &kind.roles);
-        let others = others.chain(self.readings.iter().map(|reading| &reading.roles));
+        let others = others.chain(self.variants.iter().map(|variant| &variant.roles));
         let mut overriding = others.filter(|roles| roles.texts.has(Role::Transaction));
         if overriding.next().is_some() || self.open.is_some() || self.events.is_some() {
             return None;

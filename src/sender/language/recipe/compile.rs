@@ -12,7 +12,7 @@ use super::{
 };
 use crate::sender::acts::reply::Rows;
 use crate::sender::acts::resolved::Role;
-use crate::sender::acts::signature::{self, Reading};
+use crate::sender::acts::signature::{self, SignatureVariant};
 use crate::sender::language::bound::{Binder, Bound, Gate, Gateway, Input, Use, file_names};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::coverage::Shaping;
@@ -42,7 +42,7 @@ impl Compiler {
         let lists = self.lists(sender, binder);
         self.confirmed(sender, binder.terms);
         let shaping = Shaping::new(binder);
-        let readings = self.readings(sender, binder, &shaping);
+        let variants = self.variants(sender, binder, &shaping);
         let key_list = sender.key_set.as_ref().and_then(|set| self.key_list(set, binder));
         let open = sender.open.as_ref().and_then(|open| self.opener(open, binder));
         let challenge = self.gate(&sender.challenge.when, binder, Gate::Never);
@@ -59,7 +59,7 @@ impl Compiler {
         let replies =
             self.take(sender.replies.bind(&mut |spot| binder.spot(spot, Use::Reply)), "reply")?;
         let echoed = echoed(&own_replies, &replies);
-        let claims = signature::claim_slots(&readings);
+        let supplied_signatures = signature::supplied_slots(&variants);
         let mut recipe = Recipe {
             sender: Arc::clone(sender),
             source: binder.terms.source.clone(),
@@ -68,10 +68,14 @@ impl Compiler {
             secrets: binder.terms.secrets.clone(),
             protection: protection(sender, binder.terms),
             replay: binder.terms.replayable,
-            unsigned: claims.iter().copied().chain(pick_slot(key_list.as_ref())).collect(),
-            claims,
+            unsigned: supplied_signatures
+                .iter()
+                .copied()
+                .chain(pick_slot(key_list.as_ref()))
+                .collect(),
+            supplied_signatures,
             masked: self.masked(sender, binder),
-            readings,
+            variants,
             key_list,
             known_keys: known_keys(binder.terms),
             lists,
@@ -148,7 +152,7 @@ impl Compiler {
         if terms.secrets.iter().any(|secret| secret.value.expose().is_empty()) {
             self.fault("secrets", "contains an empty value", "write the value");
         }
-        let signed = !sender.readings.is_empty() && sender.secret.is_some();
+        let signed = !sender.variants.is_empty() && sender.secret.is_some();
         if signed && terms.secrets.is_empty() && !terms.unsigned && terms.keys.is_empty() {
             let about = sender.secret.as_deref().unwrap_or_default();
             let remedy = format!("set it to the {about}");
@@ -164,7 +168,7 @@ impl Compiler {
                 "set its secret",
             );
         }
-        if sender.secret.is_none() && !sender.readings.is_empty() && !terms.secrets.is_empty() {
+        if sender.secret.is_none() && !sender.variants.is_empty() && !terms.secrets.is_empty() {
             let what = "do not apply to this sender: it signs with its own private key";
             self.fault("secrets", what, "remove them");
         }
@@ -176,40 +180,40 @@ impl Compiler {
         }
     }
 
-    fn readings(
+    fn variants(
         &mut self,
         sender: &Sender,
         binder: &mut Binder<'_>,
         shaping: &Shaping,
-    ) -> Vec<Reading> {
-        let mut readings = Vec::new();
-        for (index, reading) in sender.readings.iter().enumerate() {
-            match signature::compile(index, reading, binder, shaping) {
-                Ok(Some(reading)) => readings.push(reading),
+    ) -> Vec<SignatureVariant> {
+        let mut variants = Vec::new();
+        for (index, variant) in sender.variants.iter().enumerate() {
+            match signature::compile(index, variant, binder, shaping) {
+                Ok(Some(variant)) => variants.push(variant),
                 Ok(None) => {}
                 Err(fault) => self.errors.push(fault.under("signature")),
             }
         }
-        signature::relate(&mut readings, &sender.readings);
-        self.separable_secrets(&readings, binder.terms);
-        if readings.is_empty() && protection(sender, binder.terms) == Protection::Signed {
+        signature::relate(&mut variants, &sender.variants);
+        self.separable_secrets(&variants, binder.terms);
+        if variants.is_empty() && protection(sender, binder.terms) == Protection::Signed {
             let remedy = "set what its signature needs; see `postern senders NAME`";
             self.fault("signature", "no variant can ever apply", remedy);
         }
         for (index, secret) in binder.terms.secrets.iter().enumerate() {
-            let usable = readings.iter().any(|reading| reading.can_use(index));
-            if !usable && !readings.is_empty() {
+            let usable = variants.iter().any(|variant| variant.can_use(index));
+            if !usable && !variants.is_empty() {
                 let remedy = "check how the sender writes it (prefix, base64)";
                 self.fault(format!("secrets[{}]", secret.id), "fits no signature", remedy);
             }
         }
-        readings
+        variants
     }
 
     /// Checks that no secret begins or ends another one, where a secret separates the values of a
     /// signed text: such a text could be parsed in two ways.
-    fn separable_secrets(&mut self, readings: &[Reading], terms: &Terms) {
-        if !readings.iter().any(Reading::separates_by_secret) {
+    fn separable_secrets(&mut self, variants: &[SignatureVariant], terms: &Terms) {
+        if !variants.iter().any(SignatureVariant::separates_by_secret) {
             return;
         }
         let all = terms.secrets.iter();
@@ -310,7 +314,7 @@ impl Compiler {
             let also = match &kind.also {
                 None => Also::None,
                 Some(also) => match signature::compile(0, also, binder, shaping) {
-                    Ok(Some(reading)) => Also::Reading(Box::new(reading)),
+                    Ok(Some(variant)) => Also::Signature(Box::new(variant)),
                     Ok(None) | Err(_) => Also::Lacking,
                 },
             };
@@ -476,7 +480,7 @@ fn echoed(own: &Rows<Bound>, of_file: &Rows<Bound>) -> Vec<Bound> {
 }
 
 fn protection(sender: &Sender, terms: &Terms) -> Protection {
-    if terms.unsigned || sender.readings.is_empty() {
+    if terms.unsigned || sender.variants.is_empty() {
         Protection::Unsigned
     } else {
         Protection::Signed
@@ -499,7 +503,7 @@ fn setting_in(text: &Text) -> String {
     text.spots().next().map_or_else(|| "open".to_owned(), |spot| spot.key.clone())
 }
 
-/// Whether verification reads anything that could be a parameter of the body.
+/// Whether verification may read a parameter of the body.
 fn when_body(recipe: &Recipe) -> WhenBody {
     let bodies = recipe.sender.reads.iter().any(|place| *place != Reads::Query);
     let reads = recipe.open.is_some()
@@ -509,6 +513,6 @@ fn when_body(recipe: &Recipe) -> WhenBody {
         || recipe.time.as_ref().is_some_and(|time| signature::reads_parameters(&time.r#in))
         || matches!(recipe.challenge, Gate::Any(_))
         || pick_slot(recipe.key_list.as_ref()).is_some()
-        || recipe.readings.iter().any(Reading::reads_parameters);
+        || recipe.variants.iter().any(SignatureVariant::reads_parameters);
     if bodies && reads { WhenBody::BeforeVerification } else { WhenBody::AfterVerification }
 }

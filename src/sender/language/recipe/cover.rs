@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compile::Compiler;
 use super::{Protection, Recipe};
-use crate::sender::acts::signature::{self, Reading, TimeCover};
+use crate::sender::acts::signature::{self, SignatureVariant, TimeCover};
 use crate::sender::language::bound::{Bound, Gate, Input, Scope};
 use crate::sender::language::condition::Condition;
 use crate::sender::language::definition::KindUse;
@@ -46,10 +46,10 @@ impl Compiler {
         let Some(time) = recipe.time.as_ref().filter(|time| time.within.is_some()) else { return };
         let spots: Vec<&Bound> = time.r#in.spots().collect();
         let covers: Vec<Option<TimeCover>> = recipe
-            .readings
+            .variants
             .iter()
-            .map(|reading| {
-                let signed = &reading.signed;
+            .map(|variant| {
+                let signed = &variant.signed;
                 let may = spots.iter().all(|spot| signed.may_cover(spot, recipe));
                 let always = spots.iter().all(|spot| signed.always_covers(spot, recipe));
                 let by_callback = spots.iter().all(|spot| signed.covers_somewhere(spot, recipe));
@@ -64,8 +64,8 @@ impl Compiler {
             let remedy = "sign it, or omit `within` and set max_age = \"off\"";
             self.fault("time.within", "is checked on a time that is not signed", remedy);
         }
-        for (reading, cover) in recipe.readings.iter_mut().zip(covers) {
-            reading.time = cover.unwrap_or(TimeCover::Never);
+        for (variant, cover) in recipe.variants.iter_mut().zip(covers) {
+            variant.time = cover.unwrap_or(TimeCover::Never);
         }
     }
 }
@@ -76,21 +76,21 @@ impl Recipe {
         condition.spot().is_some_and(|spot| self.may_cover_spot(spot))
     }
 
-    /// Whether `reading` applies to address checks alone.
-    fn is_of_challenges(&self, reading: &Reading) -> bool {
-        let when = self.sender.readings.get(reading.index).map_or(&[][..], |one| &one.when);
+    /// Whether `variant` applies to address checks alone.
+    fn is_of_challenges(&self, variant: &SignatureVariant) -> bool {
+        let when = self.sender.variants.get(variant.index).map_or(&[][..], |one| &one.when);
         !when.is_empty() && when.iter().all(|one| self.sender.challenge.when.contains(one))
     }
 
-    /// Whether every reading of messages may cover the value of `spot`.
+    /// Whether every variant of messages may cover the value of `spot`.
     fn may_cover_spot(&self, spot: &Bound) -> bool {
         let in_seal = matches!(spot.input, Input::Parameter { scope: Scope::Message, .. });
         let sealed = || self.open.iter().flat_map(|opener| &opener.of);
-        let of_messages = self.readings.iter().filter(|reading| !self.is_of_challenges(reading));
-        of_messages.into_iter().all(|reading| {
+        let of_messages = self.variants.iter().filter(|variant| !self.is_of_challenges(variant));
+        of_messages.into_iter().all(|variant| {
             let mut slots = sealed().filter_map(signature::only_slot);
-            (in_seal && slots.any(|slot| reading.signed.reads_slot(slot)))
-                || reading.signed.may_cover(spot, self)
+            (in_seal && slots.any(|slot| variant.signed.reads_slot(slot)))
+                || variant.signed.may_cover(spot, self)
         })
     }
 }

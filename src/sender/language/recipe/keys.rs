@@ -76,7 +76,7 @@ impl Compiler {
         let own = |name: &str| sender.ours.iter().any(|(ours, _)| ours == name);
         let settings = settings.iter().filter(|(name, _)| !own(name));
         let settings = settings.flat_map(|(name, value)| [name.as_bytes(), value.expose()]);
-        let schemes = sender.readings.iter().filter_map(|reading| reading.public);
+        let schemes = sender.variants.iter().filter_map(|variant| variant.public);
         Some(KeyList {
             url,
             origin,

@@ -51,7 +51,7 @@ impl Terms {
 pub enum Replay {
     /// Rejected.
     #[default]
-    Refused,
+    Rejected,
     /// Accepted: something else protects the source, or its callbacks are worth nothing.
     Accepted,
 }

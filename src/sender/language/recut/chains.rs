@@ -65,7 +65,7 @@ pub(in crate::sender) enum Chains {
 pub(in crate::sender) enum Closedness {
     /// The same list.
     Closed,
-    /// Another reading has another value, or none.
+    /// Another variant has another value, or none.
     Open,
 }
 

@@ -253,6 +253,13 @@ struct Walk<'w> {
     steps: usize,
 }
 
+/// Places at which the value of an edge can begin and end.
+#[derive(Clone, Copy)]
+struct EdgeEnds<'p> {
+    before: &'p Places,
+    after: &'p Places,
+}
+
 impl Walk<'_> {
     /// Adds the values that some path gives another value than was received; `None` if that takes
     /// too much work.
@@ -268,11 +275,11 @@ impl Walk<'_> {
             return Some(Found::Nothing);
         }
         for edge in &graph.edges {
-            let (before, after) = (&forward[edge.from], &backward[edge.to]);
+            let ends = EdgeEnds { before: &forward[edge.from], after: &backward[edge.to] };
             match &edge.takes {
                 Takes::Literal(_) | Takes::Nothing => {}
                 Takes::Absent(values) => {
-                    if self.may_skip(values) && before.meets(after) {
+                    if self.may_skip(values) && ends.before.meets(ends.after) {
                         let is_there = |value: &&usize| {
                             received[**value].as_ref().is_some_and(|v| !v.is_empty())
                         };
@@ -282,7 +289,7 @@ impl Walk<'_> {
                 }
                 Takes::Value(value, least) => {
                     let own = received[*value].as_deref();
-                    if self.differs(*value, *least, (before, after), own)? {
+                    if self.differs(*value, *least, ends, own)? {
                         super::insert(open, *value);
                     }
                 }
@@ -300,14 +307,14 @@ impl Walk<'_> {
         &mut self,
         value: usize,
         least: Least,
-        (before, after): (&Places, &Places),
+        ends: EdgeEnds<'_>,
         own: Option<&[u8]>,
     ) -> Option<bool> {
-        for start in before.iter() {
+        for start in ends.before.iter() {
             let mut other = false;
             self.ends(value, least, start, |text, end| {
                 // To be empty and to be absent says the same.
-                other = after.contains(end) && own.unwrap_or_default() != &text[start..end];
+                other = ends.after.contains(end) && own.unwrap_or_default() != &text[start..end];
                 if other { Seen::Enough } else { Seen::More }
             })?;
             if other {

@@ -14,10 +14,10 @@ use crate::sender::request::encoding;
 impl<'a> Callback<'a> {
     fn spec(&self, outcome: Outcome, reason: Option<Reason>) -> Option<&'a Spec<Bound>> {
         // Inside an opened message the condition would read other parameters.
-        let refused = outcome == Outcome::Rejected
+        let rejected = outcome == Outcome::Rejected
             && self.opened.is_none()
             && self.holds(&self.recipe.challenge);
-        let challenge = refused.then_some(reply::CHALLENGE_REJECTED);
+        let challenge = rejected.then_some(reply::CHALLENGE_REJECTED);
         challenge.into_iter().chain(reply::names(outcome, reason)).find_map(|name| {
             let own = self.recipe.own_replies.get(name);
             let kind = || self.kind_here().and_then(|kind| kind.replies.get(name));
@@ -25,7 +25,7 @@ impl<'a> Callback<'a> {
         })
     }
 
-    /// Whether the answer to an accepted callback is made from the callback, so that it has to be
+    /// Whether the reply to an accepted callback is made from the callback: then it has to be
     /// kept with the event for duplicates to get the same one.
     #[must_use]
     pub fn answer_depends_on_callback(&self) -> bool {
@@ -63,7 +63,7 @@ impl<'a> Callback<'a> {
         }
     }
 
-    /// Whether the sender, or the source, has an answer for just this outcome, so that it is not
+    /// Whether the sender, or the source, has a reply for exactly this outcome: then it is not
     /// given the one that the first callback of its transaction got.
     #[must_use]
     pub fn has_own_answer(&self, outcome: Outcome) -> bool {

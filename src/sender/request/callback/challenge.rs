@@ -10,12 +10,12 @@ use crate::sender::language::definition::Probes;
 
 impl Callback<'_> {
     /// Whether it asks for the address, and its sender signs no such question. One that bears a
-    /// wrong signature is refused like any other, and so is an open one where they come sealed.
-    pub(super) fn is_unsigned_challenge(&mut self, refusal: &CallbackError) -> bool {
+    /// wrong signature is rejected like any other, and so is an open one where they come sealed.
+    pub(super) fn is_unsigned_challenge(&mut self, rejection: &CallbackError) -> bool {
         let unsigned = self.recipe.sender.challenge.probes == Probes::Unsigned;
         unsigned
             && self.unreadable.is_none()
-            && refusal.reason == Reason::MissingParameter
+            && rejection.reason == Reason::MissingParameter
             && self.asks_for_address().is_ok_and(|errand| errand == CallbackKind::Challenge)
             && (self.recipe.challenge_open.is_none() || self.opened.is_some())
     }
@@ -23,7 +23,7 @@ impl Callback<'_> {
     /// Whether it asks for the address. What is sealed in it then stays open.
     ///
     /// # Errors
-    /// What is sealed in the question cannot be opened, or is not what a question says.
+    /// A [`CallbackError`] if the sealed text does not decrypt, or is not an address check.
     pub(super) fn asks_for_address(&mut self) -> Result<CallbackKind, CallbackError> {
         let recipe = self.recipe;
         let mut sealed = Ok(());
@@ -31,7 +31,7 @@ impl Callback<'_> {
             match self.unsealed(text, Inside::Anything) {
                 _ if !self.may_open(text) => sealed = Err(CallbackError::new(Reason::BadSignature)),
                 Ok(opened) => self.opened = Some(opened),
-                Err(refusal) => sealed = Err(refusal),
+                Err(rejection) => sealed = Err(rejection),
             }
         }
         if !self.holds(&recipe.challenge) {
@@ -40,9 +40,9 @@ impl Callback<'_> {
         }
         match sealed.and_then(|()| self.echoes_a_word()) {
             Ok(()) => Ok(CallbackKind::Challenge),
-            Err(refusal) => {
+            Err(rejection) => {
                 self.opened = None;
-                Err(refusal)
+                Err(rejection)
             }
         }
     }
@@ -60,8 +60,8 @@ impl Callback<'_> {
         Some(Sha256::digest(proof).into())
     }
 
-    /// Rejects an address check whose answer would say back anything but one word: a message that
-    /// was sealed for us is not an address check, whatever it is sent as.
+    /// Rejects an address check whose reply would repeat more than one word: a message that
+    /// was sealed for the gateway is not an address check, even if sent as one.
     fn echoes_a_word(&self) -> Result<(), CallbackError> {
         let context = Context { plus: self.plus(), ..Context::default() };
         for spot in &self.recipe.echoed {
@@ -81,7 +81,7 @@ const ECHO_BYTES_MAX: usize = 128;
 /// are made of. No message is written so.
 fn is_word(value: &[u8]) -> bool {
     let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/".contains(byte);
-    // Padding stands at the end: in the middle, a form could be written so.
+    // Padding is allowed only at the end: in the middle, it could be part of a form.
     let padding = value.iter().rev().take_while(|byte| **byte == b'=').count();
     let unpadded = &value[..value.len() - padding];
     value.len() <= ECHO_BYTES_MAX && unpadded.iter().all(is_of_word)

@@ -1,4 +1,4 @@
-//! The signature of a callback: which reading and secret make what it claims.
+//! The signature of a callback: which variant and secret make the supplied signature.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Callback, CallbackError, Match};
 use crate::sender::acts::evaluate::{Context, EvalError, Nul};
 use crate::sender::acts::outcome::Reason;
-use crate::sender::acts::signature::{self, Public, Reading, Redundancy};
+use crate::sender::acts::signature::{self, Public, Redundancy, SignatureVariant};
 use crate::sender::crypto::digest::{Feed, Output};
 use crate::sender::language::bound::{Input, Scope};
 use crate::sender::language::definition::{First, Writing};
@@ -17,12 +17,12 @@ use crate::sender::request::encoding::Plus;
 use crate::sender::request::parameters::{ParameterError, Place};
 use crate::sender::request::unreplaced;
 
-/// Claims of one list that are looked at.
-pub(in crate::sender) const CLAIMS_MAX: usize = 4;
+/// Supplied signatures of one list that are checked.
+pub(in crate::sender) const SUPPLIED_MAX: usize = 4;
 
 /// A supplied signature.
 #[derive(Debug)]
-enum Claim<'c> {
+enum SuppliedSignature<'c> {
     /// A parameter, which is read when something is to be compared with it.
     Parameter,
     /// A text.
@@ -31,7 +31,7 @@ enum Claim<'c> {
     List(Cow<'c, [u8]>, &'c Shape, &'c [u8]),
 }
 
-/// Under what a signature matched.
+/// The secret or key under which a signature matched.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Under {
     /// The secret at that place.
@@ -41,56 +41,56 @@ pub(super) enum Under {
 }
 
 impl Callback<'_> {
-    /// Finds the reading and secret that match.
+    /// Finds the variant and secret that match.
     pub(super) fn match_signature(&mut self) -> Result<(), CallbackError> {
         let mut output = Output::NONE;
         self.matched = Some(match self.recipe.protection {
             Protection::Unsigned => {
-                Match { reading: None, secret: None, output: None, further: SmallVec::new() }
+                Match { variant: None, secret: None, output: None, further: SmallVec::new() }
             }
             Protection::Signed => {
-                let (reading, under) = self.signature(&mut output)?;
+                let (variant, under) = self.signature(&mut output)?;
                 let secret = match under {
                     Under::Secret(index) => Some(index),
                     Under::PublicKey => None,
                 };
-                let further = self.further(reading);
-                Match { reading: Some(reading), secret, output: Some(output), further }
+                let further = self.further(variant);
+                Match { variant: Some(variant), secret, output: Some(output), further }
             }
         });
         Ok(())
     }
 
-    /// Finds the reading that matches, and under what; `output` is what they make. The first claim
-    /// that is there decides.
+    /// Finds the variant that matches, and under what; `output` is what they make. The first
+    /// supplied signature that is there decides.
     fn signature(&self, output: &mut Output) -> Result<(usize, Under), CallbackError> {
         let mut decided = None;
         let mut lacking = None;
         let mut tried = false;
-        for (index, reading) in self.recipe.readings.iter().enumerate() {
-            let another = decided.is_some_and(|group| group != reading.claim_group);
-            let idle = match reading.twin {
+        for (index, variant) in self.recipe.variants.iter().enumerate() {
+            let another = decided.is_some_and(|group| group != variant.supplied_group);
+            let idle = match variant.twin {
                 Redundancy::No => false,
                 Redundancy::OfPlus => !self.parameters.plus,
                 Redundancy::OfEscapes => self.parameters.is_plain(),
             };
-            if another || idle || !self.holds(&reading.when) {
+            if another || idle || !self.holds(&variant.when) {
                 continue;
             }
-            let Some(claim) = self.claim(reading)? else {
-                lacking.get_or_insert(&*reading.claim.name);
+            let Some(supplied) = self.supplied(variant)? else {
+                lacking.get_or_insert(&*variant.supplied.name);
                 continue;
             };
-            if !self.is_usable(reading) {
+            if !self.is_usable(variant) {
                 continue;
             }
-            decided = Some(reading.claim_group);
-            self.refuse_strays(reading)?;
-            if self.is_macro_for(reading, &claim) {
+            decided = Some(variant.supplied_group);
+            self.reject_strays(variant)?;
+            if self.is_macro_for(variant, &supplied) {
                 tried = true;
                 continue;
             }
-            match self.try_reading(reading, &claim, output) {
+            match self.try_variant(variant, &supplied, output) {
                 Ok(Some(under)) => return Ok((index, under)),
                 Ok(None) => tried = true,
                 Err(EvalError::Missing(name)) => {
@@ -105,35 +105,38 @@ impl Callback<'_> {
         }
     }
 
-    /// Readings of other signatures that the callback has and that match too, beside the one that
-    /// decided. One that does not match says nothing: the first signature decides.
+    /// Variants of other signatures that the callback has and that match too, beside the one that
+    /// decided. One that does not match is ignored: the first signature decides.
     fn further(&self, decided: usize) -> SmallVec<[usize; 2]> {
-        let readings = &self.recipe.readings;
-        let group = readings[decided].claim_group;
+        let variants = &self.recipe.variants;
+        let group = variants[decided].supplied_group;
         let mut found = SmallVec::<[usize; 2]>::new();
-        for (index, reading) in readings.iter().enumerate() {
-            let known = reading.claim_group == group
-                || found.iter().any(|other| readings[*other].claim_group == reading.claim_group);
-            if known || !self.holds(&reading.when) || !self.is_usable(reading) {
+        for (index, variant) in variants.iter().enumerate() {
+            let known = variant.supplied_group == group
+                || found
+                    .iter()
+                    .any(|other| variants[*other].supplied_group == variant.supplied_group);
+            if known || !self.holds(&variant.when) || !self.is_usable(variant) {
                 continue;
             }
-            let Ok(Some(claim)) = self.claim(reading) else { continue };
-            if self.refuse_strays(reading).is_err() || self.is_macro_for(reading, &claim) {
+            let Ok(Some(supplied)) = self.supplied(variant) else { continue };
+            if self.reject_strays(variant).is_err() || self.is_macro_for(variant, &supplied) {
                 continue;
             }
             let mut output = Output::NONE;
-            if let Ok(Some(_)) = self.try_reading(reading, &claim, &mut output) {
+            if let Ok(Some(_)) = self.try_variant(variant, &supplied, &mut output) {
                 found.push(index);
             }
         }
         found
     }
 
-    /// Whether a claim is a macro that the sender left in place, where a signature is never written
-    /// so. Nothing has to be worked out to see that it is wrong, and no public key is needed.
-    fn is_macro_for(&self, reading: &Reading, claim: &Claim<'_>) -> bool {
-        let Input::Parameter { slot, scope, .. } = &reading.claim.input else { return false };
-        if !matches!(claim, Claim::Parameter) || reading.writing == Writing::Text {
+    /// Whether a supplied signature is a macro that the sender left in place, where a signature is
+    /// never written so. Nothing has to be worked out to see that it is wrong, and no public key is
+    /// needed.
+    fn is_macro_for(&self, variant: &SignatureVariant, supplied: &SuppliedSignature<'_>) -> bool {
+        let Input::Parameter { slot, scope, .. } = &variant.supplied.input else { return false };
+        if !matches!(supplied, SuppliedSignature::Parameter) || variant.writing == Writing::Text {
             return false;
         }
         let (parameters, buffers) = self.side(*scope);
@@ -141,18 +144,18 @@ impl Callback<'_> {
         // The comparison reports an unreadable one.
         unreplaced::may_be_macro(raw)
             && self
-                .any_of(claim, reading, |text| self.recipe.macros.is_unreplaced(text))
+                .any_of(supplied, variant, |text| self.recipe.macros.is_unreplaced(text))
                 .unwrap_or(false)
     }
 
-    /// Whether the source has anything that a claim of `reading` can be checked with. A claim that
-    /// cannot be checked at all decides nothing.
-    fn is_usable(&self, reading: &Reading) -> bool {
+    /// Whether the source has anything that a supplied signature of `variant` can be checked with.
+    /// A supplied signature that cannot be checked decides nothing.
+    fn is_usable(&self, variant: &SignatureVariant) -> bool {
         let secrets = &self.recipe.secrets;
-        let listed = reading.public.as_ref().is_some_and(Public::is_listed);
+        let listed = variant.public.as_ref().is_some_and(Public::is_listed);
         listed
             || secrets.is_empty()
-            || (0..secrets.len()).any(|at| self.is_live(at) && reading.can_use(at))
+            || (0..secrets.len()).any(|at| self.is_live(at) && variant.can_use(at))
     }
 
     /// Whether the secret at `index` has not ended.
@@ -161,127 +164,130 @@ impl Callback<'_> {
         until.is_none_or(|until| until > self.now_ms)
     }
 
-    /// Under what a claim of `reading` says what it makes.
-    fn try_reading<'r>(
+    /// The secret or key under which a supplied signature of `variant` matches.
+    fn try_variant<'r>(
         &self,
-        reading: &'r Reading,
-        claim: &Claim<'_>,
+        variant: &'r SignatureVariant,
+        supplied: &SuppliedSignature<'_>,
         output: &mut Output,
     ) -> Result<Option<Under>, EvalError<'r>> {
-        if let Some(public) = &reading.public {
-            return self.try_public(reading, public, output);
+        if let Some(public) = &variant.public {
+            return self.try_public(variant, public, output);
         }
         for (index, secret) in self.recipe.secrets.iter().enumerate() {
             if !self.is_live(index) {
                 continue;
             }
-            let usable = self.put_output(reading, index, secret.value.expose(), output)?;
-            let says = |claim: &[u8]| reading.is_claimed(output, claim);
-            if usable && self.any_of(claim, reading, says)? {
+            let usable = self.put_output(variant, index, secret.value.expose(), output)?;
+            let says = |supplied: &[u8]| variant.matches(output, supplied);
+            if usable && self.any_of(supplied, variant, says)? {
                 return Ok(Some(Under::Secret(index)));
             }
         }
         Ok(None)
     }
 
-    /// The output of `reading` for this callback under one secret; `None` if the secret cannot be
+    /// The output of `variant` for this callback under one secret; `None` if the secret cannot be
     /// used with it.
     pub(in crate::sender) fn output<'r>(
         &self,
-        reading: &'r Reading,
+        variant: &'r SignatureVariant,
         index: usize,
         secret: &[u8],
     ) -> Result<Option<Output>, EvalError<'r>> {
         let mut output = Output::NONE;
-        Ok(self.put_output(reading, index, secret, &mut output)?.then_some(output))
+        Ok(self.put_output(variant, index, secret, &mut output)?.then_some(output))
     }
 
     /// [`Self::output`], put where it stays; whether the secret can be used.
     pub(super) fn put_output<'r>(
         &self,
-        reading: &'r Reading,
+        variant: &'r SignatureVariant,
         index: usize,
         secret: &[u8],
         output: &mut Output,
     ) -> Result<bool, EvalError<'r>> {
-        let Some(start) = signature::start(&reading.with, &reading.keyed, index) else {
+        let Some(start) = signature::start(&variant.with, &variant.keyed, index) else {
             return Ok(false);
         };
         let context = Context {
-            plus: reading.plus,
+            plus: variant.plus,
             secret,
-            reading: Some(reading),
-            nul: Nul::Refused,
+            variant: Some(variant),
+            nul: Nul::Rejected,
             said: None,
         };
         let mut feed = Feed::new(start);
-        match self.put(&reading.of, &context, &mut feed) {
+        match self.put(&variant.of, &context, &mut feed) {
             Ok(()) => {
-                *output = reading.finish(&feed);
+                *output = variant.finish(&feed);
                 Ok(true)
             }
             Err(EvalError::Missing("sorted")) => {
-                Err(EvalError::Missing(self.lacking(reading, &context)))
+                Err(EvalError::Missing(self.lacking(variant, &context)))
             }
             Err(lack) => Err(lack),
         }
     }
 
-    /// The claim of `reading`, if it is there.
-    fn claim<'s>(&'s self, reading: &'s Reading) -> Result<Option<Claim<'s>>, ParameterError> {
-        let context = Context { plus: claim_plus(reading), ..Context::default() };
-        match &reading.claim.input {
+    /// The supplied signature of `variant`, if present.
+    fn supplied<'s>(
+        &'s self,
+        variant: &'s SignatureVariant,
+    ) -> Result<Option<SuppliedSignature<'s>>, ParameterError> {
+        let context = Context { plus: supplied_plus(variant), ..Context::default() };
+        match &variant.supplied.input {
             Input::Parameter { slot, steps, scope } if steps.is_empty() => {
-                Ok(self.side(*scope).0.has(*slot).then_some(Claim::Parameter))
+                Ok(self.side(*scope).0.has(*slot).then_some(SuppliedSignature::Parameter))
             }
             Input::List { list, item } => {
                 let Some(text) = self.list_text(*list, &context)? else { return Ok(None) };
                 let shape = &self.recipe.sender.lists[*list].shape;
                 let any = shape.values(&text, item, 1).next().is_some();
-                Ok(any.then_some(Claim::List(text, shape, item)))
+                Ok(any.then_some(SuppliedSignature::List(text, shape, item)))
             }
-            _ => Ok(self.value(&reading.claim, &context)?.map(Claim::Text)),
+            _ => Ok(self.value(&variant.supplied, &context)?.map(SuppliedSignature::Text)),
         }
     }
 
-    /// Whether a claim of the callback says `output`.
-    pub(in crate::sender) fn claims(
+    /// Whether a supplied signature of the callback equals `output`.
+    pub(in crate::sender) fn supplied_signatures(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         output: &Output,
     ) -> Result<bool, ParameterError> {
-        self.any_claim(reading, |claim| reading.is_claimed(output, claim))
+        self.any_supplied(variant, |supplied| variant.matches(output, supplied))
     }
 
-    /// Whether `says` holds of a claim of the callback.
-    pub(super) fn any_claim(
+    /// Whether `says` holds of a supplied signature of the callback.
+    pub(super) fn any_supplied(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         says: impl Fn(&[u8]) -> bool,
     ) -> Result<bool, ParameterError> {
-        match self.claim(reading)? {
-            Some(claim) => self.any_of(&claim, reading, says),
+        match self.supplied(variant)? {
+            Some(supplied) => self.any_of(&supplied, variant, says),
             None => Ok(false),
         }
     }
 
-    /// Whether `says` holds of `claim`, or of one of several.
+    /// Whether `says` holds of `supplied`, or of one of several.
     #[inline]
     fn any_of(
         &self,
-        claim: &Claim<'_>,
-        reading: &Reading,
+        supplied: &SuppliedSignature<'_>,
+        variant: &SignatureVariant,
         says: impl Fn(&[u8]) -> bool,
     ) -> Result<bool, ParameterError> {
-        match claim {
-            Claim::Text(text) => Ok(says(text)),
-            Claim::List(text, shape, item) => {
-                let claims = shape.values(text, item, CLAIMS_MAX);
-                Ok(claims.fold(false, |any, claim| any | says(claim)))
+        match supplied {
+            SuppliedSignature::Text(text) => Ok(says(text)),
+            SuppliedSignature::List(text, shape, item) => {
+                let supplied_signatures = shape.values(text, item, SUPPLIED_MAX);
+                Ok(supplied_signatures.fold(false, |any, supplied| any | says(supplied)))
             }
-            Claim::Parameter => {
-                let context = Context { plus: claim_plus(reading), ..Context::default() };
-                let text = self.value(&reading.claim, &context)?;
+            SuppliedSignature::Parameter => {
+                let context = Context { plus: supplied_plus(variant), ..Context::default() };
+                let text = self.value(&variant.supplied, &context)?;
                 Ok(text.is_some_and(|text| says(&text)))
             }
         }
@@ -290,15 +296,15 @@ impl Callback<'_> {
     /// Rejects a callback with one of the gateway's own names, or with a parameter after the signed
     /// part.
     #[inline(never)]
-    fn refuse_strays(&self, reading: &Reading) -> Result<(), CallbackError> {
+    fn reject_strays(&self, variant: &SignatureVariant) -> Result<(), CallbackError> {
         let (parameters, buffers) = self.side(Scope::Outer);
-        for slot in reading.pairs.iter().flat_map(|pairs| &pairs.added) {
+        for slot in variant.pairs.iter().flat_map(|pairs| &pairs.added) {
             if parameters.get(*slot, buffers).is_some() {
                 let name = unreplaced::shown(self.recipe.names.name(*slot));
                 return Err(CallbackError::of(Reason::RepeatedParameter, &name));
             }
         }
-        let Some(cut) = &reading.cut_before else { return Ok(()) };
+        let Some(cut) = &variant.cut_before else { return Ok(()) };
         let behind = parameters
             .iter(buffers)
             .filter(|parameter| parameter.place == Place::Query)
@@ -315,30 +321,32 @@ impl Callback<'_> {
         Ok(())
     }
 
-    pub(super) fn also(&self, reading: &Reading) -> Result<(), CallbackError> {
-        let key_is_setting = matches!(reading.with.first, First::Keyed(_));
+    pub(super) fn also(&self, variant: &SignatureVariant) -> Result<(), CallbackError> {
+        let key_is_setting = matches!(variant.with.first, First::Keyed(_));
         let secrets = if key_is_setting { 1 } else { self.recipe.secrets.len() };
         let mut live = (0..secrets).filter(|index| key_is_setting || self.is_live(*index));
         let matches = live.try_fold(false, |any, index| {
             let secret = self.recipe.secrets.get(index);
             let secret = secret.map_or(&[][..], |secret| secret.value.expose());
-            match self.output(reading, index, secret)? {
-                Some(output) => Ok::<_, EvalError<'_>>(any | self.claims(reading, &output)?),
+            match self.output(variant, index, secret)? {
+                Some(output) => {
+                    Ok::<_, EvalError<'_>>(any | self.supplied_signatures(variant, &output)?)
+                }
                 None => Ok(any),
             }
         });
         if matches? {
             Ok(())
         } else {
-            Err(CallbackError::of(Reason::BadSignature, &reading.claim.name))
+            Err(CallbackError::of(Reason::BadSignature, &variant.supplied.name))
         }
     }
 }
 
-/// Base64 may stand in a query as it is, so a `+` in a claim is one.
-pub(in crate::sender) fn claim_plus(reading: &Reading) -> Plus {
-    match reading.writing {
-        Writing::Hex | Writing::Text => reading.plus,
+/// Base64 may be unescaped in a query, so a `+` in a supplied signature is a plus sign.
+pub(in crate::sender) fn supplied_plus(variant: &SignatureVariant) -> Plus {
+    match variant.writing {
+        Writing::Hex | Writing::Text => variant.plus,
         Writing::Base64 | Writing::Base64Url => Plus::Kept,
     }
 }

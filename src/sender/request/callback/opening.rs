@@ -12,7 +12,7 @@ use crate::sender::request::parameters::Parameters;
 impl Callback<'_> {
     pub(super) fn open(&mut self) -> Result<(), CallbackError> {
         let Some(opener) = &self.recipe.open else { return Ok(()) };
-        let mut refusal = CallbackError::new(Reason::BadEncoding);
+        let mut rejection = CallbackError::new(Reason::BadEncoding);
         for text in opener.of.iter().filter(|text| self.may_open(text)) {
             match self.unsealed(text, Inside::Parameters) {
                 Ok(opened) => {
@@ -21,17 +21,17 @@ impl Callback<'_> {
                 }
                 // The error of another text is more specific than an invalid cipher text.
                 Err(other) if other.reason == Reason::BadEncoding => {}
-                Err(other) => refusal = other,
+                Err(other) => rejection = other,
             }
         }
-        Err(refusal)
+        Err(rejection)
     }
 
     /// Whether the signature that matched reads the cipher text `text`. Another one is not opened:
-    /// it says what anybody sealed.
+    /// any caller can have sealed it.
     pub(super) fn may_open(&self, text: &Text<Bound>) -> bool {
-        match (self.matched_reading(), signature::only_slot(text)) {
-            (Some(reading), Some(slot)) => reading.signed.reads_slot(slot),
+        match (self.matched_variant(), signature::only_slot(text)) {
+            (Some(variant), Some(slot)) => variant.signed.reads_slot(slot),
             _ => true,
         }
     }
@@ -51,7 +51,7 @@ impl Callback<'_> {
             EvalError::Missing(name) => CallbackError::of(Reason::MissingParameter, name),
             EvalError::Parameter(_) => broken(),
         })?;
-        let mut refusal = broken();
+        let mut rejection = broken();
         let slot = signature::only_slot(text);
         for secret in self.opening_secrets() {
             match opener.open(&sealed, secret) {
@@ -64,14 +64,14 @@ impl Callback<'_> {
                             let parameters = Parameters::new();
                             return Ok(Box::new(Opened { message, parameters, slot }));
                         }
-                        (Err(unreadable), Inside::Parameters) => refusal = unreadable.into(),
+                        (Err(unreadable), Inside::Parameters) => rejection = unreadable.into(),
                     }
                 }
-                Err(Sealing::NotOurs) => refusal = CallbackError::new(Reason::NotOurs),
+                Err(Sealing::NotOurs) => rejection = CallbackError::new(Reason::NotOurs),
                 Err(Sealing::Broken) => {}
             }
         }
-        Err(refusal)
+        Err(rejection)
     }
 
     /// The secrets whose keys may open a message.

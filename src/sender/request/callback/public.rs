@@ -9,7 +9,7 @@ use super::Callback;
 use super::matching::Under;
 use crate::sender::acts::evaluate::{Context, EvalError, Nul};
 use crate::sender::acts::outcome::Reason;
-use crate::sender::acts::signature::{self, Keys, Public, Reading};
+use crate::sender::acts::signature::{self, Keys, Public, SignatureVariant};
 use crate::sender::crypto::digest::{Algorithm, Output};
 use crate::sender::crypto::key_set::KeySet;
 use crate::sender::crypto::public_key::PublicKey;
@@ -32,25 +32,25 @@ impl<'a> Callback<'a> {
         self.value(&list.pick, &Context::default()).ok()?
     }
 
-    /// Under which public key a claim of `reading` is a signature of what it makes.
+    /// Under which public key a supplied signature of `variant` is a signature of what it makes.
     pub(super) fn try_public<'r>(
         &self,
-        reading: &'r Reading,
+        variant: &'r SignatureVariant,
         public: &'r Public,
         output: &mut Output,
     ) -> Result<Option<Under>, EvalError<'r>> {
         match &public.keys {
             Keys::List => {
                 let key = self.listed_key()?;
-                let message = self.message_of(reading, public, output)?;
-                let signed = self.is_signed(reading, public, key, &message)?;
+                let message = self.message_of(variant, public, output)?;
+                let signed = self.is_signed(variant, public, key, &message)?;
                 Ok(signed.then_some(Under::PublicKey))
             }
             Keys::Secrets(keys) => {
-                let message = self.message_of(reading, public, output)?;
+                let message = self.message_of(variant, public, output)?;
                 for (index, key) in keys.iter().enumerate() {
                     let Some(key) = key.as_ref().filter(|_| self.is_live(index)) else { continue };
-                    if self.is_signed(reading, public, key, &message)? {
+                    if self.is_signed(variant, public, key, &message)? {
                         let of_secret = index < self.recipe.secrets.len();
                         return Ok(Some(if of_secret {
                             Under::Secret(index)
@@ -77,37 +77,37 @@ impl<'a> Callback<'a> {
         key.ok_or_else(|| wrong(Reason::UnknownKey))
     }
 
-    /// The text that the private key signs under `reading`; `output` is its digest.
+    /// The text that the private key signs under `variant`; `output` is its digest.
     pub(in crate::sender) fn message_of<'r>(
         &self,
-        reading: &'r Reading,
+        variant: &'r SignatureVariant,
         public: &Public,
         output: &mut Output,
     ) -> Result<Message, EvalError<'r>> {
         if public.signs == Signs::Text {
             let context = Context {
-                plus: reading.plus,
-                reading: Some(reading),
-                nul: Nul::Refused,
+                plus: variant.plus,
+                variant: Some(variant),
+                nul: Nul::Rejected,
                 ..Context::default()
             };
             let mut message = Message::new();
-            self.put(&reading.of, &context, &mut message)?;
+            self.put(&variant.of, &context, &mut message)?;
             *output = Algorithm::Sha256.of(&message);
             return Ok(message);
         }
-        self.put_output(reading, 0, &[], output)?;
+        self.put_output(variant, 0, &[], output)?;
         Ok(signature::message(public.signs, output))
     }
 
-    /// Whether a claim of the callback is a signature of `message`.
+    /// Whether a supplied signature of the callback is a signature of `message`.
     fn is_signed(
         &self,
-        reading: &Reading,
+        variant: &SignatureVariant,
         public: &Public,
         key: &PublicKey,
         message: &[u8],
     ) -> Result<bool, ParameterError> {
-        self.any_claim(reading, |claim| public.is_signature(reading, key, message, claim))
+        self.any_supplied(variant, |supplied| public.is_signature(variant, key, message, supplied))
     }
 }

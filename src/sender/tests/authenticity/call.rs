@@ -43,7 +43,7 @@ pub(super) struct Style {
     pub(super) escapes: usize,
     /// Hex of escapes in lower case.
     pub(super) lower: bool,
-    /// Blanks in a query as `+`.
+    /// Spaces in a query as `+`.
     pub(super) plus: bool,
     /// White space between the members of a body.
     pub(super) spaces: bool,
@@ -100,7 +100,7 @@ impl Call {
         call
     }
 
-    /// The same with each value of the query decoded once more.
+    /// The same with each value of the query decoded again.
     pub(super) fn decoded(mut self) -> Self {
         let in_query = self.fields.iter_mut().filter(|field| field.place == In::Query);
         in_query.for_each(|field| field.value = unescaped(&field.value));

@@ -1,40 +1,16 @@
-//! What a sender file must not leave unsaid.
+//! Errors of sender files: facts that a file has to state.
 
 use std::sync::Arc;
 
 use crate::sender::language::recipe::{Recipe, Terms};
 use crate::sender::{DefinitionError, Sender};
 
-const FILE: &str = r#"
-title = "A test"
-docs  = ["https://example.com"]
-basis = "documentation"
-secret = "the secret"
-reads = "query"
+/// A file that signs its transaction and amount.
+fn file() -> String {
+    super::super::file_of("{id}:[secret]:{amount}", "reads = \"query\"")
+}
 
-[roles]
-transaction = "{id}"
-user        = "{user}"
-amount      = "{amount}"
-
-[signature]
-of   = "{id}:[secret]:{amount}"
-with = "sha256"
-in   = "{sign}"
-
-[reply]
-accepted    = 200
-rejected    = 403
-unavailable = 503
-
-[[vector]]
-about   = "own"
-source  = { secrets = "s3cr3t" }
-request = "GET /?id=t1&user=u1&amount=5&sign=4349e8758eb3b9201c2c2614a85a64e3ab19daaa0cedd7bcb2719ce4f92ee924"
-expect  = { outcome = "accepted", transaction = "t1" }
-"#;
-
-/// The faults of the file and of a source of it.
+/// The errors of the file and of a source of it.
 fn faults(text: &str) -> Vec<DefinitionError> {
     let sender = match Sender::parse("mine", text) {
         Ok(sender) => Arc::new(sender),
@@ -49,24 +25,25 @@ fn faults(text: &str) -> Vec<DefinitionError> {
 
 #[test]
 fn what_is_not_signed_has_to_be_declared() {
-    assert_eq!(faults(FILE), []);
+    let file = file();
+    assert_eq!(faults(&file), []);
     let kind = "\n[[kind]]\nname = \"reversal\"\nwhen = \"{state} is 0\"\n";
     let flag = "\n[test]\nflag = \"{test} is 1\"\n";
     let time = "\n[time]\nin = \"{ts}\"\nas = \"s\"\nwithin = \"5m\"\n";
     let shape = "\n[shapes]\nuser = \"digits\"\n";
     for (more, key) in [(kind, "kind[reversal].when"), (flag, "test.flag"), (time, "time.within")] {
-        let found = faults(&format!("{FILE}{more}"));
+        let found = faults(&format!("{file}{more}"));
         assert!(found.iter().any(|fault| fault.key == key), "{key}: {found:?}");
     }
     for more in [kind, flag] {
-        let declared = format!("{FILE}{more}unsigned = \"nothing signs it\"\n");
+        let declared = format!("{file}{more}unsigned = \"nothing signs it\"\n");
         assert_eq!(faults(&declared), [], "{more}");
     }
     let from_client =
-        FILE.replace("reads = \"query\"", "reads = \"query\"\nfrom_client = [\"user\"]");
+        file.replace("reads = \"query\"", "reads = \"query\"\nfrom_client = [\"user\"]");
     let found = faults(&format!("{from_client}{shape}"));
     assert!(found.iter().any(|fault| fault.what.contains("an app sets")), "{found:?}");
-    let found = faults(&format!("{FILE}{shape}"));
+    let found = faults(&format!("{file}{shape}"));
     let keys: Vec<&str> = found.iter().map(|fault| &*fault.key).collect();
     assert_eq!(keys, ["shapes.user"], "a shape of what no signature reads");
 }
@@ -74,8 +51,9 @@ fn what_is_not_signed_has_to_be_declared() {
 /// A condition that is signed needs no word; one of two that is not, does.
 #[test]
 fn what_is_signed_need_not_be_declared() {
+    let file = file();
     let kind = "\n[[kind]]\nname = \"reversal\"\nwhen = \"{amount} is 0\"\n";
-    assert_eq!(faults(&format!("{FILE}{kind}")), []);
+    assert_eq!(faults(&format!("{file}{kind}")), []);
     let both = "\n[[kind]]\nname = \"reversal\"\nwhen = [\"{amount} is 0\", \"{state} is 0\"]\n";
-    assert_eq!(faults(&format!("{FILE}{both}"))[0].key, "kind[reversal].when");
+    assert_eq!(faults(&format!("{file}{both}"))[0].key, "kind[reversal].when");
 }

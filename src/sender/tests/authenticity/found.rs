@@ -1,4 +1,4 @@
-//! What these tests have found, as small cases.
+//! Findings of these tests, as small cases.
 
 use super::super::run;
 use super::call::{Call, Style};
@@ -12,8 +12,8 @@ fn scene(sender: &str) -> Scene {
     of_sender(catalog.get(sender).unwrap()).remove(0)
 }
 
-fn signed(scene: &Scene, call: &Call, reading: Option<usize>) -> OwnedRequest {
-    scene.sign(call, Style::default(), &mut Dice::new(1), reading).unwrap()
+fn signed(scene: &Scene, call: &Call, variant: Option<usize>) -> OwnedRequest {
+    scene.sign(call, Style::default(), &mut Dice::new(1), variant).unwrap()
 }
 
 fn with_target(request: &OwnedRequest, change: impl Fn(&str) -> String) -> OwnedRequest {
@@ -25,11 +25,11 @@ fn with_target(request: &OwnedRequest, change: impl Fn(&str) -> String) -> Owned
 #[test]
 fn a_mark_at_the_end_of_a_signed_url_is_data() {
     let scene = scene("adgem");
-    let genuine = signed(&scene, &Call::of(&scene.request), None);
-    let marked = with_target(&genuine, |target| target.replace("&verifier", "?&verifier"));
-    assert_eq!(run(&scene.recipe, &genuine, scene.now_ms).outcome, Outcome::Accepted);
+    let original = signed(&scene, &Call::of(&scene.request), None);
+    let marked = with_target(&original, |target| target.replace("&verifier", "?&verifier"));
+    assert_eq!(run(&scene.recipe, &original, scene.now_ms).outcome, Outcome::Accepted);
     let came = run(&scene.recipe, &marked, scene.now_ms);
-    assert_eq!(came.refusal.map(|refusal| refusal.reason), Some(Reason::BadSignature));
+    assert_eq!(came.rejection.map(|rejection| rejection.reason), Some(Reason::BadSignature));
 }
 
 /// A decoded query with an empty pair has the text of another one whose value ends in `&`.
@@ -40,34 +40,34 @@ fn a_decoded_query_has_no_empty_pair_and_no_bare_name() {
         let user = user.replace("foo", "zoo");
         let mut call = Call::of(&scene.request);
         call.set(b"user_id", user.as_bytes());
-        let genuine = signed(&scene, &call, Some(0));
-        assert_eq!(run(&scene.recipe, &genuine, scene.now_ms).outcome, Outcome::Accepted);
-        let recut = with_target(&genuine, |target| {
+        let original = signed(&scene, &call, Some(0));
+        assert_eq!(run(&scene.recipe, &original, scene.now_ms).outcome, Outcome::Accepted);
+        let recut = with_target(&original, |target| {
             let (head, tail) = target.split_once("user_id=").unwrap();
-            let claim = tail.split_once('&').unwrap().1;
-            format!("{head}{spelled}&{claim}").replace("&&zoo", "&zoo").replace("zoo&&", "zoo&")
+            let supplied = tail.split_once('&').unwrap().1;
+            format!("{head}{spelled}&{supplied}").replace("&&zoo", "&zoo").replace("zoo&&", "zoo&")
         });
         let came = run(&scene.recipe, &recut, scene.now_ms);
         assert_eq!(came.outcome, Outcome::Rejected, "{recut:?}");
     }
 }
 
-/// One claim of two is left out, and the callback comes again with both.
+/// One signature of two is omitted, and the callback is repeated with both.
 #[test]
-fn a_claim_that_is_left_out_makes_no_new_event() {
+fn an_omitted_signature_makes_no_new_event() {
     let scene = scene("vungle");
     let mut call = Call::of(&scene.request);
     call.set(b"txid", b"t-1");
     call.set(b"etxid", b"e-1");
-    let claim = |reading, name: &[u8]| {
-        let signed = Call::of(&signed(&scene, &call, Some(reading)));
+    let supplied = |variant, name: &[u8]| {
+        let signed = Call::of(&signed(&scene, &call, Some(variant)));
         signed.fields[signed.position(name).unwrap()].clone()
     };
-    let (digest, edigest) = (claim(0, b"digest"), claim(1, b"edigest"));
-    let with = |claims: &[&super::call::Field]| {
+    let (digest, edigest) = (supplied(0, b"digest"), supplied(1, b"edigest"));
+    let with = |supplied_signatures: &[&super::call::Field]| {
         let mut call = call.clone();
-        call.fields.retain(|field| !scene.is_claim(field));
-        call.fields.extend(claims.iter().map(|claim| (*claim).clone()));
+        call.fields.retain(|field| !scene.is_signature_field(field));
+        call.fields.extend(supplied_signatures.iter().map(|supplied| (*supplied).clone()));
         call.request(Style::default(), &mut Dice::new(1)).unwrap()
     };
     let both = with(&[&digest, &edigest]);
@@ -90,8 +90,8 @@ fn a_text_that_no_value_makes_proves_no_role() {
     {
         call.set(name.as_bytes(), value.as_bytes());
     }
-    let genuine = signed(&scene, &call, None);
-    let resolved = run(&scene.recipe, &genuine, scene.now_ms).resolved.unwrap();
+    let original = signed(&scene, &call, None);
+    let resolved = run(&scene.recipe, &original, scene.now_ms).resolved.unwrap();
     assert_eq!(resolved.misfits(), ["timestamp"]);
     assert!(resolved.authenticated().is_empty(), "{:?}", resolved.authenticated());
 }

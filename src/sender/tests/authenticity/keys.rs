@@ -19,7 +19,7 @@ const NEW_KINDS: &[(&str, &str, &str)] = &[
     ("torox", "reversal", "it was a duplicate of what it takes back"),
 ];
 
-/// Vectors that the version before refused, each with a reason.
+/// Vectors that the version before rejected, each with a reason.
 const NEW_VECTORS: &[(&str, &str, &str)] = &[
     ("wechat-push", "own; a refund, which names no user", "the key had to have a user"),
     (
@@ -29,7 +29,7 @@ const NEW_VECTORS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What an accepted vector comes to, and the message that was in it.
+/// The resolution of an accepted vector, and the message in it.
 fn resolved(recipe: &Recipe, vector: &Vector) -> Option<(Box<Resolved>, OwnedRequest)> {
     let mut callback = recipe.read(vector.request.borrow(), now(vector));
     callback.look_up(OlderKeys::Wanted);
@@ -158,7 +158,7 @@ fn former_key(
     put_values("{etxid}", &call, request, &wire, &mut key).map(|()| key)
 }
 
-/// Puts the values of the placeholders of `text`; `None` if one is not there.
+/// Puts the values of the placeholders of `text`; `None` if one is missing.
 fn put_values(
     text: &str,
     call: &Call,

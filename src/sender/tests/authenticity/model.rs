@@ -11,14 +11,14 @@ use crate::ledger::{
 use crate::sender::language::vector::OwnedRequest;
 use crate::sender::{Fact, Outcome, RepeatingSignature, Resolved, Role};
 
-/// A gateway of one source: what it has delivered, and what became of each callback.
+/// A gateway of one source: its deliveries, and the outcome of each callback.
 pub(super) struct Gateway<'s> {
     scene: &'s Scene,
     ledger: Memory,
-    events: BTreeMap<EventId, Said>,
+    events: BTreeMap<EventId, EventFacts>,
 }
 
-/// What became of a callback.
+/// The outcome of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Event(EventId),
@@ -28,16 +28,16 @@ pub(super) enum Fate {
     Rejected,
 }
 
-/// What an event says.
+/// The facts of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct EventFacts {
     pub(super) kind: String,
     pub(super) test: bool,
     pub(super) roles: Vec<Option<String>>,
     escaped: Vec<Role>,
 }
 
-impl Said {
+impl EventFacts {
     pub(super) fn of(resolved: &Resolved) -> Self {
         let role = |role| {
             let value = resolved.role(role)?;
@@ -63,11 +63,11 @@ impl<'s> Gateway<'s> {
         Self { scene, ledger, events: BTreeMap::new() }
     }
 
-    pub(super) fn events(&self) -> impl Iterator<Item = &Said> {
+    pub(super) fn events(&self) -> impl Iterator<Item = &EventFacts> {
         self.events.values()
     }
 
-    pub(super) fn said(&self, id: &EventId) -> &Said {
+    pub(super) fn said(&self, id: &EventId) -> &EventFacts {
         &self.events[id]
     }
 
@@ -87,7 +87,7 @@ impl<'s> Gateway<'s> {
         let event = new_event(self.events.len(), resolved);
         match accept(&self.ledger, &event) {
             Accepted::Fresh => {
-                self.events.insert(event.id, Said::of(resolved));
+                self.events.insert(event.id, EventFacts::of(resolved));
                 Fate::Event(event.id)
             }
             Accepted::Duplicate { first, .. } => Fate::Duplicate(first),
@@ -150,7 +150,7 @@ impl Variant {
     }
 }
 
-/// What is wrong with how callbacks under one signature are taken. The first is genuine.
+/// The errors in the handling of callbacks under one signature. The first is the original.
 pub(super) fn wrongs(scene: &Scene, all: &[Variant]) -> Vec<String> {
     let mut wrong = Vec::new();
     authenticated_is_one(scene, all, &mut wrong);
@@ -174,10 +174,10 @@ fn authenticated_is_one(scene: &Scene, all: &[Variant], wrong: &mut Vec<String>)
         kind.is_some_and(|kind| kind.roles.texts.has(role))
     };
     // Of those that say the same, one is enough.
-    let mut different: Vec<(&Variant, Said)> = Vec::new();
+    let mut different: Vec<(&Variant, EventFacts)> = Vec::new();
     for one in all.iter().filter(|one| one.is_event() || one.fits) {
-        let said = Said::of(one.resolved());
-        let is_known = |(other, known): &(&Variant, Said)| {
+        let said = EventFacts::of(one.resolved());
+        let is_known = |(other, known): &(&Variant, EventFacts)| {
             let (own, theirs) = (one.resolved(), other.resolved());
             *known == said
                 && own.authenticated() == theirs.authenticated()
@@ -235,7 +235,7 @@ fn one_event_for_each_state(
     let repeats = repeats(scene, all);
     for &at in order {
         let fate = gateway.record(&all[at].came);
-        let said = Said::of(all[at].resolved());
+        let said = EventFacts::of(all[at].resolved());
         match &fate {
             Fate::Event(_) => {
                 let state = (said.kind.clone(), said.test);

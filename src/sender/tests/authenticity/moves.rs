@@ -12,26 +12,26 @@ use crate::sender::language::vector::OwnedRequest;
 /// Places where a text is looked for in another one.
 const PLACES_MAX: usize = 24;
 
-/// The genuine callback and others that verify under its signature, at most `most`.
+/// The original callback and others that verify under its signature, at most `most`.
 pub(super) fn variants(
     scene: &Scene,
-    genuine: &OwnedRequest,
+    original: &OwnedRequest,
     dice: &mut Dice,
     most: usize,
 ) -> Vec<Variant> {
-    let mut all: Vec<Variant> = Variant::of(scene, genuine.clone()).into_iter().collect();
-    let call = Call::of(genuine);
-    let mut tried = std::collections::HashSet::from([genuine.clone().target]);
+    let mut all: Vec<Variant> = Variant::of(scene, original.clone()).into_iter().collect();
+    let call = Call::of(original);
+    let mut tried = std::collections::HashSet::from([original.clone().target]);
     let mut try_one = |request: OwnedRequest, all: &mut Vec<Variant>| {
-        if request.body == genuine.body
-            && request.headers == genuine.headers
+        if request.body == original.body
+            && request.headers == original.headers
             && !tried.insert(request.target.clone())
         {
             return;
         }
         all.extend(Variant::of(scene, request));
     };
-    let as_spelled = [Call::as_spelled(genuine), Call::of(genuine).decoded()];
+    let as_spelled = [Call::as_spelled(original), Call::of(original).decoded()];
     let cut = (0..RECUTS).filter_map(|_| recut(scene, &call, dice));
     let cut: Vec<Call> = cut.collect();
     for moved in cut.into_iter().chain(as_spelled) {
@@ -39,7 +39,7 @@ pub(super) fn variants(
             try_one(request, &mut all);
         }
     }
-    if let Some(request) = unescaped(genuine) {
+    if let Some(request) = unescaped(original) {
         try_one(request, &mut all);
     }
     for moved in neighbours(scene, &call, dice) {
@@ -70,16 +70,16 @@ pub(super) fn variants(
 /// Cuts of one text into all of its values that are tried.
 const RECUTS: usize = 24;
 
-/// Cuts the whole text of a reading elsewhere: each literal at any of its places, in order.
+/// Cuts the whole text of a variant elsewhere: each literal at any of its places, in order.
 fn recut(scene: &Scene, call: &Call, dice: &mut Dice) -> Option<Call> {
-    let reading = dice.pick(&scene.recipe.readings);
-    if reading.pairs.is_some() || !reading.sorted.is_empty() {
+    let variant = dice.pick(&scene.recipe.variants);
+    if variant.pairs.is_some() || !variant.sorted.is_empty() {
         return None;
     }
     let mut parts: Vec<TextPart> = Vec::new();
     let mut text = Vec::new();
     let mut present = call.clone();
-    for piece in &reading.of.pieces {
+    for piece in &variant.of.pieces {
         let inner = match piece {
             Piece::Optional(inner) => inner.as_slice(),
             piece => std::slice::from_ref(piece),
@@ -177,7 +177,7 @@ fn unescaped(request: &OwnedRequest) -> Option<OwnedRequest> {
 fn neighbours(scene: &Scene, call: &Call, dice: &mut Dice) -> Vec<Call> {
     let mut moved = Vec::new();
     let signed: Vec<usize> =
-        (0..call.fields.len()).filter(|at| !scene.is_claim(&call.fields[*at])).collect();
+        (0..call.fields.len()).filter(|at| !scene.is_signature_field(&call.fields[*at])).collect();
     let mut literals = scene.literals.clone();
     literals.push(Vec::new());
     for one in &signed {
@@ -213,13 +213,13 @@ fn cuts(call: &Call, one: usize, other: usize, literal: &[u8]) -> Vec<Call> {
 /// Changes one thing.
 fn change(scene: &Scene, call: &mut Call, dice: &mut Dice) {
     let open: Vec<usize> =
-        (0..call.fields.len()).filter(|at| !scene.is_claim(&call.fields[*at])).collect();
+        (0..call.fields.len()).filter(|at| !scene.is_signature_field(&call.fields[*at])).collect();
     if open.is_empty() {
         return;
     }
     let (one, other) = (*dice.pick(&open), *dice.pick(&open));
     match dice.below(11) {
-        0 if one != other => merge(scene, call, (one, other), dice),
+        0 if one != other => merge(scene, call, Merge { into: one, from: other }, dice),
         1 => split(scene, call, one, dice),
         2 if one != other => {
             let literal = dice.pick(&scene.literals_or_nothing()).clone();
@@ -275,13 +275,13 @@ impl Scene {
         self.literals.iter().cloned().chain([Vec::new()]).collect()
     }
 
-    /// What separates pairs, and a name from its value.
+    /// The separators of pairs, and of a name and its value.
     fn pair_separators(&self, dice: &mut Dice) -> (Vec<u8>, Vec<u8>) {
         let shapes: Vec<_> = self
             .recipe
-            .readings
+            .variants
             .iter()
-            .filter_map(|reading| reading.pairs.as_ref())
+            .filter_map(|variant| variant.pairs.as_ref())
             .map(|pairs| {
                 let within = pairs.shape.within.as_deref().unwrap_or_default();
                 (pairs.shape.between.to_vec(), within.to_vec())
@@ -292,8 +292,15 @@ impl Scene {
     }
 }
 
+/// Indices of two fields to merge.
+struct Merge {
+    into: usize,
+    from: usize,
+}
+
 /// One value becomes the end of another, with its name as a list writes it.
-fn merge(scene: &Scene, call: &mut Call, (one, other): (usize, usize), dice: &mut Dice) {
+fn merge(scene: &Scene, call: &mut Call, fields: Merge, dice: &mut Dice) {
+    let Merge { into: one, from: other } = fields;
     let (between, within) = scene.pair_separators(dice);
     let field = call.fields[other].clone();
     let tail = match dice.below(3) {

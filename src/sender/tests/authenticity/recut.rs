@@ -1,11 +1,11 @@
-//! Whatever is moved between the values of a signed text: no role is called authentic that has
-//! another value, no signature makes two events of one kind, and the genuine callback is not lost.
+//! Moves between the values of a signed text: no changed role counts as authenticated, no signature
+//! makes two events of one kind, and the original callback is not lost.
 
 use super::model::{Gateway, Variant, written, wrongs};
 use super::moves::variants;
 use super::world::{Dice, Scene, scenes};
 
-/// Genuine callbacks of each source, and others that are tried of each.
+/// Callbacks of each source, and variants of each.
 const ROUNDS: usize = 12;
 const OTHERS: usize = 40;
 
@@ -22,8 +22,8 @@ fn nothing_that_is_moved_makes_a_second_event_or_a_false_role() {
     for scene in scenes() {
         let mut dice = Dice::of(&scene);
         for _ in 0..rounds() {
-            let Some((genuine, _)) = scene.genuine(&mut dice) else { continue };
-            let all = variants(&scene, &genuine, &mut dice, OTHERS);
+            let Some((original, _)) = scene.accepted(&mut dice) else { continue };
+            let all = variants(&scene, &original, &mut dice, OTHERS);
             under_one_signature += all.len().saturating_sub(1);
             let found = wrongs(&scene, &all);
             wrong.extend(found.into_iter().map(|text| format!("{}: {text}", scene.name)));
@@ -33,7 +33,7 @@ fn nothing_that_is_moved_makes_a_second_event_or_a_false_role() {
     assert!(under_one_signature > 3_000, "{under_one_signature}");
 }
 
-/// Genuine callbacks that differ in what identifies them are different events.
+/// Callbacks with different identities are different events.
 #[test]
 fn different_things_are_different_events() {
     let mut wrong = Vec::new();
@@ -41,15 +41,15 @@ fn different_things_are_different_events() {
         let mut dice = Dice::of(&scene);
         let mut gateway = Gateway::new(&scene);
         for _ in 0..30 {
-            let Some((genuine, came)) = scene.genuine(&mut dice) else { continue };
-            let said = super::model::Said::of(came.resolved.as_ref().unwrap());
+            let Some((original, came)) = scene.accepted(&mut dice) else { continue };
+            let said = super::model::EventFacts::of(came.resolved.as_ref().unwrap());
             if let super::model::Fate::Duplicate(first) = gateway.record(&came) {
                 let first = gateway.said(&first);
                 if (&first.kind, &first.roles) != (&said.kind, &said.roles) {
                     wrong.push(format!(
                         "{}: {first:?}\n  {said:?} {}",
                         scene.name,
-                        written(&genuine)
+                        written(&original)
                     ));
                 }
             }
@@ -74,6 +74,6 @@ pub(super) fn report(mut wrong: Vec<String>) {
 
 /// Of one drawn callback, for tests that need no more.
 pub(super) fn around(scene: &Scene, dice: &mut Dice, most: usize) -> Option<Vec<Variant>> {
-    let (genuine, _) = scene.genuine(dice)?;
-    Some(variants(scene, &genuine, dice, most))
+    let (original, _) = scene.accepted(dice)?;
+    Some(variants(scene, &original, dice, most))
 }

@@ -68,7 +68,7 @@ fn shows(scene: &Scene, shape: &str) -> bool {
     let Some(without) = scene.under(&Arc::new(sender), terms) else { return true };
     let mut dice = Dice::of(scene);
     (0..ROUNDS).any(|_| {
-        let Some((request, came)) = with.genuine(&mut dice) else { return false };
+        let Some((request, came)) = with.accepted(&mut dice) else { return false };
         let other = run(&without.recipe, &request, scene.now_ms);
         let proven = |came: &super::super::Came| {
             let one = came.resolved.as_ref()?;

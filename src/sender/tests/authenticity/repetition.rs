@@ -53,7 +53,7 @@ fn a_repetition_is_a_duplicate_with_the_first_answer() {
                 let texts = (written(&first), written(&second));
                 wrong.push(format!(
                     "{}: {fate:?} {:?}\n  {}\n  {}",
-                    scene.name, came.refusal, texts.0, texts.1
+                    scene.name, came.rejection, texts.0, texts.1
                 ));
             } else if answer(&scene, &first, Outcome::Accepted)
                 != answer(&scene, &second, Outcome::Duplicate)
@@ -102,7 +102,7 @@ fn message(scene: &Scene) -> Option<Call> {
         }
     }
     let mut call = Call::of(&request);
-    call.fields.retain(|field| !scene.is_claim(field));
+    call.fields.retain(|field| !scene.is_signature_field(field));
     Some(call)
 }
 
@@ -149,13 +149,13 @@ fn repeat(scene: &Scene, call: &mut Call, style: &mut Style, later: &mut i64, di
                 true => Style::default(),
                 false => Style::drawn(dice),
             };
-            // A plus sign is a blank only where the reading that matches says so.
+            // A plus sign is a space only if the variant that matches says so.
             let plus = drawn.plus
                 && scene
                     .recipe
-                    .readings
+                    .variants
                     .iter()
-                    .all(|one| one.plus == crate::sender::request::encoding::Plus::Blank);
+                    .all(|one| one.plus == crate::sender::request::encoding::Plus::Space);
             *style = Style { plus, ..drawn };
         }
         2 => *later += 1 + i64::try_from(dice.below(60)).unwrap(),

@@ -12,7 +12,7 @@ fn parts_of_a_set_are_exchanged_and_cut_elsewhere() {
     let mut wrong = Vec::new();
     let mut sets = 0;
     for scene in scenes() {
-        let is_sorted = scene.recipe.readings.iter().any(|reading| !reading.sorted.is_empty());
+        let is_sorted = scene.recipe.variants.iter().any(|variant| !variant.sorted.is_empty());
         if !is_sorted {
             continue;
         }
@@ -23,13 +23,13 @@ fn parts_of_a_set_are_exchanged_and_cut_elsewhere() {
             if let Some(at) = nonce_of(&call) {
                 call.fields[at].value = nonce.to_vec();
             }
-            let Some(genuine) = scene.sign(&call, Style::default(), &mut dice, None) else {
+            let Some(original) = scene.sign(&call, Style::default(), &mut dice, None) else {
                 continue;
             };
-            let Some(first) = Variant::of(&scene, genuine.clone()) else { continue };
+            let Some(first) = Variant::of(&scene, original.clone()) else { continue };
             let mut all = vec![first];
-            let moved = moved(&scene, &Call::of(&genuine), &mut dice);
-            later(&scene, &genuine, &moved, &mut wrong);
+            let moved = moved(&scene, &Call::of(&original), &mut dice);
+            later(&scene, &original, &moved, &mut wrong);
             all.extend(moved.into_iter().filter_map(|request| Variant::of(&scene, request)));
             let found = wrongs(&scene, &all);
             wrong.extend(found.into_iter().map(|text| format!("{}: {text}", scene.name)));
@@ -47,9 +47,9 @@ fn nonce_of(call: &Call) -> Option<usize> {
 fn moved(scene: &Scene, call: &Call, dice: &mut Dice) -> Vec<OwnedRequest> {
     let parts: Vec<usize> = scene
         .recipe
-        .readings
+        .variants
         .iter()
-        .flat_map(|reading| reading.sorted.iter())
+        .flat_map(|variant| variant.sorted.iter())
         .flat_map(crate::sender::language::text::Text::spots)
         .filter_map(|spot| super::world::name_of(&scene.recipe, spot))
         .filter_map(|name| call.position(&name))
@@ -83,10 +83,10 @@ fn moved(scene: &Scene, call: &Call, dice: &mut Dice) -> Vec<OwnedRequest> {
     all
 }
 
-/// Sends them at every time that a run of their digits spells, where the genuine one is known.
-fn later(scene: &Scene, genuine: &OwnedRequest, all: &[OwnedRequest], wrong: &mut Vec<String>) {
+/// Sends them at every time that a run of their digits spells, after the original.
+fn later(scene: &Scene, original: &OwnedRequest, all: &[OwnedRequest], wrong: &mut Vec<String>) {
     let mut gateway = Gateway::new(scene);
-    gateway.take(genuine);
+    gateway.take(original);
     let before = gateway.events().count();
     for request in all {
         let mut times: Vec<i64> = Vec::new();
@@ -103,8 +103,8 @@ fn later(scene: &Scene, genuine: &OwnedRequest, all: &[OwnedRequest], wrong: &mu
         times.dedup();
         // The signature of most is wrong at any time.
         let unlimited = run(&scene.recipe, request, scene.now_ms);
-        let refused = unlimited.refusal.map(|refusal| refusal.reason);
-        if refused == Some(crate::sender::Reason::BadSignature) {
+        let rejected = unlimited.rejection.map(|rejection| rejection.reason);
+        if rejected == Some(crate::sender::Reason::BadSignature) {
             continue;
         }
         for now_ms in times {

@@ -2,7 +2,7 @@
 
 use super::world::Dice;
 
-/// What a file says of one value.
+/// A file's facts about one value.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     form: String,

@@ -1,4 +1,4 @@
-//! Marks of a URL, escapes and second claims, at every position of a signed callback.
+//! Marks of a URL, escapes and second supplied signatures, at every position of a signed callback.
 
 use super::call::Style;
 use super::model::{Variant, written, wrongs};
@@ -21,17 +21,17 @@ fn what_is_put_between_is_rejected_or_the_same_event() {
         }
         senders.push(scene.name.clone());
         let mut dice = Dice::of(&scene);
-        let Some(genuine) =
+        let Some(original) =
             scene.sign(&super::call::Call::of(&scene.request), Style::default(), &mut dice, None)
         else {
             continue;
         };
-        let Some(first) = Variant::of(&scene, genuine.clone()) else {
-            wrong.push(format!("{}: {}", scene.name, written(&genuine)));
+        let Some(first) = Variant::of(&scene, original.clone()) else {
+            wrong.push(format!("{}: {}", scene.name, written(&original)));
             continue;
         };
         let mut all = vec![first];
-        let mut tried = changed(&scene, &genuine);
+        let mut tried = changed(&scene, &original);
         while tried.len() > TRIED_MAX {
             tried.swap_remove(dice.below(tried.len()));
         }
@@ -42,28 +42,28 @@ fn what_is_put_between_is_rejected_or_the_same_event() {
     report(wrong);
 }
 
-fn changed(scene: &Scene, genuine: &OwnedRequest) -> Vec<OwnedRequest> {
+fn changed(scene: &Scene, original: &OwnedRequest) -> Vec<OwnedRequest> {
     let mut insertions: Vec<Vec<u8>> =
         ["?", "#", "&", "=", "%26", "%3D", "%", "&&", ";", "+", "%00"].map(Into::into).into();
-    for reading in &scene.recipe.readings {
-        let Input::Parameter { slot, .. } = &reading.claim.input else { continue };
+    for variant in &scene.recipe.variants {
+        let Input::Parameter { slot, .. } = &variant.supplied.input else { continue };
         let name = String::from_utf8_lossy(scene.recipe.names.name(*slot)).into_owned();
         let (first, rest) = name.split_at(1);
         let escaped = format!("%{:02X}{rest}", first.as_bytes()[0]);
         let texts = [format!("&{escaped}=x"), format!("&{name}=x"), format!("{escaped}=x&")];
         insertions.extend(texts.map(String::into_bytes));
     }
-    let start = genuine.target.iter().position(|byte| *byte == b'?').unwrap_or(0);
+    let start = original.target.iter().position(|byte| *byte == b'?').unwrap_or(0);
     let mut all = Vec::new();
-    for at in start..=genuine.target.len() {
+    for at in start..=original.target.len() {
         for text in &insertions {
-            let mut request = genuine.clone();
+            let mut request = original.clone();
             request.target.splice(at..at, text.iter().copied());
             all.push(request);
         }
         // An escaped spelling of what is there.
-        if let Some(byte) = genuine.target.get(at).filter(|byte| byte.is_ascii_alphanumeric()) {
-            let mut request = genuine.clone();
+        if let Some(byte) = original.target.get(at).filter(|byte| byte.is_ascii_alphanumeric()) {
+            let mut request = original.clone();
             request.target.splice(at..=at, format!("%{byte:02x}").bytes());
             all.push(request);
         }

@@ -1,5 +1,5 @@
-//! What nothing signs: names of conditions, roles and flags that are added, removed and changed,
-//! before and after the genuine callback.
+//! Unsigned names of conditions, roles and flags: added, removed and changed, before and after the
+//! original callback.
 
 use super::call::{Call, Style};
 use super::model::{Variant, wrongs};
@@ -16,10 +16,10 @@ fn what_nothing_signs_makes_one_event_for_each_state() {
     for scene in scenes() {
         let mut dice = Dice::of(&scene);
         for _ in 0..ROUNDS {
-            let Some((genuine, _)) = scene.genuine(&mut dice) else { continue };
-            let Some(first) = Variant::of(&scene, genuine.clone()) else { continue };
+            let Some((original, _)) = scene.accepted(&mut dice) else { continue };
+            let Some(first) = Variant::of(&scene, original.clone()) else { continue };
             let mut all = vec![first];
-            for request in changes(&scene, &genuine, &mut dice) {
+            for request in changes(&scene, &original, &mut dice) {
                 all.extend(Variant::of(&scene, request));
             }
             // Two names at once.
@@ -39,15 +39,15 @@ fn what_nothing_signs_makes_one_event_for_each_state() {
 }
 
 /// The callback with each name left out, added and changed, under the same signature.
-fn changes(scene: &Scene, genuine: &OwnedRequest, dice: &mut Dice) -> Vec<OwnedRequest> {
-    let call = Call::of(genuine);
+fn changes(scene: &Scene, original: &OwnedRequest, dice: &mut Dice) -> Vec<OwnedRequest> {
+    let call = Call::of(original);
     let mut names = scene.names.clone();
     names.extend(call.fields.iter().map(|field| field.name.clone()));
     names.sort();
     names.dedup();
     let mut all = Vec::new();
     for name in names {
-        if call.fields.iter().any(|field| field.name == name && scene.is_claim(field)) {
+        if call.fields.iter().any(|field| field.name == name && scene.is_signature_field(field)) {
             continue;
         }
         let mut values = vec![None, Some(Vec::new()), Some(b"1".to_vec()), Some(b"{a}".to_vec())];

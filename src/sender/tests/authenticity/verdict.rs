@@ -1,9 +1,9 @@
-//! What is called open is open: a role that the signature reads, and that is not called authentic,
-//! has another value in some other callback that the provider can have signed.
+//! Open roles are open: a role that the signature reads, and that does not count as authenticated,
+//! has another value in some callback that the provider can have signed.
 
 use std::collections::BTreeMap;
 
-use super::model::Said;
+use super::model::EventFacts;
 use super::recut::{around, report};
 use super::world::{Dice, scenes};
 use crate::sender::Role;
@@ -15,7 +15,8 @@ const UNCONFIRMED: &str = "that a transaction holds no `_` is not confirmed";
 
 const SPELLED: &str = "what is escaped without need is read in two ways";
 
-/// Roles that are read, never called authentic, and never found with two values, each with a reason.
+/// Roles that are read, never called authentic, and never found with two values, each with a
+/// reason.
 const KNOWN: &[(&str, Role, &str)] = &[
     ("pubscale", Role::Transaction, "that a token holds no dot is not confirmed"),
     ("pubscale", Role::User, "that a token holds no dot is not confirmed"),
@@ -44,7 +45,7 @@ fn what_is_called_open_has_a_second_value() {
             let texts = scene.recipe.roles.texts.get(role).map(Vec::as_slice).unwrap_or_default();
             let mut spots = texts.iter().take(1).flat_map(|text| text.of.spots());
             let covers = |spot| {
-                scene.recipe.readings.iter().any(|one| one.signed.may_cover(spot, &scene.recipe))
+                scene.recipe.variants.iter().any(|one| one.signed.may_cover(spot, &scene.recipe))
             };
             spots.next().is_some_and(covers)
         };
@@ -58,7 +59,7 @@ fn what_is_called_open_has_a_second_value() {
             }
             let Some(all) = around(&scene, &mut dice, 16) else { continue };
             let Some(first) = all.first().filter(|first| first.fits) else { continue };
-            let own = Said::of(first.resolved());
+            let own = EventFacts::of(first.resolved());
             for role in &roles {
                 let is_open = own.roles[*role as usize].is_some()
                     && !first.resolved().authenticated().contains(role)
@@ -68,7 +69,7 @@ fn what_is_called_open_has_a_second_value() {
                     continue;
                 }
                 let differs = |other: &&super::model::Variant| {
-                    let theirs = Said::of(other.resolved());
+                    let theirs = EventFacts::of(other.resolved());
                     other.fits && theirs.roles[*role as usize] != own.roles[*role as usize]
                 };
                 *open.entry(key).or_default() |= all.iter().skip(1).any(|other| differs(&other));

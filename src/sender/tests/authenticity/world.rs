@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Came, now, run};
 use super::call::{Call, Field, In, Style};
 use super::shapes::Shape;
-use crate::sender::acts::signature::{Plan, Reading};
+use crate::sender::acts::signature::{Plan, SignatureVariant};
 use crate::sender::crypto::secret::Secret;
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input};
 use crate::sender::language::condition::Subject;
@@ -84,7 +84,7 @@ pub(super) struct Scene {
     secret: usize,
     /// First and last bytes of what stands between values.
     pub(super) separators: Vec<u8>,
-    /// What stands between values.
+    /// The literals between values.
     pub(super) literals: Vec<Vec<u8>>,
     /// Names that are read anywhere, on the wire.
     pub(super) names: Vec<Vec<u8>>,
@@ -165,7 +165,7 @@ impl Scene {
     fn compiled(sender: &Arc<Sender>, terms: Terms, vector: &Vector) -> Option<Self> {
         let mut request = vector.request.clone();
         if sender.name() == "admob" {
-            // The id of the key stands behind the signature, and here is none.
+            // The id of the key follows the signature, and none is here.
             let mut call = Call::of(&request);
             call.remove(b"key_id");
             request = call.request(Style::default(), &mut Dice::new(1))?;
@@ -209,11 +209,11 @@ impl Scene {
                 _ => {}
             }
         }
-        let mut literals: Vec<Vec<u8>> = recipe.readings.iter().flat_map(literals_of).collect();
+        let mut literals: Vec<Vec<u8>> = recipe.variants.iter().flat_map(literals_of).collect();
         literals.retain(|literal| !literal.is_empty());
         literals.sort();
         literals.dedup();
-        let mut separators: Vec<u8> = recipe.readings.iter().flat_map(separators_of).collect();
+        let mut separators: Vec<u8> = recipe.variants.iter().flat_map(separators_of).collect();
         separators.sort_unstable();
         separators.dedup();
         let spots = spots_of(&recipe);
@@ -267,15 +267,18 @@ impl Scene {
         let there = |name: &String| value(name).is_some_and(|value| !value.is_empty());
         let together = self.together.iter().filter(|name| there(name)).count();
         let query = call.fields.iter().filter(|field| field.place == In::Query);
-        let names: Vec<&[u8]> =
-            query.filter(|field| !self.is_claim(field)).map(|f| f.name.as_slice()).collect();
+        let names: Vec<&[u8]> = query
+            .filter(|field| !self.is_signature_field(field))
+            .map(|f| f.name.as_slice())
+            .collect();
         let sorted = !self.ascending || names.windows(2).all(|two| two[0] < two[1]);
         fits && sorted && (!bound || together == 0 || together == self.together.len())
     }
 
-    pub(super) fn is_claim(&self, field: &Field) -> bool {
-        let mut claims = self.recipe.readings.iter().map(|reading| &reading.claim.input);
-        claims.any(|input| match input {
+    pub(super) fn is_signature_field(&self, field: &Field) -> bool {
+        let mut supplied_signatures =
+            self.recipe.variants.iter().map(|variant| &variant.supplied.input);
+        supplied_signatures.any(|input| match input {
             Input::Parameter { slot, .. } => {
                 field.place != In::Header && self.recipe.names.name(*slot) == field.name
             }
@@ -306,10 +309,10 @@ impl Scene {
     /// A callback with other values, most of them such as the provider can send.
     pub(super) fn draw(&self, dice: &mut Dice) -> Call {
         let mut call = Call::of(&self.request);
-        call.fields.retain(|field| !self.is_claim(field));
+        call.fields.retain(|field| !self.is_signature_field(field));
         for name in &self.names {
             let field = Field { place: In::Query, name: name.clone(), value: Vec::new() };
-            let known = call.position(name).is_some() || self.is_claim(&field);
+            let known = call.position(name).is_some() || self.is_signature_field(&field);
             if !known && !self.is_fixed(&field) && dice.one_in(4) {
                 call.set(name, b"");
                 let at = call.fields.len() - 1;
@@ -381,10 +384,10 @@ impl Scene {
             Some(shape) if !shape.is_free() => shape.draw(dice, &self.separators),
             _ => dice.text(b"ab1", 2),
         };
-        let reading = dice.pick(&self.recipe.readings);
+        let variant = dice.pick(&self.recipe.variants);
         let mut parts: Vec<Vec<u8>> = Vec::new();
-        if reading.pairs.is_some() || reading.signed.chain.is_some() {
-            let (between, within) = match &reading.pairs {
+        if variant.pairs.is_some() || variant.signed.chain.is_some() {
+            let (between, within) = match &variant.pairs {
                 Some(pairs) => (
                     pairs.shape.between.to_vec(),
                     pairs.shape.within.as_deref().unwrap_or_default(),
@@ -396,7 +399,7 @@ impl Scene {
                 parts.push([&between, key.as_bytes(), within, &value].concat());
             }
         }
-        let pieces = reading.of.pieces.iter().take_while(
+        let pieces = variant.of.pieces.iter().take_while(
             |piece| !matches!(piece, Piece::Value(spot) if matches!(spot.input, Input::Gateway(_))),
         );
         for piece in pieces {
@@ -410,37 +413,37 @@ impl Scene {
         parts.get(from..).unwrap_or_default().concat()
     }
 
-    /// Whether the signed text of some reading has the value of `key` at a place of its own.
+    /// Whether the signed text of some variant has the value of `key` at a place of its own.
     pub(super) fn reads(&self, key: &str) -> bool {
-        self.recipe.readings.iter().any(|reading| {
+        self.recipe.variants.iter().any(|variant| {
             let listed =
-                matches!(reading.pairs.as_ref().map(|pairs| &pairs.plan), Some(Plan::Listed(_)));
-            listed || reading.signed.chain.is_some() || reading.of.spots().any(|s| *s.name == *key)
+                matches!(variant.pairs.as_ref().map(|pairs| &pairs.plan), Some(Plan::Listed(_)));
+            listed || variant.signed.chain.is_some() || variant.of.spots().any(|s| *s.name == *key)
         })
     }
 
-    /// Signs `call`, by the reading at `reading` of the file or by the first that applies.
+    /// Signs `call`, by the variant at `variant` of the file or by the first that applies.
     pub(super) fn sign(
         &self,
         call: &Call,
         style: Style,
         dice: &mut Dice,
-        reading: Option<usize>,
+        variant: Option<usize>,
     ) -> Option<OwnedRequest> {
         let mut call = call.clone();
-        call.fields.retain(|field| !self.is_claim(field));
+        call.fields.retain(|field| !self.is_signature_field(field));
         let request = call.request(style, dice)?;
-        let signing = Signing { reading, secret: Some(self.secret), ..Signing::at(self.now_ms) };
+        let signing = Signing { variant, secret: Some(self.secret), ..Signing::at(self.now_ms) };
         self.recipe.sign(&request, &signing).ok()
     }
 
-    /// A drawn callback that is genuine, with what comes of it.
-    pub(super) fn genuine(&self, dice: &mut Dice) -> Option<(OwnedRequest, Came)> {
+    /// A drawn callback that verifies, with its result.
+    pub(super) fn accepted(&self, dice: &mut Dice) -> Option<(OwnedRequest, Came)> {
         let call = self.draw(dice);
-        let readings = self.recipe.readings.len();
-        let reading = dice.one_in(2).then(|| dice.below(readings));
+        let variants = self.recipe.variants.len();
+        let variant = dice.one_in(2).then(|| dice.below(variants));
         let style = if dice.one_in(3) { Style::drawn(dice) } else { Style::default() };
-        let request = self.sign(&call, style, dice, reading)?;
+        let request = self.sign(&call, style, dice, variant)?;
         let came = run(&self.recipe, &request, self.now_ms);
         (came.resolved.is_some()).then_some((request, came))
     }
@@ -450,8 +453,8 @@ pub(super) fn secret(id: &str, value: &str) -> LiveSecret {
     LiveSecret { id: id.into(), value: Secret::new(value.as_bytes()), until_ms: None }
 }
 
-/// What stands between the values of a reading's texts.
-fn literals_of(reading: &Reading) -> Vec<Vec<u8>> {
+/// The literals between the values of a variant's texts.
+fn literals_of(variant: &SignatureVariant) -> Vec<Vec<u8>> {
     fn of(pieces: &[Piece<Bound>], to: &mut Vec<Vec<u8>>) {
         for piece in pieces {
             match piece {
@@ -462,8 +465,8 @@ fn literals_of(reading: &Reading) -> Vec<Vec<u8>> {
         }
     }
     let mut literals = Vec::new();
-    of(&reading.of.pieces, &mut literals);
-    if let Some(pairs) = &reading.pairs {
+    of(&variant.of.pieces, &mut literals);
+    if let Some(pairs) = &variant.pairs {
         literals.push(pairs.shape.between.to_vec());
         literals.extend(pairs.shape.within.iter().map(|within| within.to_vec()));
         if let Plan::Listed(list) = &pairs.plan {
@@ -471,16 +474,16 @@ fn literals_of(reading: &Reading) -> Vec<Vec<u8>> {
             let bare = |lead: &[u8]| lead[pairs.shape.between.len().min(lead.len())..].to_vec();
             literals.extend(list.iter().map(|listed| bare(&listed.lead)));
         }
-    } else if reading.signed.chain.is_some() {
+    } else if variant.signed.chain.is_some() {
         literals.extend([b"&".to_vec(), b"=".to_vec()]);
     }
     literals
 }
 
-/// The bytes that stand beside values in a reading's text.
-fn separators_of(reading: &Reading) -> Vec<u8> {
+/// The bytes that stand beside values in a variant's text.
+fn separators_of(variant: &SignatureVariant) -> Vec<u8> {
     let mut separators = Vec::new();
-    if let Some(pairs) = &reading.pairs {
+    if let Some(pairs) = &variant.pairs {
         let within = pairs.shape.within.as_deref().unwrap_or_default();
         let named = |lead: &[u8]| lead[pairs.shape.between.len().min(lead.len())..].to_vec();
         let (between, mut leads) = (&pairs.shape.between, Vec::new());
@@ -497,12 +500,12 @@ fn separators_of(reading: &Reading) -> Vec<u8> {
         }
         return separators;
     }
-    if reading.signed.chain.is_some() {
+    if variant.signed.chain.is_some() {
         return vec![b'&', b'='];
     }
     // A literal between two values has both of its ends beside one.
     let mut flat: Vec<Piece<Bound>> = Vec::new();
-    for piece in &reading.of.pieces {
+    for piece in &variant.of.pieces {
         match piece {
             Piece::Optional(inner) => flat.extend(inner.iter().cloned()),
             piece => flat.push(piece.clone()),
@@ -528,14 +531,14 @@ fn separators_of(reading: &Reading) -> Vec<u8> {
 fn spots_of(recipe: &Recipe) -> Vec<&Bound> {
     let mut spots: Vec<&Bound> = Vec::new();
     let layers = recipe.kinds.iter().map(|kind| &kind.roles).chain([&recipe.roles]);
-    for layer in layers.chain(recipe.readings.iter().map(|reading| &reading.roles)) {
+    for layer in layers.chain(recipe.variants.iter().map(|variant| &variant.roles)) {
         for role in Role::ALL {
             let texts = layer.texts.get(role).map(Vec::as_slice).unwrap_or_default();
             spots.extend(texts.iter().flat_map(|text| text.of.spots()));
         }
     }
-    for reading in &recipe.readings {
-        spots.extend(reading.of.spots());
+    for variant in &recipe.variants {
+        spots.extend(variant.of.spots());
     }
     spots.extend(conditions_of(recipe).into_iter().filter_map(|condition| condition.spot()));
     spots
@@ -543,7 +546,7 @@ fn spots_of(recipe: &Recipe) -> Vec<&Bound> {
 
 fn conditions_of(recipe: &Recipe) -> Vec<&crate::sender::language::condition::Condition<Bound>> {
     let gates = recipe.kinds.iter().map(|kind| &kind.when);
-    let gates = gates.chain([&recipe.flag]).chain(recipe.readings.iter().map(|one| &one.when));
+    let gates = gates.chain([&recipe.flag]).chain(recipe.variants.iter().map(|one| &one.when));
     gates
         .flat_map(|gate| match gate {
             Gate::Any(conditions) => conditions.as_slice(),

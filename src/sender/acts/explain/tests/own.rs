@@ -1,5 +1,5 @@
-//! The signing side, as somebody else would write it: it reads a sender's file and a request with
-//! code of its own, so that the mistakes made with it are not the mistakes of the code under test.
+//! An independent signer: reads a sender's file and a request with its own code, so its mistakes
+//! are not those of the code under test.
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
@@ -11,7 +11,7 @@ use crate::sender::OwnedRequest;
 /// A part of a signed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// What stands between it and the one before.
+    /// The separator from the preceding one.
     pub(super) between: String,
     pub(super) label: String,
     pub(super) within: String,
@@ -28,7 +28,7 @@ pub(super) struct Part {
 /// One way to sign.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    /// What stands in front of the first part.
+    /// The text before the first part.
     pub(super) head: String,
     pub(super) parts: Vec<Part>,
     /// Empty listed parameters that are not signed.
@@ -41,12 +41,12 @@ pub(super) struct Own {
     pub(super) cut: Option<usize>,
     pub(super) each: String,
     pub(super) plus_kept: bool,
-    /// The placeholder that the claim is read by.
-    pub(super) claim: String,
+    /// The placeholder that the supplied signature is read by.
+    pub(super) supplied: String,
     pub(super) empty_dropped: bool,
 }
 
-/// Reads the reading at `index` of the file `text`, for `request` under `params`.
+/// Reads the variant at `index` of the file `text`, for `request` under `params`.
 pub(super) fn read(
     text: &str,
     index: usize,
@@ -83,7 +83,7 @@ pub(super) fn read(
             cut: signature.get("cut").and_then(toml::Value::as_integer).map(|n| n as usize),
             each: string(&table(&signature, "pairs"), "each"),
             plus_kept: string(&signature, "plus") == "kept",
-            claim: string(&signature, "in"),
+            supplied: string(&signature, "in"),
             empty_dropped: string(&table(&signature, "pairs"), "empty") == "dropped",
         },
     };
@@ -134,10 +134,10 @@ fn renames(file: &toml::Table, params: &toml::Table) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Place, name, raw value, decoded value with `+` a blank, and with `+` kept.
+/// Place, name, raw value, decoded value with `+` as a space, and with `+` kept.
 type Value = (&'static str, String, Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// A request, taken apart by hand.
+/// A request, parsed here.
 struct Wire {
     url: String,
     values: Vec<Value>,
@@ -236,7 +236,7 @@ pub(super) fn form(text: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// A URL without a parameter, or what stands before it.
+/// A URL without a parameter, or the part before it.
 fn cut(url: &str, modifier: &str) -> Vec<u8> {
     let Some((word, name)) = modifier.split_once(':') else { return url.into() };
     let (path, query) = url.split_once('?').unwrap();
@@ -255,6 +255,20 @@ struct Reader {
     paste: String,
     pending: String,
     own: Own,
+}
+
+/// A value as received, decoded, and as signed.
+struct Written {
+    raw: Vec<u8>,
+    decoded: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Written {
+    /// A value that needs no decoding.
+    fn plain(value: Vec<u8>) -> Self {
+        Self { raw: value.clone(), decoded: value.clone(), text: value }
+    }
 }
 
 impl Reader {
@@ -305,18 +319,18 @@ impl Reader {
                     self.text(&text, signature)?;
                 }
             }
-            (b'[', "secret") => self.push(None, (vec![], vec![], vec![])),
+            (b'[', "secret") => self.push(None, Written::plain(Vec::new())),
             (b'[', "body") => {
                 let body = self.request.body.clone();
-                self.push(Some("body"), (body.clone(), body.clone(), body));
+                self.push(Some("body"), Written::plain(body));
             }
             (b'[', key) if key.starts_with("url") => {
                 let url = cut(&self.request.url, key.strip_prefix("url|").unwrap_or_default());
-                self.push(Some("url"), (url.clone(), url.clone(), url));
+                self.push(Some("url"), Written::plain(url));
             }
             (b'[', header) => {
                 let value = self.request.header(header.strip_prefix("header.")?)?.into_bytes();
-                self.push(Some(header), (value.clone(), value.clone(), value));
+                self.push(Some(header), Written::plain(value));
             }
             (_, key) => {
                 let (name, modifier) = key.split_once('|').unwrap_or((key, ""));
@@ -327,7 +341,7 @@ impl Reader {
                     _ => decoded.clone(),
                 };
                 let name = self.wire(name);
-                self.push(Some(&name), (raw, decoded, text));
+                self.push(Some(&name), Written { raw, decoded, text });
             }
         }
         Some(())
@@ -349,7 +363,8 @@ impl Reader {
         Some((found.2.clone(), if self.own.plus_kept { found.4.clone() } else { found.3.clone() }))
     }
 
-    fn push(&mut self, name: Option<&str>, (raw, decoded, text): (Vec<u8>, Vec<u8>, Vec<u8>)) {
+    fn push(&mut self, name: Option<&str>, written: Written) {
+        let Written { raw, decoded, text } = written;
         let literal = std::mem::take(&mut self.pending);
         let start = literal.find(|c: char| c.is_alphanumeric()).unwrap_or(literal.len());
         let (between, rest) = literal.split_at(start);
@@ -372,7 +387,7 @@ impl Reader {
     /// The names of the parameters in the list: what they are sorted by, and what is sent.
     fn names(&mut self, pairs: &toml::Table) -> Vec<(String, String)> {
         let except = strings(pairs.get("except"));
-        let claim = self.own.claim.trim_matches(['{', '}']).to_owned();
+        let supplied = self.own.supplied.trim_matches(['{', '}']).to_owned();
         let takes = |pattern: &String, name: &str| match pattern.trim_matches('*') {
             inner if pattern.starts_with('*') && pattern.ends_with('*') => {
                 name.to_lowercase().contains(&inner.to_lowercase())
@@ -380,7 +395,7 @@ impl Reader {
             _ => name == pattern,
         };
         let left_out =
-            |name: &str| name == claim || except.iter().any(|pattern| takes(pattern, name));
+            |name: &str| name == supplied || except.iter().any(|pattern| takes(pattern, name));
         let mut names: Vec<(String, String)> = Vec::new();
         let mut all = |places: &[&str]| {
             let all = self.request.values.iter().filter(|value| places.contains(&value.0));
@@ -506,8 +521,8 @@ impl Own {
         self.with[0].starts_with("hmac_")
     }
 
-    /// The claim under `secret`, as the sender writes it.
-    pub(super) fn claim(&self, secret: &[u8]) -> Option<String> {
+    /// The supplied signature under `secret`, as the sender writes it.
+    pub(super) fn supplied(&self, secret: &[u8]) -> Option<String> {
         Some(self.written(&self.digest(secret)?))
     }
 

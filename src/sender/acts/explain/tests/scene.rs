@@ -1,10 +1,10 @@
-//! An accepted vector in the hands of somebody who signs it.
+//! An accepted vector, and the means to sign it.
 
 use std::sync::Arc;
 
 use super::own::{self, Own};
 use crate::sender::acts::explain::{MistakeKind, case};
-use crate::sender::acts::signature::Reading;
+use crate::sender::acts::signature::SignatureVariant;
 use crate::sender::crypto::digest::Output;
 use crate::sender::language::vector::Vector;
 use crate::sender::request::callback::Judgement;
@@ -17,10 +17,10 @@ pub(super) struct Scene {
     pub(super) about: String,
     pub(super) terms: Terms,
     pub(super) params: toml::Table,
-    pub(super) reading: usize,
+    pub(super) variant: usize,
     pub(super) request: OwnedRequest,
-    /// The claim as it stands in the request.
-    pub(super) claim: String,
+    /// The supplied signature as it stands in the request.
+    pub(super) supplied: String,
     pub(super) secret: Vec<u8>,
     pub(super) now_ms: i64,
     pub(super) own: Own,
@@ -35,7 +35,7 @@ pub(super) struct Slip {
     pub(super) or: Vec<MistakeKind>,
     pub(super) about: String,
     pub(super) request: OwnedRequest,
-    /// The claim that would have been right: nobody is to see it.
+    /// The valid signature: must never be shown.
     pub(super) right: String,
     /// The source that it is sent to.
     pub(super) terms: Terms,
@@ -63,30 +63,30 @@ pub(super) fn scene(sender: &Arc<Sender>, vector: &Vector) -> Option<Scene> {
         return None;
     }
     let matched = verified.callback.matched.clone()?;
-    let reading = recipe.readings.get(matched.reading?)?;
-    let claim = claim_in(&recipe, reading, &vector.request, matched.output.as_ref()?)?;
+    let variant = recipe.variants.get(matched.variant?)?;
+    let supplied = supplied_in(&recipe, variant, &vector.request, matched.output.as_ref()?)?;
     let params = vector.source.get("params").and_then(toml::Value::as_table);
     let params = params.cloned().unwrap_or_default();
-    let own = own::read(&sender.text, reading.index, &vector.request, &params)?;
+    let own = own::read(&sender.text, variant.index, &vector.request, &params)?;
     // One secret, long enough to be looked for in what is said; a key keeps its own form.
     let mut secret = terms.secrets[matched.secret?].value.expose().to_vec();
     let about = format!("{}: {}", sender.name(), vector.about);
-    assert!(own.claim(&secret)?.eq_ignore_ascii_case(&claim), "{about}: {own:#?}");
+    assert!(own.supplied(&secret)?.eq_ignore_ascii_case(&supplied), "{about}: {own:#?}");
     let opens_with_it =
         sender.open.as_ref().is_some_and(|open| open.key.spots().any(|spot| spot.key == "secret"));
     if own.key == "[secret]" && !opens_with_it {
         secret = SECRET.into();
     }
     terms.secrets = vec![live(&secret)];
-    let index = reading.index;
+    let index = variant.index;
     let mut scene = Scene {
         sender: Arc::clone(sender),
         about,
         terms,
         params,
-        reading: index,
+        variant: index,
         request: vector.request.clone(),
-        claim,
+        supplied,
         secret,
         now_ms,
         own,
@@ -99,17 +99,18 @@ pub(super) fn live(secret: &[u8]) -> LiveSecret {
     LiveSecret { id: "1".into(), value: Secret::new(secret), until_ms: None }
 }
 
-/// The claim that matched, as it stands in the request.
-fn claim_in(
+/// The supplied signature that matched, as it stands in the request.
+fn supplied_in(
     recipe: &Recipe,
-    reading: &Reading,
+    variant: &SignatureVariant,
     request: &OwnedRequest,
     output: &Output,
 ) -> Option<String> {
     let callback = recipe.read(request.borrow(), 0);
-    let claims = case::claims(&callback, reading);
-    let claim = claims.into_iter().find(|claim| reading.is_claimed(output, claim))?;
-    String::from_utf8(claim).ok()
+    let supplied_signatures = case::supplied_signatures(&callback, variant);
+    let supplied =
+        supplied_signatures.into_iter().find(|supplied| variant.matches(output, supplied))?;
+    String::from_utf8(supplied).ok()
 }
 
 impl Scene {
@@ -119,27 +120,27 @@ impl Scene {
         matches!(callback.verify(), Judgement::Verified(_))
     }
 
-    /// The right claim in place of the one that is there.
+    /// The right supplied signature in place of the one that is there.
     pub(super) fn resign(&mut self) {
-        let claim = self.own.claim(&self.secret).unwrap();
-        self.request = self.with_claim(&claim);
-        self.claim = claim;
+        let supplied = self.own.supplied(&self.secret).unwrap();
+        self.request = self.with_signature(&supplied);
+        self.supplied = supplied;
         assert!(self.verifies(&self.request), "{}: {:#?}", self.about, self.own);
     }
 
-    /// The request with another claim.
-    pub(super) fn with_claim(&self, claim: &str) -> OwnedRequest {
+    /// The request with another supplied signature.
+    pub(super) fn with_signature(&self, supplied: &str) -> OwnedRequest {
         let mut request = self.request.clone();
-        let escaped = String::from_utf8(own::form(claim.as_bytes())).unwrap();
+        let escaped = String::from_utf8(own::form(supplied.as_bytes())).unwrap();
         // The parameter `event_token=` is not the end of `event_token_all=`.
-        let target = replaced(&request.target, &self.claim, &escaped);
-        let body = replaced(&request.body, &self.claim, claim);
+        let target = replaced(&request.target, &self.supplied, &escaped);
+        let body = replaced(&request.body, &self.supplied, supplied);
         match (target, body) {
             (Some(target), _) => request.target = target,
             (None, Some(body)) => request.body = body,
             (None, None) => {
                 let found = request.headers.iter().find_map(|(name, value)| {
-                    Some((name.clone(), replaced(value.as_bytes(), &self.claim, claim)?))
+                    Some((name.clone(), replaced(value.as_bytes(), &self.supplied, supplied)?))
                 });
                 let (name, value) = found.unwrap_or_else(|| panic!("{}", self.about));
                 request.headers.insert(name, http::HeaderValue::from_bytes(&value).unwrap());
@@ -193,10 +194,10 @@ impl Scene {
     }
 
     pub(super) fn reread(mut self) -> Option<Self> {
-        self.own = own::read(&self.sender.text, self.reading, &self.request, &self.params)?;
-        let claim = self.own.claim(&self.secret)?;
-        self.request = self.with_claim(&claim);
-        self.claim = claim;
+        self.own = own::read(&self.sender.text, self.variant, &self.request, &self.params)?;
+        let supplied = self.own.supplied(&self.secret)?;
+        self.request = self.with_signature(&supplied);
+        self.supplied = supplied;
         self.verifies(&self.request).then_some(self)
     }
 
@@ -206,9 +207,9 @@ impl Scene {
         named.filter(|name| self.with_value(name, "xyz").is_some()).take(FREE_MAX).collect()
     }
 
-    /// Whether the file has readings besides, under which one mistake can look like another.
+    /// Whether the file has variants besides, under which one mistake can look like another.
     pub(super) fn has_twins(&self) -> bool {
-        self.sender.readings.len() > 1
+        self.sender.variants.len() > 1
     }
 
     pub(super) fn slip(
@@ -216,15 +217,15 @@ impl Scene {
         kind: MistakeKind,
         parameter: Option<&str>,
         about: &str,
-        claim: &str,
+        supplied: &str,
     ) -> Slip {
         Slip {
             kind,
             parameter: parameter.map(str::to_owned),
             or: Vec::new(),
             about: format!("{}: {about}", self.about),
-            request: self.with_claim(claim),
-            right: self.claim.clone(),
+            request: self.with_signature(supplied),
+            right: self.supplied.clone(),
             terms: self.terms.clone(),
         }
     }
@@ -237,7 +238,7 @@ impl Scene {
         about: &str,
         own: &Own,
     ) -> Option<Slip> {
-        Some(self.slip(kind, parameter, about, &own.claim(&self.secret)?))
+        Some(self.slip(kind, parameter, about, &own.supplied(&self.secret)?))
     }
 
     pub(super) fn changed(&self, change: impl FnOnce(&mut Own)) -> Own {

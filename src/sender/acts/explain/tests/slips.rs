@@ -56,7 +56,7 @@ fn values(scene: &Scene) -> Vec<Slip> {
             };
             let own = says(&with, &in_form(&with, text));
             let slip = with.signed(kind, some, "x+y on the wire", &own);
-            // Where both meanings have a reading, a mixture is a mistake with either.
+            // Where both meanings have a variant, a mixture is a mistake with either.
             let twins: &[_] = if scene.has_twins() { &[MistakeKind::PlusKept] } else { &[] };
             slips.extend(slip.map(|slip| slip.or(twins)));
         }
@@ -315,8 +315,8 @@ fn separators(scene: &Scene) -> Vec<Slip> {
 fn secrets(scene: &Scene) -> Vec<Slip> {
     let mut slips = Vec::new();
     let mut add = |scene: &Scene, kind, about: &str, secret: Vec<u8>| {
-        let claim = scene.own.claim(&secret);
-        slips.extend(claim.map(|claim| scene.slip(kind, None, about, &claim)));
+        let supplied = scene.own.supplied(&secret);
+        slips.extend(supplied.map(|supplied| scene.slip(kind, None, about, &supplied)));
     };
     let own = scene.secret.clone();
     let with = |tail: &[u8]| [&own, tail].concat();
@@ -325,7 +325,7 @@ fn secrets(scene: &Scene) -> Vec<Slip> {
     add(scene, MistakeKind::SecretWhitespace, "blank", with(b" "));
     add(scene, MistakeKind::SecretWhitespace, "blank in front", [b" ", &own[..]].concat());
     if let Some(scene) = scene.with_secret(&format!("{} ", String::from_utf8_lossy(&own))) {
-        add(&scene, MistakeKind::SecretWhitespace, "ours has a blank", own.clone());
+        add(&scene, MistakeKind::SecretWhitespace, "ours has a space", own.clone());
     }
     let lower = own.to_ascii_lowercase();
     add(scene, MistakeKind::SecretEncoding, "lower case", lower);
@@ -361,8 +361,8 @@ fn keys(scene: &Scene) -> Vec<Slip> {
     [secret.as_str(), bare]
         .iter()
         .map(|key| {
-            let claim = scene.own.written(&own::digest(&scene.own.with, key.as_bytes(), &text));
-            scene.slip(MistakeKind::SecretEncoding, None, "not decoded", &claim)
+            let supplied = scene.own.written(&own::digest(&scene.own.with, key.as_bytes(), &text));
+            scene.slip(MistakeKind::SecretEncoding, None, "not decoded", &supplied)
         })
         .collect()
 }
@@ -378,8 +378,8 @@ fn digests(scene: &Scene) -> Vec<Slip> {
         chains.extend([vec![digest], vec![digest, digest], vec![digest, "hex", digest]]);
     }
     let mut add = |about: String, digest: Vec<u8>| {
-        let claim = scene.own.written(&digest);
-        slips.push(scene.slip(MistakeKind::OtherDigest, None, &about, &claim));
+        let supplied = scene.own.written(&digest);
+        slips.push(scene.slip(MistakeKind::OtherDigest, None, &about, &supplied));
     };
     let chain = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<_>>();
     for steps in chains.iter().map(|steps| chain(steps)) {
@@ -413,7 +413,7 @@ fn encodings(scene: &Scene) -> Vec<Slip> {
     let hex = own::hex(&digest);
     let base64 = own::base64(&digest);
     let url = base64.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned();
-    let mut claims = vec![
+    let mut supplied_signatures = vec![
         ("hex", hex.clone()),
         ("base64", base64.clone()),
         ("base64url", url),
@@ -424,38 +424,44 @@ fn encodings(scene: &Scene) -> Vec<Slip> {
         ("quotes", format!("\"{hex}\"")),
     ];
     if scene.own.writing == "hex" {
-        claims.push(("upper-case base64 of hex", own::base64(hex.to_uppercase().as_bytes())));
+        supplied_signatures
+            .push(("upper-case base64 of hex", own::base64(hex.to_uppercase().as_bytes())));
     }
     // Quotes end a JSON text, and commas a list.
-    let plain = !scene.request.body.starts_with(b"{") && !scene.own.claim.contains("sig.");
+    let plain = !scene.request.body.starts_with(b"{") && !scene.own.supplied.contains("sig.");
     // Of a bare secret there is no digest to be written in another way.
-    claims.retain(|(about, _)| !is_bare(scene) || matches!(*about, "a word in front" | "quotes"));
+    supplied_signatures
+        .retain(|(about, _)| !is_bare(scene) || matches!(*about, "a word in front" | "quotes"));
     if is_bare(scene) {
-        claims.retain(|(about, _)| *about != "quotes");
-        claims.push(("quotes", format!("\"{}\"", scene.own.written(&digest))));
+        supplied_signatures.retain(|(about, _)| *about != "quotes");
+        supplied_signatures.push(("quotes", format!("\"{}\"", scene.own.written(&digest))));
     }
-    claims.retain(|(about, _)| plain || !matches!(*about, "quotes" | "a word in front"));
-    claims
+    supplied_signatures
+        .retain(|(about, _)| plain || !matches!(*about, "quotes" | "a word in front"));
+    supplied_signatures
         .iter()
-        .map(|(about, claim)| scene.slip(MistakeKind::OtherEncoding, None, about, claim))
+        .map(|(about, supplied)| scene.slip(MistakeKind::OtherEncoding, None, about, supplied))
         .collect()
 }
 
 fn unknown(scene: &Scene) -> Vec<Slip> {
-    let claim = scene.own.written(&own::digest(&scene.own.with, b"other", b"nothing of the kind"));
-    let wrong_secret = scene.own.claim(b"nobody's secret");
-    let claims = std::iter::once(claim).chain(wrong_secret);
-    claims.map(|claim| scene.slip(MistakeKind::Unknown, None, "no reason", &claim)).collect()
+    let supplied =
+        scene.own.written(&own::digest(&scene.own.with, b"other", b"nothing of the kind"));
+    let wrong_secret = scene.own.supplied(b"an unknown secret");
+    let supplied_signatures = std::iter::once(supplied).chain(wrong_secret);
+    supplied_signatures
+        .map(|supplied| scene.slip(MistakeKind::Unknown, None, "no reason", &supplied))
+        .collect()
 }
 
-/// Every mistake that can be made with `scene`; those that do not look at values only where no
-/// vector of the same reading has been looked at.
+/// The mistakes that can be made with `scene`; those independent of values only for the first
+/// vector of a variant.
 pub(super) fn all(scene: &Scene, seen: &mut Vec<(String, usize)>) -> Vec<Slip> {
     let mut makers: Vec<fn(&Scene) -> Vec<Slip>> = vec![values, empties, parts, orders];
-    let reading = (scene.sender.name().to_owned(), scene.reading);
-    if !seen.contains(&reading) {
+    let variant = (scene.sender.name().to_owned(), scene.variant);
+    if !seen.contains(&variant) {
         makers.extend([separators, secrets, digests, encodings, unknown, elsewhere]);
-        seen.push(reading);
+        seen.push(variant);
     }
     let mut slips: Vec<Slip> = makers.iter().flat_map(|make| make(scene)).collect();
     if is_bare(scene) {
@@ -467,15 +473,18 @@ pub(super) fn all(scene: &Scene, seen: &mut Vec<(String, usize)>) -> Vec<Slip> {
     slips
 }
 
-/// Whether the claim is the secret itself.
+/// Whether the supplied signature is the secret itself.
 fn is_bare(scene: &Scene) -> bool {
     scene.own.with == ["equal"]
 }
 
 /// Signed with another source's secret.
 fn elsewhere(scene: &Scene) -> Vec<Slip> {
-    let claim = scene.own.claim(b"whsec_YW5vdGhlciBzb3VyY2UncyBzZWNyZXQ=");
-    claim.map(|claim| scene.slip(MistakeKind::OtherSecret, None, "", &claim)).into_iter().collect()
+    let supplied = scene.own.supplied(b"whsec_YW5vdGhlciBzb3VyY2UncyBzZWNyZXQ=");
+    supplied
+        .map(|supplied| scene.slip(MistakeKind::OtherSecret, None, "", &supplied))
+        .into_iter()
+        .collect()
 }
 
 /// Another source of the same sender, with a secret of its own.

@@ -1,8 +1,8 @@
 //! Coverage of a placeholder, a condition or a text by the proofs of one callback.
 
-use super::{Coverage, PairsProof, ReadingProof};
+use super::{Coverage, PairsProof, VariantProof};
 use crate::sender::acts::evaluate::{self, Context};
-use crate::sender::acts::signature::{Plan, Reading};
+use crate::sender::acts::signature::{Plan, SignatureVariant};
 use crate::sender::language::bound::{Bound, Gate, Gateway, Input, Scope};
 use crate::sender::language::condition::{Condition, Subject};
 use crate::sender::language::coverage::{Gathered, Loss, Signed, SignedInput};
@@ -14,7 +14,7 @@ use crate::sender::request::names::Slot;
 use crate::sender::request::parameters::{Parameter, Place};
 
 impl Callback<'_> {
-    pub(super) fn is_open(&self, signed: &Signed, proof: &ReadingProof, spot: &Bound) -> bool {
+    pub(super) fn is_open(&self, signed: &Signed, proof: &VariantProof, spot: &Bound) -> bool {
         let by_value = || {
             (0..).zip(&signed.values).any(|(number, value)| {
                 let is_it = match (&value.input, &spot.input) {
@@ -57,9 +57,9 @@ impl Callback<'_> {
         }
     }
 
-    fn proves(&self, coverage: &Coverage, proof: &ReadingProof, spot: &Bound) -> bool {
-        let Some(reading) = self.reading_of(proof.of) else { return false };
-        let signed = &reading.signed;
+    fn proves(&self, coverage: &Coverage, proof: &VariantProof, spot: &Bound) -> bool {
+        let Some(variant) = self.variant_of(proof.of) else { return false };
+        let signed = &variant.signed;
         let closed = || {
             (0..)
                 .zip(&signed.values)
@@ -76,7 +76,7 @@ impl Callback<'_> {
                 let (parameters, buffers) = self.side(*scope);
                 let name = self.recipe.names.name(*slot);
                 let there = parameters.get(*slot, buffers);
-                let there = there.filter(|one| !self.is_left_out(reading, *slot, *one));
+                let there = there.filter(|one| !self.is_left_out(variant, *slot, *one));
                 let Some(place) = there.map(|parameter| parameter.place) else {
                     return self.proves_absence(signed, proof, name);
                 };
@@ -115,15 +115,20 @@ impl Callback<'_> {
         }
     }
 
-    /// Whether the text of `reading` is the same without a parameter that came: a list may leave
+    /// Whether the text of `variant` is the same without a parameter that came: a list may leave
     /// out
     /// what is empty, an optional part also a macro that the sender left in place.
-    fn is_left_out(&self, reading: &Reading, slot: Slot, parameter: Parameter<'_>) -> bool {
-        let in_list = reading.pairs.as_ref().is_some_and(|pairs| {
+    fn is_left_out(
+        &self,
+        variant: &SignatureVariant,
+        slot: Slot,
+        parameter: Parameter<'_>,
+    ) -> bool {
+        let in_list = variant.pairs.as_ref().is_some_and(|pairs| {
             pairs.empty == Empty::Dropped || matches!(pairs.plan, Plan::Listed(_))
         });
         let is_it = |spot: &Bound| matches!(&spot.input, Input::Parameter { slot: own, .. } if *own == slot);
-        let optional = reading.of.pieces.iter().filter_map(|piece| match piece {
+        let optional = variant.of.pieces.iter().filter_map(|piece| match piece {
             Piece::Optional(inner) => Some(inner),
             _ => None,
         });
@@ -131,7 +136,7 @@ impl Callback<'_> {
             Piece::Value(spot) => Some(spot),
             _ => None,
         });
-        let context = Context { plus: reading.plus, ..Context::default() };
+        let context = Context { plus: variant.plus, ..Context::default() };
         let is_nothing = |spot: &Bound| match self.value(spot, &context) {
             Ok(Some(value)) => self.is_nothing(&value),
             Ok(None) | Err(_) => true,
@@ -141,7 +146,7 @@ impl Callback<'_> {
 
     /// Whether the signature covers that the parameter `name` is absent: every place that is read
     /// is signed as a whole.
-    fn proves_absence(&self, signed: &Signed, proof: &ReadingProof, name: &[u8]) -> bool {
+    fn proves_absence(&self, signed: &Signed, proof: &VariantProof, name: &[u8]) -> bool {
         let is_whole = |place: Place| {
             (0..).zip(&signed.values).any(|(number, value)| {
                 let closed = proof.closed.contains(number);
@@ -178,9 +183,9 @@ impl Callback<'_> {
             _ => false,
         };
         coverage.proofs.iter().any(|proof| {
-            self.reading_of(proof.of).is_some_and(|reading| {
+            self.variant_of(proof.of).is_some_and(|variant| {
                 (0..)
-                    .zip(&reading.signed.values)
+                    .zip(&variant.signed.values)
                     .any(|(number, value)| proof.closed.contains(number) && is_sealed(&value.input))
             })
         })
@@ -227,7 +232,7 @@ impl Callback<'_> {
     }
 }
 
-impl ReadingProof {
+impl VariantProof {
     fn has_closed_pair(&self, name: &[u8]) -> bool {
         self.pairs.as_ref().is_some_and(|pairs| pairs.closed.iter().any(|closed| closed == name))
     }

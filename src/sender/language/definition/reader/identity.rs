@@ -30,7 +30,7 @@ impl Reader {
             match Role::from_name(&name) {
                 Some(role) => roles.texts.insert(role, texts),
                 None if name == "replay" => {
-                    let remedy = "say what identifies an event in [identity]: by, repeats";
+                    let remedy = "write the identity of an event in [identity]: by, repeats";
                     self.fault(key, "is replaced by [identity]", remedy);
                 }
                 None => self.fault(key, "is not a role", ROLES),
@@ -133,7 +133,11 @@ impl Reader {
         let by = events.by.to_vec();
         let by: Vec<Spot> = by.iter().filter_map(|text| self.spot("events.by", text)).collect();
         if by.is_empty() {
-            self.fault("events.by", "names no event", "say what does: by = \"{Event}\"");
+            self.fault(
+                "events.by",
+                "names no event",
+                "write the placeholder of its name: by = \"{Event}\"",
+            );
         }
         let rows = rows.into_iter().filter_map(|row| self.event_row(row, kinds)).collect();
         let unsigned = events.unsigned.as_deref().map(Box::from);
@@ -158,7 +162,7 @@ impl Reader {
         let mut known = Vec::new();
         for kind in kinds {
             let key = format!("kind[{}]", kind.name);
-            let also = kind.also.and_then(|also| self.reading(&format!("{key}.also"), also));
+            let also = kind.also.and_then(|also| self.variant(&format!("{key}.also"), also));
             if also.as_ref().is_some_and(|also| also.public.is_some()) {
                 self.fault(format!("{key}.also"), "ends in a public key", "use digests");
             }

@@ -6,7 +6,7 @@ use super::Reader;
 use crate::sender::crypto::digest::Algorithm;
 use crate::sender::language::definition::{
     CUT_MAX, CUT_MIN, Chain, Countersign, Each, Empty, First, Iv, List, ListedParameters, Open,
-    Order, Pairs, READINGS_MAX, Reading, Step, Writing, reads,
+    Order, Pairs, READINGS_MAX, SignatureVariant, Step, Writing, reads,
 };
 use crate::sender::language::file::{self, Many};
 use crate::sender::language::shape::Shape;
@@ -16,25 +16,33 @@ use crate::sender::request::encoding::Plus;
 const SHAPES: &str = "show it: k=v&k=v, k=v,k=v, kvkv, vv, k,v k,v";
 
 impl Reader {
-    pub(super) fn readings(&mut self, signature: Option<file::Signature>) -> Vec<Reading> {
+    pub(super) fn variants(&mut self, signature: Option<file::Signature>) -> Vec<SignatureVariant> {
         let Some(mut base) = signature else { return Vec::new() };
         let others = std::mem::take(&mut base.or);
         if others.len() + 1 > READINGS_MAX {
-            self.fault("signature.or", "there are too many", "at most four readings in all");
+            self.fault(
+                "signature.or",
+                "has too many entries",
+                "write at most four variants in all",
+            );
         }
         let others: Vec<_> = others.into_iter().map(|or| or.over(&base)).collect();
-        let mut readings: Vec<_> = self.reading("signature", base).into_iter().collect();
+        let mut variants: Vec<_> = self.variant("signature", base).into_iter().collect();
         for (index, or) in others.into_iter().enumerate() {
             let key = format!("signature.or[{index}]");
             if or.why.is_none() {
                 self.fault(format!("{key}.why"), "is missing", "say why this variant exists");
             }
-            readings.extend(self.reading(&key, or));
+            variants.extend(self.variant(&key, or));
         }
-        readings
+        variants
     }
 
-    pub(super) fn reading(&mut self, key: &str, signature: file::Signature) -> Option<Reading> {
+    pub(super) fn variant(
+        &mut self,
+        key: &str,
+        signature: file::Signature,
+    ) -> Option<SignatureVariant> {
         let at = |name: &str| format!("{key}.{name}");
         let of = signature.of.as_deref().unwrap_or_default();
         if of.is_empty() {
@@ -43,18 +51,22 @@ impl Reader {
         let of = self.text(&at("of"), of, Strictness::Strict);
         let with = signature.with.map(Many::into_vec).unwrap_or_default();
         let (public, with) = self.public(&at("with"), &with);
-        let claim = signature.r#in.as_deref().unwrap_or_default();
-        let claim = self.text(&at("in"), claim, Strictness::Strict);
-        let claim = claim.spots().next().filter(|_| claim.pieces.len() == 1).cloned();
-        if claim.is_none() {
-            self.fault(at("in"), "is not one placeholder", "say where the signature stands");
+        let supplied = signature.r#in.as_deref().unwrap_or_default();
+        let supplied = self.text(&at("in"), supplied, Strictness::Strict);
+        let supplied = supplied.spots().next().filter(|_| supplied.pieces.len() == 1).cloned();
+        if supplied.is_none() {
+            self.fault(
+                at("in"),
+                "is not one placeholder",
+                "write the placeholder of the signature",
+            );
         }
         let plus = match signature.plus.as_deref() {
-            None | Some("blank") => Plus::Blank,
+            None | Some("blank") => Plus::Space,
             Some("kept") => Plus::Kept,
             Some(_) => {
                 self.fault(at("plus"), "is neither", "use blank or kept");
-                Plus::Blank
+                Plus::Space
             }
         };
         let r#as = self.writing(&at("as"), signature.r#as.as_deref());
@@ -65,14 +77,14 @@ impl Reader {
         let key_text = signature.key.as_deref().unwrap_or("[secret]");
         let key = self.text(&at("key"), key_text, Strictness::Strict);
         if public.is_some() && (signature.cut.is_some() || reads(&of, "secret")) {
-            let remedy = "sign with a private key what everybody may know, and send it whole";
+            let remedy = "sign a public text with a private key, and send the whole signature";
             self.fault(at("with"), "needs no secret text and no cut", remedy);
         }
         if public.is_none() && reads(&key, "public_key") {
             let remedy = "end `with` in ecdsa_p256, rsa_pss, rsa_pkcs1 or ed25519";
             self.fault(at("key"), "is a public key", remedy);
         }
-        let reading = Reading {
+        let variant = SignatureVariant {
             public,
             key,
             r#as,
@@ -91,28 +103,28 @@ impl Reader {
             why: signature.why,
             of,
             with: with?,
-            r#in: claim?,
+            r#in: supplied?,
         };
-        self.guarded(&at, &reading);
-        Some(reading)
+        self.guarded(&at, &variant);
+        Some(variant)
     }
 
     /// A signature has to contain something that only the sender can make.
-    pub(super) fn guarded(&mut self, at: &dyn Fn(&str) -> String, reading: &Reading) {
-        if reading.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
+    pub(super) fn guarded(&mut self, at: &dyn Fn(&str) -> String, variant: &SignatureVariant) {
+        if variant.cut.is_some_and(|cut| !(CUT_MIN..=CUT_MAX).contains(&cut)) {
             let remedy = format!("keep {CUT_MIN} to {CUT_MAX} characters");
-            self.fault(at("cut"), "leaves what anybody can guess, or more than there is", &remedy);
+            self.fault(at("cut"), "leaves a guessable signature, or is longer than it", &remedy);
         }
-        if reading.public.is_some() {
+        if variant.public.is_some() {
             return;
         }
-        let added = reading.pairs.iter().flat_map(|pairs| pairs.add.iter().map(|(_, text)| text));
-        let signed = std::iter::once(&reading.of).chain(&reading.sorted).chain(added);
-        let keyed = matches!(reading.with.first, First::Keyed(_))
-            && reading.key.spots().any(|spot| !spot.came());
+        let added = variant.pairs.iter().flat_map(|pairs| pairs.add.iter().map(|(_, text)| text));
+        let signed = std::iter::once(&variant.of).chain(&variant.sorted).chain(added);
+        let keyed = matches!(variant.with.first, First::Keyed(_))
+            && variant.key.spots().any(|spot| !spot.came());
         if !keyed && !signed.into_iter().any(|text| reads(text, "secret")) {
             let remedy = "put [secret] into the text, or use an HMAC";
-            self.fault(at("of"), "holds no secret, so that anybody can make it", remedy);
+            self.fault(at("of"), "contains no secret: any caller can make it", remedy);
         }
     }
 
@@ -195,7 +207,7 @@ impl Reader {
             self.fault(key, "is not a chain of digests", remedy);
         }
         if first == Some(First::Equal) && then.as_ref().is_some_and(|then| !then.is_empty()) {
-            self.fault(key, "goes on behind `equal`", "leave the rest out");
+            self.fault(key, "continues after `equal`", "remove the rest");
         }
         Some(Chain { first: first?, then: then? })
     }
@@ -228,7 +240,7 @@ impl Reader {
             self.fault("open.with", &format!("`{}`", open.with), "use aes256_cbc");
         }
         let iv = match open.iv.as_str() {
-            "front" => Some(Iv::Front),
+            "front" => Some(Iv::Prefix),
             "key" => Some(Iv::Key),
             _ => None,
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use super::Reader;
 use crate::sender::acts::resolved::Role;
-use crate::sender::language::definition::{ListedParameters, Reading, RoleText, Roles, Sender};
+use crate::sender::language::definition::{
+    ListedParameters, RoleText, Roles, Sender, SignatureVariant,
+};
 use crate::sender::language::text::{Spot, Text};
 
 impl Reader {
@@ -16,7 +18,7 @@ impl Reader {
         self.identities_of_nothing(sender);
     }
 
-    /// A provider signs whatever an app gives it, so that such a value has no shape.
+    /// Checks that a value set by an app has no shape: the provider signs any value of the app.
     fn shapes_of_apps(&mut self, sender: &Sender) {
         let texts = sender.from_client.iter().flat_map(|role| texts_of(sender, *role));
         let names: BTreeSet<&str> =
@@ -32,17 +34,17 @@ impl Reader {
 
     /// A shape is a proof about a signed text. Elsewhere it proves nothing.
     fn shapes_of_nothing(&mut self, sender: &Sender) {
-        let readings = || {
+        let variants = || {
             let of_kinds = sender.kinds.iter().filter_map(|kind| kind.also.as_ref());
-            sender.readings.iter().chain(of_kinds)
+            sender.variants.iter().chain(of_kinds)
         };
-        if readings().any(Reading::signs_any_name) {
+        if variants().any(SignatureVariant::signs_any_name) {
             return;
         }
         let mut names: BTreeSet<&str> = BTreeSet::new();
-        for reading in readings() {
-            names.extend(reading.signed_texts().flat_map(Text::spots).map(|s| s.key.as_str()));
-            match reading.pairs.as_ref().map(|pairs| &pairs.which) {
+        for variant in variants() {
+            names.extend(variant.signed_texts().flat_map(Text::spots).map(|s| s.key.as_str()));
+            match variant.pairs.as_ref().map(|pairs| &pairs.which) {
                 Some(ListedParameters::Names(own)) => names.extend(own.iter().map(String::as_str)),
                 Some(ListedParameters::Pasted) => {
                     names.extend(sender.paste.iter().map(|pasted| pasted.name.as_str()));
@@ -72,24 +74,24 @@ impl Reader {
     }
 }
 
-/// Every text of `role`: those of the file, of kinds, of readings and of the table of events.
+/// Every text of `role`: those of the file, of kinds, of variants and of the table of events.
 fn texts_of(sender: &Sender, role: Role) -> impl Iterator<Item = &RoleText> {
     let rows = sender.events.iter().flat_map(|events| &events.rows);
     let layers = std::iter::once(&sender.roles)
         .chain(sender.kinds.iter().map(|kind| &kind.roles))
-        .chain(sender.readings.iter().map(|reading| &reading.roles))
+        .chain(sender.variants.iter().map(|variant| &variant.roles))
         .chain(rows.map(|row| &row.roles));
     layers.filter_map(move |roles: &Roles| roles.texts.get(role)).flatten()
 }
 
-impl Reading {
+impl SignatureVariant {
     /// The texts that are signed, those of lists included.
     fn signed_texts(&self) -> impl Iterator<Item = &Text> {
         let added = self.pairs.iter().flat_map(|pairs| &pairs.add).map(|(_, text)| text);
         std::iter::once(&self.of).chain(&self.sorted).chain(added)
     }
 
-    /// Whether it signs parameters whatever they are called.
+    /// Whether it signs parameters of any name.
     fn signs_any_name(&self) -> bool {
         let whole = |spot: &Spot| !spot.came() && matches!(spot.key.as_str(), "query" | "url");
         let gathers = self.pairs.as_ref().map(|pairs| &pairs.which);

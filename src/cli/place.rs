@@ -1,0 +1,90 @@
+//! Where an export is written to, and read from.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+#[cfg(feature = "s3")]
+use super::s3::Object;
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 20;
+
+/// A place for an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A file.
+    File(PathBuf),
+    /// An object of a store that speaks S3.
+    #[cfg(feature = "s3")]
+    Object(Object),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        #[cfg(feature = "s3")]
+        if let Some(object) = Object::parse(text) {
+            return object.map(Self::Object);
+        }
+        Ok(Self::File(PathBuf::from(text)))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            #[cfg(feature = "s3")]
+            Self::Object(object) => write!(f, "{object}"),
+        }
+    }
+}
+
+impl Place {
+    /// What is there, and how many bytes it has.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read(&self) -> io::Result<(Counted, u64)> {
+        match self {
+            Self::File(path) => {
+                let file = File::open(path)?;
+                let size = file.metadata()?.len();
+                Ok((Counted::new(Box::new(file)), size))
+            }
+            #[cfg(feature = "s3")]
+            Self::Object(object) => {
+                let (download, size) = object.read()?;
+                Ok((Counted::new(Box::new(download)), size))
+            }
+        }
+    }
+}
+
+/// Counts the bytes that are read.
+pub(super) struct Counted {
+    from: BufReader<Box<dyn Read>>,
+    count: u64,
+}
+
+impl Counted {
+    pub(super) fn new(from: Box<dyn Read>) -> Self {
+        Self { from: BufReader::with_capacity(BUFFER, from), count: 0 }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.count += read as u64;
+        Ok(read)
+    }
+}

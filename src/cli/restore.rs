@@ -1,0 +1,213 @@
+//! `postern restore`: a store from an export and its increments, or a drill of that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+use clap::Args;
+
+use super::client::runtime;
+use super::import::take;
+use super::place::{Counted, Place};
+use super::store::{Progress, open};
+use super::{ConfigFile, Exit, Screen};
+use crate::clock::{UnixMillis, rfc3339};
+use crate::ledger::{
+    DeliveryState, ExportError, ExportId, ExportReader, Imported, Item, Keyring, KnownItems,
+};
+use crate::server;
+
+/// Restore a store from an export and the increments that follow it
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Restore a store from an export and the increments that follow it.\n\n\
+        Every file is read first: its checksums, its seal, its end, and whether each increment \
+        follows the one before. Nothing is written before all of that holds. With --check that is \
+        all: a drill, which says what a restore would bring. Otherwise the items are imported, the \
+        newest form of each, as `postern import` does it. Events whose delivery was made after the \
+        last export are delivered again, under the same event id.",
+    after_help = "Examples:\n  \
+        postern restore --config postern.toml --check week.export monday.export tuesday.export\n  \
+        postern restore --config postern.toml week.export monday.export tuesday.export"
+)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Read and verify everything, and write nothing.
+    #[arg(long)]
+    check: bool,
+    /// The whole export, and then its increments in their order: files, or s3://BUCKET/KEY.
+    #[arg(required = true, value_name = "EXPORT")]
+    exports: Vec<Place>,
+}
+
+/// Counts of items.
+#[derive(Debug, Default)]
+struct Contents {
+    items: u64,
+    documents: u64,
+    events: u64,
+    pending: u64,
+    dead: u64,
+    /// Keys whose event is gone, or that duplicates brought.
+    keys: u64,
+    held: u64,
+    newest_ms: Option<UnixMillis>,
+}
+
+impl Contents {
+    fn count(&mut self, item: &Item) {
+        self.items += 1;
+        match item {
+            Item::Document { .. } => self.documents += 1,
+            Item::Past(past) => self.keys += past.keys.len() as u64,
+            Item::Held(_) => self.held += 1,
+            Item::Nonce(_) | Item::Mark(_) => {}
+            Item::Event { event, deliveries } => {
+                self.events += 1;
+                self.newest_ms = self.newest_ms.max(Some(event.received_ms));
+                let of = |state| deliveries.iter().filter(|one| one.state == state).count() as u64;
+                self.pending += of(DeliveryState::Pending);
+                self.dead += of(DeliveryState::Dead);
+            }
+        }
+    }
+}
+
+impl Contents {
+    /// Counts what newer exports lack; documents of the newest one alone.
+    fn count_new(&mut self, (items, is_newest): (&[Item], bool), newer: &KnownItems) {
+        let counts = |item: &&Item| match item {
+            Item::Document { .. } => is_newest,
+            item => !newer.has(item),
+        };
+        items.iter().filter(counts).for_each(|item| self.count(item));
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { items, documents, events, pending, dead, keys, held, newest_ms } = self;
+        write!(
+            f,
+            "{items} items: {documents} documents, {events} events ({pending} deliveries pending, \
+             {dead} dead), {keys} keys without an event, {held} held callbacks"
+        )?;
+        match newest_ms {
+            Some(ms) => write!(f, "; the newest event is of {}", rfc3339(*ms)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Restore {
+    pub(super) fn run(&self, screen: &mut Screen<'_>) -> io::Result<Exit> {
+        let loaded = match self.config.load(screen)? {
+            Ok(loaded) => loaded,
+            Err(exit) => return Ok(exit),
+        };
+        let keys = server::keyring(&loaded.config.store);
+        let mut progress = Progress::new(screen.err, screen.err_is);
+        let drill = self.drill(&keys, &mut progress);
+        progress.end();
+        let drill = match drill {
+            Ok(drill) => drill,
+            Err(error) => return screen.fail(&error),
+        };
+        for (place, contents) in drill.files.values() {
+            writeln!(screen.out, "{place}: whole, {contents}")?;
+        }
+        if self.exports.len() > 1 {
+            writeln!(screen.out, "together: {}", drill.together)?;
+        }
+        if self.check {
+            return Ok(Exit::Done);
+        }
+        let runtime = runtime()?;
+        let ledger = match open(&loaded.config.store, &runtime) {
+            Ok(ledger) => ledger,
+            Err(error) => return screen.fail(&error),
+        };
+        let mut imported = Imported::default();
+        let mut progress = Progress::new(screen.err, screen.err_is);
+        let mut restore = || -> Result<(), ExportError> {
+            for (at, place) in self.exports.iter().enumerate().rev() {
+                let (from, size) = place.read()?;
+                let reader = ExportReader::begin(from, &keys)?;
+                let is_newest = at + 1 == self.exports.len();
+                let wanted = |item: &Item| is_newest || !matches!(item, Item::Document { .. });
+                let take = take(reader, &ledger, (&mut imported, size), (&wanted, &mut progress));
+                runtime.block_on(take)?;
+            }
+            Ok(())
+        };
+        let restored = restore();
+        progress.end();
+        match restored {
+            Ok(()) => {
+                let Imported { taken, known } = imported;
+                writeln!(screen.out, "{taken} restored, {known} known already or replaced since")?;
+                Ok(Exit::Done)
+            }
+            Err(error) => screen.fail(&error),
+        }
+    }
+
+    /// Reads everything, from the newest export to the oldest.
+    fn drill(&self, keys: &Keyring, progress: &mut Progress<'_>) -> Result<Drill<'_>, ExportError> {
+        let mut drill = Drill::default();
+        let mut known = KnownItems::default();
+        let mut expected: Option<ExportId> = None;
+        for (at, place) in self.exports.iter().enumerate().rev() {
+            let named = |error: ExportError| match error {
+                ExportError::Damaged(text) => ExportError::Damaged(format!("{place}: {text}")),
+                ExportError::Io(error) => {
+                    ExportError::Io(io::Error::new(error.kind(), format!("{place}: {error}")))
+                }
+                other => other,
+            };
+            let (from, _) = place.read().map_err(|error| named(error.into()))?;
+            let mut reader = ExportReader::begin(from, keys).map_err(named)?;
+            self.check_place((at, &reader), expected)?;
+            expected = reader.follows();
+            let contents = drill.files.entry(at).or_insert_with(|| (place, Contents::default()));
+            while let Some(items) = reader.chunk().map_err(named)? {
+                items.iter().for_each(|item| contents.1.count(item));
+                drill.together.count_new((&items, at + 1 == self.exports.len()), &known);
+                if self.exports.len() > 1 {
+                    known.note(&items);
+                }
+                progress.tell(&|| format!("{place}: {} items", reader.items()));
+            }
+        }
+        Ok(drill)
+    }
+
+    /// Whether an export is in its place: the first is whole, each other one follows the one before.
+    fn check_place(
+        &self,
+        (at, reader): (usize, &ExportReader<Counted>),
+        expected: Option<ExportId>,
+    ) -> Result<(), ExportError> {
+        let place = &self.exports[at];
+        let wrong = |what: String| Err(ExportError::Damaged(format!("{place}: {what}")));
+        if at + 1 < self.exports.len() && expected != Some(reader.id()) {
+            let next = &self.exports[at + 1];
+            return wrong(format!("{next} does not follow this export; name them in their order"));
+        }
+        match (at, reader.follows()) {
+            (0, Some(base)) => {
+                wrong(format!("is an increment; name the export {base} that it follows before it"))
+            }
+            (1.., None) => wrong("is a whole export; name it first, and no other before".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a drill found.
+#[derive(Default)]
+struct Drill<'r> {
+    files: BTreeMap<usize, (&'r Place, Contents)>,
+    together: Contents,
+}

@@ -1,0 +1,114 @@
+//! Serial numbers: callbacks, orders and our replies share one space of them.
+//!
+//! The platform signs callbacks and orders by one rule, over `key`, `ts` and `seq` alone, and our
+//! answers are signed by it too. So an order is recorded, before anything is done for it, in every
+//! source that would take a callback under its signature, as an event without destinations under the
+//! very identity of such a callback. From then on the ledger keeps them apart, on every engine and
+//! for all gateways: what comes first with a `key` and a `seq` has them, and its content is bound.
+//! An answer bears the numbers of what it answers, which are taken by the time it is made.
+
+use serde_json::json;
+use smallvec::SmallVec;
+
+use crate::clock::UnixMillis;
+use crate::config::Source;
+use crate::ledger::{
+    DedupResult, EventBody, EventId, EventKeys, Fingerprint, Incoming, LedgerError, NewEvent,
+    Release, SourceId,
+};
+use crate::partners::Call;
+use crate::partners::background_checks::SENDER;
+use crate::sender::{Judgement, Request, Resolution, Resolved};
+
+/// What an order says in the log, in place of a state of its check.
+const ORDERED: &str = "temporary report ordered";
+
+/// The owner of a serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serial {
+    /// This order, now or since its first call.
+    OfThisOrder,
+    /// A callback, or an order for another check.
+    Taken,
+    /// There is no source for callbacks under this signature, and so no check of its company.
+    NoSource,
+}
+
+/// Gives the serial number of a call to the order for the check `number`, unless it is taken.
+pub(super) async fn bind(call: &Call<'_>, number: &str) -> Result<Serial, LedgerError> {
+    let sources = call.config.sources.values();
+    let ours = sources.filter(|source| source.recipe.sender().name() == SENDER);
+    let events: Vec<NewEvent> = ours.filter_map(|source| event(call, source, number)).collect();
+    if events.is_empty() {
+        return Ok(Serial::NoSource);
+    }
+    for event in events {
+        match call.registry.book().record(event).await?.standing() {
+            DedupResult::New | DedupResult::Duplicate => {}
+            DedupResult::Conflict | DedupResult::Ambiguous => return Ok(Serial::Taken),
+        }
+    }
+    Ok(Serial::OfThisOrder)
+}
+
+/// The order as an event of `source`; none if the source would refuse a callback with its header
+/// fields.
+fn event(call: &Call<'_>, source: &Source, number: &str) -> Option<NewEvent> {
+    // Not under `recordNo`: an order says nothing about its check, and is not found by it.
+    let body = json!({ "reportOf": number, "status": ORDERED }).to_string();
+    let callback = Request {
+        method: &http::Method::POST,
+        target: b"/",
+        base: "",
+        headers: call.headers(),
+        body: body.as_bytes(),
+    };
+    let id = EventId::new(call.at_ms);
+    let mut callback = source.recipe.read(callback, call.at_ms);
+    let Judgement::Verified(mut verified) = callback.verify() else { return None };
+    let resolved = match verified.resolve(id) {
+        Resolution::Event(resolved) | Resolution::Ambiguous(resolved) => resolved,
+        Resolution::Challenge | Resolution::Test | Resolution::Rejected(_) => return None,
+    };
+    recorded(call, source, id, &resolved, number)
+}
+
+fn recorded(
+    call: &Call<'_>,
+    source: &Source,
+    id: EventId,
+    resolved: &Resolved,
+    number: &str,
+) -> Option<NewEvent> {
+    let received_ms: UnixMillis = call.at_ms;
+    let incoming = Incoming {
+        id,
+        source: &source.name,
+        sender: SENDER,
+        received_ms,
+        resolved,
+        release: Release::None,
+    };
+    let target = [call.path().as_bytes(), b"?", call.query()].concat();
+    let request = Request {
+        method: call.method(),
+        target: &target,
+        base: "",
+        headers: call.headers(),
+        body: b"",
+    };
+    let source = SourceId::from(source.id.as_str());
+    Some(NewEvent {
+        id,
+        keys: EventKeys::of(&source, resolved),
+        // No callback has this content, whatever its body says.
+        fingerprint: Fingerprint::new([Some(ORDERED), Some(number), None, None]),
+        transaction: resolved.role(crate::sender::Role::Transaction).unwrap_or_default().to_owned(),
+        user: None,
+        received_ms,
+        test: false,
+        body: EventBody::encode(&incoming, &request, None).ok()?,
+        targets: SmallVec::new(),
+        source,
+    })
+}

@@ -1,0 +1,230 @@
+//! A whole export, increments, and what is restored from them, with the program itself.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::backend::Backend;
+use super::gateway::{PLAIN, eventually, taku};
+use super::kill::Process;
+use super::store::{KEY, Place, file, transactions};
+use super::wire::{Wire, get, get_bytes, post};
+
+/// A configuration with a destination at that address.
+fn with_backend(address: std::net::SocketAddr) -> String {
+    format!(
+        "{PLAIN}destinations = [\"game\"]\n[[destination]]\nname = \"game\"\n\
+         url = \"http://{address}/\"\n"
+    )
+}
+
+/// Deliveries that are done.
+fn done(process: &Process) -> usize {
+    let answer = get(process.admin, "/admin/v1/deliveries?limit=1000&state=done");
+    answer.json()["deliveries"].as_array().unwrap().len()
+}
+
+/// Calls as Taku does: a call that is left unanswered, as on a slow machine, is repeated.
+fn call(process: &Process, numbers: std::ops::Range<u32>) {
+    for n in numbers {
+        let answer = || {
+            let mut wire = Wire::open(process.callbacks);
+            wire.send(get_bytes(&taku(&format!("tr-{n}"))));
+            wire.answer()
+        };
+        assert_eq!(std::iter::repeat_with(answer).flatten().next().unwrap().status, 200);
+    }
+}
+
+#[test]
+fn increments_hold_what_is_new_and_the_newest_form_of_all_is_restored() {
+    let key = [("POSTERN_MASTER_KEY", KEY)];
+    let nowhere = Backend::nowhere();
+    let here = Place::new(&with_backend(nowhere));
+    let path = |name: &str| here.path(name);
+    let export = |name: &str, since: &[&PathBuf]| {
+        let output = path(name);
+        let mut args = vec!["export", "--output", file(&output)];
+        since.iter().for_each(|one| args.extend(["--since", file(one)]));
+        here.done(&key, &args);
+        output.clone()
+    };
+
+    // The destination is paused, which is written in documents, and everything waits.
+    let process = Process::start_with(&here.config(), &key);
+    assert_eq!(post(process.admin, "/admin/v1/destinations/game/pause", "").status, 200);
+    call(&process, 0..20);
+    process.stop();
+    let base = export("base.export", &[]);
+
+    // It is resumed, which changes them, and all of it is delivered.
+    let backend = Backend::again(nowhere);
+    let process = Process::start_with(&here.config(), &key);
+    assert_eq!(post(process.admin, "/admin/v1/destinations/game/resume", "").status, 200);
+    call(&process, 20..30);
+    backend.await_count(30);
+    eventually("all are done", || done(&process) == 30);
+    process.stop();
+    let first = export("first.export", &[&base]);
+    let process = Process::start_with(&here.config(), &key);
+    call(&process, 30..35);
+    backend.await_count(35);
+    eventually("all are done", || done(&process) == 35);
+    process.stop();
+    let second = export("second.export", &[&base, &first]);
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    assert!(size(&second) < size(&base) / 2, "{} of {}", size(&second), size(&base));
+
+    // The drill.
+    let all = [file(&base), file(&first), file(&second)];
+    let there = Place::new(&with_backend(nowhere));
+    let said = there.done(&key, &[&["restore", "--check"], &all[..]].concat());
+    assert!(said.contains("base.export: whole, 23 items: 3 documents, 20 events (20 d"), "{said}");
+    assert!(said.contains("second.export: whole, 8 items: 3 documents, 5 events (0 d"), "{said}");
+    assert!(said.contains("together: 38 items: 3 documents, 35 events (0 deliveries"), "{said}");
+    assert!(!there.path("postern-data").exists(), "a drill writes nothing");
+
+    // A chain that is not one is refused before anything is written.
+    let why = |args: &[&str]| there.failed(&key, &[&["restore"], args].concat());
+    assert!(why(&[all[0], all[2]]).contains("does not follow"));
+    assert!(why(&[all[1], all[0]]).contains("is a whole export"));
+    assert!(why(&[all[1]]).contains("is an increment"));
+    assert!(there.failed(&key, &["import", all[1]]).contains("is an increment"));
+    assert!(why(&[all[0], all[0]]).contains("is a whole export"));
+    let torn = path("torn.export");
+    let bytes = fs::read(&first).unwrap();
+    fs::write(&torn, &bytes[..bytes.len() - 3]).unwrap();
+    assert!(why(&[all[0], file(&torn)]).contains("ends early"));
+    assert!(there.failed(&[], &["restore", all[0]]).contains("POSTERN_MASTER_KEY"));
+    assert!(!there.path("postern-data").exists());
+
+    // Restored, twice, and known there.
+    let said = there.done(&key, &[&["restore"], &all[..]].concat());
+    assert!(said.contains("38 restored, 20 known already or replaced since"), "{said}");
+    let said = there.done(&key, &[&["restore"], &all[..]].concat());
+    assert!(said.contains("\n0 restored"), "{said}");
+    let process = Process::start_with(&there.config(), &key);
+    assert_eq!(transactions(&process).len(), 35);
+    assert_eq!(done(&process), 35, "nothing that was delivered is delivered again");
+    call(&process, 0..35);
+    assert_eq!(transactions(&process).len(), 35, "a known transaction was accepted again");
+    call(&process, 35..36);
+    backend.await_count(36);
+    process.stop();
+}
+
+// === A store that speaks S3 ===
+
+/// Its programs, which scripts/setup installs.
+const WEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/seaweedfs/bin/weed");
+const ACCOUNT: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "backup"), ("AWS_SECRET_ACCESS_KEY", "backup-secret")];
+
+/// SeaweedFS, until it is dropped, with a bucket `backups`.
+struct Seaweed {
+    child: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Seaweed {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("s3.json");
+        let account = serde_json::json!({"identities": [{
+            "name": "postern",
+            "credentials": [{"accessKey": ACCOUNT[0].1, "secretKey": ACCOUNT[1].1}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }]});
+        fs::write(&config, account.to_string()).unwrap();
+        let [master, volume, filer, s3] = free_ports();
+        let mut weed = Command::new(WEED);
+        weed.arg("server").arg(format!("-dir={}", folder.path().display()));
+        weed.arg(format!("-s3.config={}", config.display())).args([
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-filer",
+            "-s3",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+            "-volume.max=20",
+            "-master.volumeSizeLimitMB=64",
+        ]);
+        let ports = [("master", master), ("volume", volume), ("filer", filer), ("s3", s3)];
+        weed.args(ports.map(|(name, port)| format!("-{name}.port={port}")));
+        weed.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = weed.spawn().unwrap();
+        let seaweed = Self { child, url: format!("http://127.0.0.1:{s3}"), _folder: folder };
+        let to = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let is_made = || {
+            std::net::TcpStream::connect(to(filer)).is_ok()
+                && std::net::TcpStream::connect(to(s3)).is_ok()
+                && (200..300).contains(&post(to(filer), "/buckets/backups/", "").status)
+        };
+        eventually("SeaweedFS makes a bucket", is_made);
+        seaweed
+    }
+}
+
+impl Drop for Seaweed {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Ports that are free, with those 10,000 above them, which SeaweedFS uses too.
+fn free_ports() -> [u16; 4] {
+    let mut found = Vec::new();
+    while found.len() < 4 {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let low = port % 20_000 + 20_000;
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(low) && free(low + 10_000) && !found.contains(&low) {
+            found.push(low);
+        }
+    }
+    found.try_into().unwrap()
+}
+
+#[test]
+fn exports_go_to_a_store_that_speaks_s3_and_come_back() {
+    if !Path::new(WEED).exists() {
+        let says = "SeaweedFS is missing (scripts/setup)";
+        assert!(std::env::var_os("CI").is_none(), "{says}");
+        eprintln!("SKIPPED: {says}");
+        return;
+    }
+    let seaweed = Seaweed::start();
+    let here = Place::new(PLAIN);
+    let process = Process::start(&here.config());
+    call(&process, 0..30);
+    process.stop();
+    let account = [ACCOUNT[0], ACCOUNT[1], ("AWS_ENDPOINT_URL", &seaweed.url)];
+    let (base, next) = ("s3://backups/postern/base.export", "s3://backups/postern/next.export");
+    here.done(&account, &["export", "--output", base]);
+    let process = Process::start(&here.config());
+    call(&process, 30..40);
+    process.stop();
+    here.done(&account, &["export", "--since", base, "--output", next]);
+
+    let there = Place::new(PLAIN);
+    let said = there.done(&account, &["restore", "--check", base, next]);
+    assert!(said.contains("together: 40 items: 0 documents, 40 events"), "{said}");
+    let said = there.done(&account, &["restore", base, next]);
+    assert!(said.contains("40 restored"), "{said}");
+    let process = Process::start(&there.config());
+    assert_eq!(transactions(&process).len(), 40);
+    process.stop();
+
+    // What cannot be: no such object, a wrong secret, no account.
+    let why = there.failed(&account, &["restore", "--check", "s3://backups/none.export"]);
+    assert!(why.contains("s3://backups/none.export: the store answers 404"), "{why}");
+    let wrong = [ACCOUNT[0], ("AWS_SECRET_ACCESS_KEY", "wrong"), account[2]];
+    let why = there.failed(&wrong, &["export", "--output", "s3://backups/wrong.export"]);
+    assert!(why.contains("403") && !why.contains("wrong\""), "{why}");
+    let why = there.failed(&[account[2]], &["export", "--output", base]);
+    assert!(why.contains("AWS_ACCESS_KEY_ID"), "{why}");
+}
