@@ -1,14 +1,13 @@
 //! The console: web pages on the admin listener, for operators and support.
 //!
 //! ```text
-//! request ─▶ app (host, site, language, session, right, CSRF) ─▶ pages/<one> ─▶ layout ─▶ answer
+//! request ─▶ app (host, site, language, session, right, CSRF) ─▶ pages/<one> ─▶ layout ─▶ response
 //! ```
 //!
-//! Pages are made here, whole, and work without a script; `assets/console.js` only keeps the
-//! overview fresh. Everything that came from elsewhere is escaped by the templates. A page is a file
-//! of `pages`, with its own texts in both languages; it is made of `components`, and sees what was
-//! asked as a `visit::Visit`. Who may ask and who may change is decided in `app`, before a page
-//! sees anything.
+//! Pages are rendered on the server and work without a script; `assets/console.js` only refreshes
+//! the overview. The templates escape every value from outside. Each page is a file of `pages`, with
+//! its texts in both languages. Pages are built from `components` and receive the request as a
+//! `visit::Visit`. `app` checks access before it calls a page.
 
 mod app;
 mod area;

@@ -1,4 +1,4 @@
-//! The console as a handler: who asks, whether they may, and which page answers.
+//! The console as a handler: authentication, authorization, and routing to the pages.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::lang::{self, Lang};
 use super::layout;
 use super::page_error::PageError;
 use super::pages;
-use super::reply::{self, Reply, Shown};
+use super::reply::{self, PageResult, Reply};
 use super::session::{self, Activity, Sessions, SignIn, Viewer};
 use super::visit::Visit;
 use crate::clock::instant;
@@ -32,33 +32,33 @@ use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 use crate::wire::{BodyError, BytePool, CloseWithoutReply, Handler, Peer, Response};
 
-/// Bytes of a form: a captured request with its body, escaped.
+/// Largest form, in bytes: a captured request with its body, escaped.
 const FORM_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of all forms being read together.
+/// Memory for all forms in flight, in bytes.
 const FORMS_BYTES_MAX: usize = 8 * FORM_BYTES_MAX;
 
-/// Bytes of the form that signs in: a token, and where to go then.
+/// Largest sign-in form, in bytes: a token, and the page to return to.
 const SIGN_IN_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes of all of these being read together.
+/// Memory for all sign-in forms in flight, in bytes.
 const SIGN_INS_BYTES_MAX: usize = 128 * SIGN_IN_BYTES_MAX;
 
-/// Time for a form to arrive.
-const FORM_TIME: Duration = Duration::from_secs(10);
+/// Timeout for reading a form.
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tries to sign in from one address, right ones and wrong ones: whoever guesses has to be slow,
-/// and makes few lines in the log.
-const TRIES: Rate = Rate { count: 10, per: Duration::from_secs(60) };
+/// Sign-in attempts per client address, successful ones included: slows guessing and bounds the log
+/// lines that it causes.
+const SIGN_IN_RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 
-/// What the console shows and works with.
+/// Parts of the gateway that the console shows and controls.
 #[derive(Debug)]
 pub struct Tools {
-    /// Where the callback listener is.
+    /// Address of the callback listener.
     pub callbacks: SocketAddr,
-    /// What is managed.
+    /// Managed objects and the running configuration.
     pub registry: Registry,
-    /// The receiving path, for what it remembers.
+    /// The receiving path, for its recent callbacks.
     pub gate: CallbackHandler,
     /// Public keys of senders.
     pub keys: Keys,
@@ -68,9 +68,9 @@ pub struct Tools {
     pub replays: Replays,
     /// Releases from quarantine.
     pub releases: Releases,
-    /// Counts.
+    /// Counters and histories.
     pub metrics: Arc<Metrics>,
-    /// Whether the gateway serves.
+    /// Lifecycle of the gateway.
     pub life: Arc<Lifecycle>,
     /// The token of this machine.
     pub local: Arc<LocalToken>,
@@ -79,44 +79,44 @@ pub struct Tools {
 /// The console.
 #[derive(Debug)]
 pub struct Console {
-    /// Where it listens.
+    /// Address of the admin listener.
     address: IpAddr,
     pub(super) tools: Tools,
     sessions: Sessions,
-    tries: AddressRateLimiter,
+    sign_in_attempts: AddressRateLimiter,
     forms: Arc<BytePool>,
-    /// Those of strangers.
+    /// Memory for forms of unauthenticated clients.
     sign_ins: Arc<BytePool>,
 }
 
 impl Console {
-    /// The console at `address`; `None` where the system has no random bytes to keep strangers out
-    /// with.
+    /// Creates the console at `address`. `None`: no randomness from the operating system, which
+    /// sessions need.
     #[must_use]
     pub fn new(address: IpAddr, tools: Tools) -> Option<Self> {
         Some(Self {
             address,
             tools,
             sessions: Sessions::new()?,
-            tries: AddressRateLimiter::new(TRIES, instant()),
+            sign_in_attempts: AddressRateLimiter::new(SIGN_IN_RATE, instant()),
             forms: BytePool::new(FORMS_BYTES_MAX),
             sign_ins: BytePool::new(SIGN_INS_BYTES_MAX),
         })
     }
 
-    /// Whether a path is the console's. The root of the listener leads to it.
+    /// Whether the console serves `path`. The root of the listener redirects to the console.
     #[must_use]
     pub fn serves(path: &str) -> bool {
         matches!(path, "/" | "/console") || path.starts_with("/console/")
     }
 
-    /// The configuration in force.
+    /// The running configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         self.tools.registry.config()
     }
 
     /// The ledger.
-    pub(super) fn book(&self) -> &BatchedLedger {
+    pub(super) fn ledger(&self) -> &BatchedLedger {
         self.tools.registry.book()
     }
 
@@ -124,37 +124,37 @@ impl Console {
         &self.sessions
     }
 
-    /// Whether one more try to sign in from that address is one too many.
-    fn is_one_too_many(&self, from: IpAddr) -> bool {
-        !self.tries.take(from, instant())
+    /// Whether the sign-in attempts from `from` exceed their rate limit; counts this one.
+    fn exceeds_sign_in_rate(&self, from: IpAddr) -> bool {
+        !self.sign_in_attempts.take(from, instant())
     }
 
     async fn answer(&self, peer: Peer, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/" {
-            return reply::go(Area::Overview.path());
+            return reply::redirect(Area::Overview.path());
         }
         if let Some(asset) = Asset::find(head.uri.path()) {
             return reply::asset(asset);
         }
         let visit = self.visit(&head);
         let mut response = match self.serve(&visit, peer, &head, body).await {
-            Ok(shown) => written(&visit, shown),
-            Err(PageError::OnlyLooks) if visit.viewer.entry == SignIn::Open => {
-                told(&visit, &PageError::NotSignedIn)
+            Ok(reply) => page_response(&visit, reply),
+            Err(PageError::ReadOnly) if visit.viewer.entry == SignIn::Open => {
+                error_response(&visit, &PageError::NotSignedIn)
             }
-            Err(trouble) => told(&visit, &trouble),
+            Err(error) => error_response(&visit, &error),
         };
         if visit.viewer.entry == SignIn::Open {
             response = conceal(&self.config(), response).await;
         }
         if Lang::chosen(&visit.query).is_some() {
-            reply::put(&mut response, header::SET_COOKIE, &remembered(visit.lang));
+            reply::add_header(&mut response, header::SET_COOKIE, &language_cookie(visit.lang));
         }
         response
     }
 
-    /// What is asked, and by whom.
+    /// The request as pages see it.
     fn visit(&self, head: &Parts) -> Visit {
         let fields = Fields::read(head.uri.query().unwrap_or_default().as_bytes());
         let path = head.uri.path().to_owned();
@@ -166,12 +166,11 @@ impl Console {
         Visit {
             lang: Lang::of(head, &fields),
             viewer: self.viewer(head, &rest),
-            // A path of no area has nothing behind it either.
-            area: area.unwrap_or(Area::Nowhere),
+            area: area.unwrap_or(Area::Unknown),
             path,
             rest,
             query: fields,
-            came_by_tls: head
+            is_over_tls: head
                 .headers
                 .get(header::ORIGIN)
                 .is_some_and(|origin| origin.as_bytes().starts_with(b"https://")),
@@ -182,12 +181,12 @@ impl Console {
         let config = self.config();
         let configured = &config.admin.tokens;
         let tokens = self.tools.local.or(configured);
-        let sign = match rest.last().map(String::as_str) {
+        let activity = match rest.last().map(String::as_str) {
             Some(pages::LIVE) => Activity::AutoRefresh,
             _ => Activity::User,
         };
         let name = cookie(&head.headers, session::COOKIE);
-        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), sign));
+        let found = name.and_then(|name| self.sessions.find(name, tokens, instant(), activity));
         match (found, configured.is_empty()) {
             (Some(viewer), true) => Viewer { who: Actor::local(), ..viewer },
             (Some(viewer), false) => viewer,
@@ -202,39 +201,39 @@ impl Console {
         peer: Peer,
         head: &Parts,
         body: Incoming,
-    ) -> Result<Given, PageError> {
-        check_name(self.address, head).map_err(PageError::Denied)?;
-        if !follows_a_link(head) {
-            check_site(head).map_err(PageError::Denied)?;
+    ) -> Result<SessionReply, PageError> {
+        check_name(self.address, head).map_err(PageError::Forbidden)?;
+        if !is_navigation(head) {
+            check_site(head).map_err(PageError::Forbidden)?;
         }
-        let looks = matches!(head.method, Method::GET | Method::HEAD);
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
         if visit.viewer.entry == SignIn::Outside && visit.area != Area::SignIn {
-            return match looks {
-                true => Ok(Given::Plain(Reply::Go(to_sign_in(head)))),
+            return match is_read {
+                true => Ok(SessionReply::Unchanged(Reply::Redirect(sign_in_url(head)))),
                 false => Err(PageError::Stale),
             };
         }
-        if looks {
-            return self.get(visit).await.map(Given::Plain);
+        if is_read {
+            return self.get(visit).await.map(SessionReply::Unchanged);
         }
         if head.method != Method::POST {
             return Err(PageError::Method);
         }
         let from =
             caller(peer.0.ip(), &head.headers, &self.config().server.trusted_proxies).address();
-        // Before a stranger's form is read: forms of those inside must not wait for it.
+        // Sign-in forms have their own pool, so unauthenticated clients cannot block other forms.
         let bytes = match visit.area {
-            Area::SignIn if self.is_one_too_many(from) => return Err(PageError::TooMany),
+            Area::SignIn if self.exceeds_sign_in_rate(from) => return Err(PageError::TooMany),
             Area::SignIn => read(&self.sign_ins, body, SIGN_IN_BYTES_MAX).await?,
             _ => read(&self.forms, body, FORM_BYTES_MAX).await?,
         };
         let form = Fields::read(&bytes);
-        if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.sent(csrf)) {
+        if !form.verbatim("csrf").is_some_and(|csrf| visit.viewer.owns_form(csrf)) {
             return Err(PageError::Stale);
         }
         match visit.area {
             Area::SignIn => {
-                // One browser, one session: the one before is not left behind.
+                // One session per browser: the previous one is closed.
                 let before = cookie(&head.headers, session::COOKIE);
                 Ok(pages::sign_in::post(self, visit, &form, from, before))
             }
@@ -242,21 +241,23 @@ impl Console {
                 if let Some(name) = cookie(&head.headers, session::COOKIE) {
                     self.sessions.close(name);
                 }
-                Ok(Given::SignedOut)
+                Ok(SessionReply::SignedOut)
             }
-            // Explaining changes nothing; the page looks itself before it sends.
-            Area::Debug => self.post(visit, &form).await.map(Given::Plain),
-            _ if visit.viewer.may_change() => self.post(visit, &form).await.map(Given::Plain),
-            _ => Err(PageError::OnlyLooks),
+            // Explaining changes nothing; the page itself checks the right to send.
+            Area::Debug => self.post(visit, &form).await.map(SessionReply::Unchanged),
+            _ if visit.viewer.may_change() => {
+                self.post(visit, &form).await.map(SessionReply::Unchanged)
+            }
+            _ => Err(PageError::ReadOnly),
         }
     }
 
-    async fn get(&self, visit: &Visit) -> Shown {
+    async fn get(&self, visit: &Visit) -> PageResult {
         match visit.area {
             Area::Overview => pages::overview::get(self, visit).await,
             Area::Callbacks => pages::callbacks::get(self, visit).await,
             Area::Event => pages::event::get(self, visit).await,
-            Area::Refusal => pages::refusal::get(self, visit).await,
+            Area::Rejection => pages::rejection::get(self, visit).await,
             Area::DeadLetters => pages::dead_letters::get(self, visit).await,
             Area::Held => pages::held::get(self, visit).await,
             Area::Debug => pages::debug::get(self, visit).await,
@@ -268,15 +269,15 @@ impl Console {
             Area::Audit => pages::audit::get(self, visit).await,
             Area::SignIn => pages::sign_in::get(visit),
             Area::SignOut => Err(PageError::Method),
-            Area::Nowhere => Err(PageError::Absent),
+            Area::Unknown => Err(PageError::Absent),
         }
     }
 
-    /// What a form asks for. Whoever sent it may change things; the debug tool looks itself.
-    async fn post(&self, visit: &Visit, form: &Fields) -> Shown {
+    /// Handles a form of a viewer with write access; the debug tool checks the right itself.
+    async fn post(&self, visit: &Visit, form: &Fields) -> PageResult {
         match visit.area {
             Area::Event => pages::event::post(self, visit, form).await,
-            Area::Refusal => pages::refusal::post(self, visit, form).await,
+            Area::Rejection => pages::rejection::post(self, visit, form).await,
             Area::DeadLetters => pages::dead_letters::post(self, visit, form).await,
             Area::Held => pages::held::post(self, visit, form).await,
             Area::Debug => pages::debug::post(self, visit, form).await,
@@ -292,9 +293,9 @@ impl Console {
 async fn read(
     pool: &Arc<BytePool>,
     body: Incoming,
-    most: usize,
+    max_bytes: usize,
 ) -> Result<bytes::Bytes, PageError> {
-    match pool.read(body, most, FORM_TIME).await {
+    match pool.read(body, max_bytes, FORM_TIMEOUT).await {
         Ok((bytes, _)) => Ok(bytes),
         Err(BodyError::TooLarge) => Err(PageError::TooLarge),
         Err(BodyError::Late) => Err(PageError::Late),
@@ -302,81 +303,86 @@ async fn read(
     }
 }
 
-/// What is answered, and what the browser is to do with its session.
+/// A reply, and its effect on the session of the browser.
 #[derive(Debug)]
-pub(super) enum Given {
-    /// Nothing.
-    Plain(Reply),
-    /// It has one from now on, under this name; where to go.
-    SignedIn(String, String),
-    /// It has none any more.
+pub(super) enum SessionReply {
+    /// No effect.
+    Unchanged(Reply),
+    /// A new session.
+    SignedIn {
+        /// The value of `Set-Cookie`.
+        cookie: String,
+        /// The path to redirect to.
+        to: String,
+    },
+    /// The session has ended.
     SignedOut,
 }
 
-/// Whether a browser follows a link, which changes nothing here, whoever's page the link is on. No
-/// page of another site can look into the answer.
-fn follows_a_link(head: &Parts) -> bool {
-    let field = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+/// Whether a browser follows a link to this page. Links from other sites are allowed: a GET changes
+/// nothing, and the other site cannot read the response.
+fn is_navigation(head: &Parts) -> bool {
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     head.method == Method::GET
-        && field("sec-fetch-mode") == Some("navigate")
-        && field("sec-fetch-dest") == Some("document")
+        && header("sec-fetch-mode") == Some("navigate")
+        && header("sec-fetch-dest") == Some("document")
 }
 
-fn to_sign_in(head: &Parts) -> String {
+fn sign_in_url(head: &Parts) -> String {
     let wanted = head.uri.path_and_query().map_or("", |target| target.as_str());
     let wanted = if wanted.ends_with(pages::LIVE) { Area::Overview.path() } else { wanted };
     format!("{}{}", Area::SignIn.path(), query(&[("next", wanted)]))
 }
 
-fn remembered(lang: Lang) -> String {
+fn language_cookie(lang: Lang) -> String {
     const A_YEAR_S: u32 = 365 * 24 * 60 * 60;
     let (name, tag) = (lang::COOKIE, lang.tag());
     format!("{name}={tag}; Path=/console; Max-Age={A_YEAR_S}; HttpOnly; SameSite=Strict")
 }
 
-fn written(visit: &Visit, out: Given) -> Response {
+fn page_response(visit: &Visit, out: SessionReply) -> Response {
     let reply = match out {
-        Given::Plain(reply) => reply,
-        Given::SignedIn(cookie, to) => {
-            let mut response = reply::go(&to);
-            reply::put(&mut response, header::SET_COOKIE, &cookie);
+        SessionReply::Unchanged(reply) => reply,
+        SessionReply::SignedIn { cookie, to } => {
+            let mut response = reply::redirect(&to);
+            reply::add_header(&mut response, header::SET_COOKIE, &cookie);
             return response;
         }
-        Given::SignedOut => {
-            let mut response = reply::go(Area::SignIn.path());
+        SessionReply::SignedOut => {
+            let mut response = reply::redirect(Area::SignIn.path());
             let gone = format!(
                 "{}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict",
                 session::COOKIE
             );
-            reply::put(&mut response, header::SET_COOKIE, &gone);
+            reply::add_header(&mut response, header::SET_COOKIE, &gone);
             return response;
         }
     };
     match reply {
-        Reply::Page(title, middle) => {
-            reply::html(StatusCode::OK, layout::page(visit, &title, &middle).into_string())
+        Reply::Page(title, content) => {
+            reply::html(StatusCode::OK, layout::page(visit, &title, &content).into_string())
         }
-        Reply::Mistaken(title, middle) => {
-            let page = layout::page(visit, &title, &middle).into_string();
+        Reply::Invalid(title, content) => {
+            let page = layout::page(visit, &title, &content).into_string();
             reply::html(StatusCode::UNPROCESSABLE_ENTITY, page)
         }
         Reply::Fragment(part) => reply::html(StatusCode::OK, part.into_string()),
-        Reply::Go(to) => reply::go(&to),
+        Reply::Redirect(to) => reply::redirect(&to),
         Reply::Csv(name, body) => reply::csv(name, body),
     }
 }
 
-fn told(visit: &Visit, trouble: &PageError) -> Response {
-    let middle = notice(Tone::Bad, &trouble.why(visit.lang));
-    // To whoever came under a wrong name or from another site nothing is shown but that.
-    let title = trouble.title(visit.lang);
-    let page = match trouble {
-        PageError::Denied(AccessError::AnotherName | AccessError::AnotherSite) => {
-            middle.into_string()
+fn error_response(visit: &Visit, error: &PageError) -> Response {
+    let content = notice(Tone::Bad, &error.why(visit.lang));
+    // Requests with a wrong host or from another site see the error alone.
+    let title = error.title(visit.lang);
+    let page = match error {
+        PageError::Forbidden(AccessError::AnotherName | AccessError::AnotherSite) => {
+            content.into_string()
         }
-        _ => layout::page(visit, title, &middle).into_string(),
+        _ => layout::page(visit, title, &content).into_string(),
     };
-    reply::html(trouble.status(), page)
+    reply::html(error.status(), page)
 }
 
 impl Handler for Console {

@@ -1,5 +1,5 @@
-//! The areas of the console: one page, or one thing and its list. The navigation and the router are
-//! made of this set.
+//! The areas of the console: a page, or a list with its detail pages. The navigation and the router
+//! are built from this set.
 
 use super::text::Text;
 
@@ -8,9 +8,9 @@ use super::text::Text;
 pub(super) enum Area {
     Overview,
     Callbacks,
-    /// One event, or one refusal: shown as a part of the callbacks.
+    /// An event; the navigation marks the callbacks.
     Event,
-    Refusal,
+    Rejection,
     DeadLetters,
     Held,
     Debug,
@@ -20,16 +20,15 @@ pub(super) enum Area {
     Addresses,
     Senders,
     Audit,
-    /// To get in and out.
     SignIn,
     SignOut,
-    /// None: there is nothing at the path.
-    Nowhere,
+    /// No area has this path.
+    Unknown,
 }
 
 impl Area {
-    /// Those of the navigation, in its order.
-    pub const SHOWN: [Self; 11] = [
+    /// Areas of the navigation, in its order.
+    pub const IN_NAVIGATION: [Self; 11] = [
         Self::Overview,
         Self::Callbacks,
         Self::DeadLetters,
@@ -43,13 +42,13 @@ impl Area {
         Self::Audit,
     ];
 
-    /// The area of a path's first segment behind `/console`.
+    /// The area of the first path segment after `/console`.
     pub fn find(first: Option<&str>) -> Option<Self> {
         Some(match first {
             None | Some("overview") => Self::Overview,
             Some("callbacks") => Self::Callbacks,
             Some("events") => Self::Event,
-            Some("refusals") => Self::Refusal,
+            Some("refusals") => Self::Rejection,
             Some("dead-letters") => Self::DeadLetters,
             Some("held") => Self::Held,
             Some("debug") => Self::Debug,
@@ -65,13 +64,13 @@ impl Area {
         })
     }
 
-    /// Where it is.
+    /// The path of its first page.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/console",
             Self::Callbacks => "/console/callbacks",
             Self::Event => "/console/events",
-            Self::Refusal => "/console/refusals",
+            Self::Rejection => "/console/refusals",
             Self::DeadLetters => "/console/dead-letters",
             Self::Held => "/console/held",
             Self::Debug => "/console/debug",
@@ -83,19 +82,19 @@ impl Area {
             Self::Audit => "/console/audit",
             Self::SignIn => "/console/sign-in",
             Self::SignOut => "/console/sign-out",
-            Self::Nowhere => "/console/nowhere",
+            Self::Unknown => "/console/nowhere",
         }
     }
 
-    /// What it is called.
+    /// The title.
     pub const fn title(self) -> Text {
         match self {
             Self::Overview => Text::new("Overview", "总览"),
             Self::Callbacks => Text::new("Callbacks", "回调记录"),
             Self::Event => Text::new("Event", "事件"),
-            Self::Refusal => Text::new("Refusal", "拒绝记录"),
+            Self::Rejection => Text::new("Rejection", "拒绝记录"),
             Self::DeadLetters => Text::new("Dead letters", "死信"),
-            Self::Held => Text::new("Held", "待决定"),
+            Self::Held => Text::new("Held callbacks", "隔离的回调"),
             Self::Debug => Text::new("Debug tool", "调试工具"),
             Self::Sources => Text::new("Sources", "来源"),
             Self::Destinations => Text::new("Destinations", "投递目标"),
@@ -105,14 +104,14 @@ impl Area {
             Self::Audit => Text::new("Audit", "审计"),
             Self::SignIn => Text::new("Sign in", "登录"),
             Self::SignOut => Text::new("Sign out", "退出"),
-            Self::Nowhere => Text::new("Nowhere", "无此页面"),
+            Self::Unknown => Text::new("Not found", "未找到"),
         }
     }
 
-    /// The one that the navigation marks as current.
-    pub const fn shown_as(self) -> Self {
+    /// The area that the navigation marks as current.
+    pub const fn navigation_area(self) -> Self {
         match self {
-            Self::Event | Self::Refusal => Self::Callbacks,
+            Self::Event | Self::Rejection => Self::Callbacks,
             other => other,
         }
     }
@@ -124,7 +123,9 @@ mod tests {
 
     #[test]
     fn every_area_of_the_navigation_is_found_at_its_path() {
-        for area in Area::SHOWN.into_iter().chain([Area::Event, Area::Refusal, Area::SignIn]) {
+        for area in
+            Area::IN_NAVIGATION.into_iter().chain([Area::Event, Area::Rejection, Area::SignIn])
+        {
             let first = area.path().strip_prefix("/console").unwrap().strip_prefix('/');
             assert_eq!(Area::find(first), Some(area));
         }

@@ -1,5 +1,5 @@
-//! The stylesheet, the script and the icon, embedded; each under a path that says what is in it, so that it
-//! may be kept for ever.
+//! The embedded stylesheet, script and icon. Each path contains a digest of its content, so browsers
+//! may cache it forever.
 
 use std::sync::LazyLock;
 
@@ -23,7 +23,7 @@ pub(super) static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("js", "text/javascript; charset=utf-8", include_str!("assets/console.js"))
 });
 
-/// The icon of a tab.
+/// The icon of the browser tab.
 pub(super) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("svg", "image/svg+xml", include_str!("assets/icon.svg")));
 
@@ -33,7 +33,7 @@ impl Asset {
         Self { path: format!("/console/assets/console.{digest}.{extension}"), content_type, body }
     }
 
-    /// The one at `path`.
+    /// The asset at `path`.
     pub fn find(path: &str) -> Option<&'static Self> {
         [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)
     }

@@ -1,5 +1,5 @@
-//! The pieces that pages are made of. Each is a function that makes markup; everything that it is
-//! given as text is escaped.
+//! The building blocks of pages. Each is a function that returns markup and escapes every text it
+//! receives.
 
 pub(super) mod badge;
 pub(super) mod chart;

@@ -1,10 +1,10 @@
-//! What came with a request: fields of a query or a form, and cookies.
+//! Fields of a query or a form, path segments, and cookies.
 
 use http::{HeaderMap, header};
 
 use crate::clock::UnixMillis;
 
-/// Fields of one form or query: more than the largest page sends, too few to make work.
+/// Fields read from one form or query: more than the largest page sends, few enough to be cheap.
 const FIELDS_MAX: usize = 2000;
 
 /// The fields of a query or a form, in order.
@@ -12,8 +12,8 @@ const FIELDS_MAX: usize = 2000;
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Reads `application/x-www-form-urlencoded`. Whatever cannot be read is not there; what is no
-    /// UTF-8 comes with replacement characters.
+    /// Reads `application/x-www-form-urlencoded`. Undecodable input yields no fields; invalid UTF-8
+    /// becomes replacement characters.
     pub fn read(text: &[u8]) -> Self {
         let mut pairs: Vec<(String, String)> =
             serde_urlencoded::from_bytes(text).unwrap_or_default();
@@ -21,12 +21,12 @@ impl Fields {
         Self(pairs)
     }
 
-    /// The first value of `name`, without blanks around it, if there is one and it is not empty.
+    /// The first value of `name`, trimmed; `None` if it is missing or empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.verbatim(name).map(str::trim).filter(|value| !value.is_empty())
     }
 
-    /// The first value of `name`, as it came.
+    /// The first value of `name`, unchanged.
     pub fn verbatim(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -36,12 +36,12 @@ impl Fields {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// These fields as a query again.
-    pub fn again(&self) -> String {
+    /// Writes the fields as a query.
+    pub fn as_query(&self) -> String {
         self.with("", None)
     }
 
-    /// These fields with `name` set to `value`, or without it, as a query.
+    /// Writes the fields as a query, with `name` set to `value` or removed.
     pub fn with(&self, name: &str, value: Option<&str>) -> String {
         let others = self.0.iter().map(|(known, value)| (known.as_str(), value.as_str()));
         let others = others.filter(|(known, _)| *known != name);
@@ -50,7 +50,7 @@ impl Fields {
     }
 }
 
-/// Pairs as a query, `?a=1&b=2`; nothing where there are none.
+/// Writes pairs as a query, `?a=1&b=2`; empty if there are none.
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     match serde_urlencoded::to_string(pairs) {
         Ok(text) if !text.is_empty() => format!("?{text}"),
@@ -58,7 +58,7 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     }
 }
 
-/// A name as one segment of a path.
+/// Escapes a name as one path segment.
 pub(super) fn segment(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -75,8 +75,8 @@ pub(super) fn segment(name: &str) -> String {
     escaped
 }
 
-/// What an escaped segment of a path says; `None` if that is no text.
-pub(super) fn unescaped(segment: &str) -> Option<String> {
+/// Unescapes a path segment; `None` if it is not valid UTF-8.
+pub(super) fn unescape(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -92,7 +92,7 @@ pub(super) fn unescaped(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A time as people write it and as `datetime-local` sends it, in UTC.
+/// Reads a time in UTC: RFC 3339, or as `datetime-local` sends it.
 pub(super) fn time(text: &str) -> Option<UnixMillis> {
     if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
         return Some(stamp.as_millisecond());
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_out_and_comes_back() {
+    fn segments_round_trip() {
         for name in ["reward/17", "a b", "é%", "..", "x"] {
-            assert_eq!(unescaped(&segment(name)).as_deref(), Some(name));
+            assert_eq!(unescape(&segment(name)).as_deref(), Some(name));
             assert!(!segment(name).contains('/'));
         }
         for bad in ["%", "%f", "%zz", "%ff"] {
-            assert_eq!(unescaped(bad), None, "{bad}");
+            assert_eq!(unescape(bad), None, "{bad}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! The languages of the console, and which one somebody reads.
+//! The languages of the console, and their selection.
 
 use http::request::Parts;
 use http::{HeaderMap, header};
 
 use super::fields::{Fields, cookie};
 
-/// The cookie that remembers a choice.
+/// The cookie that stores the selected language.
 pub(super) const COOKIE: &str = "postern_lang";
 
 /// A language.
@@ -20,7 +20,7 @@ pub(super) enum Lang {
 impl Lang {
     pub const ALL: [Self; 2] = [Self::En, Self::Zh];
 
-    /// As pages and cookies name it.
+    /// The BCP 47 tag, for pages and cookies.
     pub const fn tag(self) -> &'static str {
         match self {
             Self::En => "en",
@@ -28,7 +28,7 @@ impl Lang {
         }
     }
 
-    /// As it calls itself.
+    /// The name in the language itself.
     pub const fn own_name(self) -> &'static str {
         match self {
             Self::En => "English",
@@ -45,12 +45,12 @@ impl Lang {
         })
     }
 
-    /// What was chosen with this request, if something was.
+    /// The language that the query selects, if any.
     pub fn chosen(query: &Fields) -> Option<Self> {
         query.text("lang").and_then(Self::from_tag)
     }
 
-    /// The one to answer in: chosen now, chosen before, what the browser asks for, English.
+    /// The language of the response: from the query, the cookie, `Accept-Language`, or English.
     pub fn of(head: &Parts, query: &Fields) -> Self {
         Self::chosen(query)
             .or_else(|| cookie(&head.headers, COOKIE).and_then(Self::from_tag))
@@ -58,7 +58,7 @@ impl Lang {
             .unwrap_or(Self::En)
     }
 
-    /// The one that the browser likes best.
+    /// The preferred language of `Accept-Language`.
     fn accepted(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?;
         let mut best = None;
@@ -70,7 +70,7 @@ impl Lang {
                     text.parse::<f32>().ok().filter(|quality| (0.0..=1.0).contains(quality))
                 });
             let Some(quality) = quality.filter(|quality| *quality > 0.0) else { continue };
-            // Of two alike the first one counts.
+            // Of two with the same quality, the first one counts.
             if best.is_none_or(|(_, before)| quality > before) {
                 best = Some((lang, quality));
             }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_language_that_is_liked_best() {
+    fn the_highest_quality_wins() {
         assert_eq!(accepted("zh-CN,zh;q=0.9,en;q=0.8"), Some(Lang::Zh));
         assert_eq!(accepted("de, en-GB;q=0.7, zh;q=0.8"), Some(Lang::Zh));
         assert_eq!(accepted("en-US,en;q=0.9,zh;q=0.9"), Some(Lang::En));

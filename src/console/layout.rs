@@ -1,4 +1,4 @@
-//! What stands around every page.
+//! The frame of every page: head, navigation, language, session.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -11,13 +11,13 @@ use super::text::texts;
 use super::visit::Visit;
 
 texts! {
-    SKIP = "Skip to the content", "跳到正文";
-    AREAS = "Areas", "导航";
+    SKIP = "Skip to content", "跳到正文";
+    AREAS = "Navigation", "导航";
     LANGUAGE = "Language", "语言";
     SIGN_IN = "Sign in to make changes", "登录后可更改";
     SIGN_OUT = "Sign out", "退出登录";
     SIGNED_IN = "Signed in: {}", "已登录：{}";
-    ONLY_LOOKS = "look only", "只读";
+    READ_ONLY = "read-only", "只读";
     VERSION = "Postern {}", "Postern {}";
 }
 
@@ -55,11 +55,11 @@ pub(super) fn page(visit: &Visit, title: &str, middle: &Markup) -> Markup {
 }
 
 fn navigation(visit: &Visit) -> Markup {
-    let current = visit.area.shown_as();
+    let current = visit.area.navigation_area();
     html! {
         nav aria-label=(AREAS.of(visit.lang)) {
             ul {
-                @for area in Area::SHOWN {
+                @for area in Area::IN_NAVIGATION {
                     li {
                         a href=(area.path()) aria-current=[(area == current).then_some("page")] {
                             (area.title().of(visit.lang))
@@ -71,7 +71,7 @@ fn navigation(visit: &Visit) -> Markup {
     }
 }
 
-/// Language, and the way out.
+/// The language choice and the sign-out button.
 fn corner(visit: &Visit) -> Markup {
     let lang = visit.lang;
     html! {
@@ -91,7 +91,7 @@ fn corner(visit: &Visit) -> Markup {
             @if visit.viewer.entry == SignIn::SignedIn {
                 p.who {
                     (SIGNED_IN.fill(lang, &[&visit.viewer.who.as_str()]))
-                    @if !visit.viewer.may_change() { " (" (ONLY_LOOKS.of(lang)) ")" }
+                    @if !visit.viewer.may_change() { " (" (READ_ONLY.of(lang)) ")" }
                 }
                 (form::to(visit, Area::SignOut.path(), &html! {
                     button.quiet type="submit" { (SIGN_OUT.of(lang)) }

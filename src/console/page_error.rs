@@ -1,4 +1,4 @@
-//! What a page cannot do, and how it says so.
+//! Errors of pages, with their status and text.
 
 use http::StatusCode;
 
@@ -8,53 +8,52 @@ use crate::ledger::LedgerError;
 use crate::operator::AccessError;
 
 texts! {
-    ABSENT = "Not here", "这里没有";
-    ABSENT_WHY = "There is no such page or thing, or it is no longer kept.", "没有这个页面或对象，或者它已不再保留。";
-    BAD = "That cannot be read", "无法读取";
-    REFUSED = "Not allowed", "不允许";
-    ONLY_LOOKS = "Your token may look and change nothing. Sign in with an admin token to do this.",
-        "您的令牌只能查看，不能更改。请使用管理令牌登录后再操作。";
-    NOT_SIGNED_IN = "Without a token you may look and change nothing. Sign in first: the token is in the file admin-token in the folder of the store.",
-        "未使用令牌时只能查看，不能更改。请先登录：令牌在存储目录的 admin-token 文件中。";
-    STALE = "This form is from another session, or from before a restart. Go back, load the page again and repeat it. Nothing was changed.",
-        "此表单来自另一个会话，或来自重启之前。请返回并重新加载页面后再操作。没有任何更改。";
-    OTHER_SITE = "The request came from another site. Nothing was changed.", "该请求来自其他网站。没有任何更改。";
-    OTHER_NAME = "Call this listener localhost, 127.0.0.1 or [::1].", "请使用 localhost、127.0.0.1 或 [::1] 访问此监听地址。";
-    TOO_MANY = "Too many tries to sign in from your address. Wait a minute.", "您的地址登录尝试过多。请等待一分钟。";
-    TOO_LARGE = "That is more than a form may send (1 MiB).", "超过了表单可发送的大小（1 MiB）。";
-    LATE = "The form did not arrive in time.", "表单未及时到达。";
-    BUSY = "Not now", "暂时不可用";
-    BUSY_WHY = "Too much is going on at once. Try again.", "同时进行的操作过多，请重试。";
-    METHOD = "That cannot be done here.", "此处不能执行该操作。";
-    LEDGER = "The ledger cannot answer: {}", "账本无法应答：{}";
+    NOT_FOUND = "Not found", "未找到";
+    NOT_FOUND_WHY = "This page or object does not exist, or is no longer kept.", "该页面或对象不存在，或已不再保留。";
+    INVALID = "Invalid request", "请求无效";
+    FORBIDDEN = "Not allowed", "不允许";
+    READ_ONLY = "Your token is read-only. Sign in with an admin token to make changes.", "您的令牌是只读的。请使用管理令牌登录后再更改。";
+    NOT_SIGNED_IN = "Without a token, access is read-only. Sign in first: the token is in the file admin-token in the store's directory.",
+        "未使用令牌时只读。请先登录：令牌在存储目录的 admin-token 文件中。";
+    STALE = "This form belongs to another session or was loaded before a restart. Nothing was changed. Go back, reload the page and repeat the change.",
+        "此表单属于另一个会话，或在重启之前加载。未做任何更改。请返回并重新加载页面，然后重试。";
+    OTHER_SITE = "The request came from another site. Nothing was changed.", "请求来自其他网站，未做任何更改。";
+    OTHER_NAME = "This listener is reachable only as localhost, 127.0.0.1 or [::1].", "只能通过 localhost、127.0.0.1 或 [::1] 访问此监听地址。";
+    TOO_MANY = "Too many sign-in attempts from your address. Wait one minute.", "来自您的地址的登录尝试过多，请等待一分钟。";
+    TOO_LARGE = "The form is larger than 1 MiB.", "表单超过 1 MiB。";
+    LATE = "The form did not arrive within 10 s.", "表单未在 10 秒内到达。";
+    BUSY = "Busy, try again", "繁忙，请重试";
+    BUSY_WHY = "Too many forms are in flight. Nothing was changed. Try again.", "同时提交的表单过多，未做任何更改，请重试。";
+    METHOD = "This action is not available here.", "此处不能执行该操作。";
+    LEDGER = "The store returned an error: {}", "存储返回错误：{}";
 }
 
-/// Why a page is not what was asked for.
+/// The reason why a page is not shown.
 #[derive(Clone, Debug)]
 pub(super) enum PageError {
-    /// There is nothing.
+    /// No such page or object.
     Absent,
-    /// What came makes no sense; the text says what, or who.
+    /// An invalid request; the text explains it.
     Bad(Text),
-    /// The same, with words that were found elsewhere (a name, the sentence of a check).
+    /// An invalid request, explained by a text that is not translated.
     BadBecause(String),
-    /// The viewer may only look.
-    OnlyLooks,
-    /// The viewer looks without a token, which changes nothing.
+    /// A change with a read-only token.
+    ReadOnly,
+    /// A change without a token.
     NotSignedIn,
-    /// A form without the viewer's token.
+    /// A form without the CSRF token of the viewer.
     Stale,
-    /// Not for this request.
-    Denied(AccessError),
-    /// Too many tries to sign in.
+    /// The access check failed.
+    Forbidden(AccessError),
+    /// Too many sign-in attempts.
     TooMany,
-    /// A form over its bound.
+    /// A form over its size limit.
     TooLarge,
-    /// A form that did not come in time.
+    /// A form that did not arrive in time.
     Late,
-    /// Too many forms at one time.
+    /// Too many forms in flight.
     Busy,
-    /// Another method is needed.
+    /// A method that the page does not support.
     Method,
     /// The ledger failed.
     Ledger(LedgerError),
@@ -74,12 +73,12 @@ impl PageError {
         match self {
             Self::Absent => StatusCode::NOT_FOUND,
             Self::Bad(_) | Self::BadBecause(_) => StatusCode::BAD_REQUEST,
-            Self::OnlyLooks
+            Self::ReadOnly
             | Self::NotSignedIn
             | Self::Stale
-            | Self::Denied(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
-            Self::Denied(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Denied(_) => StatusCode::UNAUTHORIZED,
+            | Self::Forbidden(AccessError::AnotherSite) => StatusCode::FORBIDDEN,
+            Self::Forbidden(AccessError::AnotherName) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Forbidden(_) => StatusCode::UNAUTHORIZED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Late => StatusCode::REQUEST_TIMEOUT,
@@ -90,14 +89,14 @@ impl PageError {
 
     pub fn title(&self, lang: Lang) -> &'static str {
         let title = match self {
-            Self::Absent => ABSENT,
-            Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => BAD,
-            Self::OnlyLooks
+            Self::Absent => NOT_FOUND,
+            Self::Bad(_) | Self::BadBecause(_) | Self::TooLarge | Self::Late => INVALID,
+            Self::ReadOnly
             | Self::NotSignedIn
             | Self::Stale
-            | Self::Denied(_)
+            | Self::Forbidden(_)
             | Self::TooMany
-            | Self::Method => REFUSED,
+            | Self::Method => FORBIDDEN,
             Self::Busy | Self::Ledger(_) => BUSY,
         };
         title.of(lang)
@@ -105,14 +104,14 @@ impl PageError {
 
     pub fn why(&self, lang: Lang) -> String {
         let text = match self {
-            Self::Absent => ABSENT_WHY,
+            Self::Absent => NOT_FOUND_WHY,
             Self::Bad(text) => *text,
-            Self::BadBecause(words) => return words.clone(),
-            Self::OnlyLooks => ONLY_LOOKS,
+            Self::BadBecause(text) => return text.clone(),
+            Self::ReadOnly => READ_ONLY,
             Self::NotSignedIn => NOT_SIGNED_IN,
             Self::Stale => STALE,
-            Self::Denied(AccessError::AnotherName) => OTHER_NAME,
-            Self::Denied(_) => OTHER_SITE,
+            Self::Forbidden(AccessError::AnotherName) => OTHER_NAME,
+            Self::Forbidden(_) => OTHER_SITE,
             Self::TooMany => TOO_MANY,
             Self::TooLarge => TOO_LARGE,
             Self::Late => LATE,

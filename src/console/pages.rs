@@ -1,5 +1,5 @@
-//! The pages, a file each. `get` makes a page of what was asked, `post` does what a form asks for
-//! and answers with where to go then, so that a reload repeats nothing.
+//! The pages, one file each. `get` renders a page. `post` handles a form and redirects, so a reload
+//! does not send the form again.
 
 pub(super) mod addresses;
 pub(super) mod audit;
@@ -12,13 +12,12 @@ pub(super) mod event;
 pub(super) mod held;
 mod managed;
 pub(super) mod overview;
-pub(super) mod refusal;
+pub(super) mod rejection;
 mod resolved;
 pub(super) mod rules;
 pub(super) mod senders;
 pub(super) mod sign_in;
 pub(super) mod sources;
 
-/// The last segment of a path that the script asks for again and again: nobody's doing, so that it
-/// keeps no session alive.
+/// Last path segment of the parts that the script refreshes. These requests do not extend a session.
 pub(super) const LIVE: &str = "live";

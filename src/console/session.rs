@@ -1,8 +1,7 @@
-//! Actor is signed in.
+//! Sessions of signed-in viewers.
 //!
-//! A session is kept here; the browser has a random name for it, and nobody has that name twice:
-//! what is kept is its digest. A session is worth what its token is worth now, so that a token that
-//! is taken away or changed ends its sessions at once.
+//! The browser holds a random session name; the gateway stores only its digest. A session has the
+//! rights of its token at the time of each request: removing or changing a token ends its sessions.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,73 +19,73 @@ use crate::registry::Actor;
 /// The cookie of a session.
 pub(super) const COOKIE: &str = "postern_session";
 
-/// Sessions at one time: more than operators have browsers.
+/// Concurrent sessions: more than operators have browsers.
 const SESSIONS_MAX: usize = 1000;
 
-/// How long a session lasts when nobody does anything: a meeting.
-const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
+/// Session lifetime without activity.
+const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// How long a session lasts at most: a day's work.
-const WHOLE_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// Maximum session lifetime: a working day.
+const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Bytes of a session's name, and of what forms are bound with.
+/// Size of session names and of the CSRF key, in bytes.
 const SECRET_BYTES: usize = 32;
 
 type Digest = [u8; 32];
 
 /// All sessions of this gateway.
 pub(super) struct Sessions {
-    /// What the tokens of forms are made with.
+    /// Key of the CSRF tokens.
     key: [u8; SECRET_BYTES],
     open: Mutex<HashMap<Digest, Session>>,
 }
 
 struct Session {
-    /// The digest of the token that it was opened with.
+    /// Digest of the token that opened the session.
     token: Digest,
     began: Instant,
     seen: Instant,
 }
 
-/// Somebody who looks at a page.
+/// The viewer of a page.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer {
     pub who: Actor,
     pub right: AdminRight,
-    /// What this viewer's forms have to bring back.
+    /// CSRF token, required in each form of this viewer.
     pub csrf: String,
-    /// How they got in.
+    /// Sign-in state.
     pub entry: SignIn,
 }
 
-/// How somebody got in.
+/// The sign-in state of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignIn {
-    /// Nobody has to sign in.
+    /// No sign-in needed.
     Open,
-    /// With a token.
+    /// Signed in with a token.
     SignedIn,
-    /// Not yet.
+    /// Not signed in.
     Outside,
 }
 
-/// Whether a request is somebody's doing.
+/// The origin of a request: decides whether it extends the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// It is: the session goes on.
+    /// A user action, which extends the session.
     User,
     /// A page that refreshes itself.
     AutoRefresh,
 }
 
 impl Sessions {
-    /// None yet; `None` where the system has no random bytes.
+    /// Creates an empty set; `None`: no randomness from the operating system.
     pub fn new() -> Option<Self> {
         Some(Self { key: random()?, open: Mutex::default() })
     }
 
-    /// Opens a session under `token`; answers its name. `None` where the system has no random
-    /// bytes: who could be guessed does not get in.
+    /// Opens a session for `token` and returns its name; `None`: no randomness from the operating
+    /// system.
     pub fn open(&self, token: &AdminToken, now: Instant) -> Option<String> {
         let name = URL_SAFE_NO_PAD.encode(random()?);
         let session =
@@ -103,13 +102,13 @@ impl Sessions {
         Some(name)
     }
 
-    /// Whose session that is, if it goes on.
+    /// The viewer of a session, if the session and its token are still valid.
     pub fn find(
         &self,
         name: &str,
         tokens: &[AdminToken],
         now: Instant,
-        sign: Activity,
+        activity: Activity,
     ) -> Option<Viewer> {
         let name = digest(name);
         let mut open = self.sessions();
@@ -122,7 +121,7 @@ impl Sessions {
             open.remove(&name);
             return None;
         };
-        if sign == Activity::User {
+        if activity == Activity::User {
             session.seen = now;
         }
         Some(Viewer {
@@ -138,19 +137,19 @@ impl Sessions {
         self.sessions().remove(&digest(name));
     }
 
-    /// A viewer on this machine, where nobody has to sign in to look.
+    /// The viewer on this machine without a token: read-only.
     pub fn local(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer { who, right, csrf: self.csrf(b"local"), entry: SignIn::Open }
     }
 
-    /// Whoever has not signed in.
+    /// The viewer before sign-in.
     pub fn outside(&self) -> Viewer {
         let (who, right) = (Actor::local(), AdminRight::Read);
         Viewer { who, right, csrf: self.csrf(b"outside"), entry: SignIn::Outside }
     }
 
-    /// What a page of another site cannot know: it cannot read what is answered to this browser.
+    /// The CSRF token of a session: pages of other sites cannot read it.
     fn csrf(&self, of: &[u8]) -> String {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
         mac.update(of);
@@ -164,14 +163,14 @@ impl Sessions {
 
 impl Session {
     fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) < WHOLE_TIME
-            && now.saturating_duration_since(self.seen) < IDLE_TIME
+        now.saturating_duration_since(self.began) < LIFETIME_MAX
+            && now.saturating_duration_since(self.seen) < IDLE_MAX
     }
 }
 
 impl Viewer {
-    /// Whether a form is one of this viewer's own.
-    pub fn sent(&self, csrf: &str) -> bool {
+    /// Whether `csrf` is the token of this viewer.
+    pub fn owns_form(&self, csrf: &str) -> bool {
         !self.csrf.is_empty() && constant_time_eq(self.csrf.as_bytes(), csrf.as_bytes())
     }
 
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_with_its_token_its_time_or_its_rest() {
+    fn a_session_ends_with_its_token_its_lifetime_or_inactivity() {
         let sessions = Sessions::new().unwrap();
         let (now, tokens) = (clock::instant(), [token("a", "one"), token("b", "two")]);
         let name = sessions.open(&tokens[1], now).unwrap();
@@ -216,24 +215,31 @@ mod tests {
         let viewer = find(&tokens, now, Activity::User).unwrap();
         assert_eq!(viewer.who.as_str(), "token b");
         assert!(!viewer.may_change());
-        assert!(viewer.sent(&viewer.csrf.clone()) && !viewer.sent("") && !viewer.sent("x"));
+        assert!(
+            viewer.owns_form(&viewer.csrf.clone())
+                && !viewer.owns_form("")
+                && !viewer.owns_form("x")
+        );
         assert!(find(&[token("renamed", "two")], now, Activity::User).is_some(), "the same token");
         assert!(sessions.find("another", &tokens, now, Activity::User).is_none());
 
         let mut at = now;
         for _ in 0..12 {
-            at += IDLE_TIME - Duration::from_secs(1);
+            at += IDLE_MAX - Duration::from_secs(1);
             assert!(find(&tokens, at, Activity::User).is_some());
         }
-        assert!(find(&tokens, now + WHOLE_TIME, Activity::User).is_none(), "its time is over");
+        assert!(
+            find(&tokens, now + LIFETIME_MAX, Activity::User).is_none(),
+            "its lifetime is over"
+        );
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken], at, sign| sessions.find(&name, tokens, at, sign);
-        let half = now + IDLE_TIME / 2;
+        let half = now + IDLE_MAX / 2;
         assert!(find(&tokens, half, Activity::AutoRefresh).is_some());
-        assert!(find(&tokens, now + IDLE_TIME, Activity::User).is_none(), "nobody did anything");
+        assert!(find(&tokens, now + IDLE_MAX, Activity::User).is_none(), "no activity");
         let name = sessions.open(&tokens[1], now).unwrap();
         let find = |tokens: &[AdminToken]| sessions.find(&name, tokens, now, Activity::User);
-        assert!(find(&[token("b", "three")]).is_none(), "the token is another one");
+        assert!(find(&[token("b", "three")]).is_none(), "another token");
         assert!(find(&tokens).is_none(), "and the session does not come back");
         let name = sessions.open(&tokens[0], now).unwrap();
         sessions.close(&name);
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_goes_when_there_are_too_many() {
+    fn the_longest_idle_session_is_evicted() {
         let sessions = Sessions::new().unwrap();
         let (now, token) = (clock::instant(), token("a", "one"));
         let names: Vec<String> = (0..=SESSIONS_MAX as u64)

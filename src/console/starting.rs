@@ -1,4 +1,4 @@
-//! The page that stands for all others until the store is open.
+//! The page that replaces all others until the store is open.
 
 use http::request::Parts;
 use http::{StatusCode, header};
@@ -12,15 +12,15 @@ use crate::wire::Response;
 
 texts! {
     TITLE = "Postern is starting", "Postern 正在启动";
-    WHY = "Now: {}", "当前：{}";
-    MEANWHILE = "Callbacks wait, or get the sender's own \"try later\". This page loads again by itself.",
-        "回调会等待，或收到平台自己的“请稍后重试”应答。本页面会自动重新加载。";
+    WHY = "Current step: {}", "当前步骤：{}";
+    MEANWHILE = "Callbacks wait, or get the sender's own \"try later\" reply. This page reloads automatically.",
+        "回调会等待，或收到发送方约定的“请稍后重试”应答。本页面会自动刷新。";
 }
 
-/// Seconds until the page loads again.
+/// Refresh interval, in seconds.
 const AGAIN: &str = "2";
 
-/// The page, for the request of `head`.
+/// Renders the page in the language of the request; `why` is the current step.
 pub fn starting(head: &Parts, why: &str) -> Response {
     let fields = Fields::read(head.uri.query().unwrap_or_default().as_bytes());
     let lang = Lang::of(head, &fields);
@@ -44,6 +44,6 @@ pub fn starting(head: &Parts, why: &str) -> Response {
         }
     };
     let mut response = reply::html(StatusCode::SERVICE_UNAVAILABLE, page.into_string());
-    reply::put(&mut response, header::RETRY_AFTER, AGAIN);
+    reply::add_header(&mut response, header::RETRY_AFTER, AGAIN);
     response
 }

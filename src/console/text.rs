@@ -1,4 +1,4 @@
-//! What the console says, in every language side by side: a text without its translation does not
+//! Texts of the console, in all languages side by side. A text without its translation does not
 //! compile.
 
 use std::fmt::{Display, Write as _};
@@ -13,11 +13,11 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// A text in every language. Where it has gaps (`{}`) it has as many in each; that is checked
-    /// when a constant is made of it, by the compiler.
+    /// A text in every language, each with the same number of gaps (`{}`). For constants, the
+    /// compiler checks this.
     pub const fn new(en: &'static str, zh: &'static str) -> Self {
         assert!(!en.is_empty() && !zh.is_empty(), "a text without its translation");
-        assert!(gaps(en) == gaps(zh), "gaps are missing in a translation");
+        assert!(gaps(en) == gaps(zh), "a translation has other gaps");
         Self { en, zh }
     }
 
@@ -35,7 +35,7 @@ impl Text {
         let mut values = values.iter();
         for piece in pieces {
             if let Some(value) = values.next() {
-                // Writing to a text never fails.
+                // Writing to a string never fails.
                 let _ = write!(filled, "{value}");
             }
             filled.push_str(piece);
@@ -44,7 +44,7 @@ impl Text {
     }
 }
 
-/// How many gaps a text has.
+/// The number of gaps in a text.
 const fn gaps(text: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut at, mut count) = (1, 0);

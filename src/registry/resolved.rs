@@ -35,7 +35,7 @@ pub enum Subject {
     /// A recorded event.
     Event(EventId),
     /// A rejected callback, by the digest of its request.
-    Refusal([u8; DIGEST_BYTES]),
+    Rejection([u8; DIGEST_BYTES]),
 }
 
 /// A note. Its author and time are in the stored document.
@@ -64,7 +64,7 @@ pub enum NoteError {
 impl Subject {
     /// The rejected `request` to `source`. Headers do not count: some differ on every retry.
     #[must_use]
-    pub fn refusal(source: &str, request: &RawRequest) -> Self {
+    pub fn rejection(source: &str, request: &RawRequest) -> Self {
         let mut hasher = Sha256::new();
         let parts =
             [source.as_bytes(), request.method.as_str().as_bytes(), &request.target, &request.body];
@@ -74,7 +74,7 @@ impl Subject {
         }
         let mut digest = [0; DIGEST_BYTES];
         digest.copy_from_slice(&hasher.finalize()[..DIGEST_BYTES]);
-        Self::Refusal(digest)
+        Self::Rejection(digest)
     }
 
     /// The id of its document, and its name in the audit log.
@@ -82,7 +82,7 @@ impl Subject {
     pub fn id(&self) -> String {
         match self {
             Self::Event(id) => id.to_string(),
-            Self::Refusal(digest) => format!("refused_{}", const_hex::encode(digest)),
+            Self::Rejection(digest) => format!("refused_{}", const_hex::encode(digest)),
         }
     }
 }
@@ -292,7 +292,7 @@ mod tests {
         let (kept, gone) = (event(now_ms - 40 * DAY_MS), EventId::new(now_ms - 40 * DAY_MS));
         let young = Subject::Event(EventId::new(now_ms));
         registry.book().record(kept.clone()).await.unwrap();
-        let refused = Subject::refusal("s", &RawRequest::default());
+        let refused = Subject::rejection("s", &RawRequest::default());
         let all = [Subject::Event(kept.id), Subject::Event(gone), young, refused];
         for subject in &all {
             registry.resolve(&who, (subject, "s"), "note").await.unwrap();
@@ -342,12 +342,12 @@ mod tests {
             body: bytes::Bytes::from_static(body.as_bytes()),
             ..RawRequest::default()
         };
-        let one = Subject::refusal("s", &request("/callback/s?a=1", "b"));
-        assert_eq!(one, Subject::refusal("s", &request("/callback/s?a=1", "b")));
+        let one = Subject::rejection("s", &request("/callback/s?a=1", "b"));
+        assert_eq!(one, Subject::rejection("s", &request("/callback/s?a=1", "b")));
         for other in [
-            Subject::refusal("t", &request("/callback/s?a=1", "b")),
-            Subject::refusal("s", &request("/callback/s?a=1b", "")),
-            Subject::refusal("s", &request("/callback/s?a=2", "b")),
+            Subject::rejection("t", &request("/callback/s?a=1", "b")),
+            Subject::rejection("s", &request("/callback/s?a=1b", "")),
+            Subject::rejection("s", &request("/callback/s?a=2", "b")),
         ] {
             assert_ne!(one, other);
         }

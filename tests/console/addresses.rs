@@ -1,4 +1,4 @@
-//! Callback addresses: set, changed, taken out; and what is only looked at.
+//! Callback addresses: set, changed, removed; read-only access.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ prefixes = ["leaderpro", "rp7"]
 "#;
 
 #[test]
-fn an_address_is_set_changed_and_taken_out() {
+fn an_address_is_set_changed_and_removed() {
     for (asked, said) in LANGUAGES {
         let Some(gateway) = stage::guarded(CONFIG) else { return };
         let browser = stage::browser(&gateway, asked);
@@ -33,7 +33,7 @@ fn an_address_is_set_changed_and_taken_out() {
         browser.leave("main form[method=post] button");
         assert_eq!(browser.path(), "/console/addresses/43/rp7?done=saved");
         inspect_without_scripts(&browser, &format!("address-{said}"));
-        // It is a destination from then on, and is looked after as one.
+        // The address is a destination from then on.
         browser.leave("td:last-child a");
         assert_eq!(browser.path(), "/console/destinations/address%2F43%2Frp7");
         assert!(browser.has(".badge.active"), "{}", browser.text("main"));
@@ -60,9 +60,9 @@ fn an_address_is_set_changed_and_taken_out() {
 }
 
 #[test]
-fn nobody_sets_what_is_not_configured_and_readers_set_nothing() {
+fn only_configured_owners_are_set_and_only_by_admins() {
     let Some(gateway) = stage::guarded(CONFIG) else { return };
-    let by_hand = "const done = arguments[arguments.length - 1]; \
+    let forged_request = "const done = arguments[arguments.length - 1]; \
         const csrf = document.querySelector('[name=csrf]').value; \
         const form = { csrf, company: arguments[0], prefix: arguments[1] }; \
         fetch('/console/addresses', { method: 'POST', body: new URLSearchParams(form) }) \
@@ -70,13 +70,13 @@ fn nobody_sets_what_is_not_configured_and_readers_set_nothing() {
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/addresses");
     for (company, prefix) in [("44", "rp7"), ("42", "other"), ("x", ""), ("42", "../..")] {
-        assert_eq!(browser.run_async(by_hand, &json!([company, prefix])), 422);
+        assert_eq!(browser.run_async(forged_request, &json!([company, prefix])), 422);
     }
     let reader = stage::browser(&gateway, "en");
     sign_in(&reader, READ_TOKEN, "/console/addresses");
-    assert!(reader.text("main").contains("may only look") && !reader.has("main form"));
+    assert!(reader.text("main").contains("read-only") && !reader.has("main form"));
     inspect(&reader, "addresses-read-en");
-    assert_eq!(reader.run_async(by_hand, &json!(["42", "rp7"])), 403);
+    assert_eq!(reader.run_async(forged_request, &json!(["42", "rp7"])), 403);
 
     let Some(gateway) = stage::open("") else { return };
     let browser = stage::browser(&gateway, "en");
@@ -85,7 +85,7 @@ fn nobody_sets_what_is_not_configured_and_readers_set_nothing() {
 }
 
 #[test]
-fn nobody_overwrites_an_address_that_was_set_meanwhile() {
+fn an_outdated_form_does_not_overwrite_an_address() {
     let Some(gateway) = stage::guarded(CONFIG) else { return };
     let open = |path: &str| {
         let browser = stage::browser(&gateway, "en");

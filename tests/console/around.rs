@@ -1,4 +1,4 @@
-//! What stands around every page: the keyboard's way through it, and the languages.
+//! The frame of every page: keyboard navigation and languages.
 
 use serde_json::json;
 
@@ -18,9 +18,9 @@ fn a_keyboard_is_enough() {
     let focused =
         |read: &str| browser.run(&format!("return document.activeElement.{read}"), &json!([]));
     browser.press(TAB);
-    assert_eq!(focused("textContent"), "Skip to the content");
+    assert_eq!(focused("textContent"), "Skip to content");
     let seen = "return document.activeElement.getBoundingClientRect().left >= 0";
-    assert_eq!(browser.run(seen, &json!([])), true, "the way past the navigation is seen");
+    assert_eq!(browser.run(seen, &json!([])), true, "the skip link is visible");
     browser.press(ENTER);
     browser.until("the content has the focus", |browser| {
         browser.run("return document.activeElement.id", &json!([])) == "content"

@@ -1,4 +1,4 @@
-//! Whether everybody can use a page: axe-core's rules for WCAG 2.2 AA, in both colour schemes, and
+//! Accessibility of pages: axe-core's rules for WCAG 2.2 AA, in both colour schemes, and
 //! on a phone. `scripts/setup` gets the library; it is run in the page.
 
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ fn library() -> &'static str {
     })
 }
 
-/// Fails unless everybody can use the page that is shown, and the browser has no complaint about
-/// it. Leaves a picture of it in each scheme.
+/// Fails if the page violates a rule or the browser logs a complaint. Takes a screenshot in each
+/// scheme.
 pub fn inspect(browser: &Browser, name: &str) {
     for (scheme, word) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
         browser.prefers(scheme);
@@ -43,7 +43,7 @@ pub fn inspect(browser: &Browser, name: &str) {
     assert!(complaints.is_empty(), "{name}: {complaints:#?}");
 }
 
-/// The same in a browser whose scripts are switched off, and are so again then.
+/// Inspects a page in a browser with scripts disabled; the inspection itself enables them.
 pub fn inspect_without_scripts(browser: &Browser, name: &str) {
     browser.with_scripts();
     inspect(browser, name);
@@ -63,11 +63,11 @@ fn violates_nothing(browser: &Browser, name: &str) {
         .then(found => done(found.violations), error => done(String(error)));";
     let found = browser.run_async(script, &json!([RULES]));
     let Some(violations) = found.as_array() else { panic!("{name}: {found}") };
-    let told: Vec<String> = violations.iter().map(told).collect();
-    assert!(told.is_empty(), "{name}:\n{}", told.join("\n"));
+    let described: Vec<String> = violations.iter().map(describe).collect();
+    assert!(described.is_empty(), "{name}:\n{}", described.join("\n"));
 }
 
-fn told(violation: &Value) -> String {
+fn describe(violation: &Value) -> String {
     let nodes = violation["nodes"].as_array().into_iter().flatten();
     let places: Vec<String> =
         nodes.map(|node| format!("    {} {}", node["html"], node["failureSummary"])).collect();

@@ -1,4 +1,4 @@
-//! A browser as a person uses it: by what can be seen, clicked and typed.
+//! A browser, used through visible elements, clicks and keys.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::driver::Driver;
 /// The key under which the protocol names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// The languages of the console, as a browser asks for them and as a page says them.
+/// The languages of the console: `Accept-Language`, and the `lang` of pages.
 pub const LANGUAGES: [(&str, &str); 2] = [("en-GB,en", "en"), ("zh-CN,zh", "zh-CN")];
 
 /// Light or dark.
@@ -30,12 +30,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// One that asks for pages in `lang`, at the admin listener `at`.
+    /// Opens a browser that requests pages in `lang` from the admin listener `at`.
     pub fn open(at: SocketAddr, lang: &str) -> Self {
         Self { driver: Driver::start(lang), at }
     }
 
-    // === Where it is ===
+    // === Navigation ===
 
     /// Goes to a path of the console.
     pub fn go(&self, path: &str) {
@@ -58,16 +58,16 @@ impl Browser {
         self.driver.ask("GET", "/title", &Value::Null).as_str().unwrap().to_owned()
     }
 
-    // === What is seen ===
+    // === Reading ===
 
-    /// What a person reads at the first element that `css` finds; fails where there is none.
+    /// The visible text of the first element that matches `css`; fails if there is none.
     pub fn text(&self, css: &str) -> String {
         self.texts(css).into_iter().next().unwrap_or_else(|| {
             panic!("nothing at {css} on {}: {}", self.path(), self.texts("body").join("\n"))
         })
     }
 
-    /// What a person reads at each element that `css` finds.
+    /// The visible text of each element that matches `css`.
     pub fn texts(&self, css: &str) -> Vec<String> {
         let read =
             "return [...document.querySelectorAll(arguments[0])].map(one => one.innerText.trim())";
@@ -79,7 +79,7 @@ impl Browser {
         !self.texts(css).is_empty()
     }
 
-    /// Waits until something is so; it has a minute.
+    /// Waits until `holds` is true, one minute at most.
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _ in 0..1200 {
             if holds(self) {
@@ -90,21 +90,21 @@ impl Browser {
         panic!("never: {what}; {} shows {}", self.path(), self.text("body"));
     }
 
-    // === What is done ===
+    // === Actions ===
 
-    /// Clicks on what `css` finds, as a person would: it has to be in sight and on top. For what
-    /// stays on the page.
+    /// Clicks the element that matches `css`, which must be visible. For actions that stay on the
+    /// page.
     pub fn click(&self, css: &str) {
         self.click_on(&self.element("css selector", css));
     }
 
-    /// The same where another page follows; it is there when this returns.
+    /// Clicks an element that leads to another page, and waits for that page.
     pub fn leave(&self, css: &str) {
         let element = self.element("css selector", css);
         self.leave_by(|| self.click_on(&element));
     }
 
-    /// Follows the link that says just this.
+    /// Follows the link with exactly this text.
     pub fn follow(&self, link: &str) {
         let element = self.element("link text", link);
         self.leave_by(|| self.click_on(&element));
@@ -114,7 +114,7 @@ impl Browser {
         self.driver.ask("POST", &format!("/element/{element}/click"), &json!({}));
     }
 
-    /// Does what leads to another page, and waits until that is there.
+    /// Runs an action that leads to another page, and waits for that page.
     pub fn leave_by(&self, what: impl FnOnce()) {
         self.run("document.documentElement.dataset.left = 'yes'", &json!([]));
         what();
@@ -122,7 +122,7 @@ impl Browser {
                      && document.documentElement.dataset.left === undefined";
         let there = json!({ "script": there, "args": [] });
         for _ in 0..1200 {
-            // Between two pages there is none to ask.
+            // Between two pages the driver returns errors.
             if self.driver.attempt("POST", "/execute/sync", &there) == Ok(Value::Bool(true)) {
                 return;
             }
@@ -138,7 +138,7 @@ impl Browser {
         self.driver.ask("POST", &format!("/element/{element}/value"), &json!({ "text": text }));
     }
 
-    /// Chooses the option with that value.
+    /// Selects the option with that value.
     pub fn choose(&self, css: &str, value: &str) {
         self.click(&format!("{css} option[value={value:?}]"));
     }
@@ -172,7 +172,7 @@ impl Browser {
         self.driver.ask("POST", "/execute/async", &json!({ "script": script, "args": arguments }))
     }
 
-    /// What the person prefers.
+    /// Sets the preferred colour scheme.
     pub fn prefers(&self, scheme: Scheme) {
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };
         let feature = json!([{ "name": "prefers-color-scheme", "value": value }]);
@@ -186,12 +186,12 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// Switches scripts of pages off, as some people do.
+    /// Disables scripts of pages.
     pub fn without_scripts(&self) {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
     }
 
-    /// Switches them on again.
+    /// Enables scripts of pages.
     pub fn with_scripts(&self) {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": false }));
     }
@@ -200,8 +200,8 @@ impl Browser {
         self.driver.ask("GET", "/cookie", &Value::Null).as_array().unwrap().clone()
     }
 
-    /// What the browser complained about since it was last asked: blocked by the page's policy, not
-    /// found, a script that failed.
+    /// Warnings and errors that the browser logged since the last call: blocked by the page's policy,
+    /// not found, script errors.
     pub fn complaints(&self) -> Vec<String> {
         let all = self.driver.ask("POST", "/se/log", &json!({ "type": "browser" }));
         let all = all.as_array().unwrap().iter();
@@ -209,7 +209,7 @@ impl Browser {
         bad.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Leaves a picture of the whole page in the folder of `POSTERN_SCREENSHOTS`, if that is set.
+    /// Saves a screenshot of the whole page in the folder `POSTERN_SCREENSHOTS`, if that is set.
     pub fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("POSTERN_SCREENSHOTS") else { return };
         let whole = json!({ "format": "png", "captureBeyondViewport": true });

@@ -1,4 +1,4 @@
-//! The list of callbacks: everything in one list, found by what support is told.
+//! The list of callbacks: search, paging, CSV.
 
 use super::axe::inspect;
 use super::browser::LANGUAGES;
@@ -6,7 +6,7 @@ use super::gateway::taku_for;
 use super::stage;
 use super::wire::get;
 
-/// What somebody might write into a parameter.
+/// Hostile parameter values.
 pub const HOSTILE: [&str; 4] = [
     "%3Cscript%3Ealert(1)%3C%2Fscript%3E",
     "%E2%80%AEgnp.exe",
@@ -15,7 +15,7 @@ pub const HOSTILE: [&str; 4] = [
 ];
 
 #[test]
-fn accepted_repeated_and_refused_ones_are_in_one_list() {
+fn all_outcomes_are_in_one_list() {
     let Some(gateway) = stage::open("") else { return };
     let to = gateway.at.callbacks;
     for callback in [
@@ -26,7 +26,7 @@ fn accepted_repeated_and_refused_ones_are_in_one_list() {
         taku_for("u3", "c3", "10"),
     ] {
         get(to, &callback);
-        // The list is by time: none is of the millisecond of the one before.
+        // The list is sorted by time: each callback gets its own millisecond.
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     for (asked, said) in LANGUAGES {
@@ -36,7 +36,7 @@ fn accepted_repeated_and_refused_ones_are_in_one_list() {
             browser.texts("tbody tr td:nth-child(2)")
         };
         let words = match said {
-            "en" => ["accepted", "rejected", "conflict", "duplicate", "accepted"],
+            "en" => ["Accepted", "Rejected", "Conflict", "Duplicate", "Accepted"],
             _ => ["已接受", "已拒绝", "冲突", "重复", "已接受"],
         };
         assert_eq!(outcomes("/console/callbacks"), words);
@@ -93,7 +93,7 @@ fn pages_and_the_file_hold_each_callback_once() {
     assert_eq!(lines.len(), 70 + 8 + 10, "{}", lines.join("\n"));
     for n in 0..70 {
         let accepted = lines.iter().filter(|line| {
-            line.contains("accepted") && line.split_whitespace().any(|word| word == format!("p{n}"))
+            line.contains("Accepted") && line.split_whitespace().any(|word| word == format!("p{n}"))
         });
         assert_eq!(accepted.count(), 1, "p{n}");
     }
@@ -124,7 +124,7 @@ fn hostile_values_are_only_text() {
     assert!(shown.contains("<script>alert(1)</script>") && shown.contains("U+202E"), "{shown}");
     assert!(!shown.contains('\u{202e}'));
     inspect(&browser, "callbacks-hostile");
-    // Each of them on its own page, whatever became of it.
+    // Each on its own page, whatever its outcome.
     let links = browser.run(
         "return [...document.querySelectorAll('tbody th a')].map(a => a.getAttribute('href'))",
         &serde_json::json!([]),
@@ -132,7 +132,7 @@ fn hostile_values_are_only_text() {
     assert!(links.as_array().unwrap().len() >= 10, "{links}");
     for link in links.as_array().unwrap() {
         browser.go(link.as_str().unwrap());
-        assert!(browser.has("#came"), "{}", browser.text("main"));
+        assert!(browser.has("#request"), "{}", browser.text("main"));
         assert_eq!(
             browser.run(
                 "return document.querySelectorAll('main script, main img').length",

@@ -1,4 +1,4 @@
-//! Dead letters: why, and delivered again, some of them or all.
+//! Dead letters: their last attempts, and replays of some or all.
 
 use postern::clock::now_ms;
 use serde_json::{Value, json};
@@ -25,21 +25,21 @@ fn no(body: &str) -> Say {
     Say::Status(400, "", body.to_owned())
 }
 
-/// What the admin API answers.
+/// A response of the admin API.
 fn ask(gateway: &Gateway, path: &str) -> Value {
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let line = format!("GET /admin/v1/{path}");
     send(gateway.at.admin, &line, &[("Authorization", &bearer)], "").json()
 }
 
-/// How many deliveries are dead.
+/// The number of dead deliveries.
 fn dead(gateway: &Gateway) -> usize {
     let page = ask(gateway, "deliveries?state=dead&limit=1000");
     page["deliveries"].as_array().unwrap().len()
 }
 
-/// A gateway with `count` events that are dead at `game`, which takes them from now on; the first
-/// of them is dead at `other`, too.
+/// A gateway with `count` events that are dead at `game`, which now accepts deliveries. The first
+/// event is also dead at `other`.
 fn with_dead(count: usize) -> Option<(Gateway, Backend, Backend)> {
     let (game, other) = (Backend::start(), Backend::saying([no("full")]));
     game.says(no("<script>alert(1)</script>\u{202e}no coins"));
@@ -55,7 +55,7 @@ fn with_dead(count: usize) -> Option<(Gateway, Backend, Backend)> {
         if n == 0 {
             other.await_count(1);
         }
-        // The list is by time: the first and the last are of milliseconds of their own.
+        // The list is sorted by time: the first and the last get their own milliseconds.
         if n == 0 || n + 2 == count {
             let at = now_ms();
             eventually("the clock goes on", || now_ms() > at);
@@ -67,18 +67,18 @@ fn with_dead(count: usize) -> Option<(Gateway, Backend, Backend)> {
 }
 
 fn until_complete(browser: &Browser) {
-    browser.until("the order is complete, and the page says so by itself", |browser| {
+    browser.until("the replay is done, and the page has refreshed", |browser| {
         browser.has("#live [data-ended]")
     });
     assert!(
         browser
             .text("#live .badge")
-            .contains(["complete", "已完成"][usize::from(browser.has("html[lang=zh-CN]"))])
+            .contains(["Done", "已完成"][usize::from(browser.has("html[lang=zh-CN]"))])
     );
 }
 
 #[test]
-fn they_say_why_and_are_found() {
+fn dead_letters_are_listed_and_filtered() {
     let Some((gateway, ..)) = with_dead(55) else { return };
     for (asked, said) in LANGUAGES {
         let browser = stage::browser(&gateway, asked);
@@ -90,7 +90,7 @@ fn they_say_why_and_are_found() {
         {
             assert!(row.contains(shown), "{shown} in {row}");
         }
-        // Who may only look can do nothing about it.
+        // A read-only token has no forms.
         assert!(!browser.has("main form[method=post], main input[type=checkbox]"));
         assert!(browser.has(".may-not"));
         browser.leave("a[rel=next]");
@@ -119,7 +119,7 @@ fn they_say_why_and_are_found() {
 }
 
 #[test]
-fn some_or_all_of_them_are_delivered_again() {
+fn some_or_all_are_replayed() {
     let Some((gateway, game, other)) = with_dead(6) else { return };
     for (round, (asked, said)) in LANGUAGES.into_iter().enumerate() {
         let browser = stage::browser(&gateway, asked);
@@ -150,13 +150,13 @@ fn some_or_all_of_them_are_delivered_again() {
         if browser.has("#live [data-ended]") {
             break;
         }
-        browser.follow("Look again");
+        browser.follow("Refresh");
     }
-    assert!(browser.text("#live").contains("complete"));
+    assert!(browser.text("#live").contains("Done"));
     game.await_count(6 + 2 + 4);
     eventually("only `other` is left", || dead(&gateway) == 1);
     assert_eq!(other.got().len(), 6);
-    // It is listed; and written down, with who did it.
+    // The replay is in the list and in the audit log, with its actor.
     browser.follow("Dead letters");
     assert_eq!(browser.texts("section[aria-labelledby=orders] tbody tr").len(), 3);
     let id = order.rsplit('/').next().unwrap();

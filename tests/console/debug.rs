@@ -33,7 +33,7 @@ fn a_callback_is_filled_in_signed_and_sent() {
         let sent = browser.text(".sent");
         assert!(sent.contains("200") && browser.has(".sent .badge.accepted"), "{sent}");
         inspect_without_scripts(&browser, &format!("debug-sent-{said}"));
-        // The very same once more, as a reload would.
+        // The same request again, as after a reload.
         browser.leave("button[value=send]");
         assert!(browser.has(".sent .badge.duplicate"), "{}", browser.text(".sent"));
         browser.leave(".sent a");
@@ -53,15 +53,19 @@ fn a_callback_is_filled_in_signed_and_sent() {
 fn a_callback_is_pasted_and_explained() {
     let Some(gateway) = stage::guarded("") else { return };
     for (asked, said) in LANGUAGES {
-        // Whoever may only look may ask, and make nothing.
+        // A read-only token may explain, but not sign or send.
         let browser = stage::browser(&gateway, asked);
         sign_in(&browser, READ_TOKEN, "/console/debug?source=level-end");
         assert!(!browser.has("button[value=sign]") && !browser.has("button[value=send]"));
-        let genuine = format!("https://callbacks.example.com{}", taku("t1"));
-        browser.fill("#field-request", &genuine);
+        let verified = format!("https://callbacks.example.com{}", taku("t1"));
+        browser.fill("#field-request", &verified);
         browser.leave("button[value=explain]");
         assert!(browser.has(".badge.verified"), "{}", browser.text("main"));
-        assert_eq!(get(gateway.at.callbacks, &taku("t0")).status, 200, "and nothing was taken");
+        assert_eq!(
+            get(gateway.at.callbacks, &taku("t0")).status,
+            200,
+            "explaining recorded nothing"
+        );
 
         let forged = taku("t1").replace("reward_amount=10", "reward_amount=11");
         let raw = format!("GET {forged}&evil=%3Cscript%3E%ff HTTP/1.1\nHost: x\nX-Sign: s3cret");
@@ -75,7 +79,7 @@ fn a_callback_is_pasted_and_explained() {
         assert!(browser.has("#field-request[aria-invalid]"));
         browser.complaints();
 
-        // Straight from a refusal: its claim stays masked.
+        // From a rejected callback: the supplied signature stays masked.
         let padded = forged.clone() + &format!("&long={}", "x".repeat(6000));
         get(gateway.at.callbacks, &padded);
         let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
@@ -89,13 +93,13 @@ fn a_callback_is_pasted_and_explained() {
         assert!(browser.has(".badge.rejected"), "{page}");
         inspect(&browser, &format!("debug-refusal-{said}"));
 
-        let by_hand = "const done = arguments[arguments.length - 1]; \
+        let forged_request = "const done = arguments[arguments.length - 1]; \
             const csrf = document.querySelector('[name=csrf]').value; \
             const form = { csrf, source: 'level-end', do: arguments[0], request: arguments[1] }; \
             fetch('/console/debug', { method: 'POST', body: new URLSearchParams(form) }) \
             .then(answer => done(answer.status));";
         for act in ["sign", "send"] {
-            assert_eq!(browser.run_async(by_hand, &json!([act, taku("t2")])), 403);
+            assert_eq!(browser.run_async(forged_request, &json!([act, taku("t2")])), 403);
         }
     }
     let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
@@ -121,8 +125,8 @@ fn only_the_source_itself_is_called() {
     assert!(browser.text(".sent").contains("601"));
     browser.leave(".sent a");
     assert!(browser.path().starts_with("/console/refusals/ref_"), "{}", browser.path());
-    browser.go("/console/debug?source=nobody%3Cscript%3E");
-    assert!(browser.text("main .notice").contains("nobody<script>"));
+    browser.go("/console/debug?source=unknown%3Cscript%3E");
+    assert!(browser.text("main .notice").contains("unknown<script>"));
     browser.go("/console/debug?source=level-end&rejection=99");
     assert!(browser.text("main .notice").contains("no longer"));
     assert_eq!(browser.complaints(), Vec::<String>::new());

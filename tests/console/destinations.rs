@@ -1,4 +1,4 @@
-//! Destinations: made, changed, paused, tried out; what nobody sees of them.
+//! Destinations: created, changed, paused, tested; secrets stay hidden.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ const HEADER: &str = "Bearer not-for-anybody-to-see";
 const HOSTILE: &str = "<script>document.title='x'</script>\u{202e}";
 
 #[test]
-fn a_destination_is_made_tried_changed_paused_and_taken_away() {
+fn a_destination_is_created_tested_changed_paused_and_deleted() {
     for (asked, said) in LANGUAGES {
         let backend = Backend::start();
         let Some(gateway) = stage::guarded(ALLOW) else { return };
@@ -42,7 +42,7 @@ fn a_destination_is_made_tried_changed_paused_and_taken_away() {
         browser.fill("#field-secret", SECRET);
         browser.fill("#field-headers", &format!("Authorization: {HEADER}"));
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/destinations/shop?done=made");
+        assert_eq!(browser.path(), "/console/destinations/shop?done=created");
 
         browser.fill("#field-user", HOSTILE);
         browser.leave("form[action$='/shop/test'] button");
@@ -86,7 +86,7 @@ fn a_destination_is_made_tried_changed_paused_and_taken_away() {
 }
 
 #[test]
-fn what_waits_is_shown_and_what_is_used_stays() {
+fn the_backlog_is_shown_and_used_destinations_stay() {
     let at = Backend::nowhere();
     let more = format!(
         "destinations = [\"game\"]\n[[destination]]\nname = \"game\"\nurl = \"http://{at}/<x>\"\n"
@@ -104,7 +104,7 @@ fn what_waits_is_shown_and_what_is_used_stays() {
     browser.follow("game");
     assert!(browser.text("main").contains("configuration file"));
     assert!(!browser.has("form[action='/console/destinations/game']"), "nothing to change");
-    // What the file says can be paused all the same: that is no part of what it says.
+    // Destinations of the configuration file can be paused, too.
     browser.leave("form[action$='/game/pause'] button");
     assert!(browser.has(".badge.paused"));
     assert!(browser.text("main").contains("by token ops"), "{}", browser.text("main"));
@@ -112,22 +112,22 @@ fn what_waits_is_shown_and_what_is_used_stays() {
 
     let reader = stage::browser(&gateway, "en");
     sign_in(&reader, READ_TOKEN, "/console/destinations/game");
-    assert!(reader.text("main").contains("may only look"));
+    assert!(reader.text("main").contains("read-only"));
     assert!(!reader.has("main form"));
-    let by_hand = "const done = arguments[arguments.length - 1]; \
+    let forged_request = "const done = arguments[arguments.length - 1]; \
         const csrf = document.querySelector('[name=csrf]').value; \
         fetch(arguments[0], { method: 'POST', body: new URLSearchParams({ csrf }) }) \
         .then(answer => done(answer.status));";
     for verb in ["resume", "test", "delete"] {
         let path = format!("/console/destinations/game/{verb}");
-        assert_eq!(reader.run_async(by_hand, &json!([path])), 403);
+        assert_eq!(reader.run_async(forged_request, &json!([path])), 403);
     }
     let delete = json!(["/console/destinations/game/delete"]);
-    assert_eq!(browser.run_async(by_hand, &delete), 400);
+    assert_eq!(browser.run_async(forged_request, &delete), 400);
 }
 
 #[test]
-fn no_form_of_before_changes_what_somebody_wrote_since() {
+fn an_outdated_form_changes_nothing() {
     let Some(gateway) = stage::guarded("") else { return };
     let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
     let put = |secrets: serde_json::Value| {

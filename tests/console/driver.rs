@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::axe;
 
-/// How long a command may take: these machines are slow and shared.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout of a command: these machines are slow and shared.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The programs that are needed: the driver, and the browser under one of its names.
 const DRIVER: &str = "chromedriver";
@@ -29,7 +29,7 @@ fn programs() -> Option<&'static (PathBuf, PathBuf)> {
     FOUND.get_or_init(found).as_ref()
 }
 
-/// Whether there is a browser to test with, and the rules to test by; says so if not.
+/// Whether the browser and axe-core are installed; prints what is missing.
 pub fn is_there() -> bool {
     let says = match (programs(), axe::file().is_file()) {
         (Some(_), true) => return true,
@@ -40,7 +40,7 @@ pub fn is_there() -> bool {
         (Some(_), false) => "axe-core is missing: scripts/setup gets it",
     };
     assert!(std::env::var_os("CI").is_none(), "{says}");
-    // Not by the macro: what that prints is hidden where a test passes.
+    // Not `eprintln!`, whose output is hidden if a test passes.
     let mut err = std::io::stderr();
     writeln!(err, "SKIPPED: {says}").unwrap();
     false
@@ -67,7 +67,7 @@ fn listening(driver: &Path) -> Option<(Child, u16)> {
         let _ = child.wait();
         return None;
     };
-    // Whatever else it says must not fill the pipe.
+    // Further output must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     Some((child, port))
 }
@@ -80,7 +80,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts one that asks for pages in `lang`.
+    /// Starts a browser that requests pages in `lang`.
     pub fn start(lang: &str) -> Self {
         let (driver, browser) = programs().expect("is_there() was asked");
         let (child, port) =
@@ -103,12 +103,12 @@ impl Driver {
         driver
     }
 
-    /// One command of this session. Fails the test when the browser refuses it.
+    /// Sends one command of this session; fails the test on an error.
     pub fn ask(&self, method: &str, command: &str, body: &Value) -> Value {
         self.send(method, &format!("/session/{}{command}", self.session), body)
     }
 
-    /// One command of this session; what the browser says against it.
+    /// Sends one command of this session; returns the error of the driver.
     pub fn attempt(&self, method: &str, command: &str, body: &Value) -> Result<Value, Value> {
         self.exchange(method, &format!("/session/{}{command}", self.session), body)
     }
@@ -120,7 +120,7 @@ impl Driver {
     fn exchange(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
         let body = if method == "POST" { body.to_string() } else { String::new() };
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(COMMAND_TIMEOUT)).unwrap();
         let length = body.len();
         write!(
             stream,
@@ -129,7 +129,7 @@ impl Driver {
             self.port
         )
         .unwrap();
-        // The driver keeps the connection open whatever it is told: the length says what is its all.
+        // The driver keeps the connection open in any case: the length ends the response.
         let mut reader = BufReader::new(stream);
         let mut length = 0;
         loop {
@@ -153,7 +153,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.session.is_empty() {
-            // Ends the browser; a test that failed has more to say than this.
+            // Ends the browser; errors are ignored because the test may already have failed.
             let _ = self.attempt("DELETE", "", &Value::Null);
         }
         let _ = self.child.kill();

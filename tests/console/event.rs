@@ -1,4 +1,4 @@
-//! One event and one refusal: what came, what was made of it, where it went, and again.
+//! One event and one rejected callback: request, values, deliveries, replay.
 
 use super::axe::inspect;
 use super::backend::{Backend, ok, status};
@@ -71,7 +71,7 @@ fn an_event_is_shown_whole_and_delivered_again() {
 }
 
 #[test]
-fn who_may_only_look_changes_nothing() {
+fn a_read_only_token_changes_nothing() {
     let backend = Backend::saying([ok()]);
     let Some(gateway) = stage::open(&delivered_to(&backend)) else { return };
     get(gateway.at.callbacks, &taku("r1"));
@@ -80,15 +80,15 @@ fn who_may_only_look_changes_nothing() {
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, READ_TOKEN, &path);
     assert!(!browser.has("section[aria-labelledby=deliveries] button"));
-    assert!(browser.text(".may-not").contains("may only look"));
-    // A form of one's own making, with the right token of the page.
+    assert!(browser.text(".may-not").contains("read-only"));
+    // A forged form with the CSRF token of the page.
     let forge = "const form = document.querySelector('.corner form'); form.action = arguments[0]; form.submit()";
     let action = format!("{path}/replay");
     browser.leave_by(|| drop(browser.run(forge, &serde_json::json!([action]))));
     assert!(browser.text("[role=alert]").contains("admin token"), "{}", browser.text("main"));
-    inspect_refused(&browser);
+    inspect_forbidden(&browser);
 
-    // And without that of the page, whoever asks.
+    // An admin without the CSRF token of the page.
     browser.go("/console");
     let admin = stage::browser(&gateway, "en");
     sign_in(&admin, ADMIN_TOKEN, &path);
@@ -99,15 +99,15 @@ fn who_may_only_look_changes_nothing() {
     assert_eq!(backend.got().len(), 1);
 }
 
-/// The browser notes that the page came under a 403; nothing else.
-fn inspect_refused(browser: &super::browser::Browser) {
+/// Inspects a page with status 403, which the browser logs.
+fn inspect_forbidden(browser: &super::browser::Browser) {
     let complaints = browser.complaints();
     assert!(complaints.iter().all(|one| one.contains("403")), "{complaints:?}");
     inspect(browser, "refused-en");
 }
 
 #[test]
-fn a_refusal_says_why_and_what_to_change() {
+fn a_rejected_callback_shows_reason_and_possible_mistake() {
     let Some(gateway) = stage::open("") else { return };
     get(gateway.at.callbacks, &taku("w1").replace("reward_name=coin", "reward_name=Coin"));
     for (asked, said) in LANGUAGES {

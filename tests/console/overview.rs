@@ -1,4 +1,4 @@
-//! The overview: counts, charts, what waits, kept fresh.
+//! The overview: counts, charts, backlog, refresh.
 
 use super::axe::inspect;
 use super::backend::{Backend, status};
@@ -16,7 +16,7 @@ fn destination(backend: &Backend) -> String {
 }
 
 #[test]
-fn it_shows_what_goes_on_and_stays_fresh() {
+fn the_overview_shows_counts_and_refreshes() {
     let backend = Backend::start();
     backend.says(status(500));
     let Some(gateway) = stage::open(&destination(&backend)) else { return };
@@ -30,13 +30,13 @@ fn it_shows_what_goes_on_and_stays_fresh() {
     for (asked, said) in LANGUAGES {
         let browser = stage::browser(&gateway, asked);
         browser.go("/console");
-        let accepted = if said == "en" { "accepted" } else { "已接受" };
+        let accepted = if said == "en" { "Accepted" } else { "已接受" };
         let legend = browser.text(".legend");
         assert!(legend.contains(&format!("{accepted} 3")), "{legend}");
         let row = browser.text("#live table tbody tr");
         let timed = [" µs", " ms", " s"].iter().any(|unit| row.contains(unit));
         assert!(row.contains("level-end") && row.contains("taku") && timed, "{row}");
-        let refused = browser.text("section[aria-labelledby=refusals] tbody tr");
+        let refused = browser.text("section[aria-labelledby=rejections] tbody tr");
         assert!(refused.contains('1'), "{refused}");
         let waiting = browser.text("section[aria-labelledby=backlog] tbody tr");
         assert!(waiting.contains("game") && waiting.contains('3'), "{waiting}");
@@ -50,7 +50,7 @@ fn it_shows_what_goes_on_and_stays_fresh() {
     browser.go("/console");
     get(to, &taku_for("u9", "o9", "1"));
     browser.until("the page shows the fourth by itself", |browser| {
-        browser.text(".legend").contains("accepted 4")
+        browser.text(".legend").contains("Accepted 4")
     });
     assert!(browser.has("button[data-pause]:not([hidden])"));
     browser.click("button[data-pause]");

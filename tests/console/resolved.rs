@@ -1,4 +1,4 @@
-//! Resolved by hand: a note on an event or a refusal, wherever either is shown.
+//! Manual resolution: a note on an event or a rejected callback, in lists and on pages.
 
 use postern::ledger::{Memory, StoreClock};
 use serde_json::json;
@@ -10,8 +10,8 @@ use super::gateway::{Gateway, PLAIN, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, TOKENS, sign_in};
 use super::wire::{get, send};
 
-const SECTION: &str = "section[aria-labelledby=by-hand]";
-const NOTE: &str = "<script>alert(1)</script> given by hand \u{202e}sdnoces";
+const SECTION: &str = "section[aria-labelledby=resolution]";
+const NOTE: &str = "<script>alert(1)</script> given manually \u{202e}sdnoces";
 
 fn mark(browser: &Browser, note: &str) {
     browser.fill("#field-note", note);
@@ -19,7 +19,7 @@ fn mark(browser: &Browser, note: &str) {
 }
 
 #[test]
-fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
+fn an_event_and_a_rejected_callback_are_resolved_and_reopened() {
     let Some(gateway) = stage::guarded("") else { return };
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let ask = |path: &str| {
@@ -27,7 +27,7 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
         send(gateway.at.admin, &line, &[("Authorization", &bearer)], "").json()
     };
     for (asked, said) in LANGUAGES {
-        let word = if said == "en" { "resolved by hand" } else { "已人工处理" };
+        let word = if said == "en" { "Resolved manually" } else { "已人工处理" };
         let (good, bad) = (format!("r-{said}"), format!("w-{said}"));
         let refused = taku(&bad).replace("reward_name=coin", "reward_name=Coin");
         assert_eq!(get(gateway.at.callbacks, &taku(&good)).status, 200);
@@ -39,17 +39,17 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
             assert!(!browser.text("tbody tr").contains(word));
             browser.leave("tbody th a");
             let path = browser.path();
-            // A note that says nothing, or too much.
+            // An empty note, and one that is too long.
             browser.leave(&format!("{SECTION} button"));
             assert!(browser.has("#field-note[aria-invalid]"), "{}", browser.text("main"));
             mark(&browser, &"x".repeat(501));
             assert!(browser.text(".field .error").contains("500"));
-            assert_eq!(browser.complaints().len(), 2, "two forms with mistakes");
+            assert_eq!(browser.complaints().len(), 2, "two rejected forms");
             inspect(&browser, &format!("resolve-mistaken-{thing}-{said}"));
             mark(&browser, NOTE);
-            assert_eq!(browser.path(), format!("{path}?done=resolved#by-hand"));
+            assert_eq!(browser.path(), format!("{path}?done=resolved#resolution"));
             let section = browser.text(SECTION);
-            for shown in ["token ops", "<script>alert(1)</script> given by hand", "U+202E"] {
+            for shown in ["token ops", "<script>alert(1)</script> given manually", "U+202E"] {
                 assert!(section.contains(shown), "{shown} in {section}");
             }
             assert!(!browser.has("main script"));
@@ -62,7 +62,7 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
                 assert_eq!(shown["resolved_by_hand"]["note"], NOTE, "{shown}");
                 assert_eq!(shown["resolved_by_hand"]["who"], "token ops");
             } else {
-                // The same request once more is the same refusal, and no other is.
+                // The mark applies to the same request, and to no other.
                 get(gateway.at.callbacks, &refused);
                 get(gateway.at.callbacks, &refused.replace("Coin", "Gold"));
                 browser.go(&format!("/console/callbacks?q={transaction}"));
@@ -71,22 +71,22 @@ fn an_event_and_a_refusal_are_noted_as_resolved_and_open_again() {
             }
             let reader = stage::browser(&gateway, asked);
             sign_in(&reader, READ_TOKEN, &path);
-            assert!(reader.text(SECTION).contains("given by hand"));
+            assert!(reader.text(SECTION).contains("given manually"));
             assert!(!reader.has(&format!("{SECTION} form")) && reader.has(".may-not"));
             browser.go(&path);
             browser.leave(&format!("{SECTION} button"));
-            assert_eq!(browser.path(), format!("{path}?done=reopened#by-hand"));
+            assert_eq!(browser.path(), format!("{path}?done=reopened#resolution"));
             assert!(browser.has("#field-note"));
         }
         let audit = ask("audit");
         let entries = audit["audit"].as_array().unwrap();
-        let told = |at: usize| (entries[at]["action"].clone(), entries[at]["kind"].clone());
-        assert_eq!(told(0), (json!("deleted"), json!("resolved")), "{audit}");
-        assert_eq!(told(1), (json!("created"), json!("resolved")));
+        let entry = |at: usize| (entries[at]["action"].clone(), entries[at]["kind"].clone());
+        assert_eq!(entry(0), (json!("deleted"), json!("resolved")), "{audit}");
+        assert_eq!(entry(1), (json!("created"), json!("resolved")));
         assert_eq!(entries[1]["who"], "token ops");
         assert_eq!(entries[1]["changes"]["note"][1], NOTE);
         browser.go("/console/audit?kind=resolved");
-        assert!(browser.text("tbody tr").contains("given by hand"));
+        assert!(browser.text("tbody tr").contains("given manually"));
     }
 }
 
@@ -103,13 +103,13 @@ fn a_note_is_seen_by_every_gateway_and_after_a_restart() {
     sign_in(&browser, ADMIN_TOKEN, "/console/callbacks");
     browser.leave("tbody th a");
     let path = browser.path();
-    mark(&browser, "given by hand");
+    mark(&browser, "given manually");
     let seen = |gateway: &Gateway| {
         let browser = stage::browser(gateway, "en");
         sign_in(&browser, READ_TOKEN, &path);
         browser.until("the note is there", |browser| {
             browser.reload();
-            browser.text(SECTION).contains("given by hand")
+            browser.text(SECTION).contains("given manually")
         });
     };
     seen(&other);

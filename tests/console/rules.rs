@@ -1,4 +1,4 @@
-//! Reward rules: made with a key that is seen once, changed, paused, taken away.
+//! Reward rules: created with a key that is shown once, changed, paused, deleted.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ publishers = [{ name = "studio", key = "demo-publisher-key" }]
 
 const HOSTILE: &str = "<b>\u{202e}level";
 
-/// A genuine Taku callback to the rule with that number, under its key.
+/// A signed Taku callback to the rule `id`.
 fn reward(id: &str, key: &str, transaction: &str) -> String {
     use md5::{Digest, Md5};
     let text = format!(
@@ -32,7 +32,7 @@ fn reward(id: &str, key: &str, transaction: &str) -> String {
 }
 
 #[test]
-fn a_rule_is_made_changed_paused_and_taken_away() {
+fn a_rule_is_created_changed_paused_and_deleted() {
     for (asked, said) in LANGUAGES {
         let backend = Backend::start();
         let Some(gateway) = stage::guarded(CONFIG) else { return };
@@ -53,7 +53,7 @@ fn a_rule_is_made_changed_paused_and_taken_away() {
         let key = browser.run(read, &json!([])).as_str().unwrap().to_owned();
         browser.fill("#field-reward_number", "10");
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/rules/1?done=made");
+        assert_eq!(browser.path(), "/console/rules/1?done=created");
         let probe = &backend.await_count(1)[0];
         assert!(probe.line.contains("is_test=1"), "{}", probe.line);
         let source = browser.run("return document.documentElement.outerHTML", &json!([]));
@@ -70,7 +70,7 @@ fn a_rule_is_made_changed_paused_and_taken_away() {
         assert_eq!(get(gateway.at.callbacks, &reward("1", &key, "t2")).status, 200);
         backend.await_count(3);
 
-        // Another address is tried out before it is taken.
+        // A new address is tested before it is saved.
         backend.says(status(500));
         browser.fill("#field-reward_url", &format!("http://{}/other", backend.at));
         browser.leave("form[action='/console/rules/1'] button");
@@ -93,7 +93,7 @@ fn a_rule_is_made_changed_paused_and_taken_away() {
 }
 
 #[test]
-fn whoever_may_only_look_changes_no_rule() {
+fn a_read_only_token_changes_no_rule() {
     let backend = Backend::start();
     let Some(gateway) = stage::guarded(CONFIG) else { return };
     let browser = stage::browser(&gateway, "en");
@@ -105,14 +105,14 @@ fn whoever_may_only_look_changes_no_rule() {
     browser.leave("main form[method=post] button");
     let reader = stage::browser(&gateway, "en");
     sign_in(&reader, READ_TOKEN, "/console/rules/1");
-    assert!(reader.text("main").contains("may only look") && !reader.has("main form"));
+    assert!(reader.text("main").contains("read-only") && !reader.has("main form"));
     inspect(&reader, "rule-read-en");
-    let by_hand = "const done = arguments[arguments.length - 1]; \
+    let forged_request = "const done = arguments[arguments.length - 1]; \
         const csrf = document.querySelector('[name=csrf]').value; \
         fetch(arguments[0], { method: 'POST', body: new URLSearchParams({ csrf }) }) \
         .then(answer => done(answer.status));";
     for path in ["/console/rules", "/console/rules/1", "/console/rules/1/delete"] {
-        assert_eq!(reader.run_async(by_hand, &json!([path])), 403);
+        assert_eq!(reader.run_async(forged_request, &json!([path])), 403);
     }
     reader.complaints();
     reader.go("/console/rules?new=yes");
@@ -124,7 +124,7 @@ fn whoever_may_only_look_changes_no_rule() {
 }
 
 #[test]
-fn no_form_of_before_changes_a_rule_that_somebody_changed_since() {
+fn an_outdated_form_changes_no_rule() {
     let backend = Backend::start();
     let Some(gateway) = stage::guarded(CONFIG) else { return };
     let open = |path: &str| {
@@ -138,7 +138,7 @@ fn no_form_of_before_changes_a_rule_that_somebody_changed_since() {
     one.fill("#field-reward_number", "10");
     one.fill("#field-reward_url", &format!("http://{}/give?to={{user_id}}", backend.at));
     one.leave("main form[method=post] button");
-    assert_eq!(one.path(), "/console/rules/1?done=made", "{}", one.text("main"));
+    assert_eq!(one.path(), "/console/rules/1?done=created", "{}", one.text("main"));
     let other = open("/console/rules/1");
     for (path, name) in [("", "second"), ("/delete", "third")] {
         other.fill("#field-rule_name", name);

@@ -1,4 +1,4 @@
-//! The catalog: searched, and each contract as its file says it.
+//! The catalog: search, and the contract of each sender.
 
 use super::axe::inspect;
 use super::browser::LANGUAGES;
@@ -39,7 +39,7 @@ fn the_catalog_is_searched_and_each_contract_is_shown_whole() {
         {
             assert!(page.contains(shown), "{shown} in {page}");
         }
-        // What nobody has confirmed, and the file itself.
+        // Unconfirmed points, and the file.
         assert!(page.contains("a 5xx is final"));
         let (care, title) = match said {
             "en" => ("With one captured callback, an attacker can", "Signature"),
@@ -50,13 +50,13 @@ fn the_catalog_is_searched_and_each_contract_is_shown_whole() {
         browser.click("summary");
         assert!(browser.text("details").contains("[[vector]]"));
         inspect(&browser, &format!("sender-{said}"));
-        browser.go("/console/senders/nobody");
+        browser.go("/console/senders/unknown");
         assert!(browser.has("[role=alert]"));
     }
 }
 
 #[test]
-fn the_page_says_what_the_command_says() {
+fn the_page_has_the_parts_of_the_command() {
     let Some(gateway) = stage::open("") else { return };
     let browser = stage::browser(&gateway, "en");
     let senders = get(gateway.at.admin, "/admin/v1/senders").json();

@@ -1,11 +1,11 @@
-//! In and out, who may do what, and what every page keeps to.
+//! Sign-in, sign-out and sessions.
 
 use super::axe::inspect;
 use super::browser::LANGUAGES;
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
 
 #[test]
-fn a_token_opens_a_session_that_ends_with_it() {
+fn a_token_opens_a_session_until_sign_out() {
     let Some(gateway) = stage::guarded("") else { return };
     for (asked, said) in LANGUAGES {
         let browser = stage::browser(&gateway, asked);
@@ -17,7 +17,7 @@ fn a_token_opens_a_session_that_ends_with_it() {
         browser.leave("main form button");
         assert!(browser.has("#field-token[aria-invalid]"), "{}", browser.text("body"));
         assert!(browser.cookies().iter().all(|cookie| cookie["name"] != "postern_session"));
-        // A form with a mistake is an answer of its own, which the browser notes.
+        // The browser logs the status of a rejected form.
         assert_eq!(browser.complaints().len(), 1);
         browser.fill("#field-token", ADMIN_TOKEN);
         browser.leave("main form button");
@@ -34,5 +34,5 @@ fn a_token_opens_a_session_that_ends_with_it() {
     }
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, READ_TOKEN, "/console");
-    assert!(browser.text(".who").contains("token wall (look only)"));
+    assert!(browser.text(".who").contains("token wall (read-only)"));
 }

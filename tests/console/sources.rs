@@ -1,4 +1,4 @@
-//! Sources: made, changed, paused, their secrets changed with an overlap, what to paste.
+//! Sources: created, changed, paused; secret rotation; the URL to paste.
 
 use serde_json::{Value, json};
 
@@ -9,15 +9,15 @@ use super::gateway::{Gateway, logged, taku};
 use super::stage::{self, ADMIN_TOKEN, READ_TOKEN, sign_in};
 use super::wire::{get, send};
 
-/// What is typed into fields: it must be text wherever it is shown.
+/// A hostile value, which must always be shown as text.
 const HOSTILE: &str = "<script>document.title='x'</script>\u{202e}";
 
-/// Of `bonus` alone: with the secret of another source it is refused.
+/// The secret of `bonus` alone.
 const SECRET: &str = "the-secret-of-bonus-32-characters";
 
 const OTHER_SECRET: &str = "another-secret-of-32-characters!";
 
-/// A genuine Taku callback to `bonus` under that secret.
+/// A Taku callback to `bonus`, signed with `secret`.
 fn bonus(transaction: &str, secret: &str) -> String {
     use md5::{Digest, Md5};
     let signed = format!(
@@ -41,7 +41,7 @@ fn audited(gateway: &Gateway) -> Vec<Value> {
     page.json()["audit"].as_array().unwrap().clone()
 }
 
-fn make_bonus(browser: &Browser) {
+fn create_bonus(browser: &Browser) {
     browser.go("/console/sources");
     browser.choose("#field-new", "taku");
     browser.leave("form.ask button");
@@ -51,7 +51,7 @@ fn make_bonus(browser: &Browser) {
 }
 
 #[test]
-fn a_source_is_made_changed_paused_and_taken_away() {
+fn a_source_is_created_changed_paused_and_deleted() {
     for (asked, said) in LANGUAGES {
         let backend = Backend::start();
         let destination =
@@ -80,7 +80,7 @@ fn a_source_is_made_changed_paused_and_taken_away() {
         browser.fill("#field-template", "who={user_id}");
         browser.click("input[name=destinations][value=game]");
         browser.leave("main form[method=post] button");
-        assert_eq!(browser.path(), "/console/sources/bonus?done=made");
+        assert_eq!(browser.path(), "/console/sources/bonus?done=created");
         inspect_without_scripts(&browser, &format!("source-{said}"));
         let page = browser.text("main");
         assert!(page.contains("trans_id={trans_id}"), "the URL to paste: {page}");
@@ -122,18 +122,18 @@ fn a_source_is_made_changed_paused_and_taken_away() {
 }
 
 #[test]
-fn a_secret_is_changed_with_an_overlap() {
+fn a_secret_is_rotated_with_an_overlap() {
     let Some(gateway) = stage::guarded("") else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/sources");
-    make_bonus(&browser);
+    create_bonus(&browser);
     browser.fill("form[action$='/rotate'] #field-secret", OTHER_SECRET);
     browser.leave("form[action$='/rotate'] button");
     assert_eq!(browser.path(), "/console/sources/bonus?done=saved");
     inspect(&browser, "source-rotated-en");
     let rows = browser.texts("section[aria-labelledby=secrets] tbody tr");
     assert_eq!(rows.len(), 2, "{rows:?}");
-    assert!(rows[0].contains("does not end") && rows[1].contains("20"), "{rows:?}");
+    assert!(rows[0].contains("Never") && rows[1].contains("20"), "{rows:?}");
     assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200, "the old one still matches");
     assert_eq!(status(&gateway, &bonus("t2", OTHER_SECRET)), 200);
     browser.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
@@ -148,49 +148,49 @@ fn a_secret_is_changed_with_an_overlap() {
 }
 
 #[test]
-fn what_the_file_says_and_who_may_only_look_change_nothing() {
+fn sources_of_the_file_and_read_only_tokens_change_nothing() {
     let Some(gateway) = stage::guarded("") else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/sources/level-end");
     assert!(browser.text("main .notice").contains("configuration file"));
     assert!(!browser.has("main form"), "nothing is offered");
     inspect(&browser, "source-of-file-en");
-    make_bonus(&browser);
+    create_bonus(&browser);
     let csrf = browser.run("return document.querySelector('[name=csrf]').value", &json!([]));
 
     let reader = stage::browser(&gateway, "en");
     sign_in(&reader, READ_TOKEN, "/console/sources/bonus");
-    assert!(reader.text("main").contains("may only look"));
+    assert!(reader.text("main").contains("read-only"));
     assert!(!reader.has("main form"));
     reader.go("/console/sources?new=taku");
     assert!(!reader.has("main form"), "{}", reader.text("main"));
     reader.complaints();
-    // A form all the same, made by hand.
-    let by_hand = "const done = arguments[arguments.length - 1]; \
+    // Forged forms.
+    let forged_request = "const done = arguments[arguments.length - 1]; \
         fetch(arguments[0], { method: 'POST', body: new URLSearchParams({ csrf: arguments[1] }) }) \
         .then(answer => done(answer.status));";
     let own = reader.run("return document.querySelector('[name=csrf]').value", &json!([]));
     for path in ["/console/sources/bonus/pause", "/console/sources/bonus/delete"] {
-        assert_eq!(reader.run_async(by_hand, &json!([path, own])), 403);
-        assert_eq!(reader.run_async(by_hand, &json!([path, csrf])), 403);
+        assert_eq!(reader.run_async(forged_request, &json!([path, own])), 403);
+        assert_eq!(reader.run_async(forged_request, &json!([path, csrf])), 403);
     }
-    // Whoever may change things cannot change what the file says either.
+    // Admins cannot change sources of the configuration file either.
     for path in ["/console/sources/level-end/pause", "/console/sources/level-end/delete"] {
-        assert_eq!(browser.run_async(by_hand, &json!([path, csrf])), 400);
+        assert_eq!(browser.run_async(forged_request, &json!([path, csrf])), 400);
     }
     assert_eq!(status(&gateway, &taku("t1")), 200);
     assert_eq!(status(&gateway, &bonus("t1", SECRET)), 200);
 }
 
 #[test]
-fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
+fn an_outdated_form_overwrites_nothing() {
     let Some(gateway) = stage::guarded("") else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/sources");
-    make_bonus(&browser);
+    create_bonus(&browser);
     let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
     let shown = || send(gateway.at.admin, "GET /admin/v1/sources/bonus", &fields, "").json();
-    // What is typed is right, or wrong before the registry sees it, or only by its rules.
+    // A valid value, one that the form rejects, and one that the registry rejects.
     for (field, typed) in [("rate", "9/s"), ("further", "{"), ("rate", "rubbish")] {
         browser.go("/console/sources/bonus");
         let table =
@@ -207,7 +207,7 @@ fn nobody_overwrites_what_somebody_else_changed_meanwhile() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_called_so() {
+fn a_name_in_use_is_an_error_of_the_field() {
     let Some(gateway) = stage::guarded("") else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/sources");
@@ -216,18 +216,18 @@ fn a_name_that_is_taken_is_called_so() {
         browser.fill("#field-name", name);
         browser.fill("#field-secret", SECRET);
         browser.leave("main form[method=post] button");
-        if browser.path() == "/console/sources/bonus?done=made" {
+        if browser.path() == "/console/sources/bonus?done=created" {
             continue;
         }
         let page = browser.text("main");
         assert!(browser.has("#field-name[aria-invalid]"), "{page}");
-        assert!(page.contains("has the name") && !page.contains("meanwhile"), "{page}");
+        assert!(page.contains("already in use") && !page.contains("meanwhile"), "{page}");
     }
     assert_eq!(audited(&gateway).len(), 1);
 }
 
 #[test]
-fn a_setting_that_is_not_shown_can_be_taken_away() {
+fn a_hidden_setting_can_be_removed() {
     let Some(gateway) = stage::guarded("") else { return };
     let browser = stage::browser(&gateway, "en");
     sign_in(&browser, ADMIN_TOKEN, "/console/sources");
@@ -238,20 +238,20 @@ fn a_setting_that_is_not_shown_can_be_taken_away() {
     browser.fill("#field-aes_key", &"A".repeat(43));
     browser.fill("#field-app_id", "wx1");
     browser.leave("main form[method=post] button");
-    assert_eq!(browser.path(), "/console/sources/push?done=made", "{}", browser.text("main"));
+    assert_eq!(browser.path(), "/console/sources/push?done=created", "{}", browser.text("main"));
     inspect(&browser, "source-with-settings-en");
     let fields = [("Authorization", &*format!("Bearer {ADMIN_TOKEN}"))];
     let shown = || send(gateway.at.admin, "GET /admin/v1/sources/push", &fields, "").json();
     browser.leave("form[action='/console/sources/push'] button");
-    assert_eq!(shown()["aes_key"], "***", "an empty field keeps what there is");
+    assert_eq!(shown()["aes_key"], "***", "an empty field keeps the value");
     browser.click("#field-forget_aes_key");
     browser.fill("#field-aes_key", &"B".repeat(43));
     browser.leave("form[action='/console/sources/push'] button");
-    assert!(browser.text("main").contains("which of both"), "{}", browser.text("main"));
+    assert!(browser.text("main").contains("choose one"), "{}", browser.text("main"));
     browser.fill("#field-further", "{");
     browser.leave("form[action='/console/sources/push'] button");
     assert!(browser.has("#field-further[aria-invalid]"), "{}", browser.text("main"));
-    assert!(browser.has("#field-forget_aes_key:checked"), "another mistake does not uncheck it");
+    assert!(browser.has("#field-forget_aes_key:checked"), "another error does not uncheck it");
     assert_eq!(shown()["aes_key"], "***");
     browser.fill("#field-further", "");
     browser.leave("form[action='/console/sources/push'] button");
@@ -261,11 +261,11 @@ fn a_setting_that_is_not_shown_can_be_taken_away() {
 }
 
 #[test]
-fn a_form_of_before_ends_no_other_secret_and_deletes_nothing_new() {
+fn an_outdated_form_removes_no_other_secret_and_deletes_nothing() {
     let Some(gateway) = stage::guarded("") else { return };
     let one = stage::browser(&gateway, "en");
     sign_in(&one, ADMIN_TOKEN, "/console/sources");
-    make_bonus(&one);
+    create_bonus(&one);
     let rotate = |browser: &Browser, secret: &str| {
         browser.fill("form[action$='/rotate'] #field-secret", secret);
         browser.leave("form[action$='/rotate'] button");
@@ -274,7 +274,7 @@ fn a_form_of_before_ends_no_other_secret_and_deletes_nothing_new() {
     rotate(&one, OTHER_SECRET);
     let other = stage::browser(&gateway, "en");
     sign_in(&other, ADMIN_TOKEN, "/console/sources/bonus");
-    // The old one goes, and a new one gets its number.
+    // The old secret is removed, and a new one gets its id.
     other.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");
     rotate(&other, "the-newest-secret-of-the-source!");
     one.leave("section[aria-labelledby=secrets] tbody tr:nth-child(2) button");

@@ -1,4 +1,4 @@
-//! A gateway with something to see, and browsers at its console.
+//! Gateways for the tests, and browsers at their consoles.
 
 use super::browser::Browser;
 use super::driver;
@@ -9,19 +9,19 @@ use super::wire;
 pub const ADMIN_TOKEN: &str = "ops-token-0123456789";
 pub const READ_TOKEN: &str = "wall-token-0123456789";
 
-/// What asks for them.
+/// Configuration with these tokens.
 pub const TOKENS: &str = r#"
 [admin]
 token = [{ name = "ops", value = "ops-token-0123456789" }, { name = "wall", value = "wall-token-0123456789", right = "read" }]
 "#;
 
-/// A gateway where nobody has to sign in, with the Taku source `level-end`; `more` goes behind its
-/// table. `None`: there is no browser here to look at it with.
+/// A gateway without tokens, with the Taku source `level-end`, whose table is followed by `more`.
+/// `None`: no browser is installed.
 pub fn open(more: &str) -> Option<Gateway> {
     driver::is_there().then(|| Gateway::start(&format!("{PLAIN}{more}")))
 }
 
-/// The same, with tokens to sign in with.
+/// A gateway with tokens.
 pub fn guarded(more: &str) -> Option<Gateway> {
     open(&format!("{more}{TOKENS}"))
 }

@@ -131,7 +131,7 @@ fn a_session_is_for_browsers_and_ends_with_its_token() {
     let refused =
         send(at, "POST /console/events/x/replay", &looking, &format!("csrf={}", csrf(&page)));
     assert_eq!(refused.status, 403);
-    assert!(refused.body.contains("may look"), "{}", refused.body);
+    assert!(refused.body.contains("read-only"), "{}", refused.body);
     let admin = session(&secure);
     let own = send(
         at,

@@ -1,5 +1,5 @@
-// Keeps what is marked `data-live` fresh: fetches its part of the page again and puts it in place,
-// for as long as somebody looks and has not paused it. Without this script a reload does the same.
+// Refreshes each `data-live` part of the page while the tab is visible and updates are not paused.
+// Without this script, a reload does the same.
 "use strict";
 
 for (const part of document.querySelectorAll("[data-live]")) {
@@ -7,7 +7,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const pause = document.querySelector(`[data-pause="${part.id}"]`);
   let busy = false;
 
-  // What has ended says so, and stays as it is.
+  // A part that has ended is not refreshed again.
   const ended = () => part.querySelector("[data-ended]") !== null;
 
   const refresh = async () => {
@@ -23,7 +23,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
         part.dataset.refreshed = String(Number(part.dataset.refreshed || 0) + 1);
       }
     } catch {
-      // The gateway is away, or the session is over: what is shown stays.
+      // The gateway is unreachable, or the session has ended: the shown part stays.
     } finally {
       busy = false;
     }
@@ -39,7 +39,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const timer = setInterval(refresh, seconds * 1000);
 }
 
-// A box that checks all others of its form.
+// A checkbox that checks all others of its form.
 for (const all of document.querySelectorAll("[data-check-all]")) {
   all.closest("label").hidden = false;
   all.addEventListener("change", () => {
@@ -49,7 +49,7 @@ for (const all of document.querySelectorAll("[data-check-all]")) {
   });
 }
 
-// A button that copies a text, where the browser may.
+// A button that copies a text, if the browser allows it.
 for (const button of document.querySelectorAll("[data-copy]")) {
   if (!navigator.clipboard) break;
   button.hidden = false;

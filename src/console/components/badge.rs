@@ -1,4 +1,4 @@
-//! A word of a closed set, in its colour. The word says it all: colour only helps.
+//! Badges: a member of a closed set as a coloured word. The word alone is sufficient.
 
 use maud::{Markup, html};
 
@@ -7,17 +7,17 @@ use crate::console::words;
 use crate::ledger::{DeliveryState, EventState, Rejected};
 use crate::sender::{Outcome, Reason};
 
-/// What became of a callback.
+/// The outcome of a callback.
 pub fn outcome(lang: Lang, of: Outcome) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::outcome(of).of(lang)) } }
 }
 
-/// Why a callback was refused.
+/// The reason of a rejection.
 pub fn reason(lang: Lang, of: Reason) -> Markup {
     html! { span.reason title=(of.as_str()) { (words::reason(of).of(lang)) } }
 }
 
-/// Why a request was rejected.
+/// The reason of a rejected request.
 pub fn rejected(lang: Lang, of: Rejected) -> Markup {
     match of {
         Rejected::For(reason_of) => reason(lang, reason_of),
@@ -32,7 +32,7 @@ pub fn delivery(lang: Lang, of: DeliveryState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::delivery(of).of(lang)) } }
 }
 
-/// How far the deliveries of an event are.
+/// The state of the deliveries of an event.
 pub fn event(lang: Lang, of: EventState) -> Markup {
     html! { span.badge.(of.as_str()) title=(of.as_str()) { (words::event(of).of(lang)) } }
 }

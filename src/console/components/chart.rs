@@ -1,4 +1,4 @@
-//! Charts: drawn as SVG without a script, each with its figures as text.
+//! Charts: SVG without a script, each with its figures as text.
 
 use maud::{Markup, html};
 
@@ -7,35 +7,35 @@ use crate::console::text::{Text, texts};
 
 texts! {
     FIGURES = "Figures", "数据";
-    SCALE = "at most {}", "最多 {}";
+    SCALE = "Maximum: {}", "最大值：{}";
 }
 
-/// Units that a drawing is wide and high; the page scales it.
+/// Height of a drawing and width of a bar, in SVG units; the page scales them.
 const HEIGHT: f64 = 100.0;
 const BAR: f64 = 10.0;
 
 /// One series of a stacked bar chart.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// The class that gives it its colour.
+    /// CSS class for the colour.
     pub class: &'static str,
     pub name: Text,
     /// One value for each period.
     pub values: Vec<u64>,
 }
 
-/// What a chart is about.
+/// Title, id and time range of a chart.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
     pub title: &'a str,
-    /// Its id on the page.
+    /// Id on the page.
     pub id: &'a str,
-    /// Where its first and its last period begin.
+    /// Labels of the first and the last period.
     pub ends: (&'a str, &'a str),
 }
 
-/// Bars, one for each period, the series one on top of the other; what is zero throughout is left
-/// out of the legend. The figures behind it are the sums of the series.
+/// A stacked bar chart, one bar per period, with the sum of each series in the legend. Series
+/// without a value are omitted.
 pub fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
     let shown: Vec<&Series> =
         series.iter().filter(|one| one.values.iter().any(|value| *value > 0)).collect();
@@ -59,7 +59,7 @@ pub fn bars(lang: Lang, about: About<'_>, series: &[Series]) -> Markup {
     }
 }
 
-/// The same, as small as a word, for a cell of a table. What it says stands in the cells beside it.
+/// A chart as small as a word, for a table cell. The cells next to it contain the figures.
 pub fn spark(series: &[Series]) -> Markup {
     let shown: Vec<&Series> = series.iter().collect();
     let about = About { title: "", id: "", ends: ("", "") };
@@ -128,7 +128,7 @@ mod tests {
         assert!(shown.contains(r#"height="100.00""#), "{shown}");
         assert!(shown.contains("accepted <b>4</b>") && shown.contains("rejected <b>1</b>"));
         assert!(!shown.contains("test <b>"), "{shown}");
-        assert!(shown.contains("at most 3") && shown.contains("&lt;Callbacks&gt;"));
-        assert!(bars(Lang::Zh, about, &[]).into_string().contains("最多 0"));
+        assert!(shown.contains("Maximum: 3") && shown.contains("&lt;Callbacks&gt;"));
+        assert!(bars(Lang::Zh, about, &[]).into_string().contains("最大值：0"));
     }
 }

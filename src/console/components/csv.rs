@@ -1,6 +1,6 @@
-//! Tables as files, for people with a spreadsheet.
+//! Tables as CSV files for spreadsheets.
 
-/// Rows as CSV (RFC 4180), with a mark at its head so that spreadsheets read it as UTF-8.
+/// Writes rows as CSV (RFC 4180), with a byte order mark: spreadsheets then read UTF-8.
 pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut text = String::from("\u{feff}");
     for row in rows {
@@ -11,8 +11,8 @@ pub fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> String {
     text
 }
 
-/// A cell. One that a spreadsheet would take for a formula gets an apostrophe in front: whoever
-/// calls a source can write what they like into a parameter.
+/// Quotes a cell. An apostrophe precedes a value that a spreadsheet would read as a formula, because
+/// any caller of a source can choose the parameters.
 fn quoted(cell: &str) -> String {
     let unseen = |one: char| {
         let breaks = matches!(one, '\t' | '\r' | '\n');

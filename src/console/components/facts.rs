@@ -1,11 +1,11 @@
-//! A list of facts: what, and what about it.
+//! Lists of names and values.
 
 use maud::{Markup, html};
 
 use crate::console::lang::Lang;
 use crate::console::text::Text;
 
-/// Facts, in order.
+/// Names with their values, in order.
 pub fn facts(lang: Lang, all: &[(Text, Markup)]) -> Markup {
     html! {
         dl.facts {

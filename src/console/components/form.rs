@@ -1,4 +1,4 @@
-//! Forms and their fields.
+//! Forms and form fields.
 
 use maud::{Markup, html};
 
@@ -7,13 +7,13 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
 texts! {
-    MAY_NOT = "Your token may only look.", "您的令牌只能查看。";
+    READ_ONLY = "Your token is read-only.", "您的令牌是只读的。";
 }
 
-/// Names that somebody chooses from: more are no help.
+/// Longest list of choices; a longer one becomes a text field.
 const PICKED_MAX: usize = 200;
 
-/// A form that sends `fields` to `action` with a POST, bound to the viewer.
+/// A form that posts `fields` to `action`, with the CSRF token of the viewer.
 pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     html! {
         form method="post" action=(action) {
@@ -23,42 +23,41 @@ pub fn to(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     }
 }
 
-/// A form that changes something: whoever may only look is told so in its place.
+/// A form that changes something. Viewers with a read-only token see a note instead.
 pub fn change(visit: &Visit, action: &str, fields: &Markup) -> Markup {
     match visit.viewer.may_change() {
         true => to(visit, action, fields),
-        false => html! { p.may-not { (MAY_NOT.of(visit.lang)) } },
+        false => html! { p.may-not { (READ_ONLY.of(visit.lang)) } },
     }
 }
 
-/// A form that asks: it changes nothing, and its fields are in the address.
+/// A search form: a GET with its fields in the query.
 pub fn ask(action: &str, fields: &Markup) -> Markup {
     html! { form.ask method="get" action=(action) role="search" { (fields) } }
 }
 
-/// A field of one line.
+/// A form field.
 #[derive(Clone, Copy, Debug)]
 pub struct Field<'f> {
-    /// Its name in the form.
+    /// Name in the form.
     pub name: &'f str,
     pub label: Text,
-    /// What it says now.
+    /// Current value.
     pub value: &'f str,
-    /// A name that only those who wrote a sender's file know the meaning of, behind the label.
+    /// A name from the sender file, shown after the label.
     pub code: Option<&'f str>,
-    /// What it takes, as HTML calls it: `text`, `password`, `search`, `url`, `number`,
-    /// `datetime-local`.
+    /// Type of the HTML input: `text`, `password`, `search`, `url`, `number`, `datetime-local`.
     pub kind: &'f str,
-    /// What to know before it is filled.
+    /// Help text.
     pub hint: Option<Text>,
-    /// The same in somebody else's words, which are English.
+    /// Help text from the sender file, in English.
     pub about: Option<&'f str>,
-    /// What is wrong with what it says.
+    /// Error of the current value.
     pub error: Option<&'f str>,
 }
 
 impl<'f> Field<'f> {
-    /// An empty field of text.
+    /// An empty text field.
     pub const fn new(name: &'f str, label: Text) -> Self {
         let (value, kind) = ("", "text");
         Self { name, label, value, code: None, kind, hint: None, about: None, error: None }
@@ -77,7 +76,7 @@ impl<'f> Field<'f> {
         }
     }
 
-    /// The same with many lines.
+    /// Renders a multi-line field.
     pub fn show_area(&self, lang: Lang, rows: usize) -> Markup {
         self.around(
             lang,
@@ -89,7 +88,7 @@ impl<'f> Field<'f> {
         )
     }
 
-    /// A box to check, for what is on or off.
+    /// Renders a checkbox.
     pub fn show_box(&self, lang: Lang) -> Markup {
         html! {
             div.box {
@@ -106,7 +105,7 @@ impl<'f> Field<'f> {
         }
     }
 
-    /// The same as a choice: each option with the word for it.
+    /// Renders a choice among options: value and label.
     pub fn show_choice(&self, lang: Lang, options: &[(&str, &str)]) -> Markup {
         self.around(
             lang,
@@ -121,8 +120,7 @@ impl<'f> Field<'f> {
         )
     }
 
-    /// The same as a choice among `names`, or none of them, which is called `any`; where there are
-    /// too many to choose from, a name is typed.
+    /// Renders a choice among `names` or `any`; with too many names, a text field.
     pub fn show_pick(&self, lang: Lang, any: Text, names: &[&str]) -> Markup {
         if names.len() > PICKED_MAX {
             return self.show(lang);
@@ -153,7 +151,7 @@ impl<'f> Field<'f> {
         }
     }
 
-    /// A browser may fill in the token that somebody signs in with, and no other secret.
+    /// Autocomplete: browsers may fill in the sign-in token, and no other secret.
     fn filled_by(&self) -> &'static str {
         match (self.kind, self.name) {
             ("password", "token") => "current-password",
@@ -175,7 +173,7 @@ impl<'f> Field<'f> {
     }
 }
 
-/// Boxes of one name, each with its value; those of `checked` are.
+/// Checkboxes of one name, one for each value.
 pub fn boxes(lang: Lang, name: &str, legend: Text, values: &[&str], checked: &[&str]) -> Markup {
     html! {
         fieldset.boxes {

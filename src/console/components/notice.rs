@@ -1,19 +1,19 @@
-//! A sentence that stands out.
+//! Notices.
 
 use maud::{Markup, html};
 
-/// What a notice is about.
+/// The kind of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// It went well.
+    /// Success.
     Good,
-    /// It is worth knowing.
+    /// Information.
     Plain,
-    /// It did not work, or needs somebody.
+    /// A failure, or a state that needs action.
     Bad,
 }
 
-/// A notice. A bad one is said by screen readers at once.
+/// A notice. Screen readers announce a failure at once.
 pub fn notice(tone: Tone, sentence: &str) -> Markup {
     let (class, role) = match tone {
         Tone::Good => ("good", "status"),

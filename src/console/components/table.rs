@@ -1,4 +1,4 @@
-//! Tables, and the way from one page of them to the next.
+//! Tables and their paging.
 
 use maud::{Markup, html};
 
@@ -12,8 +12,8 @@ texts! {
     PAGES = "Pages", "分页";
 }
 
-/// A table: its caption, its columns, its rows. The first cell of a row is its header. Where there
-/// are no rows, `empty` is said instead.
+/// A table with a caption. The first cell of each row is its header. An empty table is replaced by
+/// the text `empty`.
 pub fn table(
     lang: Lang,
     caption: &str,
@@ -43,8 +43,8 @@ pub fn table(
     }
 }
 
-/// The way on: `next` is the cursor of the next page, if there is one. The page reads it as
-/// `cursor`.
+/// Links to the first and the next page. `next` is the cursor of the next page; the page reads it
+/// from the query field `cursor`.
 pub fn pages(visit: &Visit, next: Option<&str>) -> Markup {
     let lang = visit.lang;
     let is_first = visit.query.text("cursor").is_none();

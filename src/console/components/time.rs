@@ -16,14 +16,14 @@ texts! {
     AGO = "{} ago", "{}前";
 }
 
-/// A time, to the second; browsers and people who point at it get all of it.
+/// A time to the second, with the full time as a tooltip.
 pub fn time(ms: UnixMillis) -> Markup {
     let stamp = rfc3339(ms);
     let shown = stamp.get(..19).unwrap_or(&stamp).replace('T', " ");
     html! { time datetime=(stamp) title=(stamp) { (shown) } }
 }
 
-/// A time, and how long ago that is.
+/// The time since `ms`, with the full time as a tooltip.
 pub fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     let since = Duration::from_millis(u64::try_from(now_ms - ms).unwrap_or(0));
     let stamp = rfc3339(ms);
@@ -32,7 +32,7 @@ pub fn ago(lang: Lang, ms: UnixMillis, now_ms: UnixMillis) -> Markup {
     }
 }
 
-/// A time that was worked with, to a unit that says enough.
+/// A duration in its largest sensible unit.
 pub fn length(lang: Lang, of: Duration) -> String {
     let seconds = of.as_secs();
     let (text, count) = match seconds {
@@ -44,7 +44,7 @@ pub fn length(lang: Lang, of: Duration) -> String {
     text.fill(lang, &[&count])
 }
 
-/// How long something took: three digits of it.
+/// A latency, with three digits.
 pub fn took(of: Duration) -> String {
     let micros = of.as_secs_f64() * 1e6;
     match micros {

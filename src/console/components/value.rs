@@ -1,25 +1,25 @@
-//! Values that came from elsewhere: set apart from the text around them, cut where they are long,
-//! with the characters that would play tricks made visible.
+//! Values from outside: isolated from the surrounding text, truncated, with invisible and
+//! direction-changing characters made visible.
 
 use maud::{Markup, html};
 
-/// Characters of a value in a list.
+/// Longest value in a list, in characters.
 const SHORT_CHARACTERS: usize = 80;
 
-/// Characters of a value on a page of its own: what a parameter of 8 KB has.
+/// Longest value on a detail page, in characters: a parameter of 8 KiB fits.
 const LONG_CHARACTERS: usize = 16 * 1024;
 
-/// A value in a list: what is too long is cut.
+/// A value in a list, truncated.
 pub fn short(text: &str) -> Markup {
     cut(text, SHORT_CHARACTERS)
 }
 
-/// A value, whole within reason.
+/// A value on a detail page.
 pub fn whole(text: &str) -> Markup {
     cut(text, LONG_CHARACTERS)
 }
 
-/// A value that may not be there.
+/// An optional value.
 pub fn maybe(text: Option<&str>) -> Markup {
     match text {
         Some(text) => short(text),
@@ -27,7 +27,7 @@ pub fn maybe(text: Option<&str>) -> Markup {
     }
 }
 
-/// A text of several lines as it is, made visible where it would play tricks.
+/// A text of several lines, with misleading characters made visible.
 pub fn block(text: &str) -> Markup {
     html! { pre.value tabindex="0" { bdi { (pieces(text, LONG_CHARACTERS)) } } }
 }
@@ -53,8 +53,8 @@ fn pieces(text: &str, most: usize) -> Markup {
     }
 }
 
-/// Whether a character changes how others are seen, or cannot be seen: controls, marks of
-/// direction, blanks without width.
+/// Whether a character is invisible or changes the display of others: controls, direction marks,
+/// zero-width spaces.
 fn is_trick(character: char) -> bool {
     let is_line = matches!(character, '\n' | '\t');
     character.is_control() && !is_line
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn tricks_are_seen() {
+    fn misleading_characters_are_visible() {
         let shown = short("a\u{202e}b\u{0}c\u{200f}").into_string();
         for (trick, name) in [('\u{202e}', "U+202E"), ('\u{0}', "U+0000"), ('\u{200f}', "U+200F")] {
             assert!(!shown.contains(trick) && shown.contains(name), "{shown}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_at_a_character_and_says_so() {
+    fn long_values_are_cut_at_a_character_with_a_mark() {
         let shown = short(&"é".repeat(100)).into_string();
         assert!(shown.contains("+20") && shown.contains(&"é".repeat(80)));
         assert!(!shown.contains(&"é".repeat(81)));

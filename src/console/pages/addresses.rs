@@ -1,5 +1,5 @@
-//! Callback addresses (seed 000): where the events of a company and an assessment go. Beside them
-//! the push configurations (seed 002), to look at.
+//! Callback addresses of the callback-address API: one destination per company and assessment. Also
+//! lists the push configurations, read-only.
 
 use maud::{Markup, html};
 
@@ -15,7 +15,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::destinations;
 use crate::console::pages::managed::{self, Done, Draft, FormErrors, deletion};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::partners::callback_addresses::document::Address;
@@ -27,45 +27,45 @@ use crate::partners::push_configuration::document::Push;
 use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {
-    INTRODUCTION = "A callback address is where genuine callbacks of the assessment platform about one company and one assessment are passed on to. Its manager sets it over the API of seed 000; so can you.",
-        "回调地址是某公司某测评的有效回调的转发目标。管理方通过接口设置，您也可在此设置。";
-    UNSERVED = "[manage.callback_address] is not configured: there is no company to set an address for.",
-        "未配置 [manage.callback_address]，没有可设置地址的公司。";
-    ALL = "Addresses that were set", "已设置的地址";
-    NONE = "None was set yet.", "尚未设置。";
+    INTRODUCTION = "A callback address receives the verified callbacks of the assessment platform about one company and one assessment. Its manager sets it over the callback-address API; you can also set it here.",
+        "回调地址接收测评平台关于某公司某项测评的已验证回调。管理方可通过回调地址接口设置，您也可在此设置。";
+    UNSERVED = "[manage.callback_address] is not configured. Add it to the configuration to set addresses.",
+        "未配置 [manage.callback_address]。请先在配置中添加，再设置地址。";
+    ALL = "Callback addresses", "回调地址";
+    NONE = "No address is set. Set one below.", "尚未设置地址，请在下方设置。";
     WHOSE = "Company and assessment", "公司与测评";
     COMPANY = "Company", "公司";
     PREFIX = "Assessment", "测评";
     URL = "Address", "地址";
-    URL_HINT = "Empty: callbacks are not passed on.", "留空表示不转发。";
+    URL_HINT = "If empty, callbacks are not forwarded.", "留空则不转发回调。";
     CODES = "Codes left", "剩余邀请码";
     REPORTS = "Reports left", "剩余报告";
-    COUNT_HINT = "Empty: it stays as it is.", "留空则保持不变。";
+    COUNT_HINT = "If empty, the number is not changed.", "留空则不更改。";
     CHANGED = "Changed", "最后更改";
     DELIVERY = "Delivery", "投递";
     SHOW = "State, pause, test", "状态、暂停、测试";
     SET = "Set an address", "设置地址";
-    SET_ONE = "Set it", "设置";
+    SET_ONE = "Save address", "保存地址";
     CHANGE_ONE = "Address of {}", "地址：{}";
-    CLEAR = "Pass nothing on", "停止转发";
-    CLEAR_HINT = "The address is taken out; the numbers stay.", "移除地址，数字保留。";
-    NO_COMPANY = "is no company of a configured manager", "不是已配置管理方的公司";
-    NO_PREFIX = "is no configured assessment", "不是已配置的测评";
-    IS_SET = "is set already: change it at {}", "已设置，请在 {} 更改";
-    NO_COUNT = "is no number", "不是数字";
+    CLEAR = "Remove address", "移除地址";
+    CLEAR_HINT = "Removes the address. The numbers are kept.", "仅移除地址，数量保留。";
+    NO_COMPANY = "does not belong to a configured manager", "不属于已配置的管理方";
+    NO_PREFIX = "is not a configured assessment", "不是已配置的测评";
+    IS_SET = "is already set: change it at {}", "已设置，请在 {} 更改";
+    NO_COUNT = "must be a number", "必须是数字";
     PUSHES = "Push configurations", "推送配置";
-    PUSH_HINT = "Set by whoever has the app's secret, over the API of seed 002.", "由持有应用密钥的一方通过接口设置。";
-    NO_PUSH = "No app has set one.", "没有应用设置过。";
+    PUSH_HINT = "Apps set these over the push-configuration API, with the secret of the app.", "由应用使用其密钥通过推送配置接口设置。";
+    NO_PUSH = "No app has set a push configuration.", "没有应用设置过推送配置。";
     APP = "App", "应用";
     FUNCTIONS = "Functions", "云函数";
     CONTAINER = "Container", "云托管";
-    ON = "on", "开启";
-    OFF = "off", "关闭";
+    ON = "On", "开启";
+    OFF = "Off", "关闭";
 }
 
 const PATH: &str = Area::Addresses.path();
 
-/// The company and the assessment that an address belongs to, as a browser sent them.
+/// The company and the assessment of an address, as the browser sent them.
 #[derive(Clone, Copy)]
 struct Owner<'o> {
     company: &'o str,
@@ -78,7 +78,7 @@ impl Owner<'_> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => Ok(all(console, visit, &FormErrors::default(), None)),
         [company, prefix] => {
@@ -89,33 +89,33 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => {
             let text = |name| form.text(name).unwrap_or_default();
             let owner = Owner { company: text("company"), prefix: text("prefix") };
             match set(console, visit, owner, form, Expected::Unset).await? {
-                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
-                Err(mistakes) => Ok(all(console, visit, &mistakes, Some(form)).mistaken()),
+                Ok(key) => Ok(Reply::Redirect(Done::Saved.at(&format!("{PATH}/{key}")))),
+                Err(errors) => Ok(all(console, visit, &errors, Some(form)).invalid()),
             }
         }
         [company, prefix] => {
             let owner = Owner { company, prefix };
-            match set(console, visit, owner, form, of_form(form)).await? {
-                Ok(key) => Ok(Reply::Go(Done::Saved.at(&format!("{PATH}/{key}")))),
+            match set(console, visit, owner, form, expected_version(form)).await? {
+                Ok(key) => Ok(Reply::Redirect(Done::Saved.at(&format!("{PATH}/{key}")))),
                 Err(errors) => {
                     let draft = Draft { errors: &errors, typed: Some(form) };
-                    mistaken(console, visit, &owner.key(), draft)
+                    invalid(console, visit, &owner.key(), draft)
                 }
             }
         }
         [company, prefix, "clear"] => {
             let (owner, empty) = (Owner { company, prefix }, Fields::default());
-            match set(console, visit, owner, &empty, of_form(form)).await? {
-                Ok(_) => Ok(Reply::Go(Done::Deleted.at(PATH))),
+            match set(console, visit, owner, &empty, expected_version(form)).await? {
+                Ok(_) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
                 Err(errors) => {
                     let draft = Draft { errors: &errors, typed: None };
-                    mistaken(console, visit, &owner.key(), draft)
+                    invalid(console, visit, &owner.key(), draft)
                 }
             }
         }
@@ -123,16 +123,16 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-// === All of them ===
+// === The list ===
 
-fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&Fields>) -> Reply {
+fn all(console: &Console, visit: &Visit, errors: &FormErrors, typed: Option<&Fields>) -> Reply {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
     let rows: Vec<_> =
-        state.documents.addresses.iter().map(|(key, kept)| row(lang, key, kept)).collect();
+        state.documents.addresses.iter().map(|(key, stored)| row(lang, key, stored)).collect();
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         p { (INTRODUCTION.of(lang)) }
         (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         section aria-labelledby="set" {
@@ -140,8 +140,8 @@ fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&F
             @match &state.config.manage.callback_address {
                 None => (notice(Tone::Plain, UNSERVED.of(lang))),
                 Some(api) => (forms::change(visit, PATH, &html! {
-                    (choices(lang, api, mistakes, typed))
-                    (fields(lang, mistakes, typed, None))
+                    (choices(lang, api, errors, typed))
+                    (fields(lang, errors, typed, None))
                     button type="submit" { (SET_ONE.of(lang)) }
                 })),
             }
@@ -151,19 +151,19 @@ fn all(console: &Console, visit: &Visit, mistakes: &FormErrors, typed: Option<&F
     Reply::Page(Area::Addresses.title().of(lang).to_owned(), middle)
 }
 
-fn row(lang: Lang, key: &str, kept: &StoredDocument<Address>) -> Vec<Markup> {
-    let Address { notify_url, code_number, report_number } = &*kept.value;
+fn row(lang: Lang, key: &str, stored: &StoredDocument<Address>) -> Vec<Markup> {
+    let Address { notify_url, code_number, report_number } = &*stored.value;
     vec![
         html! { a href={ (PATH) "/" (key) } { (value::short(key)) } },
         value::maybe(notify_url.as_deref()),
         value::maybe(code_number.as_deref()),
         value::maybe(report_number.as_deref()),
-        html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+        html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
         html! { @if notify_url.is_some() { (delivery(lang, key)) } },
     ]
 }
 
-/// The destination that an address is.
+/// Link to the destination of an address.
 fn delivery(lang: Lang, key: &str) -> Markup {
     html! {
         a href=(destinations::path_of(&format!("address/{key}"))) aria-label={ (SHOW.of(lang)) ": " (key) } {
@@ -183,7 +183,7 @@ fn companies(api: &CallbackAddresses) -> Vec<u64> {
 fn choices(
     lang: Lang,
     api: &CallbackAddresses,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
 ) -> Markup {
     let text = |name| typed.and_then(|form| form.text(name)).unwrap_or_default();
@@ -192,26 +192,26 @@ fn choices(
     let prefixes: Vec<(&str, &str)> =
         api.prefixes.iter().map(|prefix| (prefix.as_str(), prefix.as_str())).collect();
     html! {
-        (Field { value: text("company"), error: mistakes.of("company"), ..Field::new("company", COMPANY) }.show_choice(lang, &all))
-        (Field { value: text("prefix"), error: mistakes.of("prefix"), ..Field::new("prefix", PREFIX) }.show_choice(lang, &prefixes))
+        (Field { value: text("company"), error: errors.of("company"), ..Field::new("company", COMPANY) }.show_choice(lang, &all))
+        (Field { value: text("prefix"), error: errors.of("prefix"), ..Field::new("prefix", PREFIX) }.show_choice(lang, &prefixes))
     }
 }
 
 fn fields(
     lang: Lang,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-    kept: Option<&Address>,
+    stored: Option<&Address>,
 ) -> Markup {
-    let said = |name: &str, kept: Option<&String>| match typed {
+    let current = |name: &str, stored: Option<&String>| match typed {
         Some(form) => form.verbatim(name).unwrap_or_default().to_owned(),
-        None => kept.cloned().unwrap_or_default(),
+        None => stored.cloned().unwrap_or_default(),
     };
-    let url = said("notify_url", kept.and_then(|kept| kept.notify_url.as_ref()));
-    let codes = said("code_number", kept.and_then(|kept| kept.code_number.as_ref()));
-    let reports = said("report_number", kept.and_then(|kept| kept.report_number.as_ref()));
+    let url = current("notify_url", stored.and_then(|stored| stored.notify_url.as_ref()));
+    let codes = current("code_number", stored.and_then(|stored| stored.code_number.as_ref()));
+    let reports = current("report_number", stored.and_then(|stored| stored.report_number.as_ref()));
     let line = |name, label, hint, value| {
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value, hint: Some(hint), error, ..Field::new(name, label) }.show(lang)
     };
     html! {
@@ -223,30 +223,30 @@ fn fields(
 
 // === One ===
 
-fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
+fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageResult {
     let (lang, state) = (visit.lang, console.tools.registry.in_force());
-    let kept = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
-    let version = kept.version.0;
-    // Who typed from a version that is gone is told so, and sees what it says now.
+    let stored = state.documents.addresses.get(key).ok_or(PageError::Absent)?;
+    let version = stored.version.0;
+    // A form of an older version is rejected; the current values are shown.
     let stale = draft.typed.and_then(|form| managed::stale_form(lang, form, version));
     let typed = draft.typed.filter(|_| stale.is_none());
-    let mistakes = stale.as_ref().unwrap_or(draft.errors);
+    let errors = stale.as_ref().unwrap_or(draft.errors);
     let path = format!("{PATH}/{key}");
-    let rows = [row(lang, key, kept)];
+    let rows = [row(lang, key, stored)];
     let columns = [WHOSE, URL, CODES, REPORTS, CHANGED, DELIVERY];
     let served = state.config.manage.callback_address.is_some();
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         (table::table(lang, ALL.of(lang), &columns, &rows, NONE))
         @if !served { (notice(Tone::Plain, UNSERVED.of(lang))) }
         @else {
             (forms::change(visit, &path, &html! {
                 (managed::version_field(version))
-                (fields(lang, mistakes, typed, Some(&kept.value)))
+                (fields(lang, errors, typed, Some(&stored.value)))
                 button type="submit" { (SET_ONE.of(lang)) }
             }))
-            @if visit.viewer.may_change() && kept.value.notify_url.is_some() {
+            @if visit.viewer.may_change() && stored.value.notify_url.is_some() {
                 (deletion(lang, &forms::to(visit, &format!("{path}/clear"), &html! {
                     (managed::version_field(version))
                     p.hint { (CLEAR_HINT.of(lang)) }
@@ -258,13 +258,13 @@ fn one(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
     Ok(Reply::Page(CHANGE_ONE.fill(lang, &[&key]), middle))
 }
 
-fn mistaken(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> Shown {
-    one(console, visit, key, draft).map(Reply::mistaken)
+fn invalid(console: &Console, visit: &Visit, key: &str, draft: Draft<'_>) -> PageResult {
+    one(console, visit, key, draft).map(Reply::invalid)
 }
 
 // === Set ===
 
-/// Sets the address of a company and an assessment to what the form says; answers its key.
+/// Sets the address of a company and an assessment from the form; returns its key.
 async fn set(
     console: &Console,
     visit: &Visit,
@@ -277,7 +277,7 @@ async fn set(
         .and_then(|key| Ok((key, change(visit.lang, &config, form)?)));
     let (key, change) = match read {
         Ok(read) => read,
-        Err(mistakes) => return Ok(Err(mistakes)),
+        Err(errors) => return Ok(Err(errors)),
     };
     let what = (&*key, expected);
     match addresses::set(&console.tools.registry, &visit.viewer.who, what, &change).await {
@@ -292,12 +292,12 @@ async fn set(
     }
 }
 
-/// What the form of an address that is there expects of it.
-fn of_form(form: &Fields) -> Expected {
+/// The version that the form of an existing address was loaded with.
+fn expected_version(form: &Fields) -> Expected {
     Expected::Version(managed::version_of(form))
 }
 
-/// The key of what is configured.
+/// The key of an owner, if the configuration has it.
 fn known(lang: Lang, config: &Config, owner: Owner<'_>) -> Result<String, FormErrors> {
     let api = config.manage.callback_address.as_ref();
     let company: Option<u64> = owner.company.parse().ok();
@@ -319,7 +319,7 @@ fn change(lang: Lang, config: &Config, form: &Fields) -> Result<Change, FormErro
     };
     let url = checked_url(config, form.text("notify_url").unwrap_or_default());
     Ok(Change {
-        notify_url: Some(url.map_err(|why| FormErrors::of_slip("notify_url", &why))?),
+        notify_url: Some(url.map_err(|why| FormErrors::of_field("notify_url", &why))?),
         code_number: count("code_number")?,
         report_number: count("report_number")?,
     })
@@ -332,8 +332,8 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
         .documents
         .pushes
         .iter()
-        .map(|(app, kept)| {
-            let Push { function_config, container_config } = &*kept.value;
+        .map(|(app, stored)| {
+            let Push { function_config, container_config } = &*stored.value;
             let on = |enabled| if enabled { ON.of(lang) } else { OFF.of(lang) };
             vec![
                 value::short(app),
@@ -351,7 +351,7 @@ fn pushes(lang: Lang, state: &RunningConfig) -> Markup {
                     (value::short(&container_config.qbase_env)) " "
                     (value::short(&container_config.qbase_container_path))
                 },
-                html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) },
+                html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) },
             ]
         })
         .collect();

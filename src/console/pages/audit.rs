@@ -1,4 +1,4 @@
-//! The audit log: who changed what, and when.
+//! The audit log: actor, action, object and time of each change.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -10,38 +10,38 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{table, time, value};
 use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::registry::{Action, ENTRIES_MAX, Entry, audit_log_where};
 
-/// Entries of a page.
+/// Entries per page.
 const PAGE: usize = 50;
 
 texts! {
-    WHO = "Who", "操作者";
-    ACTION = "What was done", "操作";
-    THING = "With what", "对象";
+    WHO = "Actor", "操作者";
+    ACTION = "Action", "操作";
+    THING = "Object", "对象";
     KIND = "Kind", "类型";
-    NAME = "Name has", "名称包含";
+    NAME = "Name contains", "名称包含";
     CHANGES = "Before and after", "变更前后";
     SINCE = "From (UTC)", "起始时间（UTC）";
     UNTIL = "Before (UTC)", "截止时间（UTC）";
     TIME = "Time (UTC)", "时间（UTC）";
-    ANY = "any", "不限";
-    GO = "Search", "搜索";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Search entries", "搜索记录";
+    CLEAR = "Clear filter", "清除筛选";
     CAPTION = "Newest first; the latest {} changes are kept", "最新在前；保留最近 {} 次变更";
-    EMPTY = "Nothing was found.", "没有找到。";
-    ABSENT = "nothing", "无";
-    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
-        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
-    WHAT_ACTION = "There is no such action.", "没有这种操作。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+    EMPTY = "No entry matches. Clear the filter to see all.", "没有匹配的记录。清除筛选可查看全部。";
+    ABSENT = "None", "无";
+    WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_ACTION = "Unknown action.", "操作不存在。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
 
-/// Which entries are wanted. What is `None` does not matter.
+/// A filter of entries; `None` matches all.
 #[derive(Debug, Default)]
 struct Filter {
     who: Option<String>,
@@ -94,7 +94,7 @@ impl Filter {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -102,7 +102,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let before = visit.query.text("cursor").map(str::parse).transpose();
     let before = before.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let wanted = |entry: &Entry| filter.wants(entry);
-    let (entries, next) = audit_log_where(console.book(), before, PAGE, wanted).await?;
+    let (entries, next) = audit_log_where(console.ledger(), before, PAGE, wanted).await?;
     let lang = visit.lang;
     let rows: Vec<Vec<Markup>> = entries.iter().map(|entry| row(visit, entry)).collect();
     let caption = CAPTION.fill(lang, &[&ENTRIES_MAX]);
@@ -171,7 +171,7 @@ fn row(visit: &Visit, entry: &Entry) -> Vec<Markup> {
     ]
 }
 
-/// One side of a change. The log cut it when it was written.
+/// One side of a change; the log truncated it when it was written.
 fn shown(visit: &Visit, side: &Value) -> Markup {
     match side {
         Value::Null => html! { span.absent { (ABSENT.of(visit.lang)) } },

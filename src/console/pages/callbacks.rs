@@ -1,5 +1,4 @@
-//! Callbacks: accepted, duplicates and refused ones in one list, found by user, transaction or
-//! event id.
+//! Callbacks of all outcomes in one list, found by user, transaction or event id.
 
 mod filter;
 mod lines;
@@ -18,24 +17,24 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{badge, csv, notice, table, time, value};
 use crate::console::fields::query;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::ledger::Rejected;
 use crate::sender::{Effect, Outcome, Reason, Resolved};
 
-/// Lines of a page.
+/// Lines per page.
 const PAGE: usize = 50;
 
-/// Lines of a file: some two megabytes.
+/// Most lines of a CSV file: about 2 MB.
 const FILE_LINES_MAX: usize = 10_000;
 
-/// Lines that are looked up at one time for a file.
+/// Lines per lookup for a CSV file.
 const FILE_PAGE: usize = 500;
 
-/// Times that is done: twice as often as a full file needs. A filter that finds next to nothing
-/// among many millions of events ends there.
+/// Most lookups for a CSV file: twice as many as a full file needs. Bounds filters with few matches
+/// among millions of events.
 const FILE_PAGES_MAX: usize = 2 * FILE_LINES_MAX / FILE_PAGE;
 
 texts! {
@@ -45,27 +44,27 @@ texts! {
     REASON = "Reason", "原因";
     SINCE = "From (UTC)", "起始时间（UTC）";
     UNTIL = "Before (UTC)", "截止时间（UTC）";
-    ANY = "any", "不限";
-    GO = "Search", "搜索";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Search callbacks", "搜索回调";
+    CLEAR = "Clear filter", "清除筛选";
     FILE = "Download as CSV", "下载 CSV";
     TIME = "Time (UTC)", "时间（UTC）";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
-    MORE = "Deliveries, or why not", "投递情况或原因";
-    TOOK = "Took", "耗时";
+    MORE = "Deliveries or reason", "投递情况或原因";
+    TOOK = "Latency", "耗时";
     CAPTION = "Newest first", "最新在前";
-    EMPTY = "Nothing was found.", "没有找到。";
-    FURTHER = "Nothing was found so far back. Look further with the next page.", "目前查找的范围内没有结果，可在下一页继续查找。";
-    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways; of the rejected ones, samples are kept, and what they claim is not verified. Duplicates and the like are the latest of this gateway, since its start on {} UTC.",
-        "已接受和被拒绝的回调来自存储，包含所有网关；被拒绝的回调仅保留样本，其声称的内容未经验证。重复等其他回调仅为本网关自 {} UTC 启动以来的最新记录。";
-    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
-        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
-    WHAT_WORD = "There is no such outcome or reason.", "没有这样的结果或原因。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
+    EMPTY = "No callback matches. Clear the filter to see all.", "没有匹配的回调。清除筛选可查看全部。";
+    FURTHER = "No match so far. Continue on the next page.", "目前没有匹配的结果，请在下一页继续查找。";
+    OWN = "Accepted and rejected callbacks come from the store and are those of all gateways. Of the rejected ones, samples are kept; their content is not verified. Duplicates, conflicts and other outcomes are the latest of this gateway since its start on {} UTC.",
+        "已接受和被拒绝的回调来自存储，包含所有网关。被拒绝的回调仅保留样本，其内容未经验证。重复、冲突等其他结果仅为本网关自 {} UTC 启动以来的最新记录。";
+    WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_WORD = "Unknown outcome or reason.", "结果或原因不存在。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let filter = Filter::read(&visit.query)?;
     match visit.rest().as_slice() {
         [] => list(console, visit, &filter).await,
@@ -74,7 +73,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-async fn list(console: &Console, visit: &Visit, filter: &Filter) -> Shown {
+async fn list(console: &Console, visit: &Visit, filter: &Filter) -> PageResult {
     let position = match visit.query.text("cursor") {
         None => Position::default(),
         Some(text) => text.parse().map_err(|_| PageError::Bad(WHAT_CURSOR))?,
@@ -141,7 +140,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     let lang = visit.lang;
     let at = match line.thing {
         Thing::Event(id) => Some(format!("{}/{id}", Area::Event.path())),
-        Thing::Refusal(id) => Some(format!("{}/{id}", Area::Refusal.path())),
+        Thing::Rejection(id) => Some(format!("{}/{id}", Area::Rejection.path())),
         Thing::Nothing => None,
     };
     let sign = html! {
@@ -162,7 +161,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     };
     let more = html! {
         @if let Some(state) = line.state { (badge::event(lang, state)) }
-        // Most events are plain grants: what differs is shown.
+        // Most events are plain grants; only other kinds and effects are shown.
         @if let Some(kind) = line.kind.as_deref().filter(|kind| *kind != Resolved::PLAIN_KIND) {
             " " (value::short(kind))
         }
@@ -183,7 +182,7 @@ fn row(console: &Console, visit: &Visit, line: &Line) -> Vec<Markup> {
     vec![sign, outcome, value::short(&line.source), transaction, user, more, took]
 }
 
-/// The names of a file's columns are those of the admin API, in no language.
+/// Columns of the CSV file, named as in the admin API in every language.
 const FILE_COLUMNS: [&str; 12] = [
     "received_at",
     "outcome",
@@ -199,7 +198,7 @@ const FILE_COLUMNS: [&str; 12] = [
     "effect",
 ];
 
-async fn file(console: &Console, filter: &Filter) -> Shown {
+async fn file(console: &Console, filter: &Filter) -> PageResult {
     let mut rows = vec![FILE_COLUMNS.map(str::to_owned).to_vec()];
     let mut position = Some(Position::default());
     for _ in 0..FILE_PAGES_MAX {
@@ -215,7 +214,7 @@ async fn file(console: &Console, filter: &Filter) -> Shown {
 fn cells(line: Line) -> Vec<String> {
     let event = match line.thing {
         Thing::Event(id) => id.to_string(),
-        Thing::Refusal(_) | Thing::Nothing => String::new(),
+        Thing::Rejection(_) | Thing::Nothing => String::new(),
     };
     vec![
         rfc3339(line.at_ms),

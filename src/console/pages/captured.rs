@@ -1,5 +1,4 @@
-//! What several pages show of one callback: the request as it came, masked, and what explaining it
-//! finds.
+//! Parts of several pages about one callback: the masked request, and the result of explain.
 
 use maud::{Markup, html};
 use serde_json::value::RawValue;
@@ -17,32 +16,32 @@ use crate::operator::{Masked, explained};
 use crate::sender::{Explanation, Recipe, Verdict};
 
 texts! {
-    CAME = "What came", "收到的请求";
+    REQUEST = "Request", "请求";
     METHOD = "Method", "方法";
     PATH = "Path", "路径";
     BODY = "Body", "请求体";
     BYTES = "{} bytes", "{} 字节";
-    FIELDS = "Header fields (those that may be a signature are masked)", "请求头（可能是签名的已隐藏）";
+    FIELDS = "Headers (possible signatures masked)", "请求头（可能是签名的值已隐藏）";
     NAME = "Name", "名称";
     VALUE = "Value", "值";
     PARAMETERS = "Parameters (signatures masked)", "参数（签名已隐藏）";
     NONE = "None.", "无。";
-    GONE = "The source is gone, so that nobody knows which parameter is a signature: none is shown.",
-        "来源已不存在，无法判断哪个参数是签名，因此不显示参数。";
-    SIGNED = "What was signed", "签名内容";
-    SIGNED_NOTE = "Read now, under the secrets and settings that the source has now.", "按来源当前的密钥和设置读取。";
-    VERDICT = "Verdict", "验证结果";
-    VERIFIED = "verified", "已验证";
-    NOT_VERIFIED = "not verified", "未通过验证";
+    GONE = "The source no longer exists, so its signature parameters are unknown. No parameters are shown.",
+        "来源已不存在，无法判断哪些参数是签名，因此不显示参数。";
+    SIGNED = "Signature check", "签名检查";
+    SIGNED_NOTE = "Evaluated now, with the current secrets and settings of the source.", "按来源当前的密钥和设置重新检查。";
+    VERDICT = "Result", "结果";
+    VERIFIED = "Verified", "已验证";
+    NOT_VERIFIED = "Not verified", "未通过验证";
     PARAMETER = "Parameter", "参数";
-    READING = "Reading", "读法";
-    TEXT = "The text that is signed (secret masked)", "参与签名的文本（密钥已隐藏）";
-    MISTAKE = "Likely mistake", "可能的错误";
-    NOTHING_SIGNED = "This sender signs no text that can be shown.", "该发送方没有可显示的签名文本。";
+    VARIANT = "Signature variant", "签名方式";
+    TEXT = "Signed text (secret masked)", "待签名字符串（密钥已隐藏）";
+    MISTAKE = "Possible mistake", "可能的错误";
+    NOTHING_SIGNED = "This sender has no signed text to show.", "该发送方没有可显示的待签名字符串。";
 }
 
-/// The request as it came.
-pub fn came(lang: Lang, request: &Masked<'_>) -> Markup {
+/// The masked request.
+pub fn request(lang: Lang, request: &Masked<'_>) -> Markup {
     let facts = facts(
         lang,
         &[
@@ -55,8 +54,8 @@ pub fn came(lang: Lang, request: &Masked<'_>) -> Markup {
     let fields: Vec<_> =
         fields.map(|(name, text)| vec![html! { code { (name) } }, value::whole(text)]).collect();
     html! {
-        section aria-labelledby="came" {
-            h2 #came { (CAME.of(lang)) }
+        section aria-labelledby="request" {
+            h2 #request { (REQUEST.of(lang)) }
             (facts)
             @match &request.params {
                 Some(params) => (pairs(lang, PARAMETERS, params)),
@@ -80,7 +79,7 @@ pub fn pairs(lang: Lang, caption: Text, object: &RawValue) -> Markup {
     html! { (table::table(lang, caption.of(lang), &[NAME, VALUE], &rows, NONE)) }
 }
 
-/// What explaining a request to `source` finds, as it would have been when it came.
+/// Explains a request to `source` as of `at_ms`.
 pub fn explain(
     console: &Console,
     config: &Config,
@@ -94,7 +93,7 @@ pub fn explain(
     explained(config, source, &request.as_request(base, &headers), at_ms, &keys)
 }
 
-/// What explaining found.
+/// The result of explain.
 pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
     let verdict = match found.verdict {
         Verdict::Verified => html! { span.badge.verified { (VERIFIED.of(lang)) } },
@@ -108,15 +107,15 @@ pub fn explanation(lang: Lang, found: &Explanation) -> Markup {
         all.push((PARAMETER, value::short(parameter)));
     }
     if let Some(reading) = &found.reading {
-        all.push((READING, value::whole(reading)));
+        all.push((VARIANT, value::whole(reading)));
     }
     if let Some(mistake) = &found.mistake {
-        let told = html! {
+        let advice = html! {
             code { (mistake.kind.as_str()) } " "
             @if let Some(parameter) = &mistake.parameter { (value::short(parameter)) " " }
             span lang="en" { (mistake.advice) }
         };
-        all.push((MISTAKE, told));
+        all.push((MISTAKE, advice));
     }
     html! {
         section aria-labelledby="signed" {

@@ -1,4 +1,4 @@
-//! Dead letters: deliveries that were given up, why, and delivering them again.
+//! Dead letters: the list with the last attempt of each, and replays.
 
 mod filter;
 mod find;
@@ -16,7 +16,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayFilter, ReplayOrderError};
@@ -29,43 +29,44 @@ texts! {
     DESTINATION = "Destination", "投递目标";
     SINCE = "Received from (UTC)", "接收时间自（UTC）";
     UNTIL = "Received before (UTC)", "接收时间至（UTC）";
-    ANY = "any", "不限";
-    GO = "Show", "显示";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Apply filter", "筛选";
+    CLEAR = "Clear filter", "清除筛选";
     TIME = "Received (UTC)", "接收时间（UTC）";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
-    WHY = "Where to, and why it was given up", "投递目标与放弃原因";
+    WHY = "Destination and last attempt", "投递目标与最后一次尝试";
     CAPTION = "Newest event first", "最新事件在前";
-    TOTAL = "{} deliveries are dead, whatever the filter.", "共有 {} 个死信投递（不计筛选条件）。";
-    EMPTY = "No delivery is dead.", "没有死信。";
-    EMPTY_HERE = "None of those that are dead is in this filter.", "筛选范围内没有死信。";
-    FURTHER = "None was found so far back. Look further with the next page.", "目前查找的范围内没有结果，可在下一页继续查找。";
+    TOTAL = "{} dead deliveries in total, regardless of the filter.", "共有 {} 个死信投递（不受筛选影响）。";
+    EMPTY = "No dead letters.", "没有死信。";
+    EMPTY_HERE = "No dead letter matches. Clear the filter to see all.", "没有匹配的死信。清除筛选可查看全部。";
+    FURTHER = "No match so far. Continue on the next page.", "目前没有匹配的结果，请在下一页继续查找。";
     SELECT = "Select event {}", "选择事件 {}";
-    SELECT_ALL = "Select all of this page", "全选本页";
-    REPLAY_SELECTED = "Deliver the selected again", "重新投递所选";
-    REPLAY_ALL = "Deliver all of the filter again", "重新投递筛选范围内的全部";
-    WHAT = "Each event goes once more to the destinations where it is dead (with a destination in the filter: to that one), under its own id.",
-        "每个事件将以原 ID 再次投递到其死信目标（若筛选了投递目标，则仅投递到该目标）。";
-    NONE_CHOSEN = "No event was selected.", "未选择任何事件。";
+    SELECT_ALL = "Select all on this page", "全选本页";
+    REPLAY_SELECTED = "Replay selected events", "重新投递所选事件";
+    REPLAY_ALL = "Replay all matching events", "重新投递所有匹配的事件";
+    WHAT = "Each event is delivered again, with the same id, to the destinations where it is dead. A destination in the filter limits the replay to that one.",
+        "每个事件以原 ID 重新投递到其死信目标。若筛选了投递目标，则仅投递到该目标。";
+    NONE_CHOSEN = "No event is selected. Select at least one.", "未选择事件，请至少选择一个。";
     STATUS = "status {}", "状态码 {}";
-    NO_ANSWER = "no answer", "无应答";
-    NO_ATTEMPT = "no attempt is known", "无尝试记录";
+    NO_ANSWER = "no response", "无响应";
+    NO_ATTEMPT = "no attempt recorded", "无尝试记录";
     LAST_OF = "attempt {}, ", "第 {} 次尝试，";
-    WHAT_TIME = "The time cannot be read: write 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
-        "无法读取时间：请写成 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
-    WHAT_EVENT = "That is no id of an event.", "这不是事件 ID。";
-    BUSY = "Four replays are running on this gateway. Wait for one, or cancel it.", "本网关已有四个重新投递任务在运行。请等待或取消其中一个。";
-    USED = "This form was used before, for other events. Load the page again.", "此表单已用于其他事件，请重新加载页面。";
+    WHAT_TIME = "Invalid time. Use 2026-01-02T03:04 or a full time such as 2026-01-02T03:04:05Z.",
+        "时间无效。请使用 2026-01-02T03:04 或完整时间，如 2026-01-02T03:04:05Z。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
+    WHAT_EVENT = "Invalid event id.", "事件 ID 无效。";
+    BUSY = "Four replays are already running on this gateway. Wait for one to end, or cancel it.",
+        "本网关已有四个重新投递任务在运行。请等待其中一个结束，或将其取消。";
+    USED = "This form was already used for other events. Reload the page.", "此表单已用于其他事件，请重新加载页面。";
 }
 
-/// Where forms of the list lead.
+/// Path segment of the replay form.
 const REPLAY: &str = "replay";
-/// Where the orders are.
+/// Path segment of the replays.
 const REPLAYS: &str = "replays";
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [REPLAYS, id] => orders::page(console, visit, id),
@@ -74,7 +75,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [REPLAY] => replay(console, visit, form).await,
         [REPLAYS, id, "cancel"] => orders::cancel(console, visit, id).await,
@@ -84,13 +85,13 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
 
 // === The list ===
 
-async fn list(console: &Console, visit: &Visit) -> Shown {
+async fn list(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let filter = Filter::read(&visit.query)?;
     let cursor = visit.query.text("cursor").map(str::parse).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let Found { letters, next } = find::find(console, &filter, cursor).await?;
-    let stats = console.book().stats().await?;
+    let stats = console.ledger().stats().await?;
     let total: u64 = stats.targets.iter().map(|target| target.dead).sum();
     let empty = match (&next, total) {
         (Some(_), _) => FURTHER,
@@ -134,14 +135,14 @@ fn search(console: &Console, visit: &Visit, filter: &Filter) -> Markup {
     )
 }
 
-/// The list with what may be done about it. Whoever may only look sees the list.
+/// The list with the replay buttons; with a read-only token, the list alone.
 fn replay_form(visit: &Visit, filter: &Filter, letters: &Markup) -> Markup {
     let lang = visit.lang;
     let action = format!("{}/{REPLAY}", Area::DeadLetters.path());
     html! {
         @if !visit.viewer.may_change() { (letters) }
         (form::change(visit, &action, &html! {
-            // An order that is sent twice is one order.
+            // A form that is sent twice starts one replay.
             input type="hidden" name="order" value=(ReplayId::new(now_ms()));
             @for (name, value) in filter.pairs() { input type="hidden" name=(name) value=(value); }
             label.check hidden { input type="checkbox" data-check-all="event"; (SELECT_ALL.of(lang)) }
@@ -202,7 +203,7 @@ fn row(console: &Console, visit: &Visit, letter: &Letter) -> Vec<Markup> {
     ]
 }
 
-/// What the last attempt came to.
+/// The result of the last attempt.
 fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
     let lang = visit.lang;
     html! {
@@ -219,7 +220,7 @@ fn given_up(visit: &Visit, attempts: usize, last: &Attempt) -> Markup {
 
 // === The order ===
 
-async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn replay(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let filter = Filter::read(form)?;
     let order = form.text("order").and_then(|id| id.parse::<ReplayId>().ok());
     let id = order.unwrap_or_else(|| ReplayId::new(now_ms()));
@@ -228,11 +229,11 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let ids = ids.map_err(|_| PageError::Bad(WHAT_EVENT))?;
     if !everything && ids.is_empty() {
         let list = filter.query(&[("done", "none")]);
-        return Ok(Reply::Go(format!("{}{list}", Area::DeadLetters.path())));
+        return Ok(Reply::Redirect(format!("{}{list}", Area::DeadLetters.path())));
     }
     let (events, log) = match everything {
         true => (Vec::new(), filter.log(&console.config())),
-        // Those that were selected are all that is meant.
+        // The selection replaces the filter.
         false => (ids, crate::ledger::LogQuery::default()),
     };
     let wanted =
@@ -243,5 +244,5 @@ async fn replay(console: &Console, visit: &Visit, form: &Fields) -> Shown {
         ReplayError::Refused(ReplayOrderError::Busy) => PageError::Bad(BUSY),
         ReplayError::Refused(ReplayOrderError::Other) => PageError::Bad(USED),
     })?;
-    Ok(Reply::Go(orders::path(id)))
+    Ok(Reply::Redirect(orders::path(id)))
 }

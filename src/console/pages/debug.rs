@@ -1,7 +1,7 @@
-//! The debug tool: read, explain, sign and send a callback.
+//! The debug tool: reads, explains, signs and sends a callback.
 //!
-//! Whoever may look may have a callback explained; making one that verifies is for those who may
-//! change things. What is sent goes to this gateway's own listener and nowhere else.
+//! A read-only token may explain; signing and sending need write access. Requests go to the callback
+//! listener of this gateway only.
 
 mod sent;
 mod sheet;
@@ -25,7 +25,7 @@ use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::FormErrors;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::Rejection;
@@ -34,40 +34,40 @@ use crate::registry::Action;
 use crate::sender::{Composing, DefinitionError, Explanation, OwnedRequest, Recipe, Signing};
 
 texts! {
-    INTRODUCTION = "Choose a source; then fill in a callback, or paste one that was captured.", "选择一个来源，然后填写回调，或粘贴抓取到的回调。";
+    INTRODUCTION = "Choose a source. Then fill in a callback, or paste a captured one.", "选择一个来源，然后填写回调，或粘贴抓取到的回调。";
     SOURCE = "Source", "来源";
-    CHOOSE = "Choose", "选择";
-    NO_SOURCE = "There is no source {}.", "没有来源 {}。";
-    NONE_YET = "There is no source yet.", "尚无来源。";
-    GONE = "That refusal is no longer kept.", "该拒绝记录已不再保留。";
-    REFUSAL = "Refused callback {}, as it came", "被拒绝的回调 {}（原样）";
-    READ = "Parameters that were read (signatures masked)", "读取到的参数（签名已隐藏）";
+    CHOOSE = "Choose source", "选择来源";
+    NO_SOURCE = "Source {} does not exist.", "来源 {} 不存在。";
+    NONE_YET = "No sources. Create one under Sources.", "尚无来源。请在“来源”页创建。";
+    GONE = "This rejected callback is no longer kept.", "该被拒绝的回调已不再保留。";
+    REJECTION = "Rejected callback {}, as received", "被拒绝的回调 {}（原样）";
+    READ = "Parameters (signatures masked)", "参数（签名已隐藏）";
     NAME = "Name", "名称";
-    WHERE = "In", "位置";
+    WHERE = "Location", "位置";
     VALUE = "Value", "值";
-    NOTHING_READ = "No parameter was read.", "没有读取到参数。";
-    CURL = "The same as a command", "等价的命令";
-    COPY = "Copy", "复制";
-    NO_TEXT = "The signed request has bytes in it that no text says; take the command line: postern sign.",
-        "签名后的请求含有无法用文本表示的字节，请使用命令行 postern sign。";
-    NO_RANDOM = "The system has no random numbers.", "系统没有可用的随机数。";
-    NO_TIME = "is no time", "不是时间";
-    NOT_HERE = "calls another path than the source's, {}", "路径与来源不符，应为 {}";
+    NOTHING_READ = "No parameters.", "没有参数。";
+    CURL = "As a command", "等价的命令";
+    COPY = "Copy command", "复制命令";
+    NO_TEXT = "The signed request contains bytes that cannot be shown as text. Use the command line: postern sign.",
+        "签名后的请求含有无法显示为文本的字节，请使用命令行 postern sign。";
+    NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
+    NO_TIME = "must be a time", "必须是时间";
+    NOT_HERE = "must have the path of the source, {}", "路径必须是该来源的路径 {}";
 }
 
 const PATH: &str = Area::Debug.path();
 
-/// What was found out about one callback.
+/// The result for one callback.
 #[derive(Debug)]
 struct Found {
     explanation: Explanation,
-    /// As a command, where it was signed here.
+    /// The command, if the callback was signed here.
     command: Option<String>,
-    /// What came of sending it.
+    /// The result of sending it.
     sent: Option<Sent>,
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -83,7 +83,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         return Ok(page(lang, &middle));
     };
     let rejection = match visit.query.text("rejection") {
-        Some(id) => Some(refusal(console, lang, &config, source, id).await?),
+        Some(id) => Some(rejection(console, lang, &config, source, id).await?),
         None => None,
     };
     let middle = html! {
@@ -94,7 +94,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     Ok(page(lang, &middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     if !visit.rest.is_empty() {
         return Err(PageError::Absent);
     }
@@ -103,8 +103,8 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     let source = source.ok_or(PageError::Absent)?;
     let mut sheet = Sheet::typed(source, form);
     let done = match form.text("do") {
-        Some("sign") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
-        Some("send") if !visit.viewer.may_change() => return Err(PageError::OnlyLooks),
+        Some("sign") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
+        Some("send") if !visit.viewer.may_change() => return Err(PageError::ReadOnly),
         Some("sign") => sign(console, visit.lang, &config, source, &mut sheet),
         Some("send") => send(console, visit, &config, source, &sheet).await?,
         _ => explain(console, visit.lang, &config, source, &sheet),
@@ -119,14 +119,14 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
                 (sheet.show(visit))
             },
         )),
-        Err(mistakes) => {
-            sheet.mistakes = mistakes;
+        Err(errors) => {
+            sheet.errors = errors;
             let middle = html! {
-                (sheet.mistakes.show(lang))
+                (sheet.errors.show(lang))
                 (chooser(lang, &config, &source.name))
                 (sheet.show(visit))
             };
-            Ok(Reply::Mistaken(Area::Debug.title().of(lang).to_owned(), middle))
+            Ok(Reply::Invalid(Area::Debug.title().of(lang).to_owned(), middle))
         }
     }
 }
@@ -184,8 +184,8 @@ fn explain(
     Ok(Found { explanation, command: None, sent: None })
 }
 
-/// A callback that this gateway refused, explained as of when it came.
-async fn refusal(
+/// A rejected callback, explained as of its receipt.
+async fn rejection(
     console: &Console,
     lang: Lang,
     config: &Config,
@@ -204,8 +204,8 @@ async fn refusal(
     let found = captured::explain(console, config, source, &kept.request, kept.at_ms);
     let request = Masked::of(&kept.request, Some(source), kept.at_ms);
     Ok(html! {
-        p { b { (REFUSAL.fill(lang, &[&kept.id])) } }
-        (captured::came(lang, &request))
+        p { b { (REJECTION.fill(lang, &[&kept.id])) } }
+        (captured::request(lang, &request))
         (captured::explanation(lang, &found))
     })
 }
@@ -230,7 +230,7 @@ fn sign(
         .signable()
         .and_then(|()| recipe.compose(&pairs, &Composing::to(&source.path())))
         .and_then(|request| recipe.sign(&request, &signing));
-    let signed = signed.map_err(|fault| FormErrors::of_fault(&fault))?;
+    let signed = signed.map_err(|fault| FormErrors::of_definition(&fault))?;
     let text = as_text(&signed).ok_or_else(|| FormErrors::one("", NO_TEXT.of(lang)))?;
     sheet.request = text;
     let explanation = explaining(console, config, source, &signed, now);
@@ -258,7 +258,7 @@ async fn send(
     }
     let (who, thing) = (&visit.viewer.who, ("test_callback", source.name.as_str()));
     console.tools.registry.note(who, Action::Created, thing).await?;
-    tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), "a test callback is sent");
+    tracing::info!(target: "postern::console", source = source.name, who = who.as_str(), "sending test callback");
     let sent = Sent::to(console, config, source, &request).await?;
     let explanation = explaining(console, config, source, &request, now_ms());
     Ok(Ok(Found { explanation, command: None, sent: Some(sent) }))

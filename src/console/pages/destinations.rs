@@ -1,4 +1,4 @@
-//! Destinations: how they are, made, changed, paused, tried out.
+//! Destinations: state, creation, editing, pausing, tests.
 
 mod form;
 mod one;
@@ -15,8 +15,8 @@ use crate::console::components::{form as forms, table, time, value};
 use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::pages::managed::{self, Done, Edit, FormErrors, refused};
-use crate::console::reply::{Reply, Shown};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
@@ -25,40 +25,40 @@ use crate::operator::{self, TestDeliveryError, TestEvent, try_out};
 use crate::registry::{Managed, Precondition};
 
 texts! {
-    INTRODUCTION = "A destination is a backend that events are delivered to. Those of the configuration file are changed there; the others here.",
+    INTRODUCTION = "A destination is a backend that events are delivered to. Destinations of the configuration file are changed in the file, all others here.",
         "投递目标是接收事件的后端。配置文件中的目标在文件中更改，其余在此更改。";
-    ALL = "All destinations", "全部投递目标";
-    NONE = "There is no destination yet.", "尚无投递目标。";
+    ALL = "Destinations", "投递目标";
+    NONE = "No destinations. Create one to deliver events.", "尚无投递目标。创建一个即可投递事件。";
     STATE = "State", "状态";
     URL = "URL", "地址";
     FORMAT = "Format", "格式";
     PENDING = "Pending", "待投递";
     DEAD = "Dead", "死信";
-    OLDEST = "Oldest due", "最久到期";
-    ORIGIN = "From", "来自";
-    ACTIVE = "delivering", "投递中";
-    PAUSED = "paused", "已暂停";
-    OPEN = "breaker open", "已熔断";
-    HALF_OPEN = "breaker half open", "熔断试探中";
-    AWAY = "not running", "未运行";
-    NEW = "New destination", "新建投递目标";
-    FORWARD = "A destination of the format forward gets what a sender sent, and nobody sent a test. Send a callback with the debug tool.",
-        "forward 格式转发发送方的原始请求，无法凭空测试。请用调试工具发送一个回调。";
-    UNWRITTEN = "The event cannot be written.", "无法生成测试事件。";
+    OLDEST = "Oldest due", "最早到期";
+    ORIGIN = "Origin", "定义位置";
+    ACTIVE = "Active", "正常";
+    PAUSED = "Paused", "已暂停";
+    OPEN = "Open", "已熔断";
+    HALF_OPEN = "Half-open", "试探中";
+    INACTIVE = "Inactive", "未运行";
+    NEW = "Create destination", "创建投递目标";
+    FORWARD = "A destination of format forward receives the original request, so a test needs a callback. Send one with the debug tool.",
+        "forward 格式转发发送方的原始请求，因此测试需要一个回调。请用调试工具发送。";
+    UNWRITTEN = "The payload of the test event could not be written.", "无法生成测试事件的内容。";
 }
 
 const PATH: &str = Area::Destinations.path();
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => made_new(visit),
+        [] if visit.query.text("new").is_some() => new_page(visit),
         [] => all(console, visit).await,
-        [name] => one::page(console, visit, &one::Said::of(name)).await,
+        [name] => one::page(console, visit, &one::View::of(name)).await,
         _ => Err(PageError::Absent),
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
@@ -71,15 +71,15 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-/// Where a destination is shown.
+/// The path of a destination.
 pub fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 
-/// The state of a destination in a word.
+/// The state of a destination as a badge.
 fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     let (class, word): (&str, Text) = match condition {
-        None => ("broken", AWAY),
+        None => ("broken", INACTIVE),
         Some(Condition { paused: Some(_), .. }) => ("paused", PAUSED),
         Some(Condition { breaker: BreakerState::Open, .. }) => ("broken", OPEN),
         Some(Condition { breaker: BreakerState::HalfOpen, .. }) => ("paused", HALF_OPEN),
@@ -88,7 +88,7 @@ fn state(lang: Lang, condition: Option<&Condition>) -> Markup {
     html! { span.badge.(class) { (word.of(lang)) } }
 }
 
-/// The deliveries of a destination that are not done.
+/// The unsettled deliveries of a destination.
 #[derive(Clone, Copy, Default)]
 struct Backlog {
     pending: u64,
@@ -115,11 +115,11 @@ fn due(lang: Lang, oldest: Option<Duration>) -> Markup {
     }
 }
 
-// === All of them ===
+// === The list ===
 
-async fn all(console: &Console, visit: &Visit) -> Shown {
+async fn all(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
-    let stats = console.book().stats().await?;
+    let stats = console.ledger().stats().await?;
     let listed: Vec<String> = {
         let state = console.tools.registry.in_force();
         let all = state.list(Managed::Destination);
@@ -156,89 +156,99 @@ async fn all(console: &Console, visit: &Visit) -> Shown {
     Ok(Reply::Page(Area::Destinations.title().of(lang).to_owned(), middle))
 }
 
-// === A new one ===
+// === Creation ===
 
-fn made_new(visit: &Visit) -> Shown {
+fn new_page(visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
-        return Err(PageError::OnlyLooks);
+        return Err(PageError::ReadOnly);
     }
     let middle = form::new(visit, &FormErrors::default(), &Typed::nothing());
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
-async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let name = form.text("name").unwrap_or_default();
-    let made = match form::read(visit.lang, form, Table::new()) {
-        Err(mistakes) => Err(mistakes),
+    let created = match form::read(visit.lang, form, Table::new()) {
+        Err(errors) => Err(errors),
         Ok(table) => {
             let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
             let put = console.tools.registry.put(who, what, &table, &Precondition::Absent).await;
             match put {
                 Ok(written) => Ok(written),
-                Err(failed) => Err(managed::refused_new(visit.lang, name, failed)?),
+                Err(error) => Err(managed::creation_error(visit.lang, name, error)?),
             }
         }
     };
-    match made {
-        Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
-        Err(mistakes) => {
-            let middle = form::new(visit, &mistakes, &Typed::of(form));
-            Ok(Reply::Mistaken(NEW.of(visit.lang).to_owned(), middle))
+    match created {
+        Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
+        Err(errors) => {
+            let middle = form::new(visit, &errors, &Typed::of(form));
+            Ok(Reply::Invalid(NEW.of(visit.lang).to_owned(), middle))
         }
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// What a destination made here says, with its version.
-fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
+/// The document of a destination that the admin API manages, with its version.
+fn stored(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     let known = state.config.destinations.get(name);
     if let Some(known) = known.filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(known.origin));
     }
-    let kept = state.documents.destinations.get(name).ok_or(PageError::Absent)?;
-    Ok((Table::clone(&kept.value), kept.version.0))
+    let stored = state.documents.destinations.get(name).ok_or(PageError::Absent)?;
+    Ok((Table::clone(&stored.value), stored.version.0))
 }
 
-async fn mistaken(
+async fn invalid(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: FormErrors,
+    errors: FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
-    let said = one::Said { mistakes, typed, ..one::Said::of(name) };
-    one::page(console, visit, &said).await.map(Reply::mistaken)
+) -> PageResult {
+    let view = one::View { errors, typed, ..one::View::of(name) };
+    one::page(console, visit, &view).await.map(Reply::invalid)
 }
 
-async fn write(console: &Console, visit: &Visit, edit: Edit<'_>, form: Option<&Fields>) -> Shown {
+async fn write(
+    console: &Console,
+    visit: &Visit,
+    edit: Edit<'_>,
+    form: Option<&Fields>,
+) -> PageResult {
     let (who, expected) = (&visit.viewer.who, Precondition::OneOf(vec![edit.version]));
     let what = (Managed::Destination, edit.name);
     match console.tools.registry.put(who, what, edit.table, &expected).await {
-        Ok(_) => Ok(Reply::Go(Done::Saved.at(&path_of(edit.name)))),
-        Err(failed) => {
-            // What somebody else wrote meanwhile is shown in place of what was typed.
-            let form = form.filter(|_| !managed::is_stale(&failed));
-            mistaken(console, visit, edit.name, refused(visit.lang, failed)?, form).await
+        Ok(_) => Ok(Reply::Redirect(Done::Saved.at(&path_of(edit.name)))),
+        Err(error) => {
+            // If another user wrote meanwhile, the current values are shown.
+            let form = form.filter(|_| !managed::is_stale(&error));
+            invalid(console, visit, edit.name, write_error(visit.lang, error)?, form).await
         }
     }
 }
 
-async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (table, version) = kept(console, name)?;
+async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (table, version) = stored(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, name, stale, None).await;
+        return invalid(console, visit, name, stale, None).await;
     }
     match form::read(visit.lang, form, table) {
         Ok(table) => write(console, visit, Edit { name, version, table: &table }, Some(form)).await,
-        Err(mistakes) => mistaken(console, visit, name, mistakes, Some(form)).await,
+        Err(errors) => invalid(console, visit, name, errors, Some(form)).await,
     }
 }
 
-/// Signs with the newest secret alone.
-async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, _) = kept(console, name)?;
+/// Removes all secrets but the newest.
+async fn end_old_secrets(
+    console: &Console,
+    visit: &Visit,
+    name: &str,
+    form: &Fields,
+) -> PageResult {
+    let (mut table, _) = stored(console, name)?;
     if let Some(newest) = form::secrets(&table).into_iter().next() {
         table.insert(String::from("secret"), newest);
     }
@@ -246,8 +256,8 @@ async fn end_old_secrets(console: &Console, visit: &Visit, name: &str, form: &Fi
     write(console, visit, edit, None).await
 }
 
-/// Pauses or resumes any destination, whoever made it: that is no part of what it says.
-async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> Shown {
+/// Pauses or resumes a destination of any origin; the document does not contain the pause.
+async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> PageResult {
     let tools = (&console.tools.registry, &console.tools.control);
     let (target, who) = (TargetId::from(name), &visit.viewer.who);
     tools.1.condition(&target).await.ok_or(PageError::Absent)?;
@@ -255,10 +265,10 @@ async fn pause(console: &Console, visit: &Visit, name: &str, done: Done) -> Show
         Done::Paused => operator::pause(tools, who, &target).await?,
         _ => operator::resume(tools, who, &target).await?,
     }
-    Ok(Reply::Go(done.at(&path_of(name))))
+    Ok(Reply::Redirect(done.at(&path_of(name))))
 }
 
-async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
+async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
     let text = |field: &str| form.text(field).map(str::to_owned);
     let event = TestEvent {
         source: text("source"),
@@ -276,16 +286,16 @@ async fn test(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Sh
         Err(TestDeliveryError::Unwritten) => return Err(PageError::Bad(UNWRITTEN)),
         Err(TestDeliveryError::Unnoted(error)) => return Err(error.into()),
     };
-    let said = one::Said { tried: Some(tried), ..one::Said::of(name) };
-    one::page(console, visit, &said).await
+    let view = one::View { tried: Some(tried), ..one::View::of(name) };
+    one::page(console, visit, &view).await
 }
 
-async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    kept(console, name)?;
+async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    stored(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let (who, what) = (&visit.viewer.who, (Managed::Destination, name));
     match console.tools.registry.remove(who, what, &expected).await {
-        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(failed) => mistaken(console, visit, name, refused(visit.lang, failed)?, None).await,
+        Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
+        Err(error) => invalid(console, visit, name, write_error(visit.lang, error)?, None).await,
     }
 }

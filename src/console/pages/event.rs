@@ -1,18 +1,18 @@
-//! One event: what came, what was made of it, and where it went.
+//! One event: the request, its values, its reply and its deliveries.
 
 mod answer;
 mod deliveries;
 
 use maud::{Markup, html};
 
-use super::{captured, resolved as by_hand};
+use super::{captured, resolved as resolution};
 use crate::console::app::Console;
 use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -23,7 +23,7 @@ use crate::sender::Outcome;
 
 texts! {
     TITLE = "Event {}", "事件 {}";
-    REPLAYED = "It is being delivered again.", "正在重新投递。";
+    REPLAYED = "Replay started.", "已开始重新投递。";
     RECEIVED = "Received", "接收时间";
     STATE = "Deliveries", "投递情况";
     SOURCE = "Source", "来源";
@@ -37,25 +37,25 @@ texts! {
     KIND = "Kind", "类型";
     EFFECT = "Effect", "奖励效果";
     AMOUNT_UNIT = "Unit of the amount", "数量单位";
-    RELEASED = "Released by an operator", "人工放行";
-    YES = "yes", "是";
-    ESCAPED = "Percent-encoded: not UTF-8", "非 UTF-8，已百分号编码";
-    REVERSES = "Takes back", "撤销的交易";
-    AUTHENTICATED = "Covered by the signature", "签名覆盖";
-    UNRESOLVED = "Asked for and not there", "缺失的占位符";
-    RECUT = "Could be cut anew under the same signature", "同一签名下可重新切分";
-    NOTHING = "nothing", "无";
-    RESOLVED = "What was resolved", "解析结果";
-    TEMPLATE = "The source's template, resolved", "来源模板的解析结果";
+    RELEASED = "Released", "已放行";
+    YES = "Yes", "是";
+    ESCAPED = "Percent-encoded (not UTF-8)", "已百分号编码（非 UTF-8）";
+    REVERSES = "Revoked transaction", "撤销的交易";
+    AUTHENTICATED = "Covered by the signature", "签名覆盖范围";
+    UNRESOLVED = "Unresolved placeholders", "未解析的占位符";
+    RECUT = "Can be re-cut under the same signature", "同一签名下可重新切分";
+    NOTHING = "None", "无";
+    RESOLVED = "Resolved template", "模板解析结果";
+    TEMPLATE = "Values of the source's template", "来源模板的值";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let id = match visit.rest().as_slice() {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
     };
-    let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
+    let detail = console.ledger().event(id).await?.ok_or(PageError::Absent)?;
     let corrupt = |_| LedgerError::Corrupt(id.to_string());
     let body = EventBody::decode(&detail.event.body).map_err(corrupt)?;
     let event = body.event().map_err(corrupt)?;
@@ -67,12 +67,12 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     let found =
         source.map(|source| captured::explain(console, &config, source, &body.request, at_ms));
     let mut request = Masked::of(&body.request, source, at_ms);
-    // They were masked when the source was surely there.
+    // The stored parameters were masked while the source existed.
     request.params = Some(event.params.clone().into_owned());
     let transaction = query(&[("q", &event.transaction)]);
     let path = format!("{}/{id}", Area::Event.path());
     let subject = Subject::Event(id);
-    let thing = by_hand::Thing { path: &path, subject: &subject };
+    let thing = resolution::Thing { path: &path, subject: &subject };
     let middle = html! {
         @if visit.query.text("done") == Some("replayed") {
             (notice::notice(notice::Tone::Good, REPLAYED.of(lang)))
@@ -80,30 +80,30 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         (about(visit, &detail, &event))
         p { a href=(format!("{}{transaction}", Area::Callbacks.path())) { (ALL_OF.of(lang)) } }
         (deliveries::section(visit, &detail))
-        (by_hand::section(console, visit, thing))
+        (resolution::section(console, visit, thing))
         (resolved(visit, &event))
         (answer::section(visit, source, &body, at_ms))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::came(lang, &request))
+        (captured::request(lang, &request))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let id: EventId = id.parse().map_err(|_| PageError::Absent)?;
     let path = format!("{}/{id}", Area::Event.path());
-    if let Some(verb) = by_hand::Verb::find(verb) {
-        let detail = console.book().event(id).await?.ok_or(PageError::Absent)?;
+    if let Some(verb) = resolution::Verb::find(verb) {
+        let detail = console.ledger().event(id).await?.ok_or(PageError::Absent)?;
         let event = EventBody::decode(&detail.event.body).and_then(|body| body.event());
         let event = event.map_err(|_| LedgerError::Corrupt(id.to_string()))?;
         let subject = Subject::Event(id);
-        let thing = by_hand::Thing { path: &path, subject: &subject };
-        return by_hand::post(
+        let thing = resolution::Thing { path: &path, subject: &subject };
+        return resolution::post(
             console,
             visit,
-            by_hand::Order { thing, source: &event.source, verb },
+            resolution::Order { thing, source: &event.source, verb },
             form,
         )
         .await;
@@ -113,7 +113,7 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
     let tools = (&console.tools.registry, &console.tools.control);
     replay_event(tools, &visit.viewer.who, id).await?.ok_or(PageError::Absent)?;
-    Ok(Reply::Go(format!("{path}?done=replayed")))
+    Ok(Reply::Redirect(format!("{path}?done=replayed")))
 }
 
 fn about(visit: &Visit, detail: &EventDetail, event: &Event<'_>) -> Markup {

@@ -1,4 +1,4 @@
-//! Held callbacks: what waits for a person, both sides of a dispute, and the decision.
+//! Held callbacks: the list, both sides of a dispute, and the decision.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use crate::console::components::form::{self, Field};
 use crate::console::components::{notice, table, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
@@ -21,58 +21,59 @@ use crate::operator::{
 texts! {
     SOURCE = "Source", "来源";
     WHY = "Why", "原因";
-    ANY = "any", "不限";
-    GO = "Show", "显示";
-    CLEAR = "Clear", "清除";
+    ANY = "Any", "不限";
+    GO = "Apply filter", "筛选";
+    CLEAR = "Clear filter", "清除筛选";
     TIME = "Received (UTC)", "接收时间（UTC）";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
-    FIRST = "The event that stands", "已有事件";
+    FIRST = "Existing event", "已有事件";
     CAPTION = "Newest first", "最新在前";
-    EMPTY = "No callback waits for a decision.", "没有待决定的回调。";
-    WHAT = "The sender was told that these were accepted. None of them is delivered before it is released.",
-        "发送方已收到接受应答。放行之前，这些回调不会投递。";
+    EMPTY = "No callback waits for a decision.", "没有等待决定的回调。";
+    WHAT = "Their senders received the reply for an accepted callback. They are delivered only after their release.",
+        "其发送方已收到“已接受”的应答。放行之后才会投递。";
     ONE = "Held callback {}", "隔离的回调 {}";
     ROLE = "Field", "字段";
     THIS = "This callback", "本回调";
-    SIDES = "Both sides", "双方对比";
-    GONE = "The event that stands is not kept any more.", "已有事件已不再保留。";
-    RELEASE = "Release", "放行";
-    DROP = "Drop", "丢弃";
-    RELEASE_WHAT = "An event is made of this callback, with its original time, and delivered to the destinations of its source. The event that stands stays.",
-        "本回调将以原接收时间成为事件，并投递到来源的投递目标。已有事件保留不变。";
-    DROP_WHAT = "Nothing is delivered. A repetition of this callback stays known and is not held again.",
-        "不会投递。本回调的重复发送会被识别，不再隔离。";
-    SURE_RELEASE = "I want this to be delivered", "确认投递此回调";
-    SURE_DROP = "I want this not to be delivered", "确认不投递此回调";
-    NOT_SURE = "Nothing was decided: confirm it first.", "未作决定：请先勾选确认。";
+    SIDES = "Comparison", "对比";
+    GONE = "The existing event is no longer kept.", "已有事件已不再保留。";
+    RELEASE = "Release callback", "放行回调";
+    DROP = "Drop callback", "丢弃回调";
+    RELEASE_WHAT = "Creates an event with the original time of receipt, and delivers it to the destinations of the source. The existing event is not changed.",
+        "以原接收时间创建事件，并投递到该来源的投递目标。已有事件不变。";
+    DROP_WHAT = "Nothing is delivered. If this callback is sent again, it is recognized and not held again.",
+        "不会投递。若再次收到此回调，会被识别，不再隔离。";
+    SURE_RELEASE = "Deliver 1 callback", "投递 1 个回调";
+    SURE_DROP = "Drop 1 callback without delivery", "丢弃 1 个回调，不投递";
+    NOT_SURE = "Nothing was decided. Confirm the decision first.", "未作决定，请先勾选确认。";
     REASON = "Reason, for the audit log", "原因（记入审计日志）";
     RELEASED = "Released.", "已放行。";
     DROPPED = "Dropped.", "已丢弃。";
-    EVENT = "Its event", "对应事件";
-    LIST = "Held callbacks", "待决定的回调";
-    WHAT_WHY = "There is no such reason.", "没有这种原因。";
-    WHAT_CURSOR = "There is no such page.", "没有这一页。";
-    UNKNOWN = "No held callback has this id.", "没有该 ID 的回调。";
-    ALREADY = "This callback was decided before. Load its page again.", "此回调已有决定，请重新加载页面。";
-    UNREADABLE = "No event can be made of this callback: what it says cannot be read.", "无法由此回调生成事件：其内容无法读取。";
-    FULL = "This callback disputes an event. Decide the callbacks that are held for that first.", "此回调与已有事件冲突，请先处理因此隔离的回调。";
-    NO_REASON = "This callback never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
+    EVENT = "Show event", "查看事件";
+    LIST = "Held callbacks", "隔离的回调";
+    WHAT_WHY = "Unknown reason.", "原因不存在。";
+    WHAT_CURSOR = "Unknown page.", "页面不存在。";
+    UNKNOWN = "No held callback has this id.", "没有该 ID 的隔离回调。";
+    ALREADY = "This callback was already decided. Reload the page.", "此回调已有决定，请重新加载页面。";
+    UNREADABLE = "No event can be created: the content of this callback cannot be read.", "无法创建事件：此回调的内容无法读取。";
+    FULL = "This callback disputes an event. First decide the callbacks that are already held for that event.",
+        "此回调与已有事件冲突，请先处理因该事件而隔离的回调。";
+    NO_REASON = "This callback was never verified. Give a reason for its release.", "此回调从未通过验签，放行须填写原因。";
 }
 
-/// Entries of a page: each may have its first read.
+/// Entries per page; each may need a read of its existing event.
 const PAGE: usize = 50;
 
-/// Why a callback is held.
+/// The reason why a callback is held.
 const fn why_text(why: HeldWhy) -> Text {
     match why {
-        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("quarantine", "隔离"),
+        HeldWhy::Quarantine | HeldWhy::Rejected => Text::new("Quarantine", "隔离"),
         HeldWhy::Ambiguous => words::outcome(crate::sender::Outcome::Ambiguous),
         HeldWhy::Conflict => words::outcome(crate::sender::Outcome::Conflict),
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
         [] => list(console, visit).await,
         [id] => one(console, visit, id, None).await,
@@ -80,7 +81,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [id, "release"] => decide(console, visit, id, Decision::Release, form).await,
         [id, "drop"] => decide(console, visit, id, Decision::Drop, form).await,
@@ -94,7 +95,7 @@ fn path(id: HeldId) -> String {
 
 // === The list ===
 
-async fn list(console: &Console, visit: &Visit) -> Shown {
+async fn list(console: &Console, visit: &Visit) -> PageResult {
     let lang = visit.lang;
     let why = visit.query.text("why").map(|name| HeldWhy::from_name(name).ok_or(WHAT_WHY));
     let why = why.transpose().map_err(PageError::Bad)?;
@@ -106,12 +107,12 @@ async fn list(console: &Console, visit: &Visit) -> Shown {
     let cursor = visit.query.text("cursor").map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|_| PageError::Bad(WHAT_CURSOR))?;
     let page = console
-        .book()
+        .ledger()
         .held(&HeldQuery { source, why, ..HeldQuery::default() }, cursor.as_ref(), PAGE)
         .await?;
     let mut rows = Vec::with_capacity(page.held.len());
     for held in page.held {
-        rows.push(row(visit, &show_held(console.book(), held).await?));
+        rows.push(row(visit, &show_held(console.ledger(), held).await?));
     }
     let columns = [TIME, SOURCE, WHY, TRANSACTION, USER, FIRST];
     let next = page.next.map(|next| next.to_string());
@@ -178,12 +179,12 @@ fn first(shown: &HeldShown) -> Markup {
 
 // === One ===
 
-async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> Shown {
+async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> PageResult {
     let lang = visit.lang;
     let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
-    let middle = match console.book().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
+    let middle = match console.ledger().held_one(id).await?.ok_or(PageError::Bad(UNKNOWN))? {
         HeldOne::Waiting(held) => {
-            let shown = show_held(console.book(), *held).await?;
+            let shown = show_held(console.ledger(), *held).await?;
             html! {
                 @if let Some(told) = told { (notice::notice(notice::Tone::Bad, told.of(lang))) }
                 p {
@@ -213,7 +214,7 @@ async fn one(console: &Console, visit: &Visit, id: &str, told: Option<Text>) -> 
     Ok(Reply::Page(ONE.fill(lang, &[&id]), middle))
 }
 
-/// What this callback says beside what the event says that stands.
+/// The values of the held callback next to those of the existing event.
 fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
     let lang = visit.lang;
     let own = shown.event.as_ref().map(held_roles).unwrap_or_default();
@@ -248,7 +249,7 @@ fn sides(visit: &Visit, shown: &HeldShown) -> Markup {
     }
 }
 
-/// A decision to be made, with its confirmation.
+/// The form of a decision, with its confirmation.
 fn order(visit: &Visit, id: HeldId, decision: Decision) -> Markup {
     let lang = visit.lang;
     let (action, name, what, sure) = match decision {
@@ -279,7 +280,7 @@ async fn decide(
     text: &str,
     decision: Decision,
     form: &Fields,
-) -> Shown {
+) -> PageResult {
     let id: HeldId = text.parse().map_err(|_| PageError::Absent)?;
     if form.text("sure") != Some("yes") {
         return one(console, visit, text, Some(NOT_SURE)).await;
@@ -289,7 +290,7 @@ async fn decide(
     match decide_held((registry, &console.tools.gate), who, (id, decision), form.text("reason"))
         .await
     {
-        Ok(_) => Ok(Reply::Go(path(id))),
+        Ok(_) => Ok(Reply::Redirect(path(id))),
         Err(DecideError::Ledger(error)) => Err(error.into()),
         Err(DecideError::Unknown) => Err(PageError::Bad(UNKNOWN)),
         Err(DecideError::Already(_)) => Err(PageError::Bad(ALREADY)),

@@ -1,5 +1,4 @@
-//! What the pages of sources, destinations, rules and addresses have in common: what was done, what
-//! is wrong, who may change it.
+//! Common parts of the pages of managed objects: results, errors, origin.
 
 use maud::{Markup, html};
 
@@ -16,38 +15,38 @@ use crate::registry::{ChangeError, DocumentError};
 use crate::sender::DefinitionError;
 
 texts! {
-    MADE = "It is made, and in force.", "已创建并生效。";
-    SAVED = "It is changed, and in force.", "已更改并生效。";
-    PAUSED = "It is paused.", "已暂停。";
-    RESUMED = "It is resumed.", "已恢复。";
-    DELETED = "It is deleted.", "已删除。";
-    NOTHING = "Nothing was changed:", "没有任何更改：";
+    CREATED = "Created.", "已创建。";
+    SAVED = "Saved.", "已保存。";
+    PAUSED = "Paused.", "已暂停。";
+    RESUMED = "Resumed.", "已恢复。";
+    DELETED = "Deleted.", "已删除。";
+    NOTHING = "Nothing was changed:", "未做任何更改：";
     NAME = "Name", "名称";
-    TAKEN = "another one has the name {}", "名称 {} 已被使用";
-    STALE = "Somebody changed it meanwhile. This is what it says now; repeat what you wanted.",
-        "其间有人更改了它。以下是当前内容，请重新操作。";
-    USED = "It is used by: {}. Take it out there first.", "正被以下来源使用：{}。请先在那里移除。";
-    IN_FILE = "It stands in the configuration file. Change it there; the gateway reads the file again when it changes.",
-        "它写在配置文件中，请在文件中更改；文件变化后网关会自动重新读取。";
-    OF_RULE = "It belongs to a reward rule. Change it there:", "它属于一条奖励规则，请在那里更改：";
-    OF_ADDRESS = "It belongs to a callback address. Change it there:", "它属于一个回调地址，请在那里更改：";
-    OF_PUSH = "It belongs to a push configuration of the API of seed 002. Whoever has the app's secret changes it there.",
-        "它属于推送配置接口，由持有该应用密钥的一方更改。";
-    FILE = "configuration file", "配置文件";
-    ADMIN = "console or admin API", "控制台或管理接口";
-    RULE = "reward rule", "奖励规则";
-    ADDRESS = "callback address", "回调地址";
-    PUSH = "push configuration", "推送配置";
+    TAKEN = "the name {} is already in use", "名称 {} 已被使用";
+    STALE = "Another user changed this meanwhile. The current values are shown; repeat your change.",
+        "其间其他用户更改了此对象。当前显示最新内容，请重新操作。";
+    USED = "In use by: {}. Remove it there first.", "正被以下来源使用：{}。请先在那里移除。";
+    IN_FILE = "Defined in the configuration file. Change it there; the gateway reloads the file automatically.",
+        "在配置文件中定义。请在文件中更改，网关会自动重新加载。";
+    OF_RULE = "Belongs to a reward rule. Change it there:", "属于一条奖励规则，请在那里更改：";
+    OF_ADDRESS = "Belongs to a callback address. Change it there:", "属于一个回调地址，请在那里更改：";
+    OF_PUSH = "Belongs to a push configuration. The app changes it over the push-configuration API.",
+        "属于一个推送配置，由应用通过推送配置接口更改。";
+    FILE = "Configuration file", "配置文件";
+    ADMIN = "Console or admin API", "控制台或管理接口";
+    RULE = "Reward rule", "奖励规则";
+    ADDRESS = "Callback address", "回调地址";
+    PUSH = "Push configuration", "推送配置";
     OPEN_DELETE = "Delete…", "删除…";
 }
 
-/// The field that says which version a form is about.
+/// The form field with the version of the object.
 const VERSION: &str = "version";
 
-/// What a form did, as its reader is told behind it: `?done=…`.
+/// The result of a form, shown after the redirect to `?done=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    Made,
+    Created,
     Saved,
     Paused,
     Resumed,
@@ -55,12 +54,12 @@ pub enum Done {
 }
 
 impl Done {
-    const ALL: [Self; 5] = [Self::Made, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
+    const ALL: [Self; 5] = [Self::Created, Self::Saved, Self::Paused, Self::Resumed, Self::Deleted];
 
-    /// Its word in an address and in the log.
+    /// The value in the query.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Made => "made",
+            Self::Created => "created",
             Self::Saved => "saved",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
@@ -70,7 +69,7 @@ impl Done {
 
     const fn text(self) -> Text {
         match self {
-            Self::Made => MADE,
+            Self::Created => CREATED,
             Self::Saved => SAVED,
             Self::Paused => PAUSED,
             Self::Resumed => RESUMED,
@@ -78,41 +77,41 @@ impl Done {
         }
     }
 
-    /// The page at `path`, saying so.
+    /// The URL of the page at `path` with this result.
     pub fn at(self, path: &str) -> String {
         format!("{path}?done={}", self.as_str())
     }
 }
 
-/// What the form before this page did, if one did.
+/// The result of the form that led to this page, if any.
 pub fn done(visit: &Visit) -> Markup {
     let word = visit.query.text("done");
     let done = Done::ALL.into_iter().find(|done| word == Some(done.as_str()));
     html! { @if let Some(done) = done { (notice(Tone::Good, done.text().of(visit.lang))) } }
 }
 
-// === What is wrong ===
+// === Errors ===
 
-/// What is wrong with a form, by the names of its fields.
+/// Errors of a form, by field.
 #[derive(Clone, Debug, Default)]
 pub struct FormErrors(Vec<FormError>);
 
 #[derive(Clone, Debug)]
 struct FormError {
     field: String,
-    told: String,
-    /// Whether it is told in the words of the configuration's check, which are English.
-    is_checks: bool,
+    message: String,
+    /// Whether the message comes from the configuration check, in English.
+    is_english: bool,
 }
 
-/// A form that was sent and not accepted: its errors, and what was typed.
+/// A rejected form: its errors, and the submitted values.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'d> {
     pub errors: &'d FormErrors,
     pub typed: Option<&'d Fields>,
 }
 
-/// What is written, in place of the version of the object that its form was made from.
+/// A write: the new table, and the version that it replaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'e> {
     pub name: &'e str,
@@ -121,51 +120,55 @@ pub struct Edit<'e> {
 }
 
 impl FormErrors {
-    /// One mistake; `field` is empty where it is about no single one.
-    pub fn one(field: &str, told: impl Into<String>) -> Self {
-        Self(vec![FormError { field: field.to_owned(), told: told.into(), is_checks: false }])
+    /// One error; `field` is empty if it concerns the whole form.
+    pub fn one(field: &str, message: impl Into<String>) -> Self {
+        Self(vec![FormError {
+            field: field.to_owned(),
+            message: message.into(),
+            is_english: false,
+        }])
     }
 
-    pub fn of_check(findings: Vec<ConfigIssue>) -> Self {
-        let mistake = |ConfigIssue { key, what, remedy, .. }| {
-            let told = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
-            FormError { field: key, told, is_checks: true }
+    pub fn of_check(issues: Vec<ConfigIssue>) -> Self {
+        let error = |ConfigIssue { key, what, remedy, .. }| {
+            let message = if remedy.is_empty() { what } else { format!("{what}; {remedy}") };
+            FormError { field: key, message, is_english: true }
         };
-        Self(findings.into_iter().map(mistake).collect())
+        Self(issues.into_iter().map(error).collect())
     }
 
-    /// One mistake in the words of a check.
-    pub fn of_slip(field: &str, told: &str) -> Self {
-        let (field, told) = (field.to_owned(), told.to_owned());
-        Self(vec![FormError { field, told, is_checks: true }])
+    /// One error of a partner API check, in English.
+    pub fn of_field(field: &str, message: &str) -> Self {
+        let (field, message) = (field.to_owned(), message.to_owned());
+        Self(vec![FormError { field, message, is_english: true }])
     }
 
-    pub fn of_fault(fault: &DefinitionError) -> Self {
-        let told = format!("{}; {}", fault.what, fault.remedy);
-        Self(vec![FormError { field: fault.key.clone(), told, is_checks: true }])
+    pub fn of_definition(error: &DefinitionError) -> Self {
+        let message = format!("{}; {}", error.what, error.remedy);
+        Self(vec![FormError { field: error.key.clone(), message, is_english: true }])
     }
 
-    /// What is wrong with the field called `name`, or with something in it.
+    /// The error of the field `name`, or of a part of it.
     pub fn of(&self, name: &str) -> Option<&str> {
         let inside = |field: &str| {
             field
                 .strip_prefix(name)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        self.0.iter().find(|mistake| inside(&mistake.field)).map(|mistake| mistake.told.as_str())
+        self.0.iter().find(|error| inside(&error.field)).map(|error| error.message.as_str())
     }
 
-    /// All of them, above the form; nothing where there are none.
+    /// All errors, for the top of the form; empty if there are none.
     pub fn show(&self, lang: Lang) -> Markup {
         html! {
             @if !self.0.is_empty() {
-                div.notice.bad.mistakes role="alert" {
+                div.notice.bad.errors role="alert" {
                     p { (NOTHING.of(lang)) }
                     ul {
-                        @for mistake in &self.0 {
+                        @for error in &self.0 {
                             li {
-                                @if !mistake.field.is_empty() { code { (value::short(&mistake.field)) } " " }
-                                span lang=[mistake.is_checks.then_some("en")] { (value::whole(&mistake.told)) }
+                                @if !error.field.is_empty() { code { (value::short(&error.field)) } " " }
+                                span lang=[error.is_english.then_some("en")] { (value::whole(&error.message)) }
                             }
                         }
                     }
@@ -175,14 +178,16 @@ impl FormErrors {
     }
 }
 
-/// Why a source or a destination was not written: what can be put right in its form, or what ends
-/// the visit.
-pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErrors, PageError> {
-    let refusal = match failed {
+/// Converts a failed write of a source or a destination: errors of the form, or of the page.
+pub fn write_error(
+    lang: Lang,
+    failed: ChangeError<DocumentError>,
+) -> Result<FormErrors, PageError> {
+    let error = match failed {
         ChangeError::Ledger(error) => return Err(error.into()),
-        ChangeError::Refused(refusal) => refusal,
+        ChangeError::Refused(error) => error,
     };
-    Ok(match refusal {
+    Ok(match error {
         DocumentError::Absent => return Err(PageError::Absent),
         DocumentError::Foreign(origin) => return Err(PageError::Bad(foreign_text(origin))),
         DocumentError::Taken(name) => FormErrors::one("name", TAKEN.fill(lang, &[&name])),
@@ -190,13 +195,13 @@ pub fn refused(lang: Lang, failed: ChangeError<DocumentError>) -> Result<FormErr
         DocumentError::Used(sources) => {
             FormErrors::one("", USED.fill(lang, &[&sources.join(", ")]))
         }
-        DocumentError::Wrong(findings) => FormErrors::of_check(findings),
+        DocumentError::Wrong(issues) => FormErrors::of_check(issues),
     })
 }
 
-/// The same of something new called `name`: whoever has it already, another name is wanted, and
-/// what was typed stays.
-pub fn refused_new(
+/// Converts a failed creation: an existing object of this name is an error of the name field, and the
+/// submitted values are shown again.
+pub fn creation_error(
     lang: Lang,
     name: &str,
     failed: ChangeError<DocumentError>,
@@ -205,39 +210,39 @@ pub fn refused_new(
         ChangeError::Refused(DocumentError::Stale(_) | DocumentError::Foreign(_)) => {
             Ok(FormErrors::one("name", TAKEN.fill(lang, &[&name])))
         }
-        other => refused(lang, other),
+        other => write_error(lang, other),
     }
 }
 
-/// That somebody else changed it meanwhile.
+/// The error that another user changed the object meanwhile.
 pub fn stale(lang: Lang) -> FormErrors {
     FormErrors::one("", STALE.of(lang))
 }
 
-/// The version that a form is about, as it goes with it.
+/// The hidden field with the version of the object.
 pub fn version_field(version: u64) -> Markup {
     html! { input type="hidden" name=(VERSION) value=(version); }
 }
 
-/// That somebody else changed it meanwhile, unless `form` is about this `version`. Looked at before
-/// anything else in it: what else is wrong would be told beside values that are not those of now.
+/// The stale error, unless `form` was made from this `version`. Checked first: other errors would be
+/// shown with outdated values.
 pub fn stale_form(lang: Lang, form: &Fields, version: u64) -> Option<FormErrors> {
     (version_of(form) != version).then(|| stale(lang))
 }
 
-/// The version that a form is about; 0, which nothing has, where it does not say.
+/// The version that a form was made from; 0, which no object has, if the field is missing.
 pub fn version_of(form: &Fields) -> u64 {
     form.text(VERSION).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// Whether somebody else changed it meanwhile.
+/// Whether another user changed the object meanwhile.
 pub const fn is_stale(failed: &ChangeError<DocumentError>) -> bool {
     matches!(failed, ChangeError::Refused(DocumentError::Stale(_)))
 }
 
-// === Whose it is ===
+// === Origin ===
 
-/// Who says that there is one.
+/// The place where an object is defined.
 pub const fn origin(of: Origin) -> Text {
     match of {
         Origin::File => FILE,
@@ -257,7 +262,7 @@ const fn foreign_text(origin: Origin) -> Text {
     }
 }
 
-/// Why nothing is offered here, and where it is.
+/// A note that the object is changed elsewhere, with a link.
 pub fn foreign(lang: Lang, origin: Origin) -> Markup {
     let area = match origin {
         Origin::File | Origin::Admin => None,
@@ -272,20 +277,20 @@ pub fn foreign(lang: Lang, origin: Origin) -> Markup {
     }
 }
 
-/// A heading with the name of the thing in it.
+/// A page title with the name of the object.
 pub fn title(area: Area, lang: Lang, name: &str) -> String {
     format!("{}: {name}", area.title().of(lang))
 }
 
-/// A form to delete something with, folded away so that nobody does it in passing.
+/// A deletion form, folded to prevent accidental use.
 pub fn deletion(lang: Lang, form: &Markup) -> Markup {
     html! { details { summary { (OPEN_DELETE.of(lang)) } (form) } }
 }
 
-/// The label of names.
+/// The label of name fields.
 pub const NAME_LABEL: Text = NAME;
 
-/// Why something of another origin cannot be changed here.
+/// The error for a change of an object with another origin.
 pub fn not_here(origin: Origin) -> PageError {
     PageError::Bad(foreign_text(origin))
 }

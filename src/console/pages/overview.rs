@@ -1,8 +1,8 @@
-//! The overview: what goes on, by source, kept fresh.
+//! The overview: callbacks by source, refreshed automatically.
 
 mod backlog;
 mod gateway;
-mod refusals;
+mod rejections;
 mod sources;
 
 use std::time::Instant;
@@ -19,31 +19,30 @@ use crate::console::components::notice;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::LIVE;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::console::words;
 use crate::sender::Outcome;
 use crate::telemetry::{History, Span};
 
-/// Seconds between two looks.
+/// Refresh interval, in seconds.
 const EVERY_S: u32 = 5;
 
 texts! {
     PAUSE = "Pause updates", "暂停更新";
     SOURCE = "Source", "来源";
-    ALL_SOURCES = "all", "全部";
-    SPAN = "Time", "时间范围";
-    HOUR = "the last hour, by minute", "最近一小时（按分钟）";
-    DAYS = "the last three days, by hour", "最近三天（按小时）";
-    SHOW = "Show", "显示";
+    ALL_SOURCES = "All", "全部";
+    SPAN = "Time range", "时间范围";
+    HOUR = "last hour, by minute", "最近一小时，按分钟";
+    DAYS = "last three days, by hour", "最近三天，按小时";
+    SHOW = "Apply filter", "筛选";
     CHART = "Callbacks by outcome", "按结果统计的回调";
     NOW = "now", "现在";
-    OWN = "Counts and times are those of this gateway, since its start on {} UTC.",
-        "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
+    OWN = "Counts and latencies are those of this gateway since its start on {} UTC.", "计数与耗时仅为本网关自 {} UTC 启动以来的数据。";
 }
 
-/// What the overview is over.
+/// Sources and time range of the overview.
 struct Scope<'c> {
     config: &'c Config,
     /// One source, or all.
@@ -63,7 +62,7 @@ impl<'c> Scope<'c> {
         Self { config, source, span, now: instant() }
     }
 
-    /// The names of its sources.
+    /// The names of the sources.
     fn names(&self) -> impl Iterator<Item = &'c str> {
         let wanted = self.source;
         let all = self.config.sources.keys().map(String::as_str);
@@ -90,10 +89,10 @@ impl<'c> Scope<'c> {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     let scope = Scope::of(visit, &config);
-    // Links of the part lead to the page, also when the script asks for the part alone.
+    // Links of the refreshed part lead to the whole page.
     let page = Visit { path: Area::Overview.path().to_owned(), ..visit.clone() };
     let part = part(console, &page, &scope).await;
     match visit.rest().as_slice() {
@@ -102,7 +101,7 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         _ => return Err(PageError::Absent),
     }
     let lang = visit.lang;
-    let again = format!("/console/overview/{LIVE}{}", visit.query.again());
+    let again = format!("/console/overview/{LIVE}{}", visit.query.as_query());
     let middle = html! {
         (choose(visit, &scope))
         p { button.quiet type="button" data-pause="live" aria-pressed="false" hidden { (PAUSE.of(lang)) } }
@@ -127,17 +126,17 @@ fn choose(visit: &Visit, scope: &Scope<'_>) -> Markup {
     )
 }
 
-/// What is kept fresh.
+/// The part that the script refreshes.
 async fn part(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let (lang, histories) = (visit.lang, &console.tools.metrics.histories);
     let since = rfc3339(histories.start().ms());
     let since = since.get(..19).unwrap_or(&since).replace('T', " ");
-    let stats = console.book().stats().await;
+    let stats = console.ledger().stats().await;
     html! {
         (gateway::section(console, visit, &stats).await)
         (callbacks(console, lang, scope))
         (sources::section(console, visit, scope))
-        (refusals::section(console, lang, scope))
+        (rejections::section(console, lang, scope))
         (backlog::section(console, visit, &stats).await)
         (notice::notice(notice::Tone::Plain, &OWN.fill(lang, &[&since])))
     }

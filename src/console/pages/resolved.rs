@@ -1,4 +1,4 @@
-//! "Resolved by hand": a note on an event or a refused callback, for whoever asks next.
+//! Manual resolution: a note on an event or a rejected callback.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::console::components::{notice, time, value};
 use crate::console::fields::Fields;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{
@@ -16,31 +16,31 @@ use crate::registry::{
 };
 
 texts! {
-    TITLE = "Resolved by hand", "人工处理";
-    BADGE = "resolved by hand", "已人工处理";
-    OF_EVENT = "A note that this was settled outside of the gateway, for whoever asks next. It delivers nothing and stops no delivery; it goes with the event.",
-        "记录此事已在网关之外处理，供后续查询。它不会触发或停止投递，并随事件一同删除。";
-    OF_REFUSAL = "A note that this was settled outside of the gateway, for whoever asks next. It is kept for the same request to the same source, byte for byte, whichever gateway refuses it, as long as events are kept.",
-        "记录此事已在网关之外处理，供后续查询。它对应同一来源的同一请求（逐字节相同，无论由哪个网关拒绝），保留时间与事件相同。";
-    NOTE = "What was done", "处理说明";
-    HINT = "500 characters at most. No secrets: everybody with a token reads it.", "最多 500 个字符。请勿填写密钥：所有持有令牌的人都能看到。";
-    SAVE = "Mark as resolved by hand", "标记为已人工处理";
-    UNDO = "Undo", "撤销";
-    SAVED = "Marked as resolved by hand.", "已标记为人工处理。";
-    UNDONE = "It is open again.", "已撤销标记。";
-    EMPTY = "Say what was done.", "请填写处理说明。";
-    TOO_LONG = "{} characters at most.", "最多 {} 个字符。";
-    TOO_MANY = "{} callbacks are resolved by hand already; undo some first.", "已有 {} 个回调标记为人工处理，请先撤销一些。";
+    TITLE = "Resolved manually", "人工处理";
+    BADGE = "Resolved manually", "已人工处理";
+    OF_EVENT = "Records that this was settled outside the gateway. Deliveries are not affected. The note is deleted with the event.",
+        "记录此事已在网关之外处理。不影响投递，并随事件一同删除。";
+    OF_REJECTION = "Records that this was settled outside the gateway. The note applies to the same request to the same source, byte for byte, on any gateway, and is kept as long as events are.",
+        "记录此事已在网关之外处理。它对应同一来源的同一请求（逐字节相同，不限网关），保留时间与事件相同。";
+    NOTE = "Note", "处理说明";
+    HINT = "At most 500 characters. No secrets: everyone with a token can read it.", "最多 500 个字符。请勿填写密钥：持有令牌的人都能看到。";
+    SAVE = "Mark as resolved", "标记为已处理";
+    UNDO = "Reopen callback", "撤销标记";
+    SAVED = "Marked as resolved.", "已标记为人工处理。";
+    UNDONE = "Reopened.", "已撤销标记。";
+    EMPTY = "Describe what was done.", "请填写处理说明。";
+    TOO_LONG = "At most {} characters.", "最多 {} 个字符。";
+    TOO_MANY = "{} callbacks are already marked as resolved. Reopen some first.", "已有 {} 个回调标记为已处理，请先撤销一些。";
 }
 
-/// What may be resolved: where its page is, and what it is.
+/// An object with a note: the path of its page, and its subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Thing<'t> {
     pub path: &'t str,
     pub subject: &'t Subject,
 }
 
-/// What a form of the section asks for.
+/// The action of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Resolve,
@@ -48,7 +48,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The verb at the end of a path, if it is one.
+    /// The verb in the last path segment, if it is one.
     pub fn find(segment: &str) -> Option<Self> {
         [Self::Resolve, Self::Reopen].into_iter().find(|verb| verb.as_str() == segment)
     }
@@ -61,13 +61,13 @@ impl Verb {
     }
 }
 
-/// The mark of something that is resolved, for a list; nothing where it is not.
+/// The badge of a resolved subject, for a list; empty if it is not resolved.
 pub fn badge(console: &Console, lang: Lang, subject: &Subject) -> Markup {
     mark(lang, console.tools.registry.resolution(subject).as_ref())
 }
 
-fn mark(lang: Lang, kept: Option<&StoredDocument<Resolution>>) -> Markup {
-    html! { @if kept.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
+fn mark(lang: Lang, stored: Option<&StoredDocument<Resolution>>) -> Markup {
+    html! { @if stored.is_some() { " " span.badge.done title="resolved" { (BADGE.of(lang)) } } }
 }
 
 /// The section of a page.
@@ -77,17 +77,17 @@ pub fn section(console: &Console, visit: &Visit, thing: Thing<'_>) -> Markup {
         Some("reopened") => Some(UNDONE),
         _ => None,
     };
-    let kept = console.tools.registry.resolution(thing.subject);
+    let stored = console.tools.registry.resolution(thing.subject);
     html! {
         @if let Some(text) = done { (notice::notice(notice::Tone::Good, text.of(visit.lang))) }
-        (body(visit, thing, kept.as_ref(), "", None))
+        (body(visit, thing, stored.as_ref(), "", None))
     }
 }
 
 fn body(
     visit: &Visit,
     thing: Thing<'_>,
-    kept: Option<&StoredDocument<Resolution>>,
+    stored: Option<&StoredDocument<Resolution>>,
     written: &str,
     error: Option<&str>,
 ) -> Markup {
@@ -95,15 +95,15 @@ fn body(
     let action = |verb: Verb| format!("{}/{}", thing.path, verb.as_str());
     let about = match thing.subject {
         Subject::Event(_) => OF_EVENT,
-        Subject::Refusal(_) => OF_REFUSAL,
+        Subject::Rejection(_) => OF_REJECTION,
     };
     html! {
-        section aria-labelledby="by-hand" {
-            h2 #by-hand { (TITLE.of(lang)) (mark(lang, kept)) }
-            @match kept {
-                Some(kept) => {
-                    p { (value::short(&kept.who)) " · " (time::time(kept.at_ms)) }
-                    (value::block(&kept.value.note))
+        section aria-labelledby="resolution" {
+            h2 #resolution { (TITLE.of(lang)) (mark(lang, stored)) }
+            @match stored {
+                Some(stored) => {
+                    p { (value::short(&stored.who)) " · " (time::time(stored.at_ms)) }
+                    (value::block(&stored.value.note))
                     (form::change(visit, &action(Verb::Reopen), &html! {
                         button.quiet type="submit" { (UNDO.of(lang)) }
                     }))
@@ -121,7 +121,7 @@ fn body(
     }
 }
 
-/// What a form of the section asks for, about a callback to `source`.
+/// An action on the note of a callback to `source`.
 #[derive(Clone, Copy)]
 pub struct Order<'o> {
     pub thing: Thing<'o>,
@@ -129,11 +129,11 @@ pub struct Order<'o> {
     pub verb: Verb,
 }
 
-/// Carries out an order of somebody who may change things.
-pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> Shown {
+/// Carries out `order`; the viewer has write access.
+pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fields) -> PageResult {
     let Order { thing, source, verb } = order;
     let (registry, who) = (&console.tools.registry, &visit.viewer.who);
-    let to = |done: &str| Ok(Reply::Go(format!("{}?done={done}#by-hand", thing.path)));
+    let to = |done: &str| Ok(Reply::Redirect(format!("{}?done={done}#resolution", thing.path)));
     if verb == Verb::Reopen {
         registry.reopen(who, thing.subject).await?;
         return to("reopened");
@@ -142,13 +142,13 @@ pub async fn post(console: &Console, visit: &Visit, order: Order<'_>, form: &Fie
     let error = match registry.resolve(who, (thing.subject, source), note).await {
         Ok(()) => return to("resolved"),
         Err(ChangeError::Ledger(error)) => return Err(PageError::from(error)),
-        Err(ChangeError::Refused(not)) => mistake(visit.lang, not),
+        Err(ChangeError::Refused(not)) => note_error(visit.lang, not),
     };
     let middle = body(visit, thing, None, note, Some(&error));
-    Ok(Reply::Mistaken(TITLE.of(visit.lang).to_owned(), middle))
+    Ok(Reply::Invalid(TITLE.of(visit.lang).to_owned(), middle))
 }
 
-fn mistake(lang: Lang, not: NoteError) -> String {
+fn note_error(lang: Lang, not: NoteError) -> String {
     let (text, most): (Text, usize) = match not {
         NoteError::Empty => return EMPTY.of(lang).to_owned(),
         NoteError::TooLong => (TOO_LONG, NOTE_CHARACTERS_MAX),

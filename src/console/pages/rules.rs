@@ -1,5 +1,5 @@
-//! Reward rules (seed 001): shown, made, changed, paused, taken away. What is written here is what
-//! the publisher's own API writes.
+//! Reward rules of the reward-rule API: list, creation, editing, pausing, deletion. The console writes
+//! the same documents as the API.
 
 mod form;
 
@@ -20,7 +20,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, Done, FormErrors, deletion};
 use crate::console::pages::{destinations, sources};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::url_of;
@@ -30,51 +30,51 @@ use crate::partners::reward_rules::plan::rule_name;
 use crate::registry::{ChangeError, RunningConfig, StoredDocument};
 
 texts! {
-    INTRODUCTION = "A reward rule is a source of Taku (TopOn) under its own key, with its reward address as the destination. Its publisher manages it over the API of seed 001; so can you.",
-        "奖励规则是一个使用独立密钥的 Taku（TopOn）来源，奖励地址即投递目标。发布者通过接口管理，您也可在此管理。";
-    UNSERVED = "[manage.reward_rule] is not configured: there is no publisher to make a rule for.",
-        "未配置 [manage.reward_rule]，没有可为其创建规则的发布者。";
-    ALL = "All reward rules", "全部奖励规则";
-    NONE = "There is no reward rule yet.", "尚无奖励规则。";
+    INTRODUCTION = "A reward rule is a source of Taku (TopOn) with its own key; its reward address is the destination. Its publisher manages it over the reward-rule API; you can also manage it here.",
+        "奖励规则是使用独立密钥的 Taku（TopOn）来源，奖励地址即投递目标。发布者可通过奖励规则接口管理，您也可在此管理。";
+    UNSERVED = "[manage.reward_rule] is not configured. Add it to the configuration to create rules.",
+        "未配置 [manage.reward_rule]。请先在配置中添加，再创建规则。";
+    ALL = "Reward rules", "奖励规则";
+    NONE = "No reward rules. Create one to get an address for Taku.", "尚无奖励规则。创建一条即可得到供 Taku 使用的地址。";
     NUMBER = "Number", "编号";
     NAME = "Name", "名称";
     PUBLISHER = "Publisher", "发布者";
     REWARD = "Reward", "奖励";
     URL = "Reward address", "奖励地址";
     STATE = "State", "状态";
-    RUNNING = "running", "运行中";
-    STOPPED = "paused", "已暂停";
+    RUNNING = "Active", "运行中";
+    STOPPED = "Paused", "已暂停";
     REMARK = "Remark", "备注";
     KEY = "Key", "密钥";
     CHANGED = "Changed", "最后更改";
-    LEFT_OUT = "It does not run: {}", "未运行：{}";
-    PASTE = "Paste this into Taku's console", "粘贴到 Taku 后台的地址";
-    BEHIND = "It is the source {} and the destination of the same name.", "对应来源 {} 和同名投递目标。";
-    TO_SOURCE = "The source", "来源";
-    TO_DESTINATION = "The destination", "投递目标";
-    NEW = "New reward rule", "新建奖励规则";
-    PAUSE = "Pause", "暂停";
-    RESUME = "Resume", "恢复";
-    CHANGE = "Change it", "更改";
-    SAVE = "Save", "保存";
-    DELETE = "Delete this rule", "删除此规则";
-    DELETE_HINT = "Its address answers 404 from then on, and its number is never used again.", "此后其地址返回 404，编号不再使用。";
-    TOO_MANY = "there are too many rules", "规则过多";
-    NO_PROBE = "The address could not be tried out: {}", "无法测试地址：{}";
+    LEFT_OUT = "Not running: {}", "未运行：{}";
+    PASTE = "URL for Taku's console", "粘贴到 Taku 后台的 URL";
+    BEHIND = "This rule is the source {} and the destination of the same name.", "此规则对应来源 {} 和同名投递目标。";
+    TO_SOURCE = "Source", "来源";
+    TO_DESTINATION = "Destination", "投递目标";
+    NEW = "Create reward rule", "创建奖励规则";
+    PAUSE = "Pause rule", "暂停规则";
+    RESUME = "Resume rule", "恢复规则";
+    CHANGE = "Edit", "编辑";
+    SAVE = "Save changes", "保存更改";
+    DELETE = "Delete rule", "删除规则";
+    DELETE_HINT = "Its URL then returns 404, and its number is not used again.", "删除后其 URL 返回 404，编号不再使用。";
+    TOO_MANY = "the limit of reward rules is reached", "奖励规则已达上限";
+    NO_PROBE = "The test call to the address failed: {}", "测试调用该地址失败：{}";
 }
 
 const PATH: &str = Area::Rules.path();
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
         [number] => one(console, visit, number_of(number)?, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [number] => change(console, visit, number_of(number)?, form).await,
@@ -101,7 +101,7 @@ fn state(lang: Lang, status: RuleStatus) -> Markup {
     html! { span.badge.(class) { (word.of(lang)) } }
 }
 
-// === All of them ===
+// === The list ===
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
@@ -134,23 +134,23 @@ fn all(console: &Console, visit: &Visit) -> Reply {
     Reply::Page(Area::Rules.title().of(lang).to_owned(), middle)
 }
 
-// === A new one ===
+// === Creation ===
 
-fn made_new(console: &Console, visit: &Visit) -> Shown {
+fn new_page(console: &Console, visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
-        return Err(PageError::OnlyLooks);
+        return Err(PageError::ReadOnly);
     }
     let middle = form::new(console, visit, &FormErrors::default(), &Typed::Nothing)?;
     Ok(Reply::Page(NEW.of(visit.lang).to_owned(), middle))
 }
 
-async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let lang = visit.lang;
     match tried_create(console, visit, form).await? {
-        Ok(id) => Ok(Reply::Go(Done::Made.at(&path_of(id)))),
-        Err(mistakes) => {
-            let middle = form::new(console, visit, &mistakes, &Typed::Form(form))?;
-            Ok(Reply::Mistaken(NEW.of(lang).to_owned(), middle))
+        Ok(id) => Ok(Reply::Redirect(Done::Created.at(&path_of(id)))),
+        Err(errors) => {
+            let middle = form::new(console, visit, &errors, &Typed::Form(form))?;
+            Ok(Reply::Invalid(NEW.of(lang).to_owned(), middle))
         }
     }
 }
@@ -163,10 +163,10 @@ async fn tried_create(
     let read = form::read_new(visit.lang, &console.config(), form);
     let rule = match read {
         Ok(rule) => rule,
-        Err(mistakes) => return Ok(Err(mistakes)),
+        Err(errors) => return Ok(Err(errors)),
     };
-    if let Err(mistakes) = try_out(console, visit.lang, &rule.reward_url).await? {
-        return Ok(Err(mistakes));
+    if let Err(errors) = try_out(console, visit.lang, &rule.reward_url).await? {
+        return Ok(Err(errors));
     }
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if state.documents.rules.len() >= RULES_MAX {
@@ -176,30 +176,30 @@ async fn tried_create(
         rules::put(draft, id, None, &rule)?;
         Ok(id)
     });
-    told(written.await)
+    form_result(written.await)
 }
 
-/// Calls the address of a rule, as Taku does when one is saved.
+/// Makes the test call to the address of a rule, as Taku does when a rule is saved.
 async fn try_out(
     console: &Console,
     lang: Lang,
     url: &str,
 ) -> Result<Result<(), FormErrors>, PageError> {
     let config = console.config();
-    let said = rules::try_out(&config, vec![url]).await;
-    let said = said.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
-    Ok(match said.get(url).cloned().flatten() {
+    let failures = rules::try_out(&config, vec![url]).await;
+    let failures = failures.map_err(|why| PageError::BadBecause(NO_PROBE.fill(lang, &[&why])))?;
+    Ok(match failures.get(url).cloned().flatten() {
         Some(why) => Err(FormErrors::one("reward_url", NO_PROBE.fill(lang, &[&why]))),
         None => Ok(()),
     })
 }
 
-fn told<T>(
+fn form_result<T>(
     written: Result<T, ChangeError<FormErrors>>,
 ) -> Result<Result<T, FormErrors>, PageError> {
     match written {
         Ok(done) => Ok(Ok(done)),
-        Err(ChangeError::Refused(mistakes)) => Ok(Err(mistakes)),
+        Err(ChangeError::Refused(errors)) => Ok(Err(errors)),
         Err(ChangeError::Ledger(error)) => Err(error.into()),
     }
 }
@@ -210,13 +210,13 @@ fn one(
     console: &Console,
     visit: &Visit,
     id: u64,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let lang = visit.lang;
     let state_now = console.tools.registry.in_force();
-    let kept = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
-    let rule = &kept.value;
+    let stored = state_now.documents.rules.get(&id).ok_or(PageError::Absent)?;
+    let rule = &stored.value;
     let all = [
         (STATE, state(lang, rule.status)),
         (NAME, value::whole(&rule.rule_name)),
@@ -225,23 +225,23 @@ fn one(
         (REMARK, value::whole(&rule.remark)),
         (PUBLISHER, value::whole(&rule.publisher)),
         (KEY, html! { code { (MASK) } }),
-        (CHANGED, html! { (time::time(kept.at_ms)) ", " (value::short(&kept.who)) }),
+        (CHANGED, html! { (time::time(stored.at_ms)) ", " (value::short(&stored.who)) }),
     ];
-    let version = kept.version.0;
-    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    let version = stored.version.0;
+    // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Rule(rule), Typed::Form);
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         (facts(lang, &all))
-        (switching(visit, id, rule))
+        (pause_section(visit, id, rule))
         (paste(console, lang, &state_now, id))
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(id), &html! {
                 (managed::version_field(version))
-                (form::fields(lang, mistakes, &typed))
+                (form::fields(lang, errors, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {
@@ -256,7 +256,7 @@ fn one(
     Ok(Reply::Page(managed::title(Area::Rules, lang, &id.to_string()), middle))
 }
 
-fn switching(visit: &Visit, id: u64, rule: &Rule) -> Markup {
+fn pause_section(visit: &Visit, id: u64, rule: &Rule) -> Markup {
     let (verb, word) = match rule.status {
         RuleStatus::Running => ("pause", PAUSE),
         RuleStatus::Stopped => ("resume", RESUME),
@@ -291,9 +291,9 @@ fn paste(console: &Console, lang: Lang, state: &RunningConfig, id: u64) -> Marku
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// Changes a rule to what `change` makes of it, if nobody did since `version`.
+/// Applies `change` to a rule, if its version is still `version`.
 async fn write(
     console: &Console,
     visit: &Visit,
@@ -313,30 +313,30 @@ async fn write(
         }
         Ok(())
     });
-    told(written.await)
+    form_result(written.await)
 }
 
-/// What a rule says, with its version.
+/// A rule with its version.
 fn known(console: &Console, id: u64) -> Result<(Arc<Rule>, u64), PageError> {
     let state = console.tools.registry.in_force();
-    let kept = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
-    Ok((Arc::clone(&kept.value), kept.version.0))
+    let stored = state.documents.rules.get(&id).ok_or(PageError::Absent)?;
+    Ok((Arc::clone(&stored.value), stored.version.0))
 }
 
-async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
+async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> PageResult {
     let (old, version) = known(console, id)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, id, &stale, None);
+        return invalid(console, visit, id, &stale, None);
     }
     let done = match form::read(form) {
-        Err(mistakes) => Err(mistakes),
+        Err(errors) => Err(errors),
         Ok(wanted) => {
             let tried = match wanted.reward_url == old.reward_url {
                 true => Ok(()),
                 false => try_out(console, visit.lang, &wanted.reward_url).await?,
             };
             match tried {
-                Err(mistakes) => Err(mistakes),
+                Err(errors) => Err(errors),
                 Ok(()) => {
                     let changed = |old: &Rule| form::changed(old, &wanted);
                     write(console, visit, id, Some(version), changed).await?
@@ -345,34 +345,34 @@ async fn change(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Sho
         }
     };
     match done {
-        Ok(()) => Ok(Reply::Go(Done::Saved.at(&path_of(id)))),
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, Some(form)),
+        Ok(()) => Ok(Reply::Redirect(Done::Saved.at(&path_of(id)))),
+        Err(errors) => invalid(console, visit, id, &errors, Some(form)),
     }
 }
 
-fn mistaken(
+fn invalid(
     console: &Console,
     visit: &Visit,
     id: u64,
     errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
-    one(console, visit, id, errors, typed).map(Reply::mistaken)
+) -> PageResult {
+    one(console, visit, id, errors, typed).map(Reply::invalid)
 }
 
-async fn switch(console: &Console, visit: &Visit, id: u64, status: RuleStatus) -> Shown {
+async fn switch(console: &Console, visit: &Visit, id: u64, status: RuleStatus) -> PageResult {
     known(console, id)?;
     let changed = |old: &Rule| Rule { status, ..old.clone() };
     match write(console, visit, id, None, changed).await? {
         Ok(()) => {
             let done = if status == RuleStatus::Running { Done::Resumed } else { Done::Paused };
-            Ok(Reply::Go(done.at(&path_of(id))))
+            Ok(Reply::Redirect(done.at(&path_of(id))))
         }
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
+        Err(errors) => invalid(console, visit, id, &errors, None),
     }
 }
 
-async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Shown {
+async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> PageResult {
     known(console, id)?;
     let written = console.tools.registry.write(&visit.viewer.who, |state, draft| {
         if let Some(old) = state.documents.rules.get(&id) {
@@ -383,8 +383,8 @@ async fn delete(console: &Console, visit: &Visit, id: u64, form: &Fields) -> Sho
         }
         Ok(())
     });
-    match told(written.await)? {
-        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(mistakes) => mistaken(console, visit, id, &mistakes, None),
+    match form_result(written.await)? {
+        Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
+        Err(errors) => invalid(console, visit, id, &errors, None),
     }
 }

@@ -1,4 +1,4 @@
-//! Senders: the catalog, searched, and the contract of each as its file says it.
+//! Senders: the searchable catalog, and the contract of each sender.
 
 mod contract;
 mod phrases;
@@ -15,41 +15,40 @@ use crate::console::components::{notice, table, value};
 use crate::console::fields::segment;
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::sender::{Basis, Sender};
 
-/// Characters of a line that are shown around what was searched for.
+/// Characters shown around a match.
 const PLACE_CHARACTERS: usize = 60;
 
 texts! {
-    SEARCH = "Name, title, parameter or anything else of its contract", "名称、标题、参数或合约中的任何内容";
-    GO = "Search", "搜索";
-    CLEAR = "Clear", "清除";
+    SEARCH = "Name, title, parameter or other part of the contract", "名称、标题、参数或约定中的其他内容";
+    GO = "Search senders", "搜索发送方";
+    CLEAR = "Clear filter", "清除筛选";
     COUNT = "{} of {} senders", "{} / {} 个发送方";
     NAME = "Sender", "发送方";
     TITLE = "Platform", "平台";
-    BASIS = "Rests on", "依据";
-    CALLS = "Calls with", "请求方法";
-    OPEN = "Not confirmed", "未证实";
-    SOURCES = "Sources here", "本网关的来源";
-    FOUND = "Found in", "匹配内容";
-    DOCUMENTATION = "documentation", "官方文档";
-    IMPLEMENTATIONS = "implementations", "现有实现";
-    NONE = "No sender has that in its contract. One of your own is a file: postern senders NAME --toml shows one to begin with.",
-        "没有发送方的合约包含该内容。可用一个文件添加自己的发送方：postern senders NAME --toml 可作为起点。";
-    UNCONFIRMED = "{} points of this contract are not confirmed by anybody outside; they are listed below.",
-        "此合约有 {} 点未经外部证实，见下文。";
+    BASIS = "Based on", "依据";
+    CALLS = "Method", "请求方法";
+    OPEN = "Unconfirmed", "未证实项";
+    SOURCES = "Sources", "来源";
+    FOUND = "Match", "匹配内容";
+    DOCUMENTATION = "Documentation", "官方文档";
+    IMPLEMENTATIONS = "Implementations", "现有实现";
+    NONE = "No sender matches. To add your own, write a file: postern senders NAME --toml prints one to start from.",
+        "没有匹配的发送方。可编写文件添加自己的发送方：postern senders NAME --toml 会打印一个可作起点的文件。";
+    UNCONFIRMED = "{} points of this contract are not confirmed by the platform. They are listed below.", "此约定有 {} 点未经平台证实，见下文。";
     ALL = "All senders", "全部发送方";
-    EXAMPLE = "A source of it", "来源示例";
-    PASTE_TOOLS = "postern url SOURCE prints the address to paste, postern sign SOURCE … makes a callback to try it with.",
-        "postern url SOURCE 打印要粘贴的地址，postern sign SOURCE … 生成用于测试的回调。";
-    NO_SOURCE = "none", "无";
-    FILE = "The file that says all this", "合约文件原文";
+    EXAMPLE = "Example source", "来源示例";
+    PASTE_TOOLS = "postern url SOURCE prints the URL to paste. postern sign SOURCE … creates a test callback.",
+        "postern url SOURCE 打印要粘贴的 URL，postern sign SOURCE … 生成测试回调。";
+    NO_SOURCE = "None", "无";
+    FILE = "Sender file", "发送方文件";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let config = console.config();
     match visit.rest().as_slice() {
         [] => Ok(list(&config, visit)),
@@ -63,11 +62,11 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
 /// A sender that a search finds.
 struct Found<'c> {
     sender: &'c Arc<Sender>,
-    /// What stands around what was searched for in its file; `None` where name or title has it.
+    /// The text around the match in the file; `None` if the name or the title matches.
     place: Option<String>,
 }
 
-/// Every sender that has all words of `text`: those with them in name or title first.
+/// Finds the senders with all words of `text`; matches in name or title come first.
 fn search<'c>(config: &'c Config, text: &str) -> Vec<Found<'c>> {
     let text = text.to_lowercase();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -85,7 +84,7 @@ fn search<'c>(config: &'c Config, text: &str) -> Vec<Found<'c>> {
     named.chain(others).collect()
 }
 
-/// The part of a long line that has one of `words`.
+/// The part of a line around the first of `words`.
 fn around(line: &str, words: &[&str]) -> String {
     let at = words.iter().find_map(|word| line.to_lowercase().find(word)).unwrap_or(0);
     let from = line.floor_char_boundary(at.saturating_sub(PLACE_CHARACTERS / 3));
@@ -101,7 +100,7 @@ fn list(config: &Config, visit: &Visit) -> Reply {
     let rows: Vec<Vec<Markup>> = found.iter().map(|one| row(config, lang, one)).collect();
     let caption = COUNT.fill(lang, &[&found.len(), &config.catalog.iter().count()]);
     let columns = [NAME, TITLE, BASIS, CALLS, OPEN, SOURCES, FOUND];
-    // Without a search nothing was found in anything.
+    // Without a search there is no match column.
     let shown = if wanted.is_empty() { columns.len() - 1 } else { columns.len() };
     let rows: Vec<Vec<Markup>> =
         rows.into_iter().map(|row| row.into_iter().take(shown).collect()).collect();
@@ -160,7 +159,7 @@ fn path(name: &str) -> String {
 
 // === One of them ===
 
-fn one(config: &Config, visit: &Visit, name: &str) -> Shown {
+fn one(config: &Config, visit: &Visit, name: &str) -> PageResult {
     let lang = visit.lang;
     let sender = config.catalog.get(name).ok_or(PageError::Absent)?;
     let open = sender.unconfirmed().len();
@@ -185,12 +184,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_searched_for_is_in_what_is_shown() {
+    fn the_excerpt_contains_the_match() {
         let long = format!("{}reward_Amount{}", "é".repeat(200), "x".repeat(200));
         let shown = around(&long, &["reward_amount"]);
         assert!(shown.contains("reward_Amount") && shown.starts_with('…') && shown.ends_with('…'));
         assert_eq!(around("a = b", &["b"]), "a = b");
-        // Letters whose small form is longer than they are.
+        // The lower case of this letter is longer.
         assert!(!around(&"İ".repeat(50), &["i"]).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The way in: a token of the admin listener, once, for a session.
+//! Sign-in: exchanges a token of the admin listener for a session.
 
 use std::net::IpAddr;
 
@@ -6,64 +6,64 @@ use maud::html;
 
 use crate::clock::instant;
 use crate::config::AdminToken;
-use crate::console::app::{Console, Given};
+use crate::console::app::{Console, SessionReply};
 use crate::console::area::Area;
 use crate::console::components::form::{self, Field};
 use crate::console::fields::Fields;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::session::{COOKIE, SignIn};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::operator::find_token;
 
 texts! {
-    INTRODUCTION = "Sign in with a token of this gateway's admin listener (admin.token in its configuration). A read token may look; an admin token may also change things.",
-        "请使用本网关管理监听的令牌登录（配置中的 admin.token）。只读令牌可查看，管理令牌还可更改。";
-    LOCAL = "No token is configured: on this machine everyone may look, and the token that allows changes is in the file admin-token in the folder of the store.",
-        "未配置令牌：本机任何人均可查看；允许更改的令牌在存储目录的 admin-token 文件中。";
+    INTRODUCTION = "Sign in with a token of the admin listener (admin.token in the configuration). A read token is read-only; an admin token can also make changes.",
+        "请使用管理监听的令牌登录（配置中的 admin.token）。read 令牌只读，admin 令牌还可更改。";
+    LOCAL = "No token is configured. Access from this machine is read-only; the token for changes is in the file admin-token in the store's directory.",
+        "未配置令牌。从本机访问为只读；用于更改的令牌在存储目录的 admin-token 文件中。";
     TOKEN = "Token", "令牌";
     GO = "Sign in", "登录";
-    WRONG = "That token is not known here.", "此处没有该令牌。";
+    WRONG = "Unknown token.", "令牌无效。";
 }
 
-pub fn get(visit: &Visit) -> Shown {
+pub fn get(visit: &Visit) -> PageResult {
     if visit.viewer.entry == SignIn::SignedIn {
-        return Ok(Reply::Go(Area::Overview.path().to_owned()));
+        return Ok(Reply::Redirect(Area::Overview.path().to_owned()));
     }
     let title = Area::SignIn.title().of(visit.lang).to_owned();
     Ok(Reply::Page(title, page(visit, visit.query.text("next"), None)))
 }
 
-/// Somebody at `from`, who has the session `before` or none, tries to sign in.
+/// Handles a sign-in attempt from `from`; `before` is the session of the browser, if any.
 pub fn post(
     console: &Console,
     visit: &Visit,
     form: &Fields,
     from: IpAddr,
     before: Option<&str>,
-) -> Given {
+) -> SessionReply {
     let config = console.config();
     let given = form.verbatim("token").unwrap_or_default();
     let next = form.text("next");
     let opened = find_token(console.tools.local.or(&config.admin.tokens), given.trim().as_bytes())
         .and_then(|token| Some((token, console.sessions().open(token, instant())?)));
     let Some((AdminToken { name, .. }, session)) = opened else {
-        tracing::warn!(target: "postern::console", client = %from, "a token that is not known");
+        tracing::warn!(target: "postern::console", client = %from, "sign-in rejected: unknown token");
         let wrong = WRONG.of(visit.lang);
         let title = Area::SignIn.title().of(visit.lang).to_owned();
-        return Given::Plain(Reply::Mistaken(title, page(visit, next, Some(wrong))));
+        return SessionReply::Unchanged(Reply::Invalid(title, page(visit, next, Some(wrong))));
     };
     tracing::info!(target: "postern::console", client = %from, token = name, "signed in");
     if let Some(before) = before {
         console.sessions().close(before);
     }
-    let secure = if visit.came_by_tls { "; Secure" } else { "" };
+    let secure = if visit.is_over_tls { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={session}; Path=/console; HttpOnly; SameSite=Strict{secure}");
     let to = next.filter(|next| is_ours(next)).unwrap_or(Area::Overview.path());
-    Given::SignedIn(cookie, to.to_owned())
+    SessionReply::SignedIn { cookie, to: to.to_owned() }
 }
 
-/// Whether a path leads to a page of the console and nowhere else.
+/// Whether a path is one of the console: prevents redirects to other sites.
 fn is_ours(path: &str) -> bool {
     let rest = path.strip_prefix("/console");
     let plain = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_led_away() {
+    fn only_console_paths_are_followed() {
         for ours in ["/console", "/console/events/evt_1", "/console?x=1", "/console/a?b=%2F"] {
             assert!(is_ours(ours), "{ours}");
         }

@@ -1,4 +1,4 @@
-//! Sources: shown, made, changed, paused; their secrets changed with an overlap; the URL to paste.
+//! Sources: list, creation, editing, pausing, deletion.
 
 mod form;
 mod one;
@@ -19,56 +19,56 @@ use crate::console::components::{table, value};
 use crate::console::fields::{Fields, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
-use crate::console::pages::managed::{self, Done, Edit, FormErrors, refused};
-use crate::console::reply::{Reply, Shown};
+use crate::console::pages::managed::{self, Done, Edit, FormErrors, write_error};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::registry::{Managed, Precondition, RunningConfig};
 
 texts! {
-    INTRODUCTION = "A source is an address that one sender calls. Those of the configuration file are changed there; the others here.",
-        "来源是供一个发送方调用的地址。配置文件中的来源在文件中更改，其余在此更改。";
-    ALL = "All sources", "全部来源";
-    NONE = "There is no source yet.", "尚无来源。";
+    INTRODUCTION = "A source is the endpoint of one sender. Sources of the configuration file are changed in the file, all others here.",
+        "来源是供一个发送方调用的端点。配置文件中的来源在文件中更改，其余在此更改。";
+    ALL = "Sources", "来源";
+    NONE = "No sources. Create one below.", "尚无来源，请在下方创建。";
     SENDER = "Sender", "发送方";
     STATE = "State", "状态";
-    ORIGIN = "From", "来自";
+    ORIGIN = "Origin", "定义位置";
     DESTINATIONS = "Destinations", "投递目标";
-    UNCONFIRMED = "Not confirmed", "未确认项";
-    ON = "takes callbacks", "接收回调";
-    OFF = "paused", "已暂停";
-    LEFT_OUT = "left out", "未启用";
+    UNCONFIRMED = "Unconfirmed", "未证实项";
+    ACTIVE = "Active", "已启用";
+    PAUSED = "Paused", "已暂停";
+    INACTIVE = "Inactive", "未运行";
     NEW = "New source", "新建来源";
-    NEW_OF = "New source of {}", "新建来源：{}";
-    CHOOSE = "Choose its sender", "选择发送方";
-    GO = "Go on", "继续";
-    NO_SENDER = "There is no such sender.", "没有该发送方。";
+    NEW_OF = "New source: {}", "新建来源：{}";
+    CHOOSE = "Sender", "发送方";
+    GO = "Continue", "继续";
+    NO_SENDER = "Unknown sender.", "发送方不存在。";
 }
 
 const PATH: &str = Area::Sources.path();
 
-/// The state of a source, also of one that the check of today does not let through.
+/// The state of a source, including one that the current configuration check rejects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    On,
-    Off,
-    LeftOut,
+    Active,
+    Paused,
+    Inactive,
 }
 
 impl State {
     fn of(source: Option<&Source>) -> Self {
         match source {
-            Some(source) if source.enabled => Self::On,
-            Some(_) => Self::Off,
-            None => Self::LeftOut,
+            Some(source) if source.enabled => Self::Active,
+            Some(_) => Self::Paused,
+            None => Self::Inactive,
         }
     }
 
     const fn words(self) -> (&'static str, Text) {
         match self {
-            Self::On => ("on", ON),
-            Self::Off => ("paused", OFF),
-            Self::LeftOut => ("broken", LEFT_OUT),
+            Self::Active => ("on", ACTIVE),
+            Self::Paused => ("paused", PAUSED),
+            Self::Inactive => ("broken", INACTIVE),
         }
     }
 
@@ -78,16 +78,16 @@ impl State {
     }
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     match visit.rest().as_slice() {
-        [] if visit.query.text("new").is_some() => made_new(console, visit),
+        [] if visit.query.text("new").is_some() => new_page(console, visit),
         [] => Ok(all(console, visit)),
         [name] => one::page(console, visit, name, &FormErrors::default(), None),
         _ => Err(PageError::Absent),
     }
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     match visit.rest().as_slice() {
         [] => create(console, visit, form).await,
         [name] => change(console, visit, name, form).await,
@@ -100,12 +100,12 @@ pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
     }
 }
 
-/// Where a source is shown.
+/// The path of a source.
 pub fn path_of(name: &str) -> String {
     format!("{PATH}/{}", segment(name))
 }
 
-// === All of them ===
+// === The list ===
 
 fn all(console: &Console, visit: &Visit) -> Reply {
     let lang = visit.lang;
@@ -161,11 +161,11 @@ fn sender_choice(console: &Console, lang: Lang) -> Markup {
     )
 }
 
-// === A new one ===
+// === Creation ===
 
-fn made_new(console: &Console, visit: &Visit) -> Shown {
+fn new_page(console: &Console, visit: &Visit) -> PageResult {
     if !visit.viewer.may_change() {
-        return Err(PageError::OnlyLooks);
+        return Err(PageError::ReadOnly);
     }
     let sender = visit.query.text("new").unwrap_or_default();
     let (title, middle) =
@@ -173,7 +173,7 @@ fn made_new(console: &Console, visit: &Visit) -> Shown {
     Ok(Reply::Page(title, middle))
 }
 
-async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+async fn create(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let config = console.config();
     let sender_name = form.text("sender").unwrap_or_default();
     let sender = config.catalog.get(sender_name).ok_or(PageError::Bad(NO_SENDER))?;
@@ -194,69 +194,68 @@ async fn create(console: &Console, visit: &Visit, form: &Fields) -> Shown {
             );
             match put.await {
                 Ok(written) => Ok(written),
-                Err(failed) => Err(managed::refused_new(visit.lang, name, failed)?),
+                Err(error) => Err(managed::creation_error(visit.lang, name, error)?),
             }
         }
-        Err(mistakes) => Err(mistakes),
+        Err(errors) => Err(errors),
     };
     match put {
-        Ok(written) => Ok(Reply::Go(Done::Made.at(&path_of(&written.name)))),
-        Err(mistakes) => {
+        Ok(written) => Ok(Reply::Redirect(Done::Created.at(&path_of(&written.name)))),
+        Err(errors) => {
             let typed = Typed::of(form);
-            let (title, middle) = form::new(console, visit, sender_name, &mistakes, &typed)?;
-            Ok(Reply::Mistaken(title, middle))
+            let (title, middle) = form::new(console, visit, sender_name, &errors, &typed)?;
+            Ok(Reply::Invalid(title, middle))
         }
     }
 }
 
-// === Changes of one ===
+// === Changes ===
 
-/// What a source made here says, with its version.
-fn kept(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
+/// The document of a source that the admin API manages, with its version.
+fn stored(console: &Console, name: &str) -> Result<(Table, u64), PageError> {
     let state = console.tools.registry.in_force();
     if let Some(source) = state.config.sources.get(name).filter(|one| one.origin != Origin::Admin) {
         return Err(managed::not_here(source.origin));
     }
-    let kept = state.documents.sources.get(name).ok_or(PageError::Absent)?;
-    Ok((Table::clone(&kept.value), kept.version.0))
+    let stored = state.documents.sources.get(name).ok_or(PageError::Absent)?;
+    Ok((Table::clone(&stored.value), stored.version.0))
 }
 
-/// Writes an edited source and goes to its page, or
-/// shows that page again with what is wrong.
+/// Writes an edited source and redirects to its page, or shows the page with the errors.
 async fn write(
     console: &Console,
     visit: &Visit,
     edit: Edit<'_>,
     done: Done,
     form: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let expected = Precondition::OneOf(vec![edit.version]);
     let who = &visit.viewer.who;
     let what = (Managed::Source, edit.name);
     match console.tools.registry.put(who, what, edit.table, &expected).await {
-        Ok(written) => Ok(Reply::Go(done.at(&path_of(&written.name)))),
-        Err(failed) => {
-            // What somebody else wrote meanwhile is shown in place of what was typed.
-            let form = form.filter(|_| !managed::is_stale(&failed));
-            mistaken(console, visit, edit.name, &refused(visit.lang, failed)?, form)
+        Ok(written) => Ok(Reply::Redirect(done.at(&path_of(&written.name)))),
+        Err(error) => {
+            // If another user wrote meanwhile, the current values are shown.
+            let form = form.filter(|_| !managed::is_stale(&error));
+            invalid(console, visit, edit.name, &write_error(visit.lang, error)?, form)
         }
     }
 }
 
-fn mistaken(
+fn invalid(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     form: Option<&Fields>,
-) -> Shown {
-    one::page(console, visit, name, mistakes, form).map(Reply::mistaken)
+) -> PageResult {
+    one::page(console, visit, name, errors, form).map(Reply::invalid)
 }
 
-async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, version) = kept(console, name)?;
+async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, version) = stored(console, name)?;
     if let Some(stale) = managed::stale_form(visit.lang, form, version) {
-        return mistaken(console, visit, name, &stale, None);
+        return invalid(console, visit, name, &stale, None);
     }
     let config = console.config();
     let sender = sender_of(&config, &table).ok_or(PageError::Bad(NO_SENDER))?;
@@ -268,7 +267,7 @@ async fn change(console: &Console, visit: &Visit, name: &str, form: &Fields) -> 
             let edit = Edit { name, version, table: &table };
             write(console, visit, edit, Done::Saved, Some(form)).await
         }
-        Err(mistakes) => mistaken(console, visit, name, &mistakes, Some(form)),
+        Err(errors) => invalid(console, visit, name, &errors, Some(form)),
     }
 }
 
@@ -277,18 +276,24 @@ fn sender_of<'c>(config: &'c Config, table: &Table) -> Option<&'c Arc<crate::sen
     config.catalog.get(name)
 }
 
-async fn switch(console: &Console, visit: &Visit, name: &str, enabled: Value, done: Done) -> Shown {
-    let (mut table, version) = kept(console, name)?;
+async fn switch(
+    console: &Console,
+    visit: &Visit,
+    name: &str,
+    enabled: Value,
+    done: Done,
+) -> PageResult {
+    let (mut table, version) = stored(console, name)?;
     table.insert(String::from("enabled"), enabled);
     write(console, visit, Edit { name, version, table: &table }, done, None).await
 }
 
-async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    kept(console, name)?;
+async fn delete(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    stored(console, name)?;
     let expected = Precondition::OneOf(vec![managed::version_of(form)]);
     let who = &visit.viewer.who;
     match console.tools.registry.remove(who, (Managed::Source, name), &expected).await {
-        Ok(()) => Ok(Reply::Go(Done::Deleted.at(PATH))),
-        Err(failed) => mistaken(console, visit, name, &refused(visit.lang, failed)?, None),
+        Ok(()) => Ok(Reply::Redirect(Done::Deleted.at(PATH))),
+        Err(error) => invalid(console, visit, name, &write_error(visit.lang, error)?, None),
     }
 }

@@ -1,4 +1,4 @@
-//! Which callbacks are wanted.
+//! The filter of callbacks.
 
 use super::{WHAT_TIME, WHAT_WORD};
 use crate::clock::UnixMillis;
@@ -9,7 +9,7 @@ use crate::intake::Passed;
 use crate::ledger::{EventId, HeldQuery, LogQuery, Rejected, Rejection, SourceId};
 use crate::sender::{Outcome, Reason};
 
-/// Which callbacks are wanted; what is `None` does not matter.
+/// A filter of callbacks; `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     /// A user, a transaction or the id of an event.
@@ -19,7 +19,7 @@ pub(super) struct Filter {
     pub reason: Option<Reason>,
     pub since_ms: Option<UnixMillis>,
     pub until_ms: Option<UnixMillis>,
-    /// The fields as they came, to be handed on.
+    /// The fields, unchanged, for links.
     given: Vec<(&'static str, String)>,
 }
 
@@ -46,19 +46,19 @@ impl Filter {
         })
     }
 
-    /// As a query, for a link.
+    /// Writes the filter as a query.
     pub fn query(&self) -> String {
         let pairs: Vec<_> =
             self.given.iter().map(|(name, value)| (*name, value.as_str())).collect();
         query(&pairs)
     }
 
-    /// The event that is asked for by its id.
+    /// The event, if the text is an event id.
     pub fn event(&self) -> Option<EventId> {
         self.text.as_deref()?.parse().ok()
     }
 
-    /// What to ask the ledger for, apart from user and transaction; `None`: it has none of these.
+    /// The query of recorded events, without user and transaction; `None`: no event matches.
     pub fn of_ledger(&self, config: &Config) -> Option<LogQuery> {
         let test = match (self.outcome, self.reason) {
             (None | Some(Outcome::Accepted), None) => None,
@@ -77,7 +77,7 @@ impl Filter {
             && self.is_about([one.transaction.as_deref(), one.user.as_deref()], one.event)
     }
 
-    /// Which rejected callbacks to ask for; `None`: none. The outcome has still to be looked at.
+    /// The query of rejected callbacks; `None`: none matches. The outcome is checked separately.
     pub fn of_rejections(&self, config: &Config) -> Option<HeldQuery> {
         let wanted = self
             .outcome
@@ -115,9 +115,9 @@ impl Filter {
     }
 }
 
-/// What became of a rejected callback.
-pub(super) fn outcome_of(refused: &Rejection) -> Outcome {
-    match refused.reason {
+/// The outcome of a rejected callback.
+pub(super) fn outcome_of(rejected: &Rejection) -> Outcome {
+    match rejected.reason {
         Rejected::For(Reason::Disabled) => Outcome::Disabled,
         _ => Outcome::Rejected,
     }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_told_and_the_rest_is_handed_on() {
+    fn invalid_fields_are_errors_and_the_rest_is_kept() {
         let read = |text: &str| Filter::read(&Fields::read(text.as_bytes()));
         for bad in ["outcome=nonsense", "reason=x", "since=yesterday", "until=1"] {
             assert!(read(bad).is_err(), "{bad}");

@@ -1,5 +1,5 @@
-//! The lines of the list: merged, newest first, from the ledger and from what this gateway
-//! remembers. Each list is asked by an index or is short, and only for as much as a page needs.
+//! The lines of the list, merged newest first from the ledger and from the recent callbacks of this
+//! gateway. Each source of lines uses an index or is short, and is read only as far as needed.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -17,8 +17,7 @@ use crate::ledger::{
 use crate::registry::Subject;
 use crate::sender::{Effect, Outcome};
 
-/// Times that the ledger is asked to go on for one page: where a filter finds next to nothing among
-/// a million events, each time looks through many of them.
+/// Most ledger reads for one page: each read examines many events if a filter has few matches.
 const ASKED_MAX: usize = 3;
 
 /// One callback.
@@ -28,39 +27,39 @@ pub(super) struct Line {
     pub source: String,
     pub outcome: Outcome,
     pub reason: Option<Rejected>,
-    /// The source whose name is nearest to a path that belongs to none.
+    /// The source with the most similar name, for an unknown path.
     pub nearest: Option<String>,
     pub parameter: Option<String>,
     pub transaction: Option<String>,
     pub user: Option<String>,
     pub thing: Thing,
-    /// How far its deliveries are.
+    /// State of its deliveries.
     pub state: Option<EventState>,
-    /// An event that its sender marks as a test.
+    /// Whether its sender marks it as a test.
     pub is_test: bool,
     pub kind: Option<String>,
     pub effect: Option<Effect>,
     pub took: Option<Duration>,
-    /// What a note that it was resolved by hand would be about.
+    /// Subject of a manual resolution.
     pub subject: Option<Subject>,
 }
 
-/// What there is to see of a callback.
+/// The page of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thing {
     Event(EventId),
-    Refusal(HeldId),
+    Rejection(HeldId),
     Nothing,
 }
 
-/// A page of lines, and where the next one begins.
+/// A page of lines, and the position of the next.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub lines: Vec<Line>,
     pub next: Option<Position>,
 }
 
-/// A list, newest first: its lines with the place behind each, and the place behind all of them.
+/// A list, newest first: its lines with the position after each, and after all of them.
 struct List<T> {
     from: Reach<T>,
     lines: VecDeque<(T, Line)>,
@@ -82,13 +81,13 @@ impl<T: Clone> List<T> {
         Some(line)
     }
 
-    /// How far it was shown.
+    /// The position after the shown lines.
     fn reach(self) -> Reach<T> {
         if self.lines.is_empty() { self.to } else { self.from }
     }
 }
 
-/// The callbacks that `filter` wants, from `position` on, `limit` at most.
+/// Finds at most `limit` callbacks that match `filter`, from `position` on.
 pub(super) async fn find(
     console: &Console,
     filter: &Filter,
@@ -97,13 +96,13 @@ pub(super) async fn find(
 ) -> Result<Lines, PageError> {
     let (mut transactions, mut users) = events(console, filter, position, limit).await?;
     let mut passed = passed(console, filter, &position.passed, limit);
-    let mut refused = rejected(console, filter, &position.refused, limit).await?;
+    let mut rejected = rejected(console, filter, &position.rejected, limit).await?;
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     loop {
-        let ages = [transactions.newest(), users.newest(), passed.newest(), refused.newest()];
+        let ages = [transactions.newest(), users.newest(), passed.newest(), rejected.newest()];
         let Some(newest) = ages.iter().flatten().max() else { break };
-        // An event that two lists have is next in both: it is taken from both, whatever the limit.
+        // An event in two lists is next in both: it is removed from both, whatever the limit.
         let is_twin = |list: &List<Cursor>| {
             let next = list.lines.front().and_then(|(_, line)| line.event());
             next.is_some_and(|id| seen.contains(&id))
@@ -123,7 +122,7 @@ pub(super) async fn find(
             Some(0) => transactions.take(),
             Some(1) => users.take(),
             Some(2) => passed.take(),
-            _ => refused.take(),
+            _ => rejected.take(),
         };
         let Some(line) = next else { break };
         seen.extend(line.event().filter(|_| line.outcome == Outcome::Accepted));
@@ -133,12 +132,12 @@ pub(super) async fn find(
         transactions: transactions.reach(),
         users: users.reach(),
         passed: passed.reach(),
-        refused: refused.reach(),
+        rejected: rejected.reach(),
     };
     Ok(Lines { lines, next: (!next.is_end()).then_some(next) })
 }
 
-/// What the ledger has: events of a transaction (or all), and of a user.
+/// Recorded events: of a transaction (or all), and of a user.
 async fn events(
     console: &Console,
     filter: &Filter,
@@ -170,7 +169,7 @@ async fn one(
 ) -> Result<List<Cursor>, PageError> {
     let mut list = List::ended();
     if *from == Reach::Begin
-        && let Some(detail) = console.book().event(id).await?
+        && let Some(detail) = console.ledger().event(id).await?
         && query.source.as_ref().is_none_or(|source| *source == detail.event.source)
         && query.in_time(detail.event.received_ms)
     {
@@ -197,7 +196,7 @@ async fn recorded(
         if missing == 0 {
             break;
         }
-        let page = console.book().query(query, cursor.as_ref(), missing).await?;
+        let page = console.ledger().query(query, cursor.as_ref(), missing).await?;
         for event in &page.events {
             list.lines.push_back((Cursor::after(event.id), Line::of_event(event)?));
         }
@@ -219,7 +218,7 @@ fn passed(console: &Console, filter: &Filter, from: &Reach<u64>, limit: usize) -
     List { from: from.clone(), lines, to }
 }
 
-/// What was rejected, of all gateways.
+/// Rejected callbacks of all gateways.
 async fn rejected(
     console: &Console,
     filter: &Filter,
@@ -308,20 +307,20 @@ impl Line {
             parameter: one.parameter.clone(),
             transaction: one.transaction.clone(),
             user: one.user.clone(),
-            thing: Thing::Refusal(one.id),
+            thing: Thing::Rejection(one.id),
             state: None,
             is_test: false,
             kind: None,
             effect: None,
             took: Some(one.took),
-            subject: Some(Subject::refusal(&one.source, &one.request)),
+            subject: Some(Subject::rejection(&one.source, &one.request)),
         }
     }
 
     fn event(&self) -> Option<EventId> {
         match self.thing {
             Thing::Event(id) => Some(id),
-            Thing::Refusal(_) | Thing::Nothing => None,
+            Thing::Rejection(_) | Thing::Nothing => None,
         }
     }
 }

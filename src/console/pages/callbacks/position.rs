@@ -1,33 +1,33 @@
-//! Where a page of the list ended: a place in each of the lists that it is merged from.
+//! The end of a page of the list: a position in each of the merged lists.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::ledger::Cursor;
 
-/// How far one list was shown.
+/// The position in one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Reach<T> {
-    /// Not at all.
+    /// Before the first line.
     #[default]
     Begin,
-    /// Up to here.
+    /// After a line.
     To(T),
-    /// Whole.
+    /// After the last line.
     End,
 }
 
-/// How far the list was shown.
+/// The position in the merged list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     /// Events of a transaction, or all.
     pub transactions: Reach<Cursor>,
     /// Events of a user.
     pub users: Reach<Cursor>,
-    /// Callbacks that were neither recorded nor refused, by number.
+    /// Callbacks neither recorded nor rejected, by number.
     pub passed: Reach<u64>,
     /// Rejected ones.
-    pub refused: Reach<Cursor>,
+    pub rejected: Reach<Cursor>,
 }
 
 impl Position {
@@ -35,7 +35,7 @@ impl Position {
         self.transactions == Reach::End
             && self.users == Reach::End
             && self.passed == Reach::End
-            && self.refused == Reach::End
+            && self.rejected == Reach::End
     }
 }
 
@@ -63,8 +63,8 @@ impl<T: FromStr> FromStr for Reach<T> {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transactions, users, passed, refused } = self;
-        write!(f, "{transactions}.{users}.{passed}.{refused}")
+        let Self { transactions, users, passed, rejected } = self;
+        write!(f, "{transactions}.{users}.{passed}.{rejected}")
     }
 }
 
@@ -73,12 +73,12 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let parts: Vec<&str> = text.split('.').collect();
-        let [transactions, users, passed, refused] = parts.as_slice() else { return Err(()) };
+        let [transactions, users, passed, rejected] = parts.as_slice() else { return Err(()) };
         Ok(Self {
             transactions: transactions.parse().or(Err(()))?,
             users: users.parse().or(Err(()))?,
             passed: passed.parse().or(Err(()))?,
-            refused: refused.parse().or(Err(()))?,
+            rejected: rejected.parse().or(Err(()))?,
         })
     }
 }
@@ -89,13 +89,13 @@ mod tests {
     use crate::ledger::EventId;
 
     #[test]
-    fn a_position_goes_out_and_comes_back() {
+    fn positions_round_trip() {
         let at = Cursor::after(EventId::from_bytes([7; 16]));
         let position = Position {
             transactions: Reach::To(at),
             users: Reach::End,
             passed: Reach::Begin,
-            refused: Reach::To(Cursor::after(EventId::from_bytes([8; 16]))),
+            rejected: Reach::To(Cursor::after(EventId::from_bytes([8; 16]))),
         };
         assert_eq!(position.to_string().parse(), Ok(position));
         for bad in ["", "a.b.c", "....", "zz...", "..x.", "...xyz"] {

@@ -1,4 +1,4 @@
-//! Which dead letters are wanted.
+//! The filter of dead letters.
 
 use super::WHAT_TIME;
 use crate::clock::UnixMillis;
@@ -7,12 +7,12 @@ use crate::console::fields::{self, Fields};
 use crate::console::page_error::PageError;
 use crate::ledger::{LogQuery, SourceId, TargetId};
 
-/// Which dead letters are wanted; what is not given does not matter.
+/// A filter of dead letters; an empty field matches all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     pub since_ms: Option<UnixMillis>,
     pub until_ms: Option<UnixMillis>,
-    /// The fields as they came.
+    /// The fields, unchanged.
     given: Vec<(&'static str, String)>,
 }
 
@@ -28,7 +28,7 @@ impl Filter {
         Ok(Self { since_ms: at("since")?, until_ms: at("until")?, given: given.collect() })
     }
 
-    /// A field as it came; empty where it did not.
+    /// A field, unchanged; empty if it is missing.
     pub fn given(&self, name: &str) -> &str {
         let mut pairs = self.pairs();
         pairs.find(|(known, _)| *known == name).map_or("", |(_, value)| value)
@@ -38,7 +38,7 @@ impl Filter {
         self.given.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// As a query, with `more` behind it.
+    /// Writes the filter as a query, followed by `more`.
     pub fn query(&self, more: &[(&str, &str)]) -> String {
         let all: Vec<_> = self.pairs().chain(more.iter().copied()).collect();
         fields::query(&all)
@@ -54,7 +54,7 @@ impl Filter {
         Some(SourceId::from(id))
     }
 
-    /// What it says of events, apart from where they go.
+    /// The filter of events, without the destination.
     pub fn log(&self, config: &Config) -> LogQuery {
         let (since_ms, until_ms) = (self.since_ms, self.until_ms);
         LogQuery { source: self.source(config), since_ms, until_ms, ..LogQuery::default() }

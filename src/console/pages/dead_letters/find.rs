@@ -1,5 +1,5 @@
-//! The letters of a page: dead deliveries by event, newest first, each with its last attempt.
-//! The ledger lists them by destination and time; what an event says is read for each.
+//! Dead deliveries of a page by event, newest first, each with its last attempt. The ledger lists
+//! them by destination and time; each event is read for its content.
 
 use super::Filter;
 use crate::clock::UnixMillis;
@@ -10,17 +10,16 @@ use crate::ledger::{
     LedgerError, TargetId,
 };
 
-/// Events of a page.
+/// Events per page.
 const PAGE: usize = 50;
 
-/// Events that one page reads at most: a source that is rare among them is looked for on the next
-/// page.
+/// Most events read for one page. With a rare source, the next page continues the search.
 const READ_MAX: usize = 500;
 
-/// Deliveries that are listed at one time.
+/// Deliveries per read.
 const LISTED: usize = 100;
 
-/// An event that is dead somewhere.
+/// An event with dead deliveries.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub event: EventId,
@@ -31,23 +30,23 @@ pub(super) struct Letter {
     pub deliveries: Vec<Dead>,
 }
 
-/// Where it is.
+/// A dead delivery.
 #[derive(Debug)]
 pub(super) struct Dead {
     pub target: TargetId,
-    /// Attempts in all.
+    /// Number of attempts.
     pub attempts: usize,
     pub last: Option<Attempt>,
 }
 
-/// A page of letters, and where the next one begins.
+/// A page of dead letters, and the cursor of the next.
 #[derive(Debug)]
 pub(super) struct Found {
     pub letters: Vec<Letter>,
     pub next: Option<Cursor>,
 }
 
-/// The letters that `filter` wants, from `cursor` on.
+/// Finds the dead letters that match `filter`, from `cursor` on.
 pub(super) async fn find(
     console: &Console,
     filter: &Filter,
@@ -60,7 +59,7 @@ pub(super) async fn find(
     let mut letters = Vec::new();
     let mut read = 0;
     loop {
-        let page = console.book().deliveries(&wanted, next.as_ref(), LISTED).await?;
+        let page = console.ledger().deliveries(&wanted, next.as_ref(), LISTED).await?;
         for group in whole_events(&page.deliveries, page.next.is_some()) {
             let Some(last) = group.last() else { continue };
             if log.since_ms.is_some_and(|since| last.event.ms() < since) {
@@ -68,7 +67,7 @@ pub(super) async fn find(
             }
             read += 1;
             next = Some(Cursor::behind(last));
-            let detail = console.book().event(last.event).await?;
+            let detail = console.ledger().event(last.event).await?;
             let is_wanted = |detail: &EventDetail| {
                 log.source.as_ref().is_none_or(|source| *source == detail.event.source)
                     && log.in_time(last.event.ms())
@@ -93,15 +92,15 @@ pub(super) async fn find(
     }
 }
 
-/// Deliveries by event. Where the list goes on its last event may have more of them, and is left
-/// for the next one, unless it is the only one.
+/// Groups deliveries by event. If the list continues, its last event may have more deliveries, so it
+/// is left for the next read, unless it is the only one.
 fn whole_events(deliveries: &[Delivery], goes_on: bool) -> impl Iterator<Item = &[Delivery]> {
     let groups: Vec<&[Delivery]> = deliveries.chunk_by(|a, b| a.event == b.event).collect();
     let whole = if goes_on && groups.len() > 1 { groups.len() - 1 } else { groups.len() };
     groups.into_iter().take(whole)
 }
 
-/// `None`: it is dead no more.
+/// `None`: no delivery is dead any more.
 fn letter(detail: EventDetail, target: Option<&TargetId>) -> Result<Option<Letter>, LedgerError> {
     let id = detail.event.id;
     let corrupt = |_| LedgerError::Corrupt(id.to_string());
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_never_cut_in_two_where_that_can_be_helped() {
+    fn an_event_is_split_only_if_it_is_alone() {
         let all = [dead(9, "a"), dead(9, "b"), dead(8, "a"), dead(7, "a"), dead(7, "b")];
         let sizes =
             |goes_on| whole_events(&all, goes_on).map(<[Delivery]>::len).collect::<Vec<_>>();

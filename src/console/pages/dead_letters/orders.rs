@@ -1,4 +1,4 @@
-//! Orders to deliver again: how far each is, and its end.
+//! Replays: their progress, and their cancellation.
 
 use maud::{Markup, html};
 
@@ -8,39 +8,39 @@ use crate::console::area::Area;
 use crate::console::components::facts::facts;
 use crate::console::components::{form, notice, table, time};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{ReplayProgress, ReplayState};
 use crate::ledger::ReplayId;
 use crate::operator::cancel_replay;
 
-/// Orders that the list shows.
+/// Replays in the list.
 const SHOWN_MAX: usize = 10;
 
-/// Seconds from one look of the script to the next.
+/// Refresh interval of the script, in seconds.
 const EVERY_S: u64 = 1;
 
 texts! {
     TITLE = "Replay {}", "重新投递任务 {}";
     ORDERS = "Replays", "重新投递任务";
-    CAPTION = "The latest of this gateway, since its start", "本网关启动以来的最新任务";
-    NONE = "None since this gateway's start.", "本网关启动以来没有。";
-    GIVEN = "Ordered (UTC)", "下达时间（UTC）";
+    CAPTION = "Latest first, since the start of this gateway", "最新在前，自本网关启动以来";
+    NONE = "No replays since the start of this gateway.", "自本网关启动以来没有重新投递任务。";
+    GIVEN = "Started (UTC)", "开始时间（UTC）";
     STATE = "State", "状态";
-    SEEN = "Looked at", "已查看";
+    SEEN = "Events checked", "已检查的事件";
     OF = "{} of about {}", "{} / 约 {}";
-    EVENTS = "Events", "事件数";
-    DELIVERIES = "Deliveries made anew", "重新生成的投递";
-    FAILED = "The ledger failed: {} Give the order again from the list.", "账本出错：{} 请从列表重新下达。";
-    NEXT = "What was made anew is being delivered. What is given up again comes back to the list of dead letters.",
-        "重新生成的投递正在进行。再次被放弃的投递会回到死信列表。";
-    AGAIN = "Look again", "刷新";
-    CANCEL = "Cancel", "取消任务";
-    CANCEL_WHAT = "What it has made stays made.", "已生成的投递会保留。";
+    EVENTS = "Events replayed", "重新投递的事件";
+    DELIVERIES = "Deliveries created", "新建的投递";
+    FAILED = "The store returned an error: {}. Start the replay again from the list of dead letters.", "存储返回错误：{}。请从死信列表重新开始。";
+    NEXT = "The new deliveries are in progress. If they fail again, they return to the dead letters.",
+        "新的投递正在进行。若再次失败，会回到死信列表。";
+    AGAIN = "Refresh", "刷新";
+    CANCEL = "Cancel replay", "取消任务";
+    CANCEL_WHAT = "Deliveries that were already created are kept.", "已新建的投递会保留。";
     LIST = "Dead letters", "死信";
-    GONE = "This gateway knows no replay of that id (any more): it was ordered on another one, or before a restart. What it made stays made.",
-        "本网关没有该任务：它可能在其他网关下达，或在重启之前。已生成的投递会保留。";
+    GONE = "This gateway has no replay with this id: it was started on another gateway or before a restart. Deliveries that it created are kept.",
+        "本网关没有该任务：它在其他网关上启动，或在重启之前启动。已新建的投递会保留。";
 }
 
 pub(super) fn path(id: ReplayId) -> String {
@@ -52,8 +52,8 @@ fn progress(console: &Console, id: &str) -> Result<ReplayProgress, PageError> {
     console.tools.replays.progress(id).ok_or(PageError::Bad(GONE))
 }
 
-/// The page of one order.
-pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> Shown {
+/// The page of one replay.
+pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let progress = progress(console, id)?;
     let live = format!("{}/{LIVE}", path(progress.id));
     let middle = html! {
@@ -63,19 +63,19 @@ pub(super) fn page(console: &Console, visit: &Visit, id: &str) -> Shown {
     Ok(Reply::Page(TITLE.fill(visit.lang, &[&progress.id]), middle))
 }
 
-/// What the script asks for.
-pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> Shown {
+/// The part that the script refreshes.
+pub(super) fn part(console: &Console, visit: &Visit, id: &str) -> PageResult {
     Ok(Reply::Fragment(shown(visit, &progress(console, id)?)))
 }
 
-pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> Shown {
+pub(super) async fn cancel(console: &Console, visit: &Visit, id: &str) -> PageResult {
     let id: ReplayId = id.parse().map_err(|_| PageError::Absent)?;
     let tools = (&console.tools.registry, &console.tools.replays);
     cancel_replay(tools, &visit.viewer.who, id).await?.ok_or(PageError::Bad(GONE))?;
-    Ok(Reply::Go(path(id)))
+    Ok(Reply::Redirect(path(id)))
 }
 
-/// How far it is.
+/// The progress of a replay.
 fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
     let lang = visit.lang;
     let runs = progress.state == ReplayState::Running;
@@ -91,7 +91,7 @@ fn shown(visit: &Visit, progress: &ReplayProgress) -> Markup {
     );
     let action = format!("{}/cancel", path(progress.id));
     html! {
-        // The script looks no further where this is said.
+        // `data-ended` stops the script.
         div data-ended[!runs] {
             @if let (Some(of), true) = (progress.of, runs) {
                 progress value=(progress.seen) max=(of.max(progress.seen).max(1)) aria-label=(SEEN.of(lang)) {}
@@ -123,15 +123,15 @@ fn seen(visit: &Visit, progress: &ReplayProgress) -> Markup {
 
 fn badge(visit: &Visit, state: &ReplayState) -> Markup {
     let (class, word) = match state {
-        ReplayState::Running => ("pending", Text::new("running", "进行中")),
-        ReplayState::Done => ("done", Text::new("complete", "已完成")),
-        ReplayState::Cancelled => ("conflict", Text::new("cancelled", "已取消")),
-        ReplayState::Failed(_) => ("dead", Text::new("failed", "失败")),
+        ReplayState::Running => ("pending", Text::new("Running", "进行中")),
+        ReplayState::Done => ("done", Text::new("Done", "已完成")),
+        ReplayState::Cancelled => ("conflict", Text::new("Cancelled", "已取消")),
+        ReplayState::Failed(_) => ("dead", Text::new("Failed", "失败")),
     };
     html! { span.badge.(class) title=(state.as_str()) { (word.of(visit.lang)) } }
 }
 
-/// The latest orders.
+/// The latest replays.
 pub(super) fn section(console: &Console, visit: &Visit) -> Markup {
     let lang = visit.lang;
     let all = console.tools.replays.all();
@@ -173,7 +173,7 @@ mod tests {
             path: String::new(),
             rest: Vec::new(),
             query: Fields::default(),
-            came_by_tls: false,
+            is_over_tls: false,
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_can_be_watched_and_cancelled_until_it_has_ended() {
+    fn a_running_replay_can_be_watched_and_cancelled() {
         let running = seen(AdminRight::Admin, ReplayState::Running);
         assert!(running.contains(r#"<progress value="200" max="1000""#), "{running}");
         assert!(running.contains("/cancel") && running.contains(AGAIN.of(Lang::En)));

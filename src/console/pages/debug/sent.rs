@@ -1,4 +1,4 @@
-//! A callback that was sent to this gateway, and what became of it.
+//! A callback sent to this gateway, and its outcome.
 
 use maud::{Markup, html};
 
@@ -17,48 +17,48 @@ use crate::operator::{CallError, Called, call};
 use crate::sender::{Outcome, OwnedRequest};
 
 texts! {
-    SENT = "What this gateway answered", "本网关的应答";
+    SENT = "Reply of this gateway", "本网关的应答";
     STATUS = "Status", "状态码";
     TYPE = "Content type", "内容类型";
-    TOOK = "Took", "耗时";
+    TOOK = "Latency", "耗时";
     OUTCOME = "Outcome", "结果";
-    UNKNOWN = "not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
-    EVENT = "The event", "事件";
-    REFUSAL = "The refusal", "拒绝记录";
+    UNKNOWN = "Not found among the latest callbacks of this gateway", "未在本网关最近的回调中找到";
+    EVENT = "Event", "事件";
+    REJECTION = "Rejected callback", "被拒绝的回调";
     BODY = "Body", "应答内容";
     EMPTY = "The body is empty.", "应答内容为空。";
-    CLOSED = "The connection was closed without an answer. Some senders want that where a callback cannot be taken now: they come again.",
-        "连接被关闭，没有应答。对某些发送方，暂时无法接收时需如此，它们会重试。";
-    UNREACHED = "There is no answer: {}", "没有应答：{}";
+    CLOSED = "The connection was closed without a reply. For some senders, this is the reply that makes them retry.",
+        "连接被关闭，没有应答。对某些发送方，只有这样才会重试。";
+    UNREACHED = "No reply: {}", "没有应答：{}";
 }
 
-/// How many of the latest are looked through for the one that was sent.
+/// Latest callbacks searched for the sent one.
 const LATEST: usize = 50;
 
-/// What came of sending one.
+/// The result of sending a callback.
 #[derive(Debug)]
 pub struct Sent {
     answer: Result<Called, CallError>,
-    became: Became,
+    recorded: Recorded,
 }
 
-/// What this gateway made of it.
+/// The outcome in the logs of this gateway.
 #[derive(Debug)]
-enum Became {
+enum Recorded {
     Event(Outcome, EventId),
     Passed(Outcome, Option<EventId>),
-    Refused(Rejected, HeldId),
+    Rejected(Rejected, HeldId),
     Unknown,
 }
 
-/// How far the logs were before it was sent.
+/// The ends of the logs before the callback was sent.
 struct Before {
     passed: u64,
     at_ms: UnixMillis,
 }
 
 impl Sent {
-    /// Sends `request` and looks what became of it.
+    /// Sends `request` and looks up its outcome.
     pub async fn to(
         console: &Console,
         config: &Config,
@@ -67,8 +67,8 @@ impl Sent {
     ) -> Result<Self, PageError> {
         let before = Before::now(console);
         let answer = call(&config.server, console.tools.callbacks, request).await;
-        let became = before.became(console, source, request).await?;
-        Ok(Self { answer, became })
+        let recorded = before.recorded(console, source, request).await?;
+        Ok(Self { answer, recorded })
     }
 
     pub fn show(&self, lang: Lang) -> Markup {
@@ -78,7 +78,7 @@ impl Sent {
             all.push((TYPE, value::maybe(called.content_type.as_deref())));
             all.push((TOOK, html! { (time::took(called.took)) }));
         }
-        all.extend(self.became.facts(lang));
+        all.extend(self.recorded.facts(lang));
         html! {
             section.sent aria-labelledby="sent" {
                 h2 #sent { (SENT.of(lang)) }
@@ -107,13 +107,13 @@ impl Before {
         Self { passed: passed.first().map_or(0, |one| one.number), at_ms: now_ms() }
     }
 
-    /// An answer is given when the logs have it.
-    async fn became(
+    /// Finds the outcome; the logs contain a callback before its reply is sent.
+    async fn recorded(
         &self,
         console: &Console,
         source: &Source,
         request: &OwnedRequest,
-    ) -> Result<Became, PageError> {
+    ) -> Result<Recorded, PageError> {
         let gate = &console.tools.gate;
         let of_source = HeldQuery {
             source: Some(SourceId::from(source.id.as_str())),
@@ -122,14 +122,14 @@ impl Before {
         };
         let (rejected, _) = gate.rejections().list(&of_source, None, LATEST).await?;
         if let Some(one) = rejected.iter().find(|one| one.request.target == request.target) {
-            return Ok(Became::Refused(one.reason, one.id));
+            return Ok(Recorded::Rejected(one.reason, one.id));
         }
         let query = LogQuery {
             source: Some(SourceId::from(source.id.as_str())),
             since_ms: Some(self.at_ms),
             ..LogQuery::default()
         };
-        let page = console.book().query(&query, None, LATEST).await?;
+        let page = console.ledger().query(&query, None, LATEST).await?;
         let is_ours = |body: &EventBody| {
             body.request.target == request.target && body.request.body == request.body
         };
@@ -139,16 +139,16 @@ impl Before {
             .find(|event| EventBody::decode(&event.body).is_ok_and(|body| is_ours(&body)));
         if let Some(event) = found {
             let outcome = if event.test { Outcome::Test } else { Outcome::Accepted };
-            return Ok(Became::Event(outcome, event.id));
+            return Ok(Recorded::Event(outcome, event.id));
         }
         let newer = |number: u64| number > self.passed;
         let (passed, _) =
             gate.recent().list(None, LATEST, |one| newer(one.number) && one.source == source.name);
-        Ok(passed.first().map_or(Became::Unknown, |one| Became::Passed(one.outcome, one.event)))
+        Ok(passed.first().map_or(Recorded::Unknown, |one| Recorded::Passed(one.outcome, one.event)))
     }
 }
 
-impl Became {
+impl Recorded {
     fn facts(&self, lang: Lang) -> Vec<(Text, Markup)> {
         let event = |id: &EventId| {
             let path = format!("{}/{id}", Area::Event.path());
@@ -160,12 +160,12 @@ impl Became {
                 let outcome = (OUTCOME, badge::outcome(lang, *outcome));
                 std::iter::once(outcome).chain(id.as_ref().map(event)).collect()
             }
-            Self::Refused(reason, id) => {
+            Self::Rejected(reason, id) => {
                 let outcome = html! {
                     (badge::outcome(lang, Outcome::Rejected)) " " (badge::rejected(lang, *reason))
                 };
-                let path = format!("{}/{id}", Area::Refusal.path());
-                vec![(OUTCOME, outcome), (REFUSAL, html! { a href=(path) { code { (id) } } })]
+                let path = format!("{}/{id}", Area::Rejection.path());
+                vec![(OUTCOME, outcome), (REJECTION, html! { a href=(path) { code { (id) } } })]
             }
             Self::Unknown => vec![(OUTCOME, html! { span.absent { (UNKNOWN.of(lang)) } })],
         }

@@ -1,4 +1,4 @@
-//! What is filled in or pasted: the forms, and what they say.
+//! The forms of the debug tool and their input.
 
 use maud::{Markup, html};
 
@@ -15,48 +15,48 @@ use crate::console::visit::Visit;
 use crate::sender::{self, Role};
 
 texts! {
-    FILL = "Fill in a callback", "填写回调";
-    FILL_HINT = "What the sender makes up itself (time, nonce) and the signature are added.", "发送方自行生成的内容（时间、随机数）和签名会自动添加。";
-    NO_SIGN = "Its callbacks are signed with a private key, which only the sender has: none can be made here.",
-        "其回调使用只有发送方持有的私钥签名，此处无法生成。";
-    MORE = "Further parameters", "其他参数";
-    MORE_HINT = "One on each line, NAME=VALUE; header.NAME is a header field, body the whole body.", "每行一个，名称=值；header.名称 为请求头，body 为整个请求体。";
-    SIGN = "Sign it", "签名";
-    PASTE = "Paste a callback", "粘贴回调";
-    REQUEST = "A URL, or a request", "URL 或完整请求";
-    REQUEST_HINT = "A request: its first line, header fields, an empty line, the body.", "完整请求：请求行、请求头、空行、请求体。";
-    AT = "When it came (UTC)", "接收时间（UTC）";
-    AT_HINT = "Empty: now.", "留空表示现在。";
-    EXPLAIN = "Explain it", "解释";
-    SEND = "Send it to this gateway", "发送到本网关";
-    SEND_HINT = "It is taken like any other: a genuine one is recorded and delivered.",
-        "与其他回调一样处理：有效的回调会被记录并投递。";
+    FILL = "Sign a callback", "签名回调";
+    FILL_HINT = "The values that the sender generates (time, nonce) and the signature are added.", "发送方生成的值（时间、随机数）和签名会自动添加。";
+    NO_SIGN = "This sender signs with a private key that only the sender has. No callback can be signed here.",
+        "该发送方使用只有其自身持有的私钥签名，此处无法签名。";
+    MORE = "Other parameters", "其他参数";
+    MORE_HINT = "One per line, NAME=VALUE; header.NAME sets a header, body the whole body.",
+        "每行一个，格式为“名称=值”；header.名称 设置请求头，body 设置整个请求体。";
+    SIGN = "Sign callback", "签名回调";
+    PASTE = "Explain a callback", "诊断回调";
+    REQUEST = "URL or request", "URL 或请求";
+    REQUEST_HINT = "A request consists of the request line, headers, an empty line and the body.", "请求由请求行、请求头、空行和请求体组成。";
+    AT = "Received (UTC)", "接收时间（UTC）";
+    AT_HINT = "If empty, the current time.", "留空表示当前时间。";
+    EXPLAIN = "Explain callback", "诊断回调";
+    SEND = "Send to this gateway", "发送到本网关";
+    SEND_HINT = "A verified callback is recorded and delivered like any other.", "已验证的回调与其他回调一样，会被记录并投递。";
     PARAMETER = "Parameter", "参数";
     TRANSACTION = "Transaction", "交易号";
     USER = "User", "用户";
     ITEM = "Item", "物品";
     AMOUNT = "Amount", "数量";
-    NO_PAIR = "write NAME=VALUE on each line", "每行写 名称=值";
+    NO_PAIR = "write one NAME=VALUE per line", "每行写一个“名称=值”";
 }
 
-/// The forms as they are shown.
+/// The forms with their values and errors.
 #[derive(Debug)]
 pub struct Sheet<'s> {
     source: &'s Source,
-    /// What was typed; nothing on a fresh page.
+    /// Submitted values; `None` on a new page.
     form: Option<&'s Fields>,
     fields: Vec<sender::Field>,
-    /// The callback that was pasted or signed.
+    /// The pasted or signed request.
     pub request: String,
-    /// When it came, as it was typed.
+    /// Time of receipt, as entered.
     pub at: String,
-    pub mistakes: FormErrors,
+    pub errors: FormErrors,
 }
 
 impl<'s> Sheet<'s> {
     pub fn fresh(source: &'s Source) -> Self {
-        let (fields, mistakes) = (source.recipe.fields(), FormErrors::default());
-        Self { source, form: None, fields, request: String::new(), at: String::new(), mistakes }
+        let (fields, errors) = (source.recipe.fields(), FormErrors::default());
+        Self { source, form: None, fields, request: String::new(), at: String::new(), errors }
     }
 
     pub fn typed(source: &'s Source, form: &'s Fields) -> Self {
@@ -69,7 +69,7 @@ impl<'s> Sheet<'s> {
         }
     }
 
-    /// The parameters that were filled in: empty ones are not there.
+    /// The parameters of the form, without empty ones.
     pub fn pairs(&self, lang: Lang) -> Result<Vec<(String, String)>, FormErrors> {
         let typed = |name: &str| self.form.and_then(|form| form.verbatim(name)).unwrap_or_default();
         let fields = self
@@ -105,7 +105,7 @@ impl<'s> Sheet<'s> {
                         (self.name())
                         div.fields { @for field in &self.fields { (self.field(lang, field)) } }
                         (Field {
-                            value: more, hint: Some(MORE_HINT), error: self.mistakes.of("more"),
+                            value: more, hint: Some(MORE_HINT), error: self.errors.of("more"),
                             ..Field::new("more", MORE)
                         }.show_area(lang, 2))
                         button type="submit" name="do" value="sign" { (SIGN.of(lang)) }
@@ -123,7 +123,7 @@ impl<'s> Sheet<'s> {
             value: &text,
             code: Some(&field.name),
             about: field.pasted.as_deref(),
-            error: self.mistakes.of(&field.name),
+            error: self.errors.of(&field.name),
             ..Field::new(&name, label(field.role))
         }
         .show(lang)
@@ -137,11 +137,11 @@ impl<'s> Sheet<'s> {
                 (forms::to(visit, PATH, &html! {
                     (self.name())
                     (Field {
-                        value: &self.request, hint: Some(REQUEST_HINT), error: self.mistakes.of("request"),
+                        value: &self.request, hint: Some(REQUEST_HINT), error: self.errors.of("request"),
                         ..Field::new("request", REQUEST)
                     }.show_area(lang, 6))
                     (Field {
-                        kind: "datetime-local", value: &self.at, hint: Some(AT_HINT), error: self.mistakes.of("at"),
+                        kind: "datetime-local", value: &self.at, hint: Some(AT_HINT), error: self.errors.of("at"),
                         ..Field::new("at", AT)
                     }.show(lang))
                     div.actions {
@@ -161,12 +161,12 @@ impl<'s> Sheet<'s> {
     }
 }
 
-/// The name of a parameter's field: no parameter is called like a field of the page.
+/// The form name of a parameter; the prefix keeps it apart from other fields of the page.
 fn in_form(name: &str) -> String {
     format!("p.{name}")
 }
 
-/// What a field says before somebody types.
+/// The initial value of a field.
 fn sample(field: &sender::Field) -> String {
     match field.role {
         Some(Role::Transaction) => format!("test-{}", now_ms()),

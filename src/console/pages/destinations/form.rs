@@ -1,4 +1,4 @@
-//! The form of a destination. What may be secret is taken in and never shown.
+//! The form of a destination. Secrets can be entered and are never shown.
 
 use maud::{Markup, html};
 use serde_json::{Value, json};
@@ -14,42 +14,42 @@ use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 
 texts! {
-    NAME_HINT = "It cannot be changed later: deliveries wait for it under its name.", "之后不能更改：投递以此名称排队。";
+    NAME_HINT = "The name cannot be changed later, because deliveries are queued under it.", "名称之后不能更改，投递以此名称排队。";
     URL = "URL", "地址";
-    URL_HINT = "For example https://game.example.com/rewards. Private ranges have to be in egress.allow of the configuration.",
-        "例如 https://game.example.com/rewards。内网地址须在配置的 egress.allow 中。";
+    URL_HINT = "For example https://game.example.com/rewards. Private addresses must be listed in egress.allow of the configuration.",
+        "例如 https://game.example.com/rewards。内网地址须列入配置的 egress.allow。";
     FORMAT = "Format", "格式";
-    FORMAT_HINT = "event: Postern's JSON, signed. forward: as the sender sent it. template: the source's template behind the URL.",
-        "event：Postern 的 JSON 并签名。forward：发送方的原始请求。template：URL 加来源的模板。";
-    METHOD = "Method of a template", "模板的请求方法";
+    FORMAT_HINT = "event: Postern's JSON, signed. forward: the request as the sender sent it. template: the URL with the source's template.",
+        "event：Postern 的 JSON，带签名。forward：发送方的原始请求。template：URL 加来源的模板。";
+    METHOD = "Method for template", "template 的请求方法";
     SECRET = "Signing secret", "签名密钥";
-    SECRET_HINT = "whsec_ and base64 behind it. It is not shown again. Empty: what there is stays.",
-        "以 whsec_ 开头，其后为 base64。之后不再显示。留空则保持不变。";
-    BESIDE = "Sign with the old secrets too, until you end them", "同时用旧密钥签名，直到您停用它们";
-    HEADERS = "Header fields of its own", "自定义请求头";
-    HEADERS_HINT = "One on each line, NAME: VALUE. Values are not shown again; *** stands for what there is.",
-        "每行一个，名称: 值。值之后不再显示，*** 表示保持不变。";
-    FIRST = "First gap between attempts", "首次重试间隔";
-    MAX = "Longest gap", "最长间隔";
+    SECRET_HINT = "whsec_ followed by base64. It is not shown again. If empty, the secret is not changed.",
+        "以 whsec_ 开头，后接 base64。保存后不再显示。留空则不更改。";
+    BESIDE = "Also sign with the old secrets until you remove them", "同时使用旧密钥签名，直到您移除它们";
+    HEADERS = "Additional headers", "附加请求头";
+    HEADERS_HINT = "One per line, NAME: VALUE. Values are not shown again; *** keeps the current value.",
+        "每行一个，格式为“名称: 值”。保存后不再显示值，*** 表示保留当前值。";
+    FIRST = "First retry interval", "首次重试间隔";
+    MAX = "Longest retry interval", "最长重试间隔";
     ATTEMPTS = "Attempts", "尝试次数";
-    TIMEOUT = "Time-out", "超时";
-    CONCURRENCY = "Attempts at one time", "并发数";
-    RATE = "Rate", "速率";
-    RATE_HINT = "For example 500/s. Empty: no bound.", "例如 500/s。留空表示不限。";
-    MODE = "Does the sender wait for its verdict?", "发送方是否等待其结果？";
-    MODE_ASYNC = "no: it is answered when the event is recorded", "否：事件记录后即应答";
-    MODE_INLINE = "yes: inline", "是：同步 inline";
-    LATE = "What the sender is told when it is late", "后端超时时的应答";
+    TIMEOUT = "Timeout", "超时";
+    CONCURRENCY = "Concurrency limit", "并发上限";
+    RATE = "Rate limit", "限速";
+    RATE_HINT = "For example 500/s. If empty, there is no limit.", "例如 500/s。留空表示不限。";
+    MODE = "Does the sender wait for the verdict of this destination?", "发送方是否等待此目标的判定？";
+    MODE_ASYNC = "No: reply once the event is recorded", "否：事件记录后即应答";
+    MODE_INLINE = "Yes: inline", "是：同步（inline）";
+    LATE = "Reply to the sender on timeout", "超时时对发送方的应答";
     LATE_UNSET = "–", "–";
-    DEFAULTS = "Empty fields keep their defaults.", "留空则使用默认值。";
-    CREATE = "Make it", "创建";
-    NO_NUMBER = "is no number", "不是数字";
-    OTHER_SERVER = "type it again: the URL leads to another server, and what is masked stays with the old one",
-        "请重新填写：URL 指向另一台服务器，已隐藏的值不会随之发送";
-    NO_LINE = "write NAME: VALUE on each line", "每行写 名称: 值";
+    DEFAULTS = "Empty fields use the defaults.", "留空的字段使用默认值。";
+    CREATE = "Create destination", "创建投递目标";
+    NO_NUMBER = "must be a number", "必须是数字";
+    OTHER_SERVER = "enter it again: the URL leads to another server, and masked values are not sent there",
+        "请重新填写：URL 指向另一台服务器，已隐藏的值不会发送到该服务器";
+    NO_LINE = "write one NAME: VALUE per line", "每行写一个“名称: 值”";
 }
 
-/// What the fields say: what was typed, or what a destination says now.
+/// The values of the fields: submitted, or stored.
 #[derive(Debug)]
 pub enum Typed<'t> {
     Form(&'t Fields),
@@ -66,21 +66,21 @@ impl<'t> Typed<'t> {
     }
 
     fn text(&self, name: &str) -> String {
-        let said = match self {
+        let value = match self {
             Self::Form(form) => return form.verbatim(name).unwrap_or_default().to_owned(),
             Self::Table(table) => match name.strip_prefix("retry.") {
                 Some(inner) => table.get("retry").and_then(|retry| retry.get(inner)),
                 None => table.get(name),
             },
         };
-        match said {
+        match value {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         }
     }
 
-    /// The names of the header fields; a value that was typed has to be typed again.
+    /// The headers without their values; a submitted value must be entered again.
     fn headers(&self) -> String {
         let names: Vec<String> = match self {
             Self::Form(form) => {
@@ -108,29 +108,29 @@ impl<'t> Typed<'t> {
 // === Shown ===
 
 /// The page of a new destination.
-pub fn new(visit: &Visit, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+pub fn new(visit: &Visit, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let lang = visit.lang;
     let name = typed.text("name");
     html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         (forms::change(visit, PATH, &html! {
-            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
-            (fields(lang, mistakes, typed))
+            (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            (fields(lang, errors, typed))
             button type="submit" { (CREATE.of(lang)) }
         }))
     }
 }
 
-/// The fields that a new destination and an old one have in common.
-pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+/// The fields of new and stored destinations.
+pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint: Option<Text>| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
     };
     let choice = |name, label, hint: Option<Text>, options: &[(&str, &str)]| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show_choice(lang, options)
     };
     let formats = [("event", "event"), ("forward", "forward"), ("template", "template")];
@@ -149,12 +149,12 @@ pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
         (choice("format", FORMAT, Some(FORMAT_HINT), &formats))
         (choice("method", METHOD, None, &[("", unset), ("GET", "GET"), ("POST", "POST")]))
         (Field {
-            kind: "password", hint: Some(SECRET_HINT), error: mistakes.of("secret"),
+            kind: "password", hint: Some(SECRET_HINT), error: errors.of("secret"),
             ..Field::new("secret", SECRET)
         }.show(lang))
         @if has_secret { (Field::new("beside", BESIDE).show_box(lang)) }
         (Field {
-            value: &headers, hint: Some(HEADERS_HINT), error: mistakes.of("headers"),
+            value: &headers, hint: Some(HEADERS_HINT), error: errors.of("headers"),
             ..Field::new("headers", HEADERS)
         }.show_area(lang, 3))
         p.hint { (DEFAULTS.of(lang)) }
@@ -173,9 +173,9 @@ pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
 
 // === Read ===
 
-/// What a destination is to say: `table` with what was typed in place of what it said.
+/// Applies the form to `table`.
 pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormErrors> {
-    refuse_secrets_for_another(lang, form, &table)?;
+    reject_masked_for_another(lang, form, &table)?;
     for key in ["url", "format", "method", "timeout", "rate", "late"] {
         set(&mut table, key, form.text(key).map(|text| json!(text)));
     }
@@ -199,9 +199,9 @@ pub fn read(lang: Lang, form: &Fields, mut table: Table) -> Result<Table, FormEr
     Ok(table)
 }
 
-/// Refuses to keep what is not shown where the URL leads to another server: whoever may change a
-/// destination is not to learn what its server is told.
-fn refuse_secrets_for_another(lang: Lang, form: &Fields, table: &Table) -> Result<(), FormErrors> {
+/// Rejects masked values if the URL leads to another server: an operator who may change a destination
+/// must not learn its secrets.
+fn reject_masked_for_another(lang: Lang, form: &Fields, table: &Table) -> Result<(), FormErrors> {
     let old = table.get("url").and_then(Value::as_str).unwrap_or_default();
     if is_same_server(old, form.text("url").unwrap_or_default()) || old.is_empty() {
         return Ok(());
@@ -218,7 +218,7 @@ fn refuse_secrets_for_another(lang: Lang, form: &Fields, table: &Table) -> Resul
     }
 }
 
-/// The secrets that a table has, one or several, the newest first.
+/// The secrets of a table, newest first.
 pub fn secrets(table: &Table) -> Vec<Value> {
     match table.get("secret") {
         Some(Value::Array(list)) => list.clone(),
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_typed_into_secret_fields_is_not_shown_again() {
+    fn submitted_secrets_are_not_shown_again() {
         let form = Fields::read(b"headers=X-A%3A+s3cret%0AX-B%3A+***&secret=whsec_x");
         let shown = fields(Lang::En, &FormErrors::default(), &Typed::of(&form)).into_string();
         assert!(!shown.contains("s3cret") && !shown.contains("whsec_x"), "{shown}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_masked_does_not_move_to_another_server() {
+    fn masked_values_do_not_move_to_another_server() {
         let old = json!({
             "url": "https://a.example/x", "headers": { "X-B": "old" }, "secret": "whsec_old",
         });
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_stands_for_what_there_is() {
+    fn a_mask_keeps_the_stored_value() {
         let old = json!({ "headers": { "X-B": "old" }, "secret": "whsec_old" });
         let old = old.as_object().unwrap();
         let read = |text: &[u8]| read(Lang::En, &Fields::read(text), old.clone());

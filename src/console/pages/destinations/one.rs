@@ -1,9 +1,9 @@
-//! One destination: how it is, what it says, and what can be done with it.
+//! One destination: state, configuration and actions.
 
 use maud::{Markup, html};
 
 use super::form::{self, Typed};
-use super::{Backlog, due, kept, path_of, state};
+use super::{Backlog, due, path_of, state, stored};
 use crate::config::{Config, Destination, Origin, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -17,7 +17,7 @@ use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
 use crate::console::pages::sources;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::delivery::{Condition, PauseReason};
@@ -31,67 +31,67 @@ texts! {
     FORMAT = "Format", "格式";
     PENDING = "Pending", "待投递";
     DEAD = "Dead", "死信";
-    OLDEST = "Oldest due", "最久到期";
-    UNDER_WAY = "Attempts under way", "进行中的尝试";
-    ORIGIN = "From", "来自";
+    OLDEST = "Oldest due", "最早到期";
+    IN_FLIGHT = "Attempts in flight", "进行中的尝试";
+    ORIGIN = "Origin", "定义位置";
     CHANGED = "Changed", "最后更改";
-    USED = "Sources that deliver here", "投递到此处的来源";
-    PAUSED_SINCE = "Paused", "暂停";
-    BY_OPERATOR = "by {}", "由 {} 操作";
-    GONE = "it answered 410: it wants no more", "后端返回 410，不再接收";
+    USED = "Sources", "来源";
+    PAUSED_SINCE = "Paused", "暂停时间";
+    BY_OPERATOR = "by {}", "由 {} 暂停";
+    GONE = "the destination responded with 410", "投递目标返回了 410";
     SECRETS = "Signing secrets", "签名密钥";
-    UNSIGNED = "none: deliveries are not signed", "无：投递不签名";
-    WRITTEN = "As it is written", "配置内容";
+    UNSIGNED = "None: deliveries are not signed", "无：投递不签名";
+    WRITTEN = "Configuration", "配置内容";
     KEY = "Key", "键";
     VALUE = "Value", "值";
-    NOTHING = "Nothing.", "无。";
-    PAUSE = "Pause", "暂停";
-    RESUME = "Resume", "恢复";
-    PAUSE_HINT = "Paused, nothing is delivered to it; events are recorded and wait.", "暂停后不再投递，事件照常记录并等待。";
-    TEST = "Try it", "测试投递";
-    TEST_HINT = "Makes one attempt with an event that is marked as a test, paused or not. The event is recorded nowhere; the audit log says who tried.",
-        "用一个标记为测试的事件尝试投递一次，暂停时也可以。事件不做记录，操作人记入审计日志。";
+    NOTHING = "None.", "无。";
+    PAUSE = "Pause destination", "暂停投递目标";
+    RESUME = "Resume destination", "恢复投递目标";
+    PAUSE_HINT = "A paused destination receives nothing. Events are still recorded and wait.", "暂停后不再投递；事件照常记录并等待。";
+    TEST = "Test delivery", "测试投递";
+    TEST_HINT = "Makes one attempt with a test event, even if the destination is paused. The event is not stored; the audit log records the test.",
+        "使用测试事件尝试投递一次，暂停时也可进行。该事件不会保存，测试会记入审计日志。";
     TEST_SOURCE = "Source", "来源";
     TEST_USER = "User", "用户";
     TEST_ITEM = "Item", "物品";
     TEST_AMOUNT = "Amount", "数量";
-    SEND = "Send a test event", "发送测试事件";
-    TOOK_IT = "It took the test event.", "已接收测试事件。";
-    REFUSED_IT = "It did not take the test event.", "未接收测试事件。";
+    SEND = "Send test event", "发送测试事件";
+    DELIVERED = "Delivered.", "已送达。";
+    NOT_DELIVERED = "Not delivered.", "未送达。";
     STATUS = "Status", "状态码";
-    TOOK = "Time", "耗时";
-    ANSWER = "Answer (the first kilobyte)", "应答（前 1 KB）";
+    TOOK = "Latency", "耗时";
+    ANSWER = "Response (first KiB)", "响应（前 1 KiB）";
     ERROR = "Error", "错误";
-    EVENT_ID = "Event id of the test", "测试事件编号";
-    CHANGE = "Change it", "更改";
-    SAVE = "Save", "保存";
-    END = "End the old secrets", "停用旧密钥";
-    DELETE = "Delete this destination", "删除此投递目标";
-    DELETE_HINT = "Only possible when no source delivers to it.", "仅当没有来源投递到此处时可删除。";
-    LEFT_OUT = "It does not run: {}", "未运行：{}";
+    EVENT_ID = "Event id", "事件 ID";
+    CHANGE = "Edit", "编辑";
+    SAVE = "Save changes", "保存更改";
+    END = "Remove old secrets", "移除旧密钥";
+    DELETE = "Delete destination", "删除投递目标";
+    DELETE_HINT = "A destination can be deleted if no source delivers to it.", "没有来源使用此目标时才能删除。";
+    LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
-/// What is said on the page besides what the destination is.
+/// The input of the page besides the destination.
 #[derive(Debug)]
-pub struct Said<'s> {
+pub struct View<'s> {
     pub name: &'s str,
-    pub mistakes: FormErrors,
-    /// What was sent and not taken.
+    pub errors: FormErrors,
+    /// Submitted values that were rejected.
     pub typed: Option<&'s Fields>,
-    /// What came of a test.
+    /// The result of a test.
     pub tried: Option<Tried>,
 }
 
-impl<'s> Said<'s> {
+impl<'s> View<'s> {
     pub fn of(name: &'s str) -> Self {
-        Self { name, mistakes: FormErrors::default(), typed: None, tried: None }
+        Self { name, errors: FormErrors::default(), typed: None, tried: None }
     }
 }
 
 /// The page of one destination.
-pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
-    let (lang, name) = (visit.lang, said.name);
-    let stats = console.book().stats().await?;
+pub async fn page(console: &Console, visit: &Visit, view: &View<'_>) -> PageResult {
+    let (lang, name) = (visit.lang, view.name);
+    let stats = console.ledger().stats().await?;
     let target = TargetId::from(name);
     let condition = console.tools.control.condition(&target).await;
     let state = console.tools.registry.in_force();
@@ -102,14 +102,14 @@ pub async fn page(console: &Console, visit: &Visit, said: &Said<'_>) -> Shown {
     let changed = shown["changed_at"].as_str().zip(shown["changed_by"].as_str());
     let middle = html! {
         (managed::done(visit))
-        (said.mistakes.show(lang))
-        @if let Some(tried) = &said.tried { (outcome(lang, tried)) }
+        (view.errors.show(lang))
+        @if let Some(tried) = &view.tried { (outcome(lang, tried)) }
         @if found.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
         (facts(lang, &health(lang, condition.as_ref(), Backlog::of(&stats, &target), name)))
         @if let Some(found) = found { (about(lang, &state.config, found, changed)) }
-        @if let Some(condition) = &condition { (switching(visit, name, condition)) (trial(visit, name)) }
-        @if is_ours { (changing(console, visit, said)?) }
+        @if let Some(condition) = &condition { (pause_section(visit, name, condition)) (test_section(visit, name)) }
+        @if is_ours { (edit_section(console, visit, view)?) }
     };
     Ok(Reply::Page(managed::title(Area::Destinations, lang, name), middle))
 }
@@ -121,7 +121,7 @@ fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
 }
 
-// === How it is ===
+// === State ===
 
 fn health(
     lang: Lang,
@@ -143,7 +143,7 @@ fn health(
     all.push((DEAD, html! { @if dead > 0 { a href=(letters) { (dead) } } @else { "0" } }));
     all.push((OLDEST, due(lang, oldest)));
     if let Some(condition) = condition {
-        all.push((UNDER_WAY, html! { (condition.in_flight) }));
+        all.push((IN_FLIGHT, html! { (condition.in_flight) }));
     }
     all
 }
@@ -184,8 +184,8 @@ fn about(
     let rows: Vec<_> = written
         .iter()
         .filter(|(key, _)| !matches!(key.as_str(), "name" | "url" | "format" | "secret"))
-        .map(|(key, said)| {
-            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        .map(|(key, member)| {
+            let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
             vec![html! { code { (key) } }, value::whole(&text)]
         })
         .collect();
@@ -195,9 +195,9 @@ fn about(
     }
 }
 
-// === What can be done with it ===
+// === Actions ===
 
-fn switching(visit: &Visit, name: &str, condition: &Condition) -> Markup {
+fn pause_section(visit: &Visit, name: &str, condition: &Condition) -> Markup {
     let lang = visit.lang;
     let is_paused = condition.paused.is_some();
     let (verb, word) = if is_paused { ("resume", RESUME) } else { ("pause", PAUSE) };
@@ -211,7 +211,7 @@ fn switching(visit: &Visit, name: &str, condition: &Condition) -> Markup {
     }
 }
 
-fn trial(visit: &Visit, name: &str) -> Markup {
+fn test_section(visit: &Visit, name: &str) -> Markup {
     let lang = visit.lang;
     html! {
         @if visit.viewer.may_change() {
@@ -235,8 +235,8 @@ fn trial(visit: &Visit, name: &str) -> Markup {
 fn outcome(lang: Lang, tried: &Tried) -> Markup {
     let attempt = &tried.attempt;
     let (tone, sentence) = match tried.is_delivered() {
-        true => (Tone::Good, TOOK_IT),
-        false => (Tone::Bad, REFUSED_IT),
+        true => (Tone::Good, DELIVERED),
+        false => (Tone::Bad, NOT_DELIVERED),
     };
     let status = attempt.status.map(|status| status.to_string());
     let took = std::time::Duration::from_millis(u64::from(attempt.latency_ms));
@@ -261,19 +261,19 @@ fn outcome(lang: Lang, tried: &Tried) -> Markup {
     }
 }
 
-fn changing(console: &Console, visit: &Visit, said: &Said<'_>) -> Result<Markup, PageError> {
-    let (lang, name) = (visit.lang, said.name);
-    let (now, version) = kept(console, name)?;
+fn edit_section(console: &Console, visit: &Visit, view: &View<'_>) -> Result<Markup, PageError> {
+    let (lang, name) = (visit.lang, view.name);
+    let (now, version) = stored(console, name)?;
     let secrets = form::secrets(&now).len();
-    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
-    let typed = said.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
+    // A form of an older version is rejected; the current values are shown.
+    let typed = view.typed.filter(|form| managed::stale_form(lang, form, version).is_none());
     let typed = typed.map_or(Typed::Table(now), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             (forms::change(visit, &path_of(name), &html! {
                 (managed::version_field(version))
-                (form::fields(lang, &said.mistakes, &typed))
+                (form::fields(lang, &view.errors, &typed))
                 button type="submit" { (SAVE.of(lang)) }
             }))
             @if visit.viewer.may_change() {

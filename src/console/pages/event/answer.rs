@@ -1,4 +1,4 @@
-//! The answer that the sender got.
+//! The reply to the sender.
 
 use http::StatusCode;
 use maud::{Markup, html};
@@ -13,19 +13,19 @@ use crate::ledger::EventBody;
 use crate::sender::{Answer, Outcome, Reply};
 
 texts! {
-    TITLE = "The answer", "应答";
+    TITLE = "Reply", "应答";
     STATUS = "Status", "状态码";
     TYPE = "Content type", "内容类型";
-    EMPTY = "Its body was empty.", "应答体为空。";
-    SILENCE = "Silence: the sender was left without an answer.", "静默：未向发送方应答。";
-    KEPT = "Kept with the event: a duplicate gets the very same.", "随事件保存：重复回调得到完全相同的应答。";
-    FIXED = "The same for every accepted callback of this source, as it is set now. An inline destination may have had it answered otherwise.",
-        "该来源对每个已接受的回调应答相同（按当前设置）。内联投递目标可能使其不同。";
-    GONE = "The source is gone, and the answer was not made from the callback: it was the sender's usual one.",
-        "来源已不存在；应答不依赖回调内容，为该发送方的常规应答。";
+    EMPTY = "The body is empty.", "应答体为空。";
+    SILENCE = "None: the request was left unanswered, because only that makes the sender retry.", "无：请求未被应答，因为只有这样发送方才会重试。";
+    KEPT = "Stored with the event. A duplicate gets the same reply.", "随事件保存。重复回调得到相同的应答。";
+    FIXED = "The current reply of this source to every accepted callback. The verdict of an inline destination may have led to another one.",
+        "该来源当前对所有已接受回调的应答。若有 inline 目标，其判定可能使实际应答不同。";
+    GONE = "The source no longer exists. The reply was the usual one of the sender; it did not depend on the callback.",
+        "来源已不存在。应答为该发送方的常规应答，与回调内容无关。";
 }
 
-/// The section about the answer to an event of `source`.
+/// The section about the reply to an event of `source`.
 pub fn section(
     visit: &Visit,
     source: Option<&Source>,

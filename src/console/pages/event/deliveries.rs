@@ -1,4 +1,4 @@
-//! Where an event went, attempt by attempt, and the button that delivers it again.
+//! Deliveries of an event, attempt by attempt, and the replay button.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::ledger::{Attempt, Delivery, EventDetail};
 
 texts! {
     TITLE = "Deliveries", "投递";
-    NONE = "Its source has no destination: there was nothing to deliver it to.", "该来源没有投递目标。";
-    REPLAY = "Deliver again", "重新投递";
-    WHAT = "Delivers the event once more to each of these destinations, under the same id.", "使用相同的 ID 向以下每个目标再次投递该事件。";
-    DUE = "Due", "下次投递";
-    NO_ATTEMPT = "No attempt has ended yet.", "尚无已结束的尝试。";
+    NONE = "The source has no destination, so nothing is delivered.", "该来源没有投递目标，因此不投递。";
+    REPLAY = "Replay event", "重新投递事件";
+    WHAT = "Delivers the event again, with the same id, to each of these destinations.", "以相同的 ID 向以下每个目标重新投递该事件。";
+    DUE = "Next attempt", "下次尝试";
+    NO_ATTEMPT = "No attempt has finished yet.", "尚无已完成的尝试。";
     STATUS = "Status {}", "状态码 {}";
-    NO_ANSWER = "No answer", "无应答";
+    NO_ANSWER = "No response", "无响应";
     IN = "after {}", "耗时 {}";
 }
 

@@ -1,4 +1,4 @@
-//! What waits for each destination.
+//! The backlog of each destination.
 
 use maud::{Markup, html};
 
@@ -9,22 +9,22 @@ use crate::console::visit::Visit;
 use crate::delivery::{BreakerState, Condition};
 use crate::ledger::{LedgerError, Stats, TargetId};
 
-/// Destinations that are asked how they are: of more, those that have something to deliver.
+/// Most destinations shown; with more, only those with a backlog.
 const SHOWN_MAX: usize = 50;
 
 texts! {
     TITLE = "Destinations", "投递目标";
-    CAPTION = "Deliveries that are not done; of more than 50 destinations those that have some", "未完成的投递；超过 50 个目标时仅显示有积压的目标";
-    EMPTY = "Nothing is to be delivered.", "没有需要投递的内容。";
+    CAPTION = "Unsettled deliveries; with more than 50 destinations, only those with a backlog", "未完成的投递；超过 50 个目标时仅显示有积压的目标";
+    EMPTY = "No destinations. Create one under Destinations.", "尚无投递目标。请在“投递目标”页创建。";
     NAME = "Destination", "目标";
     PENDING = "Pending", "待投递";
     DEAD = "Dead", "死信";
     OLDEST = "Oldest due", "最早到期";
     STATE = "State", "状态";
-    PAUSED = "paused", "已暂停";
-    OPEN = "does not answer: breaker open", "无应答：熔断已开启";
-    TRYING = "being tried", "正在试探";
-    WELL = "in order", "正常";
+    PAUSED = "Paused", "已暂停";
+    OPEN = "Open", "已熔断";
+    TRYING = "Half-open", "试探中";
+    WELL = "Active", "正常";
 }
 
 /// The section about destinations.
@@ -41,7 +41,7 @@ pub async fn section(
     let few = config.destinations.len() <= SHOWN_MAX;
     let own =
         config.destinations.keys().map(String::as_str).filter(|name| few || of(name).is_some());
-    // What is no longer configured may still have deliveries.
+    // Removed destinations may still have deliveries.
     let gone = known.iter().map(|target| target.target.as_str());
     let gone = gone.filter(|name| !config.destinations.contains_key(*name));
     let names: Vec<&str> = own.chain(gone).take(SHOWN_MAX).collect();

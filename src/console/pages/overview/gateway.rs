@@ -1,4 +1,4 @@
-//! The gateway itself: version, whether it serves, what its ledger holds and survives.
+//! The gateway: version, readiness, contents and durability of the ledger.
 
 use std::time::Duration;
 
@@ -18,22 +18,22 @@ texts! {
     TITLE = "Gateway", "网关";
     VERSION = "Version", "版本";
     STATE = "State", "状态";
-    READY = "takes callbacks", "正在接收回调";
-    NOT_READY = "takes none: {}", "未接收回调：{}";
-    DURABILITY = "An answer survives", "应答的持久性";
-    EVENTS = "Events kept", "保留的事件";
-    KEYS = "Transactions remembered", "记住的交易";
-    PENDING = "Deliveries pending", "待投递";
+    READY = "Ready", "就绪";
+    NOT_READY = "Not ready: {}", "未就绪：{}";
+    DURABILITY = "Durability", "持久性";
+    EVENTS = "Events stored", "已保存的事件";
+    KEYS = "Deduplication keys", "去重键";
+    PENDING = "Pending deliveries", "待投递";
     DEAD = "Dead letters", "死信";
     OLDEST = "Oldest due", "最早到期";
-    NOTHING_DUE = "nothing is due", "没有到期的投递";
-    SIZE = "Ledger on disk", "账本占用磁盘";
+    NOTHING_DUE = "None", "无";
+    SIZE = "Store on disk", "存储占用磁盘";
     FREE = "{}, {} free", "{}，剩余 {}";
-    UNKNOWN = "not known yet", "尚不可知";
-    CLOCK = "Clock of the server", "服务器时钟";
+    UNKNOWN = "Unknown", "未知";
+    CLOCK = "Clock of the database server", "数据库服务器时钟";
     AHEAD = "{} ahead of this gateway", "比本网关快 {}";
     BEHIND = "{} behind this gateway", "比本网关慢 {}";
-    CANNOT = "The ledger cannot say what it holds: {}", "账本无法给出统计：{}";
+    CANNOT = "The store could not report its contents: {}", "存储无法给出统计：{}";
     SINCE = "{} ago", "{}前";
 }
 
@@ -44,7 +44,7 @@ pub async fn section(
     stats: &Result<Stats, LedgerError>,
 ) -> Markup {
     let lang = visit.lang;
-    let health = console.book().health().await;
+    let health = console.ledger().health().await;
     let mut all: Vec<(Text, Markup)> = vec![
         (VERSION, html! { (env!("CARGO_PKG_VERSION")) }),
         (STATE, state(console, lang, &health)),
@@ -90,7 +90,7 @@ fn state(console: &Console, lang: Lang, health: &Result<Health, LedgerError>) ->
     }
 }
 
-/// How far the clock of the ledger's server is from this gateway's, where there is one.
+/// The difference between the clock of the database server and this gateway's.
 fn clock(lang: Lang, health: &Health) -> Option<Markup> {
     let Some(server) = &health.server else { return None };
     let Some(ahead_ms) = server.clock_ahead_ms else {

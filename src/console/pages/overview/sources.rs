@@ -1,4 +1,4 @@
-//! Each source: when it was last called, what became of its callbacks, how long they took.
+//! Each source: last callback, callbacks by outcome, latency.
 
 use maud::{Markup, html};
 
@@ -12,24 +12,24 @@ use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::sender::Outcome;
 
-/// Sources of a page.
+/// Sources per page.
 const PAGE: usize = 25;
 
 texts! {
     TITLE = "Sources", "来源";
-    CAPTION = "Callbacks of each source, {}; times are of the last hour", "各来源的回调，{}；耗时为最近一小时";
-    EMPTY = "No source is configured.", "未配置来源。";
+    CAPTION = "Callbacks by source, {}; latencies of the last hour", "各来源的回调，{}；耗时为最近一小时";
+    EMPTY = "No sources. Create one under Sources.", "尚无来源。请在“来源”页创建。";
     NAME = "Source", "来源";
     SENDER = "Sender", "发送方";
-    SEEN = "Last seen", "最近一次";
+    SEEN = "Last callback", "最近一次回调";
     COUNTS = "Callbacks", "回调";
-    NONE = "none", "无";
+    NONE = "None", "无";
     P50 = "p50", "p50";
     P99 = "p99", "p99";
-    COURSE = "Over time", "走势";
+    COURSE = "Trend", "走势";
 }
 
-/// The section about the sources. With thousands of them it pages by name.
+/// The section about the sources, paged by name.
 pub fn section(console: &Console, visit: &Visit, scope: &Scope<'_>) -> Markup {
     let lang = visit.lang;
     let behind = visit.query.text("cursor");

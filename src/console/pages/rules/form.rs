@@ -20,24 +20,25 @@ use crate::partners::reward_rules::item::{self, Wanted};
 
 texts! {
     PUBLISHER = "Publisher", "发布者";
-    NO_PUBLISHER = "is none of the configured publishers", "不在已配置的发布者之中";
-    REWARD_NAME = "What is given", "奖励名称";
-    REWARD_NUMBER = "How much of it", "奖励数量";
+    NO_PUBLISHER = "is not a configured publisher", "不是已配置的发布者";
+    REWARD_NAME = "Reward name", "奖励名称";
+    REWARD_NUMBER = "Reward amount", "奖励数量";
     URL = "Reward address", "奖励地址";
-    URL_HINT = "Taku's macros in it are replaced, for example {user_id}. It is called once now, as a test.", "其中的 Taku 宏（如 {user_id}）会被替换。保存时会测试调用一次。";
+    URL_HINT = "Taku's macros are expanded, for example {user_id}. Saving calls the address once, as a test.",
+        "其中的 Taku 宏（如 {user_id}）会被替换。保存时会测试调用一次。";
     REMARK = "Remark", "备注";
     KEY = "Key", "密钥";
-    KEY_HINT = "Copy it into Taku's console before you go on: it is not shown again, and this form shows another one each time.",
-        "请先复制到 Taku 后台：之后不再显示，且每次打开此表单都会生成新的密钥。";
-    BAD_KEY = "is no text of 1 to 256 printable characters without blanks", "应为 1 到 256 个可见字符，不含空白";
-    CREATE = "Make it", "创建";
-    NO_RANDOM = "The system has no random numbers.", "系统没有可用的随机数。";
+    KEY_HINT = "Copy the key into Taku's console before you create the rule. It is not shown again, and each new form has another key.",
+        "请在创建前将密钥复制到 Taku 后台。之后不再显示，且每次打开此表单都会生成新的密钥。";
+    BAD_KEY = "must be 1 to 256 printable characters without spaces", "必须是 1 到 256 个可打印字符，不含空格";
+    CREATE = "Create rule", "创建规则";
+    NO_RANDOM = "No randomness from the operating system.", "操作系统无法提供随机数。";
 }
 
-/// Characters of a key that somebody chooses.
+/// Longest key, in characters.
 const KEY_MAX: usize = 256;
 
-/// What the fields say.
+/// The values of the fields.
 #[derive(Debug)]
 pub enum Typed<'t> {
     Nothing,
@@ -62,11 +63,11 @@ impl Typed<'_> {
     }
 }
 
-/// The page of a new rule, with a key that was made for it.
+/// The page of a new rule, with a generated key.
 pub fn new(
     console: &Console,
     visit: &Visit,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: &Typed<'_>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
@@ -75,21 +76,21 @@ pub fn new(
     let key = sec_key().ok_or(PageError::Bad(NO_RANDOM))?;
     let publisher = typed.text("publisher");
     Ok(html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         (forms::change(visit, PATH, &html! {
-            (Field { value: &publisher, error: mistakes.of("publisher"), ..Field::new("publisher", PUBLISHER) }.show_choice(lang, &names))
-            (fields(lang, mistakes, typed))
-            (Field { value: &key, hint: Some(KEY_HINT), error: mistakes.of("key"), ..Field::new("key", KEY) }.show(lang))
+            (Field { value: &publisher, error: errors.of("publisher"), ..Field::new("publisher", PUBLISHER) }.show_choice(lang, &names))
+            (fields(lang, errors, typed))
+            (Field { value: &key, hint: Some(KEY_HINT), error: errors.of("key"), ..Field::new("key", KEY) }.show(lang))
             button type="submit" { (CREATE.of(lang)) }
         }))
     })
 }
 
-/// The fields that a new rule and an old one have in common.
-pub fn fields(lang: Lang, mistakes: &FormErrors, typed: &Typed<'_>) -> Markup {
+/// The fields of new and stored rules.
+pub fn fields(lang: Lang, errors: &FormErrors, typed: &Typed<'_>) -> Markup {
     let line = |name, label, hint| {
         let text = typed.text(name);
-        let error = mistakes.of(name);
+        let error = errors.of(name);
         Field { value: &text, hint, error, ..Field::new(name, label) }.show(lang)
     };
     html! {
@@ -106,7 +107,7 @@ fn publishers(config: &Config) -> Vec<&str> {
     api.flat_map(|api| &api.publishers).map(|publisher| publisher.name.as_str()).collect()
 }
 
-/// What a rule is to say, under the checks of its API.
+/// Reads the form with the checks of the API.
 pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
     let text = |name| Some(json!(form.verbatim(name).unwrap_or_default().trim()));
     let fields = item::Fields {
@@ -117,10 +118,10 @@ pub fn read(form: &Fields) -> Result<Wanted, FormErrors> {
         remark: text("remark"),
         ..item::Fields::default()
     };
-    fields.new_rule().map_err(|slip| FormErrors::of_slip(slip.field, &slip.msg))
+    fields.new_rule().map_err(|error| FormErrors::of_field(error.field, &error.msg))
 }
 
-/// A whole new rule.
+/// Reads a new rule.
 pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, FormErrors> {
     let publisher = form.text("publisher").unwrap_or_default();
     if !publishers(config).contains(&publisher) {
@@ -144,7 +145,7 @@ pub fn read_new(lang: Lang, config: &Config, form: &Fields) -> Result<Rule, Form
     })
 }
 
-/// `old` with what it is to say now.
+/// Applies the form to `old`.
 pub fn changed(old: &Rule, wanted: &Wanted) -> Rule {
     let Wanted { rule_name, reward_name, reward_number, reward_url, remark } = wanted.clone();
     Rule { rule_name, reward_name, reward_number, reward_url, remark, ..old.clone() }

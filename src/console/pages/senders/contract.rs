@@ -1,4 +1,4 @@
-//! A contract on a page: the parts that `postern senders NAME` prints too.
+//! A contract on a page: the same parts as `postern senders NAME`.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ fn rows(lang: Lang, part: &Part, columns: usize) -> Markup {
     }
 }
 
-/// An item of a list: an address of documentation can be followed.
+/// An item of a list; URLs of documentation become links.
 fn item(lang: Lang, one: &Cell) -> Markup {
     match one {
         Cell::Words(text) if text.starts_with("https://") => html! {
@@ -83,8 +83,7 @@ fn cell(lang: Lang, one: &Cell) -> Markup {
     }
 }
 
-/// Words that the contract has for every sender are translated; what one sender's file says stands
-/// as it is written there.
+/// Translates the fixed phrases of contracts; texts of a sender file stay in English.
 fn words(lang: Lang, text: &str) -> Markup {
     match (phrase(text), lang) {
         (Some(known), _) => html! { (known.of(lang)) },

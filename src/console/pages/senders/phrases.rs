@@ -1,14 +1,14 @@
-//! The words that a contract has for every sender, in both languages. The contract itself writes
-//! them, in English; a test holds this table to what it writes.
+//! The fixed phrases of contracts, in both languages. The contract writes them in English; a test
+//! compares this table with it.
 
 use crate::console::text::Text;
 
-/// The phrase that says `english`, if it is one.
+/// The translation of a fixed phrase.
 pub(super) fn phrase(english: &str) -> Option<Text> {
     PHRASES.iter().find(|known| known.0 == english).map(|known| known.1)
 }
 
-/// A phrase under its English words.
+/// A phrase and its texts, found by the English one.
 struct Phrase(&'static str, Text);
 
 macro_rules! phrases {
@@ -37,7 +37,7 @@ phrases! {
     "Replies" = "应答";
     "Timeout and retries" = "超时与重试";
     "Published addresses (allow = \"sender\")" = "已公布的地址（allow = \"sender\"）";
-    // What stands above columns.
+    // Column heads.
     "key" = "键";
     "meaning" = "含义";
     "role" = "字段";
@@ -86,7 +86,7 @@ phrases! {
     "retry condition" = "重试条件";
     "retry period" = "重试总时长";
     "unknown" = "未知";
-    // What to take care of.
+    // Cautions.
     "Keep the source name secret, or accept callbacks only from known addresses (`allow`)."
         = "请对来源名称保密，或只接受来自已知地址的回调（`allow`）。";
     "Accept callbacks only over HTTPS: they contain the secret itself."
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
     use crate::sender::{Catalog, Cell, Contract, Part};
 
-    /// What a part says in words that are not the sender's own: a part's title and heads, its
-    /// cautions, and the first words of rows that describe.
+    /// The fixed phrases of a part: its title and heads, its cautions, and the first words of
+    /// descriptive rows.
     fn of_every_sender(part: &Part) -> Vec<String> {
         let mut all = vec![part.title.to_owned()];
         all.extend(part.head.iter().filter(|head| !head.is_empty()).map(|head| (*head).to_owned()));
@@ -127,24 +127,24 @@ mod tests {
     }
 
     #[test]
-    fn every_phrase_of_the_catalog_is_known_and_none_is_left_over() {
+    fn the_phrases_are_those_of_the_catalog() {
         let catalog = Catalog::embedded().unwrap();
         let contracts: Vec<Contract> = catalog.iter().map(Contract::of).collect();
         let parts = || contracts.iter().flat_map(|contract| &contract.parts);
-        for said in parts().flat_map(of_every_sender) {
-            assert!(phrase(&said).is_some(), "{said:?} has no translation");
+        for english in parts().flat_map(of_every_sender) {
+            assert!(phrase(&english).is_some(), "{english:?} has no translation");
         }
         let cells = parts().flat_map(|part| part.rows.iter().flatten());
-        let mut said: BTreeSet<&str> = cells.map(Cell::text).collect();
-        said.extend(parts().flat_map(|part| part.head).copied());
-        said.extend(parts().map(|part| part.title));
+        let mut used: BTreeSet<&str> = cells.map(Cell::text).collect();
+        used.extend(parts().flat_map(|part| part.head).copied());
+        used.extend(parts().map(|part| part.title));
         let source = include_str!("../../../sender/acts/contract.rs").replace("\\\n", "");
         let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
         for Phrase(english, _) in PHRASES {
             let written = source.contains(&english.replace('"', "\\\""));
             let combined =
                 english.contains("; set by the app") || english.contains(", signed or unsigned");
-            assert!(written || combined || said.contains(english), "nobody says {english:?}");
+            assert!(written || combined || used.contains(english), "{english:?} is not used");
         }
     }
 }

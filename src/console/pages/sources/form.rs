@@ -1,4 +1,4 @@
-//! The form of a source: the keys that a source of its sender may have.
+//! The form of a source: the keys that its sender supports.
 
 use std::sync::Arc;
 
@@ -20,39 +20,40 @@ use crate::console::visit::Visit;
 use crate::sender::{Sender, Terms};
 
 texts! {
-    NAME_HINT = "It is the end of the address: /callback/NAME. Letters, digits, dots, dashes, underscores.",
-        "地址的结尾：/callback/名称。可用字母、数字、点、短横线和下划线。";
-    RENAME_HINT = "Another name is another address: paste it into the sender's console again. Its transactions stay known.",
-        "改名后地址随之改变，请重新粘贴到发送方后台。已记录的交易不受影响。";
+    NAME_HINT = "The last part of the URL: /callback/NAME. Letters, digits, dots, dashes and underscores.",
+        "URL 的末段：/callback/名称。可用字母、数字、点、短横线和下划线。";
+    RENAME_HINT = "A new name changes the URL: paste it into the sender's console again. Known transactions are kept.",
+        "改名后 URL 随之改变，请重新粘贴到发送方后台。已知的交易会保留。";
     SECRET = "Secret", "密钥";
-    SECRET_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
+    SECRET_HINT = "Not shown again. Surrounding spaces are removed.", "保存后不再显示。首尾空格会被去除。";
     SETTING = "Setting", "设置";
-    KEPT = "Leave it empty to keep what there is.", "留空则保持不变。";
-    FORGET = "Take it away:", "移除：";
-    BOTH = "is to be taken away, and there is a new one: which of both?", "既要移除又填写了新值，请二选一";
+    KEPT = "If empty, the value is not changed.", "留空则不更改。";
+    FORGET = "Remove", "移除";
+    BOTH = "has a new value and is marked for removal: choose one", "既填写了新值又标记为移除，请二选一";
     TEMPLATE = "Template of custom parameters", "自定义参数模板";
-    TEMPLATE_HINT = "For example type=1&who={user_id}. The event carries what it comes to.", "例如 type=1&who={user_id}，解析结果随事件投递。";
-    ALLOW = "Addresses that may call", "允许调用的地址";
-    ALLOW_HINT = "Addresses or ranges, separated by blanks; the word sender stands for those that it publishes. Empty: all.",
-        "地址或网段，以空格分隔；写 sender 表示发送方公布的地址。留空表示不限。";
-    MAX_AGE = "Greatest age", "最长时效";
-    MAX_AGE_HINT = "For example 10m, or off. Empty: what the sender's contract says.", "例如 10m，或 off。留空则按发送方约定。";
-    RATE = "Rate", "速率";
-    RATE_HINT = "For example 500/s. Empty: no bound.", "例如 500/s。留空表示不限。";
-    REQUIRE = "Claims that must be there", "必须存在的签名";
-    REQUIRE_HINT = "Names, separated by blanks.", "名称，以空格分隔。";
-    UNSIGNED = "Take callbacks without a signature", "接受无签名的回调";
-    UNSIGNED_HINT = "Then say which addresses may call, or give it a name that nobody can guess.", "此时请限制调用地址，或使用难以猜测的名称。";
-    DESTINATIONS = "Destinations that events are delivered to", "事件的投递目标";
-    FURTHER = "Further keys, as JSON", "其他键（JSON）";
-    FURTHER_HINT = "params, rewards, reply, body, id: as the configuration knows them.", "params、rewards、reply、body、id，含义与配置文件相同。";
-    OWN_FIELD = "has a field of its own above", "在上方有单独的字段";
-    NO_JSON = "is no JSON object", "不是 JSON 对象";
-    CREATE = "Make it", "创建";
-    UNCONFIRMED = "Nobody outside has confirmed: {}", "尚未经外部确认：{}";
+    TEMPLATE_HINT = "For example type=1&who={user_id}. The event carries the resolved values.", "例如 type=1&who={user_id}。事件会携带解析后的值。";
+    ALLOW = "Allowed addresses", "允许的地址";
+    ALLOW_HINT = "Addresses or ranges, separated by spaces. sender stands for the addresses that the sender publishes. If empty, all are allowed.",
+        "地址或网段，以空格分隔。sender 表示发送方公布的地址。留空表示不限。";
+    MAX_AGE = "Maximum age", "最大时效";
+    MAX_AGE_HINT = "For example 10m, or off. If empty, the sender's contract applies.", "例如 10m 或 off。留空则按发送方约定。";
+    RATE = "Rate limit", "限速";
+    RATE_HINT = "For example 500/s. If empty, there is no limit.", "例如 500/s。留空表示不限。";
+    REQUIRE = "Required parameters", "必需参数";
+    REQUIRE_HINT = "Names, separated by spaces.", "名称，以空格分隔。";
+    UNSIGNED = "Accept callbacks without a signature", "接受无签名的回调";
+    UNSIGNED_HINT = "If you accept them, limit the allowed addresses, or choose a name that cannot be guessed.",
+        "启用后请限制允许的地址，或使用无法猜到的名称。";
+    DESTINATIONS = "Destinations", "投递目标";
+    FURTHER = "Other keys, as JSON", "其他键（JSON）";
+    FURTHER_HINT = "params, rewards, reply, body and id, as in the configuration file.", "params、rewards、reply、body 和 id，含义与配置文件相同。";
+    OWN_FIELD = "has its own field above", "在上方有单独的字段";
+    NO_JSON = "must be a JSON object", "必须是 JSON 对象";
+    CREATE = "Create source", "创建来源";
+    UNCONFIRMED = "Not confirmed by the platform: {}", "未经平台证实：{}";
 }
 
-/// Keys with a field of their own, or that are set elsewhere.
+/// Keys with their own field, or that are set elsewhere.
 const OWN: [&str; 12] = [
     "name",
     "sender",
@@ -68,7 +69,7 @@ const OWN: [&str; 12] = [
     Terms::KEY_SET_URL,
 ];
 
-/// What the fields say: what was typed, or what a source says now.
+/// The values of the fields: submitted, or stored.
 #[derive(Debug)]
 pub enum Typed<'t> {
     Form(&'t Fields),
@@ -84,7 +85,7 @@ impl<'t> Typed<'t> {
         Self::Form(form)
     }
 
-    /// What a field of one line says.
+    /// The value of a text field.
     fn text(&self, name: &str) -> String {
         match self {
             Self::Form(form) => form.verbatim(name).unwrap_or_default().to_owned(),
@@ -121,7 +122,6 @@ impl<'t> Typed<'t> {
             Self::Table(table) => {
                 let mut rest = table.clone();
                 rest.retain(|key, _| !has_field(sender, key) && key != "id");
-                // A table of texts can be written.
                 if rest.is_empty() {
                     String::new()
                 } else {
@@ -140,19 +140,19 @@ fn is_secret(name: &str) -> bool {
     !name.ends_with("_id")
 }
 
-/// The box beside a setting that is not shown: without it, an empty field keeps what there is.
+/// The checkbox that removes a hidden setting; without it, an empty field keeps the value.
 fn forget(name: &str) -> String {
     format!("forget_{name}")
 }
 
 // === Shown ===
 
-/// The page of a new source of the sender called so.
+/// The page of a new source of `sender`.
 pub fn new(
     console: &Console,
     visit: &Visit,
     sender: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: &Typed<'_>,
 ) -> Result<(String, Markup), PageError> {
     let (lang, config) = (visit.lang, console.config());
@@ -160,35 +160,35 @@ pub fn new(
     let title = NEW_OF.fill(lang, &[&sender.title()]);
     let name = typed.text("name");
     let middle = html! {
-        (mistakes.show(lang))
+        (errors.show(lang))
         @for line in sender.unconfirmed() {
             (notice(Tone::Plain, &UNCONFIRMED.fill(lang, &[line])))
         }
         (forms::change(visit, PATH, &html! {
             input type="hidden" name="sender" value=(sender.name());
             p { (SENDER.of(lang)) ": " b { (sender.name()) } }
-            (Field { value: &name, hint: Some(NAME_HINT), error: mistakes.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
+            (Field { value: &name, hint: Some(NAME_HINT), error: errors.of("name"), ..Field::new("name", NAME_LABEL) }.show(lang))
             @if let Some(about) = sender.secret() {
                 (Field {
                     kind: "password", hint: Some(SECRET_HINT), about: Some(about),
-                    error: mistakes.of("secrets"), ..Field::new("secret", SECRET)
+                    error: errors.of("secrets"), ..Field::new("secret", SECRET)
                 }.show(lang))
             }
-            (fields(lang, &config, sender, Entered { errors: mistakes, typed, stored: &Table::new() }))
+            (fields(lang, &config, sender, Entered { errors, typed, stored: &Table::new() }))
             button type="submit" { (CREATE.of(lang)) }
         }))
     };
     Ok((title, middle))
 }
 
-/// The field for another name of a source that is there.
-pub fn name_field(lang: Lang, name: &str, mistakes: &FormErrors) -> Markup {
-    let error = mistakes.of("name");
+/// The name field of a stored source.
+pub fn name_field(lang: Lang, name: &str, errors: &FormErrors) -> Markup {
+    let error = errors.of("name");
     Field { value: name, hint: Some(RENAME_HINT), error, ..Field::new("name", NAME_LABEL) }
         .show(lang)
 }
 
-/// What a form shows: what was typed, its errors, and what the stored source says.
+/// The content of a form: submitted values, errors, and the stored source.
 #[derive(Clone, Copy)]
 pub struct Entered<'e> {
     pub errors: &'e FormErrors,
@@ -196,18 +196,13 @@ pub struct Entered<'e> {
     pub stored: &'e Table,
 }
 
-/// The fields that new and stored sources have in common.
+/// The fields of new and stored sources.
 pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entered<'_>) -> Markup {
-    let Entered { errors: mistakes, typed, .. } = entered;
+    let Entered { errors, typed, .. } = entered;
     let line = |name, label, hint| {
         let text = typed.text(name);
-        Field {
-            value: &text,
-            hint: Some(hint),
-            error: mistakes.of(name),
-            ..Field::new(name, label)
-        }
-        .show(lang)
+        Field { value: &text, hint: Some(hint), error: errors.of(name), ..Field::new(name, label) }
+            .show(lang)
     };
     let usable = |origin| matches!(origin, Origin::File | Origin::Admin);
     let known = config.destinations.values().filter(|one| usable(one.origin));
@@ -228,16 +223,16 @@ pub fn fields(lang: Lang, config: &Config, sender: &Arc<Sender>, entered: Entere
             (Field { value: &unsigned, hint: Some(UNSIGNED_HINT), ..Field::new("unsigned", UNSIGNED) }.show_box(lang))
         }
         (Field {
-            value: &further, hint: Some(FURTHER_HINT), error: mistakes.of("further"),
+            value: &further, hint: Some(FURTHER_HINT), error: errors.of("further"),
             ..Field::new("further", FURTHER)
         }.show_area(lang, 4))
     }
 }
 
-/// A setting of the sender: what may be secret is never shown.
+/// A setting of the sender; secret ones are never shown.
 fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup {
-    let Entered { errors: mistakes, typed, stored } = entered;
-    let (secret, error) = (is_secret(name), mistakes.of(name));
+    let Entered { errors, typed, stored } = entered;
+    let (secret, error) = (is_secret(name), errors.of(name));
     let text = if secret { String::new() } else { typed.text(name) };
     let (there, forget) = (stored.contains_key(name), forget(name));
     let forgotten = typed.text(&forget);
@@ -254,7 +249,7 @@ fn setting(lang: Lang, name: &str, about: &str, entered: Entered<'_>) -> Markup 
 
 // === Read ===
 
-/// What a source is to say: `table` with what was typed in place of what it said.
+/// Applies the form to `table`.
 pub fn read(
     lang: Lang,
     form: &Fields,

@@ -1,5 +1,4 @@
-//! One source: what it says, what to paste, what its sender's signature covers, and what can be done
-//! with it.
+//! One source: configuration, the URL to paste, signature coverage, and actions.
 
 use std::sync::Arc;
 
@@ -7,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::form::{self, Typed};
-use super::{State, kept, path_of, secrets, sender_of};
+use super::{State, path_of, secrets, sender_of, stored};
 use crate::config::{Origin, Source, Table};
 use crate::console::app::Console;
 use crate::console::area::Area;
@@ -19,7 +18,7 @@ use crate::console::fields::{Fields, query, segment};
 use crate::console::lang::Lang;
 use crate::console::page_error::PageError;
 use crate::console::pages::managed::{self, FormErrors, deletion, foreign};
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::{Text, texts};
 use crate::console::visit::Visit;
 use crate::operator::url_of;
@@ -29,72 +28,70 @@ use crate::sender::{Contract, Sender};
 texts! {
     SENDER = "Sender", "发送方";
     STATE = "State", "状态";
-    ORIGIN = "From", "来自";
+    ORIGIN = "Origin", "定义位置";
     PATH = "Path", "路径";
     ID = "Id", "标识";
     DESTINATIONS = "Destinations", "投递目标";
     CHANGED = "Changed", "最后更改";
-    WRITTEN = "As it is written", "配置内容";
+    WRITTEN = "Configuration", "配置内容";
     KEY = "Key", "键";
     VALUE = "Value", "值";
-    NOTHING = "Nothing.", "无。";
-    NO_DESTINATION = "none: events are kept and not delivered", "无：事件只保存，不投递";
-    PASTE = "Paste this into the sender's console", "粘贴到发送方后台的地址";
-    NO_PUBLIC = "server.public_url is not set: this is the gateway's own address. Set it to what the sender can reach.",
-        "未设置 server.public_url，此处为网关自身地址。请设置为发送方可访问的地址。";
-    SIGNS_URL = "The whole URL is signed: paste it just so.", "整个 URL 参与签名，请原样粘贴。";
-    ADDS_ITSELF = "The sender adds its parameters itself.", "参数由发送方自行附加。";
-    COPY = "Copy", "复制";
-    TRY = "Try it in the debug tool", "在调试工具中尝试";
-    CALLBACKS = "Its callbacks", "它的回调";
-    COVERS = "What the signature covers", "签名覆盖范围";
+    NOTHING = "None.", "无。";
+    NO_DESTINATION = "None: events are stored and not delivered", "无：事件只保存，不投递";
+    PASTE = "URL for the sender's console", "粘贴到发送方后台的 URL";
+    NO_PUBLIC = "server.public_url is not set, so this is the local address of the gateway. Set it to the URL that the sender can reach.",
+        "未设置 server.public_url，此处为网关的本地地址。请设置为发送方可访问的 URL。";
+    SIGNS_URL = "The whole URL is signed. Paste it unchanged.", "整个 URL 参与签名，请原样粘贴。";
+    ADDS_ITSELF = "The sender adds its parameters.", "参数由发送方附加。";
+    COPY = "Copy URL", "复制 URL";
+    TRY = "Open debug tool", "打开调试工具";
+    CALLBACKS = "Show callbacks", "查看回调";
+    COVERS = "Signature coverage", "签名覆盖范围";
     ROLE = "Role", "角色";
-    WHERE = "Where", "取自";
+    WHERE = "Location", "位置";
     COVERED = "Covered", "是否覆盖";
-    CARE = "Take care", "注意事项";
-    UNCONFIRMED = "Not confirmed by anybody outside", "尚未经外部确认";
-    CONTRACT = "The whole contract of this sender", "该发送方的完整约定";
-    PAUSE = "Pause", "暂停";
-    RESUME = "Resume", "恢复";
-    PAUSE_HINT = "Paused, it answers its sender as one that is switched off, and nothing is recorded.",
+    CARE = "Notes", "注意事项";
+    UNCONFIRMED = "Not confirmed by the platform", "未经平台证实";
+    CONTRACT = "Contract of this sender", "该发送方的约定";
+    PAUSE = "Pause source", "暂停来源";
+    RESUME = "Resume source", "恢复来源";
+    PAUSE_HINT = "A paused source gives its sender the reply for a disabled source, and records nothing.",
         "暂停后按“已停用”应答发送方，不记录任何回调。";
-    CHANGE = "Change it", "更改";
-    SAVE = "Save", "保存";
-    DELETE = "Delete this source", "删除此来源";
-    DELETE_HINT = "Its address answers 404 from then on. Events and transactions stay known.",
-        "此后其地址返回 404。已有事件和交易仍保留。";
-    LEFT_OUT = "It does not run: {}", "未运行：{}";
+    CHANGE = "Edit", "编辑";
+    SAVE = "Save changes", "保存更改";
+    DELETE = "Delete source", "删除来源";
+    DELETE_HINT = "Its URL then returns 404. Events and known transactions are kept.", "删除后其 URL 返回 404。事件和已知的交易会保留。";
+    LEFT_OUT = "Not running: {}", "未运行：{}";
 }
 
-/// The page of the source called `name`; `mistakes` are those of `typed`, which was sent and not
-/// taken.
+/// The page of the source `name`, with the errors of a rejected form.
 pub fn page(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
-) -> Shown {
+) -> PageResult {
     let lang = visit.lang;
     let state = console.tools.registry.in_force();
-    let said = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
+    let shown = state.show(Managed::Source, name).ok_or(PageError::Absent)?;
     let source = state.config.sources.get(name);
     let origin = source.map_or(Origin::Admin, |source| source.origin);
     let is_ours = origin == Origin::Admin;
-    let version = is_ours.then(|| kept(console, name)).transpose()?.map(|(_, version)| version);
+    let version = is_ours.then(|| stored(console, name)).transpose()?.map(|(_, version)| version);
     let middle = html! {
         (managed::done(visit))
-        (mistakes.show(lang))
+        (errors.show(lang))
         @if source.is_none() { (left_out(lang, &state, name)) }
         @if !is_ours { (foreign(lang, origin)) }
-        (about(visit, &said, source, origin))
+        (about(visit, &shown, source, origin))
         @if let Some(source) = source {
-            @if is_ours { (switching(visit, source)) }
+            @if is_ours { (pause_section(visit, source)) }
             (paste(console, lang, source))
-            (secrets::section(visit, source, mistakes, version.filter(|_| visit.viewer.may_change())))
+            (secrets::section(visit, source, errors, version.filter(|_| visit.viewer.may_change())))
             (contract(lang, source.recipe.sender()))
         }
-        @if is_ours { (changing(console, visit, name, mistakes, typed)?) }
+        @if is_ours { (edit_section(console, visit, name, errors, typed)?) }
     };
     Ok(Reply::Page(managed::title(Area::Sources, lang, name), middle))
 }
@@ -106,7 +103,7 @@ fn left_out(lang: Lang, state: &RunningConfig, name: &str) -> Markup {
     notice(Tone::Bad, &LEFT_OUT.fill(lang, &[&problem]))
 }
 
-fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
+fn about(visit: &Visit, shown: &Value, source: Option<&Arc<Source>>, origin: Origin) -> Markup {
     let lang = visit.lang;
     let mut all: Vec<(Text, Markup)> =
         vec![(STATE, State::of(source.map(Arc::as_ref)).badge(lang))];
@@ -118,7 +115,7 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         all.push((DESTINATIONS, destinations(lang, source)));
     }
     all.push((ORIGIN, html! { (managed::origin(origin).of(lang)) }));
-    if let (Some(at), Some(who)) = (said["changed_at"].as_str(), said["changed_by"].as_str()) {
+    if let (Some(at), Some(who)) = (shown["changed_at"].as_str(), shown["changed_by"].as_str()) {
         all.push((CHANGED, html! { (value::short(at)) ", " (value::short(who)) }));
     }
     let written = source.map(|source| Table::clone(&source.shown)).unwrap_or_default();
@@ -127,8 +124,8 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         .filter(|(key, _)| {
             !matches!(key.as_str(), "name" | "sender" | "secrets" | "id" | "destinations")
         })
-        .map(|(key, said)| {
-            let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        .map(|(key, member)| {
+            let text = member.as_str().map_or_else(|| member.to_string(), str::to_owned);
             vec![html! { code { (key) } }, value::whole(&text)]
         })
         .collect();
@@ -136,9 +133,9 @@ fn about(visit: &Visit, said: &Value, source: Option<&Arc<Source>>, origin: Orig
         (facts(lang, &all))
         @if !rows.is_empty() { (table::table(lang, WRITTEN.of(lang), &[KEY, VALUE], &rows, NOTHING)) }
         p.actions {
-            a href={ (Area::Callbacks.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
+            a href={ (Area::Callbacks.path()) (query(&[("source", shown["name"].as_str().unwrap_or_default())])) } { (CALLBACKS.of(lang)) }
             @if source.is_some() {
-                a href={ (Area::Debug.path()) (query(&[("source", said["name"].as_str().unwrap_or_default())])) } { (TRY.of(lang)) }
+                a href={ (Area::Debug.path()) (query(&[("source", shown["name"].as_str().unwrap_or_default())])) } { (TRY.of(lang)) }
             }
         }
     }
@@ -154,7 +151,7 @@ fn destinations(lang: Lang, source: &Source) -> Markup {
     }
 }
 
-fn switching(visit: &Visit, source: &Source) -> Markup {
+fn pause_section(visit: &Visit, source: &Source) -> Markup {
     let lang = visit.lang;
     let (verb, word) = if source.enabled { ("pause", PAUSE) } else { ("resume", RESUME) };
     html! {
@@ -167,7 +164,7 @@ fn switching(visit: &Visit, source: &Source) -> Markup {
     }
 }
 
-// === What to paste ===
+// === The URL to paste ===
 
 fn paste(console: &Console, lang: Lang, source: &Source) -> Markup {
     let config = console.config();
@@ -185,7 +182,7 @@ fn paste(console: &Console, lang: Lang, source: &Source) -> Markup {
     }
 }
 
-// === What its sender's signature covers ===
+// === Signature coverage ===
 
 fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     let contract = Contract::of(sender);
@@ -220,31 +217,31 @@ fn contract(lang: Lang, sender: &Arc<Sender>) -> Markup {
     }
 }
 
-// === What can be done with it ===
+// === Actions ===
 
-fn changing(
+fn edit_section(
     console: &Console,
     visit: &Visit,
     name: &str,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     typed: Option<&Fields>,
 ) -> Result<Markup, PageError> {
     let (lang, config) = (visit.lang, console.config());
-    let (said, version) = kept(console, name)?;
-    let sender = sender_of(&config, &said).cloned();
+    let (table, version) = stored(console, name)?;
+    let sender = sender_of(&config, &table).cloned();
     let name_now = typed.and_then(|form| form.text("name")).unwrap_or(name).to_owned();
-    // Who typed from a version that is gone sees what it says now, and overwrites nothing.
+    // A form of an older version is rejected; the current values are shown.
     let typed = typed.filter(|form| managed::stale_form(lang, form, version).is_none());
-    let stored = said.clone();
-    let typed = typed.map_or(Typed::Table(said), Typed::of);
+    let stored = table.clone();
+    let typed = typed.map_or(Typed::Table(table), Typed::of);
     Ok(html! {
         section aria-labelledby="change" {
             h2 #change { (CHANGE.of(lang)) }
             @if let Some(sender) = &sender {
                 (forms::change(visit, &path_of(name), &html! {
                     (managed::version_field(version))
-                    (form::name_field(lang, &name_now, mistakes))
-                    (form::fields(lang, &config, sender, form::Entered { errors: mistakes, typed: &typed, stored: &stored }))
+                    (form::name_field(lang, &name_now, errors))
+                    (form::fields(lang, &config, sender, form::Entered { errors, typed: &typed, stored: &stored }))
                     button type="submit" { (SAVE.of(lang)) }
                 }))
             }

@@ -1,10 +1,10 @@
-//! The secrets of a source: what they are called and when they end, never what they are. A new one
-//! beside those that are to end.
+//! The secrets of a source: ids and expiry, never values. Rotation keeps the old secrets until they
+//! expire.
 
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::{kept, mistaken, path_of, write};
+use super::{invalid, path_of, stored, write};
 use crate::clock::{UnixMillis, now_ms, rfc3339};
 use crate::config::{MASK, Source, Table};
 use crate::console::app::Console;
@@ -14,41 +14,41 @@ use crate::console::components::{table, value};
 use crate::console::fields::{self, Fields};
 use crate::console::lang::Lang;
 use crate::console::pages::managed::{self, Done, Edit, FormErrors};
-use crate::console::reply::Shown;
+use crate::console::reply::PageResult;
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 
 texts! {
     SECRETS = "Secrets", "密钥";
-    HINT = "A callback may be signed with any of them.", "回调可使用其中任意一个签名。";
-    ID = "Id", "编号";
+    HINT = "A callback may be signed with any of these.", "回调可使用其中任意一个签名。";
+    ID = "Id", "标识";
     VALUE = "Value", "值";
-    ENDS = "Ends", "失效时间";
-    NEVER = "does not end", "不失效";
-    NONE = "It has none.", "没有密钥。";
-    END = "End it now", "立即停用";
-    ROTATE = "Change the secret", "更换密钥";
-    ROTATE_HINT = "The new one is taken from now on, and the old ones until their end: time to change it in the sender's console.",
-        "新密钥立即生效，旧密钥在失效时间前仍然有效，便于您在发送方后台更换。";
+    ENDS = "Expires", "失效时间";
+    NEVER = "Never", "不失效";
+    NONE = "No secrets.", "没有密钥。";
+    END = "Remove secret", "移除密钥";
+    ROTATE = "Rotate secret", "轮换密钥";
+    ROTATE_HINT = "The new secret is valid at once. The old ones stay valid until they expire, which leaves time to change the secret in the sender's console.",
+        "新密钥立即生效。旧密钥在失效前仍然有效，便于您在发送方后台更换。";
     NEW = "New secret", "新密钥";
-    NEW_HINT = "It is not shown again. Blanks around it are taken off.", "之后不再显示。首尾空白会被去除。";
-    UNTIL = "The old ones end (UTC)", "旧密钥失效时间（UTC）";
-    DO_ROTATE = "Take the new secret", "启用新密钥";
+    NEW_HINT = "Not shown again. Surrounding spaces are removed.", "保存后不再显示。首尾空格会被去除。";
+    UNTIL = "Old secrets expire (UTC)", "旧密钥失效时间（UTC）";
+    DO_ROTATE = "Rotate secret", "轮换密钥";
     MISSING = "is missing", "未填写";
-    NO_TIME = "is no time that is still to come", "不是将来的时间";
-    LAST = "It is the last one: take in a new one first.", "这是最后一个密钥，请先启用新密钥。";
+    NO_TIME = "must be a time in the future", "必须是将来的时间";
+    LAST = "The last secret cannot be removed. Add a new one first.", "不能移除最后一个密钥，请先添加新密钥。";
 }
 
-/// How long the old secrets go on unless somebody says otherwise: a week of working days.
+/// Default time until the old secrets expire: one week.
 const OVERLAP_MS: UnixMillis = 7 * 24 * 60 * 60 * 1000;
 
-/// The secrets of a source, and the forms to change them where that may be done here.
+/// The secrets of a source, and the forms to change them.
 ///
-/// `version` is that of the source, where they may be changed here.
+/// `version` is that of the source; `None`: read-only.
 pub fn section(
     visit: &Visit,
     source: &Source,
-    mistakes: &FormErrors,
+    errors: &FormErrors,
     version: Option<u64>,
 ) -> Markup {
     let lang = visit.lang;
@@ -59,8 +59,8 @@ pub fn section(
         .secret_ids()
         .enumerate()
         .map(|(at, id)| {
-            let said = shown.get(at);
-            let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, said)];
+            let secret = shown.get(at);
+            let mut row = vec![value::short(id), html! { code { (MASK) } }, ends(lang, secret)];
             if let Some(version) = version.filter(|_| count > 1) {
                 row.push(ending(visit, &source.name, version, id));
             }
@@ -77,14 +77,14 @@ pub fn section(
             p.hint { (HINT.of(lang)) }
             (table::table(lang, SECRETS.of(lang), &columns, &rows, NONE))
             @if let Some(version) = version.filter(|_| source.recipe.sender().secret().is_some()) {
-                (rotation(visit, source, version, mistakes))
+                (rotation(visit, source, version, errors))
             }
         }
     }
 }
 
-fn ends(lang: Lang, said: Option<&Value>) -> Markup {
-    match said.and_then(|secret| secret["until"].as_str()) {
+fn ends(lang: Lang, secret: Option<&Value>) -> Markup {
+    match secret.and_then(|secret| secret["until"].as_str()) {
         Some(until) => value::short(until),
         None => html! { (NEVER.of(lang)) },
     }
@@ -102,7 +102,7 @@ fn ending(visit: &Visit, source: &str, version: u64, id: &str) -> Markup {
     )
 }
 
-fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors) -> Markup {
+fn rotation(visit: &Visit, source: &Source, version: u64, errors: &FormErrors) -> Markup {
     let lang = visit.lang;
     let until = rfc3339(now_ms() + OVERLAP_MS);
     let until = until.get(..19).unwrap_or(&until);
@@ -113,17 +113,17 @@ fn rotation(visit: &Visit, source: &Source, version: u64, mistakes: &FormErrors)
             (managed::version_field(version))
             (Field {
                 kind: "password", hint: Some(NEW_HINT), about: source.recipe.sender().secret(),
-                error: mistakes.of("secrets").or(mistakes.of("secret")), ..Field::new("secret", NEW)
+                error: errors.of("secrets").or(errors.of("secret")), ..Field::new("secret", NEW)
             }.show(lang))
-            (Field { kind: "datetime-local", value: until, error: mistakes.of("until"), ..Field::new("until", UNTIL) }.show(lang))
+            (Field { kind: "datetime-local", value: until, error: errors.of("until"), ..Field::new("until", UNTIL) }.show(lang))
             button type="submit" { (DO_ROTATE.of(lang)) }
         }))
     }
 }
 
-/// The new secret first, and an end for those that had none.
-pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, _) = kept(console, name)?;
+/// Adds a new secret; old ones without an expiry get the one of the form.
+pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, _) = stored(console, name)?;
     let now = now_ms();
     let until = form.text("until").and_then(fields::time).filter(|until| *until > now);
     let wrong = match (form.text("secret"), until) {
@@ -132,8 +132,8 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
         _ => None,
     };
     if let Some((field, what)) = wrong {
-        let mistakes = FormErrors::one(field, what.of(visit.lang));
-        return mistaken(console, visit, name, &mistakes, None);
+        let errors = FormErrors::one(field, what.of(visit.lang));
+        return invalid(console, visit, name, &errors, None);
     }
     let (secret, until) = (form.text("secret").unwrap_or_default(), rfc3339(until.unwrap_or(now)));
     let old =
@@ -149,22 +149,22 @@ pub async fn rotate(console: &Console, visit: &Visit, name: &str, form: &Fields)
     write(console, visit, edit, Done::Saved, None).await
 }
 
-/// Ends one secret at once.
-pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> Shown {
-    let (mut table, _) = kept(console, name)?;
+/// Removes one secret.
+pub async fn end(console: &Console, visit: &Visit, name: &str, form: &Fields) -> PageResult {
+    let (mut table, _) = stored(console, name)?;
     let id = form.text("id").unwrap_or_default();
     let left: Vec<Value> = list(&table).into_iter().filter(|secret| secret["id"] != id).collect();
     if left.is_empty() {
-        let mistakes = FormErrors::one("", LAST.of(visit.lang));
-        return mistaken(console, visit, name, &mistakes, None);
+        let errors = FormErrors::one("", LAST.of(visit.lang));
+        return invalid(console, visit, name, &errors, None);
     }
     table.insert(String::from("secrets"), Value::Array(left));
-    // Of the form's version: an id may be another secret's by now.
+    // With the version of the form, because the id may belong to another secret by now.
     let edit = Edit { name, version: managed::version_of(form), table: &table };
     write(console, visit, edit, Done::Saved, None).await
 }
 
-/// The secrets that a table has, one or several.
+/// The secrets of a table.
 fn list(table: &Table) -> Vec<Value> {
     match table.get("secrets") {
         Some(Value::Array(list)) => list.clone(),

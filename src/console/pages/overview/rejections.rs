@@ -1,4 +1,4 @@
-//! Refused callbacks by reason, since the start.
+//! Rejected callbacks by reason, since the start.
 
 use maud::{Markup, html};
 
@@ -12,14 +12,14 @@ use crate::console::text::texts;
 use crate::sender::Reason;
 
 texts! {
-    TITLE = "Refused, by reason", "按原因统计的拒绝";
+    TITLE = "Rejections by reason", "按原因统计的拒绝";
     CAPTION = "Since the start of this gateway", "自本网关启动以来";
-    EMPTY = "None was refused.", "没有被拒绝的回调。";
+    EMPTY = "No callback was rejected.", "没有被拒绝的回调。";
     REASON = "Reason", "原因";
     COUNT = "Callbacks", "回调";
 }
 
-/// The section about refused callbacks.
+/// The section about rejected callbacks.
 pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     let gate = &console.tools.gate;
     let count = |reason| scope.names().map(|name| gate.refused(name, reason)).sum::<u64>();
@@ -37,8 +37,8 @@ pub fn section(console: &Console, lang: Lang, scope: &Scope<'_>) -> Markup {
     };
     let rows: Vec<_> = all.iter().map(row).collect();
     html! {
-        section aria-labelledby="refusals" {
-            h2 #refusals { (TITLE.of(lang)) }
+        section aria-labelledby="rejections" {
+            h2 #rejections { (TITLE.of(lang)) }
             (table::table(lang, CAPTION.of(lang), &[REASON, COUNT], &rows, EMPTY))
         }
     }

@@ -1,4 +1,4 @@
-//! One rejected callback: what came, and why it was rejected.
+//! One rejected callback: the request and the reason.
 
 use maud::html;
 
@@ -9,7 +9,7 @@ use crate::console::components::facts::facts;
 use crate::console::components::{badge, notice, time, value};
 use crate::console::fields::{Fields, query};
 use crate::console::page_error::PageError;
-use crate::console::reply::{Reply, Shown};
+use crate::console::reply::{PageResult, Reply};
 use crate::console::text::texts;
 use crate::console::visit::Visit;
 use crate::ledger::HeldId;
@@ -22,19 +22,19 @@ texts! {
     SOURCE = "Source", "来源";
     REASON = "Reason", "原因";
     NEAREST = "Nearest source", "最接近的来源";
-    STATUS = "Answered with", "应答状态码";
-    HELD = "It is in quarantine: release or drop it", "已隔离：可放行或丢弃";
+    STATUS = "Reply status", "应答状态码";
+    HELD = "Held callback: release or drop", "隔离的回调：放行或丢弃";
     PARAMETER = "Parameter", "参数";
-    TRANSACTION = "Transaction, as it says", "交易号（自称）";
-    USER = "User, as it says", "用户（自称）";
+    TRANSACTION = "Transaction (unverified)", "交易号（未验证）";
+    USER = "User (unverified)", "用户（未验证）";
     CLIENT = "Caller", "调用方地址";
-    TOOK = "Took", "耗时";
-    UNVERIFIED = "Nobody has verified what it says.", "其内容未经验证。";
+    TOOK = "Latency", "耗时";
+    UNVERIFIED = "The content of this callback is not verified.", "此回调的内容未经验证。";
     ALL_OF = "All callbacks of this transaction", "该交易的全部回调";
-    TRY = "Look at it in the debug tool", "在调试工具中查看";
+    TRY = "Open debug tool", "打开调试工具";
 }
 
-pub async fn get(console: &Console, visit: &Visit) -> Shown {
+pub async fn get(console: &Console, visit: &Visit) -> PageResult {
     let id: HeldId = match visit.rest().as_slice() {
         [id] => id.parse().map_err(|_| PageError::Absent)?,
         _ => return Err(PageError::Absent),
@@ -60,8 +60,8 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
             (TOOK, html! { (time::took(kept.took)) }),
         ],
     );
-    let path = format!("{}/{id}", Area::Refusal.path());
-    let subject = Subject::refusal(&kept.source, &kept.request);
+    let path = format!("{}/{id}", Area::Rejection.path());
+    let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
     let name = source.map(|source| source.name.as_str()).unwrap_or_default();
     let middle = html! {
@@ -83,19 +83,19 @@ pub async fn get(console: &Console, visit: &Visit) -> Shown {
         }
         (resolved::section(console, visit, thing))
         @if let Some(found) = &found { (captured::explanation(lang, found)) }
-        (captured::came(lang, &request))
+        (captured::request(lang, &request))
     };
     Ok(Reply::Page(TITLE.fill(lang, &[&id]), middle))
 }
 
-pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> Shown {
+pub async fn post(console: &Console, visit: &Visit, form: &Fields) -> PageResult {
     let rest = visit.rest();
     let [id, verb] = rest.as_slice() else { return Err(PageError::Absent) };
     let verb = resolved::Verb::find(verb).ok_or(PageError::Absent)?;
     let id: HeldId = id.parse().map_err(|_| PageError::Absent)?;
     let kept = console.tools.gate.rejections().get(id).await?.ok_or(PageError::Absent)?;
-    let path = format!("{}/{id}", Area::Refusal.path());
-    let subject = Subject::refusal(&kept.source, &kept.request);
+    let path = format!("{}/{id}", Area::Rejection.path());
+    let subject = Subject::rejection(&kept.source, &kept.request);
     let thing = resolved::Thing { path: &path, subject: &subject };
     let order = resolved::Order { thing, source: &kept.source, verb };
     resolved::post(console, visit, order, form).await
