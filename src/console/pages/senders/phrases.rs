@@ -32,6 +32,7 @@ phrases! {
     "Precautions" = "注意事项";
     "Encrypted messages" = "加密消息";
     "Time" = "时间";
+    "Routing" = "路由";
     "Address checks, tests and kinds" = "地址校验、测试与类型";
     "Events" = "事件";
     "Replies" = "应答";
@@ -86,6 +87,8 @@ phrases! {
     "retry condition" = "重试条件";
     "retry period" = "重试总时长";
     "unknown" = "未知";
+    "callback address of" = "回调地址取自";
+    "push configuration of" = "推送配置取自";
     // Cautions.
     "Keep the source name secret, or accept callbacks only from known addresses (`allow`)."
         = "请对来源名称保密，或只接受来自已知地址的回调（`allow`）。";
