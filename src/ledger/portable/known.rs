@@ -94,17 +94,17 @@ mod tests {
 
     #[test]
     fn an_increment_holds_what_is_new_or_changed_and_every_document() {
-        let mut known = KnownItems::default();
+        let (items, mut known) = (items(), KnownItems::default());
         assert!(known.is_empty());
-        known.note(&items());
-        assert_eq!(known.len(), items().len());
+        known.note(&items);
+        assert_eq!(known.len(), items.len());
         let documents = |items: &[Item]| {
             items.iter().filter(|item| matches!(item, Item::Document { .. })).count()
         };
-        let missing = known.missing(items());
-        assert_eq!((missing.len(), documents(&missing)), (documents(&items()), missing.len()));
+        let missing = known.missing(items.clone());
+        assert_eq!((missing.len(), documents(&missing)), (documents(&items), missing.len()));
         // A delivery that changes makes its event new, and back again counts too.
-        let mut changed = items();
+        let mut changed = items.clone();
         for item in &mut changed {
             if let Item::Event { deliveries, .. } = item {
                 deliveries.iter_mut().for_each(|one| one.state = DeliveryState::Done);
@@ -114,8 +114,8 @@ mod tests {
         assert!(missing.iter().any(|item| matches!(item, Item::Event { .. })));
         assert!(missing.iter().all(|item| known.has(item)));
         known.note(&missing);
-        assert_eq!(known.missing(changed).len(), documents(&items()));
-        let again = known.missing(items());
+        assert_eq!(known.missing(changed).len(), documents(&items));
+        let again = known.missing(items);
         assert!(again.iter().any(|item| matches!(item, Item::Event { .. })));
     }
 }
