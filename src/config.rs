@@ -81,7 +81,7 @@ pub struct Loaded {
 /// Reads and checks the configuration at `path`, with this machine's environment and files.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     load_from(&Machine, path)
 }
@@ -89,7 +89,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// Reads and checks the configuration at `path` as `input` holds it.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors> {
     let alone = Pass::new(input, path, "");
     let unreadable = |what: String, remedy: &str| {
@@ -118,7 +118,7 @@ pub fn load_from(input: &dyn Input, path: &Path) -> Result<Loaded, ConfigErrors>
 /// Checks the configuration `text` as if it stood at `path`.
 ///
 /// # Errors
-/// Every mistake in it, at once.
+/// Every error in it, at once.
 pub fn load_str(input: &dyn Input, path: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let pass = Pass::new(input, path, text);

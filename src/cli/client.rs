@@ -26,7 +26,7 @@ pub(super) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
 }
 
-/// What came back.
+/// A response of the gateway.
 #[derive(Debug)]
 pub(super) struct Came {
     pub(super) status: StatusCode,
@@ -113,7 +113,7 @@ impl AdminApi {
     /// The JSON at `path`.
     ///
     /// # Errors
-    /// A sentence for people: nobody listens, or what the gateway said against it.
+    /// A sentence for people: no gateway listens, or the gateway's objection.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
         self.call(&Method::GET, path, Bytes::new()).await
     }

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub(super) struct Replay {
     #[command(flatten)]
     config: ConfigFile,
-    /// These events.
+    /// The events with these ids.
     #[arg(value_name = "ID", conflicts_with_all = ["source", "transaction", "user", "since", "until"])]
     events: Vec<String>,
     /// Deliveries in this state only.

@@ -49,7 +49,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The object that a text names; `None`: it is no address of one.
+    /// The object that a text names. `None`: the text is not the address of an object.
     pub(super) fn parse(text: &str) -> Option<Result<Self, String>> {
         let rest = text.strip_prefix("s3://")?;
         Some(match rest.split_once('/') {

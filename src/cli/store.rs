@@ -1,4 +1,4 @@
-//! What the commands share that work on the store itself.
+//! Code shared by the commands that work on the store itself.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::ledger::{Embedded, EmbeddedOptions, Engine, LedgerError, Postgres, Su
 use crate::private;
 use crate::server::{self, ServeError};
 
-/// How often a terminal is told how far it is.
+/// The interval between progress messages on a terminal.
 const TELL: Duration = Duration::from_millis(200);
 
 impl ConfigFile {
@@ -94,7 +94,7 @@ impl<'s> Progress<'s> {
         let now = instant();
         let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL);
         if self.is == Where::Terminal && due {
-            // Whoever cannot be told loses nothing.
+            // A failed write is ignored: it loses nothing but the progress message.
             let _ = write!(self.to, "\r\x1b[K{}", text());
             let _ = self.to.flush();
             self.told = Some(now);

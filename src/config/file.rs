@@ -22,7 +22,7 @@ pub(crate) struct Section<'a> {
     pub(crate) path: String,
     /// Where it is written; nowhere if it is not.
     span: Option<Range<usize>>,
-    /// What is in it.
+    /// The parsed table; `None` if it is missing.
     table: Option<&'a DeTable<'a>>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Item<'a> {
     pub(crate) value: &'a DeValue<'a>,
 }
 
-/// What is wrong with a value; the place is known where it is noted.
+/// An error in a value; the place is known where the error is noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueError {
     pub(crate) what: String,
@@ -59,7 +59,7 @@ impl<'a> Section<'a> {
         Self { pass, path: String::new(), span: None, table: Some(table.get_ref()) }
     }
 
-    /// A table that is not there.
+    /// A missing table.
     pub(crate) fn absent(pass: &'a Pass<'a>, path: &str) -> Self {
         Self { pass, path: path.to_owned(), span: None, table: None }
     }
@@ -261,7 +261,7 @@ impl<'a> Section<'a> {
 // ---- Item ----
 
 impl<'a> Item<'a> {
-    /// What `read` holds; what is wrong is noted at this item.
+    /// The value that `read` holds; an error is noted at this item.
     pub(crate) fn note<T>(&self, read: Read<T>) -> Option<T> {
         match read {
             Ok(value) => Some(value),

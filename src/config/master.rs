@@ -12,8 +12,8 @@ use crate::sender::Secret;
 /// The variable with the key that the ledger and its exports are sealed with.
 pub const MASTER_KEY: &str = "POSTERN_MASTER_KEY";
 
-/// The variable with the key of before: what is sealed with it can be read, and `postern rekey`
-/// seals it anew.
+/// The variable with the previous key. Data sealed with it can be read, and `postern rekey`
+/// re-seals the data.
 pub const OLD_MASTER_KEY: &str = "POSTERN_OLD_MASTER_KEY";
 
 /// Bytes of a master key.

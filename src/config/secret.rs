@@ -30,7 +30,7 @@ pub(crate) fn secret(item: &Item<'_>) -> Read<Secret> {
     Ok(Secret::new(bytes))
 }
 
-/// Refuses to read this machine's variables and files for somebody elsewhere, who could have them
+/// Refuses to read this machine's variables and files for a client of an API, who could have them
 /// sent to a destination.
 fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     let refers = text.starts_with("env:") || text.starts_with("file:");

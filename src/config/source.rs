@@ -47,7 +47,7 @@ pub(super) const SECRET_KEYS: &[&str] = &["value", "id", "until"];
 const SECRET_WORDS: &[&str] =
     &["secret", "sec_key", "appSecret", "app_secret", "token", "key", "manager_key", "secret_key"];
 
-/// What the sources are checked against.
+/// The context that the sources are checked against.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     pub(super) catalog: &'a Catalog,
@@ -72,7 +72,7 @@ pub(super) enum Written {
     Before,
 }
 
-/// A source, and which others it stands before.
+/// A source, and the others that it takes precedence over.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) source: Source,
@@ -230,7 +230,7 @@ fn confirmed(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<String>
 
 fn app_id(terms: &Terms) -> Option<String> {
     let setting = terms.settings.get("app_id")?;
-    // An app's id is no secret, though it is read as settings are.
+    // An app's id is not a secret, though it is read as settings are.
     std::str::from_utf8(setting.expose()).ok().map(str::to_owned)
 }
 
@@ -347,7 +347,7 @@ fn published(sender: &Sender) -> Read<Vec<IpNet>> {
     Ok(ranges)
 }
 
-/// A sender that signs the whole URL signs the one that it sees, which nobody here can guess.
+/// A sender that signs the whole URL signs the one that it sees, which the gateway cannot guess.
 fn refuse_unknown_url(section: &Section<'_>, recipe: &Recipe, public_url: Option<&str>) {
     if recipe.signs_url() && public_url.is_none() {
         let what = "signs the whole URL, and server.public_url is not set";
@@ -396,7 +396,7 @@ fn refuse_repeating_signatures(section: &Section<'_>, recipe: &Recipe, allow: &[
     }
 }
 
-/// Where the signature does not cover the time, whoever sends a call again can make it fresh.
+/// Where the signature does not cover the time, a replay attack can make a callback fresh.
 fn warn_of_undated_age(section: &Section<'_>, recipe: &Recipe) {
     let is_off = section.peek("max_age") == Some("off");
     if section.has("max_age") && !is_off && !recipe.is_dated() {

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "scrub",
 ];
 
-/// What only a PostgreSQL server has.
+/// Keys that only a PostgreSQL server has.
 const POSTGRES_KEYS: &[&str] =
     &["url", "schema", "ca", "writers", "readers", "read_timeout", "require_replicated"];
 

@@ -15,7 +15,7 @@ pub enum ReplayError {
     /// The ledger fails.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It is not taken.
+    /// The order is not accepted.
     #[error(transparent)]
     Refused(#[from] ReplayOrderError),
 }
@@ -35,7 +35,7 @@ pub async fn replay_event(
     let what = ReplayWhat::Events(vec![id]);
     let order = ReplayOrder { id: ReplayId::new(now_ms()), what, targets: None };
     let page = book.replay(&order, None, 1).await?;
-    // A replay by hand is a probe.
+    // A manual replay is a probe.
     let targets: Vec<TargetId> =
         known.deliveries.into_iter().map(|delivery| delivery.target).collect();
     control.probe(Some(targets));

@@ -1,4 +1,4 @@
-//! Reward rules (seed 001), as its API and the console write them.
+//! Reward rules, as the reward-rule API and the console write them.
 
 mod item;
 
@@ -26,7 +26,7 @@ pub(crate) const RULES_MAX: usize = 2_000;
 /// waits for a reward to be taken.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
-/// Addresses that are tried out at one time, for one call.
+/// Concurrent probes of addresses, for one call.
 const PROBES_AT_ONCE: usize = 32;
 
 /// Characters of a rule's key.
@@ -121,16 +121,16 @@ pub(crate) async fn try_out(
         let (url, called) = (url.to_owned(), called(url));
         let (probe, places) = (probe.clone(), Arc::clone(&places));
         calls.spawn(async move {
-            // Nobody closes the places.
+            // The semaphore is never closed.
             let _place = places.acquire_owned().await;
             (url, answered(&probe, &called).await)
         });
     }
-    // What is still under way when the caller hangs up ends with the set.
+    // Calls still in flight when the caller hangs up end with the set.
     Ok(calls.join_all().await.into_iter().collect())
 }
 
-/// What is wrong with how an address answers, if anything.
+/// The error in an address's response, if there is one.
 async fn answered(probe: &Probe, url: &str) -> Option<String> {
     match probe.get(url, PROBE_TIME).await {
         Ok(status) if status.is_success() => None,

@@ -31,7 +31,7 @@ pub struct OutOfReach {
     pub why: PushBarrier,
 }
 
-/// What a push configuration comes to.
+/// The result of a push configuration.
 pub(super) struct Routed {
     pub routes: MessageRoutes,
     /// Destinations that are made for it.
@@ -50,8 +50,7 @@ impl OutOfReach {
     }
 }
 
-/// What `app` may not do with a destination: send messages to it at all, or to `path`. Nothing where
-/// it may.
+/// Why `app` may not send messages to a destination: at all, or to `path`. `None` where it may.
 #[must_use]
 pub fn push_barrier(
     destination: &Destination,
