@@ -206,7 +206,7 @@ impl<'a> Screen<'a> {
 }
 
 impl ConfigFile {
-    /// The configuration, or how the command ends: its mistakes are on the screen then.
+    /// The configuration, or how the command ends: its errors are on the screen then.
     fn load(&self, screen: &mut Screen<'_>) -> io::Result<Result<Loaded, Exit>> {
         match config::load(&self.path) {
             Ok(loaded) => Ok(Ok(loaded)),

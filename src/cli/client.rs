@@ -14,10 +14,10 @@ use crate::config::{AdminRight, AdminToken, Config};
 use crate::operator::{local_token, reachable};
 use crate::private;
 
-/// Bytes of an answer that are read: a page of a thousand events with their parameters fits.
+/// Bytes of a response that are read: a page of a thousand events with their parameters fits.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long an answer is waited for. A held callback (Taku, 2 s) is longer than any page.
+/// How long to wait for a response. A held request (Taku, 2 s) is longer than any page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client for plain HTTP on this machine or in this network.
@@ -39,7 +39,7 @@ impl Client {
         Self { pool: Pool::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// Sends one request and reads its answer whole.
+    /// Sends one request and reads its response whole.
     pub(super) async fn send(
         &self,
         method: &Method,
@@ -118,7 +118,7 @@ impl AdminApi {
         self.call(&Method::GET, path, Bytes::new()).await
     }
 
-    /// The answer to `question`, put to `path`.
+    /// The response to `question`, put to `path`.
     ///
     /// # Errors
     /// As [`Self::get`].

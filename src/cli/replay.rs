@@ -43,7 +43,7 @@ pub(super) struct Replay {
     /// Every event, where nothing else is said.
     #[arg(long)]
     all: bool,
-    /// The id of an order that did not come to its end.
+    /// The id of an order that did not finish.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// The gateway's last word as JSON.

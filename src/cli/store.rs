@@ -77,7 +77,7 @@ pub(super) fn is_there(options: &EmbeddedOptions) -> Result<(), String> {
     }
 }
 
-/// Tells a terminal how far a command is, on one line.
+/// Shows a command's progress on a terminal, on one line.
 pub(super) struct Progress<'s> {
     to: &'s mut dyn Write,
     is: Where,
@@ -89,7 +89,7 @@ impl<'s> Progress<'s> {
         Self { to, is, told: None }
     }
 
-    /// Tells `text` if it is time to.
+    /// Shows `text` if an update is due.
     pub(super) fn tell(&mut self, text: &dyn Fn() -> String) {
         let now = instant();
         let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL);

@@ -176,7 +176,7 @@ pub struct PostgresStore {
     pub ca: Option<PathBuf>,
     /// Connections that record callbacks.
     pub writers: usize,
-    /// Connections that answer questions.
+    /// Connections that serve reads.
     pub readers: usize,
     /// How long the server may work on one question.
     pub read_timeout: Duration,
@@ -252,8 +252,8 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Which of a source's verified callbacks are answered as a success, and not delivered, because
-/// another source takes precedence.
+/// Which of a source's verified callbacks get the reply of a success, and are not delivered,
+/// because another source takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Superseded {
     /// None.
@@ -325,9 +325,9 @@ pub enum Reach {
 /// Whether a sender waits for a destination's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The sender is answered when the event is recorded.
+    /// The sender gets its reply when the event is recorded.
     Async,
-    /// The sender is answered with the backend's verdict.
+    /// The sender's reply depends on the backend's verdict.
     Inline {
         /// The reply to the sender when the backend is late.
         late: Late,

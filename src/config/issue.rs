@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::Files;
 
-/// One mistake or remark: where it is, what is wrong and what to do.
+/// One error or warning: where it is, what is wrong and what to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigIssue {
     /// The file, as it was named.
@@ -28,7 +28,7 @@ pub struct ConfigIssue {
 /// Why a configuration cannot be used: its errors, all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// The mistakes, in the order of the file.
+    /// The errors, in the order of the file.
     pub faults: Vec<ConfigIssue>,
     /// The warnings, which the configuration would get without the errors as well.
     pub warnings: Vec<ConfigIssue>,
@@ -46,7 +46,7 @@ pub enum Paint {
 }
 
 impl ConfigIssue {
-    /// The finding on one line: `postern.toml:12: source[level-end].secrets: what; remedy`.
+    /// The issue on one line: `postern.toml:12: source[level-end].secrets: what; remedy`.
     #[must_use]
     pub fn line_of_text(&self, paint: Paint) -> String {
         let mut place = self.file.display().to_string();

@@ -24,7 +24,7 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const CALLBACKS: &str = "0.0.0.0:8080";
 /// Where operators call: this machine only, so that no token is needed to begin with.
 pub const ADMIN: &str = "127.0.0.1:9090";
-/// How long a stop may take. The longest answer that a sender waits for is five seconds (WeChat);
+/// How long a stop may take. The longest reply that a sender waits for is five seconds (WeChat);
 /// orchestrators kill after thirty.
 pub const DRAIN: Duration = Duration::from_secs(15);
 /// Allowed drain times.
@@ -73,7 +73,7 @@ pub const HELD_BOUND: RangeInclusive<usize> = 0..=1_000_000;
 
 // ---- [admin] ----
 
-/// Bytes under which a token that is open to a network draws a remark: 16 random bytes cannot be
+/// Bytes under which a token that is open to a network gets a warning: 16 random bytes cannot be
 /// guessed.
 pub const TOKEN_BYTES_GOOD: usize = 16;
 
@@ -88,7 +88,7 @@ pub const STORE_SCHEMA_BYTES_MAX: usize = 48;
 /// Connections that record callbacks. Each has one commit in flight. At a latency of 1 ms, two
 /// connections are bounded by it and four are not.
 pub const STORE_WRITERS: usize = 4;
-/// Connections that answer questions of people and scrapers.
+/// Connections that serve reads of people and scrapers.
 pub const STORE_READERS: usize = 2;
 /// Allowed values of either. A server has 100 connections for all gateways unless configured
 /// otherwise.
@@ -136,7 +136,7 @@ pub const DELIVERY_TIMEOUT_BOUND: RangeInclusive<Duration> = Duration::from_mill
 pub const DELIVERY_CONCURRENCY: usize = 16;
 /// Allowed concurrency limits.
 pub const DELIVERY_CONCURRENCY_BOUND: RangeInclusive<usize> = 1..=10_000;
-/// Bytes under which a delivery secret draws a remark: Standard Webhooks asks for 24 to 64.
+/// Bytes under which a delivery secret gets a warning: Standard Webhooks asks for 24 to 64.
 pub const DELIVERY_SECRET_BYTES_GOOD: usize = 24;
 
 const _: () = assert!(BODY_BYTES <= UNVERIFIED_BODY_BYTES, "one body fits into all bodies");

@@ -23,7 +23,7 @@ pub const MASTER_KEY_BYTES: usize = 32;
 /// them so. Nothing where the variable is not set.
 ///
 /// # Errors
-/// What is wrong with it. The text tells nothing of the key.
+/// The error, in a text that reveals nothing of the key.
 pub fn master_key(input: &dyn Input, name: &str) -> Result<Option<Secret>, String> {
     let Some(value) = input.variable(name) else { return Ok(None) };
     let text = match value.strip_prefix(b"file:") {

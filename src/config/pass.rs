@@ -192,7 +192,7 @@ impl<'a> Pass<'a> {
         contents
     }
 
-    /// `path` as seen from the folder of the configuration file.
+    /// `path`, resolved against the configuration file's directory.
     pub(crate) fn beside(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
@@ -218,17 +218,17 @@ impl<'a> Pass<'a> {
         &self.file
     }
 
-    /// Records a mistake.
+    /// Records an error.
     pub(crate) fn fault(&self, finding: ConfigIssue) {
         self.faults.borrow_mut().push(finding);
     }
 
-    /// Records a remark.
+    /// Records a warning.
     pub(crate) fn warning(&self, finding: ConfigIssue) {
         self.warnings.borrow_mut().push(finding);
     }
 
-    /// Whether a mistake was found at `key` or inside it.
+    /// Whether an error was found at `key` or inside it.
     pub(crate) fn is_faulty(&self, key: &str) -> bool {
         let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
         let faults = self.faults.borrow();

@@ -101,7 +101,7 @@ impl Watcher {
         Arc::clone(&self.state)
     }
 
-    /// Tells of each configuration that was read and had mistakes.
+    /// Notifies of each configuration that was read and had errors.
     #[must_use]
     pub fn refusals(&self) -> watch::Receiver<u64> {
         self.refusals.subscribe()

@@ -41,8 +41,8 @@ fn refuse_reference(item: &Item<'_>, text: &str) -> Read<()> {
     Ok(())
 }
 
-/// A name for the secret at `item` that tells nothing about it: the variable, the file, or
-/// nothing where it stands in the configuration itself.
+/// A name for the secret at `item` that reveals nothing about it: the variable, the file, or
+/// nothing where it is in the configuration itself.
 pub(crate) fn origin(item: &Item<'_>) -> Option<String> {
     let text = item.value.as_str()?;
     let file = || text.strip_prefix("file:").and_then(|path| Path::new(path).file_name()?.to_str());

@@ -49,10 +49,10 @@ pub fn mask_destination(table: &mut Table) {
 }
 
 /// Puts back what was masked when `table` was shown, so that it can be sent again with something
-/// else changed; `old` is what it stands for.
+/// else changed; `old` is the table that was shown.
 ///
 /// # Errors
-/// The key of a mask that stands for nothing.
+/// The key of a mask that has no value in `old`.
 pub fn unmask(table: &mut Table, old: &Table) -> Result<(), String> {
     for (key, value) in table {
         fill(value, old.get(key)).map_err(|()| key.clone())?;

@@ -51,7 +51,7 @@ const SECRET_WORDS: &[&str] =
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     pub(super) catalog: &'a Catalog,
-    /// The destinations' names, also of those that have mistakes of their own.
+    /// The destinations' names, also of those that have errors of their own.
     pub(super) destinations: &'a BTreeSet<String>,
     /// Which of them a sender waits for.
     pub(super) inline: &'a BTreeSet<String>,
@@ -136,7 +136,7 @@ fn sender_of<'k>(section: &Section<'_>, catalog: &'k Catalog) -> Option<&'k Arc<
             section.fault("recipe", "is missing: a custom sender is a file of your own", remedy);
             None
         }
-        // What is wrong with the file has been told where the catalog was put together.
+        // Errors of the file were reported where the catalog was put together.
         (true, Some(recipe)) => {
             let sender = section.peek("recipe").and_then(senders::name_of);
             let sender = sender.and_then(|name| catalog.get(name));
@@ -171,7 +171,7 @@ fn sender<'k>(item: &Item<'_>, catalog: &'k Catalog) -> Read<&'k Arc<Sender>> {
 }
 
 /// Refuses keys that neither a source nor its sender has. Where the sender is not known, a
-/// setting of any sender passes: its mistake is the sender's name.
+/// setting of any sender passes: its error is the sender's name.
 fn refuse_unknown(section: &Section<'_>, sender: Option<&Arc<Sender>>, all: &Catalog) {
     let own = sender.map_or_else(|| all.iter().collect(), |sender| vec![sender]);
     let settings = own.iter().flat_map(|sender| sender.settings());
@@ -234,7 +234,7 @@ fn app_id(terms: &Terms) -> Option<String> {
     std::str::from_utf8(setting.expose()).ok().map(str::to_owned)
 }
 
-/// Binds the sender to the source. A key that is wrong already is not told off twice.
+/// Binds the sender to the source. A key that has an error already is not reported twice.
 fn compile(section: &Section<'_>, sender: &Arc<Sender>, terms: &Terms) -> Option<Recipe> {
     let faults = match Recipe::compile(sender, terms) {
         Ok(recipe) => return Some(recipe),
@@ -322,7 +322,7 @@ fn until(item: &Item<'_>) -> Read<i64> {
 
 // ---- guards ----
 
-/// Addresses that a source takes calls from; `sender` stands for those that the sender publishes.
+/// Addresses that a source accepts callbacks from; `sender` means those that the sender publishes.
 fn allow(section: &Section<'_>, sender: Option<&Arc<Sender>>) -> Vec<IpNet> {
     let Some(item) = section.item("allow") else { return Vec::new() };
     let whole = item.clone();
@@ -520,7 +520,7 @@ fn plain(value: &DeValue<'_>) -> Read<toml::Value> {
 
 // ---- across sources ----
 
-/// Refuses names and ids that two sources have: also where either has mistakes of its own.
+/// Refuses names and ids that two sources have: also where either has errors of its own.
 pub(super) fn refuse_shared(sections: &[Section<'_>]) {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut ids: BTreeMap<&str, &str> = BTreeMap::new();

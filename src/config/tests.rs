@@ -65,7 +65,7 @@ impl Paper {
         self.load(text).unwrap_or_else(|faults| panic!("{faults}")).config
     }
 
-    /// The mistakes of `text`, each as `line key: what`.
+    /// The errors of `text`, each as `line key: what`.
     fn mistakes(&self, text: &str) -> Vec<String> {
         let faults = self.load(text).map(|_| ()).unwrap_err().faults;
         let line =

@@ -145,7 +145,7 @@ pub fn check_token(
     }
 }
 
-/// Puts digests in place of the names that are a protection, wherever an answer holds them.
+/// Puts digests in place of the names that are a protection, wherever a response holds them.
 pub async fn conceal(config: &Config, response: Response) -> Response {
     let hidden = |source: &Arc<Source>| match source.label() {
         Cow::Owned(label) => Some((source.name.clone(), label)),

@@ -22,10 +22,10 @@ use crate::clock::instant;
 use crate::config::Server;
 use crate::sender::OwnedRequest;
 
-/// How long an answer is waited for: a callback that is held in silence (Taku, 2 s) ends before.
+/// How long to wait for a reply: a held request (Taku, 2 s) ends before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of an answer that are read: a sender's answers are short.
+/// Bytes of a reply that are read: replies are short.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The listener's response.
@@ -43,7 +43,7 @@ pub(crate) enum CallError {
     /// The target has characters in it that no URL may have.
     #[error("the URL has characters in it that have to be escaped")]
     NoUrl,
-    /// The connection was closed before an answer.
+    /// The connection was closed before a response.
     #[error("the connection was closed without an answer")]
     Closed,
     /// The listener did not respond in time.
@@ -57,7 +57,7 @@ pub(crate) enum CallError {
 /// Makes `request` to the listener of `server` that is bound to `at`.
 ///
 /// # Errors
-/// Why there is no answer.
+/// Why there is no response.
 pub(crate) async fn call(
     server: &Server,
     at: SocketAddr,

@@ -1,4 +1,4 @@
-//! Held callbacks, as people see them and decide about them: written down in the audit log first.
+//! Held callbacks, as people see them and decide about them: recorded in the audit log first.
 
 use serde_json::{Map, Value};
 

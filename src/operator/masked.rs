@@ -1,4 +1,4 @@
-//! A request as people may see it: without what it claims.
+//! A request as people may see it: without its supplied signature.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const HARMLESS: [&str; 10] = [
     "x-forwarded-for",
 ];
 
-/// A request to a source, its claims masked.
+/// A request to a source, its supplied signature masked.
 #[derive(Debug)]
 pub struct Masked<'r> {
     /// The method.

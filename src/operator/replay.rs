@@ -1,4 +1,4 @@
-//! Delivering again, as people order it: written down in the audit log first, then done.
+//! Replays as people order them: recorded in the audit log first, then done.
 
 use crate::clock::now_ms;
 use crate::delivery::{
@@ -46,7 +46,7 @@ pub async fn replay_event(
 /// Begins to deliver all events again that `filter` finds, as the order `id`.
 ///
 /// # Errors
-/// The order is not taken, or the ledger fails.
+/// The order is not accepted, or the ledger fails.
 pub async fn replay_all(
     (registry, replays): (&Registry, &Replays),
     who: &Actor,
@@ -68,7 +68,7 @@ pub async fn cancel_replay(
     id: ReplayId,
 ) -> Result<Option<ReplayProgress>, LedgerError> {
     let Some(progress) = replays.cancel(id).await else { return Ok(None) };
-    // What had come to its end before is not cancelled.
+    // An order that ended before is not cancelled.
     if matches!(progress.state, ReplayState::Running | ReplayState::Cancelled) {
         tracing::info!(replay = %id, who = who.as_str(), "a replay was cancelled");
         registry.note(who, Action::Cancelled, ("replay", &id.to_string())).await?;

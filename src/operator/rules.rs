@@ -22,7 +22,7 @@ pub(crate) use item::{FieldError, FieldErrorCode, Fields, Wanted, number};
 /// Rules of all publishers: each is a source with its counters and a destination with its client.
 pub(crate) const RULES_MAX: usize = 2_000;
 
-/// How long an address may take to answer when it is tried out: more than twice as long as Taku
+/// How long an address may take to respond to a probe: more than twice as long as Taku
 /// waits for a reward to be taken.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 
@@ -92,10 +92,10 @@ pub(crate) fn sec_key() -> Option<String> {
     Some(key)
 }
 
-// === Whether an address answers ===
+// === Whether an address responds ===
 
 /// Calls each address as Taku does when a rule is saved: its macros as they are, and marked as a
-/// test. Each once, however many rules have it. Answers what is wrong with each, if anything.
+/// test. Each once, however many rules have it. Returns the errors, by address.
 ///
 /// # Errors
 /// Why no address can be called.

@@ -16,7 +16,7 @@ use crate::ledger::{Attempt, Event, EventBody, EventId, LedgerError, Release, Ta
 use crate::registry::{Action, Actor, DESTINATION, Registry};
 use crate::sender::{Effect, Request, Resolved};
 
-/// A test event. What is left out is made up.
+/// A test event. Missing values are invented.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TestEvent {

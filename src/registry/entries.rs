@@ -1,4 +1,4 @@
-//! Sources and destinations as people manage them: shown, written, taken away.
+//! Sources and destinations as people manage them: shown, written, removed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ pub enum Precondition {
     OneOf(Vec<u64>),
 }
 
-/// Why a source or a destination is not written or taken away.
+/// Why a source or a destination is not written or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentError {
     /// No object has that name.

@@ -52,7 +52,7 @@ pub(crate) struct FieldError {
     /// The field that it is about.
     #[serde(skip)]
     pub field: &'static str,
-    /// The code of the mistake.
+    /// The code of the error.
     pub code: u16,
     /// The same for people.
     pub msg: String,
@@ -73,7 +73,7 @@ pub(crate) enum FieldErrorCode {
     Range = 1005,
     /// An address is not a URL that may be called.
     Url = 1006,
-    /// An address did not answer as it should.
+    /// An address did not respond as it should.
     NoAnswer = 1007,
     /// No such rule exists.
     Unknown = 1008,
@@ -109,7 +109,7 @@ impl FieldErrorCode {
         FieldError { msg: format!("{field} {}: {why}", self.what()), ..self.slip(field) }
     }
 
-    /// The slip of the item at `index`.
+    /// The error of the item at `index`.
     pub fn at(self, index: usize) -> FieldError {
         FieldError { index, ..self.slip("id") }
     }
